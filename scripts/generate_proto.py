@@ -36,9 +36,15 @@ def generate(proto_dir: Path) -> dict[str, bytes]:
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*.py*")}
     outputs = {name: _inside_our_package(content) for name, content in files.items()}
     # A file without a service gets stubs too, empty ones.
-    stubs = {f"{name.removesuffix('.proto')}_pb2_grpc" for name in sources if b"\nservice " in (proto_dir / name).read_bytes()}
+    stubs = {
+        f"{name.removesuffix('.proto')}_pb2_grpc"
+        for name in sources
+        if b"\nservice " in (proto_dir / name).read_bytes()
+    }
     outputs = {
-        name: content for name, content in outputs.items() if "_pb2_grpc" not in name or name.rpartition(".")[0] in stubs
+        name: content
+        for name, content in outputs.items()
+        if "_pb2_grpc" not in name or name.rpartition(".")[0] in stubs
     }
     for folder_name in {str(Path(name).parent) for name in outputs}:
         parts = Path(folder_name).parts
@@ -65,9 +71,7 @@ def stale_files(expected: dict[str, bytes]) -> list[str]:
         for path in GENERATED.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    return sorted(
-        name for name in expected.keys() | present.keys() if expected.get(name) != present.get(name)
-    )
+    return sorted(name for name in expected.keys() | present.keys() if expected.get(name) != present.get(name))
 
 
 def _answer_buf() -> None:

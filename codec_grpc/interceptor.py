@@ -1,0 +1,71 @@
+"""The edge of the gRPC server: every error gets its status here, and every call one line in the log, at its end."""
+
+from __future__ import annotations  # RpcMethodHandler is generic for the type checker alone
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc import StatusCode
+from grpc.aio import AbortError, ServerInterceptor
+
+from codec_grpc.errors import status_code, to_status
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+OUR_METHODS = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/"
+
+Handler = Callable[[Any, Any], Awaitable[Any]]
+
+
+class ErrorBoundary(ServerInterceptor):
+    """Turns what leaves a handler into a status; no exception's text reaches a client but the core's own."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handlers of our service; health and reflection have their own manners."""
+        handler: Any = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(OUR_METHODS):
+            return handler  # type: ignore[no-any-return]
+        make = (
+            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
+        )
+        behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        wrapped: grpc.RpcMethodHandler[Any, Any] = make(
+            _guarded(behaviour, method.removeprefix(OUR_METHODS)),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+
+def _guarded(behaviour: Handler, method: str) -> Handler:
+    async def guarded(request: Any, context: Any) -> Any:
+        started = time.perf_counter()
+        outcome = StatusCode.OK.name
+        try:
+            return await behaviour(request, context)
+        except asyncio.CancelledError:
+            outcome = StatusCode.CANCELLED.name
+            raise
+        except AbortError:
+            raise
+        except Exception as error:
+            code = status_code(error)
+            outcome = f"{code.name} ({error})"
+            if code is StatusCode.INTERNAL:
+                log.exception("%s failed", method)
+            status = to_status(error)
+            await context.abort(status.code, status.details, status.trailing_metadata)
+        finally:
+            log.info("gRPC %s %s %.3f s", method, outcome, time.perf_counter() - started)
+
+    return guarded

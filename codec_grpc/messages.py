@@ -1,0 +1,93 @@
+"""Requests, plans, models and states of the core as protobuf messages, and back."""
+
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from core.latents import Modality
+from core.lifecycle import State
+from core.model import ModelInfo, RequestLimits
+from core.plan import StreamPlan
+from core.request import GenerationRequest, parse_request
+
+_MODALITIES = {
+    Modality.IMAGE: pb.MODALITY_IMAGE_LATENTS,
+    Modality.VIDEO: pb.MODALITY_VIDEO_LATENTS,
+}
+_STATES = {state: pb.ServerState.Value(f"SERVER_STATE_{state.name}") for state in State}
+
+
+def request_of(message: pb.GenerateRequest) -> GenerationRequest:
+    """Return the request a message holds. Raises InvalidRequest naming the field at fault."""
+    values: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
+    values.pop("progress", None)
+    if message.HasField("size"):
+        values["size"] = (message.size.width, message.size.height)
+    if "modality" in values:
+        names = {number: modality for modality, number in _MODALITIES.items()}
+        values["modality"] = names.get(message.modality, int(message.modality))
+    return parse_request(values)
+
+
+def request_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
+    """Return the request that makes a server with the same model and map arrive at `plan`."""
+    video = plan.modality is Modality.VIDEO
+    return pb.GenerateRequest(
+        model=plan.model,
+        prompt=plan.prompt,
+        negative_prompt=plan.negative_prompt,
+        modality=_MODALITIES[plan.modality],
+        latent_space=plan.header.latent_space_id,
+        pipeline=plan.header.pipeline,
+        size=pb.PixelSize(width=plan.width, height=plan.height),
+        steps=plan.steps,
+        seed=plan.seed,
+        guidance_scale=plan.guidance_scale,
+        fps=plan.header.fps if video else None,
+        frames=plan.frames if video else None,
+        keyframe_interval=plan.keyframe_interval if video else None,
+        progress=progress,
+    )
+
+
+def state_number(state: State) -> pb.ServerState.ValueType:
+    """Return the number that a state has on the wire."""
+    return _STATES[state]
+
+
+def model_message(model: ModelInfo) -> pb.ModelInfo:
+    """Return what clients may know of a model, as a message."""
+    limits = model.limits
+    return pb.ModelInfo(
+        name=model.name,
+        aliases=model.aliases,
+        modalities=[_MODALITIES[modality] for modality in model.modalities],
+        latent_space=model.latent_space,
+        latent_channels=model.latent_channels,
+        spatial_factor=model.spatial_factor,
+        size_multiple=model.size_multiple,
+        default_size=pb.PixelSize(width=model.default_size[0], height=model.default_size[1]),
+        limits=pb.RequestLimits(
+            max_side=limits.max_side,
+            max_steps=limits.max_steps,
+            max_frames=limits.max_frames,
+            max_prompt_characters=limits.max_prompt_characters,
+        ),
+    )
+
+
+def model_of(message: pb.ModelInfo) -> ModelInfo:
+    """Return the model a message describes."""
+    names = {number: modality for modality, number in _MODALITIES.items()}
+    return ModelInfo(
+        name=message.name,
+        aliases=tuple(message.aliases),
+        modalities=tuple(names[number] for number in message.modalities),
+        latent_space=message.latent_space,
+        latent_channels=message.latent_channels,
+        spatial_factor=message.spatial_factor,
+        size_multiple=message.size_multiple,
+        default_size=(message.default_size.width, message.default_size.height),
+        limits=RequestLimits(**MessageToDict(message.limits, preserving_proto_field_name=True)),
+    )

@@ -1,0 +1,69 @@
+"""Makes a remote server look like a local engine: what the gateway generates with."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+import grpc.aio
+
+from codec_grpc.errors import from_rpc_error
+from codec_grpc.messages import request_message
+from codec_grpc.servicer import MAP_HASH_KEY
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.protobuf_envelope import frame_of, header_of
+from core.engine import Event, Frame, Job, Started, Step
+from core.errors import NotReady
+from core.latents import FinishReason
+from core.lifecycle import RETRY_AFTER_S
+from core.plan import StreamPlan
+
+if TYPE_CHECKING:  # the stub of an asyncio channel exists for the type checker alone
+    from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
+
+
+class RemoteEngine:
+    """Generates on the server behind `stub`, whose latent-space map has the hash `map_hash`."""
+
+    def __init__(self, stub: "LatentServiceAsyncStub", map_hash: str) -> None:
+        self._stub = stub
+        self._map_hash = map_hash
+
+    async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
+        """Yield the remote server's events as they come. See core.engine.Engine."""
+        loop = asyncio.get_running_loop()
+        timeout = None if job.deadline is None else max(0.0, job.deadline - loop.time())
+        call = self._stub.Generate(request_message(plan, progress=True), timeout=timeout)
+        job.on_cancel(lambda: loop.call_soon_threadsafe(call.cancel))
+        try:
+            await self._require_same_map(call)
+            async for message in call:
+                event = _event_of(message)
+                if event is not None:
+                    yield event
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        except asyncio.CancelledError:
+            # A call that the job cancelled ends like a task that was: only the task's own count is for the caller.
+            task = asyncio.current_task()
+            if job.reason is None or (task is not None and task.cancelling()):
+                raise
+            raise job.reason from None
+        finally:
+            call.cancel()
+
+    async def _require_same_map(self, call: grpc.aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateResponse]) -> None:
+        metadata = await call.initial_metadata()
+        served = dict(metadata or ()).get(MAP_HASH_KEY)
+        if served is not None and served != self._map_hash:
+            raise NotReady("the server behind this gateway was started with another latent-space map", RETRY_AFTER_S)
+
+
+def _event_of(message: pb.GenerateResponse) -> Event | None:
+    kind = message.WhichOneof("event")
+    if kind == "header":
+        return Started(header_of(message.header))
+    if kind == "progress":
+        return Step(message.progress.step, message.progress.total_steps)
+    frame = frame_of(message.frame)
+    # The status that follows says why; the core makes this frame anew from it.
+    return None if frame.finish_reason is FinishReason.ERROR else Frame(frame)

@@ -1,0 +1,79 @@
+"""Keeps a gateway's view of the server behind it: what it serves, and whether it does."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from codec_grpc.errors import from_rpc_error
+from codec_grpc.messages import model_of
+from codec_grpc.remote_engine import RemoteEngine
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
+from core.errors import CodecError, NotReady
+from core.lifecycle import RETRY_AFTER_S, State
+from core.maps import LatentMapBundle
+from core.service import LatentService, Served
+
+if TYPE_CHECKING:  # the stub of an asyncio channel exists for the type checker alone
+    from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+CHANNEL_OPTIONS: list[tuple[str, Any]] = [
+    # The default of 4 MiB is a client's own limit; a raw frame of a large video may be over it.
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+RETRY_S = 1.0
+ANSWER_TIMEOUT_S = 10.0
+
+
+class Upstream:
+    """Follows the server at `address` (HOST:PORT) and tells `service` what it may serve."""
+
+    def __init__(self, service: LatentService, address: str) -> None:
+        self._service = service
+        self._address = address
+
+    async def follow(self) -> None:
+        """Run until cancelled: connect, learn, watch; and again whenever the server is lost."""
+        async with grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS) as channel:
+            lost: str | None = None
+            while True:
+                try:
+                    self._service.served = await self._learn(LatentServiceStub(channel))
+                    self._service.lifecycle.to(State.SERVING)
+                    log.info("upstream %s serves %s", self._address, self._service.served.model.name)
+                    lost = None
+                    await self._watch(health_pb2_grpc.HealthStub(channel))
+                    reason = "it no longer serves"
+                except grpc.aio.AioRpcError as error:
+                    reason = str(from_rpc_error(error))
+                except CodecError as error:
+                    reason = str(error)
+                if self._service.lifecycle.state in (State.LOADING, State.SERVING):
+                    self._service.lifecycle.to(State.LOADING)
+                if reason != lost:
+                    log.warning("upstream %s: %s", self._address, reason)
+                lost = reason
+                await asyncio.sleep(RETRY_S)
+
+    async def _learn(self, stub: "LatentServiceAsyncStub") -> Served:
+        info = await stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=ANSWER_TIMEOUT_S)
+        if info.state != pb.SERVER_STATE_SERVING:
+            raise NotReady(f"it is {pb.ServerState.Name(info.state)}", RETRY_AFTER_S)
+        answer = await stub.GetLatentMap(pb.GetLatentMapRequest(), timeout=ANSWER_TIMEOUT_S)
+        bundle = LatentMapBundle.from_parts(answer.document, answer.assets)
+        return Served(model_of(info.model), bundle, RemoteEngine(stub, bundle.hash), info.device)
+
+    @staticmethod
+    async def _watch(stub: Any) -> None:
+        """Return when the server says that it no longer serves."""
+        async for answer in stub.Watch(health_pb2.HealthCheckRequest()):
+            if answer.status != health_pb2.HealthCheckResponse.SERVING:
+                return

@@ -1,0 +1,1 @@
+"""The HTTP protocol: an aiohttp facade that carries latent frames in the Codec's own wire."""

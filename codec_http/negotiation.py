@@ -1,0 +1,30 @@
+"""Which wire format a client gets, and under which name."""
+
+from codec_http.quality_values import parse_quality_values
+from codec_wire import WireFormat
+
+MEDIA_TYPES: dict[str, WireFormat] = {
+    "application/x-msgpack": WireFormat.MSGPACK,
+    "application/x-codec-msgpack": WireFormat.MSGPACK,
+    "application/codec+msgpack": WireFormat.MSGPACK,
+    "application/vnd.msgpack": WireFormat.MSGPACK,
+    "application/x-protobuf": WireFormat.PROTOBUF,
+    "application/x-codec-protobuf": WireFormat.PROTOBUF,
+    "application/codec+protobuf": WireFormat.PROTOBUF,
+    "application/vnd.protobuf": WireFormat.PROTOBUF,
+}
+"""Names of the two formats; the first of each is the one that an answer has when none was asked for."""
+
+
+def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat, str]:
+    """Return the format of the answer and its Content-Type.
+
+    `stream_format`, from the request's body, wins over the Accept header; the Content-Type is the name that Accept
+    prefers for that format, where it has one. Without either the answer is msgpack.
+    """
+    accepted = [name for name, weight in parse_quality_values(accept) if name in MEDIA_TYPES and weight > 0]
+    if stream_format is None:
+        stream_format = MEDIA_TYPES[accepted[0]] if accepted else WireFormat.MSGPACK
+    names = [name for name in accepted if MEDIA_TYPES[name] is stream_format]
+    default = next(name for name, wire_format in MEDIA_TYPES.items() if wire_format is stream_format)
+    return stream_format, names[0] if names else default

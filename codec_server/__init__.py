@@ -1,0 +1,1 @@
+"""The composition root: settings in, servers up, drain, exit."""

@@ -1,0 +1,76 @@
+"""The command line: `codec-diffusers serve` and `codec-diffusers gateway`."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import typer
+
+from codec_server.flags import with_settings
+from codec_server.gateway import SETTINGS as GATEWAY_SETTINGS
+from codec_server.gateway import run_gateway
+from codec_server.output import configure_log
+from codec_server.serve import serve as serve_model
+from core import SERVER_VERSION
+from core.errors import InvalidSettings, StartupError
+from core.settings import Settings, read_settings, unknown_variables
+
+log = logging.getLogger(__name__)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Runs diffusers pipelines and streams latents instead of pixels, over gRPC and HTTP.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(SERVER_VERSION)
+        raise typer.Exit
+
+
+@app.command()
+@with_settings()
+def serve(**flags: Any) -> None:
+    """Serve a model over gRPC and HTTP, in one process.
+
+    Example: codec-diffusers serve --model stabilityai/stable-diffusion-2-1 --models-dir ./models
+    """
+    _run(flags, serve_model)
+
+
+@app.command()
+@with_settings(GATEWAY_SETTINGS)
+def gateway(
+    upstream: Annotated[str, typer.Option(help="HOST:PORT of the gRPC server behind this gateway.")], **flags: Any
+) -> None:
+    """Serve HTTP over a gRPC server elsewhere. Needs no torch here.
+
+    Example: codec-diffusers gateway --upstream 10.0.0.7:50051 --port 8080
+    """
+    _run(flags, lambda settings: run_gateway(settings, upstream))
+
+
+def _run(flags: dict[str, Any], main_of: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+    """Read the settings and run; what cannot start is one line on stderr and a status other than 0."""
+    try:
+        settings = read_settings(flags)
+        configure_log(settings.log_level)
+        for warning in unknown_variables():
+            log.warning("%s", warning)
+        asyncio.run(main_of(settings))
+    except StartupError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2 if isinstance(error, InvalidSettings) else 1) from None
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

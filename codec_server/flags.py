@@ -1,0 +1,45 @@
+"""Makes a command's flags from the settings, so that each stands in one place."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import typer
+
+from core.settings import PREFIX, Settings
+
+
+def with_settings(only: Iterable[str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a typer command a flag for each setting, or for those in `only`.
+
+    The command's own parameters come first; the flags arrive in its **flags by field name, None where not given.
+    """
+    names = list(only or Settings.model_fields)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            parameter
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        signature = inspect.Signature([*own, *(_flag(name) for name in names)])
+        # Typer reads both.
+        command.__signature__ = signature  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
+        return command
+
+    return decorate
+
+
+def _flag(name: str) -> inspect.Parameter:
+    field = Settings.model_fields[name]
+    default = "" if field.default is None else f" Default: {field.default}."
+    words = name.replace("_", "-")
+    option = typer.Option(
+        None,
+        f"--{words}/--no-{words}" if field.annotation is bool else f"--{words}",
+        help=f"{field.description}{default} \\[{PREFIX}{name.upper()}]",
+        show_default=False,
+    )
+    annotation: Any = field.annotation
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation | None)

@@ -1,0 +1,89 @@
+"""Messages as protobuf: bare messages for gRPC, and with a 4-byte big-endian length before each for HTTP."""
+
+import struct
+from dataclasses import fields
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from codec_wire.fields import finish_reason, latent_dtype
+from codec_wire.generated.codec.latents.v1 import stream_pb2
+from core.errors import MalformedMessage
+from core.latents import LatentFrame, LatentStreamHeader
+
+LENGTH_PREFIX = struct.Struct(">I")
+
+
+def header_message(header: LatentStreamHeader) -> stream_pb2.LatentStreamHeader:
+    """Return the header as a protobuf message."""
+    return stream_pb2.LatentStreamHeader(**{field.name: getattr(header, field.name) for field in fields(header)})
+
+
+def frame_message(frame: LatentFrame) -> stream_pb2.LatentFrame:
+    """Return the frame as a protobuf message; fields 1 to 4 are set, and so sent, also where they hold a default."""
+    return stream_pb2.LatentFrame(**{field.name: getattr(frame, field.name) for field in fields(frame)})
+
+
+def encode_header(header: LatentStreamHeader) -> bytes:
+    """Return the header with its length before it."""
+    return _prefixed(header_message(header))
+
+
+def encode_frame(frame: LatentFrame) -> bytes:
+    """Return the frame with its length before it."""
+    return _prefixed(frame_message(frame))
+
+
+def _prefixed(message: Message) -> bytes:
+    payload = message.SerializeToString()
+    return LENGTH_PREFIX.pack(len(payload)) + payload
+
+
+def parse_header(payload: bytes) -> LatentStreamHeader:
+    """Return the header in `payload` (without length). Raises MalformedMessage."""
+    message = stream_pb2.LatentStreamHeader()
+    _parse(message, payload)
+    return header_of(message)
+
+
+def parse_frame(payload: bytes) -> LatentFrame:
+    """Return the frame in `payload` (without length). Raises MalformedMessage."""
+    message = stream_pb2.LatentFrame()
+    _parse(message, payload)
+    return frame_of(message)
+
+
+def header_of(message: stream_pb2.LatentStreamHeader) -> LatentStreamHeader:
+    """Return the header that a protobuf message holds. Raises MalformedMessage naming the field at fault."""
+    return LatentStreamHeader(
+        latent_space_id=message.latent_space_id,
+        shape=tuple(message.shape),
+        dtype=latent_dtype(message.dtype),
+        pipeline=message.pipeline,
+        scales=message.scales if message.HasField("scales") else None,
+        fps=message.fps if message.HasField("fps") else None,
+        total_frames=message.total_frames if message.HasField("total_frames") else None,
+        vae_scale_factor=message.vae_scale_factor if message.HasField("vae_scale_factor") else None,
+    )
+
+
+def frame_of(message: stream_pb2.LatentFrame) -> LatentFrame:
+    """Return the frame that a protobuf message holds. An absent field holds its default, as proto3 senders mean it."""
+    return LatentFrame(
+        data=message.data,
+        seq=message.seq,
+        keyframe=message.keyframe,
+        done=message.done,
+        finish_reason=finish_reason(message.finish_reason if message.HasField("finish_reason") else None),
+    )
+
+
+def _parse(message: Message, payload: bytes) -> None:
+    try:
+        message.ParseFromString(payload)
+    except DecodeError:
+        raise MalformedMessage(f"{len(payload)} bytes are no {message.DESCRIPTOR.name}") from None
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        number = unknown[0].field_number
+        raise MalformedMessage(f"a {message.DESCRIPTOR.name} has no field {number}, or not of that type")

@@ -1,0 +1,130 @@
+"""Cuts a body that arrives in pieces into its messages, still unparsed, holding no more than one of them."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import msgpack
+
+from codec_wire import msgpack_envelope, protobuf_envelope
+from codec_wire.protobuf_envelope import LENGTH_PREFIX
+from core.errors import MalformedMessage, MessageTooLarge
+from core.latents import LatentFrame, LatentStreamHeader
+
+_SLICE = 64 * 1024
+
+
+class Splitter(Protocol):
+    """One wire format's way to find where a message ends."""
+
+    limit: int
+    """Bytes that a message may have. The reader sets it as it learns what to expect."""
+    offset: int
+    """Byte of the stream at which the message that comes next begins."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes held that belong to a message that is not complete."""
+
+    def split(self, chunk: bytes) -> Iterator[Any]:
+        """Yield every message that `chunk` completes; `offset` is each one's own while it is yielded."""
+
+    def parse_header(self, raw: Any) -> LatentStreamHeader:
+        """Return the header in what `split` yielded."""
+
+    def parse_frame(self, raw: Any) -> LatentFrame:
+        """Return the frame in what `split` yielded."""
+
+
+class ProtobufSplitter:
+    """Messages with a 4-byte big-endian length before each."""
+
+    parse_header = staticmethod(protobuf_envelope.parse_header)
+    parse_frame = staticmethod(protobuf_envelope.parse_frame)
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.offset = 0
+        self._buffer = bytearray()
+
+    @property
+    def pending(self) -> int:
+        """Bytes held that belong to a message that is not complete."""
+        return len(self._buffer)
+
+    def split(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield every payload that `chunk` completes. Raises MessageTooLarge as soon as a length says so."""
+        for start in range(0, len(chunk), _SLICE):
+            self._buffer += chunk[start : start + _SLICE]
+            while len(self._buffer) >= LENGTH_PREFIX.size:
+                (length,) = LENGTH_PREFIX.unpack_from(self._buffer)
+                if length > self.limit:
+                    raise MessageTooLarge(f"a message of {length} bytes where at most {self.limit} can come")
+                end = LENGTH_PREFIX.size + length
+                if len(self._buffer) < end:
+                    break
+                payload = bytes(self._buffer[LENGTH_PREFIX.size : end])
+                del self._buffer[:end]
+                yield payload
+                self.offset += end
+
+
+class MsgpackSplitter:
+    """Msgpack maps, one after the other."""
+
+    parse_header = staticmethod(msgpack_envelope.parse_header)
+    parse_frame = staticmethod(msgpack_envelope.parse_frame)
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.offset = 0
+        self._fed = 0
+        # The lengths bound what the unpacker makes room for before the bytes are there.
+        self._unpacker = msgpack.Unpacker(
+            max_buffer_size=2**31 - 1,
+            max_array_len=64,
+            max_map_len=64,
+            max_str_len=4096,
+            max_ext_len=0,
+            object_pairs_hook=_without_repetition,
+            strict_map_key=True,
+        )
+
+    @property
+    def pending(self) -> int:
+        """Bytes held that belong to a message that is not complete."""
+        return self._fed - self.offset
+
+    def split(self, chunk: bytes) -> Iterator[dict[str, Any]]:
+        """Yield every map that `chunk` completes. Raises MalformedMessage and MessageTooLarge."""
+        for start in range(0, len(chunk), _SLICE):
+            piece = chunk[start : start + _SLICE]
+            self._unpacker.feed(piece)
+            self._fed += len(piece)
+            while (message := self._next()) is not None:
+                yield message
+                self.offset = self._unpacker.tell()
+            if self.pending > self.limit:
+                raise MessageTooLarge(f"a message of over {self.limit} bytes")
+
+    def _next(self) -> dict[str, Any] | None:
+        """Return the next complete map, or None when its end has not come."""
+        try:
+            message = self._unpacker.unpack()
+        except msgpack.OutOfData:
+            return None
+        except MalformedMessage:
+            raise
+        except (ValueError, msgpack.UnpackException, RecursionError) as error:
+            raise MalformedMessage(f"no msgpack map: {error or type(error).__name__}") from None
+        if not isinstance(message, dict):
+            raise MalformedMessage(f"expected a msgpack map, got a {type(message).__name__}")
+        if self._unpacker.tell() - self.offset > self.limit:
+            raise MessageTooLarge(f"a message of over {self.limit} bytes")
+        return message
+
+
+def _without_repetition(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    message = dict(pairs)
+    if len(message) != len(pairs):
+        raise MalformedMessage("a msgpack map repeats a key")
+    return message

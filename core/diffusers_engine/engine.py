@@ -1,0 +1,76 @@
+"""The local engine: hands plans to the device thread and its results, as events, to the event loop."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+
+from torch import Tensor
+
+from core.diffusers_engine.loading import LoadedModel
+from core.diffusers_engine.sampler import sample, stop_if_cancelled
+from core.encoder import LatentEncoder
+from core.engine import Event, Frame, Job, Started, Step, client_left
+from core.plan import StreamPlan
+
+log = logging.getLogger(__name__)
+
+_Posted = Started | Step | Tensor | Exception
+
+
+class DiffusersEngine:
+    """Runs one pipeline. Jobs sample one at a time, in the order they came, on the thread that owns it.
+
+    What crosses from that thread is bounded by the plan: an event for the start, one a step, and the latents. Frames
+    are made of the latents only as fast as the reader takes them, off the device thread, so that a slow reader holds
+    its own stream and neither memory nor the next job.
+    """
+
+    def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
+        self._model = model
+        self._thread = thread
+
+    async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
+        """Yield Started, a Step for each step, and every Frame of `plan`. See core.engine.Engine."""
+        loop = asyncio.get_running_loop()
+        posted: asyncio.Queue[_Posted] = asyncio.Queue()
+
+        def post(item: _Posted) -> None:
+            # The loop is closed when the process ends in mid-generation: nobody is left to tell.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(posted.put_nowait, item)
+
+        def work() -> None:
+            try:
+                stop_if_cancelled(job)
+                post(Started(plan.header))
+                post(sample(self._model, plan, job, lambda done: post(Step(done, plan.steps))))
+            except Exception as error:
+                post(error)
+
+        handed_in = self._thread.submit(work)
+        try:
+            while not isinstance(item := await posted.get(), Tensor):
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+            encoder = LatentEncoder(plan.header)
+            for seq in range(plan.frames):
+                stop_if_cancelled(job)
+                frame = await asyncio.to_thread(
+                    encoder.encode, item[seq], keyframe=plan.is_keyframe(seq), last=seq == plan.frames - 1
+                )
+                yield Frame(frame)
+        finally:
+            job.cancel(client_left())
+            handed_in.cancel()
+
+
+def warm_up(model: LoadedModel, plan: StreamPlan) -> None:
+    """Run `plan` for real, on the device thread, before the first client does. Raises what sampling raises."""
+    latents = sample(model, plan, Job(), lambda _done: None)
+    encoder = LatentEncoder(plan.header)
+    for seq, latent in enumerate(latents):
+        encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.frames - 1)
+    log.debug("warm-up made %d frames", plan.frames)

@@ -1,0 +1,67 @@
+"""Runs a plan on a pipeline: deterministic by seed, cancellable between steps. Called from the device thread alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.diffusers_engine.loading import LoadedModel
+from core.engine import Job
+from core.errors import CodecError, ModelLoadError, OutOfMemory
+from core.plan import StreamPlan
+
+StepListener = Callable[[int], None]
+"""Called with the number of steps done."""
+
+
+def sample(model: LoadedModel, plan: StreamPlan, job: Job, on_step: StepListener) -> Tensor:
+    """Return the latents of `plan`, [frames, channels, height, width] on the pipeline's device.
+
+    Raises the job's own reason as soon as a step ends after it was cancelled, OutOfMemory when the device is full.
+    """
+    pipeline = model.pipeline
+    # A scheduler keeps the state of the run it served; a new one makes every run start alike.
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+
+    def after_step(_pipeline: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        stop_if_cancelled(job)
+        on_step(index + 1)
+        return values
+
+    arguments: dict[str, Any] = {
+        "prompt": plan.prompt,
+        "width": plan.width,
+        "height": plan.height,
+        "num_inference_steps": plan.steps,
+        # Noise drawn on the host is the same on every device.
+        "generator": torch.Generator("cpu").manual_seed(plan.seed),
+        "output_type": "latent",
+        "callback_on_step_end": after_step,
+    }
+    if plan.negative_prompt is not None:
+        arguments["negative_prompt"] = plan.negative_prompt
+    if plan.guidance_scale is not None:
+        arguments["guidance_scale"] = plan.guidance_scale
+    stop_if_cancelled(job)
+    try:
+        latents = model.family.frames(pipeline(**arguments))
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            raise OutOfMemory(
+                f"the device has too little memory for {plan.width}x{plan.height}, {plan.frames} frames"
+            ) from None
+        raise
+    expected = (plan.frames, *plan.header.shape)
+    if tuple(latents.shape) != expected:
+        raise ModelLoadError(f"{plan.model} gave latents of {tuple(latents.shape)} where {expected} were planned")
+    return latents
+
+
+def stop_if_cancelled(job: Job) -> None:
+    """Raise the reason why `job` must stop, if there is one."""
+    reason: CodecError | None = job.reason
+    if reason is not None:
+        raise reason

@@ -1,0 +1,98 @@
+"""The one seam between what a generation is and what makes it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.errors import Cancelled, CodecError, DeadlineExceeded
+from core.latents import LatentFrame, LatentStreamHeader
+from core.plan import StreamPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Sampling begins; the header may be sent. The first event of every generation."""
+
+    header: LatentStreamHeader
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The sampler has done `index` of `total` steps."""
+
+    index: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of the stream."""
+
+    frame: LatentFrame
+
+
+Event = Started | Step | Frame
+
+
+class Job:
+    """One running or waiting generation, as the device thread and the event loop both see it.
+
+    `deadline` is in the event loop's time, in seconds; None where there is none. Cancelling is final, may be done
+    from any thread, and says why.
+    """
+
+    def __init__(self, deadline: float | None = None) -> None:
+        self.deadline = deadline
+        self._reason: CodecError | None = None
+        self._listeners: list[Callable[[], object]] = []
+        self._lock = threading.Lock()
+
+    def cancel(self, reason: CodecError) -> None:
+        """Ask whoever runs this job to stop within one step; the first reason stands."""
+        with self._lock:
+            if self._reason is not None:
+                return
+            self._reason = reason
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()
+
+    def on_cancel(self, listener: Callable[[], object]) -> None:
+        """Call `listener` when the job is cancelled, in the canceller's thread; at once where it already is."""
+        with self._lock:
+            self._listeners.append(listener)
+            cancelled = self._reason is not None
+        if cancelled:
+            listener()
+
+    @property
+    def reason(self) -> CodecError | None:
+        """Why the job must stop, None while it may go on."""
+        return self._reason
+
+
+class Engine(Protocol):
+    """Makes the events of a generation: Started, any number of Step, every Frame.
+
+    Exhaustion is success. A failure is a CodecError, raised. Closing the iterator early cancels the job.
+    """
+
+    def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
+        """Run `plan` as `job`."""
+
+
+def deadline_of(job: Job) -> asyncio.Timeout:
+    """Return the timeout context of `job`'s deadline; TimeoutError leaves it when the time is up."""
+    return asyncio.timeout_at(job.deadline)
+
+
+def out_of_time() -> DeadlineExceeded:
+    """Return the error for a job whose time is up."""
+    return DeadlineExceeded("the time for this request is up")
+
+
+def client_left() -> Cancelled:
+    """Return the error for a job whose client is gone."""
+    return Cancelled("the client left")

@@ -1,0 +1,31 @@
+"""The versions that define the reference pixels, and whether they are the ones installed."""
+
+from importlib import metadata, resources
+
+
+def pinned_versions() -> dict[str, str]:
+    """Return {library: version} as core/pins.txt has it, the one place that says so."""
+    lines = resources.files("core").joinpath("pins.txt").read_text().splitlines()
+    pins = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {name.strip(): version.strip() for name, version in pins}
+
+
+def installed_versions() -> dict[str, str]:
+    """Return {library: version} of the pinned libraries that are installed."""
+    found = {}
+    for name in pinned_versions():
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def pin_differences() -> list[str]:
+    """Return a line for each library whose version is not the pinned one. A build tag ("+cpu") is no difference."""
+    installed = installed_versions()
+    return [
+        f"{name} {installed.get(name, 'is not installed')} where {version} is pinned"
+        for name, version in pinned_versions().items()
+        if installed.get(name, "").partition("+")[0] != version
+    ]

@@ -1,0 +1,79 @@
+"""The same arithmetic in torch, on the tensor's own device: only the small result crosses to the host.
+
+Everywhere here `values` is a contiguous [channels, n] tensor of float16 or float32, `scales` is float16 [channels] on
+the same device, and `codes` is int8 [channels, n]. The bytes equal those of numpy_math for every finite input.
+"""
+
+import sys
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.errors import InvalidLatents
+
+_TORCH = {np.dtype("<f2"): torch.float16, np.dtype("<f4"): torch.float32}
+
+
+def cast(latent: Tensor, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Tensor:
+    """Return `latent` ([channels, ...], any float dtype) as [channels, n] values of `dtype`."""
+    return latent.detach().to(_TORCH[dtype]).contiguous().reshape(latent.shape[0], -1)
+
+
+def channel_scales(values: Tensor) -> Tensor:
+    """Return max |x| per channel as float16. Raises InvalidLatents when one is not finite in fp16."""
+    scales = values.abs().amax(dim=1).to(torch.float16)
+    if not bool(torch.isfinite(scales).all()):  # amax hands a NaN on
+        raise InvalidLatents("the latents hold NaN, Inf, or a value over what an fp16 scale can hold")
+    return scales
+
+
+def require_finite(values: Tensor) -> None:
+    """Raise InvalidLatents when `values` hold NaN or Inf."""
+    if not bool(torch.isfinite(values).all()):
+        raise InvalidLatents("the latents hold NaN or Inf")
+
+
+def quantize(values: Tensor, scales: Tensor, max_code: int) -> Tensor:
+    """Return the codes of finite `values` against `scales`; a channel with scale 0 gives zeros.
+
+    The divisor stays a tensor on the device: a division by a host number may be done as a multiplication by its
+    reciprocal, which rounds differently.
+    """
+    divisor = scales.to(torch.float32)
+    divisor = torch.where(divisor == 0, torch.inf, divisor).unsqueeze(1)
+    ratio = values.to(torch.float32) / divisor * float(max_code)
+    return ratio.round_().clamp_(-max_code, max_code).to(torch.int8)
+
+
+def residual(codes: Tensor, key: Tensor, max_code: int) -> Tensor:
+    """Return clip(codes - key, -Q, Q), what a delta pipeline sends between keyframes."""
+    return (codes.to(torch.int16) - key).clamp_(-max_code, max_code).to(torch.int8)
+
+
+def pack(codes: Tensor, bits: int) -> bytes:
+    """Return the codes as bytes: one each for 8 bits; for 4 bits two a byte, low nibble first, odd tail padded by 0."""
+    flat = codes.reshape(-1)
+    if bits == 8:
+        return _host(flat).tobytes()
+    if flat.numel() % 2:
+        flat = torch.nn.functional.pad(flat, (0, 1))
+    low, high = (flat.view(torch.uint8).reshape(-1, 2) & 0x0F).unbind(1)
+    return _host(low | high << 4).tobytes()
+
+
+def to_bytes(values: Tensor) -> bytes:
+    """Return little-endian bytes in C order, of values or of scales."""
+    array = _host(values)
+    return (array if sys.byteorder == "little" else array.byteswap()).tobytes()
+
+
+def scales_on(device: torch.device, scales: NDArray[np.float16]) -> Tensor:
+    """Return static scales as a float16 tensor on `device`."""
+    return torch.from_numpy(scales.copy()).to(device)
+
+
+def _host(tensor: Tensor) -> NDArray[np.generic]:
+    array: NDArray[np.generic] = tensor.cpu().numpy()
+    return array

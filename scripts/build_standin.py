@@ -1,0 +1,127 @@
+"""Builds a small, untrained Stable Diffusion pipeline on disk: every part real, nothing learned, no network.
+
+`make run` serves it until the trained embedded model takes its place, and the tests generate with it. Its latents
+have the shape of SD-1's: 4 channels, one cell for 8x8 pixels. The same seed gives the same files.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core.diffusers_engine.quiet import quiet_libraries
+
+quiet_libraries()  # before the imports that it quiets
+
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from core.maps.build import map_of_model
+from core.maps.bundle import LatentMapBundle
+from core.maps.store import bundle_folder
+from core.model import ModelInfo
+
+SEED = 0
+CONTEXT = 77
+"""Tokens a prompt may have, as CLIP's."""
+STATIC_SCALE = 4.0
+"""Scale of int8 and int4 for every channel: latents of an untrained model are nearly Gaussian, four sigma wide."""
+
+
+def build_pipeline(sample_size: int = 32) -> StableDiffusionPipeline:
+    """Return the pipeline; `sample_size` is the side of its own latent, so 32 means 256x256 pixels."""
+    torch.manual_seed(SEED)
+    tokenizer = _byte_tokenizer()
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=CONTEXT,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=sample_size,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=8,
+        norm_num_groups=8,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=sample_size * 8,
+    )
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder.eval(),
+        tokenizer=tokenizer,
+        unet=unet.eval(),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _byte_tokenizer() -> CLIPTokenizer:
+    """Return a CLIP tokenizer whose vocabulary is the bytes, within and at the end of a word, and no merges."""
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
+        vocabulary.write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+        merges.write_text("#version: 0.2\n")
+        return CLIPTokenizer(str(vocabulary), str(merges), model_max_length=CONTEXT)
+
+
+def build_bundle(latent_space: str, side: int = 256) -> LatentMapBundle:
+    """Return the map of the stand-in's latents under the id `latent_space`, with scales for int8 and int4."""
+    info = ModelInfo(
+        name="standin",
+        latent_space=latent_space,
+        latent_channels=4,
+        spatial_factor=8,
+        size_multiple=8,
+        default_size=(side, side),
+    )
+    scales = np.full(4, STATIC_SCALE, "<f2").tobytes()
+    return map_of_model(info, 0.18215, "AutoencoderKL", {"int8": scales, "int4": scales})
+
+
+def build(models_dir: Path, latent_space: str) -> None:
+    """Write the pipeline to models_dir/standin and its latent-space map to where a server looks for it."""
+    build_pipeline().save_pretrained(models_dir / "standin")
+    build_bundle(latent_space).write(bundle_folder(models_dir, latent_space))
+
+
+def main() -> int:
+    """Run the command line; return the process's exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models_dir", type=Path)
+    parser.add_argument("--latent-space", default="standin-vae", help="id of its latent space (default: %(default)s)")
+    options = parser.parse_args()
+    build(options.models_dir, options.latent_space)
+    print(f"built {options.models_dir / 'standin'}: a small, untrained pipeline; its pictures are noise")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What several test modules need: strategies, the oracle, stand-ins, servers."""
