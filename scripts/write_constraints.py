@@ -1,0 +1,32 @@
+"""Writes constraints.txt from the packages installed in this environment, so that everyone gets the same ones.
+
+torch, diffusers and transformers are left out: core/pins.txt pins them, and constraints.txt points there.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from core.pins import pinned_versions
+
+TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
+HEAD = """\
+# Versions of everything that a full setup installs. Written by `make constraints`; do not edit.
+-c core/pins.txt
+"""
+
+
+def main() -> int:
+    """Write the file; return the process's exit status."""
+    frozen = subprocess.run(
+        [sys.executable, "-m", "pip", "freeze", "--exclude-editable"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    left_out = {*pinned_versions(), "codec-diffusers", "setuptools"}
+    kept = [line for line in frozen if "==" in line and line.split("==")[0] not in left_out]
+    TARGET.write_text(HEAD + "\n".join(kept) + "\n")
+    print(f"wrote {TARGET.name}: {len(kept)} packages")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
