@@ -14,6 +14,7 @@ from grpc.aio import AbortError, ServerInterceptor
 
 from codec_grpc.errors import status_code, to_status
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from core.errors import CodecError
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def _guarded(behaviour: Handler, method: str) -> Handler:
         except Exception as error:
             code = status_code(error)
             outcome = f"{code.name} ({error})"
-            if code is StatusCode.INTERNAL:
+            if not isinstance(error, CodecError):  # those of the core were logged where they arose
                 log.exception("%s failed", method)
             status = to_status(error)
             await context.abort(status.code, status.details, status.trailing_metadata)

@@ -106,6 +106,6 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
     except Exception as error:
-        if status_of(error) == HTTPStatus.INTERNAL_SERVER_ERROR:
+        if not isinstance(error, CodecError):  # those of the core were logged where they arose
             log.exception("%s %s failed", request.method, request.path)
         return error_response(error)

@@ -79,13 +79,13 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
 
     It is no error: supervisors set variables of their own.
     """
-    known = sorted(_variables())
+    known = [name.removeprefix(PREFIX) for name in _variables()]
     warnings = []
     for name in sorted(environment):
-        if not name.startswith(PREFIX) or name in known:
+        if not name.startswith(PREFIX) or name.removeprefix(PREFIX) in known:
             continue
-        near = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = get_close_matches(name.removeprefix(PREFIX), known, n=1)
+        hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
         warnings.append(f"{name} is no setting and is ignored{hint}")
     return warnings
 

@@ -29,8 +29,8 @@ from core.model import ModelInfo
 SEED = 0
 CONTEXT = 77
 """Tokens a prompt may have, as CLIP's."""
-STATIC_SCALE = 4.0
-"""Scale of int8 and int4 for every channel: latents of an untrained model are nearly Gaussian, four sigma wide."""
+STATIC_SCALE = 5.0
+"""Scale of int8 and int4 for every channel: 12 latents of 256x256, 20 steps, lay within 4.97 (deviation 1.06)."""
 
 
 def build_pipeline(sample_size: int = 32) -> StableDiffusionPipeline:
@@ -68,7 +68,13 @@ def build_pipeline(sample_size: int = 32) -> StableDiffusionPipeline:
         norm_num_groups=8,
         sample_size=sample_size * 8,
     )
-    scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+    )
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder.eval(),

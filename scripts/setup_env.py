@@ -31,7 +31,7 @@ def pip_install(*arguments: str, check: bool = True) -> bool:
 
 def main() -> int:
     """Make the environment; return the process's exit status."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this runs before anything was checked
         print(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; try `make PYTHON=python3.12`")
         return 1
     started = time.perf_counter()

@@ -1,13 +1,10 @@
 """Bytes are law: every pipeline, both arithmetics and both envelopes against the published encoder."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from codec_wire import WireFormat, encode
 from core.encoder import LatentEncoder
@@ -15,9 +12,7 @@ from core.errors import InvalidLatents
 from core.latents import LatentDtype, LatentStreamHeader
 from core.pipelines import PIPELINES, numpy_math, torch_math
 from tests.support.oracle import reference_messages
-from tests.support.strategies import streams
-
-Stream = tuple[LatentStreamHeader, list[NDArray[Any]], list[bool]]
+from tests.support.strategies import Stream, streams
 
 
 def our_messages(stream: Stream, wire_format: WireFormat, *, with_torch: bool) -> list[bytes]:

@@ -6,8 +6,12 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from core.encoder import LatentEncoder
 from core.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader
 from core.pipelines import PIPELINES, Scales
+
+Stream = tuple[LatentStreamHeader, list[NDArray[Any]], list[bool]]
+"""A header, the latents of its frames, and which of them are keyframes."""
 
 FP16_MAX_BITS = 0x7BFF
 """Bit pattern of 65504, the largest finite fp16."""
@@ -108,3 +112,14 @@ def streams(draw: st.DrawFn, max_frames: int = 6) -> tuple[LatentStreamHeader, l
     values = [draw(latents(header.shape, header.dtype)) for _ in range(count)]
     keyframes = [not header.row.delta or seq == 0 or draw(st.booleans()) for seq in range(count)]
     return header, values, keyframes
+
+
+def encoded(stream: Stream) -> tuple[LatentStreamHeader, list[LatentFrame]]:
+    """Return the header and our frames of a drawn stream."""
+    header, latents, keyframes = stream
+    encoder = LatentEncoder(header)
+    last = len(latents) - 1
+    return header, [
+        encoder.encode(latent, keyframe=keyframe, last=seq == last)
+        for seq, (latent, keyframe) in enumerate(zip(latents, keyframes, strict=True))
+    ]

@@ -1,0 +1,243 @@
+"""Generate and its neighbours over a real gRPC channel."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc import error_details_pb2
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
+
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from core.errors import NotReady
+from core.lifecycle import State
+from tests.support.fake_engine import FakeEngine
+from tests.support.serving import LATENT_SPACE, MODEL, VIDEO_MODEL, servers_over
+
+SIZE = pb.PixelSize(width=64, height=64)
+
+
+def request(**fields: Any) -> pb.GenerateRequest:
+    values: dict[str, Any] = {"prompt": "a sea", "size": SIZE, "steps": 2}
+    return pb.GenerateRequest(**(values | fields))
+
+
+async def test_a_stream_is_a_header_and_its_frame() -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        call = servers.stub.Generate(request(pipeline="int8"))
+        messages = [message async for message in call]
+        assert [message.WhichOneof("event") for message in messages] == ["header", "frame"]
+        assert messages[0].header.latent_space_id == LATENT_SPACE
+        assert messages[0].header.total_frames == 1
+        frame = messages[1].frame
+        assert all(frame.HasField(name) for name in ("data", "seq", "keyframe", "done", "finish_reason"))
+        metadata = dict(await call.initial_metadata())
+        assert metadata["codec-latent-map"] == servers.service.require_served().bundle.hash
+
+
+async def test_progress_comes_only_when_asked_for() -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        messages = [message async for message in servers.stub.Generate(request(progress=True))]
+        kinds = [message.WhichOneof("event") for message in messages]
+        assert kinds == ["header", "progress", "progress", "frame"]
+        assert (messages[2].progress.step, messages[2].progress.total_steps) == (2, 2)
+
+
+async def test_a_video_streams_its_frames() -> None:
+    async with servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
+        call = servers.stub.Generate(
+            request(modality=pb.MODALITY_VIDEO_LATENTS, frames=4, fps=8, pipeline="delta+int4", keyframe_interval=3)
+        )
+        header, *frames = [message async for message in call]
+        assert (header.header.fps, header.header.total_frames) == (8, 4)
+        assert [message.frame.keyframe for message in frames] == [True, False, False, True]
+
+
+async def status_of(call: Any) -> grpc.aio.AioRpcError:
+    """Return the status that a call ends with, its next read being its first failing one."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field"),
+    [
+        ({"prompt": ""}, StatusCode.INVALID_ARGUMENT, "prompt"),
+        ({"steps": 0}, StatusCode.INVALID_ARGUMENT, "steps"),
+        ({"steps": 251}, StatusCode.INVALID_ARGUMENT, "steps"),
+        ({"size": pb.PixelSize(width=65, height=64)}, StatusCode.INVALID_ARGUMENT, "size"),
+        ({"size": pb.PixelSize(width=64)}, StatusCode.INVALID_ARGUMENT, "size"),
+        ({"pipeline": "int2"}, StatusCode.INVALID_ARGUMENT, "pipeline"),
+        ({"pipeline": "delta+int8"}, StatusCode.INVALID_ARGUMENT, "pipeline"),
+        ({"guidance_scale": float("nan")}, StatusCode.INVALID_ARGUMENT, "guidance_scale"),
+        ({"modality": 7}, StatusCode.INVALID_ARGUMENT, "modality"),
+        ({"frames": 3}, StatusCode.INVALID_ARGUMENT, "frames"),
+        ({"model": "sd9"}, StatusCode.NOT_FOUND, None),
+        ({"latent_space": "a/b"}, StatusCode.NOT_FOUND, None),
+        ({"modality": pb.MODALITY_VIDEO_LATENTS}, StatusCode.UNIMPLEMENTED, None),
+    ],
+)
+async def test_bad_input_is_named_in_the_details(fields: dict[str, Any], code: StatusCode, field: str | None) -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        error = await status_of(servers.stub.Generate(request(**fields)))
+        assert error.code() is code
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]
+        assert status is not None
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        assert status.details[0].Unpack(info)
+        if field is not None:
+            assert status.details[1].Unpack(bad)
+            assert bad.field_violations[0].field == field
+        assert [message async for message in servers.stub.Generate(request())]
+
+
+async def test_overload_is_resource_exhausted_at_once() -> None:
+    engine = FakeEngine()
+    async with servers_over(engine, max_jobs=1) as servers:
+        running = servers.stub.Generate(request())
+        await running.read()
+        error = await status_of(servers.stub.Generate(request()))
+        assert error.code() is StatusCode.RESOURCE_EXHAUSTED
+        retry = error_details_pb2.RetryInfo()
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]
+        assert status is not None
+        assert status.details[1].Unpack(retry)
+        assert retry.retry_delay.seconds >= 1
+        engine.let_steps_go(2)
+        assert (await running.read()).frame.done
+
+
+async def test_cancelling_the_call_ends_its_job() -> None:
+    engine = FakeEngine()
+    async with servers_over(engine) as servers:
+        call = servers.stub.Generate(request(steps=30))
+        await call.read()
+        call.cancel()
+        await engine.until_closed(1)
+        assert (engine.finished, servers.service.admission.jobs) == (0, 0)
+
+
+async def test_a_deadline_ends_its_job() -> None:
+    engine = FakeEngine()
+    async with servers_over(engine) as servers:
+        error = await status_of(servers.stub.Generate(request(steps=30), timeout=0.2))
+        assert error.code() is StatusCode.DEADLINE_EXCEEDED
+        await engine.until_closed(1)
+        assert (engine.finished, servers.service.admission.jobs) == (0, 0)
+
+
+async def test_the_servers_own_limit_of_time_holds_too() -> None:
+    engine = FakeEngine()
+    async with servers_over(engine, request_timeout_s=0.1) as servers:
+        error = await status_of(servers.stub.Generate(request(steps=30)))
+        assert error.code() is StatusCode.DEADLINE_EXCEEDED
+        assert "time" in str(error.details())
+
+
+async def test_an_error_after_the_header_is_a_frame_and_a_status_without_secrets() -> None:
+    engine = FakeEngine(free_running=True)
+    engine.fail_with = RuntimeError("secret detail")
+    async with servers_over(engine) as servers:
+        call = servers.stub.Generate(request())
+        assert (await call.read()).HasField("header")
+        frame = (await call.read()).frame
+        assert (frame.data, frame.done, frame.finish_reason) == (b"", True, "error")
+        error = await status_of(call)
+        assert error.code() is StatusCode.INTERNAL
+        assert "secret" not in str(error.details())
+
+
+async def test_draining_refuses_new_calls_and_lets_running_ones_finish() -> None:
+    engine = FakeEngine()
+    async with servers_over(engine) as servers:
+        running = servers.stub.Generate(request())
+        await running.read()
+        servers.service.lifecycle.to(State.DRAINING)
+        error = await status_of(servers.stub.Generate(request()))
+        assert error.code() is StatusCode.UNAVAILABLE
+        engine.let_steps_go(2)
+        assert (await running.read()).frame.finish_reason == "ok"
+
+
+async def test_jobs_cancelled_by_the_server_say_why() -> None:
+    engine = FakeEngine()
+    async with servers_over(engine) as servers:
+        running = servers.stub.Generate(request())
+        await running.read()
+        servers.service.cancel_all(NotReady("the server is shutting down", 5))
+        assert (await running.read()).frame.finish_reason == "error"
+        error = await status_of(running)
+        assert (error.code(), error.details()) == (StatusCode.UNAVAILABLE, "the server is shutting down")
+
+
+async def test_server_info_and_map() -> None:
+    async with servers_over(FakeEngine()) as servers:
+        info = await servers.stub.GetServerInfo(pb.GetServerInfoRequest())
+        assert (info.codec_version, info.state, info.model.name) == ("0.3", pb.SERVER_STATE_SERVING, MODEL.name)
+        answer = await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space=LATENT_SPACE))
+        bundle = servers.service.require_served().bundle
+        assert (answer.hash, answer.document, dict(answer.assets)) == (bundle.hash, bundle.document, bundle.assets)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space="a/b"))
+        assert caught.value.code() is StatusCode.NOT_FOUND
+
+
+async def test_health_follows_the_lifecycle_for_watchers_too() -> None:
+    async with servers_over(FakeEngine()) as servers:
+        stub: Any = health_pb2_grpc.HealthStub(servers.channel)
+        for name in ("", "codec.latents.v1.LatentService"):
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        servers.service.lifecycle.to(State.DRAINING)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+
+
+async def test_a_client_reaches_generate_by_reflection_alone() -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+
+        def call_by_reflection() -> list[str]:
+            from google.protobuf import message_factory
+            from google.protobuf.descriptor_pool import DescriptorPool
+
+            with grpc.insecure_channel(servers.grpc_address) as channel:
+                pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+                method = pool.FindServiceByName("codec.latents.v1.LatentService").FindMethodByName("Generate")
+                outgoing = message_factory.GetMessageClass(method.input_type)
+                incoming = message_factory.GetMessageClass(method.output_type)
+                generate = channel.unary_stream(
+                    "/codec.latents.v1.LatentService/Generate",
+                    request_serializer=outgoing.SerializeToString,
+                    response_deserializer=incoming.FromString,
+                )
+                answers = generate(outgoing(prompt="a sea", steps=1))
+                return [str(answer.WhichOneof("event")) for answer in answers]
+
+        assert await asyncio.to_thread(call_by_reflection) == ["header", "frame"]
+
+
+async def test_pings_on_a_quiet_stream_are_welcome() -> None:
+    """A client that pings as often as the server allows is not sent away: twelve seconds of silence, then a frame."""
+    engine = FakeEngine()
+    options = [
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    async with servers_over(engine) as servers, grpc.aio.insecure_channel(servers.grpc_address, options=options) as own:
+        from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
+
+        stub: Any = LatentServiceStub(own)
+        call = stub.Generate(request())
+        await call.read()
+        await asyncio.sleep(12)
+        engine.let_steps_go(2)
+        assert (await call.read()).frame.done

@@ -1,0 +1,104 @@
+"""Single messages: our bytes are the reference's, and every message comes back as it went."""
+
+import msgpack
+import pytest
+from codecai.server import latent_frame as reference
+from hypothesis import given
+
+from codec_wire import WireFormat, encode, msgpack_envelope, protobuf_envelope
+from core.errors import MalformedMessage
+from core.latents import LatentFrame, LatentStreamHeader
+from tests.support.strategies import frames, headers
+
+
+@given(headers())
+def test_header_bytes_are_the_references(header: LatentStreamHeader) -> None:
+    fields = {
+        "latent_space_id": header.latent_space_id,
+        "shape": header.shape,
+        "dtype": str(header.dtype),
+        "pipeline": header.pipeline,
+        "scales": header.scales,
+        "fps": header.fps,
+        "total_frames": header.total_frames,
+        "vae_scale_factor": header.vae_scale_factor,
+    }
+    assert encode(header, WireFormat.MSGPACK) == reference.encode_latent_header_msgpack(**fields)
+    assert encode(header, WireFormat.PROTOBUF) == reference.encode_latent_header_protobuf(**fields)
+
+
+@given(frames())
+def test_frame_bytes_are_the_references(frame: LatentFrame) -> None:
+    fields = {
+        "data": frame.data,
+        "seq": frame.seq,
+        "keyframe": frame.keyframe,
+        "done": frame.done,
+        "finish_reason": None if frame.finish_reason is None else str(frame.finish_reason),
+    }
+    assert encode(frame, WireFormat.MSGPACK) == reference.encode_latent_frame_msgpack(**fields)
+    assert encode(frame, WireFormat.PROTOBUF) == reference.encode_latent_frame_protobuf(**fields)
+
+
+@given(headers())
+def test_headers_come_back(header: LatentStreamHeader) -> None:
+    assert msgpack_envelope.parse_header(msgpack.unpackb(encode(header, WireFormat.MSGPACK))) == header
+    assert protobuf_envelope.parse_header(encode(header, WireFormat.PROTOBUF)[4:]) == header
+
+
+@given(frames())
+def test_frames_come_back(frame: LatentFrame) -> None:
+    assert msgpack_envelope.parse_frame(msgpack.unpackb(encode(frame, WireFormat.MSGPACK))) == frame
+    assert protobuf_envelope.parse_frame(encode(frame, WireFormat.PROTOBUF)[4:]) == frame
+
+
+HEADER = {"type": "header", "latent_space_id": "a/b", "shape": [4, 2, 2], "dtype": "fp16", "pipeline": "raw"}
+FRAME = {"data": b"", "seq": 0, "keyframe": True, "done": True, "finish_reason": "ok"}
+WRONG = {"type": "frame", "shape": [4, "2"], "dtype": "bf16", "pipeline": "int3", "fps": -1, "vae_scale_factor": "1"}
+
+
+@pytest.mark.parametrize("key", [*HEADER])
+def test_a_header_lacks_no_key(key: str) -> None:
+    with pytest.raises(MalformedMessage, match=key):
+        msgpack_envelope.parse_header({name: value for name, value in HEADER.items() if name != key})
+
+
+@pytest.mark.parametrize("key", ["data", "seq", "keyframe", "done"])
+def test_a_frame_lacks_no_key(key: str) -> None:
+    with pytest.raises(MalformedMessage, match=key):
+        msgpack_envelope.parse_frame({name: value for name, value in FRAME.items() if name != key})
+
+
+@pytest.mark.parametrize(("key", "value"), [*WRONG.items(), ("scales", "text"), ("shape", 4), ("more", 1)])
+def test_a_header_value_of_the_wrong_kind_is_named(key: str, value: object) -> None:
+    with pytest.raises(MalformedMessage, match=key if key != "type" else "header"):
+        msgpack_envelope.parse_header(HEADER | {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data", "text"),
+        ("seq", True),
+        ("seq", 1.0),
+        ("keyframe", 1),
+        ("done", None),
+        ("finish_reason", "why"),
+        ("x", 1),
+    ],
+)
+def test_a_frame_value_of_the_wrong_kind_is_named(key: str, value: object) -> None:
+    with pytest.raises(MalformedMessage, match=key):
+        msgpack_envelope.parse_frame(FRAME | {key: value})
+
+
+def test_protobuf_fields_that_the_schema_lacks_are_refused() -> None:
+    payload = encode(LatentFrame(b"x", 0, keyframe=True, done=True), WireFormat.PROTOBUF)[4:]
+    with pytest.raises(MalformedMessage, match="no field 9"):
+        protobuf_envelope.parse_frame(payload + b"\x48\x01")
+    with pytest.raises(MalformedMessage, match="no LatentFrame"):
+        protobuf_envelope.parse_frame(payload[:-1])
+
+
+def test_a_proto3_sender_may_leave_defaults_out() -> None:
+    assert protobuf_envelope.parse_frame(b"") == LatentFrame(b"", 0, keyframe=False, done=False)

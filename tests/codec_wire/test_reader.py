@@ -1,0 +1,163 @@
+"""The incremental reader: any cut of a stream gives the same messages, and any damage is refused by name."""
+
+import struct
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec_wire import StreamReader, WireFormat, encode
+from core.errors import MalformedMessage, MessageTooLarge, SequenceError, StreamError, TruncatedStream
+from core.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader
+from tests.support.strategies import Stream, encoded, streams
+
+Messages = list[LatentStreamHeader | LatentFrame]
+formats = st.sampled_from(WireFormat)
+
+
+def body_of(messages: Messages, wire_format: WireFormat) -> bytes:
+    return b"".join(encode(message, wire_format) for message in messages)
+
+
+def read(body: bytes, wire_format: WireFormat) -> Messages:
+    reader = StreamReader(wire_format)
+    messages = list(reader.feed(body))
+    reader.close()
+    return messages
+
+
+@settings(max_examples=150)
+@given(streams(max_frames=4), formats, st.lists(st.integers(0, 4000), max_size=12))
+def test_any_cut_gives_the_same_messages(stream: Stream, wire_format: WireFormat, cuts: list[int]) -> None:
+    header, frames = encoded(stream)
+    body = body_of([header, *frames], wire_format)
+    edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
+    reader = StreamReader(wire_format)
+    found: Messages = []
+    for start, end in zip(edges, edges[1:], strict=False):
+        found += reader.feed(body[start:end])
+    reader.close()
+    assert found == [header, *frames]
+
+
+@settings(max_examples=100)
+@given(streams(max_frames=3), formats, st.data())
+def test_every_truncation_is_refused(stream: Stream, wire_format: WireFormat, data: st.DataObject) -> None:
+    header, frames = encoded(stream)
+    body = body_of([header, *frames], wire_format)
+    cut = data.draw(st.integers(0, len(body) - 1))
+    with pytest.raises(TruncatedStream) as caught:
+        read(body[:cut], wire_format)
+    assert caught.value.offset is not None
+    assert caught.value.offset <= cut
+
+
+@settings(max_examples=100)
+@given(streams(max_frames=2), formats, st.binary(min_size=1, max_size=20))
+def test_anything_after_the_last_frame_is_refused(stream: Stream, wire_format: WireFormat, more: bytes) -> None:
+    header, frames = encoded(stream)
+    body = body_of([header, *frames], wire_format)
+    with pytest.raises(StreamError, match=f"at byte {len(body)}"):
+        read(body + more, wire_format)
+    reader = StreamReader(wire_format)
+    assert list(reader.feed(body)) == [header, *frames]
+    with pytest.raises(StreamError):
+        list(reader.feed(more))
+
+
+@settings(max_examples=300)
+@given(streams(max_frames=2), formats, st.data())
+def test_any_damage_is_a_named_error_or_another_sound_stream(
+    stream: Stream, wire_format: WireFormat, data: st.DataObject
+) -> None:
+    header, frames = encoded(stream)
+    body = bytearray(body_of([header, *frames], wire_format))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        read(bytes(body), wire_format)
+    except StreamError as error:
+        assert error.offset is not None
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=300), formats)
+def test_noise_is_never_a_stream(noise: bytes, wire_format: WireFormat) -> None:
+    with pytest.raises(StreamError):
+        read(noise, wire_format)
+
+
+HEADER = LatentStreamHeader("a/b", (1, 2), LatentDtype.FP16, "raw")
+FRAME = LatentFrame(bytes(4), 0, keyframe=True, done=True, finish_reason=FinishReason.OK)
+
+
+@pytest.mark.parametrize("wire_format", WireFormat)
+def test_two_headers_are_refused(wire_format: WireFormat) -> None:
+    with pytest.raises(MalformedMessage):
+        read(body_of([HEADER, HEADER, FRAME], wire_format), wire_format)
+
+
+@pytest.mark.parametrize("wire_format", WireFormat)
+def test_a_frame_in_the_headers_place_is_refused(wire_format: WireFormat) -> None:
+    with pytest.raises(StreamError, match="at byte 0"):
+        read(body_of([FRAME], wire_format), wire_format)
+
+
+@pytest.mark.parametrize("wire_format", WireFormat)
+def test_a_second_last_frame_is_refused(wire_format: WireFormat) -> None:
+    with pytest.raises(SequenceError):
+        read(body_of([HEADER, FRAME, FRAME], wire_format), wire_format)
+
+
+@pytest.mark.parametrize("wire_format", WireFormat)
+def test_a_message_over_what_the_header_allows_is_refused_before_it_is_held(wire_format: WireFormat) -> None:
+    reader = StreamReader(wire_format)
+    list(reader.feed(encode(HEADER, wire_format)))
+    large = encode(LatentFrame(bytes(2**24), 0, keyframe=True, done=True), wire_format)
+    with pytest.raises(MessageTooLarge, match="256|260"):
+        list(reader.feed(large[: 2**17]))
+
+
+def test_a_length_that_promises_gigabytes_is_refused_at_once() -> None:
+    with pytest.raises(MessageTooLarge):
+        list(StreamReader(WireFormat.PROTOBUF).feed(struct.pack(">I", 2**32 - 1)))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\x81\xa1a\xdd\xff\xff\xff\xff",
+        b"\xc9\xff\xff\xff\xff\x01",
+    ],
+)
+def test_a_msgpack_size_that_promises_gigabytes_takes_none(head: bytes) -> None:
+    with pytest.raises(StreamError):
+        read(head, WireFormat.MSGPACK)
+
+
+def test_depth_is_bounded() -> None:
+    with pytest.raises(StreamError):
+        read(b"\x81\xa1a" * 50_000, WireFormat.MSGPACK)
+
+
+@pytest.mark.parametrize("value", [1, "text", [1], b"bytes", None])
+def test_a_msgpack_value_that_is_no_map_is_refused(value: object) -> None:
+    with pytest.raises(MalformedMessage, match="at byte 0: expected a msgpack map"):
+        read(msgpack.packb(value), WireFormat.MSGPACK)
+
+
+def test_a_repeated_key_is_refused() -> None:
+    body = bytearray(encode(HEADER, WireFormat.MSGPACK))
+    body[0] += 1  # one more pair in the map
+    with pytest.raises(MalformedMessage, match="repeats a key"):
+        read(bytes(body) + msgpack.packb("dtype") + msgpack.packb("fp16"), WireFormat.MSGPACK)
+
+
+def test_text_that_is_not_utf8_is_refused() -> None:
+    body = encode(HEADER, WireFormat.MSGPACK).replace(b"a/b", b"a\xff\xfe")
+    with pytest.raises(MalformedMessage):
+        read(body, WireFormat.MSGPACK)

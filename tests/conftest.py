@@ -1,0 +1,41 @@
+"""Fixtures that several packages' tests share: the stand-in, loaded once."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from core.diffusers_engine.device import Device
+from core.diffusers_engine.engine import DiffusersEngine
+from core.diffusers_engine.loading import LoadedModel, ModelSource, load
+from tests.support.serving import LATENT_SPACE
+
+# Times differ between machines and between runs; what is tested here is what comes out.
+settings.register_profile("steady", deadline=None, derandomize=False)
+settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session")
+def device() -> Device:
+    return Device.chosen("cpu", "auto", 1)
+
+
+@pytest.fixture(scope="session")
+def standin(device: Device) -> LoadedModel:
+    """The stand-in pipeline, by way of the factory hook."""
+    source = ModelSource(None, "scripts.build_standin:build_pipeline", Path("nowhere"), LATENT_SPACE)
+    return load(source, device)
+
+
+@pytest.fixture(scope="session")
+def device_thread(device: Device) -> Iterator[ThreadPoolExecutor]:
+    thread = device.new_thread()
+    yield thread
+    thread.shutdown()
+
+
+@pytest.fixture
+def engine(standin: LoadedModel, device_thread: ThreadPoolExecutor) -> DiffusersEngine:
+    return DiffusersEngine(standin, device_thread)

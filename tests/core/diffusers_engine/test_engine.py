@@ -1,0 +1,180 @@
+"""The local engine on a real pipeline: deterministic, cancellable within a step, one bad job hurts no other."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from core.decoder import LatentDecoder
+from core.diffusers_engine.engine import DiffusersEngine, warm_up
+from core.diffusers_engine.loading import LoadedModel
+from core.diffusers_engine.sampler import sample
+from core.engine import Frame, Job, Started, Step
+from core.errors import Cancelled, CodecError, InvalidLatents, OutOfMemory
+from core.plan import StreamPlan, plan
+from core.request import GenerationRequest
+from tests.support.serving import bundle_of
+
+
+def plan_for(model: LoadedModel, **fields: object) -> StreamPlan:
+    values = {"prompt": "a snowy mountain at dusk", "size": (64, 64), "steps": 3, "pipeline": "raw"} | fields
+    return plan(GenerationRequest(**values), bundle_of(model.info), model.info)  # type: ignore[arg-type]
+
+
+async def run(engine: DiffusersEngine, what: StreamPlan) -> bytes:
+    async with aclosing(engine.generate(what, Job())) as events:
+        frames = [event.frame.data async for event in events if isinstance(event, Frame)]
+    assert len(frames) == what.frames
+    return frames[0]
+
+
+async def test_events_come_in_order(engine: DiffusersEngine, standin: LoadedModel) -> None:
+    what = plan_for(standin)
+    events = [event async for event in engine.generate(what, Job())]
+    assert events[0] == Started(what.header)
+    assert events[1:4] == [Step(1, 3), Step(2, 3), Step(3, 3)]
+    assert isinstance(events[4], Frame)
+    assert events[4].frame.done
+    assert len(events) == 5
+
+
+async def test_the_frame_holds_what_the_pipeline_itself_returns(engine: DiffusersEngine, standin: LoadedModel) -> None:
+    what = plan_for(standin, negative_prompt="fog", guidance_scale=3.0)
+    direct = standin.pipeline(
+        "a snowy mountain at dusk",
+        negative_prompt="fog",
+        guidance_scale=3.0,
+        width=64,
+        height=64,
+        num_inference_steps=3,
+        generator=torch.Generator().manual_seed(42),
+        output_type="latent",
+    ).images
+    data = await run(engine, what)
+    assert data == direct[0].to(torch.float16).numpy().tobytes()
+
+
+async def test_every_field_that_should_change_the_latents_does(engine: DiffusersEngine, standin: LoadedModel) -> None:
+    first = await run(engine, plan_for(standin))
+    assert first == await run(engine, plan_for(standin))
+    changes: list[dict[str, object]] = [
+        {"seed": 43},
+        {"prompt": "a sea"},
+        {"negative_prompt": "snow"},
+        {"guidance_scale": 1.5},
+        {"steps": 4},
+    ]
+    for change in changes:
+        assert await run(engine, plan_for(standin, **change)) != first, change
+
+
+async def test_eight_at_once_give_what_each_gives_alone(engine: DiffusersEngine, standin: LoadedModel) -> None:
+    plans = [plan_for(standin, seed=seed, steps=2 + seed % 3) for seed in range(8)]
+    alone = [await run(engine, what) for what in plans]
+    together = await asyncio.gather(*(run(engine, what) for what in plans))
+    assert together == alone
+    assert len(set(alone)) == 8
+
+
+@pytest.mark.parametrize("pipeline", ["int8", "int4", "int8-adaptive", "int4-adaptive"])
+async def test_quantized_frames_decode_close_to_raw(
+    engine: DiffusersEngine, standin: LoadedModel, pipeline: str
+) -> None:
+    what = plan_for(standin, pipeline=pipeline)
+    raw = np.frombuffer(await run(engine, plan_for(standin)), "<f2").reshape(what.header.shape)
+    frames = [event.frame async for event in engine.generate(what, Job()) if isinstance(event, Frame)]
+    decoded = LatentDecoder(what.header).decode(frames[0])
+    limit = np.abs(raw).max() if what.header.scales is None else 4  # the test map's static scale
+    assert np.abs(decoded - np.clip(raw, -limit, limit)).max() <= limit / what.header.row.max_code
+
+
+async def test_closing_the_stream_stops_the_sampler_within_a_step(
+    engine: DiffusersEngine, standin: LoadedModel
+) -> None:
+    done: list[int] = []
+    what = plan_for(standin, steps=200)
+    events = engine.generate(what, Job())
+    async for event in events:
+        if isinstance(event, Step):
+            done.append(event.index)
+            if event.index == 3:
+                break
+    job_ran_on = len(done)
+    await events.aclose()
+    # The next job runs: the thread is free, and took no more than the step it was in.
+    assert await asyncio.wait_for(run(engine, plan_for(standin)), 5)
+    assert job_ran_on == 3
+
+
+async def test_a_cancelled_job_samples_no_further_step(standin: LoadedModel) -> None:
+    job, done = Job(), []
+
+    def on_step(index: int) -> None:
+        done.append(index)
+        if index == 2:
+            job.cancel(Cancelled("enough"))
+
+    with pytest.raises(Cancelled, match="enough"):
+        sample(standin, plan_for(standin, steps=50), job, on_step)
+    assert done == [1, 2]
+
+
+async def test_a_job_cancelled_while_it_waits_never_starts(engine: DiffusersEngine, standin: LoadedModel) -> None:
+    long, waiting = engine.generate(plan_for(standin, steps=250), Job()), Job()
+    assert isinstance(await anext(long), Started)
+    second = engine.generate(plan_for(standin), waiting)
+    first_event = asyncio.ensure_future(anext(second))
+    await asyncio.sleep(0)
+    waiting.cancel(Cancelled("never mind"))
+    await long.aclose()
+    with pytest.raises(Cancelled, match="never mind"):
+        await first_event
+
+
+async def test_latents_that_are_not_finite_are_an_error_and_the_next_job_works(
+    engine: DiffusersEngine, standin: LoadedModel
+) -> None:
+    weights = standin.pipeline.unet.conv_out.bias
+    before = weights.detach().clone()
+    with torch.no_grad():
+        weights.fill_(torch.nan)
+    try:
+        with pytest.raises(InvalidLatents):
+            await run(engine, plan_for(standin))
+    finally:
+        with torch.no_grad():
+            weights.copy_(before)
+    assert await run(engine, plan_for(standin))
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (torch.OutOfMemoryError("full"), OutOfMemory),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), OutOfMemory),
+        (RuntimeError("something else"), RuntimeError),
+    ],
+)
+async def test_a_failing_pipeline_is_an_error_and_the_next_job_works(
+    engine: DiffusersEngine, standin: LoadedModel, raised: Exception, expected: type[Exception]
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise raised
+
+    hook = standin.pipeline.unet.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(expected):
+            await run(engine, plan_for(standin))
+    finally:
+        hook.remove()
+    assert await run(engine, plan_for(standin))
+
+
+async def test_a_model_that_makes_other_latents_than_planned_is_refused(standin: LoadedModel) -> None:
+    what = plan_for(standin)
+    wrong = replace(what, header=replace(what.header, shape=(4, 9, 9)))
+    with pytest.raises(CodecError, match="were planned"):
+        warm_up(standin, wrong)

@@ -1,0 +1,64 @@
+"""Admission: bounds that hold, refusals at once, places that come back."""
+
+import asyncio
+
+import pytest
+
+from core.admission import Admission
+from core.errors import Overloaded, TooLarge
+
+
+def test_the_number_of_jobs_is_bounded_and_places_come_back() -> None:
+    admission = Admission(2, 10**9)
+    with admission.admit(1), admission.admit(1):
+        with pytest.raises(Overloaded, match="2 of 2 jobs"), admission.admit(1):
+            pass
+        assert admission.jobs == 2
+    with admission.admit(1):
+        assert admission.jobs == 1
+    assert admission.jobs == 0
+
+
+def test_the_sum_of_costs_is_bounded() -> None:
+    admission = Admission(10, 100)
+    with admission.admit(60):
+        with pytest.raises(Overloaded, match="60 of 100 cost"), admission.admit(41):
+            pass
+        with admission.admit(40):
+            pass
+
+
+def test_what_can_never_fit_is_too_large() -> None:
+    with pytest.raises(TooLarge, match="costs 101"), Admission(10, 100).admit(101):
+        pass
+
+
+def test_a_failing_job_gives_its_place_back() -> None:
+    admission = Admission(1, 100)
+    with pytest.raises(ZeroDivisionError), admission.admit(100):
+        raise ZeroDivisionError
+    with admission.admit(100):
+        pass
+
+
+def test_the_time_to_retry_follows_the_measured_speed() -> None:
+    now = 0.0
+    admission = Admission(10, 10**9, clock=lambda: now)
+    assert admission.retry_after_s() == 1
+    with admission.admit(100):
+        now = 20.0  # 0.2 s per unit of cost
+    with admission.admit(300):
+        assert admission.retry_after_s() == 30
+        with admission.admit(1):  # not alone: its time says nothing of the device's speed
+            now = 1000.0
+        assert admission.retry_after_s() == 30
+
+
+async def test_idle_waits_for_the_last_job() -> None:
+    admission = Admission(10, 100)
+    await asyncio.wait_for(admission.idle(), 1)
+    with admission.admit(1):
+        idle = asyncio.ensure_future(admission.idle())
+        await asyncio.sleep(0)
+        assert not idle.done()
+    await asyncio.wait_for(idle, 1)

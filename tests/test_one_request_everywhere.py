@@ -1,0 +1,167 @@
+"""One request through every door gives the same header, the same frames in the same order, the same bytes."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from codec_wire import WireFormat, encode
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.protobuf_envelope import frame_of, header_of
+from core.decoder import LatentDecoder
+from core.diffusers_engine.engine import DiffusersEngine
+from core.diffusers_engine.loading import LoadedModel
+from core.latents import LatentFrame, LatentStreamHeader
+from tests.support.fake_engine import FakeEngine
+from tests.support.oracle import reference_messages
+from tests.support.serving import MODEL, VIDEO_MODEL, Servers, gateway_over, read_stream, servers_over
+
+Stream = tuple[LatentStreamHeader, list[LatentFrame]]
+
+
+async def over_grpc(servers: Servers, body: dict[str, Any]) -> Stream:
+    fields = {name: value for name, value in body.items() if name not in ("size", "modality")}
+    width, height = (int(side) for side in body["size"].split("x"))
+    modality = pb.MODALITY_VIDEO_LATENTS if "video" in body["modality"] else pb.MODALITY_IMAGE_LATENTS
+    call = servers.stub.Generate(
+        pb.GenerateRequest(**fields, size=pb.PixelSize(width=width, height=height), modality=modality)
+    )
+    header, *frames = [message async for message in call]
+    return header_of(header.header), [frame_of(message.frame) for message in frames]
+
+
+async def over_http(http: Any, body: dict[str, Any], wire_format: WireFormat) -> tuple[Stream, bytes]:
+    kind = "videos" if "video" in body["modality"] else "images"
+    response = await http.post(f"/v1/{kind}/generations", json=body | {"stream_format": wire_format})
+    assert response.status == 200, await response.text()
+    content = await response.read()
+    return read_stream(content, wire_format), content
+
+
+IMAGE = {"prompt": "a snowy mountain", "modality": "image-latents", "size": "64x48", "steps": 3, "seed": 7}
+
+
+@pytest.mark.parametrize("pipeline", ["raw", "int8", "int4", "int8-adaptive", "int4-adaptive"])
+async def test_an_image(engine: DiffusersEngine, standin: LoadedModel, pipeline: str) -> None:
+    body = IMAGE | {"pipeline": pipeline, "negative_prompt": "fog", "guidance_scale": 2.5}
+    async with servers_over(engine, standin.info) as servers, gateway_over(servers.grpc_address) as (_, gateway):
+        expected = await over_grpc(servers, body)
+        bodies = {}
+        for name, http in (("direct", servers.http), ("gateway", gateway)):
+            for wire_format in WireFormat:
+                stream, bodies[name, wire_format] = await over_http(http, body, wire_format)
+                assert stream == expected
+        for wire_format in WireFormat:
+            assert bodies["direct", wire_format] == bodies["gateway", wire_format]
+            parts = [encode(expected[0], wire_format), *(encode(frame, wire_format) for frame in expected[1])]
+            assert bodies["direct", wire_format] == b"".join(parts)
+
+
+@pytest.mark.parametrize("pipeline", ["raw", "int8", "delta+int8", "delta+int4", "int4-adaptive"])
+async def test_a_video(pipeline: str) -> None:
+    body = {"prompt": "a sea", "modality": "video-latents", "size": "64x64", "steps": 1, "frames": 5, "fps": 6}
+    body |= {"pipeline": pipeline, "keyframe_interval": 2}
+    async with (
+        servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers,
+        gateway_over(servers.grpc_address) as (_, gateway),
+    ):
+        expected = await over_grpc(servers, body)
+        assert len(expected[1]) == 5
+        for http in (servers.http, gateway):
+            for wire_format in WireFormat:
+                assert (await over_http(http, body, wire_format))[0] == expected
+
+
+async def test_the_body_is_what_the_reference_makes_of_the_raw_latents(
+    engine: DiffusersEngine, standin: LoadedModel
+) -> None:
+    """The whole way, model to socket, against the published encoder fed with the raw stream's latents."""
+    async with servers_over(engine, standin.info) as servers:
+        raw, _ = await over_http(servers.http, IMAGE | {"pipeline": "raw"}, WireFormat.MSGPACK)
+        latent = LatentDecoder(raw[0]).decode(raw[1][0])
+        for pipeline in ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive"):
+            scales = servers.service.require_served().bundle.static_scales(pipeline)
+            header = replace(raw[0], pipeline=pipeline, scales=scales)
+            for wire_format in WireFormat:
+                _, body = await over_http(servers.http, IMAGE | {"pipeline": pipeline}, wire_format)
+                assert body == b"".join(reference_messages(header, [latent], [True], wire_format))
+
+
+@pytest.mark.parametrize(
+    ("size", "pipeline", "msgpack_size", "protobuf_size"),
+    [
+        ("256x256", "raw", 8342, 8258),
+        ("256x256", "int8", 4264, 4173),
+        ("256x256", "int4", 2216, 2125),
+        ("512x512", "raw", 32918, 32835),
+        ("512x512", "int8", 16552, 16462),
+        ("512x512", "int4", 8360, 8269),
+    ],
+)
+async def test_bodies_have_the_published_sizes(
+    engine: DiffusersEngine,
+    standin: LoadedModel,
+    size: str,
+    pipeline: str,
+    msgpack_size: int,
+    protobuf_size: int,
+) -> None:
+    async with servers_over(engine, standin.info) as servers:
+        body = IMAGE | {"size": size, "pipeline": pipeline, "steps": 1}
+        for wire_format, expected in ((WireFormat.MSGPACK, msgpack_size), (WireFormat.PROTOBUF, protobuf_size)):
+            _, content = await over_http(servers.http, body, wire_format)
+            assert len(content) == expected
+
+
+async def test_eight_at_once_over_both_protocols_give_what_each_gives_alone(
+    engine: DiffusersEngine, standin: LoadedModel
+) -> None:
+    bodies = [IMAGE | {"seed": seed, "pipeline": ("raw", "int8-adaptive")[seed % 2]} for seed in range(8)]
+
+    async def ask(servers: Servers, index: int) -> Stream:
+        if index % 2:
+            return await over_grpc(servers, bodies[index])
+        return (await over_http(servers.http, bodies[index], WireFormat.MSGPACK))[0]
+
+    async with servers_over(engine, standin.info) as servers:
+        alone = [await ask(servers, index) for index in range(8)]
+        together = await asyncio.gather(*(ask(servers, index) for index in range(8)))
+    assert together == alone
+    assert len({stream[1][0].data for stream in alone}) == 8
+
+
+async def test_errors_through_the_gateway_are_those_of_the_server() -> None:
+    async with (
+        servers_over(FakeEngine(), MODEL, max_jobs=1) as servers,
+        gateway_over(servers.grpc_address) as (_, gateway),
+    ):
+        running = servers.stub.Generate(pb.GenerateRequest(prompt="x", size=pb.PixelSize(width=64, height=64)))
+        await running.read()
+        body = IMAGE | {"stream_format": "msgpack"}
+        refused = await gateway.post("/v1/images/generations", json=body)
+        assert refused.status == 429
+        assert int(refused.headers["Retry-After"]) >= 1
+        wrong = await gateway.post("/v1/images/generations", json=body | {"steps": 0})
+        assert (wrong.status, (await wrong.json())["error"]["param"]) == (400, "steps")
+        running.cancel()
+
+
+async def test_leaving_the_gateway_cancels_the_job_behind_it() -> None:
+    engine = FakeEngine()
+    async with servers_over(engine) as servers, gateway_over(servers.grpc_address) as (service, gateway):
+        response = await gateway.post("/v1/images/generations", json=IMAGE | {"stream_format": "msgpack", "steps": 30})
+        await engine.until_started(1)
+        response.close()
+        await engine.until_closed(1)
+        assert (engine.finished, service.admission.jobs) == (0, 0)
+
+
+async def test_an_error_behind_the_gateway_is_one_last_frame() -> None:
+    engine = FakeEngine(free_running=True)
+    engine.fail_with = RuntimeError("secret")
+    async with servers_over(engine) as servers, gateway_over(servers.grpc_address) as (_, gateway):
+        (header, frames), body = await over_http(gateway, IMAGE, WireFormat.MSGPACK)
+        assert header.pipeline == "raw"
+        assert [(frame.seq, frame.finish_reason, frame.data) for frame in frames] == [(0, "error", b"")]
+        assert b"secret" not in body
