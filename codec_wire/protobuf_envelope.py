@@ -26,17 +26,35 @@ def frame_message(frame: LatentFrame) -> stream_pb2.LatentFrame:
 
 def encode_header(header: LatentStreamHeader) -> bytes:
     """Return the header with its length before it."""
-    return _prefixed(header_message(header))
+    payload = header_message(header).SerializeToString()
+    return LENGTH_PREFIX.pack(len(payload)) + payload
 
 
 def encode_frame(frame: LatentFrame) -> bytes:
-    """Return the frame with its length before it."""
-    return _prefixed(frame_message(frame))
+    """Return the frame with its length before it.
+
+    `data` is field 1 and so comes first; it is copied once, into its place, and protobuf serializes the rest.
+    """
+    rest = stream_pb2.LatentFrame(
+        seq=frame.seq, keyframe=frame.keyframe, done=frame.done, finish_reason=frame.finish_reason
+    ).SerializeToString()
+    head = _DATA_TAG + _varint(len(frame.data))
+    length = len(head) + len(frame.data) + len(rest)
+    return b"".join((LENGTH_PREFIX.pack(length), head, frame.data, rest))
 
 
-def _prefixed(message: Message) -> bytes:
-    payload = message.SerializeToString()
-    return LENGTH_PREFIX.pack(len(payload)) + payload
+_DATA_TAG = b"\x0a"
+"""Field 1, length-delimited."""
+
+
+def _varint(number: int) -> bytes:
+    """Return protobuf's encoding of an unsigned number: seven bits a byte, lowest first, all but the last marked."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def parse_header(payload: bytes) -> LatentStreamHeader:

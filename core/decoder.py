@@ -1,5 +1,7 @@
 """From frames back to latents: one decoder per incoming stream. It refuses whatever breaks the contract."""
 
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +9,7 @@ from core.errors import MalformedMessage, SequenceError, StreamFailed, Truncated
 from core.latents import FinishReason, LatentFrame, LatentStreamHeader, parse_scales
 from core.pipelines import Scales
 from core.pipelines.inverse import add_residual, dequantize, unpack
+from core.pipelines.numpy_math import all_finite
 
 DecodedLatent = NDArray[np.float16] | NDArray[np.float32]
 
@@ -69,13 +72,13 @@ class LatentDecoder:
         data = memoryview(frame.data)
         if row.bits is None:
             values: DecodedLatent = np.frombuffer(data, self._header.dtype.numpy)  # type: ignore[assignment]
-            if not np.isfinite(values).all():
+            if not all_finite(values):
                 raise MalformedMessage(f"frame {frame.seq} holds NaN or Inf")
             return values
         if row.scales is Scales.PER_KEYFRAME and frame.keyframe:
             self._scales = parse_scales(data[: 2 * channels], channels)
             data = data[2 * channels :]
-        per_channel = int(np.prod(self._header.shape[1:]))
+        per_channel = prod(self._header.shape[1:])
         codes = unpack(data, row.bits, channels, per_channel)
         if row.delta and frame.keyframe:
             self._key_codes = codes

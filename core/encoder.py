@@ -24,11 +24,13 @@ class LatentEncoder:
 
     def __init__(self, header: LatentStreamHeader) -> None:
         self._header = header
+        self._row = header.row
+        self._dtype = header.dtype.numpy
         self._next_seq = 0
         self._ended = False
         # Arrays or tensors: whatever the frames are. A stream keeps to one kind.
         self._key_codes: Any = None
-        self._key_scales: Any = None
+        self._divisors: Any = None
 
     def encode(self, latent: Latent, *, keyframe: bool, last: bool) -> LatentFrame:
         """Return the next frame. `latent` has the header's shape; the last one is `done`, with reason "ok".
@@ -50,7 +52,7 @@ class LatentEncoder:
         return frame
 
     def _check_order(self, shape: tuple[int, ...], *, keyframe: bool) -> None:
-        row = self._header.row
+        row = self._row
         if self._ended:
             raise ValueError("the stream's last frame was already made")
         if shape != self._header.shape:
@@ -59,36 +61,35 @@ class LatentEncoder:
             raise ValueError(f"frame {self._next_seq} of a {row.name} stream must be a keyframe")
 
     def _bytes_of(self, latent: Latent, *, keyframe: bool) -> bytes:
-        row = self._header.row
-        math = _math_for(latent)
-        values = math.cast(latent, self._header.dtype.numpy)
-        prefix = b""
+        row, math = self._row, _math_for(latent)
+        values = math.cast(latent, self._dtype)
+        own_scales = row.scales is Scales.PER_KEYFRAME and keyframe
+        if not own_scales:  # taking scales looks for NaN and Inf by itself
+            math.require_finite(values)
         if row.bits is None:
-            math.require_finite(values)
             return bytes(math.to_bytes(values))
-        if row.scales is Scales.STATIC:
-            math.require_finite(values)
-            scales = self._static_scales(latent)
-        elif keyframe:
-            scales = self._key_scales = math.channel_scales(values)
+        prefix = b""
+        if own_scales:
+            scales = math.channel_scales(values)
             prefix = math.to_bytes(scales)
-        else:
-            math.require_finite(values)
-            scales = self._key_scales
-        codes = math.quantize(values, scales, row.max_code)
+            self._divisors = math.divisors(scales, self._dtype)
+        elif self._divisors is None:
+            self._divisors = self._static_divisors(latent)
+        saturate = not (own_scales and self._dtype == np.float16)
+        codes = math.quantize(values, self._divisors, row.max_code, saturate=saturate)
         if row.delta and keyframe:
             self._key_codes = codes
         elif row.delta:
             codes = math.residual(codes, self._key_codes, row.max_code)
         return prefix + bytes(math.pack(codes, row.bits))
 
-    def _static_scales(self, latent: Latent) -> Any:
-        if self._key_scales is None:
-            assert self._header.scales is not None  # noqa: S101 - the header was checked against its pipeline
-            scales = parse_scales(self._header.scales, self._header.shape[0])
-            on_host = isinstance(latent, np.ndarray)
-            self._key_scales = scales if on_host else _math_for(latent).scales_on(latent.device, scales)
-        return self._key_scales
+    def _static_divisors(self, latent: Latent) -> Any:
+        assert self._header.scales is not None  # noqa: S101 - the header was checked against its pipeline
+        scales: Any = parse_scales(self._header.scales, self._header.shape[0])
+        math = _math_for(latent)
+        if not isinstance(latent, np.ndarray):
+            scales = math.scales_on(latent.device, scales)
+        return math.divisors(scales, self._dtype)
 
 
 def _math_for(latent: Latent) -> ModuleType:

@@ -11,6 +11,7 @@ from core.errors import MalformedMessage, shown
 from core.pipelines.table import PIPELINES, Pipeline, Scales
 
 MAX_UINT32 = 2**32 - 1
+_FP16_INFINITY = 0x7C00
 MAX_VALUES = 2**28
 """Values in one frame: a bound far above any latent, so that a hostile header cannot ask for all memory."""
 
@@ -121,7 +122,8 @@ def parse_scales(data: bytes | memoryview, channels: int) -> NDArray[np.float16]
     """
     if len(data) != 2 * channels:
         raise MalformedMessage(f"scales of {channels} channels take {2 * channels} bytes, got {len(data)}")
-    scales: NDArray[np.float16] = np.frombuffer(data, dtype="<f2")
-    if not (np.isfinite(scales) & (scales >= 0)).all():
+    bits = np.frombuffer(data, dtype="<u2")
+    if bits.max() >= _FP16_INFINITY:  # those of NaN, of Inf and of whatever has the sign bit are not below it
         raise MalformedMessage("a scale is negative, NaN or infinite")
+    scales: NDArray[np.float16] = bits.view("<f2")
     return scales

@@ -6,6 +6,8 @@ fp32), `scales` is fp16 [channels], and `codes` is int8 [channels, n] within [-Q
 The formula is WIRE, section 2: q = clip(rint((x / s) * Q), -Q, Q) in float32, dividing first, half to even.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +17,10 @@ Values = NDArray[np.float16] | NDArray[np.float32]
 
 _FP16_MAGNITUDE = np.uint16(0x7FFF)
 _FP16_INFINITY = 0x7C00
+_FP16_MINUS_INFINITY = 0xFC00
 _FP16_IN_FP32 = np.uint32(0x8FFFE000).view(np.int32)
 """Where sign, exponent and mantissa of an fp16 lie once it is shifted into an fp32's bits."""
+_INFINITY = np.float32(np.inf)
 
 
 def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Values:
@@ -32,10 +36,10 @@ def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.
 def channel_scales(values: Values) -> NDArray[np.float16]:
     """Return max |x| per channel as fp16. Raises InvalidLatents when one is not finite in fp16."""
     if values.dtype == np.float16:
-        # Magnitudes of fp16 order like their bit patterns, and NaN and Inf are the largest.
-        bits = (values.view(np.uint16) & _FP16_MAGNITUDE).max(axis=1)
-        finite = bool(bits.max() < _FP16_INFINITY)
+        # Magnitudes of fp16 order like their bits, and Inf and NaN come last: one look finds both.
+        bits = np.bitwise_and(values.view(np.uint16), _FP16_MAGNITUDE).max(axis=1)
         scales: NDArray[np.float16] = bits.view(np.float16)
+        finite = bool(bits.max() < _FP16_INFINITY)
     else:
         with np.errstate(over="ignore"):
             scales = np.abs(values).max(axis=1).astype(np.float16)
@@ -47,27 +51,42 @@ def channel_scales(values: Values) -> NDArray[np.float16]:
 
 def require_finite(values: Values) -> None:
     """Raise InvalidLatents when `values` hold NaN or Inf."""
-    if values.dtype == np.float16:
-        finite = bool((values.view(np.uint16) & _FP16_MAGNITUDE).max() < _FP16_INFINITY)
-    else:
-        finite = bool(np.isfinite(values).all())
-    if not finite:
+    if not all_finite(values):
         raise InvalidLatents("the latents hold NaN or Inf")
 
 
-def quantize(values: Values, scales: NDArray[np.float16], max_code: int) -> NDArray[np.int8]:
-    """Return the codes of finite `values` against `scales`; a channel with scale 0 gives zeros."""
-    if values.dtype == np.float16:
-        ratio, divisor = _widened(values), _widened(scales)
-    else:
-        ratio, divisor = values.astype(np.float32), scales.astype(np.float32)
-    divisor = np.where(scales == 0, np.float32(np.inf), divisor)
+def all_finite(values: Values) -> bool:
+    """Return whether none of `values` (of any shape) is NaN or Inf."""
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    # Read as signed, bits of a positive number order like it and those of a negative one are below zero; read as
+    # unsigned, those of the most negative one are the largest. Two passes that write nothing.
+    return bool(values.view(np.int16).max() < _FP16_INFINITY and values.view(np.uint16).max() < _FP16_MINUS_INFINITY)
+
+
+def divisors(scales: NDArray[np.float16], dtype: np.dtype[Any]) -> NDArray[np.float32]:
+    """Return what `quantize` divides values of `dtype` by, [channels, 1]; a scale of 0 becomes one that gives zeros."""
+    wide = _widened(scales) if dtype == np.float16 else scales.astype(np.float32)
+    if not scales.all():
+        wide[scales == 0] = _INFINITY
+    return wide[:, np.newaxis]
+
+
+def quantize(values: Values, divisors: NDArray[np.float32], max_code: int, *, saturate: bool) -> NDArray[np.int8]:
+    """Return the codes of finite `values` against the scales that gave `divisors`.
+
+    `saturate` is False only where no |x| is over its scale, and so no code over Q: fp16 values and their own scales.
+    """
+    ratio = _widened(values) if values.dtype == np.float16 else values.astype(np.float32)
+    if not saturate:
+        ratio /= divisors
+        ratio *= np.float32(max_code)
+        return np.rint(ratio, out=ratio).astype(np.int8)
     with np.errstate(over="ignore"):
-        ratio /= divisor[:, np.newaxis]
+        ratio /= divisors
         ratio *= np.float32(max_code)
     np.rint(ratio, out=ratio)
-    np.clip(ratio, -max_code, max_code, out=ratio)
-    return ratio.astype(np.int8)
+    return np.clip(ratio, -max_code, max_code, out=ratio).astype(np.int8)
 
 
 def _widened(halves: Values) -> NDArray[np.float32]:
@@ -84,8 +103,7 @@ def _widened(halves: Values) -> NDArray[np.float32]:
 
 def residual(codes: NDArray[np.int8], key: NDArray[np.int8], max_code: int) -> NDArray[np.int8]:
     """Return clip(codes - key, -Q, Q), what a delta pipeline sends between keyframes."""
-    difference = codes.astype(np.int16)
-    difference -= key
+    difference = np.subtract(codes, key, dtype=np.int16)
     return np.clip(difference, -max_code, max_code, out=difference).astype(np.int8)
 
 

@@ -5,6 +5,7 @@ the same device, and `codes` is int8 [channels, n]. The bytes equal those of num
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,16 +36,20 @@ def require_finite(values: Tensor) -> None:
         raise InvalidLatents("the latents hold NaN or Inf")
 
 
-def quantize(values: Tensor, scales: Tensor, max_code: int) -> Tensor:
-    """Return the codes of finite `values` against `scales`; a channel with scale 0 gives zeros.
+def divisors(scales: Tensor, _dtype: np.dtype[Any]) -> Tensor:
+    """Return what `quantize` divides by, [channels, 1]; a scale of 0 becomes one that gives zeros.
 
-    The divisor stays a tensor on the device: a division by a host number may be done as a multiplication by its
-    reciprocal, which rounds differently.
+    They stay a tensor on the device: a division by a host number may be done as a multiplication by its reciprocal,
+    which rounds differently.
     """
-    divisor = scales.to(torch.float32)
-    divisor = torch.where(divisor == 0, torch.inf, divisor).unsqueeze(1)
-    ratio = values.to(torch.float32) / divisor * float(max_code)
-    return ratio.round_().clamp_(-max_code, max_code).to(torch.int8)
+    wide = scales.to(torch.float32)
+    return torch.where(wide == 0, torch.inf, wide).unsqueeze(1)
+
+
+def quantize(values: Tensor, divisors: Tensor, max_code: int, *, saturate: bool) -> Tensor:
+    """Return the codes of finite `values` against the scales that gave `divisors`. See numpy_math."""
+    ratio = (values.to(torch.float32) / divisors * float(max_code)).round_()
+    return (ratio.clamp_(-max_code, max_code) if saturate else ratio).to(torch.int8)
 
 
 def residual(codes: Tensor, key: Tensor, max_code: int) -> Tensor:

@@ -40,6 +40,15 @@ def test_frame_bytes_are_the_references(frame: LatentFrame) -> None:
     assert encode(frame, WireFormat.PROTOBUF) == reference.encode_latent_frame_protobuf(**fields)
 
 
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 16383, 16384, 65535, 65536, 2**21 - 1, 2**21])
+def test_frames_of_every_length_of_length_are_the_references(size: int) -> None:
+    frame = LatentFrame(bytes(size), 300, keyframe=False, done=False)
+    fields = {"data": frame.data, "seq": 300, "keyframe": False, "done": False}
+    assert encode(frame, WireFormat.MSGPACK) == reference.encode_latent_frame_msgpack(**fields)
+    assert encode(frame, WireFormat.PROTOBUF) == reference.encode_latent_frame_protobuf(**fields)
+    assert protobuf_envelope.frame_message(frame).SerializeToString() == encode(frame, WireFormat.PROTOBUF)[4:]
+
+
 @given(headers())
 def test_headers_come_back(header: LatentStreamHeader) -> None:
     assert msgpack_envelope.parse_header(msgpack.unpackb(encode(header, WireFormat.MSGPACK))) == header

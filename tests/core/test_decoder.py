@@ -34,7 +34,8 @@ def test_decoding_inverts_encoding(stream: Stream) -> None:
         if row.scales is Scales.PER_KEYFRAME and keyframe:
             scales = numpy_math.channel_scales(values)
         assert scales is not None
-        codes = numpy_math.quantize(values, scales, row.max_code).astype(np.int64)
+        divisors = numpy_math.divisors(scales, values.dtype)
+        codes = numpy_math.quantize(values, divisors, row.max_code, saturate=True).astype(np.int64)
         if row.delta and keyframe:
             key = codes
         elif row.delta:

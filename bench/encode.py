@@ -1,0 +1,233 @@
+"""Encode and decode throughput per pipeline, as a ratio to a named peer in the same run.
+
+Encoding is measured against codecai's LatentStreamEncoder, envelope included on both sides. Where nothing is
+quantized, ours is slower than codecai by the look for NaN and Inf that codecai does not take; that row has a second
+one, against codecai with np.isfinite before it, which is what a user of it would write for the same promise.
+
+codecai has no latent decoder, so decoding is measured against the published inverse formula, written channel by
+channel in NumPy below, with no check but np.isfinite on raw; both start from the frame's bytes. Runs of the two
+alternate, and the median of each is taken.
+
+    python -m bench.encode            table on the terminal
+    python -m bench.encode --markdown the same for docs/benchmarks.md
+"""
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from codecai.server.latent_frame import LatentStreamEncoder
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from codec_wire import WireFormat, encode
+from core.decoder import LatentDecoder
+from core.encoder import LatentEncoder
+from core.latents import LatentDtype, LatentStreamHeader
+from core.pipelines import PIPELINES, Scales
+
+SHAPES = ((4, 64, 64), (4, 128, 128), (16, 128, 128))
+FRAMES = 8
+"""Frames of a stream: one keyframe and seven residuals where the pipeline is a delta one."""
+RUNS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Median seconds per frame of ours and of the peer."""
+
+    pipeline: str
+    shape: tuple[int, ...]
+    direction: str
+    peer_name: str
+    ours: float
+    peer: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast as the peer."""
+        return self.peer / self.ours
+
+    @property
+    def too_slow(self) -> bool:
+        """Whether it is slower than a peer that does no less."""
+        less_done = self.pipeline == "raw" and self.peer_name == "codecai"
+        return self.ratio < 1 and not less_done
+
+
+def header_for(pipeline: str, shape: tuple[int, ...]) -> LatentStreamHeader:
+    """Return the header of a benchmark stream; static scales are 4 for every channel."""
+    static = PIPELINES[pipeline].scales is Scales.STATIC
+    scales = np.full(shape[0], 4, "<f2").tobytes() if static else None
+    return LatentStreamHeader("bench/latents", shape, LatentDtype.FP16, pipeline, scales, fps=24, total_frames=FRAMES)
+
+
+def our_encoding(header: LatentStreamHeader, latents: list[NDArray[Any]]) -> list[bytes]:
+    """Return the stream's frames as msgpack, made by this project."""
+    encoder = LatentEncoder(header)
+    return [
+        encode(
+            encoder.encode(latent, keyframe=seq == 0 or not header.row.delta, last=seq == FRAMES - 1),
+            WireFormat.MSGPACK,
+        )
+        for seq, latent in enumerate(latents)
+    ]
+
+
+def peer_encoding(header: LatentStreamHeader, latents: list[NDArray[Any]]) -> list[bytes]:
+    """Return the stream's frames as msgpack, made by codecai."""
+    encoder = LatentStreamEncoder(
+        header.latent_space_id,
+        header.shape,
+        str(header.dtype),
+        header.pipeline,
+        static_scales=None if header.scales is None else np.frombuffer(header.scales, "<f2"),
+        fps=header.fps,
+        total_frames=header.total_frames,
+    )
+    last = FRAMES - 1
+    return [
+        encoder.frame(
+            latent,
+            seq=seq,
+            keyframe=seq == 0 or not header.row.delta,
+            done=seq == last,
+            finish_reason="ok" if seq == last else None,
+        )
+        for seq, latent in enumerate(latents)
+    ]
+
+
+def formula_decoding(header: LatentStreamHeader, frames: list[bytes]) -> list[NDArray[Any]]:
+    """Return the stream's latents by the published formula, one channel after the other, checking nothing."""
+    row, channels = header.row, header.shape[0]
+    size = int(np.prod(header.shape))
+    scales = None if header.scales is None else np.frombuffer(header.scales, "<f2")
+    key = np.zeros(size, np.int16)
+    decoded = []
+    for seq, data in enumerate(frames):
+        if row.bits is None:
+            values = np.frombuffer(data, "<f2").reshape(header.shape)
+            if not np.isfinite(values).all():
+                raise ValueError("not finite")
+            decoded.append(values)
+            continue
+        payload = data
+        if row.scales is Scales.PER_KEYFRAME and (seq == 0 or not row.delta):
+            scales, payload = np.frombuffer(data[: 2 * channels], "<f2"), data[2 * channels :]
+        if row.bits == 8:
+            codes = np.frombuffer(payload, np.int8).astype(np.int16)
+        else:
+            packed = np.frombuffer(payload, np.uint8)
+            nibbles = np.stack([packed & 0x0F, packed >> 4], axis=1).reshape(-1)[:size].astype(np.int16)
+            codes = np.where(nibbles > 7, nibbles - 16, nibbles)
+        if row.delta and seq == 0:
+            key = codes
+        elif row.delta:
+            codes = np.clip(key + codes, -row.max_code, row.max_code)
+        per_channel = codes.reshape(channels, -1)
+        out = np.empty(per_channel.shape, np.float32)
+        for channel in range(channels):
+            scale = np.float32(scales[channel]) if scales is not None else np.float32(0)
+            out[channel] = per_channel[channel].astype(np.float32) * scale / np.float32(row.max_code)
+        decoded.append(out.reshape(header.shape))
+    return decoded
+
+
+def medians(ours: Callable[[], Any], peer: Callable[[], Any]) -> tuple[float, float]:
+    """Return the median seconds per frame of both, run in turns."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(RUNS):
+        for times, function in zip(taken, (ours, peer), strict=True):
+            start = time.perf_counter()
+            function()
+            times.append((time.perf_counter() - start) / FRAMES)
+    return statistics.median(taken[0]), statistics.median(taken[1])
+
+
+def measure(pipeline: str, shape: tuple[int, ...]) -> Iterator[Measurement]:
+    """Yield how encoding and decoding of one pipeline and shape compare; both sides must give the same first."""
+    rng = np.random.default_rng(0)
+    latents = [rng.standard_normal(shape).astype(np.float16) for _ in range(FRAMES)]
+    header = header_for(pipeline, shape)
+    if our_encoding(header, latents) != peer_encoding(header, latents):
+        raise AssertionError(f"{pipeline} {shape}: the two encoders differ")
+
+    def ours_out() -> list[bytes]:
+        return our_encoding(header, latents)
+
+    def checked_peer() -> list[bytes]:
+        if not all(np.isfinite(latent).all() for latent in latents):
+            raise ValueError("not finite")
+        return peer_encoding(header, latents)
+
+    yield Measurement(pipeline, shape, "encode", "codecai", *medians(ours_out, lambda: peer_encoding(header, latents)))
+    if header.row.bits is None:
+        yield Measurement(pipeline, shape, "encode", "codecai + isfinite", *medians(ours_out, checked_peer))
+    encoder = LatentEncoder(header)
+    frames = [
+        encoder.encode(latent, keyframe=seq == 0 or not header.row.delta, last=seq == FRAMES - 1)
+        for seq, latent in enumerate(latents)
+    ]
+    data = [frame.data for frame in frames]
+
+    def ours_in() -> list[Any]:
+        decoder = LatentDecoder(header)
+        return [decoder.decode(frame) for frame in frames]
+
+    for one, other in zip(ours_in(), formula_decoding(header, data), strict=True):
+        np.testing.assert_array_equal(one, other)
+    yield Measurement(pipeline, shape, "decode", "formula", *medians(ours_in, lambda: formula_decoding(header, data)))
+
+
+def report(results: list[Measurement], *, markdown: bool) -> None:
+    """Print the table."""
+    heading = ("", "pipeline", "frame", "peer", "ours, µs", "peer, µs", "ratio", "ours, MB/s of fp16")
+    rows = [
+        (
+            found.direction,
+            found.pipeline,
+            str(list(found.shape)),
+            found.peer_name,
+            f"{found.ours * 1e6:.0f}",
+            f"{found.peer * 1e6:.0f}",
+            f"{found.ratio:.1f}x",
+            f"{np.prod(found.shape) * 2 / found.ours / 1e6:.0f}",
+        )
+        for found in results
+    ]
+    if markdown:
+        for cells in (heading, ("---",) * len(heading), *rows):
+            print("| " + " | ".join(cells) + " |")
+        return
+    table = Table(*heading, title=f"NumPy {np.__version__} on {platform.machine()}, one thread")
+    for cells in rows:
+        table.add_row(*cells)
+    Console().print(table)
+
+
+def main() -> int:
+    """Run the command line; the status is 1 where something is slower than its peer."""
+    parser = argparse.ArgumentParser(description="Encode and decode throughput as a ratio to a named peer.")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    options = parser.parse_args()
+    cases = [(pipeline, shape) for pipeline in PIPELINES for shape in SHAPES]
+    bar = track(cases, "measuring", console=Console(stderr=True), transient=True)
+    results = [found for pipeline, shape in bar for found in measure(pipeline, shape)]
+    report(sorted(results, key=lambda found: found.direction, reverse=True), markdown=options.markdown)
+    slower = [found for found in results if found.too_slow]
+    for found in slower:
+        print(f"slower than its peer: {found.direction} {found.pipeline} {list(found.shape)}, {found.ratio:.2f}x")
+    return 1 if slower else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The command as a user runs it: what it prints, how it stops, how it fails."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from codec_wire import WireFormat
+from scripts.build_standin import build
+from tests.support.serving import read_stream
+
+COMMAND = str(Path(sys.executable).parent / "codec-diffusers")
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    build(folder, "standin-vae")
+    return folder
+
+
+class Process:
+    """A running command whose output is read as it comes."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.popen = subprocess.Popen(
+            [COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+        )
+        self.lines: list[str] = []
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, seconds: float = 120) -> re.Match[str]:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if match := re.search(pattern, self.output):
+                return match
+            assert self.popen.poll() is None, self.output
+            time.sleep(0.05)
+        raise AssertionError(f"no {pattern!r} in:\n{self.output}")
+
+    def exit_status(self, seconds: float = 60) -> int:
+        status = self.popen.wait(seconds)
+        self._reader.join(10)
+        if self.popen.stdout is not None:
+            self.popen.stdout.close()
+        return status
+
+
+@contextmanager
+def running(arguments: list[str]) -> Iterator[Process]:
+    process = Process(arguments)
+    try:
+        yield process
+    finally:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.exit_status()
+
+
+def post(address: str, body: dict[str, object]) -> bytes:
+    request = urllib.request.Request(f"http://{address}/v1/images/generations", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=120) as response:
+        data: bytes = response.read()
+    return data
+
+
+def jobs_at(address: str) -> int:
+    with urllib.request.urlopen(f"http://{address}/codec/info", timeout=10) as response:
+        jobs: int = json.load(response)["jobs"]
+    return jobs
+
+
+BODY: dict[str, object] = {"prompt": "a sea", "stream_format": "msgpack", "pipeline": "int8", "size": "64x64"}
+
+
+def test_serve_says_what_it_serves_answers_and_drains_on_sigterm(models_dir: Path) -> None:
+    arguments = ["serve", "--model", "standin", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
+    with running([*arguments, "--threads", "1"]) as server:
+        address = server.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
+        grpc_address = server.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
+        server.wait_for(r"Ready after")
+        assert "standin-vae: raw, int8, int4" in server.output
+        assert "deprecat" not in server.output.lower()
+        with running(["gateway", "--upstream", grpc_address, "--port", "0"]) as gateway:
+            gateway_address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
+            gateway.wait_for("serves standin")
+            assert post(gateway_address, BODY | {"steps": 2}) == post(address, BODY | {"steps": 2})
+            gateway.popen.send_signal(signal.SIGINT)
+            assert gateway.exit_status() == 0
+        bodies: list[bytes] = []
+        long = Thread(target=lambda: bodies.append(post(address, BODY | {"steps": 250})))
+        long.start()
+        while jobs_at(address) == 0:
+            time.sleep(0.01)
+        server.popen.send_signal(signal.SIGTERM)
+        server.wait_for("Stopping")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(address, BODY)
+        assert refused.value.code == 503
+        refused.value.close()
+        long.join(60)
+        assert server.exit_status() == 0
+    assert read_stream(bodies[0], WireFormat.MSGPACK)[1][-1].finish_reason == "ok"
+    assert "Traceback" not in server.output
+    assert server.lines[-1] == "Stopped."
+
+
+def fails(arguments: list[str], status: int) -> str:
+    with running(arguments) as process:
+        assert process.exit_status(120) == status, process.output
+    assert "Traceback" not in process.output
+    return process.output
+
+
+def test_no_model_is_one_line_and_status_2() -> None:
+    assert "error: no model is named" in fails(["serve", "--port", "0", "--grpc-port", "0"], 2)
+
+
+def test_a_model_that_is_not_there_is_one_line_and_status_1(tmp_path: Path) -> None:
+    arguments = ["serve", "--model", "missing", "--models-dir", str(tmp_path), "--port", "0", "--grpc-port", "0"]
+    assert "error: there is no directory 'missing'" in fails(arguments, 1)
+
+
+def test_a_broken_map_stops_the_server_with_its_name(models_dir: Path, tmp_path: Path) -> None:
+    build(tmp_path, "standin-vae")
+    asset = next((tmp_path / "latent-spaces" / "standin-vae" / "assets").iterdir())
+    asset.write_bytes(b"\1" + asset.read_bytes()[1:])
+    arguments = ["serve", "--model", "standin", "--models-dir", str(tmp_path), "--port", "0", "--grpc-port", "0"]
+    output = fails(arguments, 1)
+    assert "static scales of int8 of standin-vae: expected sha256:" in output
+
+
+@pytest.mark.parametrize("flag", ["--port", "--grpc-port"])
+def test_a_port_in_use_is_one_line_and_status_2(flag: str) -> None:
+    other = {"--port": "--grpc-port", "--grpc-port": "--port"}[flag]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        arguments = ["serve", "--model", "x", flag, str(taken.getsockname()[1]), other, "0"]
+        assert f"cannot listen on 127.0.0.1:{taken.getsockname()[1]}" in fails(arguments, 2)
+
+
+def test_an_unknown_flag_is_refused_with_the_nearest() -> None:
+    output = fails(["serve", "--modle", "x"], 2)
+    assert "No such option: --modle" in output
+    assert "--model" in output
+
+
+def test_every_setting_has_its_flag() -> None:
+    from core.settings import Settings
+
+    output = subprocess.run(
+        [COMMAND, "serve", "--help"], capture_output=True, text=True, check=True, env={"COLUMNS": "200"}
+    ).stdout
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')} " in output
+        assert f"CODEC_{name.upper()}" in output
