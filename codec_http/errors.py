@@ -71,6 +71,9 @@ def _response(
     return web.json_response({"error": body}, status=status, headers={"Cache-Control": "no-store"} | (headers or {}))
 
 
+PROBES = ("/livez", "/readyz", "/health", "/codec/health")
+"""Asked every few seconds by machines: in the log for whoever looks closely."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -90,7 +93,8 @@ async def error_boundary(request: web.Request, handler: Handler) -> web.StreamRe
     else:
         return response
     finally:
-        log.info("HTTP %s %s %s %.3f s", request.method, request.path, outcome, time.perf_counter() - started)
+        level = logging.DEBUG if request.path in PROBES else logging.INFO
+        log.log(level, "HTTP %s %s %s %.3f s", request.method, request.path, outcome, time.perf_counter() - started)
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -26,6 +26,5 @@ async def run_gateway(settings: Settings, upstream: str) -> None:
     try:
         await run_until(stop, Upstream(service, upstream).follow())
     finally:
-        say("Stopping: running generations finish, new ones are refused.")
         await drain(service, settings.drain_timeout_s, [http])
     say("Stopped.")

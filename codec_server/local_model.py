@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from core.errors import InvalidSettings
 from core.lifecycle import State
@@ -16,6 +16,8 @@ from core.settings import Settings
 log = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 2
+FREE_S = 5.0
+"""How long the thread gets to end what it does, in seconds: a step, not the download of a model."""
 WARM_UP_CELLS = 8
 """Side of the warm-up's latent: small, and large enough for every level of a UNet."""
 
@@ -62,10 +64,14 @@ class LocalModel:
         service.served = Served(model.info, bundle, engine, str(device))
         service.lifecycle.to(State.SERVING)
 
-    def free(self) -> None:
-        """Let go of the thread and, with it, of the pipeline. Work in progress has been cancelled."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=True, cancel_futures=True)
+    def free(self) -> bool:
+        """Let go of the thread and, with it, of the pipeline; return False where a load still runs that cannot stop."""
+        if self._thread is None:
+            return True
+        idle = self._thread.submit(lambda: None)
+        _, busy = wait([idle], FREE_S)
+        self._thread.shutdown(wait=not busy, cancel_futures=True)
+        return not busy
 
 
 def _import_engine():  # type: ignore[no-untyped-def]  # noqa: ANN202 - three modules

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Protocol
 
+from codec_server.output import say
 from core.errors import NotReady
 from core.lifecycle import RETRY_AFTER_S, State
 from core.service import LatentService
@@ -56,13 +57,13 @@ async def run_until(stop: asyncio.Event, background: Awaitable[None]) -> None:
                 await waiting
 
 
-async def drain(
-    service: LatentService, timeout_s: float, servers: list[Stoppable], free: Callable[[], None] | None = None
-) -> None:
-    """Stop in order: not ready and nothing new, running jobs end or are cancelled, the servers stop, the model goes.
+async def drain(service: LatentService, timeout_s: float, servers: list[Stoppable]) -> None:
+    """Stop in order: not ready and nothing new, running jobs end or are cancelled, the servers stop.
 
     `timeout_s` is what running jobs get, in seconds.
     """
+    if service.lifecycle.state is State.SERVING:
+        say("Stopping: running generations finish, new ones are refused.")
     service.lifecycle.to(State.DRAINING)
     if service.admission.jobs:
         log.info("draining: %d generations are running, %g s left", service.admission.jobs, timeout_s)
@@ -75,6 +76,4 @@ async def drain(
             await asyncio.wait_for(service.admission.idle(), CANCELLED_JOBS_END_S)
     for server in servers:
         await server.stop()
-    if free is not None:
-        await asyncio.to_thread(free)
     service.lifecycle.to(State.STOPPED)

@@ -1,5 +1,7 @@
 """`codec-diffusers serve`: a local model behind both protocols, in one process."""
 
+import asyncio
+import os
 import time
 
 from codec_grpc.server import start_grpc_server
@@ -36,6 +38,9 @@ async def serve(settings: Settings) -> None:
         service.lifecycle.to(State.FAILED)
         raise
     finally:
-        say("Stopping: running generations finish, new ones are refused.")
-        await drain(service, settings.drain_timeout_s, [http, grpc], model.free)
+        await drain(service, settings.drain_timeout_s, [http, grpc])
+        freed = await asyncio.to_thread(model.free)
     say("Stopped.")
+    if not freed:
+        # Loading cannot be interrupted, and the interpreter would wait for its thread.
+        os._exit(0)

@@ -114,7 +114,8 @@ def _describe(pipeline: Any, family: Family, source: ModelSource) -> ModelInfo:
             f"{name}: its UNet takes {pipeline.unet.config.in_channels} channels and its VAE makes {channels}; "
             "a model that needs more than a prompt cannot be served as text-to-image"
         )
-    side = int(pipeline.unet.config.sample_size) * factor
+    own = pipeline.unet.config.sample_size
+    height, width = (own, own) if isinstance(own, int) else own
     return ModelInfo(
         name=name,
         aliases=aliases_of(name),
@@ -122,7 +123,7 @@ def _describe(pipeline: Any, family: Family, source: ModelSource) -> ModelInfo:
         latent_channels=channels,
         spatial_factor=factor,
         size_multiple=factor,
-        default_size=(side, side),
+        default_size=(width * factor, height * factor),
         modalities=(family.modality,),
     )
 

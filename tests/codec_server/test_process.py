@@ -1,6 +1,7 @@
 """The command as a user runs it: what it prints, how it stops, how it fails."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -33,9 +34,14 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Process:
     """A running command whose output is read as it comes."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
         self.popen = subprocess.Popen(
-            [COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+            [COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+            env=os.environ | environment,
         )
         self.lines: list[str] = []
         self._reader = Thread(target=self._read, daemon=True)
@@ -68,8 +74,8 @@ class Process:
 
 
 @contextmanager
-def running(arguments: list[str]) -> Iterator[Process]:
-    process = Process(arguments)
+def running(arguments: list[str], **environment: str) -> Iterator[Process]:
+    process = Process(arguments, environment)
     try:
         yield process
     finally:
@@ -124,6 +130,27 @@ def test_serve_says_what_it_serves_answers_and_drains_on_sigterm(models_dir: Pat
     assert read_stream(bodies[0], WireFormat.MSGPACK)[1][-1].finish_reason == "ok"
     assert "Traceback" not in server.output
     assert server.lines[-1] == "Stopped."
+
+
+SLOW_MODEL = """
+import time
+
+def load():
+    print("loading", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_signal_while_loading_ends_the_process_soon(tmp_path: Path) -> None:
+    (tmp_path / "slow_model.py").write_text(
+        "import time\n\ndef load():\n    print('loading', flush=True)\n    time.sleep(600)\n"
+    )
+    arguments = ["serve", "--pipeline", "slow_model:load", "--port", "0", "--grpc-port", "0"]
+    with running(arguments, PYTHONPATH=str(tmp_path)) as process:
+        process.wait_for(r"(?m)^loading$")
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.exit_status(20) == 0
+    assert process.lines[-1] == "Stopped."
 
 
 def fails(arguments: list[str], status: int) -> str:
