@@ -10,7 +10,7 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
 from codec_wire.protobuf_envelope import frame_message, header_message
 from core import CODEC_VERSION, SERVER_VERSION
-from core.engine import Event, Frame, Job, Started
+from core.engine import Event, Frame, Job, Started, deadline_of, out_of_time
 from core.pins import installed_versions, pin_differences
 from core.service import LatentService
 
@@ -43,8 +43,14 @@ class LatentServicer(LatentServiceServicer):
         job = Job(deadline=asyncio.get_running_loop().time() + seconds)
         async with aclosing(self._service.generate(plan, job)) as events:
             async for event in events:
-                if isinstance(event, Started | Frame) or request.progress:
-                    await context.write(_response(event))
+                if not (isinstance(event, Started | Frame) or request.progress):
+                    continue
+                try:
+                    # The deadline counts for the client too: one that does not read must not keep its place for ever.
+                    async with deadline_of(job):
+                        await context.write(_response(event))
+                except TimeoutError:
+                    raise out_of_time() from None
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: Context

@@ -10,7 +10,7 @@ from codec_http.negotiation import negotiate
 from codec_http.request_body import parse_body, read_json
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_wire import WireFormat, encode
-from core.engine import Frame, Job, Started
+from core.engine import Frame, Job, Started, deadline_of
 from core.errors import CodecError, UnsupportedModality
 from core.latents import Modality
 from core.plan import StreamPlan
@@ -60,11 +60,18 @@ async def _stream(
     async with aclosing(request.app[SERVICE].generate(plan, job)) as events:
         try:
             async for event in events:
-                if isinstance(event, Started):
-                    await response.prepare(request)
-                    await response.write(encode(event.header, wire_format))
-                elif isinstance(event, Frame):
-                    await response.write(encode(event.frame, wire_format))
+                # The deadline counts for the client too: one that does not read must not keep its place for ever.
+                async with deadline_of(job):
+                    if isinstance(event, Started):
+                        await response.prepare(request)
+                        await response.write(encode(event.header, wire_format))
+                    elif isinstance(event, Frame):
+                        await response.write(encode(event.frame, wire_format))
+        except TimeoutError:
+            log.warning("a client did not read its stream in time")
+            if request.transport is not None:
+                request.transport.abort()
+            return
         except CodecError as error:
             if not response.prepared:
                 raise

@@ -45,7 +45,7 @@ class DiffusersEngine:
             try:
                 stop_if_cancelled(job)
                 post(Started(plan.header))
-                post(sample(self._model, plan, job, lambda done: post(Step(done, plan.steps))))
+                post(sample(self._model, plan, job, lambda done, total: post(Step(done, total))))
             except Exception as error:
                 post(error)
 
@@ -69,7 +69,7 @@ class DiffusersEngine:
 
 def warm_up(model: LoadedModel, plan: StreamPlan) -> None:
     """Run `plan` for real, on the device thread, before the first client does. Raises what sampling raises."""
-    latents = sample(model, plan, Job(), lambda _done: None)
+    latents = sample(model, plan, Job(), lambda _done, _total: None)
     encoder = LatentEncoder(plan.header)
     for seq, latent in enumerate(latents):
         encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.frames - 1)

@@ -11,8 +11,8 @@ from core.engine import Job
 from core.errors import CodecError, ModelLoadError, OutOfMemory
 from core.plan import StreamPlan
 
-StepListener = Callable[[int], None]
-"""Called with the number of steps done."""
+StepListener = Callable[[int, int], None]
+"""Called with the number of steps done and of those there are: some schedulers take more than were asked for."""
 
 
 def sample(model: LoadedModel, plan: StreamPlan, job: Job, on_step: StepListener) -> Tensor:
@@ -24,9 +24,9 @@ def sample(model: LoadedModel, plan: StreamPlan, job: Job, on_step: StepListener
     # A scheduler keeps the state of the run it served; a new one makes every run start alike.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
 
-    def after_step(_pipeline: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+    def after_step(running: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         stop_if_cancelled(job)
-        on_step(index + 1)
+        on_step(index + 1, running.num_timesteps)
         return values
 
     arguments: dict[str, Any] = {

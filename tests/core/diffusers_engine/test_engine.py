@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import PNDMScheduler
 
 from core.decoder import LatentDecoder
 from core.diffusers_engine.engine import DiffusersEngine, warm_up
@@ -109,10 +110,22 @@ async def test_closing_the_stream_stops_the_sampler_within_a_step(
     assert job_ran_on == 3
 
 
+async def test_progress_counts_the_schedulers_own_steps(engine: DiffusersEngine, standin: LoadedModel) -> None:
+    """PNDM, the default of SD 1.5, takes one step more than it is asked for."""
+    before = standin.pipeline.scheduler
+    standin.pipeline.scheduler = PNDMScheduler.from_config(before.config, skip_prk_steps=True)
+    try:
+        events = [event async for event in engine.generate(plan_for(standin, steps=5), Job())]
+    finally:
+        standin.pipeline.scheduler = before
+    assert [event for event in events if isinstance(event, Step)] == [Step(index, 6) for index in range(1, 7)]
+
+
 async def test_a_cancelled_job_samples_no_further_step(standin: LoadedModel) -> None:
     job, done = Job(), []
 
-    def on_step(index: int) -> None:
+    def on_step(index: int, total: int) -> None:
+        assert total == 50
         done.append(index)
         if index == 2:
             job.cancel(Cancelled("enough"))

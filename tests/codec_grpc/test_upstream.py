@@ -1,0 +1,87 @@
+"""A gateway waits for its server, loses it and finds it again."""
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack
+
+import aiohttp
+
+from codec_grpc.server import start_grpc_server
+from codec_grpc.upstream import Upstream
+from codec_http.server import start_http_server
+from core.admission import Admission
+from core.lifecycle import Lifecycle, State
+from core.service import LatentService, Served
+from tests.support.fake_engine import FakeEngine
+from tests.support.serving import MODEL, bundle_of
+
+BODY = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "steps": 1}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def service_over(engine: FakeEngine) -> LatentService:
+    service = LatentService(Lifecycle(), Admission(8, 10**12))
+    service.served = Served(MODEL, bundle_of(MODEL), engine, "test")
+    service.lifecycle.to(State.SERVING)
+    return service
+
+
+class States:
+    """Lets a test wait for a gateway's next state."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._queue: asyncio.Queue[State] = asyncio.Queue()
+        lifecycle.subscribe(self._queue.put_nowait)
+
+    async def until(self, state: State) -> None:
+        async with asyncio.timeout(20):
+            while await self._queue.get() is not state:
+                pass
+
+
+async def test_a_gateway_follows_its_server() -> None:
+    port = free_port()
+    gateway = LatentService(Lifecycle(), Admission(8, 10**12))
+    states = States(gateway.lifecycle)
+    async with AsyncExitStack() as stack:
+        http = await start_http_server(gateway, "127.0.0.1", 0, 60)
+        stack.push_async_callback(http.stop)
+        following = asyncio.create_task(Upstream(gateway, f"127.0.0.1:{port}").follow())
+        session = await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{http.port}"))
+
+        async def ask() -> int:
+            async with session.post("/v1/images/generations", json=BODY) as response:
+                await response.read()
+                return response.status
+
+        assert await ask() == 503
+        for _ in range(2):  # it comes, goes, and comes again
+            server = await start_grpc_server(service_over(FakeEngine(free_running=True)), "127.0.0.1", port, 60)
+            await states.until(State.SERVING)
+            assert await ask() == 200
+            await server.stop()
+            await states.until(State.LOADING)
+            assert await ask() == 503
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_draining_server_is_no_upstream() -> None:
+    port = free_port()
+    upstream = service_over(FakeEngine(free_running=True))
+    server = await start_grpc_server(upstream, "127.0.0.1", port, 60)
+    gateway = LatentService(Lifecycle(), Admission(8, 10**12))
+    states = States(gateway.lifecycle)
+    following = asyncio.create_task(Upstream(gateway, f"127.0.0.1:{port}").follow())
+    await states.until(State.SERVING)
+    upstream.lifecycle.to(State.DRAINING)
+    await states.until(State.LOADING)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await server.stop()
