@@ -58,7 +58,7 @@ constraints: $(READY) ## Write constraints.txt from what .venv holds
 	$(BIN)/python -m scripts.write_constraints
 
 image-test: ## Build the Dockerfile with buildah and start it once (Debian, root)
-	$(PYTHON) scripts/image_test.py
+	$(PYTHON) -m scripts.image_test
 
 clean: ## Remove what was made here
 	rm -rf .venv .tools $(MODELS) build

@@ -1,0 +1,178 @@
+"""Builds the image for `make image-test`: tools, a Debian base, this machine's pip configuration, the Dockerfile.
+
+Standard library alone: it runs on the system's Python of a clean machine. All it makes lies below build/image.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Mapping
+from configparser import ConfigParser
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "image"
+SUITE = "bookworm"
+BASE = f"localhost/codec-base:{SUITE}"
+IMAGE = "localhost/codec-diffusers:test"
+
+TOOLS = ("buildah", "debootstrap")
+# What says where packages come from. The rest of a pip configuration is about the machine that has it.
+PIP_SOURCES = (
+    *("index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "prefer-binary"),
+    *("cert", "client-cert", "proxy", "timeout", "default-timeout", "retries"),
+)
+PIP_INDEXES = ("index-url", "extra-index-url")
+
+
+class Failed(Exception):
+    """The image is not what it has to be, or could not be made."""
+
+
+def require(holds: bool, otherwise: str) -> None:
+    """Raise Failed with the message `otherwise` unless `holds`."""
+    if not holds:
+        raise Failed(otherwise)
+
+
+def call(*command: str | Path, log: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a command; return what it wrote to stdout, or nothing where it all goes to the file `log`.
+
+    Raises Failed with the end of its output.
+    """
+    with contextlib.ExitStack() as stack:
+        output = subprocess.PIPE if log is None else stack.enter_context(log.open("w"))
+        done = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True, env=env
+        )
+    said = done.stdout + done.stderr if log is None else log.read_text(errors="replace")
+    if done.returncode != 0:
+        end = "\n".join(said.strip().splitlines()[-25:])
+        raise Failed(f"{Path(command[0]).name} ended with status {done.returncode}:\n{end}")
+    return (done.stdout or "").strip()
+
+
+class Buildah:
+    """buildah with a storage of its own, so that no other image or container of this machine is touched."""
+
+    def __init__(self) -> None:
+        temporary = WORK / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        self.env = os.environ | {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(temporary)}
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """Return the command line of `buildah arguments`."""
+        # vfs and chroot need nothing of the kernel that a container or a small machine may lack. Given a root, buildah
+        # takes no driver from the environment.
+        storage = ["--root", WORK / "storage", "--runroot", WORK / "storage-run", "--storage-driver", "vfs"]
+        return ["buildah", *map(str, (*storage, *arguments))]
+
+    def __call__(self, *arguments: str | Path, log: Path | None = None) -> str:
+        """Run `buildah arguments` as `call` does."""
+        return call(*self.command(*arguments), log=log, env=self.env)
+
+
+def install_tools() -> list[str]:
+    """Install the tools that are missing; return their names."""
+    # They lie in sbin, which a su without a login shell leaves out of PATH.
+    os.environ["PATH"] += os.pathsep + "/usr/sbin"
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        noninteractive = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        log = WORK / "apt.log"
+        call("apt-get", "update", log=log, env=noninteractive)
+        call("apt-get", "install", "--yes", "--no-install-recommends", *missing, log=log, env=noninteractive)
+    return missing
+
+
+def make_base(buildah: Buildah) -> bool:
+    """Have the plain Debian base in the storage; return False where it was there already."""
+    if buildah("images", "--quiet", "--filter", f"reference={BASE}"):
+        return False
+    archive, rootfs = WORK / f"{SUITE}.tar", WORK / SUITE
+    if not archive.exists():
+        # Not shutil.rmtree: a debootstrap that was cut short may have left its /proc mounted.
+        call("rm", "-rf", "--one-file-system", rootfs)
+        call("debootstrap", "--variant=minbase", SUITE, rootfs, log=WORK / "debootstrap.log")
+        left_out = [f"--exclude=./{part}" for part in ("dev/*", "proc/*", "var/cache/apt/*.bin", "var/lib/apt/lists/*")]
+        left_out.append("--exclude=*.deb")
+        partial = archive.with_suffix(".partial")
+        call("tar", "--create", "--file", partial, "--directory", rootfs, *left_out, ".")
+        partial.rename(archive)
+        call("rm", "-rf", "--one-file-system", rootfs)
+    container = buildah("from", "scratch")
+    try:
+        buildah("add", container, archive, "/")
+        buildah("commit", "--quiet", container, BASE)
+    finally:
+        buildah("rm", container)
+    return True
+
+
+def pip_settings() -> dict[str, str]:
+    """Return where this machine's pip takes packages from: its configuration files, and PIP_* over them."""
+    home, override = Path.home(), os.environ.get("PIP_CONFIG_FILE", "")
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    files = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"), home / ".pip/pip.conf", user / "pip/pip.conf"]
+    parser = ConfigParser(interpolation=None)
+    if override != os.devnull:  # pip's way of saying: no file at all
+        parser.read([*files, override] if override else files)
+    found: dict[str, str] = {}
+    for section in ("global", "install"):
+        if parser.has_section(section):
+            found |= {name.replace("_", "-"): value for name, value in parser.items(section)}
+    variables = {name: value for name, value in os.environ.items() if name.startswith("PIP_") and value}
+    found |= {name.removeprefix("PIP_").lower().replace("_", "-"): value for name, value in variables.items()}
+    for variable in ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):  # pip's HTTP library reads them
+        if os.environ.get(variable):
+            found.setdefault("cert", os.environ[variable])
+    return {name: value for name, value in found.items() if name in PIP_SOURCES}
+
+
+def carry_into_build(settings: Mapping[str, str]) -> tuple[dict[str, str], set[str]]:
+    """Return the settings as they hold inside the build, and the mounts (host:container:ro) that make them hold."""
+    carried, mounts = {}, set()
+    for name, value in settings.items():
+        words = []
+        for word in value.split():
+            path = _local_path(word)
+            if path is not None and path.is_dir():
+                # The pages of an index link to files that usually lie beside it.
+                shared = path.parent if name in PIP_INDEXES and path.parent != Path("/") else path
+                mounts.add(f"{shared}:{shared}:ro")
+            elif path is not None and path.is_file():
+                # Not at its own path: the build installs CA certificates, and a file cannot be replaced under a mount.
+                mounts.add(f"{path.resolve()}:/mnt/{name}.pem:ro")
+                word = f"/mnt/{name}.pem"  # noqa: PLW2901
+            words.append(word)
+        carried[name] = " ".join(words)
+    return carried, mounts
+
+
+def _local_path(word: str) -> Path | None:
+    if word.startswith("file:"):
+        return Path(url2pathname(urlsplit(word).path))
+    return Path(word) if word.startswith("/") else None
+
+
+def build_image(buildah: Buildah) -> list[str]:
+    """Build the Dockerfile on the base; return the names of the pip settings that were handed in."""
+    settings, mounts = carry_into_build(pip_settings())
+    configuration = WORK / "pip.conf"
+    configuration.touch(mode=0o600)
+    configuration.write_text("\n".join(["[global]", *(f"{name} = {value}" for name, value in settings.items()), ""]))
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    buildah(
+        *("build", "--format", "docker", "--pull=never", "--tag", IMAGE),  # the OCI format has no HEALTHCHECK
+        *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"VERSION={version}"),
+        *("--secret", f"id=pip.conf,src={configuration}"),
+        *(word for mount in sorted(mounts) for word in ("--volume", mount)),
+        ROOT,
+        log=WORK / "build.log",
+    )
+    buildah("rmi", "--prune")  # what an earlier run left under this tag
+    return sorted(settings)
