@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -30,14 +31,14 @@ def stop_on_signals() -> asyncio.Event:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
-    def stop_once() -> None:
+    def stop_or_end(number: signal.Signals) -> None:
+        if stop.is_set():
+            # Not by the default action: in a container the kernel keeps that from the first process.
+            os._exit(128 + number)
         stop.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop_once)
+        loop.add_signal_handler(number, stop_or_end, number)
     return stop
 
 

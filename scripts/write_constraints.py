@@ -21,7 +21,7 @@ def main() -> int:
     frozen = subprocess.run(
         [sys.executable, "-m", "pip", "freeze", "--exclude-editable"], check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    left_out = {*pinned_versions(), "codec-diffusers", "setuptools"}
+    left_out = {*pinned_versions(), "codec-diffusers"}
     kept = [line for line in frozen if "==" in line and line.split("==")[0] not in left_out]
     TARGET.write_text(HEAD + "\n".join(kept) + "\n")
     print(f"wrote {TARGET.name}: {len(kept)} packages")

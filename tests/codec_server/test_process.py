@@ -153,6 +153,24 @@ def test_a_signal_while_loading_ends_the_process_soon(tmp_path: Path) -> None:
     assert process.lines[-1] == "Stopped."
 
 
+def test_a_second_signal_ends_the_process_at_once(models_dir: Path) -> None:
+    arguments = ["serve", "--model", "standin", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
+    with running([*arguments, "--threads", "1"]) as server:
+        address = server.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
+        server.wait_for("Ready after")
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port))) as client:
+            body = json.dumps(BODY | {"steps": 250, "size": "512x512"}).encode()
+            client.sendall(
+                b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
+            assert client.recv(12) == b"HTTP/1.1 200"
+            server.popen.send_signal(signal.SIGINT)
+            server.wait_for("Stopping")
+            server.popen.send_signal(signal.SIGINT)
+            assert server.exit_status(5) == 128 + signal.SIGINT
+
+
 def fails(arguments: list[str], status: int) -> str:
     with running(arguments) as process:
         assert process.exit_status(120) == status, process.output
