@@ -22,6 +22,7 @@ STATUS: dict[type[CodecError], StatusCode] = {
     errors.NotFound: StatusCode.NOT_FOUND,
     errors.MapMismatch: StatusCode.FAILED_PRECONDITION,
     errors.TooLarge: StatusCode.INVALID_ARGUMENT,
+    errors.NotAcceptable: StatusCode.INVALID_ARGUMENT,
     errors.UnsupportedModality: StatusCode.UNIMPLEMENTED,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.NotReady: StatusCode.UNAVAILABLE,

@@ -11,11 +11,15 @@ from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import Latent
 from codec_wire.protobuf_envelope import frame_message, header_message
 from core import CODEC_VERSION, SERVER_VERSION
 from core.engine import Event, Frame, Job, Started, deadline_of, out_of_time
+from core.maps import pinned_hash
 from core.pins import installed_versions, pin_differences
 from core.service import LatentService
 
 MAP_HASH_KEY = "codec-latent-map"
 """Initial metadata of every stream, as HTTP has it in the header Codec-Latent-Map."""
+
+MAP_PIN_KEY = "x-codec-map"
+"""Metadata of a request that pins the map its client holds, as HTTP has it in the header X-Codec-Map."""
 
 Context = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]
 
@@ -35,6 +39,8 @@ class LatentServicer(LatentServiceServicer):
         It writes instead of yielding: a cancellation then arises here, whether the sampler or the client is awaited,
         and the generation is closed at once.
         """
+        pin = dict(context.invocation_metadata() or ()).get(MAP_PIN_KEY)
+        self._service.require_map(pinned_hash(None if pin is None else str(pin)))
         plan = self._service.plan(request_of(request))
         map_hash = self._service.require_served().bundle.hash
         await context.send_initial_metadata([(MAP_HASH_KEY, map_hash)])

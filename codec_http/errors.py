@@ -21,6 +21,7 @@ STATUS: dict[type[CodecError], int] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.MapMismatch: HTTPStatus.CONFLICT,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.UnsupportedModality: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,

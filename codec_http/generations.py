@@ -3,16 +3,21 @@
 import asyncio
 import logging
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from aiohttp import web
 
+from codec_http.compressors import Compressor
+from codec_http.encoding import choose_encoding
 from codec_http.negotiation import negotiate
 from codec_http.request_body import parse_body, read_json
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_wire import WireFormat, encode
 from core.engine import Frame, Job, Started, deadline_of
 from core.errors import CodecError, UnsupportedModality
-from core.latents import Modality
+from core.latents import LatentFrame, LatentStreamHeader, Modality
+from core.maps import pinned_hash
+from core.maps.pin import PIN_FIELD
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
@@ -30,6 +35,7 @@ async def videos(request: web.Request) -> web.StreamResponse:
 
 async def _generate(request: web.Request, modality: Modality) -> web.StreamResponse:
     service = request.app[SERVICE]
+    service.require_map(pinned_hash(request.headers.get(PIN_FIELD)))
     wanted = parse_body(await read_json(request), modality)
     plan = service.plan(wanted.request)
     if wanted.rendered:
@@ -40,21 +46,34 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
             made,
         )
     wire_format, content_type = negotiate(wanted.stream_format, ", ".join(request.headers.getall("Accept", [])))
+    bundle = service.require_served().bundle
+    encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
     response = web.StreamResponse(
         headers={
             "Content-Type": content_type,
-            "Codec-Latent-Map": service.require_served().bundle.hash,
+            "Codec-Latent-Map": bundle.hash,
             "Vary": "Accept, Accept-Encoding",
             "Cache-Control": "no-store",
         }
+        | encoding.headers
     )
-    await _stream(request, response, plan, wire_format)
+    await _stream(request, response, plan, Body(wire_format, encoding.compressor()))
     return response
 
 
-async def _stream(
-    request: web.Request, response: web.StreamResponse, plan: StreamPlan, wire_format: WireFormat
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Body:
+    """How messages become the bytes of one body."""
+
+    wire_format: WireFormat
+    compressor: Compressor
+
+    def bytes_of(self, message: LatentStreamHeader | LatentFrame) -> bytes:
+        """Return what must be sent so that the client can read `message` whole."""
+        return self.compressor.compress(encode(message, self.wire_format))
+
+
+async def _stream(request: web.Request, response: web.StreamResponse, plan: StreamPlan, body: Body) -> None:
     """Write each message as soon as it is there. An error before the first becomes a status, one after it a frame."""
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     async with aclosing(request.app[SERVICE].generate(plan, job)) as events:
@@ -64,9 +83,9 @@ async def _stream(
                 async with deadline_of(job):
                     if isinstance(event, Started):
                         await response.prepare(request)
-                        await response.write(encode(event.header, wire_format))
+                        await response.write(body.bytes_of(event.header))
                     elif isinstance(event, Frame):
-                        await response.write(encode(event.frame, wire_format))
+                        await response.write(body.bytes_of(event.frame))
         except TimeoutError:
             log.warning("a client did not read its stream in time")
             if request.transport is not None:
@@ -76,4 +95,4 @@ async def _stream(
             if not response.prepared:
                 raise
             log.warning("a stream ended with an error: %s", error)
-    await response.write_eof()
+    await response.write_eof(body.compressor.finish())

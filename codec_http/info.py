@@ -2,6 +2,8 @@
 
 from aiohttp import web
 
+from codec_http.discovery import map_path
+from codec_http.encoding import codings_of
 from codec_http.state import SERVICE
 from codec_wire import WireFormat
 from codec_wire.schema import stream_schema
@@ -20,7 +22,7 @@ async def info(request: web.Request) -> web.Response:
         {
             "modality_supported": [],
             "stream_format_supported": list(WireFormat),
-            "compression_supported": ["identity"],
+            "compression_supported": codings_of(None),
             "image_pipelines": [],
             "video_pipelines": [],
             "latent_space_id": None,
@@ -58,6 +60,13 @@ def _served(service: LatentService) -> dict[str, object]:
         "image_pipelines": usable(Modality.IMAGE),
         "video_pipelines": usable(Modality.VIDEO),
         "latent_space_id": model.latent_space,
+        "compression_supported": [
+            *(["zstd"] if served.bundle.latent_map.zstd_dictionaries else []),
+            "br",
+            "gzip",
+            "identity",
+        ],
+        "latent_map_url": map_path(model.latent_space),
         "latent_map_sha256": served.bundle.hash,
         "model": model.name,
         "model_aliases": list(model.aliases),

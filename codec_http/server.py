@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from codec_http import generations, health, info
+from codec_http import discovery, generations, health, info
 from codec_http.errors import error_boundary
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from core.errors import InvalidSettings
@@ -28,6 +28,10 @@ def build_app(service: LatentService, request_timeout_s: float) -> web.Applicati
             web.get("/codec/schema", info.schema),
             web.get("/codec/health", health.health),
             web.get("/health", health.health),
+            web.get(f"{discovery.ROOT}/index.json", discovery.index),
+            web.get(f"{discovery.ROOT}/latents/{{id:.+}}.json", discovery.latent_map),
+            web.get(f"{discovery.ROOT}/dicts/{{hex}}.zstd", discovery.dictionary),
+            web.get(f"{discovery.ROOT}/scales/{{hex}}.bin", discovery.scales),
             web.get("/livez", health.livez),
             web.get("/readyz", health.readyz),
         ]

@@ -7,6 +7,7 @@
     ├── NotFound                 a model, map or dictionary that is not here
     ├── MapMismatch              the client holds another latent-space map
     ├── TooLarge                 a request over what may be asked for at all
+    ├── NotAcceptable            the client takes none of the content codings there are
     ├── UnsupportedModality      a modality that this server does not make
     ├── Overloaded               the queue is full
     ├── NotReady                 loading, or draining
@@ -87,6 +88,12 @@ class TooLarge(CodecError):
     """The request is over what may be asked for at all."""
 
     code = "too_large"
+
+
+class NotAcceptable(CodecError):
+    """The client takes none of the content codings that the answer could have."""
+
+    code = "not_acceptable"
 
 
 class UnsupportedModality(CodecError):

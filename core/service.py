@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.admission import Admission
 from core.engine import Engine, Event, Frame, Job, Started, client_left, deadline_of, out_of_time
-from core.errors import CodecError, NotFound, NotReady
+from core.errors import CodecError, MapMismatch, NotFound, NotReady
 from core.latents import FinishReason, LatentFrame
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.maps import LatentMapBundle
@@ -58,6 +58,17 @@ class LatentService:
         if latent_space not in (None, bundle.latent_map.id):
             raise NotFound("latent_space", f"this server has {bundle.latent_map.id}, got {latent_space!r}")
         return bundle
+
+    def require_map(self, pinned: str | None) -> None:
+        """Check the hash of the map that a client holds, sha256:<hex>; None where it pins none.
+
+        Raises MapMismatch with both hashes, NotReady while the model loads.
+        """
+        if pinned is None:
+            return
+        ours = self.require_served().bundle.hash
+        if pinned != ours:
+            raise MapMismatch(f"the client holds the latent-space map {pinned}, this server has {ours}")
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield the events of `plan`.

@@ -19,9 +19,12 @@ HEAD = """\
 def main() -> int:
     """Write the file; return the process's exit status."""
     frozen = subprocess.run(
-        [sys.executable, "-m", "pip", "freeze", "--exclude-editable"], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "pip", "freeze", "--all", "--exclude-editable"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.splitlines()
-    left_out = {*pinned_versions(), "codec-diffusers"}
+    left_out = {*pinned_versions(), "codec-diffusers", "pip", "wheel"}
     kept = [line for line in frozen if "==" in line and line.split("==")[0] not in left_out]
     TARGET.write_text(HEAD + "\n".join(kept) + "\n")
     print(f"wrote {TARGET.name}: {len(kept)} packages")

@@ -11,7 +11,7 @@ from core import errors
 from core.errors import CodecError
 
 HTTP_OF = {
-    StatusCode.INVALID_ARGUMENT: {400, 413},
+    StatusCode.INVALID_ARGUMENT: {400, 406, 413},
     StatusCode.UNAUTHENTICATED: {401},
     StatusCode.PERMISSION_DENIED: {403},
     StatusCode.NOT_FOUND: {404},

@@ -2,5 +2,6 @@
 
 from core.maps.bundle import LatentMapBundle
 from core.maps.document import LatentMap, MapPipeline
+from core.maps.pin import pinned_hash
 
-__all__ = ["LatentMap", "LatentMapBundle", "MapPipeline"]
+__all__ = ["LatentMap", "LatentMapBundle", "MapPipeline", "pinned_hash"]

@@ -75,6 +75,13 @@ class LatentMapBundle:
             return None
         return self.assets[entry.static_scales.hash]
 
+    def dictionary(self, wire_format: str, pipeline: str) -> tuple[str, bytes] | None:
+        """Return (hash, bytes) of the zstd dictionary for bodies of that format and pipeline; None where none is."""
+        for entry in self.latent_map.zstd_dictionaries:
+            if (entry.format, entry.pipeline) == (wire_format, pipeline):
+                return entry.hash, self.assets[entry.hash]
+        return None
+
     def _check_scales(self) -> None:
         for entry in self.latent_map.pipelines:
             if entry.static_scales is None:

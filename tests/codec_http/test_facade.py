@@ -329,11 +329,11 @@ async def test_info_has_the_siblings_keys_and_the_pins() -> None:
     siblings = {
         "modality_supported": ["image-latents"],
         "stream_format_supported": ["msgpack", "protobuf"],
-        "compression_supported": ["identity"],
+        "compression_supported": ["br", "gzip", "identity"],
         "image_pipelines": ["raw", "int8", "int4", "int8-adaptive", "int4-adaptive"],
         "video_pipelines": [],
         "latent_space_id": LATENT_SPACE,
-        "latent_map_url": None,
+        "latent_map_url": f"/.well-known/codec/latents/{LATENT_SPACE}.json",
         "model": MODEL.name,
         "codec_version": "0.3",
     }

@@ -67,25 +67,33 @@ class Servers:
         return LatentServiceStub(self.channel)
 
 
+def plain_session(port: int) -> aiohttp.ClientSession:
+    """Return a client that takes bodies as they are, unless a request of it says otherwise."""
+    return aiohttp.ClientSession(
+        f"http://127.0.0.1:{port}", auto_decompress=False, headers={"Accept-Encoding": "identity"}
+    )
+
+
 @asynccontextmanager
 async def servers_over(
     engine: Engine,
     model: ModelInfo = MODEL,
     *,
+    bundle: LatentMapBundle | None = None,
     max_jobs: int = 32,
     max_cost: int = 10**12,
     request_timeout_s: float = 60,
 ) -> AsyncIterator[Servers]:
     """Serve `engine` over HTTP and gRPC until left."""
     service = LatentService(Lifecycle(), Admission(max_jobs, max_cost))
-    service.served = Served(model, bundle_of(model), engine, "test device")
+    service.served = Served(model, bundle or bundle_of(model), engine, "test device")
     service.lifecycle.to(State.SERVING)
     http = await start_http_server(service, "127.0.0.1", 0, request_timeout_s)
     grpc_server = await start_grpc_server(service, "127.0.0.1", 0, request_timeout_s)
     address = f"127.0.0.1:{grpc_server.port}"
     try:
         async with (
-            aiohttp.ClientSession(f"http://127.0.0.1:{http.port}", auto_decompress=False) as session,
+            plain_session(http.port) as session,
             grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
         ):
             yield Servers(service, [http, grpc_server], session, address, channel)
@@ -105,7 +113,7 @@ async def gateway_over(grpc_address: str) -> AsyncIterator[tuple[LatentService, 
     try:
         async with asyncio.timeout(10):
             await serving.wait()
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{http.port}", auto_decompress=False) as session:
+        async with plain_session(http.port) as session:
             yield service, session
     finally:
         following.cancel()

@@ -1,0 +1,66 @@
+"""/.well-known/codec: the map, its scales and its dictionaries, for clients that know no more than the address."""
+
+from aiohttp import web
+
+from codec_http.state import SERVICE
+from core import CODEC_VERSION
+from core.errors import NotFound, shown
+from core.maps import LatentMapBundle
+
+ROOT = "/.well-known/codec"
+ANYONE = {
+    "Access-Control-Allow-Origin": "*",
+    "Cache-Control": "public, max-age=300, stale-while-revalidate=86400",
+}
+
+
+def map_path(latent_space: str) -> str:
+    """Return the path of that latent space's map."""
+    return f"{ROOT}/latents/{latent_space}.json"
+
+
+async def index(request: web.Request) -> web.Response:
+    """Answer index.json: what is published here."""
+    bundle = _bundle(request)
+    latent_space = bundle.latent_map.id
+    entry = {"id": latent_space, "url": map_path(latent_space), "hash": bundle.hash}
+    return web.json_response({"codec_version": CODEC_VERSION, "maps": [], "latents": [entry]}, headers=ANYONE)
+
+
+async def latent_map(request: web.Request) -> web.Response:
+    """Answer latents/<id>.json: the map's exact bytes."""
+    bundle = _bundle(request)
+    if request.match_info["id"] != bundle.latent_map.id:
+        raise NotFound("latent_space", f"this server has {bundle.latent_map.id}, got {shown(request.match_info['id'])}")
+    return _file(request, bundle.document, bundle.hash, "application/json")
+
+
+async def dictionary(request: web.Request) -> web.Response:
+    """Answer dicts/<hex>.zstd."""
+    return _asset(request, {entry.hash for entry in _bundle(request).latent_map.zstd_dictionaries})
+
+
+async def scales(request: web.Request) -> web.Response:
+    """Answer scales/<hex>.bin."""
+    pipelines = _bundle(request).latent_map.pipelines
+    return _asset(request, {entry.static_scales.hash for entry in pipelines if entry.static_scales is not None})
+
+
+def _bundle(request: web.Request) -> LatentMapBundle:
+    return request.app[SERVICE].require_served().bundle
+
+
+def _asset(request: web.Request, published: set[str]) -> web.Response:
+    """Answer with a file of the bundle. What is looked up is a key, never a path."""
+    digest = f"sha256:{request.match_info['hex']}"
+    if digest not in published:
+        raise NotFound("hash", f"there is no such file here: {shown(request.match_info['hex'])}")
+    return _file(request, _bundle(request).assets[digest], digest, "application/octet-stream")
+
+
+def _file(request: web.Request, data: bytes, digest: str, content_type: str) -> web.Response:
+    """Answer with immutable bytes: 304 where the client has them already."""
+    headers = ANYONE | {"ETag": f'"{digest}"'}
+    if digest in {tag.value for tag in request.if_none_match or ()}:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=data, content_type=content_type, headers=headers)

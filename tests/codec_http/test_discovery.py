@@ -1,0 +1,105 @@
+"""What a client finds below /.well-known/codec, and how it pins it."""
+
+import json
+
+import grpc
+import pytest
+from yarl import URL
+
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from core.maps.bundle import sha256
+from tests.codec_http.test_encoding import DICTIONARY, DIGEST, bundle_with_dictionary
+from tests.support.fake_engine import FakeEngine
+from tests.support.serving import LATENT_SPACE, SCALES, Servers, servers_over
+
+WELL_KNOWN = "/.well-known/codec"
+
+
+async def test_everything_a_stream_needs_is_found_from_the_index() -> None:
+    async with servers_over(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
+        index = await (await servers.http.get(f"{WELL_KNOWN}/index.json")).json()
+        assert (index["codec_version"], index["maps"]) == ("0.3", [])
+        (entry,) = index["latents"]
+        assert (entry["id"], entry["hash"]) == (LATENT_SPACE, servers.service.require_served().bundle.hash)
+        document = await (await servers.http.get(entry["url"])).read()
+        assert sha256(document) == entry["hash"]
+        scales = json.loads(document)["pipelines"][1]["static_scales"]
+        assert await (await servers.http.get(scales["url"])).read() == SCALES
+        hex_digest = DIGEST.removeprefix("sha256:")
+        assert await (await servers.http.get(f"{WELL_KNOWN}/dicts/{hex_digest}.zstd")).read() == DICTIONARY
+
+
+async def test_files_may_be_read_from_anywhere_and_kept() -> None:
+    async with servers_over(FakeEngine()) as servers:
+        path = f"{WELL_KNOWN}/latents/{LATENT_SPACE}.json"
+        response = await servers.http.get(path)
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert response.headers["Cache-Control"] == "public, max-age=300, stale-while-revalidate=86400"
+        assert response.headers["Content-Type"].startswith("application/json")
+        etag = response.headers["ETag"]
+        for known in (etag, f'"other", {etag}', f"W/{etag}"):
+            again = await servers.http.get(path, headers={"If-None-Match": known})
+            assert (again.status, await again.read()) == (304, b"")
+            assert again.headers["ETag"] == etag
+        assert (await servers.http.get(path, headers={"If-None-Match": '"other"'})).status == 200
+
+
+@pytest.mark.parametrize("kind", ["latents/{}.json", "dicts/{}.zstd", "scales/{}.bin", "{}"])
+@pytest.mark.parametrize(
+    "trick",
+    ["..", "../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "/etc/passwd", "//etc", "a%00b", "x" * 7000, "%C3%BC", "%"],
+)
+async def test_path_tricks_find_nothing(kind: str, trick: str) -> None:
+    async with servers_over(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
+        path = f"{WELL_KNOWN}/{kind.format(trick)}"
+        response = await servers.http.get(URL(path, encoded=True))
+        assert response.status in (400, 404)
+        assert b"root:" not in await response.read()
+
+
+async def test_an_asset_is_found_under_its_own_kind_alone() -> None:
+    async with servers_over(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
+        hex_digest = DIGEST.removeprefix("sha256:")
+        assert (await servers.http.get(f"{WELL_KNOWN}/scales/{hex_digest}.bin")).status == 404
+
+
+BODY = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "steps": 1}
+OTHER = "sha256:" + "0" * 64
+
+
+def pins_of(servers: Servers) -> list[str]:
+    ours = servers.service.require_served().bundle.hash
+    return [ours, ours.upper().replace("SHA256", "sha256"), f"https://x/map.json;sha256={ours.removeprefix('sha256:')}"]
+
+
+async def test_the_servers_own_map_may_be_pinned() -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        for pin in pins_of(servers):
+            response = await servers.http.post("/v1/images/generations", json=BODY, headers={"X-Codec-Map": pin})
+            assert response.status == 200, pin
+            await response.read()
+            call = servers.stub.Generate(pb.GenerateRequest(prompt="x", steps=1), metadata=[("x-codec-map", pin)])
+            assert [message async for message in call]
+
+
+async def test_another_map_is_refused_with_both_hashes() -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        ours = servers.service.require_served().bundle.hash
+        response = await servers.http.post("/v1/images/generations", json=BODY, headers={"X-Codec-Map": OTHER})
+        assert response.status == 409
+        message = (await response.json())["error"]["message"]
+        assert ours in message
+        assert OTHER in message
+        call = servers.stub.Generate(pb.GenerateRequest(prompt="x"), metadata=[("x-codec-map", OTHER)])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert ours in str(caught.value.details())
+
+
+@pytest.mark.parametrize("pin", ["", "sha256:12", "md5:" + "0" * 64, OTHER + "0"])
+async def test_a_pin_that_is_none_is_400(pin: str) -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        response = await servers.http.post("/v1/images/generations", json=BODY, headers={"X-Codec-Map": pin})
+        assert response.status == 400
+        assert (await response.json())["error"]["param"] == "X-Codec-Map"

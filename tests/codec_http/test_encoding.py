@@ -1,0 +1,144 @@
+"""Content codings: who gets which, that each gives the body back, and that each message can be read as it comes."""
+
+import json
+import zlib
+from typing import Any
+
+import brotli
+import pytest
+import zstandard
+
+from codec_wire import WireFormat, encode
+from core.maps import LatentMapBundle
+from core.maps.bundle import sha256
+from tests.support.fake_engine import FakeEngine
+from tests.support.serving import MODEL, bundle_of, read_stream, servers_over
+
+IMAGES = "/v1/images/generations"
+BODY = {"prompt": "a sea", "stream_format": "msgpack", "pipeline": "int8", "size": "64x64", "steps": 1}
+DICTIONARY = zstandard.train_dictionary(
+    2048, [bytes(range(index % 50, 256)) * 4 + index.to_bytes(4, "big") for index in range(200)]
+).as_bytes()
+DIGEST = sha256(DICTIONARY)
+
+
+def bundle_with_dictionary() -> LatentMapBundle:
+    """Return the test map with a dictionary for msgpack int8."""
+    plain = bundle_of(MODEL)
+    document: dict[str, Any] = json.loads(plain.document)
+    document["zstd_dictionaries"] = [{"format": "msgpack", "pipeline": "int8", "url": "u", "hash": DIGEST}]
+    return LatentMapBundle.from_parts(json.dumps(document).encode(), dict(plain.assets) | {DIGEST: DICTIONARY})
+
+
+def decoded(data: bytes, coding: str | None) -> bytes:
+    """Return what a client makes of `data`, also where the body has not ended."""
+    if coding == "gzip":
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data)
+    if coding == "br":
+        return bytes(brotli.Decompressor().process(data))
+    if coding == "zstd":
+        trained = zstandard.ZstdCompressionDict(DICTIONARY)
+        return zstandard.ZstdDecompressor(dict_data=trained).decompressobj().decompress(data)
+    return data
+
+
+CODEC = {"Accept": "application/x-codec-msgpack"}
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "headers", "coding"),
+    [
+        ("zstd", {}, "zstd"),
+        ("zstd", CODEC, "zstd"),
+        ("zstd, identity;q=0", {}, "zstd"),
+        ("gzip, deflate, br, zstd", CODEC, "zstd"),
+        ("gzip, deflate, br, zstd", {"Codec-Client-Version": "0.3"}, "zstd"),
+        ("gzip, deflate, br, zstd", {"Codec-Zstd-Dict": DIGEST}, "zstd"),
+        ("gzip, deflate, br, zstd", {"Codec-Zstd-Dict": "sha256:" + "0" * 64}, "br"),
+        ("gzip, deflate, br, zstd", {}, "br"),
+        ("gzip, zstd", {}, "gzip"),
+        ("gzip, deflate, br, zstd", CODEC | {"Sec-Fetch-Mode": "cors"}, "br"),
+        ("zstd", {"Sec-Fetch-Mode": "cors"}, None),
+        ("gzip, br", {}, "br"),
+        ("gzip;q=1, br;q=0.5", {}, "gzip"),
+        ("zstd;q=0.1, gzip", CODEC, "gzip"),
+        ("zstd;q=0, gzip;q=0", CODEC, None),
+        ("*", {}, "br"),
+        ("*;q=0.5, br;q=0", {}, "gzip"),
+        ("identity", {}, None),
+        ("identity, gzip;q=0.5", {}, None),
+        ("gzip, *;q=0", {}, "gzip"),
+        ("deflate", {}, None),
+        ("", {}, None),
+        ("GZIP", {}, "gzip"),
+    ],
+)
+async def test_who_gets_which(accept_encoding: str, headers: dict[str, str], coding: str | None) -> None:
+    async with servers_over(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
+        plain = await (await servers.http.post(IMAGES, json=BODY)).read()
+        response = await servers.http.post(IMAGES, json=BODY, headers={"Accept-Encoding": accept_encoding} | headers)
+        assert response.status == 200, await response.text()
+        assert response.headers.get("Content-Encoding") == coding
+        assert response.headers.get("Codec-Zstd-Dict") == (DIGEST if coding == "zstd" else None)
+        assert response.headers["Vary"] == "Accept, Accept-Encoding"
+        assert decoded(await response.read(), coding) == plain
+
+
+@pytest.mark.parametrize("accept_encoding", ["*;q=0", "identity;q=0", "identity;q=0, br;q=0", "gzip;q=0, *;q=0"])
+async def test_nothing_left_is_406(accept_encoding: str) -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        response = await servers.http.post(IMAGES, json=BODY, headers={"Accept-Encoding": accept_encoding})
+        assert response.status == 406
+        error = (await response.json())["error"]
+        assert error["code"] == "not_acceptable"
+        assert "br, gzip, identity" in error["message"]
+        assert servers.service.admission.jobs == 0
+
+
+@pytest.mark.parametrize("change", [{"pipeline": "raw"}, {"stream_format": "protobuf"}])
+async def test_there_is_no_zstd_without_the_bodys_own_dictionary(change: dict[str, str]) -> None:
+    async with servers_over(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
+        response = await servers.http.post(IMAGES, json=BODY | change, headers={"Accept-Encoding": "zstd"} | CODEC)
+        assert "Content-Encoding" not in response.headers
+        assert "Codec-Zstd-Dict" not in response.headers
+        await response.read()
+
+
+@pytest.mark.parametrize("coding", ["zstd", "br", "gzip", None])
+async def test_the_header_can_be_read_before_the_first_step_ends(coding: str | None) -> None:
+    engine = FakeEngine()
+    async with servers_over(engine, bundle=bundle_with_dictionary()) as servers:
+        response = await servers.http.post(IMAGES, json=BODY, headers={"Accept-Encoding": coding or "identity"})
+        data = await response.content.readany()
+        assert engine.finished == 0
+        header = engine.started[0].header
+        assert decoded(data, coding) == encode(header, WireFormat.MSGPACK)
+        engine.let_steps_go(1)
+        data += await response.content.read()
+        assert read_stream(decoded(data, coding), WireFormat.MSGPACK)[0] == header
+
+
+async def test_general_purpose_clients_read_the_body_with_what_they_send_by_default() -> None:
+    import asyncio
+    import urllib.request
+
+    import aiohttp
+    import httpx
+    import requests
+
+    async with servers_over(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
+        assert servers.http._base_url is not None
+        url = str(servers.http._base_url).rstrip("/") + IMAGES
+        plain = await (await servers.http.post(IMAGES, json=BODY)).read()
+
+        def by_urllib() -> bytes:
+            with urllib.request.urlopen(urllib.request.Request(url, json.dumps(BODY).encode())) as response:
+                data: bytes = response.read()
+            return data
+
+        assert await asyncio.to_thread(by_urllib) == plain
+        assert (await asyncio.to_thread(requests.post, url, json=BODY)).content == plain
+        async with httpx.AsyncClient() as http:
+            assert (await http.post(url, json=BODY)).content == plain
+        async with aiohttp.ClientSession() as session, session.post(url, json=BODY) as response:
+            assert await response.read() == plain
