@@ -1,5 +1,6 @@
 """How each error of the core travels over gRPC: one table out, and the way back for whoever calls another server."""
 
+import logging
 from typing import cast
 
 import grpc
@@ -11,7 +12,9 @@ from grpc.aio import AioRpcError
 from grpc_status import rpc_status
 
 from core import errors
-from core.errors import CodecError
+from core.errors import INTERNAL_TEXT, CodecError
+
+log = logging.getLogger(__name__)
 
 DOMAIN = "codec-diffusers"
 
@@ -31,8 +34,6 @@ STATUS: dict[type[CodecError], StatusCode] = {
     errors.Cancelled: StatusCode.CANCELLED,
 }
 """Everything else is INTERNAL, with a fixed text."""
-
-INTERNAL_TEXT = "internal error; the server's log has the reason"
 
 
 def status_code(error: BaseException) -> StatusCode:
@@ -77,29 +78,50 @@ def _packed(detail: Message) -> any_pb2.Any:
 
 
 def from_rpc_error(error: AioRpcError) -> CodecError:
-    """Return the core error that a remote server meant, rebuilt from its details; from its code where it has none."""
-    status = rpc_status.from_call(cast(grpc.Call, error))  # it asks for no more than the two have in common
+    """Return the core error that a remote server meant, rebuilt from its details.
+
+    A status without our details comes from gRPC itself or from another server; its text may hold addresses, so it
+    goes to the log, and the error says no more than its code does.
+    """
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-    for detail in status.details if status is not None else ():
+    for detail in _details_of(error):
         _ = detail.Unpack(info) or detail.Unpack(retry)
-    message = error.details() or error.code().name
     after = int(retry.retry_delay.seconds) or 1
-    cls = _BY_REASON.get(info.reason) if info.domain == DOMAIN else _BY_CODE.get(error.code())
-    if cls is None:
-        return CodecError(message)
+    if info.domain != DOMAIN or info.reason not in _BY_REASON:
+        log.warning("the remote server answered %s: %s", error.code().name, error.details())
+        return _by_code(error.code(), after)
+    cls, message = _BY_REASON[info.reason], error.details() or ""
     if issubclass(cls, errors.RetryableError):
         return cls(message, after)
     if issubclass(cls, errors.InvalidRequest | errors.NotFound):
         field = info.metadata.get("field", "request")
         return cls(field, message.removeprefix(f"{field}: "))
     if issubclass(cls, errors.UnsupportedModality):
-        return cls(message, tuple(info.metadata.get("supported", "").split(",")))
+        supported = info.metadata.get("supported", "")
+        return cls(message, tuple(name for name in supported.split(",") if name))
     return cls(message)
 
 
+def _details_of(error: AioRpcError) -> list[any_pb2.Any]:
+    try:
+        status = rpc_status.from_call(cast(grpc.Call, error))  # it asks for no more than the two have in common
+    except ValueError:  # details that contradict the status they came with
+        return []
+    return [] if status is None else list(status.details)
+
+
+def _by_code(code: StatusCode, after: int) -> CodecError:
+    """Return what a bare status means: the passing ones keep their meaning, of the others nothing is known."""
+    text = f"the server behind this one answered {code.name}"
+    if code is StatusCode.UNAVAILABLE:
+        return errors.NotReady(text, after)
+    if code is StatusCode.RESOURCE_EXHAUSTED:
+        return errors.Overloaded(text, after)
+    if code is StatusCode.DEADLINE_EXCEEDED:
+        return errors.DeadlineExceeded(text)
+    if code is StatusCode.CANCELLED:
+        return errors.Cancelled(text)
+    return CodecError(text)
+
+
 _BY_REASON: dict[str, type[CodecError]] = {cls.code.upper(): cls for cls in STATUS}
-_BY_CODE: dict[StatusCode, type[CodecError]] = {
-    # The first row that names a code is the plain meaning of it.
-    code: cls
-    for cls, code in reversed(STATUS.items())
-}

@@ -62,7 +62,7 @@ def _guarded(behaviour: Handler, method: str) -> Handler:
         except Exception as error:
             code = status_code(error)
             outcome = f"{code.name} ({error})"
-            if not isinstance(error, CodecError):  # those of the core were logged where they arose
+            if not isinstance(error, CodecError):  # one of the core is said whole in the line below
                 log.exception("%s failed", method)
             status = to_status(error)
             await context.abort(status.code, status.details, status.trailing_metadata)

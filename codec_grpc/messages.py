@@ -83,7 +83,8 @@ def model_of(message: pb.ModelInfo) -> ModelInfo:
     return ModelInfo(
         name=message.name,
         aliases=tuple(message.aliases),
-        modalities=tuple(names[number] for number in message.modalities),
+        # One that this version does not know it cannot ask for either.
+        modalities=tuple(names[number] for number in message.modalities if number in names),
         latent_space=message.latent_space,
         latent_channels=message.latent_channels,
         spatial_factor=message.spatial_factor,

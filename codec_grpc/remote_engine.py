@@ -37,17 +37,17 @@ class RemoteEngine:
         try:
             await self._require_same_map(call)
             async for message in call:
-                event = _event_of(message)
+                event = event_of(message)
                 if event is not None:
                     yield event
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
         except asyncio.CancelledError:
-            # A call that the job cancelled ends like a task that was: only the task's own count is for the caller.
+            # A call that is cancelled ends like a task that is: only the task's own cancelling is for the caller.
             task = asyncio.current_task()
-            if job.reason is None or (task is not None and task.cancelling()):
+            if task is not None and task.cancelling():
                 raise
-            raise job.reason from None
+            raise job.reason or NotReady("the server behind this gateway was lost", RETRY_AFTER_S) from None
         finally:
             call.cancel()
 
@@ -58,12 +58,15 @@ class RemoteEngine:
             raise NotReady("the server behind this gateway was started with another latent-space map", RETRY_AFTER_S)
 
 
-def _event_of(message: pb.GenerateResponse) -> Event | None:
+def event_of(message: pb.GenerateResponse) -> Event | None:
+    """Return the event that a message carries, None for one that is not to be handed on."""
     kind = message.WhichOneof("event")
     if kind == "header":
         return Started(header_of(message.header))
     if kind == "progress":
         return Step(message.progress.step, message.progress.total_steps)
+    if kind != "frame":
+        return None  # of a newer server, and nothing this one could carry on
     frame = frame_of(message.frame)
     # The status that follows says why; the core makes this frame anew from it.
     return None if frame.finish_reason is FinishReason.ERROR else Frame(frame)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from codec_grpc.errors import from_rpc_error
 from codec_grpc.messages import model_of
 from codec_grpc.remote_engine import RemoteEngine
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -36,35 +35,42 @@ RETRY_S = 1.0
 ANSWER_TIMEOUT_S = 10.0
 
 
-class Upstream:
-    """Follows the server at `address` (HOST:PORT) and tells `service` what it may serve."""
+def upstream_channel(address: str) -> grpc.aio.Channel:
+    """Return a channel to the server at `address` (HOST:PORT). Closing it cancels what runs over it."""
+    return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
-    def __init__(self, service: LatentService, address: str) -> None:
+
+class Upstream:
+    """Follows the server behind `channel` and tells `service` what it may serve."""
+
+    def __init__(self, service: LatentService, channel: grpc.aio.Channel) -> None:
         self._service = service
-        self._address = address
+        self._channel = channel
 
     async def follow(self) -> None:
-        """Run until cancelled: connect, learn, watch; and again whenever the server is lost."""
-        async with grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS) as channel:
-            lost: str | None = None
-            while True:
-                try:
-                    self._service.served = await self._learn(LatentServiceStub(channel))
-                    self._service.lifecycle.to(State.SERVING)
-                    log.info("upstream %s serves %s", self._address, self._service.served.model.name)
-                    lost = None
-                    await self._watch(health_pb2_grpc.HealthStub(channel))
-                    reason = "it no longer serves"
-                except grpc.aio.AioRpcError as error:
-                    reason = str(from_rpc_error(error))
-                except CodecError as error:
-                    reason = str(error)
-                if self._service.lifecycle.state in (State.LOADING, State.SERVING):
-                    self._service.lifecycle.to(State.LOADING)
-                if reason != lost:
-                    log.warning("upstream %s: %s", self._address, reason)
-                lost = reason
-                await asyncio.sleep(RETRY_S)
+        """Run until cancelled: learn, watch; and again whenever the server is lost."""
+        said: str | None = None
+        while True:
+            try:
+                self._service.served = await self._learn(LatentServiceStub(self._channel))
+                self._service.lifecycle.to(State.SERVING)
+                log.info("the upstream serves %s", self._service.served.model.name)
+                said = None
+                await self._watch(health_pb2_grpc.HealthStub(self._channel))
+                reason = "it no longer serves"
+            except grpc.aio.AioRpcError as error:
+                reason = error.details() or error.code().name
+            except CodecError as error:
+                reason = str(error)
+            except Exception:  # an answer that nobody foresaw must not end the gateway
+                log.exception("the upstream gave an answer that cannot be used")
+                reason = "its answer cannot be used"
+            if self._service.lifecycle.state in (State.LOADING, State.SERVING):
+                self._service.lifecycle.to(State.LOADING)
+            if reason != said:
+                log.warning("waiting for the upstream: %s", reason)
+            said = reason
+            await asyncio.sleep(RETRY_S)
 
     async def _learn(self, stub: "LatentServiceAsyncStub") -> Served:
         info = await stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=ANSWER_TIMEOUT_S)

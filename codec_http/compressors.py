@@ -1,6 +1,7 @@
 """Content codings of a stream: one context for the whole body, flushed after every message."""
 
 import zlib
+from functools import lru_cache
 from typing import Protocol
 
 import brotli
@@ -68,8 +69,7 @@ class Zstd:
     """RFC 8878, with a dictionary that the client holds."""
 
     def __init__(self, dictionary: bytes) -> None:
-        trained = zstandard.ZstdCompressionDict(dictionary)
-        self._context = zstandard.ZstdCompressor(level=ZSTD_LEVEL, dict_data=trained).compressobj()
+        self._context = zstandard.ZstdCompressor(level=ZSTD_LEVEL, dict_data=_digested(dictionary)).compressobj()
 
     def compress(self, message: bytes) -> bytes:
         """Return `message`, compressed and flushed."""
@@ -78,3 +78,11 @@ class Zstd:
     def finish(self) -> bytes:
         """Return what ends the body."""
         return self._context.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH)
+
+
+@lru_cache(maxsize=64)
+def _digested(dictionary: bytes) -> zstandard.ZstdCompressionDict:
+    """Return the dictionary, made ready once for all bodies."""
+    digested = zstandard.ZstdCompressionDict(dictionary)
+    digested.precompute_compress(level=ZSTD_LEVEL)
+    return digested

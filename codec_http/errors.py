@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from core import errors
-from core.errors import CodecError
+from core.errors import INTERNAL_TEXT, CodecError
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,6 @@ STATUS: dict[type[CodecError], int] = {
     errors.Cancelled: 499,
 }
 """Everything else is 500, with a fixed text. 499 is for the log: whoever would read it is gone."""
-
-INTERNAL_TEXT = "internal error; the server's log has the reason"
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -95,7 +93,7 @@ async def error_boundary(request: web.Request, handler: Handler) -> web.StreamRe
         return response
     finally:
         level = logging.DEBUG if request.path in PROBES else logging.INFO
-        log.log(level, "HTTP %s %s %s %.3f s", request.method, request.path, outcome, time.perf_counter() - started)
+        log.log(level, "HTTP %s %s %s %.3f s", request.method, request.raw_path, outcome, time.perf_counter() - started)
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -111,6 +109,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
     except Exception as error:
-        if not isinstance(error, CodecError):  # those of the core were logged where they arose
-            log.exception("%s %s failed", request.method, request.path)
+        if not isinstance(error, CodecError):
+            log.exception("%s %s failed", request.method, request.raw_path)
+        elif status_of(error) == HTTPStatus.INTERNAL_SERVER_ERROR:
+            name = type(error).__name__
+            log.error("%s %s failed: %s: %s", request.method, request.raw_path, name, error)  # noqa: TRY400
         return error_response(error)

@@ -10,7 +10,7 @@ from aiohttp import web
 from codec_http.compressors import Compressor
 from codec_http.encoding import choose_encoding
 from codec_http.negotiation import negotiate
-from codec_http.request_body import parse_body, read_json
+from codec_http.request_body import parse_body, read_json, wants_pixels
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_wire import WireFormat, encode
 from core.engine import Frame, Job, Started, deadline_of
@@ -21,6 +21,9 @@ from core.maps.pin import PIN_FIELD
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
+
+IN_PLACE_BYTES = 4096
+"""Up to this size a message is compressed where it is: another thread would cost more."""
 
 
 async def images(request: web.Request) -> web.StreamResponse:
@@ -36,16 +39,16 @@ async def videos(request: web.Request) -> web.StreamResponse:
 async def _generate(request: web.Request, modality: Modality) -> web.StreamResponse:
     service = request.app[SERVICE]
     service.require_map(pinned_hash(request.headers.get(PIN_FIELD)))
-    wanted = parse_body(await read_json(request), modality)
-    plan = service.plan(wanted.request)
-    if wanted.rendered:
-        made = tuple(str(made) for made in service.require_served().model.modalities)
+    body = await read_json(request)
+    if wants_pixels(body):
         raise UnsupportedModality(
             "this server streams latents and renders no pixels: "
             "add stream_format (msgpack or protobuf) and decode what comes",
-            made,
+            tuple(str(made) for made in service.require_served().model.modalities),
         )
-    wire_format, content_type = negotiate(wanted.stream_format, ", ".join(request.headers.getall("Accept", [])))
+    wanted, stream_format = parse_body(body, modality)
+    plan = service.plan(wanted)
+    wire_format, content_type = negotiate(stream_format, ", ".join(request.headers.getall("Accept", [])))
     bundle = service.require_served().bundle
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
     response = web.StreamResponse(
@@ -68,9 +71,15 @@ class Body:
     wire_format: WireFormat
     compressor: Compressor
 
-    def bytes_of(self, message: LatentStreamHeader | LatentFrame) -> bytes:
-        """Return what must be sent so that the client can read `message` whole."""
-        return self.compressor.compress(encode(message, self.wire_format))
+    async def bytes_of(self, message: LatentStreamHeader | LatentFrame) -> bytes:
+        """Return what must be sent so that the client can read `message` whole.
+
+        Compressing a large frame takes longer than other clients should wait for the event loop.
+        """
+        data = encode(message, self.wire_format)
+        if len(data) < IN_PLACE_BYTES:
+            return self.compressor.compress(data)
+        return await asyncio.to_thread(self.compressor.compress, data)
 
 
 async def _stream(request: web.Request, response: web.StreamResponse, plan: StreamPlan, body: Body) -> None:
@@ -83,9 +92,9 @@ async def _stream(request: web.Request, response: web.StreamResponse, plan: Stre
                 async with deadline_of(job):
                     if isinstance(event, Started):
                         await response.prepare(request)
-                        await response.write(body.bytes_of(event.header))
+                        await response.write(await body.bytes_of(event.header))
                     elif isinstance(event, Frame):
-                        await response.write(body.bytes_of(event.frame))
+                        await response.write(await body.bytes_of(event.frame))
         except TimeoutError:
             log.warning("a client did not read its stream in time")
             if request.transport is not None:

@@ -1,7 +1,6 @@
 """From a JSON body to a request of the core: the few fields that HTTP spells in its own way."""
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import pydantic_core
@@ -17,13 +16,9 @@ _HTTP_FIELDS = ("stream_format", "resolution", "n", "user")
 _ENDPOINTS = {Modality.IMAGE: "/v1/images/generations", Modality.VIDEO: "/v1/videos/generations"}
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """What a body asks for. `rendered`: neither stream_format nor modality came, so pixels are meant."""
-
-    request: GenerationRequest
-    stream_format: WireFormat | None
-    rendered: bool
+def wants_pixels(body: dict[str, Any]) -> bool:
+    """Return whether a body is the plain OpenAI-style request: neither stream_format nor modality came."""
+    return body.get("stream_format") is None and body.get("modality") is None
 
 
 async def read_json(request: web.Request) -> dict[str, Any]:
@@ -32,6 +27,8 @@ async def read_json(request: web.Request) -> dict[str, Any]:
         text = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise TooLarge(f"the body may have at most {request.client_max_size} bytes") from error
+    except web.RequestPayloadError:
+        raise InvalidRequest("body", "cannot be read as its Content-Encoding says") from None
     try:
         body = pydantic_core.from_json(text, allow_inf_nan=False)
     except ValueError as error:
@@ -41,10 +38,12 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def parse_body(body: dict[str, Any], modality: Modality) -> HttpRequest:
-    """Return what `body` asks of the endpoint that makes `modality`. Raises InvalidRequest naming the field."""
+def parse_body(body: dict[str, Any], modality: Modality) -> tuple[GenerationRequest, WireFormat | None]:
+    """Return what `body` asks of the endpoint that makes `modality`, and the stream format it names, if any.
+
+    Raises InvalidRequest naming the field.
+    """
     values = {name: value for name, value in body.items() if value is not None}
-    rendered = "stream_format" not in values and "modality" not in values
     known = (*GenerationRequest.model_fields, *_HTTP_FIELDS)
     for name in values:
         if name not in known:
@@ -54,7 +53,7 @@ def parse_body(body: dict[str, Any], modality: Modality) -> HttpRequest:
     values.pop("user", None)  # a note of the caller's own, as OpenAI's clients send it
     values["modality"] = _modality(values.get("modality"), modality)
     size = _size(values.pop("size", None), values.pop("resolution", None))
-    return HttpRequest(parse_request(values | {"size": size}), stream_format, rendered)
+    return parse_request(values | {"size": size}), stream_format
 
 
 def _stream_format(value: object) -> WireFormat | None:

@@ -37,7 +37,7 @@ def _version(
 
 
 @app.command()
-@with_settings()
+@with_settings(name for name in Settings.model_fields if name != "upstream")
 def serve(**flags: Any) -> None:
     """Serve a model over gRPC and HTTP, in one process.
 
@@ -48,14 +48,12 @@ def serve(**flags: Any) -> None:
 
 @app.command()
 @with_settings(GATEWAY_SETTINGS)
-def gateway(
-    upstream: Annotated[str, typer.Option(help="HOST:PORT of the gRPC server behind this gateway.")], **flags: Any
-) -> None:
+def gateway(**flags: Any) -> None:
     """Serve HTTP over a gRPC server elsewhere. Needs no torch here.
 
     Example: codec-diffusers gateway --upstream 10.0.0.7:50051 --port 8080
     """
-    _run(flags, lambda settings: run_gateway(settings, upstream))
+    _run(flags, run_gateway)
 
 
 def _run(flags: dict[str, Any], main_of: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:

@@ -9,12 +9,12 @@ import typer
 from core.settings import PREFIX, Settings
 
 
-def with_settings(only: Iterable[str] | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a typer command a flag for each setting, or for those in `only`.
+def with_settings(names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a typer command a flag for each of the settings `names`.
 
     The command's own parameters come first; the flags arrive in its **flags by field name, None where not given.
     """
-    names = list(only or Settings.model_fields)
+    names = list(names)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [

@@ -15,7 +15,8 @@ from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
-WARM_UP_STEPS = 2
+WARM_UP_STEPS = 5
+"""Enough for the schedulers that cannot do with fewer."""
 FREE_S = 5.0
 """How long the thread gets to end what it does, in seconds: a step, not the download of a model."""
 WARM_UP_CELLS = 8

@@ -72,7 +72,7 @@ async def drain(service: LatentService, timeout_s: float, servers: list[Stoppabl
         await asyncio.wait_for(service.admission.idle(), timeout_s)
     except TimeoutError:
         log.warning("cancelling %d generations", service.admission.jobs)
-        service.cancel_all(NotReady("the server is shutting down", RETRY_AFTER_S))
+        service.cancel_all(lambda: NotReady("the server is shutting down", RETRY_AFTER_S))
         with suppress(TimeoutError):
             await asyncio.wait_for(service.admission.idle(), CANCELLED_JOBS_END_S)
     for server in servers:

@@ -97,11 +97,18 @@ def frame_of(message: stream_pb2.LatentFrame) -> LatentFrame:
 
 
 def _parse(message: Message, payload: bytes) -> None:
+    """Fill `message` from `payload`, which must be just what `message` serializes to.
+
+    Protobuf itself lets a later field replace an earlier one, cuts numbers to their width and keeps what it does not
+    know; here all three are refused.
+    """
+    name = message.DESCRIPTOR.name
     try:
         message.ParseFromString(payload)
     except DecodeError:
-        raise MalformedMessage(f"{len(payload)} bytes are no {message.DESCRIPTOR.name}") from None
+        raise MalformedMessage(f"{len(payload)} bytes are no {name}") from None
     unknown = UnknownFieldSet(message)
     if len(unknown):
-        number = unknown[0].field_number
-        raise MalformedMessage(f"a {message.DESCRIPTOR.name} has no field {number}, or not of that type")
+        raise MalformedMessage(f"a {name} has no field {unknown[0].field_number}, or not of that type")
+    if message.SerializeToString() != payload:
+        raise MalformedMessage(f"a {name} repeats a field, has them out of order, or a number too large for its field")

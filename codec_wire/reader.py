@@ -13,10 +13,11 @@ FRAME_OVERHEAD_BYTES = 256
 
 
 class StreamReader:
-    """Yields the header and the frames of one stream; holds one message at the most.
+    """Yields the header and the frames of one stream; holds no more than was fed and not yet taken.
 
     It checks each message and that nothing follows the last one. The order of the frames and what they hold is
-    core.decoder's. Every error carries the byte at which the message at fault begins; after one the reader is done.
+    core.decoder's. Every error carries the byte at which the message at fault begins; after one the reader is done,
+    and whatever is asked of it raises that error again.
     """
 
     def __init__(self, wire_format: WireFormat) -> None:
@@ -24,26 +25,21 @@ class StreamReader:
         self._splitter: Splitter = splitter(MAX_HEADER_BYTES)
         self._header_seen = False
         self._done = False
+        self._failure: StreamError | None = None
 
     def feed(self, chunk: bytes) -> Iterator[LatentStreamHeader | LatentFrame]:
-        """Yield what `chunk` completes.
+        """Take `chunk`, and return what it completes, read as it is taken.
 
         Raises MalformedMessage, MessageTooLarge, or SequenceError for bytes after the last frame.
         """
-        try:
-            for raw in self._splitter.split(chunk):
-                if self._done:
-                    raise SequenceError("a message came after the last frame")
-                yield self._parsed(raw)
-            if self._done and self._splitter.pending:
-                raise SequenceError(f"{self._splitter.pending} bytes came after the last frame")
-        except StreamError as error:
-            if error.offset is not None:
-                raise
-            raise type(error)(error.message, self._splitter.offset) from None
+        if self._failure is None:
+            self._splitter.push(chunk)
+        return self._messages()
 
     def close(self) -> None:
         """Say that no bytes follow. Raises TruncatedStream when the last frame has not come whole."""
+        if self._failure is not None:
+            raise self._failure
         if self._done:
             return
         offset, pending = self._splitter.offset, self._splitter.pending
@@ -51,6 +47,25 @@ class StreamReader:
             raise TruncatedStream(f"the stream ends within a message, after {pending} of its bytes", offset)
         missing = "a frame that is done" if self._header_seen else "a header"
         raise TruncatedStream(f"the stream ends without {missing}", offset)
+
+    def _messages(self) -> Iterator[LatentStreamHeader | LatentFrame]:
+        while (message := self._next()) is not None:
+            yield message
+
+    def _next(self) -> LatentStreamHeader | LatentFrame | None:
+        if self._failure is not None:
+            raise self._failure
+        offset = self._splitter.offset
+        try:
+            if self._done:
+                if self._splitter.pending:
+                    raise SequenceError(f"{self._splitter.pending} bytes came after the last frame")
+                return None
+            raw = self._splitter.next()
+            return None if raw is None else self._parsed(raw)
+        except StreamError as error:
+            self._failure = type(error)(error.message, offset)
+        raise self._failure
 
     def _parsed(self, raw: object) -> LatentStreamHeader | LatentFrame:
         if self._header_seen:

@@ -1,6 +1,5 @@
 """Cuts a body that arrives in pieces into its messages, still unparsed, holding no more than one of them."""
 
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgpack
@@ -9,8 +8,6 @@ from codec_wire import msgpack_envelope, protobuf_envelope
 from codec_wire.protobuf_envelope import LENGTH_PREFIX
 from core.errors import MalformedMessage, MessageTooLarge
 from core.latents import LatentFrame, LatentStreamHeader
-
-_SLICE = 64 * 1024
 
 
 class Splitter(Protocol):
@@ -23,16 +20,22 @@ class Splitter(Protocol):
 
     @property
     def pending(self) -> int:
-        """Bytes held that belong to a message that is not complete."""
+        """Bytes held beyond `offset`."""
 
-    def split(self, chunk: bytes) -> Iterator[Any]:
-        """Yield every message that `chunk` completes; `offset` is each one's own while it is yielded."""
+    def push(self, chunk: bytes) -> None:
+        """Take what came."""
+
+    def next(self) -> Any | None:
+        """Return the next complete message and move `offset` past it; None where its end has not come.
+
+        Raises MalformedMessage, and MessageTooLarge as soon as its size shows.
+        """
 
     def parse_header(self, raw: Any) -> LatentStreamHeader:
-        """Return the header in what `split` yielded."""
+        """Return the header in what `next` returned."""
 
     def parse_frame(self, raw: Any) -> LatentFrame:
-        """Return the frame in what `split` yielded."""
+        """Return the frame in what `next` returned."""
 
 
 class ProtobufSplitter:
@@ -48,24 +51,27 @@ class ProtobufSplitter:
 
     @property
     def pending(self) -> int:
-        """Bytes held that belong to a message that is not complete."""
+        """Bytes held beyond `offset`."""
         return len(self._buffer)
 
-    def split(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield every payload that `chunk` completes. Raises MessageTooLarge as soon as a length says so."""
-        for start in range(0, len(chunk), _SLICE):
-            self._buffer += chunk[start : start + _SLICE]
-            while len(self._buffer) >= LENGTH_PREFIX.size:
-                (length,) = LENGTH_PREFIX.unpack_from(self._buffer)
-                if length > self.limit:
-                    raise MessageTooLarge(f"a message of {length} bytes where at most {self.limit} can come")
-                end = LENGTH_PREFIX.size + length
-                if len(self._buffer) < end:
-                    break
-                payload = bytes(self._buffer[LENGTH_PREFIX.size : end])
-                del self._buffer[:end]
-                yield payload
-                self.offset += end
+    def push(self, chunk: bytes) -> None:
+        """Take what came."""
+        self._buffer += chunk
+
+    def next(self) -> bytes | None:
+        """Return the next complete payload. See Splitter."""
+        if len(self._buffer) < LENGTH_PREFIX.size:
+            return None
+        (length,) = LENGTH_PREFIX.unpack_from(self._buffer)
+        if length > self.limit:
+            raise MessageTooLarge(f"a message of {length} bytes where at most {self.limit} can come")
+        end = LENGTH_PREFIX.size + length
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[LENGTH_PREFIX.size : end])
+        del self._buffer[:end]
+        self.offset += end
+        return payload
 
 
 class MsgpackSplitter:
@@ -91,26 +97,21 @@ class MsgpackSplitter:
 
     @property
     def pending(self) -> int:
-        """Bytes held that belong to a message that is not complete."""
+        """Bytes held beyond `offset`."""
         return self._fed - self.offset
 
-    def split(self, chunk: bytes) -> Iterator[dict[str, Any]]:
-        """Yield every map that `chunk` completes. Raises MalformedMessage and MessageTooLarge."""
-        for start in range(0, len(chunk), _SLICE):
-            piece = chunk[start : start + _SLICE]
-            self._unpacker.feed(piece)
-            self._fed += len(piece)
-            while (message := self._next()) is not None:
-                yield message
-                self.offset = self._unpacker.tell()
-            if self.pending > self.limit:
-                raise MessageTooLarge(f"a message of over {self.limit} bytes")
+    def push(self, chunk: bytes) -> None:
+        """Take what came."""
+        self._unpacker.feed(chunk)
+        self._fed += len(chunk)
 
-    def _next(self) -> dict[str, Any] | None:
-        """Return the next complete map, or None when its end has not come."""
+    def next(self) -> dict[str, Any] | None:
+        """Return the next complete map. See Splitter."""
         try:
             message = self._unpacker.unpack()
         except msgpack.OutOfData:
+            if self.pending > self.limit:
+                raise MessageTooLarge(f"a message of over {self.limit} bytes") from None
             return None
         except MalformedMessage:
             raise
@@ -118,8 +119,10 @@ class MsgpackSplitter:
             raise MalformedMessage(f"no msgpack map: {error or type(error).__name__}") from None
         if not isinstance(message, dict):
             raise MalformedMessage(f"expected a msgpack map, got a {type(message).__name__}")
-        if self._unpacker.tell() - self.offset > self.limit:
+        end = self._unpacker.tell()
+        if end - self.offset > self.limit:
             raise MessageTooLarge(f"a message of over {self.limit} bytes")
+        self.offset = end
         return message
 
 

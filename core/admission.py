@@ -2,14 +2,14 @@
 
 import asyncio
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from core.errors import Overloaded, TooLarge
 
-_SMOOTHING = 0.3
-"""Weight of the newest job in the measured speed: a few jobs after a change, the estimate has followed."""
+_FADING = 0.8
+"""What an older job counts for at each newer one: a few jobs after a change, the measured speed has followed."""
+MAX_RETRY_AFTER_S = 120
 
 
 class Admission:
@@ -19,13 +19,13 @@ class Admission:
     works in the order of admission. Used from the event loop's thread alone.
     """
 
-    def __init__(self, max_jobs: int, max_cost: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, max_jobs: int, max_cost: int) -> None:
         self._max_jobs = max_jobs
         self._max_cost = max_cost
-        self._clock = clock
         self._jobs = 0
         self._cost = 0
-        self._seconds_per_cost: float | None = None
+        self._measured_cost = 0.0
+        self._measured_s = 0.0
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -50,14 +50,11 @@ class Admission:
                 f"the queue is full: {self._jobs} of {self._max_jobs} jobs, {self._cost} of {self._max_cost} cost",
                 self.retry_after_s(),
             )
-        started, others = self._clock(), self._cost
         self._jobs += 1
         self._cost += cost
         self._empty.clear()
         try:
             yield
-            if not others:  # alone from start to end of the line: its time is the device's
-                self._learn((self._clock() - started) / cost)
         finally:
             self._jobs -= 1
             self._cost -= cost
@@ -68,12 +65,14 @@ class Admission:
         """Wait until no job is in the house."""
         await self._empty.wait()
 
-    def retry_after_s(self) -> int:
-        """Return in how many whole seconds half of the waiting work should be done, at least 1."""
-        if self._seconds_per_cost is None:
-            return 1
-        return max(1, math.ceil(self._cost * self._seconds_per_cost / 2))
+    def learn(self, cost: int, seconds: float) -> None:
+        """Take note that the device took `seconds` for a job of that cost."""
+        self._measured_cost = self._measured_cost * _FADING + cost
+        self._measured_s = self._measured_s * _FADING + seconds
 
-    def _learn(self, seconds_per_cost: float) -> None:
-        known = self._seconds_per_cost
-        self._seconds_per_cost = seconds_per_cost if known is None else known + _SMOOTHING * (seconds_per_cost - known)
+    def retry_after_s(self) -> int:
+        """Return in how many whole seconds half of the work in the house should be done: 1 to 120."""
+        if not self._measured_cost:
+            return 1
+        seconds = self._cost * self._measured_s / self._measured_cost / 2
+        return min(MAX_RETRY_AFTER_S, max(1, math.ceil(seconds)))

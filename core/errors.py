@@ -31,6 +31,9 @@ How each travels is one table per protocol: codec_http/errors.py and codec_grpc/
 
 from typing import Any
 
+INTERNAL_TEXT = "internal error; the server's log has the reason"
+"""All that a client is told of an error that is none of these."""
+
 
 class CodecError(Exception):
     """Base of all errors. `str(error)` is one sentence that a client may read.
@@ -161,6 +164,7 @@ class StreamError(CodecError):
 
     def __init__(self, message: str, offset: int | None = None) -> None:
         super().__init__(message if offset is None else f"at byte {offset}: {message}")
+        self.message = message
         self.offset = offset
 
 
@@ -216,6 +220,16 @@ class InvalidSettings(StartupError):
     """A setting is wrong."""
 
     code = "invalid_settings"
+
+
+def detached(error: CodecError) -> CodecError:
+    """Return `error` without what it was raised from and through.
+
+    A traceback keeps every frame alive that the error passed, and with them the tensors that a failed generation
+    still held. An error that is handed on is detached first; whatever it hid was logged before.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def shown(value: Any, limit: int = 80) -> str:

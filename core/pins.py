@@ -1,5 +1,6 @@
 """The versions that define the reference pixels, and whether they are the ones installed."""
 
+from functools import cache
 from importlib import metadata, resources
 
 
@@ -10,6 +11,7 @@ def pinned_versions() -> dict[str, str]:
     return {name.strip(): version.strip() for name, version in pins}
 
 
+@cache
 def installed_versions() -> dict[str, str]:
     """Return {library: version} of the pinned libraries that are installed."""
     found = {}

@@ -1,13 +1,14 @@
 """What both protocols call: a request in, the events of its generation out."""
 
 import logging
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from core.admission import Admission
 from core.engine import Engine, Event, Frame, Job, Started, client_left, deadline_of, out_of_time
-from core.errors import CodecError, MapMismatch, NotFound, NotReady
+from core.errors import INTERNAL_TEXT, CodecError, MapMismatch, NotFound, NotReady, TruncatedStream, detached, shown
 from core.latents import FinishReason, LatentFrame
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.maps import LatentMapBundle
@@ -56,7 +57,7 @@ class LatentService:
         """Return the map of that latent space, the server's own for None. Raises NotReady, NotFound."""
         bundle = self.require_served().bundle
         if latent_space not in (None, bundle.latent_map.id):
-            raise NotFound("latent_space", f"this server has {bundle.latent_map.id}, got {latent_space!r}")
+            raise NotFound("latent_space", f"this server has {bundle.latent_map.id}, got {shown(latent_space)}")
         return bundle
 
     def require_map(self, pinned: str | None) -> None:
@@ -74,51 +75,93 @@ class LatentService:
         """Yield the events of `plan`.
 
         Raises a CodecError. Once Started was yielded, a failure first yields the frame that says so: empty data,
-        `done`, finish_reason "error". Close the iterator (contextlib.aclosing) to cancel.
+        `done`, finish_reason "error". After a frame that is done nothing is yielded or raised: what still fails then
+        is the log's. Close the iterator (contextlib.aclosing) to cancel.
         """
         engine = self.require_served().engine
-        seq, started = 0, False
+        stream = _Stream()
+        failure: CodecError | None = None
         with self.admission.admit(plan.cost):
             self._jobs.add(job)
             try:
-                async with aclosing(self._until_deadline(engine, plan, job)) as events:
+                async with aclosing(_until_deadline(engine, plan, job)) as events:
                     async for event in events:
-                        started = started or isinstance(event, Started)
-                        seq += isinstance(event, Frame)
+                        stream.saw(event)
                         yield event
+                if not stream.done:
+                    raise TruncatedStream("the engine ended without a last frame")
             except Exception as error:
-                if started:
-                    yield Frame(
-                        LatentFrame(b"", seq, plan.is_keyframe(seq), done=True, finish_reason=FinishReason.ERROR)
-                    )
-                raise self._as_codec_error(error) from error
+                failure = _as_codec_error(error)
             finally:
                 job.cancel(client_left())
                 self._jobs.discard(job)
+            if stream.sampling_s is not None:
+                self.admission.learn(plan.cost, stream.sampling_s)
+            if failure is None:
+                return
+            if stream.done:
+                log.warning("after its last frame, a generation failed: %s", failure)
+                return
+            try:
+                if stream.started:
+                    keyframe = plan.is_keyframe(stream.frames)
+                    yield Frame(LatentFrame(b"", stream.frames, keyframe, done=True, finish_reason=FinishReason.ERROR))
+                raise failure
+            finally:
+                del failure  # it holds this frame, and this frame would hold it
 
-    def cancel_all(self, reason: CodecError) -> None:
-        """Ask every job in the house to stop within one step."""
+    def cancel_all(self, reason: Callable[[], CodecError]) -> None:
+        """Ask every job in the house to stop within one step; each gets a reason of its own."""
         for job in self._jobs:
-            job.cancel(reason)
+            job.cancel(reason())
 
-    async def _until_deadline(self, engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        events = engine.generate(plan, job)
+
+class _Stream:
+    """What has been seen of one stream."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.done = False
+        self.sampling_s: float | None = None
+        self._started_at: float | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether the header went out."""
+        return self._started_at is not None
+
+    def saw(self, event: Event) -> None:
+        """Take note of `event`; from the start to the first frame, the device was sampling."""
+        if isinstance(event, Started):
+            self._started_at = time.monotonic()
+        elif isinstance(event, Frame):
+            if self.frames == 0 and self._started_at is not None:
+                self.sampling_s = time.monotonic() - self._started_at
+            self.frames += 1
+            self.done = event.frame.done
+
+
+async def _until_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
+    async with aclosing(engine.generate(plan, job)) as events:
         try:
             while True:
-                async with deadline_of(job):
-                    event = await anext(events, None)
+                timeout = deadline_of(job)
+                try:
+                    async with timeout:
+                        event = await anext(events, None)
+                except TimeoutError:
+                    if timeout.expired():  # and not one that the engine met
+                        raise out_of_time() from None
+                    raise
                 if event is None:
                     return
                 yield event
-        except TimeoutError:
-            raise out_of_time() from None
         finally:
             job.cancel(client_left())
-            await events.aclose()
 
-    @staticmethod
-    def _as_codec_error(error: Exception) -> CodecError:
-        if isinstance(error, CodecError):
-            return error
-        log.exception("a generation failed", exc_info=error)
-        return CodecError("the generation failed; the server's log has the reason")
+
+def _as_codec_error(error: Exception) -> CodecError:
+    if isinstance(error, CodecError):
+        return detached(error)
+    log.error("a generation failed", exc_info=error)
+    return CodecError(INTERNAL_TEXT)

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that both servers listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP facade; 0 takes a free one.")
     grpc_port: int = Field(50051, ge=0, le=65535, description="Port of the gRPC server; 0 takes a free one.")
+    upstream: str | None = Field(None, description="HOST:PORT of the gRPC server behind a gateway.")
     max_jobs: int = Field(32, ge=1, description="Generations in the house at once, running and waiting.")
     max_cost: int = Field(
         10_000_000_000, ge=1, description="Sum of their costs at the most, in pixels x frames x steps."

@@ -110,6 +110,38 @@ async def test_leaving_stops_the_sampler_within_one_step(
             assert sampler.steps == LEFT_IN_STEP
 
 
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+async def test_leaving_while_queued_for_the_device_never_samples(
+    protocol: str, engine: DiffusersEngine, standin: LoadedModel
+) -> None:
+    async with servers_over(engine, standin.info) as servers, next_request_works(servers):
+        with held(standin) as sampler:
+            running = servers.stub.Generate(request())
+            await sampler.held.wait()
+            assert servers.service.admission.jobs == 1
+            waiting: asyncio.Task[Any]
+            if protocol == "http":
+                waiting = asyncio.create_task(servers.http.post("/v1/images/generations", json=JSON))
+            else:
+                call = servers.stub.Generate(request())
+                waiting = asyncio.create_task(call.read())
+            async with asyncio.timeout(10):
+                while servers.service.admission.jobs < 2:
+                    await asyncio.sleep(0.01)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            if protocol == "grpc":
+                call.cancel()
+            async with asyncio.timeout(10):
+                while servers.service.admission.jobs > 1:
+                    await asyncio.sleep(0.01)
+            running.cancel()
+            await no_jobs(servers)
+            sampler.let_go()
+            await thread_is_free(engine)
+            assert sampler.steps == LEFT_IN_STEP
+
+
 async def no_jobs(servers: Servers) -> None:
     await asyncio.wait_for(servers.service.admission.idle(), 10)
 

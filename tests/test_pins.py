@@ -31,13 +31,17 @@ def test_what_is_installed_is_what_is_pinned() -> None:
     assert pins.pin_differences() == []
 
 
-def test_a_difference_is_one_line_for_each_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_difference_is_one_line_for_each_library(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     def other_version(name: str) -> str:
         if name == "transformers":
             raise metadata.PackageNotFoundError
         return {"torch": "2.0.0+cu130"}.get(name, pins.pinned_versions()[name])
 
     monkeypatch.setattr(metadata, "version", other_version)
+    pins.installed_versions.cache_clear()
+    request.addfinalizer(pins.installed_versions.cache_clear)
     wanted = pins.pinned_versions()
     assert pins.pin_differences() == [
         f"torch 2.0.0+cu130 where {wanted['torch']} is pinned",

@@ -9,14 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from torch import Tensor
 
 from core.diffusers_engine.loading import LoadedModel
-from core.diffusers_engine.sampler import sample, stop_if_cancelled
+from core.diffusers_engine.sampler import memory_guard, sample, stop_if_cancelled
 from core.encoder import LatentEncoder
 from core.engine import Event, Frame, Job, Started, Step, client_left
+from core.errors import INTERNAL_TEXT, CodecError, ModelLoadError, detached
+from core.latents import LatentFrame
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-_Posted = Started | Step | Tensor | Exception
+_Posted = Started | Step | Tensor | CodecError
 
 
 class DiffusersEngine:
@@ -35,6 +37,7 @@ class DiffusersEngine:
         """Yield Started, a Step for each step, and every Frame of `plan`. See core.engine.Engine."""
         loop = asyncio.get_running_loop()
         posted: asyncio.Queue[_Posted] = asyncio.Queue()
+        item: _Posted | None
 
         def post(item: _Posted) -> None:
             # The loop is closed when the process ends in mid-generation: nobody is left to tell.
@@ -46,31 +49,50 @@ class DiffusersEngine:
                 stop_if_cancelled(job)
                 post(Started(plan.header))
                 post(sample(self._model, plan, job, lambda done, total: post(Step(done, total))))
-            except Exception as error:
-                post(error)
+            except CodecError as error:
+                post(detached(error))
+            except BaseException:  # whatever it is, somebody waits for an answer
+                log.exception("a generation failed")
+                post(CodecError(INTERNAL_TEXT))
 
         handed_in = self._thread.submit(work)
         try:
             while not isinstance(item := await posted.get(), Tensor):
-                if isinstance(item, Exception):
+                if isinstance(item, CodecError):
                     raise item
                 yield item
             encoder = LatentEncoder(plan.header)
             for seq in range(plan.frames):
                 stop_if_cancelled(job)
+                last = seq == plan.frames - 1
                 frame = await asyncio.to_thread(
-                    encoder.encode, item[seq], keyframe=plan.is_keyframe(seq), last=seq == plan.frames - 1
+                    _encode, encoder, item[seq], plan, keyframe=plan.is_keyframe(seq), last=last
                 )
                 yield Frame(frame)
         finally:
             job.cancel(client_left())
             handed_in.cancel()
+            item = None  # an error that passes here holds this frame: it must not hold the latents, nor itself
+
+
+def _encode(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, keyframe: bool, last: bool) -> LatentFrame:
+    with memory_guard(plan):
+        return encoder.encode(latent, keyframe=keyframe, last=last)
 
 
 def warm_up(model: LoadedModel, plan: StreamPlan) -> None:
-    """Run `plan` for real, on the device thread, before the first client does. Raises what sampling raises."""
-    latents = sample(model, plan, Job(), lambda _done, _total: None)
-    encoder = LatentEncoder(plan.header)
-    for seq, latent in enumerate(latents):
-        encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.frames - 1)
-    log.debug("warm-up made %d frames", plan.frames)
+    """Run `plan` for real, on the device thread, before the first client does.
+
+    Raises ModelLoadError when the model cannot do what it is loaded for.
+    """
+    try:
+        latents = sample(model, plan, Job(), lambda _done, _total: None)
+        encoder = LatentEncoder(plan.header)
+        for seq, latent in enumerate(latents):
+            encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.frames - 1)
+    except ModelLoadError:
+        raise
+    except Exception as error:
+        log.debug("the warm-up failed", exc_info=error)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelLoadError(f"{model.info.name} is loaded but cannot generate: {reason}") from error

@@ -15,6 +15,9 @@ from core.model import ModelInfo
 
 log = logging.getLogger(__name__)
 
+SAMPLE_SIZE = 64
+"""Side of the latent of a model that names none: that of SD 1, for which 512x512 is the published default."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -56,19 +59,19 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
         else:
             pipeline, family = _from_pretrained(source, device)
         pipeline.to(device.torch_device, device.dtype)
+        pipeline.set_progress_bar_config(disable=True)
+        return LoadedModel(
+            pipeline=pipeline,
+            family=family,
+            info=_describe(pipeline, family, source),
+            vae_scale_factor=float(pipeline.vae.config.scaling_factor),
+            vae_class=type(pipeline.vae).__name__,
+        )
     except CodecError:
         raise
     except Exception as error:
         log.debug("loading failed", exc_info=error)
         raise ModelLoadError(f"cannot load {what}: {_first_line(error)}") from error
-    pipeline.set_progress_bar_config(disable=True)
-    return LoadedModel(
-        pipeline=pipeline,
-        family=family,
-        info=_describe(pipeline, family, source),
-        vae_scale_factor=float(pipeline.vae.config.scaling_factor),
-        vae_class=type(pipeline.vae).__name__,
-    )
 
 
 def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
@@ -114,7 +117,7 @@ def _describe(pipeline: Any, family: Family, source: ModelSource) -> ModelInfo:
             f"{name}: its UNet takes {pipeline.unet.config.in_channels} channels and its VAE makes {channels}; "
             "a model that needs more than a prompt cannot be served as text-to-image"
         )
-    own = pipeline.unet.config.sample_size
+    own = pipeline.unet.config.sample_size or getattr(pipeline, "default_sample_size", SAMPLE_SIZE)
     height, width = (own, own) if isinstance(own, int) else own
     return ModelInfo(
         name=name,

@@ -1,6 +1,8 @@
 """Runs a plan on a pipeline: deterministic by seed, cancellable between steps. Called from the device thread alone."""
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from core.diffusers_engine.loading import LoadedModel
 from core.engine import Job
-from core.errors import CodecError, ModelLoadError, OutOfMemory
+from core.errors import ModelLoadError, OutOfMemory
 from core.plan import StreamPlan
 
 StepListener = Callable[[int, int], None]
@@ -44,24 +46,36 @@ def sample(model: LoadedModel, plan: StreamPlan, job: Job, on_step: StepListener
     if plan.guidance_scale is not None:
         arguments["guidance_scale"] = plan.guidance_scale
     stop_if_cancelled(job)
-    try:
+    with memory_guard(plan):
         latents = model.family.frames(pipeline(**arguments))
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            raise OutOfMemory(
-                f"the device has too little memory for {plan.width}x{plan.height}, {plan.frames} frames"
-            ) from None
-        raise
     expected = (plan.frames, *plan.header.shape)
     if tuple(latents.shape) != expected:
         raise ModelLoadError(f"{plan.model} gave latents of {tuple(latents.shape)} where {expected} were planned")
     return latents
 
 
+@contextmanager
+def memory_guard(plan: StreamPlan) -> Iterator[None]:
+    """Turn a lack of memory within into OutOfMemory, and give back what the failed work held."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the activations
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise OutOfMemory(
+            f"the device has too little memory for {plan.width}x{plan.height}, {plan.frames} frames"
+        ) from None
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    words = ("allocate memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
 def stop_if_cancelled(job: Job) -> None:
     """Raise the reason why `job` must stop, if there is one."""
-    reason: CodecError | None = job.reason
-    if reason is not None:
-        raise reason
+    if job.reason is not None:
+        raise job.reason

@@ -6,7 +6,7 @@ fp32), `scales` is fp16 [channels], and `codes` is int8 [channels, n] within [-Q
 The formula is WIRE, section 2: q = clip(rint((x / s) * Q), -Q, Q) in float32, dividing first, half to even.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ _FP16_MINUS_INFINITY = 0xFC00
 _FP16_IN_FP32 = np.uint32(0x8FFFE000).view(np.int32)
 """Where sign, exponent and mantissa of an fp16 lie once it is shifted into an fp32's bits."""
 _INFINITY = np.float32(np.inf)
+_SAFE_SCALE = 0x2400
+"""Bits of 2^-6. Against that scale or a larger one, an fp16 subnormal is less than half a step of 127 and gives 0."""
 
 
 def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Values:
@@ -64,26 +66,36 @@ def all_finite(values: Values) -> bool:
     return bool(values.view(np.int16).max() < _FP16_INFINITY and values.view(np.uint16).max() < _FP16_MINUS_INFINITY)
 
 
-def divisors(scales: NDArray[np.float16], dtype: np.dtype[Any]) -> NDArray[np.float32]:
-    """Return what `quantize` divides values of `dtype` by, [channels, 1]; a scale of 0 becomes one that gives zeros."""
-    wide = _widened(scales) if dtype == np.float16 else scales.astype(np.float32)
-    if not scales.all():
-        wide[scales == 0] = _INFINITY
-    return wide[:, np.newaxis]
+class Divisors(NamedTuple):
+    """What `quantize` divides by: fp32 [channels, 1], and whether it and the values are taken times 2^-112."""
+
+    column: NDArray[np.float32]
+    widened: bool
 
 
-def quantize(values: Values, divisors: NDArray[np.float32], max_code: int, *, saturate: bool) -> NDArray[np.int8]:
+def divisors(scales: NDArray[np.float16], dtype: np.dtype[Any]) -> Divisors:
+    """Return what `quantize` divides values of `dtype` by; a scale of 0 becomes a divisor that gives zeros."""
+    # Beside a smaller scale (or 0), fp16 subnormals count, and those may be flushed to 0 once they are widened.
+    widened = bool(dtype == np.float16 and scales.view(np.uint16).min() >= _SAFE_SCALE)
+    if widened:
+        return Divisors(_widened(scales)[:, np.newaxis], widened)
+    column = scales.astype(np.float32)
+    column[scales == 0] = _INFINITY
+    return Divisors(column[:, np.newaxis], widened)
+
+
+def quantize(values: Values, divisors: Divisors, max_code: int, *, saturate: bool) -> NDArray[np.int8]:
     """Return the codes of finite `values` against the scales that gave `divisors`.
 
     `saturate` is False only where no |x| is over its scale, and so no code over Q: fp16 values and their own scales.
     """
-    ratio = _widened(values) if values.dtype == np.float16 else values.astype(np.float32)
+    ratio = _widened(values) if divisors.widened else values.astype(np.float32)
     if not saturate:
-        ratio /= divisors
+        ratio /= divisors.column
         ratio *= np.float32(max_code)
         return np.rint(ratio, out=ratio).astype(np.int8)
     with np.errstate(over="ignore"):
-        ratio /= divisors
+        ratio /= divisors.column
         ratio *= np.float32(max_code)
     np.rint(ratio, out=ratio)
     return np.clip(ratio, -max_code, max_code, out=ratio).astype(np.int8)

@@ -170,7 +170,7 @@ async def test_jobs_cancelled_by_the_server_say_why() -> None:
     async with servers_over(engine) as servers:
         running = servers.stub.Generate(request())
         await running.read()
-        servers.service.cancel_all(NotReady("the server is shutting down", 5))
+        servers.service.cancel_all(lambda: NotReady("the server is shutting down", 5))
         assert (await running.read()).frame.finish_reason == "error"
         error = await status_of(running)
         assert (error.code(), error.details()) == (StatusCode.UNAVAILABLE, "the server is shutting down")
@@ -186,6 +186,14 @@ async def test_server_info_and_map() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space="a/b"))
         assert caught.value.code() is StatusCode.NOT_FOUND
+
+
+async def test_a_huge_name_is_not_said_back() -> None:
+    async with servers_over(FakeEngine()) as servers:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space="x" * 1_000_000))
+        assert caught.value.code() is StatusCode.NOT_FOUND
+        assert len(str(caught.value.details())) < 300
 
 
 async def test_health_follows_the_lifecycle_for_watchers_too() -> None:

@@ -6,9 +6,12 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 
+from codec_grpc.messages import model_message, model_of
+from codec_grpc.remote_engine import event_of
 from codec_grpc.server import start_grpc_server
-from codec_grpc.upstream import Upstream
+from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.admission import Admission
 from core.lifecycle import Lifecycle, State
 from core.service import LatentService, Served
@@ -50,9 +53,10 @@ async def test_a_gateway_follows_its_server() -> None:
     gateway = LatentService(Lifecycle(), Admission(8, 10**12))
     states = States(gateway.lifecycle)
     async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(upstream_channel(f"127.0.0.1:{port}"))
         http = await start_http_server(gateway, "127.0.0.1", 0, 60)
         stack.push_async_callback(http.stop)
-        following = asyncio.create_task(Upstream(gateway, f"127.0.0.1:{port}").follow())
+        following = asyncio.create_task(Upstream(gateway, channel).follow())
         session = await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{http.port}"))
 
         async def ask() -> int:
@@ -78,10 +82,22 @@ async def test_a_draining_server_is_no_upstream() -> None:
     server = await start_grpc_server(upstream, "127.0.0.1", port, 60)
     gateway = LatentService(Lifecycle(), Admission(8, 10**12))
     states = States(gateway.lifecycle)
-    following = asyncio.create_task(Upstream(gateway, f"127.0.0.1:{port}").follow())
+    channel = upstream_channel(f"127.0.0.1:{port}")
+    following = asyncio.create_task(Upstream(gateway, channel).follow())
     await states.until(State.SERVING)
     upstream.lifecycle.to(State.DRAINING)
     await states.until(State.LOADING)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
+    await channel.close()
     await server.stop()
+
+
+def test_an_event_of_a_newer_server_is_passed_over() -> None:
+    assert event_of(pb.GenerateResponse()) is None
+
+
+def test_a_modality_of_a_newer_server_is_passed_over() -> None:
+    message = model_message(MODEL)
+    message.modalities.append(7)  # type: ignore[arg-type]
+    assert model_of(message) == MODEL

@@ -138,6 +138,13 @@ async def test_a_body_that_is_no_json_object_is_400(body: bytes) -> None:
         assert len(error["message"]) < 500
 
 
+async def test_a_body_that_is_not_coded_as_it_says_is_400() -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        response = await servers.http.post(IMAGES, data=b"hello", headers={"Content-Encoding": "gzip"})
+        assert response.status == 400
+        assert (await error_of(response))["param"] == "body"
+
+
 async def test_a_body_over_the_limit_is_413() -> None:
     async with servers_over(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, data=io.BytesIO(b" " * (1024 * 1024 + 1)))
@@ -145,9 +152,10 @@ async def test_a_body_over_the_limit_is_413() -> None:
         assert (await error_of(response))["code"] == "too_large"
 
 
-async def test_a_plain_request_is_415_with_what_is_supported() -> None:
+@pytest.mark.parametrize("more", [{}, {"n": 1, "response_format": "b64_json", "quality": "hd"}])
+async def test_a_plain_request_is_415_with_what_is_supported(more: dict[str, Any]) -> None:
     async with servers_over(FakeEngine(free_running=True)) as servers:
-        response = await servers.http.post(IMAGES, json={"prompt": "a sea"})
+        response = await servers.http.post(IMAGES, json={"prompt": "a sea"} | more)
         assert response.status == 415
         assert (await error_of(response))["supported_modalities"] == ["image-latents"]
 
@@ -274,18 +282,6 @@ async def test_a_client_that_leaves_frees_its_job_at_once() -> None:
         await engine.until_closed(1)
         assert engine.finished == 0
         assert servers.service.admission.jobs == 0
-
-
-async def test_a_waiting_client_that_leaves_frees_its_place() -> None:
-    engine = FakeEngine()
-    async with servers_over(engine, max_jobs=2) as servers:
-        request = asyncio.create_task(servers.http.post(IMAGES, json=BODY | {"steps": 30}))
-        await engine.until_started(1)
-        (await request).close()
-        await engine.until_closed(1)
-        second = await servers.http.post(IMAGES, json=BODY)
-        engine.let_steps_go(2)
-        assert await second.read()
 
 
 async def test_health_follows_the_lifecycle() -> None:

@@ -142,15 +142,37 @@ def load():
 
 
 def test_a_signal_while_loading_ends_the_process_soon(tmp_path: Path) -> None:
-    (tmp_path / "slow_model.py").write_text(
-        "import time\n\ndef load():\n    print('loading', flush=True)\n    time.sleep(600)\n"
-    )
+    (tmp_path / "slow_model.py").write_text(SLOW_MODEL)
     arguments = ["serve", "--pipeline", "slow_model:load", "--port", "0", "--grpc-port", "0"]
     with running(arguments, PYTHONPATH=str(tmp_path)) as process:
         process.wait_for(r"(?m)^loading$")
         process.popen.send_signal(signal.SIGTERM)
         assert process.exit_status(20) == 0
     assert process.lines[-1] == "Stopped."
+
+
+def test_a_gateway_lets_running_jobs_finish_on_sigterm(models_dir: Path) -> None:
+    arguments = ["serve", "--model", "standin", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
+    with running([*arguments, "--threads", "1"]) as server:
+        grpc_address = server.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
+        server.wait_for("Ready after")
+        with running(["gateway", "--port", "0"], CODEC_UPSTREAM=grpc_address) as gateway:
+            address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
+            gateway.wait_for("serves standin")
+            bodies: list[bytes] = []
+            long = Thread(target=lambda: bodies.append(post(address, BODY | {"steps": 250})))
+            long.start()
+            while jobs_at(address) == 0:
+                time.sleep(0.01)
+            gateway.popen.send_signal(signal.SIGTERM)
+            long.join(60)
+            assert gateway.exit_status() == 0
+            assert read_stream(bodies[0], WireFormat.MSGPACK)[1][-1].finish_reason == "ok"
+            assert "Traceback" not in gateway.output
+
+
+def test_a_gateway_without_an_upstream_is_one_line_and_status_2() -> None:
+    assert "error: no upstream is named" in fails(["gateway", "--port", "0"], 2)
 
 
 def test_a_second_signal_ends_the_process_at_once(models_dir: Path) -> None:
@@ -218,6 +240,6 @@ def test_every_setting_has_its_flag() -> None:
     output = subprocess.run(
         [COMMAND, "serve", "--help"], capture_output=True, text=True, check=True, env={"COLUMNS": "200"}
     ).stdout
-    for name in Settings.model_fields:
+    for name in {*Settings.model_fields} - {"upstream"}:
         assert f"--{name.replace('_', '-')} " in output
         assert f"CODEC_{name.upper()}" in output

@@ -109,5 +109,21 @@ def test_protobuf_fields_that_the_schema_lacks_are_refused() -> None:
         protobuf_envelope.parse_frame(payload[:-1])
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(b"\x10\x80\x80\x80\x80\x10", id="seq of 2^32"),
+        pytest.param(b"\x10\x01", id="a second seq"),
+        pytest.param(b"\x18\x02", id="keyframe 2"),
+        pytest.param(b"\x0a\x01y", id="a second data"),
+        pytest.param(b"\x10\x81\x00", id="a number longer than it need be"),
+    ],
+)
+def test_protobuf_that_no_encoder_makes_is_refused(more: bytes) -> None:
+    start = b"\x0a\x01x" + (b"\x10\x01" if more == b"\x10\x01" else b"")
+    with pytest.raises(MalformedMessage, match="repeats a field"):
+        protobuf_envelope.parse_frame(start + more)
+
+
 def test_a_proto3_sender_may_leave_defaults_out() -> None:
     assert protobuf_envelope.parse_frame(b"") == LatentFrame(b"", 0, keyframe=False, done=False)

@@ -76,9 +76,11 @@ def test_any_damage_is_a_named_error_or_another_sound_stream(
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
-        read(bytes(body), wire_format)
+        found = read(bytes(body), wire_format)
     except StreamError as error:
         assert error.offset is not None
+    else:  # damage within the data or a number: what was read is what these bytes say
+        assert body_of(found, wire_format) == bytes(body)
 
 
 @settings(max_examples=200)
@@ -117,6 +119,25 @@ def test_a_message_over_what_the_header_allows_is_refused_before_it_is_held(wire
     large = encode(LatentFrame(bytes(2**24), 0, keyframe=True, done=True), wire_format)
     with pytest.raises(MessageTooLarge, match="256|260"):
         list(reader.feed(large[: 2**17]))
+
+
+@pytest.mark.parametrize("wire_format", WireFormat)
+def test_after_an_error_the_reader_is_done(wire_format: WireFormat) -> None:
+    reader = StreamReader(wire_format)
+    with pytest.raises(StreamError) as first:
+        list(reader.feed(encode(FRAME, wire_format)))
+    with pytest.raises(type(first.value), match="at byte 0"):
+        list(reader.feed(body_of([HEADER, FRAME], wire_format)))
+    with pytest.raises(type(first.value), match="at byte 0"):
+        reader.close()
+
+
+@pytest.mark.parametrize("wire_format", WireFormat)
+def test_messages_that_were_not_taken_are_not_lost(wire_format: WireFormat) -> None:
+    reader = StreamReader(wire_format)
+    assert next(reader.feed(body_of([HEADER, FRAME], wire_format))) == HEADER
+    assert list(reader.feed(b"")) == [FRAME]
+    reader.close()
 
 
 def test_a_length_that_promises_gigabytes_is_refused_at_once() -> None:

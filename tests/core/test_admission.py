@@ -42,16 +42,25 @@ def test_a_failing_job_gives_its_place_back() -> None:
 
 
 def test_the_time_to_retry_follows_the_measured_speed() -> None:
-    now = 0.0
-    admission = Admission(10, 10**9, clock=lambda: now)
+    admission = Admission(10, 10**9)
     assert admission.retry_after_s() == 1
-    with admission.admit(100):
-        now = 20.0  # 0.2 s per unit of cost
+    admission.learn(100, 20.0)  # 0.2 s per unit of cost
+    assert admission.retry_after_s() == 1
     with admission.admit(300):
         assert admission.retry_after_s() == 30
-        with admission.admit(1):  # not alone: its time says nothing of the device's speed
-            now = 1000.0
-        assert admission.retry_after_s() == 30
+        for _ in range(30):  # the device has become ten times as fast
+            admission.learn(100, 2.0)
+        assert admission.retry_after_s() == 4
+
+
+def test_one_tiny_job_does_not_make_the_time_to_retry_absurd() -> None:
+    admission = Admission(40, 10**12)
+    admission.learn(10**8, 100.0)
+    admission.learn(4096, 0.1)
+    with admission.admit(10**7):
+        assert admission.retry_after_s() == 6
+    with admission.admit(10**11):
+        assert admission.retry_after_s() == 120
 
 
 async def test_idle_waits_for_the_last_job() -> None:

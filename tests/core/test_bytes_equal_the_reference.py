@@ -60,6 +60,21 @@ def test_every_fp16_pair_of_a_sampled_scale(max_code: int) -> None:
         np.testing.assert_array_equal(by_torch.numpy(), expected)
 
 
+@pytest.mark.parametrize("pipeline", ["int8-adaptive", "int4-adaptive", "delta+int8"])
+def test_a_processor_that_flushes_subnormals_changes_nothing(pipeline: str) -> None:
+    """Some libraries switch that on for the thread that loads them."""
+    rng = np.random.default_rng(3)
+    latent = (rng.standard_normal((4, 8, 8)) * np.array([1e-7, 1e-5, 1e-2, 1])[:, None, None]).astype(np.float16)
+    header = LatentStreamHeader("a/b", (4, 8, 8), LatentDtype.FP16, pipeline)
+    stream = header, [latent, latent[::-1].copy()], [True, not header.row.delta]
+    expected = our_messages(stream, WireFormat.MSGPACK, with_torch=False)
+    assert torch.set_flush_denormal(True)
+    try:
+        assert our_messages(stream, WireFormat.MSGPACK, with_torch=False) == expected
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_dividing_first_is_not_multiplying_by_the_quotient() -> None:
     """The formula's order matters for real latents, so a shortcut would show."""
     rng = np.random.default_rng(0)

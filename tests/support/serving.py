@@ -10,7 +10,7 @@ import aiohttp
 import grpc.aio
 
 from codec_grpc.server import start_grpc_server
-from codec_grpc.upstream import CHANNEL_OPTIONS, Upstream
+from codec_grpc.upstream import CHANNEL_OPTIONS, Upstream, upstream_channel
 from codec_http.server import start_http_server
 from codec_server.running import Stoppable
 from codec_wire import StreamReader, WireFormat
@@ -109,7 +109,8 @@ async def gateway_over(grpc_address: str) -> AsyncIterator[tuple[LatentService, 
     serving = asyncio.Event()
     service.lifecycle.subscribe(lambda state: serving.set() if state is State.SERVING else None)
     http = await start_http_server(service, "127.0.0.1", 0, 60)
-    following = asyncio.create_task(Upstream(service, grpc_address).follow())
+    channel = upstream_channel(grpc_address)
+    following = asyncio.create_task(Upstream(service, channel).follow())
     try:
         async with asyncio.timeout(10):
             await serving.wait()
@@ -119,6 +120,7 @@ async def gateway_over(grpc_address: str) -> AsyncIterator[tuple[LatentService, 
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await http.stop()
+        await channel.close()
 
 
 def read_stream(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeader, list[LatentFrame]]:

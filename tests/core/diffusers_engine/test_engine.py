@@ -1,6 +1,8 @@
 """The local engine on a real pipeline: deterministic, cancellable within a step, one bad job hurts no other."""
 
 import asyncio
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
@@ -10,14 +12,17 @@ import pytest
 import torch
 from diffusers import PNDMScheduler
 
+from core.admission import Admission
 from core.decoder import LatentDecoder
 from core.diffusers_engine.engine import DiffusersEngine, warm_up
 from core.diffusers_engine.loading import LoadedModel
 from core.diffusers_engine.sampler import sample
 from core.engine import Frame, Job, Started, Step
-from core.errors import Cancelled, CodecError, InvalidLatents, OutOfMemory
+from core.errors import Cancelled, CodecError, InvalidLatents, ModelLoadError, OutOfMemory
+from core.lifecycle import Lifecycle
 from core.plan import StreamPlan, plan
 from core.request import GenerationRequest
+from core.service import LatentService, Served
 from tests.support.serving import bundle_of
 
 
@@ -173,19 +178,21 @@ async def test_latents_that_are_not_finite_are_an_error_and_the_next_job_works(
     [
         (torch.OutOfMemoryError("full"), OutOfMemory),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), OutOfMemory),
-        (RuntimeError("something else"), RuntimeError),
+        (RuntimeError("something else"), CodecError),
+        (SystemExit(3), CodecError),
     ],
 )
 async def test_a_failing_pipeline_is_an_error_and_the_next_job_works(
-    engine: DiffusersEngine, standin: LoadedModel, raised: Exception, expected: type[Exception]
+    engine: DiffusersEngine, standin: LoadedModel, raised: BaseException, expected: type[CodecError]
 ) -> None:
     def fail(*_arguments: object) -> None:
         raise raised
 
     hook = standin.pipeline.unet.register_forward_pre_hook(fail)
     try:
-        with pytest.raises(expected):
-            await run(engine, plan_for(standin))
+        with pytest.raises(expected) as caught:
+            await asyncio.wait_for(run(engine, plan_for(standin)), 20)
+        assert "something else" not in str(caught.value)
     finally:
         hook.remove()
     assert await run(engine, plan_for(standin))
@@ -196,3 +203,52 @@ async def test_a_model_that_makes_other_latents_than_planned_is_refused(standin:
     wrong = replace(what, header=replace(what.header, shape=(4, 9, 9)))
     with pytest.raises(CodecError, match="were planned"):
         warm_up(standin, wrong)
+
+
+@pytest.mark.parametrize("way", ["out of memory", "cancelled", "not finite"])
+async def test_a_failed_job_keeps_no_tensor_alive(way: str, engine: DiffusersEngine, standin: LoadedModel) -> None:
+    """Without the help of the garbage collector: on a full card the next job would not wait for it."""
+    seen: list[weakref.ref[torch.Tensor]] = []
+    job = Job()
+
+    def watch(_module: object, arguments: tuple[torch.Tensor, ...], output: object) -> object:
+        seen.append(weakref.ref(arguments[0]))
+        if way == "out of memory":
+            raise torch.OutOfMemoryError("full")
+        if way == "cancelled":
+            job.cancel(Cancelled("enough"))
+            return output
+        return (torch.full_like(arguments[0], torch.nan)[:1].repeat(2, 1, 1, 1),)
+
+    hook = standin.pipeline.unet.register_forward_hook(watch)
+    gc.collect()
+    gc.disable()
+    try:
+        what = plan_for(standin, steps=1)
+        service = LatentService(Lifecycle(), Admission(1, 10**12))
+        service.served = Served(standin.info, bundle_of(standin.info), engine, "test")
+        with pytest.raises(CodecError):
+            async with aclosing(service.generate(what, job)) as events:
+                async for _ in events:
+                    pass
+        await asyncio.wrap_future(engine._thread.submit(lambda: None))
+        assert seen
+        assert [reference() for reference in seen] == [None] * len(seen)
+    finally:
+        gc.enable()
+        hook.remove()
+
+
+@pytest.mark.parametrize("fault", ["not finite", "raises"])
+def test_a_model_that_cannot_generate_is_not_loaded(fault: str, standin: LoadedModel) -> None:
+    def break_it(_module: object, _arguments: object, output: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        if fault == "raises":
+            raise ValueError("no such timestep")
+        return (torch.full_like(output[0], torch.nan),)
+
+    hook = standin.pipeline.unet.register_forward_hook(break_it)
+    try:
+        with pytest.raises(ModelLoadError, match="standin is loaded but cannot generate|cannot generate: "):
+            warm_up(standin, plan_for(standin))
+    finally:
+        hook.remove()

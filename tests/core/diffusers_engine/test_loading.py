@@ -36,8 +36,19 @@ def test_a_directory_below_the_models_directory_is_found_by_name(models_dir: Pat
 
 def test_a_path_is_a_name_too_and_is_not_shown_to_clients(models_dir: Path, device: Device) -> None:
     info = load(source(str(models_dir / "standin"), Path("nowhere")), device).info
-    assert info.name == "standin"
+    assert (info.name, info.latent_space) == ("standin", "standin-vae")
     assert "/" not in "".join(info.aliases)
+
+
+def test_a_unet_that_names_no_size_has_its_pipelines(device: Device, tmp_path: Path) -> None:
+    info = load(source(None, tmp_path, f"{__name__}:make_without_size"), device).info
+    assert info.default_size == (512, 512)
+
+
+def make_without_size() -> object:
+    pipeline = build_pipeline()
+    pipeline.unet.register_to_config(sample_size=None)
+    return pipeline
 
 
 def test_the_same_weights_come_from_the_factory_and_from_disk(models_dir: Path, device: Device) -> None:
