@@ -6,6 +6,7 @@ fp32), `scales` is fp16 [channels], and `codes` is int8 [channels, n] within [-Q
 The formula is WIRE, section 2: q = clip(rint((x / s) * Q), -Q, Q) in float32, dividing first, half to even.
 """
 
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ _FP16_INFINITY = 0x7C00
 _FP16_MINUS_INFINITY = 0xFC00
 _FP16_IN_FP32 = np.uint32(0x8FFFE000).view(np.int32)
 """Where sign, exponent and mantissa of an fp16 lie once it is shifted into an fp32's bits."""
+_WIDENING = np.float32(2.0**-112)
 _INFINITY = np.float32(np.inf)
 _SAFE_SCALE = 0x2400
 """Bits of 2^-6. Against that scale or a larger one, an fp16 subnormal is less than half a step of 127 and gives 0."""
@@ -30,8 +32,11 @@ def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.
 
     What does not fit becomes infinite, as the cast of the reference gives it; the checks below then refuse it.
     """
-    with np.errstate(over="ignore"):
-        values: Values = np.ascontiguousarray(latent, dtype=dtype).reshape(latent.shape[0], -1)  # type: ignore[assignment]
+    fitting: Any = latent
+    if latent.dtype != dtype or not latent.flags.c_contiguous:
+        with np.errstate(over="ignore"):
+            fitting = np.ascontiguousarray(latent, dtype=dtype)
+    values: Values = fitting.reshape(latent.shape[0], -1)
     return values
 
 
@@ -41,7 +46,7 @@ def channel_scales(values: Values) -> NDArray[np.float16]:
         # Magnitudes of fp16 order like their bits, and Inf and NaN come last: one look finds both.
         bits = np.bitwise_and(values.view(np.uint16), _FP16_MAGNITUDE).max(axis=1)
         scales: NDArray[np.float16] = bits.view(np.float16)
-        finite = bool(bits.max() < _FP16_INFINITY)
+        finite = max(bits.tolist()) < _FP16_INFINITY  # of a few numbers, Python's own is the faster
     else:
         with np.errstate(over="ignore"):
             scales = np.abs(values).max(axis=1).astype(np.float16)
@@ -76,11 +81,12 @@ class Divisors(NamedTuple):
 def divisors(scales: NDArray[np.float16], dtype: np.dtype[Any]) -> Divisors:
     """Return what `quantize` divides values of `dtype` by; a scale of 0 becomes a divisor that gives zeros."""
     # Beside a smaller scale (or 0), fp16 subnormals count, and those may be flushed to 0 once they are widened.
-    widened = bool(dtype == np.float16 and scales.view(np.uint16).min() >= _SAFE_SCALE)
-    if widened:
-        return Divisors(_widened(scales)[:, np.newaxis], widened)
+    widened = dtype == np.float16 and min(scales.view(np.uint16).tolist()) >= _SAFE_SCALE
     column = scales.astype(np.float32)
-    column[scales == 0] = _INFINITY
+    if widened:
+        column *= _WIDENING
+    else:
+        column[scales == 0] = _INFINITY
     return Divisors(column[:, np.newaxis], widened)
 
 
@@ -132,4 +138,4 @@ def pack(codes: NDArray[np.int8], bits: int) -> bytes:
 
 def to_bytes(values: Values | NDArray[np.float16]) -> bytes:
     """Return little-endian bytes in C order, of values or of scales."""
-    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    return (values if sys.byteorder == "little" else values.byteswap()).tobytes()
