@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from codec_server import map_commands
+from codec_server.errors import said_in_a_line
 from codec_server.flags import with_settings
 from codec_server.gateway import SETTINGS as GATEWAY_SETTINGS
 from codec_server.gateway import run_gateway
 from codec_server.output import configure_log
 from codec_server.serve import serve as serve_model
 from core import SERVER_VERSION
-from core.errors import InvalidSettings, StartupError
 from core.settings import Settings, read_settings, unknown_variables
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Runs diffusers pipelines and streams latents instead of pixels, over gRPC and HTTP.",
 )
+
+
+app.add_typer(map_commands.app, name="map")
 
 
 @app.callback(invoke_without_command=True)
@@ -57,16 +61,13 @@ def gateway(**flags: Any) -> None:
 
 
 def _run(flags: dict[str, Any], main_of: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
-    """Read the settings and run; what cannot start is one line on stderr and a status other than 0."""
-    try:
+    """Read the settings and run."""
+    with said_in_a_line():
         settings = read_settings(flags)
         configure_log(settings.log_level)
         for warning in unknown_variables():
             log.warning("%s", warning)
         asyncio.run(main_of(settings))
-    except StartupError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidSettings) else 1) from None
 
 
 def main() -> None:

@@ -2,12 +2,17 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 
+from core.calibrating import default_prompts, sample_latents
 from core.errors import InvalidSettings
-from core.lifecycle import State
+from core.lifecycle import Lifecycle, State
+from core.maps import LatentMapBundle
 from core.maps.build import map_of_model
-from core.maps.store import find_bundle
+from core.maps.calibration import Quality, measure, static_scales
+from core.maps.store import bundle_folder, find_bundle
 from core.plan import plan
 from core.request import GenerationRequest
 from core.service import LatentService, Served
@@ -21,6 +26,14 @@ FREE_S = 5.0
 """How long the thread gets to end what it does, in seconds: a step, not the download of a model."""
 WARM_UP_CELLS = 8
 """Side of the warm-up's latent: small, and large enough for every level of a UNet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vae:
+    """What a map says of the VAE: the factor that latents are divided by before decoding, and its class."""
+
+    scale_factor: float
+    class_name: str
 
 
 class LocalModel:
@@ -38,8 +51,26 @@ class LocalModel:
     async def bring_up(self, service: LatentService) -> None:
         """Load and warm the model, and let `service` serve it. The event loop answers meanwhile.
 
-        Raises ModelLoadError, InvalidMap or InvalidSettings.
+        A model without a map is calibrated once, and the map is kept. Raises ModelLoadError, InvalidMap or
+        InvalidSettings.
         """
+        served, vae = await self._load(service.lifecycle)
+        if find_bundle(self._settings.models_dir, served.model, vae.scale_factor) is None:
+            served = await self._with_own_map(served, vae)
+        service.served = served
+        service.lifecycle.to(State.SERVING)
+
+    async def calibrated(
+        self, prompts: Sequence[str], on_image: Callable[[int], None]
+    ) -> tuple[LatentMapBundle, list[Quality]]:
+        """Load the model, generate, and return a map with the best static scales and what each pipeline keeps.
+
+        `on_image` is called with the number of images done. Raises what loading and generating raise.
+        """
+        served, vae = await self._load(Lifecycle())
+        return await self._calibrate(served, vae, prompts, on_image)
+
+    async def _load(self, lifecycle: Lifecycle) -> tuple[Served, Vae]:
         # These imports take seconds, and a client or gateway that shares this package has no torch.
         device_module, engine_module, loading = await asyncio.to_thread(_import_engine)
         settings, loop = self._settings, asyncio.get_running_loop()
@@ -54,16 +85,42 @@ class LocalModel:
         )
         log.info("loading %s on %s", settings.model or settings.pipeline, device)
         model = await loop.run_in_executor(self._thread, loading.load, source, device)
-        bundle = find_bundle(settings.models_dir, model.info, model.vae_scale_factor)
+        vae = Vae(model.vae_scale_factor, model.vae_class)
+        bundle = find_bundle(settings.models_dir, model.info, vae.scale_factor)
         if bundle is None:
-            bundle = map_of_model(model.info, model.vae_scale_factor, model.vae_class)
-            log.info("no latent-space map for %s: made one without static scales", model.info.latent_space)
-        service.lifecycle.to(State.WARMING)
+            bundle = map_of_model(model.info, vae.scale_factor, vae.class_name)
+        lifecycle.to(State.WARMING)
         warm_up_plan = plan(_warm_up_request(model.info.size_multiple), bundle, model.info)
         await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
-        engine = engine_module.DiffusersEngine(model, self._thread)
-        service.served = Served(model.info, bundle, engine, str(device))
-        service.lifecycle.to(State.SERVING)
+        return Served(model.info, bundle, engine_module.DiffusersEngine(model, self._thread), str(device)), vae
+
+    async def _with_own_map(self, served: Served, vae: Vae) -> Served:
+        """Return `served` with a map that is calibrated, where that is not turned off, and kept."""
+        images = self._settings.calibration_images
+        latent_space = served.model.latent_space
+        if not images:
+            log.info("no latent-space map for %s, and CODEC_CALIBRATION_IMAGES is 0: no int8, no int4", latent_space)
+            return served
+        log.info("no latent-space map for %s: generating %d images to make one", latent_space, images)
+        bundle, qualities = await self._calibrate(
+            served, vae, default_prompts(), lambda done: log.info("calibration: %d of %d images", done, images)
+        )
+        kept = ", ".join(f"{quality.pipeline} {quality.snr_db:.1f} dB" for quality in qualities)
+        log.info("calibrated %s: %s", latent_space, kept)
+        folder = bundle_folder(self._settings.models_dir, latent_space)
+        try:
+            bundle.write(folder)
+        except OSError as error:
+            log.warning("the map cannot be kept in %s (%s): it is made anew at each start", folder, error.strerror)
+        return replace(served, bundle=bundle)
+
+    async def _calibrate(
+        self, served: Served, vae: Vae, prompts: Sequence[str], on_image: Callable[[int], None]
+    ) -> tuple[LatentMapBundle, list[Quality]]:
+        latents = await sample_latents(served, prompts, self._settings.calibration_images, on_image)
+        scales = await asyncio.to_thread(static_scales, latents) if latents else {}
+        bundle = map_of_model(served.model, vae.scale_factor, vae.class_name, scales)
+        return bundle, await asyncio.to_thread(measure, latents, scales) if latents else []
 
     def free(self) -> bool:
         """Let go of the thread and, with it, of the pipeline; return False where a load still runs that cannot stop."""

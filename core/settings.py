@@ -40,6 +40,12 @@ class Settings(BaseSettings):
         description="Id of the model's latent space. Default: the published one, or one after the model's name.",
     )
     models_dir: Path = Field(Path("/models"), description="Where local models and latent-space maps lie.")
+    calibration_images: int = Field(
+        8,
+        ge=0,
+        description="Images generated once, for a model without a latent-space map, to choose the scales of int8 and "
+        "int4. 0: none, and the map has neither.",
+    )
     allow_pickle: bool = Field(False, description="Also read weights that are not safetensors. They can run code.")
     device: str = Field("auto", description="torch device: auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = Field(

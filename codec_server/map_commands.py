@@ -1,0 +1,113 @@
+"""`codec-diffusers map …`: make, show and verify latent-space map bundles."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from codec_server.errors import said_in_a_line
+from codec_server.flags import with_settings
+from codec_server.local_model import LocalModel
+from codec_server.output import configure_log
+from core.calibrating import default_prompts
+from core.errors import InvalidSettings
+from core.maps import LatentMapBundle
+from core.maps.calibration import Quality
+from core.maps.store import bundle_folder
+from core.settings import Settings, read_settings
+
+app = typer.Typer(no_args_is_help=True, help="Make, show and verify latent-space maps.")
+
+BUILD_SETTINGS = (
+    "model",
+    "pipeline",
+    "latent_space",
+    "models_dir",
+    "calibration_images",
+    "allow_pickle",
+    "device",
+    "dtype",
+    "threads",
+    "log_level",
+)
+
+
+@app.command()
+@with_settings(BUILD_SETTINGS)
+def build(
+    prompts: Annotated[Path | None, typer.Option(help="File, a prompt a line. Default: our own.")] = None,
+    **flags: Any,
+) -> None:
+    """Generate images with a model, choose static scales, and write the map where a server looks for it.
+
+    Example: codec-diffusers map build --model stabilityai/stable-diffusion-2-1 --calibration-images 64
+    """
+    with said_in_a_line():
+        settings = read_settings(flags)
+        configure_log(settings.log_level)
+        asyncio.run(_build(settings, _read_prompts(prompts)))
+
+
+async def _build(settings: Settings, prompts: list[str]) -> None:
+    model = LocalModel(settings)
+    console = Console(stderr=True)
+    try:
+        with Progress(console=console) as progress:
+            task = progress.add_task("generating", total=settings.calibration_images)
+            bundle, qualities = await model.calibrated(prompts, lambda done: progress.update(task, completed=done))
+    finally:
+        await asyncio.to_thread(model.free)
+    folder = bundle_folder(settings.models_dir, bundle.latent_map.id)
+    bundle.write(folder)
+    console.print(quality_table(qualities))
+    typer.echo(f"wrote {folder}: {bundle.latent_map.id} {bundle.hash}")
+
+
+def quality_table(qualities: list[Quality]) -> Table:
+    """Return what each pipeline keeps, as a table for people."""
+    table = Table("pipeline", "SNR, dB", "values cut off", title="what each pipeline keeps of these latents")
+    for quality in qualities:
+        table.add_row(quality.pipeline, f"{quality.snr_db:.1f}", f"{quality.saturated:.2%}")
+    return table
+
+
+def _read_prompts(path: Path | None) -> list[str]:
+    if path is None:
+        return default_prompts()
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"cannot read the prompts in {path}: {error}") from None
+    if not any(lines):
+        raise InvalidSettings(f"{path} holds no prompt")
+    return [line for line in lines if line]
+
+
+@app.command()
+def show(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")]) -> None:
+    """Print a bundle's map, its hash and its files, verified.
+
+    Example: codec-diffusers map show models/latent-spaces/standin-vae
+    """
+    with said_in_a_line():
+        found = LatentMapBundle.from_folder(bundle)
+        typer.echo(json.dumps(json.loads(found.document), indent=2))
+        typer.echo(f"{found.hash}  map.json, {len(found.document)} bytes")
+        for digest, data in found.assets.items():
+            typer.echo(f"{digest}  {len(data)} bytes")
+
+
+@app.command()
+def verify(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")]) -> None:
+    """Check a bundle's map against the schema and every file against its hash.
+
+    Example: codec-diffusers map verify models/latent-spaces/standin-vae
+    """
+    with said_in_a_line():
+        found = LatentMapBundle.from_folder(bundle)
+        typer.echo(f"{found.latent_map.id} is sound: {found.hash}, {len(found.assets)} files")

@@ -1,0 +1,113 @@
+"""`map build`, `map show`, `map verify`, and a server that makes its own map once."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from codec_server.cli import app
+from codec_server.local_model import LocalModel
+from core.admission import Admission
+from core.lifecycle import Lifecycle
+from core.maps import LatentMapBundle
+from core.maps.store import bundle_folder
+from core.service import LatentService
+from core.settings import read_settings
+from scripts.build_standin import build
+
+MODEL = ["--pipeline", "scripts.build_standin:build_pipeline", "--latent-space", "test/space", "--threads", "1"]
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def test_a_map_is_built_shown_and_verified(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a sea\n\na desert\n")
+    options = [*MODEL, "--models-dir", str(tmp_path), "--calibration-images", "2", "--prompts", str(prompts)]
+    status, output = invoke("map", "build", *options)
+    assert status == 0, output
+    assert "int4-adaptive" in output
+    folder = bundle_folder(tmp_path, "test/space")
+    first = LatentMapBundle.from_folder(folder)
+    assert [entry.name for entry in first.latent_map.pipelines] == [
+        "raw",
+        "int8",
+        "int4",
+        "int8-adaptive",
+        "int4-adaptive",
+    ]
+    assert first.static_scales("int8") != first.static_scales("int4")
+    status, output = invoke("map", "show", str(folder))
+    assert status == 0
+    assert json.loads(output[: output.index("}\nsha256") + 1]) == json.loads(first.document)
+    assert first.hash in output
+    assert invoke("map", "verify", str(folder)) == (0, f"test/space is sound: {first.hash}, 2 files\n")
+    # The same model makes the same map.
+    status, output = invoke("map", "build", *options)
+    assert status == 0, output
+    assert LatentMapBundle.from_folder(folder) == first
+
+
+def test_a_broken_bundle_is_one_line_and_status_1(tmp_path: Path) -> None:
+    build(tmp_path, "standin-vae")
+    folder = bundle_folder(tmp_path, "standin-vae")
+    asset = next((folder / "assets").iterdir())
+    asset.write_bytes(b"x" + asset.read_bytes()[1:])
+    for command in ("show", "verify"):
+        status, output = invoke("map", command, str(folder))
+        assert status == 1
+        assert output.count("\n") == 1
+        assert "expected sha256:" in output
+
+
+@pytest.mark.parametrize("content", [None, "", "\n \n"])
+def test_prompts_that_are_none_are_one_line_and_status_2(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    if content is not None:
+        path.write_text(content)
+    status, output = invoke("map", "build", *MODEL, "--prompts", str(path), "--models-dir", str(tmp_path))
+    assert status == 2
+    assert output.startswith("error: ")
+
+
+async def started(models_dir: Path, images: int) -> LatentMapBundle:
+    """Return the map that a server with these settings comes to serve."""
+    settings = read_settings(
+        {
+            "pipeline": "scripts.build_standin:build_pipeline",
+            "latent_space": "test/space",
+            "models_dir": models_dir,
+            "calibration_images": images,
+            "threads": 1,
+        }
+    )
+    model, service = LocalModel(settings), LatentService(Lifecycle(), Admission(1, 10**12))
+    try:
+        await model.bring_up(service)
+    finally:
+        assert model.free()
+    return service.require_served().bundle
+
+
+async def test_a_server_without_a_map_makes_one_once_and_keeps_it(tmp_path: Path) -> None:
+    first = await started(tmp_path, images=1)
+    assert first.static_scales("int8") is not None
+    assert LatentMapBundle.from_folder(bundle_folder(tmp_path, "test/space")) == first
+    again = await started(tmp_path, images=2)  # it is there, and is not made again
+    assert again.hash == first.hash
+
+
+async def test_calibration_can_be_turned_off(tmp_path: Path) -> None:
+    bundle = await started(tmp_path, images=0)
+    assert [entry.name for entry in bundle.latent_map.pipelines] == ["raw", "int8-adaptive", "int4-adaptive"]
+    assert not bundle_folder(tmp_path, "test/space").exists()
+
+
+async def test_a_map_that_cannot_be_kept_is_served_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "latent-spaces").write_text("in the way")
+    assert (await started(tmp_path, images=1)).static_scales("int4") is not None
