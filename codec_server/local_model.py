@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 from core.calibrating import default_prompts, sample_latents
-from core.errors import InvalidSettings
+from core.errors import CodecError, InvalidSettings
 from core.lifecycle import Lifecycle, State
 from core.maps import LatentMapBundle
 from core.maps.build import map_of_model
@@ -29,11 +30,17 @@ WARM_UP_CELLS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Vae:
-    """What a map says of the VAE: the factor that latents are divided by before decoding, and its class."""
+class _Loaded:
+    """A warm model as it is served, what a map says of its VAE, and whether its map was found or made from that."""
 
-    scale_factor: float
-    class_name: str
+    served: Served
+    vae_scale_factor: float
+    vae_class: str
+    map_found: bool
+
+    def map_with(self, scales: Mapping[str, bytes]) -> LatentMapBundle:
+        """Return a map of this model with these static scales."""
+        return map_of_model(self.served.model, self.vae_scale_factor, self.vae_class, scales)
 
 
 class LocalModel:
@@ -54,10 +61,8 @@ class LocalModel:
         A model without a map is calibrated once, and the map is kept. Raises ModelLoadError, InvalidMap or
         InvalidSettings.
         """
-        served, vae = await self._load(service.lifecycle)
-        if find_bundle(self._settings.models_dir, served.model, vae.scale_factor) is None:
-            served = await self._with_own_map(served, vae)
-        service.served = served
+        loaded = await self._load(service.lifecycle)
+        service.served = loaded.served if loaded.map_found else await self._with_own_map(loaded)
         service.lifecycle.to(State.SERVING)
 
     async def calibrated(
@@ -67,10 +72,9 @@ class LocalModel:
 
         `on_image` is called with the number of images done. Raises what loading and generating raise.
         """
-        served, vae = await self._load(Lifecycle())
-        return await self._calibrate(served, vae, prompts, on_image)
+        return await self._calibrate(await self._load(Lifecycle()), prompts, on_image)
 
-    async def _load(self, lifecycle: Lifecycle) -> tuple[Served, Vae]:
+    async def _load(self, lifecycle: Lifecycle) -> _Loaded:
         # These imports take seconds, and a client or gateway that shares this package has no torch.
         device_module, engine_module, loading = await asyncio.to_thread(_import_engine)
         settings, loop = self._settings, asyncio.get_running_loop()
@@ -85,26 +89,29 @@ class LocalModel:
         )
         log.info("loading %s on %s", settings.model or settings.pipeline, device)
         model = await loop.run_in_executor(self._thread, loading.load, source, device)
-        vae = Vae(model.vae_scale_factor, model.vae_class)
-        bundle = find_bundle(settings.models_dir, model.info, vae.scale_factor)
-        if bundle is None:
-            bundle = map_of_model(model.info, vae.scale_factor, vae.class_name)
+        found = find_bundle(settings.models_dir, model.info, model.vae_scale_factor)
+        bundle = found or map_of_model(model.info, model.vae_scale_factor, model.vae_class)
         lifecycle.to(State.WARMING)
         warm_up_plan = plan(_warm_up_request(model.info.size_multiple), bundle, model.info)
         await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
-        return Served(model.info, bundle, engine_module.DiffusersEngine(model, self._thread), str(device)), vae
+        served = Served(model.info, bundle, engine_module.DiffusersEngine(model, self._thread), str(device))
+        return _Loaded(served, model.vae_scale_factor, model.vae_class, map_found=found is not None)
 
-    async def _with_own_map(self, served: Served, vae: Vae) -> Served:
-        """Return `served` with a map that is calibrated, where that is not turned off, and kept."""
-        images = self._settings.calibration_images
+    async def _with_own_map(self, loaded: _Loaded) -> Served:
+        """Return what is served with a map that is calibrated, where that is not turned off, and kept."""
+        images, served = self._settings.calibration_images, loaded.served
         latent_space = served.model.latent_space
         if not images:
             log.info("no latent-space map for %s, and CODEC_CALIBRATION_IMAGES is 0: no int8, no int4", latent_space)
             return served
         log.info("no latent-space map for %s: generating %d images to make one", latent_space, images)
-        bundle, qualities = await self._calibrate(
-            served, vae, default_prompts(), lambda done: log.info("calibration: %d of %d images", done, images)
-        )
+        try:
+            bundle, qualities = await self._calibrate(
+                loaded, default_prompts(), lambda done: log.info("calibration: %d of %d images", done, images)
+            )
+        except CodecError as error:
+            log.warning("calibration failed, so there is no int8 and no int4: %s", error)
+            return served
         kept = ", ".join(f"{quality.pipeline} {quality.snr_db:.1f} dB" for quality in qualities)
         log.info("calibrated %s: %s", latent_space, kept)
         folder = bundle_folder(self._settings.models_dir, latent_space)
@@ -115,12 +122,13 @@ class LocalModel:
         return replace(served, bundle=bundle)
 
     async def _calibrate(
-        self, served: Served, vae: Vae, prompts: Sequence[str], on_image: Callable[[int], None]
+        self, loaded: _Loaded, prompts: Sequence[str], on_image: Callable[[int], None]
     ) -> tuple[LatentMapBundle, list[Quality]]:
-        latents = await sample_latents(served, prompts, self._settings.calibration_images, on_image)
-        scales = await asyncio.to_thread(static_scales, latents) if latents else {}
-        bundle = map_of_model(served.model, vae.scale_factor, vae.class_name, scales)
-        return bundle, await asyncio.to_thread(measure, latents, scales) if latents else []
+        latents = await sample_latents(loaded.served, prompts, self._settings.calibration_images, on_image)
+        if not latents:
+            return loaded.map_with({}), []
+        scales = await asyncio.to_thread(static_scales, latents)
+        return loaded.map_with(scales), await asyncio.to_thread(measure, latents, scales)
 
     def free(self) -> bool:
         """Let go of the thread and, with it, of the pipeline; return False where a load still runs that cannot stop."""
@@ -132,7 +140,7 @@ class LocalModel:
         return not busy
 
 
-def _import_engine():  # type: ignore[no-untyped-def]  # noqa: ANN202 - three modules
+def _import_engine() -> tuple[ModuleType, ModuleType, ModuleType]:
     from core.diffusers_engine import device, engine, loading  # noqa: PLC0415
 
     return device, engine, loading

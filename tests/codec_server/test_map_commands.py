@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from codec_server.cli import app
 from codec_server.local_model import LocalModel
 from core.admission import Admission
+from core.errors import OutOfMemory
 from core.lifecycle import Lifecycle
 from core.maps import LatentMapBundle
 from core.maps.store import bundle_folder
@@ -111,3 +112,14 @@ async def test_calibration_can_be_turned_off(tmp_path: Path) -> None:
 async def test_a_map_that_cannot_be_kept_is_served_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "latent-spaces").write_text("in the way")
     assert (await started(tmp_path, images=1)).static_scales("int4") is not None
+
+
+async def test_a_calibration_that_fails_leaves_a_map_without_static_scales(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_arguments: object) -> None:
+        raise OutOfMemory("the device has too little memory for 256x256, 1 frames")
+
+    monkeypatch.setattr("codec_server.local_model.sample_latents", fail)
+    bundle = await started(tmp_path, images=1)
+    assert "int8" not in [entry.name for entry in bundle.latent_map.pipelines]
