@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from codec_client import fetch_map
 from codec_server.errors import said_in_a_line
 from codec_server.flags import with_settings
 from codec_server.local_model import LocalModel
@@ -103,11 +104,12 @@ def show(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")]) ->
 
 
 @app.command()
-def verify(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")]) -> None:
-    """Check a bundle's map against the schema and every file against its hash.
+def verify(bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or http://HOST:PORT of a server.")]) -> None:
+    """Check a bundle's map against the schema and every file against its hash, on disk or as a server publishes it.
 
-    Example: codec-diffusers map verify models/latent-spaces/standin-vae
+    Example: codec-diffusers map verify http://127.0.0.1:8080
     """
     with said_in_a_line():
-        found = LatentMapBundle.from_folder(bundle)
+        remote = bundle.startswith(("http://", "https://"))
+        found = asyncio.run(fetch_map(bundle)) if remote else LatentMapBundle.from_folder(Path(bundle))
         typer.echo(f"{found.latent_map.id} is sound: {found.hash}, {len(found.assets)} files")

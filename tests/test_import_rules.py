@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("core", "codec_wire", "codec_grpc", "codec_http", "codec_server")
+ROOMS = ("core", "codec_client", "codec_wire", "codec_grpc", "codec_http", "codec_server")
 MAY_IMPORT = {
     "core": {"core"},
+    "codec_client": {"core", "codec_wire", "codec_client"},
     "codec_wire": {"core", "codec_wire"},
     "codec_grpc": {"core", "codec_wire", "codec_grpc"},
     "codec_http": {"core", "codec_wire", "codec_http"},
@@ -19,6 +20,7 @@ MAY_IMPORT = {
 PROTOCOLS = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "aiohttp", "msgpack", "google"}
 FOREIGN = {
     "core": PROTOCOLS,
+    "codec_client": {"msgpack"},
     "codec_wire": {"grpc", "aiohttp"},
     "codec_grpc": {"aiohttp", "msgpack"},
     "codec_http": {"grpc", "msgpack", "google"},
@@ -90,7 +92,7 @@ def test_gateway_and_reader_work_where_torch_is_not_installed() -> None:
     done = run_without_torch(
         """
 import numpy as np
-import codec_server.cli, codec_server.gateway, codec_grpc.upstream, codec_wire
+import codec_client, codec_server.cli, codec_server.gateway, codec_grpc.upstream, codec_wire
 from core.encoder import LatentEncoder
 from core.decoder import LatentDecoder
 from core.latents import LatentDtype, LatentStreamHeader

@@ -35,7 +35,7 @@ class LatentMapBundle:
         """
         latent_map = parse_map(document)
         verified = {}
-        for what, expected, size in _files_named_by(latent_map):
+        for what, _, expected, size in files_named_by(latent_map):
             if expected not in assets:
                 raise InvalidMap(f"{what} of {latent_map.id}: the file {expected} is missing")
             data = assets[expected]
@@ -92,15 +92,14 @@ class LatentMapBundle:
                 raise InvalidMap(f"static scales of {entry.name} of {self.latent_map.id}: {error.message}") from None
 
 
-def _files_named_by(latent_map: LatentMap) -> list[tuple[str, str, int | None]]:
-    """Return (what it is, hash, size in bytes where given) of every file that the map names."""
-    files: list[tuple[str, str, int | None]] = [
-        (f"static scales of {entry.name}", entry.static_scales.hash, entry.static_scales.size_bytes)
-        for entry in latent_map.pipelines
-        if entry.static_scales is not None
-    ]
-    files += [
-        (f"zstd dictionary for {entry.format} {entry.pipeline}", entry.hash, entry.size_bytes)
-        for entry in latent_map.zstd_dictionaries
-    ]
+def files_named_by(latent_map: LatentMap) -> list[tuple[str, str, str, int | None]]:
+    """Return (what it is, url, hash, size in bytes where given) of every file that the map names."""
+    files: list[tuple[str, str, str, int | None]] = []
+    for entry in latent_map.pipelines:
+        scales = entry.static_scales
+        if scales is not None:
+            files.append((f"static scales of {entry.name}", scales.url, scales.hash, scales.size_bytes))
+    for dictionary in latent_map.zstd_dictionaries:
+        what = f"zstd dictionary for {dictionary.format} {dictionary.pipeline}"
+        files.append((what, dictionary.url, dictionary.hash, dictionary.size_bytes))
     return files
