@@ -43,7 +43,7 @@ def main() -> int:
             print(
                 "No package index that pip knows has one, so the default build comes, with its CUDA libraries (several "
                 "GB).\nFor the CPU build, name PyTorch's own CPU index to pip: "
-                "`make setup PIP_EXTRA_INDEX_URL=...` (see pytorch.org).",
+                "`make setup PIP_EXTRA_INDEX_URL=...` (it stands on PyTorch's installation page).",
                 flush=True,
             )
     print("Installing codec-diffusers and what it needs (a few minutes the first time) ...", flush=True)
