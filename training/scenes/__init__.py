@@ -1,0 +1,1 @@
+"""Procedural captioned scenes: what is in a picture (`labels`), its words (`captions`), its pixels (`render`)."""
