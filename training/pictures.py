@@ -1,0 +1,51 @@
+"""Scenes drawn once and kept on disk, so that drawing takes no time from training."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from training.scenes.labels import sample_scene
+from training.scenes.render import Image, render
+
+HELD_OUT = 1_000_000  # seeds from here on are never trained on
+
+
+def scene_pictures(folder: Path, count: int, size: int = 256, first_seed: int = 0) -> Image:
+    """Return the pictures of `count` scenes from `first_seed` on, uint8 [count, size, size, 3], mapped from disk."""
+    path = folder / f"scenes-{size}-{first_seed}-{count}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        shape = (count, size, size, 3)
+        pictures = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        for index in track(range(count), f"drawing {count} scenes"):
+            pictures[index] = render(sample_scene(first_seed + index), size, size)
+        pictures.flush()
+        partial.replace(path)
+    mapped: Image = np.load(path, mmap_mode="r")
+    return mapped
+
+
+def random_crops(pictures: Image, rng: np.random.Generator, count: int, size: int) -> Image:
+    """Return `count` square cut-outs of random scenes, half of them mirrored, uint8 [count, size, size, 3]."""
+    limit = pictures.shape[1] - size + 1
+    crops = np.empty((count, size, size, 3), np.uint8)
+    for index in range(count):
+        which, top, left = rng.integers(len(pictures)), rng.integers(limit), rng.integers(limit)
+        crop = pictures[which, top : top + size, left : left + size]
+        crops[index] = crop[:, ::-1] if rng.random() < 0.5 else crop
+    return crops
+
+
+def to_tensor(pictures: Image, where: torch.device) -> torch.Tensor:
+    """Return pictures uint8 [B, H, W, 3] as float32 [B, 3, H, W] in -1…1, the range of diffusers."""
+    return torch.from_numpy(pictures).to(where).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+
+
+def to_pictures(tensor: torch.Tensor) -> Image:
+    """Return float [B, 3, H, W] in -1…1 as uint8 [B, H, W, 3]."""
+    pixels = (tensor.float().clamp(-1, 1) + 1) * 127.5
+    array: Image = pixels.round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return array
