@@ -19,7 +19,7 @@ def limit_threads() -> None:
 
 
 def fast_math(where: torch.device) -> AbstractContextManager[object]:
-    """Return a context that computes in bfloat16 on devices with instructions for it; elsewhere it does nothing."""
+    """Return a context that computes in bfloat16 on devices made for it; elsewhere it does nothing."""
     native = torch.cuda.is_bf16_supported() if where.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(where.type, dtype=torch.bfloat16, enabled=native)
 

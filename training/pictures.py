@@ -13,7 +13,7 @@ HELD_OUT = 1_000_000  # seeds from here on are never trained on
 
 
 def scene_pictures(folder: Path, count: int, size: int = 256, first_seed: int = 0) -> Image:
-    """Return the pictures of `count` scenes from `first_seed` on, uint8 [count, size, size, 3], mapped from disk."""
+    """Return the pictures of `count` scenes from `first_seed` on, uint8 [count, size, size, 3], from disk."""
     path = folder / f"scenes-{size}-{first_seed}-{count}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def scene_pictures(folder: Path, count: int, size: int = 256, first_seed: int = 
 
 
 def random_crops(pictures: Image, rng: np.random.Generator, count: int, size: int) -> Image:
-    """Return `count` square cut-outs of random scenes, half of them mirrored, uint8 [count, size, size, 3]."""
+    """Return `count` squares of random scenes, half of them mirrored, uint8 [count, size, size, 3]."""
     limit = pictures.shape[1] - size + 1
     crops = np.empty((count, size, size, 3), np.uint8)
     for index in range(count):
@@ -41,7 +41,7 @@ def random_crops(pictures: Image, rng: np.random.Generator, count: int, size: in
 
 def to_tensor(pictures: Image, where: torch.device) -> torch.Tensor:
     """Return pictures uint8 [B, H, W, 3] as float32 [B, 3, H, W] in -1…1, the range of diffusers."""
-    return torch.from_numpy(pictures).to(where).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+    return torch.from_numpy(np.array(pictures)).to(where).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
 
 
 def to_pictures(tensor: torch.Tensor) -> Image:

@@ -1,1 +1,1 @@
-"""Procedural captioned scenes: what is in a picture (`labels`), its words (`captions`), its pixels (`render`)."""
+"""Captioned scenes: what a picture shows (`labels`), its words (`captions`), its pixels (`render`)."""

@@ -1,7 +1,8 @@
 """The painter's tools: anti-aliased shapes laid over a picture in scene coordinates.
 
-Scene coordinates do not know the picture's size: one unit is its shorter side, `u` grows to the right from the middle, `v` grows
-downwards from the horizon. So a scene looks the same at every resolution, and a zoom is a change of unit.
+Scene coordinates do not know the picture's size: one unit is its shorter side, `u` grows rightwards from the
+middle, `v` downwards from the horizon. So a scene looks the same at every resolution, and zooming is a change
+of unit.
 """
 
 from collections.abc import Sequence
@@ -24,10 +25,10 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
 
 
 class Canvas:
-    """A picture being painted: `rgb` is float32 [3, H, W] in 0…1; `u` float32 [W] and `v` float32 [H] place its pixels."""
+    """A picture being painted: `rgb` float32 [3, H, W] in 0…1; `u` [W] and `v` [H] place its pixels."""
 
     def __init__(self, width: int, height: int, horizon: float, zoom: float) -> None:
-        """Start a black picture; `horizon` is where v=0 lies (0 top, 1 bottom), `zoom` how many times larger than life."""
+        """Start black; `horizon` is where v=0 lies (0 top, 1 bottom), `zoom` the magnification."""
         self.width, self.height = width, height
         self.pixels = min(width, height) * zoom  # a unit in pixels
         self.u = ((np.arange(width) + 0.5 - width / 2) / self.pixels).astype(np.float32)
@@ -38,7 +39,8 @@ class Canvas:
 
     def cover(self, signed: Array) -> Array:
         """Turn a signed distance in units (inside positive) into coverage 0…1, soft over one pixel."""
-        return np.clip(signed * np.float32(self.pixels) + np.float32(0.5), 0, 1)
+        covered: Array = np.clip(signed * np.float32(self.pixels) + np.float32(0.5), 0, 1)
+        return covered
 
     def box(
         self, left: float, top: float, right: float, bottom: float, margin: float = 1.5
@@ -52,14 +54,14 @@ class Canvas:
     def blend(
         self, mask: Array, paint: Array, rows: slice = slice(None), columns: slice = slice(None)
     ) -> None:
-        """Lay `paint` (a colour [3], or [3, h, w] broadcastable) over the given part where `mask` [h, w] says so."""
+        """Lay `paint` (a colour [3], or [3, h, w]) over the given part as strongly as `mask` [h, w] says."""
         part = self.rgb[:, rows, columns]
         if paint.ndim == 1:
             paint = paint[:, None, None]
         part += mask * (paint - part)
 
     def below(self, line: Array, paint: Array, depth: Array | float | None = None) -> None:
-        """Paint everything below a height line v(u) [W]; with `depth` only a band of that thickness (units)."""
+        """Paint everything below a height line v(u) [W]; with `depth` only a band that thick (units)."""
         rows = slice(int(np.searchsorted(self.v, float(line.min()) - 2 / self.pixels)), None)
         beneath = self.v[rows, None] - line[None, :]
         mask = self.cover(beneath)
@@ -70,7 +72,7 @@ class Canvas:
         self.blend(mask, paint, rows)
 
     def disc(
-        self, u: float, v: float, radius: float, paint: Colour, opacity: float = 1.0, soft: float = 0.0
+        self, u: float, v: float, radius: float, paint: Colour, *, opacity: float = 1.0, soft: float = 0.0
     ) -> None:
         """Paint a disc; `soft` widens its edge by so many units."""
         reach = radius + soft
@@ -95,7 +97,9 @@ class Canvas:
         mask: Array | None = None
         for (u0, v0), (u1, v1) in zip(points, [*points[1:], points[0]], strict=True):
             length = float(np.hypot(u1 - u0, v1 - v0)) or 1.0
-            inside = self.cover(((u1 - u0) * (down - v0) - (v1 - v0) * (across - u0)) / np.float32(length))
+            inside = self.cover(
+                (((u1 - u0) * (down - v0) - (v1 - v0) * (across - u0)) / length).astype(np.float32)
+            )
             mask = inside if mask is None else np.minimum(mask, inside)
         if mask is not None:
             self.blend(np.float32(opacity) * mask, paint, rows, columns)

@@ -35,7 +35,7 @@ class Scene:
 
 
 def sample_scene(seed: int) -> Scene:
-    """Return the scene of this seed: every label uniform and independent, the camera wide half of the time."""
+    """Return the scene of this seed: labels uniform and independent, the camera wide half of the time."""
     rng = np.random.default_rng((seed, 1))
     return Scene(
         place=PLACES[rng.integers(len(PLACES))],

@@ -85,18 +85,18 @@ def _between(first: _Hour, second: _Hour, share: float) -> _Hour:
 
 
 def mood_of(scene: Scene, shift: float) -> Mood:
-    """Return the light of a scene; `shift` moves the hour towards the next (positive) or the last one, ±0.3 at most."""
+    """Return the light of a scene; `shift` moves the hour towards the next (up to 0.3) or the last (-0.3)."""
     index = _ORDER.index(scene.time) or 4 * (shift < 0)
     hour = _between(_HOURS[scene.time], _HOURS[_ORDER[index + (1 if shift >= 0 else -1)]], abs(shift))
     grey, deck = _OVERCAST[scene.weather], _DECK[scene.weather]
-    mean = (hour.top + hour.mid + 2 * hour.low) / 4
-    flat = mix(mean, np.full(3, mean.mean(), np.float32), 0.45) * np.float32(deck)
+    mean: Colour = ((hour.top + hour.mid + 2 * hour.low) / 4).astype(np.float32)
+    flat: Colour = (mix(mean, np.full(3, mean.mean(), np.float32), 0.45) * deck).astype(np.float32)
     dim = 1 - 0.35 * (scene.weather == "rain") - 0.08 * (scene.weather in ("fog", "clouds"))
     light = mix(hour.light, np.full(3, hour.light.mean(), np.float32), grey * 0.4) * np.float32(dim)
     return Mood(
         sky_top=mix(hour.top, flat * np.float32(0.85), grey),
         sky_mid=mix(hour.mid, flat, grey),
-        sky_low=mix(hour.low, np.minimum(flat * np.float32(1.12), 1), grey * 0.85),
+        sky_low=mix(hour.low, np.minimum(flat * np.float32(1.12), np.float32(1)), grey * 0.85),
         light=light,
         snow=mix(colour(0.97, 0.98, 1.0) * light, colour(0.86, 0.89, 1.0), 0.42),
         haze=mix(hour.low, flat, 0.35 + 0.5 * grey),

@@ -12,7 +12,7 @@ _LATTICE = 512
 
 
 def value_noise(rng: np.random.Generator, frequency: float, smooth: bool = True) -> Line:
-    """Return a random function of position, in [-1, 1], with `frequency` knots a unit; it repeats after 512 knots."""
+    """Return a random function of position, in [-1, 1], with `frequency` knots a unit, periodic in 512."""
     knots = rng.uniform(-1, 1, _LATTICE).astype(np.float32)
 
     def at(position: Array) -> Array:
@@ -21,9 +21,10 @@ def value_noise(rng: np.random.Generator, frequency: float, smooth: bool = True)
         part = scaled - cell
         if smooth:
             part = part * part * (3 - 2 * part)
-        index = cell.astype(np.int64) % _LATTICE
+        index: npt.NDArray[np.int64] = cell.astype(np.int64) % _LATTICE
         left, right = knots[index], knots[(index + 1) % _LATTICE]
-        return (left + (right - left) * part).astype(np.float32)
+        value: Array = (left + (right - left) * part).astype(np.float32)
+        return value
 
     return at
 
@@ -31,7 +32,7 @@ def value_noise(rng: np.random.Generator, frequency: float, smooth: bool = True)
 def octaves(
     rng: np.random.Generator, frequency: float, count: int, gain: float = 0.5, smooth: bool = True
 ) -> Line:
-    """Return a sum of `count` noises, each twice as fine and `gain` times as strong, scaled back to about [-1, 1]."""
+    """Return a sum of `count` noises, each twice as fine and `gain` times as strong, scaled to [-1, 1]."""
     noises = [value_noise(rng, frequency * 2**level, smooth) for level in range(count)]
     total = sum(gain**level for level in range(count))
 

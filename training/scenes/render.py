@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from training.scenes import sky
 from training.scenes.canvas import Canvas
-from training.scenes.labels import Camera, Place, Scene
+from training.scenes.labels import Camera, Scene
 from training.scenes.mood import mood_of
 from training.scenes.places import city, desert, field, forest, mountain, sea
 from training.scenes.stage import Stage

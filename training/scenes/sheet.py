@@ -12,7 +12,7 @@ from training.scenes.render import render
 
 
 def main(path: Path, size: int = 256, seed: int = 0) -> None:
-    """Write a PNG of six places × four times × five weathers, cameras in turn."""
+    """Write a PNG of six places  by  four times  by  five weathers, cameras in turn."""
     rows = []
     for index, (place, weather) in enumerate(product(PLACES, WEATHERS)):
         cells = [

@@ -19,7 +19,7 @@ class Light:
 
 
 def place_light(scene: Scene, rng: np.random.Generator, sinking: float) -> Light:
-    """Choose where the light stands: low left at dawn, low right at dusk, high otherwise; `sinking` lowers it (units)."""
+    """Choose where the light stands: low left at dawn, low right at dusk, else high; `sinking` lowers it."""
     side, height, size = rng.random(3)
     match scene.time:
         case "dawn":
@@ -55,7 +55,9 @@ def _stars(canvas: Canvas, mood: Mood, rng: np.random.Generator) -> None:
         return
     for across, up, size, bright in spots[: int(90 * min(1.0, mood.stars + 0.2))]:
         opacity = mood.stars * (0.45 + 0.55 * bright) * min(1.0, 1.4 * up + 0.1)
-        canvas.disc(3.0 * across - 1.5, -0.9 * up, 0.0022 + 0.0034 * size**3, colour(1, 1, 0.94), opacity)
+        canvas.disc(
+            3.0 * across - 1.5, -0.9 * up, 0.0022 + 0.0034 * size**3, colour(1, 1, 0.94), opacity=opacity
+        )
 
 
 def _light(canvas: Canvas, mood: Mood, light: Light, rng: np.random.Generator, moon: bool) -> None:
@@ -70,7 +72,7 @@ def _light(canvas: Canvas, mood: Mood, light: Light, rng: np.random.Generator, m
     if moon and crescent < 0.5:
         _crescent(canvas, light, face, opacity)
     else:
-        canvas.disc(light.u, light.v, light.radius, face, opacity)
+        canvas.disc(light.u, light.v, light.radius, face, opacity=opacity)
 
 
 def _crescent(canvas: Canvas, light: Light, face: Colour, opacity: float) -> None:
@@ -85,7 +87,7 @@ def _crescent(canvas: Canvas, light: Light, face: Colour, opacity: float) -> Non
 
 
 def paint_clouds(canvas: Canvas, scene: Scene, mood: Mood, rng: np.random.Generator, drift: float) -> None:
-    """Paint heaped clouds for cloudy weather, a low ragged deck for rain and snow, none in clear weather or fog."""
+    """Paint heaped clouds for cloudy weather, a low ragged deck for rain and snow, else none."""
     if scene.weather == "clouds":
         for row in range(9):
             _heap(canvas, mood, rng, (row + rng.random()) * 0.34 - 1.5 + drift, -0.14 - 0.30 * rng.random())
@@ -97,7 +99,12 @@ def paint_clouds(canvas: Canvas, scene: Scene, mood: Mood, rng: np.random.Genera
                 min(canvas.top, -0.3) + 0.02 + 0.10 * rng.random(),
             )
             canvas.disc(
-                u, v, 0.12 + 0.10 * rng.random(), mix(dark, mood.sky_mid, 0.5 * rng.random()), 0.75, 0.06
+                u,
+                v,
+                0.12 + 0.10 * rng.random(),
+                mix(dark, mood.sky_mid, 0.5 * rng.random()),
+                opacity=0.75,
+                soft=0.06,
             )
 
 

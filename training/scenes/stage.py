@@ -1,4 +1,4 @@
-"""What every place is painted with: the canvas, the light, and positions that a panning camera shifts by distance."""
+"""What every place is painted with: the canvas, the light, and positions that a panning camera shifts."""
 
 from dataclasses import dataclass
 

@@ -56,4 +56,4 @@ def _snow(stage: Stage, rng: np.random.Generator, moment: float) -> None:
     for across, down, size, sway in rng.random((80, 4)):
         v = canvas.top + ((down + 0.5 * moment * (0.7 + 0.6 * size)) % 1.0) * high
         u = canvas.left + ((across + 0.03 * np.sin(6.3 * (sway + moment))) % 1.0) * wide
-        canvas.disc(u, v, (0.0045 + 0.006 * size) / zoom, flake, 0.9)
+        canvas.disc(u, v, (0.0045 + 0.006 * size) / zoom, flake, opacity=0.9)

@@ -17,13 +17,13 @@ def paint(stage: Stage, rng: np.random.Generator) -> None:
         (0.5, 0.5 * quay, 0.30, 0.12),
         (0.15, quay, 0.34, 0.17),
     ):
-        _row(stage, rng, distance, base, tall, wide)
+        _row(stage, rng, distance, base=base, tall=tall, wide=wide)
     stage.canvas.rectangle(-9, quay - 0.012, 9, quay + 0.006, stage.lit(colour(0.40, 0.38, 0.38), 0.1))
     _mirror(stage, rng, quay)
 
 
 def _row(
-    stage: Stage, rng: np.random.Generator, distance: float, base: float, tall: float, wide: float
+    stage: Stage, rng: np.random.Generator, distance: float, *, base: float, tall: float, wide: float
 ) -> None:
     left = -1.6
     while left < 1.6:
@@ -33,7 +33,12 @@ def _row(
         u = stage.at(left, distance)
         if stage.seen(u + width / 2, width):
             _tower(
-                stage, np.random.default_rng(seed), (u, base - height, u + width, base), wall, distance, roof
+                stage,
+                np.random.default_rng(seed),
+                (u, base - height, u + width, base),
+                wall,
+                distance=distance,
+                roof=roof,
             )
         left += width + (0.02 if distance > 0.2 else 0.05) * rng.random()
 
@@ -43,6 +48,7 @@ def _tower(
     rng: np.random.Generator,
     box: tuple[float, float, float, float],
     wall: Colour,
+    *,
     distance: float,
     roof: float,
 ) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.scenes.canvas import colour, mix
+from training.scenes.canvas import Colour, colour, mix
 from training.scenes.noise import octaves, value_noise
 from training.scenes.stage import Stage
 
@@ -54,13 +54,15 @@ def _cactus(stage: Stage, rng: np.random.Generator, share: float, distance: floa
     size *= 1.15 - 1.2 * distance
     u, foot = stage.at(where, distance), stage.down(share) + 0.06
     green = stage.lit(colour(0.20, 0.42, 0.24), distance, 0.15)
-    _rounded(stage, u, foot - size, foot, 0.085 * size, green)
+    _rounded(stage, u, foot - size, foot, half=0.085 * size, paint=green)
     for side, height in ((1 if turn else -1, 0.40 + 0.1 * lift), (-1 if turn else 1, 0.55 + 0.1 * lift)):
         elbow = u + side * 0.24 * size
         stage.canvas.rectangle(
             min(u, elbow), foot - (height + 0.05) * size, max(u, elbow), foot - (height - 0.06) * size, green
         )
-        _rounded(stage, elbow, foot - (height + 0.26) * size, foot - height * size, 0.06 * size, green)
+        _rounded(
+            stage, elbow, foot - (height + 0.26) * size, foot - height * size, half=0.06 * size, paint=green
+        )
 
 
 def _rounded(
@@ -68,8 +70,9 @@ def _rounded(
     u: float,
     top: float,
     bottom: float,
+    *,
     half: float,
-    paint: np.ndarray[tuple[int], np.dtype[np.float32]],
+    paint: Colour,
 ) -> None:
     stage.canvas.rectangle(u - half, top, u + half, bottom, paint)
     stage.canvas.disc(u, top, half, paint)

@@ -23,11 +23,16 @@ def paint(stage: Stage, rng: np.random.Generator) -> None:
     for _ in range(4):
         where, size = rng.uniform(-0.9, 0.9), rng.uniform(0.09, 0.14)
         round_tree(
-            stage, stage.at(where, 0.5), 0.012 + 0.01 * rng.random(), size, stage.lit(leaf, 0.45, 0.4), 0.45
+            stage,
+            stage.at(where, 0.5),
+            0.012 + 0.01 * rng.random(),
+            size,
+            stage.lit(leaf, 0.45, 0.4),
+            distance=0.45,
         )
     _barn(stage, rng)
     where, size = rng.choice((-1, 1)) * rng.uniform(0.24, 0.40), rng.uniform(0.26, 0.36)
-    round_tree(stage, stage.at(where, 0.1), stage.down(0.45), size, stage.lit(leaf, 0.05, 0.4), 0.05)
+    round_tree(stage, stage.at(where, 0.1), stage.down(0.45), size, stage.lit(leaf, 0.05, 0.4), distance=0.05)
 
 
 def _furrows(stage: Stage, rng: np.random.Generator) -> None:
@@ -43,7 +48,9 @@ def _furrows(stage: Stage, rng: np.random.Generator) -> None:
     # Far furrows are narrower than a pixel: they fade to their mean.
     fade = np.clip((down - 0.05) * 9, 0, 1)
     share = np.clip((stripe - 0.5) * 2.2 + 0.5, 0, 1) * fade + 0.4 * (1 - fade)
-    canvas.blend(np.float32(1), bright[:, None, None] + (dark - bright)[:, None, None] * share, rows)
+    canvas.blend(
+        np.ones((1, 1), np.float32), bright[:, None, None] + (dark - bright)[:, None, None] * share, rows
+    )
 
 
 def _barn(stage: Stage, rng: np.random.Generator) -> None:

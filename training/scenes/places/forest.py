@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.scenes.canvas import colour, mix
+from training.scenes.canvas import Colour, colour, mix
 from training.scenes.noise import octaves
 from training.scenes.places.trees import conifer, tree_line
 from training.scenes.stage import Stage
@@ -24,7 +24,7 @@ def paint(stage: Stage, rng: np.random.Generator) -> None:
     _clearing(stage, rng, hue)
 
 
-def _green(hue: float, bright: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def _green(hue: float, bright: float) -> Colour:
     return mix(colour(0.09, 0.34, 0.22), colour(0.20, 0.40, 0.16), hue) * np.float32(bright)
 
 
@@ -35,9 +35,11 @@ def _clearing(stage: Stage, rng: np.random.Generator, hue: float) -> None:
     paint_ = stage.lit(_green(hue, 0.72), 0.15, 0.2)
     for where in np.arange(-1.5, 1.5, 0.16) + rng.uniform(-0.05, 0.05, 19):
         height = rng.uniform(0.26, 0.36)
-        conifer(stage, stage.at(where, 0.2), stage.down(0.60) + 0.02 * rng.random(), height, paint_, 0.2)
+        conifer(
+            stage, stage.at(where, 0.2), stage.down(0.60) + 0.02 * rng.random(), height, paint_, distance=0.2
+        )
     stage.canvas.below(line, grass)
     near = stage.lit(_green(hue, 0.55), 0.0, 0.2)
     for where in (*rng.uniform(-0.55, -0.30, 2), *rng.uniform(0.30, 0.55, 2), -1.0, 1.0):
         height = rng.uniform(0.50, 0.68)
-        conifer(stage, stage.at(where, 0.0), stage.down(0.90), height, near, 0.0)
+        conifer(stage, stage.at(where, 0.0), stage.down(0.90), height, near, distance=0.0)

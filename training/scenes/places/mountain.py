@@ -1,4 +1,4 @@
-"""Mountains: a pale far range, two or three great peaks with lit and shaded faces and snow caps, hills with firs."""
+"""Mountains: a pale far range, great peaks with lit and shaded faces and snow caps, hills with firs."""
 
 import numpy as np
 
@@ -83,7 +83,12 @@ def _hills(stage: Stage, rng: np.random.Generator) -> None:
             stage.canvas.below(line - tree_line(rng, at, 0.035, size), firs)
         stage.canvas.below(line, green)
         for where in rng.uniform(-1.4, 1.4, 9 if size >= 0.1 else 0):
-            foot = float(base - 0.035 * ground(np.float32([where]))[0])
+            foot = float(base - 0.035 * ground(np.array([where], np.float32))[0])
             conifer(
-                stage, stage.at(where, distance), foot + 0.012, size * rng.uniform(0.8, 1.3), firs, distance
+                stage,
+                stage.at(where, distance),
+                foot + 0.012,
+                size * rng.uniform(0.8, 1.3),
+                firs,
+                distance=distance,
             )

@@ -1,9 +1,9 @@
-"""The sea: waves in perspective, the light's glittering path, a headland, a sailing boat, sometimes a beach."""
+"""The sea: waves in perspective, the light's glittering path, a headland, a boat, sometimes a beach."""
 
 import numpy as np
 
 from training.scenes.canvas import colour, mix
-from training.scenes.noise import octaves, value_noise
+from training.scenes.noise import Array, octaves, value_noise
 from training.scenes.stage import Stage
 
 
@@ -29,11 +29,11 @@ def _water(stage: Stage, rng: np.random.Generator) -> None:
     canvas, mood = stage.canvas, stage.mood
     start = int(np.searchsorted(canvas.v, -1 / canvas.pixels))
     rows = slice(start, None)
-    down = np.maximum(canvas.v[rows], 1e-3)[:, None]
+    down: Array = np.maximum(canvas.v[rows], np.float32(1e-3))[:, None]
     deep = mix(colour(0.05, 0.36, 0.56) * mood.light, mood.sky_top, 0.15)
     shallow = mix(mood.sky_low * np.float32(0.86), deep, 0.30)
     share = np.clip(down / 0.36, 0, 1) ** 0.7
-    water = shallow[:, None, None] + (deep - shallow)[:, None, None] * share
+    water = (shallow[:, None, None] + (deep - shallow)[:, None, None] * share).astype(np.float32)
     canvas.blend(
         canvas.cover(np.broadcast_to(canvas.v[rows, None], (down.shape[0], canvas.width))), water, rows
     )

@@ -8,7 +8,7 @@ from training.scenes.stage import Stage
 
 
 def tree_line(rng: np.random.Generator, at: Array, spacing: float, height: float) -> Array:
-    """Return the outline of a row of conifers above its ground, float32 like `at`: one tree every `spacing` units."""
+    """Return the outline of a row of conifers above its ground, like `at`: a tree every `spacing` units."""
     heights = rng.uniform(0.55, 1.0, 256)
     shifts = rng.uniform(-0.3, 0.3, 256)
     cell = np.floor(at / spacing).astype(np.int64)
@@ -21,8 +21,8 @@ def tree_line(rng: np.random.Generator, at: Array, spacing: float, height: float
     return outline
 
 
-def conifer(stage: Stage, u: float, base: float, height: float, paint: Colour, distance: float) -> None:
-    """Paint one fir of three tiers, its trunk's foot at (u, base); with snow on the ground its tiers are capped."""
+def conifer(stage: Stage, u: float, base: float, height: float, paint: Colour, *, distance: float) -> None:
+    """Paint one fir of three tiers, its foot at (u, base); in snowy weather the tiers are capped."""
     if not stage.seen(u, height * 0.3):
         return
     canvas = stage.canvas
@@ -47,7 +47,7 @@ def conifer(stage: Stage, u: float, base: float, height: float, paint: Colour, d
             canvas.polygon(((u, upper), (u + width, middle), (u - width, middle)), snow, 0.9)
 
 
-def round_tree(stage: Stage, u: float, base: float, height: float, paint: Colour, distance: float) -> None:
+def round_tree(stage: Stage, u: float, base: float, height: float, paint: Colour, *, distance: float) -> None:
     """Paint one broad-leaved tree with a lit and a shaded side."""
     if not stage.seen(u, height * 0.5):
         return
@@ -55,8 +55,8 @@ def round_tree(stage: Stage, u: float, base: float, height: float, paint: Colour
     trunk = stage.mood.lit(colour(0.34, 0.23, 0.16), distance)
     canvas.rectangle(u - 0.04 * height, base - 0.5 * height, u + 0.04 * height, base, trunk)
     toward = 1 if stage.light.u > u else -1
-    for dx, dy, radius, share in ((0.0, -0.62, 0.33, 1.0), (-0.2, -0.5, 0.22, 1.0), (0.2, -0.5, 0.22, 1.0)):
-        canvas.disc(u + dx * height, base + dy * height, radius * height, paint * np.float32(0.78), share)
+    for dx, dy, radius in ((0.0, -0.62, 0.33), (-0.2, -0.5, 0.22), (0.2, -0.5, 0.22)):
+        canvas.disc(u + dx * height, base + dy * height, radius * height, paint * np.float32(0.78))
     canvas.disc(
         u + toward * 0.07 * height, base - 0.68 * height, 0.25 * height, mix(paint, stage.mood.sun, 0.08)
     )

@@ -1,0 +1,59 @@
+"""Stage 4, the pipeline: `python -m training.assemble` writes a StableDiffusionPipeline, fp16 safetensors."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from diffusers.training_utils import EMAModel
+from rich import print as show
+
+from training.denoiser import CHANNELS, NOISE, Denoiser
+from training.machine import device
+from training.state import DEFAULT_FOLDER, load_state
+from training.tokenizer import build_tokenizer, save_tokenizer
+
+
+def averaged_denoiser(folder: Path, channels: tuple[int, ...] = CHANNELS) -> Denoiser:
+    """Return the trained denoiser with its averaged weights."""
+    state = load_state(folder / "denoiser.pt", device())
+    if state is None:
+        raise FileNotFoundError(f"no denoiser has been trained yet: {folder / 'denoiser.pt'} is missing")
+    model = Denoiser(build_tokenizer(), channels).to(device()).eval()
+    average = EMAModel(model.parameters())
+    average.load_state_dict(state["average"])
+    average.copy_to(model.parameters())
+    return model
+
+
+def assemble(folder: Path, channels: tuple[int, ...] = CHANNELS) -> StableDiffusionPipeline:
+    """Return the pipeline of the finished VAE and the averaged denoiser, float32."""
+    model = averaged_denoiser(folder, channels)
+    return StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae").to(device()).eval(),
+        text_encoder=model.text,
+        tokenizer=model.tokenizer,
+        unet=model.unet,
+        scheduler=DDIMScheduler(**NOISE, timestep_spacing="trailing", set_alpha_to_one=True),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="where states and the finished VAE are kept")] = DEFAULT_FOLDER,
+    out: Annotated[Path, typer.Option(help="the folder to write the pipeline to")] = DEFAULT_FOLDER
+    / "pipeline",
+) -> None:
+    """Write the pipeline and say how large it is."""
+    pipeline = assemble(folder).to(torch.float16)
+    pipeline.save_pretrained(out, safe_serialization=True)
+    save_tokenizer(pipeline.tokenizer, out / "tokenizer")
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    show(f"{out}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,180 @@
+"""Stage 3, the denoiser: `python -m training.denoiser` trains a UNet and a text encoder on latents.
+
+It starts on small latents, where a step is cheap and teaches what words mean, and goes on at the sizes that
+it is to serve.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.training_utils import EMAModel
+from torch import nn
+from torch.nn import functional
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from training.latents import scene_latents
+from training.machine import device, fast_math, limit_threads, step_rng, torch_rng
+from training.progress import Meter
+from training.scenes.captions import caption
+from training.scenes.labels import sample_scene
+from training.state import DEFAULT_FOLDER, load_state, save_state
+from training.tokenizer import MAX_TOKENS, build_tokenizer
+from training.vae import rate_at
+
+CHANNELS = (64, 128, 160)
+TEXT_WIDTH = 192
+BATCHES = {16: 32, 32: 16, 64: 4}  # pictures a step, by the side of their latents
+SMALL_STEPS = 1500  # steps on 16 by 16 before the native 32 by 32
+LARGE_EVERY = 8  # of the steps after that, every so many is on 64 by 64
+SCENES = {16: 4000, 32: 4000, 64: 500}
+PEAK_RATE, WARMUP = 8e-4, 200
+UNCONDITIONED = 0.1  # share of captions left out, for classifier-free guidance
+SAVE_EVERY = 200
+
+# The noise that training adds: v-prediction, and nothing left of the picture at the last step.
+NOISE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "clip_sample": False,
+}
+
+
+def new_unet(channels: tuple[int, ...] = CHANNELS) -> UNet2DConditionModel:
+    """Return an untrained UNet; its finest level has no attention, which keeps a step cheap."""
+    levels = len(channels) - 1
+    return UNet2DConditionModel(
+        sample_size=32,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=["DownBlock2D", *["CrossAttnDownBlock2D"] * levels],
+        up_block_types=[*["CrossAttnUpBlock2D"] * levels, "UpBlock2D"],
+        block_out_channels=channels,
+        layers_per_block=1,
+        attention_head_dim=4,
+        norm_num_groups=16,
+        cross_attention_dim=TEXT_WIDTH,
+    )
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Return an untrained two-layer text encoder for a tokenizer: [B, 77] token numbers to [B, 77, 192]."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            projection_dim=TEXT_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+class Denoiser(nn.Module):
+    """The two networks that are trained together."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, channels: tuple[int, ...] = CHANNELS) -> None:
+        """Start untrained."""
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.unet = new_unet(channels)
+        self.text = new_text_encoder(tokenizer)
+
+    def forward(self, noisy: torch.Tensor, times: torch.Tensor, captions: list[str]) -> torch.Tensor:
+        """Return the predicted velocity of latents [B, 4, h, w] at time steps [B]."""
+        tokens = self.tokenizer(
+            captions, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
+        words = self.text(tokens.to(noisy.device)).last_hidden_state
+        predicted: torch.Tensor = self.unet(noisy, times, words).sample
+        return predicted
+
+
+def side_at(step: int) -> int:
+    """Return the side of the latents that a step trains on."""
+    if step < SMALL_STEPS:
+        return 16
+    return 64 if step % LARGE_EVERY == LARGE_EVERY - 1 else 32
+
+
+def draw_captions(rng: np.random.Generator, scenes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[str]:
+    """Return fresh captions of scenes, some of them empty."""
+    return ["" if rng.random() < UNCONDITIONED else caption(sample_scene(int(seed)), rng) for seed in scenes]
+
+
+def train(
+    folder: Path,
+    steps: int,
+    scenes: dict[int, int] | None = None,
+    channels: tuple[int, ...] = CHANNELS,
+    seed: int = 1,
+) -> float:
+    """Train up to step `steps`, from the last state in `folder` where there is one; return the last loss."""
+    where = device()
+    torch.manual_seed(seed)
+    vae = AutoencoderKL.from_pretrained(folder / "vae").to(where).eval()
+    counts = scenes or SCENES
+    model = Denoiser(build_tokenizer(), channels).to(where)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-2)
+    average = EMAModel(model.parameters(), decay=0.999, foreach=True)
+    noising = DDPMScheduler(**NOISE)
+    path, start = folder / "denoiser.pt", 0
+    if (state := load_state(path, where)) is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.load_state_dict(state["average"])
+        start = state["step"]
+    sides = sorted({side_at(step) for step in range(start, steps)})
+    latents = {side: scene_latents(folder, vae, counts[side], side) for side in sides}
+    meter, running, loss = Meter("denoiser", start, steps), 1.0, torch.zeros(())
+    for step in meter.steps():
+        rng, side = step_rng(seed, step), side_at(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, steps, PEAK_RATE, WARMUP)
+        count = BATCHES[side]
+        chosen = rng.integers(counts[side], size=count)
+        clean = latents[side][torch.from_numpy(chosen)].to(where).float()
+        noise = torch.randn(clean.shape, generator=torch_rng(rng, where), device=where)
+        # One time step from each of `count` equal stretches: every batch sees all strengths of noise.
+        times = torch.from_numpy(((np.arange(count) + rng.random(count)) * 1000 / count).astype(np.int64)).to(
+            where
+        )
+        with fast_math(where):
+            predicted = model(noising.add_noise(clean, noise, times), times, draw_captions(rng, chosen))
+        loss = functional.mse_loss(predicted.float(), noising.get_velocity(clean, noise, times))
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.step(model.parameters())
+        running += 0.02 * (loss.item() - running)
+        if (step + 1) % 25 == 0 or step + 1 == steps:
+            meter.note(step, side=side, loss=running)
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            save_state(path, state | {"average": average.state_dict()})
+    return loss.item()
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="where states, scenes and latents are kept")] = DEFAULT_FOLDER,
+    steps: Annotated[int, typer.Option(help="the step to train up to")] = 20000,
+) -> None:
+    """Train the denoiser, or go on from its last state."""
+    limit_threads()
+    train(folder, steps)
+
+
+if __name__ == "__main__":
+    typer.run(main)

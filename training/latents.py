@@ -1,0 +1,31 @@
+"""Scenes encoded once: the latents that the denoiser trains on, kept on disk beside their VAE."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+
+from training.finish_vae import encode
+from training.pictures import scene_pictures
+
+CHUNK = 500  # scenes to a file
+
+
+def scene_latents(folder: Path, vae: AutoencoderKL, count: int, side: int) -> torch.Tensor:
+    """Return the scaled latents of scenes 0…count, float16 [count, 4, side, side], none of another VAE's."""
+    weights = hashlib.sha256(
+        (folder / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
+    ).hexdigest()[:12]
+    parts = []
+    for first in track(range(0, count, CHUNK), f"encoding {count} scenes to {side} by {side}"):
+        wanted = min(CHUNK, count - first)
+        path = folder / f"latents-{weights}" / f"{side}-{first}-{wanted}.safetensors"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pictures = scene_pictures(folder, wanted, 8 * side, first)
+            save_file({"latents": encode(vae, pictures).half()}, path)
+        parts.append(load_file(path)["latents"])
+    return torch.cat(parts)
