@@ -35,7 +35,7 @@ def assemble(folder: Path, channels: tuple[int, ...] = CHANNELS) -> StableDiffus
         text_encoder=model.text,
         tokenizer=model.tokenizer,
         unet=model.unet,
-        scheduler=DDIMScheduler(**NOISE, timestep_spacing="trailing", set_alpha_to_one=True),
+        scheduler=DDIMScheduler(**NOISE, timestep_spacing="trailing", steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -14,15 +14,22 @@ from training.pictures import scene_pictures
 CHUNK = 500  # scenes to a file
 
 
+def encoder_mark(vae: AutoencoderKL) -> str:
+    """Return a short name for the encoding half of a VAE: a better decoder does not make latents stale."""
+    digest = hashlib.sha256(str(vae.config.scaling_factor).encode())
+    for half in (vae.encoder, vae.quant_conv):
+        for weight in half.state_dict().values():
+            digest.update(weight.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def scene_latents(folder: Path, vae: AutoencoderKL, count: int, side: int) -> torch.Tensor:
     """Return the scaled latents of scenes 0…count, float16 [count, 4, side, side], none of another VAE's."""
-    weights = hashlib.sha256(
-        (folder / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
-    ).hexdigest()[:12]
+    home = folder / f"latents-{encoder_mark(vae)}"
     parts = []
     for first in track(range(0, count, CHUNK), f"encoding {count} scenes to {side} by {side}"):
         wanted = min(CHUNK, count - first)
-        path = folder / f"latents-{weights}" / f"{side}-{first}-{wanted}.safetensors"
+        path = home / f"{side}-{first}-{wanted}.safetensors"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             pictures = scene_pictures(folder, wanted, 8 * side, first)

@@ -20,7 +20,7 @@ from training.progress import Meter
 from training.state import DEFAULT_FOLDER, load_state, save_state
 
 CHANNELS = (16, 32, 64, 96)
-SMALL_CROP, SMALL_BATCH, SMALL_STEPS = 64, 16, 4500
+SMALL_CROP, SMALL_BATCH, SMALL_STEPS = 64, 16, 3600
 LARGE_CROP, LARGE_BATCH = 128, 4  # afterwards: normalisation sees statistics nearer to a whole picture's
 PEAK_RATE, WARMUP = 1e-3, 100
 KL_WEIGHT = 2e-7  # of the divergence summed over a crop's 256 latents; 1e-3 of the mean killed a channel
@@ -40,6 +40,7 @@ def new_vae(channels: tuple[int, ...] = CHANNELS) -> AutoencoderKL:
         norm_num_groups=8,
         mid_block_add_attention=False,
         sample_size=256,
+        scaling_factor=1.0,  # measured when training is over
     )
     start_near_identity(vae)
     return vae

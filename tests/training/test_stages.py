@@ -1,0 +1,134 @@
+"""Each stage for a few steps, with networks so small that a step takes milliseconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from training import assemble, denoiser, finish_vae, latents, vae
+from training.pictures import scene_pictures
+from training.state import load_state
+
+TINY_VAE = (8, 8, 8, 8)
+TINY_UNET = (16, 16, 32)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vae, "SMALL_BATCH", 2)
+    monkeypatch.setattr(vae, "SAVE_EVERY", 2)
+    monkeypatch.setattr(denoiser, "BATCHES", {16: 2})
+    monkeypatch.setattr(denoiser, "SAVE_EVERY", 2)
+
+
+@pytest.fixture
+def stopped_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], None]:
+    """Make the next save the last thing that a stage does, as when its machine is taken away."""
+
+    def stop_in(stage: ModuleType) -> None:
+        save = stage.save_state
+
+        def save_and_stop(path: Path, state: dict[str, Any]) -> None:
+            save(path, state)
+            monkeypatch.setattr(stage, "save_state", save)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(stage, "save_state", save_and_stop)
+
+    return stop_in
+
+
+@pytest.fixture
+def with_vae(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    vae.new_vae(TINY_VAE).save_pretrained(tmp_path / "vae")
+    return tmp_path
+
+
+def saved(path: Path) -> dict[str, Any]:
+    state = load_state(path, CPU)
+    assert state is not None
+    return state
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_vae_resumes_as_if_it_had_not_been_stopped(
+    tmp_path: Path, stopped_once: Callable[[ModuleType], None]
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    vae.train(whole, steps=4, scenes=3, channels=TINY_VAE)
+    stopped_once(vae)
+    with pytest.raises(KeyboardInterrupt):
+        vae.train(parts, steps=4, scenes=3, channels=TINY_VAE)
+    assert saved(parts / "vae.pt")["step"] == 2
+    vae.train(parts, steps=4, scenes=3, channels=TINY_VAE)
+    first, second = (saved(folder / "vae.pt") for folder in (whole, parts))
+    assert second["step"] == 4
+    assert same(first["model"], second["model"])
+
+
+def test_the_vae_learns(tmp_path: Path) -> None:
+    early = vae.train(tmp_path, steps=2, scenes=1, channels=TINY_VAE)
+    assert vae.train(tmp_path, steps=30, scenes=1, channels=TINY_VAE) < 0.8 * early
+
+
+def test_standardising_moves_latents_but_not_pictures(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = vae.new_vae(TINY_VAE).eval()
+    pictures = scene_pictures(tmp_path, 6, size=64)
+    before = finish_vae.encode(model, pictures)
+    decoded = finish_vae.decode(model, before)
+    finish_vae.standardise(model, before)
+    after = finish_vae.encode(model, pictures)
+    assert after.std(dim=(0, 2, 3)).tolist() == pytest.approx([1] * 4, rel=0.02)
+    assert after.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0] * 4, abs=0.02)
+    assert np.abs(finish_vae.decode(model, after).astype(int) - decoded).max() <= 1
+
+
+def test_latents_are_encoded_once_and_anew_for_another_vae(
+    with_vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = AutoencoderKL.from_pretrained(with_vae / "vae")
+    first = latents.scene_latents(with_vae, model, 3, 8)
+    assert first.shape == (3, 4, 8, 8)
+    monkeypatch.setattr(latents, "encode", lambda *_: pytest.fail("encoded again"))
+    assert torch.equal(latents.scene_latents(with_vae, model, 3, 8), first)
+    vae.new_vae(TINY_VAE).save_pretrained(with_vae / "vae")
+    with pytest.raises(pytest.fail.Exception):
+        latents.scene_latents(with_vae, model, 3, 8)
+
+
+def test_the_denoiser_resumes_and_its_pipeline_makes_pictures(
+    with_vae: Path, stopped_once: Callable[[ModuleType], None], tmp_path: Path
+) -> None:
+    stopped_once(denoiser)
+    with pytest.raises(KeyboardInterrupt):
+        denoiser.train(with_vae, 3, {16: 3}, TINY_UNET)
+    denoiser.train(with_vae, 3, {16: 3}, TINY_UNET)
+    assert saved(with_vae / "denoiser.pt")["step"] == 3
+    assemble.assemble(with_vae, TINY_UNET).save_pretrained(tmp_path / "pipeline")
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline")
+    pipeline.set_progress_bar_config(disable=True)
+    made = [
+        pipeline("a snowy mountain at dusk", height=64, width=128, num_inference_steps=2,
+                 generator=torch.Generator().manual_seed(1), output_type="np").images[0]
+        for _ in range(2)
+    ]  # fmt: skip
+    assert made[0].shape == (64, 128, 3)
+    np.testing.assert_array_equal(*made)
+
+
+@pytest.mark.parametrize(
+    ("step", "side"), [(0, 16), (denoiser.SMALL_STEPS, 32), (denoiser.SMALL_STEPS * 8 - 1, 64)]
+)
+def test_sizes_follow_the_plan(step: int, side: int) -> None:
+    assert denoiser.side_at(step) == side
