@@ -28,9 +28,8 @@ from training.vae import rate_at
 CHANNELS = (64, 128, 160)
 TEXT_WIDTH = 192
 BATCHES = {16: 32, 32: 16, 64: 4}  # pictures a step, by the side of their latents
-SMALL_STEPS = 1500  # steps on 16 by 16 before the native 32 by 32
-LARGE_EVERY = 8  # of the steps after that, every so many is on 64 by 64
-SCENES = {16: 4000, 32: 4000, 64: 500}
+SMALL_STEPS = 1200  # on 16 by 16 before the native 32 by 32
+LARGE_FROM, LARGE_EVERY = 6000, 8  # from then on, every so many steps are on 64 by 64
 PEAK_RATE, WARMUP = 8e-4, 200
 UNCONDITIONED = 0.1  # share of captions left out, for classifier-free guidance
 SAVE_EVERY = 200
@@ -105,7 +104,7 @@ def side_at(step: int) -> int:
     """Return the side of the latents that a step trains on."""
     if step < SMALL_STEPS:
         return 16
-    return 64 if step % LARGE_EVERY == LARGE_EVERY - 1 else 32
+    return 64 if step >= LARGE_FROM and step % LARGE_EVERY == 0 else 32
 
 
 def draw_captions(rng: np.random.Generator, scenes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[str]:
@@ -116,7 +115,7 @@ def draw_captions(rng: np.random.Generator, scenes: np.ndarray[tuple[int], np.dt
 def train(
     folder: Path,
     steps: int,
-    scenes: dict[int, int] | None = None,
+    scenes: int,
     channels: tuple[int, ...] = CHANNELS,
     seed: int = 1,
 ) -> float:
@@ -124,7 +123,7 @@ def train(
     where = device()
     torch.manual_seed(seed)
     vae = AutoencoderKL.from_pretrained(folder / "vae").to(where).eval()
-    counts = scenes or SCENES
+    counts = {16: scenes, 32: scenes, 64: scenes // 8}
     model = Denoiser(build_tokenizer(), channels).to(where)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-2)
     average = EMAModel(model.parameters(), decay=0.999, foreach=True)
@@ -170,10 +169,11 @@ def train(
 def main(
     folder: Annotated[Path, typer.Option(help="where states, scenes and latents are kept")] = DEFAULT_FOLDER,
     steps: Annotated[int, typer.Option(help="the step to train up to")] = 20000,
+    scenes: Annotated[int, typer.Option(help="how many scenes to draw and encode, in steps of 500")] = 6000,
 ) -> None:
     """Train the denoiser, or go on from its last state."""
     limit_threads()
-    train(folder, steps)
+    train(folder, steps, scenes)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 
 from training.finish_vae import encode
-from training.pictures import scene_pictures
+from training.pictures import draw_scenes
 
 CHUNK = 500  # scenes to a file
 
@@ -32,7 +32,6 @@ def scene_latents(folder: Path, vae: AutoencoderKL, count: int, side: int) -> to
         path = home / f"{side}-{first}-{wanted}.safetensors"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            pictures = scene_pictures(folder, wanted, 8 * side, first)
-            save_file({"latents": encode(vae, pictures).half()}, path)
+            save_file({"latents": encode(vae, draw_scenes(first, wanted, 8 * side)).half()}, path)
         parts.append(load_file(path)["latents"])
     return torch.cat(parts)

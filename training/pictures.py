@@ -12,8 +12,13 @@ from training.scenes.render import Image, render
 HELD_OUT = 1_000_000  # seeds from here on are never trained on
 
 
+def draw_scenes(first_seed: int, count: int, size: int) -> Image:
+    """Return the pictures of `count` scenes from `first_seed` on, uint8 [count, size, size, 3]."""
+    return np.stack([render(sample_scene(first_seed + index), size, size) for index in range(count)])
+
+
 def scene_pictures(folder: Path, count: int, size: int = 256, first_seed: int = 0) -> Image:
-    """Return the pictures of `count` scenes from `first_seed` on, uint8 [count, size, size, 3], from disk."""
+    """Return what `draw_scenes` does, from disk where it has been drawn before."""
     path = folder / f"scenes-{size}-{first_seed}-{count}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -21,7 +26,7 @@ def scene_pictures(folder: Path, count: int, size: int = 256, first_seed: int = 
         shape = (count, size, size, 3)
         pictures = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         for index in track(range(count), f"drawing {count} scenes"):
-            pictures[index] = render(sample_scene(first_seed + index), size, size)
+            pictures[index] = draw_scenes(first_seed + index, 1, size)[0]
         pictures.flush()
         partial.replace(path)
     mapped: Image = np.load(path, mmap_mode="r")

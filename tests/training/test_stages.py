@@ -10,8 +10,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
-from training import assemble, denoiser, finish_vae, latents, vae
+from training import assemble, classifier, denoiser, evaluate, finish_vae, latents, vae
 from training.pictures import scene_pictures
+from training.scenes.labels import Scene, sample_scene
 from training.state import load_state
 
 TINY_VAE = (8, 8, 8, 8)
@@ -94,7 +95,7 @@ def test_standardising_moves_latents_but_not_pictures(tmp_path: Path) -> None:
     assert np.abs(finish_vae.decode(model, after).astype(int) - decoded).max() <= 1
 
 
-def test_latents_are_encoded_once_and_anew_for_another_vae(
+def test_latents_are_encoded_once_and_anew_for_another_encoder(
     with_vae: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = AutoencoderKL.from_pretrained(with_vae / "vae")
@@ -102,7 +103,11 @@ def test_latents_are_encoded_once_and_anew_for_another_vae(
     assert first.shape == (3, 4, 8, 8)
     monkeypatch.setattr(latents, "encode", lambda *_: pytest.fail("encoded again"))
     assert torch.equal(latents.scene_latents(with_vae, model, 3, 8), first)
-    vae.new_vae(TINY_VAE).save_pretrained(with_vae / "vae")
+    with torch.no_grad():
+        model.decoder.conv_out.bias += 1
+    assert torch.equal(latents.scene_latents(with_vae, model, 3, 8), first)
+    with torch.no_grad():
+        model.encoder.conv_out.bias += 1
     with pytest.raises(pytest.fail.Exception):
         latents.scene_latents(with_vae, model, 3, 8)
 
@@ -112,8 +117,8 @@ def test_the_denoiser_resumes_and_its_pipeline_makes_pictures(
 ) -> None:
     stopped_once(denoiser)
     with pytest.raises(KeyboardInterrupt):
-        denoiser.train(with_vae, 3, {16: 3}, TINY_UNET)
-    denoiser.train(with_vae, 3, {16: 3}, TINY_UNET)
+        denoiser.train(with_vae, steps=3, scenes=3, channels=TINY_UNET)
+    denoiser.train(with_vae, steps=3, scenes=3, channels=TINY_UNET)
     assert saved(with_vae / "denoiser.pt")["step"] == 3
     assemble.assemble(with_vae, TINY_UNET).save_pretrained(tmp_path / "pipeline")
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline")
@@ -127,8 +132,25 @@ def test_the_denoiser_resumes_and_its_pipeline_makes_pictures(
     np.testing.assert_array_equal(*made)
 
 
-@pytest.mark.parametrize(
-    ("step", "side"), [(0, 16), (denoiser.SMALL_STEPS, 32), (denoiser.SMALL_STEPS * 8 - 1, 64)]
-)
-def test_sizes_follow_the_plan(step: int, side: int) -> None:
-    assert denoiser.side_at(step) == side
+def test_sizes_follow_the_plan() -> None:
+    assert denoiser.side_at(0) == denoiser.side_at(denoiser.SMALL_STEPS - 1) == 16
+    assert {denoiser.side_at(step) for step in range(denoiser.SMALL_STEPS, denoiser.LARGE_FROM)} == {32}
+    assert {denoiser.side_at(denoiser.LARGE_FROM + step) for step in range(20)} == {32, 64}
+
+
+def test_the_classifier_learns_its_labels_and_is_judged_by_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "BATCH", 4)
+    scenes = [sample_scene(seed) for seed in range(4)]
+    classifier.train(tmp_path, steps=40, scenes=4)
+    read = classifier.read(classifier.load_classifier(tmp_path), scene_pictures(tmp_path, 4))
+    assert classifier.agreement(read, scenes)["place"] == 1
+    assert classifier.agreement({"place": [*read["place"][1:], "sea"]}, scenes)["place"] < 1
+
+
+def test_confusion_counts_what_was_asked_against_what_was_seen() -> None:
+    scenes = [Scene(place, "day", "clear", "wide", 0) for place in ("sea", "sea", "city")]
+    table = evaluate.confusion(["sea", "field", "city"], scenes, "place")
+    assert table["sea"] == {"mountain": 0, "sea": 1, "desert": 0, "forest": 0, "city": 0, "field": 1}
+    assert table["city"]["city"] == sum(table["city"].values()) == 1
