@@ -20,7 +20,7 @@ from training.latents import scene_latents
 from training.machine import device, fast_math, limit_threads, step_rng, torch_rng
 from training.progress import Meter
 from training.scenes.captions import caption
-from training.scenes.labels import sample_scene
+from training.scenes.labels import MOTIONS, sample_scene
 from training.state import DEFAULT_FOLDER, load_state, save_state
 from training.tokenizer import MAX_TOKENS, build_tokenizer
 from training.vae import rate_at
@@ -32,6 +32,7 @@ SMALL_STEPS = 1200  # on 16 by 16 before the native 32 by 32
 LARGE_FROM, LARGE_EVERY = 6000, 8  # from then on, every so many steps are on 64 by 64
 PEAK_RATE, WARMUP = 8e-4, 200
 UNCONDITIONED = 0.1  # share of captions left out, for classifier-free guidance
+MOVING = 0.1  # share of captions that speak of motion
 SAVE_EVERY = 200
 
 # The noise that training adds: v-prediction, and nothing left of the picture at the last step.
@@ -90,13 +91,15 @@ class Denoiser(nn.Module):
         self.unet = new_unet(channels)
         self.text = new_text_encoder(tokenizer)
 
+    def words(self, captions: list[str]) -> torch.Tensor:
+        """Return what the UNet sees of captions, [B, 77, 192]."""
+        tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        encoded: torch.Tensor = self.text(tokens.input_ids.to(self.unet.device)).last_hidden_state
+        return encoded
+
     def forward(self, noisy: torch.Tensor, times: torch.Tensor, captions: list[str]) -> torch.Tensor:
         """Return the predicted velocity of latents [B, 4, h, w] at time steps [B]."""
-        tokens = self.tokenizer(
-            captions, padding="max_length", truncation=True, return_tensors="pt"
-        ).input_ids
-        words = self.text(tokens.to(noisy.device)).last_hidden_state
-        predicted: torch.Tensor = self.unet(noisy, times, words).sample
+        predicted: torch.Tensor = self.unet(noisy, times, self.words(captions)).sample
         return predicted
 
 
@@ -108,8 +111,14 @@ def side_at(step: int) -> int:
 
 
 def draw_captions(rng: np.random.Generator, scenes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[str]:
-    """Return fresh captions of scenes, some of them empty."""
-    return ["" if rng.random() < UNCONDITIONED else caption(sample_scene(int(seed)), rng) for seed in scenes]
+    """Return fresh captions of scenes: some empty, some with words of motion, which a still must survive."""
+    drawn = []
+    for seed in scenes:
+        scene, chance = sample_scene(int(seed)), rng.random()
+        if chance > 1 - MOVING:
+            scene = scene.moving(MOTIONS[int(rng.integers(len(MOTIONS)))])
+        drawn.append("" if chance < UNCONDITIONED else caption(scene, rng))
+    return drawn
 
 
 def train(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AnimateDiffPipeline, AutoencoderKL, MotionAdapter, StableDiffusionPipeline
 
-from training import assemble, classifier, denoiser, evaluate, finish_vae, latents, vae
+from training import assemble, classifier, denoiser, evaluate, finish_vae, latents, motion, vae
 from training.pictures import scene_pictures
 from training.scenes.labels import Scene, sample_scene
 from training.state import load_state
@@ -26,6 +26,8 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae, "SAVE_EVERY", 2)
     monkeypatch.setattr(denoiser, "BATCHES", {16: 2})
     monkeypatch.setattr(denoiser, "SAVE_EVERY", 2)
+    monkeypatch.setattr(motion, "BATCHES", {16: 1})
+    monkeypatch.setattr(motion, "FRAMES", 4)
 
 
 @pytest.fixture
@@ -130,6 +132,22 @@ def test_the_denoiser_resumes_and_its_pipeline_makes_pictures(
     ]  # fmt: skip
     assert made[0].shape == (64, 128, 3)
     np.testing.assert_array_equal(*made)
+
+
+def test_the_adapter_learns_motion_and_its_pipeline_makes_frames(with_vae: Path) -> None:
+    denoiser.train(with_vae, steps=2, scenes=2, channels=TINY_UNET)
+    motion.train(with_vae, steps=2, clips=1, channels=TINY_UNET)
+    weights = MotionAdapter.from_pretrained(with_vae / "motion").state_dict()
+    assert any(weights[name].any() for name in weights if name.endswith("proj_out.weight"))
+    parts = assemble.assemble(with_vae, TINY_UNET).components
+    for unused in ("safety_checker", "requires_safety_checker"):
+        parts.pop(unused, None)
+    pipeline = AnimateDiffPipeline(**parts, motion_adapter=MotionAdapter.from_pretrained(with_vae / "motion"))
+    pipeline.set_progress_bar_config(disable=True)
+    made = pipeline(
+        "a city, zooming in", num_frames=8, height=64, width=64, num_inference_steps=2, output_type="np"
+    )
+    assert made.frames.shape == (1, 8, 64, 64, 3)
 
 
 def test_sizes_follow_the_plan() -> None:
