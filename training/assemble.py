@@ -6,24 +6,19 @@ from typing import Annotated
 import torch
 import typer
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
-from diffusers.training_utils import EMAModel
 from rich import print as show
 
 from training.denoiser import CHANNELS, NOISE, Denoiser
 from training.machine import device
-from training.state import DEFAULT_FOLDER, load_state
+from training.run import load_average
+from training.state import DEFAULT_FOLDER
 from training.tokenizer import build_tokenizer, save_tokenizer
 
 
 def averaged_denoiser(folder: Path, channels: tuple[int, ...] = CHANNELS) -> Denoiser:
     """Return the trained denoiser with its averaged weights."""
-    state = load_state(folder / "denoiser.pt", device())
-    if state is None:
-        raise FileNotFoundError(f"no denoiser has been trained yet: {folder / 'denoiser.pt'} is missing")
     model = Denoiser(build_tokenizer(), channels).to(device()).eval()
-    average = EMAModel(model.parameters())
-    average.load_state_dict(state["average"])
-    average.copy_to(model.parameters())
+    load_average(folder / "denoiser.pt", model)
     return model
 
 

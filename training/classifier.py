@@ -15,17 +15,15 @@ from rich import print as show
 from torch import nn
 from torch.nn import functional
 
-from training.machine import device, fast_math, limit_threads, step_rng, torch_rng
+from training.machine import device, fast_math, limit_threads, torch_rng
 from training.pictures import HELD_OUT, scene_pictures, to_tensor
-from training.progress import Meter
+from training.run import Run, load_average
 from training.scenes.labels import PLACES, TIMES, WEATHERS, Scene, sample_scene
 from training.scenes.render import Image
-from training.state import DEFAULT_FOLDER, load_state, save_state
-from training.vae import rate_at
+from training.state import DEFAULT_FOLDER
 
 LABELS: dict[str, tuple[str, ...]] = {"place": PLACES, "time": TIMES, "weather": WEATHERS}
 BATCH, PEAK_RATE, WARMUP = 32, 2e-3, 50
-SAVE_EVERY = 200
 
 
 class Classifier(nn.Module):
@@ -86,11 +84,8 @@ def agreement(seen: dict[str, list[str]], scenes: list[Scene]) -> dict[str, floa
 
 def load_classifier(folder: Path) -> Classifier:
     """Return the trained classifier."""
-    state = load_state(folder / "classifier.pt", device())
-    if state is None:
-        raise FileNotFoundError(f"no classifier has been trained yet: {folder / 'classifier.pt'} is missing")
     model = Classifier().to(device()).eval()
-    model.load_state_dict(state["model"])
+    load_average(folder / "classifier.pt", model)
     return model
 
 
@@ -99,34 +94,19 @@ def train(folder: Path, steps: int, scenes: int, seed: int = 2) -> float:
     where = device()
     torch.manual_seed(seed)
     model = Classifier().to(where)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=1e-2)
-    path, start = folder / "classifier.pt", 0
-    if (state := load_state(path, where)) is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
+    run = Run(
+        folder / "classifier.pt", model, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.99, seed=seed
+    )
     pictures = scene_pictures(folder, scenes)
-    meter, loss = Meter("classifier", start, steps), torch.zeros(())
-    for step in meter.steps():
-        rng = step_rng(seed, step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, steps, PEAK_RATE, WARMUP)
+    for _, rng in run.rounds():
         chosen = rng.integers(scenes, size=BATCH)
         labels = truth([sample_scene(int(index)) for index in chosen])
         seen = roughen(to_tensor(pictures[chosen], where), torch_rng(rng, where))
         with fast_math(where):
             scores = model(seen)
         losses = [functional.cross_entropy(scores[name].float(), labels[name].to(where)) for name in LABELS]
-        loss = torch.stack(losses).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if (step + 1) % 25 == 0 or step + 1 == steps:
-            meter.note(step, loss=loss.item())
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            save_state(path, state)
-    return loss.item()
+        run.descend(torch.stack(losses).sum())
+    return run.loss
 
 
 def main(

@@ -11,19 +11,17 @@ import numpy as np
 import torch
 import typer
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training.latents import scene_latents
-from training.machine import device, fast_math, limit_threads, step_rng, torch_rng
-from training.progress import Meter
+from training.machine import device, fast_math, limit_threads, torch_rng
+from training.run import Run
 from training.scenes.captions import caption
 from training.scenes.labels import MOTIONS, sample_scene
-from training.state import DEFAULT_FOLDER, load_state, save_state
+from training.state import DEFAULT_FOLDER
 from training.tokenizer import MAX_TOKENS, build_tokenizer
-from training.vae import rate_at
 
 CHANNELS = (64, 128, 160)
 TEXT_WIDTH = 192
@@ -33,7 +31,6 @@ LARGE_FROM, LARGE_EVERY = 6000, 8  # from then on, every so many steps are on 64
 PEAK_RATE, WARMUP = 8e-4, 200
 UNCONDITIONED = 0.1  # share of captions left out, for classifier-free guidance
 MOVING = 0.1  # share of captions that speak of motion
-SAVE_EVERY = 200
 
 # The noise that training adds: v-prediction, and nothing left of the picture at the last step.
 NOISE = {
@@ -121,6 +118,11 @@ def draw_captions(rng: np.random.Generator, scenes: np.ndarray[tuple[int], np.dt
     return drawn
 
 
+def spread_times(rng: np.random.Generator, count: int) -> torch.Tensor:
+    """Return a time step from each of `count` equal stretches, int64, so that no strength of noise is missed."""
+    return torch.from_numpy(((np.arange(count) + rng.random(count)) * 1000 / count).astype(np.int64))
+
+
 def train(
     folder: Path,
     steps: int,
@@ -134,45 +136,23 @@ def train(
     vae = AutoencoderKL.from_pretrained(folder / "vae").to(where).eval()
     counts = {16: scenes, 32: scenes, 64: scenes // 8}
     model = Denoiser(build_tokenizer(), channels).to(where)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-2)
-    average = EMAModel(model.parameters(), decay=0.999, foreach=True)
+    run = Run(
+        folder / "denoiser.pt", model, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.999, seed=seed
+    )
     noising = DDPMScheduler(**NOISE)
-    path, start = folder / "denoiser.pt", 0
-    if (state := load_state(path, where)) is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        start = state["step"]
-    sides = sorted({side_at(step) for step in range(start, steps)})
+    sides = sorted({side_at(step) for step in range(run.start, steps)})
     latents = {side: scene_latents(folder, vae, counts[side], side) for side in sides}
-    meter, running, loss = Meter("denoiser", start, steps), 1.0, torch.zeros(())
-    for step in meter.steps():
-        rng, side = step_rng(seed, step), side_at(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, steps, PEAK_RATE, WARMUP)
-        count = BATCHES[side]
-        chosen = rng.integers(counts[side], size=count)
+    for step, rng in run.rounds():
+        side = side_at(step)
+        chosen = rng.integers(counts[side], size=BATCHES[side])
         clean = latents[side][torch.from_numpy(chosen)].to(where).float()
         noise = torch.randn(clean.shape, generator=torch_rng(rng, where), device=where)
-        # One time step from each of `count` equal stretches: every batch sees all strengths of noise.
-        times = torch.from_numpy(((np.arange(count) + rng.random(count)) * 1000 / count).astype(np.int64)).to(
-            where
-        )
+        times = spread_times(rng, len(chosen)).to(where)
         with fast_math(where):
             predicted = model(noising.add_noise(clean, noise, times), times, draw_captions(rng, chosen))
-        loss = functional.mse_loss(predicted.float(), noising.get_velocity(clean, noise, times))
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.step(model.parameters())
-        running += 0.02 * (loss.item() - running)
-        if (step + 1) % 25 == 0 or step + 1 == steps:
-            meter.note(step, side=side, loss=running)
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            save_state(path, state | {"average": average.state_dict()})
-    return loss.item()
+        wanted = noising.get_velocity(clean, noise, times)
+        run.descend(functional.mse_loss(predicted.float(), wanted), side=side)
+    return run.loss
 
 
 def main(

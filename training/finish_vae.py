@@ -12,26 +12,21 @@ import numpy as np
 import torch
 import typer
 from diffusers import AutoencoderKL
-from diffusers.training_utils import EMAModel
 from rich import print as show
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from training.machine import device, fast_math, limit_threads
 from training.pictures import HELD_OUT, scene_pictures, to_pictures, to_tensor
+from training.run import load_average
 from training.scenes.render import Image
-from training.state import DEFAULT_FOLDER, load_state
+from training.state import DEFAULT_FOLDER
 from training.vae import CHANNELS, new_vae
 
 
 def averaged_vae(folder: Path, channels: tuple[int, ...] = CHANNELS) -> AutoencoderKL:
     """Return the trained VAE with its averaged weights."""
-    state = load_state(folder / "vae.pt", device())
-    if state is None:
-        raise FileNotFoundError(f"no VAE has been trained yet: {folder / 'vae.pt'} is missing")
     vae = new_vae(channels).to(device()).eval()
-    average = EMAModel(vae.parameters())
-    average.load_state_dict(state["average"])
-    average.copy_to(vae.parameters())
+    load_average(folder / "vae.pt", vae)
     return vae
 
 

@@ -7,34 +7,30 @@ other; AnimateDiffPipeline runs it.
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from diffusers import AutoencoderKL, DDPMScheduler, MotionAdapter, UNetMotionModel
-from diffusers.training_utils import EMAModel
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
 from training.assemble import averaged_denoiser
-from training.denoiser import CHANNELS, NOISE, UNCONDITIONED
+from training.denoiser import CHANNELS, NOISE, UNCONDITIONED, spread_times
 from training.finish_vae import encode
 from training.latents import encoder_mark
-from training.machine import device, fast_math, limit_threads, step_rng, torch_rng
-from training.progress import Meter
+from training.machine import device, fast_math, limit_threads, torch_rng
+from training.run import Run
 from training.scenes.captions import caption
 from training.scenes.labels import MOTIONS, Scene, sample_scene
 from training.scenes.render import render_motion
-from training.state import DEFAULT_FOLDER, load_state, save_state
-from training.vae import rate_at
+from training.state import DEFAULT_FOLDER
 
 FRAMES, MAX_FRAMES = 16, 32
 SMALL_STEPS = 1500  # on 16 by 16 before the native 32 by 32
 BATCHES = {16: 4, 32: 1}  # clips a step, by the side of their latents
 PEAK_RATE, WARMUP = 5e-4, 100
 MODULES = "motion_modules"  # part of the name of every weight that is trained here
-SAVE_EVERY = 100
 
 
 def new_adapter(channels: tuple[int, ...] = CHANNELS) -> MotionAdapter:
@@ -87,56 +83,33 @@ def train(folder: Path, steps: int, clips: int, channels: tuple[int, ...] = CHAN
     unet.requires_grad_(False)
     moved = nn.ParameterList(weight for name, weight in unet.named_parameters() if MODULES in name)
     moved.requires_grad_(True)
-    optimizer = torch.optim.AdamW(moved.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-2)
-    average = EMAModel(moved.parameters(), decay=0.998, foreach=True)
+    run = Run(folder / "motion.pt", moved, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.998, seed=seed)
     noising = DDPMScheduler(**NOISE)
-    path, start = folder / "motion.pt", 0
-    if (state := load_state(path, where)) is not None:
-        moved.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        start = state["step"]
-    sides = sorted({side_at(step) for step in range(start, steps)})
     latents = {
         side: [clip_latents(folder, vae, index, side) for index in track(range(clips), f"encoding at {side}")]
-        for side in sides
+        for side in sorted({side_at(step) for step in range(run.start, steps)})
     }
-    meter, running, loss = Meter("motion", start, steps), 1.0, torch.zeros(())
-    for step in meter.steps():
-        rng, side = step_rng(seed, step), side_at(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, steps, PEAK_RATE, WARMUP)
-        count = BATCHES[side]
-        chosen = rng.integers(clips, size=count)
+    for step, rng in run.rounds():
+        side = side_at(step)
+        chosen = rng.integers(clips, size=BATCHES[side])
         clean = torch.stack([latents[side][index] for index in chosen]).to(where).float()
         noise = torch.randn(clean.shape, generator=torch_rng(rng, where), device=where)
-        times = ((np.arange(count) + rng.random(count)) * 1000 / count).astype(np.int64)
-        each = torch.from_numpy(times).to(where)
+        times = spread_times(rng, len(chosen)).to(where)  # a clip's frames share one
         captions = [
             "" if rng.random() < UNCONDITIONED else caption(moving_scene(int(i)), rng) for i in chosen
         ]
         with fast_math(where):
             with torch.no_grad():
-                words = denoiser.words(captions)
-            # The model wants [B, 4, F, h, w]; a clip's frames share one time step.
-            noisy = noising.add_noise(clean, noise, each).transpose(1, 2)
-            predicted = unet(noisy, each, words.repeat_interleave(FRAMES, dim=0)).sample.transpose(1, 2)
-        loss = functional.mse_loss(predicted.float(), noising.get_velocity(clean, noise, each))
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(moved.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.step(moved.parameters())
-        running += 0.02 * (loss.item() - running)
-        if (step + 1) % 25 == 0 or step + 1 == steps:
-            meter.note(step, side=side, loss=running)
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            state = {"model": moved.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            save_state(path, state | {"average": average.state_dict()})
-    average.copy_to(moved.parameters())
+                words = denoiser.words(captions).repeat_interleave(FRAMES, dim=0)
+            noisy = noising.add_noise(clean, noise, times)
+            # This model wants [B, 4, F, h, w].
+            predicted = unet(noisy.transpose(1, 2), times, words).sample.transpose(1, 2)
+        wanted = noising.get_velocity(clean, noise, times)
+        run.descend(functional.mse_loss(predicted.float(), wanted), side=side)
+    run.average.copy_to(moved.parameters())
     adapter.load_state_dict({name: weight for name, weight in unet.state_dict().items() if MODULES in name})
     adapter.save_pretrained(folder / "motion")
-    return loss.item()
+    return run.loss
 
 
 def main(

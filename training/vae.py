@@ -10,14 +10,13 @@ from diffusers import AutoencoderKL
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
-from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.nn import functional
 
-from training.machine import device, fast_math, limit_threads, step_rng, torch_rng
+from training.machine import device, fast_math, limit_threads, torch_rng
 from training.pictures import random_crops, scene_pictures, to_tensor
-from training.progress import Meter
-from training.state import DEFAULT_FOLDER, load_state, save_state
+from training.run import Run
+from training.state import DEFAULT_FOLDER
 
 CHANNELS = (16, 32, 64, 96)
 SMALL_CROP, SMALL_BATCH, SMALL_STEPS = 64, 16, 3600
@@ -25,7 +24,6 @@ LARGE_CROP, LARGE_BATCH = 128, 4  # afterwards: normalisation sees statistics ne
 PEAK_RATE, WARMUP = 1e-3, 100
 KL_WEIGHT = 2e-7  # of the divergence summed over a crop's 256 latents; 1e-3 of the mean killed a channel
 EDGE_WEIGHT = 0.2
-SAVE_EVERY = 500
 
 
 def new_vae(channels: tuple[int, ...] = CHANNELS) -> AutoencoderKL:
@@ -44,6 +42,11 @@ def new_vae(channels: tuple[int, ...] = CHANNELS) -> AutoencoderKL:
     )
     start_near_identity(vae)
     return vae
+
+
+def decibels(made: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Return the PSNR of a batch in -1…1, in dB."""
+    return -10 * math.log10(functional.mse_loss(made, wanted).item() / 4)
 
 
 @torch.no_grad()
@@ -74,54 +77,25 @@ def picture_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return wrong.abs().mean() + EDGE_WEIGHT * edges
 
 
-def rate_at(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Return the learning rate: up in a line, then down along a cosine to a hundredth."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    share = (step - warmup) / max(1, steps - warmup)
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
-
-
 def train(
     folder: Path, steps: int, scenes: int, channels: tuple[int, ...] = CHANNELS, seed: int = 0
 ) -> float:
-    """Train up to step `steps`, from the last state in `folder` where there is one; return the last loss."""
+    """Train up to step `steps`, from the last state in `folder` if there is one; return the last loss."""
     where = device()
     torch.manual_seed(seed)
     vae = new_vae(channels).to(where)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
-    average = EMAModel(vae.parameters(), decay=0.998, foreach=True)
-    path, start = folder / "vae.pt", 0
-    if (state := load_state(path, where)) is not None:
-        vae.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        start = state["step"]
+    run = Run(folder / "vae.pt", vae, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.998, seed=seed)
     pictures = scene_pictures(folder, scenes)
-    meter, loss = Meter("vae", start, steps), torch.zeros(())
-    for step in meter.steps():
-        rng = step_rng(seed, step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, steps, PEAK_RATE, WARMUP)
+    for step, rng in run.rounds():
         small = step < SMALL_STEPS
         count, size = (SMALL_BATCH, SMALL_CROP) if small else (LARGE_BATCH, LARGE_CROP)
         wanted = to_tensor(random_crops(pictures, rng, count, size), where)
         with fast_math(where):
             latents = vae.encode(wanted).latent_dist
-            made = vae.decode(latents.sample(torch_rng(rng, where))).sample
-        loss = picture_loss(made.float(), wanted)
-        (loss + KL_WEIGHT * latents.kl().float().mean()).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.step(vae.parameters())
-        if (step + 1) % 50 == 0 or step + 1 == steps:
-            psnr = -10 * math.log10(functional.mse_loss(made.float(), wanted).item() / 4)
-            meter.note(step, loss=loss.item(), psnr=psnr)
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            save_state(path, state | {"average": average.state_dict()})
-    return loss.item()
+            made = vae.decode(latents.sample(torch_rng(rng, where))).sample.float()
+        loss = picture_loss(made, wanted) + KL_WEIGHT * latents.kl().float().mean()
+        run.descend(loss, psnr=decibels(made, wanted))
+    return run.loss
 
 
 def main(

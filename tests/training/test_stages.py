@@ -1,8 +1,6 @@
 """Each stage for a few steps, with networks so small that a step takes milliseconds."""
 
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,10 +8,10 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline, AutoencoderKL, MotionAdapter, StableDiffusionPipeline
 
-from training import assemble, classifier, denoiser, evaluate, finish_vae, latents, motion, vae
+from training import assemble, classifier, denoiser, evaluate, finish_vae, latents, motion, run, vae
 from training.pictures import scene_pictures
 from training.scenes.labels import Scene, sample_scene
-from training.state import load_state
+from training.state import load_state, save_state
 
 TINY_VAE = (8, 8, 8, 8)
 TINY_UNET = (16, 16, 32)
@@ -23,28 +21,22 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae, "SMALL_BATCH", 2)
-    monkeypatch.setattr(vae, "SAVE_EVERY", 2)
+    monkeypatch.setattr(run, "SAVE_EVERY", 2)
     monkeypatch.setattr(denoiser, "BATCHES", {16: 2})
-    monkeypatch.setattr(denoiser, "SAVE_EVERY", 2)
     monkeypatch.setattr(motion, "BATCHES", {16: 1})
     monkeypatch.setattr(motion, "FRAMES", 4)
 
 
 @pytest.fixture
-def stopped_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], None]:
-    """Make the next save the last thing that a stage does, as when its machine is taken away."""
+def stopped_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the first save the last thing that a stage does, as when its machine is taken away."""
 
-    def stop_in(stage: ModuleType) -> None:
-        save = stage.save_state
+    def save_and_stop(path: Path, state: dict[str, Any]) -> None:
+        save_state(path, state)
+        monkeypatch.setattr(run, "save_state", save_state)
+        raise KeyboardInterrupt
 
-        def save_and_stop(path: Path, state: dict[str, Any]) -> None:
-            save(path, state)
-            monkeypatch.setattr(stage, "save_state", save)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(stage, "save_state", save_and_stop)
-
-    return stop_in
+    monkeypatch.setattr(run, "save_state", save_and_stop)
 
 
 @pytest.fixture
@@ -64,16 +56,13 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_vae_resumes_as_if_it_had_not_been_stopped(
-    tmp_path: Path, stopped_once: Callable[[ModuleType], None]
-) -> None:
+def test_the_vae_resumes_as_if_it_had_not_been_stopped(tmp_path: Path, stopped_once: None) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    vae.train(whole, steps=4, scenes=3, channels=TINY_VAE)
-    stopped_once(vae)
     with pytest.raises(KeyboardInterrupt):
         vae.train(parts, steps=4, scenes=3, channels=TINY_VAE)
     assert saved(parts / "vae.pt")["step"] == 2
     vae.train(parts, steps=4, scenes=3, channels=TINY_VAE)
+    vae.train(whole, steps=4, scenes=3, channels=TINY_VAE)
     first, second = (saved(folder / "vae.pt") for folder in (whole, parts))
     assert second["step"] == 4
     assert same(first["model"], second["model"])
@@ -115,9 +104,8 @@ def test_latents_are_encoded_once_and_anew_for_another_encoder(
 
 
 def test_the_denoiser_resumes_and_its_pipeline_makes_pictures(
-    with_vae: Path, stopped_once: Callable[[ModuleType], None], tmp_path: Path
+    with_vae: Path, stopped_once: None, tmp_path: Path
 ) -> None:
-    stopped_once(denoiser)
     with pytest.raises(KeyboardInterrupt):
         denoiser.train(with_vae, steps=3, scenes=3, channels=TINY_UNET)
     denoiser.train(with_vae, steps=3, scenes=3, channels=TINY_UNET)
