@@ -119,7 +119,7 @@ def draw_captions(rng: np.random.Generator, scenes: np.ndarray[tuple[int], np.dt
 
 
 def spread_times(rng: np.random.Generator, count: int) -> torch.Tensor:
-    """Return a time step from each of `count` equal stretches, int64, so that no strength of noise is missed."""
+    """Return a time step from each of `count` equal stretches, int64: every batch sees all noise levels."""
     return torch.from_numpy(((np.arange(count) + rng.random(count)) * 1000 / count).astype(np.int64))
 
 
