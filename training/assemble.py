@@ -5,7 +5,7 @@ from typing import Annotated
 
 import torch
 import typer
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, StableDiffusionPipeline
 from rich import print as show
 
 from training.denoiser import CHANNELS, NOISE, Denoiser
@@ -38,14 +38,16 @@ def assemble(folder: Path, channels: tuple[int, ...] = CHANNELS) -> StableDiffus
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="where states and the finished VAE are kept")] = DEFAULT_FOLDER,
-    out: Annotated[Path, typer.Option(help="the folder to write the pipeline to")] = DEFAULT_FOLDER
-    / "pipeline",
+    folder: Annotated[Path, typer.Option(help="where states and finished parts are kept")] = DEFAULT_FOLDER,
 ) -> None:
-    """Write the pipeline and say how large it is."""
+    """Write FOLDER/pipeline, with the motion adapter beside its parts if there is one, and say its size."""
+    out = folder / "pipeline"
     pipeline = assemble(folder).to(torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
     save_tokenizer(pipeline.tokenizer, out / "tokenizer")
+    if (folder / "motion").exists():
+        adapter = MotionAdapter.from_pretrained(folder / "motion")
+        adapter.to(torch.float16).save_pretrained(out / "motion_adapter")
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     show(f"{out}: {size / 1e6:.1f} MB")
 

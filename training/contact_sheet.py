@@ -26,18 +26,17 @@ PROMPTS = (
 
 def main(
     folder: Annotated[Path, typer.Option(help="where the pipeline is kept")] = DEFAULT_FOLDER,
-    out: Annotated[Path, typer.Option(help="the PNG to write")] = DEFAULT_FOLDER / "contact-sheet.png",
     seeds: Annotated[int, typer.Option(help="pictures to a prompt")] = 4,
     size: Annotated[int, typer.Option(help="side of a picture in pixels")] = 256,
 ) -> None:
-    """Write a sheet with a row to a prompt and a column to a seed."""
+    """Write FOLDER/contact-sheet.png with a row to a prompt and a column to a seed."""
     limit_threads()
     pipeline = load_pipeline(folder / "pipeline")
     rows = [
         np.concatenate([generate(pipeline, prompt, seed, size) for seed in range(seeds)], axis=1)
         for prompt in track(PROMPTS, "generating")
     ]
-    Picture.fromarray(np.concatenate(rows, axis=0)).save(out)
+    Picture.fromarray(np.concatenate(rows, axis=0)).save(folder / "contact-sheet.png")
 
 
 if __name__ == "__main__":

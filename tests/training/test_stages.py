@@ -8,9 +8,21 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline, AutoencoderKL, MotionAdapter, StableDiffusionPipeline
 
-from training import assemble, classifier, denoiser, evaluate, finish_vae, latents, motion, run, vae
+from training import (
+    assemble,
+    classifier,
+    denoiser,
+    evaluate,
+    evaluate_video,
+    finish_vae,
+    latents,
+    motion,
+    run,
+    vae,
+)
 from training.pictures import scene_pictures
 from training.scenes.labels import Scene, sample_scene
+from training.scenes.render import render_motion
 from training.state import load_state, save_state
 
 TINY_VAE = (8, 8, 8, 8)
@@ -160,3 +172,10 @@ def test_confusion_counts_what_was_asked_against_what_was_seen() -> None:
     table = evaluate.confusion(["sea", "field", "city"], scenes, "place")
     assert table["sea"] == {"mountain": 0, "sea": 1, "desert": 0, "forest": 0, "city": 0, "field": 1}
     assert table["city"]["city"] == sum(table["city"].values()) == 1
+
+
+def test_coherence_tells_a_motion_from_its_shuffled_frames() -> None:
+    moving = render_motion(Scene("sea", "dusk", "clear", "wide", 0, "sunset"), 8, 64, 64)
+    assert evaluate_video.coherence(moving)["ratio"] < 0.6
+    noise = np.random.default_rng(0).integers(0, 256, moving.shape, dtype=np.uint8)
+    assert evaluate_video.coherence(noise)["ratio"] == pytest.approx(1, abs=0.02)
