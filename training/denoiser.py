@@ -26,7 +26,7 @@ from training.tokenizer import MAX_TOKENS, build_tokenizer
 CHANNELS = (64, 128, 160)
 TEXT_WIDTH = 192
 BATCHES = {16: 32, 32: 16, 64: 4}  # pictures a step, by the side of their latents
-SMALL_STEPS = 1200  # on 16 by 16 before the native 32 by 32
+SMALL_STEPS = 1000  # on 16 by 16 before the native 32 by 32
 LARGE_FROM, LARGE_EVERY = 6000, 8  # from then on, every so many steps are on 64 by 64
 PEAK_RATE, WARMUP = 8e-4, 200
 UNCONDITIONED = 0.1  # share of captions left out, for classifier-free guidance

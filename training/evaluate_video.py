@@ -1,4 +1,4 @@
-"""Whether frames belong together: `python -m training.evaluate_video` compares videos with themselves shuffled."""
+"""Whether frames belong together: `python -m training.evaluate_video` compares videos in order and shuffled."""
 
 import json
 from pathlib import Path
