@@ -1,4 +1,4 @@
-"""Whether frames belong together: `python -m training.evaluate_video` compares videos in order and shuffled."""
+"""Do frames belong together? `python -m training.evaluate_video` compares their order with shuffled ones."""
 
 import json
 from pathlib import Path

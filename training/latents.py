@@ -9,7 +9,7 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 
 from training.finish_vae import encode
-from training.pictures import draw_scenes
+from training.pictures import draw_scenes, renderer_mark
 
 CHUNK = 500  # scenes to a file
 
@@ -25,7 +25,7 @@ def encoder_mark(vae: AutoencoderKL) -> str:
 
 def scene_latents(folder: Path, vae: AutoencoderKL, count: int, side: int) -> torch.Tensor:
     """Return the scaled latents of scenes 0…count, float16 [count, 4, side, side], none of another VAE's."""
-    home = folder / f"latents-{encoder_mark(vae)}"
+    home = folder / f"latents-{renderer_mark()}-{encoder_mark(vae)}"
     parts = []
     for first in track(range(0, count, CHUNK), f"encoding {count} scenes to {side} by {side}"):
         wanted = min(CHUNK, count - first)

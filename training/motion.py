@@ -20,6 +20,7 @@ from training.denoiser import CHANNELS, NOISE, UNCONDITIONED, spread_times
 from training.finish_vae import encode
 from training.latents import encoder_mark
 from training.machine import device, fast_math, limit_threads, torch_rng
+from training.pictures import renderer_mark
 from training.run import Run
 from training.scenes.captions import caption
 from training.scenes.labels import MOTIONS, Scene, sample_scene
@@ -58,7 +59,7 @@ def moving_scene(index: int) -> Scene:
 
 def clip_latents(folder: Path, vae: AutoencoderKL, index: int, side: int) -> torch.Tensor:
     """Return the scaled latents of one moving scene, float16 [frames, 4, side, side], encoded once."""
-    path = folder / f"clips-{encoder_mark(vae)}" / f"{side}-{index}.safetensors"
+    path = folder / f"clips-{renderer_mark()}-{encoder_mark(vae)}" / f"{side}-{index}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         frames = render_motion(moving_scene(index), FRAMES, 8 * side, 8 * side)

@@ -1,15 +1,28 @@
 """Scenes drawn once and kept on disk, so that drawing takes no time from training."""
 
+import hashlib
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.progress import track
 
-from training.scenes.labels import sample_scene
+from training.scenes.labels import PLACES, TIMES, WEATHERS, Scene, sample_scene
 from training.scenes.render import Image, render
 
 HELD_OUT = 1_000_000  # seeds from here on are never trained on
+
+
+@cache
+def renderer_mark() -> str:
+    """Return a short name for how scenes are drawn now, so that older drawings are not taken for ours."""
+    digest = hashlib.sha256()
+    for place, weather in product(PLACES, WEATHERS):
+        for time in TIMES:
+            digest.update(render(Scene(place, time, weather, "wide", 1), 64, 64).tobytes())
+    return digest.hexdigest()[:8]
 
 
 def draw_scenes(first_seed: int, count: int, size: int) -> Image:
@@ -19,7 +32,7 @@ def draw_scenes(first_seed: int, count: int, size: int) -> Image:
 
 def scene_pictures(folder: Path, count: int, size: int = 256, first_seed: int = 0) -> Image:
     """Return what `draw_scenes` does, from disk where it has been drawn before."""
-    path = folder / f"scenes-{size}-{first_seed}-{count}.npy"
+    path = folder / f"scenes-{renderer_mark()}-{size}-{first_seed}-{count}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -34,14 +47,24 @@ def scene_pictures(folder: Path, count: int, size: int = 256, first_seed: int = 
 
 
 def random_crops(pictures: Image, rng: np.random.Generator, count: int, size: int) -> Image:
-    """Return `count` squares of random scenes, half of them mirrored, uint8 [count, size, size, 3]."""
+    """Return `count` squares of random scenes, half of them mirrored, uint8 [count, size, size, 3].
+
+    Of two random squares the busier is taken: empty sky is learned soon enough.
+    """
     limit = pictures.shape[1] - size + 1
     crops = np.empty((count, size, size, 3), np.uint8)
     for index in range(count):
-        which, top, left = rng.integers(len(pictures)), rng.integers(limit), rng.integers(limit)
-        crop = pictures[which, top : top + size, left : left + size]
+        pair = []
+        for _ in range(2):
+            which, top, left = rng.integers(len(pictures)), rng.integers(limit), rng.integers(limit)
+            pair.append(pictures[which, top : top + size, left : left + size])
+        crop = max(pair, key=_busyness)
         crops[index] = crop[:, ::-1] if rng.random() < 0.5 else crop
     return crops
+
+
+def _busyness(picture: Image) -> float:
+    return float(np.abs(np.diff(picture[..., 1].astype(np.int16))).mean())
 
 
 def to_tensor(pictures: Image, where: torch.device) -> torch.Tensor:

@@ -50,13 +50,13 @@ def paint_sky(canvas: Canvas, scene: Scene, mood: Mood, light: Light, rng: np.ra
 
 
 def _stars(canvas: Canvas, mood: Mood, rng: np.random.Generator) -> None:
-    spots = rng.random((90, 4))
+    spots = rng.random((48, 4))
     if mood.stars < 0.05:
         return
-    for across, up, size, bright in spots[: int(90 * min(1.0, mood.stars + 0.2))]:
+    for across, up, size, bright in spots[: int(48 * min(1.0, mood.stars + 0.2))]:
         opacity = mood.stars * (0.45 + 0.55 * bright) * min(1.0, 1.4 * up + 0.1)
         canvas.disc(
-            3.0 * across - 1.5, -0.9 * up, 0.0022 + 0.0034 * size**3, colour(1, 1, 0.94), opacity=opacity
+            3.0 * across - 1.5, -0.9 * up, 0.0036 + 0.0036 * size**3, colour(1, 1, 0.94), opacity=opacity
         )
 
 

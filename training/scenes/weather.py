@@ -36,15 +36,15 @@ def _rain(stage: Stage, rng: np.random.Generator, moment: float) -> None:
     drop = mix(stage.mood.sky_low, colour(0.92, 0.95, 1.0), 0.55)
     high, wide = canvas.bottom - canvas.top, canvas.right - canvas.left
     zoom = canvas.pixels / min(canvas.width, canvas.height)
-    for across, down, size in rng.random((70, 3)):
-        length, half = (0.06 + 0.05 * size) / zoom, 0.0035 / zoom
+    for across, down, size in rng.random((36, 3)):
+        length, half = (0.09 + 0.06 * size) / zoom, 0.0055 / zoom
         v = canvas.top + ((down + 2.0 * moment) % 1.0) * (high + length) - length
         u = canvas.left + across * wide * 1.1 - 0.05 * wide
         lean = 0.28 * length
         canvas.polygon(
             ((u + lean - half, v), (u + lean + half, v), (u + half, v + length), (u - half, v + length)),
             drop,
-            0.5,
+            0.45,
         )
 
 
@@ -53,7 +53,7 @@ def _snow(stage: Stage, rng: np.random.Generator, moment: float) -> None:
     flake = mix(colour(1, 1, 1), stage.mood.sky_low, 0.12)
     high, wide = canvas.bottom - canvas.top, canvas.right - canvas.left
     zoom = canvas.pixels / min(canvas.width, canvas.height)
-    for across, down, size, sway in rng.random((80, 4)):
+    for across, down, size, sway in rng.random((42, 4)):
         v = canvas.top + ((down + 0.5 * moment * (0.7 + 0.6 * size)) % 1.0) * high
         u = canvas.left + ((across + 0.03 * np.sin(6.3 * (sway + moment))) % 1.0) * wide
-        canvas.disc(u, v, (0.0045 + 0.006 * size) / zoom, flake, opacity=0.9)
+        canvas.disc(u, v, (0.0085 + 0.006 * size) / zoom, flake, opacity=0.9)

@@ -77,7 +77,7 @@ def _windows(
     distance: float,
 ) -> None:
     canvas, (left, top, right, base) = stage.canvas, box
-    pitch = 0.040 - 0.010 * distance
+    pitch = 0.056 - 0.012 * distance
     across, down = max(2, round((right - left) / pitch)), max(2, round((base - top) / (1.15 * pitch)))
     lit = rng.random((down, across)) < stage.mood.lamps
     rows, columns = canvas.box(left, top, right, base)
@@ -107,12 +107,12 @@ def _mirror(stage: Stage, rng: np.random.Generator, quay: float) -> None:
         return
     down = (np.arange(canvas.height - start) / canvas.pixels).astype(np.float32)
     ripple = value_noise(rng, 1.0)
-    shift = np.rint(0.010 * canvas.pixels * ripple((40 * np.sqrt(down + 0.01)).astype(np.float32))).astype(
+    shift = np.rint(0.006 * canvas.pixels * ripple((22 * np.sqrt(down + 0.01)).astype(np.float32))).astype(
         np.int64
     )
     source = np.clip(start - 1 - (np.arange(canvas.height - start) * 1.25).astype(np.int64), 0, None)
     columns = np.clip(np.arange(canvas.width)[None, :] + shift[:, None], 0, canvas.width - 1)
     mirrored = canvas.rgb[:, source[:, None], columns]
     water = mix(colour(0.10, 0.22, 0.34) * stage.mood.light, stage.mood.sky_mid, 0.2)
-    share = np.clip(0.42 + 0.9 * down, 0, 0.8)[None, :, None]
+    share = np.clip(0.62 + 0.6 * down, 0, 0.85)[None, :, None]
     canvas.rgb[:, start:] = mirrored + (water[:, None, None] - mirrored) * share

@@ -20,7 +20,7 @@ def paint(stage: Stage, rng: np.random.Generator) -> None:
         ground, at = octaves(rng, 2.0, 2), stage.along(distance)
         line = (stage.down(share) - 0.03 * ground(at)).astype(np.float32)
         paint_ = stage.lit(_green(hue, 0.75 + 0.25 * distance), distance, 0.30)
-        stage.canvas.below(line - tree_line(rng, at, 0.30 * height, height), paint_)
+        stage.canvas.below(line - tree_line(rng, at, 0.36 * height, height), paint_)
     _clearing(stage, rng, hue)
 
 

@@ -80,7 +80,7 @@ def _hills(stage: Stage, rng: np.random.Generator) -> None:
         at = stage.along(distance)
         line = (base - 0.035 * ground(at)).astype(np.float32)
         if size < 0.1:
-            stage.canvas.below(line - tree_line(rng, at, 0.035, size), firs)
+            stage.canvas.below(line - tree_line(rng, at, 0.045, size), firs)
         stage.canvas.below(line, green)
         for where in rng.uniform(-1.4, 1.4, 9 if size >= 0.1 else 0):
             foot = float(base - 0.035 * ground(np.array([where], np.float32))[0])

@@ -38,15 +38,15 @@ def _water(stage: Stage, rng: np.random.Generator) -> None:
         canvas.cover(np.broadcast_to(canvas.v[rows, None], (down.shape[0], canvas.width))), water, rows
     )
     # Wave crests: dashes that grow and part towards the viewer.
-    depth = np.log(down + 0.02) * 9
+    depth = np.log(down + 0.03) * 7
     phase = depth + 0.3 * value_noise(rng, 0.7)(depth)
     band = np.floor(phase)
     dashes = value_noise(rng, 1.0)
     across = stage.along(0.4)[None, :]
-    pattern = dashes((across * (6.0 + 0.9 / (down + 0.03)) + 17.3 * band).astype(np.float32))
+    pattern = dashes((across * (4.5 + 0.6 / (down + 0.03)) + 17.3 * band).astype(np.float32))
     inside = np.minimum(1, 4 * np.abs(phase - band - 0.5) ** 2)
     crest = np.clip((pattern - 0.25 - 0.6 * inside) * 4, 0, 1) * np.clip(down * 9, 0.25, 1)
-    canvas.blend((0.34 * crest).astype(np.float32), mix(mood.sky_low, colour(1, 1, 1), 0.25), rows)
+    canvas.blend((0.26 * crest).astype(np.float32), mix(mood.sky_low, colour(1, 1, 1), 0.25), rows)
     if mood.sun_strength > 0:
         width = 0.035 + 0.30 * down
         near = np.clip(1.25 - np.abs(canvas.u[None, :] - np.float32(stage.light.u)) / width, 0, 1)
