@@ -81,21 +81,26 @@ def measure(vae: AutoencoderKL, pictures: Image) -> dict[str, float | list[float
     }
 
 
+def write(vae: AutoencoderKL, folder: Path, held_out: int) -> None:
+    """Write the VAE to FOLDER/vae and its quality on `held_out` unseen scenes to FOLDER/vae.json."""
+    quality = measure(vae, scene_pictures(folder, held_out, first_seed=HELD_OUT))
+    vae.save_pretrained(folder / "vae")
+    (folder / "vae.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
+    show(quality | {"scaling_factor": vae.config.scaling_factor})
+
+
 def main(
     folder: Annotated[Path, typer.Option(help="where states and drawn scenes are kept")] = DEFAULT_FOLDER,
     held_out: Annotated[int, typer.Option(help="how many unseen scenes to measure on")] = 128,
 ) -> None:
-    """Write the finished VAE to FOLDER/vae and its measured quality to FOLDER/vae.json."""
+    """Give the latents their statistics and write the finished VAE."""
     limit_threads()
     vae = averaged_vae(folder)
     seen = scene_pictures(folder, 384)
     standardise(vae, encode(vae, seen[:256]))
     # Measured, through the folded convolutions and on other scenes, rather than taken to be 1.
     vae.register_to_config(scaling_factor=1 / float(encode(vae, seen[256:]).std()))
-    quality = measure(vae, scene_pictures(folder, held_out, first_seed=HELD_OUT))
-    vae.save_pretrained(folder / "vae")
-    (folder / "vae.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
-    show(quality | {"scaling_factor": vae.config.scaling_factor})
+    write(vae, folder, held_out)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import typer
 from diffusers import AutoencoderKL
 from torch import nn
 
+from training.finish_vae import write
 from training.machine import device, fast_math, limit_threads
 from training.pictures import random_crops, scene_pictures, to_tensor
 from training.run import Run
@@ -20,7 +21,7 @@ from training.vae import LARGE_BATCH, LARGE_CROP, decibels, picture_loss
 PEAK_RATE, WARMUP = 4e-4, 100
 
 
-def train(folder: Path, steps: int, scenes: int, seed: int = 3) -> float:
+def train(folder: Path, steps: int, scenes: int, held_out: int, seed: int = 3) -> float:
     """Train up to step `steps`, from the last state if any; write FOLDER/vae and return the last loss."""
     where = device()
     vae = AutoencoderKL.from_pretrained(folder / "vae").to(where).eval()
@@ -36,7 +37,7 @@ def train(folder: Path, steps: int, scenes: int, seed: int = 3) -> float:
             made = vae.decode(latents).sample.float()
         run.descend(picture_loss(made, wanted), psnr=decibels(made, wanted))
     run.average.copy_to(half.parameters())
-    vae.save_pretrained(folder / "vae")
+    write(vae.eval(), folder, held_out)
     return run.loss
 
 
@@ -44,10 +45,11 @@ def main(
     folder: Annotated[Path, typer.Option(help="where states and the finished VAE are kept")] = DEFAULT_FOLDER,
     steps: Annotated[int, typer.Option(help="the step to train up to")] = 5000,
     scenes: Annotated[int, typer.Option(help="how many scenes to draw")] = 4000,
+    held_out: Annotated[int, typer.Option(help="how many unseen scenes to measure on")] = 128,
 ) -> None:
     """Sharpen the VAE's decoder, or go on from the last state."""
     limit_threads()
-    train(folder, steps, scenes)
+    train(folder, steps, scenes, held_out)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from training import (
     finish_vae,
     latents,
     motion,
+    polish,
     run,
     vae,
 )
@@ -96,6 +97,15 @@ def test_standardising_moves_latents_but_not_pictures(tmp_path: Path) -> None:
     assert after.std(dim=(0, 2, 3)).tolist() == pytest.approx([1] * 4, rel=0.02)
     assert after.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0] * 4, abs=0.02)
     assert np.abs(finish_vae.decode(model, after).astype(int) - decoded).max() <= 1
+
+
+def test_polishing_changes_the_decoder_alone(with_vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polish, "LARGE_BATCH", 1)
+    before = AutoencoderKL.from_pretrained(with_vae / "vae")
+    polish.train(with_vae, steps=2, scenes=1, held_out=1)
+    after = AutoencoderKL.from_pretrained(with_vae / "vae")
+    assert latents.encoder_mark(after) == latents.encoder_mark(before)
+    assert not same(after.decoder.state_dict(), before.decoder.state_dict())
 
 
 def test_latents_are_encoded_once_and_anew_for_another_encoder(
