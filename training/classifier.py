@@ -111,7 +111,7 @@ def train(folder: Path, steps: int, scenes: int, seed: int = 2) -> float:
 
 def main(
     folder: Annotated[Path, typer.Option(help="where states and drawn scenes are kept")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="the step to train up to")] = 800,
+    steps: Annotated[int, typer.Option(help="the step to train up to")] = 500,
     scenes: Annotated[int, typer.Option(help="how many scenes to draw")] = 4000,
     held_out: Annotated[int, typer.Option(help="how many unseen scenes to measure on")] = 500,
 ) -> None:
