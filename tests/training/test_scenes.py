@@ -1,0 +1,93 @@
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.scenes.labels import (
+    CAMERAS,
+    MOTIONS,
+    PLACES,
+    TIMES,
+    WEATHERS,
+    Motion,
+    Place,
+    Scene,
+    Time,
+    sample_scene,
+)
+from training.scenes.render import render, render_motion
+
+scenes = st.builds(
+    Scene,
+    place=st.sampled_from(PLACES),
+    time=st.sampled_from(TIMES),
+    weather=st.sampled_from(WEATHERS),
+    camera=st.sampled_from(CAMERAS),
+    seed=st.integers(0, 2**31),
+    motion=st.sampled_from(MOTIONS),
+)
+sides = st.sampled_from((64, 128, 192))
+
+Pixels = npt.NDArray[np.float64]
+
+
+@settings(max_examples=25, deadline=None)
+@given(scenes, sides, sides, st.floats(0, 1))
+def test_any_scene_is_drawn_at_any_size_and_always_the_same(
+    scene: Scene, width: int, height: int, moment: float
+) -> None:
+    first, second = (render(scene, width, height, moment) for _ in range(2))
+    assert first.shape == (height, width, 3)
+    assert first.dtype == np.uint8
+    assert first.std() > 3  # something is there
+    np.testing.assert_array_equal(first, second)
+
+
+def test_seeds_change_the_picture() -> None:
+    pictures = {
+        render(Scene("mountain", "day", "clear", "wide", seed), 64, 64).tobytes() for seed in range(8)
+    }
+    assert len(pictures) == 8
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_larger_picture_shows_the_same_scene(place: Place) -> None:
+    scene = Scene(place, "day", "clear", "wide", 3)
+    small, large = render(scene, 128, 128).astype(float), render(scene, 256, 256).astype(float)
+    halved = large.reshape(128, 2, 128, 2, 3).mean(axis=(1, 3))
+    assert np.abs(small - halved).mean() < 4
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_times_of_day_differ_by_more_than_their_scenes_vary(place: Place) -> None:
+    def mean_colours(time: Time) -> Pixels:
+        pictures = [render(Scene(place, time, "clear", "wide", seed), 64, 64) for seed in range(4)]
+        return np.stack([picture[:24].mean(axis=(0, 1)) for picture in pictures])  # the sky
+
+    colours = {time: mean_colours(time) for time in TIMES}
+    for time in TIMES:
+        spread = np.linalg.norm(colours[time] - colours[time].mean(0), axis=1).max()
+        for other in set(TIMES) - {time}:
+            assert np.linalg.norm(colours[time].mean(0) - colours[other].mean(0)) > 1.5 * spread
+
+
+@pytest.mark.parametrize("motion", [motion for motion in MOTIONS if motion != "still"])
+def test_a_motion_goes_on_in_small_steps(motion: Motion) -> None:
+    frames = render_motion(Scene("mountain", "dusk", "clouds", "wide", 5, motion), 9, 64, 64).astype(float)
+    steps = [np.abs(after - before).mean() for before, after in pairwise(frames)]
+    whole = np.abs(frames[-1] - frames[0]).mean()
+    assert min(steps) > 0
+    assert max(steps) < whole
+
+
+def test_labels_are_drawn_evenly() -> None:
+    drawn = [sample_scene(seed) for seed in range(2000)]
+    for place in PLACES:
+        assert sum(scene.place == place for scene in drawn) == pytest.approx(2000 / len(PLACES), rel=0.2)
+    for weather in WEATHERS:
+        assert sum(scene.weather == weather for scene in drawn) == pytest.approx(
+            2000 / len(WEATHERS), rel=0.2
+        )

@@ -1,0 +1,1 @@
+"""The recipe of the embedded model: scenes that we draw, and stages that train a latent diffusion model."""

@@ -1,0 +1,1 @@
+"""Captioned scenes: what a picture shows (`labels`), its words (`captions`), its pixels (`render`)."""

@@ -1,0 +1,46 @@
+"""What a scene shows: the labels that a caption names, a picture displays and the classifier reads back."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+Place = Literal["mountain", "sea", "desert", "forest", "city", "field"]
+Time = Literal["dawn", "day", "dusk", "night"]
+Weather = Literal["clear", "clouds", "fog", "rain", "snow"]
+Camera = Literal["wide", "close", "aerial"]
+Motion = Literal["still", "pan", "drift", "sunset", "zoom"]
+
+PLACES: tuple[Place, ...] = get_args(Place)
+TIMES: tuple[Time, ...] = get_args(Time)
+WEATHERS: tuple[Weather, ...] = get_args(Weather)
+CAMERAS: tuple[Camera, ...] = get_args(Camera)
+MOTIONS: tuple[Motion, ...] = get_args(Motion)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One scene; the labels say what must be seen, the seed settles everything else."""
+
+    place: Place
+    time: Time
+    weather: Weather
+    camera: Camera
+    seed: int
+    motion: Motion = "still"
+
+    def moving(self, motion: Motion) -> "Scene":
+        """Return the same scene with another motion."""
+        return replace(self, motion=motion)
+
+
+def sample_scene(seed: int) -> Scene:
+    """Return the scene of this seed: labels uniform and independent, the camera wide half of the time."""
+    rng = np.random.default_rng((seed, 1))
+    return Scene(
+        place=PLACES[rng.integers(len(PLACES))],
+        time=TIMES[rng.integers(len(TIMES))],
+        weather=WEATHERS[rng.integers(len(WEATHERS))],
+        camera=("wide", *CAMERAS)[rng.integers(1 + len(CAMERAS))],
+        seed=seed,
+    )

@@ -1,0 +1,60 @@
+"""The tokenizer: a byte-level CLIPTokenizer whose merges are learned from the caption grammar."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from tokenizers import pre_tokenizers
+from transformers import CLIPTokenizer
+
+from training.scenes.captions import caption
+from training.scenes.labels import MOTIONS, sample_scene
+
+MAX_TOKENS = 77
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+
+
+def grammar_captions(count: int, seed: int = 0) -> list[str]:
+    """Return `count` captions of random scenes, every fifth of them in motion."""
+    rng = np.random.default_rng((seed, 6))
+    scenes = (sample_scene(index) for index in range(count))
+    return [
+        caption(scene.moving(MOTIONS[(index // 5) % 5] if index % 5 == 0 else "still"), rng)
+        for index, scene in enumerate(scenes)
+    ]
+
+
+def build_tokenizer(size: int = 1024) -> CLIPTokenizer:
+    """Return a tokenizer with a token for every byte and, by merging, one for every word of the grammar.
+
+    `size` bounds what is learned; the grammar's words need fewer merges than that.
+    """
+    blank = CLIPTokenizer(vocab={_START: 0, _END: 1}, merges=[])
+    learned = blank.train_new_from_iterator(grammar_captions(4000), size, show_progress=False)
+    merges = _merges(learned)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        *(first + second for first, second in merges),
+        _START,
+        _END,
+    ]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS)
+
+
+def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Write vocab.json and merges.txt, which every CLIPTokenizer reads, beside the files of this version."""
+    tokenizer.save_pretrained(folder)
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in _merges(tokenizer))]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    vocabulary = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+
+
+def _merges(tokenizer: CLIPTokenizer) -> list[tuple[str, str]]:
+    return [
+        (first, second)
+        for first, second in json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    ]
