@@ -47,7 +47,7 @@ def main() -> int:
                 flush=True,
             )
     print("Installing codec-diffusers and what it needs (a few minutes the first time) ...", flush=True)
-    pip_install("-c", "constraints.txt", "-e", ".[server,test,dev]")
+    pip_install("-c", "constraints.txt", "-e", ".[server,test,dev,training]")
     print(f"Ready after {time.perf_counter() - started:.0f} s.")
     return 0
 

@@ -48,8 +48,7 @@ class Classifier(nn.Module):
 def truth(scenes: list[Scene]) -> dict[str, torch.Tensor]:
     """Return the number of each label's value, int64 [B]."""
     return {
-        name: torch.tensor([values.index(getattr(scene, name)) for scene in scenes])
-        for name, values in LABELS.items()
+        name: torch.tensor([values.index(getattr(scene, name)) for scene in scenes]) for name, values in LABELS.items()
     }
 
 
@@ -75,9 +74,7 @@ def read(model: Classifier, pictures: Image, batch: int = 32) -> dict[str, list[
 def agreement(seen: dict[str, list[str]], scenes: list[Scene]) -> dict[str, float]:
     """Return the share of scenes whose label was read rightly, for each label."""
     return {
-        name: float(
-            np.mean([value == getattr(scene, name) for value, scene in zip(values, scenes, strict=True)])
-        )
+        name: float(np.mean([value == getattr(scene, name) for value, scene in zip(values, scenes, strict=True)]))
         for name, values in seen.items()
     }
 
@@ -94,9 +91,7 @@ def train(folder: Path, steps: int, scenes: int, seed: int = 2) -> float:
     where = device()
     torch.manual_seed(seed)
     model = Classifier().to(where)
-    run = Run(
-        folder / "classifier.pt", model, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.99, seed=seed
-    )
+    run = Run(folder / "classifier.pt", model, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.99, seed=seed)
     pictures = scene_pictures(folder, scenes)
     for _, rng in run.rounds():
         chosen = rng.integers(scenes, size=BATCH)

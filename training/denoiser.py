@@ -136,9 +136,7 @@ def train(
     vae = AutoencoderKL.from_pretrained(folder / "vae").to(where).eval()
     counts = {16: scenes, 32: scenes, 64: scenes // 8}
     model = Denoiser(build_tokenizer(), channels).to(where)
-    run = Run(
-        folder / "denoiser.pt", model, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.999, seed=seed
-    )
+    run = Run(folder / "denoiser.pt", model, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.999, seed=seed)
     noising = DDPMScheduler(**NOISE)
     sides = sorted({side_at(step) for step in range(run.start, steps)})
     latents = {side: scene_latents(folder, vae, counts[side], side) for side in sides}

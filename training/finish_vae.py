@@ -45,9 +45,7 @@ def encode(vae: AutoencoderKL, pictures: Image, batch: int = 4) -> torch.Tensor:
 def decode(vae: AutoencoderKL, latents: torch.Tensor) -> Image:
     """Return the pictures of scaled latents [N, 4, h, w], one at a time, uint8 [N, 8h, 8w, 3]."""
     singles = torch.split(latents.to(vae.device, vae.dtype), 1)
-    return np.concatenate(
-        [to_pictures(vae.decode(one / vae.config.scaling_factor).sample) for one in singles]
-    )
+    return np.concatenate([to_pictures(vae.decode(one / vae.config.scaling_factor).sample) for one in singles])
 
 
 @torch.no_grad()

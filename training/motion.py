@@ -96,9 +96,7 @@ def train(folder: Path, steps: int, clips: int, channels: tuple[int, ...] = CHAN
         clean = torch.stack([latents[side][index] for index in chosen]).to(where).float()
         noise = torch.randn(clean.shape, generator=torch_rng(rng, where), device=where)
         times = spread_times(rng, len(chosen)).to(where)  # a clip's frames share one
-        captions = [
-            "" if rng.random() < UNCONDITIONED else caption(moving_scene(int(i)), rng) for i in chosen
-        ]
+        captions = ["" if rng.random() < UNCONDITIONED else caption(moving_scene(int(i)), rng) for i in chosen]
         with fast_math(where):
             with torch.no_grad():
                 words = denoiser.words(captions).repeat_interleave(FRAMES, dim=0)
@@ -114,9 +112,7 @@ def train(folder: Path, steps: int, clips: int, channels: tuple[int, ...] = CHAN
 
 
 def main(
-    folder: Annotated[
-        Path, typer.Option(help="where states and the other stages' results are kept")
-    ] = DEFAULT_FOLDER,
+    folder: Annotated[Path, typer.Option(help="where states and the other stages' results are kept")] = DEFAULT_FOLDER,
     steps: Annotated[int, typer.Option(help="the step to train up to")] = 3000,
     clips: Annotated[int, typer.Option(help="how many moving scenes to draw and encode")] = 400,
 ) -> None:

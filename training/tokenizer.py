@@ -54,7 +54,4 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 
 def _merges(tokenizer: CLIPTokenizer) -> list[tuple[str, str]]:
-    return [
-        (first, second)
-        for first, second in json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    ]
+    return [(first, second) for first, second in json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]]

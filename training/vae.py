@@ -77,9 +77,7 @@ def picture_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return wrong.abs().mean() + EDGE_WEIGHT * edges
 
 
-def train(
-    folder: Path, steps: int, scenes: int, channels: tuple[int, ...] = CHANNELS, seed: int = 0
-) -> float:
+def train(folder: Path, steps: int, scenes: int, channels: tuple[int, ...] = CHANNELS, seed: int = 0) -> float:
     """Train up to step `steps`, from the last state in `folder` if there is one; return the last loss."""
     where = device()
     torch.manual_seed(seed)

@@ -47,9 +47,7 @@ def test_any_scene_is_drawn_at_any_size_and_always_the_same(
 
 
 def test_seeds_change_the_picture() -> None:
-    pictures = {
-        render(Scene("mountain", "day", "clear", "wide", seed), 64, 64).tobytes() for seed in range(8)
-    }
+    pictures = {render(Scene("mountain", "day", "clear", "wide", seed), 64, 64).tobytes() for seed in range(8)}
     assert len(pictures) == 8
 
 
@@ -88,6 +86,4 @@ def test_labels_are_drawn_evenly() -> None:
     for place in PLACES:
         assert sum(scene.place == place for scene in drawn) == pytest.approx(2000 / len(PLACES), rel=0.2)
     for weather in WEATHERS:
-        assert sum(scene.weather == weather for scene in drawn) == pytest.approx(
-            2000 / len(WEATHERS), rel=0.2
-        )
+        assert sum(scene.weather == weather for scene in drawn) == pytest.approx(2000 / len(WEATHERS), rel=0.2)

@@ -108,9 +108,7 @@ def test_polishing_changes_the_decoder_alone(with_vae: Path, monkeypatch: pytest
     assert not same(after.decoder.state_dict(), before.decoder.state_dict())
 
 
-def test_latents_are_encoded_once_and_anew_for_another_encoder(
-    with_vae: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_latents_are_encoded_once_and_anew_for_another_encoder(with_vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = AutoencoderKL.from_pretrained(with_vae / "vae")
     first = latents.scene_latents(with_vae, model, 3, 8)
     assert first.shape == (3, 4, 8, 8)
@@ -154,9 +152,7 @@ def test_the_adapter_learns_motion_and_its_pipeline_makes_frames(with_vae: Path)
         parts.pop(unused, None)
     pipeline = AnimateDiffPipeline(**parts, motion_adapter=MotionAdapter.from_pretrained(with_vae / "motion"))
     pipeline.set_progress_bar_config(disable=True)
-    made = pipeline(
-        "a city, zooming in", num_frames=8, height=64, width=64, num_inference_steps=2, output_type="np"
-    )
+    made = pipeline("a city, zooming in", num_frames=8, height=64, width=64, num_inference_steps=2, output_type="np")
     assert made.frames.shape == (1, 8, 64, 64, 3)
 
 

@@ -42,18 +42,14 @@ class Canvas:
         covered: Array = np.clip(signed * np.float32(self.pixels) + np.float32(0.5), 0, 1)
         return covered
 
-    def box(
-        self, left: float, top: float, right: float, bottom: float, margin: float = 1.5
-    ) -> tuple[slice, slice]:
+    def box(self, left: float, top: float, right: float, bottom: float, margin: float = 1.5) -> tuple[slice, slice]:
         """Return the rows and columns of pixels that a rectangle in units touches; `margin` in pixels."""
         edge = margin / self.pixels
         rows = slice(*np.searchsorted(self.v, (top - edge, bottom + edge)).tolist())
         columns = slice(*np.searchsorted(self.u, (left - edge, right + edge)).tolist())
         return rows, columns
 
-    def blend(
-        self, mask: Array, paint: Array, rows: slice = slice(None), columns: slice = slice(None)
-    ) -> None:
+    def blend(self, mask: Array, paint: Array, rows: slice = slice(None), columns: slice = slice(None)) -> None:
         """Lay `paint` (a colour [3], or [3, h, w]) over the given part as strongly as `mask` [h, w] says."""
         part = self.rgb[:, rows, columns]
         if paint.ndim == 1:
@@ -97,9 +93,7 @@ class Canvas:
         mask: Array | None = None
         for (u0, v0), (u1, v1) in zip(points, [*points[1:], points[0]], strict=True):
             length = float(np.hypot(u1 - u0, v1 - v0)) or 1.0
-            inside = self.cover(
-                (((u1 - u0) * (down - v0) - (v1 - v0) * (across - u0)) / length).astype(np.float32)
-            )
+            inside = self.cover((((u1 - u0) * (down - v0) - (v1 - v0) * (across - u0)) / length).astype(np.float32))
             mask = inside if mask is None else np.minimum(mask, inside)
         if mask is not None:
             self.blend(np.float32(opacity) * mask, paint, rows, columns)
@@ -107,9 +101,7 @@ class Canvas:
     def rectangle(self, left: float, top: float, right: float, bottom: float, paint: Colour) -> None:
         """Paint an upright rectangle."""
         rows, columns = self.box(left, top, right, bottom)
-        mask = (
-            self.span(self.v[rows], top, bottom)[:, None] * self.span(self.u[columns], left, right)[None, :]
-        )
+        mask = self.span(self.v[rows], top, bottom)[:, None] * self.span(self.u[columns], left, right)[None, :]
         self.blend(mask, paint, rows, columns)
 
     def span(self, positions: Array, start: float, end: float) -> Array:

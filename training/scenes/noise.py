@@ -29,9 +29,7 @@ def value_noise(rng: np.random.Generator, frequency: float, smooth: bool = True)
     return at
 
 
-def octaves(
-    rng: np.random.Generator, frequency: float, count: int, gain: float = 0.5, smooth: bool = True
-) -> Line:
+def octaves(rng: np.random.Generator, frequency: float, count: int, gain: float = 0.5, smooth: bool = True) -> Line:
     """Return a sum of `count` noises, each twice as fine and `gain` times as strong, scaled to [-1, 1]."""
     noises = [value_noise(rng, frequency * 2**level, smooth) for level in range(count)]
     total = sum(gain**level for level in range(count))

@@ -55,9 +55,7 @@ def _stars(canvas: Canvas, mood: Mood, rng: np.random.Generator) -> None:
         return
     for across, up, size, bright in spots[: int(48 * min(1.0, mood.stars + 0.2))]:
         opacity = mood.stars * (0.45 + 0.55 * bright) * min(1.0, 1.4 * up + 0.1)
-        canvas.disc(
-            3.0 * across - 1.5, -0.9 * up, 0.0036 + 0.0036 * size**3, colour(1, 1, 0.94), opacity=opacity
-        )
+        canvas.disc(3.0 * across - 1.5, -0.9 * up, 0.0036 + 0.0036 * size**3, colour(1, 1, 0.94), opacity=opacity)
 
 
 def _light(canvas: Canvas, mood: Mood, light: Light, rng: np.random.Generator, moon: bool) -> None:
@@ -80,9 +78,7 @@ def _crescent(canvas: Canvas, light: Light, face: Colour, opacity: float) -> Non
     rows, columns = canvas.box(light.u - radius, light.v - radius, light.u + radius, light.v + radius)
     down, across = canvas.v[rows, None] - light.v, canvas.u[None, columns] - light.u
     full = canvas.cover((radius - np.hypot(down, across)).astype(np.float32))
-    dark = canvas.cover(
-        (0.9 * radius - np.hypot(down + 0.2 * radius, across - 0.5 * radius)).astype(np.float32)
-    )
+    dark = canvas.cover((0.9 * radius - np.hypot(down + 0.2 * radius, across - 0.5 * radius)).astype(np.float32))
     canvas.blend(np.float32(opacity) * full * (1 - dark), face, rows, columns)
 
 
@@ -120,8 +116,7 @@ def _heap(canvas: Canvas, mood: Mood, rng: np.random.Generator, u: float, v: flo
     for offset, radius in zip(across, radii, strict=True):
         inside = np.maximum(
             inside,
-            np.float32(radius)
-            - np.hypot(down - np.float32(v - 0.3 * radius), right - np.float32(u + offset)),
+            np.float32(radius) - np.hypot(down - np.float32(v - 0.3 * radius), right - np.float32(u + offset)),
         )
     base = np.float32(v + 0.25 * size) - down
     mask = np.minimum(canvas.cover(inside), canvas.cover(base))

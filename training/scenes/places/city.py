@@ -22,9 +22,7 @@ def paint(stage: Stage, rng: np.random.Generator) -> None:
     _mirror(stage, rng, quay)
 
 
-def _row(
-    stage: Stage, rng: np.random.Generator, distance: float, *, base: float, tall: float, wide: float
-) -> None:
+def _row(stage: Stage, rng: np.random.Generator, distance: float, *, base: float, tall: float, wide: float) -> None:
     left = -1.6
     while left < 1.6:
         width, height = wide * rng.uniform(0.65, 1.15), tall * rng.uniform(0.40, 1.0)
@@ -87,10 +85,7 @@ def _windows(
         1,
     )
     along = np.stack(
-        [
-            canvas.span(canvas.u[columns], left + (j + 0.25) * wide, left + (j + 0.78) * wide)
-            for j in range(across)
-        ],
+        [canvas.span(canvas.u[columns], left + (j + 0.25) * wide, left + (j + 0.78) * wide) for j in range(across)],
         0,
     )
     glass = mix(wall * np.float32(0.72), stage.mood.sky_mid, 0.25)
@@ -107,9 +102,7 @@ def _mirror(stage: Stage, rng: np.random.Generator, quay: float) -> None:
         return
     down = (np.arange(canvas.height - start) / canvas.pixels).astype(np.float32)
     ripple = value_noise(rng, 1.0)
-    shift = np.rint(0.006 * canvas.pixels * ripple((22 * np.sqrt(down + 0.01)).astype(np.float32))).astype(
-        np.int64
-    )
+    shift = np.rint(0.006 * canvas.pixels * ripple((22 * np.sqrt(down + 0.01)).astype(np.float32))).astype(np.int64)
     source = np.clip(start - 1 - (np.arange(canvas.height - start) * 1.25).astype(np.int64), 0, None)
     columns = np.clip(np.arange(canvas.width)[None, :] + shift[:, None], 0, canvas.width - 1)
     mirrored = canvas.rgb[:, source[:, None], columns]

@@ -39,9 +39,7 @@ def _dune(stage: Stage, rng: np.random.Generator, share: float, distance: float,
     sand = mix(colour(0.95, 0.73, 0.42), colour(0.90, 0.62, 0.36), rng.random())
     stage.canvas.below(line, stage.lit(sand, distance, 0.8))
     shade = stage.lit(sand * np.float32(0.70), distance, 0.65)
-    stage.canvas.below(
-        line, shade, depth=(np.clip(-away * slope, 0, None) * swell * 0.55 - 0.004).astype(np.float32)
-    )
+    stage.canvas.below(line, shade, depth=(np.clip(-away * slope, 0, None) * swell * 0.55 - 0.004).astype(np.float32))
 
 
 def _cactus(stage: Stage, rng: np.random.Generator, share: float, distance: float) -> None:
@@ -60,9 +58,7 @@ def _cactus(stage: Stage, rng: np.random.Generator, share: float, distance: floa
         stage.canvas.rectangle(
             min(u, elbow), foot - (height + 0.05) * size, max(u, elbow), foot - (height - 0.06) * size, green
         )
-        _rounded(
-            stage, elbow, foot - (height + 0.26) * size, foot - height * size, half=0.06 * size, paint=green
-        )
+        _rounded(stage, elbow, foot - (height + 0.26) * size, foot - height * size, half=0.06 * size, paint=green)
 
 
 def _rounded(

@@ -48,9 +48,7 @@ def _furrows(stage: Stage, rng: np.random.Generator) -> None:
     # Far furrows are narrower than a pixel: they fade to their mean.
     fade = np.clip((down - 0.05) * 9, 0, 1)
     share = np.clip((stripe - 0.5) * 2.2 + 0.5, 0, 1) * fade + 0.4 * (1 - fade)
-    canvas.blend(
-        np.ones((1, 1), np.float32), bright[:, None, None] + (dark - bright)[:, None, None] * share, rows
-    )
+    canvas.blend(np.ones((1, 1), np.float32), bright[:, None, None] + (dark - bright)[:, None, None] * share, rows)
 
 
 def _barn(stage: Stage, rng: np.random.Generator) -> None:

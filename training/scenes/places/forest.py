@@ -35,9 +35,7 @@ def _clearing(stage: Stage, rng: np.random.Generator, hue: float) -> None:
     paint_ = stage.lit(_green(hue, 0.72), 0.15, 0.2)
     for where in np.arange(-1.5, 1.5, 0.16) + rng.uniform(-0.05, 0.05, 19):
         height = rng.uniform(0.26, 0.36)
-        conifer(
-            stage, stage.at(where, 0.2), stage.down(0.60) + 0.02 * rng.random(), height, paint_, distance=0.2
-        )
+        conifer(stage, stage.at(where, 0.2), stage.down(0.60) + 0.02 * rng.random(), height, paint_, distance=0.2)
     stage.canvas.below(line, grass)
     near = stage.lit(_green(hue, 0.55), 0.0, 0.2)
     for where in (*rng.uniform(-0.55, -0.30, 2), *rng.uniform(0.30, 0.55, 2), -1.0, 1.0):

@@ -59,9 +59,7 @@ def _peak(stage: Stage, rng: np.random.Generator, middle: float, height: float) 
     blue = mix(snow * np.float32(0.80), stage.mood.sky_mid, 0.28)
     snow = mix(snow, stage.mood.sun, 0.16 * stage.mood.sun_strength)
     edge = (
-        np.float32(cap)
-        + 0.05 * ragged(at)[None, :]
-        - 0.25 * np.abs(at)[None, :] * (1 - np.float32(stage.mood.white))
+        np.float32(cap) + 0.05 * ragged(at)[None, :] - 0.25 * np.abs(at)[None, :] * (1 - np.float32(stage.mood.white))
     )
     covered = canvas.cover(edge - below_top)
     land = rock[:, None, None] + (shade - rock)[:, None, None] * side
@@ -73,9 +71,7 @@ def _hills(stage: Stage, rng: np.random.Generator) -> None:
     for share, distance, size in ((0.10, 0.35, 0.05), (0.48, 0.12, 0.10), (0.82, 0.0, 0.15)):
         ground = octaves(rng, 2.2, 2)
         base = stage.down(share)
-        green = stage.lit(
-            mix(colour(0.20, 0.42, 0.26), colour(0.30, 0.48, 0.24), rng.random()), distance, 0.85
-        )
+        green = stage.lit(mix(colour(0.20, 0.42, 0.26), colour(0.30, 0.48, 0.24), rng.random()), distance, 0.85)
         firs = stage.lit(colour(0.10, 0.26, 0.20), distance, 0.25)
         at = stage.along(distance)
         line = (base - 0.035 * ground(at)).astype(np.float32)

@@ -34,9 +34,7 @@ def _water(stage: Stage, rng: np.random.Generator) -> None:
     shallow = mix(mood.sky_low * np.float32(0.86), deep, 0.30)
     share = np.clip(down / 0.36, 0, 1) ** 0.7
     water = (shallow[:, None, None] + (deep - shallow)[:, None, None] * share).astype(np.float32)
-    canvas.blend(
-        canvas.cover(np.broadcast_to(canvas.v[rows, None], (down.shape[0], canvas.width))), water, rows
-    )
+    canvas.blend(canvas.cover(np.broadcast_to(canvas.v[rows, None], (down.shape[0], canvas.width))), water, rows)
     # Wave crests: dashes that grow and part towards the viewer.
     depth = np.log(down + 0.03) * 7
     phase = depth + 0.3 * value_noise(rng, 0.7)(depth)

@@ -30,15 +30,11 @@ def conifer(stage: Stage, u: float, base: float, height: float, paint: Colour, *
     canvas.rectangle(u - 0.025 * height, base - 0.15 * height, u + 0.025 * height, base, trunk)
     shadow = paint * np.float32(0.78)
     dark_left = stage.light.u > u
-    for tier, (top, bottom, half) in enumerate(
-        ((-0.5, -0.10, 0.25), (-0.76, -0.36, 0.19), (-1.0, -0.62, 0.13))
-    ):
+    for tier, (top, bottom, half) in enumerate(((-0.5, -0.10, 0.25), (-0.76, -0.36, 0.19), (-1.0, -0.62, 0.13))):
         upper, lower, side = base + top * height, base + bottom * height, half * height
         canvas.polygon(((u, upper), (u + side, lower), (u - side, lower)), paint)
         edge = u - side if dark_left else u + side
-        corners = (
-            ((u, upper), (u, lower), (edge, lower)) if dark_left else ((u, upper), (edge, lower), (u, lower))
-        )
+        corners = ((u, upper), (u, lower), (edge, lower)) if dark_left else ((u, upper), (edge, lower), (u, lower))
         canvas.polygon(corners, shadow)
         if stage.mood.white:
             snow = stage.mood.lit(paint, distance, 1.0)
@@ -57,6 +53,4 @@ def round_tree(stage: Stage, u: float, base: float, height: float, paint: Colour
     toward = 1 if stage.light.u > u else -1
     for dx, dy, radius in ((0.0, -0.62, 0.33), (-0.2, -0.5, 0.22), (0.2, -0.5, 0.22)):
         canvas.disc(u + dx * height, base + dy * height, radius * height, paint * np.float32(0.78))
-    canvas.disc(
-        u + toward * 0.07 * height, base - 0.68 * height, 0.25 * height, mix(paint, stage.mood.sun, 0.08)
-    )
+    canvas.disc(u + toward * 0.07 * height, base - 0.68 * height, 0.25 * height, mix(paint, stage.mood.sun, 0.08))
