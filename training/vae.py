@@ -98,7 +98,7 @@ def train(folder: Path, steps: int, scenes: int, channels: tuple[int, ...] = CHA
 
 def main(
     folder: Annotated[Path, typer.Option(help="where states and drawn scenes are kept")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="the step to train up to")] = 8000,
+    steps: Annotated[int, typer.Option(help="the step to train up to")] = 8200,
     scenes: Annotated[int, typer.Option(help="how many scenes to draw")] = 4000,
 ) -> None:
     """Train the VAE, or go on from its last state."""
