@@ -63,7 +63,7 @@ async def leave_grpc(servers: Servers, sampler: HeldSampler) -> None:
 
 
 async def run_out_of_time(servers: Servers, sampler: HeldSampler) -> None:
-    call = servers.stub.Generate(request(), timeout=1.0)
+    call = servers.stub.Generate(request(), timeout=3.0)
     await call.read()
     await sampler.held.wait()
     with pytest.raises(grpc.aio.AioRpcError) as caught:

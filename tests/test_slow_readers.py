@@ -29,7 +29,7 @@ async def place_is_free(servers: Servers) -> None:
 
 async def test_an_http_client_that_does_not_read_is_given_up_at_its_deadline() -> None:
     engine = FakeEngine(free_running=True)
-    async with servers_over(engine, LARGE_VIDEO, request_timeout_s=1.0) as servers:
+    async with servers_over(engine, LARGE_VIDEO, request_timeout_s=2.0) as servers:
         assert servers.http._base_url is not None
         reader, writer = await asyncio.open_connection("127.0.0.1", servers.http._base_url.port, limit=1024)
         body = json.dumps({"prompt": "x", "stream_format": "msgpack", "frames": FRAMES, "steps": 1}).encode()
@@ -46,7 +46,7 @@ async def test_an_http_client_that_does_not_read_is_given_up_at_its_deadline() -
 
 async def test_a_grpc_client_that_does_not_read_is_given_up_at_the_servers_limit() -> None:
     engine = FakeEngine(free_running=True)
-    async with servers_over(engine, LARGE_VIDEO, request_timeout_s=1.0) as servers:
+    async with servers_over(engine, LARGE_VIDEO, request_timeout_s=2.0) as servers:
         call = servers.stub.Generate(
             pb.GenerateRequest(prompt="x", modality=pb.MODALITY_VIDEO_LATENTS, frames=FRAMES, steps=1)
         )

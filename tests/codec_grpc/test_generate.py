@@ -126,7 +126,7 @@ async def test_cancelling_the_call_ends_its_job() -> None:
 async def test_a_deadline_ends_its_job() -> None:
     engine = FakeEngine()
     async with servers_over(engine) as servers:
-        error = await status_of(servers.stub.Generate(request(steps=30), timeout=0.2))
+        error = await status_of(servers.stub.Generate(request(steps=30), timeout=1.0))
         assert error.code() is StatusCode.DEADLINE_EXCEEDED
         await engine.until_closed(1)
         assert (engine.finished, servers.service.admission.jobs) == (0, 0)
