@@ -112,7 +112,7 @@ class LatentService:
 
     def cancel_all(self, reason: Callable[[], CodecError]) -> None:
         """Ask every job in the house to stop within one step; each gets a reason of its own."""
-        for job in self._jobs:
+        for job in tuple(self._jobs):
             job.cancel(reason())
 
 
