@@ -141,7 +141,13 @@ class LocalModel:
 
 
 def _import_engine() -> tuple[ModuleType, ModuleType, ModuleType]:
-    from core.diffusers_engine import device, engine, loading  # noqa: PLC0415
+    try:
+        from core.diffusers_engine import device, engine, loading  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise InvalidSettings(
+            f"serving a model needs {error.name}, which is not installed: install the extra `server` "
+            "(pip install -c constraints.txt '.[server]'); a gateway needs none of it"
+        ) from None
 
     return device, engine, loading
 

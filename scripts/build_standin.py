@@ -27,6 +27,7 @@ from core.maps.store import bundle_folder
 from core.model import ModelInfo
 
 SEED = 0
+TEXT_WIDTH = 32
 CONTEXT = 77
 """Tokens a prompt may have, as CLIP's."""
 STATIC_SCALE = 5.0
@@ -37,37 +38,18 @@ def build_pipeline(sample_size: int = 32) -> StableDiffusionPipeline:
     """Return the pipeline; `sample_size` is the side of its own latent, so 32 means 256x256 pixels."""
     torch.manual_seed(SEED)
     tokenizer = _byte_tokenizer()
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=CONTEXT,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    text_encoder = CLIPTextModel(text_config(tokenizer))
     unet = UNet2DConditionModel(
         sample_size=sample_size,
         block_out_channels=(16, 32),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=32,
+        cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=8,
         norm_num_groups=8,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 16, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=8,
-        sample_size=sample_size * 8,
-    )
+    vae = build_vae(scaling_factor=0.18215)
     scheduler = DDIMScheduler(
         beta_schedule="scaled_linear",
         clip_sample=False,
@@ -84,6 +66,34 @@ def build_pipeline(sample_size: int = 32) -> StableDiffusionPipeline:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+
+
+def text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    """Return the configuration of a text encoder that is `TEXT_WIDTH` wide, for that tokenizer."""
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=TEXT_WIDTH,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def build_vae(scaling_factor: float) -> AutoencoderKL:
+    """Return a VAE with SD's shape of latents: 4 channels, one cell for 8x8 pixels."""
+    return AutoencoderKL(
+        block_out_channels=(8, 16, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=8,
+        scaling_factor=scaling_factor,
     )
 
 

@@ -105,5 +105,18 @@ print(LatentDecoder(header).decode(frame).sum())
     assert (done.returncode, done.stdout.strip()) == (0, "16.0"), done.stderr
 
 
+def test_serving_a_model_where_torch_is_not_installed_is_one_line() -> None:
+    done = run_without_torch(
+        """
+from codec_server.cli import main
+sys.argv = ["codec-diffusers", "serve", "--model", "x", "--port", "0", "--grpc-port", "0"]
+main()
+"""
+    )
+    assert done.returncode == 2
+    assert "error: serving a model needs torch, which is not installed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_check_above_would_notice_torch() -> None:
     assert run_without_torch("import core.diffusers_engine.engine").returncode == 1

@@ -2,22 +2,13 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from core.latents import Modality
-from core.model import ModelInfo
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import LATENT_SPACE, Servers, servers_over
+from tests.support.serving import VIDEO_MODEL, Servers, servers_over
 
-LARGE_VIDEO = ModelInfo(
-    name="large-video",
-    latent_space=LATENT_SPACE,
-    latent_channels=4,
-    spatial_factor=8,
-    size_multiple=8,
-    default_size=(2048, 2048),
-    modalities=(Modality.VIDEO,),
-)
+LARGE_VIDEO = replace(VIDEO_MODEL, name="large-video", default_size=(2048, 2048))
 FRAMES = 120
 """Half a megabyte each: more than all buffers between the two ends hold."""
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -35,15 +35,7 @@ MODEL = ModelInfo(
     default_size=(256, 256),
     aliases=("little",),
 )
-VIDEO_MODEL = ModelInfo(
-    name="standin-video",
-    latent_space=LATENT_SPACE,
-    latent_channels=4,
-    spatial_factor=8,
-    size_multiple=8,
-    default_size=(64, 64),
-    modalities=(Modality.VIDEO,),
-)
+VIDEO_MODEL = replace(MODEL, name="standin-video", aliases=(), default_size=(64, 64), modalities=(Modality.VIDEO,))
 
 
 def bundle_of(model: ModelInfo) -> LatentMapBundle:
