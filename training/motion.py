@@ -84,7 +84,9 @@ def train(folder: Path, steps: int, clips: int, channels: tuple[int, ...] = CHAN
     unet.requires_grad_(False)
     moved = nn.ParameterList(weight for name, weight in unet.named_parameters() if MODULES in name)
     moved.requires_grad_(True)
-    run = Run(folder / "motion.pt", moved, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.998, seed=seed)
+    run = Run(
+        folder / "motion.pt", moved, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.998, seed=seed, muon=True
+    )
     noising = DDPMScheduler(**NOISE)
     latents = {
         side: [clip_latents(folder, vae, index, side) for index in track(range(clips), f"encoding at {side}")]

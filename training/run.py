@@ -1,6 +1,5 @@
 """What every stage shares: a descent that shows its progress, is saved now and then, and resumes."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from training.machine import device, step_rng
+from training.optimizer import Optimizer
 from training.progress import Meter
 from training.state import load_state, save_state
 
@@ -17,24 +17,35 @@ SAVE_EVERY, NOTE_EVERY = 200, 25
 
 
 def rate_at(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Return the learning rate: up in a line, then down along a cosine to a hundredth."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    share = (step - warmup) / max(1, steps - warmup)
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+    """Return the learning rate: up in a line, level, then over the last third down in a line to a fiftieth.
+
+    While it is level, a run knows nothing of its end: given more steps, it goes on as if it always had had them.
+    """
+    up, left = (step + 1) / warmup, (steps - step) / (steps / 3)
+    return peak * max(0.02, min(1.0, up, left))
 
 
 class Run:
     """The weights that a stage trains, with optimizer, running average and state on disk."""
 
     def __init__(
-        self, path: Path, model: nn.Module, *, steps: int, rate: float, warmup: int, decay: float, seed: int
+        self,
+        path: Path,
+        model: nn.Module,
+        *,
+        steps: int,
+        rate: float,
+        warmup: int,
+        decay: float,
+        seed: int,
+        muon: bool = False,
     ) -> None:
         """Go on from the state at `path`, if any, to step `steps`; `model` is on its device already."""
         self.path, self.model = path, model
         self.steps, self.rate, self.warmup, self.seed = steps, rate, warmup, seed
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
+        self.optimizer = Optimizer(model, rate, muon=muon)
         self.average = EMAModel(model.parameters(), decay=decay, foreach=True)
+        self._rate = 0.0
         self.start, self.loss, self.noted = 0, 0.0, {"loss": 0.0}
         if (state := load_state(path, device())) is not None:
             model.load_state_dict(state["model"])
@@ -46,8 +57,7 @@ class Run:
         """Yield each step still to be made and its random numbers; call `descend` once for each."""
         meter = Meter(self.path.stem, self.start, self.steps)
         for step in meter.steps():
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate_at(step, self.steps, self.rate, self.warmup)
+            self._rate = rate_at(step, self.steps, self.rate, self.warmup)
             yield step, step_rng(self.seed, step)
             last = step + 1 == self.steps
             if last or (step + 1) % NOTE_EVERY == 0:
@@ -59,8 +69,7 @@ class Run:
         """Make one step down `loss`; `notes` are shown beside it."""
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(self._rate)
         self.average.step(self.model.parameters())
         self.loss = loss.item()
         smooth = self.noted["loss"] or self.loss

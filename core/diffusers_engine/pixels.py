@@ -1,0 +1,63 @@
+"""From latents to pixels: what each class of VAE needs undone before its decoder, and the decoder itself.
+
+The server renders with it, the client decodes with it, and golden pixels are made with it: one place, one result.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.errors import ModelLoadError
+
+
+@dataclass(frozen=True, slots=True)
+class VaeRow:
+    """One row: `decode` turns latents as they travel, [frames, C, h, w], into pixels in -1…1, [frames, 3, H, W]."""
+
+    decode: Callable[[Any, Tensor], Tensor]
+
+
+def _pictures(vae: Any, latents: Tensor) -> Tensor:
+    """Decode one by one: what a picture looks like must not depend on its neighbours, nor memory on their number."""
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    return torch.cat([vae.decode(one / vae.config.scaling_factor + shift).sample for one in latents.unsqueeze(1)])
+
+
+VAES: dict[str, VaeRow] = {"AutoencoderKL": VaeRow(_pictures)}
+
+
+def load_vae(model_class: str, place: str, **arguments: Any) -> Any:
+    """Return the VAE of that class from a directory or hub id; `arguments` go to `from_pretrained`.
+
+    Raises ModelLoadError for a class without a row, and where it cannot be loaded.
+    """
+    import diffusers  # noqa: PLC0415 - takes seconds
+
+    if model_class not in VAES:
+        raise ModelLoadError(f"VAEs of class {model_class} cannot be decoded here; known are {', '.join(VAES)}")
+    try:
+        return getattr(diffusers, model_class).from_pretrained(place, **arguments).eval()
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelLoadError(f"cannot load the {model_class} at {place}: {reason}") from error
+
+
+@torch.inference_mode()
+def decode_latents(vae: Any, latents: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the pictures of latents as they travel, [frames, C, h, w]: uint8 [frames, H, W, 3].
+
+    Rounds as diffusers' own image processor does: (x / 2 + 0.5), clamped to 0…1, times 255, to the nearest.
+    Raises ModelLoadError for a VAE without a row.
+    """
+    row = VAES.get(type(vae).__name__)
+    if row is None:
+        raise ModelLoadError(f"VAEs of class {type(vae).__name__} cannot be decoded here; known are {', '.join(VAES)}")
+    given = torch.as_tensor(latents).to(device=vae.device, dtype=vae.dtype)
+    pixels = (row.decode(vae, given).float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    rounded: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
+    return rounded
