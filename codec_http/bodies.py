@@ -4,7 +4,7 @@ Each is a request of the core. Here stands what HTTP spells in its own way, and 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
@@ -71,14 +71,22 @@ _VideoModality = Annotated[
 ]
 
 
-def _shows_all_but(*names: str) -> Callable[[dict[str, Any]], None]:
-    """Return what leaves fields out of a model's schema: those that the core refuses for what is asked."""
+def _shows_all_but(*names: str, needs_one_of: Sequence[str] = ()) -> Callable[[dict[str, Any]], None]:
+    """Return what leaves fields out of a model's schema: those that the core refuses for what is asked.
 
-    def leave_out(schema: dict[str, Any]) -> None:
+    Of those in `needs_one_of` one must be there, or the body is one of another kind.
+    """
+
+    def adapt(schema: dict[str, Any]) -> None:
         for name in names:
             schema["properties"].pop(name)
+        if needs_one_of:
+            schema["anyOf"] = [{"required": [name]} for name in needs_one_of]
 
-    return leave_out
+    return adapt
+
+
+_SAYS_LATENTS = ("stream_format", "modality")
 
 
 class Body(GenerationRequest):
@@ -105,13 +113,14 @@ class LatentsBody(Body):
 class ImageLatents(LatentsBody):
     """Latents of one image."""
 
-    model_config = ConfigDict(json_schema_extra=_shows_all_but(*VIDEO_FIELDS))
+    model_config = ConfigDict(json_schema_extra=_shows_all_but(*VIDEO_FIELDS, needs_one_of=_SAYS_LATENTS))
     modality: _ImageModality = Field(default=Modality.IMAGE, description="What is made here.")
 
 
 class VideoLatents(LatentsBody):
     """Latents of one video."""
 
+    model_config = ConfigDict(json_schema_extra=_shows_all_but(needs_one_of=_SAYS_LATENTS))
     modality: _VideoModality = Field(default=Modality.VIDEO, description="What is made here.")
 
 

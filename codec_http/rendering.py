@@ -64,7 +64,7 @@ async def _send(request: web.Request, response: web.Response, job: Job) -> None:
 
 
 def _file_of(pixels: NDArray[np.uint8], plan: StreamPlan, wanted: RenderedBody, map_hash: str) -> RenderedFile:
-    parameters = parameters_of(plan, map_hash)
+    parameters = parameters_of(plan, map_hash, len(pixels))
     if isinstance(wanted, RenderedImages):
         quality = BEST_QUALITY if wanted.output_compression is None else wanted.output_compression
         data = encode_picture(pixels[0], wanted.output_format, parameters, quality)

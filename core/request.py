@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import InvalidRequest, shown
 from core.latents import MAX_UINT32, Modality
+from core.pipelines import PIPELINES
 
 DEFAULT_STEPS = 25
 DEFAULT_SEED = 42
@@ -35,7 +36,11 @@ class GenerationRequest(BaseModel):
     latent_space: str | None = Field(
         default=None, description="Latent space that the client decodes; another than the model's is refused."
     )
-    pipeline: str = Field(default="raw", description="Pipeline that makes the frames' bytes.")
+    pipeline: str = Field(
+        default="raw",
+        description="Pipeline that makes the frames' bytes. The latent-space map says which there are.",
+        examples=list(PIPELINES),
+    )
     size: tuple[PositiveUint32, PositiveUint32] | None = Field(default=None, description="Size in pixels.")
     steps: PositiveUint32 = Field(default=DEFAULT_STEPS, description="Sampler steps.")
     seed: int = Field(

@@ -12,8 +12,8 @@ KEYWORD = "codec-diffusers"
 Parameters = dict[str, str | int | float | None]
 
 
-def parameters_of(plan: StreamPlan, map_hash: str) -> Parameters:
-    """Return what it takes to make the plan's pixels again, on a server with the same model and pins."""
+def parameters_of(plan: StreamPlan, map_hash: str, frames: int) -> Parameters:
+    """Return what it takes to make the plan's `frames` pictures again, on a server with the same model and pins."""
     parameters: Parameters = {
         "model": plan.model,
         "prompt": plan.prompt,
@@ -23,7 +23,7 @@ def parameters_of(plan: StreamPlan, map_hash: str) -> Parameters:
         "guidance_scale": plan.guidance_scale,
         "size": f"{plan.width}x{plan.height}",
         "fps": plan.header.fps,
-        "frames": plan.frames if plan.header.fps else None,
+        "frames": frames if plan.header.fps else None,
         "latent_space": plan.header.latent_space_id,
         "latent_map": map_hash,
         "software": SOFTWARE,
