@@ -153,6 +153,8 @@ class LatentService:
             del failure  # it holds this frame, and this frame would hold it
 
     async def _rendered(self, engine: Engine, plan: StreamPlan, job: Job) -> Pixels:
+        if job.reason is not None:  # cancelled between two of them
+            raise job.reason
         part = Job(job.deadline)  # an engine ends its job with the generation, and others may follow this one
         job.on_cancel(lambda: part.cancel(job.reason or client_left()))
         started_at = time.monotonic()
