@@ -16,7 +16,8 @@ def operations(run: Callable[[], object]) -> int:
     """Return the floating-point operations that `run` takes."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         run()
-    return counter.get_total_flops()
+    total: int = counter.get_total_flops()
+    return total
 
 
 def main() -> None:

@@ -286,8 +286,10 @@ async def test_a_client_that_does_not_read_is_left_when_its_time_is_up() -> None
             shape = (1, plan.height, plan.width, 3)
             yield Pixels(np.random.default_rng(plan.seed).integers(0, 256, shape, dtype=np.uint8))
 
-    async with servers_over(Noise(), RENDERING, request_timeout_s=5) as servers:
-        response = await servers.http.post(IMAGES, json=BODY | {"n": 10, "size": "1024x1024"})
+    async with servers_over(Noise(), RENDERING, request_timeout_s=8) as servers:
+        response = await servers.http.post(IMAGES, json=BODY | {"n": 6, "size": "1024x1024", "output_format": "jpeg"})
+        assert response.status == 200
+        assert int(response.headers["Content-Length"]) > 16 * 2**20
         assert servers.service.admission.jobs == 1  # its place is kept while it reads
         await asyncio.wait_for(servers.service.admission.idle(), 20)
         with pytest.raises(aiohttp.ClientError):
