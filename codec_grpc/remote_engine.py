@@ -11,7 +11,7 @@ from codec_grpc.messages import request_message
 from codec_grpc.servicer import MAP_HASH_KEY
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.protobuf_envelope import frame_of, header_of
-from core.engine import Event, Frame, Job, Started, Step
+from core.engine import Event, Frame, Job, Started, Step, StreamEvent
 from core.errors import NotReady
 from core.latents import FinishReason
 from core.lifecycle import RETRY_AFTER_S
@@ -58,7 +58,7 @@ class RemoteEngine:
             raise NotReady("the server behind this gateway was started with another latent-space map", RETRY_AFTER_S)
 
 
-def event_of(message: pb.GenerateResponse) -> Event | None:
+def event_of(message: pb.GenerateResponse) -> StreamEvent | None:
     """Return the event that a message carries, None for one that is not to be handed on."""
     kind = message.WhichOneof("event")
     if kind == "header":

@@ -10,7 +10,7 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
 from codec_wire.protobuf_envelope import frame_message, header_message
 from core import CODEC_VERSION, SERVER_VERSION
-from core.engine import Event, Frame, Job, Started, deadline_of, out_of_time
+from core.engine import Frame, Job, Started, StreamEvent, deadline_of, out_of_time
 from core.maps import pinned_hash
 from core.pins import installed_versions, pin_differences
 from core.service import LatentService
@@ -82,7 +82,7 @@ class LatentServicer(LatentServiceServicer):
         return pb.GetLatentMapResponse(hash=bundle.hash, document=bundle.document, assets=bundle.assets)
 
 
-def _response(event: Event) -> pb.GenerateResponse:
+def _response(event: StreamEvent) -> pb.GenerateResponse:
     if isinstance(event, Started):
         return pb.GenerateResponse(header=header_message(event.header))
     if isinstance(event, Frame):

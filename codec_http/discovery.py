@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from codec_http.answers import IndexAnswer, IndexEntry
 from codec_http.state import SERVICE
 from core import CODEC_VERSION
 from core.errors import NotFound, shown
@@ -23,8 +24,9 @@ async def index(request: web.Request) -> web.Response:
     """Answer index.json: what is published here."""
     bundle = _bundle(request)
     latent_space = bundle.latent_map.id
-    entry = {"id": latent_space, "url": map_path(latent_space), "hash": bundle.hash}
-    return web.json_response({"codec_version": CODEC_VERSION, "maps": [], "latents": [entry]}, headers=ANYONE)
+    entry = IndexEntry(id=latent_space, url=map_path(latent_space), hash=bundle.hash)
+    answer = IndexAnswer(codec_version=CODEC_VERSION, maps=[], latents=[entry])
+    return web.json_response(answer.model_dump(), headers=ANYONE)
 
 
 async def latent_map(request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from codec_http.answers import ErrorAnswer, ErrorDetail
 from core import errors
 from core.errors import INTERNAL_TEXT, CodecError
 
@@ -66,8 +67,9 @@ def _response(
     headers: dict[str, str] | None = None,
 ) -> web.Response:
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    body = {"message": message, "type": kind, "param": param, "code": code} | (extra or {})
-    return web.json_response({"error": body}, status=status, headers={"Cache-Control": "no-store"} | (headers or {}))
+    detail = ErrorDetail(message=message, type=kind, param=param, code=code, **(extra or {}))
+    body = ErrorAnswer(error=detail).model_dump(exclude_unset=True)
+    return web.json_response(body, status=status, headers={"Cache-Control": "no-store"} | (headers or {}))
 
 
 PROBES = ("/livez", "/readyz", "/health", "/codec/health")

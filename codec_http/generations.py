@@ -1,4 +1,4 @@
-"""POST /v1/images/generations and /v1/videos/generations: a prompt in, a latent stream out."""
+"""POST /v1/images/generations and /v1/videos/generations: a prompt in, a latent stream out, or pixels."""
 
 import asyncio
 import logging
@@ -10,11 +10,12 @@ from aiohttp import web
 from codec_http.compressors import Compressor
 from codec_http.encoding import choose_encoding
 from codec_http.negotiation import negotiate
-from codec_http.request_body import parse_body, read_json, wants_pixels
+from codec_http.rendering import render
+from codec_http.request_body import parse_latents, parse_rendered, read_json, wants_pixels
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_wire import WireFormat, encode
 from core.engine import Frame, Job, Started, deadline_of
-from core.errors import CodecError, UnsupportedModality
+from core.errors import CodecError
 from core.latents import LatentFrame, LatentStreamHeader, Modality
 from core.maps import pinned_hash
 from core.maps.pin import PIN_FIELD
@@ -41,14 +42,10 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
     service.require_map(pinned_hash(request.headers.get(PIN_FIELD)))
     body = await read_json(request)
     if wants_pixels(body):
-        raise UnsupportedModality(
-            "this server streams latents and renders no pixels: "
-            "add stream_format (msgpack or protobuf) and decode what comes",
-            tuple(str(made) for made in service.require_served().model.modalities),
-        )
-    wanted, stream_format = parse_body(body, modality)
+        return await render(request, parse_rendered(body, modality))
+    wanted = parse_latents(body, modality)
     plan = service.plan(wanted)
-    wire_format, content_type = negotiate(stream_format, ", ".join(request.headers.getall("Accept", [])))
+    wire_format, content_type = negotiate(wanted.stream_format, ", ".join(request.headers.getall("Accept", [])))
     bundle = service.require_served().bundle
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
     response = web.StreamResponse(

@@ -4,6 +4,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from codec_http.answers import HealthAnswer
 from codec_http.state import SERVICE
 from core.lifecycle import State
 
@@ -13,13 +14,14 @@ async def health(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     ok = service.lifecycle.state is State.SERVING
     model = None if service.served is None else service.served.model
+    answer = HealthAnswer(
+        ok=ok,
+        model=None if model is None else model.name,
+        latent_space=None if model is None else model.latent_space,
+        state=service.lifecycle.state,
+    )
     return web.json_response(
-        {
-            "ok": ok,
-            "model": None if model is None else model.name,
-            "latent_space": None if model is None else model.latent_space,
-            "state": service.lifecycle.state,
-        },
+        answer.model_dump(),
         status=HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE,
     )
 

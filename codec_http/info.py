@@ -1,9 +1,13 @@
 """What the server is: /codec/info, /codec/schema and /v1/models."""
 
+from typing import get_args
+
 from aiohttp import web
 
+from codec_http.answers import InfoAnswer, ModelAnswer, ModelsAnswer
 from codec_http.discovery import map_path
 from codec_http.encoding import codings_of
+from codec_http.request_body import RENDERED
 from codec_http.state import SERVICE
 from codec_wire import WireFormat
 from codec_wire.schema import stream_schema
@@ -18,11 +22,12 @@ from core.service import LatentService
 async def info(request: web.Request) -> web.Response:
     """Answer GET /codec/info: the keys that the sibling servers have, then what is ours. Also while loading."""
     service = request.app[SERVICE]
-    return web.json_response(
+    answer = InfoAnswer.model_validate(
         {
             "modality_supported": [],
             "stream_format_supported": list(WireFormat),
             "compression_supported": codings_of(None),
+            "rendered_formats": [],
             "image_pipelines": [],
             "video_pipelines": [],
             "latent_space_id": None,
@@ -40,6 +45,7 @@ async def info(request: web.Request) -> web.Response:
         }
         | _served(service)
     )
+    return web.json_response(answer.model_dump(exclude_unset=True))
 
 
 def _served(service: LatentService) -> dict[str, object]:
@@ -57,6 +63,7 @@ def _served(service: LatentService) -> dict[str, object]:
 
     return {
         "modality_supported": list(model.modalities),
+        "rendered_formats": _rendered_formats(model),
         "image_pipelines": usable(Modality.IMAGE),
         "video_pipelines": usable(Modality.VIDEO),
         "latent_space_id": model.latent_space,
@@ -79,6 +86,11 @@ def _served(service: LatentService) -> dict[str, object]:
     }
 
 
+def _rendered_formats(model: ModelInfo) -> list[str]:
+    made = [RENDERED[modality].model_fields["output_format"] for modality in model.modalities if model.renders]
+    return [name for field in made for name in get_args(field.annotation)]
+
+
 async def schema(_request: web.Request) -> web.Response:
     """Answer GET /codec/schema: the .proto text of the stream's two messages."""
     return web.Response(text=stream_schema(), content_type="text/plain")
@@ -87,7 +99,7 @@ async def schema(_request: web.Request) -> web.Response:
 async def models(request: web.Request) -> web.Response:
     """Answer GET /v1/models, as OpenAI's clients read it."""
     model = request.app[SERVICE].require_served().model
-    return web.json_response({"object": "list", "data": [_model(model, model.name)]})
+    return web.json_response(ModelsAnswer(data=[_model(model, model.name)]).model_dump())
 
 
 async def one_model(request: web.Request) -> web.Response:
@@ -95,15 +107,8 @@ async def one_model(request: web.Request) -> web.Response:
     model, name = request.app[SERVICE].require_served().model, request.match_info["name"]
     if not model.answers_to(name):
         raise NotFound("model", f"this server runs {model.name}, got {shown(name)}")
-    return web.json_response(_model(model, name))
+    return web.json_response(_model(model, name).model_dump())
 
 
-def _model(model: ModelInfo, name: str) -> dict[str, object]:
-    # `created` is part of OpenAI's shape and unknown here.
-    return {
-        "id": name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "codec-diffusers",
-        "latent_space": model.latent_space,
-    }
+def _model(model: ModelInfo, name: str) -> ModelAnswer:
+    return ModelAnswer(id=name, latent_space=model.latent_space)

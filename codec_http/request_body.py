@@ -1,19 +1,41 @@
-"""From a JSON body to a request of the core: the few fields that HTTP spells in its own way."""
+"""From a JSON body to a request of the core."""
 
-import re
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic_core
 from aiohttp import web
 
-from codec_wire import WireFormat
+from codec_http.bodies import (
+    Body,
+    ImageLatents,
+    LatentsBody,
+    RenderedBody,
+    RenderedImages,
+    RenderedVideos,
+    VideoLatents,
+)
 from core.errors import InvalidRequest, TooLarge, shown
 from core.latents import Modality
-from core.request import GenerationRequest, parse_request, unknown_field
+from core.request import parse_as
 
-_SIZE = re.compile(r"(\d{1,6})[xX](\d{1,6})", re.ASCII)
-_HTTP_FIELDS = ("stream_format", "resolution", "n", "user")
-_ENDPOINTS = {Modality.IMAGE: "/v1/images/generations", Modality.VIDEO: "/v1/videos/generations"}
+_BodyT = TypeVar("_BodyT", bound=Body)
+
+LATENTS: dict[Modality, type[LatentsBody]] = {Modality.IMAGE: ImageLatents, Modality.VIDEO: VideoLatents}
+RENDERED: dict[Modality, type[RenderedBody]] = {Modality.IMAGE: RenderedImages, Modality.VIDEO: RenderedVideos}
+"""The two kinds of body that each endpoint takes."""
+
+_FOR_LATENTS = "is for latents, and pixels are asked for: add stream_format (msgpack or protobuf), or leave it out"
+REFUSED = {
+    "pipeline": _FOR_LATENTS,
+    "keyframe_interval": _FOR_LATENTS,
+    "style": "is not taken: say it in the prompt",
+    "moderation": "is not taken: nothing is filtered here",
+    "complexity": "is not taken: steps says how much work is done",
+    "frame_count": "is not taken: moving pictures are made at /v1/videos/generations",
+    "frame_duration_ms": "is not taken: moving pictures are made at /v1/videos/generations",
+    "svg": "is not taken: pictures are made of pixels here",
+}
+"""Fields that cannot be honoured where pixels are asked for, and why. To pass over them would change what was asked."""
 
 
 def wants_pixels(body: dict[str, Any]) -> bool:
@@ -38,56 +60,23 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def parse_body(body: dict[str, Any], modality: Modality) -> tuple[GenerationRequest, WireFormat | None]:
-    """Return what `body` asks of the endpoint that makes `modality`, and the stream format it names, if any.
-
-    Raises InvalidRequest naming the field.
-    """
-    values = {name: value for name, value in body.items() if value is not None}
-    known = (*GenerationRequest.model_fields, *_HTTP_FIELDS)
-    for name in values:
-        if name not in known:
-            raise unknown_field(name, known)
-    stream_format = _stream_format(values.pop("stream_format", None))
-    _require_one(values.pop("n", 1))
-    values.pop("user", None)  # a note of the caller's own, as OpenAI's clients send it
-    values["modality"] = _modality(values.get("modality"), modality)
-    size = _size(values.pop("size", None), values.pop("resolution", None))
-    return parse_request(values | {"size": size}), stream_format
+def parse_latents(body: dict[str, Any], modality: Modality) -> LatentsBody:
+    """Return what `body` asks of the endpoint that makes `modality`. Raises InvalidRequest naming the field."""
+    return _parsed(LATENTS[modality], body)
 
 
-def _stream_format(value: object) -> WireFormat | None:
-    if value is None:
-        return None
-    if value not in tuple(WireFormat):
-        raise InvalidRequest("stream_format", f"must be one of {', '.join(WireFormat)}, got {shown(value)}")
-    return WireFormat(str(value))
+def parse_rendered(body: dict[str, Any], modality: Modality) -> RenderedBody:
+    """Return what a body without stream_format and modality asks for. Raises InvalidRequest naming the field."""
+    for name, reason in REFUSED.items():
+        if body.get(name) is not None:
+            raise InvalidRequest(name, f"{reason}; got {shown(body[name])}")
+    return _parsed(RENDERED[modality], body)
 
 
-def _require_one(value: object) -> None:
-    if value != 1 or isinstance(value, bool):
-        raise InvalidRequest("n", f"must be 1: a latent stream holds one generation, got {shown(value)}")
-
-
-def _modality(value: object, made_here: Modality) -> Modality:
-    if value is None or value == made_here:
-        return made_here
-    if value in tuple(Modality):
-        other = Modality(str(value))
-        raise InvalidRequest("modality", f"{other} is made at {_ENDPOINTS[other]}; here it is {made_here}")
-    raise InvalidRequest("modality", f"must be one of {', '.join(Modality)}, got {shown(value)}")
-
-
-def _size(size: object, resolution: object) -> tuple[int, int] | None:
-    """Return (width, height) in pixels, from `size` ("WxH") or `resolution` ("WxH", or one number for a square)."""
-    if size is not None and resolution is not None:
+def _parsed(kind: type[_BodyT], body: dict[str, Any]) -> _BodyT:
+    parsed = parse_as(kind, body)
+    if parsed.resolution is None:
+        return parsed
+    if parsed.size is not None:
         raise InvalidRequest("resolution", "give either size or resolution, got both")
-    field, value = ("size", size) if resolution is None else ("resolution", resolution)
-    if value is None:
-        return None
-    if field == "resolution" and isinstance(value, int) and not isinstance(value, bool):
-        value = f"{value}x{value}"
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise InvalidRequest(field, f'must be "WIDTHxHEIGHT" in pixels, e.g. "512x512", got {shown(value)}')
-    return int(match[1]), int(match[2])
+    return parsed.model_copy(update={"size": parsed.resolution})

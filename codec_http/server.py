@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from codec_http import discovery, generations, health, info
 from codec_http.errors import error_boundary
-from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
+from codec_http.openapi import openapi_document
+from codec_http.routes import ROUTES
+from codec_http.state import DOCUMENT, REQUEST_TIMEOUT_S, SERVICE
 from core.errors import InvalidSettings
 from core.service import LatentService
 
@@ -18,24 +19,8 @@ def build_app(service: LatentService, request_timeout_s: float) -> web.Applicati
     app = web.Application(middlewares=[error_boundary], client_max_size=MAX_BODY_BYTES)
     app[SERVICE] = service
     app[REQUEST_TIMEOUT_S] = request_timeout_s
-    app.add_routes(
-        [
-            web.post("/v1/images/generations", generations.images),
-            web.post("/v1/videos/generations", generations.videos),
-            web.get("/v1/models", info.models),
-            web.get("/v1/models/{name:.+}", info.one_model),
-            web.get("/codec/info", info.info),
-            web.get("/codec/schema", info.schema),
-            web.get("/codec/health", health.health),
-            web.get("/health", health.health),
-            web.get(f"{discovery.ROOT}/index.json", discovery.index),
-            web.get(f"{discovery.ROOT}/latents/{{id:.+}}.json", discovery.latent_map),
-            web.get(f"{discovery.ROOT}/dicts/{{hex}}.zstd", discovery.dictionary),
-            web.get(f"{discovery.ROOT}/scales/{{hex}}.bin", discovery.scales),
-            web.get("/livez", health.livez),
-            web.get("/readyz", health.readyz),
-        ]
-    )
+    app[DOCUMENT] = openapi_document(ROUTES)
+    app.add_routes([web.route(route.method, route.path, route.handler) for route in ROUTES])
     return app
 
 

@@ -1,8 +1,11 @@
 """What the handlers find in the application."""
 
+from typing import Any
+
 from aiohttp import web
 
 from core.service import LatentService
 
 SERVICE = web.AppKey("service", LatentService)
+DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("openapi_document", dict)
 REQUEST_TIMEOUT_S = web.AppKey("request_timeout_s", float)

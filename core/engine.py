@@ -4,7 +4,10 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from core.errors import Cancelled, CodecError, DeadlineExceeded
 from core.latents import LatentFrame, LatentStreamHeader
@@ -33,7 +36,17 @@ class Frame:
     frame: LatentFrame
 
 
-Event = Started | Step | Frame
+@dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """What a plan to be rendered gives, once and last, in place of frames: uint8 [frames, height, width, 3], RGB."""
+
+    frames: NDArray[np.uint8]
+
+
+StreamEvent: TypeAlias = Started | Step | Frame
+"""What a stream of latents is made of."""
+
+Event: TypeAlias = StreamEvent | Pixels
 
 
 class Job:
@@ -74,7 +87,7 @@ class Job:
 
 
 class Engine(Protocol):
-    """Makes the events of a generation: Started, any number of Step, every Frame.
+    """Makes the events of a generation: Started, any number of Step, every Frame; or Pixels, where those are planned.
 
     Exhaustion is success. A failure is a CodecError, raised. Closing the iterator early cancels the job.
     """

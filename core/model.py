@@ -19,7 +19,8 @@ class RequestLimits:
 class ModelInfo:
     """One model: its names, its latent space and the sizes it takes.
 
-    `spatial_factor` is pixels per latent cell along each side; `default_size` is (width, height) in pixels.
+    `spatial_factor` is pixels per latent cell along each side; `default_size` is (width, height) in pixels; `renders`
+    says whether its latents can be made into pixels here: not behind a gateway, and not with every VAE.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ModelInfo:
     default_size: tuple[int, int]
     modalities: tuple[Modality, ...] = (Modality.IMAGE,)
     aliases: tuple[str, ...] = ()
+    renders: bool = False
     limits: RequestLimits = field(default_factory=RequestLimits)
 
     def answers_to(self, name: str) -> bool:

@@ -1,18 +1,33 @@
 """From a request to everything that will be sent: decided once, before anything runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from core.errors import InvalidRequest, NotFound, UnsupportedModality, shown
+from core.errors import InvalidRequest, NotFound, TooLarge, UnsupportedModality, shown
 from core.latents import LatentStreamHeader, Modality
 from core.maps import LatentMapBundle, MapPipeline
 from core.model import ModelInfo
 from core.pipelines import PIPELINES
-from core.request import DEFAULT_FPS, DEFAULT_FRAMES, DEFAULT_KEYFRAME_INTERVAL, GenerationRequest
+from core.request import (
+    DEFAULT_FPS,
+    DEFAULT_FRAMES,
+    DEFAULT_KEYFRAME_INTERVAL,
+    SEEDS,
+    VIDEO_FIELDS,
+    GenerationRequest,
+)
+
+RENDERING_STEPS = 2
+"""What decoding to pixels costs, in sampler steps: 1.57 of Stable Diffusion 1's at 512x512 (docs/rendering.md)."""
+MAX_RENDERED_PIXELS = 2**26
+"""Pixels of one picture or video at most: 256 frames of 512x512. Unlike latents they are all in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """One admitted request, resolved: what to sample and the exact stream it becomes. Sizes in pixels."""
+    """One admitted request, resolved: what to sample and the exact stream it becomes. Sizes in pixels.
+
+    Where it is `rendered`, pixels are made of the latents as that stream would carry them.
+    """
 
     model: str
     prompt: str
@@ -26,11 +41,13 @@ class StreamPlan:
     frames: int
     keyframe_interval: int
     header: LatentStreamHeader
+    rendered: bool = False
 
     @property
     def cost(self) -> int:
-        """What sampling costs: pixels x frames x steps."""
-        return self.width * self.height * self.frames * self.steps
+        """What it costs the device: pixels x frames x steps."""
+        steps = self.steps + (RENDERING_STEPS if self.rendered else 0)
+        return self.width * self.height * self.frames * steps
 
     def is_keyframe(self, seq: int) -> bool:
         """Return whether frame `seq` is one: always, but for the residuals of a delta pipeline."""
@@ -84,6 +101,34 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
     )
 
 
+def plan_rendered(
+    request: GenerationRequest, count: int, bundle: LatentMapBundle, model: ModelInfo
+) -> tuple[StreamPlan, ...]:
+    """Return the plans of `count` pictures or videos as pixels, with the seeds from the request's own upwards.
+
+    Each is the plan of the one generation with that seed: its pixels do not depend on how many there are.
+    Raises what `plan` raises; UnsupportedModality where the model's latents cannot be rendered; TooLarge.
+    """
+    first = plan(request, bundle, model)
+    made = tuple(str(modality) for modality in model.modalities)
+    if not model.renders:
+        raise UnsupportedModality(
+            f"no pixels are made of {model.name} here: ask for its latents (modality {' or '.join(made)})",
+            made,
+        )
+    if first.header.row.bits is not None:
+        raise InvalidRequest("pipeline", f"pixels are made of raw latents, got {first.header.pipeline}")
+    if first.seed + count > SEEDS:
+        raise InvalidRequest("seed", f"must leave room for {count} seeds below {SEEDS}, got {first.seed}")
+    pixels = first.width * first.height * first.frames
+    if pixels > MAX_RENDERED_PIXELS:
+        raise TooLarge(
+            f"{first.width}x{first.height}, {first.frames} frames, are {pixels} pixels; at most {MAX_RENDERED_PIXELS} "
+            "are rendered: ask for a smaller size or fewer frames, or for latents"
+        )
+    return tuple(replace(first, seed=first.seed + index, rendered=True) for index in range(count))
+
+
 def _within(field: str, value: int, limit: int) -> None:
     if value > limit:
         raise InvalidRequest(field, f"must be at most {limit} on this server, got {value}")
@@ -119,7 +164,7 @@ def _pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipelin
 def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, int]:
     """Return (frames per second, number of frames); an image has no rate and one frame."""
     if request.modality is Modality.IMAGE:
-        for field in ("fps", "frames", "duration_seconds", "keyframe_interval"):
+        for field in VIDEO_FIELDS:
             if getattr(request, field) is not None:
                 raise InvalidRequest(field, f"is for {Modality.VIDEO} alone, and modality is {request.modality}")
         return None, 1

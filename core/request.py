@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import InvalidRequest, shown
 from core.latents import MAX_UINT32, Modality
+from core.pipelines import PIPELINES
 
 DEFAULT_STEPS = 25
 DEFAULT_SEED = 42
 DEFAULT_FPS = 24
 DEFAULT_FRAMES = 24
 DEFAULT_KEYFRAME_INTERVAL = 24
+SEEDS = 2**64
+"""How many seeds there are: 0 and up."""
 
 PositiveUint32 = Annotated[int, Field(ge=1, le=MAX_UINT32)]
 
@@ -26,37 +29,68 @@ class GenerationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    prompt: str = Field(min_length=1)
-    negative_prompt: str | None = None
-    model: str | None = None
-    modality: Modality = Modality.IMAGE
-    latent_space: str | None = None
-    pipeline: str = "raw"
-    size: tuple[PositiveUint32, PositiveUint32] | None = None
-    steps: PositiveUint32 = DEFAULT_STEPS
-    seed: int = Field(default=DEFAULT_SEED, ge=0, lt=2**64)
-    guidance_scale: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
-    fps: PositiveUint32 | None = None
-    frames: PositiveUint32 | None = None
-    duration_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    keyframe_interval: PositiveUint32 | None = None
+    prompt: str = Field(min_length=1, description="What to draw.")
+    negative_prompt: str | None = Field(default=None, description="What to keep out.")
+    model: str | None = Field(default=None, description="A name of a model that is served. Default: the server's own.")
+    modality: Modality = Field(default=Modality.IMAGE, description="What kind of latents is asked for.")
+    latent_space: str | None = Field(
+        default=None, description="Latent space that the client decodes; another than the model's is refused."
+    )
+    pipeline: str = Field(
+        default="raw",
+        description="Pipeline that makes the frames' bytes. The latent-space map says which there are.",
+        examples=list(PIPELINES),
+    )
+    size: tuple[PositiveUint32, PositiveUint32] | None = Field(default=None, description="Size in pixels.")
+    steps: PositiveUint32 = Field(default=DEFAULT_STEPS, description="Sampler steps.")
+    seed: int = Field(
+        default=DEFAULT_SEED, ge=0, lt=SEEDS, description="Seed of the noise. It decides, whatever the load."
+    )
+    guidance_scale: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Classifier-free guidance. Default: the pipeline's own.",
+    )
+    fps: PositiveUint32 | None = Field(default=None, description=f"Frames per second. Default: {DEFAULT_FPS}.")
+    frames: PositiveUint32 | None = Field(default=None, description=f"Number of frames. Default: {DEFAULT_FRAMES}.")
+    duration_seconds: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Length in seconds, instead of frames."
+    )
+    keyframe_interval: PositiveUint32 | None = Field(
+        default=None,
+        description=f"Frames from one keyframe to the next. Default: {DEFAULT_KEYFRAME_INTERVAL}, or the map's limit.",
+    )
+
+
+VIDEO_FIELDS = ("fps", "frames", "duration_seconds", "keyframe_interval")
+"""Fields that mean something to a video alone."""
+
+RequestT = TypeVar("RequestT", bound=GenerationRequest)
 
 
 def parse_request(values: Mapping[str, object]) -> GenerationRequest:
-    """Return the request that loose `values` hold; a field that is None counts as absent.
+    """Return the request that loose `values` hold. See parse_as."""
+    return parse_as(GenerationRequest, values)
+
+
+def parse_as(kind: type[RequestT], values: Mapping[str, object]) -> RequestT:
+    """Return the request of that kind that loose `values` hold; a field that is None counts as absent.
 
     Raises InvalidRequest naming the first field at fault, what came and what is allowed.
     """
     present = {name: value for name, value in values.items() if value is not None}
     try:
-        return GenerationRequest.model_validate(present)
+        return kind.model_validate(present)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A name that is none may well be a misspelling of one that is missed.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     field = str(first["loc"][0])
     if first["type"] == "missing":
         raise InvalidRequest(field, "is required")
     if first["type"] == "extra_forbidden":
-        raise unknown_field(field, GenerationRequest.model_fields)
+        raise unknown_field(field, kind.model_fields)
     reason = first["msg"].removeprefix("Input ").removeprefix("should ")
     raise InvalidRequest(field, f"must {reason}, got {shown(first['input'])}")
 

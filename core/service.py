@@ -2,18 +2,29 @@
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from core.admission import Admission
-from core.engine import Engine, Event, Frame, Job, Started, client_left, deadline_of, out_of_time
+from core.engine import (
+    Engine,
+    Event,
+    Frame,
+    Job,
+    Pixels,
+    Started,
+    StreamEvent,
+    client_left,
+    deadline_of,
+    out_of_time,
+)
 from core.errors import INTERNAL_TEXT, CodecError, MapMismatch, NotFound, NotReady, TruncatedStream, detached, shown
 from core.latents import FinishReason, LatentFrame
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.maps import LatentMapBundle
 from core.model import ModelInfo
-from core.plan import StreamPlan, plan
+from core.plan import StreamPlan, plan, plan_rendered
 from core.request import GenerationRequest
 
 log = logging.getLogger(__name__)
@@ -47,6 +58,12 @@ class LatentService:
         served = self.require_served()
         return plan(request, served.bundle, served.model)
 
+    def plan_rendered(self, request: GenerationRequest, count: int) -> tuple[StreamPlan, ...]:
+        """Return the plans of `count` pictures as pixels. Raises NotReady, or what core.plan raises."""
+        self.lifecycle.require_serving()
+        served = self.require_served()
+        return plan_rendered(request, count, served.bundle, served.model)
+
     def require_served(self) -> Served:
         """Return what is served. Raises NotReady while the model loads."""
         if self.served is None:
@@ -71,8 +88,8 @@ class LatentService:
         if pinned != ours:
             raise MapMismatch(f"the client holds the latent-space map {pinned}, this server has {ours}")
 
-    async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events of `plan`.
+    async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[StreamEvent, None]:
+        """Yield the events of `plan`, whose latents are wanted.
 
         Raises a CodecError. Once Started was yielded, a failure first yields the frame that says so: empty data,
         `done`, finish_reason "error". After a frame that is done nothing is yielded or raised: what still fails then
@@ -86,8 +103,9 @@ class LatentService:
             try:
                 async with aclosing(_until_deadline(engine, plan, job)) as events:
                     async for event in events:
-                        stream.saw(event)
-                        yield event
+                        if not isinstance(event, Pixels):
+                            stream.saw(event)
+                            yield event
                 if not stream.done:
                     raise TruncatedStream("the engine ended without a last frame")
             except Exception as error:
@@ -110,6 +128,48 @@ class LatentService:
             finally:
                 del failure  # it holds this frame, and this frame would hold it
 
+    async def render(self, plans: Sequence[StreamPlan], job: Job) -> AsyncGenerator[Pixels, None]:
+        """Yield the pixels of each of `plans`, in order. All of them are one job, admitted or refused as a whole.
+
+        Between two of them another job may have the device. Raises a CodecError. The job keeps its place until the
+        iterator is exhausted or closed (contextlib.aclosing), which cancels it.
+        """
+        engine = self.require_served().engine
+        failure: CodecError | None = None
+        with self.admission.admit(sum(plan.cost for plan in plans)):
+            self._jobs.add(job)
+            try:
+                for plan in plans:
+                    yield await self._rendered(engine, plan, job)
+            except Exception as error:
+                failure = _as_codec_error(error)
+            finally:
+                job.cancel(client_left())
+                self._jobs.discard(job)
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # it holds this frame, and this frame would hold it
+
+    async def _rendered(self, engine: Engine, plan: StreamPlan, job: Job) -> Pixels:
+        if job.reason is not None:  # cancelled between two of them
+            raise job.reason
+        part = Job(job.deadline)  # an engine ends its job with the generation, and others may follow this one
+        job.on_cancel(lambda: part.cancel(job.reason or client_left()))
+        started_at = time.monotonic()
+        pixels: Pixels | None = None
+        async with aclosing(_until_deadline(engine, plan, part)) as events:
+            async for event in events:
+                if isinstance(event, Started):
+                    started_at = time.monotonic()
+                elif isinstance(event, Pixels):
+                    pixels = event
+                    self.admission.learn(plan.cost, time.monotonic() - started_at)
+        if pixels is None:
+            raise TruncatedStream("the engine ended without pixels")
+        return pixels
+
     def cancel_all(self, reason: Callable[[], CodecError]) -> None:
         """Ask every job in the house to stop within one step; each gets a reason of its own."""
         for job in tuple(self._jobs):
@@ -130,7 +190,7 @@ class _Stream:
         """Whether the header went out."""
         return self._started_at is not None
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: StreamEvent) -> None:
         """Take note of `event`; from the start to the first frame, the device was sampling."""
         if isinstance(event, Started):
             self._started_at = time.monotonic()

@@ -55,6 +55,13 @@ async def leave_http(http: Any, sampler: HeldSampler) -> None:
     response.close()
 
 
+async def leave_pictures(http: Any, sampler: HeldSampler) -> None:
+    plain = {name: value for name, value in JSON.items() if name != "stream_format"}
+    asked = asyncio.create_task(http.post("/v1/images/generations", json=plain | {"n": 2}))
+    await sampler.held.wait()
+    asked.cancel()
+
+
 async def leave_grpc(servers: Servers, sampler: HeldSampler) -> None:
     call = servers.stub.Generate(request())
     await call.read()
@@ -88,7 +95,7 @@ async def next_request_works(servers: Servers) -> AsyncIterator[None]:
     assert servers.service.admission.jobs == 0
 
 
-@pytest.mark.parametrize("way", ["http", "gateway", "grpc", "deadline"])
+@pytest.mark.parametrize("way", ["http", "pixels", "gateway", "grpc", "deadline"])
 async def test_leaving_stops_the_sampler_within_one_step(
     way: str, engine: DiffusersEngine, standin: LoadedModel
 ) -> None:
@@ -96,6 +103,8 @@ async def test_leaving_stops_the_sampler_within_one_step(
         with held(standin) as sampler:
             if way == "http":
                 await leave_http(servers.http, sampler)
+            elif way == "pixels":
+                await leave_pictures(servers.http, sampler)
             elif way == "gateway":
                 async with gateway_over(servers.grpc_address) as (_, http):
                     await leave_http(http, sampler)

@@ -73,9 +73,11 @@ def test_every_package_has_its_rule() -> None:
 WITHOUT_TORCH = """
 import sys
 
+ABSENT = {"torch", "diffusers", "transformers", "accelerate", "safetensors", "PIL", "imageio_ffmpeg"}
+
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "diffusers", "transformers", "accelerate", "safetensors"}:
+        if name.split(".")[0] in ABSENT:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())

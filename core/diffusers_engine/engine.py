@@ -9,16 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from torch import Tensor
 
 from core.diffusers_engine.loading import LoadedModel
+from core.diffusers_engine.rendering import render
 from core.diffusers_engine.sampler import memory_guard, sample, stop_if_cancelled
 from core.encoder import LatentEncoder
-from core.engine import Event, Frame, Job, Started, Step, client_left
+from core.engine import Event, Frame, Job, Pixels, Started, Step, client_left
 from core.errors import INTERNAL_TEXT, CodecError, ModelLoadError, detached
 from core.latents import LatentFrame
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-_Posted = Started | Step | Tensor | CodecError
+_Posted = Started | Step | Tensor | Pixels | CodecError
 
 
 class DiffusersEngine:
@@ -34,7 +35,7 @@ class DiffusersEngine:
         self._thread = thread
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield Started, a Step for each step, and every Frame of `plan`. See core.engine.Engine."""
+        """Yield Started, a Step for each step, and every Frame or the Pixels of `plan`. See core.engine.Engine."""
         loop = asyncio.get_running_loop()
         posted: asyncio.Queue[_Posted] = asyncio.Queue()
         item: _Posted | None
@@ -48,7 +49,8 @@ class DiffusersEngine:
             try:
                 stop_if_cancelled(job)
                 post(Started(plan.header))
-                post(sample(self._model, plan, job, lambda done, total: post(Step(done, total))))
+                latents = sample(self._model, plan, job, lambda done, total: post(Step(done, total)))
+                post(render(self._model, plan, latents, job) if plan.rendered else latents)
             except CodecError as error:
                 post(detached(error))
             except BaseException:  # whatever it is, somebody waits for an answer
@@ -61,6 +63,8 @@ class DiffusersEngine:
                 if isinstance(item, CodecError):
                     raise item
                 yield item
+                if isinstance(item, Pixels):
+                    return
             encoder = LatentEncoder(plan.header)
             for seq in range(plan.frames):
                 stop_if_cancelled(job)
@@ -90,6 +94,8 @@ def warm_up(model: LoadedModel, plan: StreamPlan) -> None:
         encoder = LatentEncoder(plan.header)
         for seq, latent in enumerate(latents):
             encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.frames - 1)
+        if model.info.renders:
+            render(model, plan, latents, Job())
     except ModelLoadError:
         raise
     except Exception as error:

@@ -9,6 +9,7 @@ from typing import Any
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.families import Family, family_named, family_of
 from core.diffusers_engine.known_models import aliases_of, latent_space_of
+from core.diffusers_engine.pixels import VAES
 from core.diffusers_engine.quiet import quiet_libraries
 from core.errors import CodecError, InvalidSettings, ModelLoadError
 from core.model import ModelInfo
@@ -128,6 +129,7 @@ def _describe(pipeline: Any, family: Family, source: ModelSource) -> ModelInfo:
         size_multiple=factor,
         default_size=(width * factor, height * factor),
         modalities=(family.modality,),
+        renders=type(pipeline.vae).__name__ in VAES,
     )
 
 

@@ -3,7 +3,8 @@
 The server renders with it, the client decodes with it, and golden pixels are made with it: one place, one result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,20 @@ def load_vae(model_class: str, place: str, **arguments: Any) -> Any:
         raise ModelLoadError(f"cannot load the {model_class} at {place}: {reason}") from error
 
 
+@contextmanager
+def _wide_enough(vae: Any) -> Iterator[None]:
+    """Let a VAE that says so compute in fp32: in fp16 the decoder of Stable Diffusion XL overflows to NaN."""
+    narrow = vae.dtype
+    if narrow != torch.float16 or not getattr(vae.config, "force_upcast", False):
+        yield
+        return
+    vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        vae.to(narrow)
+
+
 @torch.inference_mode()
 def decode_latents(vae: Any, latents: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
     """Return the pictures of latents as they travel, [frames, C, h, w]: uint8 [frames, H, W, 3].
@@ -57,7 +72,9 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any]) -> NDArray[np.uint8
     row = VAES.get(type(vae).__name__)
     if row is None:
         raise ModelLoadError(f"VAEs of class {type(vae).__name__} cannot be decoded here; known are {', '.join(VAES)}")
-    given = torch.as_tensor(latents).to(device=vae.device, dtype=vae.dtype)
-    pixels = (row.decode(vae, given).float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    with _wide_enough(vae):
+        given = torch.as_tensor(latents).to(device=vae.device, dtype=vae.dtype)
+        decoded = row.decode(vae, given)
+    pixels = (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
     rounded: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
     return rounded

@@ -85,7 +85,7 @@ async def test_the_format_and_its_name_are_negotiated(
 @pytest.mark.parametrize(
     ("change", "status", "param", "says"),
     [
-        ({"stream_format": "json"}, 400, "stream_format", "msgpack, protobuf, got 'json'"),
+        ({"stream_format": "json"}, 400, "stream_format", "'msgpack' or 'protobuf', got 'json'"),
         ({"prompt": ""}, 400, "prompt", "at least 1 character"),
         ({"prompt": None}, 400, "prompt", "is required"),
         ({"prompt": 5}, 400, "prompt", "got 5"),
@@ -152,7 +152,7 @@ async def test_a_body_over_the_limit_is_413() -> None:
         assert (await error_of(response))["code"] == "too_large"
 
 
-@pytest.mark.parametrize("more", [{}, {"n": 1, "response_format": "b64_json", "quality": "hd"}])
+@pytest.mark.parametrize("more", [{}, {"n": 1, "response_format": "b64_json", "quality": "auto"}])
 async def test_a_plain_request_is_415_with_what_is_supported(more: dict[str, Any]) -> None:
     async with servers_over(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, json={"prompt": "a sea"} | more)
@@ -192,7 +192,7 @@ async def test_a_video_model_streams_frames(pipeline: str) -> None:
         ({"frames": 721}, "frames"),
         ({"frames": 0}, "frames"),
         ({"pipeline": "delta+int8", "keyframe_interval": 25}, "keyframe_interval"),
-        ({"resolution": 0}, "size"),
+        ({"resolution": 0}, "resolution"),
         ({"resolution": "12"}, "resolution"),
     ],
 )

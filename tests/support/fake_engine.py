@@ -4,14 +4,22 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.encoder import LatentEncoder
-from core.engine import Event, Frame, Job, Started, Step
+from core.engine import Event, Frame, Job, Pixels, Started, Step
 from core.plan import StreamPlan
 
 
+def noise_of(plan: StreamPlan) -> NDArray[np.uint8]:
+    """Return the pixels of a rendered plan: the seed's own noise in large blocks, which survives a lossy codec."""
+    rng = np.random.default_rng(plan.seed)
+    blocks = rng.integers(0, 256, (plan.frames, plan.height // 8, plan.width // 8, 3), dtype=np.uint8)
+    return blocks.repeat(8, axis=1).repeat(8, axis=2)
+
+
 class FakeEngine:
-    """Makes zeros, one step at a time; each job waits before each step until the test lets steps go."""
+    """Makes zeros, or noise as pixels, one step at a time; each job waits before each step until let go."""
 
     def __init__(self, *, free_running: bool = False) -> None:
         self.started: list[StreamPlan] = []
@@ -54,8 +62,10 @@ class FakeEngine:
                 if self.fail_with is not None:
                     raise self.fail_with
                 yield Step(step + 1, plan.steps)
+            if plan.rendered:
+                yield Pixels(noise_of(plan))
             encoder = LatentEncoder(plan.header)
-            for seq in range(plan.frames):
+            for seq in range(0 if plan.rendered else plan.frames):
                 latent = np.zeros(plan.header.shape)
                 yield Frame(encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.frames - 1))
             self.finished += 1

@@ -9,7 +9,7 @@ import torch
 
 from core.diffusers_engine.pixels import decode_latents, load_vae
 from core.errors import ModelLoadError
-from scripts.build_standin import build_pipeline
+from scripts.build_standin import build_pipeline, build_vae
 
 
 def test_latents_decode_to_the_pipelines_own_pixels(tmp_path: Path) -> None:
@@ -26,6 +26,19 @@ def test_latents_decode_to_the_pipelines_own_pixels(tmp_path: Path) -> None:
     pipeline.vae.save_pretrained(tmp_path)
     loaded = load_vae("AutoencoderKL", str(tmp_path))
     assert np.array_equal(decode_latents(loaded, latents.numpy())[0], own)
+
+
+def test_a_vae_in_fp16_decodes_in_fp32_where_it_says_so() -> None:
+    vae = build_vae(scaling_factor=0.18215).half()
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    assert vae.config.force_upcast
+    seen: list[torch.dtype] = []
+    hook = vae.decoder.register_forward_pre_hook(lambda _module, given: seen.append(given[0].dtype))
+    pixels = decode_latents(vae, latents.half())
+    hook.remove()
+    assert seen == [torch.float32]
+    assert vae.dtype == torch.float16
+    assert np.array_equal(pixels, decode_latents(vae.float(), latents.half()))
 
 
 def test_a_vae_that_cannot_be_had_says_why(tmp_path: Path) -> None:

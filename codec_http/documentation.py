@@ -1,0 +1,20 @@
+"""GET /openapi.json and /docs: what this server answers, for programs and for people."""
+
+from aiohttp import web
+
+from codec_http.docs_page import docs_page
+from codec_http.state import DOCUMENT
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """Answer GET /openapi.json."""
+    return web.json_response(request.app[DOCUMENT], headers={"Access-Control-Allow-Origin": "*"})
+
+
+async def page(request: web.Request) -> web.Response:
+    """Answer GET /docs: the same document as one page that fetches nothing."""
+    return web.Response(
+        text=docs_page(request.app[DOCUMENT]),
+        content_type="text/html",
+        headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+    )

@@ -1,0 +1,1 @@
+"""From pixels to files that others open: pictures and videos, with what made them written inside."""

@@ -1,0 +1,105 @@
+"""The openai package as it is, pointed here: it gets pictures, its own errors, and its retry succeeds."""
+
+import asyncio
+import base64
+import io
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+from codec_http.server import HttpServer
+from core.diffusers_engine.engine import DiffusersEngine
+from core.diffusers_engine.loading import LoadedModel
+from tests.codec_http.test_rendering import raw_pixels
+from tests.support.fake_engine import FakeEngine
+from tests.support.serving import MODEL, Servers, servers_over
+
+RENDERING = replace(MODEL, renders=True)
+
+
+@asynccontextmanager
+async def openai_over(servers: Servers, **options: Any) -> AsyncIterator[openai.AsyncOpenAI]:
+    server = servers.servers[0]
+    assert isinstance(server, HttpServer)
+    address = f"http://127.0.0.1:{server.port}/v1"
+    async with openai.AsyncOpenAI(base_url=address, api_key="none", **options) as client:
+        yield client
+
+
+async def test_it_gets_a_picture_which_is_the_one_we_decode(
+    engine: DiffusersEngine, standin: LoadedModel, device_thread: ThreadPoolExecutor
+) -> None:
+    name = standin.info.name
+    async with servers_over(engine, standin.info) as servers, openai_over(servers) as client:
+        answer = await client.images.generate(
+            model=name, prompt="a snowy mountain", size="64x64", n=2, extra_body={"steps": 3, "seed": 11}
+        )
+        assert answer.data is not None
+        assert len(answer.data) == 2
+        for seed, image in zip((11, 12), answer.data, strict=True):
+            picture = Image.open(io.BytesIO(base64.b64decode(image.b64_json or "")))
+            body = {"prompt": "a snowy mountain", "size": "64x64", "steps": 3, "seed": seed}
+            expected = await raw_pixels(servers.http, body, standin, device_thread)
+            assert np.array_equal(np.asarray(picture), expected)
+        assert (answer.output_format, answer.size) == ("png", "64x64")
+
+
+async def test_the_shortest_call_gets_the_models_own_size(engine: DiffusersEngine, standin: LoadedModel) -> None:
+    async with servers_over(engine, standin.info) as servers, openai_over(servers) as client:
+        answer = await client.images.generate(prompt="a sea")
+        assert answer.data is not None
+        picture = Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json or "")))
+        assert picture.size == standin.info.default_size
+
+
+async def test_a_wrong_model_is_its_not_found_error() -> None:
+    async with servers_over(FakeEngine(free_running=True), RENDERING) as servers, openai_over(servers) as client:
+        with pytest.raises(openai.NotFoundError, match="this server runs standin, little, got 'dall-e-9'") as caught:
+            await client.images.generate(model="dall-e-9", prompt="x")
+        assert (caught.value.param, caught.value.code) == ("model", "not_found")
+        with pytest.raises(openai.BadRequestError, match="no picture is kept here"):
+            await client.images.generate(prompt="x", response_format="url")
+        with pytest.raises(openai.BadRequestError, match="say it in the prompt"):
+            await client.images.generate(prompt="x", style="vivid")
+
+
+async def test_a_full_queue_is_its_rate_limit_error_and_its_retry_succeeds() -> None:
+    engine = FakeEngine()
+    small: dict[str, Any] = {"prompt": "x", "size": "64x64", "extra_body": {"steps": 1}}
+    async with servers_over(engine, RENDERING, max_jobs=1) as servers, openai_over(servers) as client:
+        running = asyncio.create_task(client.images.generate(**small))
+        await engine.until_started(1)
+        with pytest.raises(openai.RateLimitError, match="the queue is full") as caught:
+            await client.with_options(max_retries=0).images.generate(**small)
+        assert caught.value.response.headers["retry-after"] == "1"
+
+        before = asyncio.get_running_loop().time()
+        retrying = asyncio.create_task(client.images.generate(**small))
+        await refused(servers, retrying)
+        engine.let_steps_go(2)
+        assert (await running).data
+        assert (await retrying).data
+        # It waited for as long as it was told, and not for the half second it waits by itself.
+        assert asyncio.get_running_loop().time() - before >= 1.0
+
+
+async def refused(servers: Servers, task: asyncio.Task[Any]) -> None:
+    """Give the request the time to come and be refused: the first job is still in the house, so it must be."""
+    await asyncio.sleep(0.3)
+    assert not task.done()
+    assert servers.service.admission.jobs == 1
+
+
+async def test_models_are_listed_and_looked_up() -> None:
+    async with servers_over(FakeEngine(), RENDERING) as servers, openai_over(servers) as client:
+        assert [model.id async for model in client.models.list()] == ["standin"]
+        assert (await client.models.retrieve("little")).id == "little"
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("sd9")
