@@ -120,6 +120,6 @@ async def test_a_calibration_that_fails_leaves_a_map_without_static_scales(
     async def fail(*_arguments: object) -> None:
         raise OutOfMemory("the device has too little memory for 256x256, 1 frames")
 
-    monkeypatch.setattr("codec_server.local_model.sample_latents", fail)
+    monkeypatch.setattr("codec_server.local_model.sample_corpus", fail)
     bundle = await started(tmp_path, images=1)
     assert "int8" not in [entry.name for entry in bundle.latent_map.pipelines]
