@@ -40,6 +40,9 @@ BUILD_SETTINGS = (
 )
 
 
+TABLE_WIDTH = 130
+
+
 @app.command()
 @with_settings(BUILD_SETTINGS)
 def build(
@@ -72,7 +75,10 @@ async def _build(settings: Settings, prompts: list[str]) -> None:
         await asyncio.to_thread(model.free)
     folder = bundle_folder(settings.models_dir, built.bundle.latent_map.id)
     built.bundle.write(folder)
-    console.print(quality_table(built.qualities), dictionary_table(built.trials))
+    # A table that is cut off says nothing: a narrow terminal may break its lines.
+    Console(stderr=True, width=max(console.width, TABLE_WIDTH)).print(
+        quality_table(built.qualities), dictionary_table(built.trials)
+    )
     typer.echo(f"wrote {folder}: {built.bundle.latent_map.id} {built.bundle.hash}")
 
 

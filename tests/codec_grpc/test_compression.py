@@ -83,6 +83,16 @@ async def test_messages_are_compressed_only_where_the_client_asks_for_it() -> No
             assert count > FRAME_BYTES, call
 
 
+async def test_the_header_comes_before_the_first_step_ends_compressed_too() -> None:
+    engine = FakeEngine()
+    async with servers_over(engine) as servers:
+        call = servers.stub.Generate(REQUEST, metadata=[(COMPRESSION_KEY, "gzip")])
+        assert (await call.read()).HasField("header")
+        assert engine.finished == 0
+        engine.let_steps_go(1)
+        assert (await call.read()).frame.done
+
+
 @pytest.mark.parametrize("asked", ["br", "zstd", "", "gzip, deflate"])
 async def test_what_grpc_does_not_have_is_refused(asked: str) -> None:
     async with servers_over(FakeEngine(free_running=True)) as servers:

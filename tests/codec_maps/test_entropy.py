@@ -8,6 +8,7 @@ import pytest
 from codec_maps.entropy import entropy_bound
 from core.encoder import LatentEncoder
 from core.latents import LatentDtype, LatentFrame, LatentStreamHeader
+from core.maps.calibration import static_scales
 
 
 def header(pipeline: str, shape: tuple[int, ...] = (1, 8)) -> LatentStreamHeader:
@@ -32,6 +33,30 @@ def test_the_frames_own_scales_are_not_counted_and_nibbles_are() -> None:
 
 def test_the_bytes_of_a_value_are_counted_apart() -> None:
     assert entropy_bound(header("raw"), [frame(b"\1\2" * 8)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "side", "share"),
+    [
+        ("int8-adaptive", 32, 0.10),
+        ("int8-adaptive", 64, 0.11),
+        ("int8", 64, 0.12),
+        ("int4-adaptive", 32, 0.23),
+        ("int4-adaptive", 64, 0.26),
+        ("int4-adaptive", 256, 0.32),
+        ("int4", 32, 0.12),
+        ("int4", 64, 0.12),
+    ],
+)
+def test_what_there_is_to_save_of_a_gaussian(pipeline: str, side: int, share: float) -> None:
+    """The numbers in docs/compression.md, for pictures of eight times that side."""
+    shape = (4, side, side)
+    latent = np.random.default_rng(0).standard_normal(shape).astype(np.float16)
+    scales = static_scales([latent]).get(pipeline)
+    stream = LatentStreamHeader("a/b", shape, LatentDtype.FP16, pipeline, scales, total_frames=1)
+    encoded = LatentEncoder(stream).encode(latent, keyframe=True, last=True)
+    values = stream.row.values_size(shape, 2)
+    assert 1 - entropy_bound(stream, [encoded]) / values == pytest.approx(share, abs=0.012)
 
 
 def test_a_gaussian_at_eight_bits_has_about_eleven_percent_to_save() -> None:
