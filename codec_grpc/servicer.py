@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
+import grpc
 import grpc.aio
 
 from codec_grpc.messages import model_message, request_of, state_number
@@ -11,6 +12,7 @@ from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import Latent
 from codec_wire.protobuf_envelope import frame_message, header_message
 from core import CODEC_VERSION, SERVER_VERSION
 from core.engine import Frame, Job, Started, StreamEvent, deadline_of, out_of_time
+from core.errors import InvalidRequest, shown
 from core.maps import pinned_hash
 from core.pins import installed_versions, pin_differences
 from core.service import LatentService
@@ -20,6 +22,13 @@ MAP_HASH_KEY = "codec-latent-map"
 
 MAP_PIN_KEY = "x-codec-map"
 """Metadata of a request that pins the map its client holds, as HTTP has it in the header X-Codec-Map."""
+
+COMPRESSION_KEY = "codec-compression"
+"""Metadata of a request that asks for compressed messages. It is a key of ours, for gRPC shows a handler neither what
+the client accepts (every client says gzip, unasked) nor how its request was compressed."""
+
+COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
+"""What gRPC has. Each message is compressed by itself."""
 
 Context = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]
 
@@ -39,10 +48,14 @@ class LatentServicer(LatentServiceServicer):
         It writes instead of yielding: a cancellation then arises here, whether the sampler or the client is awaited,
         and the generation is closed at once.
         """
-        pin = dict(context.invocation_metadata() or ()).get(MAP_PIN_KEY)
+        metadata = dict(context.invocation_metadata() or ())
+        pin = metadata.get(MAP_PIN_KEY)
+        compression = _compression(metadata.get(COMPRESSION_KEY))
         self._service.require_map(pinned_hash(None if pin is None else str(pin)))
         plan = self._service.plan(request_of(request))
         map_hash = self._service.require_served().bundle.hash
+        if compression is not None:
+            context.set_compression(compression)
         await context.send_initial_metadata([(MAP_HASH_KEY, map_hash)])
         remaining = context.time_remaining()
         seconds = self._request_timeout_s if remaining is None else min(remaining, self._request_timeout_s)
@@ -80,6 +93,16 @@ class LatentServicer(LatentServiceServicer):
         """Return the latent-space map and its files."""
         bundle = self._service.latent_map(request.latent_space if request.HasField("latent_space") else None)
         return pb.GetLatentMapResponse(hash=bundle.hash, document=bundle.document, assets=bundle.assets)
+
+
+def _compression(asked: str | bytes | None) -> grpc.Compression | None:
+    """Return what was asked for, None for nothing. Raises InvalidRequest for what gRPC does not have."""
+    if asked is None or asked == "identity":
+        return None
+    found = COMPRESSIONS.get(str(asked))
+    if found is None:
+        raise InvalidRequest(COMPRESSION_KEY, f"must be identity, {' or '.join(COMPRESSIONS)}, got {shown(asked)}")
+    return found
 
 
 def _response(event: StreamEvent) -> pb.GenerateResponse:

@@ -9,10 +9,7 @@ from core.errors import NotFound, shown
 from core.maps import LatentMapBundle
 
 ROOT = "/.well-known/codec"
-ANYONE = {
-    "Access-Control-Allow-Origin": "*",
-    "Cache-Control": "public, max-age=300, stale-while-revalidate=86400",
-}
+CACHED = {"Cache-Control": "public, max-age=300, stale-while-revalidate=86400"}
 
 
 def map_path(latent_space: str) -> str:
@@ -26,7 +23,7 @@ async def index(request: web.Request) -> web.Response:
     latent_space = bundle.latent_map.id
     entry = IndexEntry(id=latent_space, url=map_path(latent_space), hash=bundle.hash)
     answer = IndexAnswer(codec_version=CODEC_VERSION, maps=[], latents=[entry])
-    return web.json_response(answer.model_dump(), headers=ANYONE)
+    return web.json_response(answer.model_dump(), headers=CACHED)
 
 
 async def latent_map(request: web.Request) -> web.Response:
@@ -62,7 +59,7 @@ def _asset(request: web.Request, published: set[str]) -> web.Response:
 
 def _file(request: web.Request, data: bytes, digest: str, content_type: str) -> web.Response:
     """Answer with immutable bytes: 304 where the client has them already."""
-    headers = ANYONE | {"ETag": f'"{digest}"'}
+    headers = CACHED | {"ETag": f'"{digest}"'}
     if digest in {tag.value for tag in request.if_none_match or ()}:
         return web.Response(status=304, headers=headers)
     return web.Response(body=data, content_type=content_type, headers=headers)

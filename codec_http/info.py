@@ -53,13 +53,12 @@ def _served(service: LatentService) -> dict[str, object]:
     served = service.served
     if served is None:
         return {}
-    pipelines = served.bundle.latent_map.pipelines
     model = served.model
 
     def usable(modality: Modality) -> list[str]:
         if modality not in model.modalities:
             return []
-        return [entry.name for entry in pipelines if modality is Modality.VIDEO or not entry.row.video_only]
+        return [entry.name for entry in served.bundle.latent_map.pipelines_for(modality)]
 
     return {
         "modality_supported": list(model.modalities),
@@ -67,12 +66,7 @@ def _served(service: LatentService) -> dict[str, object]:
         "image_pipelines": usable(Modality.IMAGE),
         "video_pipelines": usable(Modality.VIDEO),
         "latent_space_id": model.latent_space,
-        "compression_supported": [
-            *(["zstd"] if served.bundle.latent_map.zstd_dictionaries else []),
-            "br",
-            "gzip",
-            "identity",
-        ],
+        "compression_supported": codings_of(served.bundle),
         "latent_map_url": map_path(model.latent_space),
         "latent_map_sha256": served.bundle.hash,
         "model": model.name,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from codec_http.cors import allow_any_origin, answer_preflight
 from codec_http.errors import error_boundary
 from codec_http.openapi import openapi_document
 from codec_http.routes import ROUTES
@@ -16,7 +17,8 @@ MAX_BODY_BYTES = 1024 * 1024
 
 def build_app(service: LatentService, request_timeout_s: float) -> web.Application:
     """Return the facade over `service`."""
-    app = web.Application(middlewares=[error_boundary], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[error_boundary, answer_preflight], client_max_size=MAX_BODY_BYTES)
+    app.on_response_prepare.append(allow_any_origin)
     app[SERVICE] = service
     app[REQUEST_TIMEOUT_S] = request_timeout_s
     app[DOCUMENT] = openapi_document(ROUTES)

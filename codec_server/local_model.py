@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from types import ModuleType
 
-from core.calibrating import default_prompts, sample_latents
+from codec_maps import BuiltMap, build_map
+from core.calibrating import default_prompts, sample_corpus
 from core.errors import CodecError, InvalidSettings
 from core.lifecycle import Lifecycle, State
 from core.maps import LatentMapBundle
-from core.maps.build import map_of_model
-from core.maps.calibration import Quality, measure, static_scales
+from core.maps.build import Dictionary, map_of_model
 from core.maps.store import bundle_folder, find_bundle
 from core.plan import plan
 from core.request import GenerationRequest
@@ -38,9 +38,9 @@ class _Loaded:
     vae_class: str
     map_found: bool
 
-    def map_with(self, scales: Mapping[str, bytes]) -> LatentMapBundle:
-        """Return a map of this model with these static scales."""
-        return map_of_model(self.served.model, self.vae_scale_factor, self.vae_class, scales)
+    def map_with(self, scales: Mapping[str, bytes], dictionaries: Sequence[Dictionary]) -> LatentMapBundle:
+        """Return a map of this model with these static scales and dictionaries."""
+        return map_of_model(self.served.model, self.vae_scale_factor, self.vae_class, scales, dictionaries)
 
 
 class LocalModel:
@@ -65,14 +65,14 @@ class LocalModel:
         service.served = loaded.served if loaded.map_found else await self._with_own_map(loaded)
         service.lifecycle.to(State.SERVING)
 
-    async def calibrated(
-        self, prompts: Sequence[str], on_image: Callable[[int], None]
-    ) -> tuple[LatentMapBundle, list[Quality]]:
-        """Load the model, generate, and return a map with the best static scales and what each pipeline keeps.
+    async def build_map(
+        self, prompts: Sequence[str], on_image: Callable[[int], None], on_trial: Callable[[int, int], None]
+    ) -> BuiltMap:
+        """Load the model, generate, and return its map with what was measured. See codec_maps.build_map.
 
         `on_image` is called with the number of images done. Raises what loading and generating raise.
         """
-        return await self._calibrate(await self._load(Lifecycle()), prompts, on_image)
+        return await self._build(await self._load(Lifecycle()), prompts, on_image, on_trial)
 
     async def _load(self, lifecycle: Lifecycle) -> _Loaded:
         # These imports take seconds, and a client or gateway that shares this package has no torch.
@@ -106,14 +106,18 @@ class LocalModel:
             return served
         log.info("no latent-space map for %s: generating %d images to make one", latent_space, images)
         try:
-            bundle, qualities = await self._calibrate(
-                loaded, default_prompts(), lambda done: log.info("calibration: %d of %d images", done, images)
+            built = await self._build(
+                loaded,
+                default_prompts(),
+                lambda done: log.info("calibration: %d of %d images", done, images),
+                lambda _done, _total: None,
             )
         except CodecError as error:
             log.warning("calibration failed, so there is no int8 and no int4: %s", error)
             return served
-        kept = ", ".join(f"{quality.pipeline} {quality.snr_db:.1f} dB" for quality in qualities)
-        log.info("calibrated %s: %s", latent_space, kept)
+        bundle = built.bundle
+        kept = ", ".join(f"{quality.pipeline} {quality.snr_db:.1f} dB" for quality in built.qualities)
+        log.info("calibrated %s: %s; %d dictionaries", latent_space, kept, len(bundle.latent_map.zstd_dictionaries))
         folder = bundle_folder(self._settings.models_dir, latent_space)
         try:
             bundle.write(folder)
@@ -121,14 +125,15 @@ class LocalModel:
             log.warning("the map cannot be kept in %s (%s): it is made anew at each start", folder, error.strerror)
         return replace(served, bundle=bundle)
 
-    async def _calibrate(
-        self, loaded: _Loaded, prompts: Sequence[str], on_image: Callable[[int], None]
-    ) -> tuple[LatentMapBundle, list[Quality]]:
-        latents = await sample_latents(loaded.served, prompts, self._settings.calibration_images, on_image)
-        if not latents:
-            return loaded.map_with({}), []
-        scales = await asyncio.to_thread(static_scales, latents)
-        return loaded.map_with(scales), await asyncio.to_thread(measure, latents, scales)
+    async def _build(
+        self,
+        loaded: _Loaded,
+        prompts: Sequence[str],
+        on_image: Callable[[int], None],
+        on_trial: Callable[[int, int], None],
+    ) -> BuiltMap:
+        samples = await sample_corpus(loaded.served, prompts, self._settings.calibration_images, on_image)
+        return await asyncio.to_thread(build_map, loaded.served.model, samples, loaded.map_with, on_trial)
 
     def free(self) -> bool:
         """Let go of the thread and, with it, of the pipeline; return False where a load still runs that cannot stop."""

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from codec_client import fetch_map
+from codec_maps import DictionaryTrial
 from codec_server.errors import said_in_a_line
 from codec_server.flags import with_settings
 from codec_server.local_model import LocalModel
@@ -20,6 +21,7 @@ from core.errors import InvalidSettings
 from core.maps import LatentMapBundle
 from core.maps.calibration import Quality
 from core.maps.store import bundle_folder
+from core.maps.thresholds import read_thresholds, with_thresholds
 from core.settings import Settings, read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Make, show and verify latent-space maps.")
@@ -38,13 +40,16 @@ BUILD_SETTINGS = (
 )
 
 
+TABLE_WIDTH = 130
+
+
 @app.command()
 @with_settings(BUILD_SETTINGS)
 def build(
     prompts: Annotated[Path | None, typer.Option(help="File, a prompt a line. Default: our own.")] = None,
     **flags: Any,
 ) -> None:
-    """Generate images with a model, choose static scales, and write the map where a server looks for it.
+    """Generate images with a model, choose static scales, train dictionaries, and write the map where servers look.
 
     Example: codec-diffusers map build --model stabilityai/stable-diffusion-2-1 --calibration-images 64
     """
@@ -59,14 +64,22 @@ async def _build(settings: Settings, prompts: list[str]) -> None:
     console = Console(stderr=True)
     try:
         with Progress(console=console) as progress:
-            task = progress.add_task("generating", total=settings.calibration_images)
-            bundle, qualities = await model.calibrated(prompts, lambda done: progress.update(task, completed=done))
+            images = progress.add_task("generating", total=settings.calibration_images)
+            trials = progress.add_task("dictionaries", total=None)
+            built = await model.build_map(
+                prompts,
+                lambda done: progress.update(images, completed=done),
+                lambda done, total: progress.update(trials, completed=done, total=total),
+            )
     finally:
         await asyncio.to_thread(model.free)
-    folder = bundle_folder(settings.models_dir, bundle.latent_map.id)
-    bundle.write(folder)
-    console.print(quality_table(qualities))
-    typer.echo(f"wrote {folder}: {bundle.latent_map.id} {bundle.hash}")
+    folder = bundle_folder(settings.models_dir, built.bundle.latent_map.id)
+    built.bundle.write(folder)
+    # A table that is cut off says nothing: a narrow terminal may break its lines.
+    Console(stderr=True, width=max(console.width, TABLE_WIDTH)).print(
+        quality_table(built.qualities), dictionary_table(built.trials)
+    )
+    typer.echo(f"wrote {folder}: {built.bundle.latent_map.id} {built.bundle.hash}")
 
 
 def quality_table(qualities: list[Quality]) -> Table:
@@ -74,6 +87,17 @@ def quality_table(qualities: list[Quality]) -> Table:
     table = Table("pipeline", "SNR, dB", "values cut off", title="what each pipeline keeps of these latents")
     for quality in qualities:
         table.add_row(quality.pipeline, f"{quality.snr_db:.1f}", f"{quality.saturated:.2%}")
+    return table
+
+
+def dictionary_table(trials: list[DictionaryTrial]) -> Table:
+    """Return how the dictionaries did, as a table for people."""
+    names = ("identity", "gzip", "br", "zstd", "zstd+dict", "entropy")
+    table = Table("format", "pipeline", *names, "saved", "kept", title="mean bytes of held-out bodies")
+    for trial in trials:
+        sizes = map(str, trial.sizes.rounded().values())
+        kept = "yes" if trial.kept else "no"
+        table.add_row(trial.wire_format, trial.pipeline, *sizes, f"{trial.saving:.1%}", kept)
     return table
 
 
@@ -87,6 +111,22 @@ def _read_prompts(path: Path | None) -> list[str]:
     if not any(lines):
         raise InvalidSettings(f"{path} holds no prompt")
     return [line for line in lines if line]
+
+
+@app.command()
+def thresholds(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    file: Annotated[Path, typer.Argument(help="JSON: {pipeline: {ssim_min, psnr_min_db, lpips_max, fixture_suite}}.")],
+) -> None:
+    """Write quality thresholds that were measured into a bundle's map. Its hash changes.
+
+    Example: codec-diffusers map thresholds models/latent-spaces/standin-vae thresholds.json
+    """
+    with said_in_a_line():
+        bounds = read_thresholds(file)
+        found = with_thresholds(LatentMapBundle.from_folder(bundle), bounds)
+        found.write(bundle)
+        typer.echo(f"wrote {bundle}: {found.latent_map.id} {found.hash}")
 
 
 @app.command()

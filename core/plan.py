@@ -148,7 +148,7 @@ def _pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipelin
     latent_map = bundle.latent_map
     entry = latent_map.pipeline(request.pipeline)
     video = request.modality is Modality.VIDEO
-    usable = [known.name for known in latent_map.pipelines if video or not known.row.video_only]
+    usable = [known.name for known in latent_map.pipelines_for(request.modality)]
     allowed = f"allowed are {', '.join(usable)}"
     if request.pipeline not in PIPELINES:
         raise InvalidRequest("pipeline", f"there is no pipeline {shown(request.pipeline)}; {allowed}")

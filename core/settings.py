@@ -41,10 +41,10 @@ class Settings(BaseSettings):
     )
     models_dir: Path = Field(Path("/models"), description="Where local models and latent-space maps lie.")
     calibration_images: int = Field(
-        8,
+        12,
         ge=0,
         description="Images generated once, for a model without a latent-space map, to choose the scales of int8 and "
-        "int4. 0: none, and the map has neither.",
+        "int4 and to train dictionaries; a quarter is held out to judge them. 0: none, and the map has none of it.",
     )
     allow_pickle: bool = Field(False, description="Also read weights that are not safetensors. They can run code.")
     device: str = Field("auto", description="torch device: auto, cpu, cuda, cuda:1, ...")

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("core", "codec_client", "codec_wire", "codec_grpc", "codec_http", "codec_server")
+ROOMS = ("core", "codec_client", "codec_wire", "codec_grpc", "codec_http", "codec_maps", "codec_server")
 MAY_IMPORT = {
     "core": {"core"},
     "codec_client": {"core", "codec_wire", "codec_client"},
     "codec_wire": {"core", "codec_wire"},
     "codec_grpc": {"core", "codec_wire", "codec_grpc"},
     "codec_http": {"core", "codec_wire", "codec_http"},
+    "codec_maps": {"core", "codec_wire", "codec_http", "codec_maps"},
     "codec_server": set(ROOMS),
 }
 PROTOCOLS = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "aiohttp", "msgpack", "google"}
@@ -24,6 +25,7 @@ FOREIGN = {
     "codec_wire": {"grpc", "aiohttp"},
     "codec_grpc": {"aiohttp", "msgpack"},
     "codec_http": {"grpc", "msgpack", "google"},
+    "codec_maps": {"grpc", "aiohttp", "msgpack", "google"},
     "codec_server": {"msgpack", "google"},
 }
 HEAVY = {"torch", "diffusers", "transformers"}

@@ -1,7 +1,8 @@
 """Makes the map of a latent space for which none is at hand: what the model itself tells, nothing measured."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from core.latents import Modality
 from core.maps.bundle import LatentMapBundle, sha256
@@ -10,19 +11,35 @@ from core.pipelines import PIPELINES, Scales
 from core.request import DEFAULT_KEYFRAME_INTERVAL
 
 SCALES_URL = "/.well-known/codec/scales/{hex}.bin"
+DICTIONARY_URL = "/.well-known/codec/dicts/{hex}.zstd"
+
+
+@dataclass(frozen=True, slots=True)
+class Dictionary:
+    """A zstd dictionary for the bodies of one wire format and pipeline, and what was measured of it."""
+
+    wire_format: str
+    pipeline: str
+    data: bytes
+    corpus_summary: Mapping[str, object]
 
 
 def map_of_model(
-    model: ModelInfo, vae_scale_factor: float, vae_class: str, static_scales: Mapping[str, bytes] | None = None
+    model: ModelInfo,
+    vae_scale_factor: float,
+    vae_class: str,
+    static_scales: Mapping[str, bytes] | None = None,
+    dictionaries: Sequence[Dictionary] = (),
 ) -> LatentMapBundle:
     """Return the map of `model`'s latent space: the same model gives the same bytes, and so the same hash.
 
     `vae_scale_factor` is the VAE's own, by which latents are divided before decoding; `static_scales` gives int8
     and int4 their scales (one little-endian fp16 per channel). Without it the map has neither of the two.
+    Raises InvalidMap when a file cannot be what it is given for.
     """
     scales = dict(static_scales or {})
     width, height = model.default_size
-    document = {
+    document: dict[str, object] = {
         "id": model.latent_space,
         "version": "1",
         "shape": list(model.latent_shape(width, height)),
@@ -31,9 +48,30 @@ def map_of_model(
         "pipelines": list(_entries(model, scales)),
         "decoder": {"family": "torch", "model_class": vae_class},
     }
-    return LatentMapBundle.from_parts(
-        json.dumps(document, indent=2).encode() + b"\n", {sha256(data): data for data in scales.values()}
-    )
+    if dictionaries:
+        document["zstd_dictionaries"] = [_dictionary_entry(dictionary) for dictionary in dictionaries]
+    files = (*scales.values(), *(dictionary.data for dictionary in dictionaries))
+    return LatentMapBundle.from_parts(written(document), {sha256(data): data for data in files})
+
+
+def written(document: Mapping[str, object]) -> bytes:
+    """Return a map's bytes, as this project writes them."""
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def _file_entry(data: bytes, url: str) -> dict[str, object]:
+    digest = sha256(data)
+    return {"url": url.format(hex=digest.removeprefix("sha256:")), "hash": digest, "size_bytes": len(data)}
+
+
+def _dictionary_entry(dictionary: Dictionary) -> dict[str, object]:
+    """Return a map's entry, without `trained_at`: the same model shall give the same map on any day."""
+    return {
+        "format": str(dictionary.wire_format),
+        "pipeline": dictionary.pipeline,
+        **_file_entry(dictionary.data, DICTIONARY_URL),
+        "corpus_summary": dict(dictionary.corpus_summary),
+    }
 
 
 def _entries(model: ModelInfo, scales: Mapping[str, bytes]) -> Iterable[dict[str, object]]:
@@ -44,12 +82,7 @@ def _entries(model: ModelInfo, scales: Mapping[str, bytes]) -> Iterable[dict[str
         if row.scales is Scales.STATIC:
             if row.name not in scales:
                 continue
-            digest = sha256(scales[row.name])
-            entry["static_scales"] = {
-                "url": SCALES_URL.format(hex=digest.removeprefix("sha256:")),
-                "hash": digest,
-                "size_bytes": len(scales[row.name]),
-            }
+            entry["static_scales"] = _file_entry(scales[row.name], SCALES_URL)
         if row.delta:
             entry["keyframe_interval_frames"] = DEFAULT_KEYFRAME_INTERVAL
         yield entry

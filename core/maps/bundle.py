@@ -1,21 +1,29 @@
 """A latent-space map with the files it names, each verified against the hash that the map gives."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import InvalidMap, MalformedMessage
+from core.errors import InvalidMap, MalformedMessage, shown
 from core.latents import parse_scales
 from core.maps.document import LatentMap, parse_map
 
 MAP_FILE = "map.json"
+HASH_FILE = "map.json.sha256"
+"""The hash of map.json, as sha256sum writes it: the other files' hashes stand in the map, its own needs a place."""
 ASSET_FOLDER = "assets"
+_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 def sha256(data: bytes) -> str:
     """Return "sha256:<64 hex>" of `data`, the way hashes are written on the wire."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _listing(document: bytes) -> str:
+    return f"{sha256(document).removeprefix('sha256:')}  {MAP_FILE}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +58,46 @@ class LatentMapBundle:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "LatentMapBundle":
-        """Return the bundle in `folder`: map.json, and assets/<hex> for each file it names. Raises InvalidMap."""
+        """Return the bundle in `folder`: map.json, its hash, and assets/<hex> for each file it names.
+
+        Raises InvalidMap naming the file at fault, what it should be and what it is.
+        """
         try:
             document = (folder / MAP_FILE).read_bytes()
-            assets = {f"sha256:{path.name}": path.read_bytes() for path in (folder / ASSET_FOLDER).glob("*")}
+            listed = (folder / HASH_FILE).read_text(errors="replace")
+            files = [path for path in (folder / ASSET_FOLDER).glob("*") if path.is_file()]
+            assets = {f"sha256:{path.name}": path.read_bytes() for path in files}
         except OSError as error:
-            raise InvalidMap(f"cannot read the latent-space map in {folder}: {error.strerror}") from None
+            place = Path(error.filename or "")
+            hint = f"; `sha256sum {MAP_FILE} > {HASH_FILE}` makes it" if place.name == HASH_FILE else ""
+            raise InvalidMap(
+                f"cannot read the latent-space map in {folder}: {place.name}: {error.strerror}{hint}"
+            ) from None
+        if listed != _listing(document):
+            raise InvalidMap(
+                f"{folder}: {MAP_FILE} has {sha256(document)}, {HASH_FILE} says {shown(listed)}: one of the two is "
+                "not as it was written"
+            )
         try:
             return cls.from_parts(document, assets)
         except InvalidMap as error:
             raise InvalidMap(f"{folder}: {error.message}") from None
 
     def write(self, folder: Path) -> None:
-        """Write map.json and assets/<hex> to `folder`, made where it is not there."""
-        (folder / ASSET_FOLDER).mkdir(parents=True, exist_ok=True)
+        """Write map.json, its hash and assets/<hex> to `folder`, made where it is not there.
+
+        Files of an older map of that folder go. Raises OSError.
+        """
+        assets = folder / ASSET_FOLDER
+        assets.mkdir(parents=True, exist_ok=True)
+        ours = {name.removeprefix("sha256:"): data for name, data in self.assets.items()}
+        for name, data in ours.items():
+            (assets / name).write_bytes(data)
         (folder / MAP_FILE).write_bytes(self.document)
-        for name, data in self.assets.items():
-            (folder / ASSET_FOLDER / name.removeprefix("sha256:")).write_bytes(data)
+        (folder / HASH_FILE).write_text(_listing(self.document))
+        for path in assets.iterdir():
+            if path.name not in ours and _HEX.fullmatch(path.name):
+                path.unlink()
 
     def static_scales(self, pipeline: str) -> bytes | None:
         """Return the pipeline's scales, one little-endian fp16 per channel; None where it takes none from the map."""

@@ -8,7 +8,7 @@ import pydantic_core
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from core.errors import InvalidMap, shown
-from core.latents import MAX_VALUES, LatentDtype
+from core.latents import MAX_VALUES, LatentDtype, Modality
 from core.pipelines import PIPELINES, Pipeline, Scales
 
 LATENT_SPACE_ID = re.compile(r"[a-z0-9._-]+(/[a-z0-9._-]+)*")
@@ -128,6 +128,10 @@ class LatentMap(_Part):
     def pipeline(self, name: str) -> MapPipeline | None:
         """Return what the map says of that pipeline, None where it does not list it."""
         return next((entry for entry in self.pipelines if entry.name == name), None)
+
+    def pipelines_for(self, modality: Modality) -> list[MapPipeline]:
+        """Return those that a request for that modality may name."""
+        return [entry for entry in self.pipelines if modality is Modality.VIDEO or not entry.row.video_only]
 
 
 _OLDER_SHAPE = ("space_kind", "decoders")

@@ -1,4 +1,4 @@
-"""Finds the map bundle of a latent space on disk."""
+"""Finds the map bundle of a latent space: below the models directory, or among those that ship with the project."""
 
 from pathlib import Path
 
@@ -7,6 +7,8 @@ from core.maps.bundle import MAP_FILE, LatentMapBundle
 from core.model import ModelInfo
 
 FOLDER = "latent-spaces"
+SHIPPED = Path(__file__).parent.parent / "embedded"
+"""Laid out as a models directory is, so that `map build --models-dir` writes there too."""
 
 
 def bundle_folder(models_dir: Path, latent_space: str) -> Path:
@@ -17,10 +19,12 @@ def bundle_folder(models_dir: Path, latent_space: str) -> Path:
 def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> LatentMapBundle | None:
     """Return the bundle for `model`'s latent space, None where there is none.
 
-    Raises InvalidMap when there is one that is broken or was made for other latents than the model's.
+    One below `models_dir` comes before one that ships with the project. Raises InvalidMap when there is one that is
+    broken or was made for other latents than the model's.
     """
-    folder = bundle_folder(models_dir, model.latent_space)
-    if not (folder / MAP_FILE).is_file():
+    folders = [bundle_folder(place, model.latent_space) for place in (models_dir, SHIPPED)]
+    folder = next((folder for folder in folders if (folder / MAP_FILE).is_file()), None)
+    if folder is None:
         return None
     bundle = LatentMapBundle.from_folder(folder)
     found = bundle.latent_map

@@ -1,5 +1,6 @@
 """What a client finds below /.well-known/codec, and how it pins it."""
 
+import asyncio
 import json
 
 import grpc
@@ -8,7 +9,8 @@ from yarl import URL
 
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.maps.bundle import sha256
-from tests.codec_http.test_encoding import DICTIONARY, DIGEST, bundle_with_dictionary
+from tests.codec_http.test_encoding import bundle_with_dictionary
+from tests.support.dictionaries import DICTIONARY, DIGEST
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import LATENT_SPACE, SCALES, Servers, servers_over
 
@@ -55,6 +57,55 @@ async def test_path_tricks_find_nothing(kind: str, trick: str) -> None:
         response = await servers.http.get(URL(path, encoded=True))
         assert response.status in (400, 404)
         assert b"root:" not in await response.read()
+
+
+RAW_PATHS = [
+    b"/.well-known/codec/latents/../../../etc/passwd.json",
+    b"/.well-known/codec/dicts/../../../../etc/passwd",
+    b"/.well-known/codec/dicts/%2e%2e/%2e%2e/%2e%2e/etc/passwd.zstd",
+    b"/.well-known/codec/scales/..%2f..%2fetc%2fpasswd.bin",
+    b"/.well-known/codec/scales/%252e%252e%252fetc.bin",
+    b"/.well-known//codec//index.json",
+    b"//.well-known/codec/index.json",
+    b"//etc/passwd",
+    b"/.well-known/codec/latents//etc/passwd.json",
+    b"/.well-known/codec/latents/%2fetc%2fpasswd.json",
+    b"/.well-known/codec/latents/a%00.json",
+    b"/.well-known/codec/latents/a\x00.json",
+    b"/.well-known/codec/latents/%c3%bc%e2%80%ae.json",
+    "/.well-known/codec/latents/ü.json".encode(),
+    b"/.well-known/codec/latents/\xff\xfe.json",
+    b"/.well-known/codec/latents/%ff%fe.json",
+    b"/.well-known/codec/dicts/" + b"a" * 64 + b".zstd",
+    b"/.well-known/codec/dicts/" + b"a" * 6000 + b".zstd",
+    b"/.well-known/codec/dicts/" + b"a" * 100_000 + b".zstd",
+    b"/.well-known/codec/dicts/*.zstd",
+    b"/.well-known/codec/..\\..\\etc\\passwd",
+    b"http://elsewhere/.well-known/codec/../../etc/passwd",
+    b"file:///etc/passwd",
+    b"/etc/passwd",
+    b"..",
+    b"*",
+]
+
+
+@pytest.mark.parametrize("path", RAW_PATHS, ids=[f"{number}" for number in range(len(RAW_PATHS))])
+async def test_path_tricks_on_the_bare_socket_find_nothing(path: bytes) -> None:
+    """As a hostile client sends them: no client library tidies the path on its way."""
+    async with servers_over(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
+        assert servers.http._base_url is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", servers.http._base_url.port)
+        writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        status, body = int(answer.split(b" ", 2)[1]), answer.partition(b"\r\n\r\n")[2]
+        assert status in (400, 404), answer[:200]
+        assert b"root:" not in body
+        assert b"Traceback" not in body
+        bundle = servers.service.require_served().bundle
+        for data in (bundle.document, *bundle.assets.values()):
+            assert data not in answer
+        assert (await servers.http.get(f"{WELL_KNOWN}/index.json")).status == 200  # it still serves
 
 
 async def test_an_asset_is_found_under_its_own_kind_alone() -> None:

@@ -1,8 +1,6 @@
 """Content codings: who gets which, that each gives the body back, and that each message can be read as it comes."""
 
-import json
 import zlib
-from typing import Any
 
 import brotli
 import pytest
@@ -10,24 +8,17 @@ import zstandard
 
 from codec_wire import WireFormat, encode
 from core.maps import LatentMapBundle
-from core.maps.bundle import sha256
+from tests.support.dictionaries import DICTIONARY, DIGEST, with_dictionary
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import MODEL, bundle_of, read_stream, servers_over
 
 IMAGES = "/v1/images/generations"
 BODY = {"prompt": "a sea", "stream_format": "msgpack", "pipeline": "int8", "size": "64x64", "steps": 1}
-DICTIONARY = zstandard.train_dictionary(
-    2048, [bytes(range(index % 50, 256)) * 4 + index.to_bytes(4, "big") for index in range(200)]
-).as_bytes()
-DIGEST = sha256(DICTIONARY)
 
 
 def bundle_with_dictionary() -> LatentMapBundle:
     """Return the test map with a dictionary for msgpack int8."""
-    plain = bundle_of(MODEL)
-    document: dict[str, Any] = json.loads(plain.document)
-    document["zstd_dictionaries"] = [{"format": "msgpack", "pipeline": "int8", "url": "u", "hash": DIGEST}]
-    return LatentMapBundle.from_parts(json.dumps(document).encode(), dict(plain.assets) | {DIGEST: DICTIONARY})
+    return with_dictionary(bundle_of(MODEL))
 
 
 def decoded(data: bytes, coding: str | None) -> bytes:
@@ -116,29 +107,3 @@ async def test_the_header_can_be_read_before_the_first_step_ends(coding: str | N
         engine.let_steps_go(1)
         data += await response.content.read()
         assert read_stream(decoded(data, coding), WireFormat.MSGPACK)[0] == header
-
-
-async def test_general_purpose_clients_read_the_body_with_what_they_send_by_default() -> None:
-    import asyncio
-    import urllib.request
-
-    import aiohttp
-    import httpx
-    import requests
-
-    async with servers_over(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
-        assert servers.http._base_url is not None
-        url = str(servers.http._base_url).rstrip("/") + IMAGES
-        plain = await (await servers.http.post(IMAGES, json=BODY)).read()
-
-        def by_urllib() -> bytes:
-            with urllib.request.urlopen(urllib.request.Request(url, json.dumps(BODY).encode())) as response:
-                data: bytes = response.read()
-            return data
-
-        assert await asyncio.to_thread(by_urllib) == plain
-        assert (await asyncio.to_thread(requests.post, url, json=BODY)).content == plain
-        async with httpx.AsyncClient() as http:
-            assert (await http.post(url, json=BODY)).content == plain
-        async with aiohttp.ClientSession() as session, session.post(url, json=BODY) as response:
-            assert await response.read() == plain

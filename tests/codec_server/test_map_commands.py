@@ -54,6 +54,47 @@ def test_a_map_is_built_shown_and_verified(tmp_path: Path) -> None:
     assert LatentMapBundle.from_folder(folder) == first
 
 
+SMALL = ["--pipeline", "tests.support.small_standin:build_small", "--latent-space", "test/small", "--threads", "1"]
+
+
+def test_dictionaries_are_trained_judged_and_the_same_again(tmp_path: Path) -> None:
+    options = [*SMALL, "--calibration-images", "12"]
+    status, output = invoke("map", "build", *options, "--models-dir", str(tmp_path / "one"))
+    assert status == 0, output
+    assert "mean bytes of held-out bodies" in output
+    folder = bundle_folder(tmp_path / "one", "test/small")
+    first = LatentMapBundle.from_folder(folder)
+    entry = next(entry for entry in first.latent_map.zstd_dictionaries if entry.pipeline == "int4-adaptive")
+    assert entry.corpus_summary is not None
+    assert (entry.corpus_summary["n_samples"], entry.corpus_summary["n_held_out"]) == (9, 3)
+    assert entry.corpus_summary["latent_shapes"] == [[4, 8, 8], [4, 8, 12]]
+    sizes = entry.corpus_summary["mean_held_out_bytes"]
+    assert sizes["zstd_dictionary"] < min(sizes["identity"], sizes["gzip"], sizes["br"])
+    assert invoke("map", "verify", str(folder))[0] == 0
+    assert invoke("map", "build", *options, "--models-dir", str(tmp_path / "two"))[0] == 0
+    assert LatentMapBundle.from_folder(bundle_folder(tmp_path / "two", "test/small")) == first
+
+
+def test_thresholds_are_written_into_a_bundle(tmp_path: Path) -> None:
+    build(tmp_path, "standin-vae")
+    folder = bundle_folder(tmp_path, "standin-vae")
+    before = LatentMapBundle.from_folder(folder)
+    bounds = tmp_path / "thresholds.json"
+    bounds.write_text('{"int8": {"ssim_min": 0.98, "psnr_min_db": 38, "lpips_max": 0.01, "fixture_suite": "g/1"}}')
+    status, output = invoke("map", "thresholds", str(folder), str(bounds))
+    after = LatentMapBundle.from_folder(folder)
+    assert (status, output.strip()) == (0, f"wrote {folder}: standin-vae {after.hash}")
+    assert after.hash != before.hash
+    entry = after.latent_map.pipeline("int8")
+    assert entry is not None
+    assert entry.quality_thresholds is not None
+    bounds.write_text('{"int9": {"ssim_min": 0.98, "lpips_max": 0.01}}')
+    status, output = invoke("map", "thresholds", str(folder), str(bounds))
+    assert status == 1
+    assert "'int9'" in output
+    assert LatentMapBundle.from_folder(folder) == after
+
+
 def test_a_broken_bundle_is_one_line_and_status_1(tmp_path: Path) -> None:
     build(tmp_path, "standin-vae")
     folder = bundle_folder(tmp_path, "standin-vae")
@@ -120,6 +161,6 @@ async def test_a_calibration_that_fails_leaves_a_map_without_static_scales(
     async def fail(*_arguments: object) -> None:
         raise OutOfMemory("the device has too little memory for 256x256, 1 frames")
 
-    monkeypatch.setattr("codec_server.local_model.sample_latents", fail)
+    monkeypatch.setattr("codec_server.local_model.sample_corpus", fail)
     bundle = await started(tmp_path, images=1)
     assert "int8" not in [entry.name for entry in bundle.latent_map.pipelines]

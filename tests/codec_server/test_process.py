@@ -1,5 +1,6 @@
 """The command as a user runs it: what it prints, how it stops, how it fails."""
 
+import hashlib
 import json
 import os
 import re
@@ -18,7 +19,10 @@ from threading import Thread
 import pytest
 
 from codec_wire import WireFormat
+from core.maps import LatentMapBundle
+from core.maps.store import bundle_folder
 from scripts.build_standin import build
+from tests.support.dictionaries import DIGEST, with_dictionary
 from tests.support.serving import read_stream
 
 COMMAND = str(Path(sys.executable).parent / "codec-diffusers")
@@ -209,13 +213,48 @@ def test_a_model_that_is_not_there_is_one_line_and_status_1(tmp_path: Path) -> N
     assert "error: there is no directory 'missing'" in fails(arguments, 1)
 
 
-def test_a_broken_map_stops_the_server_with_its_name(models_dir: Path, tmp_path: Path) -> None:
+def flipped(path: Path, position: int) -> None:
+    """Turn one bit of a file over."""
+    data = bytearray(path.read_bytes())
+    data[position // 8] ^= 1 << position % 8
+    path.write_bytes(data)
+
+
+def served_from(models_dir: Path) -> list[str]:
+    return ["serve", "--model", "standin", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
+
+
+@pytest.mark.parametrize("file", ["scales", "dictionary", "map.json", "map.json.sha256"])
+def test_a_flipped_bit_in_any_file_of_the_map_stops_the_server_with_its_name(file: str, tmp_path: Path) -> None:
     build(tmp_path, "standin-vae")
-    asset = next((tmp_path / "latent-spaces" / "standin-vae" / "assets").iterdir())
-    asset.write_bytes(b"\1" + asset.read_bytes()[1:])
-    arguments = ["serve", "--model", "standin", "--models-dir", str(tmp_path), "--port", "0", "--grpc-port", "0"]
-    output = fails(arguments, 1)
-    assert "static scales of int8 of standin-vae: expected sha256:" in output
+    folder = bundle_folder(tmp_path, "standin-vae")
+    bundle = with_dictionary(LatentMapBundle.from_folder(folder))
+    bundle.write(folder)
+    scales = bundle.latent_map.pipelines[1].static_scales
+    assert scales is not None
+    named = {"scales": scales.hash, "dictionary": DIGEST}
+    digest = named.get(file, "").removeprefix("sha256:")
+    flipped(folder / "assets" / digest if digest else folder / file, 100 if file != "scales" else 5)
+    output = fails(served_from(tmp_path), 1)
+    assert str(folder) in output
+    if digest:
+        what = {"scales": "static scales of int8", "dictionary": "zstd dictionary for msgpack int8"}[file]
+        assert f"{what} of standin-vae: expected sha256:{digest}, the file has sha256:" in output
+    else:
+        assert "map.json has sha256:" in output
+        assert "map.json.sha256 says" in output
+
+
+def test_a_map_of_the_older_shape_stops_the_server_with_the_reason(tmp_path: Path) -> None:
+    build(tmp_path, "standin-vae")
+    folder = bundle_folder(tmp_path, "standin-vae")
+    older = {"id": "standin-vae", "space_kind": "vae", "pipelines": ["raw", "int8"], "decoders": []}
+    document = json.dumps(older).encode()
+    (folder / "map.json").write_bytes(document)
+    (folder / "map.json.sha256").write_text(f"{hashlib.sha256(document).hexdigest()}  map.json\n")
+    output = fails(served_from(tmp_path), 1)
+    assert f"{folder}: the latent-space map has an older shape (space_kind, decoders, pipelines as strings)" in output
+    assert "rewrite it after latent-space-map schema version 1" in output
 
 
 @pytest.mark.parametrize("flag", ["--port", "--grpc-port"])

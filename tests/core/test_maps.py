@@ -1,17 +1,19 @@
 """Latent-space maps: the schema, the hashes, and every reason to refuse one in words."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.errors import InvalidMap
+from core.errors import InvalidMap, InvalidSettings
 from core.maps import LatentMapBundle
 from core.maps.build import map_of_model
 from core.maps.bundle import sha256
-from core.maps.document import parse_map
+from core.maps.document import QualityThresholds, parse_map
 from core.maps.store import bundle_folder, find_bundle
+from core.maps.thresholds import read_thresholds, with_thresholds
 from tests.support.serving import LATENT_SPACE, MODEL, SCALES, VIDEO_MODEL, bundle_of
 
 MAP: dict[str, Any] = {
@@ -118,20 +120,44 @@ def test_a_bundle_comes_back_from_disk_as_it_went(tmp_path: Path) -> None:
     assert bundle.static_scales("raw") is None
 
 
-def test_any_flipped_bit_is_refused_or_changes_the_hash(tmp_path: Path) -> None:
-    bundle = bundle_of(MODEL)
-    bundle.write(tmp_path)
+def test_any_flipped_bit_in_any_file_is_refused_with_its_name(tmp_path: Path) -> None:
+    bundle_of(MODEL).write(tmp_path)
     asset = next((tmp_path / "assets").iterdir())
-    good = asset.read_bytes()
-    for position in range(len(good) * 8):
-        bad = bytearray(good)
-        bad[position // 8] ^= 1 << position % 8
-        asset.write_bytes(bad)
-        with pytest.raises(InvalidMap, match=r"static scales of int8.*expected sha256.*the file has sha256"):
-            LatentMapBundle.from_folder(tmp_path)
-    asset.write_bytes(good)
-    (tmp_path / "map.json").write_bytes(bundle.document + b" ")
-    assert LatentMapBundle.from_folder(tmp_path).hash != bundle.hash
+    says = {
+        asset: rf"static scales of int8.*expected sha256:{asset.name}, the file has sha256",
+        tmp_path / "map.json": r"map\.json has sha256:[0-9a-f]{64}, map\.json\.sha256 says",
+        tmp_path / "map.json.sha256": r"map\.json has sha256:[0-9a-f]{64}, map\.json\.sha256 says",
+    }
+    assert set(says) == {path for path in tmp_path.rglob("*") if path.is_file()}
+    for path, message in says.items():
+        good = path.read_bytes()
+        for position in range(0, len(good) * 8, 1 if len(good) < 100 else 7):
+            bad = bytearray(good)
+            bad[position // 8] ^= 1 << position % 8
+            path.write_bytes(bad)
+            with pytest.raises(InvalidMap, match=message):
+                LatentMapBundle.from_folder(tmp_path)
+        path.write_bytes(good)
+    assert LatentMapBundle.from_folder(tmp_path) == bundle_of(MODEL)
+
+
+def test_a_map_without_its_hash_is_refused_with_how_to_make_one(tmp_path: Path) -> None:
+    bundle_of(MODEL).write(tmp_path)
+    (tmp_path / "map.json.sha256").unlink()
+    with pytest.raises(InvalidMap, match=r"map\.json\.sha256: No such file.*sha256sum map\.json > map\.json\.sha256"):
+        LatentMapBundle.from_folder(tmp_path)
+    listing = subprocess.run(["sha256sum", "map.json"], cwd=tmp_path, capture_output=True, check=True).stdout
+    (tmp_path / "map.json.sha256").write_bytes(listing)
+    assert LatentMapBundle.from_folder(tmp_path) == bundle_of(MODEL)
+
+
+def test_a_new_map_takes_the_place_of_the_old_ones_files(tmp_path: Path) -> None:
+    map_of_model(MODEL, 1.0, "AutoencoderKL", {"int8": b"\0\x40" * 4}).write(tmp_path)
+    (tmp_path / "assets" / "notes.txt").write_text("kept")
+    bundle_of(MODEL).write(tmp_path)
+    assert LatentMapBundle.from_folder(tmp_path) == bundle_of(MODEL)
+    names = {path.name for path in (tmp_path / "assets").iterdir()}
+    assert names == {sha256(SCALES).removeprefix("sha256:"), "notes.txt"}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -169,7 +195,61 @@ def test_a_bundle_is_found_below_the_models_directory(tmp_path: Path) -> None:
     assert find_bundle(tmp_path, MODEL, 0.18215) == bundle_of(MODEL)
 
 
+def test_a_bundle_that_ships_is_found_after_one_below_the_models_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.maps.store.SHIPPED", tmp_path / "embedded")
+    shipped = map_of_model(MODEL, 0.18215, "AutoencoderKL")
+    shipped.write(bundle_folder(tmp_path / "embedded", LATENT_SPACE))
+    assert find_bundle(tmp_path / "models", MODEL, 0.18215) == shipped
+    bundle_of(MODEL).write(bundle_folder(tmp_path / "models", LATENT_SPACE))
+    assert find_bundle(tmp_path / "models", MODEL, 0.18215) == bundle_of(MODEL)
+
+
 def test_a_bundle_for_other_latents_is_refused(tmp_path: Path) -> None:
     bundle_of(MODEL).write(bundle_folder(tmp_path, LATENT_SPACE))
     with pytest.raises(InvalidMap, match=r"vae_scale_factor is 0.18215, standin has 0.13"):
         find_bundle(tmp_path, MODEL, 0.13)
+
+
+BOUNDS = {"int8": {"ssim_min": 0.98, "psnr_min_db": 38, "lpips_max": 0.01, "fixture_suite": "golden/1"}, "raw": {}}
+
+
+def test_thresholds_change_the_map_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.json"
+    path.write_text(json.dumps(BOUNDS))
+    plain = bundle_of(MODEL)
+    bundle = with_thresholds(plain, read_thresholds(path))
+    entry = bundle.latent_map.pipeline("int8")
+    assert entry is not None
+    assert entry.quality_thresholds is not None
+    assert entry.quality_thresholds.model_dump() == BOUNDS["int8"]
+    assert bundle.hash != plain.hash
+    assert bundle.assets == plain.assets
+    document = json.loads(bundle.document)
+    for listed in document["pipelines"]:
+        listed.pop("quality_thresholds", None)
+    assert document == json.loads(plain.document)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "cannot read"),
+        ("{", "document: Invalid JSON"),
+        ('{"int8": {"ssim_min": 2}}', "int8.ssim_min: Input should be less than or equal to 1, got 2"),
+        ('{"int8": {"ssim": 1}}', "int8.ssim: Extra inputs are not permitted"),
+    ],
+)
+def test_thresholds_that_are_none_are_refused_with_the_key(content: str | None, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InvalidSettings) as caught:
+        read_thresholds(path)
+    assert says in str(caught.value)
+
+
+def test_thresholds_of_a_pipeline_that_is_not_there_are_refused() -> None:
+    with pytest.raises(InvalidMap, match=r"lists raw, int8, .*, and not 'delta\+int8'"):
+        with_thresholds(bundle_of(MODEL), {"delta+int8": QualityThresholds(ssim_min=0.9, lpips_max=0.1)})

@@ -1,0 +1,170 @@
+"""Body bytes of every wire format and pipeline of a model, in every content coding, beside the order-0 entropy.
+
+Starts the server's own model, generates pictures of 256x256 and 512x512, and a video of 24 frames where the model makes
+videos, and sends each through the server's plan, encoder, envelope and compressors, a flush after every message: the
+bytes are those that a client receives, without HTTP's own. Seeds and prompts are none of those that `map build` trains
+with. The dictionaries are those of the model's latent-space map; "-" where it has none.
+
+    python -m bench.wire --model standin --models-dir models              table on the terminal
+    python -m bench.wire --model standin --models-dir models --markdown   the same for docs/compression.md
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from codec_maps import BodySizes
+from codec_maps.bodies import body_of, pipelines_for
+from codec_maps.measuring import mean_of, measure
+from codec_server.local_model import LocalModel
+from codec_wire import WireFormat
+from core.admission import Admission
+from core.calibrating import Sample, generate_latents
+from core.errors import CodecError
+from core.latents import Modality
+from core.lifecycle import Lifecycle
+from core.model import ModelInfo
+from core.request import GenerationRequest
+from core.service import LatentService, Served
+from core.settings import Settings, read_settings
+
+PROMPTS = (
+    "a lighthouse on a cliff in a storm",
+    "a quiet village street in the snow at night",
+    "a field of sunflowers under a clear sky",
+    "two boats on a calm lake at sunrise",
+)
+SEED = 1_000_000
+"""Far from those of `map build`, which counts from 0."""
+IMAGE_SIDES = (256, 512)
+FRAMES = 24
+NAMES = ("identity", "gzip", "br", "zstd", "zstd + dictionary", "entropy bound")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one kind of body takes on average."""
+
+    what: str
+    wire_format: WireFormat
+    pipeline: str
+    sizes: BodySizes
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as text; the savings are those of the entropy bound and of the smallest coding."""
+        sizes = self.sizes
+        values = (sizes.identity, sizes.gzip, sizes.br, sizes.zstd, sizes.zstd_dictionary, sizes.entropy_bound)
+        least = min(value for value in values[:-1] if value is not None)
+        return (
+            self.what,
+            self.wire_format,
+            self.pipeline,
+            *("-" if value is None else f"{value:.0f}" for value in values),
+            f"{1 - least / sizes.identity:.1%}",
+            f"{1 - sizes.entropy_bound / sizes.identity:.1%}",
+        )
+
+
+HEADING = ("body", "format", "pipeline", *NAMES, "smallest saves", "bound saves")
+
+
+def requests_for(model: ModelInfo, count: int) -> list[tuple[str, list[GenerationRequest]]]:
+    """Return what is measured, in words, and `count` requests for it each."""
+    kinds: list[tuple[str, dict[str, object]]] = []
+    if Modality.IMAGE in model.modalities:
+        kinds += [(f"{side}x{side}", {"size": (side, side), "modality": Modality.IMAGE}) for side in IMAGE_SIDES]
+    if Modality.VIDEO in model.modalities:
+        width, height = model.default_size
+        video = {"size": model.default_size, "modality": Modality.VIDEO, "frames": FRAMES}
+        kinds.append((f"{width}x{height}, {FRAMES} frames", video))
+    return [
+        (
+            what,
+            [
+                GenerationRequest.model_validate(
+                    fields | {"prompt": PROMPTS[number % len(PROMPTS)], "seed": SEED + number}
+                )
+                for number in range(count)
+            ],
+        )
+        for what, fields in kinds
+    ]
+
+
+def rows_of(what: str, samples: Sequence[Sample], served: Served) -> list[Row]:
+    """Return a row for every pipeline and wire format that `samples` may be sent with."""
+    rows = []
+    for pipeline in pipelines_for(samples[0], served.bundle):
+        for wire_format in WireFormat:
+            found = served.bundle.dictionary(wire_format, pipeline)
+            dictionary = None if found is None else found[1]
+            bodies = (body_of(sample, pipeline, wire_format, served.bundle, served.model) for sample in samples)
+            sizes = mean_of([measure(body, dictionary) for body in bodies])
+            rows.append(Row(what, wire_format, pipeline, sizes))
+    return rows
+
+
+async def measured(settings: Settings, count: int) -> tuple[Served, list[Row]]:
+    """Return what is served and its rows. Raises what loading and generating raise."""
+    model, service = LocalModel(settings), LatentService(Lifecycle(), Admission(1, settings.max_cost))
+    try:
+        await model.bring_up(service)
+        served = service.require_served()
+        wanted = requests_for(served.model, count)
+        rows: list[Row] = []
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task("generating", total=count * len(wanted))
+            for what, requests in wanted:
+                samples = []
+                for request in requests:
+                    samples.append(Sample(request, await generate_latents(served, request), held_out=True))
+                    progress.advance(task)
+                rows += await asyncio.to_thread(rows_of, what, samples, served)
+        return served, rows
+    finally:
+        await asyncio.to_thread(model.free)
+
+
+def report(served: Served, rows: list[Row], *, markdown: bool) -> None:
+    """Print the table."""
+    if markdown:
+        print(f"`{served.model.name}`, map `{served.bundle.hash}`:\n")
+        for cells in (HEADING, ("---",) * len(HEADING), *(row.cells() for row in rows)):
+            print("| " + " | ".join(cells) + " |")
+        return
+    table = Table(*HEADING, title=f"bytes a body: {served.model.name}, map {served.bundle.hash}")
+    for row in rows:
+        table.add_row(*row.cells())
+    Console(width=max(Console().width, 150)).print(table)
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Body bytes of every format and pipeline in every content coding.")
+    parser.add_argument("--model", help="as for `codec-diffusers serve` (default: CODEC_MODEL)")
+    parser.add_argument("--models-dir", type=Path, help="as for `codec-diffusers serve`")
+    parser.add_argument("--latent-space", help="as for `codec-diffusers serve`")
+    parser.add_argument("--device", help="as for `codec-diffusers serve`")
+    parser.add_argument("--threads", type=int, help="as for `codec-diffusers serve`")
+    parser.add_argument("--count", type=int, default=8, help="generations of each size (default: %(default)s)")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    options = vars(parser.parse_args())
+    markdown, count = options.pop("markdown"), options.pop("count")
+    try:
+        served, rows = asyncio.run(measured(read_settings(options), count))
+    except CodecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    report(served, rows, markdown=markdown)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

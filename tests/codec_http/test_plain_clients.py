@@ -1,0 +1,192 @@
+"""Clients that know nothing of Codec, with the headers they send by themselves, each read the body; so do programs."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import httpx
+import pytest
+import requests
+from aiohttp import web
+
+from codec_maps.bodies import body_of
+from codec_maps.dictionaries import train
+from codec_wire import WireFormat
+from core.calibrating import Sample, generate_latents
+from core.diffusers_engine.engine import DiffusersEngine
+from core.diffusers_engine.loading import LoadedModel
+from core.maps import LatentMapBundle
+from core.request import GenerationRequest
+from core.service import Served
+from tests.support.dictionaries import with_dictionary
+from tests.support.serving import Servers, bundle_of, read_stream, servers_over
+
+IMAGES = "/v1/images/generations"
+BODY = {
+    "prompt": "a wide-angle photograph of a snowy mountain at dusk",
+    "stream_format": "msgpack",
+    "modality": "image-latents",
+    "pipeline": "int8-adaptive",
+    "size": "256x256",
+    "steps": 2,
+    "seed": 42,
+}
+BODY_BYTES = 4264
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"the program {program} is not installed")
+
+
+async def trained_bundle(engine: DiffusersEngine, standin: LoadedModel) -> LatentMapBundle:
+    """Return the stand-in's map with a dictionary that is trained on bodies of it."""
+    bundle = bundle_of(standin.info)
+    served = Served(standin.info, bundle, engine, "test device")
+    bodies = []
+    for seed in range(8):
+        request = GenerationRequest(prompt="a sea", seed=seed, steps=2, size=(128, 128))
+        sample = Sample(request, await generate_latents(served, request), held_out=False)
+        bodies.append(body_of(sample, "int8-adaptive", WireFormat.MSGPACK, bundle, standin.info))
+    dictionary = train(bodies, WireFormat.MSGPACK)
+    assert dictionary is not None
+    return with_dictionary(bundle, "int8-adaptive", dictionary)
+
+
+@asynccontextmanager
+async def serving(engine: DiffusersEngine, standin: LoadedModel) -> AsyncIterator[tuple[Servers, str, bytes]]:
+    """Yield servers of the stand-in with a dictionary, the address of its images, and the body without a coding."""
+    async with servers_over(engine, standin.info, bundle=await trained_bundle(engine, standin)) as servers:
+        plain = await (await servers.http.post(IMAGES, json=BODY)).read()
+        assert len(plain) == BODY_BYTES
+        yield servers, str(servers.http._base_url).rstrip("/"), plain
+
+
+async def test_libraries_read_the_body_with_what_they_send_by_default(
+    engine: DiffusersEngine, standin: LoadedModel
+) -> None:
+    async with serving(engine, standin) as (_, address, plain):
+        url = address + IMAGES
+        answer = await asyncio.to_thread(requests.post, url, json=BODY)
+        assert (answer.headers["Content-Encoding"] in ("br", "gzip"), answer.content) == (True, plain)
+        async with httpx.AsyncClient() as http:
+            found = await http.post(url, json=BODY)
+            assert (found.headers["Content-Encoding"] in ("br", "gzip"), found.content) == (True, plain)
+        async with aiohttp.ClientSession() as session, session.post(url, json=BODY) as response:
+            assert response.headers["Content-Encoding"] in ("br", "gzip")
+            assert await response.read() == plain
+
+
+async def run(*command: str, cwd: Path) -> bytes:
+    """Return what a program writes to stdout."""
+    done = await asyncio.to_thread(subprocess.run, command, cwd=cwd, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs("curl")
+async def test_curl_compressed_reads_the_body(engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path) -> None:
+    async with serving(engine, standin) as (_, address, plain):
+        command = ["curl", "-sS", "--compressed", "-D", "headers", "-d", json.dumps(BODY), address + IMAGES]
+        assert await run(*command, cwd=tmp_path) == plain
+        assert "content-encoding: " in (tmp_path / "headers").read_text().lower()
+
+
+@needs("curl")
+@needs("zstd")
+async def test_the_documented_curl_and_the_zstd_program_give_the_identity_body(
+    engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path
+) -> None:
+    async with serving(engine, standin) as (servers, address, plain):
+        asked = ["-H", "Content-Type: application/json", "-H", "Accept: application/x-codec-msgpack"]
+        asked += ["-H", "Accept-Encoding: zstd", "-d", json.dumps(BODY), address + IMAGES]
+        await run("curl", "-sS", "-D", "headers", "-o", "body.zst", *asked, cwd=tmp_path)
+        lines = (tmp_path / "headers").read_text().splitlines()
+        headers = dict(line.split(": ", 1) for line in lines if ": " in line)
+        assert headers["Content-Encoding"] == "zstd"
+        assert headers["Content-Type"] == "application/x-codec-msgpack"
+        assert headers["Codec-Latent-Map"] == servers.service.require_served().bundle.hash
+        digest = headers["Codec-Zstd-Dict"].removeprefix("sha256:")
+        url = f"{address}/.well-known/codec/dicts/{digest}.zstd"
+        await run("curl", "-sS", "--fail", "-o", "dictionary", url, cwd=tmp_path)
+        assert (await run("sha256sum", "dictionary", cwd=tmp_path)).split()[0].decode() == digest
+        assert await run("zstd", "-d", "-c", "-D", "dictionary", "body.zst", cwd=tmp_path) == plain
+        assert (tmp_path / "body.zst").stat().st_size < len(plain)
+        refused = subprocess.run(["zstd", "-d", "-c", "body.zst"], cwd=tmp_path, capture_output=True, check=False)
+        assert refused.returncode != 0
+
+
+PAGE = """<!doctype html><title>a page of another origin</title><script>
+const hex = bytes => [...new Uint8Array(bytes)].map(byte => byte.toString(16).padStart(2, "0")).join("");
+const hash = async bytes => "sha256:" + hex(await crypto.subtle.digest("SHA-256", bytes));
+(async () => {
+  const found = {};
+  try {
+    const answer = await fetch(SERVER + "/v1/images/generations", {
+      method: "POST",
+      headers: {"Content-Type": "application/json", "Accept": "application/x-codec-msgpack", "X-Codec-Map": MAP},
+      body: JSON.stringify(BODY),
+    });
+    found.status = answer.status;
+    found.map = answer.headers.get("Codec-Latent-Map");
+    found.body = hex(await answer.arrayBuffer());
+    const index = await (await fetch(SERVER + "/.well-known/codec/index.json")).json();
+    found.document = await hash(await (await fetch(SERVER + index.latents[0].url)).arrayBuffer());
+    const empty = JSON.stringify({stream_format: "msgpack"});
+    const wrong = await fetch(SERVER + "/v1/images/generations", {method: "POST", body: empty});
+    found.error = (await wrong.json()).error.param;
+  } catch (error) {
+    found.failure = String(error);
+  }
+  await fetch("/found", {method: "POST", body: JSON.stringify(found)});
+})();
+</script>"""
+
+
+@needs("chromium")
+async def test_a_page_of_another_origin_reads_the_body_in_chromium(
+    engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path
+) -> None:
+    async with serving(engine, standin) as (servers, address, plain):
+        bundle = servers.service.require_served().bundle
+        page = PAGE.replace("SERVER", json.dumps(address)).replace("MAP", json.dumps(bundle.hash))
+        page = page.replace("BODY", json.dumps(BODY))
+        found: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
+
+        async def show(_request: web.Request) -> web.Response:
+            return web.Response(text=page, content_type="text/html")
+
+        async def take(request: web.Request) -> web.Response:
+            found.set_result(await request.json())
+            return web.Response()
+
+        app = web.Application()
+        app.add_routes([web.get("/", show), web.post("/found", take)])
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+        browser = await asyncio.create_subprocess_exec(
+            "chromium",
+            *options,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"http://127.0.0.1:{runner.addresses[0][1]}/",
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(120):
+                result = await found
+        finally:
+            browser.terminate()
+            await browser.wait()
+            await runner.cleanup()
+        assert "failure" not in result, result
+        assert (result["status"], result["map"]) == (200, bundle.hash)
+        assert bytes.fromhex(str(result["body"])) == plain
+        assert read_stream(plain, WireFormat.MSGPACK)[1][0].done
+        assert (result["document"], result["error"]) == (bundle.hash, "prompt")

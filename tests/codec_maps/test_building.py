@@ -1,0 +1,163 @@
+"""Dictionaries and scales from latents: what is chosen, by what it is judged, and that it is the same each time."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import zstandard
+
+from codec_http.compressors import Zstd
+from codec_maps import BuiltMap, build_map
+from codec_maps.bodies import body_of
+from codec_wire import WireFormat
+from core.calibrating import Sample
+from core.latents import Modality
+from core.maps.build import map_of_model
+from core.model import ModelInfo
+from core.request import GenerationRequest
+from tests.support.serving import MODEL, VIDEO_MODEL
+
+SIZES = ((256, 256), (128, 128), (256, 128))
+
+
+def samples_of(
+    model: ModelInfo, count: int, values: Callable[[np.random.Generator, tuple[int, ...]], Any], frames: int = 1
+) -> list[Sample]:
+    """Return samples with these values, every fourth held out, sizes in turns."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for number in range(count):
+        size = SIZES[number % len(SIZES)]
+        video = frames if model.modalities == (Modality.VIDEO,) else None
+        request = GenerationRequest(prompt="x", seed=number, modality=model.modalities[0], size=size, frames=video)
+        shape = model.latent_shape(*size)
+        latents = [np.asarray(values(rng, shape), np.float16) for _ in range(frames)]
+        samples.append(Sample(request, latents, held_out=number % 4 == 3))
+    return samples
+
+
+def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    return rng.standard_normal(shape)
+
+
+def built(model: ModelInfo, samples: list[Sample]) -> BuiltMap:
+    return build_map(model, samples, partial(map_of_model, model, 0.18215, "AutoencoderKL"))
+
+
+@pytest.fixture(scope="module")
+def images() -> tuple[list[Sample], BuiltMap]:
+    samples = samples_of(MODEL, 24, gaussian)
+    return samples, built(MODEL, samples)
+
+
+def test_every_format_and_pipeline_is_tried(images: tuple[list[Sample], BuiltMap]) -> None:
+    _, result = images
+    expected = {
+        (name, wire_format)
+        for name in ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive")
+        for wire_format in WireFormat
+    }
+    assert {(trial.pipeline, trial.wire_format) for trial in result.trials} == expected
+
+
+def test_a_dictionary_is_kept_exactly_where_it_wins(images: tuple[list[Sample], BuiltMap]) -> None:
+    _, result = images
+    kept = {(trial.pipeline, str(trial.wire_format)) for trial in result.trials if trial.kept}
+    entries = {(str(entry.pipeline), str(entry.format)): entry for entry in result.bundle.latent_map.zstd_dictionaries}
+    assert set(entries) == kept
+    for trial in result.trials:
+        sizes = trial.sizes
+        assert sizes.zstd_dictionary is not None
+        if sizes.zstd_dictionary < 0.99 * min(sizes.br, sizes.gzip, sizes.identity):
+            assert trial.kept
+        if sizes.zstd_dictionary > 1.01 * min(sizes.br, sizes.gzip, sizes.identity):
+            assert not trial.kept
+        if trial.kept:
+            summary = entries[trial.pipeline, trial.wire_format].corpus_summary
+            assert summary is not None
+            assert (summary["n_samples"], summary["n_held_out"]) == (18, 6)
+            assert summary["latent_shapes"] == [[4, 16, 16], [4, 16, 32], [4, 32, 32]]
+            assert summary["mean_held_out_bytes"] == sizes.rounded()
+            assert summary["mean_saving"] > 0
+    # Small bodies of noise: what is saved is the envelope and the table of frequencies, and there is no more to save.
+    assert ("int4-adaptive", "msgpack") in kept
+    for trial in result.trials:
+        assert trial.sizes.entropy_bound < (trial.sizes.zstd_dictionary or 0)
+
+
+def test_what_is_measured_is_what_a_client_gets_and_can_read(images: tuple[list[Sample], BuiltMap]) -> None:
+    samples, result = images
+    trial = next(trial for trial in result.trials if trial.kept)
+    found = result.bundle.dictionary(trial.wire_format, trial.pipeline)
+    assert found is not None
+    trained = zstandard.ZstdCompressionDict(found[1])
+    sizes = []
+    for sample in samples:
+        if not sample.held_out:
+            continue
+        body = body_of(sample, trial.pipeline, trial.wire_format, result.bundle, MODEL)
+        compressor = Zstd(found[1])
+        reader = zstandard.ZstdDecompressor(dict_data=trained).decompressobj()
+        sent = b""
+        for message in body.messages:
+            data = compressor.compress(message)
+            assert reader.decompress(data) == message  # flushed after each
+            sent += data
+        sent += compressor.finish()
+        assert zstandard.get_frame_parameters(sent).dict_id == trained.dict_id()
+        sizes.append(len(sent))
+    assert np.mean(sizes) == trial.sizes.zstd_dictionary
+
+
+def test_the_same_latents_make_the_same_bytes(images: tuple[list[Sample], BuiltMap]) -> None:
+    samples, result = images
+    assert built(MODEL, samples).bundle == result.bundle
+
+
+def test_a_dictionary_that_loses_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Winner:
+        def compress(self, _message: bytes) -> bytes:
+            return b""
+
+        def finish(self) -> bytes:
+            return b"x"
+
+    monkeypatch.setattr("codec_maps.measuring.Brotli", Winner)
+    result = built(MODEL, samples_of(MODEL, 12, gaussian))
+    assert len(result.trials) == 10
+    assert not any(trial.kept for trial in result.trials)
+    assert not result.bundle.latent_map.zstd_dictionaries
+
+
+def test_held_out_samples_choose_nothing() -> None:
+    samples = samples_of(MODEL, 12, gaussian)
+    others = [
+        replace(sample, latents=[latent * 2 for latent in sample.latents]) if sample.held_out else sample
+        for sample in samples
+    ]
+    one, other = built(MODEL, samples), built(MODEL, others)
+    assert one.bundle.static_scales("int4") == other.bundle.static_scales("int4")
+    dictionaries = [result.bundle.dictionary("msgpack", "int4-adaptive") for result in (one, other)]
+    assert dictionaries[0] == dictionaries[1]
+    assert one.qualities != other.qualities
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 8])
+def test_with_few_samples_there_are_scales_and_no_dictionaries(count: int) -> None:
+    result = built(MODEL, samples_of(MODEL, count, gaussian))
+    assert (result.bundle.static_scales("int8") is not None) == (count > 0)
+    assert not result.trials
+    assert not result.bundle.latent_map.zstd_dictionaries
+
+
+def test_latents_that_are_one_value_do_no_harm() -> None:
+    result = built(MODEL, samples_of(MODEL, 12, lambda _rng, shape: np.zeros(shape)))
+    assert result.bundle.static_scales("int8") == bytes(8)
+
+
+def test_videos_have_their_delta_pipelines_too() -> None:
+    result = built(VIDEO_MODEL, samples_of(VIDEO_MODEL, 12, gaussian, frames=3))
+    assert {"delta+int8", "delta+int4"} < {trial.pipeline for trial in result.trials}

@@ -1,0 +1,29 @@
+"""Maps with a zstd dictionary."""
+
+import json
+from typing import Any
+
+import zstandard
+
+from core.maps import LatentMapBundle
+from core.maps.bundle import sha256
+
+DICTIONARY = zstandard.train_dictionary(
+    2048, [bytes(range(index % 50, 256)) * 4 + index.to_bytes(4, "big") for index in range(200)]
+).as_bytes()
+DIGEST = sha256(DICTIONARY)
+
+
+def with_dictionary(bundle: LatentMapBundle, pipeline: str = "int8", data: bytes = DICTIONARY) -> LatentMapBundle:
+    """Return `bundle` with a dictionary for msgpack bodies of `pipeline`."""
+    digest = sha256(data)
+    document: dict[str, Any] = json.loads(bundle.document)
+    document["zstd_dictionaries"] = [
+        {
+            "format": "msgpack",
+            "pipeline": pipeline,
+            "url": f"/.well-known/codec/dicts/{digest.removeprefix('sha256:')}.zstd",
+            "hash": digest,
+        }
+    ]
+    return LatentMapBundle.from_parts(json.dumps(document).encode(), dict(bundle.assets) | {digest: data})
