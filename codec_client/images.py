@@ -1,0 +1,84 @@
+"""From latents to pictures, by the VAE that the latent-space map names. Needs torch and diffusers."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec_client.decoder_place import decoder_place, needs_torch, vae_folder
+from core.errors import ModelLoadError
+from core.maps import LatentMap
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class PixelDecoder:
+    """A map's VAE, loaded once, for any number of latents. It computes in fp32 wherever it runs."""
+
+    def __init__(
+        self,
+        latent_map: LatentMap,
+        *,
+        place: Path | None = None,
+        models_dir: Path | None = None,
+        device: str = "auto",
+        vae: Any = None,
+    ) -> None:
+        """Load the VAE: from `place` (its directory or a pipeline's), where decoder_place finds it for None.
+
+        `vae` is one that is loaded already. Raises ModelLoadError, InvalidMap or InvalidSettings.
+        """
+        model_class = "AutoencoderKL" if latent_map.decoder is None else latent_map.decoder.model_class
+        try:
+            from core.diffusers_engine.device import Device  # noqa: PLC0415 - the client has no torch
+            from core.diffusers_engine.pixels import decode_latents, load_vae  # noqa: PLC0415
+            from core.diffusers_engine.quiet import quiet_libraries  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise needs_torch(error) from None
+        quiet_libraries()
+        chosen = Device.chosen(device, "fp32", None)
+        if vae is None:
+            folder = decoder_place(latent_map, models_dir) if place is None else vae_folder(place)
+            vae = load_vae(model_class, str(folder))
+        self._vae = vae.to(device=chosen.torch_device, dtype=chosen.dtype)
+        self._decode = decode_latents
+
+    def frames(self, latents: NDArray[Any] | Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
+        """Return the pictures of latents as they travel: uint8 [frames, H, W, 3].
+
+        `latents` is one frame's [C, h, w], or frames: [n, C, h, w], or any iterable of [C, h, w].
+        """
+        given = latents if isinstance(latents, np.ndarray) else list(latents)
+        array = np.array(given, dtype=np.float32)
+        if array.ndim == 3:
+            array = array[np.newaxis]
+        if array.ndim != 4 or not len(array):
+            raise ModelLoadError(f"latents must be [C, h, w] or [frames, C, h, w], got {list(array.shape)}")
+        return self._decode(self._vae, array)
+
+    def images(self, latents: NDArray[Any] | Iterable[NDArray[Any]]) -> "list[Image]":
+        """Return one PIL image a frame. See frames."""
+        from PIL import Image  # noqa: PLC0415 - only pictures need pillow
+
+        return [Image.fromarray(pixels) for pixels in self.frames(latents)]
+
+
+def decode_to_images(
+    latents: NDArray[Any] | Iterable[NDArray[Any]], latent_map: LatentMap, **options: Any
+) -> "list[Image]":
+    """Return a PIL image for each frame of `latents`, decoded by the VAE that the map's `decoder` block names.
+
+    `options` are PixelDecoder's: place, models_dir, device, vae. Loads the VAE: for more than one stream, keep a
+    PixelDecoder. Raises what PixelDecoder raises.
+    """
+    return PixelDecoder(latent_map, **options).images(latents)
+
+
+def decode_to_frames(
+    latents: NDArray[Any] | Iterable[NDArray[Any]], latent_map: LatentMap, **options: Any
+) -> NDArray[np.uint8]:
+    """Return the frames of `latents` as uint8 [frames, H, W, 3]. See decode_to_images."""
+    return PixelDecoder(latent_map, **options).frames(latents)
