@@ -9,17 +9,12 @@ from codec_grpc.messages import model_message, request_of, state_number
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
 from codec_wire.protobuf_envelope import frame_message, header_message
+from codec_wire.rpc import MAP_HASH_KEY, MAP_PIN_KEY
 from core import CODEC_VERSION, SERVER_VERSION
 from core.engine import Event, Frame, Job, Started, deadline_of, out_of_time
 from core.maps import pinned_hash
 from core.pins import installed_versions, pin_differences
 from core.service import LatentService
-
-MAP_HASH_KEY = "codec-latent-map"
-"""Initial metadata of every stream, as HTTP has it in the header Codec-Latent-Map."""
-
-MAP_PIN_KEY = "x-codec-map"
-"""Metadata of a request that pins the map its client holds, as HTTP has it in the header X-Codec-Map."""
 
 Context = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]
 
