@@ -5,12 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from codec_client.shipped import DECODERS
 from core.diffusers_engine.known_models import latent_space_of
 from core.errors import InvalidMap, ModelLoadError
 from core.maps.document import Decoder, LatentMap
-
-EMBEDDED: dict[str, Path] = {}
-"""Directories of the models that ship with the project, by what their maps' decoder.weights_url says."""
 
 _HUB_ID = re.compile(
     r"(?:https://huggingface\.co/)?([A-Za-z0-9][\w.-]*/[\w.-]+?)(?:/(?:tree|blob|resolve)/.*)?/?", re.ASCII
@@ -21,11 +19,11 @@ _WEIGHTS = "*.safetensors"
 
 
 def decoder_place(
-    latent_map: LatentMap, models_dir: Path | None = None, embedded: Mapping[str, Path] = EMBEDDED
+    latent_map: LatentMap, models_dir: Path | None = None, shipped: Mapping[str, Path] = DECODERS
 ) -> Path:
     """Return the directory with the config and weights of the map's VAE.
 
-    It is looked for where decoder.weights_url says: an embedded model, a directory (also below `models_dir`), then a
+    It is looked for where decoder.weights_url says: a shipped model, a directory (also below `models_dir`), then a
     hub id, downloaded once. A map without the url is decoded by a model below `models_dir` with that latent space, or
     by the hub's repository of the latent space's own name. Raises ModelLoadError where it is in none of these places,
     InvalidMap where the weights have another hash than decoder.weights_hash.
@@ -36,7 +34,7 @@ def decoder_place(
     if decoder.family != "torch":
         raise ModelLoadError(f"{latent_map.id} is decoded with {decoder.family}; here it can be torch alone")
     name = decoder.weights_url or latent_map.id
-    place = next(_local_places(latent_map, name, models_dir, embedded), None) or _downloaded(name, latent_map.id)
+    place = next(_local_places(latent_map, name, models_dir, shipped), None) or _downloaded(name, latent_map.id)
     _verify(place, decoder, latent_map.id)
     return place
 
@@ -47,10 +45,10 @@ def vae_folder(folder: Path) -> Path:
 
 
 def _local_places(
-    latent_map: LatentMap, name: str, models_dir: Path | None, embedded: Mapping[str, Path]
+    latent_map: LatentMap, name: str, models_dir: Path | None, shipped: Mapping[str, Path]
 ) -> Iterator[Path]:
-    if name in embedded:
-        yield vae_folder(embedded[name])
+    if name in shipped:
+        yield vae_folder(shipped[name])
     candidates = [Path(name.removeprefix("file://"))]
     if models_dir is not None:
         candidates.append(models_dir / name)

@@ -204,4 +204,6 @@ def _as_json(value: Any) -> Any:
 def _reason(error: BaseException) -> str:
     """Return an error's reason without the address, which stands before it already."""
     cause = getattr(error, "os_error", error)
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
     return str(getattr(cause, "strerror", None) or cause or type(cause).__name__).splitlines()[0]

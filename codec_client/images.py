@@ -1,5 +1,6 @@
 """From latents to pictures, by the VAE that the latent-space map names. Needs torch and diffusers."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ class PixelDecoder:
 
     def __init__(
         self,
-        latent_map: LatentMap,
+        latent_map: LatentMap | None,
         *,
         place: Path | None = None,
         models_dir: Path | None = None,
@@ -29,9 +30,9 @@ class PixelDecoder:
     ) -> None:
         """Load the VAE: from `place` (its directory or a pipeline's), where decoder_place finds it for None.
 
-        `vae` is one that is loaded already. Raises ModelLoadError, InvalidMap or InvalidSettings.
+        `vae` is one that is loaded already. With either of them no map is needed. Raises ModelLoadError, InvalidMap
+        or InvalidSettings.
         """
-        model_class = "AutoencoderKL" if latent_map.decoder is None else latent_map.decoder.model_class
         try:
             from core.diffusers_engine.device import Device  # noqa: PLC0415 - the client has no torch
             from core.diffusers_engine.pixels import decode_latents, load_vae  # noqa: PLC0415
@@ -41,8 +42,13 @@ class PixelDecoder:
         quiet_libraries()
         chosen = Device.chosen(device, "fp32", None)
         if vae is None:
-            folder = decoder_place(latent_map, models_dir) if place is None else vae_folder(place)
-            vae = load_vae(model_class, str(folder))
+            if place is not None:
+                place = vae_folder(place)
+            elif latent_map is not None:
+                place = decoder_place(latent_map, models_dir)
+            else:
+                raise ModelLoadError("without a latent-space map, the directory of the decoder must be named")
+            vae = load_vae(_model_class(latent_map, place), str(place))
         self._vae = vae.to(device=chosen.torch_device, dtype=chosen.dtype)
         self._decode = decode_latents
 
@@ -64,6 +70,16 @@ class PixelDecoder:
         from PIL import Image  # noqa: PLC0415 - only pictures need pillow
 
         return [Image.fromarray(pixels) for pixels in self.frames(latents)]
+
+
+def _model_class(latent_map: LatentMap | None, folder: Path) -> str:
+    """Return the class that the map names, or that the VAE's own configuration does."""
+    if latent_map is not None and latent_map.decoder is not None:
+        return latent_map.decoder.model_class
+    try:
+        return str(json.loads((folder / "config.json").read_bytes())["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelLoadError(f"there is no VAE in {folder}: its config.json names no class") from None
 
 
 def decode_to_images(

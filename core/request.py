@@ -57,7 +57,7 @@ def parse_request(values: Mapping[str, object]) -> GenerationRequest:
         raise InvalidRequest(field, "is required")
     if first["type"] == "extra_forbidden":
         raise unknown_field(field, GenerationRequest.model_fields)
-    reason = first["msg"].removeprefix("Input ").removeprefix("should ")
+    reason = first["msg"].partition(" should ")[2] or first["msg"]
     raise InvalidRequest(field, f"must {reason}, got {shown(first['input'])}")
 
 
