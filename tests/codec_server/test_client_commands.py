@@ -131,12 +131,14 @@ def test_a_video_is_written_with_its_frames_and_rate(suffix: str, tmp_path: Path
     if suffix == "mp4":
         import imageio_ffmpeg
 
-        frames = imageio_ffmpeg.read_frames(str(path))
-        meta = next(frames)
-        assert (meta["size"], meta["fps"], sum(1 for _ in frames)) == ((64, 48), 5.0, 6)
+        count, seconds = imageio_ffmpeg.count_frames_and_secs(str(path))
+        assert (count, seconds) == (6, pytest.approx(1.2))
+        assert path.read_bytes()[4:8] == b"ftyp"
     else:
         with Image.open(path) as image:
-            assert (getattr(image, "n_frames", 1), image.size, image.info["duration"]) == (6, (64, 48), 200)
+            assert (getattr(image, "n_frames", 1), image.size) == (6, (64, 48))
+            image.load()  # of webp the rate is known once a frame was read
+            assert image.info["duration"] == 200
 
 
 def test_what_cannot_be_is_one_line(servers: Servers, tmp_path: Path) -> None:
@@ -153,7 +155,8 @@ def test_what_cannot_be_is_one_line(servers: Servers, tmp_path: Path) -> None:
     assert "this server runs standin" in fails(2, "generate", "x", "--model", "other", "-o", here, *server)
     assert "no folder" in fails(2, "generate", "x", "-o", tmp_path / "no" / "a.png", *server)
     assert "ends in none of them" in fails(2, "generate", "x", "-o", tmp_path / "a.tiff", *server)
-    assert "not writable" in fails(2, "generate", "x", "-o", "/proc/version.png", *server)
+    (tmp_path / "folder.png").mkdir()
+    assert "not writable" in fails(2, "generate", "x", "-o", tmp_path / "folder.png", *server)
     assert "--server or --grpc, got both" in fails(2, "generate", "x", "-o", here, *server, "--grpc", "x:1")
     assert "there is no directory 'missing'" in fails(1, "generate", "x", "-o", here, "--model", "missing")
     assert "cannot read" in fails(2, "generate", "x", "-o", here, "--image", tmp_path / "no.png", *server)
