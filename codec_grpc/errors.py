@@ -1,7 +1,6 @@
 """How each error of the core travels over gRPC: one table out, and the way back for whoever calls another server."""
 
 import logging
-from typing import cast
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -11,12 +10,11 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError
 from grpc_status import rpc_status
 
+from codec_wire.rpc import ERROR_DOMAIN, error_in
 from core import errors
 from core.errors import INTERNAL_TEXT, CodecError
 
 log = logging.getLogger(__name__)
-
-DOMAIN = "codec-diffusers"
 
 STATUS: dict[type[CodecError], StatusCode] = {
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
@@ -53,7 +51,7 @@ def to_status(error: BaseException) -> grpc.Status:
     if known:
         assert isinstance(error, CodecError)  # noqa: S101 - for the type checker
         message = error.message
-        info = error_details_pb2.ErrorInfo(reason=error.code.upper(), domain=DOMAIN)
+        info = error_details_pb2.ErrorInfo(reason=error.code.upper(), domain=ERROR_DOMAIN)
         if error.field is not None:
             info.metadata["field"] = error.field
         if isinstance(error, errors.UnsupportedModality):
@@ -83,45 +81,22 @@ def from_rpc_error(error: AioRpcError) -> CodecError:
     A status without our details comes from gRPC itself or from another server; its text may hold addresses, so it
     goes to the log, and the error says no more than its code does.
     """
-    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-    for detail in _details_of(error):
-        _ = detail.Unpack(info) or detail.Unpack(retry)
-    after = int(retry.retry_delay.seconds) or 1
-    if info.domain != DOMAIN or info.reason not in _BY_REASON:
-        log.warning("the remote server answered %s: %s", error.code().name, error.details())
-        return _by_code(error.code(), after)
-    cls, message = _BY_REASON[info.reason], error.details() or ""
-    if issubclass(cls, errors.RetryableError):
-        return cls(message, after)
-    if issubclass(cls, errors.InvalidRequest | errors.NotFound):
-        field = info.metadata.get("field", "request")
-        return cls(field, message.removeprefix(f"{field}: "))
-    if issubclass(cls, errors.UnsupportedModality):
-        supported = info.metadata.get("supported", "")
-        return cls(message, tuple(name for name in supported.split(",") if name))
-    return cls(message)
+    meant = error_in(error.trailing_metadata() or (), error.code().value[0], error.details() or "")
+    if meant is not None:
+        return meant
+    log.warning("the remote server answered %s: %s", error.code().name, error.details())
+    return _by_code(error.code())
 
 
-def _details_of(error: AioRpcError) -> list[any_pb2.Any]:
-    try:
-        status = rpc_status.from_call(cast(grpc.Call, error))  # it asks for no more than the two have in common
-    except ValueError:  # details that contradict the status they came with
-        return []
-    return [] if status is None else list(status.details)
-
-
-def _by_code(code: StatusCode, after: int) -> CodecError:
+def _by_code(code: StatusCode) -> CodecError:
     """Return what a bare status means: the passing ones keep their meaning, of the others nothing is known."""
     text = f"the server behind this one answered {code.name}"
     if code is StatusCode.UNAVAILABLE:
-        return errors.NotReady(text, after)
+        return errors.NotReady(text, 1)
     if code is StatusCode.RESOURCE_EXHAUSTED:
-        return errors.Overloaded(text, after)
+        return errors.Overloaded(text, 1)
     if code is StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded(text)
     if code is StatusCode.CANCELLED:
         return errors.Cancelled(text)
     return CodecError(text)
-
-
-_BY_REASON: dict[str, type[CodecError]] = {cls.code.upper(): cls for cls in STATUS}

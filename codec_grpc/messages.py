@@ -5,16 +5,13 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.rpc import MODALITIES
 from core.latents import Modality
 from core.lifecycle import State
 from core.model import ModelInfo, RequestLimits
 from core.plan import StreamPlan
 from core.request import GenerationRequest, parse_request
 
-_MODALITIES = {
-    Modality.IMAGE: pb.MODALITY_IMAGE_LATENTS,
-    Modality.VIDEO: pb.MODALITY_VIDEO_LATENTS,
-}
 _STATES = {state: pb.ServerState.Value(f"SERVER_STATE_{state.name}") for state in State}
 
 
@@ -25,7 +22,7 @@ def request_of(message: pb.GenerateRequest) -> GenerationRequest:
     if message.HasField("size"):
         values["size"] = (message.size.width, message.size.height)
     if "modality" in values:
-        names = {number: modality for modality, number in _MODALITIES.items()}
+        names = {number: modality for modality, number in MODALITIES.items()}
         values["modality"] = names.get(message.modality, int(message.modality))
     return parse_request(values)
 
@@ -37,7 +34,7 @@ def request_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
         model=plan.model,
         prompt=plan.prompt,
         negative_prompt=plan.negative_prompt,
-        modality=_MODALITIES[plan.modality],
+        modality=MODALITIES[plan.modality],
         latent_space=plan.header.latent_space_id,
         pipeline=plan.header.pipeline,
         size=pb.PixelSize(width=plan.width, height=plan.height),
@@ -62,7 +59,7 @@ def model_message(model: ModelInfo) -> pb.ModelInfo:
     return pb.ModelInfo(
         name=model.name,
         aliases=model.aliases,
-        modalities=[_MODALITIES[modality] for modality in model.modalities],
+        modalities=[MODALITIES[modality] for modality in model.modalities],
         latent_space=model.latent_space,
         latent_channels=model.latent_channels,
         spatial_factor=model.spatial_factor,
@@ -79,7 +76,7 @@ def model_message(model: ModelInfo) -> pb.ModelInfo:
 
 def model_of(message: pb.ModelInfo) -> ModelInfo:
     """Return the model a message describes."""
-    names = {number: modality for modality, number in _MODALITIES.items()}
+    names = {number: modality for modality, number in MODALITIES.items()}
     return ModelInfo(
         name=message.name,
         aliases=tuple(message.aliases),

@@ -8,12 +8,10 @@ import grpc.aio
 
 from codec_grpc.errors import from_rpc_error
 from codec_grpc.messages import request_message
-from codec_grpc.servicer import MAP_HASH_KEY
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.protobuf_envelope import frame_of, header_of
-from core.engine import Event, Frame, Job, Started, Step, StreamEvent
+from codec_wire.rpc import MAP_HASH_KEY, event_of
+from core.engine import Event, Job
 from core.errors import NotReady
-from core.latents import FinishReason
 from core.lifecycle import RETRY_AFTER_S
 from core.plan import StreamPlan
 
@@ -56,17 +54,3 @@ class RemoteEngine:
         served = dict(metadata or ()).get(MAP_HASH_KEY)
         if served is not None and served != self._map_hash:
             raise NotReady("the server behind this gateway was started with another latent-space map", RETRY_AFTER_S)
-
-
-def event_of(message: pb.GenerateResponse) -> StreamEvent | None:
-    """Return the event that a message carries, None for one that is not to be handed on."""
-    kind = message.WhichOneof("event")
-    if kind == "header":
-        return Started(header_of(message.header))
-    if kind == "progress":
-        return Step(message.progress.step, message.progress.total_steps)
-    if kind != "frame":
-        return None  # of a newer server, and nothing this one could carry on
-    frame = frame_of(message.frame)
-    # The status that follows says why; the core makes this frame anew from it.
-    return None if frame.finish_reason is FinishReason.ERROR else Frame(frame)

@@ -10,18 +10,13 @@ from codec_grpc.messages import model_message, request_of, state_number
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
 from codec_wire.protobuf_envelope import frame_message, header_message
+from codec_wire.rpc import MAP_HASH_KEY, MAP_PIN_KEY
 from core import CODEC_VERSION, SERVER_VERSION
 from core.engine import Frame, Job, Started, StreamEvent, deadline_of, out_of_time
 from core.errors import InvalidRequest, shown
 from core.maps import pinned_hash
 from core.pins import installed_versions, pin_differences
 from core.service import LatentService
-
-MAP_HASH_KEY = "codec-latent-map"
-"""Initial metadata of every stream, as HTTP has it in the header Codec-Latent-Map."""
-
-MAP_PIN_KEY = "x-codec-map"
-"""Metadata of a request that pins the map its client holds, as HTTP has it in the header X-Codec-Map."""
 
 COMPRESSION_KEY = "codec-compression"
 """Metadata of a request that asks for compressed messages. It is a key of ours, for gRPC shows a handler neither what

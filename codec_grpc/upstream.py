@@ -11,6 +11,7 @@ from codec_grpc.messages import model_of
 from codec_grpc.remote_engine import RemoteEngine
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
+from codec_wire.rpc import CHANNEL_OPTIONS
 from core.errors import CodecError, NotReady
 from core.lifecycle import RETRY_AFTER_S, State
 from core.maps import LatentMapBundle
@@ -21,16 +22,6 @@ if TYPE_CHECKING:  # the stub of an asyncio channel exists for the type checker 
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-CHANNEL_OPTIONS: list[tuple[str, Any]] = [
-    # The default of 4 MiB is a client's own limit; a raw frame of a large video may be over it.
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    # The default waits up to two minutes before it tries a lost server again.
-    ("grpc.initial_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-]
 RETRY_S = 1.0
 ANSWER_TIMEOUT_S = 10.0
 

@@ -1,4 +1,4 @@
-"""The command line: `codec-diffusers serve` and `codec-diffusers gateway`."""
+"""The command line: every command of `codec-diffusers`."""
 
 import asyncio
 import logging
@@ -8,10 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from codec_server import map_commands
-from codec_server.errors import said_in_a_line
+from codec_server.capture_commands import decode, inspect
+from codec_server.doctor_command import doctor
+from codec_server.errors import EXIT_STATUS_HELP, said_in_a_line
 from codec_server.flags import with_settings
 from codec_server.gateway import SETTINGS as GATEWAY_SETTINGS
 from codec_server.gateway import run_gateway
+from codec_server.generate_command import generate
 from codec_server.output import configure_log
 from codec_server.serve import serve as serve_model
 from core import SERVER_VERSION
@@ -29,6 +32,10 @@ app = typer.Typer(
 
 
 app.add_typer(map_commands.app, name="map")
+app.command(epilog=EXIT_STATUS_HELP)(generate)
+app.command(epilog=EXIT_STATUS_HELP)(decode)
+app.command(epilog=EXIT_STATUS_HELP)(inspect)
+app.command(epilog=EXIT_STATUS_HELP)(doctor)
 
 
 @app.callback(invoke_without_command=True)
@@ -73,3 +80,7 @@ def _run(flags: dict[str, Any], main_of: Callable[[Settings], Coroutine[Any, Any
 def main() -> None:
     """Run the command line."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,18 +1,66 @@
-"""How a command fails: one line on stderr and a status other than 0."""
+"""How a command fails: one line on stderr and an exit status that a script can read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 
 import typer
 
-from core.errors import CodecError, InvalidSettings
+from codec_client import ServerUnreachable
+from core.errors import (
+    CodecError,
+    DeadlineExceeded,
+    InvalidRequest,
+    InvalidSettings,
+    NotFound,
+    RetryableError,
+    StreamError,
+)
+
+
+class ExitStatus(IntEnum):
+    """What the exit status of a command means."""
+
+    FAILED = 1
+    """It did not work."""
+    USAGE = 2
+    """What was asked for cannot be: a flag, a setting, a field of the request, an output that cannot be written."""
+    LATER = 3
+    """No server answers, or it is loading, full or too slow: the same may work later."""
+    BROKEN_STREAM = 4
+    """A latent stream that breaks the contract."""
+    INTERRUPTED = 130
+    """Ctrl-C, as shells count it."""
+
+
+_STATUS: list[tuple[type[CodecError], ExitStatus]] = [
+    (InvalidSettings, ExitStatus.USAGE),
+    (InvalidRequest, ExitStatus.USAGE),
+    (NotFound, ExitStatus.USAGE),
+    (ServerUnreachable, ExitStatus.LATER),
+    (RetryableError, ExitStatus.LATER),
+    (DeadlineExceeded, ExitStatus.LATER),
+    (StreamError, ExitStatus.BROKEN_STREAM),
+]
+EXIT_STATUS_HELP = (
+    "Exit status: 0 done, 1 failed, 2 asked for what cannot be, 3 no server or not now, 4 broken stream, "
+    "130 interrupted."
+)
+
+
+def exit_status_of(error: CodecError) -> ExitStatus:
+    """Return the exit status of a command that failed with `error`."""
+    return next((status for cls, status in _STATUS if isinstance(error, cls)), ExitStatus.FAILED)
 
 
 @contextmanager
 def said_in_a_line() -> Iterator[None]:
-    """Turn an error into one line and an exit status: 2 for a wrong setting, 1 for anything else."""
+    """Turn an error into one line and an exit status."""
     try:
         yield
     except CodecError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidSettings) else 1) from None
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(exit_status_of(error)) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(ExitStatus.INTERRUPTED) from None

@@ -23,6 +23,9 @@ class StreamReader:
     def __init__(self, wire_format: WireFormat) -> None:
         splitter = MsgpackSplitter if wire_format is WireFormat.MSGPACK else ProtobufSplitter
         self._splitter: Splitter = splitter(MAX_HEADER_BYTES)
+        self.wire_format = wire_format
+        self.offset = 0
+        """Byte of the stream at which the message last returned begins."""
         self._header_seen = False
         self._done = False
         self._failure: StreamError | None = None
@@ -62,7 +65,10 @@ class StreamReader:
                     raise SequenceError(f"{self._splitter.pending} bytes came after the last frame")
                 return None
             raw = self._splitter.next()
-            return None if raw is None else self._parsed(raw)
+            if raw is None:
+                return None
+            self.offset = offset
+            return self._parsed(raw)
         except StreamError as error:
             self._failure = type(error)(error.message, offset)
         raise self._failure

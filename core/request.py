@@ -91,7 +91,7 @@ def parse_as(kind: type[RequestT], values: Mapping[str, object]) -> RequestT:
         raise InvalidRequest(field, "is required")
     if first["type"] == "extra_forbidden":
         raise unknown_field(field, kind.model_fields)
-    reason = first["msg"].removeprefix("Input ").removeprefix("should ")
+    reason = first["msg"].partition(" should ")[2] or first["msg"]
     raise InvalidRequest(field, f"must {reason}, got {shown(first['input'])}")
 
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from torch import Tensor
 
@@ -33,6 +34,11 @@ class DiffusersEngine:
     def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
         self._model = model
         self._thread = thread
+
+    @property
+    def vae(self) -> Any:
+        """The pipeline's VAE. Only for use while nothing samples."""
+        return self._model.pipeline.vae
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield Started, a Step for each step, and every Frame or the Pixels of `plan`. See core.engine.Engine."""

@@ -79,6 +79,11 @@ def scales_on(device: torch.device, scales: NDArray[np.float16]) -> Tensor:
     return torch.from_numpy(scales.copy()).to(device)
 
 
+def tensor_of(latents: NDArray[np.float16] | NDArray[np.float32]) -> Tensor:
+    """Return decoded latents as a tensor on the host, a copy that may be written to."""
+    return torch.from_numpy(latents.astype(latents.dtype.newbyteorder("=")))
+
+
 def _host(tensor: Tensor) -> NDArray[np.generic]:
     array: NDArray[np.generic] = tensor.cpu().numpy()
     return array

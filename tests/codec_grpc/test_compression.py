@@ -10,9 +10,9 @@ import grpc.aio
 import pytest
 
 from codec_grpc.servicer import COMPRESSION_KEY
-from codec_grpc.upstream import CHANNEL_OPTIONS
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
+from codec_wire.rpc import CHANNEL_OPTIONS
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import servers_over
 

@@ -7,11 +7,11 @@ from contextlib import AsyncExitStack
 import aiohttp
 
 from codec_grpc.messages import model_message, model_of
-from codec_grpc.remote_engine import event_of
 from codec_grpc.server import start_grpc_server
 from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.rpc import event_of
 from core.admission import Admission
 from core.lifecycle import Lifecycle, State
 from core.service import LatentService, Served

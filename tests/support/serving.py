@@ -10,11 +10,12 @@ import aiohttp
 import grpc.aio
 
 from codec_grpc.server import start_grpc_server
-from codec_grpc.upstream import CHANNEL_OPTIONS, Upstream, upstream_channel
+from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
 from codec_server.running import Stoppable
 from codec_wire import StreamReader, WireFormat
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
+from codec_wire.rpc import CHANNEL_OPTIONS
 from core.admission import Admission
 from core.engine import Engine
 from core.latents import LatentFrame, LatentStreamHeader, Modality

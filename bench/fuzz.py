@@ -1,0 +1,194 @@
+"""Feeds damaged and made-up bodies to the stream decoder and to inspect, for as long as it is told.
+
+    python -m bench.fuzz --inputs 1000000
+    python -m bench.fuzz --minutes 60 --guided      # with `pip install atheris`: steered by what code is reached
+
+Whatever comes in, only a StreamError may come out, soon, and memory must not grow. The first input that does
+anything else is written to fuzz-crash.bin and ends the run with status 1.
+"""
+
+import argparse
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import zstandard
+
+from codec_client import LatentStreamDecoder
+from codec_client.decompressing import CODINGS
+from codec_client.inspecting import inspect
+from codec_http.compressors import Brotli, Compressor, Gzip, Identity
+from codec_wire import WireFormat, encode
+from core.encoder import LatentEncoder
+from core.errors import StreamError
+from core.latents import LatentDtype, LatentStreamHeader
+from core.pipelines import PIPELINES, Scales
+
+MAX_BYTES = 2**20
+"""What a stream may expand to here: inputs are small, and bombs must be refused."""
+SLOW_S = 5.0
+CRASH_FILE = Path("fuzz-crash.bin")
+REPORT_EVERY = 100_000
+
+
+def seeds() -> list[bytes]:
+    """Return sound bodies: each pipeline, format and coding, with the byte before it that says how it is fed."""
+    makers: dict[str, Callable[[], Compressor]] = {"identity": Identity, "gzip": Gzip, "br": Brotli}
+    rng = np.random.default_rng(0)
+    found = []
+    for row in PIPELINES.values():
+        scales = np.ones(2, "<f2").tobytes() if row.scales is Scales.STATIC else None
+        header = LatentStreamHeader("a/b", (2, 2, 3), LatentDtype.FP16, row.name, scales=scales, total_frames=2)
+        encoder = LatentEncoder(header)
+        frames = [
+            encoder.encode(rng.standard_normal(header.shape), keyframe=seq == 0 or not row.delta, last=seq == 1)
+            for seq in range(2)
+        ]
+        for wire_format in WireFormat:
+            parts = [encode(header, wire_format), *(encode(frame, wire_format) for frame in frames)]
+            for number, coding in enumerate(CODINGS):
+                if coding == "zstd":
+                    found.append(bytes([number]) + zstandard.compress(b"".join(parts)))
+                    continue
+                maker = makers[coding]()
+                found.append(bytes([number]) + b"".join([*map(maker.compress, parts), maker.finish()]))
+    return found
+
+
+def check(data: bytes) -> None:
+    """Feed one input: its first byte says the coding and how it is cut. Raises whatever should not come out."""
+    if not data:
+        return
+    how, body = data[0], data[1:]
+    coding = CODINGS[how % 4]
+    step = (1, 7, 64, 1 << 20)[how // 4 % 4]
+    pieces = [body[start : start + step] for start in range(0, len(body), step)]
+    decoder = LatentStreamDecoder(encoding=coding, max_bytes=MAX_BYTES)
+    sound = False
+    with suppress(StreamError):
+        for piece in pieces:
+            for latents in decoder.feed(piece):
+                if decoder.header is None or latents.shape != decoder.header.shape:
+                    raise AssertionError("latents without a header, or of another shape")
+        decoder.close()
+        sound = True
+    report = inspect(pieces, encoding=coding, max_bytes=MAX_BYTES)
+    if sound != (report.problem is None):
+        raise AssertionError(f"the decoder says sound: {sound}, inspect says {report.problem}")
+
+
+def mutated(rng: random.Random, corpus: list[bytes]) -> bytes:
+    """Return one of the bodies, damaged in one to eight places."""
+    data = bytearray(rng.choice(corpus))
+    for _ in range(rng.randint(1, 8)):
+        place = rng.randrange(len(data)) if data else 0
+        kind = rng.randrange(6)
+        if kind == 0 and data:
+            data[place] ^= 1 << rng.randrange(8)
+        elif kind == 1 and data:
+            data[place] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        elif kind == 2:
+            data[place:place] = rng.randbytes(rng.randint(1, 8))
+        elif kind == 3:
+            del data[place : place + rng.randint(1, 16)]
+        elif kind == 4:
+            other = rng.choice(corpus)
+            start = rng.randrange(len(other))
+            data[place:place] = other[start : start + rng.randint(1, 64)]
+        else:
+            del data[place:]
+    return bytes(data)
+
+
+class Run:
+    """Counts inputs, keeps the slowest time, and stops at the first that fails."""
+
+    def __init__(self, inputs: int, seconds: float) -> None:
+        self.count = 0
+        self.slowest = 0.0
+        self._inputs = inputs
+        self._started = time.monotonic()
+        self._end = self._started + seconds
+
+    def one(self, data: bytes) -> None:
+        """Check one input."""
+        began = time.process_time()  # the machine may have other work
+        try:
+            check(data)
+            took = time.process_time() - began
+            if took > SLOW_S:
+                raise AssertionError(f"one input of {len(data)} bytes took {took:.1f} s")
+        except BaseException:
+            CRASH_FILE.write_bytes(data)
+            print(f"input {self.count + 1} failed and is kept in {CRASH_FILE}", flush=True)
+            raise
+        self.slowest = max(self.slowest, took)
+        self.count += 1
+        if self.count % REPORT_EVERY == 0:
+            self.say()
+
+    @property
+    def over(self) -> bool:
+        """Whether as much was done as was asked for."""
+        return self.count >= self._inputs or time.monotonic() > self._end
+
+    def say(self) -> None:
+        """Print where it stands."""
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        seconds = time.monotonic() - self._started
+        print(
+            f"{self.count} inputs, {seconds:.0f} s, at most {memory} MiB, slowest {self.slowest * 1000:.0f} ms",
+            flush=True,
+        )
+
+
+def main() -> int:
+    """Run the command line; return the process's exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=10**7, help="stop after so many (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop after so long (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random damage (default: %(default)s)")
+    parser.add_argument("--guided", action="store_true", help="use atheris")
+    options = parser.parse_args()
+    run = Run(options.inputs, options.minutes * 60)
+    if options.guided:
+        guided(run)
+    rng, corpus = random.Random(options.seed), seeds()
+    for body in corpus:
+        run.one(body)
+    while not run.over:
+        run.one(mutated(rng, corpus))
+    run.say()
+    return 0
+
+
+def guided(run: Run) -> None:
+    """Let atheris choose the inputs, by what code they reach. Ends the process."""
+    import atheris  # noqa: PLC0415 - installed by whoever wants to be guided
+
+    # Everything imported so far is ours or is native code, which cannot be steered by.
+    atheris.instrument_all()
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-corpus-"))
+    for number, body in enumerate(seeds()):
+        (folder / f"seed-{number}").write_bytes(body)
+
+    def one(data: bytes) -> None:
+        run.one(data)
+        if run.over:
+            run.say()
+            sys.stdout.flush()
+            os._exit(0)
+
+    atheris.Setup([sys.argv[0], str(folder), "-max_len=2048", "-rss_limit_mb=2048", "-verbosity=0"], one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""A client over HTTP: msgpack or protobuf bodies, in any content coding, decoded as they arrive."""
+
+import base64
+import json
+import os
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+
+from codec_client.client import LatentClient, values_of
+from codec_client.errors import ServerUnreachable, UnexpectedAnswer
+from codec_client.maps import fetch_file, fetch_map, kept
+from codec_client.message_decoder import MessageDecoder, coding_named_by
+from codec_client.stream import Arrival
+from codec_wire import WireFormat
+from core.engine import Event, Frame, Started
+from core.errors import CodecError, InvalidMap, InvalidSettings, NotReady, Overloaded, StreamFailed, TruncatedStream
+from core.latents import FinishReason, LatentStreamHeader, Modality
+from core.maps import LatentMapBundle
+from core.maps.bundle import sha256
+from core.maps.pin import PIN_FIELD
+from core.remote_errors import error_said
+from core.request import GenerationRequest
+
+CONNECT_TIMEOUT_S = 10.0
+DICTIONARY_PATH = "/.well-known/codec/dicts/{hex}.zstd"
+ACCEPT = {WireFormat.MSGPACK: "application/x-codec-msgpack", WireFormat.PROTOBUF: "application/x-codec-protobuf"}
+_PATHS = {Modality.IMAGE: "/v1/images/generations", Modality.VIDEO: "/v1/videos/generations"}
+_MAX_ERROR_BYTES = 64 * 1024
+
+
+class HttpClient(LatentClient):
+    """A client of the HTTP facade at `server` (http://HOST:PORT or https://...). See LatentClient.
+
+    `wire_format` is what bodies are asked for in; `compressed` whether they may be; `ca_file` is a PEM file with the
+    certificate authority of an https server, the system's for None.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        wire_format: WireFormat | str = WireFormat.MSGPACK,
+        compressed: bool = True,
+        ca_file: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.server = (server if "://" in server else f"http://{server}").rstrip("/")
+        if not self.server.startswith(("http://", "https://")):
+            raise InvalidSettings(f"the server must be http://HOST:PORT or https://HOST:PORT, got {server!r}")
+        self._wire_format = WireFormat(wire_format)
+        self._encodings = "zstd, br, gzip" if compressed else "identity"
+        self._tls = trusted(ca_file)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
+        """Return the server's latent-space map. See LatentClient."""
+        found = None if digest is None else kept(self.cache, digest)
+        if found is None:
+            found = await fetch_map(self.server, cache=self.cache, tls=self._tls)
+        if digest not in (None, found.hash):
+            raise InvalidMap(f"{self.server} publishes the latent-space map {found.hash}, wanted is {digest}")
+        return found
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _events(
+        self,
+        request: GenerationRequest,
+        arrival: Arrival,
+        seconds: float,  # noqa: ARG002 - HTTP has no way to tell the server
+    ) -> AsyncGenerator[Event, None]:
+        async with self._posted(request) as response:
+            if response.status != HTTPStatus.OK:
+                raise await _said(response)
+            arrival.answered = True
+            self._is_of_map(arrival, response.headers.get("Codec-Latent-Map"))
+            messages = await self._decoder(response.headers)
+            async for chunk in response.content.iter_any():
+                arrival.received_bytes += len(chunk)
+                for message in messages.feed(chunk):
+                    if isinstance(message, LatentStreamHeader):
+                        yield Started(message)
+                        continue
+                    if message.finish_reason is FinishReason.ERROR:
+                        raise StreamFailed(f"the server failed at frame {message.seq}; its log has the reason")
+                    yield Frame(message)
+            messages.close()
+
+    @asynccontextmanager
+    async def _posted(self, request: GenerationRequest) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send `request`; what fails on the way is said as an error of ours."""
+        answered = False
+        try:
+            async with self._connected().post(
+                self.server + _PATHS[request.modality],
+                json=self._body(request),
+                headers=self._headers(),
+                allow_redirects=False,
+            ) as response:
+                answered = True
+                yield response
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise ServerUnreachable(f"{self.server} cannot be trusted: {_reason(error)}") from None
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+            raise InvalidSettings(f"the server must be http://HOST:PORT, got {self.server!r}") from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            if answered:
+                raise TruncatedStream(f"the connection broke while the answer came: {_reason(error)}") from None
+            raise ServerUnreachable(f"no server answers at {self.server}: {_reason(error)}") from None
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                auto_decompress=False,
+                connector=aiohttp.TCPConnector(ssl=self._tls or True),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            )
+        return self._session
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept": ACCEPT[self._wire_format], "Accept-Encoding": self._encodings}
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        if self.pinned_map is not None:
+            headers[PIN_FIELD] = self.pinned_map
+        return headers
+
+    def _body(self, request: GenerationRequest) -> dict[str, Any]:
+        body = {name: _as_json(value) for name, value in values_of(request).items()}
+        if request.size is not None:
+            body["size"] = "{}x{}".format(*request.size)
+        return body | {"stream_format": self._wire_format, "modality": request.modality}
+
+    async def _decoder(self, headers: Mapping[str, str]) -> MessageDecoder:
+        wire_format, encoding, digest = coding_named_by(headers)
+        return MessageDecoder(wire_format, encoding, None if digest is None else await self._dictionary(digest))
+
+    async def _dictionary(self, digest: str) -> bytes:
+        """Return the zstd dictionary with that hash: it needs no trust in whoever has it."""
+        data = self.cache.get(digest)
+        if data is None:
+            path = DICTIONARY_PATH.format(hex=digest.removeprefix("sha256:"))
+            data = await fetch_file(self._connected(), self.server + path)
+            if sha256(data) != digest:
+                raise InvalidMap(f"{self.server}{path} has the hash {sha256(data)}")
+            self.cache.put(data)
+        return data
+
+
+def trusted(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext | None:
+    """Return what trusts the certificate authority in a PEM file, None for the system's own.
+
+    Raises InvalidSettings for a file that is none.
+    """
+    if ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=os.fspath(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidSettings(f"{os.fspath(ca_file)} is no PEM file of certificates: {_reason(error)}") from None
+
+
+async def _said(response: aiohttp.ClientResponse) -> CodecError:
+    """Return the error that an answer other than 200 says, as the server said it."""
+    text = await response.content.read(_MAX_ERROR_BYTES)
+    after = response.headers.get("Retry-After", "")
+    retry_after_s = int(after) if after.isascii() and after.isdecimal() else None
+    try:
+        error = json.loads(text)["error"]
+        code, message = str(error["code"]), str(error["message"])
+        said = error_said(
+            code,
+            message,
+            field=error.get("param"),
+            retry_after_s=retry_after_s,
+            supported=tuple(map(str, error.get("supported_modalities", ()))),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        said, message = None, text[:200].decode(errors="replace").strip()
+    if said is not None:
+        return said
+    # A proxy in between, or a sibling server with codes of its own.
+    if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Overloaded(message or "the server has too much to do", retry_after_s or 1)
+    if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return NotReady(message or "the server is not ready", retry_after_s or 1)
+    return UnexpectedAnswer(f"{response.url} answers {response.status}: {message or response.reason}")
+
+
+def _as_json(value: Any) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _reason(error: BaseException) -> str:
+    """Return an error's reason without the address, which stands before it already."""
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return str(getattr(cause, "strerror", None) or cause or type(cause).__name__).splitlines()[0]

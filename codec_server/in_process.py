@@ -1,0 +1,59 @@
+"""The local model with a client's surface: what `generate` uses where no server is named."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import typer
+
+from codec_client.client import LatentClient
+from codec_client.stream import Arrival
+from codec_server.errors import ExitStatus
+from codec_server.local_model import LocalModel
+from core.admission import Admission
+from core.engine import Event, Job
+from core.errors import NotFound
+from core.lifecycle import Lifecycle
+from core.maps import LatentMapBundle
+from core.request import GenerationRequest
+from core.service import LatentService
+from core.settings import Settings
+
+
+class InProcessClient(LatentClient):
+    """Generates with the model that `settings` name, in this process. See LatentClient."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        super().__init__(retries=0, **options)
+        self._model = LocalModel(settings)
+        self.service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost))
+
+    async def load(self) -> None:
+        """Load and warm the model. Raises StartupError."""
+        await self._model.bring_up(self.service)
+
+    async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
+        """Return the model's latent-space map. See LatentClient."""
+        bundle = self.service.require_served().bundle
+        if digest not in (None, bundle.hash):
+            raise NotFound("map", f"the model has {bundle.hash}, wanted is {digest}")
+        return bundle
+
+    async def close(self) -> None:
+        """Free the model."""
+        if not await asyncio.to_thread(self._model.free):
+            # Only an interrupted load still runs: it cannot be stopped, and the interpreter would wait for it.
+            typer.echo("interrupted", err=True)
+            os._exit(ExitStatus.INTERRUPTED)
+
+    async def _events(
+        self, request: GenerationRequest, arrival: Arrival, seconds: float
+    ) -> AsyncGenerator[Event, None]:
+        arrival.answered = True
+        self._is_of_map(arrival, self.service.require_served().bundle.hash)
+        job = Job(deadline=asyncio.get_running_loop().time() + seconds)
+        async with aclosing(self.service.generate(self.service.plan(request), job)) as events:
+            async for event in events:
+                yield event

@@ -1,0 +1,138 @@
+"""Where a command's result goes: a picture, a video, or the stream itself, in a file or in a pipe."""
+
+import io
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import InvalidSettings
+
+STILL_FORMATS = ("png", "jpg", "jpeg")
+MOVING_FORMATS = ("mp4", "gif", "webp")
+STREAM_FORMAT = "bin"
+FORMATS = (*STILL_FORMATS, *MOVING_FORMATS, STREAM_FORMAT)
+PIPE = "-"
+DEFAULT_FPS = 24
+JPEG_QUALITY = 95
+
+
+class Output:
+    """A file or the standard output, and the format of what is written there. Nothing is half written."""
+
+    def __init__(self, place: str, file_format: str | None = None) -> None:
+        """Check the place before anything runs. A pipe takes the stream unless `file_format` says otherwise.
+
+        Raises InvalidSettings for a format that is not known and a place that cannot be written to.
+        """
+        self._path = None if place == PIPE else Path(place)
+        suffix = STREAM_FORMAT if self._path is None else self._path.suffix.lstrip(".").lower()
+        self.format = (file_format or suffix).lower()
+        if self.format not in FORMATS:
+            what = f"{place!r} ends in none of them" if not file_format else f"got {file_format!r}"
+            raise InvalidSettings(f"the output must be one of {', '.join(FORMATS)}: {what}")
+        if self._path is None:
+            if sys.stdout.isatty():
+                raise InvalidSettings("standard output is a terminal: name a file, or send it into a pipe")
+            return
+        folder = self._path.parent
+        if not folder.is_dir():
+            raise InvalidSettings(f"cannot write {place}: there is no folder {folder}")
+        if self._path.is_dir() or not os.access(self._path if self._path.exists() else folder, os.W_OK):
+            raise InvalidSettings(f"cannot write {place}: it is not writable")
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the stream itself is wanted, and no pixels."""
+        return self.format == STREAM_FORMAT
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether it goes to standard output."""
+        return self._path is None
+
+    def require_room_for(self, frames: int) -> None:
+        """Raise InvalidSettings where the format holds one picture and `frames` is more."""
+        if frames > 1 and self.format in STILL_FORMATS:
+            raise InvalidSettings(f"a {self.format} holds one picture, and there are {frames} frames: use .mp4 or .gif")
+
+    def write_frames(self, frames: NDArray[np.uint8], fps: int | None) -> int:
+        """Write uint8 frames [n, H, W, 3] at `fps` frames a second; return the number of bytes."""
+        self.require_room_for(len(frames))
+        rate = fps or DEFAULT_FPS
+        return self.write(_mp4(frames, rate) if self.format == "mp4" else _pillow(frames, rate, self.format))
+
+    def write(self, data: bytes) -> int:
+        """Write `data` and return its size. Raises InvalidSettings where that fails."""
+        try:
+            if self._path is None:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            elif self._path.exists() and not self._path.is_file():  # a device or a named pipe
+                self._path.write_bytes(data)
+            else:
+                self._replace(self._path, data)
+        except BrokenPipeError:
+            # The interpreter would complain again when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise InvalidSettings("whoever read the output has left") from None
+        except OSError as error:
+            raise InvalidSettings(f"cannot write {self._path or 'the output'}: {error.strerror}") from None
+        return len(data)
+
+    @staticmethod
+    def _replace(path: Path, data: bytes) -> None:
+        mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            part = Path(file.name)
+            try:
+                file.write(data)
+                file.flush()
+                part.chmod(mode & 0o777)
+                part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _pillow(frames: NDArray[np.uint8], fps: int, file_format: str) -> bytes:
+    from PIL import Image  # noqa: PLC0415 - only pictures need it
+
+    images = [Image.fromarray(pixels) for pixels in frames]
+    options: dict[str, object] = {"quality": JPEG_QUALITY} if file_format in ("jpg", "jpeg") else {}
+    if file_format == "webp":
+        options = {"lossless": True}
+    if len(images) > 1:
+        options |= {"save_all": True, "append_images": images[1:], "duration": round(1000 / fps), "loop": 0}
+    buffer = io.BytesIO()
+    images[0].save(buffer, format="jpeg" if file_format == "jpg" else file_format, **options)
+    return buffer.getvalue()
+
+
+def _mp4(frames: NDArray[np.uint8], fps: int) -> bytes:
+    try:
+        import imageio_ffmpeg  # noqa: PLC0415 - only videos need it
+    except ModuleNotFoundError:
+        raise InvalidSettings("writing mp4 needs imageio-ffmpeg: install the extra `server`, or use .gif") from None
+    count, height, width, _ = frames.shape
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
+        # H.264 with half the colour takes even sides alone: macro_block_size pads none, the filter does.
+        even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]
+        writer = imageio_ffmpeg.write_frames(
+            str(path), (width, height), fps=fps, quality=8, macro_block_size=1, output_params=even
+        )
+        writer.send(None)
+        for index in range(count):
+            writer.send(np.ascontiguousarray(frames[index]))
+        writer.close()
+        return path.read_bytes()

@@ -1,0 +1,430 @@
+"""Both clients, with and without async, against real servers: what arrives, what is said, what is sent again."""
+
+import asyncio
+import json
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import numpy as np
+import pytest
+from aiohttp import web
+
+from codec_client import GrpcClient, HttpClient, LatentClient, Progress, ServerUnreachable, UnexpectedAnswer
+from codec_client.maps import kept
+from codec_grpc.servicer import LatentServicer
+from codec_http.server import build_app
+from codec_wire import WireFormat, encode
+from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
+from core import errors
+from core.diffusers_engine.engine import DiffusersEngine
+from core.diffusers_engine.loading import LoadedModel
+from core.latents import LatentDtype, LatentFrame, LatentStreamHeader, Modality
+from core.model import RequestLimits
+from tests.codec_http.test_encoding import bundle_with_dictionary
+from tests.support.dictionaries import DICTIONARY, DIGEST
+from tests.support.fake_engine import FakeEngine
+from tests.support.serving import MODEL, VIDEO_MODEL, Servers, bundle_of, gateway_over, servers_over
+
+PROTOCOLS = ("http", "grpc")
+WAYS: dict[str, list[dict[str, Any]]] = {
+    "http": [{}, {"compressed": False}, {"wire_format": "protobuf"}],
+    "grpc": [{}],
+}
+FIELDS: dict[str, Any] = {"size": (64, 48), "steps": 3, "seed": 7}
+
+
+def client_of(servers: Servers, protocol: str, cache: Path, **options: Any) -> LatentClient:
+    if protocol == "grpc":
+        return GrpcClient(servers.grpc_address, cache_dir=cache, **options)
+    return HttpClient(str(servers.http._base_url), cache_dir=cache, **options)
+
+
+@pytest.mark.parametrize("pipeline", ["raw", "int8", "int4-adaptive"])
+async def test_every_way_gives_the_same_latents(
+    engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path, pipeline: str
+) -> None:
+    fields = FIELDS | {"pipeline": pipeline, "negative_prompt": "fog", "guidance_scale": 2.5}
+    async with servers_over(engine, standin.info) as servers:
+        found: dict[tuple[str, ...], Any] = {}
+        for protocol in PROTOCOLS:
+            for options in WAYS[protocol]:
+                async with client_of(servers, protocol, tmp_path, **options) as client:
+                    found[protocol, *options] = await client.generate("a sea", **fields)
+                blocking = client_of(servers, protocol, tmp_path, **options).blocking()
+                found[protocol, "blocking", *options] = await asyncio.to_thread(one_blocking, blocking, fields)
+        bundle = servers.service.require_served().bundle
+    first = found["http",]
+    assert first.latents.shape == (1, 4, 6, 8)
+    for way, generation in found.items():
+        assert generation.header == first.header, way
+        assert np.array_equal(generation.latents, first.latents), way
+        assert generation.map_hash == bundle.hash, way
+
+
+def one_blocking(client: Any, fields: dict[str, Any]) -> Any:
+    with client:
+        return client.generate("a sea", **fields)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_frames_come_as_they_arrive_with_progress(protocol: str, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    fields = {"size": (64, 64), "steps": 2, "frames": 5, "fps": 6, "pipeline": "delta+int8", "keyframe_interval": 2}
+    async with (
+        servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers,
+        client_of(servers, protocol, tmp_path) as client,
+        client.stream("a sea", on_progress=seen.append, modality=Modality.VIDEO, **fields) as stream,
+    ):
+        assert (stream.header.fps, stream.header.total_frames) == (6, 5)
+        keyframes = []
+        async for latents in stream:
+            assert latents.shape == (4, 8, 8)
+            assert stream.frame is not None
+            keyframes.append(stream.frame.keyframe)
+        assert keyframes == [True, False, True, False, True]
+    assert seen[0].header == stream.header
+    assert (seen[-1].frames, seen[-1].total_frames) == (5, 5)
+    assert seen[-1].received_bytes >= seen[0].received_bytes > 0
+    assert seen[-1].step == (2 if protocol == "grpc" else None)
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_leaving_cancels_the_job(protocol: str, blocking: bool, tmp_path: Path) -> None:
+    engine = FakeEngine()
+    async with servers_over(engine) as servers:
+        if blocking:
+
+            def enter_and_leave() -> None:
+                with client_of(servers, protocol, tmp_path).blocking() as client, client.stream("a sea"):
+                    pass
+
+            await asyncio.to_thread(enter_and_leave)
+        else:
+            async with client_of(servers, protocol, tmp_path) as client, client.stream("a sea"):
+                pass
+        await engine.until_closed(1)
+        assert engine.finished == 0
+        await asyncio.wait_for(servers.service.admission.idle(), 10)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_cancelling_the_task_cancels_the_job(protocol: str, tmp_path: Path) -> None:
+    engine = FakeEngine()
+    async with servers_over(engine) as servers, client_of(servers, protocol, tmp_path) as client:
+        task = asyncio.create_task(client.generate("a sea"))
+        await engine.until_started(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await engine.until_closed(1)
+        assert engine.finished == 0
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("fields", "kind", "field"),
+    [
+        ({"steps": 10_000}, errors.InvalidRequest, "steps"),
+        ({"size": (65, 64)}, errors.InvalidRequest, "size"),
+        ({"pipeline": "zip"}, errors.InvalidRequest, "pipeline"),
+        ({"model": "other"}, errors.NotFound, "model"),
+        ({"modality": Modality.VIDEO}, errors.UnsupportedModality, "modality"),
+    ],
+)
+async def test_errors_are_what_the_server_said(
+    protocol: str, fields: dict[str, Any], kind: type[errors.CodecError], field: str, tmp_path: Path
+) -> None:
+    async with servers_over(FakeEngine()) as servers, client_of(servers, protocol, tmp_path) as client:
+        with pytest.raises(kind) as caught:
+            await client.generate("a sea", **fields)
+        assert type(caught.value) is kind
+        assert (caught.value.field, caught.value.message.partition(":")[0]) == (field, field)
+        if isinstance(caught.value, errors.UnsupportedModality):
+            assert caught.value.supported == ("image-latents",)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_what_is_no_request_is_not_sent(protocol: str, tmp_path: Path) -> None:
+    async with servers_over(FakeEngine()) as servers, client_of(servers, protocol, tmp_path) as client:
+        for fields in ({"steps": 0}, {"stepps": 3}, {"size": "64x64"}):
+            with pytest.raises(errors.InvalidRequest):
+                client.stream("a sea", **fields)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_failure_in_mid_stream_is_an_error_and_is_not_retried(protocol: str, tmp_path: Path) -> None:
+    engine = FakeEngine(free_running=True)
+    engine.fail_with = RuntimeError("secret")
+    async with servers_over(engine) as servers, client_of(servers, protocol, tmp_path) as client:
+        with pytest.raises(errors.CodecError) as caught:
+            await client.generate("a sea")
+        assert "secret" not in str(caught.value)
+        assert len(engine.started) == 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_full_queue_is_waited_for_as_long_as_the_server_says(protocol: str, tmp_path: Path) -> None:
+    engine = FakeEngine()
+    async with (
+        servers_over(engine, max_jobs=1) as servers,
+        client_of(servers, protocol, tmp_path, retries=8) as client,
+        client_of(servers, protocol, tmp_path, retries=0) as impatient,
+    ):
+        first = asyncio.create_task(client.generate("a sea", steps=1))
+        await engine.until_started(1)
+        with pytest.raises(errors.Overloaded) as caught:
+            await impatient.generate("a sea", steps=1)
+        assert caught.value.retry_after_s >= 1
+        second = asyncio.create_task(client.generate("a sea", steps=1))
+        await asyncio.sleep(0.2)
+        engine.let_steps_go(2)
+        await asyncio.gather(first, second)
+        assert engine.finished == 2
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_time_is_for_the_whole_answer(protocol: str, tmp_path: Path) -> None:
+    engine = FakeEngine()
+    async with servers_over(engine) as servers, client_of(servers, protocol, tmp_path, timeout_s=0.5) as client:
+        with pytest.raises(errors.DeadlineExceeded):
+            await client.generate("a sea")
+        await engine.until_closed(1)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:1"])
+@pytest.mark.parametrize("cls", [HttpClient, GrpcClient])
+async def test_no_server_is_one_sentence(cls: type[HttpClient | GrpcClient], address: str, tmp_path: Path) -> None:
+    async with cls(address, retries=0, cache_dir=tmp_path) as client:
+        with pytest.raises(ServerUnreachable, match=f"no server answers at .*{address}: .") as caught:
+            await client.generate("a sea")
+        assert "\n" not in str(caught.value)
+
+
+async def test_a_server_that_comes_later_is_reached(tmp_path: Path, unused_tcp_port: int) -> None:
+    async with HttpClient(f"127.0.0.1:{unused_tcp_port}", cache_dir=tmp_path) as client:
+        task = asyncio.create_task(client.generate("a sea"))
+        await asyncio.sleep(0.3)
+        body = encode(HEADER, WireFormat.MSGPACK) + encode(FRAME, WireFormat.MSGPACK)
+        async with answering(lambda _: web.Response(body=body, content_type="application/x-msgpack"), unused_tcp_port):
+            assert (await task).latents.shape == (1, 1, 2)
+
+
+HEADER = LatentStreamHeader("a/b", (1, 2), LatentDtype.FP16, "raw", total_frames=1)
+FRAME = LatentFrame(bytes(4), 0, keyframe=True, done=True)
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[web.Request], web.StreamResponse], port: int = 0) -> AsyncIterator[str]:
+    """Serve one answer to everything, as a server that is no Codec server, or broken, would."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return answer(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def error_body(**error: Any) -> str:
+    return json.dumps({"error": error})
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        (web.Response(text="<html>", content_type="text/html"), errors.StreamError, "Content-Type is text/html"),
+        (web.Response(status=404, text="nothing here"), UnexpectedAnswer, "answers 404: nothing here"),
+        (web.Response(status=302, headers={"Location": "/x"}), UnexpectedAnswer, "answers 302"),
+        (web.Response(status=503, text="", headers={"Retry-After": "600"}), errors.NotReady, "not ready"),
+        (web.Response(status=429, text="full"), errors.Overloaded, "full"),
+        (web.Response(status=500, text=error_body(code="x", message="y")), UnexpectedAnswer, "answers 500: y"),
+        (web.Response(status=500, text='{"error": [1]}'), UnexpectedAnswer, "answers 500"),
+        (web.Response(status=401, text=error_body(code="unauthenticated", message="no")), errors.Unauthenticated, "no"),
+        (web.Response(body=b"\x81", content_type="application/x-msgpack"), errors.TruncatedStream, "within a message"),
+        (web.Response(body=b"", content_type="application/x-msgpack"), errors.TruncatedStream, "without a header"),
+    ],
+)
+async def test_what_is_no_codec_answer_is_said(
+    answer: web.Response, kind: type[errors.CodecError], says: str, tmp_path: Path
+) -> None:
+    async with (
+        answering(lambda _: answer) as address,
+        HttpClient(address, retries=0, cache_dir=tmp_path, compressed=False) as client,
+    ):
+        with pytest.raises(kind, match=says):
+            await client.generate("a sea")
+
+
+async def test_the_key_and_the_pin_are_sent_and_nothing_is_sent_twice_after_an_answer(tmp_path: Path) -> None:
+    requests = []
+
+    def answer(request: web.Request) -> web.StreamResponse:
+        requests.append(request.headers)
+        return web.Response(
+            body=encode(HEADER, WireFormat.MSGPACK),
+            content_type="application/x-msgpack",
+            headers={"Codec-Latent-Map": DIGEST},
+        )
+
+    async with (
+        answering(answer) as address,
+        HttpClient(address, api_key="k3y", pinned_map=DIGEST, cache_dir=tmp_path) as client,
+    ):
+        with pytest.raises(errors.TruncatedStream):
+            await client.generate("a sea")
+    assert [(headers["Authorization"], headers["X-Codec-Map"]) for headers in requests] == [("Bearer k3y", DIGEST)]
+
+
+async def test_the_key_travels_over_grpc(tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Watch(grpc.aio.UnaryStreamClientInterceptor):
+        async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+            seen.append(dict(details.metadata))
+            return await continuation(details, request)
+
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        bundle = servers.service.require_served().bundle
+        client = GrpcClient(servers.grpc_address, api_key="k3y", pinned_map=bundle.hash, cache_dir=tmp_path)
+        client._channel = grpc.aio.insecure_channel(servers.grpc_address, interceptors=[Watch()])
+        async with client:
+            await client.generate("a sea")
+    assert seen == [{"authorization": "Bearer k3y", "x-codec-map": bundle.hash}]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_another_map_than_the_pinned_one_is_refused(protocol: str, tmp_path: Path) -> None:
+    engine = FakeEngine()
+    async with servers_over(engine) as servers, client_of(servers, protocol, tmp_path, pinned_map=DIGEST) as client:
+        with pytest.raises(errors.MapMismatch, match=DIGEST):
+            await client.generate("a sea")
+        assert engine.started == []
+
+
+async def test_a_sibling_that_ignores_the_pin_is_refused_by_the_client(tmp_path: Path) -> None:
+    body = encode(HEADER, WireFormat.MSGPACK) + encode(FRAME, WireFormat.MSGPACK)
+    async with (
+        answering(lambda _: web.Response(body=body, content_type="application/x-msgpack")) as address,
+        HttpClient(address, pinned_map=DIGEST, cache_dir=tmp_path) as client,
+    ):
+        with pytest.raises(errors.MapMismatch, match="the answer is of None"):
+            await client.generate("a sea")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_the_map_is_kept_and_read_from_there_once_its_hash_is_known(protocol: str, tmp_path: Path) -> None:
+    bundle = bundle_of(MODEL)
+    async with servers_over(FakeEngine(), bundle=bundle) as servers:
+        async with client_of(servers, protocol, tmp_path) as client:
+            assert await client.latent_map() == bundle
+            with pytest.raises(errors.InvalidMap, match="wanted is"):
+                await client.latent_map(DIGEST)
+        address = client_of(servers, protocol, tmp_path)
+    async with address as offline:  # the server is gone
+        assert await offline.latent_map(bundle.hash) == bundle
+        asset = tmp_path / "sha256" / next(iter(bundle.assets)).removeprefix("sha256:")
+        asset.write_bytes(b"damaged")
+        assert kept(offline.cache, bundle.hash) is None
+        with pytest.raises(errors.CodecError):
+            await offline.latent_map(bundle.hash)
+
+
+async def test_a_dictionary_is_fetched_by_its_hash_verified_and_kept(tmp_path: Path) -> None:
+    async with servers_over(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
+        for _ in range(2):
+            async with HttpClient(str(servers.http._base_url), cache_dir=tmp_path) as client:
+                answer = await client.generate("a sea", pipeline="int8", size=(64, 64))
+                assert not answer.latents.any()
+                assert client.cache.get(DIGEST) == DICTIONARY
+
+
+async def test_the_gateway_is_a_server_like_any_other(
+    engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path
+) -> None:
+    async with servers_over(engine, standin.info) as servers, gateway_over(servers.grpc_address) as (_, gateway):
+        async with HttpClient(str(gateway._base_url), cache_dir=tmp_path) as client:
+            through = await client.generate("a sea", **FIELDS)
+        async with client_of(servers, "grpc", tmp_path) as direct:
+            assert np.array_equal(through.latents, (await direct.generate("a sea", **FIELDS)).latents)
+
+
+async def test_a_frame_over_grpcs_default_limit_arrives(tmp_path: Path) -> None:
+    model = replace(MODEL, limits=RequestLimits(max_side=8192))
+    async with (
+        servers_over(FakeEngine(free_running=True), model) as servers,
+        client_of(servers, "grpc", tmp_path) as client,
+    ):
+        answer = await client.generate("a sea", size=(8192, 8192), steps=1)
+        assert answer.latents.nbytes == 8 * 2**20
+
+
+def test_an_address_that_is_none_is_a_wrong_setting() -> None:
+    with pytest.raises(errors.InvalidSettings, match="ftp"):
+        HttpClient("ftp://127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate of localhost that signs itself, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    arguments = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    subprocess.run(
+        ["openssl", *arguments.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True
+    )
+    return certificate, key
+
+
+async def test_https_is_trusted_with_its_authority_and_not_without(
+    certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        runner = web.AppRunner(build_app(servers.service, 60), handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, "localhost", 0, ssl_context=context).start()
+        address = f"https://localhost:{runner.addresses[0][1]}"
+        async with HttpClient(address, ca_file=certificate[0], cache_dir=tmp_path) as client:
+            assert (await client.generate("a sea")).map_hash == (await client.latent_map()).hash
+        async with HttpClient(address, retries=0, cache_dir=tmp_path) as client:
+            with pytest.raises(ServerUnreachable, match="cannot be trusted"):
+                await client.generate("a sea")
+        await runner.cleanup()
+
+
+async def test_grpc_is_encrypted_where_asked(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        server = grpc.aio.server()
+        add_LatentServiceServicer_to_server(LatentServicer(servers.service, 60), server)
+        pair = (certificate[1].read_bytes(), certificate[0].read_bytes())
+        port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair]))
+        await server.start()
+        async with GrpcClient(f"localhost:{port}", ca_file=certificate[0], cache_dir=tmp_path) as client:
+            assert (await client.generate("a sea")).map_hash == (await client.latent_map()).hash
+        async with GrpcClient(f"localhost:{port}", tls=True, retries=0, cache_dir=tmp_path) as client:
+            with pytest.raises(ServerUnreachable):
+                await client.generate("a sea")
+        await server.stop(None)
+
+
+def test_an_authority_that_is_no_file_is_a_wrong_setting(tmp_path: Path) -> None:
+    for cls in (HttpClient, GrpcClient):
+        with pytest.raises(errors.InvalidSettings, match="nothing.pem"):
+            cls("localhost:1", ca_file=tmp_path / "nothing.pem")

@@ -1,0 +1,93 @@
+"""Latents become the pictures that diffusers itself makes of them, with the VAE that the map names."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.image_processor import VaeImageProcessor
+
+from codec_client import PixelDecoder, decode_to_frames, decode_to_images
+from codec_client.decoder_place import decoder_place
+from core.errors import InvalidMap, ModelLoadError
+from core.maps.bundle import sha256
+from core.maps.document import LatentMap, parse_map
+from scripts.build_standin import build, build_bundle
+
+LATENTS = np.random.default_rng(3).standard_normal((2, 4, 8, 6)).astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    build(folder, "standin-vae")
+    return folder
+
+
+def map_with(**decoder: Any) -> LatentMap:
+    document = json.loads(build_bundle("standin-vae").document)
+    document["decoder"] |= decoder
+    return parse_map(json.dumps(document).encode())
+
+
+def test_pictures_are_those_of_diffusers_own_processor(models_dir: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(models_dir / "standin" / "vae")
+    images = decode_to_images(LATENTS, map_with(), models_dir=models_dir, device="cpu")
+    assert [image.size for image in images] == [(48, 64)] * 2
+    for latents, image in zip(LATENTS, images, strict=True):
+        with torch.inference_mode():
+            decoded = vae.decode(torch.tensor(latents[None]).float() / vae.config.scaling_factor).sample
+        expected = VaeImageProcessor().postprocess(decoded, output_type="pil")[0]
+        assert np.array_equal(np.asarray(image), np.asarray(expected))
+
+
+def test_frames_alone_and_together_are_the_same(models_dir: Path) -> None:
+    decoder = PixelDecoder(map_with(), models_dir=models_dir, device="cpu")
+    together = decoder.frames(latents for latents in LATENTS)
+    assert together.shape == (2, 64, 48, 3)
+    assert np.array_equal(decoder.frames(LATENTS[0])[0], together[0])
+    with pytest.raises(ModelLoadError, match="latents must be"):
+        decoder.frames(LATENTS[0, 0])
+
+
+def test_the_vae_is_found_where_the_map_or_the_caller_says(models_dir: Path) -> None:
+    vae = models_dir / "standin" / "vae"
+    assert decoder_place(map_with(), models_dir) == vae
+    assert decoder_place(map_with(weights_url=str(vae))) == vae
+    assert decoder_place(map_with(weights_url=f"file://{models_dir / 'standin'}")) == vae
+    assert decoder_place(map_with(weights_url="standin"), models_dir) == vae
+    assert decoder_place(map_with(weights_url="a/b"), None, {"a/b": models_dir / "standin"}) == vae
+    frames = decode_to_frames(LATENTS, map_with(weights_url="nowhere"), place=models_dir / "standin", device="cpu")
+    assert np.array_equal(frames, decode_to_frames(LATENTS, map_with(), models_dir=models_dir, device="cpu"))
+
+
+def test_weights_must_have_the_maps_hash(models_dir: Path) -> None:
+    weights = next((models_dir / "standin" / "vae").glob("*.safetensors"))
+    right = map_with(weights_hash=sha256(weights.read_bytes()))
+    assert decoder_place(right, models_dir) == weights.parent
+    with pytest.raises(InvalidMap, match="has the hash sha256:0000"):
+        decoder_place(map_with(weights_hash="sha256:" + "0" * 64), models_dir)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "says"),
+    [
+        ({"weights_url": "/not/there"}, "no directory here and no hub id"),
+        ({"family": "onnx"}, "decoded with onnx"),
+        ({"model_class": "AutoencoderXYZ"}, "class AutoencoderXYZ cannot be decoded"),
+    ],
+)
+def test_a_vae_that_cannot_be_had_is_one_sentence(decoder: dict[str, str], says: str, models_dir: Path) -> None:
+    with pytest.raises(ModelLoadError, match=says):
+        PixelDecoder(map_with(**decoder), models_dir=None if "weights_url" in decoder else models_dir, device="cpu")
+
+
+def test_a_map_without_a_decoder_is_said(models_dir: Path) -> None:
+    document = json.loads(build_bundle("standin-vae").document)
+    del document["decoder"]
+    with pytest.raises(ModelLoadError, match="names no decoder"):
+        PixelDecoder(parse_map(json.dumps(document).encode()), models_dir=models_dir)

@@ -1,0 +1,263 @@
+"""Any body, cut anywhere, in any coding and format, gives the reference's numbers; any damage is named."""
+
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import brotli
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from codec_client import LatentStreamDecoder
+from codec_client.decompressing import CODINGS
+from codec_http.compressors import Brotli, Compressor, Gzip, Identity, Zstd
+from codec_wire import WireFormat, encode
+from core.decoder import LatentDecoder
+from core.encoder import LatentEncoder
+from core.errors import MalformedMessage, MessageTooLarge, SequenceError, StreamError, StreamFailed, TruncatedStream
+from core.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader
+from tests.support.dictionaries import DICTIONARY, DIGEST
+from tests.support.strategies import Stream, encoded, streams
+
+COMPRESSORS: dict[str, Callable[[], Compressor]] = {
+    "identity": Identity,
+    "gzip": Gzip,
+    "br": Brotli,
+    "zstd": lambda: Zstd(DICTIONARY),
+}
+formats = st.sampled_from(WireFormat)
+codings = st.sampled_from(CODINGS)
+
+
+def body_of(
+    messages: Iterable[LatentStreamHeader | LatentFrame], wire_format: WireFormat, coding: str = "identity"
+) -> bytes:
+    compressor = COMPRESSORS[coding]()
+    return b"".join([*(compressor.compress(encode(message, wire_format)) for message in messages), compressor.finish()])
+
+
+def decoder_for(coding: str, wire_format: WireFormat | None = None, **options: Any) -> LatentStreamDecoder[Any]:
+    dictionary = DICTIONARY if coding == "zstd" else None
+    return LatentStreamDecoder(wire_format, encoding=coding, dictionary=dictionary, **options)
+
+
+def decoded(decoder: LatentStreamDecoder[Any], pieces: Iterable[bytes]) -> list[NDArray[Any]]:
+    found = [latents for piece in pieces for latents in decoder.feed(piece)]
+    decoder.close()
+    return found
+
+
+@settings(max_examples=150)
+@given(streams(max_frames=4), formats, codings, st.booleans(), st.lists(st.integers(0, 4000), max_size=12))
+def test_any_cut_of_any_body_gives_the_same_latents(
+    stream: Stream, wire_format: WireFormat, coding: str, told: bool, cuts: list[int]
+) -> None:
+    header, frames = encoded(stream)
+    body = body_of([header, *frames], wire_format, coding)
+    edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
+    decoder = decoder_for(coding, wire_format if told else None)
+    found = decoded(decoder, (body[start:end] for start, end in zip(edges, edges[1:], strict=False)))
+    alone = LatentDecoder(header)
+    expected = [alone.decode(frame) for frame in frames]
+    assert decoder.header == header
+    assert decoder.frames == len(frames)
+    assert all(np.array_equal(*pair) and pair[0].dtype == pair[1].dtype for pair in zip(found, expected, strict=True))
+
+
+@settings(max_examples=100)
+@given(streams(max_frames=3), formats, codings, st.data())
+def test_every_truncation_is_refused(stream: Stream, wire_format: WireFormat, coding: str, data: st.DataObject) -> None:
+    header, frames = encoded(stream)
+    body = body_of([header, *frames], wire_format, coding)
+    cut = data.draw(st.integers(0, len(body) - 1))
+    with pytest.raises(TruncatedStream):
+        decoded(decoder_for(coding, wire_format), [body[:cut]])
+
+
+@settings(max_examples=300)
+@given(streams(max_frames=2), formats, codings, st.data())
+def test_any_damage_is_a_named_error_or_another_sound_stream(
+    stream: Stream, wire_format: WireFormat, coding: str, data: st.DataObject
+) -> None:
+    header, frames = encoded(stream)
+    body = bytearray(body_of([header, *frames], wire_format, coding))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    decoder = decoder_for(coding)
+    try:
+        found = decoded(decoder, [bytes(body)])
+    except StreamError as error:
+        with pytest.raises(type(error)):
+            list(decoder.feed(b""))
+    else:
+        assert decoder.header is not None
+        assert all(latents.shape == decoder.header.shape for latents in found)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=300), codings)
+def test_noise_is_never_a_stream(noise: bytes, coding: str) -> None:
+    with pytest.raises(StreamError):
+        decoded(decoder_for(coding), [noise])
+
+
+HEADER = LatentStreamHeader("a/b", (1, 2), LatentDtype.FP16, "raw", total_frames=2)
+FRAMES = [
+    LatentFrame(bytes(4), 0, keyframe=True, done=False),
+    LatentFrame(bytes(4), 1, keyframe=True, done=True, finish_reason=FinishReason.OK),
+]
+BODY = body_of([HEADER, *FRAMES], WireFormat.MSGPACK)
+FIRST = len(encode(HEADER, WireFormat.MSGPACK))
+
+
+def test_an_error_says_the_byte_at_which_its_message_begins_and_stays() -> None:
+    decoder = LatentStreamDecoder()
+    with pytest.raises(SequenceError, match=f"at byte {FIRST}: expected frame 0, got 1") as caught:
+        decoded(decoder, [body_of([HEADER, FRAMES[1], FRAMES[0]], WireFormat.MSGPACK)])
+    assert caught.value.offset == FIRST
+    with pytest.raises(SequenceError, match=f"at byte {FIRST}"):
+        list(decoder.feed(BODY))
+
+
+def test_the_senders_failure_is_an_error_of_its_own() -> None:
+    failed = LatentFrame(b"", 1, keyframe=True, done=True, finish_reason=FinishReason.ERROR)
+    decoder = LatentStreamDecoder()
+    latents = decoder.feed(body_of([HEADER, FRAMES[0], failed], WireFormat.PROTOBUF))
+    assert np.array_equal(next(latents), np.zeros((1, 2)))
+    with pytest.raises(StreamFailed, match="the sender failed at frame 1"):
+        next(latents)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_bytes_after_the_codings_end_are_refused(coding: str) -> None:
+    body = body_of([HEADER, *FRAMES], WireFormat.MSGPACK, coding)
+    for pieces in ([body + b"x"], [body, b"x"]):
+        with pytest.raises(StreamError, match="bytes? follow|cannot be expanded"):
+            decoded(decoder_for(coding), pieces)
+
+
+def test_latents_that_were_not_taken_are_not_lost() -> None:
+    decoder = LatentStreamDecoder()
+    for start in range(0, len(BODY), 3):
+        decoder.feed(BODY[start : start + 3])
+    assert len(list(decoder.feed(b""))) == 2
+    decoder.close()
+    many = LatentStreamDecoder()
+    for byte in BODY * 400:
+        many.feed(bytes([byte]))
+    with pytest.raises(SequenceError, match="after the last frame"):
+        many.close()
+
+
+def test_tensors_come_where_they_are_asked_for() -> None:
+    import torch
+
+    decoder = LatentStreamDecoder(arrays="torch")
+    (tensor, _) = decoder.feed(BODY)
+    assert (tensor.dtype, tuple(tensor.shape)) == (torch.float16, (1, 2))
+    tensor += 1
+
+
+def test_an_answers_headers_choose_format_coding_and_dictionary() -> None:
+    headers = {"content-type": "application/x-codec-protobuf", "Content-Encoding": "zstd", "codec-zstd-dict": DIGEST}
+    decoder = LatentStreamDecoder.for_response(headers, {DIGEST: DICTIONARY})
+    assert len(decoded(decoder, [body_of([HEADER, *FRAMES], WireFormat.PROTOBUF, "zstd")])) == 2
+    with pytest.raises(StreamError, match="needs the zstd dictionary sha256:"):
+        LatentStreamDecoder.for_response(headers, {})
+    for wrong in (
+        {"Content-Type": "text/html"},
+        {"Content-Type": "application/x-msgpack", "Content-Encoding": "zstd"},
+        {"Content-Type": "application/x-msgpack", "Codec-Zstd-Dict": DIGEST},
+        {"Content-Type": "application/x-msgpack", "Content-Encoding": "compress"},
+    ):
+        with pytest.raises(StreamError):
+            LatentStreamDecoder.for_response(wrong, {DIGEST: DICTIONARY})
+
+
+def test_zstd_made_with_a_dictionary_says_so_where_it_is_missing() -> None:
+    body = body_of([HEADER, *FRAMES], WireFormat.MSGPACK, "zstd")
+    with pytest.raises(MalformedMessage, match="dictionary"):
+        decoded(LatentStreamDecoder(encoding="zstd"), [body])
+
+
+def zeros(wire_format: WireFormat, shape: tuple[int, ...], count: int) -> Iterator[bytes]:
+    header = LatentStreamHeader("a/b", shape, LatentDtype.FP16, "raw", fps=24, total_frames=count)
+    yield encode(header, wire_format)
+    data = bytes(2 * int(np.prod(shape)))
+    for seq in range(count):
+        yield encode(LatentFrame(data, seq, keyframe=True, done=seq == count - 1), wire_format)
+
+
+def packed(coding: str, pieces: Iterable[bytes]) -> bytes:
+    if coding == "gzip":
+        context = zlib.compressobj(9, wbits=31)
+        return b"".join([*map(context.compress, pieces), context.flush()])
+    if coding == "br":
+        brotli_context = brotli.Compressor(quality=9)
+        return b"".join([*map(brotli_context.process, pieces), brotli_context.finish()])
+    zstd_context = zstandard.ZstdCompressor(level=9).compressobj()
+    return b"".join([*map(zstd_context.compress, pieces), zstd_context.flush()])
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_a_bomb_is_refused_before_it_is_expanded(coding: str) -> None:
+    shape = (4, 512, 512)  # 2 MiB a frame, 80 MiB in all
+    body = packed(coding, zeros(WireFormat.MSGPACK, shape, 40))
+    assert len(body) < 200_000
+    announced = LatentStreamDecoder(encoding=coding, max_bytes=2**25)
+    with pytest.raises(MessageTooLarge, match="the header announces 83886080 bytes"):
+        decoded(announced, [body])
+    # The header announces one frame and a body follows that has no end: its first message is already too large.
+    one = encode(LatentStreamHeader("a/b", (1, 2), LatentDtype.FP16, "raw"), WireFormat.PROTOBUF)
+    endless = packed(coding, [one, b"\xff" * 2**26])
+    tracemalloc.start()
+    try:
+        with pytest.raises(MessageTooLarge):
+            decoded(LatentStreamDecoder(encoding=coding, max_bytes=2**25), [endless])
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_stream_that_never_says_how_many_frames_ends_at_the_budget() -> None:
+    header = LatentStreamHeader("a/b", (4, 64, 64), LatentDtype.FP16, "raw")
+    body = encode(header, WireFormat.MSGPACK) + b"".join(
+        encode(LatentFrame(bytes(32768), seq, keyframe=True, done=False), WireFormat.MSGPACK) for seq in range(8)
+    )
+    decoder = LatentStreamDecoder(encoding="gzip", max_bytes=100_000)
+    with pytest.raises(MessageTooLarge, match="more than 100000 bytes"):
+        list(decoder.feed(gzip.compress(body)))
+    assert decoder.frames in (1, 2, 3)
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("wire_format", WireFormat)
+def test_memory_does_not_grow_with_the_number_of_frames(coding: str, wire_format: WireFormat) -> None:
+    def peak(count: int) -> int:
+        """Return the most memory held while `count` raw frames of 256x256 pixels were read, in bytes."""
+        rng = np.random.default_rng(0)
+        header = LatentStreamHeader("a/b", (4, 64, 64), LatentDtype.FP16, "raw", fps=24, total_frames=count)
+        encoder, compressor = LatentEncoder(header), COMPRESSORS[coding]()
+        picture = rng.standard_normal(header.shape).astype(np.float16)
+        decoder = decoder_for(coding, wire_format)
+        assert list(decoder.feed(compressor.compress(encode(header, wire_format)))) == []
+        tracemalloc.start()
+        try:
+            for seq in range(count):
+                frame = encoder.encode(picture, keyframe=True, last=seq == count - 1)
+                assert len(list(decoder.feed(compressor.compress(encode(frame, wire_format))))) == 1
+            decoder_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        list(decoder.feed(compressor.finish()))
+        decoder.close()
+        return decoder_bytes
+
+    few, many = peak(10), peak(100 if coding == "br" else 720)
+    assert many < few + 64 * 1024
