@@ -2,17 +2,21 @@
 
 from dataclasses import dataclass
 
+from core.conditioning import PictureFile, picture_file
 from core.errors import InvalidRequest, NotFound, UnsupportedModality, shown
 from core.latents import LatentStreamHeader, Modality
 from core.maps import LatentMapBundle, MapPipeline
-from core.model import ModelInfo
+from core.model import Form, ModelInfo
 from core.pipelines import PIPELINES
 from core.request import DEFAULT_FPS, DEFAULT_FRAMES, DEFAULT_KEYFRAME_INTERVAL, GenerationRequest
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """One admitted request, resolved: what to sample and the exact stream it becomes. Sizes in pixels."""
+    """One admitted request, resolved: what to sample and the exact stream it becomes. Sizes in pixels.
+
+    `frames` are those on the wire, one latent each; `pictures` are what they decode to.
+    """
 
     model: str
     prompt: str
@@ -26,11 +30,20 @@ class StreamPlan:
     frames: int
     keyframe_interval: int
     header: LatentStreamHeader
+    pictures: int
+    image: PictureFile | None = None
+    control_image: PictureFile | None = None
+    strength: float | None = None
 
     @property
     def cost(self) -> int:
         """What sampling costs: pixels x frames x steps."""
         return self.width * self.height * self.frames * self.steps
+
+    @property
+    def form(self) -> tuple[Modality, bool, bool]:
+        """How the model is asked: for what, with an image or without, with a control image or without."""
+        return self.modality, self.image is not None, self.control_image is not None
 
     def is_keyframe(self, seq: int) -> bool:
         """Return whether frame `seq` is one: always, but for the residuals of a delta pipeline."""
@@ -52,6 +65,11 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         raise UnsupportedModality(
             f"modality: {model.name} makes {', '.join(made)}, got {shown(str(request.modality))}", made
         )
+    image, control_image = (
+        None if data is None else picture_file(field, data)
+        for field, data in (("image", request.image), ("control_image", request.control_image))
+    )
+    _require_form(request, model)
     width, height = _size(request, model)
     _within("steps", request.steps, model.limits.max_steps)
     for field, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
@@ -59,7 +77,8 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
             limit = model.limits.max_prompt_characters
             raise InvalidRequest(field, f"must have at most {limit} characters, got {len(text)}")
     entry = _pipeline(request, bundle)
-    fps, frames = _timing(request, model)
+    fps, pictures = _timing(request, model)
+    frames = model.latent_frames(pictures)
     return StreamPlan(
         model=model.name,
         prompt=request.prompt,
@@ -81,7 +100,30 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
             fps=fps,
             total_frames=frames,
         ),
+        pictures=pictures,
+        image=image,
+        control_image=control_image,
+        strength=request.strength,
     )
+
+
+def _require_form(request: GenerationRequest, model: ModelInfo) -> Form:
+    """Return the form of `request`. Raises InvalidRequest naming the field that is missing or too many."""
+    forms = model.forms_of(request.modality)
+    for field in ("image", "control_image"):
+        came = getattr(request, field) is not None
+        matching = [form for form in forms if getattr(form, field) == came]
+        if not matching:
+            ways = "; ".join(str(form) for form in model.forms_of(request.modality))
+            rule = "is not taken" if came else "is required"
+            raise InvalidRequest(field, f"{rule}: {model.name} makes {ways}")
+        forms = tuple(matching)
+    form = forms[0]
+    if request.strength is not None and not form.strength:
+        raise InvalidRequest("strength", f"is not taken for {form} by {model.name}")
+    if request.negative_prompt and not form.negative_prompt:
+        raise InvalidRequest("negative_prompt", f"is not taken: {model.name} does not heed one")
+    return form
 
 
 def _within(field: str, value: int, limit: int) -> None:
@@ -117,26 +159,41 @@ def _pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipelin
 
 
 def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, int]:
-    """Return (frames per second, number of frames); an image has no rate and one frame."""
+    """Return (frames per second, number of pictures); an image has no rate and is one picture."""
     if request.modality is Modality.IMAGE:
         for field in ("fps", "frames", "duration_seconds", "keyframe_interval"):
             if getattr(request, field) is not None:
                 raise InvalidRequest(field, f"is for {Modality.VIDEO} alone, and modality is {request.modality}")
         return None, 1
     fps = request.fps or DEFAULT_FPS
-    frames = request.frames or DEFAULT_FRAMES
+    longest, multiple = model.limits.max_frames, model.frame_multiple
     if request.duration_seconds is not None:
         if request.frames is not None:
             raise InvalidRequest("duration_seconds", "give either frames or duration_seconds, got both")
         # Bounded first: a huge duration must not become a huge integer.
-        longest = model.limits.max_frames / fps
-        if request.duration_seconds > longest:
+        if request.duration_seconds > longest / fps:
             raise InvalidRequest(
-                "duration_seconds", f"must be at most {longest:g} at {fps} fps, got {request.duration_seconds:g}"
+                "duration_seconds", f"must be at most {longest / fps:g} at {fps} fps, got {request.duration_seconds:g}"
             )
-        frames = max(1, round(request.duration_seconds * fps))
-    _within("frames", frames, model.limits.max_frames)
-    return fps, frames
+        return fps, min(_allowed(round(request.duration_seconds * fps), multiple), _last_allowed(longest, multiple))
+    if request.frames is None:
+        return fps, min(_allowed(DEFAULT_FRAMES, multiple), _last_allowed(longest, multiple))
+    _within("frames", request.frames, longest)
+    if (request.frames - 1) % multiple:
+        near = _allowed(request.frames, multiple)
+        raise InvalidRequest(
+            "frames", f"must be 1 more than a multiple of {multiple}, e.g. {near}, got {request.frames}"
+        )
+    return fps, request.frames
+
+
+def _allowed(frames: int, multiple: int) -> int:
+    """Return the nearest number that is 1 more than a multiple; of two as near, the larger. At least 1."""
+    return 1 + max(0, int((frames - 1) / multiple + 0.5)) * multiple
+
+
+def _last_allowed(limit: int, multiple: int) -> int:
+    return limit - (limit - 1) % multiple
 
 
 def _keyframe_interval(request: GenerationRequest, entry: MapPipeline) -> int:

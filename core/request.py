@@ -21,7 +21,9 @@ PositiveUint32 = Annotated[int, Field(ge=1, le=MAX_UINT32)]
 class GenerationRequest(BaseModel):
     """One generation. None means that the model's own default is taken.
 
-    `size` is (width, height) in pixels; `duration_seconds` is in seconds and gives `frames` at `fps`.
+    `size` is (width, height) in pixels; `frames` counts pictures; `duration_seconds` is in seconds and gives `frames`
+    at `fps`; `image` and `control_image` are files (png, jpeg, webp); `strength` in (0, 1] is how far the result may
+    be from `image`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -40,6 +42,9 @@ class GenerationRequest(BaseModel):
     frames: PositiveUint32 | None = None
     duration_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     keyframe_interval: PositiveUint32 | None = None
+    image: bytes | None = Field(default=None, repr=False)
+    control_image: bytes | None = Field(default=None, repr=False)
+    strength: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
 
 
 def parse_request(values: Mapping[str, object]) -> GenerationRequest:

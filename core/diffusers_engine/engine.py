@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from torch import Tensor
 
 from core.diffusers_engine.loading import LoadedModel
+from core.diffusers_engine.pictures import decoded_pictures
 from core.diffusers_engine.sampler import memory_guard, sample, stop_if_cancelled
 from core.encoder import LatentEncoder
 from core.engine import Event, Frame, Job, Started, Step, client_left
@@ -32,11 +33,16 @@ class DiffusersEngine:
     def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
         self._model = model
         self._thread = thread
+        self._decoding = asyncio.Lock()
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield Started, a Step for each step, and every Frame of `plan`. See core.engine.Engine."""
         loop = asyncio.get_running_loop()
         posted: asyncio.Queue[_Posted] = asyncio.Queue()
+        # Before the job waits for the device, so that a broken picture is refused at once. One at a time: decoded it
+        # may be large, what is kept of it is not.
+        async with self._decoding:
+            pictures = await asyncio.to_thread(decoded_pictures, plan)
         item: _Posted | None
 
         def post(item: _Posted) -> None:
@@ -48,7 +54,7 @@ class DiffusersEngine:
             try:
                 stop_if_cancelled(job)
                 post(Started(plan.header))
-                post(sample(self._model, plan, job, lambda done, total: post(Step(done, total))))
+                post(sample(self._model, plan, job, lambda done, total: post(Step(done, total)), pictures))
             except CodecError as error:
                 post(detached(error))
             except BaseException:  # whatever it is, somebody waits for an answer

@@ -2,32 +2,53 @@
 
 import importlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.families import Family, family_named, family_of
 from core.diffusers_engine.known_models import aliases_of, latent_space_of
+from core.diffusers_engine.loras import LoraSource, apply_loras
 from core.diffusers_engine.quiet import quiet_libraries
+from core.diffusers_engine.routes import Route, motion_route, routes_of
 from core.errors import CodecError, InvalidSettings, ModelLoadError
-from core.model import ModelInfo
+from core.model import ModelInfo, RequestLimits
+from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-SAMPLE_SIZE = 64
-"""Side of the latent of a model that names none: that of SD 1, for which 512x512 is the published default."""
+MOTION_ADAPTER = "motion_adapter"
+"""Folder of a model directory that holds a MotionAdapter: with it, the same parts make videos."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A pipeline on its device, its family's row, and what clients may know of it."""
+    """A pipeline on its device, the ways to call it and its parts, and what clients may know of it."""
 
-    pipeline: Any
-    family: Family
+    routes: tuple[Route, ...]
     info: ModelInfo
     vae_scale_factor: float
     vae_class: str
+
+    @property
+    def pipeline(self) -> Any:
+        """The pipeline that was loaded."""
+        return self.routes[0].pipeline
+
+    @property
+    def family(self) -> Family:
+        """The row of the pipeline that was loaded."""
+        return self.routes[0].family
+
+    def route(self, plan: StreamPlan) -> Route:
+        """Return the way to call for `plan`, which was made for this model and so has one."""
+        return next(
+            route
+            for route in self.routes
+            if (route.form.modality, route.form.image, route.form.control_image) == plan.form
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +63,7 @@ class ModelSource:
     models_dir: Path
     latent_space: str | None = None
     allow_pickle: bool = False
+    loras: tuple[LoraSource, ...] = ()
 
 
 def load(source: ModelSource, device: Device) -> LoadedModel:
@@ -58,13 +80,16 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             family = family_of(pipeline, what)
         else:
             pipeline, family = _from_pretrained(source, device)
-        pipeline.to(device.torch_device, device.dtype)
-        pipeline.set_progress_bar_config(disable=True)
+        apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle)
+        routes = tuple(_routes(pipeline, family, source))
+        for route in routes:
+            route.pipeline.to(device.torch_device, device.dtype)
+            route.pipeline.set_progress_bar_config(disable=True)
         return LoadedModel(
-            pipeline=pipeline,
-            family=family,
-            info=_describe(pipeline, family, source),
-            vae_scale_factor=float(pipeline.vae.config.scaling_factor),
+            routes=routes,
+            info=_describe(routes, source),
+            # Where a VAE has none, its latents travel as they are, and its own mean and deviation are undone instead.
+            vae_scale_factor=float(getattr(pipeline.vae.config, "scaling_factor", None) or 1.0),
             vae_class=type(pipeline.vae).__name__,
         )
     except CodecError:
@@ -84,6 +109,20 @@ def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
         place, dtype=device.dtype, use_safetensors=not source.allow_pickle or None, **family.load_arguments
     )
     return pipeline, family
+
+
+def _routes(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Route]:
+    yield from routes_of(pipeline, family)
+    if source.factory is not None:
+        return
+    folder = Path(_place_of(source)) / MOTION_ADAPTER
+    if folder.is_dir() and not hasattr(pipeline, MOTION_ADAPTER):
+        from diffusers import MotionAdapter  # noqa: PLC0415 - takes seconds
+
+        adapter = MotionAdapter.from_pretrained(
+            folder, dtype=pipeline.unet.dtype, use_safetensors=not source.allow_pickle or None
+        )
+        yield motion_route(pipeline, adapter)
 
 
 def _place_of(source: ModelSource) -> str:
@@ -107,27 +146,37 @@ def _from_factory(factory: str) -> Any:
     return function()
 
 
-def _describe(pipeline: Any, family: Family, source: ModelSource) -> ModelInfo:
+def _describe(routes: tuple[Route, ...], source: ModelSource) -> ModelInfo:
     name = source.name or str(source.factory)
     if source.name is not None and Path(source.name).is_dir():
         name = Path(source.name).resolve().name
-    channels, factor = int(pipeline.vae.config.latent_channels), int(pipeline.vae_scale_factor)
-    if pipeline.unet.config.in_channels != channels:
+    pipeline, geometry = routes[0].pipeline, routes[0].family.geometry
+    channels, factor = geometry.channels(pipeline), geometry.spatial(pipeline)
+    unet = getattr(pipeline, "unet", None)
+    if unet is not None and not routes[0].form.image and unet.config.in_channels != channels:
         raise ModelLoadError(
-            f"{name}: its UNet takes {pipeline.unet.config.in_channels} channels and its VAE makes {channels}; "
+            f"{name}: its UNet takes {unet.config.in_channels} channels and its VAE makes {channels}; "
             "a model that needs more than a prompt cannot be served as text-to-image"
         )
-    own = pipeline.unet.config.sample_size or getattr(pipeline, "default_sample_size", SAMPLE_SIZE)
-    height, width = (own, own) if isinstance(own, int) else own
+    ends = [
+        route.family.geometry.most_pictures(route.pipeline) for route in routes if route.family.geometry.most_pictures
+    ]
+    limits = RequestLimits()
+    temporal = geometry.temporal(pipeline)
     return ModelInfo(
         name=name,
         aliases=aliases_of(name),
         latent_space=source.latent_space or latent_space_of(name),
         latent_channels=channels,
         spatial_factor=factor,
-        size_multiple=factor,
-        default_size=(width * factor, height * factor),
-        modalities=(family.modality,),
+        size_multiple=factor * geometry.patch(pipeline),
+        default_size=geometry.default_size(pipeline),
+        modalities=tuple(dict.fromkeys(route.form.modality for route in routes)),
+        limits=replace(limits, max_frames=min([limits.max_frames, *ends])),
+        temporal_factor=temporal,
+        frame_multiple=temporal * geometry.group,
+        forms=tuple(route.form for route in routes),
+        loras=tuple(lora.told for lora in source.loras),
     )
 
 
