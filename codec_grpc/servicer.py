@@ -40,9 +40,10 @@ class LatentServicer(LatentServiceServicer):
         and the generation is closed at once.
         """
         pin = dict(context.invocation_metadata() or ()).get(MAP_PIN_KEY)
-        self._service.require_map(pinned_hash(None if pin is None else str(pin)))
+        pinned = pinned_hash(None if pin is None else str(pin))
         plan = self._service.plan(request_of(request))
-        map_hash = self._service.require_served().bundle.hash
+        self._service.require_map(pinned, plan)
+        map_hash = self._service.served_of(plan).bundle.hash
         await context.send_initial_metadata([(MAP_HASH_KEY, map_hash)])
         remaining = context.time_remaining()
         seconds = self._request_timeout_s if remaining is None else min(remaining, self._request_timeout_s)
@@ -72,6 +73,10 @@ class LatentServicer(LatentServiceServicer):
             versions=installed_versions(),
             pin_differences=pin_differences(),
             device="" if served is None else served.device,
+            models=[
+                pb.ServedModel(model=model_message(one.model), latent_map_hash=one.bundle.hash, device=one.device)
+                for one in self._service.models
+            ],
         )
 
     async def GetLatentMap(  # noqa: N802

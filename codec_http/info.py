@@ -12,7 +12,7 @@ from core.errors import NotFound, shown
 from core.latents import Modality
 from core.model import ModelInfo
 from core.pins import installed_versions, pin_differences
-from core.service import LatentService
+from core.service import LatentService, Served
 
 
 async def info(request: web.Request) -> web.Response:
@@ -47,21 +47,14 @@ def _served(service: LatentService) -> dict[str, object]:
     served = service.served
     if served is None:
         return {}
-    pipelines = served.bundle.latent_map.pipelines
     model = served.model
-
-    def usable(modality: Modality) -> list[str]:
-        if modality not in model.modalities:
-            return []
-        return [entry.name for entry in pipelines if modality is Modality.VIDEO or not entry.row.video_only]
-
     return {
-        "modality_supported": list(model.modalities),
-        "image_pipelines": usable(Modality.IMAGE),
-        "video_pipelines": usable(Modality.VIDEO),
+        "modality_supported": list(service.modalities()),
+        "image_pipelines": _pipelines(service, Modality.IMAGE),
+        "video_pipelines": _pipelines(service, Modality.VIDEO),
         "latent_space_id": model.latent_space,
         "compression_supported": [
-            *(["zstd"] if served.bundle.latent_map.zstd_dictionaries else []),
+            *(["zstd"] if any(one.bundle.latent_map.zstd_dictionaries for one in service.models) else []),
             "br",
             "gzip",
             "identity",
@@ -75,7 +68,40 @@ def _served(service: LatentService) -> dict[str, object]:
         "max_side": model.limits.max_side,
         "max_steps": model.limits.max_steps,
         "max_frames": model.limits.max_frames,
+        "loras": [{"name": lora.name, "scale": lora.scale} for lora in model.loras],
         "device": served.device,
+        "models": [_described(one) for one in service.models],
+    }
+
+
+def _pipelines(service: LatentService, modality: Modality) -> list[str]:
+    """Return the pipelines of the model that makes `modality` where a request names none; none where none does."""
+    for served in service.models:
+        if modality in served.model.modalities:
+            entries = served.bundle.latent_map.pipelines
+            return [entry.name for entry in entries if modality is Modality.VIDEO or not entry.row.video_only]
+    return []
+
+
+def _described(served: Served) -> dict[str, object]:
+    """Return what a client must know to ask this model."""
+    model = served.model
+    return {
+        "model": model.name,
+        "model_aliases": list(model.aliases),
+        "modality_supported": list(model.modalities),
+        "latent_space_id": model.latent_space,
+        "latent_map_url": map_path(model.latent_space),
+        "latent_map_sha256": served.bundle.hash,
+        "pipelines": [entry.name for entry in served.bundle.latent_map.pipelines],
+        "default_size": "{}x{}".format(*model.default_size),
+        "size_multiple": model.size_multiple,
+        "max_side": model.limits.max_side,
+        "max_frames": model.limits.max_frames,
+        "temporal_factor": model.temporal_factor,
+        "frame_multiple": model.frame_multiple,
+        "forms": [str(form) for made in model.modalities for form in model.forms_of(made)],
+        "loras": [{"name": lora.name, "scale": lora.scale} for lora in model.loras],
     }
 
 
@@ -86,16 +112,21 @@ async def schema(_request: web.Request) -> web.Response:
 
 async def models(request: web.Request) -> web.Response:
     """Answer GET /v1/models, as OpenAI's clients read it."""
-    model = request.app[SERVICE].require_served().model
-    return web.json_response({"object": "list", "data": [_model(model, model.name)]})
+    service = request.app[SERVICE]
+    service.require_served()
+    named = {served.model.name: served.model for served in service.models}
+    return web.json_response({"object": "list", "data": [_model(model, name) for name, model in named.items()]})
 
 
 async def one_model(request: web.Request) -> web.Response:
-    """Answer GET /v1/models/<name>, for each name the model answers to."""
-    model, name = request.app[SERVICE].require_served().model, request.match_info["name"]
-    if not model.answers_to(name):
-        raise NotFound("model", f"this server runs {model.name}, got {shown(name)}")
-    return web.json_response(_model(model, name))
+    """Answer GET /v1/models/<name>, for each name that a model answers to."""
+    service, name = request.app[SERVICE], request.match_info["name"]
+    service.require_served()
+    for served in service.models:
+        if served.model.answers_to(name):
+            return web.json_response(_model(served.model, name))
+    names = ", ".join(served.model.name for served in service.models)
+    raise NotFound("model", f"this server runs {names}, got {shown(name)}")
 
 
 def _model(model: ModelInfo, name: str) -> dict[str, object]:

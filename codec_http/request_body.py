@@ -6,6 +6,7 @@ from typing import Any
 import pydantic_core
 from aiohttp import web
 
+from codec_http.picture_field import PICTURE_FIELDS, picture_bytes
 from codec_wire import WireFormat
 from core.errors import InvalidRequest, TooLarge, shown
 from core.latents import Modality
@@ -53,6 +54,9 @@ def parse_body(body: dict[str, Any], modality: Modality) -> tuple[GenerationRequ
     values.pop("user", None)  # a note of the caller's own, as OpenAI's clients send it
     values["modality"] = _modality(values.get("modality"), modality)
     size = _size(values.pop("size", None), values.pop("resolution", None))
+    for field in PICTURE_FIELDS:
+        if field in values:
+            values[field] = picture_bytes(field, values[field])
     return parse_request(values | {"size": size}), stream_format
 
 

@@ -3,20 +3,50 @@
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.decoder import LatentDecoder
 from core.engine import Frame, Job
+from core.latents import Modality
+from core.model import ModelInfo
 from core.plan import plan
 from core.request import GenerationRequest
+from core.sample_picture import sample_picture
 from core.service import Served
 
 
 def default_prompts() -> list[str]:
     """Return prompts of many kinds, one a line in core/maps/prompts.txt."""
     return resources.files("core.maps").joinpath("prompts.txt").read_text().splitlines()
+
+
+PROBE_FRAMES = 9
+"""Pictures of a video that is made to see what latents are like: enough for every temporal compression there is."""
+
+
+def probe(model: ModelInfo, modality: Modality, prompt: str, seed: int, **fields: Any) -> GenerationRequest:
+    """Return a request that `model` can serve: with pictures where it needs some, and short where it is a video.
+
+    `fields` are further fields of the request.
+    """
+    form = model.forms_of(modality)[0]
+    longest = model.limits.max_frames - (model.limits.max_frames - 1) % model.frame_multiple
+    return GenerationRequest(
+        prompt=prompt,
+        seed=seed,
+        modality=modality,
+        image=sample_picture(seed) if form.image else None,
+        control_image=sample_picture(seed + 1) if form.control_image else None,
+        frames=min(_at_least(PROBE_FRAMES, model.frame_multiple), longest) if modality is Modality.VIDEO else None,
+        **fields,
+    )
+
+
+def _at_least(frames: int, multiple: int) -> int:
+    return 1 + -(-(frames - 1) // multiple) * multiple
 
 
 async def sample_latents(
@@ -29,12 +59,7 @@ async def sample_latents(
     """
     latents: list[NDArray[np.float16]] = []
     for number in range(count):
-        request = GenerationRequest(
-            prompt=prompts[number % len(prompts)],
-            seed=number,
-            pipeline="raw",
-            modality=served.model.modalities[0],
-        )
+        request = probe(served.model, served.model.modalities[0], prompts[number % len(prompts)], number)
         wanted = plan(request, served.bundle, served.model)
         decoder = LatentDecoder(wanted.header)
         async with aclosing(served.engine.generate(wanted, Job())) as events:

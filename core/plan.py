@@ -8,7 +8,13 @@ from core.latents import LatentStreamHeader, Modality
 from core.maps import LatentMapBundle, MapPipeline
 from core.model import Form, ModelInfo
 from core.pipelines import PIPELINES
-from core.request import DEFAULT_FPS, DEFAULT_FRAMES, DEFAULT_KEYFRAME_INTERVAL, GenerationRequest
+from core.request import (
+    DEFAULT_FPS,
+    DEFAULT_FRAMES,
+    DEFAULT_KEYFRAME_INTERVAL,
+    DEFAULT_STRENGTH,
+    GenerationRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         None if data is None else picture_file(field, data)
         for field, data in (("image", request.image), ("control_image", request.control_image))
     )
-    _require_form(request, model)
+    form = _require_form(request, model)
     width, height = _size(request, model)
     _within("steps", request.steps, model.limits.max_steps)
     for field, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
@@ -103,7 +109,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         pictures=pictures,
         image=image,
         control_image=control_image,
-        strength=request.strength,
+        strength=_strength(request) if form.strength else None,
     )
 
 
@@ -124,6 +130,16 @@ def _require_form(request: GenerationRequest, model: ModelInfo) -> Form:
     if request.negative_prompt and not form.negative_prompt:
         raise InvalidRequest("negative_prompt", f"is not taken: {model.name} does not heed one")
     return form
+
+
+def _strength(request: GenerationRequest) -> float:
+    """Return how far the result may be from the image: that share of the steps is run, and it must be one at least."""
+    strength = DEFAULT_STRENGTH if request.strength is None else request.strength
+    if strength * request.steps < 1:
+        raise InvalidRequest(
+            "strength", f"must be at least 1/steps, here {1 / request.steps:g}, so that a step is run, got {strength:g}"
+        )
+    return strength
 
 
 def _within(field: str, value: int, limit: int) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.families import Family, family_named, family_of
 from core.diffusers_engine.known_models import aliases_of, latent_space_of
-from core.diffusers_engine.loras import LoraSource, apply_loras
+from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.quiet import quiet_libraries
 from core.diffusers_engine.routes import Route, motion_route, routes_of
+from core.diffusers_engine.sources import ModelSource, place_of
 from core.errors import CodecError, InvalidSettings, ModelLoadError
 from core.model import ModelInfo, RequestLimits
 from core.plan import StreamPlan
+
+__all__ = ["LoadedModel", "ModelSource", "load"]
 
 log = logging.getLogger(__name__)
 
@@ -51,21 +54,6 @@ class LoadedModel:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """Where a model comes from: `name` is a hub id or a directory, `factory` a module:function; one may be None.
-
-    `models_dir` is looked into for a directory of that name; `latent_space` overrides the id the model would get.
-    """
-
-    name: str | None
-    factory: str | None
-    models_dir: Path
-    latent_space: str | None = None
-    allow_pickle: bool = False
-    loras: tuple[LoraSource, ...] = ()
-
-
 def load(source: ModelSource, device: Device) -> LoadedModel:
     """Return the pipeline of `source` on `device`.
 
@@ -73,7 +61,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
     row in the family table, parts that do not fit each other.
     """
     quiet_libraries()
-    what = source.name or source.factory or ""
+    what = source.what
     try:
         if source.factory is not None:
             pipeline = _from_factory(source.factory)
@@ -102,7 +90,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
 def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, and the servers answer meanwhile
 
-    place = _place_of(source)
+    place = place_of(source)
     class_name = DiffusionPipeline.load_config(place).get("_class_name")
     family = family_named(class_name, str(source.name))
     pipeline = DiffusionPipeline.from_pretrained(
@@ -113,26 +101,16 @@ def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
 
 def _routes(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Route]:
     yield from routes_of(pipeline, family)
-    if source.factory is not None:
-        return
-    folder = Path(_place_of(source)) / MOTION_ADAPTER
-    if folder.is_dir() and not hasattr(pipeline, MOTION_ADAPTER):
+    folder = source.motion_adapter
+    if folder is None and source.factory is None:
+        folder = Path(place_of(source)) / MOTION_ADAPTER
+    if folder is not None and folder.is_dir() and not hasattr(pipeline, MOTION_ADAPTER):
         from diffusers import MotionAdapter  # noqa: PLC0415 - takes seconds
 
         adapter = MotionAdapter.from_pretrained(
             folder, dtype=pipeline.unet.dtype, use_safetensors=not source.allow_pickle or None
         )
         yield motion_route(pipeline, adapter)
-
-
-def _place_of(source: ModelSource) -> str:
-    name = str(source.name)
-    for directory in (Path(name), source.models_dir / name):
-        if directory.is_dir():
-            return str(directory)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelLoadError(f"there is no directory {name!r}, here or below {source.models_dir}, and it is no hub id")
-    return name
 
 
 def _from_factory(factory: str) -> Any:

@@ -1,4 +1,4 @@
-"""LoRA weights that a model is loaded with: CODEC_LORAS=path:scale,…"""
+"""LoRA weights that a model is loaded with (CODEC_LORAS)."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -33,7 +33,9 @@ def _parsed(entry: str) -> LoraSource:
     try:
         return LoraSource(place, float(scale))
     except ValueError:
-        raise InvalidSettings(f"CODEC_LORAS: must be path:scale, with a number after the colon, got {entry!r}") from None
+        raise InvalidSettings(
+            f"CODEC_LORAS: must be path:scale, with a number after the colon, got {entry!r}"
+        ) from None
 
 
 def apply_loras(pipeline: Any, sources: tuple[LoraSource, ...], *, allow_pickle: bool) -> None:

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 def decoded_pictures(plan: StreamPlan) -> "dict[str, Image]":
     """Return the pictures that came with `plan`, in its size, by the field they came in. Raises InvalidRequest."""
     files = {"image": plan.image, "control_image": plan.control_image}
-    return {
-        field: decoded(field, file, (plan.width, plan.height)) for field, file in files.items() if file is not None
-    }
+    return {field: decoded(field, file, (plan.width, plan.height)) for field, file in files.items() if file is not None}
 
 
 def decoded(field: str, file: PictureFile, size: tuple[int, int]) -> "Image":

@@ -55,7 +55,8 @@ def _wan_video(vae: Any, latents: Tensor) -> Tensor:
 def _ltx_video(vae: Any, latents: Tensor) -> Tensor:
     """Undo mean, deviation and scale; they lie beside the weights. Some decoders also want a time: 0, no noise."""
     mean, deviation = (
-        numbers.to(latents.device, latents.dtype).view(1, -1, 1, 1, 1) for numbers in (vae.latents_mean, vae.latents_std)
+        numbers.to(latents.device, latents.dtype).view(1, -1, 1, 1, 1)
+        for numbers in (vae.latents_mean, vae.latents_std)
     )
     plain = _as_video(latents) * deviation / vae.config.scaling_factor + mean
     if not vae.config.timestep_conditioning:

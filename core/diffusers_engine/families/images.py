@@ -77,9 +77,7 @@ _FLUX_FROM_TEXT = Family(
 )
 # Binning would change the size that was asked for, and the cleaning of captions depends on what is installed.
 _AS_ASKED = {"use_resolution_binning": False, "clean_caption": False}
-_PIXART = Family(
-    "PixArtAlphaPipeline", FROM_TEXT, returned.pictures, _DIT, fixed=_AS_ASKED, legacy_callback=True
-)
+_PIXART = Family("PixArtAlphaPipeline", FROM_TEXT, returned.pictures, _DIT, fixed=_AS_ASKED, legacy_callback=True)
 
 IMAGE_FAMILIES = (
     _SD,

@@ -32,9 +32,7 @@ def _wan_transformer(pipeline: Any) -> Any:
 
 
 # The last sizes are the defaults of the pipelines' own calls: their configurations name none.
-_ANIMATEDIFF = replace(
-    UNET, most_pictures=lambda pipeline: int(pipeline.motion_adapter.config.motion_max_seq_length)
-)
+_ANIMATEDIFF = replace(UNET, most_pictures=lambda pipeline: int(pipeline.motion_adapter.config.motion_max_seq_length))
 _SVD = Geometry(
     lambda _pipeline: (1024, 576),
     # Each level of its UNet but the last halves the sides, and it pads nothing.

@@ -48,7 +48,13 @@ def clip_with_projection() -> CLIPTextModelWithProjection:
 
 def t5_tokenizer() -> T5Tokenizer:
     """A unigram tokenizer of single letters."""
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), ("\u2581", -2.0), *((letter, -3.0) for letter in LETTERS)]
+    pieces = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", -10.0),
+        ("\u2581", -2.0),
+        *((letter, -3.0) for letter in LETTERS),
+    ]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=64)
 
 
