@@ -91,10 +91,15 @@ def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, and the servers answer meanwhile
 
     place = place_of(source)
-    class_name = DiffusionPipeline.load_config(place).get("_class_name")
-    family = family_named(class_name, str(source.name))
+    index = DiffusionPipeline.load_config(place)
+    family = family_named(index.get("_class_name"), str(source.name))
+    # What was saved without a part, as Stable Diffusion 3 may be without its T5, loads only when told so.
+    absent = {name: None for name, part in index.items() if isinstance(part, list | tuple) and set(part) == {None}}
     pipeline = DiffusionPipeline.from_pretrained(
-        place, dtype=device.dtype, use_safetensors=not source.allow_pickle or None, **family.load_arguments
+        place,
+        dtype=device.dtype,
+        use_safetensors=not source.allow_pickle or None,
+        **absent | dict(family.load_arguments),
     )
     return pipeline, family
 
