@@ -1,5 +1,6 @@
 """LoRA weights that a model is loaded with (CODEC_LORAS)."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -53,9 +54,11 @@ def apply_loras(pipeline: Any, sources: tuple[LoraSource, ...], *, allow_pickle:
         path = Path(source.place)
         where = (str(path.parent), {"weight_name": path.name}) if path.is_file() else (source.place, {})
         try:
-            pipeline.load_lora_weights(
-                where[0], adapter_name=name, use_safetensors=not allow_pickle or None, **where[1]
-            )
+            # It warns of the second one beside the first, and that is meant.
+            with warnings.catch_warnings(action="ignore", category=UserWarning):
+                pipeline.load_lora_weights(
+                    where[0], adapter_name=name, use_safetensors=not allow_pickle or None, **where[1]
+                )
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelLoadError(f"cannot load the LoRA weights {source.place}: {reason}") from error
