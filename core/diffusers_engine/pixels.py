@@ -3,7 +3,8 @@
 The server renders with it, the client decodes with it, and golden pixels are made with it: one place, one result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +111,21 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any]) -> NDArray[np.uint8
     row = VAES.get(type(vae).__name__)
     if row is None:
         raise ModelLoadError(f"VAEs of class {type(vae).__name__} cannot be decoded here; known are {', '.join(VAES)}")
-    given = torch.as_tensor(latents).to(device=vae.device, dtype=vae.dtype)
-    pixels = (row.decode(vae, given).float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    with _wide_enough(vae):
+        given = torch.as_tensor(latents).to(device=vae.device, dtype=vae.dtype)
+        pixels = (row.decode(vae, given).float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
     rounded: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
     return rounded
+
+
+@contextmanager
+def _wide_enough(vae: Any) -> Iterator[None]:
+    """Hold a VAE in fp32 whose configuration says that fp16 is too narrow for it: that of SDXL would give NaN."""
+    upcast = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    if upcast:
+        vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        if upcast:
+            vae.to(torch.float16)

@@ -28,6 +28,15 @@ def test_latents_decode_to_the_pipelines_own_pixels(tmp_path: Path) -> None:
     assert np.array_equal(decode_latents(loaded, latents.numpy())[0], own)
 
 
+def test_a_vae_for_which_fp16_is_too_narrow_decodes_in_fp32() -> None:
+    vae = build_pipeline().vae.half()
+    assert vae.config.force_upcast
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    pixels = decode_latents(vae, latents)
+    assert vae.dtype == torch.float16
+    assert np.array_equal(pixels, decode_latents(vae.float(), latents))
+
+
 def test_a_vae_that_cannot_be_had_says_why(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="AutoencoderKL at"):
         load_vae("AutoencoderKL", str(tmp_path))

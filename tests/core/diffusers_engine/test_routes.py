@@ -42,7 +42,7 @@ def write_lora(folder: Path, seed: int) -> None:
 
 
 async def made(model: LoadedModel, thread: ThreadPoolExecutor, **fields: Any) -> list[bytes]:
-    request = GenerationRequest(**{"prompt": "a sea", "size": (64, 64), "steps": 3} | fields)
+    request = GenerationRequest(prompt="a sea", size=(64, 64), steps=3, **fields)
     engine = DiffusersEngine(model, thread)
     what = plan(request, bundle_of(model.info), model.info)
     return [event.frame.data async for event in engine.generate(what, Job()) if isinstance(event, Frame)]
