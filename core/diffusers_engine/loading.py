@@ -69,6 +69,8 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
         else:
             pipeline, family = _from_pretrained(source, device)
         apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle)
+        # Before the other ways are made of it: what is moved afterwards is no longer shared.
+        pipeline.to(device.torch_device, device.dtype)
         routes = tuple(_routes(pipeline, family, source))
         for route in routes:
             route.pipeline.to(device.torch_device, device.dtype)

@@ -1,6 +1,7 @@
 """One loaded model, several ways to call it: they share their weights, LoRAs included."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,15 @@ async def test_a_motion_adapter_beside_a_models_parts_makes_videos_of_them(
     assert len(await made(model, device_thread)) == 1
 
 
-def test_all_ways_hold_the_same_weights_once(models_dir: Path, device: Device) -> None:
-    model = load(ModelSource("both", None, models_dir), device)
+@pytest.mark.parametrize("way", ["directory", "factory, to another dtype"])
+def test_all_ways_hold_the_same_weights_once(way: str, models_dir: Path, device: Device) -> None:
+    source = ModelSource("both", None, models_dir)
+    if way != "directory":
+        adapter = models_dir / "both" / "motion_adapter"
+        source = ModelSource(None, "scripts.build_standin:build_pipeline", models_dir, motion_adapter=adapter)
+        device = replace(device, dtype_name="bf16")
+    model = load(source, device)
+    assert model.pipeline.unet.dtype == device.dtype
     image, picture, video = model.routes
     assert [route.family.pipeline_class for route in model.routes] == [
         "StableDiffusionPipeline",
@@ -72,9 +80,9 @@ def test_all_ways_hold_the_same_weights_once(models_dir: Path, device: Device) -
         assert len(parts) == 1
     assert picture.pipeline.unet is image.pipeline.unet
     places = {weight.data_ptr() for weight in image.pipeline.unet.parameters()}
-    adapter = {weight.data_ptr() for weight in video.pipeline.motion_adapter.parameters()}
+    moved = {weight.data_ptr() for weight in video.pipeline.motion_adapter.parameters()}
     for name, weight in video.pipeline.unet.named_parameters():
-        assert weight.data_ptr() in (adapter if "motion_modules" in name else places), name
+        assert weight.data_ptr() in (moved if "motion_modules" in name else places), name
 
 
 async def test_images_are_the_same_with_and_without_the_adapter(
