@@ -8,7 +8,7 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.rpc import MODALITIES
 from core.latents import Modality
 from core.lifecycle import State
-from core.model import ModelInfo, RequestLimits
+from core.model import Form, Lora, ModelInfo, RequestLimits
 from core.plan import StreamPlan
 from core.request import GenerationRequest, parse_request
 
@@ -42,9 +42,12 @@ def request_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
         seed=plan.seed,
         guidance_scale=plan.guidance_scale,
         fps=plan.header.fps if video else None,
-        frames=plan.frames if video else None,
+        frames=plan.pictures if video else None,
         keyframe_interval=plan.keyframe_interval if video else None,
         progress=progress,
+        image=None if plan.image is None else plan.image.data,
+        control_image=None if plan.control_image is None else plan.control_image.data,
+        strength=plan.strength,
     )
 
 
@@ -71,6 +74,19 @@ def model_message(model: ModelInfo) -> pb.ModelInfo:
             max_frames=limits.max_frames,
             max_prompt_characters=limits.max_prompt_characters,
         ),
+        temporal_factor=model.temporal_factor,
+        frame_multiple=model.frame_multiple,
+        forms=[
+            pb.Form(
+                modality=MODALITIES[form.modality],
+                image=form.image,
+                control_image=form.control_image,
+                strength=form.strength,
+                negative_prompt=form.negative_prompt,
+            )
+            for form in model.forms
+        ],
+        loras=[pb.Lora(name=lora.name, scale=lora.scale) for lora in model.loras],
     )
 
 
@@ -88,4 +104,13 @@ def model_of(message: pb.ModelInfo) -> ModelInfo:
         size_multiple=message.size_multiple,
         default_size=(message.default_size.width, message.default_size.height),
         limits=RequestLimits(**MessageToDict(message.limits, preserving_proto_field_name=True)),
+        # Servers before these fields had neither.
+        temporal_factor=message.temporal_factor or 1,
+        frame_multiple=message.frame_multiple or 1,
+        forms=tuple(
+            Form(names[form.modality], form.image, form.control_image, form.strength, form.negative_prompt)
+            for form in message.forms
+            if form.modality in names
+        ),
+        loras=tuple(Lora(lora.name, lora.scale) for lora in message.loras),
     )

@@ -11,8 +11,12 @@ from codec_grpc.health import SERVICES, LifecycleHealth
 from codec_grpc.interceptor import ErrorBoundary
 from codec_grpc.servicer import LatentServicer
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
+from core.conditioning import MAX_PICTURE_BYTES
 from core.errors import InvalidSettings
 from core.service import LatentService
+
+MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_PICTURE_BYTES
+"""What the fields of a request take at the most, its two pictures included."""
 
 SERVER_OPTIONS: list[tuple[str, Any]] = [
     # A stream is quiet while it waits and samples. Clients may then ping as often as every 10 s ...
@@ -22,6 +26,8 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
+    # The default of 4 MiB is less than two pictures take.
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     # Two servers on one port would share its connections: the second shall fail instead.
     ("grpc.so_reuseport", 0),
 ]

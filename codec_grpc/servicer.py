@@ -45,10 +45,11 @@ class LatentServicer(LatentServiceServicer):
         """
         metadata = dict(context.invocation_metadata() or ())
         pin = metadata.get(MAP_PIN_KEY)
+        pinned = pinned_hash(None if pin is None else str(pin))
         compression = _compression(metadata.get(COMPRESSION_KEY))
-        self._service.require_map(pinned_hash(None if pin is None else str(pin)))
         plan = self._service.plan(request_of(request))
-        map_hash = self._service.require_served().bundle.hash
+        self._service.require_map(pinned, plan)
+        map_hash = self._service.served_of(plan).bundle.hash
         if compression is not None:
             context.set_compression(compression)
         await context.send_initial_metadata([(MAP_HASH_KEY, map_hash)])
@@ -80,6 +81,10 @@ class LatentServicer(LatentServiceServicer):
             versions=installed_versions(),
             pin_differences=pin_differences(),
             device="" if served is None else served.device,
+            models=[
+                pb.ServedModel(model=model_message(one.model), latent_map_hash=one.bundle.hash, device=one.device)
+                for one in self._service.models
+            ],
         )
 
     async def GetLatentMap(  # noqa: N802

@@ -43,9 +43,10 @@ class Upstream:
         said: str | None = None
         while True:
             try:
-                self._service.served = await self._learn(LatentServiceStub(self._channel))
+                self._service.models = await self._learn(LatentServiceStub(self._channel))
                 self._service.lifecycle.to(State.SERVING)
-                log.info("the upstream serves %s", self._service.served.model.name)
+                names = ", ".join(served.model.name for served in self._service.models)
+                log.info("the upstream serves %s", names)
                 said = None
                 await self._watch(health_pb2_grpc.HealthStub(self._channel))
                 reason = "it no longer serves"
@@ -63,13 +64,20 @@ class Upstream:
             said = reason
             await asyncio.sleep(RETRY_S)
 
-    async def _learn(self, stub: "LatentServiceAsyncStub") -> Served:
+    async def _learn(self, stub: "LatentServiceAsyncStub") -> tuple[Served, ...]:
         info = await stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=ANSWER_TIMEOUT_S)
         if info.state != pb.SERVER_STATE_SERVING:
             raise NotReady(f"it is {pb.ServerState.Name(info.state)}", RETRY_AFTER_S)
-        answer = await stub.GetLatentMap(pb.GetLatentMapRequest(), timeout=ANSWER_TIMEOUT_S)
-        bundle = LatentMapBundle.from_parts(answer.document, answer.assets)
-        return Served(model_of(info.model), bundle, RemoteEngine(stub, bundle.hash), info.device)
+        # Servers before `models` had one, and said it in the fields beside.
+        listed = list(info.models) or [pb.ServedModel(model=info.model, device=info.device)]
+        served = []
+        for one in listed:
+            model = model_of(one.model)
+            asked = pb.GetLatentMapRequest(latent_space=model.latent_space)
+            answer = await stub.GetLatentMap(asked, timeout=ANSWER_TIMEOUT_S)
+            bundle = LatentMapBundle.from_parts(answer.document, answer.assets)
+            served.append(Served(model, bundle, RemoteEngine(stub, bundle.hash), one.device))
+        return tuple(served)
 
     @staticmethod
     async def _watch(stub: Any) -> None:

@@ -69,6 +69,33 @@ class HealthAnswer(Answer):
     state: State
 
 
+class LoraAnswer(Answer):
+    """One LoRA that is worked into a model."""
+
+    name: str
+    scale: float
+
+
+class ServedModelAnswer(Answer):
+    """What a client must know to ask one model."""
+
+    model: str
+    model_aliases: list[str]
+    modality_supported: list[str]
+    latent_space_id: str
+    latent_map_url: str
+    latent_map_sha256: str
+    pipelines: list[str]
+    default_size: str = Field(description='In pixels, "WIDTHxHEIGHT".')
+    size_multiple: int = Field(description="Sizes are multiples of this, in pixels.")
+    max_side: int
+    max_frames: int
+    temporal_factor: int = Field(description="Pictures that each latent frame of a video after the first decodes to.")
+    frame_multiple: int = Field(description="The pictures of a video are 1 more than a multiple of this.")
+    forms: list[str] = Field(description="The ways to ask it.")
+    loras: list[LoraAnswer]
+
+
 class InfoAnswer(Answer):
     """What the server is. What a model has to say is absent while it loads."""
 
@@ -96,6 +123,8 @@ class InfoAnswer(Answer):
     max_side: int | None = None
     max_steps: int | None = None
     max_frames: int | None = None
+    loras: list[LoraAnswer] | None = None
+    models: list[ServedModelAnswer] | None = None
 
 
 class IndexEntry(Answer):

@@ -5,11 +5,13 @@ Each is a request of the core. Here stands what HTTP spells in its own way, and 
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
+from codec_http.picture_field import MAX_TEXT, picture_bytes
 from codec_wire import WireFormat
 from core.latents import Modality
 from core.media.pictures import PictureFormat
@@ -89,8 +91,24 @@ def _shows_all_but(*names: str, needs_one_of: Sequence[str] = ()) -> Callable[[d
 _SAYS_LATENTS = ("stream_format", "modality")
 
 
+def _picture_in(field: str) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return how a picture is read from JSON and how that is documented."""
+    documented = {"type": "string", "contentEncoding": "base64", "maxLength": MAX_TEXT}
+    return BeforeValidator(partial(picture_bytes, field)), WithJsonSchema(documented)
+
+
+_IMAGE, _CONTROL_IMAGE = _picture_in("image"), _picture_in("control_image")
+
+
 class Body(GenerationRequest):
     """What every body may hold."""
+
+    image: Annotated[bytes | None, *_IMAGE] = Field(
+        default=None, repr=False, description="Picture to start from, where the model takes one: base64 or a data URL."
+    )
+    control_image: Annotated[bytes | None, *_CONTROL_IMAGE] = Field(
+        default=None, repr=False, description="Picture that guides a ControlNet: base64 or a data URL."
+    )
 
     size: Annotated[_Pixels, BeforeValidator(_size_of), WithJsonSchema(_SIZE_SCHEMA)] = Field(
         default=None, description='"WIDTHxHEIGHT" in pixels, or "auto" for the model\'s own.'

@@ -1,12 +1,14 @@
 """/.well-known/codec: the map, its scales and its dictionaries, for clients that know no more than the address."""
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from codec_http.answers import IndexAnswer, IndexEntry
 from codec_http.state import SERVICE
 from core import CODEC_VERSION
 from core.errors import NotFound, shown
-from core.maps import LatentMapBundle
+from core.maps.document import LatentMap
 
 ROOT = "/.well-known/codec"
 CACHED = {"Cache-Control": "public, max-age=300, stale-while-revalidate=86400"}
@@ -19,42 +21,42 @@ def map_path(latent_space: str) -> str:
 
 async def index(request: web.Request) -> web.Response:
     """Answer index.json: what is published here."""
-    bundle = _bundle(request)
-    latent_space = bundle.latent_map.id
-    entry = IndexEntry(id=latent_space, url=map_path(latent_space), hash=bundle.hash)
-    answer = IndexAnswer(codec_version=CODEC_VERSION, maps=[], latents=[entry])
+    entries = [
+        IndexEntry(id=latent_space, url=map_path(latent_space), hash=bundle.hash)
+        for latent_space, bundle in request.app[SERVICE].bundles().items()
+    ]
+    answer = IndexAnswer(codec_version=CODEC_VERSION, maps=[], latents=entries)
     return web.json_response(answer.model_dump(), headers=CACHED)
 
 
 async def latent_map(request: web.Request) -> web.Response:
     """Answer latents/<id>.json: the map's exact bytes."""
-    bundle = _bundle(request)
-    if request.match_info["id"] != bundle.latent_map.id:
-        raise NotFound("latent_space", f"this server has {bundle.latent_map.id}, got {shown(request.match_info['id'])}")
+    bundle = request.app[SERVICE].latent_map(request.match_info["id"])
     return _file(request, bundle.document, bundle.hash, "application/json")
 
 
 async def dictionary(request: web.Request) -> web.Response:
     """Answer dicts/<hex>.zstd."""
-    return _asset(request, {entry.hash for entry in _bundle(request).latent_map.zstd_dictionaries})
+    return _asset(request, lambda latent_map: {entry.hash for entry in latent_map.zstd_dictionaries})
 
 
 async def scales(request: web.Request) -> web.Response:
     """Answer scales/<hex>.bin."""
-    pipelines = _bundle(request).latent_map.pipelines
-    return _asset(request, {entry.static_scales.hash for entry in pipelines if entry.static_scales is not None})
+    return _asset(
+        request,
+        lambda latent_map: {
+            entry.static_scales.hash for entry in latent_map.pipelines if entry.static_scales is not None
+        },
+    )
 
 
-def _bundle(request: web.Request) -> LatentMapBundle:
-    return request.app[SERVICE].require_served().bundle
-
-
-def _asset(request: web.Request, published: set[str]) -> web.Response:
-    """Answer with a file of the bundle. What is looked up is a key, never a path."""
+def _asset(request: web.Request, published: Callable[[LatentMap], set[str]]) -> web.Response:
+    """Answer with a file of a bundle. What is looked up is a key, never a path."""
     digest = f"sha256:{request.match_info['hex']}"
-    if digest not in published:
-        raise NotFound("hash", f"there is no such file here: {shown(request.match_info['hex'])}")
-    return _file(request, _bundle(request).assets[digest], digest, "application/octet-stream")
+    for bundle in request.app[SERVICE].bundles().values():
+        if digest in published(bundle.latent_map):
+            return _file(request, bundle.assets[digest], digest, "application/octet-stream")
+    raise NotFound("hash", f"there is no such file here: {shown(request.match_info['hex'])}")
 
 
 def _file(request: web.Request, data: bytes, digest: str, content_type: str) -> web.Response:

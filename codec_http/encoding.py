@@ -1,6 +1,6 @@
 """Which content coding a client gets. WIRE, section 3, decides."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -25,9 +25,9 @@ class Encoding:
     compressor: Callable[[], Compressor]
 
 
-def codings_of(bundle: LatentMapBundle | None) -> list[str]:
-    """Return the names of the codings that answers may have, the preferred first."""
-    with_dictionaries = bundle is not None and bundle.latent_map.zstd_dictionaries
+def codings_of(bundles: Iterable[LatentMapBundle]) -> list[str]:
+    """Return the names of the codings that answers with these maps may have, the preferred first."""
+    with_dictionaries = any(bundle.latent_map.zstd_dictionaries for bundle in bundles)
     return [*(["zstd"] if with_dictionaries else []), "br", "gzip", "identity"]
 
 

@@ -39,14 +39,15 @@ async def videos(request: web.Request) -> web.StreamResponse:
 
 async def _generate(request: web.Request, modality: Modality) -> web.StreamResponse:
     service = request.app[SERVICE]
-    service.require_map(pinned_hash(request.headers.get(PIN_FIELD)))
+    pinned = pinned_hash(request.headers.get(PIN_FIELD))
     body = await read_json(request)
     if wants_pixels(body):
-        return await render(request, parse_rendered(body, modality))
+        return await render(request, parse_rendered(body, modality), pinned)
     wanted = parse_latents(body, modality)
     plan = service.plan(wanted)
+    service.require_map(pinned, plan)
     wire_format, content_type = negotiate(wanted.stream_format, ", ".join(request.headers.getall("Accept", [])))
-    bundle = service.require_served().bundle
+    bundle = service.served_of(plan).bundle
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
     response = web.StreamResponse(
         headers={

@@ -16,7 +16,7 @@ from core.errors import NotFound, shown
 from core.latents import Modality
 from core.model import ModelInfo
 from core.pins import installed_versions, pin_differences
-from core.service import LatentService
+from core.service import LatentService, Served
 
 
 async def info(request: web.Request) -> web.Response:
@@ -26,7 +26,7 @@ async def info(request: web.Request) -> web.Response:
         {
             "modality_supported": [],
             "stream_format_supported": list(WireFormat),
-            "compression_supported": codings_of(None),
+            "compression_supported": codings_of(()),
             "rendered_formats": [],
             "image_pipelines": [],
             "video_pipelines": [],
@@ -54,19 +54,15 @@ def _served(service: LatentService) -> dict[str, object]:
     if served is None:
         return {}
     model = served.model
-
-    def usable(modality: Modality) -> list[str]:
-        if modality not in model.modalities:
-            return []
-        return [entry.name for entry in served.bundle.latent_map.pipelines_for(modality)]
-
     return {
-        "modality_supported": list(model.modalities),
-        "rendered_formats": _rendered_formats(model),
-        "image_pipelines": usable(Modality.IMAGE),
-        "video_pipelines": usable(Modality.VIDEO),
+        "modality_supported": list(service.modalities()),
+        "rendered_formats": list(
+            dict.fromkeys(name for one in service.models for name in _rendered_formats(one.model))
+        ),
+        "image_pipelines": _pipelines(service, Modality.IMAGE),
+        "video_pipelines": _pipelines(service, Modality.VIDEO),
         "latent_space_id": model.latent_space,
-        "compression_supported": codings_of(served.bundle),
+        "compression_supported": codings_of(service.bundles().values()),
         "latent_map_url": map_path(model.latent_space),
         "latent_map_sha256": served.bundle.hash,
         "model": model.name,
@@ -76,7 +72,39 @@ def _served(service: LatentService) -> dict[str, object]:
         "max_side": model.limits.max_side,
         "max_steps": model.limits.max_steps,
         "max_frames": model.limits.max_frames,
+        "loras": [{"name": lora.name, "scale": lora.scale} for lora in model.loras],
         "device": served.device,
+        "models": [_described(one) for one in service.models],
+    }
+
+
+def _pipelines(service: LatentService, modality: Modality) -> list[str]:
+    """Return the pipelines of the model that makes `modality` where a request names none; none where none does."""
+    for served in service.models:
+        if modality in served.model.modalities:
+            return [entry.name for entry in served.bundle.latent_map.pipelines_for(modality)]
+    return []
+
+
+def _described(served: Served) -> dict[str, object]:
+    """Return what a client must know to ask this model."""
+    model = served.model
+    return {
+        "model": model.name,
+        "model_aliases": list(model.aliases),
+        "modality_supported": list(model.modalities),
+        "latent_space_id": model.latent_space,
+        "latent_map_url": map_path(model.latent_space),
+        "latent_map_sha256": served.bundle.hash,
+        "pipelines": [entry.name for entry in served.bundle.latent_map.pipelines],
+        "default_size": "{}x{}".format(*model.default_size),
+        "size_multiple": model.size_multiple,
+        "max_side": model.limits.max_side,
+        "max_frames": model.limits.max_frames,
+        "temporal_factor": model.temporal_factor,
+        "frame_multiple": model.frame_multiple,
+        "forms": [str(form) for made in model.modalities for form in model.forms_of(made)],
+        "loras": [{"name": lora.name, "scale": lora.scale} for lora in model.loras],
     }
 
 
@@ -92,16 +120,19 @@ async def schema(_request: web.Request) -> web.Response:
 
 async def models(request: web.Request) -> web.Response:
     """Answer GET /v1/models, as OpenAI's clients read it."""
-    model = request.app[SERVICE].require_served().model
-    return web.json_response(ModelsAnswer(data=[_model(model, model.name)]).model_dump())
+    models = request.app[SERVICE].require_all()
+    named = {served.model.name: _model(served.model, served.model.name) for served in models}
+    return web.json_response(ModelsAnswer(data=list(named.values())).model_dump())
 
 
 async def one_model(request: web.Request) -> web.Response:
-    """Answer GET /v1/models/<name>, for each name the model answers to."""
-    model, name = request.app[SERVICE].require_served().model, request.match_info["name"]
-    if not model.answers_to(name):
-        raise NotFound("model", f"this server runs {model.name}, got {shown(name)}")
-    return web.json_response(_model(model, name).model_dump())
+    """Answer GET /v1/models/<name>, for each name that a model answers to."""
+    models, name = request.app[SERVICE].require_all(), request.match_info["name"]
+    for served in models:
+        if served.model.answers_to(name):
+            return web.json_response(_model(served.model, name).model_dump())
+    names = ", ".join(served.model.name for served in models)
+    raise NotFound("model", f"this server runs {names}, got {shown(name)}")
 
 
 def _model(model: ModelInfo, name: str) -> ModelAnswer:

@@ -23,12 +23,16 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 
-async def render(request: web.Request, wanted: RenderedBody) -> web.Response:
-    """Answer with what `wanted` asks for, all of it one job, which keeps its place until the client has read."""
+async def render(request: web.Request, wanted: RenderedBody, pinned: str | None) -> web.Response:
+    """Answer with what `wanted` asks for, all of it one job, which keeps its place until the client has read.
+
+    `pinned` is the hash of the map that the client holds, None where it pins none.
+    """
     service = request.app[SERVICE]
     plans = service.plan_rendered(wanted, wanted.n)
+    service.require_map(pinned, plans[0])
     encoding = choose_encoding(request, None)
-    map_hash = service.require_served().bundle.hash
+    map_hash = service.served_of(plans[0]).bundle.hash
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     files: list[RenderedFile] = []
     async with aclosing(service.render(plans, job)) as rendered:

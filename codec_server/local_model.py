@@ -1,4 +1,4 @@
-"""Brings the local model up: load, find or make its map, warm, serve."""
+"""Brings the local models up: load, find or make their maps, warm, serve."""
 
 import asyncio
 import logging
@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 
 from codec_maps import BuiltMap, build_map
-from core.calibrating import default_prompts, sample_corpus
+from core.calibrating import default_prompts, probe, sample_corpus
 from core.errors import CodecError, InvalidSettings
+from core.latents import Modality
 from core.lifecycle import Lifecycle, State
 from core.maps import LatentMapBundle
 from core.maps.build import Dictionary, map_of_model
 from core.maps.store import bundle_folder, find_bundle
+from core.model import ModelInfo
 from core.plan import plan
 from core.request import GenerationRequest
 from core.service import LatentService, Served
@@ -34,20 +36,22 @@ class _Loaded:
     """A warm model as it is served, what a map says of its VAE, and whether its map was found or made from that."""
 
     served: Served
+    modalities: tuple[Modality, ...]
     vae_scale_factor: float
     vae_class: str
     map_found: bool
 
     def map_with(self, scales: Mapping[str, bytes], dictionaries: Sequence[Dictionary]) -> LatentMapBundle:
         """Return a map of this model with these static scales and dictionaries."""
-        return map_of_model(self.served.model, self.vae_scale_factor, self.vae_class, scales, dictionaries)
+        described = replace(self.served.model, modalities=self.modalities)
+        return map_of_model(described, self.vae_scale_factor, self.vae_class, scales, dictionaries)
 
 
 class LocalModel:
-    """The pipeline of this process and the thread that owns it."""
+    """The pipelines of this process and the one thread that owns them."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.model is None and settings.pipeline is None:
+        if settings.model is None and settings.pipeline is None and settings.video_model is None:
             raise InvalidSettings(
                 "no model is named: give --model (or CODEC_MODEL) a hub id or a directory. "
                 "`make run` builds a small untrained one"
@@ -61,8 +65,15 @@ class LocalModel:
         A model without a map is calibrated once, and the map is kept. Raises ModelLoadError, InvalidMap or
         InvalidSettings.
         """
-        loaded = await self._load(service.lifecycle)
-        service.served = loaded.served if loaded.map_found else await self._with_own_map(loaded)
+        served: list[Served] = []
+        for loaded in await self._load(service.lifecycle):
+            # Two models of one latent space have one map.
+            shared = [one.bundle for one in served if one.model.latent_space == loaded.served.model.latent_space]
+            if shared:
+                served.append(replace(loaded.served, bundle=shared[0]))
+            else:
+                served.append(loaded.served if loaded.map_found else await self._with_own_map(loaded))
+        service.models = tuple(served)
         service.lifecycle.to(State.SERVING)
 
     async def build_map(
@@ -72,30 +83,33 @@ class LocalModel:
 
         `on_image` is called with the number of images done. Raises what loading and generating raise.
         """
-        return await self._build(await self._load(Lifecycle()), prompts, on_image, on_trial)
+        return await self._build((await self._load(Lifecycle()))[0], prompts, on_image, on_trial)
 
-    async def _load(self, lifecycle: Lifecycle) -> _Loaded:
+    async def _load(self, lifecycle: Lifecycle) -> list[_Loaded]:
         # These imports take seconds, and a client or gateway that shares this package has no torch.
-        device_module, engine_module, loading = await asyncio.to_thread(_import_engine)
+        device_module, engine_module, loading, sources = await asyncio.to_thread(_import_engine)
         settings, loop = self._settings, asyncio.get_running_loop()
         device = await asyncio.to_thread(device_module.Device.chosen, settings.device, settings.dtype, settings.threads)
         self._thread = device.new_thread()
-        source = loading.ModelSource(
-            name=settings.model,
-            factory=settings.pipeline,
-            models_dir=settings.models_dir,
-            latent_space=settings.latent_space,
-            allow_pickle=settings.allow_pickle,
-        )
-        log.info("loading %s on %s", settings.model or settings.pipeline, device)
-        model = await loop.run_in_executor(self._thread, loading.load, source, device)
-        found = find_bundle(settings.models_dir, model.info, model.vae_scale_factor)
-        bundle = found or map_of_model(model.info, model.vae_scale_factor, model.vae_class)
+        models = []
+        for source in sources.sources_of(settings):
+            log.info("loading %s on %s", source.what, device)
+            models.append(await loop.run_in_executor(self._thread, loading.load, source, device))
         lifecycle.to(State.WARMING)
-        warm_up_plan = plan(_warm_up_request(model.info.size_multiple), bundle, model.info)
-        await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
-        served = Served(model.info, bundle, engine_module.DiffusersEngine(model, self._thread), str(device))
-        return _Loaded(served, model.vae_scale_factor, model.vae_class, map_found=found is not None)
+        loaded = []
+        for model in models:
+            info = model.info
+            # What one map describes is what all models of its latent space make.
+            beside = [other.info for other in models if other.info.latent_space == info.latent_space]
+            made = tuple(dict.fromkeys(modality for other in beside for modality in other.modalities))
+            found = find_bundle(settings.models_dir, info, model.vae_scale_factor)
+            bundle = found or map_of_model(replace(info, modalities=made), model.vae_scale_factor, model.vae_class)
+            for modality in info.modalities:
+                warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
+                await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
+            served = Served(info, bundle, engine_module.DiffusersEngine(model, self._thread), str(device))
+            loaded.append(_Loaded(served, made, model.vae_scale_factor, model.vae_class, map_found=found is not None))
+        return loaded
 
     async def _with_own_map(self, loaded: _Loaded) -> Served:
         """Return what is served with a map that is calibrated, where that is not turned off, and kept."""
@@ -145,18 +159,18 @@ class LocalModel:
         return not busy
 
 
-def _import_engine() -> tuple[ModuleType, ModuleType, ModuleType]:
+def _import_engine() -> tuple[ModuleType, ModuleType, ModuleType, ModuleType]:
     try:
-        from core.diffusers_engine import device, engine, loading  # noqa: PLC0415
+        from core.diffusers_engine import device, engine, loading, sources  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise InvalidSettings(
             f"serving a model needs {error.name}, which is not installed: install the extra `server` "
             "(pip install -c constraints.txt '.[server]'); a gateway needs none of it"
         ) from None
 
-    return device, engine, loading
+    return device, engine, loading, sources
 
 
-def _warm_up_request(multiple: int) -> GenerationRequest:
-    side = multiple * WARM_UP_CELLS
-    return GenerationRequest(prompt="warm-up", size=(side, side), steps=WARM_UP_STEPS)
+def _warm_up_request(model: ModelInfo, modality: Modality) -> GenerationRequest:
+    side = model.size_multiple * WARM_UP_CELLS
+    return probe(model, modality, "warm-up", 0, size=(side, side), steps=WARM_UP_STEPS)

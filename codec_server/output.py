@@ -1,10 +1,12 @@
 """What the server says on its terminal: a few lines for people on stdout, the log on stderr."""
 
 import logging
+from collections.abc import Sequence
 
 import typer
 
 from core import SERVER_VERSION
+from core.latents import Modality
 from core.pins import pin_differences
 from core.service import Served
 
@@ -32,16 +34,18 @@ def say_addresses(http: str, grpc: str | None) -> None:
         say(f"  gRPC     {grpc} codec.latents.v1.LatentService/Generate")
 
 
-def say_served(served: Served, http: str, seconds: float) -> None:
+def say_served(models: Sequence[Served], http: str, seconds: float) -> None:
     """Say what is served, and how to see it."""
-    model, latent_map = served.model, served.bundle.latent_map
-    width, height = model.default_size
-    say(f"  model    {model.name}, {width}x{height}, on {served.device}")
-    say(f"  latents  {latent_map.id}: {', '.join(entry.name for entry in latent_map.pipelines)}")
-    say(f"  map      {served.bundle.hash}")
+    for served in models:
+        model, latent_map = served.model, served.bundle.latent_map
+        width, height = model.default_size
+        say(f"  model    {model.name}, {width}x{height}, on {served.device}")
+        say(f"  latents  {latent_map.id}: {', '.join(entry.name for entry in latent_map.pipelines)}")
+        say(f"  map      {served.bundle.hash}")
+    kind = "images" if Modality.IMAGE in models[0].model.modalities else "videos"
     say(f"Ready after {seconds:.1f} s. Try:")
     say(
-        f"  curl http://{http}/v1/images/generations -o latents.bin -H 'Content-Type: application/json' \\\n"
+        f"  curl http://{http}/v1/{kind}/generations -o latents.bin -H 'Content-Type: application/json' \\\n"
         '    -d \'{"prompt": "a snowy mountain at dusk", "stream_format": "msgpack", "pipeline": "int8-adaptive"}\''
     )
 

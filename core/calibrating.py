@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from core.decoder import LatentDecoder
 from core.engine import Frame, Job
 from core.errors import OutOfMemory
+from core.latents import Modality
 from core.model import ModelInfo
 from core.plan import plan
 from core.request import GenerationRequest
+from core.sample_picture import sample_picture
 from core.service import Served
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,32 @@ def corpus_sizes(model: ModelInfo) -> list[tuple[int, int]]:
     ]
 
 
+PROBE_FRAMES = 9
+"""Pictures of a video that is made to see what latents are like: enough for every temporal compression there is."""
+
+
+def probe(model: ModelInfo, modality: Modality, prompt: str, seed: int, **fields: Any) -> GenerationRequest:
+    """Return a request that `model` can serve: with pictures where it needs some, and short where it is a video.
+
+    `fields` are further fields of the request.
+    """
+    form = model.forms_of(modality)[0]
+    longest = model.limits.max_frames - (model.limits.max_frames - 1) % model.frame_multiple
+    return GenerationRequest(
+        prompt=prompt,
+        seed=seed,
+        modality=modality,
+        image=sample_picture(seed) if form.image else None,
+        control_image=sample_picture(seed + 1) if form.control_image else None,
+        frames=min(_at_least(PROBE_FRAMES, model.frame_multiple), longest) if modality is Modality.VIDEO else None,
+        **fields,
+    )
+
+
+def _at_least(frames: int, multiple: int) -> int:
+    return 1 + -(-(frames - 1) // multiple) * multiple
+
+
 def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> list[tuple[GenerationRequest, bool]]:
     """Return `count` requests for latents as they are, shared among the model's modalities, and which are held out.
 
@@ -73,10 +102,8 @@ def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> lis
         number = seed // HELD_OUT_EVERY if held_out else seed - seed // HELD_OUT_EVERY
         choice = (held if held_out else used) if apart else prompts
         size = model.default_size if number % 2 == 0 else others[number // 2 % len(others)]
-        request = GenerationRequest(
-            prompt=choice[number % len(choice)], seed=seed, pipeline="raw", modality=modality, size=size
-        )
-        requests.append((request, held_out))
+        prompt = choice[number % len(choice)]
+        requests.append((probe(model, modality, prompt, seed, pipeline="raw", size=size), held_out))
     return requests
 
 

@@ -1,32 +1,32 @@
 """From a request to everything that will be sent: decided once, before anything runs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from core.errors import InvalidRequest, NotFound, TooLarge, UnsupportedModality, shown
+from core.conditioning import PictureFile, picture_file
+from core.errors import InvalidRequest, NotFound, UnsupportedModality, shown
 from core.latents import LatentStreamHeader, Modality
 from core.maps import LatentMapBundle, MapPipeline
-from core.model import ModelInfo
+from core.model import Form, ModelInfo
 from core.pipelines import PIPELINES
 from core.request import (
     DEFAULT_FPS,
     DEFAULT_FRAMES,
     DEFAULT_KEYFRAME_INTERVAL,
-    SEEDS,
+    DEFAULT_STRENGTH,
     VIDEO_FIELDS,
     GenerationRequest,
 )
 
 RENDERING_STEPS = 2
 """What decoding to pixels costs, in sampler steps: 1.57 of Stable Diffusion 1's at 512x512 (docs/rendering.md)."""
-MAX_RENDERED_PIXELS = 2**26
-"""Pixels of one picture or video at most: 256 frames of 512x512. Unlike latents they are all in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
     """One admitted request, resolved: what to sample and the exact stream it becomes. Sizes in pixels.
 
-    Where it is `rendered`, pixels are made of the latents as that stream would carry them.
+    `frames` are those on the wire, one latent each; `pictures` are what they decode to. Where it is `rendered`, pixels
+    are made of the latents as that stream would carry them.
     """
 
     model: str
@@ -41,6 +41,10 @@ class StreamPlan:
     frames: int
     keyframe_interval: int
     header: LatentStreamHeader
+    pictures: int
+    image: PictureFile | None = None
+    control_image: PictureFile | None = None
+    strength: float | None = None
     rendered: bool = False
 
     @property
@@ -48,6 +52,11 @@ class StreamPlan:
         """What it costs the device: pixels x frames x steps."""
         steps = self.steps + (RENDERING_STEPS if self.rendered else 0)
         return self.width * self.height * self.frames * steps
+
+    @property
+    def form(self) -> tuple[Modality, bool, bool]:
+        """How the model is asked: for what, with an image or without, with a control image or without."""
+        return self.modality, self.image is not None, self.control_image is not None
 
     def is_keyframe(self, seq: int) -> bool:
         """Return whether frame `seq` is one: always, but for the residuals of a delta pipeline."""
@@ -69,6 +78,11 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         raise UnsupportedModality(
             f"modality: {model.name} makes {', '.join(made)}, got {shown(str(request.modality))}", made
         )
+    image, control_image = (
+        None if data is None else picture_file(field, data)
+        for field, data in (("image", request.image), ("control_image", request.control_image))
+    )
+    form = _require_form(request, model)
     width, height = _size(request, model)
     _within("steps", request.steps, model.limits.max_steps)
     for field, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
@@ -76,7 +90,8 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
             limit = model.limits.max_prompt_characters
             raise InvalidRequest(field, f"must have at most {limit} characters, got {len(text)}")
     entry = _pipeline(request, bundle)
-    fps, frames = _timing(request, model)
+    fps, pictures = _timing(request, model)
+    frames = model.latent_frames(pictures)
     return StreamPlan(
         model=model.name,
         prompt=request.prompt,
@@ -98,35 +113,40 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
             fps=fps,
             total_frames=frames,
         ),
+        pictures=pictures,
+        image=image,
+        control_image=control_image,
+        strength=_strength(request) if form.strength else None,
     )
 
 
-def plan_rendered(
-    request: GenerationRequest, count: int, bundle: LatentMapBundle, model: ModelInfo
-) -> tuple[StreamPlan, ...]:
-    """Return the plans of `count` pictures or videos as pixels, with the seeds from the request's own upwards.
+def _require_form(request: GenerationRequest, model: ModelInfo) -> Form:
+    """Return the form of `request`. Raises InvalidRequest naming the field that is missing or too many."""
+    forms = model.forms_of(request.modality)
+    for field in ("image", "control_image"):
+        came = getattr(request, field) is not None
+        matching = [form for form in forms if getattr(form, field) == came]
+        if not matching:
+            ways = "; ".join(str(form) for form in model.forms_of(request.modality))
+            rule = "is not taken" if came else "is required"
+            raise InvalidRequest(field, f"{rule}: {model.name} makes {ways}")
+        forms = tuple(matching)
+    form = forms[0]
+    if request.strength is not None and not form.strength:
+        raise InvalidRequest("strength", f"is not taken for {form} by {model.name}")
+    if request.negative_prompt and not form.negative_prompt:
+        raise InvalidRequest("negative_prompt", f"is not taken: {model.name} does not heed one")
+    return form
 
-    Each is the plan of the one generation with that seed: its pixels do not depend on how many there are.
-    Raises what `plan` raises; UnsupportedModality where the model's latents cannot be rendered; TooLarge.
-    """
-    first = plan(request, bundle, model)
-    made = tuple(str(modality) for modality in model.modalities)
-    if not model.renders:
-        raise UnsupportedModality(
-            f"no pixels are made of {model.name} here: ask for its latents (modality {' or '.join(made)})",
-            made,
+
+def _strength(request: GenerationRequest) -> float:
+    """Return how far the result may be from the image: that share of the steps is run, and it must be one at least."""
+    strength = DEFAULT_STRENGTH if request.strength is None else request.strength
+    if strength * request.steps < 1:
+        raise InvalidRequest(
+            "strength", f"must be at least 1/steps, here {1 / request.steps:g}, so that a step is run, got {strength:g}"
         )
-    if first.header.row.bits is not None:
-        raise InvalidRequest("pipeline", f"pixels are made of raw latents, got {first.header.pipeline}")
-    if first.seed + count > SEEDS:
-        raise InvalidRequest("seed", f"must leave room for {count} seeds below {SEEDS}, got {first.seed}")
-    pixels = first.width * first.height * first.frames
-    if pixels > MAX_RENDERED_PIXELS:
-        raise TooLarge(
-            f"{first.width}x{first.height}, {first.frames} frames, are {pixels} pixels; at most {MAX_RENDERED_PIXELS} "
-            "are rendered: ask for a smaller size or fewer frames, or for latents"
-        )
-    return tuple(replace(first, seed=first.seed + index, rendered=True) for index in range(count))
+    return strength
 
 
 def _within(field: str, value: int, limit: int) -> None:
@@ -162,26 +182,41 @@ def _pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipelin
 
 
 def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, int]:
-    """Return (frames per second, number of frames); an image has no rate and one frame."""
+    """Return (frames per second, number of pictures); an image has no rate and is one picture."""
     if request.modality is Modality.IMAGE:
         for field in VIDEO_FIELDS:
             if getattr(request, field) is not None:
                 raise InvalidRequest(field, f"is for {Modality.VIDEO} alone, and modality is {request.modality}")
         return None, 1
     fps = request.fps or DEFAULT_FPS
-    frames = request.frames or DEFAULT_FRAMES
+    longest, multiple = model.limits.max_frames, model.frame_multiple
     if request.duration_seconds is not None:
         if request.frames is not None:
             raise InvalidRequest("duration_seconds", "give either frames or duration_seconds, got both")
         # Bounded first: a huge duration must not become a huge integer.
-        longest = model.limits.max_frames / fps
-        if request.duration_seconds > longest:
+        if request.duration_seconds > longest / fps:
             raise InvalidRequest(
-                "duration_seconds", f"must be at most {longest:g} at {fps} fps, got {request.duration_seconds:g}"
+                "duration_seconds", f"must be at most {longest / fps:g} at {fps} fps, got {request.duration_seconds:g}"
             )
-        frames = max(1, round(request.duration_seconds * fps))
-    _within("frames", frames, model.limits.max_frames)
-    return fps, frames
+        return fps, min(_allowed(round(request.duration_seconds * fps), multiple), _last_allowed(longest, multiple))
+    if request.frames is None:
+        return fps, min(_allowed(DEFAULT_FRAMES, multiple), _last_allowed(longest, multiple))
+    _within("frames", request.frames, longest)
+    if (request.frames - 1) % multiple:
+        near = _allowed(request.frames, multiple)
+        raise InvalidRequest(
+            "frames", f"must be 1 more than a multiple of {multiple}, e.g. {near}, got {request.frames}"
+        )
+    return fps, request.frames
+
+
+def _allowed(frames: int, multiple: int) -> int:
+    """Return the nearest number that is 1 more than a multiple; of two as near, the larger. At least 1."""
+    return 1 + max(0, int((frames - 1) / multiple + 0.5)) * multiple
+
+
+def _last_allowed(limit: int, multiple: int) -> int:
+    return limit - (limit - 1) % multiple
 
 
 def _keyframe_interval(request: GenerationRequest, entry: MapPipeline) -> int:

@@ -17,6 +17,7 @@ DEFAULT_FRAMES = 24
 DEFAULT_KEYFRAME_INTERVAL = 24
 SEEDS = 2**64
 """How many seeds there are: 0 and up."""
+DEFAULT_STRENGTH = 0.8
 
 PositiveUint32 = Annotated[int, Field(ge=1, le=MAX_UINT32)]
 
@@ -24,7 +25,9 @@ PositiveUint32 = Annotated[int, Field(ge=1, le=MAX_UINT32)]
 class GenerationRequest(BaseModel):
     """One generation. None means that the model's own default is taken.
 
-    `size` is (width, height) in pixels; `duration_seconds` is in seconds and gives `frames` at `fps`.
+    `size` is (width, height) in pixels; `frames` counts pictures; `duration_seconds` is in seconds and gives `frames`
+    at `fps`; `image` and `control_image` are files (png, jpeg, webp); `strength` in (0, 1] is how far the result may
+    be from `image`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -61,6 +64,19 @@ class GenerationRequest(BaseModel):
     keyframe_interval: PositiveUint32 | None = Field(
         default=None,
         description=f"Frames from one keyframe to the next. Default: {DEFAULT_KEYFRAME_INTERVAL}, or the map's limit.",
+    )
+    image: bytes | None = Field(
+        default=None, repr=False, description="Picture to start from, where the model takes one: png, jpeg or webp."
+    )
+    control_image: bytes | None = Field(
+        default=None, repr=False, description="Picture that guides a ControlNet: png, jpeg or webp."
+    )
+    strength: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description=f"How far the result may be from image. Default: {DEFAULT_STRENGTH}.",
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from core.admission import Admission
+from core.choosing import choose
 from core.engine import (
     Engine,
     Event,
@@ -24,7 +25,8 @@ from core.latents import FinishReason, LatentFrame
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.maps import LatentMapBundle
 from core.model import ModelInfo
-from core.plan import StreamPlan, plan, plan_rendered
+from core.plan import StreamPlan, plan
+from core.rendered_plan import plan_rendered
 from core.request import GenerationRequest
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a server that has loaded serves: a model, its latent-space map, the engine that runs it, and on what."""
+    """A model that is served: the model, its latent-space map, the engine that runs it, and on what."""
 
     model: ModelInfo
     bundle: LatentMapBundle
@@ -43,48 +45,86 @@ class Served:
 class LatentService:
     """Plans, admits and runs generations; ends every failed stream the same way.
 
-    `served` is None until the model is there. Used from the event loop's thread alone.
+    `models` is empty until they are there. Used from the event loop's thread alone.
     """
 
     def __init__(self, lifecycle: Lifecycle, admission: Admission) -> None:
         self.lifecycle = lifecycle
         self.admission = admission
-        self.served: Served | None = None
+        self.models: tuple[Served, ...] = ()
         self._jobs: set[Job] = set()
+
+    @property
+    def served(self) -> Served | None:
+        """The model that a request which names nothing gets, None until it is there. Set: it is the only one."""
+        return self.models[0] if self.models else None
+
+    @served.setter
+    def served(self, served: Served | None) -> None:
+        self.models = () if served is None else (served,)
 
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """Return the plan of `request`. Raises NotReady, or what core.plan raises."""
-        self.lifecycle.require_serving()
-        served = self.require_served()
+        served = self._choose(request)
         return plan(request, served.bundle, served.model)
 
     def plan_rendered(self, request: GenerationRequest, count: int) -> tuple[StreamPlan, ...]:
         """Return the plans of `count` pictures as pixels. Raises NotReady, or what core.plan raises."""
-        self.lifecycle.require_serving()
-        served = self.require_served()
+        served = self._choose(request)
         return plan_rendered(request, count, served.bundle, served.model)
 
+    def _choose(self, request: GenerationRequest) -> Served:
+        self.lifecycle.require_serving()
+        return choose(request, self.require_all())
+
+    def require_all(self) -> tuple[Served, ...]:
+        """Return every model that is served. Raises NotReady while they load."""
+        self.require_served()
+        return self.models
+
     def require_served(self) -> Served:
-        """Return what is served. Raises NotReady while the model loads."""
+        """Return the model that a request which names nothing gets. Raises NotReady while it loads."""
         if self.served is None:
             raise NotReady(f"the server is {self.lifecycle.state}", RETRY_AFTER_S)
         return self.served
 
+    def served_of(self, plan: StreamPlan) -> Served:
+        """Return what `plan` was made for. Raises NotReady where that is no longer served."""
+        for served in self.models:
+            if (served.model.name, served.model.latent_space) == (plan.model, plan.header.latent_space_id) and (
+                plan.modality in served.model.modalities
+            ):
+                return served
+        raise NotReady(f"the server is {self.lifecycle.state}", RETRY_AFTER_S)
+
+    def bundles(self) -> dict[str, LatentMapBundle]:
+        """Return the maps by their latent spaces, the first model's first. Raises NotReady while they load."""
+        self.require_served()
+        return {served.bundle.latent_map.id: served.bundle for served in self.models}
+
+    def modalities(self) -> tuple[str, ...]:
+        """Return what the models together make. Raises NotReady while they load."""
+        self.require_served()
+        return tuple(dict.fromkeys(str(made) for served in self.models for made in served.model.modalities))
+
     def latent_map(self, latent_space: str | None) -> LatentMapBundle:
-        """Return the map of that latent space, the server's own for None. Raises NotReady, NotFound."""
+        """Return the map of that latent space, the first model's for None. Raises NotReady, NotFound."""
         bundle = self.require_served().bundle
-        if latent_space not in (None, bundle.latent_map.id):
-            raise NotFound("latent_space", f"this server has {bundle.latent_map.id}, got {shown(latent_space)}")
-        return bundle
+        if latent_space is None:
+            return bundle
+        bundles = self.bundles()
+        if latent_space not in bundles:
+            raise NotFound("latent_space", f"this server has {', '.join(bundles)}, got {shown(latent_space)}")
+        return bundles[latent_space]
 
-    def require_map(self, pinned: str | None) -> None:
-        """Check the hash of the map that a client holds, sha256:<hex>; None where it pins none.
+    def require_map(self, pinned: str | None, plan: StreamPlan) -> None:
+        """Check the hash of the map that a client holds for `plan`, sha256:<hex>; None where it pins none.
 
-        Raises MapMismatch with both hashes, NotReady while the model loads.
+        Raises MapMismatch with both hashes.
         """
         if pinned is None:
             return
-        ours = self.require_served().bundle.hash
+        ours = self.served_of(plan).bundle.hash
         if pinned != ours:
             raise MapMismatch(f"the client holds the latent-space map {pinned}, this server has {ours}")
 
@@ -95,7 +135,7 @@ class LatentService:
         `done`, finish_reason "error". After a frame that is done nothing is yielded or raised: what still fails then
         is the log's. Close the iterator (contextlib.aclosing) to cancel.
         """
-        engine = self.require_served().engine
+        engine = self.served_of(plan).engine
         stream = _Stream()
         failure: CodecError | None = None
         with self.admission.admit(plan.cost):

@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     pipeline: str | None = Field(
         None, description="module:function that returns a diffusers pipeline, instead of a model that is loaded."
     )
+    video_model: str | None = Field(
+        None,
+        description="Hub id, or directory, of a diffusers pipeline that makes videos beside the model; or directory of "
+        "a MotionAdapter, with which the model's own parts make them.",
+    )
+    loras: str | None = Field(None, description="LoRA weights added to the model: path:scale,path:scale,...")
     latent_space: str | None = Field(
         None,
         validation_alias=_also("LATENT_SPACE", "INITIAL_LATENT_SPACE"),

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from core.diffusers_engine.loading import LoadedModel
+from core.diffusers_engine.pictures import decoded_pictures
 from core.diffusers_engine.rendering import render
 from core.diffusers_engine.sampler import memory_guard, sample, stop_if_cancelled
 from core.encoder import LatentEncoder
@@ -34,6 +35,7 @@ class DiffusersEngine:
     def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
         self._model = model
         self._thread = thread
+        self._decoding = asyncio.Lock()
 
     @property
     def vae(self) -> Any:
@@ -44,6 +46,10 @@ class DiffusersEngine:
         """Yield Started, a Step for each step, and every Frame or the Pixels of `plan`. See core.engine.Engine."""
         loop = asyncio.get_running_loop()
         posted: asyncio.Queue[_Posted] = asyncio.Queue()
+        # Before the job waits for the device, so that a broken picture is refused at once. One at a time: decoded it
+        # may be large, what is kept of it is not.
+        async with self._decoding:
+            pictures = await asyncio.to_thread(decoded_pictures, plan)
         item: _Posted | None
 
         def post(item: _Posted) -> None:
@@ -55,7 +61,7 @@ class DiffusersEngine:
             try:
                 stop_if_cancelled(job)
                 post(Started(plan.header))
-                latents = sample(self._model, plan, job, lambda done, total: post(Step(done, total)))
+                latents = sample(self._model, plan, job, lambda done, total: post(Step(done, total)), pictures)
                 post(render(self._model, plan, latents, job) if plan.rendered else latents)
             except CodecError as error:
                 post(detached(error))

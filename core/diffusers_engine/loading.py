@@ -2,47 +2,57 @@
 
 import importlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.families import Family, family_named, family_of
 from core.diffusers_engine.known_models import aliases_of, latent_space_of
+from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.pixels import VAES
 from core.diffusers_engine.quiet import quiet_libraries
+from core.diffusers_engine.routes import Route, motion_route, routes_of
+from core.diffusers_engine.sources import ModelSource, place_of
 from core.errors import CodecError, InvalidSettings, ModelLoadError
-from core.model import ModelInfo
+from core.model import ModelInfo, RequestLimits
+from core.plan import StreamPlan
+
+__all__ = ["LoadedModel", "ModelSource", "load"]
 
 log = logging.getLogger(__name__)
 
-SAMPLE_SIZE = 64
-"""Side of the latent of a model that names none: that of SD 1, for which 512x512 is the published default."""
+MOTION_ADAPTER = "motion_adapter"
+"""Folder of a model directory that holds a MotionAdapter: with it, the same parts make videos."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A pipeline on its device, its family's row, and what clients may know of it."""
+    """A pipeline on its device, the ways to call it and its parts, and what clients may know of it."""
 
-    pipeline: Any
-    family: Family
+    routes: tuple[Route, ...]
     info: ModelInfo
     vae_scale_factor: float
     vae_class: str
 
+    @property
+    def pipeline(self) -> Any:
+        """The pipeline that was loaded."""
+        return self.routes[0].pipeline
 
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """Where a model comes from: `name` is a hub id or a directory, `factory` a module:function; one may be None.
+    @property
+    def family(self) -> Family:
+        """The row of the pipeline that was loaded."""
+        return self.routes[0].family
 
-    `models_dir` is looked into for a directory of that name; `latent_space` overrides the id the model would get.
-    """
-
-    name: str | None
-    factory: str | None
-    models_dir: Path
-    latent_space: str | None = None
-    allow_pickle: bool = False
+    def route(self, plan: StreamPlan) -> Route:
+        """Return the way to call for `plan`, which was made for this model and so has one."""
+        return next(
+            route
+            for route in self.routes
+            if (route.form.modality, route.form.image, route.form.control_image) == plan.form
+        )
 
 
 def load(source: ModelSource, device: Device) -> LoadedModel:
@@ -52,20 +62,25 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
     row in the family table, parts that do not fit each other.
     """
     quiet_libraries()
-    what = source.name or source.factory or ""
+    what = source.what
     try:
         if source.factory is not None:
             pipeline = _from_factory(source.factory)
             family = family_of(pipeline, what)
         else:
             pipeline, family = _from_pretrained(source, device)
+        apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle)
+        # Before the other ways are made of it: what is moved afterwards is no longer shared.
         pipeline.to(device.torch_device, device.dtype)
-        pipeline.set_progress_bar_config(disable=True)
+        routes = tuple(_routes(pipeline, family, source))
+        for route in routes:
+            route.pipeline.to(device.torch_device, device.dtype)
+            route.pipeline.set_progress_bar_config(disable=True)
         return LoadedModel(
-            pipeline=pipeline,
-            family=family,
-            info=_describe(pipeline, family, source),
-            vae_scale_factor=float(pipeline.vae.config.scaling_factor),
+            routes=routes,
+            info=_describe(routes, source),
+            # Where a VAE has none, its latents travel as they are, and its own mean and deviation are undone instead.
+            vae_scale_factor=float(getattr(pipeline.vae.config, "scaling_factor", None) or 1.0),
             vae_class=type(pipeline.vae).__name__,
         )
     except CodecError:
@@ -78,23 +93,32 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
 def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, and the servers answer meanwhile
 
-    place = _place_of(source)
-    class_name = DiffusionPipeline.load_config(place).get("_class_name")
-    family = family_named(class_name, str(source.name))
+    place = place_of(source)
+    index = DiffusionPipeline.load_config(place)
+    family = family_named(index.get("_class_name"), str(source.name))
+    # What was saved without a part, as Stable Diffusion 3 may be without its T5, loads only when told so.
+    absent = {name: None for name, part in index.items() if isinstance(part, list | tuple) and set(part) == {None}}
     pipeline = DiffusionPipeline.from_pretrained(
-        place, dtype=device.dtype, use_safetensors=not source.allow_pickle or None, **family.load_arguments
+        place,
+        dtype=device.dtype,
+        use_safetensors=not source.allow_pickle or None,
+        **absent | dict(family.load_arguments),
     )
     return pipeline, family
 
 
-def _place_of(source: ModelSource) -> str:
-    name = str(source.name)
-    for directory in (Path(name), source.models_dir / name):
-        if directory.is_dir():
-            return str(directory)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelLoadError(f"there is no directory {name!r}, here or below {source.models_dir}, and it is no hub id")
-    return name
+def _routes(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Route]:
+    yield from routes_of(pipeline, family)
+    folder = source.motion_adapter
+    if folder is None and source.factory is None:
+        folder = Path(place_of(source)) / MOTION_ADAPTER
+    if folder is not None and folder.is_dir() and not hasattr(pipeline, MOTION_ADAPTER):
+        from diffusers import MotionAdapter  # noqa: PLC0415 - takes seconds
+
+        adapter = MotionAdapter.from_pretrained(
+            folder, dtype=pipeline.unet.dtype, use_safetensors=not source.allow_pickle or None
+        )
+        yield motion_route(pipeline, adapter)
 
 
 def _from_factory(factory: str) -> Any:
@@ -108,28 +132,38 @@ def _from_factory(factory: str) -> Any:
     return function()
 
 
-def _describe(pipeline: Any, family: Family, source: ModelSource) -> ModelInfo:
+def _describe(routes: tuple[Route, ...], source: ModelSource) -> ModelInfo:
     name = source.name or str(source.factory)
     if source.name is not None and Path(source.name).is_dir():
         name = Path(source.name).resolve().name
-    channels, factor = int(pipeline.vae.config.latent_channels), int(pipeline.vae_scale_factor)
-    if pipeline.unet.config.in_channels != channels:
+    pipeline, geometry = routes[0].pipeline, routes[0].family.geometry
+    channels, factor = geometry.channels(pipeline), geometry.spatial(pipeline)
+    unet = getattr(pipeline, "unet", None)
+    if unet is not None and not routes[0].form.image and unet.config.in_channels != channels:
         raise ModelLoadError(
-            f"{name}: its UNet takes {pipeline.unet.config.in_channels} channels and its VAE makes {channels}; "
+            f"{name}: its UNet takes {unet.config.in_channels} channels and its VAE makes {channels}; "
             "a model that needs more than a prompt cannot be served as text-to-image"
         )
-    own = pipeline.unet.config.sample_size or getattr(pipeline, "default_sample_size", SAMPLE_SIZE)
-    height, width = (own, own) if isinstance(own, int) else own
+    ends = [
+        route.family.geometry.most_pictures(route.pipeline) for route in routes if route.family.geometry.most_pictures
+    ]
+    limits = RequestLimits()
+    temporal = geometry.temporal(pipeline)
     return ModelInfo(
         name=name,
         aliases=aliases_of(name),
         latent_space=source.latent_space or latent_space_of(name),
         latent_channels=channels,
         spatial_factor=factor,
-        size_multiple=factor,
-        default_size=(width * factor, height * factor),
-        modalities=(family.modality,),
+        size_multiple=factor * geometry.patch(pipeline),
+        default_size=geometry.default_size(pipeline),
+        modalities=tuple(dict.fromkeys(route.form.modality for route in routes)),
         renders=type(pipeline.vae).__name__ in VAES,
+        limits=replace(limits, max_frames=min([limits.max_frames, *ends])),
+        temporal_factor=temporal,
+        frame_multiple=temporal * geometry.group,
+        forms=tuple(route.form for route in routes),
+        loras=tuple(lora.told for lora in source.loras),
     )
 
 

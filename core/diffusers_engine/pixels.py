@@ -18,7 +18,10 @@ from core.errors import ModelLoadError
 
 @dataclass(frozen=True, slots=True)
 class VaeRow:
-    """One row: `decode` turns latents as they travel, [frames, C, h, w], into pixels in -1…1, [frames, 3, H, W]."""
+    """One row: `decode` turns latents as they travel, [F, C, h, w], into pixels in -1…1, [pictures, 3, H, W].
+
+    There are as many pictures as latents, or 1 + (F - 1) * t of them where the VAE compresses time by t.
+    """
 
     decode: Callable[[Any, Tensor], Tensor]
 
@@ -29,7 +32,57 @@ def _pictures(vae: Any, latents: Tensor) -> Tensor:
     return torch.cat([vae.decode(one / vae.config.scaling_factor + shift).sample for one in latents.unsqueeze(1)])
 
 
-VAES: dict[str, VaeRow] = {"AutoencoderKL": VaeRow(_pictures)}
+def _pictures_together(vae: Any, latents: Tensor) -> Tensor:
+    """Decode all at once: this decoder looks along time, so a picture depends on its neighbours."""
+    pixels: Tensor = vae.decode(latents / vae.config.scaling_factor, num_frames=len(latents)).sample
+    return pixels
+
+
+def _video(vae: Any, latents: Tensor) -> Tensor:
+    """Undo the scale. Latents become [1, C, F, h, w] for the decoder, and 1 + (F - 1) * t pictures come back."""
+    return _decoded(vae, _as_video(latents) / vae.config.scaling_factor)
+
+
+def _wan_video(vae: Any, latents: Tensor) -> Tensor:
+    """Undo mean and deviation, which its configuration lists by channel."""
+    mean, deviation = (
+        torch.tensor(numbers, device=latents.device, dtype=latents.dtype).view(1, -1, 1, 1, 1)
+        for numbers in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    # Divided by the inverse, in the pipeline's own order of rounding.
+    return _decoded(vae, _as_video(latents) / (1.0 / deviation) + mean)
+
+
+def _ltx_video(vae: Any, latents: Tensor) -> Tensor:
+    """Undo mean, deviation and scale; they lie beside the weights. Some decoders also want a time: 0, no noise."""
+    mean, deviation = (
+        numbers.to(latents.device, latents.dtype).view(1, -1, 1, 1, 1)
+        for numbers in (vae.latents_mean, vae.latents_std)
+    )
+    plain = _as_video(latents) * deviation / vae.config.scaling_factor + mean
+    if not vae.config.timestep_conditioning:
+        return _decoded(vae, plain)
+    return _decoded(vae, plain, torch.zeros(1, device=latents.device, dtype=latents.dtype))
+
+
+def _as_video(latents: Tensor) -> Tensor:
+    return latents.transpose(0, 1).unsqueeze(0)
+
+
+def _decoded(vae: Any, latents: Tensor, *more: Tensor) -> Tensor:
+    pixels: Tensor = vae.decode(latents, *more).sample[0]
+    return pixels.transpose(0, 1)
+
+
+VAES: dict[str, VaeRow] = {
+    "AutoencoderKL": VaeRow(_pictures),
+    "AutoencoderDC": VaeRow(_pictures),
+    "AutoencoderKLTemporalDecoder": VaeRow(_pictures_together),
+    "AutoencoderKLCogVideoX": VaeRow(_video),
+    "AutoencoderKLHunyuanVideo": VaeRow(_video),
+    "AutoencoderKLWan": VaeRow(_wan_video),
+    "AutoencoderKLLTXVideo": VaeRow(_ltx_video),
+}
 
 
 def load_vae(model_class: str, place: str, **arguments: Any) -> Any:
@@ -64,7 +117,7 @@ def _wide_enough(vae: Any) -> Iterator[None]:
 
 @torch.inference_mode()
 def decode_latents(vae: Any, latents: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the pictures of latents as they travel, [frames, C, h, w]: uint8 [frames, H, W, 3].
+    """Return the pictures of latents as they travel, [F, C, h, w]: uint8 [pictures, H, W, 3].
 
     Rounds as diffusers' own image processor does: (x / 2 + 0.5), clamped to 0…1, times 255, to the nearest.
     Raises ModelLoadError for a VAE without a row.

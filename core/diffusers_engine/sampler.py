@@ -1,14 +1,16 @@
 """Runs a plan on a pipeline: deterministic by seed, cancellable between steps. Called from the device thread alone."""
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from core.diffusers_engine.families import Family
 from core.diffusers_engine.loading import LoadedModel
+from core.diffusers_engine.pictures import decoded_pictures
 from core.engine import Job
 from core.errors import ModelLoadError, OutOfMemory
 from core.plan import StreamPlan
@@ -17,41 +19,66 @@ StepListener = Callable[[int, int], None]
 """Called with the number of steps done and of those there are: some schedulers take more than were asked for."""
 
 
-def sample(model: LoadedModel, plan: StreamPlan, job: Job, on_step: StepListener) -> Tensor:
+def sample(
+    model: LoadedModel,
+    plan: StreamPlan,
+    job: Job,
+    on_step: StepListener,
+    pictures: Mapping[str, Any] | None = None,
+) -> Tensor:
     """Return the latents of `plan`, [frames, channels, height, width] on the pipeline's device.
+
+    `pictures` are those that came with it, decoded; None has them decoded here.
 
     Raises the job's own reason as soon as a step ends after it was cancelled, OutOfMemory when the device is full.
     """
-    pipeline = model.pipeline
+    route = model.route(plan)
+    pipeline, family = route.pipeline, route.family
     # A scheduler keeps the state of the run it served; a new one makes every run start alike.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
 
-    def after_step(running: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+    def after_step(_running: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         stop_if_cancelled(job)
-        on_step(index + 1, running.num_timesteps)
+        on_step(index + 1, len(pipeline.scheduler.timesteps) if family.legacy_callback else pipeline.num_timesteps)
         return values
 
-    arguments: dict[str, Any] = {
-        "prompt": plan.prompt,
-        "width": plan.width,
-        "height": plan.height,
-        "num_inference_steps": plan.steps,
-        # Noise drawn on the host is the same on every device.
-        "generator": torch.Generator("cpu").manual_seed(plan.seed),
-        "output_type": "latent",
-        "callback_on_step_end": after_step,
-    }
-    if plan.negative_prompt is not None:
-        arguments["negative_prompt"] = plan.negative_prompt
-    if plan.guidance_scale is not None:
-        arguments["guidance_scale"] = plan.guidance_scale
+    def after_legacy_step(index: int, timestep: Any, _latents: Tensor) -> None:
+        after_step(pipeline, index, timestep, {})
+
+    hook = {"callback": after_legacy_step} if family.legacy_callback else {"callback_on_step_end": after_step}
     stop_if_cancelled(job)
+    if pictures is None:
+        pictures = decoded_pictures(plan)
     with memory_guard(plan):
-        latents = model.family.frames(pipeline(**arguments))
+        latents = family.frames(pipeline, pipeline(**_arguments(family, plan, pictures), **hook), plan)
     expected = (plan.frames, *plan.header.shape)
     if tuple(latents.shape) != expected:
         raise ModelLoadError(f"{plan.model} gave latents of {tuple(latents.shape)} where {expected} were planned")
     return latents
+
+
+def _arguments(family: Family, plan: StreamPlan, pictures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `plan` says, by the names that the family's pipeline has for it; what is None is left out."""
+    said = {
+        "prompt": plan.prompt,
+        "negative_prompt": plan.negative_prompt,
+        "guidance_scale": plan.guidance_scale,
+        "width": plan.width,
+        "height": plan.height,
+        "pictures": plan.pictures,
+        "fps": plan.header.fps,
+        "strength": plan.strength,
+        **pictures,
+    }
+    named = {family.arguments[field]: value for field, value in said.items() if field in family.arguments}
+    return {
+        **{name: value for name, value in named.items() if value is not None},
+        **family.fixed,
+        "num_inference_steps": plan.steps,
+        # Noise drawn on the host is the same on every device.
+        "generator": torch.Generator("cpu").manual_seed(plan.seed),
+        "output_type": "latent",
+    }
 
 
 @contextmanager

@@ -25,7 +25,8 @@ from core.diffusers_engine.pixels import decode_latents
 from core.engine import Event, Job, Pixels, Started
 from core.errors import NotReady
 from core.media.parameters import KEYWORD
-from core.plan import MAX_RENDERED_PIXELS, RENDERING_STEPS, StreamPlan
+from core.plan import RENDERING_STEPS, StreamPlan
+from core.rendered_plan import MAX_RENDERED_PIXELS
 from core.request import GenerationRequest
 from tests.support.fake_engine import FakeEngine, noise_of
 from tests.support.serving import MODEL, VIDEO_MODEL, gateway_over, read_stream, servers_over

@@ -81,6 +81,13 @@ async def servers_over(
     service = LatentService(Lifecycle(), Admission(max_jobs, max_cost))
     service.served = Served(model, bundle or bundle_of(model), engine, "test device")
     service.lifecycle.to(State.SERVING)
+    async with servers_of(service, request_timeout_s) as servers:
+        yield servers
+
+
+@asynccontextmanager
+async def servers_of(service: LatentService, request_timeout_s: float = 60) -> AsyncIterator[Servers]:
+    """Serve `service` over HTTP and gRPC until left."""
     http = await start_http_server(service, "127.0.0.1", 0, request_timeout_s)
     grpc_server = await start_grpc_server(service, "127.0.0.1", 0, request_timeout_s)
     address = f"127.0.0.1:{grpc_server.port}"

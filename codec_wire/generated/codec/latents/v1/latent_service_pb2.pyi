@@ -131,6 +131,9 @@ class GenerateRequest(_message.Message):
     DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     KEYFRAME_INTERVAL_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    CONTROL_IMAGE_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A name the server lists in GetServerInfo. Default: the server's model."""
     prompt: _builtins.str
@@ -152,13 +155,23 @@ class GenerateRequest(_message.Message):
     fps: _builtins.int
     """Video: frames per second. Default: 24."""
     frames: _builtins.int
-    """Video: number of frames. Default: 24. Not together with duration_seconds."""
+    """Video: number of pictures. Default: 24, or the nearest that the model can make. Not together with duration_seconds.
+    A VAE that compresses time makes fewer latent frames of them; LatentStreamHeader.total_frames counts those.
+    """
     duration_seconds: _builtins.float
     """Video: length in seconds, rounded to whole frames at `fps`. Not together with frames."""
     keyframe_interval: _builtins.int
     """Video with a delta pipeline: frames from one keyframe to the next. Default: 24, or the map's limit where lower."""
     progress: _builtins.bool
     """Whether Progress messages are wanted among the answers. Default: no."""
+    image: _builtins.bytes
+    """A picture to begin with: a png, jpeg or webp file of at most 8 MiB and 16 Mi pixels. It is scaled to `size` and cut
+    about its middle. Default: none.
+    """
+    control_image: _builtins.bytes
+    """A picture that a ControlNet follows, within the same bounds. Default: none."""
+    strength: _builtins.float
+    """How far an image's result may be from `image`, over 0 and up to 1. Default: 0.8."""
     @_builtins.property
     def size(self) -> Global___PixelSize:
         """Size in pixels. Default: the model's own."""
@@ -181,11 +194,16 @@ class GenerateRequest(_message.Message):
         duration_seconds: _builtins.float | None = ...,
         keyframe_interval: _builtins.int | None = ...,
         progress: _builtins.bool = ...,
+        image: _builtins.bytes | None = ...,
+        control_image: _builtins.bytes | None = ...,
+        strength: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "seed", b"seed", "size", b"size", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "size", b"size", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__control_image: _TypeAlias = _typing.Literal["control_image"]  # noqa: Y015
+    _WhichOneofArgType__control_image: _TypeAlias = _typing.Literal["_control_image", b"_control_image"]  # noqa: Y015
     _WhichOneofReturnType__duration_seconds: _TypeAlias = _typing.Literal["duration_seconds"]  # noqa: Y015
     _WhichOneofArgType__duration_seconds: _TypeAlias = _typing.Literal["_duration_seconds", b"_duration_seconds"]  # noqa: Y015
     _WhichOneofReturnType__fps: _TypeAlias = _typing.Literal["fps"]  # noqa: Y015
@@ -194,6 +212,8 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__frames: _TypeAlias = _typing.Literal["_frames", b"_frames"]  # noqa: Y015
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
+    _WhichOneofReturnType__image: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
+    _WhichOneofArgType__image: _TypeAlias = _typing.Literal["_image", b"_image"]  # noqa: Y015
     _WhichOneofReturnType__keyframe_interval: _TypeAlias = _typing.Literal["keyframe_interval"]  # noqa: Y015
     _WhichOneofArgType__keyframe_interval: _TypeAlias = _typing.Literal["_keyframe_interval", b"_keyframe_interval"]  # noqa: Y015
     _WhichOneofReturnType__latent_space: _TypeAlias = _typing.Literal["latent_space"]  # noqa: Y015
@@ -210,6 +230,10 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
     _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__control_image) -> _WhichOneofReturnType__control_image | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_seconds) -> _WhichOneofReturnType__duration_seconds | None: ...
     @_typing.overload
@@ -218,6 +242,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__frames) -> _WhichOneofReturnType__frames | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image) -> _WhichOneofReturnType__image | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keyframe_interval) -> _WhichOneofReturnType__keyframe_interval | None: ...
     @_typing.overload
@@ -234,6 +260,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
@@ -352,6 +380,7 @@ class GetServerInfoResponse(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     PIN_DIFFERENCES_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """Version of codec-diffusers."""
     codec_version: _builtins.str
@@ -374,6 +403,10 @@ class GetServerInfoResponse(_message.Message):
     def pin_differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What differs between the versions that the reference is pinned to and those installed. Empty is good."""
 
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
+        """Every model, `model` first, with the hash of each one's latent-space map. Empty while they load."""
+
     def __init__(
         self,
         *,
@@ -385,10 +418,11 @@ class GetServerInfoResponse(_message.Message):
         versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         pin_differences: _abc.Iterable[_builtins.str] | None = ...,
         device: _builtins.str = ...,
+        models: _abc.Iterable[Global___ServedModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "latent_map_hash", b"latent_map_hash", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "codec_version", b"codec_version", "device", b"device", "latent_map_hash", b"latent_map_hash", "model", b"model", "pin_differences", b"pin_differences", "server_version", b"server_version", "state", b"state", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "codec_version", b"codec_version", "device", b"device", "latent_map_hash", b"latent_map_hash", "model", b"model", "models", b"models", "pin_differences", b"pin_differences", "server_version", b"server_version", "state", b"state", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__latent_map_hash: _TypeAlias = _typing.Literal["latent_map_hash"]  # noqa: Y015
     _WhichOneofArgType__latent_map_hash: _TypeAlias = _typing.Literal["_latent_map_hash", b"_latent_map_hash"]  # noqa: Y015
@@ -400,6 +434,38 @@ class GetServerInfoResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
 
 Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
+
+@_typing.final
+class ServedModel(_message.Message):
+    """A model and its map."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    LATENT_MAP_HASH_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    latent_map_hash: _builtins.str
+    """sha256:<hex> of its latent-space map's bytes."""
+    device: _builtins.str
+    """Device and arithmetic it runs with."""
+    @_builtins.property
+    def model(self) -> Global___ModelInfo:
+        """The model."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelInfo | None = ...,
+        latent_map_hash: _builtins.str = ...,
+        device: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "latent_map_hash", b"latent_map_hash", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
 
 @_typing.final
 class ModelInfo(_message.Message):
@@ -416,6 +482,10 @@ class ModelInfo(_message.Message):
     SIZE_MULTIPLE_FIELD_NUMBER: _builtins.int
     DEFAULT_SIZE_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    TEMPORAL_FACTOR_FIELD_NUMBER: _builtins.int
+    FRAME_MULTIPLE_FIELD_NUMBER: _builtins.int
+    FORMS_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, as configured."""
     latent_space: _builtins.str
@@ -426,6 +496,10 @@ class ModelInfo(_message.Message):
     """Pixels per latent cell, along each side."""
     size_multiple: _builtins.int
     """Width and height are multiples of this."""
+    temporal_factor: _builtins.int
+    """Pictures in each latent frame of a video after the first, which holds one. 0 is taken as 1."""
+    frame_multiple: _builtins.int
+    """A video has 1 picture more than a multiple of this. 0 is taken as 1."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other names requests may use for it."""
@@ -442,6 +516,14 @@ class ModelInfo(_message.Message):
     def limits(self) -> Global___RequestLimits:
         """What a request may ask for at most."""
 
+    @_builtins.property
+    def forms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Form]:
+        """The ways to ask it. Empty: a prompt alone, for each modality."""
+
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]:
+        """LoRA weights it was loaded with."""
+
     def __init__(
         self,
         *,
@@ -454,14 +536,82 @@ class ModelInfo(_message.Message):
         size_multiple: _builtins.int = ...,
         default_size: Global___PixelSize | None = ...,
         limits: Global___RequestLimits | None = ...,
+        temporal_factor: _builtins.int = ...,
+        frame_multiple: _builtins.int = ...,
+        forms: _abc.Iterable[Global___Form] | None = ...,
+        loras: _abc.Iterable[Global___Lora] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_size", b"default_size", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_size", b"default_size", "latent_channels", b"latent_channels", "latent_space", b"latent_space", "limits", b"limits", "modalities", b"modalities", "name", b"name", "size_multiple", b"size_multiple", "spatial_factor", b"spatial_factor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_size", b"default_size", "forms", b"forms", "frame_multiple", b"frame_multiple", "latent_channels", b"latent_channels", "latent_space", b"latent_space", "limits", b"limits", "loras", b"loras", "modalities", b"modalities", "name", b"name", "size_multiple", b"size_multiple", "spatial_factor", b"spatial_factor", "temporal_factor", b"temporal_factor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
+
+@_typing.final
+class Form(_message.Message):
+    """One way to ask a model: what comes out, and what must come beside the prompt for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODALITY_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    CONTROL_IMAGE_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    NEGATIVE_PROMPT_FIELD_NUMBER: _builtins.int
+    modality: Global___Modality.ValueType
+    """What it makes."""
+    image: _builtins.bool
+    """Whether `image` must come; where not, it must not."""
+    control_image: _builtins.bool
+    """Whether `control_image` must come; where not, it must not."""
+    strength: _builtins.bool
+    """Whether `strength` may come."""
+    negative_prompt: _builtins.bool
+    """Whether `negative_prompt` may come."""
+    def __init__(
+        self,
+        *,
+        modality: Global___Modality.ValueType = ...,
+        image: _builtins.bool = ...,
+        control_image: _builtins.bool = ...,
+        strength: _builtins.bool = ...,
+        negative_prompt: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_image", b"control_image", "image", b"image", "modality", b"modality", "negative_prompt", b"negative_prompt", "strength", b"strength"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Form: _TypeAlias = Form  # noqa: Y015
+
+@_typing.final
+class Lora(_message.Message):
+    """LoRA weights."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Their name."""
+    scale: _builtins.float
+    """How strongly they count."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        scale: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "scale", b"scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lora: _TypeAlias = Lora  # noqa: Y015
 
 @_typing.final
 class RequestLimits(_message.Message):
@@ -478,7 +628,7 @@ class RequestLimits(_message.Message):
     max_steps: _builtins.int
     """Sampler steps."""
     max_frames: _builtins.int
-    """Video frames."""
+    """Pictures of a video."""
     max_prompt_characters: _builtins.int
     """Characters in a prompt."""
     def __init__(

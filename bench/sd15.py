@@ -1,0 +1,175 @@
+"""Stable Diffusion 1.5's real architecture with random weights, served once: `python -m bench.sd15`.
+
+Builds it from diffusers' default configurations in a temporary folder, starts `codec-diffusers serve` on it in a
+process of its own, asks for one image, and prints seconds and peak memory. Nothing is downloaded.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import torch
+
+from codec_wire import StreamReader, WireFormat
+from core.diffusers_engine.quiet import quiet_libraries
+
+READY_S = 900
+
+
+def build(folder: Path, dtype: torch.dtype) -> int:
+    """Write the pipeline to `folder`; return the number of its parameters."""
+    quiet_libraries()
+    from diffusers import (  # noqa: PLC0415 - takes seconds, and --help should not
+        AutoencoderKL,
+        PNDMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415
+
+    from scripts.build_standin import build_pipeline  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    # The UNet's defaults are SD-1's but for the width of the text; the text encoder is CLIP ViT-L/14's.
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=768,
+            intermediate_size=3072,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            projection_dim=768,
+            hidden_act="quick_gelu",
+        )
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        sample_size=512,
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=build_pipeline().tokenizer,
+        unet=unet,
+        scheduler=PNDMScheduler(beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(dtype).save_pretrained(folder)
+    return sum(weight.numel() for part in (unet, text, vae) for weight in part.parameters())
+
+
+class Server:
+    """`codec-diffusers serve` in its own process, and the most memory that it held."""
+
+    def __init__(self, model: Path, dtype: str, threads: int) -> None:
+        command = [sys.executable, "-c", "from codec_server.cli import main; main()"]
+        command += ["serve", "--model", str(model), "--dtype", dtype]
+        command += ["--models-dir", str(model.parent), "--threads", str(threads), "--port", "0", "--grpc-port", "0"]
+        command += ["--calibration-images", "0", "--request-timeout-s", "3600"]
+        self.started = time.perf_counter()
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.address = ""
+        self.ready_s = 0.0
+        assert self.process.stdout is not None
+        timer = threading.Timer(READY_S, self.process.kill)
+        timer.start()
+        for line in self.process.stdout:
+            if found := re.search(r"(http://[\d.:]+)/v1", line):
+                self.address = self.address or found[1]
+            if line.startswith("Ready"):
+                self.ready_s = time.perf_counter() - self.started
+                break
+        timer.cancel()
+        if not self.ready_s:
+            raise SystemExit("the server did not get ready")
+
+    def memory_gb(self, field: str) -> float:
+        """Return VmRSS or VmHWM of the process, in GB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(rf"{field}:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) * 1024 / 1e9
+
+    def stop(self) -> None:
+        """End it and wait."""
+        self.process.terminate()
+        self.process.wait(60)
+
+
+async def ask(address: str, steps: int) -> tuple[float, list[int]]:
+    """Ask for one 256x256 image; return the seconds it took and the shape of its latent."""
+    body = {"prompt": "a snowy mountain at dusk", "stream_format": "msgpack", "pipeline": "int8-adaptive"}
+    body |= {"size": "256x256", "steps": steps}  # type: ignore[dict-item]
+    timeout = aiohttp.ClientTimeout(total=3600)
+    async with aiohttp.ClientSession(timeout=timeout, headers={"Accept-Encoding": "identity"}) as session:
+        started = time.perf_counter()
+        async with session.post(f"{address}/v1/images/generations", json=body) as answer:
+            content = await answer.read()
+        seconds = time.perf_counter() - started
+    reader = StreamReader(WireFormat.MSGPACK)
+    header, *frames = reader.feed(content)
+    reader.close()
+    if not frames or getattr(frames[-1], "finish_reason", None) != "ok":
+        raise SystemExit(f"the stream failed: {frames}")
+    return seconds, list(getattr(header, "shape", ()))
+
+
+def measure(dtype: str, steps: int, threads: int) -> dict[str, Any]:
+    """Build, serve, ask, and return what was measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder, "sd15")
+        started = time.perf_counter()
+        parameters = build(model, {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
+        built_s = time.perf_counter() - started
+        on_disk = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
+        server = Server(model, dtype, threads)
+        try:
+            loaded_gb = server.memory_gb("VmRSS")
+            seconds, shape = asyncio.run(ask(server.address, steps))
+            return {
+                "dtype": dtype,
+                "parameters": parameters,
+                "on_disk_gb": round(on_disk / 1e9, 2),
+                "build_s": round(built_s, 1),
+                "ready_s": round(server.ready_s, 1),
+                "memory_ready_gb": round(loaded_gb, 2),
+                "request_s": round(seconds, 1),
+                "steps": steps,
+                "latent": shape,
+                "memory_after_gb": round(server.memory_gb("VmRSS"), 2),
+                "memory_peak_gb": round(server.memory_gb("VmHWM"), 2),
+                "threads": threads,
+                "cores": len(os.sched_getaffinity(0)),
+            }
+        finally:
+            server.stop()
+
+
+def main() -> int:
+    """Run the command line; return the process's exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args()
+    print(json.dumps(measure(options.dtype, options.steps, options.threads), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
