@@ -1,6 +1,7 @@
 """From latents to pictures, by the VAE that the latent-space map names. Needs torch and diffusers."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ class PixelDecoder:
         self,
         latent_map: LatentMap | None,
         *,
-        place: Path | None = None,
-        models_dir: Path | None = None,
+        place: str | os.PathLike[str] | None = None,
+        models_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         vae: Any = None,
     ) -> None:
@@ -43,12 +44,12 @@ class PixelDecoder:
         chosen = Device.chosen(device, "fp32", None)
         if vae is None:
             if place is not None:
-                place = vae_folder(place)
+                folder = vae_folder(Path(place))
             elif latent_map is not None:
-                place = decoder_place(latent_map, models_dir)
+                folder = decoder_place(latent_map, None if models_dir is None else Path(models_dir))
             else:
                 raise ModelLoadError("without a latent-space map, the directory of the decoder must be named")
-            vae = load_vae(_model_class(latent_map, place), str(place))
+            vae = load_vae(_model_class(latent_map, folder), str(folder))
         self._vae = vae.to(device=chosen.torch_device, dtype=chosen.dtype)
         self._decode = decode_latents
 
