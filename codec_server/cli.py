@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from codec_server import map_commands
+from codec_server import golden_commands, map_commands
 from codec_server.errors import said_in_a_line
 from codec_server.flags import with_settings
 from codec_server.gateway import SETTINGS as GATEWAY_SETTINGS
@@ -29,6 +29,7 @@ app = typer.Typer(
 
 
 app.add_typer(map_commands.app, name="map")
+app.add_typer(golden_commands.app, name="golden")
 
 
 @app.callback(invoke_without_command=True)
@@ -41,7 +42,7 @@ def _version(
 
 
 @app.command()
-@with_settings(name for name in Settings.model_fields if name != "upstream")
+@with_settings(name for name in Settings.model_fields if name not in ("upstream", "lpips_backbone"))
 def serve(**flags: Any) -> None:
     """Serve a model over gRPC and HTTP, in one process.
 

@@ -18,6 +18,7 @@ from codec_server.output import configure_log
 from core.calibrating import default_prompts
 from core.errors import InvalidSettings
 from core.maps import LatentMapBundle
+from core.maps.build import with_canonical_image
 from core.maps.calibration import Quality
 from core.maps.store import bundle_folder
 from core.settings import Settings, read_settings
@@ -42,6 +43,9 @@ BUILD_SETTINGS = (
 @with_settings(BUILD_SETTINGS)
 def build(
     prompts: Annotated[Path | None, typer.Option(help="File, a prompt a line. Default: our own.")] = None,
+    canonical_image: Annotated[
+        str | None, typer.Option(help="Image that the reference pixels come from, NAME@sha256:...")
+    ] = None,
     **flags: Any,
 ) -> None:
     """Generate images with a model, choose static scales, and write the map where a server looks for it.
@@ -51,10 +55,10 @@ def build(
     with said_in_a_line():
         settings = read_settings(flags)
         configure_log(settings.log_level)
-        asyncio.run(_build(settings, _read_prompts(prompts)))
+        asyncio.run(_build(settings, _read_prompts(prompts), canonical_image))
 
 
-async def _build(settings: Settings, prompts: list[str]) -> None:
+async def _build(settings: Settings, prompts: list[str], canonical_image: str | None) -> None:
     model = LocalModel(settings)
     console = Console(stderr=True)
     try:
@@ -63,6 +67,8 @@ async def _build(settings: Settings, prompts: list[str]) -> None:
             bundle, qualities = await model.calibrated(prompts, lambda done: progress.update(task, completed=done))
     finally:
         await asyncio.to_thread(model.free)
+    if canonical_image is not None:
+        bundle = with_canonical_image(bundle, canonical_image)
     folder = bundle_folder(settings.models_dir, bundle.latent_map.id)
     bundle.write(folder)
     console.print(quality_table(qualities))

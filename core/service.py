@@ -32,12 +32,14 @@ class Served:
 class LatentService:
     """Plans, admits and runs generations; ends every failed stream the same way.
 
-    `served` is None until the model is there. Used from the event loop's thread alone.
+    `served` is None until the model is there; `image_digest` is that of the image this runs in, where it was told.
+    Used from the event loop's thread alone.
     """
 
-    def __init__(self, lifecycle: Lifecycle, admission: Admission) -> None:
+    def __init__(self, lifecycle: Lifecycle, admission: Admission, image_digest: str | None = None) -> None:
         self.lifecycle = lifecycle
         self.admission = admission
+        self.image_digest = image_digest
         self.served: Served | None = None
         self._jobs: set[Job] = set()
 

@@ -1,14 +1,17 @@
 """Makes the map of a latent space for which none is at hand: what the model itself tells, nothing measured."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 
+from core.errors import InvalidMap, InvalidSettings, shown
 from core.latents import Modality
 from core.maps.bundle import LatentMapBundle, sha256
 from core.model import ModelInfo
 from core.pipelines import PIPELINES, Scales
 from core.request import DEFAULT_KEYFRAME_INTERVAL
 
+IMAGE_BY_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 SCALES_URL = "/.well-known/codec/scales/{hex}.bin"
 
 
@@ -34,6 +37,20 @@ def map_of_model(
     return LatentMapBundle.from_parts(
         json.dumps(document, indent=2).encode() + b"\n", {sha256(data): data for data in scales.values()}
     )
+
+
+def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle:
+    """Return `bundle` with the image that its reference pixels come from, NAME@sha256:..., as decoder.canonical_image.
+
+    Raises InvalidMap when the map names no decoder, InvalidSettings for an image that is not named by digest.
+    """
+    if not IMAGE_BY_DIGEST.fullmatch(image):
+        raise InvalidSettings(f"--canonical-image must be NAME@sha256:<64 hex>, tags move; got {shown(image)}")
+    document = json.loads(bundle.document)
+    if "decoder" not in document:
+        raise InvalidMap(f"the map of {bundle.latent_map.id} names no decoder, which canonical_image belongs to")
+    document["decoder"]["canonical_image"] = image
+    return LatentMapBundle.from_parts(json.dumps(document, indent=2).encode() + b"\n", bundle.assets)
 
 
 def _entries(model: ModelInfo, scales: Mapping[str, bytes]) -> Iterable[dict[str, object]]:
