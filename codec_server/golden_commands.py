@@ -57,7 +57,7 @@ def build(
     latents: Annotated[
         Path | None, typer.Option(help="Folder of captured latents, NAME.bin, or answers, NAME.msgpack.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; say which fixtures come out otherwise.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; name what comes out otherwise.")] = False,
     **flags: Any,
 ) -> None:
     """Make golden latents and reference pictures with a model, and a manifest that says on what.
@@ -71,10 +71,10 @@ def build(
 
         suite = read_suite(fixtures_file)
         with _model(settings) as model:
-            chosen, left_out = suite.chosen(_names(fixtures), model.info)
+            builder = Builder(model, suite.suite, folder, latents)
+            chosen, left_out = builder.chosen(suite, _names(fixtures))
             for line in left_out:
                 typer.echo(line, err=True)
-            builder = Builder(model, suite.suite, folder, latents)
             (_check if check else _build)(builder, chosen)
 
 
@@ -109,7 +109,7 @@ def _check(builder: "Builder", chosen: dict[str, Any]) -> None:
 
 @app.command()
 @with_settings(JUDGE_SETTINGS)
-def verify(
+def verify(  # noqa: PLR0917 - typer's
     folder: FolderArgument,
     fixtures: FixturesOption = None,
     latent_map: MapOption = None,
@@ -127,7 +127,9 @@ def verify(
     with said_in_a_line():
         from golden.judging import Judgement, judge  # noqa: PLC0415
 
-        found: Judgement = judge(_settings_of(flags), folder, _names(fixtures), latent_map, pixels, _rows_shown)
+        found: Judgement = judge(
+            _settings_of(flags), folder, _names(fixtures), latent_map, pixels, listener=_rows_shown
+        )
         _say(found)
         if json_file is not None:
             json_file.write_text(json.dumps(found.json, indent=2) + "\n")
@@ -157,7 +159,7 @@ def thresholds(
         from golden.judging import judge  # noqa: PLC0415
         from golden.thresholds import thresholds_from  # noqa: PLC0415
 
-        found = judge(_settings_of(flags), folder, _names(fixtures), latent_map, None, _rows_shown)
+        found = judge(_settings_of(flags), folder, _names(fixtures), latent_map, None, listener=_rows_shown)
         _say(found)
         wrong = [row for row in found.rows if row.bits]
         if wrong:

@@ -18,7 +18,7 @@ from codec_server.output import configure_log
 from core.calibrating import default_prompts
 from core.errors import InvalidSettings
 from core.maps import LatentMapBundle
-from core.maps.build import with_canonical_image
+from core.maps.build import require_by_digest, with_canonical_image
 from core.maps.calibration import Quality
 from core.maps.store import bundle_folder
 from core.settings import Settings, read_settings
@@ -55,6 +55,8 @@ def build(
     with said_in_a_line():
         settings = read_settings(flags)
         configure_log(settings.log_level)
+        if canonical_image is not None:
+            require_by_digest(canonical_image)
         asyncio.run(_build(settings, _read_prompts(prompts), canonical_image))
 
 

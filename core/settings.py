@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     )
     lpips_backbone: str | None = Field(
         None,
-        description="AlexNet's weights for LPIPS, as torchvision publishes them: a file, or REPOSITORY:FILE on the hub.",
+        description="AlexNet's weights for LPIPS, torchvision's file: a path, or REPOSITORY:FILE on the hub.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
 

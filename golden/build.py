@@ -1,7 +1,7 @@
 """Makes golden fixtures, and says which of them come out otherwise than they did."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +10,10 @@ import numpy as np
 
 from core.errors import InvalidSettings
 from core.maps.bundle import sha256
-from golden.captured import captured_latents
-from golden.fixtures import Fixture
+from golden.captured import captured_latents, has_capture
+from golden.fixtures import Fixture, FixtureSuite
 from golden.folder import Golden, Latents, Pixels, find_golden, golden_at, latents_bytes
-from golden.manifest import Environment, Manifest, Times
+from golden.manifest import Manifest, Times
 from golden.reference import Progress, ReferenceModel
 
 
@@ -51,6 +51,19 @@ class Builder:
     suite: str
     folder: Path
     captures: Path | None = None
+
+    def chosen(self, suite: FixtureSuite, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
+        """Return the fixtures to build, and a line for each that is left out; for None all that can be had.
+
+        Where latents are captured, the model need not be able to make them. Raises InvalidSettings.
+        """
+        if self.captures is None:
+            return suite.made_by(self.model.info, names)
+        captures = self.captures
+        chosen = {key: one for key, one in suite.named(names).items() if names or has_capture(captures, key)}
+        if not chosen:
+            raise InvalidSettings(f"{captures} holds nothing called {', '.join(suite.fixtures)}")
+        return chosen, []
 
     def build(self, key: str, fixture: Fixture, on_step: Progress) -> Built:
         """Return fixture `key`, made. Raises what sampling, decoding and reading captures raise."""
@@ -103,12 +116,8 @@ def _compare(before: Golden, now: Built) -> Checked:
     moved = before.manifest.moved_in(now.golden.manifest)
     if before.manifest.fixture != now.golden.manifest.fixture:
         moved.insert(0, "the fixture itself")
-    around: list[str] = _around(before.manifest.environment, now.golden.manifest)
+    around = before.manifest.environment.differences_to(now.golden.manifest.environment)
     return Checked(before.key, moved, around, _largest(before.pixels(), now.pixels) if moved else 0)
-
-
-def _around(before: Environment, now: Manifest) -> list[str]:
-    return before.differences_to(now.environment)
 
 
 def _largest(before: Pixels, now: Pixels) -> int | None:

@@ -13,6 +13,11 @@ ENDINGS = {".bin": None, ".msgpack": WireFormat.MSGPACK, ".protobuf": WireFormat
 """What a file holds, by its ending: the latents themselves, or the body of an answer."""
 
 
+def has_capture(folder: Path, key: str) -> bool:
+    """Return whether `folder` holds a file for fixture `key`."""
+    return any((folder / f"{key}{ending}").is_file() for ending in ENDINGS)
+
+
 def captured_latents(folder: Path, key: str, latent_space: str, shape: tuple[int, ...]) -> tuple[Latents, str] | None:
     """Return the latents of fixture `key` in `folder` and the name of their file, None where there are none.
 
@@ -29,9 +34,7 @@ def captured_latents(folder: Path, key: str, latent_space: str, shape: tuple[int
     return None
 
 
-def _latents_of(
-    data: bytes, wire_format: WireFormat, latent_space: str, shape: tuple[int, ...], path: Path
-) -> Latents:
+def _latents_of(data: bytes, wire_format: WireFormat, latent_space: str, shape: tuple[int, ...], path: Path) -> Latents:
     try:
         header, latents = read_body(data, wire_format)
     except StreamError as error:

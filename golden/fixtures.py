@@ -65,15 +65,19 @@ class FixtureSuite(BaseModel):
     suite: str = Field("latent-fixtures-1", min_length=1)
     fixtures: dict[FixtureName, Fixture] = Field(min_length=1)
 
-    def chosen(self, names: Sequence[str] | None, model: ModelInfo) -> tuple[dict[str, Fixture], list[str]]:
+    def named(self, names: Sequence[str] | None) -> dict[str, Fixture]:
+        """Return the fixtures called `names`, all for None. Raises InvalidSettings for a name that is not there."""
+        unknown = [name for name in names or () if name not in self.fixtures]
+        if unknown:
+            raise InvalidSettings(f"--fixtures: there is no {shown(unknown[0])}; there are {', '.join(self.fixtures)}")
+        return {name: self.fixtures[name] for name in names or self.fixtures}
+
+    def made_by(self, model: ModelInfo, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
         """Return the fixtures called `names`, all for None, and a line for each that `model` cannot make.
 
         Raises InvalidSettings for a name that is not in the file, or one that was asked for and cannot be made.
         """
-        unknown = [name for name in names or () if name not in self.fixtures]
-        if unknown:
-            raise InvalidSettings(f"--fixtures: there is no {shown(unknown[0])}; there are {', '.join(self.fixtures)}")
-        wanted = {name: self.fixtures[name] for name in names or self.fixtures}
+        wanted = self.named(names)
         refused = {name: reason for name, one in wanted.items() if (reason := _reason_against(one, model))}
         if refused and (names or len(refused) == len(wanted)):
             name, reason = next(iter(refused.items()))

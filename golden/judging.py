@@ -15,7 +15,6 @@ from core.maps.bundle import MAP_FILE
 from core.maps.store import bundle_folder
 from core.settings import Settings
 from golden.folder import Golden, find_golden
-from golden.lpips import load_lpips
 from golden.manifest import Environment
 from golden.measured import NotMeasured
 from golden.table import json_of
@@ -58,6 +57,7 @@ def judge(
     names: Sequence[str] | None,
     latent_map: str | None,
     pixels: Path | None,
+    *,
     listener: RowListener,
 ) -> Judgement:
     """Return the judgement of the fixtures `names` in `folder`; of the pictures in `pixels`, where that is given.
@@ -101,6 +101,10 @@ def _listened(
 
 def _lpips(settings: Settings) -> LpipsMetric | NotMeasured:
     try:
+        from golden.lpips import load_lpips  # noqa: PLC0415 - torch takes seconds, and may not be there
+    except ModuleNotFoundError as error:
+        return NotMeasured(f"{error.name} is not installed")
+    try:
         return load_lpips(settings.lpips_backbone)
     except NotMeasured as error:
         return error
@@ -118,7 +122,9 @@ def map_for(fixtures: Sequence[Golden], place: str | None, models_dir: Path) -> 
     if place is None:
         folder = bundle_folder(models_dir, manifest.latent_space_id)
         if not (folder / MAP_FILE).is_file():
-            raise InvalidSettings(f"there is no latent-space map in {folder}: make one with `codec-diffusers map build`")
+            raise InvalidSettings(
+                f"there is no latent-space map in {folder}: make one with `codec-diffusers map build`"
+            )
         bundle = LatentMapBundle.from_folder(folder)
     elif place.startswith(("http://", "https://")):
         bundle = asyncio.run(fetch_map(place, manifest.latent_space_id))

@@ -1,9 +1,8 @@
-"""LPIPS 0.1 on AlexNet, without torchvision: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a
-Perceptual Metric" (2018).
+"""LPIPS 0.1 on AlexNet, without torchvision.
 
-Two files make it what it is, and neither is ours to ship: AlexNet's weights (the file that torchvision publishes) and
-the linear heads (in the package `lpips`). Without both, or with others, there is no LPIPS here and no number under
-its name.
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). Two files make it what it
+is, and neither is ours to ship: AlexNet's weights (the file that torchvision publishes) and the linear heads (in the
+package `lpips`). Without both, or with others, there is no LPIPS here and no number under its name.
 """
 
 import hashlib

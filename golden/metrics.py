@@ -35,20 +35,19 @@ def temporal_ssim(reference: Pixels, pictures: Pixels) -> float | None:
     """
     if len(reference) < 2:
         return None
-    values = [
-        _ssim(_step(reference, number), _step(pictures, number), 2 * 255) for number in range(1, len(reference))
-    ]
+    values = [_ssim(_step(reference, number), _step(pictures, number), 2 * 255) for number in range(1, len(reference))]
     return float(np.mean(values))
 
 
 def _step(frames: Pixels, number: int) -> NDArray[np.float32]:
-    return frames[number].astype(np.float32) - frames[number - 1]
+    step: NDArray[np.float32] = frames[number].astype(np.float32) - frames[number - 1]
+    return step
 
 
 def _ssim(one: NDArray[np.generic], other: NDArray[np.generic], data_range: int) -> float:
     if np.array_equal(one, other):
         return 1.0
-    value: float = structural_similarity(
+    value: float = structural_similarity(  # type: ignore[no-untyped-call]
         one,
         other,
         channel_axis=2,

@@ -27,6 +27,11 @@ ENLARGED = 320
 AMPLIFIED = 8
 """How many times a difference is brightened."""
 
+NOT_SEEN = 3
+"""A difference of so many levels of 255, which nobody sees."""
+SEEN = 8
+"""One of more than that may be seen, where it has a shape."""
+
 Picture = NDArray[np.uint8]
 
 
@@ -36,6 +41,7 @@ class Shown:
 
     row: Row
     words: str
+    opened: bool
     bits: str
     bounds: str
     metrics: list[tuple[str, str]]
@@ -76,7 +82,7 @@ def _rows_of(found: Judgement, golden: Golden) -> list[Row]:
 
 def _described(golden: Golden) -> str:
     fixture = golden.manifest.fixture
-    size = f"{fixture.resolution}×{fixture.resolution} pixels"
+    size = f"{fixture.resolution}x{fixture.resolution} pixels"
     return size if fixture.kind == "image" else f"{size}, {fixture.frames} frames at {fixture.fps} a second"
 
 
@@ -90,6 +96,7 @@ def _shown(row: Row) -> Shown:
     return Shown(
         row=row,
         words=in_words(reference, picture),
+        opened=not row.passed or int(difference.max()) > NOT_SEEN * AMPLIFIED,
         bits=bits_of(row),
         bounds=bounds_of(row),
         metrics=metrics,
@@ -103,13 +110,13 @@ def in_words(reference: Picture, picture: Picture) -> str:
     apart = np.abs(reference.astype(np.int16) - picture).max(axis=2)
     if not apart.any():
         return "The same picture, to the last pixel."
-    share = float((apart > 8).mean())
+    share = float((apart > SEEN).mean())
     mean, largest = float(apart.mean()), int(apart.max())
     numbers = f"On average a pixel is off by {mean:.1f} of 255 levels, at most by {largest}."
-    if largest <= 3:
-        return f"{numbers} No eye sees that."
+    if largest <= NOT_SEEN:
+        return f"{numbers} Too little to see."
     seen = "hardly any pixel" if share < 0.001 else f"{share:.1%} of all pixels" if share < 0.5 else f"{share:.0%}"
-    return f"{numbers} Off by more than 8, where an eye may begin to see it: {seen}."
+    return f"{numbers} Off by more than {SEEN}, where an eye may begin to see it: {seen}."
 
 
 def _most_different(reference: Picture, picture: Picture) -> tuple[int, int]:

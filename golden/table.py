@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from golden.manifest import Environment
@@ -11,32 +12,41 @@ from golden.verify import Row
 
 COLUMNS = {
     "ssim": ("SSIM", "{:.4f}"),
-    "psnr_db": ("PSNR, dB", "{:.2f}"),
+    "psnr_db": ("PSNR dB", "{:.2f}"),
     "lpips": ("LPIPS", "{:.4f}"),
     "temporal_ssim": ("temporal SSIM", "{:.4f}"),
     "vmaf": ("VMAF", "{:.1f}"),
 }
+BOUNDS = {"ssim": ("ssim_min", "≥"), "psnr_db": ("psnr_min_db", "≥"), "lpips": ("lpips_max", "≤")}
 VIDEO_ALONE = ("temporal_ssim", "vmaf")
 
 
 def table_of(rows: Sequence[Row]) -> Table:
-    """Return the rows as a table; what is missing says so."""
-    video = any("temporal_ssim" in row.measured for row in rows)
+    """Return the rows as a table, each metric over the bound it has in the map; what is missing says so."""
+    video = any(name in row.measured or name in row.not_measured for row in rows for name in VIDEO_ALONE)
     shown = [name for name in COLUMNS if video or name not in VIDEO_ALONE]
-    titles = [COLUMNS[name][0] for name in shown]
-    title = ", ".join(sorted({row.latent_space for row in rows}))
-    table = Table("fixture", "pipeline", "bytes", "bits", *titles, "bounds", "verdict", title=title)
+    table = Table(box=SIMPLE_HEAD, title=", ".join(sorted({row.latent_space for row in rows})))
+    for title in ("fixture", "pipeline"):
+        table.add_column(title, no_wrap=True)
+    for title in ("bytes", "bits", *(COLUMNS[name][0] for name in shown), "verdict"):
+        table.add_column(title)
     for row in rows:
         table.add_row(
             row.fixture,
             row.pipeline,
             "" if row.wire_bytes is None else str(row.wire_bytes),
             bits_of(row),
-            *(cell(row, name) for name in shown),
-            bounds_of(row),
+            *(cell(row, name) + bound_of(row, name) for name in shown),
             "[green]pass" if row.passed else "[bold red]FAIL",
         )
     return table
+
+
+def bound_of(row: Row, name: str) -> str:
+    """Return the map's bound on a metric of the row as a second line, nothing where there is none."""
+    field, sign = BOUNDS.get(name, ("", ""))
+    bound = getattr(row.thresholds, field, None)
+    return "" if bound is None else f"\n{sign} {bound:g}"
 
 
 def cell(row: Row, name: str) -> str:
@@ -55,16 +65,9 @@ def bits_of(row: Row) -> str:
 
 
 def bounds_of(row: Row) -> str:
-    """Return the map's bounds for the row as text."""
-    bounds = row.thresholds
-    if bounds is None:
-        return "none"
-    parts = [
-        *([] if bounds.ssim_min is None else [f"SSIM ≥ {bounds.ssim_min:g}"]),
-        *([] if bounds.psnr_min_db is None else [f"PSNR ≥ {bounds.psnr_min_db:g}"]),
-        *([] if bounds.lpips_max is None else [f"LPIPS ≤ {bounds.lpips_max:g}"]),
-    ]
-    return ", ".join(parts) or "none"
+    """Return the map's bounds for the row in a line."""
+    parts = [COLUMNS[name][0] + " " + bound.strip() for name in BOUNDS if (bound := bound_of(row, name))]
+    return "; ".join(parts) or "none"
 
 
 def notes_on(rows: Sequence[Row]) -> list[str]:
@@ -83,7 +86,9 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
     return list(notes)
 
 
-def json_of(rows: Sequence[Row], map_hash: str, suites: Sequence[str], environment: Environment | None) -> dict[str, Any]:
+def json_of(
+    rows: Sequence[Row], map_hash: str, suites: Sequence[str], environment: Environment | None
+) -> dict[str, Any]:
     """Return everything that the gate found, for JSON; an infinite PSNR is the string "identical"."""
     return {
         "passed": all(row.passed for row in rows),

@@ -29,8 +29,8 @@ def thresholds_from(rows: Iterable[Row], suite: str) -> dict[str, Mapping[str, f
 
 
 def _bounds(rows: list[Row], suite: str) -> Mapping[str, float | str]:
-    ssim = min(min(row.measured["ssim"] for row in rows), ROUNDING_SSIM) - SSIM_ROOM
-    psnr = min(min(row.measured["psnr_db"] for row in rows), ROUNDING_PSNR_DB) - PSNR_ROOM_DB
+    ssim = min(ROUNDING_SSIM, *(row.measured["ssim"] for row in rows)) - SSIM_ROOM
+    psnr = min(ROUNDING_PSNR_DB, *(row.measured["psnr_db"] for row in rows)) - PSNR_ROOM_DB
     bounds: dict[str, float | str] = {
         "ssim_min": max(0.0, math.floor(ssim * 1000) / 1000),
         "psnr_min_db": math.floor(psnr * 10) / 10,

@@ -17,7 +17,7 @@ from golden.wire import FixtureStream
 
 LATENT_SPACE = "vectors/small"
 KEYFRAME_INTERVAL = 4
-"""Not 1 and not the stream's length: a residual against the frame before shows, and so does a keyframe that is missed."""
+"""Not 1 and not the stream's length: a residual against the frame before shows, and so does a missed keyframe."""
 STATIC_SCALE = 2.5
 """Under the largest values of the inputs, so that codes saturate."""
 
@@ -41,8 +41,12 @@ CASES = (
     Case("image", (4, 8, 8), 1, LatentDtype.FP16),
     Case("odd", (3, 3, 5), 1, LatentDtype.FP16),
     Case("image-fp32", (4, 8, 8), 1, LatentDtype.FP32),
+    Case("rounding", (4, 16, 16), 2, LatentDtype.FP16),
     Case("video", (4, 4, 4), 6, LatentDtype.FP16),
 )
+ROUNDING_SCALES = (6.890625, 3.96875, 7.890625, 7.765625)
+"""Scales at which fp16 values are found whose codes depend on how it is computed: halves of a step at 7 and 127, and
+quotients that come out otherwise where x * (Q / s) is taken for x / s * Q. Most scales have none."""
 _TIES = (0.5, 1.5, 2.5, -0.5, -1.5, 6.5, 0.0, -0.0)
 """Codes of int4 that lie between two, in units of a step: halves go to the even neighbour."""
 
@@ -58,6 +62,9 @@ def inputs(case: Case) -> NDArray[Any]:
     words = np.frombuffer(stream, "<u2")[:count].astype(np.int64) - 2**15
     values = (words.astype(np.float64) / 2**13).astype(case.dtype.numpy).reshape(case.frames, *case.shape)
     flat = values.reshape(case.frames, case.shape[0], -1)
+    if case.name == "rounding":
+        _lay_traps(flat)
+        return values
     flat[-1, 0] = 0
     flat[:, 1, : len(_TIES)] = _TIES
     flat[:, 1, len(_TIES)] = 7  # the channel's largest value, so that a step is 1
@@ -66,9 +73,34 @@ def inputs(case: Case) -> NDArray[Any]:
     return values
 
 
+def _lay_traps(flat: NDArray[Any]) -> None:
+    """Let each channel begin with its scale, the largest value, and then with all that is hard to round beside it."""
+    for channel, scale in enumerate(ROUNDING_SCALES):
+        hard = [value for max_code in (7, 127) for value in hard_to_round(scale, max_code)]
+        beginning = [scale, *hard, *(-value for value in hard)]
+        np.clip(flat[:, channel], -scale, scale, out=flat[:, channel])
+        flat[0, channel, : len(beginning)] = beginning
+        flat[1:, channel, : len(beginning)] = beginning[::-1]
+
+
+def hard_to_round(scale: float, max_code: int) -> list[float]:
+    """Return the fp16 values, rising, from 0 to `scale` whose code changes where it is computed in another way.
+
+    The other ways are halves away from zero, and x * (Q / s).
+    """
+    halves = np.arange(1, 2**15, dtype=np.uint16).view(np.float16)
+    values = halves[halves <= scale].astype(np.float32)
+    largest, divisor = np.float32(max_code), np.float32(scale)
+    ratio = values / divisor * largest
+    codes = np.rint(ratio)
+    found = (codes != np.floor(ratio + np.float32(0.5))) | (codes != np.rint(values * (largest / divisor)))
+    return [float(value) for value in values[found]]
+
+
 def plan_of(case: Case, row: Pipeline) -> FixtureStream:
     """Return how a case travels by a pipeline."""
-    static = np.full(case.shape[0], STATIC_SCALE, "<f2").tobytes() if row.scales is Scales.STATIC else None
+    scales = ROUNDING_SCALES if case.name == "rounding" else (STATIC_SCALE,) * case.shape[0]
+    static = np.array(scales, "<f2").tobytes() if row.scales is Scales.STATIC else None
     header = LatentStreamHeader(
         latent_space_id=LATENT_SPACE,
         shape=case.shape,

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from codec_wire import WireFormat
-from core.errors import CodecError
 from core.maps import LatentMapBundle, MapPipeline
 from core.maps.document import QualityThresholds
-from golden.folder import Golden, Latents, Pixels, frame_name, read_pictures
+from golden.folder import Golden, Pixels, frame_name, read_pictures
 from golden.measured import NotMeasured
 from golden.metrics import psnr_db, ssim_of_frames, temporal_ssim
 from golden.vectors import broken_vectors
 from golden.vmaf import vmaf
-from golden.wire import FixtureStream, body_of, reconstruction, usable_pipelines
+from golden.wire import FixtureStream, usable_pipelines
+from golden.wire_check import CheckedWire
 
 LpipsMetric = Callable[[Pixels, Pixels], float]
 Decode = Callable[[Any], Pixels]
@@ -67,13 +66,11 @@ class Gate:
             latents, reference = golden.latents(), golden.pixels()
             for entry in usable_pipelines(self.bundle, golden.manifest.fixture):
                 plan = FixtureStream.of(golden.manifest.fixture, golden.manifest.latent_shape, self.bundle, entry)
-                wire = _Wire(plan, latents, device)
+                wire = CheckedWire(plan, latents, device)
                 bits = broken.get(entry.name, []) + wire.complaints
-                if wire.arrived is None:
-                    pictures = np.zeros_like(reference)  # nothing can be shown of a stream that cannot be read
-                else:
-                    pictures = decode(wire.arrived)
-                yield self._row(golden, entry, reference, pictures, wire.size, bits)
+                # Nothing can be shown of a stream that cannot be read.
+                pictures = np.zeros_like(reference) if wire.arrived is None else decode(wire.arrived)
+                yield self._row(golden, entry, reference, pictures, wire_bytes=wire.size, bits=bits)
 
     def pictures_of_others(self, fixtures: Sequence[Golden], folder: Path) -> Iterator[Row]:
         """Yield a row for each fixture and pipeline of which another decoder's pictures lie in `folder`.
@@ -91,10 +88,10 @@ class Gate:
                     size = f"{pictures.shape[2]}x{pictures.shape[1]}"
                     yield self._of_another_size(golden, entry, reference, size)
                 else:
-                    yield self._row(golden, entry, reference, pictures, None, None)
+                    yield self._row(golden, entry, reference, pictures)
 
     def _of_another_size(self, golden: Golden, entry: MapPipeline, reference: Pixels, size: str) -> Row:
-        row = self._row(golden, entry, reference[:1], np.zeros_like(reference[:1]), None, None)
+        row = self._row(golden, entry, reference[:1], np.zeros_like(reference[:1]))
         reason = f"the pictures are {size}, the reference is {reference.shape[2]}x{reference.shape[1]}"
         nothing = dict.fromkeys((*row.measured, *row.not_measured), reason)
         return Row(**{**_fields(row), "measured": {}, "not_measured": nothing, "missed": [reason]})
@@ -105,8 +102,9 @@ class Gate:
         entry: MapPipeline,
         reference: Pixels,
         pictures: Pixels,
-        wire_bytes: int | None,
-        bits: list[str] | None,
+        *,
+        wire_bytes: int | None = None,
+        bits: list[str] | None = None,
     ) -> Row:
         measured, not_measured, worst = self._measure(golden, reference, pictures)
         return Row(
@@ -147,35 +145,6 @@ class Gate:
         if isinstance(self.lpips, NotMeasured):
             raise NotMeasured(str(self.lpips))
         return self.lpips(reference, pictures)
-
-
-class _Wire:
-    """One stream: made twice in both envelopes, read back, and compared wherever two things must be the same."""
-
-    def __init__(self, plan: FixtureStream, latents: Latents, device: Any) -> None:
-        self.complaints: list[str] = []
-        self.arrived: Any = None
-        self.size: int | None = None
-        try:
-            self._send(plan, latents, device)
-        except CodecError as error:
-            self.complaints.append(f"the stream cannot be made or read: {error}")
-
-    def _send(self, plan: FixtureStream, latents: Latents, device: Any) -> None:
-        import torch  # noqa: PLC0415 - judging others' pictures needs none of it
-
-        tensor = torch.from_numpy(latents).to(device)
-        for wire_format in WireFormat:
-            body = body_of(plan, latents, wire_format)
-            if body != body_of(plan, tensor, wire_format):
-                self.complaints.append(f"NumPy and torch make other {wire_format} bytes")
-            arrived = reconstruction(body, wire_format)
-            if self.arrived is None:
-                self.arrived, self.size = arrived, len(body)
-            elif not np.array_equal(self.arrived, arrived):
-                self.complaints.append("the two envelopes carry other latents")
-        if plan.header.pipeline == "raw" and not np.array_equal(self.arrived, latents.astype(np.float32)):
-            self.complaints.append("raw latents arrive changed")
 
 
 def missed_bounds(measured: dict[str, float], thresholds: QualityThresholds | None) -> list[str]:

@@ -29,7 +29,8 @@ def vmaf(reference: Pixels, pictures: Pixels, fps: int) -> float:
                     file.write(frame.tobytes())
         raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps))
         # The first input is the one that is judged. 4:2:0 is what the model was made with.
-        graph = f"[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]libvmaf=model=version={MODEL}:log_fmt=json:log_path=log"
+        graph = "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]libvmaf="
+        graph += f"model=version={MODEL}:log_fmt=json:log_path=log"
         command = [ffmpeg, "-hide_banner", "-nostdin", *raw, "-i", "pictures", *raw, "-i", "reference"]
         done = subprocess.run(  # noqa: S603 - a program that a package brought, and numbers of our own
             [*command, "-lavfi", graph, "-f", "null", "-"], cwd=folder, capture_output=True, text=True, check=False

@@ -30,7 +30,9 @@ class FixtureStream:
     keyframes: tuple[bool, ...]
 
     @classmethod
-    def of(cls, fixture: Fixture, shape: tuple[int, ...], bundle: LatentMapBundle, entry: MapPipeline) -> "FixtureStream":
+    def of(
+        cls, fixture: Fixture, shape: tuple[int, ...], bundle: LatentMapBundle, entry: MapPipeline
+    ) -> "FixtureStream":
         """Return the stream that a server with the map `bundle` makes of `fixture`, its latents [C, h, w] a frame."""
         interval = min(DEFAULT_KEYFRAME_INTERVAL, entry.keyframe_interval_frames or DEFAULT_KEYFRAME_INTERVAL)
         return cls(

@@ -168,8 +168,9 @@ def build_image(buildah: Buildah, target: str) -> list[str]:
     configuration.write_text("\n".join(["[global]", *(f"{name} = {value}" for name, value in settings.items()), ""]))
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     buildah(
-        # The OCI format has no HEALTHCHECK; with layers kept, the second target begins where the first one was alike.
-        *("build", "--format", "docker", "--pull=never", "--layers", "--target", target, "--tag", IMAGES[target]),
+        # The OCI format has no HEALTHCHECK. Layers are not kept for the next build: vfs copies all below each of them,
+        # some 30 GB in all.
+        *("build", "--format", "docker", "--pull=never", "--target", target, "--tag", IMAGES[target]),
         *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"VERSION={version}"),
         *("--secret", f"id=pip.conf,src={configuration}"),
         *(word for mount in sorted(mounts) for word in ("--volume", mount)),

@@ -39,13 +39,18 @@ def map_of_model(
     )
 
 
+def require_by_digest(image: str) -> None:
+    """Raise InvalidSettings unless `image` is NAME@sha256:<64 hex>."""
+    if not IMAGE_BY_DIGEST.fullmatch(image):
+        raise InvalidSettings(f"--canonical-image must be NAME@sha256:<64 hex>, tags move; got {shown(image)}")
+
+
 def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle:
     """Return `bundle` with the image that its reference pixels come from, NAME@sha256:..., as decoder.canonical_image.
 
     Raises InvalidMap when the map names no decoder, InvalidSettings for an image that is not named by digest.
     """
-    if not IMAGE_BY_DIGEST.fullmatch(image):
-        raise InvalidSettings(f"--canonical-image must be NAME@sha256:<64 hex>, tags move; got {shown(image)}")
+    require_by_digest(image)
     document = json.loads(bundle.document)
     if "decoder" not in document:
         raise InvalidMap(f"the map of {bundle.latent_map.id} names no decoder, which canonical_image belongs to")
