@@ -64,7 +64,7 @@ def build(
 
     Example: codec-diffusers golden build ./golden --fixtures 256,512 --model stabilityai/stable-diffusion-2-1
     """
-    with said_in_a_line():
+    with _said():
         settings = _settings_of(flags)
         from golden.build import Builder  # noqa: PLC0415 - torch takes seconds
         from golden.fixtures import read_suite  # noqa: PLC0415
@@ -124,7 +124,7 @@ def verify(  # noqa: PLR0917 - typer's
 
     Example: codec-diffusers golden verify ./golden --model stabilityai/stable-diffusion-2-1 --report report.html
     """
-    with said_in_a_line():
+    with _said():
         from golden.judging import Judgement, judge  # noqa: PLC0415
 
         found: Judgement = judge(
@@ -155,15 +155,15 @@ def thresholds(
 
     Example: codec-diffusers golden thresholds ./golden -o thresholds.json --model stabilityai/stable-diffusion-2-1
     """
-    with said_in_a_line():
+    with _said():
         from golden.judging import judge  # noqa: PLC0415
         from golden.thresholds import thresholds_from  # noqa: PLC0415
 
         found = judge(_settings_of(flags), folder, _names(fixtures), latent_map, None, listener=_rows_shown)
         _say(found)
-        wrong = [row for row in found.rows if row.bits]
-        if wrong:
-            raise InvalidSettings("the wire is not what it must be, so there is nothing to take bounds from")
+        if any(row.bits for row in found.rows):
+            typer.echo("the bits on the wire are wrong, so there is nothing to take bounds from", err=True)
+            raise typer.Exit(1)
         output.write_text(json.dumps(thresholds_from(found.rows, found.suite), indent=2) + "\n")
         typer.echo(f"wrote {output}")
 
@@ -181,7 +181,7 @@ def streams(
 
     Example: codec-diffusers golden streams ./golden -o ./streams --models-dir ./models
     """
-    with said_in_a_line():
+    with _said():
         from golden.judging import write_streams  # noqa: PLC0415
 
         for path, size in write_streams(read_settings(flags), folder, _names(fixtures), latent_map, output):
@@ -194,10 +194,20 @@ def vectors(folder: Annotated[Path, typer.Argument(help="Folder to write to.")])
 
     Example: codec-diffusers golden vectors ./vectors
     """
-    with said_in_a_line():
+    with _said():
         from golden.vectors import write_vectors  # noqa: PLC0415
 
         typer.echo(f"wrote {folder}: {write_vectors(folder)} bytes; README.md says how to check a decoder with them")
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Say an error in a line, and one of the file system with the file."""
+    with said_in_a_line():
+        try:
+            yield
+        except OSError as error:
+            raise InvalidSettings(f"{error.filename or 'a file'}: {error.strerror or error}") from None
 
 
 def _settings_of(flags: dict[str, Any]) -> Settings:
@@ -241,8 +251,8 @@ def _rows_shown(total: int) -> Iterator[Any]:
 
 
 def _say(found: Any) -> None:
-    from golden.table import notes_on, table_of  # noqa: PLC0415
+    from golden.table import table_of  # noqa: PLC0415
 
     Console().print(table_of(found.rows))
-    for note in notes_on(found.rows):
+    for note in found.notes:
         typer.echo(note)

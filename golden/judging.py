@@ -17,7 +17,7 @@ from core.settings import Settings
 from golden.folder import Golden, find_golden
 from golden.manifest import Environment
 from golden.measured import NotMeasured
-from golden.table import json_of
+from golden.table import json_of, notes_on
 from golden.verify import Gate, LpipsMetric, Row
 from golden.wire import FixtureStream, body_of, usable_pipelines
 
@@ -47,8 +47,19 @@ class Judgement:
     @property
     def json(self) -> dict[str, Any]:
         """All of it, for JSON."""
-        suites = sorted({golden.manifest.suite for golden in self.fixtures})
-        return json_of(self.rows, self.bundle.hash, suites, self.environment)
+        return json_of(self.rows, self.notes, self.bundle.hash, self.environment)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know beside the rows: complaints, what is not measured, where the reference differs."""
+        notes = notes_on(self.rows)
+        for golden in self.fixtures:
+            made_on = golden.manifest.environment
+            notes += [f"{golden.key} was not made with the pinned versions: {line}" for line in made_on.pin_differences]
+            if self.environment is not None:
+                around = made_on.differences_to(self.environment)
+                notes += [f"{golden.key} was made elsewhere: {line}" for line in around]
+        return notes
 
 
 def judge(

@@ -16,7 +16,7 @@ from core import SERVER_VERSION
 from core.pins import pinned_versions
 from golden.folder import Golden
 from golden.judging import Judgement
-from golden.table import COLUMNS, bits_of, bounds_of, cell, notes_on
+from golden.table import COLUMNS, bits_of, bounds_of, cell
 from golden.verify import Row
 
 WHOLE = 320
@@ -59,7 +59,7 @@ def html_of(found: Judgement) -> str:
     text: str = template.render(
         found=found,
         sections=[section for section in sections if section["rows"]],
-        notes=notes_on(found.rows),
+        notes=found.notes,
         raw_bytes={row.fixture: row.wire_bytes for row in found.rows if row.pipeline == "raw"},
         pins=pinned_versions(),
         version=SERVER_VERSION,
@@ -144,5 +144,5 @@ def _enlarged(picture: Picture) -> Image.Image:
 
 def _address(image: Image.Image) -> str:
     file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
+    image.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

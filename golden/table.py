@@ -80,6 +80,9 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         for name, reason in row.not_measured.items():
             notes[f"{COLUMNS[name][0]} is not measured: {reason}"] = None
+        bounds = row.thresholds
+        if bounds is not None and bounds.fixture_suite not in (None, row.suite):
+            notes[f"the map's bounds are of the fixtures {bounds.fixture_suite}, these are {row.suite}"] = None
     without = sorted({row.pipeline for row in rows if row.thresholds is None})
     if without:
         notes[f"the map has no quality_thresholds for {', '.join(without)}: nothing to miss there"] = None
@@ -87,14 +90,15 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
 
 
 def json_of(
-    rows: Sequence[Row], map_hash: str, suites: Sequence[str], environment: Environment | None
+    rows: Sequence[Row], notes: Sequence[str], map_hash: str, environment: Environment | None
 ) -> dict[str, Any]:
     """Return everything that the gate found, for JSON; an infinite PSNR is the string "identical"."""
     return {
         "passed": all(row.passed for row in rows),
         "latent_map": map_hash,
-        "fixture_suites": list(suites),
+        "fixture_suites": sorted({row.suite for row in rows}),
         "environment": environment and environment.model_dump(),
+        "notes": list(notes),
         "rows": [_json_row(row) for row in rows],
     }
 

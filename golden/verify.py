@@ -31,6 +31,7 @@ class Row:
     """
 
     latent_space: str
+    suite: str
     fixture: str
     pipeline: str
     wire_bytes: int | None
@@ -109,6 +110,7 @@ class Gate:
         measured, not_measured, worst = self._measure(golden, reference, pictures)
         return Row(
             latent_space=golden.manifest.latent_space_id,
+            suite=golden.manifest.suite,
             fixture=golden.key,
             pipeline=entry.name,
             wire_bytes=wire_bytes,

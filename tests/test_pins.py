@@ -33,8 +33,8 @@ def test_no_other_file_names_a_version_of_them() -> None:
 def test_what_is_installed_is_what_is_pinned() -> None:
     differences = "; ".join(pins.pin_differences())
     assert not differences, (
-        f"{differences}. Whoever bumps a pin sets up afresh (make setup), builds the golden fixtures and "
-        "measures the thresholds anew, and publishes the image by its new digest: docs/conformance.md, 'What a bump means'"
+        f"{differences}. Whoever bumps a pin sets up afresh (make setup), builds the golden fixtures and measures the "
+        "thresholds anew, and publishes the image by its new digest: docs/conformance.md, 'What a bump means'"
     )
 
 

@@ -105,7 +105,7 @@ def test_a_broken_stream_is_refused(entry: dict[str, str]) -> None:
 
 def test_the_sums_are_right() -> None:
     lines = (SHIPPED / "SHA256SUMS").read_text().splitlines()
-    listed = dict(reversed(line.split("  ")) for line in lines)
+    listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
     assert {name: hashlib.sha256((SHIPPED / name).read_bytes()).hexdigest() for name in listed} == listed
     files = {path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*") if path.is_file()}
     assert files - set(listed) == {"README.md", "SHA256SUMS"}

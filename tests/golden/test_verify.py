@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from codec_server.cli import app
 from codec_wire import WireFormat
 from core.maps.document import QualityThresholds
 from golden.folder import Golden, frame_name
@@ -224,3 +226,22 @@ def test_flicker_shows_in_temporal_ssim_and_not_in_ssim() -> None:
     assert flicker is not None
     assert flicker < 0.95
     assert temporal_ssim(still[:1], still[:1]) is None
+
+
+def test_what_a_reader_should_know_is_noted(judged: Judgement, tmp_path: Path, golden_folder: Path) -> None:
+    assert judged.notes[0] == "LPIPS is not measured: no AlexNet weights are named (--lpips-backbone)"
+    write_map(tmp_path, {name: {**bounds, "fixture_suite": "others"} for name, bounds in THRESHOLDS.items()})
+    status, output = invoke(
+        *("golden", "verify", golden_folder, *FLAGS, "--models-dir", tmp_path, "--fixtures", "256"),
+        *("--image-digest", f"sha256:{'e' * 64}"),
+    )
+    assert status == 0, output
+    assert f"the map's bounds are of the fixtures others, these are {SUITE}" in output
+    assert f"256 was made elsewhere: image_digest: None then, sha256:{'e' * 64} now" in output
+
+
+def test_a_file_that_cannot_be_written_is_one_line(golden_folder: Path, models_dir: Path, tmp_path: Path) -> None:
+    command = ("golden", "thresholds", golden_folder, *FLAGS, "--models-dir", models_dir, "--fixtures", "256")
+    result = CliRunner().invoke(app, [str(one) for one in (*command, "-o", tmp_path / "none" / "t.json")])
+    assert result.exit_code == 2
+    assert result.stderr.endswith("none/t.json: No such file or directory\n")

@@ -5,6 +5,7 @@ the map, and the bounds, which `codec-diffusers golden thresholds` measured.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ INFO = ModelInfo(
     default_size=(256, 256),
     modalities=(Modality.IMAGE, Modality.VIDEO),
 )
+Thresholds = Mapping[str, Mapping[str, object]]
+"""A map's quality_thresholds by pipeline."""
 SUITE = "latent-fixtures-1"
 THRESHOLDS: dict[str, dict[str, object]] = {
     name: {"ssim_min": ssim, "psnr_min_db": psnr, "fixture_suite": SUITE}
@@ -55,7 +58,7 @@ def settings_for(models_dir: Path, **others: object) -> Settings:
     )
 
 
-def bundle_with(thresholds: dict[str, dict[str, object]] | None = None) -> LatentMapBundle:
+def bundle_with(thresholds: Thresholds | None = None) -> LatentMapBundle:
     """Return the model's map, with video pipelines: its VAE decodes frames one by one. `thresholds` by pipeline."""
     # Half the scale for int4, about what calibration chooses: the largest values are cut off.
     scales = {name: np.full(4, scale, "<f2").tobytes() for name, scale in STATIC_SCALES.items()}
@@ -67,7 +70,7 @@ def bundle_with(thresholds: dict[str, dict[str, object]] | None = None) -> Laten
     return LatentMapBundle.from_parts(json.dumps(document).encode(), bundle.assets)
 
 
-def write_map(models_dir: Path, thresholds: dict[str, dict[str, object]] | None = None) -> Path:
+def write_map(models_dir: Path, thresholds: Thresholds | None = None) -> Path:
     """Write the map to where commands look for it below `models_dir`; return the folder."""
     folder = bundle_folder(models_dir, LATENT_SPACE)
     bundle_with(thresholds).write(folder)
