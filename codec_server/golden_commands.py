@@ -38,6 +38,8 @@ MODEL_SETTINGS = (
 )
 JUDGE_SETTINGS = (*MODEL_SETTINGS, "lpips_backbone")
 
+TABLE_WIDTH = 120
+
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of golden fixtures.")]
 FixturesOption = Annotated[str | None, typer.Option(help="Names, with commas between them. Default: all.")]
 MapOption = Annotated[
@@ -146,7 +148,7 @@ def verify(  # noqa: PLR0917 - typer's
 @with_settings(JUDGE_SETTINGS)
 def thresholds(
     folder: FolderArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File for `map build --thresholds`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file for `map thresholds`.")],
     fixtures: FixturesOption = None,
     latent_map: MapOption = None,
     **flags: Any,
@@ -253,6 +255,7 @@ def _rows_shown(total: int) -> Iterator[Any]:
 def _say(found: Any) -> None:
     from golden.table import table_of  # noqa: PLC0415
 
-    Console().print(table_of(found.rows))
+    # A table that is cut off says nothing: a narrow terminal may break its lines.
+    Console(width=max(Console().width, TABLE_WIDTH)).print(table_of(found.rows))
     for note in found.notes:
         typer.echo(note)
