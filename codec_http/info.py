@@ -41,6 +41,7 @@ async def info(request: web.Request) -> web.Response:
             "device": None,
             "versions": installed_versions(),
             "pin_differences": pin_differences(),
+            "image_digest": service.image_digest,
             "jobs": service.admission.jobs,
         }
         | _served(service)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from codec_server import map_commands
+from codec_server import golden_commands, map_commands
 from codec_server.capture_commands import decode, inspect
 from codec_server.doctor_command import doctor
 from codec_server.errors import EXIT_STATUS_HELP, said_in_a_line
@@ -36,6 +36,7 @@ app.command(epilog=EXIT_STATUS_HELP)(generate)
 app.command(epilog=EXIT_STATUS_HELP)(decode)
 app.command(epilog=EXIT_STATUS_HELP)(inspect)
 app.command(epilog=EXIT_STATUS_HELP)(doctor)
+app.add_typer(golden_commands.app, name="golden")
 
 
 @app.callback(invoke_without_command=True)
@@ -48,7 +49,7 @@ def _version(
 
 
 @app.command()
-@with_settings(name for name in Settings.model_fields if name != "upstream")
+@with_settings(name for name in Settings.model_fields if name not in ("upstream", "lpips_backbone"))
 def serve(**flags: Any) -> None:
     """Serve a model over gRPC and HTTP, in one process.
 

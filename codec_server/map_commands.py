@@ -19,6 +19,7 @@ from codec_server.output import configure_log
 from core.calibrating import default_prompts
 from core.errors import InvalidSettings
 from core.maps import LatentMapBundle
+from core.maps.build import require_by_digest, with_canonical_image
 from core.maps.calibration import Quality
 from core.maps.store import bundle_folder
 from core.maps.thresholds import read_thresholds, with_thresholds
@@ -47,6 +48,9 @@ TABLE_WIDTH = 130
 @with_settings(BUILD_SETTINGS)
 def build(
     prompts: Annotated[Path | None, typer.Option(help="File, a prompt a line. Default: our own.")] = None,
+    canonical_image: Annotated[
+        str | None, typer.Option(help="Image that the reference pixels come from, NAME@sha256:...")
+    ] = None,
     **flags: Any,
 ) -> None:
     """Generate images with a model, choose static scales, train dictionaries, and write the map where servers look.
@@ -56,10 +60,12 @@ def build(
     with said_in_a_line():
         settings = read_settings(flags)
         configure_log(settings.log_level)
-        asyncio.run(_build(settings, _read_prompts(prompts)))
+        if canonical_image is not None:
+            require_by_digest(canonical_image)
+        asyncio.run(_build(settings, _read_prompts(prompts), canonical_image))
 
 
-async def _build(settings: Settings, prompts: list[str]) -> None:
+async def _build(settings: Settings, prompts: list[str], canonical_image: str | None) -> None:
     model = LocalModel(settings)
     console = Console(stderr=True)
     try:
@@ -73,13 +79,16 @@ async def _build(settings: Settings, prompts: list[str]) -> None:
             )
     finally:
         await asyncio.to_thread(model.free)
-    folder = bundle_folder(settings.models_dir, built.bundle.latent_map.id)
-    built.bundle.write(folder)
+    bundle = built.bundle
+    if canonical_image is not None:
+        bundle = with_canonical_image(bundle, canonical_image)
+    folder = bundle_folder(settings.models_dir, bundle.latent_map.id)
+    bundle.write(folder)
     # A table that is cut off says nothing: a narrow terminal may break its lines.
     Console(stderr=True, width=max(console.width, TABLE_WIDTH)).print(
         quality_table(built.qualities), dictionary_table(built.trials)
     )
-    typer.echo(f"wrote {folder}: {built.bundle.latent_map.id} {built.bundle.hash}")
+    typer.echo(f"wrote {folder}: {bundle.latent_map.id} {bundle.hash}")
 
 
 def quality_table(qualities: list[Quality]) -> Table:

@@ -12,6 +12,7 @@ from codec_server.running import drain, run_until, stop_on_signals
 from core.admission import Admission
 from core.errors import StartupError
 from core.lifecycle import Lifecycle, State
+from core.pins import require_pins
 from core.service import LatentService
 from core.settings import Settings
 
@@ -19,9 +20,11 @@ from core.settings import Settings
 async def serve(settings: Settings) -> None:
     """Serve until a signal. Raises StartupError when the model or a port cannot be had."""
     started = time.perf_counter()
+    if settings.require_pins:
+        require_pins()
     model = LocalModel(settings)
     stop = stop_on_signals()
-    service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost))
+    service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost), settings.image_digest)
     http = await start_http_server(service, settings.host, settings.port, settings.request_timeout_s)
     grpc = await start_grpc_server(service, settings.host, settings.grpc_port, settings.request_timeout_s)
     http_address = f"{settings.host}:{http.port}"

@@ -3,6 +3,8 @@
 from functools import cache
 from importlib import metadata, resources
 
+from core.errors import InvalidSettings
+
 
 def pinned_versions() -> dict[str, str]:
     """Return {library: version} as core/pins.txt has it, the one place that says so."""
@@ -31,3 +33,14 @@ def pin_differences() -> list[str]:
         for name, version in pinned_versions().items()
         if installed.get(name, "").partition("+")[0] != version
     ]
+
+
+def require_pins() -> None:
+    """Raise InvalidSettings, saying what to do, when what is installed is not what is pinned."""
+    differences = pin_differences()
+    if differences:
+        wanted = " ".join(f"{name}=={version}" for name, version in pinned_versions().items())
+        raise InvalidSettings(
+            f"CODEC_REQUIRE_PINS is set, and this is not the reference: {'; '.join(differences)}. "
+            f"Install {wanted} (core/pins.txt), or unset it"
+        )

@@ -45,12 +45,14 @@ class Served:
 class LatentService:
     """Plans, admits and runs generations; ends every failed stream the same way.
 
-    `models` is empty until they are there. Used from the event loop's thread alone.
+    `models` is empty until they are there; `image_digest` is that of the image this runs in, where it was told.
+    Used from the event loop's thread alone.
     """
 
-    def __init__(self, lifecycle: Lifecycle, admission: Admission) -> None:
+    def __init__(self, lifecycle: Lifecycle, admission: Admission, image_digest: str | None = None) -> None:
         self.lifecycle = lifecycle
         self.admission = admission
+        self.image_digest = image_digest
         self.models: tuple[Served, ...] = ()
         self._jobs: set[Job] = set()
 

@@ -68,6 +68,18 @@ class Settings(BaseSettings):
     )
     request_timeout_s: float = Field(600, gt=0, description="Seconds after which a generation is given up.")
     drain_timeout_s: float = Field(30, ge=0, description="Seconds that running generations get when stopping.")
+    require_pins: bool = Field(
+        False, description="Refuse to start where torch, diffusers or transformers are not the pinned versions."
+    )
+    image_digest: str | None = Field(
+        None,
+        pattern=r"^(\S+@)?sha256:[0-9a-f]{64}$",
+        description="Digest of the image that this runs in, given back in /codec/info and in golden manifests.",
+    )
+    lpips_backbone: str | None = Field(
+        None,
+        description="AlexNet's weights for LPIPS, torchvision's file: a path, or REPOSITORY:FILE on the hub.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
 
 

@@ -1,9 +1,12 @@
-"""Builds the Dockerfile with buildah, starts the image once and asks it for latents: `make image-test`.
+"""Builds the Dockerfile with buildah, asks the server image for latents and lets the golden one judge its own.
+
+Run by `make image-test`.
 
 Needs a Debian machine, root, Debian's package mirror and a package index for pip; installs the tools that it misses.
 """
 
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.image_test_build import (
-    IMAGE,
+    IMAGES,
     ROOT,
     WORK,
     Buildah,
@@ -31,6 +34,10 @@ STEPS = 30
 LONG_STEPS = 120
 """Steps of the generation that is under way when SIGTERM comes: some seconds."""
 DRAINING_WITHIN_S = 5.0
+PINS_FILE = "/opt/codec/pins.json"
+FIXTURES = ("--fixtures", "256")
+PIPELINES = 5
+"""Those that an image can have."""
 PORTS = {"8080/tcp", "50051/tcp"}
 
 ASK_GRPC_HEALTH = """
@@ -119,7 +126,7 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
     shutil.rmtree(models, ignore_errors=True)
     models.mkdir(parents=True)
     os.chown(models, uid, uid)  # as a new volume belongs to the image's user
-    container = Container(buildah, IMAGE)
+    container = Container(buildah, IMAGES["server"])
     try:
         with step("Looking into the image") as found:
             found.append(check_contents(container))
@@ -149,9 +156,39 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
         container.remove()
 
 
-def size_of(buildah: Buildah) -> str:
-    """Return the image's size, as buildah counts it."""
-    return buildah("images", "--format", "{{.Size}}", IMAGE)
+def judge_once(buildah: Buildah, uid: int) -> None:
+    """Let the golden image make a reference of the stand-in model and judge what the wire does to it. Raises Failed."""
+    folder = WORK / "golden"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.chown(folder, uid, uid)
+    volumes = {WORK / "models": "/models", folder: "/golden"}
+    server, golden = (Container(buildah, IMAGES[target]) for target in ("server", "golden"))
+    command = image_config(buildah, IMAGES["golden"])["Entrypoint"]
+    try:
+        with step("Comparing the pins files of both images") as found:
+            pins = [container.run("cat", PINS_FILE) for container in (server, golden)]
+            require(pins[0] == pins[1], f"they differ: {pins[0]} and {pins[1]}")
+            found.append("equal")
+        with step("Making reference pictures in the golden image"):
+            golden.run(*command, "build", "/golden", *FIXTURES, volumes=volumes)
+        with step("Judging every pipeline there"):
+            written = ("--json", "/golden/verify.json", "--report", "/golden/report.html")
+            table = golden.run(*command, "verify", "/golden", *FIXTURES, *written, volumes=volumes)
+        print(table)
+        judged = json.loads((folder / "verify.json").read_text())
+        require(judged["passed"], "not every pipeline passed")
+        rows = judged["rows"]
+        require(len(rows) == PIPELINES and all(row["bits"] == "exact" for row in rows), f"the rows are {rows}")
+        require(judged["environment"]["pin_differences"] == [], "the golden image is not the reference")
+    finally:
+        server.remove()
+        golden.remove()
+
+
+def size_of(buildah: Buildah, target: str) -> str:
+    """Return an image's size, as buildah counts it."""
+    return buildah("images", "--format", "{{.Size}}", IMAGES[target])
 
 
 def check_image() -> None:
@@ -164,13 +201,15 @@ def check_image() -> None:
     buildah = Buildah()
     with step("Making a Debian base with debootstrap") as found:
         found.append("made" if make_base(buildah) else "there already")
-    with step(f"Building the Dockerfile on it (log: {(WORK / 'build.log').relative_to(ROOT)})") as found:
-        handed_in = build_image(buildah)
-        found.append(f"{size_of(buildah)}, with pip's {', '.join(handed_in) or 'defaults'}")
-    with step("Reading the image's configuration"):
-        config = image_config(buildah, IMAGE)
+    for target in IMAGES:
+        with step(f"Building the target {target} on it (log: build-{target}.log in {WORK.relative_to(ROOT)})") as found:
+            handed_in = build_image(buildah, target)
+            found.append(f"{size_of(buildah, target)}, with pip's {', '.join(handed_in) or 'defaults'}")
+    with step("Reading the server image's configuration"):
+        config = image_config(buildah, IMAGES["server"])
         check_config(config)
     run_once(buildah, config)
+    judge_once(buildah, int(config["User"].partition(":")[0]))
 
 
 def main() -> int:

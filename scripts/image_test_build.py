@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "image"
 SUITE = "bookworm"
 BASE = f"localhost/codec-base:{SUITE}"
-IMAGE = "localhost/codec-diffusers:test"
+IMAGES = {"server": "localhost/codec-diffusers:test", "golden": "localhost/codec-diffusers-golden:test"}
+"""The Dockerfile's targets, and the tags that they get here."""
 
 TOOLS = ("buildah", "debootstrap")
 # What says where packages come from. The rest of a pip configuration is about the machine that has it.
@@ -159,20 +160,22 @@ def _local_path(word: str) -> Path | None:
     return Path(word) if word.startswith("/") else None
 
 
-def build_image(buildah: Buildah) -> list[str]:
-    """Build the Dockerfile on the base; return the names of the pip settings that were handed in."""
+def build_image(buildah: Buildah, target: str) -> list[str]:
+    """Build a target of the Dockerfile on the base; return the names of the pip settings that were handed in."""
     settings, mounts = carry_into_build(pip_settings())
     configuration = WORK / "pip.conf"
     configuration.touch(mode=0o600)
     configuration.write_text("\n".join(["[global]", *(f"{name} = {value}" for name, value in settings.items()), ""]))
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     buildah(
-        *("build", "--format", "docker", "--pull=never", "--tag", IMAGE),  # the OCI format has no HEALTHCHECK
+        # The OCI format has no HEALTHCHECK. Layers are not kept for the next build: vfs copies all below each of them,
+        # some 30 GB in all.
+        *("build", "--format", "docker", "--pull=never", "--target", target, "--tag", IMAGES[target]),
         *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"VERSION={version}"),
         *("--secret", f"id=pip.conf,src={configuration}"),
         *(word for mount in sorted(mounts) for word in ("--volume", mount)),
         ROOT,
-        log=WORK / "build.log",
+        log=WORK / f"build-{target}.log",
     )
     buildah("rmi", "--prune")  # what an earlier run left under this tag
     return sorted(settings)

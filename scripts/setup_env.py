@@ -47,7 +47,8 @@ def main() -> int:
                 flush=True,
             )
     print("Installing codec-diffusers and what it needs (a few minutes the first time) ...", flush=True)
-    pip_install("-c", "constraints.txt", "-e", ".[server,test,dev,training]")
+    pip_install("-c", "constraints.txt", "-e", ".[server,golden,test,dev,training]")
+    pip_install("--no-deps", "-r", "requirements/lpips.txt")
     print(f"Ready after {time.perf_counter() - started:.0f} s.")
     return 0
 

@@ -1,15 +1,18 @@
 """Makes the map of a latent space for which none is at hand: what the model itself tells, nothing measured."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from core.errors import InvalidMap, InvalidSettings, shown
 from core.latents import Modality
 from core.maps.bundle import LatentMapBundle, sha256
 from core.model import ModelInfo
 from core.pipelines import PIPELINES, Scales
 from core.request import DEFAULT_KEYFRAME_INTERVAL
 
+IMAGE_BY_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 SCALES_URL = "/.well-known/codec/scales/{hex}.bin"
 DICTIONARY_URL = "/.well-known/codec/dicts/{hex}.zstd"
 
@@ -72,6 +75,25 @@ def _dictionary_entry(dictionary: Dictionary) -> dict[str, object]:
         **_file_entry(dictionary.data, DICTIONARY_URL),
         "corpus_summary": dict(dictionary.corpus_summary),
     }
+
+
+def require_by_digest(image: str) -> None:
+    """Raise InvalidSettings unless `image` is NAME@sha256:<64 hex>."""
+    if not IMAGE_BY_DIGEST.fullmatch(image):
+        raise InvalidSettings(f"--canonical-image must be NAME@sha256:<64 hex>, tags move; got {shown(image)}")
+
+
+def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle:
+    """Return `bundle` with the image that its reference pixels come from, NAME@sha256:..., as decoder.canonical_image.
+
+    Raises InvalidMap when the map names no decoder, InvalidSettings for an image that is not named by digest.
+    """
+    require_by_digest(image)
+    document = json.loads(bundle.document)
+    if "decoder" not in document:
+        raise InvalidMap(f"the map of {bundle.latent_map.id} names no decoder, which canonical_image belongs to")
+    document["decoder"]["canonical_image"] = image
+    return LatentMapBundle.from_parts(written(document), bundle.assets)
 
 
 def _entries(model: ModelInfo, scales: Mapping[str, bytes]) -> Iterable[dict[str, object]]:

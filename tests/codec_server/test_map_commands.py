@@ -95,6 +95,19 @@ def test_thresholds_are_written_into_a_bundle(tmp_path: Path) -> None:
     assert LatentMapBundle.from_folder(folder) == after
 
 
+def test_the_canonical_image_stands_in_the_map_by_digest(tmp_path: Path) -> None:
+    image = f"example/codec-diffusers@sha256:{'a' * 64}"
+    options = [*MODEL, "--models-dir", str(tmp_path), "--calibration-images", "0", "--canonical-image"]
+    status, output = invoke("map", "build", *options, image)
+    assert status == 0, output
+    bundle = LatentMapBundle.from_folder(bundle_folder(tmp_path, "test/space"))
+    assert bundle.latent_map.decoder is not None
+    assert bundle.latent_map.decoder.canonical_image == image
+    status, output = invoke("map", "build", *options, "example/codec-diffusers:latest")
+    assert status == 2
+    assert "--canonical-image must be NAME@sha256:<64 hex>, tags move" in output
+
+
 def test_a_broken_bundle_is_one_line_and_status_1(tmp_path: Path) -> None:
     build(tmp_path, "standin-vae")
     folder = bundle_folder(tmp_path, "standin-vae")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -95,9 +96,14 @@ def post(address: str, body: dict[str, object]) -> bytes:
     return data
 
 
-def jobs_at(address: str) -> int:
+def info_of(address: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"http://{address}/codec/info", timeout=10) as response:
-        jobs: int = json.load(response)["jobs"]
+        info: dict[str, Any] = json.load(response)
+    return info
+
+
+def jobs_at(address: str) -> int:
+    jobs: int = info_of(address)["jobs"]
     return jobs
 
 
@@ -106,8 +112,10 @@ BODY: dict[str, object] = {"prompt": "a sea", "stream_format": "msgpack", "pipel
 
 def test_serve_says_what_it_serves_answers_and_drains_on_sigterm(models_dir: Path) -> None:
     arguments = ["serve", "--model", "standin", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
-    with running([*arguments, "--threads", "1"]) as server:
+    digest = f"sha256:{'d' * 64}"
+    with running([*arguments, "--threads", "1"], CODEC_IMAGE_DIGEST=digest) as server:
         address = server.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
+        assert info_of(address)["image_digest"] == digest
         grpc_address = server.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
         server.wait_for(r"Ready after")
         assert "standin-vae: raw, int8, int4" in server.output
@@ -279,6 +287,6 @@ def test_every_setting_has_its_flag() -> None:
     output = subprocess.run(
         [COMMAND, "serve", "--help"], capture_output=True, text=True, check=True, env={"COLUMNS": "200"}
     ).stdout
-    for name in {*Settings.model_fields} - {"upstream"}:
+    for name in {*Settings.model_fields} - {"upstream", "lpips_backbone"}:
         assert f"--{name.replace('_', '-')} " in output
         assert f"CODEC_{name.upper()}" in output

@@ -1,0 +1,1 @@
+"""The reference role: golden latents and pixels, the perceptual gate, and vectors for other implementations."""

@@ -1,0 +1,1 @@
+"""The reference role: fixtures, the gate, the vectors."""
