@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-DECODERS: dict[str, Path] = {}
-"""Directories of shipped models, by what their maps' decoder.weights_url says."""
+from core import embedded
+from core.maps.store import bundle_folder
 
-MAPS: dict[str, Path] = {}
+DECODERS: dict[str, Path] = dict.fromkeys((embedded.NAME, embedded.LATENT_SPACE), embedded.MODEL_FOLDER)
+"""Directories of shipped models, by what their maps' decoder.weights_url says, or by their latent space where it says nothing."""
+
+MAPS: dict[str, Path] = {embedded.LATENT_SPACE: bundle_folder(embedded.FOLDER, embedded.LATENT_SPACE)}
 """Folders of shipped latent-space map bundles, by the id of the latent space."""

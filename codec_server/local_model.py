@@ -51,11 +51,6 @@ class LocalModel:
     """The pipelines of this process and the one thread that owns them."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.model is None and settings.pipeline is None and settings.video_model is None:
-            raise InvalidSettings(
-                "no model is named: give --model (or CODEC_MODEL) a hub id or a directory. "
-                "`make run` builds a small untrained one"
-            )
         self._settings = settings
         self._thread: ThreadPoolExecutor | None = None
 

@@ -29,7 +29,8 @@ class Settings(BaseSettings):
     model: str | None = Field(
         None,
         validation_alias=_also("MODEL", "INITIAL_MODEL"),
-        description="Hub id, or directory, of a diffusers pipeline.",
+        description="Hub id, or directory, of a diffusers pipeline. Default: `embedded`, the model that ships with the "
+        "project.",
     )
     pipeline: str | None = Field(
         None, description="module:function that returns a diffusers pipeline, instead of a model that is loaded."

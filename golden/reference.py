@@ -11,10 +11,10 @@ import torch
 from core.decoder import LatentDecoder
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import ModelSource, load
+from core.diffusers_engine.loading import load
 from core.diffusers_engine.pixels import decode_latents
+from core.diffusers_engine.sources import sources_of
 from core.engine import Event, Frame, Job, Step
-from core.errors import InvalidSettings
 from core.maps.build import map_of_model
 from core.plan import plan
 from core.settings import Settings
@@ -31,19 +31,10 @@ class ReferenceModel:
 
     def __init__(self, settings: Settings) -> None:
         """Load the model that the settings name. Raises ModelLoadError, InvalidSettings."""
-        if settings.model is None and settings.pipeline is None:
-            raise InvalidSettings("no model is named: give --model (or CODEC_MODEL) a hub id or a directory")
         self._settings = settings
         self._device = Device.chosen(settings.device, settings.dtype, settings.threads)
         self._thread = self._device.new_thread()
-        source = ModelSource(
-            name=settings.model,
-            factory=settings.pipeline,
-            models_dir=settings.models_dir,
-            latent_space=settings.latent_space,
-            allow_pickle=settings.allow_pickle,
-        )
-        self._model = self._thread.submit(load, source, self._device).result()
+        self._model = self._thread.submit(load, sources_of(settings)[0], self._device).result()
         self.info = self._model.info
         self.vae_class = self._model.vae_class
         self.vae_scale_factor = self._model.vae_scale_factor

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from core import embedded
+
 SD_VAE = "stabilityai/sd-vae-ft-mse"
 SDXL_VAE = "stabilityai/sdxl-vae"
 
@@ -20,6 +22,7 @@ class KnownModel:
 _KNOWN = {
     row.hub_id: row
     for row in (
+        KnownModel(embedded.NAME, (embedded.ALIAS,), embedded.LATENT_SPACE),
         KnownModel("stable-diffusion-v1-5/stable-diffusion-v1-5", ("sd1.5", "sd-1.5"), SD_VAE),
         KnownModel("runwayml/stable-diffusion-v1-5", ("sd1.5", "sd-1.5"), SD_VAE),
         KnownModel("CompVis/stable-diffusion-v1-4", ("sd1.4", "sd-1.4"), SD_VAE),

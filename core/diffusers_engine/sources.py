@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from core import embedded
 from core.diffusers_engine.loras import LoraSource, parse_loras
 from core.errors import ModelLoadError
 from core.settings import Settings
@@ -32,12 +33,18 @@ class ModelSource:
 
 
 def sources_of(settings: Settings) -> list[ModelSource]:
-    """Return the models that `settings` name, the one for requests that name none first. Raises InvalidSettings."""
+    """Return the models that `settings` name, the one for requests that name none first.
+
+    None named: the embedded one. Raises InvalidSettings.
+    """
     sources = []
-    if settings.model is not None or settings.pipeline is not None:
+    name = settings.model
+    if embedded.is_embedded(name) or (name, settings.pipeline, settings.video_model) == (None, None, None):
+        name = embedded.NAME
+    if name is not None or settings.pipeline is not None:
         sources.append(
             ModelSource(
-                settings.model,
+                name,
                 settings.pipeline,
                 settings.models_dir,
                 settings.latent_space,
@@ -63,6 +70,8 @@ def _is_motion_adapter(folder: Path) -> bool:
 def place_of(source: ModelSource) -> str:
     """Return the directory or hub id that `source` names. Raises ModelLoadError where it can be neither."""
     name = str(source.name)
+    if embedded.is_embedded(name):
+        return str(embedded.MODEL_FOLDER)
     for directory in (Path(name), source.models_dir / name):
         if directory.is_dir():
             return str(directory)

@@ -1,6 +1,6 @@
 """The model that ships with the project: a small trained latent diffusion model, ready without network or GPU.
 
-Beside this file: `scenes/`, a pipeline in diffusers layout with a motion adapter, and `latent-spaces/`, the bundle of its map.
+Beside this file: `scenes/`, a pipeline in diffusers layout with a motion adapter, and `latent-spaces/`, its map.
 What it is and how it was trained: docs/embedded-model.md.
 """
 

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
+from core import embedded
 from core.errors import InvalidMap
 from core.maps.bundle import MAP_FILE, LatentMapBundle
 from core.model import ModelInfo
 
 FOLDER = "latent-spaces"
-SHIPPED = Path(__file__).parent.parent / "embedded"
-"""Laid out as a models directory is, so that `map build --models-dir` writes there too."""
 
 
 def bundle_folder(models_dir: Path, latent_space: str) -> Path:
@@ -22,7 +21,7 @@ def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> 
     One below `models_dir` comes before one that ships with the project. Raises InvalidMap when there is one that is
     broken or was made for other latents than the model's.
     """
-    folders = [bundle_folder(place, model.latent_space) for place in (models_dir, SHIPPED)]
+    folders = [bundle_folder(place, model.latent_space) for place in (models_dir, embedded.FOLDER)]
     folder = next((folder for folder in folders if (folder / MAP_FILE).is_file()), None)
     if folder is None:
         return None

@@ -198,7 +198,7 @@ def test_a_bundle_is_found_below_the_models_directory(tmp_path: Path) -> None:
 def test_a_bundle_that_ships_is_found_after_one_below_the_models_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.maps.store.SHIPPED", tmp_path / "embedded")
+    monkeypatch.setattr("core.embedded.FOLDER", tmp_path / "embedded")
     shipped = map_of_model(MODEL, 0.18215, "AutoencoderKL")
     shipped.write(bundle_folder(tmp_path / "embedded", LATENT_SPACE))
     assert find_bundle(tmp_path / "models", MODEL, 0.18215) == shipped
