@@ -1,0 +1,45 @@
+"""Plain requests to real pipelines of video families: the pixels are those of the raw stream, as MP4."""
+
+import base64
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec_wire import WireFormat
+from core.decoder import LatentDecoder
+from core.diffusers_engine.device import Device
+from core.diffusers_engine.engine import DiffusersEngine
+from core.diffusers_engine.loading import load
+from core.diffusers_engine.pixels import decode_latents
+from core.diffusers_engine.sources import ModelSource
+from tests.codec_http.test_rendered_videos import ffmpeg
+from tests.support.serving import read_stream, servers_over
+
+VIDEOS = "/v1/videos/generations"
+BODY = {"prompt": "a sea", "size": "64x64", "steps": 2, "frames": 9, "fps": 6}
+
+
+@pytest.mark.parametrize("builder", ["build_animatediff", "build_cogvideox"])
+async def test_a_real_video_model_renders_what_its_raw_stream_decodes_to(
+    builder: str, device: Device, device_thread: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    model = load(ModelSource(None, f"tests.support.families.videos:{builder}", Path("nowhere"), "a/b"), device)
+    async with servers_over(DiffusersEngine(model, device_thread), model.info) as servers:
+        raw = await servers.http.post(VIDEOS, json=BODY | {"stream_format": "msgpack"})
+        header, frames = read_stream(await raw.read(), WireFormat.MSGPACK)
+        decoder = LatentDecoder(header)
+        latents = np.stack([decoder.decode(frame) for frame in frames])
+        expected = device_thread.submit(decode_latents, model.pipeline.vae, latents).result()
+        assert expected.shape == (9, 64, 64, 3)
+        response = await servers.http.post(VIDEOS, json=BODY)
+        assert response.status == 200, await response.text()
+        path = tmp_path / "video.mp4"
+        path.write_bytes(base64.b64decode((await response.json())["data"][0]["b64_json"]))
+    about = ffmpeg("-i", str(path), "-f", "null", "-").stderr.decode()
+    assert re.search(r"h264 .* 64x64.* 6 fps", about)
+    raw_video = ffmpeg("-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-").stdout
+    read = np.frombuffer(raw_video, np.uint8).reshape(expected.shape)
+    assert np.abs(read.mean(-1) - expected.mean(-1)).mean() < 12
