@@ -1,12 +1,15 @@
 """The ways to call a loaded model: its own pipeline, and those that can be made of the same parts."""
 
 import inspect
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from core.diffusers_engine.families import FAMILIES, Family
 from core.model import Form
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +26,20 @@ class Route:
 
 
 def routes_of(pipeline: Any, family: Family) -> Iterator[Route]:
-    """Yield the way to call `pipeline`, and those of the rows beside its own. All share its parts, weights included."""
+    """Yield the way to call `pipeline`, and those of the rows beside its own. All share its parts, weights included.
+
+    A way that cannot be made of these parts is left out, for the model's own does not depend on it.
+    """
     import diffusers  # noqa: PLC0415 - takes seconds
 
     yield Route(pipeline, family)
     for name in family.beside:
-        yield Route(_made_of_parts(getattr(diffusers, name), pipeline), FAMILIES[name])
+        try:
+            made = _made_of_parts(getattr(diffusers, name), pipeline)
+        except Exception as error:
+            log.warning("the model cannot be called as %s: %s", name, error)
+            continue
+        yield Route(made, FAMILIES[name])
 
 
 def _made_of_parts(pipeline_class: type, pipeline: Any) -> Any:

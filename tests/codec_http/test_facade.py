@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from codec_http.server import MAX_BODY_BYTES
 from codec_wire import WireFormat
 from core.errors import NotReady
 from core.lifecycle import State
@@ -147,7 +148,7 @@ async def test_a_body_that_is_not_coded_as_it_says_is_400() -> None:
 
 async def test_a_body_over_the_limit_is_413() -> None:
     async with servers_over(FakeEngine(free_running=True)) as servers:
-        response = await servers.http.post(IMAGES, data=io.BytesIO(b" " * (1024 * 1024 + 1)))
+        response = await servers.http.post(IMAGES, data=io.BytesIO(b" " * (MAX_BODY_BYTES + 1)))
         assert response.status == 413
         assert (await error_of(response))["code"] == "too_large"
 
