@@ -15,21 +15,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 import zstandard
 
-from codec_client import LatentStreamDecoder
-from codec_client.decompressing import CODINGS
-from codec_client.inspecting import inspect
-from codec_http.compressors import Brotli, Compressor, Gzip, Identity
-from codec_wire import WireFormat, encode
-from core.encoder import LatentEncoder
-from core.errors import StreamError
-from core.latents import LatentDtype, LatentStreamHeader
-from core.pipelines import PIPELINES, Scales
+INSTRUMENTED: AbstractContextManager[object] = nullcontext()
+if "--guided" in sys.argv:
+    import atheris
+
+    INSTRUMENTED = atheris.instrument_imports(include=["codec_client", "codec_wire", "core"])
+with INSTRUMENTED:  # what was imported before cannot be steered by
+    from codec_client import LatentStreamDecoder
+    from codec_client.decompressing import CODINGS
+    from codec_client.inspecting import inspect
+    from codec_http.compressors import Brotli, Compressor, Gzip, Identity
+    from codec_wire import WireFormat, encode
+    from core.encoder import LatentEncoder
+    from core.errors import StreamError
+    from core.latents import LatentDtype, LatentStreamHeader
+    from core.pipelines import PIPELINES, Scales
 
 MAX_BYTES = 2**20
 """What a stream may expand to here: inputs are small, and bombs must be refused."""
@@ -171,10 +177,6 @@ def main() -> int:
 
 def guided(run: Run) -> None:
     """Let atheris choose the inputs, by what code they reach. Ends the process."""
-    import atheris  # noqa: PLC0415 - installed by whoever wants to be guided
-
-    # Everything imported so far is ours or is native code, which cannot be steered by.
-    atheris.instrument_all()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-corpus-"))
     for number, body in enumerate(seeds()):
         (folder / f"seed-{number}").write_bytes(body)
