@@ -150,7 +150,7 @@ class _Decoding:
     def frames(self, made: _Made, latent_map: Any, client: LatentClient) -> NDArray[np.uint8]:
         """Return the pictures; the loaded pipeline's own VAE is taken where it came from no directory."""
         own = self._own_place(client)
-        vae = client.service.require_served().engine.vae if own is _OF_PIPELINE else None  # type: ignore[attr-defined]
+        vae = client.used.engine.vae if own is _OF_PIPELINE else None  # type: ignore[attr-defined]
         pixels = PixelDecoder(
             latent_map,
             place=None if own is _OF_PIPELINE else own,

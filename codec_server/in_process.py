@@ -18,7 +18,7 @@ from core.errors import NotFound
 from core.lifecycle import Lifecycle
 from core.maps import LatentMapBundle
 from core.request import GenerationRequest
-from core.service import LatentService
+from core.service import LatentService, Served
 from core.settings import Settings
 
 
@@ -29,6 +29,8 @@ class InProcessClient(LatentClient):
         super().__init__(retries=0, **options)
         self._model = LocalModel(settings)
         self.service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost))
+        self.used: Served | None = None
+        """What the last generation was made with."""
 
     async def load(self) -> None:
         """Load and warm the model. Raises StartupError."""
@@ -36,10 +38,12 @@ class InProcessClient(LatentClient):
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return the model's latent-space map. See LatentClient."""
-        bundle = self.service.require_served().bundle
-        if digest not in (None, bundle.hash):
-            raise NotFound("map", f"the model has {bundle.hash}, wanted is {digest}")
-        return bundle
+        bundles = self.service.bundles()
+        for bundle in bundles.values():
+            if digest in (None, bundle.hash):
+                return bundle
+        hashes = ", ".join(bundle.hash for bundle in bundles.values())
+        raise NotFound("map", f"the model has {hashes}, wanted is {digest}")
 
     async def close(self) -> None:
         """Free the model."""
@@ -52,8 +56,10 @@ class InProcessClient(LatentClient):
         self, request: GenerationRequest, arrival: Arrival, seconds: float
     ) -> AsyncGenerator[Event, None]:
         arrival.answered = True
-        self._is_of_map(arrival, self.service.require_served().bundle.hash)
+        plan = self.service.plan(request)
+        self.used = self.service.served_of(plan)
+        self._is_of_map(arrival, self.used.bundle.hash)
         job = Job(deadline=asyncio.get_running_loop().time() + seconds)
-        async with aclosing(self.service.generate(self.service.plan(request), job)) as events:
+        async with aclosing(self.service.generate(plan, job)) as events:
             async for event in events:
                 yield event

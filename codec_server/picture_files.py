@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import InvalidSettings
+from core.media.videos import encode_video
 
 STILL_FORMATS = ("png", "jpg", "jpeg")
 MOVING_FORMATS = ("mp4", "gif", "webp")
@@ -120,19 +121,6 @@ def _pillow(frames: NDArray[np.uint8], fps: int, file_format: str) -> bytes:
 
 def _mp4(frames: NDArray[np.uint8], fps: int) -> bytes:
     try:
-        import imageio_ffmpeg  # noqa: PLC0415 - only videos need it
+        return encode_video(frames, fps, {})
     except ModuleNotFoundError:
         raise InvalidSettings("writing mp4 needs imageio-ffmpeg: install the extra `server`, or use .gif") from None
-    count, height, width, _ = frames.shape
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "video.mp4"
-        # H.264 with half the colour takes even sides alone: macro_block_size pads none, the filter does.
-        even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]
-        writer = imageio_ffmpeg.write_frames(
-            str(path), (width, height), fps=fps, quality=8, macro_block_size=1, output_params=even
-        )
-        writer.send(None)
-        for index in range(count):
-            writer.send(np.ascontiguousarray(frames[index]))
-        writer.close()
-        return path.read_bytes()

@@ -176,7 +176,7 @@ class LatentService:
         Between two of them another job may have the device. Raises a CodecError. The job keeps its place until the
         iterator is exhausted or closed (contextlib.aclosing), which cancels it.
         """
-        engine = self.require_served().engine
+        engine = self.served_of(plans[0]).engine
         failure: CodecError | None = None
         with self.admission.admit(sum(plan.cost for plan in plans)):
             self._jobs.add(job)
