@@ -17,8 +17,8 @@ BODY = {"prompt": "a sea", "stream_format": "msgpack", "pipeline": "int8", "size
 
 
 def bundle_with_dictionary() -> LatentMapBundle:
-    """Return the test map with a dictionary for msgpack int8."""
-    return with_dictionary(bundle_of(MODEL))
+    """Return the test map with a dictionary for msgpack int8, which is not where the map says."""
+    return with_dictionary(bundle_of(MODEL), url="u")
 
 
 def decoded(data: bytes, coding: str | None) -> bytes:

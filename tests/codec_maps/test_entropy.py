@@ -41,7 +41,7 @@ def test_the_bytes_of_a_value_are_counted_apart() -> None:
         ("int8-adaptive", 32, 0.10),
         ("int8-adaptive", 64, 0.11),
         ("int8", 64, 0.12),
-        ("int4-adaptive", 32, 0.23),
+        ("int4-adaptive", 32, 0.22),
         ("int4-adaptive", 64, 0.26),
         ("int4-adaptive", 256, 0.32),
         ("int4", 32, 0.12),

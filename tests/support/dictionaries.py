@@ -14,15 +14,17 @@ DICTIONARY = zstandard.train_dictionary(
 DIGEST = sha256(DICTIONARY)
 
 
-def with_dictionary(bundle: LatentMapBundle, pipeline: str = "int8", data: bytes = DICTIONARY) -> LatentMapBundle:
-    """Return `bundle` with a dictionary for msgpack bodies of `pipeline`."""
+def with_dictionary(
+    bundle: LatentMapBundle, pipeline: str = "int8", data: bytes = DICTIONARY, url: str | None = None
+) -> LatentMapBundle:
+    """Return `bundle` with a dictionary for msgpack bodies of `pipeline`; `url` is where a server has it by default."""
     digest = sha256(data)
     document: dict[str, Any] = json.loads(bundle.document)
     document["zstd_dictionaries"] = [
         {
             "format": "msgpack",
             "pipeline": pipeline,
-            "url": f"/.well-known/codec/dicts/{digest.removeprefix('sha256:')}.zstd",
+            "url": url or f"/.well-known/codec/dicts/{digest.removeprefix('sha256:')}.zstd",
             "hash": digest,
         }
     ]

@@ -1,0 +1,59 @@
+"""The table of body sizes: a row for everything a model can send, and the bytes that are really sent."""
+
+from bench.wire import HEADING, requests_for, rows_of
+from codec_wire import WireFormat
+from core.calibrating import Sample, generate_latents
+from core.maps import LatentMapBundle
+from core.model import ModelInfo
+from core.service import Served
+from tests.support.dictionaries import with_dictionary
+from tests.support.fake_engine import FakeEngine
+from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of, servers_over
+
+IMAGE_PIPELINES = {"raw", "int8", "int4", "int8-adaptive", "int4-adaptive"}
+
+
+async def samples_of(model: ModelInfo, bundle: LatentMapBundle) -> list[tuple[str, list[Sample], Served]]:
+    served = Served(model, bundle, FakeEngine(free_running=True), "test device")
+    return [
+        (
+            what,
+            [Sample(request, await generate_latents(served, request), held_out=True) for request in requests],
+            served,
+        )
+        for what, requests in requests_for(model, 2)
+    ]
+
+
+async def test_images_of_both_sizes_in_every_format_and_pipeline_with_the_bytes_that_are_sent() -> None:
+    bundle = with_dictionary(bundle_of(MODEL))
+    kinds = await samples_of(MODEL, bundle)
+    assert [what for what, _, _ in kinds] == ["256x256", "512x512"]
+    async with servers_over(FakeEngine(free_running=True), bundle=bundle) as servers:
+        for what, samples, served in kinds:
+            rows = rows_of(what, samples, served)
+            assert {(row.pipeline, row.wire_format) for row in rows} == {
+                (name, wire_format) for name in IMAGE_PIPELINES for wire_format in WireFormat
+            }
+            for row in rows:
+                has_dictionary = (row.pipeline, row.wire_format) == ("int8", WireFormat.MSGPACK)
+                assert (row.sizes.zstd_dictionary is not None) == has_dictionary
+                assert len(row.cells()) == len(HEADING)
+                body = {"prompt": "x", "pipeline": row.pipeline, "stream_format": row.wire_format, "size": what}
+                sizes = {"identity": row.sizes.identity, "gzip": row.sizes.gzip, "br": row.sizes.br}
+                if row.sizes.zstd_dictionary is not None:
+                    sizes["zstd"] = row.sizes.zstd_dictionary
+                for coding, size in sizes.items():
+                    answer = await servers.http.post(
+                        "/v1/images/generations", json=body, headers={"Accept-Encoding": coding}
+                    )
+                    assert len(await answer.read()) == size, (row, coding)
+
+
+async def test_a_video_of_24_frames_where_the_model_makes_videos() -> None:
+    ((what, samples, served),) = await samples_of(VIDEO_MODEL, bundle_of(VIDEO_MODEL))
+    assert what == "64x64, 24 frames"
+    assert {len(sample.latents) for sample in samples} == {24}
+    rows = rows_of(what, samples, served)
+    assert {row.pipeline for row in rows} == IMAGE_PIPELINES | {"delta+int8", "delta+int4"}
+    assert all(row.sizes.identity > 24 * 128 for row in rows)
