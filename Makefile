@@ -3,7 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 MODELS := models
-STANDIN := $(MODELS)/standin/model_index.json
 BUF_VERSION := 1.75.0
 BUF := .tools/node_modules/.bin/buf
 
@@ -19,11 +18,8 @@ $(READY): pyproject.toml constraints.txt core/pins.txt $(wildcard requirements/*
 	$(PYTHON) scripts/setup_env.py
 	@touch $@
 
-run: $(STANDIN) ## Serve a small untrained model on 127.0.0.1, HTTP 8080 and gRPC 50051
-	$(BIN)/codec-diffusers serve --model standin --models-dir $(MODELS)
-
-$(STANDIN): scripts/build_standin.py | $(READY)
-	$(BIN)/python -m scripts.build_standin $(MODELS)
+run: $(READY) ## Serve the embedded model on 127.0.0.1, HTTP 8080 and gRPC 50051
+	$(BIN)/codec-diffusers serve --models-dir $(MODELS)
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest

@@ -37,7 +37,7 @@ def build(folder: Path, dtype: torch.dtype) -> int:
     )
     from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415
 
-    from scripts.build_standin import build_pipeline  # noqa: PLC0415
+    from tests.support.standin import build_pipeline  # noqa: PLC0415
 
     torch.manual_seed(0)
     # The UNet's defaults are SD-1's but for the width of the text; the text encoder is CLIP ViT-L/14's.

@@ -116,6 +116,7 @@ class InfoAnswer(Answer):
     device: str | None = Field(description="Device and arithmetic that the model runs with.")
     versions: dict[str, str] = Field(description="Installed versions of what defines the reference pixels.")
     pin_differences: list[str] = Field(description="What differs from the pinned versions; empty is good.")
+    image_digest: str | None = Field(description="Digest of the image this runs in, where it was told.")
     jobs: int = Field(description="Generations in the house, running and waiting.")
     model_aliases: list[str] | None = None
     default_size: str | None = None

@@ -120,7 +120,7 @@ def check_stop(container: Container) -> None:
 
 
 def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
-    """Start the image on the stand-in model, use it and stop it. Raises Failed."""
+    """Start the image, use it and stop it. Raises Failed."""
     uid = int(config["User"].partition(":")[0])
     models = WORK / "models"
     shutil.rmtree(models, ignore_errors=True)
@@ -130,8 +130,6 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
     try:
         with step("Looking into the image") as found:
             found.append(check_contents(container))
-        with step("Building a small model in it, as its user"):
-            container.build_standin(models)
         with step(f"Starting it on {HOST}:{container.http_port} and {container.grpc_port}") as found:
             container.start((*config["Entrypoint"], *config["Cmd"]), models)
             container.wait_until_ready()
@@ -157,7 +155,7 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
 
 
 def judge_once(buildah: Buildah, uid: int) -> None:
-    """Let the golden image make a reference of the stand-in model and judge what the wire does to it. Raises Failed."""
+    """Let the golden image make a reference of the embedded model and judge what the wire does to it. Raises Failed."""
     folder = WORK / "golden"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

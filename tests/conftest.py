@@ -25,7 +25,7 @@ def device() -> Device:
 @pytest.fixture(scope="session")
 def standin(device: Device) -> LoadedModel:
     """The stand-in pipeline, by way of the factory hook."""
-    source = ModelSource(None, "scripts.build_standin:build_pipeline", Path("nowhere"), LATENT_SPACE)
+    source = ModelSource(None, "tests.support.standin:build_pipeline", Path("nowhere"), LATENT_SPACE)
     return load(source, device)
 
 

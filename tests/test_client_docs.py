@@ -9,8 +9,8 @@ from pathlib import Path
 
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loading import LoadedModel
-from scripts.build_standin import build, build_bundle
 from tests.support.serving import servers_over
+from tests.support.standin import build, build_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,7 +14,7 @@ from codec_client.decoder_place import decoder_place
 from core.errors import InvalidMap, ModelLoadError
 from core.maps.bundle import sha256
 from core.maps.document import LatentMap, parse_map
-from scripts.build_standin import build, build_bundle
+from tests.support.standin import build, build_bundle
 
 LATENTS = np.random.default_rng(3).standard_normal((2, 4, 8, 6)).astype(np.float16)
 

@@ -23,12 +23,12 @@ from codec_wire import WireFormat, encode
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loading import LoadedModel
 from core.maps.store import bundle_folder
-from scripts.build_standin import build, build_bundle
 from tests.codec_client.test_stream_decoder import BODY, FIRST, FRAMES, HEADER
 from tests.support.background import background_servers
 from tests.support.fake_engine import FakeEngine
 from tests.support.noise_engine import NoiseEngine
 from tests.support.serving import VIDEO_MODEL, Servers
+from tests.support.standin import build, build_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = ["a snowy mountain", "--steps", "3", "--size", "64x48", "--seed", "7"]
@@ -96,7 +96,7 @@ def test_in_process_http_and_grpc_write_the_same_pixels(servers: Servers, tmp_pa
 
 
 def test_a_factorys_own_vae_draws_its_pictures(servers: Servers, tmp_path: Path) -> None:
-    factory = ["--factory", "scripts.build_standin:build_pipeline", "--latent-space", "x/y", "--threads", "1"]
+    factory = ["--factory", "tests.support.standin:build_pipeline", "--latent-space", "x/y", "--threads", "1"]
     assert invoke("generate", *REQUEST, "-o", tmp_path / "a.png", *factory)[0] == 0
     assert invoke("generate", *REQUEST, "-o", tmp_path / "b.png", "--grpc", servers.grpc_address)[0] == 0
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), np.asarray(Image.open(tmp_path / "b.png")))
@@ -266,7 +266,7 @@ def test_ctrl_c_cancels_the_remote_job(protocol: str, tmp_path: Path) -> None:
 
 LOUD = """
 import sys
-from scripts.build_standin import build_pipeline
+from tests.support.standin import build_pipeline
 
 def make():
     pipeline = build_pipeline()

@@ -15,9 +15,9 @@ from core.maps import LatentMapBundle
 from core.maps.store import bundle_folder
 from core.service import LatentService
 from core.settings import read_settings
-from scripts.build_standin import build
+from tests.support.standin import build
 
-MODEL = ["--pipeline", "scripts.build_standin:build_pipeline", "--latent-space", "test/space", "--threads", "1"]
+MODEL = ["--pipeline", "tests.support.standin:build_pipeline", "--latent-space", "test/space", "--threads", "1"]
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -134,7 +134,7 @@ async def started(models_dir: Path, images: int) -> LatentMapBundle:
     """Return the map that a server with these settings comes to serve."""
     settings = read_settings(
         {
-            "pipeline": "scripts.build_standin:build_pipeline",
+            "pipeline": "tests.support.standin:build_pipeline",
             "latent_space": "test/space",
             "models_dir": models_dir,
             "calibration_images": images,

@@ -22,9 +22,9 @@ import pytest
 from codec_wire import WireFormat
 from core.maps import LatentMapBundle
 from core.maps.store import bundle_folder
-from scripts.build_standin import build
 from tests.support.dictionaries import DIGEST, with_dictionary
 from tests.support.serving import read_stream
+from tests.support.standin import build
 
 COMMAND = str(Path(sys.executable).parent / "codec-diffusers")
 

@@ -16,9 +16,9 @@ from core.admission import Admission
 from core.lifecycle import Lifecycle
 from core.service import LatentService
 from core.settings import Settings
-from scripts.build_standin import build
 from tests.support.families.videos import build_animatediff, build_motion_adapter, build_wan
 from tests.support.serving import Servers, gateway_over, read_stream, servers_of
+from tests.support.standin import build
 
 
 @pytest.fixture(scope="module")

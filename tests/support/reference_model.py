@@ -16,10 +16,10 @@ from core.maps.build import map_of_model
 from core.maps.store import bundle_folder
 from core.model import ModelInfo
 from core.settings import Settings, read_settings
-from scripts.build_standin import STATIC_SCALE
+from tests.support.standin import STATIC_SCALE
 
 LATENT_SPACE = "standin-vae"
-FACTORY = "scripts.build_standin:build_pipeline"
+FACTORY = "tests.support.standin:build_pipeline"
 FLAGS = ("--pipeline", FACTORY, "--latent-space", LATENT_SPACE, "--threads", "1")
 """What names it on a command line."""
 INFO = ModelInfo(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scripts.build_standin import build_pipeline
+from tests.support.standin import build_pipeline
 
 
 def build_small() -> Any:

@@ -9,7 +9,7 @@ quiet_libraries()
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel  # noqa: E402
 from transformers import CLIPTextModel, CLIPTextModelWithProjection  # noqa: E402
 
-from scripts.build_standin import TEXT_WIDTH, build_pipeline, build_vae, text_config  # noqa: E402
+from tests.support.standin import TEXT_WIDTH, build_pipeline, build_vae, text_config  # noqa: E402
 
 
 def build_sdxl() -> StableDiffusionXLPipeline:

@@ -12,7 +12,7 @@ from core.diffusers_engine.known_models import aliases_of, latent_space_of
 from core.diffusers_engine.loading import ModelSource, load
 from core.errors import CodecError, InvalidSettings, ModelLoadError
 from core.maps.document import LATENT_SPACE_ID
-from scripts.build_standin import build, build_pipeline
+from tests.support.standin import build, build_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 
 from core.diffusers_engine.pixels import decode_latents, load_vae
 from core.errors import ModelLoadError
-from scripts.build_standin import build_pipeline, build_vae
+from tests.support.standin import build_pipeline, build_vae
 
 
 def test_latents_decode_to_the_pipelines_own_pixels(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from core.latents import Modality
 from core.model import Form, Lora
 from core.plan import plan
 from core.request import GenerationRequest
-from scripts.build_standin import build_pipeline
 from tests.support.families.videos import build_motion_adapter
 from tests.support.serving import bundle_of
+from tests.support.standin import build_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_all_ways_hold_the_same_weights_once(way: str, models_dir: Path, device:
     source = ModelSource("both", None, models_dir)
     if way != "directory":
         adapter = models_dir / "both" / "motion_adapter"
-        source = ModelSource(None, "scripts.build_standin:build_pipeline", models_dir, motion_adapter=adapter)
+        source = ModelSource(None, "tests.support.standin:build_pipeline", models_dir, motion_adapter=adapter)
         device = replace(device, dtype_name="bf16")
     model = load(source, device)
     assert model.pipeline.unet.dtype == device.dtype

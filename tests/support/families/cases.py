@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scripts.build_standin import build_pipeline
 from tests.support.families import images, videos
+from tests.support.standin import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
 
 

@@ -27,8 +27,8 @@ from diffusers import (
     StableDiffusionXLControlNetPipeline,
 )
 
-from scripts.build_standin import build_pipeline, build_vae
 from tests.support.families import texts
+from tests.support.standin import build_pipeline, build_vae
 from tests.support.tiny_sdxl import build_sdxl
 
 

@@ -23,7 +23,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from scripts.build_standin import build_pipeline, text_config
+from tests.support.standin import build_pipeline, text_config
 
 WIDTH = 32
 """Width of every text encoder here."""

@@ -29,8 +29,8 @@ from diffusers import (
     WanTransformer3DModel,
 )
 
-from scripts.build_standin import build_pipeline
 from tests.support.families import texts
+from tests.support.standin import build_pipeline
 
 
 def build_motion_adapter() -> MotionAdapter:

@@ -1,12 +1,10 @@
-"""Builds a small, untrained Stable Diffusion pipeline on disk: every part real, nothing learned, no network.
+"""Builds a small, untrained Stable Diffusion pipeline: every part real, nothing learned.
 
-`make run` serves it until the trained embedded model takes its place, and the tests generate with it. Its latents
-have the shape of SD-1's: 4 channels, one cell for 8x8 pixels. The same seed gives the same files.
+Tests that need no picture generate with it. Its latents have the shape of SD-1's: 4 channels, one cell for 8x8 pixels.
+The same seed gives the same weights.
 """
 
-import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -126,18 +124,3 @@ def build(models_dir: Path, latent_space: str) -> None:
     """Write the pipeline to models_dir/standin and its latent-space map to where a server looks for it."""
     build_pipeline().save_pretrained(models_dir / "standin")
     build_bundle(latent_space).write(bundle_folder(models_dir, latent_space))
-
-
-def main() -> int:
-    """Run the command line; return the process's exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models_dir", type=Path)
-    parser.add_argument("--latent-space", default="standin-vae", help="id of its latent space (default: %(default)s)")
-    options = parser.parse_args()
-    build(options.models_dir, options.latent_space)
-    print(f"built {options.models_dir / 'standin'}: a small, untrained pipeline; its pictures are noise")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
