@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from codec_server.errors import said_in_a_line
 from codec_server.flags import with_settings
+from codec_server.golden_output import progress_bar, rows_shown, say_judgement, steps_on
 from codec_server.output import configure_log, warn_of_pins
 from core.errors import InvalidSettings
 from core.pins import require_pins
@@ -37,8 +36,6 @@ MODEL_SETTINGS = (
     "log_level",
 )
 JUDGE_SETTINGS = (*MODEL_SETTINGS, "lpips_backbone")
-
-TABLE_WIDTH = 120
 
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of golden fixtures.")]
 FixturesOption = Annotated[str | None, typer.Option(help="Names, with commas between them. Default: all.")]
@@ -81,10 +78,10 @@ def build(
 
 
 def _build(builder: "Builder", chosen: dict[str, Any]) -> None:
-    with _progress() as progress:
+    with progress_bar() as progress:
         for key, fixture in chosen.items():
             task = progress.add_task(key, total=fixture.steps)
-            built = builder.build(key, fixture, _steps(progress, task))
+            built = builder.build(key, fixture, steps_on(progress, task))
             built.write()
             progress.update(task, completed=1, total=1)
             manifest = built.golden.manifest
@@ -93,9 +90,9 @@ def _build(builder: "Builder", chosen: dict[str, Any]) -> None:
 
 def _check(builder: "Builder", chosen: dict[str, Any]) -> None:
     moved = 0
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("checking", total=None)
-        for checked in builder.check(chosen, _steps(progress, task)):
+        for checked in builder.check(chosen, steps_on(progress, task)):
             moved += bool(checked.moved)
             if not checked.moved:
                 typer.echo(f"{checked.key}  as it was")
@@ -129,10 +126,8 @@ def verify(  # noqa: PLR0917 - typer's
     with _said():
         from golden.judging import Judgement, judge  # noqa: PLC0415
 
-        found: Judgement = judge(
-            _settings_of(flags), folder, _names(fixtures), latent_map, pixels, listener=_rows_shown
-        )
-        _say(found)
+        found: Judgement = judge(_settings_of(flags), folder, _names(fixtures), latent_map, pixels, listener=rows_shown)
+        say_judgement(found)
         if json_file is not None:
             json_file.write_text(json.dumps(found.json, indent=2) + "\n")
         if report is not None:
@@ -161,8 +156,8 @@ def thresholds(
         from golden.judging import judge  # noqa: PLC0415
         from golden.thresholds import thresholds_from  # noqa: PLC0415
 
-        found = judge(_settings_of(flags), folder, _names(fixtures), latent_map, None, listener=_rows_shown)
-        _say(found)
+        found = judge(_settings_of(flags), folder, _names(fixtures), latent_map, None, listener=rows_shown)
+        say_judgement(found)
         if any(row.bits for row in found.rows):
             typer.echo("the bits on the wire are wrong, so there is nothing to take bounds from", err=True)
             raise typer.Exit(1)
@@ -234,28 +229,3 @@ def _model(settings: Settings) -> "Iterator[ReferenceModel]":
 
 def _names(fixtures: str | None) -> list[str] | None:
     return None if fixtures is None else [name.strip() for name in fixtures.split(",") if name.strip()]
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
-
-
-def _steps(progress: Progress, task: Any) -> Any:
-    return lambda done, total: progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _rows_shown(total: int) -> Iterator[Any]:
-    with _progress() as progress:
-        task = progress.add_task("judging", total=total)
-        yield lambda name: progress.update(task, advance=1, description=name)
-
-
-def _say(found: Any) -> None:
-    from golden.table import table_of  # noqa: PLC0415
-
-    # A table that is cut off says nothing: a narrow terminal may break its lines.
-    Console(width=max(Console().width, TABLE_WIDTH)).print(table_of(found.rows))
-    for note in found.notes:
-        typer.echo(note)
