@@ -17,14 +17,13 @@ from codec_client import LatentStreamDecoder, PixelDecoder, fetch_map
 from codec_client.cache import FileCache
 from codec_client.inspecting import HEAD_BYTES, Inspection, dictionary_for
 from codec_client.inspecting import inspect as inspect_chunks
-from codec_client.shipped import MAPS
 from codec_client.sniffing import coding_of, foreign
 from codec_server.errors import ExitStatus, said_in_a_line
 from codec_server.picture_files import PIPE, Output
 from core.errors import InvalidMap, InvalidSettings, MalformedMessage
 from core.latents import LatentStreamHeader
 from core.maps import LatentMapBundle
-from core.maps.store import bundle_folder
+from core.maps.store import bundle_place, bundle_places
 from core.settings import Settings
 
 CHUNK_BYTES = 64 * 1024
@@ -154,15 +153,12 @@ def _bundle(server: str | None, bundle: Path | None) -> LatentMapBundle:
 
 def _local_bundle(header: LatentStreamHeader, models_dir: Path) -> LatentMapBundle:
     """Return the map of the stream's latent space from the models directory, or the one that ships."""
-    name = header.latent_space_id
-    # The id comes from the stream and must not lead out of the directory.
-    folder = bundle_folder(models_dir, name)
-    if ".." not in name and not name.startswith("/") and folder.is_dir():
+    folder = bundle_place(models_dir, header.latent_space_id)
+    if folder is not None:
         return LatentMapBundle.from_folder(folder)
-    if name in MAPS:
-        return LatentMapBundle.from_folder(MAPS[name])
     raise InvalidMap(
-        f"there is no latent-space map of {name!r} below {models_dir}: name a --server, a --bundle or a --decoder"
+        f"there is no latent-space map of {header.latent_space_id!r} below {models_dir}: "
+        "name a --server, a --bundle or a --decoder"
     )
 
 
@@ -171,8 +167,7 @@ def _dictionaries(found: LatentMapBundle | None, models_dir: Path) -> dict[str, 
     if found is not None:
         bundles = [found]
     else:
-        folders = sorted({path.parent for path in bundle_folder(models_dir, ".").glob("**/map.json")})
-        bundles = [LatentMapBundle.from_folder(folder) for folder in (*folders, *MAPS.values())]
+        bundles = [LatentMapBundle.from_folder(folder) for folder in bundle_places(models_dir)]
     return {
         entry.hash: bundle.assets[entry.hash] for bundle in bundles for entry in bundle.latent_map.zstd_dictionaries
     }

@@ -11,8 +11,7 @@ from codec_client import fetch_map
 from codec_wire import WireFormat
 from core.errors import InvalidSettings
 from core.maps import LatentMapBundle
-from core.maps.bundle import MAP_FILE
-from core.maps.store import bundle_folder
+from core.maps.store import bundle_folder, bundle_place
 from core.settings import Settings
 from golden.folder import Golden, find_golden
 from golden.manifest import Environment
@@ -131,10 +130,11 @@ def map_for(fixtures: Sequence[Golden], place: str | None, models_dir: Path) -> 
     if len(spaces) > 1:
         raise InvalidSettings(f"the fixtures are of {', '.join(sorted(spaces))}: name one with --latent-space")
     if place is None:
-        folder = bundle_folder(models_dir, manifest.latent_space_id)
-        if not (folder / MAP_FILE).is_file():
+        folder = bundle_place(models_dir, manifest.latent_space_id)
+        if folder is None:
             raise InvalidSettings(
-                f"there is no latent-space map in {folder}: make one with `codec-diffusers map build`"
+                f"there is no latent-space map in {bundle_folder(models_dir, manifest.latent_space_id)}: "
+                "make one with `codec-diffusers map build`"
             )
         bundle = LatentMapBundle.from_folder(folder)
     elif place.startswith(("http://", "https://")):

@@ -1,5 +1,6 @@
 """Stage 4, the pipeline: `python -m training.assemble` writes a StableDiffusionPipeline, fp16 safetensors."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,10 @@ def main(
     if (folder / "motion").exists():
         adapter = MotionAdapter.from_pretrained(folder / "motion")
         adapter.to(torch.float16).save_pretrained(out / "motion_adapter")
+    for config in out.rglob("config.json"):  # says where a part was loaded from, which is this machine's business
+        written = json.loads(config.read_text(encoding="utf-8"))
+        if written.pop("_name_or_path", None) is not None:
+            config.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     show(f"{out}: {size / 1e6:.1f} MB")
 

@@ -15,14 +15,29 @@ def bundle_folder(models_dir: Path, latent_space: str) -> Path:
     return models_dir / FOLDER / latent_space
 
 
+def bundle_place(models_dir: Path, latent_space: str) -> Path | None:
+    """Return the folder of the bundle of `latent_space`: one below `models_dir` before one that ships with the project.
+
+    None where there is none, and for an id that would lead out of the directory.
+    """
+    if ".." in latent_space or latent_space.startswith("/"):
+        return None
+    folders = [bundle_folder(place, latent_space) for place in (models_dir, embedded.FOLDER)]
+    return next((folder for folder in folders if (folder / MAP_FILE).is_file()), None)
+
+
+def bundle_places(models_dir: Path) -> list[Path]:
+    """Return the folders of every bundle below `models_dir`, and of those that ship with the project."""
+    places = (models_dir, embedded.FOLDER)
+    return [path.parent for place in places for path in sorted((place / FOLDER).glob(f"**/{MAP_FILE}"))]
+
+
 def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> LatentMapBundle | None:
     """Return the bundle for `model`'s latent space, None where there is none.
 
-    One below `models_dir` comes before one that ships with the project. Raises InvalidMap when there is one that is
-    broken or was made for other latents than the model's.
+    Raises InvalidMap when there is one that is broken or was made for other latents than the model's.
     """
-    folders = [bundle_folder(place, model.latent_space) for place in (models_dir, embedded.FOLDER)]
-    folder = next((folder for folder in folders if (folder / MAP_FILE).is_file()), None)
+    folder = bundle_place(models_dir, model.latent_space)
     if folder is None:
         return None
     bundle = LatentMapBundle.from_folder(folder)

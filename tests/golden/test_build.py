@@ -170,7 +170,6 @@ def test_a_folder_without_fixtures_says_what_to_do(tmp_path: Path, golden_folder
         find_golden(golden_folder, None, ["512"])
 
 
-
 def test_pins_that_are_required_and_differ_refuse_to_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.pins.installed_versions", lambda: {"torch": "2.0.0"})
     status, output = invoke("golden", "build", tmp_path, *FLAGS, "--require-pins")
