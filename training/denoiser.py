@@ -159,7 +159,7 @@ def train(
 
 def main(
     folder: Annotated[Path, typer.Option(help="where states, scenes and latents are kept")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="the step to train up to")] = 5000,
+    steps: Annotated[int, typer.Option(help="the step to train up to")] = 4600,
     scenes: Annotated[int, typer.Option(help="how many scenes to draw and encode, in steps of 500")] = 6000,
 ) -> None:
     """Train the denoiser, or go on from its last state."""
