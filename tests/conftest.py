@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share: the stand-in, loaded once."""
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,9 @@ from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loading import LoadedModel, ModelSource, load
 from tests.support.serving import LATENT_SPACE
+
+# A shell has what it starts in the background ignore interrupts, and the processes that tests start would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Times differ between machines and between runs; what is tested here is what comes out.
 settings.register_profile("steady", deadline=None, derandomize=False)

@@ -242,13 +242,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         cwd=ROOT,
         env=os.environ | environment,
-        preexec_fn=_heed_interrupts,
     )
-
-
-def _heed_interrupts() -> None:
-    # A shell has what it starts in the background ignore them, and that is inherited.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
