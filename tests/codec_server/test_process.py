@@ -212,8 +212,13 @@ def fails(arguments: list[str], status: int) -> str:
     return process.output
 
 
-def test_no_model_is_one_line_and_status_2() -> None:
-    assert "error: no model is named" in fails(["serve", "--port", "0", "--grpc-port", "0"], 2)
+def test_without_a_model_the_embedded_one_is_served_and_no_hub_is_asked() -> None:
+    with running(["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"], HF_HUB_OFFLINE="1") as server:
+        server.wait_for("Ready after")
+        assert "codec-diffusers/scenes, 256x256" in server.output
+        assert "codec-diffusers/scenes-vae: raw, int8, int4, int8-adaptive, int4-adaptive" in server.output
+        server.popen.send_signal(signal.SIGTERM)
+        assert server.exit_status(60) == 0, server.output
 
 
 def test_a_model_that_is_not_there_is_one_line_and_status_1(tmp_path: Path) -> None:
