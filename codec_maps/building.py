@@ -54,8 +54,8 @@ def build_map(
 ) -> BuiltMap:
     """Return the map of `model`: scales and dictionaries of some of the samples, judged by those held out.
 
-    A dictionary is kept only where it makes held-out bodies, on average, smaller than the best of br, gzip and
-    identity. `on_trial` is called with (pairs of format and pipeline done, pairs in all). Without a sample
+    A dictionary is kept only where it makes held-out bodies, on average, smaller than the best of identity, gzip and
+    zstd without one. `on_trial` is called with (pairs of format and pipeline done, pairs in all). Without a sample
     the map has no static scales; with few, no dictionaries.
     """
     if not samples:

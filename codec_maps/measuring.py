@@ -22,13 +22,14 @@ class BodySizes:
 
     @property
     def saving(self) -> float | None:
-        """What the dictionary saves of the least that a client which takes everything would get without it.
+        """What the dictionary saves of the least of identity, gzip and zstd without one. Less than 0 where it loses.
 
-        A share: 0.05 for 5 %. Less than 0 where it loses.
+        A share: 0.05 for 5 %. Not of br: a client that takes zstd alone would get identity without a dictionary, and one
+        that would rather have br says so in its weights.
         """
         if self.zstd_dictionary is None:
             return None
-        return 1 - self.zstd_dictionary / min(self.identity, self.gzip, self.br)
+        return 1 - self.zstd_dictionary / min(self.identity, self.gzip, self.zstd)
 
     def rounded(self) -> dict[str, int]:
         """Return whole bytes by name; None is left out."""

@@ -4,7 +4,6 @@ This is what notices a forgotten unpacking, shift, mean or deviation. Compared a
 fp32 may differ by one level, for the order of two divisions differs; those of fp16 by half a level in the mean.
 """
 
-import base64
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -18,21 +17,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from codec_wire import WireFormat
-from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.protobuf_envelope import frame_of, header_of
-from core.decoder import LatentDecoder
+from codec_client import decode_to_frames
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.families import FAMILIES
 from core.diffusers_engine.loading import LoadedModel, ModelSource, load
-from core.diffusers_engine.pixels import VAES, decode_latents, load_vae
-from core.latents import LatentFrame, LatentStreamHeader
+from core.diffusers_engine.pixels import VAES
+from core.latents import Modality
 from core.maps import LatentMapBundle
 from core.maps.build import map_of_model
 from core.sample_picture import sample_picture
+from tests.codec_client.test_clients import client_of
 from tests.support.families.cases import CASES, Case, class_of
-from tests.support.serving import Servers, read_stream, servers_over
+from tests.support.serving import servers_over
 
 WIDTH, HEIGHT, STEPS, SEED = 64, 96, 3, 5
 
@@ -80,26 +77,12 @@ def own_pixels(name: str, case: Case, pipeline: Any) -> NDArray[np.uint8]:
     return (np.asarray(made) * 255).round().astype(np.uint8)
 
 
-async def over_http(servers: Servers, case: Case) -> tuple[LatentStreamHeader, list[LatentFrame]]:
-    kind = "images" if case.frames is None else "videos"
-    body: dict[str, Any] = {"prompt": "a sea at dawn", "size": f"{WIDTH}x{HEIGHT}", "steps": STEPS, "seed": SEED}
+def fields_of(case: Case) -> dict[str, Any]:
+    """Return the request by the client's own names."""
+    fields: dict[str, Any] = {"size": (WIDTH, HEIGHT), "steps": STEPS, "seed": SEED, "pipeline": "raw"}
     if case.frames is not None:
-        body |= {"frames": case.frames, "fps": 12}
-    for number, (field, data) in enumerate(pictures_of(case).items()):
-        body[field] = ("data:image/png;base64," if number == 0 else "") + base64.b64encode(data).decode()
-    answer = await servers.http.post(f"/v1/{kind}/generations", json=body | {"stream_format": "protobuf"})
-    assert answer.status == 200, await answer.text()
-    return read_stream(await answer.read(), WireFormat.PROTOBUF)
-
-
-async def over_grpc(servers: Servers, case: Case) -> tuple[LatentStreamHeader, list[LatentFrame]]:
-    fields: dict[str, Any] = dict(pictures_of(case))
-    if case.frames is not None:
-        fields |= {"frames": case.frames, "fps": 12, "modality": pb.MODALITY_VIDEO_LATENTS}
-    size = pb.PixelSize(width=WIDTH, height=HEIGHT)
-    request = pb.GenerateRequest(prompt="a sea at dawn", size=size, steps=STEPS, seed=SEED, **fields)
-    header, *frames = [message async for message in servers.stub.Generate(request)]
-    return header_of(header.header), [frame_of(message.frame) for message in frames]
+        fields |= {"modality": Modality.VIDEO, "frames": case.frames, "fps": 12}
+    return fields | pictures_of(case)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -114,19 +97,19 @@ async def test_what_leaves_the_server_decodes_to_the_pipelines_own_pixels(
     assert expected.std() > 5, "a picture of one colour would show nothing"
     model = load(ModelSource("model", None, tmp_path), device)
     engine = DiffusersEngine(model, device_thread)
-    for dtype, ask in (("fp32", over_http), ("fp16", over_grpc)):
-        bundle = bundle_with(model, dtype)
-        async with servers_over(engine, model.info, bundle=bundle) as servers:
-            header, frames = await ask(servers, case)
-        assert len(frames) == header.total_frames == case.latent_frames
-        assert (header.fps is None) == (case.frames is None)
-        decoder = LatentDecoder(header)
-        latents = np.stack([decoder.decode(frame) for frame in frames])
-        assert latents.shape == (case.latent_frames, *header.shape)
-        # As a client does: with the map and the VAE alone.
-        assert bundle.latent_map.decoder is not None
-        vae = load_vae(bundle.latent_map.decoder.model_class, str(tmp_path / "model" / "vae"))
-        difference = np.abs(decode_latents(vae, latents).astype(int) - expected)
+    for dtype, protocol in (("fp32", "http"), ("fp16", "grpc")):
+        async with (
+            servers_over(engine, model.info, bundle=bundle_with(model, dtype)) as servers,
+            client_of(servers, protocol, tmp_path / "cache") as client,
+        ):
+            made = await client.generate("a sea at dawn", **fields_of(case))
+            latent_map = (await client.latent_map(made.map_hash)).latent_map
+        assert made.latents.shape == (case.latent_frames, *made.header.shape)
+        assert made.header.total_frames == case.latent_frames
+        assert (made.header.fps is None) == (case.frames is None)
+        # The client has the map and the VAE alone.
+        pixels = decode_to_frames(made.latents, latent_map, place=tmp_path / "model", device="cpu")
+        difference = np.abs(pixels.astype(int) - expected)
         assert difference.shape == ((case.frames or 1), HEIGHT, WIDTH, 3)
         if dtype == "fp32":
             assert difference.max() <= 1
