@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import numpy as np
 import pytest
 import torch
+from diffusers import AnimateDiffPipeline
 
 from codec_wire import WireFormat, encode
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -18,6 +20,7 @@ from core.decoder import LatentDecoder
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loading import LoadedModel, ModelSource, load
+from core.errors import OutOfMemory
 from core.latents import LatentFrame, LatentStreamHeader
 from core.pipelines import PIPELINES
 from tests.support.oracle import reference_messages
@@ -96,12 +99,38 @@ async def test_latents_of_neighbours_depend_on_each_other(videos: DiffusersEngin
     assert again[1] == long
 
 
-async def test_more_frames_than_the_motion_modules_know_are_refused(
+async def test_more_frames_than_the_motion_modules_know_are_made_in_windows(
     videos: DiffusersEngine, moving: LoadedModel
 ) -> None:
+    """The modules know 32. What comes after is made as if no long video had been."""
     async with servers_over(videos, moving.info) as servers:
-        answer = await servers.http.post(VIDEOS, json=BODY | {"frames": 33, "stream_format": "msgpack"})
+        before = await over_grpc(servers, BODY)
+        header, frames = await over_grpc(servers, BODY | {"frames": 50})
+        again = await over_grpc(servers, BODY | {"frames": 50})
+        after = await over_grpc(servers, BODY)
+        answer = await servers.http.post(VIDEOS, json=BODY | {"frames": 721, "stream_format": "msgpack"})
         assert (answer.status, (await answer.json())["error"]["param"]) == (400, "frames")
+    assert (header.total_frames, len(frames)) == (50, 50)
+    assert (header, frames) == again
+    assert len({frame.data for frame in frames}) == 50
+    assert before == after
+
+
+@pytest.mark.parametrize("stopped_by", [OutOfMemory, RuntimeError])
+async def test_a_long_video_that_fails_leaves_the_model_as_it_was(
+    stopped_by: type[Exception], videos: DiffusersEngine, moving: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with servers_over(videos, moving.info) as servers:
+        before = await over_grpc(servers, BODY)
+        with monkeypatch.context() as patched:
+
+            def fail(*_arguments: object, **_named: object) -> None:
+                raise stopped_by("out of luck")
+
+            patched.setattr(AnimateDiffPipeline, "prepare_latents", fail)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await over_grpc(servers, BODY | {"frames": 50})
+        assert await over_grpc(servers, BODY) == before
 
 
 @pytest.mark.parametrize("way", ["http", "gateway", "grpc"])

@@ -3,7 +3,7 @@
 import importlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from core.diffusers_engine.quiet import quiet_libraries
 from core.diffusers_engine.routes import Route, motion_route, routes_of
 from core.diffusers_engine.sources import ModelSource, place_of
 from core.errors import CodecError, InvalidSettings, ModelLoadError
-from core.model import ModelInfo, RequestLimits
+from core.model import ModelInfo
 from core.plan import StreamPlan
 
 __all__ = ["LoadedModel", "ModelSource", "load"]
@@ -144,10 +144,6 @@ def _describe(routes: tuple[Route, ...], source: ModelSource) -> ModelInfo:
             f"{name}: its UNet takes {unet.config.in_channels} channels and its VAE makes {channels}; "
             "a model that needs more than a prompt cannot be served as text-to-image"
         )
-    ends = [
-        route.family.geometry.most_pictures(route.pipeline) for route in routes if route.family.geometry.most_pictures
-    ]
-    limits = RequestLimits()
     temporal = geometry.temporal(pipeline)
     return ModelInfo(
         name=name,
@@ -159,7 +155,6 @@ def _describe(routes: tuple[Route, ...], source: ModelSource) -> ModelInfo:
         default_size=geometry.default_size(pipeline),
         modalities=tuple(dict.fromkeys(route.form.modality for route in routes)),
         renders=type(pipeline.vae).__name__ in VAES,
-        limits=replace(limits, max_frames=min([limits.max_frames, *ends])),
         temporal_factor=temporal,
         frame_multiple=temporal * geometry.group,
         forms=tuple(route.form for route in routes),

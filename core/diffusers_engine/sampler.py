@@ -49,7 +49,7 @@ def sample(
     stop_if_cancelled(job)
     if pictures is None:
         pictures = decoded_pictures(plan)
-    with memory_guard(plan):
+    with memory_guard(plan), family.around(pipeline, plan):
         latents = family.frames(pipeline, pipeline(**_arguments(family, plan, pictures), **hook), plan)
     expected = (plan.frames, *plan.header.shape)
     if tuple(latents.shape) != expected:

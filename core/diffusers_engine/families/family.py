@@ -1,6 +1,7 @@
 """What a row of the family table says."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,13 +29,17 @@ def _one(_pipeline: Any) -> int:
     return 1
 
 
+def _as_it_is(_pipeline: Any, _plan: StreamPlan) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """What a loaded pipeline says of its latents.
 
     `channels` of a latent; `spatial`, pixels per cell along a side; `patch`, cells that sides must be a multiple of;
     `default_size`, (width, height) in pixels; `temporal`, pictures per latent frame after the first; `group`, latent
-    frames that must come together after the first; `most_pictures`, where there is an end.
+    frames that must come together after the first.
     """
 
     default_size: Callable[[Any], tuple[int, int]]
@@ -43,7 +48,6 @@ class Geometry:
     patch: Callable[[Any], int] = _one
     temporal: Callable[[Any], int] = _one
     group: int = 1
-    most_pictures: Callable[[Any], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class Family:
     `pipeline_class` is the class in diffusers; `form` what a request must bring for it; `arguments` maps fields of the
     plan to arguments of the call, `fixed` are further ones; `frames` turns what comes back into
     [frames, channels, height, width], scaled as the VAE's row in `pixels.VAES` undoes it; `load_arguments` goes to
-    `from_pretrained`; `beside` names the rows whose pipelines can be made of the same parts.
+    `from_pretrained`; `beside` names the rows whose pipelines can be made of the same parts; `around` is entered with
+    (pipeline, plan) for the time of a call.
     """
 
     pipeline_class: str
@@ -64,6 +69,7 @@ class Family:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
+    around: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _as_it_is
     legacy_callback: bool = False
     """Whether steps are told to `callback(index, timestep, latents)`, as before diffusers 0.22."""
 

@@ -6,6 +6,7 @@ from typing import Any
 from core.diffusers_engine.families import returned
 from core.diffusers_engine.families.family import TEXT_VIDEO, Family, Geometry
 from core.diffusers_engine.families.images import UNET
+from core.diffusers_engine.families.long_videos import sliding_windows
 from core.latents import Modality
 from core.model import Form
 
@@ -32,7 +33,6 @@ def _wan_transformer(pipeline: Any) -> Any:
 
 
 # The last sizes are the defaults of the pipelines' own calls: their configurations name none.
-_ANIMATEDIFF = replace(UNET, most_pictures=lambda pipeline: int(pipeline.motion_adapter.config.motion_max_seq_length))
 _SVD = Geometry(
     lambda _pipeline: (1024, 576),
     # Each level of its UNet but the last halves the sides, and it pads nothing.
@@ -75,7 +75,9 @@ _LTX_FROM_TEXT = Family(
 )
 
 VIDEO_FAMILIES = (
-    Family("AnimateDiffPipeline", FROM_TEXT, returned.channels_first, _ANIMATEDIFF, arguments=TEXT_VIDEO),
+    Family(
+        "AnimateDiffPipeline", FROM_TEXT, returned.channels_first, UNET, arguments=TEXT_VIDEO, around=sliding_windows
+    ),
     Family(
         "StableVideoDiffusionPipeline",
         replace(FROM_IMAGE, negative_prompt=False),
