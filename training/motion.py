@@ -4,13 +4,17 @@ The adapter sits between the layers of the finished denoiser, which is held fixe
 other; AnimateDiffPipeline runs it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from diffusers import AutoencoderKL, DDPMScheduler, MotionAdapter, UNetMotionModel
-from rich.progress import track
+from diffusers.models.embeddings import SinusoidalPositionalEmbedding
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -27,10 +31,11 @@ from training.scenes.labels import MOTIONS, Scene, sample_scene
 from training.scenes.render import render_motion
 from training.state import DEFAULT_FOLDER
 
-FRAMES, MAX_FRAMES = 16, 32
-SMALL_STEPS = 1500  # on 16 by 16 before the native 32 by 32
+FRAMES, MAX_FRAMES = 24, 32
+SEEN = 12  # frames of a clip that one step sees, drawn anew each time: half the work, and more clips for it
+SMALL_STEPS = 1000  # on 16 by 16 before the native 32 by 32
 BATCHES = {16: 4, 32: 1}  # clips a step, by the side of their latents
-PEAK_RATE, WARMUP = 5e-4, 100
+PEAK_RATE, WARMUP = 1e-3, 100
 MODULES = "motion_modules"  # part of the name of every weight that is trained here
 
 
@@ -73,6 +78,18 @@ def side_at(step: int) -> int:
     return 16 if step < SMALL_STEPS else 32
 
 
+@contextmanager
+def positions(unet: UNetMotionModel, moments: NDArray[np.int64]) -> Iterator[None]:
+    """Tell the adapter that the frames it gets stand at `moments`, int64 [F], of a longer clip, not at 0 to F - 1."""
+    tables = [module for module in unet.modules() if isinstance(module, SinusoidalPositionalEmbedding)]
+    whole = [table.pe for table in tables]
+    for table in tables:
+        table.pe = table.pe[:, moments]
+    yield
+    for table, pe in zip(tables, whole, strict=True):
+        table.pe = pe
+
+
 def train(folder: Path, steps: int, clips: int, channels: tuple[int, ...] = CHANNELS, seed: int = 4) -> float:
     """Train up to step `steps`, from the last state if any; write FOLDER/motion and return the last loss."""
     where = device()
@@ -88,20 +105,18 @@ def train(folder: Path, steps: int, clips: int, channels: tuple[int, ...] = CHAN
         folder / "motion.pt", moved, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.998, seed=seed, muon=True
     )
     noising = DDPMScheduler(**NOISE)
-    latents = {
-        side: [clip_latents(folder, vae, index, side) for index in track(range(clips), f"encoding at {side}")]
-        for side in sorted({side_at(step) for step in range(run.start, steps)})
-    }
     for step, rng in run.rounds():
         side = side_at(step)
         chosen = rng.integers(clips, size=BATCHES[side])
-        clean = torch.stack([latents[side][index] for index in chosen]).to(where).float()
+        moments = np.sort(rng.choice(FRAMES, SEEN, replace=False))
+        whole = torch.stack([clip_latents(folder, vae, int(index), side) for index in chosen])
+        clean = whole[:, moments].to(where).float()
         noise = torch.randn(clean.shape, generator=torch_rng(rng, where), device=where)
         times = spread_times(rng, len(chosen)).to(where)  # a clip's frames share one
         captions = ["" if rng.random() < UNCONDITIONED else caption(moving_scene(int(i)), rng) for i in chosen]
-        with fast_math(where):
+        with fast_math(where), positions(unet, moments):
             with torch.no_grad():
-                words = denoiser.words(captions).repeat_interleave(FRAMES, dim=0)
+                words = denoiser.words(captions).repeat_interleave(SEEN, dim=0)
             noisy = noising.add_noise(clean, noise, times)
             # This model wants [B, 4, F, h, w].
             predicted = unet(noisy.transpose(1, 2), times, words).sample.transpose(1, 2)
@@ -115,8 +130,8 @@ def train(folder: Path, steps: int, clips: int, channels: tuple[int, ...] = CHAN
 
 def main(
     folder: Annotated[Path, typer.Option(help="where states and the other stages' results are kept")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="the step to train up to")] = 3000,
-    clips: Annotated[int, typer.Option(help="how many moving scenes to draw and encode")] = 400,
+    steps: Annotated[int, typer.Option(help="the step to train up to")] = 2400,
+    clips: Annotated[int, typer.Option(help="how many moving scenes to draw; each is encoded when first met")] = 400,
 ) -> None:
     """Train the motion adapter, or go on from its last state."""
     limit_threads()

@@ -38,6 +38,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(denoiser, "BATCHES", {16: 2})
     monkeypatch.setattr(motion, "BATCHES", {16: 1})
     monkeypatch.setattr(motion, "FRAMES", 4)
+    monkeypatch.setattr(motion, "SEEN", 3)
 
 
 @pytest.fixture
