@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.errors import NotReady
 from core.lifecycle import State
+from core.pins import Provenance, installed_versions
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import LATENT_SPACE, MODEL, VIDEO_MODEL, servers_over
 
@@ -180,6 +181,10 @@ async def test_server_info_and_map() -> None:
     async with servers_over(FakeEngine()) as servers:
         info = await servers.stub.GetServerInfo(pb.GetServerInfoRequest())
         assert (info.codec_version, info.state, info.model.name) == ("0.3", pb.SERVER_STATE_SERVING, MODEL.name)
+        assert dict(info.versions) == installed_versions()
+        assert not info.HasField("image_digest")
+        servers.service.provenance = Provenance.here(f"sha256:{'d' * 64}")
+        assert (await servers.stub.GetServerInfo(pb.GetServerInfoRequest())).image_digest == f"sha256:{'d' * 64}"
         answer = await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space=LATENT_SPACE))
         bundle = servers.service.require_served().bundle
         assert (answer.hash, answer.document, dict(answer.assets)) == (bundle.hash, bundle.document, bundle.assets)

@@ -123,6 +123,8 @@ def test_serve_says_what_it_serves_answers_and_drains_on_sigterm(models_dir: Pat
         with running(["gateway", "--upstream", grpc_address, "--port", "0"]) as gateway:
             gateway_address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
             gateway.wait_for("serves standin")
+            for key in ("image_digest", "versions", "pin_differences", "device"):
+                assert info_of(gateway_address)[key] == info_of(address)[key]
             assert post(gateway_address, BODY | {"steps": 2}) == post(address, BODY | {"steps": 2})
             gateway.popen.send_signal(signal.SIGINT)
             assert gateway.exit_status() == 0
