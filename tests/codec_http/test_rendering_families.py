@@ -16,9 +16,9 @@ from core.diffusers_engine.loading import load
 from core.diffusers_engine.pixels import decode_latents
 from core.diffusers_engine.sources import ModelSource
 from tests.codec_http.test_rendered_videos import ffmpeg
+from tests.support.rendering import VIDEOS
 from tests.support.serving import read_stream, servers_over
 
-VIDEOS = "/v1/videos/generations"
 BODY = {"prompt": "a sea", "size": "64x64", "steps": 2, "frames": 9, "fps": 6}
 
 
