@@ -22,9 +22,9 @@ from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loading import LoadedModel
 from core.sample_picture import sample_picture
 from tests.support.factories import built_by
+from tests.support.http_requests import VIDEOS
 from tests.support.serving import gateway_over, read_stream, servers_over
 
-VIDEOS = "/v1/videos/generations"
 BODY = {"prompt": "x", "stream_format": "msgpack", "size": "64x64", "steps": 1, "frames": 3}
 PICTURE = sample_picture(1)
 

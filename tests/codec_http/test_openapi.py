@@ -16,10 +16,9 @@ from core.lifecycle import Lifecycle
 from core.request import GenerationRequest
 from core.service import LatentService
 from tests.support.fake_engine import FakeEngine
+from tests.support.http_requests import IMAGES
 from tests.support.rendering import RENDERING
 from tests.support.serving import MODEL, servers_over
-
-IMAGES = "/v1/images/generations"
 
 
 async def document_of(http: Any) -> dict[str, Any]:

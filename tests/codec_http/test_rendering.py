@@ -15,7 +15,8 @@ from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loading import LoadedModel
 from core.media.parameters import KEYWORD
 from tests.support.fake_engine import FakeEngine, noise_of
-from tests.support.rendering import BODY, IMAGES, RENDERING, RENDERING_VIDEO, answer_of, pixels_of, raw_pixels
+from tests.support.http_requests import IMAGES
+from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, answer_of, pixels_of, raw_pixels
 from tests.support.serving import MODEL, servers_over
 
 

@@ -15,7 +15,7 @@ from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.pixels import decode_latents
 from tests.codec_http.test_rendered_videos import ffmpeg
 from tests.support.factories import built_by
-from tests.support.rendering import VIDEOS
+from tests.support.http_requests import VIDEOS
 from tests.support.serving import read_stream, servers_over
 
 BODY = {"prompt": "a sea", "size": "64x64", "steps": 2, "frames": 9, "fps": 6}

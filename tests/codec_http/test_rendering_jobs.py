@@ -17,7 +17,8 @@ from core.errors import NotReady
 from core.plan import RENDERING_STEPS, StreamPlan
 from core.request import GenerationRequest
 from tests.support.fake_engine import FakeEngine
-from tests.support.rendering import BODY, IMAGES, RENDERING, answer_of
+from tests.support.http_requests import IMAGES
+from tests.support.rendering import BODY, RENDERING, answer_of
 from tests.support.serving import servers_over
 
 

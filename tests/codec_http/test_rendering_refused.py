@@ -7,7 +7,8 @@ import pytest
 
 from core.rendered_plan import MAX_RENDERED_PIXELS
 from tests.support.fake_engine import FakeEngine
-from tests.support.rendering import BODY, IMAGES, RENDERING, RENDERING_VIDEO, VIDEOS, answer_of
+from tests.support.http_requests import IMAGES, VIDEOS
+from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, answer_of
 from tests.support.serving import MODEL, gateway_over, servers_over
 
 

@@ -14,9 +14,9 @@ from codec_wire import WireFormat
 from core.decoder import LatentDecoder
 from core.diffusers_engine.loading import LoadedModel
 from core.diffusers_engine.pixels import decode_latents
+from tests.support.http_requests import IMAGES
 from tests.support.serving import MODEL, VIDEO_MODEL, read_stream
 
-IMAGES, VIDEOS = "/v1/images/generations", "/v1/videos/generations"
 RENDERING = replace(MODEL, renders=True)
 RENDERING_VIDEO = replace(VIDEO_MODEL, renders=True)
 BODY: dict[str, Any] = {"prompt": "a snowy mountain", "size": "64x48", "steps": 3, "seed": 7}
