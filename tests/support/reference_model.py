@@ -9,7 +9,6 @@ from core import embedded
 from core.maps import LatentMapBundle
 from core.maps.store import bundle_folder
 from core.settings import Settings, read_settings
-from tests.support.until_motion import with_deltas
 
 LATENT_SPACE = embedded.LATENT_SPACE
 FLAGS = ("--threads", "1")
@@ -24,7 +23,7 @@ def settings_for(models_dir: Path, **others: object) -> Settings:
 
 def shipped_bundle() -> LatentMapBundle:
     """Return the model's map."""
-    return with_deltas(LatentMapBundle.from_folder(bundle_folder(embedded.FOLDER, LATENT_SPACE)))
+    return LatentMapBundle.from_folder(bundle_folder(embedded.FOLDER, LATENT_SPACE))
 
 
 def write_map(models_dir: Path, bundle: LatentMapBundle) -> None:
