@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.diffusers_engine.quiet import quiet_libraries
+from bench.sd15 import sd15_parts
 from core.plan import RENDERING_STEPS
 
 
@@ -22,18 +22,8 @@ def operations(run: Callable[[], object]) -> int:
 
 def main() -> None:
     """Print the cost of one step, with guidance, and of one decoding, of 512x512 pixels."""
-    quiet_libraries()
-    from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: PLC0415 - what it says first is quieted before
-
     with torch.device("meta"):
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-        )
+        unet, vae = sd15_parts()
         step = operations(lambda: unet(torch.empty(2, 4, 64, 64), torch.empty(2), torch.empty(2, 77, 768)))
         decoding = operations(lambda: vae.decode(torch.empty(1, 4, 64, 64)))
     print(f"one step, with guidance: {step / 1e12:.2f} TFLOP")

@@ -26,23 +26,33 @@ from core.diffusers_engine.quiet import quiet_libraries
 READY_S = 900
 
 
+def sd15_parts() -> tuple[Any, Any]:
+    """Return its UNet and its VAE, untrained."""
+    quiet_libraries()
+    from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: PLC0415 - takes seconds, and --help should not
+
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        sample_size=512,
+    )
+    # The UNet's defaults are SD-1's but for the width of the text.
+    return UNet2DConditionModel(sample_size=64, cross_attention_dim=768), vae
+
+
 def build(folder: Path, dtype: torch.dtype) -> int:
     """Write the pipeline to `folder`; return the number of its parameters."""
     quiet_libraries()
-    from diffusers import (  # noqa: PLC0415 - takes seconds, and --help should not
-        AutoencoderKL,
-        PNDMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
+    from diffusers import PNDMScheduler, StableDiffusionPipeline  # noqa: PLC0415 - takes seconds, and --help should not
     from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415
 
     from tests.support.standin import build_pipeline  # noqa: PLC0415
 
     torch.manual_seed(0)
-    # The UNet's defaults are SD-1's but for the width of the text; the text encoder is CLIP ViT-L/14's.
-    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-    text = CLIPTextModel(
+    unet, vae = sd15_parts()
+    text = CLIPTextModel(  # CLIP ViT-L/14's
         CLIPTextConfig(
             hidden_size=768,
             intermediate_size=3072,
@@ -51,13 +61,6 @@ def build(folder: Path, dtype: torch.dtype) -> int:
             projection_dim=768,
             hidden_act="quick_gelu",
         )
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        sample_size=512,
     )
     pipeline = StableDiffusionPipeline(
         vae=vae,

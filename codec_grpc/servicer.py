@@ -15,7 +15,6 @@ from core import CODEC_VERSION, SERVER_VERSION
 from core.engine import Frame, Job, Started, StreamEvent, deadline_of, out_of_time
 from core.errors import InvalidRequest, shown
 from core.maps import pinned_hash
-from core.pins import installed_versions, pin_differences
 from core.service import LatentService
 
 COMPRESSION_KEY = "codec-compression"
@@ -71,20 +70,21 @@ class LatentServicer(LatentServiceServicer):
         self, request: pb.GetServerInfoRequest, context: Context
     ) -> pb.GetServerInfoResponse:
         """Say what this server is; also while it loads."""
-        served = self._service.served
+        served, provenance = self._service.served, self._service.provenance
         return pb.GetServerInfoResponse(
             server_version=SERVER_VERSION,
             codec_version=CODEC_VERSION,
             state=state_number(self._service.lifecycle.state),
             model=None if served is None else model_message(served.model),
             latent_map_hash=None if served is None else served.bundle.hash,
-            versions=installed_versions(),
-            pin_differences=pin_differences(),
+            versions=provenance.versions,
+            pin_differences=provenance.pin_differences,
             device="" if served is None else served.device,
             models=[
                 pb.ServedModel(model=model_message(one.model), latent_map_hash=one.bundle.hash, device=one.device)
                 for one in self._service.models
             ],
+            image_digest=provenance.image_digest,
         )
 
     async def GetLatentMap(  # noqa: N802

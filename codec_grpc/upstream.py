@@ -15,6 +15,7 @@ from codec_wire.rpc import CHANNEL_OPTIONS
 from core.errors import CodecError, NotReady
 from core.lifecycle import RETRY_AFTER_S, State
 from core.maps import LatentMapBundle
+from core.pins import Provenance
 from core.service import LatentService, Served
 
 if TYPE_CHECKING:  # the stub of an asyncio channel exists for the type checker alone
@@ -43,7 +44,7 @@ class Upstream:
         said: str | None = None
         while True:
             try:
-                self._service.models = await self._learn(LatentServiceStub(self._channel))
+                await self._learn(LatentServiceStub(self._channel))
                 self._service.lifecycle.to(State.SERVING)
                 names = ", ".join(served.model.name for served in self._service.models)
                 log.info("the upstream serves %s", names)
@@ -64,7 +65,8 @@ class Upstream:
             said = reason
             await asyncio.sleep(RETRY_S)
 
-    async def _learn(self, stub: "LatentServiceAsyncStub") -> tuple[Served, ...]:
+    async def _learn(self, stub: "LatentServiceAsyncStub") -> None:
+        """Let the service serve what the server does, and say what that one says of its pixels' origin."""
         info = await stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=ANSWER_TIMEOUT_S)
         if info.state != pb.SERVER_STATE_SERVING:
             raise NotReady(f"it is {pb.ServerState.Name(info.state)}", RETRY_AFTER_S)
@@ -77,7 +79,9 @@ class Upstream:
             answer = await stub.GetLatentMap(asked, timeout=ANSWER_TIMEOUT_S)
             bundle = LatentMapBundle.from_parts(answer.document, answer.assets)
             served.append(Served(model, bundle, RemoteEngine(stub, bundle.hash), one.device))
-        return tuple(served)
+        digest = info.image_digest if info.HasField("image_digest") else None
+        self._service.provenance = Provenance(dict(info.versions), list(info.pin_differences), digest)
+        self._service.models = tuple(served)
 
     @staticmethod
     async def _watch(stub: Any) -> None:

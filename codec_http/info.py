@@ -15,7 +15,6 @@ from core import CODEC_VERSION, SERVER_VERSION
 from core.errors import NotFound, shown
 from core.latents import Modality
 from core.model import ModelInfo
-from core.pins import installed_versions, pin_differences
 from core.service import LatentService, Served
 
 
@@ -39,9 +38,9 @@ async def info(request: web.Request) -> web.Response:
             "server_version": SERVER_VERSION,
             "state": service.lifecycle.state,
             "device": None,
-            "versions": installed_versions(),
-            "pin_differences": pin_differences(),
-            "image_digest": service.image_digest,
+            "versions": service.provenance.versions,
+            "pin_differences": service.provenance.pin_differences,
+            "image_digest": service.provenance.image_digest,
             "jobs": service.admission.jobs,
         }
         | _served(service)

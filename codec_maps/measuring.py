@@ -24,8 +24,8 @@ class BodySizes:
     def saving(self) -> float | None:
         """What the dictionary saves of the least of identity, gzip and zstd without one. Less than 0 where it loses.
 
-        A share: 0.05 for 5 %. Not of br: a client that takes zstd alone would get identity without a dictionary, and one
-        that would rather have br says so in its weights.
+        A share: 0.05 for 5 %. Not of br: a client that takes zstd alone would get identity without a dictionary, and
+        one that would rather have br says so in its weights.
         """
         if self.zstd_dictionary is None:
             return None

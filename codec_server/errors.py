@@ -10,9 +10,8 @@ from codec_client import ServerUnreachable
 from core.errors import (
     CodecError,
     DeadlineExceeded,
-    InvalidRequest,
+    FieldError,
     InvalidSettings,
-    NotFound,
     RetryableError,
     StreamError,
 )
@@ -35,8 +34,7 @@ class ExitStatus(IntEnum):
 
 _STATUS: list[tuple[type[CodecError], ExitStatus]] = [
     (InvalidSettings, ExitStatus.USAGE),
-    (InvalidRequest, ExitStatus.USAGE),
-    (NotFound, ExitStatus.USAGE),
+    (FieldError, ExitStatus.USAGE),
     (ServerUnreachable, ExitStatus.LATER),
     (RetryableError, ExitStatus.LATER),
     (DeadlineExceeded, ExitStatus.LATER),

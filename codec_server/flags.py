@@ -8,6 +8,9 @@ import typer
 
 from core.settings import PREFIX, Settings
 
+LOCAL_MODEL = ("model", "pipeline", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads")
+"""Settings that say which model runs in this process, and on what."""
+
 
 def with_settings(names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a typer command a flag for each of the settings `names`.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from codec_server.errors import said_in_a_line
-from codec_server.flags import with_settings
+from codec_server.flags import LOCAL_MODEL, with_settings
 from codec_server.golden_output import progress_bar, rows_shown, say_judgement, steps_on
 from codec_server.output import configure_log, warn_of_pins
 from core.errors import InvalidSettings
@@ -22,19 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Make reference pictures, and judge decoders against them.")
 
-MODEL_SETTINGS = (
-    "model",
-    "pipeline",
-    "latent_space",
-    "models_dir",
-    "allow_pickle",
-    "device",
-    "dtype",
-    "threads",
-    "require_pins",
-    "image_digest",
-    "log_level",
-)
+MODEL_SETTINGS = (*LOCAL_MODEL, "require_pins", "image_digest", "log_level")
 JUDGE_SETTINGS = (*MODEL_SETTINGS, "lpips_backbone")
 
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of golden fixtures.")]

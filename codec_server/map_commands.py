@@ -13,7 +13,7 @@ from rich.table import Table
 from codec_client import fetch_map
 from codec_maps import DictionaryTrial
 from codec_server.errors import said_in_a_line
-from codec_server.flags import with_settings
+from codec_server.flags import LOCAL_MODEL, with_settings
 from codec_server.local_model import LocalModel
 from codec_server.output import configure_log
 from core.calibrating import default_prompts
@@ -27,20 +27,7 @@ from core.settings import Settings, read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Make, show and verify latent-space maps.")
 
-BUILD_SETTINGS = (
-    "model",
-    "pipeline",
-    "latent_space",
-    "models_dir",
-    "calibration_images",
-    "allow_pickle",
-    "device",
-    "dtype",
-    "threads",
-    "log_level",
-)
-
-
+BUILD_SETTINGS = (*LOCAL_MODEL, "calibration_images", "log_level")
 TABLE_WIDTH = 130
 
 
@@ -129,7 +116,7 @@ def thresholds(
 ) -> None:
     """Write quality thresholds that were measured into a bundle's map. Its hash changes.
 
-    Example: codec-diffusers map thresholds models/latent-spaces/standin-vae thresholds.json
+    Example: codec-diffusers map thresholds models/latent-spaces/stabilityai/sd-vae-ft-mse thresholds.json
     """
     with said_in_a_line():
         bounds = read_thresholds(file)
@@ -142,7 +129,7 @@ def thresholds(
 def show(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")]) -> None:
     """Print a bundle's map, its hash and its files, verified.
 
-    Example: codec-diffusers map show models/latent-spaces/standin-vae
+    Example: codec-diffusers map show models/latent-spaces/stabilityai/sd-vae-ft-mse
     """
     with said_in_a_line():
         found = LatentMapBundle.from_folder(bundle)

@@ -12,7 +12,7 @@ from codec_server.running import drain, run_until, stop_on_signals
 from core.admission import Admission
 from core.errors import StartupError
 from core.lifecycle import Lifecycle, State
-from core.pins import require_pins
+from core.pins import Provenance, require_pins
 from core.service import LatentService
 from core.settings import Settings
 
@@ -24,7 +24,9 @@ async def serve(settings: Settings) -> None:
         require_pins()
     model = LocalModel(settings)
     stop = stop_on_signals()
-    service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost), settings.image_digest)
+    service = LatentService(
+        Lifecycle(), Admission(settings.max_jobs, settings.max_cost), Provenance.here(settings.image_digest)
+    )
     http = await start_http_server(service, settings.host, settings.port, settings.request_timeout_s)
     grpc = await start_grpc_server(service, settings.host, settings.grpc_port, settings.request_timeout_s)
     http_address = f"{settings.host}:{http.port}"

@@ -1,16 +1,18 @@
 """Everything that can go wrong, as one tree without status codes.
 
     CodecError
-    ├── InvalidRequest           a field of the request is wrong
+    ├── FieldError               what one field of the request asks for cannot be had
+    │   ├── InvalidRequest       it is wrong
+    │   └── NotFound             a model, map or dictionary that is not here
     ├── Unauthenticated          no credential, or a wrong one
     ├── Forbidden                a credential that does not allow this
-    ├── NotFound                 a model, map or dictionary that is not here
     ├── MapMismatch              the client holds another latent-space map
     ├── TooLarge                 a request over what may be asked for at all
     ├── NotAcceptable            the client takes none of the content codings there are
     ├── UnsupportedModality      a modality that this server does not make
-    ├── Overloaded               the queue is full
-    ├── NotReady                 loading, or draining
+    ├── RetryableError           what passes
+    │   ├── Overloaded           the queue is full
+    │   └── NotReady             loading, or draining
     ├── OutOfMemory              the device ran out of memory; the next request works
     ├── DeadlineExceeded         the client's or the server's time is up
     ├── Cancelled                the client left
@@ -49,14 +51,18 @@ class CodecError(Exception):
         self.message = message
 
 
-class InvalidRequest(CodecError):
-    """A field of the request is wrong. The message says what came and what is allowed."""
-
-    code = "invalid_request"
+class FieldError(CodecError):
+    """Something that one field of the request asks for cannot be had. `field` names it, and the message begins so."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+
+
+class InvalidRequest(FieldError):
+    """A field of the request is wrong. The message says what came and what is allowed."""
+
+    code = "invalid_request"
 
 
 class Unauthenticated(CodecError):
@@ -71,14 +77,10 @@ class Forbidden(CodecError):
     code = "forbidden"
 
 
-class NotFound(CodecError):
+class NotFound(FieldError):
     """A model, latent-space map or dictionary is not on this server."""
 
     code = "not_found"
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
 
 
 class MapMismatch(CodecError):

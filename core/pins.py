@@ -1,7 +1,10 @@
 """The versions that define the reference pixels, and whether they are the ones installed."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
+from typing import Self
 
 from core.errors import InvalidSettings
 
@@ -33,6 +36,23 @@ def pin_differences() -> list[str]:
         for name, version in pinned_versions().items()
         if installed.get(name, "").partition("+")[0] != version
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What whoever compares pixels must know of the process that makes them.
+
+    `versions` are the installed ones by library, `image_digest` is that of the image it runs in, where it was told.
+    """
+
+    versions: Mapping[str, str]
+    pin_differences: Sequence[str]
+    image_digest: str | None = None
+
+    @classmethod
+    def here(cls, image_digest: str | None = None) -> Self:
+        """Return this process's."""
+        return cls(installed_versions(), pin_differences(), image_digest)
 
 
 def require_pins() -> None:

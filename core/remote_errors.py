@@ -1,7 +1,7 @@
 """The way back: what another server said went wrong, as the error that it meant."""
 
 from core import errors
-from core.errors import CodecError, InvalidRequest, NotFound, RetryableError, UnsupportedModality
+from core.errors import CodecError, FieldError, RetryableError, UnsupportedModality
 
 _BY_CODE: dict[str, type[CodecError]] = {
     value.code: value
@@ -27,7 +27,7 @@ def error_said(
         return None
     if issubclass(cls, RetryableError):
         return cls(message, retry_after_s or 1)
-    if issubclass(cls, InvalidRequest | NotFound):
+    if issubclass(cls, FieldError):
         name = field or "request"
         return cls(name, message.removeprefix(f"{name}: "))
     if issubclass(cls, UnsupportedModality):

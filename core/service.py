@@ -8,23 +8,14 @@ from dataclasses import dataclass
 
 from core.admission import Admission
 from core.choosing import choose
-from core.engine import (
-    Engine,
-    Event,
-    Frame,
-    Job,
-    Pixels,
-    Started,
-    StreamEvent,
-    client_left,
-    deadline_of,
-    out_of_time,
-)
-from core.errors import INTERNAL_TEXT, CodecError, MapMismatch, NotFound, NotReady, TruncatedStream, detached, shown
+from core.engine import Engine, Frame, Job, Pixels, Started, StreamEvent, client_left
+from core.errors import CodecError, MapMismatch, NotFound, NotReady, TruncatedStream, shown
+from core.generation import Seen, as_codec_error, until_deadline
 from core.latents import FinishReason, LatentFrame
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.maps import LatentMapBundle
 from core.model import ModelInfo
+from core.pins import Provenance
 from core.plan import StreamPlan, plan
 from core.rendered_plan import plan_rendered
 from core.request import GenerationRequest
@@ -45,14 +36,14 @@ class Served:
 class LatentService:
     """Plans, admits and runs generations; ends every failed stream the same way.
 
-    `models` is empty until they are there; `image_digest` is that of the image this runs in, where it was told.
-    Used from the event loop's thread alone.
+    `models` is empty until they are there; `provenance` is of the process that runs them. Used from the event loop's
+    thread alone.
     """
 
-    def __init__(self, lifecycle: Lifecycle, admission: Admission, image_digest: str | None = None) -> None:
+    def __init__(self, lifecycle: Lifecycle, admission: Admission, provenance: Provenance | None = None) -> None:
         self.lifecycle = lifecycle
         self.admission = admission
-        self.image_digest = image_digest
+        self.provenance = provenance or Provenance.here()
         self.models: tuple[Served, ...] = ()
         self._jobs: set[Job] = set()
 
@@ -138,34 +129,34 @@ class LatentService:
         is the log's. Close the iterator (contextlib.aclosing) to cancel.
         """
         engine = self.served_of(plan).engine
-        stream = _Stream()
+        seen = Seen()
         failure: CodecError | None = None
         with self.admission.admit(plan.cost):
             self._jobs.add(job)
             try:
-                async with aclosing(_until_deadline(engine, plan, job)) as events:
+                async with aclosing(until_deadline(engine, plan, job)) as events:
                     async for event in events:
                         if not isinstance(event, Pixels):
-                            stream.saw(event)
+                            seen.saw(event)
                             yield event
-                if not stream.done:
+                if not seen.done:
                     raise TruncatedStream("the engine ended without a last frame")
             except Exception as error:
-                failure = _as_codec_error(error)
+                failure = as_codec_error(error)
             finally:
                 job.cancel(client_left())
                 self._jobs.discard(job)
-            if stream.sampling_s is not None:
-                self.admission.learn(plan.cost, stream.sampling_s)
+            if seen.sampling_s is not None:
+                self.admission.learn(plan.cost, seen.sampling_s)
             if failure is None:
                 return
-            if stream.done:
+            if seen.done:
                 log.warning("after its last frame, a generation failed: %s", failure)
                 return
             try:
-                if stream.started:
-                    keyframe = plan.is_keyframe(stream.frames)
-                    yield Frame(LatentFrame(b"", stream.frames, keyframe, done=True, finish_reason=FinishReason.ERROR))
+                if seen.started:
+                    keyframe = plan.is_keyframe(seen.frames)
+                    yield Frame(LatentFrame(b"", seen.frames, keyframe, done=True, finish_reason=FinishReason.ERROR))
                 raise failure
             finally:
                 del failure  # it holds this frame, and this frame would hold it
@@ -184,7 +175,7 @@ class LatentService:
                 for plan in plans:
                     yield await self._rendered(engine, plan, job)
             except Exception as error:
-                failure = _as_codec_error(error)
+                failure = as_codec_error(error)
             finally:
                 job.cancel(client_left())
                 self._jobs.discard(job)
@@ -201,7 +192,7 @@ class LatentService:
         job.on_cancel(lambda: part.cancel(job.reason or client_left()))
         started_at = time.monotonic()
         pixels: Pixels | None = None
-        async with aclosing(_until_deadline(engine, plan, part)) as events:
+        async with aclosing(until_deadline(engine, plan, part)) as events:
             async for event in events:
                 if isinstance(event, Started):
                     started_at = time.monotonic()
@@ -216,54 +207,3 @@ class LatentService:
         """Ask every job in the house to stop within one step; each gets a reason of its own."""
         for job in tuple(self._jobs):
             job.cancel(reason())
-
-
-class _Stream:
-    """What has been seen of one stream."""
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.done = False
-        self.sampling_s: float | None = None
-        self._started_at: float | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether the header went out."""
-        return self._started_at is not None
-
-    def saw(self, event: StreamEvent) -> None:
-        """Take note of `event`; from the start to the first frame, the device was sampling."""
-        if isinstance(event, Started):
-            self._started_at = time.monotonic()
-        elif isinstance(event, Frame):
-            if self.frames == 0 and self._started_at is not None:
-                self.sampling_s = time.monotonic() - self._started_at
-            self.frames += 1
-            self.done = event.frame.done
-
-
-async def _until_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-    async with aclosing(engine.generate(plan, job)) as events:
-        try:
-            while True:
-                timeout = deadline_of(job)
-                try:
-                    async with timeout:
-                        event = await anext(events, None)
-                except TimeoutError:
-                    if timeout.expired():  # and not one that the engine met
-                        raise out_of_time() from None
-                    raise
-                if event is None:
-                    return
-                yield event
-        finally:
-            job.cancel(client_left())
-
-
-def _as_codec_error(error: Exception) -> CodecError:
-    if isinstance(error, CodecError):
-        return detached(error)
-    log.error("a generation failed", exc_info=error)
-    return CodecError(INTERNAL_TEXT)

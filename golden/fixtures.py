@@ -18,13 +18,14 @@ FixtureName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$"
 class Fixture(BaseModel):
     """One picture or video. `resolution` is its side in pixels; `frames` and `fps` (a second) are a video's alone.
 
+    SSIM's window is 11 pixels wide, and nothing smaller can be judged.
     Keys that are not listed here are ignored: the published fixtures file has some for other tools.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     kind: Literal["image", "video"]
-    resolution: int = Field(ge=8)
+    resolution: int = Field(ge=11)
     seed: int = Field(ge=0)
     prompt: str = Field(min_length=1)
     steps: int = Field(ge=1)

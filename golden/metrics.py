@@ -10,8 +10,6 @@ from skimage.metrics import structural_similarity
 
 from golden.folder import Pixels
 
-WINDOW = 11
-
 
 def psnr_db(reference: Pixels, pictures: Pixels) -> float:
     """Return the peak signal-to-noise ratio over all frames together, in dB; infinite for equal pictures."""

@@ -1,7 +1,6 @@
 """The gate's findings as one HTML file with pictures, for somebody who has never heard of SSIM."""
 
-import base64
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -9,35 +8,29 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
-from numpy.typing import NDArray
-from PIL import Image
 
 from core import SERVER_VERSION
 from core.pins import pinned_versions
 from golden.folder import Golden
 from golden.judging import Judgement
+from golden.report_pictures import AMPLIFIED, DETAIL, Picture, difference, enlarged, most_different, whole
 from golden.table import COLUMNS, bits_of, bounds_of, cell
 from golden.verify import Row
-
-WHOLE = 320
-"""Longest side of a whole picture in the report, in pixels."""
-DETAIL = 64
-"""Side of the part that is shown enlarged, in pixels."""
-ENLARGED = 320
-AMPLIFIED = 8
-"""How many times a difference is brightened."""
 
 NOT_SEEN = 3
 """A difference of so many levels of 255, which nobody sees."""
 SEEN = 8
 """One of more than that may be seen, where it has a shape."""
-
-Picture = NDArray[np.uint8]
+FEW, SOME, MANY = 0.001, 0.05, 0.25
+"""Shares of a picture's pixels, for the words that say how many of them may be seen to differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One row as the report shows it: texts, and pictures as data addresses."""
+    """One row as the report shows it: texts, and pictures as data addresses. `frame` is the CSS of the detail's place.
+
+    It is empty, and there is no detail to show, where the pictures are the same.
+    """
 
     row: Row
     words: str
@@ -47,24 +40,42 @@ class Shown:
     metrics: list[tuple[str, str]]
     whole: dict[str, str]
     detail: dict[str, str]
+    frame: str
+
+
+@dataclass(frozen=True, slots=True)
+class SameSpot:
+    """One part of one frame as every row has it, beside each other: (caption, address)."""
+
+    number: int
+    whole: str
+    frame: str
+    parts: list[tuple[str, str]]
 
 
 def html_of(found: Judgement) -> str:
     """Return the report: one file that needs no other."""
     template = _template()
     sections = [
-        {"golden": golden, "what": _described(golden), "rows": [_shown(row) for row in _rows_of(found, golden)]}
+        {
+            "golden": golden,
+            "what": _described(golden),
+            "rows": [_shown(row) for row in rows],
+            "spot": _same_spot(rows),
+        }
         for golden in found.fixtures
+        if (rows := [row for row in found.rows if row.fixture == golden.key])
     ]
     text: str = template.render(
         found=found,
-        sections=[section for section in sections if section["rows"]],
+        sections=sections,
         notes=found.notes,
         raw_bytes={row.fixture: row.wire_bytes for row in found.rows if row.pipeline == "raw"},
         pins=pinned_versions(),
         version=SERVER_VERSION,
         amplified=AMPLIFIED,
         detail=DETAIL,
+        seen=SEEN,
     )
     return text
 
@@ -76,10 +87,6 @@ def _template() -> Any:
     return environment.from_string(source)
 
 
-def _rows_of(found: Judgement, golden: Golden) -> list[Row]:
-    return [row for row in found.rows if row.fixture == golden.key]
-
-
 def _described(golden: Golden) -> str:
     fixture = golden.manifest.fixture
     size = f"{fixture.resolution}x{fixture.resolution} pixels"
@@ -88,61 +95,54 @@ def _described(golden: Golden) -> str:
 
 def _shown(row: Row) -> Shown:
     reference, picture = row.reference[row.worst_frame], row.pictures[row.worst_frame]
-    difference = np.clip(np.abs(reference.astype(np.int16) - picture) * AMPLIFIED, 0, 255).astype(np.uint8)
-    three = {"reference": reference, "arrived": picture, "difference": difference}
-    top, left = _most_different(reference, picture)
-    parts = {name: one[top : top + DETAIL, left : left + DETAIL] for name, one in three.items()}
-    metrics = [(title, text) for name, (title, _) in COLUMNS.items() if (text := cell(row, name))]
+    three = {"reference": reference, "arrived": picture, "difference": difference(reference, picture)}
+    part = most_different(reference, picture)
     return Shown(
         row=row,
-        words=in_words(reference, picture),
-        opened=not row.passed or int(difference.max()) > NOT_SEEN * AMPLIFIED,
+        words=in_words(reference, picture) if row.measured else "Pictures of two sizes cannot be compared.",
+        opened=not row.passed or _share_seen(reference, picture) >= FEW,
         bits=bits_of(row),
         bounds=bounds_of(row),
-        metrics=metrics,
-        whole={name: _address(_at_most(one, WHOLE)) for name, one in three.items()},
-        detail={name: _address(_enlarged(one)) for name, one in parts.items()},
+        metrics=[(title, text) for name, (title, _) in COLUMNS.items() if (text := cell(row, name))],
+        whole={name: whole(one) for name, one in three.items()},
+        detail={name: enlarged(part.of(one)) for name, one in three.items()},
+        frame=part.style(reference) if (reference != picture).any() else "",
     )
 
 
+def _same_spot(rows: Sequence[Row]) -> SameSpot | None:
+    """Return the spot that changed most in the row that lost most; None where there are no two to compare."""
+    alike = [row for row in rows if row.measured]
+    if len(alike) < 2:
+        return None
+    worst = min(alike, key=lambda row: row.measured["ssim"])
+    number = worst.worst_frame
+    reference = worst.reference[number]
+    part = most_different(reference, worst.pictures[number])
+    captions = [f"{row.pipeline}, {row.wire_bytes} bytes" if row.wire_bytes else row.pipeline for row in alike]
+    parts = [(text, enlarged(part.of(row.pictures[number]))) for text, row in zip(captions, alike, strict=True)]
+    beside = [("as it should look", enlarged(part.of(reference))), *parts]
+    return SameSpot(number, whole(reference), part.style(reference), beside)
+
+
+def _apart(reference: Picture, picture: Picture) -> Picture:
+    apart: Picture = np.abs(reference.astype(np.int16) - picture).max(axis=2)
+    return apart
+
+
+def _share_seen(reference: Picture, picture: Picture) -> float:
+    return float((_apart(reference, picture) > SEEN).mean())
+
+
 def in_words(reference: Picture, picture: Picture) -> str:
-    """Return in a sentence how the two pictures differ, from the plain size of the differences alone."""
-    apart = np.abs(reference.astype(np.int16) - picture).max(axis=2)
+    """Return in words how the two pictures differ, from the plain size of the differences alone."""
+    apart, share = _apart(reference, picture), _share_seen(reference, picture)
     if not apart.any():
         return "The same picture, to the last pixel."
-    share = float((apart > SEEN).mean())
-    mean, largest = float(apart.mean()), int(apart.max())
-    numbers = f"On average a pixel is off by {mean:.1f} of 255 levels, at most by {largest}."
-    if largest <= NOT_SEEN:
-        return f"{numbers} Too little to see."
-    seen = "hardly any pixel" if share < 0.001 else f"{share:.1%} of all pixels" if share < 0.5 else f"{share:.0%}"
-    return f"{numbers} Off by more than {SEEN}, where an eye may begin to see it: {seen}."
-
-
-def _most_different(reference: Picture, picture: Picture) -> tuple[int, int]:
-    """Return the upper left corner of the square of side DETAIL that holds the most difference."""
-    apart = np.abs(reference.astype(np.int64) - picture).sum(axis=2)
-    sums = np.pad(apart.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    height, width = (min(DETAIL, side) for side in apart.shape)
-    within = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    top, left = np.unravel_index(int(within.argmax()), within.shape)
-    return int(top), int(left)
-
-
-def _at_most(picture: Picture, side: int) -> Image.Image:
-    image = Image.fromarray(picture)
-    if max(image.size) > side:
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return image
-
-
-def _enlarged(picture: Picture) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    factor = max(1, ENLARGED // max(image.size))
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-
-
-def _address(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    numbers = f"A pixel is off by {apart.mean():.1f} of 255 levels on average, by {apart.max()} at most."
+    if apart.max() <= NOT_SEEN:
+        return f"No difference to be seen. {numbers}"
+    if share < FEW:
+        return f"Next to no difference to be seen. {numbers}"
+    where = "in a few places" if share < SOME else "in many places" if share < MANY else "all over the picture"
+    return f"Differences that a close look finds, {where}: {share:.1%} of the pixels. {numbers}"

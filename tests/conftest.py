@@ -3,15 +3,14 @@
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel, ModelSource, load
-from tests.support.serving import LATENT_SPACE
+from core.diffusers_engine.loading import LoadedModel
+from tests.support.factories import built_by
 
 # A shell has what it starts in the background ignore interrupts, and the processes that tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,8 +28,7 @@ def device() -> Device:
 @pytest.fixture(scope="session")
 def standin(device: Device) -> LoadedModel:
     """The stand-in pipeline, by way of the factory hook."""
-    source = ModelSource(None, "tests.support.standin:build_pipeline", Path("nowhere"), LATENT_SPACE)
-    return load(source, device)
+    return built_by("tests.support.standin:build_pipeline", device)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import io
 import json
 import resource
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -20,19 +19,19 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.conditioning import MAX_PICTURE_BYTES
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel, ModelSource, load
+from core.diffusers_engine.loading import LoadedModel
 from core.sample_picture import sample_picture
-from tests.support.serving import LATENT_SPACE, gateway_over, read_stream, servers_over
+from tests.support.factories import built_by
+from tests.support.http_requests import VIDEOS
+from tests.support.serving import gateway_over, read_stream, servers_over
 
-VIDEOS = "/v1/videos/generations"
 BODY = {"prompt": "x", "stream_format": "msgpack", "size": "64x64", "steps": 1, "frames": 3}
 PICTURE = sample_picture(1)
 
 
 @pytest.fixture(scope="module")
 def svd(device: Device) -> LoadedModel:
-    source = ModelSource(None, "tests.support.families.videos:build_svd", Path("nowhere"), LATENT_SPACE)
-    return load(source, device)
+    return built_by("tests.support.families.videos:build_svd", device)
 
 
 @pytest.fixture

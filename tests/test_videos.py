@@ -4,7 +4,6 @@ import asyncio
 import gc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -19,12 +18,13 @@ from codec_wire.protobuf_envelope import frame_of, header_of
 from core.decoder import LatentDecoder
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel, ModelSource, load
+from core.diffusers_engine.loading import LoadedModel
 from core.errors import OutOfMemory
 from core.latents import LatentFrame, LatentStreamHeader
 from core.pipelines import PIPELINES
+from tests.support.factories import built_by
 from tests.support.oracle import reference_messages
-from tests.support.serving import LATENT_SPACE, Servers, gateway_over, read_stream, servers_over
+from tests.support.serving import Servers, gateway_over, read_stream, servers_over
 from tests.test_cancellation import LEFT_IN_STEP, held, no_jobs, thread_is_free
 
 Stream = tuple[LatentStreamHeader, list[LatentFrame]]
@@ -35,8 +35,7 @@ BODY |= {"keyframe_interval": 10, "seed": 3}
 
 @pytest.fixture(scope="module")
 def moving(device: Device) -> LoadedModel:
-    source = ModelSource(None, "tests.support.families.videos:build_animatediff", Path("nowhere"), LATENT_SPACE)
-    return load(source, device)
+    return built_by("tests.support.families.videos:build_animatediff", device)
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """Pages of any origin may ask and read: the preflight, and the headers on every answer."""
 
 from tests.support.fake_engine import FakeEngine
+from tests.support.http_requests import IMAGES
 from tests.support.serving import servers_over
 
-IMAGES = "/v1/images/generations"
 PREFLIGHT = {"Origin": "https://elsewhere", "Access-Control-Request-Method": "POST"}
 
 

@@ -1,29 +1,15 @@
 """The HTTP facade over real sockets: what it answers, to whom, and under which name."""
 
-import asyncio
 import io
 from typing import Any
 
-import aiohttp
 import pytest
 
 from codec_http.server import MAX_BODY_BYTES
 from codec_wire import WireFormat
-from core.errors import NotReady
-from core.lifecycle import State
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import LATENT_SPACE, MODEL, VIDEO_MODEL, Servers, read_stream, servers_over
-
-IMAGES = "/v1/images/generations"
-BODY = {"prompt": "a snowy mountain", "stream_format": "msgpack", "size": "64x64", "steps": 2}
-
-
-async def error_of(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    body = await response.json()
-    assert set(body) == {"error"}
-    assert {"message", "type", "param", "code"} <= set(body["error"])
-    error: dict[str, Any] = body["error"]
-    return error
+from tests.support.http_requests import IMAGES, LATENTS, VIDEOS, error_of
+from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, read_stream, servers_over
 
 
 async def test_the_seeds_request_is_answered_as_the_seed_says() -> None:
@@ -75,7 +61,7 @@ async def test_the_format_and_its_name_are_negotiated(
     stream_format: str | None, accept: str | None, content_type: str
 ) -> None:
     async with servers_over(FakeEngine(free_running=True)) as servers:
-        body = BODY | {"modality": "image-latents", "stream_format": stream_format}
+        body = LATENTS | {"modality": "image-latents", "stream_format": stream_format}
         response = await servers.http.post(IMAGES, json=body, headers={"Accept": accept} if accept else {})
         assert response.status == 200, await response.text()
         assert response.headers["Content-Type"] == content_type
@@ -121,11 +107,11 @@ async def test_bad_input_names_the_field_what_came_and_what_is_allowed(
     change: dict[str, Any], status: int, param: str, says: str
 ) -> None:
     async with servers_over(FakeEngine(free_running=True)) as servers:
-        response = await servers.http.post(IMAGES, json=BODY | change)
+        response = await servers.http.post(IMAGES, json=LATENTS | change)
         error = await error_of(response)
         assert (response.status, error["param"], error["type"]) == (status, param, "invalid_request_error")
         assert says in error["message"]
-        assert (await servers.http.post(IMAGES, json=BODY)).status == 200
+        assert (await servers.http.post(IMAGES, json=LATENTS)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -163,7 +149,7 @@ async def test_a_plain_request_is_415_with_what_is_supported(more: dict[str, Any
 
 async def test_video_from_an_image_model_is_415_with_what_is_supported() -> None:
     async with servers_over(FakeEngine(free_running=True)) as servers:
-        response = await servers.http.post("/v1/videos/generations", json=BODY)
+        response = await servers.http.post(VIDEOS, json=LATENTS)
         assert response.status == 415
         assert (await error_of(response))["supported_modalities"] == ["image-latents"]
 
@@ -172,8 +158,8 @@ async def test_video_from_an_image_model_is_415_with_what_is_supported() -> None
 async def test_a_video_model_streams_frames(pipeline: str) -> None:
     async with servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
         response = await servers.http.post(
-            "/v1/videos/generations",
-            json=BODY
+            VIDEOS,
+            json=LATENTS
             | {"size": None, "pipeline": pipeline, "duration_seconds": 0.5, "fps": 10, "keyframe_interval": 2},
         )
         assert response.status == 200, await response.text()
@@ -199,8 +185,8 @@ async def test_a_video_model_streams_frames(pipeline: str) -> None:
 )
 async def test_bad_video_fields_are_named(change: dict[str, Any], param: str) -> None:
     async with servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
-        body = {key: value for key, value in BODY.items() if key != "size"} | change
-        response = await servers.http.post("/v1/videos/generations", json=body)
+        body = {key: value for key, value in LATENTS.items() if key != "size"} | change
+        response = await servers.http.post(VIDEOS, json=body)
         assert response.status == 400
         assert (await error_of(response))["param"] == param
 
@@ -208,157 +194,6 @@ async def test_bad_video_fields_are_named(change: dict[str, Any], param: str) ->
 async def test_a_resolution_of_one_number_is_a_square() -> None:
     async with servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
         body = {"prompt": "x", "modality": "video-latents", "resolution": 128, "steps": 1, "frames": 1}
-        response = await servers.http.post("/v1/videos/generations", json=body)
+        response = await servers.http.post(VIDEOS, json=body)
         header, _ = read_stream(await response.read(), WireFormat.MSGPACK)
         assert header.shape == (4, 16, 16)
-
-
-async def test_the_header_is_sent_when_generation_starts() -> None:
-    engine = FakeEngine()
-    async with servers_over(engine) as servers:
-        response = await servers.http.post(IMAGES, json=BODY)
-        first = await response.content.readany()
-        assert b"latent_space_id" in first
-        assert engine.finished == 0
-        engine.let_steps_go(2)
-        assert await response.content.read()
-
-
-async def test_an_error_after_the_header_is_a_last_frame_that_says_so() -> None:
-    engine = FakeEngine(free_running=True)
-    engine.fail_with = RuntimeError("secret detail")
-    async with servers_over(engine) as servers:
-        response = await servers.http.post(IMAGES, json=BODY)
-        body = await response.read()
-        assert response.status == 200
-        _, frames = read_stream(body, WireFormat.MSGPACK)
-        assert (frames[0].data, frames[0].done, frames[0].finish_reason) == (b"", True, "error")
-        assert b"secret" not in body
-        engine.fail_with = None
-        assert (await servers.http.post(IMAGES, json=BODY)).status == 200
-
-
-async def test_overload_is_429_at_once_and_passes() -> None:
-    engine = FakeEngine()
-    async with servers_over(engine, max_jobs=2) as servers:
-        running = [await servers.http.post(IMAGES, json=BODY) for _ in range(2)]
-        refused = await servers.http.post(IMAGES, json=BODY)
-        assert refused.status == 429
-        assert int(refused.headers["Retry-After"]) >= 1
-        assert (await error_of(refused))["type"] == "rate_limit_error"
-        engine.let_steps_go(6)
-        for response in running:
-            assert await response.read()
-        again = await servers.http.post(IMAGES, json=BODY)
-        assert again.status == 200
-        assert await again.read()
-
-
-async def test_a_job_over_the_whole_house_is_413() -> None:
-    async with servers_over(FakeEngine(), max_cost=64 * 64) as servers:
-        response = await servers.http.post(IMAGES, json=BODY)
-        assert response.status == 413
-        assert "fewer steps" in (await error_of(response))["message"]
-
-
-async def test_time_that_is_up_before_the_start_is_504() -> None:
-    class Stuck(FakeEngine):
-        async def generate(self, plan: Any, job: Any) -> Any:
-            await asyncio.Event().wait()
-            yield
-
-    async with servers_over(Stuck(), request_timeout_s=0.05) as servers:
-        response = await servers.http.post(IMAGES, json=BODY)
-        assert response.status == 504
-        assert (await error_of(response))["code"] == "deadline_exceeded"
-        assert servers.service.admission.jobs == 0
-
-
-async def test_a_client_that_leaves_frees_its_job_at_once() -> None:
-    engine = FakeEngine()
-    async with servers_over(engine) as servers:
-        response = await servers.http.post(IMAGES, json=BODY | {"steps": 30})
-        await engine.until_started(1)
-        response.close()
-        await engine.until_closed(1)
-        assert engine.finished == 0
-        assert servers.service.admission.jobs == 0
-
-
-async def test_health_follows_the_lifecycle() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
-        for path in ("/health", "/codec/health"):
-            answer = await servers.http.get(path)
-            assert answer.status == 200
-            body = await answer.json()
-            assert body == {"ok": True, "model": MODEL.name, "latent_space": LATENT_SPACE, "state": "serving"}
-        servers.service.lifecycle.to(State.DRAINING)
-        assert (await servers.http.get("/health")).status == 503
-        assert (await servers.http.get("/readyz")).status == 503
-        assert (await servers.http.get("/livez")).status == 200
-        refused = await servers.http.post(IMAGES, json=BODY)
-        assert refused.status == 503
-        assert int(refused.headers["Retry-After"]) >= 1
-        assert (await error_of(refused))["code"] == NotReady.code
-
-
-async def test_while_loading_everything_answers(servers_loading: Servers) -> None:
-    http = servers_loading.http
-    info = await (await http.get("/codec/info")).json()
-    assert (info["state"], info["model"], info["codec_version"]) == ("loading", None, "0.3")
-    assert (await http.get("/livez")).status == 200
-    for path in ("/readyz", "/health", "/v1/models"):
-        assert (await http.get(path)).status == 503
-    assert (await http.post(IMAGES, json=BODY)).status == 503
-
-
-@pytest.fixture
-async def servers_loading():  # type: ignore[no-untyped-def]  # noqa: ANN201
-    async with servers_over(FakeEngine()) as servers:
-        servers.service.lifecycle.to(State.LOADING)
-        servers.service.served = None
-        yield servers
-
-
-async def test_info_has_the_siblings_keys_and_the_pins() -> None:
-    async with servers_over(FakeEngine()) as servers:
-        info = await (await servers.http.get("/codec/info")).json()
-    siblings = {
-        "modality_supported": ["image-latents"],
-        "stream_format_supported": ["msgpack", "protobuf"],
-        "compression_supported": ["br", "gzip", "identity"],
-        "image_pipelines": ["raw", "int8", "int4", "int8-adaptive", "int4-adaptive"],
-        "video_pipelines": [],
-        "latent_space_id": LATENT_SPACE,
-        "latent_map_url": f"/.well-known/codec/latents/{LATENT_SPACE}.json",
-        "model": MODEL.name,
-        "codec_version": "0.3",
-    }
-    assert {key: info[key] for key in siblings} == siblings
-    assert info["latent_map_sha256"].startswith("sha256:")
-    assert set(info["versions"]) == {"torch", "diffusers", "transformers"}
-
-
-async def test_models_are_listed_as_openais_clients_read_them() -> None:
-    async with servers_over(FakeEngine()) as servers:
-        listed = await (await servers.http.get("/v1/models")).json()
-        assert (listed["object"], [model["id"] for model in listed["data"]]) == ("list", ["standin"])
-        assert (await servers.http.get("/v1/models/little")).status == 200
-        missing = await servers.http.get("/v1/models/sd9")
-        assert missing.status == 404
-        assert (await error_of(missing))["param"] == "model"
-
-
-async def test_the_schema_is_the_committed_one() -> None:
-    async with servers_over(FakeEngine()) as servers:
-        response = await servers.http.get("/codec/schema")
-        assert response.headers["Content-Type"].startswith("text/plain")
-        assert "optional bytes scales = 5;" in await response.text()
-
-
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", IMAGES, 405)])
-async def test_paths_that_are_none_are_answered_in_the_same_shape(method: str, path: str, status: int) -> None:
-    async with servers_over(FakeEngine()) as servers:
-        response = await servers.http.request(method, path)
-        assert response.status == status
-        assert path in (await error_of(response))["message"]

@@ -6,7 +6,6 @@ import io
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,9 @@ from PIL import Image
 from codec_http.server import HttpServer
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loading import LoadedModel
-from tests.codec_http.test_rendering import raw_pixels
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import MODEL, Servers, servers_over
-
-RENDERING = replace(MODEL, renders=True)
+from tests.support.rendering import RENDERING, raw_pixels
+from tests.support.serving import Servers, servers_over
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -17,10 +16,9 @@ from core.lifecycle import Lifecycle
 from core.request import GenerationRequest
 from core.service import LatentService
 from tests.support.fake_engine import FakeEngine
+from tests.support.http_requests import IMAGES
+from tests.support.rendering import RENDERING
 from tests.support.serving import MODEL, servers_over
-
-RENDERING = replace(MODEL, renders=True)
-IMAGES = "/v1/images/generations"
 
 
 async def document_of(http: Any) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from core.maps import LatentMapBundle
 from core.request import GenerationRequest
 from core.service import Served
 from tests.support.dictionaries import with_dictionary
+from tests.support.http_requests import IMAGES
 from tests.support.serving import Servers, bundle_of, read_stream, servers_over
 
-IMAGES = "/v1/images/generations"
 BODY = {
     "prompt": "a wide-angle photograph of a snowy mountain at dusk",
     "stream_format": "msgpack",

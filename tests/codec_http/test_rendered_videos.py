@@ -11,8 +11,9 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from tests.codec_http.test_rendering import RENDERING_VIDEO, VIDEOS, answer_of
 from tests.support.fake_engine import FakeEngine, noise_of
+from tests.support.http_requests import VIDEOS
+from tests.support.rendering import RENDERING_VIDEO, answer_of
 from tests.support.serving import servers_over
 
 BODY: dict[str, Any] = {"prompt": "a sea 🌊", "size": "64x48", "steps": 1, "frames": 5, "fps": 6}

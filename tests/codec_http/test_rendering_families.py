@@ -12,13 +12,12 @@ from codec_wire import WireFormat
 from core.decoder import LatentDecoder
 from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import load
 from core.diffusers_engine.pixels import decode_latents
-from core.diffusers_engine.sources import ModelSource
 from tests.codec_http.test_rendered_videos import ffmpeg
+from tests.support.factories import built_by
+from tests.support.http_requests import VIDEOS
 from tests.support.serving import read_stream, servers_over
 
-VIDEOS = "/v1/videos/generations"
 BODY = {"prompt": "a sea", "size": "64x64", "steps": 2, "frames": 9, "fps": 6}
 
 
@@ -26,7 +25,7 @@ BODY = {"prompt": "a sea", "size": "64x64", "steps": 2, "frames": 9, "fps": 6}
 async def test_a_real_video_model_renders_what_its_raw_stream_decodes_to(
     builder: str, device: Device, device_thread: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
-    model = load(ModelSource(None, f"tests.support.families.videos:{builder}", Path("nowhere"), "a/b"), device)
+    model = built_by(f"tests.support.families.videos:{builder}", device)
     async with servers_over(DiffusersEngine(model, device_thread), model.info) as servers:
         raw = await servers.http.post(VIDEOS, json=BODY | {"stream_format": "msgpack"})
         header, frames = read_stream(await raw.read(), WireFormat.MSGPACK)

@@ -110,6 +110,16 @@ def jobs_at(address: str) -> int:
 BODY: dict[str, object] = {"prompt": "a sea", "stream_format": "msgpack", "pipeline": "int8", "size": "64x64"}
 
 
+def long_request(address: str) -> tuple[Thread, list[bytes]]:
+    """Return, once it runs, a request of many steps, and the list that its answer comes into."""
+    bodies: list[bytes] = []
+    long = Thread(target=lambda: bodies.append(post(address, BODY | {"steps": 250})))
+    long.start()
+    while jobs_at(address) == 0:
+        time.sleep(0.01)
+    return long, bodies
+
+
 def test_serve_says_what_it_serves_answers_and_drains_on_sigterm(models_dir: Path) -> None:
     arguments = ["serve", "--model", "standin", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
     digest = f"sha256:{'d' * 64}"
@@ -123,14 +133,12 @@ def test_serve_says_what_it_serves_answers_and_drains_on_sigterm(models_dir: Pat
         with running(["gateway", "--upstream", grpc_address, "--port", "0"]) as gateway:
             gateway_address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
             gateway.wait_for("serves standin")
+            for key in ("image_digest", "versions", "pin_differences", "device"):
+                assert info_of(gateway_address)[key] == info_of(address)[key]
             assert post(gateway_address, BODY | {"steps": 2}) == post(address, BODY | {"steps": 2})
             gateway.popen.send_signal(signal.SIGINT)
             assert gateway.exit_status() == 0
-        bodies: list[bytes] = []
-        long = Thread(target=lambda: bodies.append(post(address, BODY | {"steps": 250})))
-        long.start()
-        while jobs_at(address) == 0:
-            time.sleep(0.01)
+        long, bodies = long_request(address)
         server.popen.send_signal(signal.SIGTERM)
         server.wait_for("Stopping")
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -171,11 +179,7 @@ def test_a_gateway_lets_running_jobs_finish_on_sigterm(models_dir: Path) -> None
         with running(["gateway", "--port", "0"], CODEC_UPSTREAM=grpc_address) as gateway:
             address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
             gateway.wait_for("serves standin")
-            bodies: list[bytes] = []
-            long = Thread(target=lambda: bodies.append(post(address, BODY | {"steps": 250})))
-            long.start()
-            while jobs_at(address) == 0:
-                time.sleep(0.01)
+            long, bodies = long_request(address)
             gateway.popen.send_signal(signal.SIGTERM)
             long.join(60)
             assert gateway.exit_status() == 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,15 @@ import pytest
 import torch
 
 from core.encoder import LatentEncoder
-from core.pipelines import inverse, numpy_math, torch_math
-from golden.folder import Golden
+from core.maps.document import QualityThresholds
+from core.maps.thresholds import with_thresholds
+from core.pipelines import PIPELINES, inverse, numpy_math, torch_math
+from golden.folder import Golden, Pixels
 from golden.measured import NotMeasured
 from golden.reference import ReferenceModel
 from golden.thresholds import thresholds_from
 from golden.verify import Gate, Row
-from tests.golden.test_verify import PIPELINES
-from tests.support.reference_model import SUITE, bundle_with
+from tests.support.reference_model import SUITE, shipped_bundle
 
 QUANTIZED = frozenset(PIPELINES) - {"raw"}
 DELTA = frozenset({"delta+int8", "delta+int4"})
@@ -25,6 +25,7 @@ STATIC = frozenset({"int8", "int4"})
 FOUR_BITS = frozenset({"int4", "int4-adaptive", "delta+int4"})
 OWN_SCALES = QUANTIZED - STATIC
 Patch = Callable[[pytest.MonkeyPatch], None]
+RowsOf = Callable[[Gate], list[Row]]
 
 
 def round_half_away(patch: pytest.MonkeyPatch) -> None:
@@ -114,7 +115,10 @@ def multiplied_first(patch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Broken:
-    """`touched` pipelines make other bytes; of those, `seen` ones also make pictures that miss their bounds."""
+    """`touched` pipelines make other bytes; of those, `seen` ones also make pictures that miss their bounds.
+
+    More may miss them: that depends on the model, its scales and its pictures.
+    """
 
     patch: Patch
     touched: frozenset[str]
@@ -124,8 +128,7 @@ class Broken:
 CASES = [
     Broken(round_half_away, QUANTIZED, frozenset()),
     Broken(no_clip, STATIC | DELTA, frozenset({"int4", "delta+int4", "delta+int8"})),
-    # The scales of this model's channels lie close together: at 4 bits the pictures stay within the head-room.
-    Broken(scales_swapped, OWN_SCALES, OWN_SCALES - {"delta+int4"}),
+    Broken(scales_swapped, OWN_SCALES, OWN_SCALES),
     Broken(high_nibble_first, FOUR_BITS, FOUR_BITS),
     Broken(wrong_keyframe, DELTA, DELTA),
     Broken(multiplied_first, QUANTIZED, frozenset()),
@@ -145,38 +148,49 @@ def without_vmaf() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def bounded(goldens: list[Golden], reference: ReferenceModel) -> Gate:
+def rows_of(goldens: list[Golden], reference: ReferenceModel) -> RowsOf:
+    """What a gate finds. The VAE is asked once for the same latents: most pipelines are sound most of the time."""
+    known: dict[bytes, Pixels] = {}
+
+    def decode(latents: Any) -> Pixels:
+        key = latents.tobytes()
+        if key not in known:
+            known[key] = reference.pixels(latents)
+        return known[key]
+
+    return lambda gate: list(gate.through_the_wire(goldens, decode, reference.torch_device))
+
+
+@pytest.fixture(scope="module")
+def bounded(rows_of: RowsOf) -> Gate:
     """The gate with the bounds of a sound quantizer."""
-    return Gate(
-        bundle_with(thresholds_from(rows_of(Gate(bundle_with(), no_lpips), goldens, reference), SUITE)), no_lpips
-    )
+    bundle = shipped_bundle()
+    sound = rows_of(Gate(bundle, no_lpips))
+    bounds = {name: QualityThresholds.model_validate(one) for name, one in thresholds_from(sound, SUITE).items()}
+    return Gate(with_thresholds(bundle, bounds), no_lpips)
 
 
 def no_lpips(_reference: Any, _pictures: Any) -> float:
     return 0.0
 
 
-def rows_of(gate: Gate, goldens: list[Golden], reference: ReferenceModel) -> list[Row]:
-    return list(gate.through_the_wire(goldens, reference.pixels, reference.torch_device))
-
-
-def test_a_sound_quantizer_passes(bounded: Gate, goldens: list[Golden], reference: ReferenceModel) -> None:
-    assert all(row.passed for row in rows_of(bounded, goldens, reference))
+def test_a_sound_quantizer_passes(bounded: Gate, rows_of: RowsOf) -> None:
+    assert all(row.passed for row in rows_of(bounded))
 
 
 @pytest.mark.parametrize("broken", CASES, ids=lambda broken: broken.patch.__name__)
 def test_a_broken_one_is_caught(
-    broken: Broken, bounded: Gate, goldens: list[Golden], reference: ReferenceModel, monkeypatch: pytest.MonkeyPatch
+    broken: Broken, bounded: Gate, rows_of: RowsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken.patch(monkeypatch)
-    rows = rows_of(bounded, goldens, reference)
+    rows = rows_of(bounded)
     assert {row.pipeline for row in rows if row.bits} == broken.touched
-    assert {row.pipeline for row in rows if row.missed} == broken.seen
+    assert broken.seen <= {row.pipeline for row in rows if row.missed}
     assert {row.pipeline for row in rows if not row.passed} == broken.touched
 
 
 def test_a_decoder_with_the_nibbles_turned_round_is_caught(
-    bounded: Gate, goldens: list[Golden], reference: ReferenceModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bounded: Gate, rows_of: RowsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the encoder turned round as well, the pictures are right and the bytes are not."""
     unpack = inverse.unpack
@@ -188,6 +202,6 @@ def test_a_decoder_with_the_nibbles_turned_round_is_caught(
 
     high_nibble_first(monkeypatch)
     monkeypatch.setattr("core.decoder.unpack", turned)
-    rows = rows_of(bounded, goldens, reference)
+    rows = rows_of(bounded)
     assert {row.pipeline for row in rows if row.bits} == FOUR_BITS
     assert not any(row.missed for row in rows)

@@ -18,7 +18,7 @@ from golden.folder import Golden, find_golden, latents_bytes, read_pictures
 from golden.reference import ReferenceModel
 from golden.wire import FixtureStream, body_of
 from tests.support.commands import invoke
-from tests.support.reference_model import FLAGS, LATENT_SPACE, SUITE, bundle_with, settings_for
+from tests.support.reference_model import FLAGS, LATENT_SPACE, SUITE, settings_for, shipped_bundle
 
 SMALL = {"kind": "image", "resolution": 64, "seed": 1, "prompt": "a sea", "steps": 5}
 SHAPE = (1, 4, 8, 8)
@@ -95,9 +95,9 @@ def test_an_image_digest_stands_in_the_manifest(tmp_path: Path, fixtures_file: P
 
 def capture(folder: Path, ending: str, latents: np.ndarray[Any, Any], **header: object) -> None:
     fixture = read_suite(None).fixtures["256"]
-    entry = bundle_with().latent_map.pipeline(str(header.get("pipeline", "raw")))
+    entry = shipped_bundle().latent_map.pipeline(str(header.get("pipeline", "raw")))
     assert entry is not None
-    plan = FixtureStream.of(fixture, latents.shape[1:], bundle_with(), entry)
+    plan = FixtureStream.of(fixture, latents.shape[1:], shipped_bundle(), entry)
     if "latent_space_id" in header:
         fields = {name: getattr(plan.header, name) for name in LatentStreamHeader.__slots__}
         plan = FixtureStream(LatentStreamHeader(**(fields | header)), plan.keyframes)
@@ -124,7 +124,12 @@ def test_captured_latents_are_taken_as_they_are(ending: str, tmp_path: Path, fix
         ("bin", (1, 4, 8, 9), {}, "latents of .* take 512 bytes, the file has 576"),
         ("msgpack", (1, 4, 8, 9), {}, "the shape must be"),
         ("protobuf", SHAPE, {"pipeline": "int8-adaptive"}, "the pipeline must be raw, got int8-adaptive"),
-        ("msgpack", SHAPE, {"latent_space_id": "other"}, "the latent space must be standin-vae, got other"),
+        (
+            "msgpack",
+            SHAPE,
+            {"latent_space_id": "other"},
+            f"the latent space must be {LATENT_SPACE}, got other",
+        ),
     ],
 )
 def test_a_capture_of_something_else_is_refused(

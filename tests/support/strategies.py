@@ -19,7 +19,6 @@ FP16_MAX_BITS = 0x7BFF
 _readable = st.characters(codec="utf-8", categories=["L", "N", "P"])
 shapes = st.lists(st.integers(1, 9), min_size=2, max_size=4).map(tuple)
 dtypes = st.sampled_from(LatentDtype)
-image_pipelines = st.sampled_from([name for name, row in PIPELINES.items() if not row.video_only])
 pipelines = st.sampled_from(list(PIPELINES))
 
 

@@ -381,6 +381,7 @@ class GetServerInfoResponse(_message.Message):
     PIN_DIFFERENCES_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    IMAGE_DIGEST_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """Version of codec-diffusers."""
     codec_version: _builtins.str
@@ -391,6 +392,8 @@ class GetServerInfoResponse(_message.Message):
     """sha256:<hex> of the latent-space map's bytes, absent while the model loads."""
     device: _builtins.str
     """Device and arithmetic the model runs with, e.g. "cpu fp32, 2 threads"."""
+    image_digest: _builtins.str
+    """sha256:<hex> of the image this runs in, as it was told; absent where it was not."""
     @_builtins.property
     def model(self) -> Global___ModelInfo:
         """The model, absent while it loads."""
@@ -419,15 +422,20 @@ class GetServerInfoResponse(_message.Message):
         pin_differences: _abc.Iterable[_builtins.str] | None = ...,
         device: _builtins.str = ...,
         models: _abc.Iterable[Global___ServedModel] | None = ...,
+        image_digest: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "latent_map_hash", b"latent_map_hash", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_digest", b"_image_digest", "_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "image_digest", b"image_digest", "latent_map_hash", b"latent_map_hash", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "codec_version", b"codec_version", "device", b"device", "latent_map_hash", b"latent_map_hash", "model", b"model", "models", b"models", "pin_differences", b"pin_differences", "server_version", b"server_version", "state", b"state", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_digest", b"_image_digest", "_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "codec_version", b"codec_version", "device", b"device", "image_digest", b"image_digest", "latent_map_hash", b"latent_map_hash", "model", b"model", "models", b"models", "pin_differences", b"pin_differences", "server_version", b"server_version", "state", b"state", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__image_digest: _TypeAlias = _typing.Literal["image_digest"]  # noqa: Y015
+    _WhichOneofArgType__image_digest: _TypeAlias = _typing.Literal["_image_digest", b"_image_digest"]  # noqa: Y015
     _WhichOneofReturnType__latent_map_hash: _TypeAlias = _typing.Literal["latent_map_hash"]  # noqa: Y015
     _WhichOneofArgType__latent_map_hash: _TypeAlias = _typing.Literal["_latent_map_hash", b"_latent_map_hash"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_digest) -> _WhichOneofReturnType__image_digest | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latent_map_hash) -> _WhichOneofReturnType__latent_map_hash | None: ...
     @_typing.overload

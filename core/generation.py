@@ -1,0 +1,68 @@
+"""One generation while it runs: its events until its deadline, what was seen of them, and how it failed."""
+
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from core.engine import Engine, Event, Frame, Job, Started, StreamEvent, client_left, deadline_of, out_of_time
+from core.errors import INTERNAL_TEXT, CodecError, detached
+from core.plan import StreamPlan
+
+log = logging.getLogger(__name__)
+
+
+class Seen:
+    """What has been seen of one generation's stream."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.done = False
+        self.sampling_s: float | None = None
+        self._started_at: float | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether the header went out."""
+        return self._started_at is not None
+
+    def saw(self, event: StreamEvent) -> None:
+        """Take note of `event`; from the start to the first frame, the device was sampling."""
+        if isinstance(event, Started):
+            self._started_at = time.monotonic()
+        elif isinstance(event, Frame):
+            if self.frames == 0 and self._started_at is not None:
+                self.sampling_s = time.monotonic() - self._started_at
+            self.frames += 1
+            self.done = event.frame.done
+
+
+async def until_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
+    """Yield the events of `plan`. Raises DeadlineExceeded once the job's time is up, and what the engine raises.
+
+    The end of the iterator, however it comes, ends the job.
+    """
+    async with aclosing(engine.generate(plan, job)) as events:
+        try:
+            while True:
+                timeout = deadline_of(job)
+                try:
+                    async with timeout:
+                        event = await anext(events, None)
+                except TimeoutError:
+                    if timeout.expired():  # and not one that the engine met
+                        raise out_of_time() from None
+                    raise
+                if event is None:
+                    return
+                yield event
+        finally:
+            job.cancel(client_left())
+
+
+def as_codec_error(error: Exception) -> CodecError:
+    """Return `error` as a client may be told of it; one that nobody foresaw is the log's."""
+    if isinstance(error, CodecError):
+        return detached(error)
+    log.error("a generation failed", exc_info=error)
+    return CodecError(INTERNAL_TEXT)

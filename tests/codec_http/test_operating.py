@@ -1,0 +1,88 @@
+"""What HTTP answers beside generations: health, what is served, the schema, and paths that are none."""
+
+import pytest
+
+from core.errors import NotReady
+from core.lifecycle import State
+from tests.support.fake_engine import FakeEngine
+from tests.support.http_requests import IMAGES, LATENTS, error_of
+from tests.support.serving import LATENT_SPACE, MODEL, Servers, servers_over
+
+
+async def test_health_follows_the_lifecycle() -> None:
+    async with servers_over(FakeEngine(free_running=True)) as servers:
+        for path in ("/health", "/codec/health"):
+            answer = await servers.http.get(path)
+            assert answer.status == 200
+            body = await answer.json()
+            assert body == {"ok": True, "model": MODEL.name, "latent_space": LATENT_SPACE, "state": "serving"}
+        servers.service.lifecycle.to(State.DRAINING)
+        assert (await servers.http.get("/health")).status == 503
+        assert (await servers.http.get("/readyz")).status == 503
+        assert (await servers.http.get("/livez")).status == 200
+        refused = await servers.http.post(IMAGES, json=LATENTS)
+        assert refused.status == 503
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert (await error_of(refused))["code"] == NotReady.code
+
+
+async def test_while_loading_everything_answers(servers_loading: Servers) -> None:
+    http = servers_loading.http
+    info = await (await http.get("/codec/info")).json()
+    assert (info["state"], info["model"], info["codec_version"]) == ("loading", None, "0.3")
+    assert (await http.get("/livez")).status == 200
+    for path in ("/readyz", "/health", "/v1/models"):
+        assert (await http.get(path)).status == 503
+    assert (await http.post(IMAGES, json=LATENTS)).status == 503
+
+
+@pytest.fixture
+async def servers_loading():  # type: ignore[no-untyped-def]  # noqa: ANN201
+    async with servers_over(FakeEngine()) as servers:
+        servers.service.lifecycle.to(State.LOADING)
+        servers.service.served = None
+        yield servers
+
+
+async def test_info_has_the_siblings_keys_and_the_pins() -> None:
+    async with servers_over(FakeEngine()) as servers:
+        info = await (await servers.http.get("/codec/info")).json()
+    siblings = {
+        "modality_supported": ["image-latents"],
+        "stream_format_supported": ["msgpack", "protobuf"],
+        "compression_supported": ["br", "gzip", "identity"],
+        "image_pipelines": ["raw", "int8", "int4", "int8-adaptive", "int4-adaptive"],
+        "video_pipelines": [],
+        "latent_space_id": LATENT_SPACE,
+        "latent_map_url": f"/.well-known/codec/latents/{LATENT_SPACE}.json",
+        "model": MODEL.name,
+        "codec_version": "0.3",
+    }
+    assert {key: info[key] for key in siblings} == siblings
+    assert info["latent_map_sha256"].startswith("sha256:")
+    assert set(info["versions"]) == {"torch", "diffusers", "transformers"}
+
+
+async def test_models_are_listed_as_openais_clients_read_them() -> None:
+    async with servers_over(FakeEngine()) as servers:
+        listed = await (await servers.http.get("/v1/models")).json()
+        assert (listed["object"], [model["id"] for model in listed["data"]]) == ("list", ["standin"])
+        assert (await servers.http.get("/v1/models/little")).status == 200
+        missing = await servers.http.get("/v1/models/sd9")
+        assert missing.status == 404
+        assert (await error_of(missing))["param"] == "model"
+
+
+async def test_the_schema_is_the_committed_one() -> None:
+    async with servers_over(FakeEngine()) as servers:
+        response = await servers.http.get("/codec/schema")
+        assert response.headers["Content-Type"].startswith("text/plain")
+        assert "optional bytes scales = 5;" in await response.text()
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", IMAGES, 405)])
+async def test_paths_that_are_none_are_answered_in_the_same_shape(method: str, path: str, status: int) -> None:
+    async with servers_over(FakeEngine()) as servers:
+        response = await servers.http.request(method, path)
+        assert response.status == status
+        assert path in (await error_of(response))["message"]
