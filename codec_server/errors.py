@@ -15,6 +15,8 @@ from core.errors import (
     NotFound,
     RetryableError,
     StreamError,
+    TooLarge,
+    UnsupportedModality,
 )
 
 
@@ -37,6 +39,8 @@ _STATUS: list[tuple[type[CodecError], ExitStatus]] = [
     (InvalidSettings, ExitStatus.USAGE),
     (InvalidRequest, ExitStatus.USAGE),
     (NotFound, ExitStatus.USAGE),
+    (TooLarge, ExitStatus.USAGE),
+    (UnsupportedModality, ExitStatus.USAGE),
     (ServerUnreachable, ExitStatus.LATER),
     (RetryableError, ExitStatus.LATER),
     (DeadlineExceeded, ExitStatus.LATER),
