@@ -109,14 +109,10 @@ def _pins() -> Finding:
 
 def _device() -> Finding:
     try:
-        import torch  # noqa: PLC0415 - takes seconds, and a client has none
+        from core.diffusers_engine.device import described  # noqa: PLC0415 - takes seconds, and a client has no torch
     except ModuleNotFoundError:
         return Finding("device", "note", "without torch nothing is generated here")
-    if not torch.cuda.is_available():
-        return Finding("device", "ok", f"no GPU that torch {torch.__version__} can use: the CPU computes")
-    free, total = torch.cuda.mem_get_info()
-    name = torch.cuda.get_device_name()
-    return Finding("device", "ok", f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+    return Finding("device", "ok", described())
 
 
 def _memory() -> Finding:

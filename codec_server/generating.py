@@ -24,14 +24,17 @@ from core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What was generated, and what it took. `body` is the stream, as it would be sent without compression."""
+    """What was generated, and what it took.
+
+    `body` is the stream without compression; `received_bytes` is what came of it over a wire, None in process.
+    """
 
     request: GenerationRequest
     header: LatentStreamHeader
     latents: NDArray[Any]
     body: bytes
     map_hash: str | None
-    received_bytes: int
+    received_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ async def _made(
             if stream.frame is not None:
                 parts.append(encode(stream.frame, wire_format))
         body = b"".join(parts)
-        received = stream.progress.received_bytes
+        received = None if isinstance(client, InProcessClient) else stream.progress.received_bytes
         return Made(stream.request, stream.header, np.stack(latents), body, stream.map_hash, received)
 
 

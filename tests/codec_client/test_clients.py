@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from codec_client import GrpcClient, HttpClient, LatentClient, Progress, ServerUnreachable, UnexpectedAnswer
+from codec_client import (
+    GrpcClient,
+    HttpClient,
+    LatentClient,
+    Progress,
+    ServedModel,
+    ServerUnreachable,
+    UnexpectedAnswer,
+)
 from codec_client.maps import kept
 from codec_grpc.servicer import LatentServicer
 from codec_http.server import build_app
@@ -30,7 +38,7 @@ from core.model import RequestLimits
 from tests.codec_http.test_encoding import bundle_with_dictionary
 from tests.support.dictionaries import DICTIONARY, DIGEST
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import MODEL, VIDEO_MODEL, Servers, bundle_of, gateway_over, servers_over
+from tests.support.serving import LATENT_SPACE, MODEL, VIDEO_MODEL, Servers, bundle_of, gateway_over, servers_over
 
 PROTOCOLS = ("http", "grpc")
 WAYS: dict[str, list[dict[str, Any]]] = {
@@ -331,7 +339,7 @@ async def test_the_map_is_kept_and_read_from_there_once_its_hash_is_known(protoc
     async with servers_over(FakeEngine(), bundle=bundle) as servers:
         async with client_of(servers, protocol, tmp_path) as client:
             assert await client.latent_map() == bundle
-            with pytest.raises(errors.InvalidMap, match="wanted is"):
+            with pytest.raises(errors.InvalidMap, match=f"no.* map.* {DIGEST}; it .* {bundle.hash}"):
                 await client.latent_map(DIGEST)
         address = client_of(servers, protocol, tmp_path)
     async with address as offline:  # the server is gone
@@ -341,6 +349,56 @@ async def test_the_map_is_kept_and_read_from_there_once_its_hash_is_known(protoc
         assert kept(offline.cache, bundle.hash) is None
         with pytest.raises(errors.CodecError):
             await offline.latent_map(bundle.hash)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_of_several_maps_the_one_is_found_that_an_answer_names(protocol: str, tmp_path: Path) -> None:
+    other = replace(VIDEO_MODEL, latent_space="x/y", aliases=("moving",))
+    async with (
+        servers_over(FakeEngine(free_running=True)) as servers,
+        client_of(servers, protocol, tmp_path) as client,
+    ):
+        first = servers.service.require_served()
+        servers.service.models = (first, replace(first, model=other, bundle=bundle_of(other)))
+        answer = await client.generate("a sea", modality=Modality.VIDEO, frames=2, size=(64, 64))
+        assert answer.map_hash == bundle_of(other).hash
+        assert (await client.latent_map(answer.map_hash)).latent_map.id == "x/y"
+        assert (await client.latent_map()).hash == first.bundle.hash
+        assert await client.models() == [
+            ServedModel("standin", ("little",), (Modality.IMAGE,), LATENT_SPACE, first.bundle.hash),
+            ServedModel("standin-video", ("moving",), (Modality.VIDEO,), "x/y", bundle_of(other).hash),
+        ]
+
+
+async def test_a_server_that_lists_no_models_is_said(tmp_path: Path) -> None:
+    async with (
+        answering(lambda _: web.json_response({"server": "another"})) as address,
+        HttpClient(address, cache_dir=tmp_path) as client,
+    ):
+        with pytest.raises(UnexpectedAnswer, match="/codec/info lists no models"):
+            await client.models()
+
+
+async def test_the_port_of_the_other_protocol_is_said_and_not_asked_again(tmp_path: Path) -> None:
+    async with servers_over(FakeEngine()) as servers:
+        http = str(servers.http._base_url).removeprefix("http://").rstrip("/")
+        async with HttpClient(servers.grpc_address, cache_dir=tmp_path) as client:
+            with pytest.raises(UnexpectedAnswer, match="is no HTTP server; is it the gRPC port"):
+                await client.generate("a sea")
+        async with GrpcClient(http, cache_dir=tmp_path) as client:
+            with pytest.raises(UnexpectedAnswer, match="is no gRPC server; is it the HTTP port"):
+                await client.generate("a sea")
+        async with HttpClient(f"https://{http}", retries=0, cache_dir=tmp_path) as client:
+            with pytest.raises(ServerUnreachable, match="no TLS with .*; is it http://"):
+                await client.generate("a sea")
+
+
+async def test_the_address_may_be_the_one_of_openais_clients(tmp_path: Path) -> None:
+    async with (
+        servers_over(FakeEngine(free_running=True)) as servers,
+        HttpClient(str(servers.http._base_url / "v1"), cache_dir=tmp_path) as client,
+    ):
+        assert (await client.generate("a sea", size=(64, 64))).latents.shape == (1, 4, 8, 8)
 
 
 async def test_a_dictionary_is_fetched_by_its_hash_verified_and_kept(tmp_path: Path) -> None:
