@@ -12,6 +12,8 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 
 from codec_client.cache import FileCache
+from codec_client.errors import ServerUnreachable
+from codec_client.http_errors import reason_of
 from core.errors import InvalidMap, shown
 from core.maps import LatentMapBundle
 from core.maps.bundle import files_named_by
@@ -29,7 +31,8 @@ async def fetch_map(
     """Return one bundle that the server at `server` (http://HOST:PORT) publishes, verified.
 
     `latent_space` and `digest` (sha256:<hex>) say which, the first one listed where both are None; `options` are those
-    of Publisher. Raises InvalidMap saying which file cannot be had or has another hash than it should.
+    of Publisher. Raises InvalidMap saying which file cannot be had or has another hash than it should, ServerUnreachable
+    where nothing answers.
     """
     async with Publisher(server, **options) as published:
         entries = await published.entries()
@@ -142,7 +145,10 @@ def kept(cache: FileCache, digest: str) -> LatentMapBundle | None:
 
 
 async def fetch_file(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> bytes:
-    """Return a published file, unverified. Raises InvalidMap where it cannot be had or is too large to be one."""
+    """Return a published file, unverified.
+
+    Raises InvalidMap where it cannot be had or is too large to be one, ServerUnreachable where nothing answers.
+    """
     try:
         async with session.get(url, headers=headers) as response:
             if response.status != HTTPStatus.OK:
@@ -150,7 +156,9 @@ async def fetch_file(session: aiohttp.ClientSession, url: str, headers: Mapping[
             data = await response.content.read(MAX_FILE_BYTES + 1)
             while len(data) <= MAX_FILE_BYTES and (more := await response.content.read(MAX_FILE_BYTES)):
                 data += more
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+    except (aiohttp.ClientConnectionError, TimeoutError) as error:
+        raise ServerUnreachable(f"no server answers at {url}: {reason_of(error)}") from None
+    except (aiohttp.ClientError, ValueError) as error:
         raise InvalidMap(f"{url} cannot be fetched: {error or type(error).__name__}") from None
     if len(data) > MAX_FILE_BYTES:
         raise InvalidMap(f"{url} has more than {MAX_FILE_BYTES} bytes")
