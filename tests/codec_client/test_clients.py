@@ -24,7 +24,16 @@ from core.model import RequestLimits
 from tests.codec_http.test_encoding import bundle_with_dictionary
 from tests.support.dictionaries import DICTIONARY, DIGEST
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import LATENT_SPACE, MODEL, VIDEO_MODEL, Servers, bundle_of, gateway_over, servers_over
+from tests.support.serving import (
+    LATENT_SPACE,
+    MODEL,
+    VIDEO_MODEL,
+    Servers,
+    bundle_of,
+    gateway_over,
+    http_address,
+    servers_over,
+)
 
 PROTOCOLS = ("http", "grpc")
 WAYS: dict[str, list[dict[str, Any]]] = {
@@ -244,7 +253,7 @@ async def test_of_several_maps_the_one_is_found_that_an_answer_names(protocol: s
 async def test_the_address_may_be_the_one_of_openais_clients(tmp_path: Path) -> None:
     async with (
         servers_over(FakeEngine(free_running=True)) as servers,
-        HttpClient(str(servers.http._base_url / "v1"), cache_dir=tmp_path) as client,
+        HttpClient(f"{http_address(servers)}/v1", cache_dir=tmp_path) as client,
     ):
         assert (await client.generate("a sea", size=(64, 64))).latents.shape == (1, 4, 8, 8)
 
