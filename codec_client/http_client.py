@@ -154,6 +154,7 @@ class HttpClient(LatentClient):
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 auto_decompress=False,
+                headers={"Accept-Encoding": "identity"},  # unless a request can do with another
                 connector=aiohttp.TCPConnector(ssl=self._tls or True),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             )

@@ -31,8 +31,8 @@ async def fetch_map(
     """Return one bundle that the server at `server` (http://HOST:PORT) publishes, verified.
 
     `latent_space` and `digest` (sha256:<hex>) say which, the first one listed where both are None; `options` are those
-    of Publisher. Raises InvalidMap saying which file cannot be had or has another hash than it should, ServerUnreachable
-    where nothing answers.
+    of Publisher. Raises InvalidMap saying which file cannot be had or has another hash than it should, and
+    ServerUnreachable where nothing answers.
     """
     async with Publisher(server, **options) as published:
         entries = await published.entries()
