@@ -143,7 +143,7 @@ def train(folder: Path, steps: int, clips: int, channels: tuple[int, ...] = CHAN
 
 def main(
     folder: Annotated[Path, typer.Option(help="where states and the other stages' results are kept")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="the step to train up to")] = 2900,
+    steps: Annotated[int, typer.Option(help="the step to train up to")] = 3200,
     clips: Annotated[int, typer.Option(help="how many moving scenes to draw; each is encoded when first met")] = 400,
 ) -> None:
     """Train the motion adapter, or go on from its last state."""
