@@ -161,7 +161,10 @@ def test_without_a_model_the_embedded_one_is_served_and_no_hub_is_asked() -> Non
     with running(["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"], HF_HUB_OFFLINE="1") as server:
         server.wait_for("Ready after")
         assert "codec-diffusers/scenes, 256x256" in server.output
-        assert "codec-diffusers/scenes-vae: raw, int8, int4, int8-adaptive, int4-adaptive" in server.output
+        assert (
+            "codec-diffusers/scenes-vae: raw, int8, int4, int8-adaptive, int4-adaptive, delta+int8, delta+int4"
+            in server.output
+        )
         server.popen.send_signal(signal.SIGTERM)
         assert server.exit_status(60) == 0, server.output
 
