@@ -3,18 +3,20 @@
 from codec_client import HttpClient, decode_to_images
 
 with HttpClient("http://127.0.0.1:8080").blocking() as client:
-answer = client.generate("a snowy mountain at dusk", pipeline="int8", seed=7)
-pictures = decode_to_images(answer.latents, client.latent_map(answer.map_hash).latent_map)
+    answer = client.generate("a snowy mountain at dusk", pipeline="int8", seed=7)
+    pictures = decode_to_images(answer.latents, client.latent_map(answer.map_hash).latent_map)
+
+docs/client.md shows the rest.
 """
 
 from codec_client.blocking import BlockingClient, BlockingStream
 from codec_client.cache import default_cache_dir
-from codec_client.client import Generation, LatentClient
+from codec_client.client import Generation, LatentClient, ServedModel
 from codec_client.errors import ServerUnreachable, UnexpectedAnswer
 from codec_client.grpc_client import GrpcClient
 from codec_client.http_client import HttpClient
 from codec_client.images import PixelDecoder, decode_to_frames, decode_to_images
-from codec_client.maps import fetch_map
+from codec_client.maps import fetch_map, fetch_maps
 from codec_client.stream import LatentStream, Progress
 from codec_client.stream_decoder import LatentStreamDecoder
 
@@ -29,10 +31,12 @@ __all__ = [
     "LatentStreamDecoder",
     "PixelDecoder",
     "Progress",
+    "ServedModel",
     "ServerUnreachable",
     "UnexpectedAnswer",
     "decode_to_frames",
     "decode_to_images",
     "default_cache_dir",
     "fetch_map",
+    "fetch_maps",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from codec_client.client import Generation, LatentClient
+from codec_client.client import Generation, LatentClient, ServedModel
 from codec_client.stream import LatentStream, OnProgress, Progress
 from core.decoder import DecodedLatent
 from core.latents import LatentStreamHeader
@@ -120,6 +120,10 @@ class BlockingClient:
     def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return the server's latent-space map. See LatentClient.latent_map."""
         return self._running().run(self._client.latent_map(digest))
+
+    def models(self) -> list[ServedModel]:
+        """Return the models that the server runs. See LatentClient.models."""
+        return self._running().run(self._client.models())
 
     def close(self) -> None:
         """Let go of the connections and of the loop."""

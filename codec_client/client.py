@@ -15,7 +15,7 @@ from codec_client.cache import FileCache
 from codec_client.stream import Arrival, LatentStream, OnProgress
 from core.engine import Event
 from core.errors import MapMismatch
-from core.latents import LatentStreamHeader
+from core.latents import LatentStreamHeader, Modality
 from core.maps import LatentMapBundle, pinned_hash
 from core.request import GenerationRequest, parse_request
 
@@ -33,6 +33,17 @@ class Generation:
     header: LatentStreamHeader
     latents: NDArray[Any]
     map_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that a server runs, the other names it answers to, and the map (sha256:<hex>) that decodes it."""
+
+    name: str
+    aliases: tuple[str, ...]
+    modalities: tuple[Modality, ...]
+    latent_space: str
+    map_hash: str
 
 
 class LatentClient(ABC):
@@ -83,6 +94,13 @@ class LatentClient(ABC):
         """Return the map with the hash `digest` and its files, the server's own for None, verified and kept.
 
         Raises InvalidMap, and what reaching the server raises.
+        """
+
+    @abstractmethod
+    async def models(self) -> list[ServedModel]:
+        """Return the models that the server runs, first the one that a request which names none gets.
+
+        Raises UnexpectedAnswer where it does not say, and what reaching the server raises.
         """
 
     @abstractmethod

@@ -3,11 +3,12 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from codec_client.shipped import DECODERS
 from core.diffusers_engine.known_models import latent_space_of
-from core.errors import InvalidMap, ModelLoadError
+from core.errors import InvalidMap, InvalidSettings, ModelLoadError
 from core.maps.document import Decoder, LatentMap
 
 _HUB_ID = re.compile(
@@ -93,6 +94,19 @@ def _verify(place: Path, decoder: Decoder, latent_space: str) -> None:
                 return
     names = ", ".join(path.name for path in files) or "no safetensors file"
     raise InvalidMap(f"decoder of {latent_space}: nothing in {place} has the hash {decoder.weights_hash} ({names})")
+
+
+def require_torch() -> None:
+    """Raise ModelLoadError where what makes pixels is not installed."""
+    for name in ("torch", "diffusers", "PIL"):
+        if find_spec(name) is None:
+            raise needs_torch(ModuleNotFoundError(name=name))
+
+
+def require_decoder(folder: Path | None) -> None:
+    """Raise InvalidSettings where `folder`, which somebody named, holds no VAE. None is what nobody named."""
+    if folder is not None and not (vae_folder(folder) / _CONFIG_FILE).is_file():
+        raise InvalidSettings(f"there is no VAE in {folder}: it has no {_CONFIG_FILE}, here or in vae/")
 
 
 def needs_torch(error: ModuleNotFoundError) -> ModelLoadError:

@@ -1,5 +1,6 @@
 """Undoes a body's content coding as it arrives, a bounded piece at a time: a bomb is met before it is expanded."""
 
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Protocol
@@ -44,25 +45,32 @@ class Identity:
 
 
 class _Coding:
-    """What the three codings share: the byte at which one breaks, its end, and that nothing follows it."""
+    """What the three codings share: where one breaks, its end, and that nothing follows it.
+
+    Errors carry, as all of a stream do, a byte of what it expands to; their words count those that came.
+    """
 
     name: str
 
     def __init__(self) -> None:
         self._taken = 0
+        self._given = 0
 
     def expand(self, data: bytes) -> Iterator[bytes]:
         """Yield what `data` expands to. See Decompressor."""
         try:
-            yield from self._pieces(data)
+            for piece in self._pieces(data):
+                self._given += len(piece)
+                yield piece
         except (zlib.error, brotli.error, zstandard.ZstdError) as error:
-            raise MalformedMessage(f"{self.name} cannot be expanded: {_reason(error)}", self._taken) from None
+            place = f"behind byte {self._taken} of the {self.name} body"
+            raise MalformedMessage(f"{place}, it cannot be expanded: {_reason(error)}", self._given) from None
         self._taken += len(data)
 
     def finish(self) -> None:
         """Say that no bytes follow. See Decompressor."""
         if not self._ended():
-            raise TruncatedStream(f"the {self.name} body ends before its end mark", self._taken)
+            raise TruncatedStream(f"the {self.name} body ends before its end mark, at {self._taken} bytes", self._given)
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:
         raise NotImplementedError
@@ -72,7 +80,7 @@ class _Coding:
 
     def _refuse_more(self, count: int) -> None:
         if count:
-            raise MalformedMessage(f"{count} bytes follow the end of the {self.name} body", self._taken)
+            raise MalformedMessage(f"{count} bytes follow the end of the {self.name} body", self._given)
 
 
 class Gzip(_Coding):
@@ -166,8 +174,11 @@ def decompressor(coding: str, dictionary: bytes | None = None) -> Decompressor:
     raise StreamError(f"the content coding must be one of {', '.join(CODINGS)}, got {coding!r}")
 
 
+_LIBRARYS_OWN = re.compile(r"^(zstd decompress(or)? error: |Error -?\d+ while decompressing data: |brotli: )")
+
+
 def _reason(error: Exception) -> str:
     text = str(error).splitlines() or [type(error).__name__]
     if "Dictionary mismatch" in text[0]:
         return "it was made with another dictionary than the one given, or one is needed and none was given"
-    return text[0].removeprefix("zstd decompressor error: ").removeprefix("zstd decompress error: ")
+    return _LIBRARYS_OWN.sub("", text[0])

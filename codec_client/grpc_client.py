@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 from grpc import StatusCode
 
-from codec_client.client import LatentClient, values_of
+from codec_client.client import LatentClient, ServedModel, values_of
 from codec_client.errors import ServerUnreachable, UnexpectedAnswer
 from codec_client.maps import keep, kept
 from codec_client.stream import Arrival
@@ -50,9 +50,12 @@ class GrpcClient(LatentClient):
         """Return the server's latent-space map. See LatentClient."""
         found = None if digest is None else kept(self.cache, digest)
         if found is None:
+            latent_space = None if digest is None else await self._space_of(digest)
             try:
                 answer = await self._stub().GetLatentMap(
-                    pb.GetLatentMapRequest(), timeout=self.timeout_s, metadata=self._metadata(pinned=False)
+                    pb.GetLatentMapRequest(latent_space=latent_space),
+                    timeout=self.timeout_s,
+                    metadata=self._metadata(pinned=False),
                 )
             except grpc.aio.AioRpcError as error:
                 raise self._said(error) from None
@@ -61,6 +64,34 @@ class GrpcClient(LatentClient):
         if digest not in (None, found.hash):
             raise InvalidMap(f"{self.address} has the latent-space map {found.hash}, wanted is {digest}")
         return found
+
+    async def _space_of(self, digest: str) -> str:
+        models = await self.models()
+        for model in models:
+            if model.map_hash == digest:
+                return model.latent_space
+        listed = ", ".join(f"{model.latent_space} {model.map_hash}" for model in models) or "none"
+        raise InvalidMap(f"{self.address} has no latent-space map {digest}; it has {listed}")
+
+    async def models(self) -> list[ServedModel]:
+        """Return the models that the server runs. See LatentClient."""
+        try:
+            answer = await self._stub().GetServerInfo(
+                pb.GetServerInfoRequest(), timeout=self.timeout_s, metadata=self._metadata(pinned=False)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise self._said(error) from None
+        names = {number: modality for modality, number in MODALITIES.items()}
+        return [
+            ServedModel(
+                name=served.model.name,
+                aliases=tuple(served.model.aliases),
+                modalities=tuple(names[number] for number in served.model.modalities if number in names),
+                latent_space=served.model.latent_space,
+                map_hash=served.latent_map_hash,
+            )
+            for served in answer.models
+        ]
 
     async def close(self) -> None:
         """Close the connection."""
@@ -119,7 +150,7 @@ class GrpcClient(LatentClient):
         if said is not None:
             return said
         if code is StatusCode.UNAVAILABLE:
-            return ServerUnreachable(f"no server answers at {self.address}: {_reason(details)}")
+            return self._unavailable(details)
         if code is StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"there was no whole answer within {self.timeout_s:g} s")
         if code is StatusCode.CANCELLED:
@@ -127,6 +158,11 @@ class GrpcClient(LatentClient):
         if code is StatusCode.INTERNAL:
             return CodecError(details)
         return UnexpectedAnswer(f"{self.address} answers {code.name}: {details}")
+
+    def _unavailable(self, details: str) -> CodecError:
+        if "Failed parsing HTTP/2" in details:
+            return UnexpectedAnswer(f"what answers at {self.address} is no gRPC server; is it the HTTP port?")
+        return ServerUnreachable(f"no server answers at {self.address}: {_reason(details)}")
 
 
 def message_of(request: GenerationRequest) -> pb.GenerateRequest:

@@ -1,5 +1,6 @@
 """A client over HTTP: msgpack or protobuf bodies, in any content coding, decoded as they arrive."""
 
+import asyncio
 import base64
 import json
 import os
@@ -11,26 +12,27 @@ from typing import Any
 
 import aiohttp
 
-from codec_client.client import LatentClient, values_of
+from codec_client.client import LatentClient, ServedModel, values_of
 from codec_client.errors import ServerUnreachable, UnexpectedAnswer
-from codec_client.maps import fetch_file, fetch_map, kept
+from codec_client.http_errors import error_of, reason_of
+from codec_client.maps import fetch_file, fetch_map, kept, key_headers
 from codec_client.message_decoder import MessageDecoder, coding_named_by
 from codec_client.stream import Arrival
 from codec_wire import WireFormat
 from core.engine import Event, Frame, Started
-from core.errors import CodecError, InvalidMap, InvalidSettings, NotReady, Overloaded, StreamFailed, TruncatedStream
+from core.errors import DeadlineExceeded, InvalidMap, InvalidSettings, StreamFailed, TruncatedStream, shown
 from core.latents import FinishReason, LatentStreamHeader, Modality
 from core.maps import LatentMapBundle
 from core.maps.bundle import sha256
 from core.maps.pin import PIN_FIELD
-from core.remote_errors import error_said
 from core.request import GenerationRequest
 
 CONNECT_TIMEOUT_S = 10.0
 DICTIONARY_PATH = "/.well-known/codec/dicts/{hex}.zstd"
 ACCEPT = {WireFormat.MSGPACK: "application/x-codec-msgpack", WireFormat.PROTOBUF: "application/x-codec-protobuf"}
 _PATHS = {Modality.IMAGE: "/v1/images/generations", Modality.VIDEO: "/v1/videos/generations"}
-_MAX_ERROR_BYTES = 64 * 1024
+INFO = "/codec/info"
+_MAX_INFO_BYTES = 1024 * 1024
 
 
 class HttpClient(LatentClient):
@@ -50,7 +52,8 @@ class HttpClient(LatentClient):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.server = (server if "://" in server else f"http://{server}").rstrip("/")
+        # OpenAI's clients are given the address with /v1 after it.
+        self.server = (server if "://" in server else f"http://{server}").rstrip("/").removesuffix("/v1")
         if not self.server.startswith(("http://", "https://")):
             raise InvalidSettings(f"the server must be http://HOST:PORT or https://HOST:PORT, got {server!r}")
         self._wire_format = WireFormat(wire_format)
@@ -62,10 +65,31 @@ class HttpClient(LatentClient):
         """Return the server's latent-space map. See LatentClient."""
         found = None if digest is None else kept(self.cache, digest)
         if found is None:
-            found = await fetch_map(self.server, cache=self.cache, tls=self._tls)
-        if digest not in (None, found.hash):
-            raise InvalidMap(f"{self.server} publishes the latent-space map {found.hash}, wanted is {digest}")
+            found = await fetch_map(self.server, digest=digest, api_key=self.api_key, cache=self.cache, tls=self._tls)
         return found
+
+    async def models(self) -> list[ServedModel]:
+        """Return the models that the server runs. See LatentClient."""
+        try:
+            async with asyncio.timeout(self.timeout_s), self._asked("GET", INFO) as response:
+                if response.status != HTTPStatus.OK:
+                    raise await error_of(response)
+                text = await response.content.read(_MAX_INFO_BYTES)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{self.server}{INFO} gave no answer within {self.timeout_s:g} s") from None
+        try:
+            return [
+                ServedModel(
+                    name=str(model["model"]),
+                    aliases=tuple(map(str, model["model_aliases"])),
+                    modalities=tuple(map(Modality, model["modality_supported"])),
+                    latent_space=str(model["latent_space_id"]),
+                    map_hash=str(model["latent_map_sha256"]),
+                )
+                for model in json.loads(text)["models"]
+            ]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UnexpectedAnswer(f"{self.server}{INFO} lists no models: {shown(text)}") from None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -79,9 +103,10 @@ class HttpClient(LatentClient):
         arrival: Arrival,
         seconds: float,  # noqa: ARG002 - HTTP has no way to tell the server
     ) -> AsyncGenerator[Event, None]:
-        async with self._posted(request) as response:
+        path, body = _PATHS[request.modality], self._body(request)
+        async with self._asked("POST", path, body, self._headers()) as response:
             if response.status != HTTPStatus.OK:
-                raise await _said(response)
+                raise await error_of(response)
             arrival.answered = True
             self._is_of_map(arrival, response.headers.get("Codec-Latent-Map"))
             messages = await self._decoder(response.headers)
@@ -97,31 +122,39 @@ class HttpClient(LatentClient):
             messages.close()
 
     @asynccontextmanager
-    async def _posted(self, request: GenerationRequest) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send `request`; what fails on the way is said as an error of ours."""
+    async def _asked(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request with the API key; what fails on the way is said as an error of ours."""
         answered = False
         try:
-            async with self._connected().post(
-                self.server + _PATHS[request.modality],
-                json=self._body(request),
-                headers=self._headers(),
+            async with self._connected().request(
+                method,
+                self.server + path,
+                json=body,
+                headers={**key_headers(self.api_key), **(headers or {})},
                 allow_redirects=False,
             ) as response:
                 answered = True
                 yield response
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise ServerUnreachable(f"{self.server} cannot be trusted: {_reason(error)}") from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise ServerUnreachable(f"{self.server} cannot be trusted: {reason_of(error)}") from None
+        except aiohttp.ClientConnectorSSLError as error:
+            raise ServerUnreachable(f"no TLS with {self.server}: {reason_of(error)}; is it http://?") from None
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise InvalidSettings(f"the server must be http://HOST:PORT, got {self.server!r}") from None
+        except aiohttp.ClientResponseError:
+            raise UnexpectedAnswer(f"what answers at {self.server} is no HTTP server; is it the gRPC port?") from None
         except (aiohttp.ClientError, ConnectionError) as error:
             if answered:
-                raise TruncatedStream(f"the connection broke while the answer came: {_reason(error)}") from None
-            raise ServerUnreachable(f"no server answers at {self.server}: {_reason(error)}") from None
+                raise TruncatedStream(f"the connection broke while the answer came: {reason_of(error)}") from None
+            raise ServerUnreachable(f"no server answers at {self.server}: {reason_of(error)}") from None
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 auto_decompress=False,
+                headers={"Accept-Encoding": "identity"},  # unless a request can do with another
                 connector=aiohttp.TCPConnector(ssl=self._tls or True),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             )
@@ -129,8 +162,6 @@ class HttpClient(LatentClient):
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": ACCEPT[self._wire_format], "Accept-Encoding": self._encodings}
-        if self.api_key is not None:
-            headers["Authorization"] = f"Bearer {self.api_key}"
         if self.pinned_map is not None:
             headers[PIN_FIELD] = self.pinned_map
         return headers
@@ -150,7 +181,7 @@ class HttpClient(LatentClient):
         data = self.cache.get(digest)
         if data is None:
             path = DICTIONARY_PATH.format(hex=digest.removeprefix("sha256:"))
-            data = await fetch_file(self._connected(), self.server + path)
+            data = await fetch_file(self._connected(), self.server + path, key_headers(self.api_key))
             if sha256(data) != digest:
                 raise InvalidMap(f"{self.server}{path} has the hash {sha256(data)}")
             self.cache.put(data)
@@ -167,43 +198,8 @@ def trusted(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=os.fspath(ca_file))
     except (OSError, ssl.SSLError) as error:
-        raise InvalidSettings(f"{os.fspath(ca_file)} is no PEM file of certificates: {_reason(error)}") from None
-
-
-async def _said(response: aiohttp.ClientResponse) -> CodecError:
-    """Return the error that an answer other than 200 says, as the server said it."""
-    text = await response.content.read(_MAX_ERROR_BYTES)
-    after = response.headers.get("Retry-After", "")
-    retry_after_s = int(after) if after.isascii() and after.isdecimal() else None
-    try:
-        error = json.loads(text)["error"]
-        code, message = str(error["code"]), str(error["message"])
-        said = error_said(
-            code,
-            message,
-            field=error.get("param"),
-            retry_after_s=retry_after_s,
-            supported=tuple(map(str, error.get("supported_modalities", ()))),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        said, message = None, text[:200].decode(errors="replace").strip()
-    if said is not None:
-        return said
-    # A proxy in between, or a sibling server with codes of its own.
-    if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Overloaded(message or "the server has too much to do", retry_after_s or 1)
-    if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return NotReady(message or "the server is not ready", retry_after_s or 1)
-    return UnexpectedAnswer(f"{response.url} answers {response.status}: {message or response.reason}")
+        raise InvalidSettings(f"{os.fspath(ca_file)} is no PEM file of certificates: {reason_of(error)}") from None
 
 
 def _as_json(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
-
-
-def _reason(error: BaseException) -> str:
-    """Return an error's reason without the address, which stands before it already."""
-    cause = getattr(error, "os_error", error)
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-        return os.strerror(cause.errno)
-    return str(getattr(cause, "strerror", None) or cause or type(cause).__name__).splitlines()[0]

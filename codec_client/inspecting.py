@@ -18,6 +18,8 @@ from core.pipelines import Scales
 MAX_REPORTS = 1000
 """Frames that are reported one by one; of further ones the totals count."""
 HEAD_BYTES = 64
+FINE_BYTES = 64
+"""How much of a compressed capture is expanded at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +81,18 @@ def inspect(
     head, chunks = _with_head(chunks)
     what = foreign(head)
     report.encoding = encoding or coding_of(head)
+    if what is not None and encoding is None:
+        _note(report, StreamError(f"this is {what}", 0), 0)
+        report.received_bytes = sum(map(len, chunks))
+        return report
     try:
-        if what is not None and encoding is None:
-            raise StreamError(f"this is {what}, not a latent stream", 0)
         dictionary = dictionary_for(head, dictionaries or {}) if report.encoding == "zstd" else None
         messages = MessageDecoder(wire_format, report.encoding, dictionary, max_bytes)
     except StreamError as error:
         _note(report, error, 0)
         return report
     try:
-        _read(report, messages, chunks)
+        _read(report, messages, chunks if report.encoding == "identity" else _fine(chunks))
     except StreamError as error:
         _note(report, error, messages.offset)
     report.wire_format = messages.wire_format
@@ -122,17 +126,22 @@ def _with_head(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
     return b"".join(taken)[:HEAD_BYTES], chain(taken, iterator)
 
 
+def _fine(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut compressed chunks small: all that comes before a broken piece is seen, and where it is."""
+    for chunk in chunks:
+        yield from (chunk[start : start + FINE_BYTES] for start in range(0, len(chunk), FINE_BYTES))
+
+
 def _read(report: Inspection, messages: MessageDecoder, chunks: Iterator[bytes]) -> None:
     decoder: LatentDecoder | None = None
     for chunk in chunks:
         for message in messages.feed(chunk):
             if isinstance(message, LatentStreamHeader):
                 report.header = message
+                report.header_bytes = messages.end
                 decoder = LatentDecoder(message)
                 continue
             assert decoder is not None and report.header is not None  # noqa: S101, PT018 - the header came first
-            if not report.frame_count:
-                report.header_bytes = messages.offset
             latents = decoder.decode(message)
             report.frame_count += 1
             report.data_bytes += len(message.data)

@@ -48,6 +48,11 @@ class MessageDecoder:
         return 0 if self._reader is None else self._reader.offset
 
     @property
+    def end(self) -> int:
+        """Byte of the expanded stream behind the message last returned."""
+        return 0 if self._reader is None else self._reader.end
+
+    @property
     def wire_format(self) -> WireFormat | None:
         """The format, None until the first byte told."""
         return None if self._reader is None else self._reader.wire_format

@@ -68,7 +68,8 @@ class LatentStream:
         self, transport: Transport, request: GenerationRequest, options: StreamOptions, on_progress: OnProgress | None
     ) -> None:
         self._transport = transport
-        self._request = request
+        self.request = request
+        """What was asked for."""
         self._options = options
         self._on_progress = on_progress
         self._arrival = Arrival()
@@ -144,7 +145,7 @@ class LatentStream:
 
     async def _open(self) -> None:
         left = self._deadline - asyncio.get_running_loop().time()
-        self._events = self._transport(self._request, self._arrival, left)
+        self._events = self._transport(self.request, self._arrival, left)
         first = await self._next()
         if not isinstance(first, Started):
             raise TruncatedStream("the answer ends without a header")

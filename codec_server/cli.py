@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Runs diffusers pipelines and streams latents instead of pixels, over gRPC and HTTP.",
+    epilog='Begin with: codec-diffusers generate "a snowy mountain at dusk" -o a.png',
 )
 
 

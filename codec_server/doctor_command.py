@@ -14,12 +14,13 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from codec_client import default_cache_dir
+from codec_client import PixelDecoder, default_cache_dir
 from codec_server.errors import ExitStatus, said_in_a_line
 from codec_server.flags import with_settings
 from codec_server.in_process import InProcessClient
 from codec_server.output import configure_log
 from core import CODEC_VERSION, SERVER_VERSION
+from core.calibrating import probe
 from core.errors import CodecError
 from core.pins import installed_versions, pin_differences
 from core.settings import Settings, read_settings, unknown_variables
@@ -57,20 +58,29 @@ def doctor(
 ) -> None:
     """Say whether this machine can serve: versions, device, memory, ports, the model, one real generation.
 
-    Status 1 where something is bad. Example: codec-diffusers doctor --model standin --models-dir ./models
+    Each line says ok, note (it works, and here is what to know) or bad. Status 1 where something is bad.
+
+    Examples:
+      codec-diffusers doctor
+
+      codec-diffusers doctor --model stabilityai/stable-diffusion-2-1 --models-dir ./models --json
+
     """
     with said_in_a_line():
         settings = read_settings(flags | {"calibration_images": 0})
         configure_log("error")
-        console = Console(highlight=False)
+        console = Console(highlight=False, emoji=False)
         findings = []
         for finding in _findings(settings):
             findings.append(finding)
             if not as_json:
                 console.print(f"{finding.state:<5} {finding.what:<12} {finding.seen}", markup=False, soft_wrap=True)
+        sick = any(finding.state == "bad" for finding in findings)
         if as_json:
             typer.echo(json.dumps([asdict(finding) for finding in findings]))
-    if any(finding.state == "bad" for finding in findings):
+        else:
+            console.print("This machine cannot serve this model." if sick else "This machine can serve this model.")
+    if sick:
         raise typer.Exit(ExitStatus.FAILED)
 
 
@@ -80,10 +90,11 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     )
     yield _pins()
     yield from (Finding("variable", "note", warning) for warning in unknown_variables())
+    yield _device()
     yield _memory()
     yield Finding("cache", "ok", str(default_cache_dir()))
-    yield _port("HTTP port", settings.host, settings.port)
-    yield _port("gRPC port", settings.host, settings.grpc_port)
+    yield _port("HTTP port", "--port", settings.host, settings.port)
+    yield _port("gRPC port", "--grpc-port", settings.host, settings.grpc_port)
     yield from _generation(settings)
 
 
@@ -96,20 +107,28 @@ def _pins() -> Finding:
     return Finding("pins", "ok", ", ".join(f"{name} {version}" for name, version in installed_versions().items()))
 
 
+def _device() -> Finding:
+    try:
+        from core.diffusers_engine.device import described  # noqa: PLC0415 - takes seconds, and a client has no torch
+    except ModuleNotFoundError:
+        return Finding("device", "note", "without torch nothing is generated here")
+    return Finding("device", "ok", described())
+
+
 def _memory() -> Finding:
     pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     total = os.sysconf("SC_PHYS_PAGES") * page
     return Finding("memory", "ok", f"{pages * page / 2**30:.1f} of {total / 2**30:.1f} GiB free, {os.cpu_count()} CPUs")
 
 
-def _port(what: str, host: str, port: int) -> Finding:
+def _port(what: str, flag: str, host: str, port: int) -> Finding:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as candidate:
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind((host, port))
         except OSError as error:
-            return Finding(what, "note", f"{host}:{port} cannot be had: {error.strerror}")
+            return Finding(what, "note", f"{host}:{port}: {error.strerror}; {flag} names another")
     return Finding(what, "ok", f"{host}:{port} is free")
 
 
@@ -126,23 +145,26 @@ async def _generated(client: InProcessClient) -> list[Finding]:
         started = time.perf_counter()
         await client.load()
         served = client.service.require_served()
-        side = served.model.size_multiple * CELLS
-        loaded = Finding(
-            "model", "ok", f"{served.model.name} on {served.device}, warm after {time.perf_counter() - started:.1f} s"
-        )
-        latent_map = served.bundle.latent_map
-        names = ", ".join(entry.name for entry in latent_map.pipelines)
+        model, latent_map = served.model, served.bundle.latent_map
+        loaded = Finding("model", "ok", f"{model.name} on {served.device}, warm after {_seconds_since(started)}")
+        pipelines = ", ".join(entry.name for entry in latent_map.pipelines)
+        side = model.size_multiple * CELLS
         started = time.perf_counter()
-        answer = await client.generate(
-            "a test picture", size=(side, side), steps=STEPS, modality=served.model.modalities[0]
-        )
-        spread = float(np.std(answer.latents.astype(np.float32)))
-        return [
-            loaded,
-            Finding("latents", "ok", f"{latent_map.id}: {names}"),
-            Finding(
-                "generation",
-                "ok" if spread > 0 else "bad",
-                f"{side}x{side}, {STEPS} steps in {time.perf_counter() - started:.1f} s, deviation {spread:.2f}",
-            ),
-        ]
+        request = probe(model, model.modalities[0], "a test picture", 0, size=(side, side), steps=STEPS)
+        answer = await client.generate(**request.model_dump(exclude_unset=True))
+        sampled = f"{side}x{side}, {STEPS} steps in {_seconds_since(started)}"
+        findings = [loaded, Finding("latents", "ok", f"{latent_map.id}: {pipelines}")]
+        if float(np.std(answer.latents.astype(np.float32))) == 0:
+            return [*findings, Finding("generation", "bad", f"{sampled}: every latent is the same, nothing is drawn")]
+        started = time.perf_counter()
+        try:
+            decoder = PixelDecoder(latent_map, vae=served.engine.vae)  # type: ignore[attr-defined]
+            pixels = await asyncio.to_thread(decoder.frames, answer.latents)
+        except CodecError as error:
+            return [*findings, Finding("generation", "note", f"{sampled}; it cannot be made into pixels: {error}")]
+        drawn = f"{len(pixels)} picture{'s' if len(pixels) > 1 else ''} decoded in {_seconds_since(started)}"
+        return [*findings, Finding("generation", "ok", f"{sampled}; {drawn}")]
+
+
+def _seconds_since(started: float) -> str:
+    return f"{time.perf_counter() - started:.1f} s"

@@ -14,6 +14,8 @@ from core.errors import (
     InvalidSettings,
     RetryableError,
     StreamError,
+    TooLarge,
+    UnsupportedModality,
 )
 
 
@@ -35,6 +37,8 @@ class ExitStatus(IntEnum):
 _STATUS: list[tuple[type[CodecError], ExitStatus]] = [
     (InvalidSettings, ExitStatus.USAGE),
     (FieldError, ExitStatus.USAGE),
+    (TooLarge, ExitStatus.USAGE),
+    (UnsupportedModality, ExitStatus.USAGE),
     (ServerUnreachable, ExitStatus.LATER),
     (RetryableError, ExitStatus.LATER),
     (DeadlineExceeded, ExitStatus.LATER),

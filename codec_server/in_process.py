@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from codec_client.client import LatentClient
+from codec_client.client import LatentClient, ServedModel
 from codec_client.stream import Arrival
 from codec_server.errors import ExitStatus
 from codec_server.local_model import LocalModel
@@ -44,6 +44,19 @@ class InProcessClient(LatentClient):
                 return bundle
         hashes = ", ".join(bundle.hash for bundle in bundles.values())
         raise NotFound("map", f"the model has {hashes}, wanted is {digest}")
+
+    async def models(self) -> list[ServedModel]:
+        """Return the models in this process. See LatentClient."""
+        return [
+            ServedModel(
+                name=served.model.name,
+                aliases=served.model.aliases,
+                modalities=served.model.modalities,
+                latent_space=served.model.latent_space,
+                map_hash=served.bundle.hash,
+            )
+            for served in self.service.require_all()
+        ]
 
     async def close(self) -> None:
         """Free the model."""

@@ -1,6 +1,5 @@
 """Where a command's result goes: a picture, a video, or the stream itself, in a file or in a pipe."""
 
-import io
 import os
 import sys
 import tempfile
@@ -10,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import InvalidSettings
+from core.media.parameters import Parameters
+from core.media.pictures import encode_animation, encode_picture
 from core.media.videos import encode_video
+from core.request import DEFAULT_FPS
 
 STILL_FORMATS = ("png", "jpg", "jpeg")
 MOVING_FORMATS = ("mp4", "gif", "webp")
 STREAM_FORMAT = "bin"
 FORMATS = (*STILL_FORMATS, *MOVING_FORMATS, STREAM_FORMAT)
 PIPE = "-"
-DEFAULT_FPS = 24
-JPEG_QUALITY = 95
 
 
 class Output:
@@ -46,6 +46,11 @@ class Output:
             raise InvalidSettings(f"cannot write {place}: it is not writable")
 
     @property
+    def is_video(self) -> bool:
+        """Whether the format alone says that a video is wanted."""
+        return self.format in ("mp4", "gif")
+
+    @property
     def is_stream(self) -> bool:
         """Whether the stream itself is wanted, and no pixels."""
         return self.format == STREAM_FORMAT
@@ -58,13 +63,15 @@ class Output:
     def require_room_for(self, frames: int) -> None:
         """Raise InvalidSettings where the format holds one picture and `frames` is more."""
         if frames > 1 and self.format in STILL_FORMATS:
-            raise InvalidSettings(f"a {self.format} holds one picture, and there are {frames} frames: use .mp4 or .gif")
+            raise InvalidSettings(f"a {self.format} holds one picture, and a video has more: use .mp4, .gif or .webp")
 
-    def write_frames(self, frames: NDArray[np.uint8], fps: int | None) -> int:
-        """Write uint8 frames [n, H, W, 3] at `fps` frames a second; return the number of bytes."""
+    def write_frames(self, frames: NDArray[np.uint8], fps: int | None, parameters: Parameters) -> int:
+        """Write uint8 frames [n, H, W, 3], `fps` a second, with what made them inside; return the number of bytes.
+
+        These are the files that a server's rendered answer holds, of the same pixels and parameters.
+        """
         self.require_room_for(len(frames))
-        rate = fps or DEFAULT_FPS
-        return self.write(_mp4(frames, rate) if self.format == "mp4" else _pillow(frames, rate, self.format))
+        return self.write(_file_of(frames, self.format, fps or DEFAULT_FPS, parameters))
 
     def write(self, data: bytes) -> int:
         """Write `data` and return its size. Raises InvalidSettings where that fails."""
@@ -105,22 +112,20 @@ def _umask() -> int:
     return mask
 
 
-def _pillow(frames: NDArray[np.uint8], fps: int, file_format: str) -> bytes:
-    from PIL import Image  # noqa: PLC0415 - only pictures need it
-
-    images = [Image.fromarray(pixels) for pixels in frames]
-    options: dict[str, object] = {"quality": JPEG_QUALITY} if file_format in ("jpg", "jpeg") else {}
-    if file_format == "webp":
-        options = {"lossless": True}
-    if len(images) > 1:
-        options |= {"save_all": True, "append_images": images[1:], "duration": round(1000 / fps), "loop": 0}
-    buffer = io.BytesIO()
-    images[0].save(buffer, format="jpeg" if file_format == "jpg" else file_format, **options)
-    return buffer.getvalue()
-
-
-def _mp4(frames: NDArray[np.uint8], fps: int) -> bytes:
-    try:
-        return encode_video(frames, fps, {})
-    except ModuleNotFoundError:
-        raise InvalidSettings("writing mp4 needs imageio-ffmpeg: install the extra `server`, or use .gif") from None
+def _file_of(frames: NDArray[np.uint8], file_format: str, fps: int, parameters: Parameters) -> bytes:
+    match file_format:
+        case "mp4":
+            try:
+                return encode_video(frames, fps, parameters)
+            except ModuleNotFoundError:
+                raise InvalidSettings(
+                    "writing mp4 needs imageio-ffmpeg: install the extra `server`, or use .gif or .webp"
+                ) from None
+        case "gif":
+            return encode_animation(frames, "gif", fps, parameters)
+        case "webp" if len(frames) > 1:
+            return encode_animation(frames, "webp", fps, parameters)
+        case "webp" | "png" as known:
+            return encode_picture(frames[0], known, parameters)
+        case _:
+            return encode_picture(frames[0], "jpeg", parameters)

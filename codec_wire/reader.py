@@ -30,6 +30,11 @@ class StreamReader:
         self._done = False
         self._failure: StreamError | None = None
 
+    @property
+    def end(self) -> int:
+        """Byte of the stream behind the message last returned."""
+        return self._splitter.offset
+
     def feed(self, chunk: bytes) -> Iterator[LatentStreamHeader | LatentFrame]:
         """Take `chunk`, and return what it completes, read as it is taken.
 

@@ -6,7 +6,7 @@ import msgpack
 
 from codec_wire import msgpack_envelope, protobuf_envelope
 from codec_wire.protobuf_envelope import LENGTH_PREFIX
-from core.errors import MalformedMessage, MessageTooLarge
+from core.errors import MalformedMessage, MessageTooLarge, shown
 from core.latents import LatentFrame, LatentStreamHeader
 
 
@@ -116,9 +116,10 @@ class MsgpackSplitter:
         except MalformedMessage:
             raise
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
-            raise MalformedMessage(f"no msgpack map: {error or type(error).__name__}") from None
+            reason = str(error).partition(" when ")[0] or type(error).__name__
+            raise MalformedMessage(f"no msgpack map: {reason}") from None
         if not isinstance(message, dict):
-            raise MalformedMessage(f"expected a msgpack map, got a {type(message).__name__}")
+            raise MalformedMessage(f"expected a msgpack map, got {shown(message)}")
         end = self._unpacker.tell()
         if end - self.offset > self.limit:
             raise MessageTooLarge(f"a message of over {self.limit} bytes")

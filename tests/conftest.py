@@ -11,6 +11,7 @@ from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loading import LoadedModel
 from tests.support.factories import built_by
+from tests.support.processes import Addresses, served
 
 # A shell has what it starts in the background ignore interrupts, and the processes that tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,3 +42,10 @@ def device_thread(device: Device) -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def engine(standin: LoadedModel, device_thread: ThreadPoolExecutor) -> DiffusersEngine:
     return DiffusersEngine(standin, device_thread)
+
+
+@pytest.fixture(scope="session")
+def embedded_server() -> Iterator[Addresses]:
+    """A process that serves the model that ships with the project, as `serve` does where none is named."""
+    with served() as addresses:
+        yield addresses

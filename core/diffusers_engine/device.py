@@ -51,3 +51,11 @@ class Device:
         """Return the executor whose one thread owns the pipeline: work runs there in the order it is handed in."""
         # The number of threads is a setting of the thread that computes, not of the process.
         return ThreadPoolExecutor(1, "device", initializer=torch.set_num_threads, initargs=(self.threads,))
+
+
+def described() -> str:
+    """Return what there is for torch to compute on, in words."""
+    if not torch.cuda.is_available():
+        return f"no GPU that torch {torch.__version__} can use: the CPU computes"
+    free, total = torch.cuda.mem_get_info()
+    return f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"

@@ -1,4 +1,4 @@
-"""Pixels as PNG, JPEG or WebP."""
+"""Pixels as PNG, JPEG or WebP, and as moving pictures without sound that a browser shows by itself: GIF and WebP."""
 
 import io
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from core.media.parameters import KEYWORD, SOFTWARE, Parameters, as_json
 
 PictureFormat = Literal["png", "jpeg", "webp"]
+AnimationFormat = Literal["gif", "webp"]
 BEST_QUALITY = 100
 
 _EXIF_DESCRIPTION, _EXIF_SOFTWARE = 0x010E, 0x0131
@@ -36,14 +37,43 @@ def encode_picture(
         texts.add_itxt(KEYWORD, as_json(parameters))
         arguments = {"pnginfo": texts}
     else:
-        exif = Image.Exif()
-        exif[_EXIF_SOFTWARE] = SOFTWARE
-        description = as_json(parameters, ascii_only=True)
-        if len(description) <= _EXIF_MAX_BYTES:
-            exif[_EXIF_DESCRIPTION] = description
-        arguments = {"exif": exif, "quality": quality}
+        arguments = {"exif": _exif_of(parameters), "quality": quality}
         if picture_format == "jpeg":
             arguments["subsampling"] = "4:4:4"  # colours as sharp as the rest
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, picture_format, **arguments)
     return file.getvalue()
+
+
+def encode_animation(
+    pixels: NDArray[np.uint8], animation_format: AnimationFormat, fps: int, parameters: Parameters
+) -> bytes:
+    """Return `pixels`, [frames, height, width, 3] RGB, as a file that plays without end, `fps` frames a second.
+
+    WebP has the best lossy quality and holds the parameters as a picture's file does; GIF has 256 colours a frame and
+    holds them as JSON in its comment.
+    """
+    from PIL import Image  # noqa: PLC0415 - a gateway renders nothing and does not have it
+
+    arguments: dict[str, Any]
+    if animation_format == "gif":
+        arguments = {"comment": as_json(parameters, ascii_only=True).encode()}
+    else:
+        arguments = {"exif": _exif_of(parameters), "quality": BEST_QUALITY}
+    first, *others = (Image.fromarray(frame) for frame in pixels)
+    file = io.BytesIO()
+    first.save(
+        file, animation_format, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **arguments
+    )
+    return file.getvalue()
+
+
+def _exif_of(parameters: Parameters) -> Any:
+    from PIL import Image  # noqa: PLC0415 - a gateway renders nothing and does not have it
+
+    exif = Image.Exif()
+    exif[_EXIF_SOFTWARE] = SOFTWARE
+    description = as_json(parameters, ascii_only=True)
+    if len(description) <= _EXIF_MAX_BYTES:
+        exif[_EXIF_DESCRIPTION] = description
+    return exif

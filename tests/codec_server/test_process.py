@@ -2,17 +2,12 @@
 
 import hashlib
 import json
-import os
-import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -23,10 +18,9 @@ from codec_wire import WireFormat
 from core.maps import LatentMapBundle
 from core.maps.store import bundle_folder
 from tests.support.dictionaries import DIGEST, with_dictionary
+from tests.support.processes import COMMAND, running
 from tests.support.serving import read_stream
 from tests.support.standin import build
-
-COMMAND = str(Path(sys.executable).parent / "codec-diffusers")
 
 
 @pytest.fixture(scope="module")
@@ -34,59 +28,6 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     build(folder, "standin-vae")
     return folder
-
-
-class Process:
-    """A running command whose output is read as it comes."""
-
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
-        self.popen = subprocess.Popen(
-            [COMMAND, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            bufsize=1,
-            env=os.environ | environment,
-        )
-        self.lines: list[str] = []
-        self._reader = Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.popen.stdout is not None
-        for line in self.popen.stdout:
-            self.lines.append(line.rstrip("\n"))
-
-    @property
-    def output(self) -> str:
-        return "\n".join(self.lines)
-
-    def wait_for(self, pattern: str, seconds: float = 120) -> re.Match[str]:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if match := re.search(pattern, self.output):
-                return match
-            assert self.popen.poll() is None, self.output
-            time.sleep(0.05)
-        raise AssertionError(f"no {pattern!r} in:\n{self.output}")
-
-    def exit_status(self, seconds: float = 60) -> int:
-        status = self.popen.wait(seconds)
-        self._reader.join(10)
-        if self.popen.stdout is not None:
-            self.popen.stdout.close()
-        return status
-
-
-@contextmanager
-def running(arguments: list[str], **environment: str) -> Iterator[Process]:
-    process = Process(arguments, environment)
-    try:
-        yield process
-    finally:
-        if process.popen.poll() is None:
-            process.popen.kill()
-        process.exit_status()
 
 
 def post(address: str, body: dict[str, object]) -> bytes:
@@ -220,7 +161,10 @@ def test_without_a_model_the_embedded_one_is_served_and_no_hub_is_asked() -> Non
     with running(["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"], HF_HUB_OFFLINE="1") as server:
         server.wait_for("Ready after")
         assert "codec-diffusers/scenes, 256x256" in server.output
-        assert "codec-diffusers/scenes-vae: raw, int8, int4, int8-adaptive, int4-adaptive" in server.output
+        assert (
+            "codec-diffusers/scenes-vae: raw, int8, int4, int8-adaptive, int4-adaptive, delta+int8, delta+int4"
+            in server.output
+        )
         server.popen.send_signal(signal.SIGTERM)
         assert server.exit_status(60) == 0, server.output
 

@@ -60,6 +60,11 @@ class Servers:
         return LatentServiceStub(self.channel)
 
 
+def http_address(servers: Servers) -> str:
+    """Return the URL of the HTTP server."""
+    return str(servers.http._base_url).rstrip("/")
+
+
 def plain_session(port: int) -> aiohttp.ClientSession:
     """Return a client that takes bodies as they are, unless a request of it says otherwise."""
     return aiohttp.ClientSession(

@@ -1,0 +1,138 @@
+"""A server that asks everybody for a key: the clients send it with all that they ask, and to nobody else."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+from aiohttp import web
+
+from codec_client import GrpcClient, HttpClient, LatentClient, fetch_map, fetch_maps
+from codec_grpc.servicer import LatentServicer
+from codec_http.server import build_app
+from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
+from core.errors import CodecError, InvalidMap, Unauthenticated
+from tests.codec_client.test_maps import files_of_a_server, serve
+from tests.codec_http.test_encoding import bundle_with_dictionary
+from tests.support.dictionaries import DICTIONARY, DIGEST
+from tests.support.fake_engine import FakeEngine
+from tests.support.serving import MODEL, Servers, bundle_of, servers_over
+
+KEY = "k3y"
+RIGHT = f"Bearer {KEY}"
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Refuses calls without the key."""
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        if dict(details.invocation_metadata).get("authorization") == RIGHT:
+            return await continuation(details)
+
+        async def refuse(_request: Any, context: Any) -> None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no key")
+
+        async def refuse_stream(_request: Any, context: Any) -> AsyncIterator[Any]:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no key")
+            yield None
+
+        if details.method.endswith("/Generate"):
+            return grpc.unary_stream_rpc_method_handler(refuse_stream)
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+@web.middleware
+async def guard(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    if request.headers.get("Authorization") != RIGHT:
+        raise Unauthenticated("no key")
+    return await handler(request)
+
+
+@asynccontextmanager
+async def guarded(servers: Servers) -> AsyncIterator[tuple[str, str]]:
+    """Yield the addresses, HTTP and gRPC, of doors to the same service that are locked, discovery too."""
+    app = build_app(servers.service, 60)
+    app.middlewares.append(guard)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server = grpc.aio.server(interceptors=[Guard()])
+    add_LatentServiceServicer_to_server(LatentServicer(servers.service, 60), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+        await runner.cleanup()
+
+
+async def test_a_dictionary_is_fetched_with_the_key(tmp_path: Path) -> None:
+    async with (
+        servers_over(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers,
+        guarded(servers) as (http, _),
+        HttpClient(http, api_key=KEY, cache_dir=tmp_path) as client,
+    ):
+        assert (await client.generate("a sea", pipeline="int8", size=(64, 64))).latents.shape == (1, 4, 8, 8)
+        assert client.cache.get(DIGEST) == DICTIONARY
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+async def test_all_that_a_client_asks_carries_the_key(protocol: str, tmp_path: Path) -> None:
+    def client_of(addresses: tuple[str, str], **options: Any) -> LatentClient:
+        http, address = addresses
+        kept = tmp_path / str(len(options))
+        return (
+            HttpClient(http, cache_dir=kept, **options)
+            if protocol == "http"
+            else GrpcClient(address, cache_dir=kept, **options)
+        )
+
+    bundle = bundle_of(MODEL)
+    async with (
+        servers_over(FakeEngine(free_running=True), bundle=bundle) as servers,
+        guarded(servers) as addresses,
+    ):
+        async with client_of(addresses, api_key=KEY) as client:
+            answer = await client.generate("a sea", size=(64, 64))
+            assert await client.latent_map(answer.map_hash) == bundle
+            assert [model.name for model in await client.models()] == ["standin"]
+        async with client_of(addresses) as stranger:
+            for asked in (stranger.generate("a sea"), stranger.models(), stranger.latent_map()):
+                with pytest.raises(CodecError, match="no key|answers 401"):
+                    await asked
+
+
+async def test_every_map_of_a_server_is_fetched_with_the_key() -> None:
+    async with servers_over(FakeEngine()) as servers, guarded(servers) as (http, _):
+        assert await fetch_maps(http, api_key=KEY) == [servers.service.require_served().bundle]
+        with pytest.raises(InvalidMap, match="index.json answers 401"):
+            await fetch_maps(http)
+
+
+async def test_the_key_goes_to_no_other_server_that_a_map_names() -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.path, request.headers.get("Authorization")))
+        return web.Response(body=files[request.path])
+
+    elsewhere = web.Application()
+    elsewhere.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(elsewhere)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    files = files_of_a_server()
+    index = "/.well-known/codec/index.json"
+    there = f"http://127.0.0.1:{runner.addresses[0][1]}/map.json"
+    own, address = await serve(files | {index: files[index].replace(b"/map.json", there.encode())})
+    try:
+        assert await fetch_map(address, api_key=KEY) == bundle_of(MODEL)
+        assert seen == [("/map.json", None)]
+    finally:
+        await runner.cleanup()
+        await own.cleanup()

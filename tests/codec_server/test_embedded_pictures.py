@@ -1,0 +1,132 @@
+"""The embedded model as a newcomer meets it: one request in process, over HTTP and over gRPC, to a real server."""
+
+import base64
+import hashlib
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from core.media.parameters import KEYWORD
+from tests.support.commands import invoke
+from tests.support.processes import Addresses
+
+PROMPT = "a snowy mountain at dusk"
+FIELDS: dict[str, Any] = {"size": "256x256", "steps": 2, "seed": 7}
+REQUEST = [PROMPT, "--size", "256x256", "--steps", "2", "--seed", "7"]
+PIPELINES = ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive")
+HERE = ["--model", "embedded", "--threads", "1"]
+
+
+def ways_to(server: Addresses) -> dict[str, list[str]]:
+    return {
+        "here": HERE,
+        "http": ["--server", server.http],
+        "protobuf": ["--server", server.http, "--wire-format", "protobuf"],
+        "grpc": ["--grpc", server.grpc],
+    }
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def made(path: Path, *arguments: object) -> NDArray[np.uint8]:
+    """Return the pixels that `generate` writes to `path`."""
+    status, output = invoke("generate", *REQUEST, "-o", path, *arguments)
+    assert (status, output.startswith(f"wrote {path}")) == (0, True), output
+    return pixels(path)
+
+
+def parameters_in(path: Path) -> dict[str, Any]:
+    with Image.open(path) as image:
+        found: dict[str, Any] = json.loads(image.info[KEYWORD])
+    return found
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_way_gives_the_same_file(embedded_server: Addresses, pipeline: str, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.png" for name in ways_to(embedded_server)}
+    for name, way in ways_to(embedded_server).items():
+        assert made(files[name], "--pipeline", pipeline, *way).shape == (256, 256, 3)
+    assert pixels(files["here"]).std() > 20, "a picture, not an even grey"
+    assert len({path.read_bytes() for path in files.values()}) == 1
+    assert parameters_in(files["here"]) | {"latent_map": "", "software": ""} == {
+        "model": "codec-diffusers/scenes",
+        "prompt": PROMPT,
+        "seed": 7,
+        "steps": 2,
+        "size": "256x256",
+        "latent_space": "codec-diffusers/scenes-vae",
+        "latent_map": "",
+        "pipeline": pipeline,
+        "software": "",
+    }
+    # What is kept now is drawn later, to the same pixels.
+    capture, later = tmp_path / "a.bin", tmp_path / "later.png"
+    assert invoke("generate", *REQUEST, "-o", capture, "--pipeline", pipeline, "--grpc", embedded_server.grpc)[0] == 0
+    assert invoke("decode", capture, "-o", later)[0] == 0
+    assert np.array_equal(pixels(later), pixels(files["here"]))
+    assert parameters_in(later)["pipeline"] == pipeline
+
+
+@pytest.mark.parametrize(("suffix", "output_format"), [("png", "png"), ("jpg", "jpeg"), ("webp", "webp")])
+def test_the_file_is_the_one_that_the_server_renders(
+    embedded_server: Addresses, suffix: str, output_format: str, tmp_path: Path
+) -> None:
+    body = json.dumps({"prompt": PROMPT, "output_format": output_format} | FIELDS).encode()
+    request = urllib.request.Request(f"{embedded_server.http}/v1/images/generations", body)
+    with urllib.request.urlopen(request, timeout=120) as response:
+        rendered = base64.b64decode(json.load(response)["data"][0]["b64_json"])
+    made(tmp_path / f"a.{suffix}", "--grpc", embedded_server.grpc)
+    assert (tmp_path / f"a.{suffix}").read_bytes() == rendered
+
+
+def test_a_picture_to_start_from_counts_and_so_does_its_strength(embedded_server: Addresses, tmp_path: Path) -> None:
+    start = tmp_path / "start.png"
+    blank = made(start, "--seed", "8", "--grpc", embedded_server.grpc)
+    from_image = ["--image", start, "--steps", "4"]
+    found = {}
+    for name, way in ways_to(embedded_server).items():
+        for strength in ("0.25", "1"):
+            found[name, strength] = made(tmp_path / f"{name}.png", *from_image, "--strength", strength, *way)
+        assert np.array_equal(found[name, "1"], found["here", "1"]), name
+        assert np.array_equal(found[name, "0.25"], found["here", "0.25"]), name
+    said = parameters_in(tmp_path / "here.png")
+    assert said["image"] == f"sha256:{hashlib.sha256(start.read_bytes()).hexdigest()}"
+    assert said["strength"] == 1
+
+    def distance(strength: str) -> float:
+        return float(np.abs(found["here", strength].astype(float) - blank).mean())
+
+    assert distance("0.25") < 0.8 * distance("1"), "a low strength stays near the picture"
+    status, output = invoke(
+        "generate", PROMPT, "-o", tmp_path / "x.png", "--strength", "0.5", "--grpc", embedded_server.grpc
+    )
+    assert status == 2
+    assert "strength: is not taken" in output
+
+
+def test_a_script_is_told_what_was_made(embedded_server: Addresses, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    for way in (["--grpc", embedded_server.grpc], ["--server", embedded_server.http], HERE):
+        status, output = invoke("generate", *REQUEST, "-o", path, "--pipeline", "int4", "--json", *way)
+        report = json.loads(output)
+        assert (status, report["output"], report["bytes"]) == (0, str(path), path.stat().st_size)
+        assert (report["shape"], report["frames"], report["fps"]) == ([4, 32, 32], 1, None)
+        assert report["parameters"] == parameters_in(path)
+        # What came over the wire is smaller than the stream where it was compressed, and nothing where none came.
+        assert (report["received_bytes"] or 0) <= report["stream_bytes"] + 100
+        assert (report["received_bytes"] is None) is (way is HERE)

@@ -1,0 +1,90 @@
+"""The embedded model's videos: 24 pictures in every pipeline over both protocols, and what they look like decoded."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from codec_client import Generation, GrpcClient, HttpClient, PixelDecoder
+from core.latents import Modality
+from core.maps import LatentMap
+from core.pipelines import PIPELINES
+from golden.metrics import psnr_db, ssim_of_frames
+from tests.support.commands import invoke
+from tests.support.processes import Addresses
+
+FIELDS: dict[str, Any] = {
+    "modality": Modality.VIDEO,
+    "size": (128, 128),
+    "frames": 24,
+    "fps": 12,
+    "steps": 2,
+    "seed": 3,
+}
+PROMPT = "a field by day, the camera panning"
+
+
+@pytest.fixture(scope="module")
+def video_map(embedded_server: Addresses, tmp_path_factory: pytest.TempPathFactory) -> LatentMap:
+    with HttpClient(embedded_server.http, cache_dir=tmp_path_factory.mktemp("cache")).blocking() as client:
+        return client.latent_map().latent_map
+
+
+@pytest.fixture(scope="module")
+def streams(
+    embedded_server: Addresses, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[tuple[str, str], Generation]]:
+    """What comes, by (protocol, pipeline)."""
+    cache = tmp_path_factory.mktemp("cache")
+    with (
+        HttpClient(embedded_server.http, cache_dir=cache).blocking() as http,
+        GrpcClient(embedded_server.grpc, cache_dir=cache).blocking() as grpc,
+    ):
+        yield {
+            (protocol, name): client.generate(PROMPT, pipeline=name, **FIELDS)
+            for protocol, client in (("http", http), ("grpc", grpc))
+            for name in PIPELINES
+        }
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_24_pictures_come_over_both_protocols(pipeline: str, streams: dict[tuple[str, str], Generation]) -> None:
+    over_http, over_grpc = streams["http", pipeline], streams["grpc", pipeline]
+    assert over_http.latents.shape == (24, 4, 16, 16)
+    assert (over_http.header.fps, over_http.header.total_frames) == (12, 24)
+    assert over_http.header == over_grpc.header
+    assert np.array_equal(over_http.latents, over_grpc.latents)
+    assert over_http.latents.std() > 0.5
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_pipeline_keeps_to_its_bounds_of_raw(
+    pipeline: str, streams: dict[tuple[str, str], Generation], video_map: LatentMap
+) -> None:
+    entry = video_map.pipeline(pipeline)
+    assert entry is not None
+    assert entry.quality_thresholds is not None
+    assert entry.quality_thresholds.ssim_min is not None
+    assert entry.quality_thresholds.psnr_min_db is not None
+    decoder = PixelDecoder(video_map, device="cpu")
+    pictures, exact = (decoder.frames(streams["grpc", name].latents) for name in (pipeline, "raw"))
+    assert np.mean(ssim_of_frames(exact, pictures)) >= entry.quality_thresholds.ssim_min
+    assert psnr_db(exact, pictures) >= entry.quality_thresholds.psnr_min_db
+
+
+def test_the_command_writes_a_video_that_moves(embedded_server: Addresses, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    request = [PROMPT, "--frames", "24", "--fps", "12", "--size", "128x128", "--steps", "6", "--seed", "3"]
+    status, output = invoke("generate", "--video", *request, "-o", path, "--grpc", embedded_server.grpc)
+    assert status == 0, output
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(path))
+    assert (frames, seconds) == (24, pytest.approx(2, abs=0.1))
+    reader = imageio_ffmpeg.read_frames(str(path))
+    size = next(reader)["size"]
+    moving = np.stack([np.frombuffer(frame, np.uint8).reshape(*size, 3) for frame in reader]).astype(float)
+    steps = np.abs(np.diff(moving, axis=0)).mean()
+    far = np.abs(moving[12:] - moving[:12]).mean()
+    assert far > 1.2 * steps > 0, "neighbours are more alike than frames that are far apart"

@@ -1,0 +1,156 @@
+"""`generate` makes videos: in process and over both protocols the same file, with what made it written inside."""
+
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+from codec_client import LatentStreamDecoder
+from core.sample_picture import sample_picture
+from tests.support.commands import invoke
+from tests.support.families.videos import build_animatediff, build_svd
+from tests.support.processes import Addresses, served
+
+REQUEST = ["waves", "--frames", "6", "--fps", "5", "--size", "64x48", "--steps", "2", "--seed", "3"]
+EXIF_DESCRIPTION = 0x010E
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    build_animatediff().save_pretrained(folder / "moving")
+    build_svd().save_pretrained(folder / "svd")
+    return folder
+
+
+def server_of(models_dir: Path, model: str) -> Iterator[Addresses]:
+    arguments = ("--model", model, "--models-dir", str(models_dir), "--calibration-images", "0")
+    with served(*arguments) as addresses:
+        yield addresses
+
+
+@pytest.fixture(scope="module")
+def moving(models_dir: Path) -> Iterator[Addresses]:
+    yield from server_of(models_dir, "moving")
+
+
+@pytest.fixture(scope="module")
+def svd(models_dir: Path) -> Iterator[Addresses]:
+    yield from server_of(models_dir, "svd")
+
+
+@pytest.fixture(autouse=True)
+def environment(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEC_MODELS_DIR", str(models_dir))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def ways(server: Addresses, model: str) -> dict[str, list[str]]:
+    return {
+        "here": ["--model", model, "--threads", "1"],
+        "http": ["--server", server.http],
+        "protobuf": ["--server", server.http, "--wire-format", "protobuf"],
+        "grpc": ["--grpc", server.grpc],
+    }
+
+
+def generate(path: Path, *arguments: object) -> Path:
+    status, output = invoke("generate", *arguments, "-o", path)
+    assert status == 0, output
+    return path
+
+
+def ffmpeg(path: Path, *arguments: str) -> bytes:
+    """Return what ffmpeg makes of a video."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), *arguments, "-"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def frames_of(path: Path) -> NDArray[np.uint8]:
+    if path.suffix == ".mp4":
+        return np.frombuffer(ffmpeg(path, "-f", "rawvideo", "-pix_fmt", "rgb24"), np.uint8).reshape(-1, 48, 64, 3)
+    with Image.open(path) as image:
+        return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)])
+
+
+def parameters_in(path: Path) -> dict[str, Any]:
+    if path.suffix == ".mp4":
+        found = re.search(r"^comment=(.*)$", ffmpeg(path, "-f", "ffmetadata").decode(), re.MULTILINE)
+        assert found is not None
+        text = re.sub(r"\\([=;#\\])", r"\1", found[1])
+    else:
+        with Image.open(path) as image:
+            text = image.info["comment"].decode() if path.suffix == ".gif" else image.getexif()[EXIF_DESCRIPTION]
+    parameters: dict[str, Any] = json.loads(text)
+    return parameters
+
+
+@pytest.mark.parametrize("pipeline", ["raw", "delta+int8", "int4-adaptive"])
+def test_every_way_gives_the_same_video(moving: Addresses, pipeline: str, tmp_path: Path) -> None:
+    files = {
+        name: generate(tmp_path / f"{name}.mp4", *REQUEST, "--pipeline", pipeline, *way)
+        for name, way in ways(moving, "moving").items()
+    }
+    assert len({path.read_bytes() for path in files.values()}) == 1
+    frames = frames_of(files["here"])
+    assert frames.shape == (6, 48, 64, 3)
+    assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 0, "the frames differ"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "gif", "webp"])
+def test_what_made_a_video_stands_in_it(moving: Addresses, suffix: str, tmp_path: Path) -> None:
+    arguments = ["--pipeline", "delta+int8", *(["--video"] if suffix == "webp" else [])]
+    path = generate(tmp_path / f"a.{suffix}", *REQUEST, *arguments, "--grpc", moving.grpc)
+    said = parameters_in(path)
+    assert said | {"latent_map": "", "software": "", "latent_space": ""} == {
+        "model": "moving",
+        "prompt": "waves",
+        "seed": 3,
+        "steps": 2,
+        "size": "64x48",
+        "fps": 5,
+        "frames": 6,
+        "latent_space": "",
+        "latent_map": "",
+        "pipeline": "delta+int8",
+        "software": "",
+    }
+    assert len(frames_of(path)) == 6
+
+
+def test_a_video_is_kept_as_a_stream_and_drawn_later(moving: Addresses, tmp_path: Path) -> None:
+    wanted = generate(tmp_path / "a.gif", *REQUEST, "--pipeline", "delta+int8", "--server", moving.http)
+    capture = generate(tmp_path / "a.bin", *REQUEST, "--video", "--pipeline", "delta+int8", "--grpc", moving.grpc)
+    assert invoke("decode", capture, "-o", tmp_path / "b.gif", "--server", moving.http)[0] == 0
+    assert np.array_equal(frames_of(tmp_path / "b.gif"), frames_of(wanted))
+    decoder = LatentStreamDecoder()
+    assert len(list(decoder.feed(capture.read_bytes()))) == 6
+    decoder.close()
+    status, output = invoke("decode", capture, "-o", tmp_path / "b.png", "--server", moving.http)
+    assert (status, "a png holds one picture" in output) == (2, True)
+
+
+def test_a_picture_becomes_a_video_on_every_way(svd: Addresses, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(sample_picture(1))
+    request = ["x", "--image", picture, "--frames", "3", "--size", "64x64", "--steps", "1"]
+    files = {name: generate(tmp_path / f"{name}.mp4", *request, *way) for name, way in ways(svd, "svd").items()}
+    assert len({path.read_bytes() for path in files.values()}) == 1
+    said = parameters_in(files["here"])
+    assert said["image"] == f"sha256:{hashlib.sha256(picture.read_bytes()).hexdigest()}"
+    assert "strength" not in said
+
+
+def test_a_video_is_not_written_as_a_picture(tmp_path: Path) -> None:
+    status, output = invoke("generate", "a sea", "-o", tmp_path / "a.png", "--video", "--grpc", "127.0.0.1:1")
+    assert (status, "use .mp4, .gif or .webp" in output) == (2, True)

@@ -1,0 +1,86 @@
+"""The command as a process of its own, its output read as it comes."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+COMMAND = str(Path(sys.executable).parent / "codec-diffusers")
+
+
+class Process:
+    """A running command whose output is read as it comes."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self.popen = subprocess.Popen(
+            [COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+            env=os.environ | environment,
+        )
+        self.lines: list[str] = []
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, seconds: float = 120) -> re.Match[str]:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if match := re.search(pattern, self.output):
+                return match
+            assert self.popen.poll() is None, self.output
+            time.sleep(0.05)
+        raise AssertionError(f"no {pattern!r} in:\n{self.output}")
+
+    def exit_status(self, seconds: float = 60) -> int:
+        status = self.popen.wait(seconds)
+        self._reader.join(10)
+        if self.popen.stdout is not None:
+            self.popen.stdout.close()
+        return status
+
+
+@contextmanager
+def running(arguments: list[str], **environment: str) -> Iterator[Process]:
+    process = Process(arguments, environment)
+    try:
+        yield process
+    finally:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.exit_status()
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running server listens: a URL, and HOST:PORT."""
+
+    http: str
+    grpc: str
+
+
+@contextmanager
+def served(*arguments: str, **environment: str) -> Iterator[Addresses]:
+    """Run `serve` with these arguments on free ports, one thread, and no hub to ask, until left."""
+    ports = ["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"]
+    with running([*ports, *arguments], HF_HUB_OFFLINE="1", **environment) as process:
+        http = process.wait_for(r"(http://127\.0\.0\.1:\d+)/v1/images").group(1)
+        grpc = process.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
+        process.wait_for("Ready after")
+        yield Addresses(http, grpc)

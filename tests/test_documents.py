@@ -1,0 +1,80 @@
+"""What the documents tell a newcomer to run, run as it stands but for the addresses."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec_client.inspecting import inspect
+from tests.support.processes import COMMAND, Addresses
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def snippets(document: str, language: str = "") -> list[str]:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", document, re.DOTALL | re.MULTILINE)
+    return [code for marked, code in blocks if marked == language]
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def addressed(text: str, server: Addresses) -> str:
+    """Return `text` with the server's address in place of the default ones."""
+    return text.replace("http://127.0.0.1:8080", server.http).replace("127.0.0.1:50051", server.grpc)
+
+
+@pytest.fixture(scope="module")
+def made(embedded_server: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every Python snippet was run, after curl had left a stream there."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    folder = tmp_path_factory.mktemp("documents")
+    (command,) = [block for block in snippets(README) if block.startswith("curl")]
+    run(["bash", "-c", addressed(command, embedded_server)], folder)
+    for document, count in (("README.md", 2), ("docs/client.md", 3), ("docs/rendering.md", 1)):
+        found = snippets((ROOT / document).read_text(), "python")
+        assert len(found) == count, document
+        for code in found:
+            run([sys.executable, "-W", "error::ResourceWarning", "-c", addressed(code, embedded_server)], folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["sea.png", "desert.png", "a.png", "mountain.png"])
+def test_each_snippet_writes_its_picture(made: Path, name: str) -> None:
+    with Image.open(made / name) as image:
+        assert image.size == (256, 256)
+        assert np.asarray(image).std() > 20
+
+
+def test_curl_gets_a_stream(made: Path) -> None:
+    report = inspect([(made / "latents.bin").read_bytes()])
+    assert (report.problem, report.frame_count, report.data_bytes) == (None, 1, 4 * 2 + 4 * 32 * 32)
+
+
+def test_the_first_picture(tmp_path: Path) -> None:
+    first = next(block for block in snippets(README) if "codec-diffusers generate" in block)
+    setup, command, *_ = first.strip().splitlines()
+    assert setup == "make setup"
+    shell = command.replace(".venv/bin/codec-diffusers", COMMAND)
+    run(["bash", "-c", shell], tmp_path)
+    with Image.open(tmp_path / "mountain.png") as image:
+        assert image.size == (256, 256)
