@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 
 from codec_client import Generation, GrpcClient, HttpClient, PixelDecoder
 from core.latents import Modality
 from core.maps import LatentMap
-from core.pipelines import PIPELINES
+from core.pipelines import PIPELINES, Scales
 from golden.metrics import psnr_db, ssim_of_frames
+from tests.codec_server.test_generated_videos import ffmpeg
 from tests.support.commands import invoke
 from tests.support.processes import Addresses
 
@@ -57,13 +57,14 @@ def test_24_pictures_come_over_both_protocols(pipeline: str, streams: dict[tuple
     assert (over_http.header.fps, over_http.header.total_frames) == (12, 24)
     assert over_http.header == over_grpc.header
     assert np.array_equal(over_http.latents, over_grpc.latents)
-    assert over_http.latents.std() > 0.5
+    assert over_http.latents.astype(np.float32).std() > 0.5
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES)
-def test_every_pipeline_keeps_to_its_bounds_of_raw(
+@pytest.mark.parametrize("pipeline", [name for name, row in PIPELINES.items() if row.scales is not Scales.STATIC])
+def test_what_scales_itself_keeps_to_its_bounds_of_raw(
     pipeline: str, streams: dict[tuple[str, str], Generation], video_map: LatentMap
 ) -> None:
+    """Static scales are for finished pictures, which two steps do not make: tests/golden judges those."""
     entry = video_map.pipeline(pipeline)
     assert entry is not None
     assert entry.quality_thresholds is not None
@@ -80,11 +81,8 @@ def test_the_command_writes_a_video_that_moves(embedded_server: Addresses, tmp_p
     request = [PROMPT, "--frames", "24", "--fps", "12", "--size", "128x128", "--steps", "6", "--seed", "3"]
     status, output = invoke("generate", "--video", *request, "-o", path, "--grpc", embedded_server.grpc)
     assert status == 0, output
-    frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(path))
-    assert (frames, seconds) == (24, pytest.approx(2, abs=0.1))
-    reader = imageio_ffmpeg.read_frames(str(path))
-    size = next(reader)["size"]
-    moving = np.stack([np.frombuffer(frame, np.uint8).reshape(*size, 3) for frame in reader]).astype(float)
+    pixels = ffmpeg(path, "-f", "rawvideo", "-pix_fmt", "rgb24")
+    moving = np.frombuffer(pixels, np.uint8).reshape(24, 128, 128, 3).astype(float)
     steps = np.abs(np.diff(moving, axis=0)).mean()
     far = np.abs(moving[12:] - moving[:12]).mean()
     assert far > 1.2 * steps > 0, "neighbours are more alike than frames that are far apart"
