@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -44,7 +45,7 @@ class Identity:
         """Do nothing: the stream itself says where it ends."""
 
 
-class _Coding:
+class _Coding(ABC):
     """What the three codings share: where one breaks, its end, and that nothing follows it.
 
     Errors carry, as all of a stream do, a byte of what it expands to; their words count those that came.
@@ -72,11 +73,13 @@ class _Coding:
         if not self._ended():
             raise TruncatedStream(f"the {self.name} body ends before its end mark, at {self._taken} bytes", self._given)
 
+    @abstractmethod
     def _pieces(self, data: bytes) -> Iterator[bytes]:
-        raise NotImplementedError
+        """Yield what `data` expands to, within the budget."""
 
+    @abstractmethod
     def _ended(self) -> bool:
-        raise NotImplementedError
+        """Return whether the body's end mark has come."""
 
     def _refuse_more(self, count: int) -> None:
         if count:
