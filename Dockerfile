@@ -69,7 +69,7 @@ LABEL org.opencontainers.image.licenses="Apache-2.0" \
 FROM common AS golden
 COPY --from=golden-dependencies /golden/opt/codec /opt/codec
 COPY --from=builder /project/opt/codec /opt/codec
-RUN ["python", "-m", "core.pins_file", "/opt/codec/pins.json"]
+RUN ["python", "-m", "core.pins", "/opt/codec/pins.json"]
 ENV CODEC_REQUIRE_PINS=1
 USER 10001:10001
 LABEL org.opencontainers.image.title="codec-diffusers golden" \
@@ -80,7 +80,7 @@ CMD ["--help"]
 # The last target is what is built by default.
 FROM common AS server
 COPY --from=builder /project/opt/codec /opt/codec
-RUN ["python", "-m", "core.pins_file", "/opt/codec/pins.json"]
+RUN ["python", "-m", "core.pins", "/opt/codec/pins.json"]
 ENV CODEC_HOST=0.0.0.0
 USER 10001:10001
 EXPOSE 8080 50051

@@ -29,10 +29,10 @@ from rich.progress import track
 from rich.table import Table
 
 from codec_wire import WireFormat, encode
-from core.decoder import LatentDecoder
-from core.encoder import LatentEncoder
-from core.latents import LatentDtype, LatentStreamHeader
-from core.pipelines import PIPELINES, Scales
+from codec_wire.decoder import LatentDecoder
+from codec_wire.encoder import LatentEncoder
+from codec_wire.latents import LatentDtype, LatentStreamHeader
+from codec_wire.pipelines import PIPELINES, Scales
 
 SHAPES = ((4, 64, 64), (4, 128, 128), (16, 128, 128))
 FRAMES = 8

@@ -28,14 +28,14 @@ if "--guided" in sys.argv:
     INSTRUMENTED = atheris.instrument_imports(include=["codec_client", "codec_wire", "core"])
 with INSTRUMENTED:  # what was imported before cannot be steered by
     from codec_client import LatentStreamDecoder
-    from codec_client.decompressing import CODINGS
-    from codec_client.inspecting import inspect
-    from codec_http.compressors import Brotli, Compressor, Gzip, Identity
+    from codec_client.inspection import inspect
     from codec_wire import WireFormat, encode
-    from core.encoder import LatentEncoder
-    from core.errors import StreamError
-    from core.latents import LatentDtype, LatentStreamHeader
-    from core.pipelines import PIPELINES, Scales
+    from codec_wire.compression import Brotli, Compressor, Gzip, Identity
+    from codec_wire.decompression import CODINGS
+    from codec_wire.encoder import LatentEncoder
+    from codec_wire.errors import StreamError
+    from codec_wire.latents import LatentDtype, LatentStreamHeader
+    from codec_wire.pipelines import PIPELINES, Scales
 
 MAX_BYTES = 2**20
 """What a stream may expand to here: inputs are small, and bombs must be refused."""

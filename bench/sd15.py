@@ -20,8 +20,8 @@ from typing import Any
 import aiohttp
 import torch
 
+from codec_pixels.quiet import quiet_libraries
 from codec_wire import StreamReader, WireFormat
-from core.diffusers_engine.quiet import quiet_libraries
 
 READY_S = 900
 

@@ -22,16 +22,16 @@ from rich.table import Table
 
 from codec_maps import BodySizes
 from codec_maps.bodies import body_of, pipelines_for
-from codec_maps.measuring import mean_of, measure
+from codec_maps.body_sizes import mean_of, measure
+from codec_maps.corpus import Sample, generate_latents
 from codec_server.local_model import LocalModel
 from codec_wire import WireFormat
+from codec_wire.errors import CodecError
+from codec_wire.latents import Modality
+from codec_wire.request import GenerationRequest
 from core.admission import Admission
-from core.calibrating import Sample, generate_latents
-from core.errors import CodecError
-from core.latents import Modality
 from core.lifecycle import Lifecycle
 from core.model import ModelInfo
-from core.request import GenerationRequest
 from core.service import LatentService, Served
 from core.settings import Settings, read_settings
 

@@ -11,12 +11,13 @@ docs/client.md shows the rest.
 
 from codec_client.blocking import BlockingClient, BlockingStream
 from codec_client.cache import default_cache_dir
-from codec_client.client import Generation, LatentClient, ServedModel
+from codec_client.client import LatentClient
 from codec_client.errors import ServerUnreachable, UnexpectedAnswer
 from codec_client.grpc_client import GrpcClient
 from codec_client.http_client import HttpClient
 from codec_client.images import PixelDecoder, decode_to_frames, decode_to_images
 from codec_client.maps import fetch_map, fetch_maps
+from codec_client.results import Generation, ServedModel
 from codec_client.stream import LatentStream, Progress
 from codec_client.stream_decoder import LatentStreamDecoder
 

@@ -4,13 +4,13 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
-from codec_client.client import Generation, LatentClient, ServedModel
+from codec_client.results import Generation, ServedModel
 from codec_client.stream import LatentStream, OnProgress, Progress
-from core.decoder import DecodedLatent
-from core.latents import LatentStreamHeader
-from core.maps import LatentMapBundle
+from codec_wire.decoder import DecodedLatent
+from codec_wire.latents import LatentStreamHeader
+from codec_wire.maps import LatentMapBundle
 
 ResultT = TypeVar("ResultT")
 ENDS_S = 5.0
@@ -102,10 +102,29 @@ class BlockingStream:
             raise StopIteration from None
 
 
+class AsyncClient(Protocol):
+    """The asynchronous methods that BlockingClient wraps. See LatentClient."""
+
+    def stream(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> LatentStream:
+        """See LatentClient."""
+
+    async def generate(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> Generation:
+        """See LatentClient."""
+
+    async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
+        """See LatentClient."""
+
+    async def models(self) -> list[ServedModel]:
+        """See LatentClient."""
+
+    async def close(self) -> None:
+        """See LatentClient."""
+
+
 class BlockingClient:
     """A client's surface without async, for `with`. See LatentClient."""
 
-    def __init__(self, client: LatentClient) -> None:
+    def __init__(self, client: AsyncClient) -> None:
         self._client = client
         self._loop: LoopThread | None = None
 

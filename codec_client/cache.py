@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from core.maps.bundle import sha256
+from codec_wire.maps.bundle import sha256
 
 
 def default_cache_dir() -> Path:

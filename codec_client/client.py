@@ -3,47 +3,23 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from codec_client.blocking import BlockingClient
 from codec_client.cache import FileCache
+from codec_client.results import Generation, ServedModel
 from codec_client.stream import Arrival, LatentStream, OnProgress
-from core.engine import Event
-from core.errors import MapMismatch
-from core.latents import LatentStreamHeader, Modality
-from core.maps import LatentMapBundle, pinned_hash
-from core.request import GenerationRequest, parse_request
-
-if TYPE_CHECKING:
-    from codec_client.blocking import BlockingClient
+from codec_wire.errors import MapMismatch
+from codec_wire.events import StreamEvent
+from codec_wire.maps import LatentMapBundle, pinned_hash
+from codec_wire.request import GenerationRequest, parse_request
 
 TIMEOUT_S = 600.0
 RETRIES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """A whole answer: `latents` is [frames, C, h, w], as they travel; `map_hash` names the map that decodes them."""
-
-    header: LatentStreamHeader
-    latents: NDArray[Any]
-    map_hash: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A model that a server runs, the other names it answers to, and the map (sha256:<hex>) that decodes it."""
-
-    name: str
-    aliases: tuple[str, ...]
-    modalities: tuple[Modality, ...]
-    latent_space: str
-    map_hash: str
 
 
 class LatentClient(ABC):
@@ -72,7 +48,7 @@ class LatentClient(ABC):
     def stream(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> LatentStream:
         """Return the stream of one generation, to be entered with `async with`; nothing is sent before.
 
-        `fields` are those of core.request.GenerationRequest: size=(512, 512), steps, seed, pipeline, modality, ...
+        `fields` are those of codec_wire.request.GenerationRequest: size=(512, 512), steps, seed, pipeline, ...
         `on_progress` is called as things arrive. Raises InvalidRequest naming the field at fault.
         """
         return LatentStream(self._events, parse_request({"prompt": prompt} | fields), self, on_progress)
@@ -83,10 +59,8 @@ class LatentClient(ABC):
             latents = [latents async for latents in stream]
             return Generation(stream.header, np.stack(latents), stream.map_hash)
 
-    def blocking(self) -> "BlockingClient":
+    def blocking(self) -> BlockingClient:
         """Return this client's surface without async, for `with`."""
-        from codec_client.blocking import BlockingClient  # noqa: PLC0415 - each needs the other
-
         return BlockingClient(self)
 
     @abstractmethod
@@ -108,7 +82,9 @@ class LatentClient(ABC):
         """Let go of the connections. What still runs over them is cancelled."""
 
     @abstractmethod
-    def _events(self, request: GenerationRequest, arrival: Arrival, seconds: float) -> AsyncGenerator[Event, None]:
+    def _events(
+        self, request: GenerationRequest, arrival: Arrival, seconds: float
+    ) -> AsyncGenerator[StreamEvent, None]:
         """See codec_client.stream.Transport."""
 
     async def __aenter__(self) -> Self:

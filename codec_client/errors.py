@@ -1,11 +1,11 @@
-"""What can go wrong on the way to a server, beside what core.errors names and a server says.
+"""What can go wrong on the way to a server, beside what codec_wire.errors names and a server says.
 
 CodecError
 ├── ServerUnreachable    nothing answers at the address, or the connection broke before an answer
 └── UnexpectedAnswer     something answers, but not as a Codec server does
 """
 
-from core.errors import CodecError
+from codec_wire.errors import CodecError
 
 
 class ServerUnreachable(CodecError):

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 from grpc import StatusCode
 
-from codec_client.client import LatentClient, ServedModel, values_of
+from codec_client.client import LatentClient, values_of
 from codec_client.errors import ServerUnreachable, UnexpectedAnswer
 from codec_client.maps import keep, kept
+from codec_client.results import ServedModel
 from codec_client.stream import Arrival
+from codec_wire.errors import Cancelled, CodecError, DeadlineExceeded, InvalidMap, InvalidRequest, InvalidSettings
+from codec_wire.events import StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
-from codec_wire.rpc import CHANNEL_OPTIONS, MAP_HASH_KEY, MAP_PIN_KEY, MODALITIES, error_in, event_of
-from core.engine import Event
-from core.errors import Cancelled, CodecError, DeadlineExceeded, InvalidMap, InvalidRequest, InvalidSettings
-from core.maps import LatentMapBundle
-from core.request import GenerationRequest
+from codec_wire.grpc import CHANNEL_OPTIONS, MAP_HASH_KEY, MAP_PIN_KEY, MODALITIES, error_in, event_of
+from codec_wire.maps import LatentMapBundle
+from codec_wire.request import GenerationRequest
 
 if TYPE_CHECKING:  # the stub of an asyncio channel exists for the type checker alone
     from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
@@ -101,7 +102,7 @@ class GrpcClient(LatentClient):
 
     async def _events(
         self, request: GenerationRequest, arrival: Arrival, seconds: float
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         call = self._stub().Generate(
             message_of(request), timeout=max(seconds, 0.0), metadata=self._metadata(pinned=True)
         )

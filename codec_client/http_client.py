@@ -12,20 +12,28 @@ from typing import Any
 
 import aiohttp
 
-from codec_client.client import LatentClient, ServedModel, values_of
+from codec_client.client import LatentClient, values_of
 from codec_client.errors import ServerUnreachable, UnexpectedAnswer
 from codec_client.http_errors import error_of, reason_of
 from codec_client.maps import fetch_file, fetch_map, kept, key_headers
-from codec_client.message_decoder import MessageDecoder, coding_named_by
+from codec_client.results import ServedModel
 from codec_client.stream import Arrival
 from codec_wire import WireFormat
-from core.engine import Event, Frame, Started
-from core.errors import DeadlineExceeded, InvalidMap, InvalidSettings, StreamFailed, TruncatedStream, shown
-from core.latents import FinishReason, LatentStreamHeader, Modality
-from core.maps import LatentMapBundle
-from core.maps.bundle import sha256
-from core.maps.pin import PIN_FIELD
-from core.request import GenerationRequest
+from codec_wire.errors import (
+    DeadlineExceeded,
+    InvalidMap,
+    InvalidSettings,
+    StreamFailed,
+    TruncatedStream,
+    truncated_repr,
+)
+from codec_wire.events import Frame, Started, StreamEvent
+from codec_wire.latents import FinishReason, LatentStreamHeader, Modality
+from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.bundle import sha256
+from codec_wire.maps.pin import PIN_FIELD
+from codec_wire.message_decoder import MessageDecoder, coding_named_by
+from codec_wire.request import GenerationRequest
 
 CONNECT_TIMEOUT_S = 10.0
 DICTIONARY_PATH = "/.well-known/codec/dicts/{hex}.zstd"
@@ -89,7 +97,7 @@ class HttpClient(LatentClient):
                 for model in json.loads(text)["models"]
             ]
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise UnexpectedAnswer(f"{self.server}{INFO} lists no models: {shown(text)}") from None
+            raise UnexpectedAnswer(f"{self.server}{INFO} lists no models: {truncated_repr(text)}") from None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -102,7 +110,7 @@ class HttpClient(LatentClient):
         request: GenerationRequest,
         arrival: Arrival,
         seconds: float,  # noqa: ARG002 - HTTP has no way to tell the server
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         path, body = _PATHS[request.modality], self._body(request)
         async with self._asked("POST", path, body, self._headers()) as response:
             if response.status != HTTPStatus.OK:

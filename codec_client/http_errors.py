@@ -8,8 +8,8 @@ from http import HTTPStatus
 import aiohttp
 
 from codec_client.errors import UnexpectedAnswer
-from core.errors import CodecError, NotReady, Overloaded
-from core.remote_errors import error_said
+from codec_wire.errors import CodecError, NotReady, Overloaded
+from codec_wire.remote_errors import error_from_code
 
 _MAX_ERROR_BYTES = 64 * 1024
 
@@ -22,7 +22,7 @@ async def error_of(response: aiohttp.ClientResponse) -> CodecError:
     try:
         error = json.loads(text)["error"]
         code, message = str(error["code"]), str(error["message"])
-        said = error_said(
+        said = error_from_code(
             code,
             message,
             field=error.get("param"),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec_client.decoder_place import decoder_place, needs_torch, vae_folder
-from core.errors import ModelLoadError
-from core.maps import LatentMap
+from codec_pixels.vae_location import locate_vae, needs_torch, vae_folder
+from codec_wire.errors import ModelLoadError
+from codec_wire.maps import LatentMap
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,15 +29,15 @@ class PixelDecoder:
         device: str = "auto",
         vae: Any = None,
     ) -> None:
-        """Load the VAE: from `place` (its directory or a pipeline's), where decoder_place finds it for None.
+        """Load the VAE: from `place` (its directory or a pipeline's), where locate_vae finds it for None.
 
         `vae` is one that is loaded already. With either of them no map is needed. Raises ModelLoadError, InvalidMap
         or InvalidSettings.
         """
         try:
-            from core.diffusers_engine.device import Device  # noqa: PLC0415 - the client has no torch
-            from core.diffusers_engine.pixels import decode_latents, load_vae  # noqa: PLC0415
-            from core.diffusers_engine.quiet import quiet_libraries  # noqa: PLC0415
+            from codec_pixels.device import Device  # noqa: PLC0415 - the client has no torch
+            from codec_pixels.quiet import quiet_libraries  # noqa: PLC0415
+            from codec_pixels.vae import decode_latents, load_vae  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise needs_torch(error) from None
         quiet_libraries()
@@ -46,7 +46,7 @@ class PixelDecoder:
             if place is not None:
                 folder = vae_folder(Path(place))
             elif latent_map is not None:
-                folder = decoder_place(latent_map, None if models_dir is None else Path(models_dir))
+                folder = locate_vae(latent_map, None if models_dir is None else Path(models_dir))
             else:
                 raise ModelLoadError("without a latent-space map, the directory of the decoder must be named")
             vae = load_vae(_model_class(latent_map, folder), str(folder))

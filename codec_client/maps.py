@@ -14,10 +14,10 @@ import aiohttp
 from codec_client.cache import FileCache
 from codec_client.errors import ServerUnreachable
 from codec_client.http_errors import reason_of
-from core.errors import InvalidMap, shown
-from core.maps import LatentMapBundle
-from core.maps.bundle import files_named_by
-from core.maps.document import parse_map
+from codec_wire.errors import InvalidMap, truncated_repr
+from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.bundle import files_named_by
+from codec_wire.maps.document import parse_map
 
 INDEX = "/.well-known/codec/index.json"
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -87,7 +87,9 @@ class Publisher:
                 Entry(str(entry["id"]), str(entry["url"]), str(entry["hash"])) for entry in json.loads(index)["latents"]
             ]
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise InvalidMap(f"{self._server}{INDEX} is no index of latent-space maps: {shown(index)}") from None
+            raise InvalidMap(
+                f"{self._server}{INDEX} is no index of latent-space maps: {truncated_repr(index)}"
+            ) from None
 
     async def bundle(self, entry: Entry) -> LatentMapBundle:
         """Return a map and everything that it names, verified. Raises InvalidMap."""

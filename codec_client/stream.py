@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from codec_client.errors import ServerUnreachable
-from core.decoder import DecodedLatent, LatentDecoder
-from core.engine import Event, Frame, Started, Step
-from core.errors import CodecError, DeadlineExceeded, RetryableError, TruncatedStream
-from core.latents import LatentFrame, LatentStreamHeader
-from core.request import GenerationRequest
+from codec_wire.decoder import DecodedLatent, LatentDecoder
+from codec_wire.errors import CodecError, DeadlineExceeded, RetryableError, TruncatedStream
+from codec_wire.events import Frame, Started, Step, StreamEvent
+from codec_wire.latents import LatentFrame, LatentStreamHeader
+from codec_wire.request import GenerationRequest
 
 RECONNECT_S = 1.0
 """How long to wait before a server that did not answer is asked again."""
@@ -26,7 +26,7 @@ class Arrival:
     received_bytes: int = 0
 
 
-Transport = Callable[[GenerationRequest, Arrival, float], AsyncGenerator[Event, None]]
+Transport = Callable[[GenerationRequest, Arrival, float], AsyncGenerator[StreamEvent, None]]
 """Runs a request within that many seconds and yields its events; closing the iterator cancels the job."""
 
 
@@ -73,7 +73,7 @@ class LatentStream:
         self._options = options
         self._on_progress = on_progress
         self._arrival = Arrival()
-        self._events: AsyncGenerator[Event, None] | None = None
+        self._events: AsyncGenerator[StreamEvent, None] | None = None
         self._decoder: LatentDecoder | None = None
         self._deadline = 0.0
         self.progress = Progress()
@@ -152,7 +152,7 @@ class LatentStream:
         self._decoder = LatentDecoder(first.header)
         self._tell(header=first.header)
 
-    async def _next(self) -> Event | None:
+    async def _next(self) -> StreamEvent | None:
         assert self._events is not None  # noqa: S101 - whoever calls has opened
         timeout = asyncio.timeout_at(self._deadline)
         try:

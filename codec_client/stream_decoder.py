@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from codec_client.message_decoder import MAX_BYTES, Message, MessageDecoder, coding_named_by
 from codec_wire import WireFormat
-from core.decoder import DecodedLatent, LatentDecoder
-from core.errors import StreamError
-from core.latents import LatentStreamHeader
+from codec_wire.decoder import DecodedLatent, LatentDecoder
+from codec_wire.errors import StreamError
+from codec_wire.latents import LatentStreamHeader
+from codec_wire.message_decoder import MAX_BYTES, Message, MessageDecoder, coding_named_by
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,6 +128,6 @@ def _kept(latents: DecodedLatent) -> DecodedLatent:
 
 
 def _tensor(latents: DecodedLatent) -> "Tensor":
-    from core.pipelines import torch_math  # noqa: PLC0415 - whoever wants no tensors has no torch
+    from codec_wire.pipelines import torch_math  # noqa: PLC0415 - whoever wants no tensors has no torch
 
     return torch_math.tensor_of(latents)

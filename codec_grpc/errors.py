@@ -10,9 +10,9 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError
 from grpc_status import rpc_status
 
-from codec_wire.rpc import ERROR_DOMAIN, error_in
-from core import errors
-from core.errors import INTERNAL_TEXT, CodecError
+from codec_wire import errors
+from codec_wire.errors import INTERNAL_TEXT, CodecError
+from codec_wire.grpc import ERROR_DOMAIN, error_in
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from grpc import StatusCode
 from grpc.aio import AbortError, ServerInterceptor
 
 from codec_grpc.errors import status_code, to_status
+from codec_wire.errors import CodecError
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from core.errors import CodecError
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.rpc import MODALITIES
-from core.latents import Modality
+from codec_wire.grpc import MODALITIES
+from codec_wire.latents import Modality
+from codec_wire.request import GenerationRequest, parse_request
 from core.lifecycle import State
 from core.model import Form, Lora, ModelInfo, RequestLimits
 from core.plan import StreamPlan
-from core.request import GenerationRequest, parse_request
 
 _STATES = {state: pb.ServerState.Value(f"SERVER_STATE_{state.name}") for state in State}
 

@@ -8,10 +8,10 @@ import grpc.aio
 
 from codec_grpc.errors import from_rpc_error
 from codec_grpc.messages import request_message
+from codec_wire.errors import NotReady
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.rpc import MAP_HASH_KEY, event_of
+from codec_wire.grpc import MAP_HASH_KEY, event_of
 from core.engine import Event, Job
-from core.errors import NotReady
 from core.lifecycle import RETRY_AFTER_S
 from core.plan import StreamPlan
 

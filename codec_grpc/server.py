@@ -10,12 +10,12 @@ from grpc_reflection.v1alpha import reflection
 from codec_grpc.health import SERVICES, LifecycleHealth
 from codec_grpc.interceptor import ErrorBoundary
 from codec_grpc.servicer import LatentServicer
+from codec_wire.errors import InvalidSettings
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
-from core.conditioning import MAX_PICTURE_BYTES
-from core.errors import InvalidSettings
+from core.input_image import MAX_IMAGE_BYTES
 from core.service import LatentService
 
-MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_PICTURE_BYTES
+MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_IMAGE_BYTES
 """What the fields of a request take at the most, its two pictures included."""
 
 SERVER_OPTIONS: list[tuple[str, Any]] = [

@@ -7,14 +7,15 @@ import grpc
 import grpc.aio
 
 from codec_grpc.messages import model_message, request_of, state_number
+from codec_wire.errors import InvalidRequest, truncated_repr
+from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
+from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY
+from codec_wire.maps import pinned_hash
 from codec_wire.protobuf_envelope import frame_message, header_message
-from codec_wire.rpc import MAP_HASH_KEY, MAP_PIN_KEY
-from core import CODEC_VERSION, SERVER_VERSION
-from core.engine import Frame, Job, Started, StreamEvent, deadline_of, out_of_time
-from core.errors import InvalidRequest, shown
-from core.maps import pinned_hash
+from codec_wire.version import CODEC_VERSION, SERVER_VERSION
+from core.engine import Job, deadline_exceeded, deadline_of
 from core.service import LatentService
 
 COMPRESSION_KEY = "codec-compression"
@@ -64,7 +65,7 @@ class LatentServicer(LatentServiceServicer):
                     async with deadline_of(job):
                         await context.write(_response(event))
                 except TimeoutError:
-                    raise out_of_time() from None
+                    raise deadline_exceeded() from None
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: Context
@@ -101,7 +102,9 @@ def _compression(asked: str | bytes | None) -> grpc.Compression | None:
         return None
     found = COMPRESSIONS.get(str(asked))
     if found is None:
-        raise InvalidRequest(COMPRESSION_KEY, f"must be identity, {' or '.join(COMPRESSIONS)}, got {shown(asked)}")
+        raise InvalidRequest(
+            COMPRESSION_KEY, f"must be identity, {' or '.join(COMPRESSIONS)}, got {truncated_repr(asked)}"
+        )
     return found
 
 

@@ -9,12 +9,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from codec_grpc.messages import model_of
 from codec_grpc.remote_engine import RemoteEngine
+from codec_wire.errors import CodecError, NotReady
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
-from codec_wire.rpc import CHANNEL_OPTIONS
-from core.errors import CodecError, NotReady
+from codec_wire.grpc import CHANNEL_OPTIONS
+from codec_wire.maps import LatentMapBundle
 from core.lifecycle import RETRY_AFTER_S, State
-from core.maps import LatentMapBundle
 from core.pins import Provenance
 from core.service import LatentService, Served
 
@@ -45,7 +45,7 @@ class Upstream:
         while True:
             try:
                 await self._learn(LatentServiceStub(self._channel))
-                self._service.lifecycle.to(State.SERVING)
+                self._service.lifecycle.transition_to(State.SERVING)
                 names = ", ".join(served.model.name for served in self._service.models)
                 log.info("the upstream serves %s", names)
                 said = None
@@ -59,7 +59,7 @@ class Upstream:
                 log.exception("the upstream gave an answer that cannot be used")
                 reason = "its answer cannot be used"
             if self._service.lifecycle.state in (State.LOADING, State.SERVING):
-                self._service.lifecycle.to(State.LOADING)
+                self._service.lifecycle.transition_to(State.LOADING)
             if reason != said:
                 log.warning("waiting for the upstream: %s", reason)
             said = reason

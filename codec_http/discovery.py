@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from codec_http.answers import IndexAnswer, IndexEntry
+from codec_http.response_models import IndexAnswer, IndexEntry
 from codec_http.state import SERVICE
-from core import CODEC_VERSION
-from core.errors import NotFound, shown
-from core.maps.document import LatentMap
+from codec_wire.errors import NotFound, truncated_repr
+from codec_wire.maps.document import LatentMap
+from codec_wire.version import CODEC_VERSION
 
 ROOT = "/.well-known/codec"
 CACHED = {"Cache-Control": "public, max-age=300, stale-while-revalidate=86400"}
@@ -56,7 +56,7 @@ def _asset(request: web.Request, published: Callable[[LatentMap], set[str]]) -> 
     for bundle in request.app[SERVICE].bundles().values():
         if digest in published(bundle.latent_map):
             return _file(request, bundle.assets[digest], digest, "application/octet-stream")
-    raise NotFound("hash", f"there is no such file here: {shown(request.match_info['hex'])}")
+    raise NotFound("hash", f"there is no such file here: {truncated_repr(request.match_info['hex'])}")
 
 
 def _file(request: web.Request, data: bytes, digest: str, content_type: str) -> web.Response:

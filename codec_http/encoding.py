@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from codec_http.compressors import Brotli, Compressor, Gzip, Identity, Zstd
-from codec_http.negotiation import MEDIA_TYPES
-from codec_http.quality_values import parse_quality_values
-from core.errors import NotAcceptable, shown
-from core.maps import LatentMapBundle
-from core.maps.pin import PIN_FIELD
+from codec_http.negotiation import MEDIA_TYPES, parse_quality_values
+from codec_wire.compression import Brotli, Compressor, Gzip, Identity, Zstd
+from codec_wire.errors import NotAcceptable, truncated_repr
+from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.pin import PIN_FIELD
 
 CLIENT_VERSION = "Codec-Client-Version"
 DICTIONARY = "Codec-Zstd-Dict"
@@ -53,7 +52,7 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
     if weight <= 0:
         offered = ", ".join(choice.headers.get("Content-Encoding", "identity") for _, choice in choices)
         raise NotAcceptable(
-            f"Accept-Encoding takes none of {offered}: got {shown(request.headers.get('Accept-Encoding', ''))}"
+            f"Accept-Encoding takes none of {offered}: got {truncated_repr(request.headers.get('Accept-Encoding', ''))}"
         )
     return encoding
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
-from codec_http.answers import ErrorAnswer, ErrorDetail
-from core import errors
-from core.errors import INTERNAL_TEXT, CodecError
+from codec_http.response_models import ErrorAnswer, ErrorDetail
+from codec_wire import errors
+from codec_wire.errors import INTERNAL_TEXT, CodecError
 
 log = logging.getLogger(__name__)
 

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from codec_http.compressors import Compressor
 from codec_http.encoding import choose_encoding
 from codec_http.negotiation import negotiate
 from codec_http.rendering import render
 from codec_http.request_body import parse_latents, parse_rendered, read_json, wants_pixels
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_wire import WireFormat, encode
-from core.engine import Frame, Job, Started, deadline_of
-from core.errors import CodecError
-from core.latents import LatentFrame, LatentStreamHeader, Modality
-from core.maps import pinned_hash
-from core.maps.pin import PIN_FIELD
+from codec_wire.compression import Compressor
+from codec_wire.errors import CodecError
+from codec_wire.events import Frame, Started
+from codec_wire.latents import LatentFrame, LatentStreamHeader, Modality
+from codec_wire.maps import pinned_hash
+from codec_wire.maps.pin import PIN_FIELD
+from core.engine import Job, deadline_of
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)

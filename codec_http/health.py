@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from codec_http.answers import HealthAnswer
+from codec_http.response_models import HealthAnswer
 from codec_http.state import SERVICE
 from core.lifecycle import State
 

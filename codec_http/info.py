@@ -4,16 +4,16 @@ from typing import get_args
 
 from aiohttp import web
 
-from codec_http.answers import InfoAnswer, ModelAnswer, ModelsAnswer
 from codec_http.discovery import map_path
 from codec_http.encoding import codings_of
 from codec_http.request_body import RENDERED
+from codec_http.response_models import InfoAnswer, ModelAnswer, ModelsAnswer
 from codec_http.state import SERVICE
 from codec_wire import WireFormat
+from codec_wire.errors import NotFound, truncated_repr
+from codec_wire.latents import Modality
 from codec_wire.schema import stream_schema
-from core import CODEC_VERSION, SERVER_VERSION
-from core.errors import NotFound, shown
-from core.latents import Modality
+from codec_wire.version import CODEC_VERSION, SERVER_VERSION
 from core.model import ModelInfo
 from core.service import LatentService, Served
 
@@ -132,7 +132,7 @@ async def one_model(request: web.Request) -> web.Response:
         if served.model.answers_to(name):
             return web.json_response(_model(served.model, name).model_dump())
     names = ", ".join(served.model.name for served in models)
-    raise NotFound("model", f"this server runs {names}, got {shown(name)}")
+    raise NotFound("model", f"this server runs {names}, got {truncated_repr(name)}")
 
 
 def _model(model: ModelInfo, name: str) -> ModelAnswer:

@@ -1,6 +1,5 @@
 """Which wire format a client gets, and under which name."""
 
-from codec_http.quality_values import parse_quality_values
 from codec_wire import WireFormat
 
 MEDIA_TYPES: dict[str, WireFormat] = {
@@ -28,3 +27,30 @@ def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat
     names = [name for name in accepted if MEDIA_TYPES[name] is stream_format]
     default = next(name for name, wire_format in MEDIA_TYPES.items() if wire_format is stream_format)
     return stream_format, names[0] if names else default
+
+
+def parse_quality_values(header: str) -> list[tuple[str, float]]:
+    """Return (alternative, weight) in the order of preference: by weight, then as listed; names in lower case.
+
+    Parameters other than q are dropped; a weight that cannot be read counts as 0. Weights lie in [0, 1].
+    """
+    found = []
+    for part in header.split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if not name:
+            continue
+        weight = 1.0
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key.strip().lower() == "q":
+                weight = _weight(value.strip())
+        found.append((name.lower(), weight))
+    return sorted(found, key=lambda entry: -entry[1])
+
+
+def _weight(text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        return 0.0
+    return weight if 0 <= weight <= 1 else 0.0

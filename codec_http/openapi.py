@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from codec_http.answers import ErrorAnswer
 from codec_http.errors import status_of
-from core import SERVER_VERSION
-from core.errors import CodecError, RetryableError
-from core.maps.pin import PIN_FIELD
+from codec_http.response_models import ErrorAnswer
+from codec_wire.errors import CodecError, RetryableError
+from codec_wire.maps.pin import PIN_FIELD
+from codec_wire.version import SERVER_VERSION
 
 if TYPE_CHECKING:  # the table of routes names the handler that serves this document
     from codec_http.routes import Content, Route

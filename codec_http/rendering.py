@@ -10,14 +10,14 @@ import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
-from codec_http.answers import RenderedAnswer, RenderedFile
-from codec_http.bodies import RenderedBody, RenderedImages
 from codec_http.encoding import Encoding, choose_encoding
+from codec_http.request_models import RenderedBody, RenderedImages
+from codec_http.response_models import RenderedAnswer, RenderedFile
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
-from core.engine import Job, deadline_of, out_of_time
-from core.media.parameters import parameters_of
-from core.media.pictures import BEST_QUALITY, encode_picture
-from core.media.videos import encode_video
+from codec_pixels.images import BEST_QUALITY, encode_image
+from codec_pixels.parameters import file_parameters
+from codec_pixels.videos import encode_video
+from core.engine import Job, deadline_exceeded, deadline_of
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
@@ -61,17 +61,17 @@ async def _send(request: web.Request, response: web.Response, job: Job) -> None:
             await response.write_eof()
     except TimeoutError:
         if not response.prepared:
-            raise out_of_time() from None
+            raise deadline_exceeded() from None
         log.warning("a client did not read its pictures in time")
         if request.transport is not None:
             request.transport.abort()
 
 
 def _file_of(pixels: NDArray[np.uint8], plan: StreamPlan, wanted: RenderedBody, map_hash: str) -> RenderedFile:
-    parameters = parameters_of(plan, map_hash, len(pixels))
+    parameters = file_parameters(plan.header, map_hash, pixels.shape, plan.file_parameters())
     if isinstance(wanted, RenderedImages):
         quality = BEST_QUALITY if wanted.output_compression is None else wanted.output_compression
-        data = encode_picture(pixels[0], wanted.output_format, parameters, quality)
+        data = encode_image(pixels[0], wanted.output_format, parameters, quality)
     else:
         data = encode_video(pixels, plan.header.fps or 1, parameters)
     return RenderedFile(b64_json=base64.b64encode(data).decode(), seed=plan.seed)

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import pydantic_core
 from aiohttp import web
 
-from codec_http.bodies import (
+from codec_http.request_models import (
     Body,
     ImageLatents,
     LatentsBody,
@@ -14,9 +14,9 @@ from codec_http.bodies import (
     RenderedVideos,
     VideoLatents,
 )
-from core.errors import InvalidRequest, TooLarge, shown
-from core.latents import Modality
-from core.request import parse_as
+from codec_wire.errors import InvalidRequest, TooLarge, truncated_repr
+from codec_wire.latents import Modality
+from codec_wire.request import parse_as
 
 _BodyT = TypeVar("_BodyT", bound=Body)
 
@@ -54,9 +54,9 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     try:
         body = pydantic_core.from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise InvalidRequest("body", f"must be a JSON object, got {shown(text)}: {error}") from None
+        raise InvalidRequest("body", f"must be a JSON object, got {truncated_repr(text)}: {error}") from None
     if not isinstance(body, dict):
-        raise InvalidRequest("body", f"must be a JSON object, got {shown(body)}")
+        raise InvalidRequest("body", f"must be a JSON object, got {truncated_repr(body)}")
     return body
 
 
@@ -69,7 +69,7 @@ def parse_rendered(body: dict[str, Any], modality: Modality) -> RenderedBody:
     """Return what a body without stream_format and modality asks for. Raises InvalidRequest naming the field."""
     for name, reason in REFUSED.items():
         if body.get(name) is not None:
-            raise InvalidRequest(name, f"{reason}; got {shown(body[name])}")
+            raise InvalidRequest(name, f"{reason}; got {truncated_repr(body[name])}")
     return _parsed(RENDERED[modality], body)
 
 

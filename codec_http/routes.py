@@ -7,13 +7,13 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from codec_http import discovery, documentation, generations, health, info
-from codec_http.answers import HealthAnswer, IndexAnswer, InfoAnswer, ModelAnswer, ModelsAnswer, RenderedAnswer
-from codec_http.bodies import ENDPOINTS, ImageLatents, RenderedImages, RenderedVideos, VideoLatents
 from codec_http.negotiation import MEDIA_TYPES
-from core import errors
-from core.errors import CodecError
-from core.latents import Modality
-from core.maps.document import LatentMap
+from codec_http.request_models import ENDPOINTS, ImageLatents, RenderedImages, RenderedVideos, VideoLatents
+from codec_http.response_models import HealthAnswer, IndexAnswer, InfoAnswer, ModelAnswer, ModelsAnswer, RenderedAnswer
+from codec_wire import errors
+from codec_wire.errors import CodecError
+from codec_wire.latents import Modality
+from codec_wire.maps.document import LatentMap
 
 Content = Mapping[str, type[BaseModel] | None]
 """Type of the body by media type; None where it is no JSON."""

@@ -6,11 +6,11 @@ from aiohttp import web
 
 from codec_http.cors import allow_any_origin, answer_preflight
 from codec_http.errors import error_boundary
+from codec_http.image_field import MAX_TEXT, PICTURE_FIELDS
 from codec_http.openapi import openapi_document
-from codec_http.picture_field import MAX_TEXT, PICTURE_FIELDS
 from codec_http.routes import ROUTES
 from codec_http.state import DOCUMENT, REQUEST_TIMEOUT_S, SERVICE
-from core.errors import InvalidSettings
+from codec_wire.errors import InvalidSettings
 from core.service import LatentService
 
 MAX_BODY_BYTES = 1024 * 1024 + len(PICTURE_FIELDS) * MAX_TEXT

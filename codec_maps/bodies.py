@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from codec_maps.corpus import Sample
 from codec_wire import WireFormat, encode
-from core.calibrating import Sample
-from core.encoder import LatentEncoder
-from core.latents import LatentFrame, LatentStreamHeader
-from core.maps import LatentMapBundle
+from codec_wire.encoder import LatentEncoder
+from codec_wire.latents import LatentFrame, LatentStreamHeader
+from codec_wire.maps import LatentMapBundle
 from core.model import ModelInfo
 from core.plan import plan
 

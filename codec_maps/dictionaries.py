@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import zstandard
 
-from codec_http.compressors import ZSTD_LEVEL
 from codec_maps.bodies import Body
 from codec_wire import WireFormat, encode
+from codec_wire.compression import ZSTD_LEVEL
 
 TRAINED_BYTES = 4096
 """What training fills: tables of symbol frequencies and often seen values. docs/compression.md has other sizes."""

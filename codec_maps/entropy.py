@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from core.latents import LatentFrame, LatentStreamHeader
-from core.pipelines import Scales
+from codec_wire.latents import LatentFrame, LatentStreamHeader
+from codec_wire.pipelines import Scales
 
 
 def entropy_bound(header: LatentStreamHeader, frames: Iterable[LatentFrame]) -> float:

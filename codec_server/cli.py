@@ -7,17 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from codec_server import golden_commands, map_commands
-from codec_server.capture_commands import decode, inspect
-from codec_server.doctor_command import doctor
-from codec_server.errors import EXIT_STATUS_HELP, said_in_a_line
+from codec_server.commands import golden as golden_commands
+from codec_server.commands import map as map_commands
+from codec_server.commands.capture import decode, inspect
+from codec_server.commands.doctor import doctor
+from codec_server.commands.gateway import SETTINGS as GATEWAY_SETTINGS
+from codec_server.commands.gateway import run_gateway
+from codec_server.commands.generate import generate
+from codec_server.commands.serve import serve as serve_model
+from codec_server.errors import EXIT_STATUS_HELP, report_cli_errors
 from codec_server.flags import with_settings
-from codec_server.gateway import SETTINGS as GATEWAY_SETTINGS
-from codec_server.gateway import run_gateway
-from codec_server.generate_command import generate
-from codec_server.output import configure_log
-from codec_server.serve import serve as serve_model
-from core import SERVER_VERSION
+from codec_server.terminal.startup import configure_log
+from codec_wire.version import SERVER_VERSION
 from core.settings import Settings, read_settings, unknown_variables
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def gateway(**flags: Any) -> None:
 
 def _run(flags: dict[str, Any], main_of: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     """Read the settings and run."""
-    with said_in_a_line():
+    with report_cli_errors():
         settings = read_settings(flags)
         configure_log(settings.log_level)
         for warning in unknown_variables():

@@ -7,7 +7,7 @@ from enum import IntEnum
 import typer
 
 from codec_client import ServerUnreachable
-from core.errors import (
+from codec_wire.errors import (
     CodecError,
     DeadlineExceeded,
     FieldError,
@@ -56,7 +56,7 @@ def exit_status_of(error: CodecError) -> ExitStatus:
 
 
 @contextmanager
-def said_in_a_line() -> Iterator[None]:
+def report_cli_errors() -> Iterator[None]:
     """Turn an error into one line and an exit status."""
     try:
         yield

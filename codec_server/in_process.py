@@ -8,16 +8,18 @@ from typing import Any
 
 import typer
 
-from codec_client.client import LatentClient, ServedModel
+from codec_client.client import LatentClient
+from codec_client.results import ServedModel
 from codec_client.stream import Arrival
 from codec_server.errors import ExitStatus
 from codec_server.local_model import LocalModel
+from codec_wire.errors import NotFound
+from codec_wire.events import StreamEvent
+from codec_wire.maps import LatentMapBundle
+from codec_wire.request import GenerationRequest
 from core.admission import Admission
-from core.engine import Event, Job
-from core.errors import NotFound
+from core.engine import Job
 from core.lifecycle import Lifecycle
-from core.maps import LatentMapBundle
-from core.request import GenerationRequest
 from core.service import LatentService, Served
 from core.settings import Settings
 
@@ -67,7 +69,7 @@ class InProcessClient(LatentClient):
 
     async def _events(
         self, request: GenerationRequest, arrival: Arrival, seconds: float
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         arrival.answered = True
         plan = self.service.plan(request)
         self.used = self.service.served_of(plan)

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 
 from codec_maps import BuiltMap, build_map
-from core.calibrating import default_prompts, probe, sample_corpus
-from core.errors import CodecError, InvalidSettings
-from core.latents import Modality
+from codec_maps.corpus import default_prompts, sample_corpus
+from codec_maps.document import Dictionary, map_of_model
+from codec_wire.errors import CodecError, InvalidSettings
+from codec_wire.latents import Modality
+from codec_wire.maps import LatentMapBundle
+from codec_wire.request import GenerationRequest
 from core.lifecycle import Lifecycle, State
-from core.maps import LatentMapBundle
-from core.maps.build import Dictionary, map_of_model
-from core.maps.store import bundle_folder, find_bundle
+from core.map_store import bundle_folder, find_bundle
 from core.model import ModelInfo
 from core.plan import plan
-from core.request import GenerationRequest
+from core.probe import probe
 from core.service import LatentService, Served
 from core.settings import Settings
 
@@ -69,7 +70,7 @@ class LocalModel:
             else:
                 served.append(loaded.served if loaded.map_found else await self._with_own_map(loaded))
         service.models = tuple(served)
-        service.lifecycle.to(State.SERVING)
+        service.lifecycle.transition_to(State.SERVING)
 
     async def build_map(
         self, prompts: Sequence[str], on_image: Callable[[int], None], on_trial: Callable[[int, int], None]
@@ -82,15 +83,15 @@ class LocalModel:
 
     async def _load(self, lifecycle: Lifecycle) -> list[_Loaded]:
         # These imports take seconds, and a client or gateway that shares this package has no torch.
-        device_module, engine_module, loading, sources = await asyncio.to_thread(_import_engine)
+        device_module, engine_module, loader, sources = await asyncio.to_thread(_import_engine)
         settings, loop = self._settings, asyncio.get_running_loop()
         device = await asyncio.to_thread(device_module.Device.chosen, settings.device, settings.dtype, settings.threads)
         self._thread = device.new_thread()
         models = []
         for source in sources.sources_of(settings):
             log.info("loading %s on %s", source.what, device)
-            models.append(await loop.run_in_executor(self._thread, loading.load, source, device))
-        lifecycle.to(State.WARMING)
+            models.append(await loop.run_in_executor(self._thread, loader.load, source, device))
+        lifecycle.transition_to(State.WARMING)
         loaded = []
         for model in models:
             info = model.info
@@ -156,14 +157,15 @@ class LocalModel:
 
 def _import_engine() -> tuple[ModuleType, ModuleType, ModuleType, ModuleType]:
     try:
-        from core.diffusers_engine import device, engine, loading, sources  # noqa: PLC0415
+        from codec_pixels import device  # noqa: PLC0415
+        from core.diffusers_engine import engine, loader, sources  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise InvalidSettings(
             f"serving a model needs {error.name}, which is not installed: install the extra `server` "
             "(pip install -c constraints.txt '.[server]'); a gateway needs none of it"
         ) from None
 
-    return device, engine, loading, sources
+    return device, engine, loader, sources
 
 
 def _warm_up_request(model: ModelInfo, modality: Modality) -> GenerationRequest:

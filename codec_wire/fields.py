@@ -1,7 +1,7 @@
 """Turns the loose values that an envelope carries into the typed fields of a message."""
 
-from core.errors import MalformedMessage, shown
-from core.latents import FinishReason, LatentDtype
+from codec_wire.errors import MalformedMessage, truncated_repr
+from codec_wire.latents import FinishReason, LatentDtype
 
 
 def latent_dtype(value: str) -> LatentDtype:
@@ -10,7 +10,7 @@ def latent_dtype(value: str) -> LatentDtype:
         return LatentDtype(value)
     except ValueError:
         allowed = ", ".join(LatentDtype)
-        raise MalformedMessage(f"dtype must be one of {allowed}, got {shown(value)}") from None
+        raise MalformedMessage(f"dtype must be one of {allowed}, got {truncated_repr(value)}") from None
 
 
 def finish_reason(value: str | None) -> FinishReason | None:
@@ -21,4 +21,4 @@ def finish_reason(value: str | None) -> FinishReason | None:
         return FinishReason(value)
     except ValueError:
         allowed = ", ".join(FinishReason)
-        raise MalformedMessage(f"finish_reason must be one of {allowed}, got {shown(value)}") from None
+        raise MalformedMessage(f"finish_reason must be one of {allowed}, got {truncated_repr(value)}") from None

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from codec_wire import msgpack_envelope, protobuf_envelope
-from core.latents import LatentFrame, LatentStreamHeader
+from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 
 class WireFormat(StrEnum):

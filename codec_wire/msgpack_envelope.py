@@ -7,9 +7,9 @@ from typing import Any
 
 import msgpack
 
+from codec_wire.errors import MalformedMessage, truncated_repr
 from codec_wire.fields import finish_reason, latent_dtype
-from core.errors import MalformedMessage, shown
-from core.latents import LatentFrame, LatentStreamHeader
+from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 
 def encode_header(header: LatentStreamHeader) -> bytes:
@@ -55,7 +55,7 @@ def parse_header(message: dict[str, Any]) -> LatentStreamHeader:
     """Return the header that a decoded map holds. Raises MalformedMessage naming the key at fault."""
     values = _checked(message, _HEADER_KEYS, "header")
     if values.pop("type") != "header":
-        raise MalformedMessage(f"the first message must have type 'header', got {shown(message['type'])}")
+        raise MalformedMessage(f"the first message must have type 'header', got {truncated_repr(message['type'])}")
     values["shape"] = tuple(values["shape"])
     values["dtype"] = latent_dtype(values["dtype"])
     return LatentStreamHeader(**values)
@@ -99,11 +99,11 @@ def _checked(message: dict[str, Any], keys: dict[str, _Check], kind: str) -> dic
     """Return a copy of `message` whose keys and value types are those of `keys`."""
     for name in message:
         if name not in keys:
-            raise MalformedMessage(f"a {kind} has no key {shown(name)}")
+            raise MalformedMessage(f"a {kind} has no key {truncated_repr(name)}")
     for name, (what, required, is_right) in keys.items():
         if name not in message:
             if required:
                 raise MalformedMessage(f"a {kind} needs the key {name!r}")
         elif not is_right(message[name]):
-            raise MalformedMessage(f"{name} must be {what}, got {shown(message[name])}")
+            raise MalformedMessage(f"{name} must be {what}, got {truncated_repr(message[name])}")
     return dict(message)

@@ -6,10 +6,10 @@ from dataclasses import fields
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from codec_wire.errors import MalformedMessage
 from codec_wire.fields import finish_reason, latent_dtype
 from codec_wire.generated.codec.latents.v1 import stream_pb2
-from core.errors import MalformedMessage
-from core.latents import LatentFrame, LatentStreamHeader
+from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 LENGTH_PREFIX = struct.Struct(">I")
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from codec_wire.errors import SequenceError, StreamError, TruncatedStream
 from codec_wire.formats import WireFormat
-from codec_wire.splitting import MsgpackSplitter, ProtobufSplitter, Splitter
-from core.errors import SequenceError, StreamError, TruncatedStream
-from core.latents import LatentFrame, LatentStreamHeader
+from codec_wire.framing import MsgpackSplitter, ProtobufSplitter, Splitter
+from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 MAX_HEADER_BYTES = 64 * 1024
 FRAME_OVERHEAD_BYTES = 256
@@ -15,9 +15,9 @@ FRAME_OVERHEAD_BYTES = 256
 class StreamReader:
     """Yields the header and the frames of one stream; holds no more than was fed and not yet taken.
 
-    It checks each message and that nothing follows the last one. The order of the frames and what they hold is
-    core.decoder's. Every error carries the byte at which the message at fault begins; after one the reader is done,
-    and whatever is asked of it raises that error again.
+    Checks each message, and that nothing follows the last one. codec_wire.decoder checks the order of the frames and
+    their contents. Every error has the byte offset at which the faulty message begins. After an error the reader is
+    closed: every later call raises the same error.
     """
 
     def __init__(self, wire_format: WireFormat) -> None:

@@ -1,7 +1,1 @@
-"""The domain: requests, plans, latents, the seven pipelines, maps, engines. Knows no protocol."""
-
-from importlib.metadata import version
-
-SERVER_VERSION = version("codec-diffusers")
-CODEC_VERSION = "0.3"
-"""Version of the Codec protocol that streams follow."""
+"""The service: plans, model information, engines, admission, lifecycle and settings. Knows no protocol."""

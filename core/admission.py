@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from core.errors import Overloaded, TooLarge
+from codec_wire.errors import Overloaded, TooLarge
 
 _FADING = 0.8
 """What an older job counts for at each newer one: a few jobs after a change, the measured speed has followed."""

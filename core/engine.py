@@ -9,31 +9,9 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import Cancelled, CodecError, DeadlineExceeded
-from core.latents import LatentFrame, LatentStreamHeader
+from codec_wire.errors import Cancelled, CodecError, DeadlineExceeded
+from codec_wire.events import StreamEvent
 from core.plan import StreamPlan
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """Sampling begins; the header may be sent. The first event of every generation."""
-
-    header: LatentStreamHeader
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The sampler has done `index` of `total` steps."""
-
-    index: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame of the stream."""
-
-    frame: LatentFrame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,9 +20,6 @@ class Pixels:
 
     frames: NDArray[np.uint8]
 
-
-StreamEvent: TypeAlias = Started | Step | Frame
-"""What a stream of latents is made of."""
 
 Event: TypeAlias = StreamEvent | Pixels
 
@@ -101,11 +76,11 @@ def deadline_of(job: Job) -> asyncio.Timeout:
     return asyncio.timeout_at(job.deadline)
 
 
-def out_of_time() -> DeadlineExceeded:
+def deadline_exceeded() -> DeadlineExceeded:
     """Return the error for a job whose time is up."""
     return DeadlineExceeded("the time for this request is up")
 
 
-def client_left() -> Cancelled:
+def client_disconnected() -> Cancelled:
     """Return the error for a job whose client is gone."""
     return Cancelled("the client left")

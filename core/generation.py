@@ -5,8 +5,9 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from core.engine import Engine, Event, Frame, Job, Started, StreamEvent, client_left, deadline_of, out_of_time
-from core.errors import INTERNAL_TEXT, CodecError, detached
+from codec_wire.errors import INTERNAL_TEXT, CodecError, without_traceback
+from codec_wire.events import Frame, Started, StreamEvent
+from core.engine import Engine, Event, Job, client_disconnected, deadline_exceeded, deadline_of
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Seen:
             self.done = event.frame.done
 
 
-async def until_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
+async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
     """Yield the events of `plan`. Raises DeadlineExceeded once the job's time is up, and what the engine raises.
 
     The end of the iterator, however it comes, ends the job.
@@ -51,18 +52,18 @@ async def until_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGen
                         event = await anext(events, None)
                 except TimeoutError:
                     if timeout.expired():  # and not one that the engine met
-                        raise out_of_time() from None
+                        raise deadline_exceeded() from None
                     raise
                 if event is None:
                     return
                 yield event
         finally:
-            job.cancel(client_left())
+            job.cancel(client_disconnected())
 
 
-def as_codec_error(error: Exception) -> CodecError:
+def to_public_error(error: Exception) -> CodecError:
     """Return `error` as a client may be told of it; one that nobody foresaw is the log's."""
     if isinstance(error, CodecError):
-        return detached(error)
+        return without_traceback(error)
     log.error("a generation failed", exc_info=error)
     return CodecError(INTERNAL_TEXT)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from enum import StrEnum
 
-from core.errors import NotReady
+from codec_wire.errors import NotReady
 
 
 class State(StrEnum):
@@ -48,7 +48,7 @@ class Lifecycle:
         self._listeners.append(listener)
         listener(self._state)
 
-    def to(self, state: State) -> None:
+    def transition_to(self, state: State) -> None:
         """Go on to `state`; staying is no change. Raises ValueError on a way that life does not take."""
         if state is self._state:
             return

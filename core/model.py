@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from core.latents import Modality
+from codec_wire.latents import Modality
 
 
 @dataclass(frozen=True, slots=True)

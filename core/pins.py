@@ -1,12 +1,16 @@
 """The versions that define the reference pixels, and whether they are the ones installed."""
 
+import json
+import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
+from pathlib import Path
 from typing import Self
 
-from core.errors import InvalidSettings
+from codec_wire.errors import InvalidSettings
 
 
 def pinned_versions() -> dict[str, str]:
@@ -50,7 +54,7 @@ class Provenance:
     image_digest: str | None = None
 
     @classmethod
-    def here(cls, image_digest: str | None = None) -> Self:
+    def current(cls, image_digest: str | None = None) -> Self:
         """Return this process's."""
         return cls(installed_versions(), pin_differences(), image_digest)
 
@@ -64,3 +68,28 @@ def require_pins() -> None:
             f"CODEC_REQUIRE_PINS is set, and this is not the reference: {'; '.join(differences)}. "
             f"Install {wanted} (core/pins.txt), or unset it"
         )
+
+
+ALSO = ("accelerate", "numpy", "safetensors", "tokenizers")
+"""What else has a part in a pixel. constraints.txt holds their versions, and core/pins.txt does not."""
+
+
+def pins_document() -> dict[str, object]:
+    """Return the pinned versions, the installed ones, and those of what works beside them."""
+    return {
+        "pinned": pinned_versions(),
+        "installed": installed_versions(),
+        "beside": {name: metadata.version(name) for name in ALSO},
+        "python": platform.python_version(),
+    }
+
+
+def main() -> int:
+    """Write the file that the command line names; return the exit status. Raises InvalidSettings on a difference."""
+    require_pins()
+    Path(sys.argv[1]).write_text(json.dumps(pins_document(), indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

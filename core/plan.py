@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-from core.conditioning import PictureFile, picture_file
-from core.errors import InvalidRequest, NotFound, UnsupportedModality, shown
-from core.latents import LatentStreamHeader, Modality
-from core.maps import LatentMapBundle, MapPipeline
-from core.model import Form, ModelInfo
-from core.pipelines import PIPELINES
-from core.request import (
+from codec_wire.errors import InvalidRequest, NotFound, UnsupportedModality, truncated_repr
+from codec_wire.latents import LatentStreamHeader, Modality
+from codec_wire.maps import LatentMapBundle, MapPipeline
+from codec_wire.pipelines import PIPELINES
+from codec_wire.request import (
     DEFAULT_FPS,
     DEFAULT_FRAMES,
     DEFAULT_KEYFRAME_INTERVAL,
@@ -16,6 +14,8 @@ from core.request import (
     VIDEO_FIELDS,
     GenerationRequest,
 )
+from core.input_image import InputImage, read_input_image
+from core.model import Form, ModelInfo
 
 RENDERING_STEPS = 2
 """What decoding to pixels costs, in sampler steps: 1.57 of Stable Diffusion 1's at 512x512 (docs/rendering.md)."""
@@ -42,8 +42,8 @@ class StreamPlan:
     keyframe_interval: int
     header: LatentStreamHeader
     pictures: int
-    image: PictureFile | None = None
-    control_image: PictureFile | None = None
+    image: InputImage | None = None
+    control_image: InputImage | None = None
     strength: float | None = None
     rendered: bool = False
 
@@ -58,6 +58,20 @@ class StreamPlan:
         """How the model is asked: for what, with an image or without, with a control image or without."""
         return self.modality, self.image is not None, self.control_image is not None
 
+    def file_parameters(self) -> dict[str, str | int | float | bytes | None]:
+        """Return the request's part of the parameters that are written into a rendered file."""
+        return {
+            "model": self.model,
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "seed": self.seed,
+            "steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "image": None if self.image is None else self.image.data,
+            "control_image": None if self.control_image is None else self.control_image.data,
+            "strength": self.strength,
+        }
+
     def is_keyframe(self, seq: int) -> bool:
         """Return whether frame `seq` is one: always, but for the residuals of a delta pipeline."""
         return not self.header.row.delta or seq % self.keyframe_interval == 0
@@ -70,16 +84,18 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
     """
     if request.model is not None and not model.answers_to(request.model):
         names = ", ".join((model.name, *model.aliases))
-        raise NotFound("model", f"this server runs {names}, got {shown(request.model)}")
+        raise NotFound("model", f"this server runs {names}, got {truncated_repr(request.model)}")
     if request.latent_space is not None and request.latent_space != model.latent_space:
-        raise NotFound("latent_space", f"this server has {model.latent_space}, got {shown(request.latent_space)}")
+        raise NotFound(
+            "latent_space", f"this server has {model.latent_space}, got {truncated_repr(request.latent_space)}"
+        )
     if request.modality not in model.modalities:
         made = tuple(str(modality) for modality in model.modalities)
         raise UnsupportedModality(
-            f"modality: {model.name} makes {', '.join(made)}, got {shown(str(request.modality))}", made
+            f"modality: {model.name} makes {', '.join(made)}, got {truncated_repr(str(request.modality))}", made
         )
     image, control_image = (
-        None if data is None else picture_file(field, data)
+        None if data is None else read_input_image(field, data)
         for field, data in (("image", request.image), ("control_image", request.control_image))
     )
     form = _require_form(request, model)
@@ -171,7 +187,7 @@ def _pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipelin
     usable = [known.name for known in latent_map.pipelines_for(request.modality)]
     allowed = f"allowed are {', '.join(usable)}"
     if request.pipeline not in PIPELINES:
-        raise InvalidRequest("pipeline", f"there is no pipeline {shown(request.pipeline)}; {allowed}")
+        raise InvalidRequest("pipeline", f"there is no pipeline {truncated_repr(request.pipeline)}; {allowed}")
     if PIPELINES[request.pipeline].video_only and not video:
         raise InvalidRequest("pipeline", f"{request.pipeline} is for video alone; {allowed}")
     if entry is None:

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from core.errors import InvalidRequest, TooLarge, UnsupportedModality
-from core.maps import LatentMapBundle
+from codec_wire.errors import InvalidRequest, TooLarge, UnsupportedModality
+from codec_wire.maps import LatentMapBundle
+from codec_wire.request import SEEDS, GenerationRequest
 from core.model import ModelInfo
 from core.plan import StreamPlan, plan
-from core.request import SEEDS, GenerationRequest
 
 MAX_RENDERED_PIXELS = 2**26
 """Pixels of one picture or video at most: 256 frames of 512x512. Unlike latents they are all in memory at once."""

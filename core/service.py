@@ -6,19 +6,20 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from codec_wire.errors import CodecError, MapMismatch, NotFound, NotReady, TruncatedStream, truncated_repr
+from codec_wire.events import Frame, Started, StreamEvent
+from codec_wire.latents import FinishReason, LatentFrame
+from codec_wire.maps import LatentMapBundle
+from codec_wire.request import GenerationRequest
 from core.admission import Admission
-from core.choosing import choose
-from core.engine import Engine, Frame, Job, Pixels, Started, StreamEvent, client_left
-from core.errors import CodecError, MapMismatch, NotFound, NotReady, TruncatedStream, shown
-from core.generation import Seen, as_codec_error, until_deadline
-from core.latents import FinishReason, LatentFrame
+from core.engine import Engine, Job, Pixels, client_disconnected
+from core.generation import Seen, run_with_deadline, to_public_error
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
-from core.maps import LatentMapBundle
 from core.model import ModelInfo
+from core.model_selection import choose
 from core.pins import Provenance
 from core.plan import StreamPlan, plan
 from core.rendered_plan import plan_rendered
-from core.request import GenerationRequest
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class LatentService:
     def __init__(self, lifecycle: Lifecycle, admission: Admission, provenance: Provenance | None = None) -> None:
         self.lifecycle = lifecycle
         self.admission = admission
-        self.provenance = provenance or Provenance.here()
+        self.provenance = provenance or Provenance.current()
         self.models: tuple[Served, ...] = ()
         self._jobs: set[Job] = set()
 
@@ -107,7 +108,7 @@ class LatentService:
             return bundle
         bundles = self.bundles()
         if latent_space not in bundles:
-            raise NotFound("latent_space", f"this server has {', '.join(bundles)}, got {shown(latent_space)}")
+            raise NotFound("latent_space", f"this server has {', '.join(bundles)}, got {truncated_repr(latent_space)}")
         return bundles[latent_space]
 
     def require_map(self, pinned: str | None, plan: StreamPlan) -> None:
@@ -134,7 +135,7 @@ class LatentService:
         with self.admission.admit(plan.cost):
             self._jobs.add(job)
             try:
-                async with aclosing(until_deadline(engine, plan, job)) as events:
+                async with aclosing(run_with_deadline(engine, plan, job)) as events:
                     async for event in events:
                         if not isinstance(event, Pixels):
                             seen.saw(event)
@@ -142,9 +143,9 @@ class LatentService:
                 if not seen.done:
                     raise TruncatedStream("the engine ended without a last frame")
             except Exception as error:
-                failure = as_codec_error(error)
+                failure = to_public_error(error)
             finally:
-                job.cancel(client_left())
+                job.cancel(client_disconnected())
                 self._jobs.discard(job)
             if seen.sampling_s is not None:
                 self.admission.learn(plan.cost, seen.sampling_s)
@@ -175,9 +176,9 @@ class LatentService:
                 for plan in plans:
                     yield await self._rendered(engine, plan, job)
             except Exception as error:
-                failure = as_codec_error(error)
+                failure = to_public_error(error)
             finally:
-                job.cancel(client_left())
+                job.cancel(client_disconnected())
                 self._jobs.discard(job)
         try:
             if failure is not None:
@@ -189,10 +190,10 @@ class LatentService:
         if job.reason is not None:  # cancelled between two of them
             raise job.reason
         part = Job(job.deadline)  # an engine ends its job with the generation, and others may follow this one
-        job.on_cancel(lambda: part.cancel(job.reason or client_left()))
+        job.on_cancel(lambda: part.cancel(job.reason or client_disconnected()))
         started_at = time.monotonic()
         pixels: Pixels | None = None
-        async with aclosing(until_deadline(engine, plan, part)) as events:
+        async with aclosing(run_with_deadline(engine, plan, part)) as events:
             async for event in events:
                 if isinstance(event, Started):
                     started_at = time.monotonic()

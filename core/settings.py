@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from core.errors import InvalidSettings, shown
+from codec_wire.errors import InvalidSettings, truncated_repr
 
 PREFIX = "CODEC_"
 
@@ -96,7 +96,7 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
         first = error.errors()[0]
     name = str(first["loc"][0]).removeprefix(PREFIX).lower()
     raise InvalidSettings(
-        f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}): {first['msg']}, got {shown(first['input'])}"
+        f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}): {first['msg']}, got {truncated_repr(first['input'])}"
     )
 
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import settings
 
-from core.diffusers_engine.device import Device
+from codec_pixels.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
+from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import built_by
 from tests.support.processes import Addresses, served
 

@@ -12,7 +12,7 @@ from grpc import StatusCode
 
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
+from core.diffusers_engine.loader import LoadedModel
 from tests.support.serving import Servers, gateway_over, servers_over
 
 JSON = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "steps": 30}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codec_client.inspecting import inspect
+from codec_client.inspection import inspect
 from tests.support.processes import COMMAND, Addresses
 
 ROOT = Path(__file__).resolve().parent.parent

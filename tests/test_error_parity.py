@@ -7,8 +7,8 @@ from grpc.aio import AioRpcError, Metadata
 
 from codec_grpc import errors as over_grpc
 from codec_http import errors as over_http
-from core import errors
-from core.errors import CodecError
+from codec_wire import errors
+from codec_wire.errors import CodecError
 
 TABLE: dict[type[CodecError], tuple[int, StatusCode]] = {
     errors.InvalidRequest: (400, StatusCode.INVALID_ARGUMENT),

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from codec_client import GrpcClient, HttpClient
-from codec_client.inspecting import inspect
+from codec_client.inspection import inspect
+from codec_wire.latents import Modality
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
-from core.latents import Modality
+from core.diffusers_engine.loader import LoadedModel
 from tests.support.noise_engine import NoiseEngine
 from tests.support.serving import MODEL, VIDEO_MODEL, Servers, servers_over
 

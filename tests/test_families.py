@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codec_client import decode_to_frames
-from core.diffusers_engine.device import Device
+from codec_maps.document import map_of_model
+from codec_pixels.device import Device
+from codec_pixels.vae import VAES
+from codec_wire.latents import Modality
+from codec_wire.maps import LatentMapBundle
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.families import FAMILIES
-from core.diffusers_engine.loading import LoadedModel, ModelSource, load
-from core.diffusers_engine.pixels import VAES
-from core.latents import Modality
-from core.maps import LatentMapBundle
-from core.maps.build import map_of_model
-from core.sample_picture import sample_picture
+from core.diffusers_engine.loader import LoadedModel, ModelSource, load
+from core.probe import sample_image
 from tests.codec_client.test_clients import client_of
 from tests.support.families.cases import CASES, Case, class_of
 from tests.support.serving import servers_over
@@ -46,7 +46,7 @@ def bundle_with(model: LoadedModel, dtype: str) -> LatentMapBundle:
 
 def picture(number: int) -> bytes:
     """A picture of the very size that is asked for, so that nothing of it is scaled or cut."""
-    with Image.open(io.BytesIO(sample_picture(number))) as opened:
+    with Image.open(io.BytesIO(sample_image(number))) as opened:
         buffer = io.BytesIO()
         opened.resize((WIDTH, HEIGHT)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,81 +1,120 @@
-"""The rooms of DESIGN: who may import whom, and that a client or gateway needs no torch."""
+"""The package table of docs/architecture.md: which package may import which, without cycles and without torch."""
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("core", "codec_client", "codec_wire", "codec_grpc", "codec_http", "codec_maps", "codec_server", "golden")
+
+LOWEST: set[str] = set()
+CORE_AND_BELOW = {"core", "codec_pixels", "codec_scenes", "codec_wire"}
 MAY_IMPORT = {
-    "core": {"core"},
-    "codec_client": {"core", "codec_wire", "codec_client"},
-    "codec_wire": {"core", "codec_wire"},
-    "codec_grpc": {"core", "codec_wire", "codec_grpc"},
-    "codec_http": {"core", "codec_wire", "codec_http"},
-    "codec_maps": {"core", "codec_wire", "codec_http", "codec_maps"},
-    "codec_server": set(ROOMS),
-    "golden": {"core", "codec_wire", "codec_client", "golden"},
+    "codec_scenes": LOWEST,
+    "codec_wire": LOWEST,
+    "codec_pixels": {"codec_wire", "codec_scenes"},
+    "core": {"codec_wire", "codec_pixels"},
+    "codec_maps": CORE_AND_BELOW,
+    "codec_grpc": CORE_AND_BELOW,
+    "codec_http": CORE_AND_BELOW,
+    "codec_client": {"codec_wire", "codec_pixels"},
+    "codec_golden": CORE_AND_BELOW | {"codec_maps", "codec_client"},
+    "codec_server": CORE_AND_BELOW | {"codec_maps", "codec_grpc", "codec_http", "codec_client", "codec_golden"},
 }
-PROTOCOLS = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "aiohttp", "msgpack", "google"}
-FOREIGN = {
-    "core": PROTOCOLS,
-    "codec_client": {"msgpack"},
-    "codec_wire": {"grpc", "aiohttp"},
+PACKAGES = tuple(MAY_IMPORT)
+
+TRANSPORTS = {"grpc", "grpc_health", "grpc_reflection", "grpc_status", "aiohttp"}
+SERIALIZATION = {"msgpack", "google"}
+MUST_NOT_IMPORT = {
+    "codec_wire": TRANSPORTS | {"asyncio", "socket", "threading"},
+    "codec_pixels": TRANSPORTS | SERIALIZATION,
+    "core": TRANSPORTS | SERIALIZATION,
+    "codec_maps": TRANSPORTS | SERIALIZATION,
     "codec_grpc": {"aiohttp", "msgpack"},
-    "codec_http": {"grpc", "msgpack", "google"},
-    "codec_maps": {"grpc", "aiohttp", "msgpack", "google"},
-    "codec_server": {"msgpack", "google"},
-    "golden": PROTOCOLS,
+    "codec_http": {"grpc", "grpc_health", "grpc_reflection", "grpc_status"} | SERIALIZATION,
+    "codec_client": {"msgpack"},
+    "codec_golden": TRANSPORTS | SERIALIZATION,
+    "codec_server": SERIALIZATION,
 }
+"""Third-party and standard library modules that belong to another package."""
+
 HEAVY = {"torch", "diffusers", "transformers"}
-HEAVY_ROOMS = ("core/diffusers_engine/", "core/pipelines/torch_math.py", "golden/lpips.py", "golden/reference.py")
-TYPES_ALONE = ("core/encoder.py", "codec_client/stream_decoder.py", "golden/wire.py")
-"""Files that name torch for the type checker."""
-LAZY = ("golden/wire_check.py",)
-"""Files that import it within a function, where it is there."""
+MAY_IMPORT_TORCH = (
+    "core/diffusers_engine/",
+    "codec_pixels/",
+    "codec_wire/pipelines/torch_math.py",
+    "codec_golden/lpips.py",
+    "codec_golden/reference.py",
+)
+TORCH_TYPES_ONLY = ("codec_wire/encoder.py", "codec_client/stream_decoder.py", "codec_golden/wire.py")
+"""Files that import torch for the type checker."""
+TORCH_IF_INSTALLED = ("codec_golden/wire_check.py",)
+"""Files that import torch in a function, if it is installed."""
 
 
-def imports_of(path: Path) -> set[str]:
-    """Return the first names of all imports in a file, those within functions and TYPE_CHECKING included."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute here"
-            found.add(str(node.module).split(".")[0])
-    return found
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def files_of(room: str) -> list[Path]:
-    files = [path for path in (ROOT / room).rglob("*.py") if "generated" not in path.parts]
+def files_of(package: str) -> list[Path]:
+    files = [path for path in (ROOT / package).rglob("*.py") if "generated" not in path.parts]
     assert files
     return files
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_what_it_may(room: str) -> None:
-    for path in files_of(room):
-        names = imports_of(path)
-        assert names & set(ROOMS) <= MAY_IMPORT[room], path
-        assert not names & FOREIGN[room], path
+MODULES = {module_name(path): path for package in PACKAGES for path in files_of(package)}
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_torch_and_diffusers_stay_in_the_engine(room: str) -> None:
-    for path in files_of(room):
-        place = path.relative_to(ROOT).as_posix()
-        if place.startswith(HEAVY_ROOMS) or place in (*TYPES_ALONE, *LAZY):
+def imports_of(path: Path) -> set[str]:
+    """Return the modules that a file imports, including imports inside functions and under TYPE_CHECKING."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: use absolute imports"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.add(submodule if submodule in MODULES else str(node.module))
+    return found
+
+
+def top_level(modules: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in modules}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_imports_only_packages_below_it(package: str) -> None:
+    for path in files_of(package):
+        imported = top_level(imports_of(path))
+        assert imported & set(PACKAGES) <= MAY_IMPORT[package] | {package}, path
+        assert not imported & MUST_NOT_IMPORT.get(package, set()), path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_only_the_engine_and_the_decoder_import_torch(package: str) -> None:
+    for path in files_of(package):
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(MAY_IMPORT_TORCH) or name in (*TORCH_TYPES_ONLY, *TORCH_IF_INSTALLED):
             continue
-        assert not imports_of(path) & HEAVY, path
+        assert not top_level(imports_of(path)) & HEAVY, path
 
 
-def test_every_package_has_its_rule() -> None:
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "scripts", "bench", "training"}
-    assert packages == set(ROOMS)
+def test_no_import_cycles() -> None:
+    graph = {name: imports_of(path) & MODULES.keys() for name, path in MODULES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_every_package_has_a_rule() -> None:
+    found = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "scripts", "bench", "training"}
+    assert found == set(PACKAGES)
 
 
 WITHOUT_TORCH = """
@@ -98,14 +137,14 @@ def run_without_torch(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_gateway_and_reader_work_where_torch_is_not_installed() -> None:
+def test_gateway_and_client_work_without_torch() -> None:
     done = run_without_torch(
         """
 import numpy as np
-import codec_client, codec_server.cli, codec_server.gateway, codec_grpc.upstream, codec_wire
-from core.encoder import LatentEncoder
-from core.decoder import LatentDecoder
-from core.latents import LatentDtype, LatentStreamHeader
+import codec_client, codec_server.cli, codec_server.commands.gateway, codec_grpc.upstream, codec_wire
+from codec_wire.encoder import LatentEncoder
+from codec_wire.decoder import LatentDecoder
+from codec_wire.latents import LatentDtype, LatentStreamHeader
 
 header = LatentStreamHeader("a/b", (4, 2, 2), LatentDtype.FP16, "int8-adaptive")
 frame = LatentEncoder(header).encode(np.ones((4, 2, 2)), keyframe=True, last=True)
@@ -115,7 +154,7 @@ print(LatentDecoder(header).decode(frame).sum())
     assert (done.returncode, done.stdout.strip()) == (0, "16.0"), done.stderr
 
 
-def test_serving_a_model_where_torch_is_not_installed_is_one_line() -> None:
+def test_serve_without_torch_prints_one_line() -> None:
     done = run_without_torch(
         """
 from codec_server.cli import main
@@ -128,5 +167,13 @@ main()
     assert "Traceback" not in done.stderr
 
 
-def test_the_check_above_would_notice_torch() -> None:
+def test_client_import_works_next_to_a_foreign_package_named_core(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "__init__.py").write_text("raise ImportError('the user\\'s own core')\n")
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\nimport codec_client, codec_pixels.vae"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_run_without_torch_blocks_torch() -> None:
     assert run_without_torch("import core.diffusers_engine.engine").returncode == 1

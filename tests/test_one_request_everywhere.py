@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from codec_wire import WireFormat, encode
+from codec_wire.decoder import LatentDecoder
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.latents import LatentFrame, LatentStreamHeader
 from codec_wire.protobuf_envelope import frame_of, header_of
-from core.decoder import LatentDecoder
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
-from core.latents import LatentFrame, LatentStreamHeader
+from core.diffusers_engine.loader import LoadedModel
 from tests.support.fake_engine import FakeEngine
 from tests.support.oracle import reference_messages
 from tests.support.serving import MODEL, VIDEO_MODEL, Servers, gateway_over, read_stream, servers_over

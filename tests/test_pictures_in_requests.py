@@ -12,21 +12,21 @@ import grpc.aio
 import pytest
 from grpc import StatusCode
 
-from codec_http.picture_field import MAX_TEXT
+from codec_http.image_field import MAX_TEXT
 from codec_http.server import MAX_BODY_BYTES
+from codec_pixels.device import Device
 from codec_wire import WireFormat
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from core.conditioning import MAX_PICTURE_BYTES
-from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
-from core.sample_picture import sample_picture
+from core.diffusers_engine.loader import LoadedModel
+from core.input_image import MAX_IMAGE_BYTES
+from core.probe import sample_image
 from tests.support.factories import built_by
 from tests.support.http_requests import VIDEOS
 from tests.support.serving import gateway_over, read_stream, servers_over
 
 BODY = {"prompt": "x", "stream_format": "msgpack", "size": "64x64", "steps": 1, "frames": 3}
-PICTURE = sample_picture(1)
+PICTURE = sample_image(1)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ async def test_every_spelling_of_a_picture_gives_the_same_stream(animating: Diff
         request = pb.GenerateRequest(prompt="x", size=size, steps=1, frames=3, modality=video, image=PICTURE)
         messages = [message async for message in servers.stub.Generate(request)]
         assert [message.frame.data for message in messages[1:]] == [frame.data for frame in frames]
-        other = await servers.http.post(VIDEOS, json=BODY | {"image": text(sample_picture(2))})
+        other = await servers.http.post(VIDEOS, json=BODY | {"image": text(sample_image(2))})
         assert read_stream(await other.read(), WireFormat.MSGPACK)[1] != frames
 
 
@@ -76,7 +76,7 @@ async def post(http: Any, fields: dict[str, Any]) -> tuple[int, bytes]:
 
 def bomb() -> bytes:
     """A valid png header that promises 3.6 gigapixels."""
-    data = bytearray(sample_picture(0, 8))
+    data = bytearray(sample_image(0, 8))
     data[16:24] = (60_000).to_bytes(4, "big") * 2
     return bytes(data)
 
@@ -86,7 +86,7 @@ BROKEN = {
     "bomb": bomb(),
     "none": b"hello",
     "gif": b"GIF89a" + bytes(100),
-    "large": b"\x89PNG\r\n\x1a\n" + bytes(MAX_PICTURE_BYTES),
+    "large": b"\x89PNG\r\n\x1a\n" + bytes(MAX_IMAGE_BYTES),
 }
 WORDS = {
     "cut": "broken png",
@@ -157,7 +157,7 @@ async def test_a_body_over_the_limit_is_413(animating: DiffusersEngine, svd: Loa
 
 async def test_the_largest_pictures_fit_in_a_body_and_a_message(animating: DiffusersEngine, svd: LoadedModel) -> None:
     """A png of exactly the bound: what is after its end is padding that decoders pass over."""
-    largest = PICTURE + bytes(MAX_PICTURE_BYTES - len(PICTURE))
+    largest = PICTURE + bytes(MAX_IMAGE_BYTES - len(PICTURE))
     assert len(text(largest)) <= MAX_TEXT
     async with servers_over(animating, svd.info) as servers, gateway_over(servers.grpc_address) as (_, gateway):
         for http in (servers.http, gateway):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from core import pins, pins_file
-from core.errors import InvalidSettings
+from codec_wire.errors import InvalidSettings
+from core import pins
 from tests.support.commands import invoke
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ def test_the_image_has_two_targets_over_the_same_stages_and_names_no_version() -
     assert not re.search(r"(torch|diffusers|transformers)\s*[=<>~]=", text)
     for target in ("golden", "server"):
         part = text.split(f"FROM common AS {target}\n")[1].partition("\nFROM ")[0]
-        assert 'RUN ["python", "-m", "core.pins_file", "/opt/codec/pins.json"]' in part
+        assert 'RUN ["python", "-m", "core.pins", "/opt/codec/pins.json"]' in part
 
 
 def other_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_nothing_starts_on_other_versions_where_the_pins_are_required(
 
 def test_a_pins_file_says_what_the_image_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["pins_file", str(tmp_path / "pins.json")])
-    assert pins_file.main() == 0
+    assert pins.main() == 0
     written = json.loads((tmp_path / "pins.json").read_text())
     assert written["pinned"] == pins.pinned_versions()
     assert set(written["installed"]) == set(written["pinned"])
@@ -84,7 +84,7 @@ def test_a_pins_file_says_what_the_image_holds(tmp_path: Path, monkeypatch: pyte
     # No image is made of versions that are not the pinned ones.
     monkeypatch.setattr(pins, "pin_differences", lambda: ["torch 1 where 2 is pinned"])
     with pytest.raises(InvalidSettings):
-        pins_file.main()
+        pins.main()
 
 
 def test_a_difference_is_one_line_for_each_library(

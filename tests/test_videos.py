@@ -12,16 +12,16 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline
 
+from codec_pixels.device import Device
 from codec_wire import WireFormat, encode
+from codec_wire.decoder import LatentDecoder
+from codec_wire.errors import OutOfMemory
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.latents import LatentFrame, LatentStreamHeader
+from codec_wire.pipelines import PIPELINES
 from codec_wire.protobuf_envelope import frame_of, header_of
-from core.decoder import LatentDecoder
-from core.diffusers_engine.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
-from core.errors import OutOfMemory
-from core.latents import LatentFrame, LatentStreamHeader
-from core.pipelines import PIPELINES
+from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import built_by
 from tests.support.oracle import reference_messages
 from tests.support.serving import Servers, gateway_over, read_stream, servers_over

@@ -9,14 +9,15 @@ from typing import Any
 
 from torch import Tensor
 
-from core.diffusers_engine.loading import LoadedModel
-from core.diffusers_engine.pictures import decoded_pictures
+from codec_wire.encoder import LatentEncoder
+from codec_wire.errors import INTERNAL_TEXT, CodecError, ModelLoadError, without_traceback
+from codec_wire.events import Frame, Started, Step
+from codec_wire.latents import LatentFrame
+from core.diffusers_engine.input_images import decoded_pictures
+from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.rendering import render
 from core.diffusers_engine.sampler import memory_guard, sample, stop_if_cancelled
-from core.encoder import LatentEncoder
-from core.engine import Event, Frame, Job, Pixels, Started, Step, client_left
-from core.errors import INTERNAL_TEXT, CodecError, ModelLoadError, detached
-from core.latents import LatentFrame
+from core.engine import Event, Job, Pixels, client_disconnected
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class DiffusersEngine:
                 latents = sample(self._model, plan, job, lambda done, total: post(Step(done, total)), pictures)
                 post(render(self._model, plan, latents, job) if plan.rendered else latents)
             except CodecError as error:
-                post(detached(error))
+                post(without_traceback(error))
             except BaseException:  # whatever it is, somebody waits for an answer
                 log.exception("a generation failed")
                 post(CodecError(INTERNAL_TEXT))
@@ -86,7 +87,7 @@ class DiffusersEngine:
                 )
                 yield Frame(frame)
         finally:
-            job.cancel(client_left())
+            job.cancel(client_disconnected())
             handed_in.cancel()
             item = None  # an error that passes here holds this frame: it must not hold the latents, nor itself
 

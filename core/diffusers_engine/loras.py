@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from core.errors import InvalidSettings, ModelLoadError
+from codec_wire.errors import InvalidSettings, ModelLoadError
 from core.model import Lora
 
 

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from core.diffusers_engine.loading import LoadedModel
-from core.diffusers_engine.pixels import decode_latents
+from codec_pixels.vae import decode_latents
+from codec_wire.pipelines import torch_math
+from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import memory_guard, stop_if_cancelled
 from core.engine import Job, Pixels
-from core.pipelines import torch_math
 from core.plan import StreamPlan
 
 

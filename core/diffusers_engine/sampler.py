@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from codec_wire.errors import ModelLoadError, OutOfMemory
 from core.diffusers_engine.families import Family
-from core.diffusers_engine.loading import LoadedModel
-from core.diffusers_engine.pictures import decoded_pictures
+from core.diffusers_engine.input_images import decoded_pictures
+from core.diffusers_engine.loader import LoadedModel
 from core.engine import Job
-from core.errors import ModelLoadError, OutOfMemory
 from core.plan import StreamPlan
 
 StepListener = Callable[[int, int], None]

@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core import embedded
+from codec_pixels.known_models import EMBEDDED, is_embedded
+from codec_wire.errors import ModelLoadError
 from core.diffusers_engine.loras import LoraSource, parse_loras
-from core.errors import ModelLoadError
 from core.settings import Settings
 
 
@@ -39,8 +39,8 @@ def sources_of(settings: Settings) -> list[ModelSource]:
     """
     sources = []
     name = settings.model
-    if embedded.is_embedded(name) or (name, settings.pipeline, settings.video_model) == (None, None, None):
-        name = embedded.NAME
+    if is_embedded(name) or (name, settings.pipeline, settings.video_model) == (None, None, None):
+        name = EMBEDDED.name
     if name is not None or settings.pipeline is not None:
         sources.append(
             ModelSource(
@@ -70,8 +70,8 @@ def _is_motion_adapter(folder: Path) -> bool:
 def place_of(source: ModelSource) -> str:
     """Return the directory or hub id that `source` names. Raises ModelLoadError where it can be neither."""
     name = str(source.name)
-    if embedded.is_embedded(name):
-        return str(embedded.MODEL_FOLDER)
+    if is_embedded(name):
+        return str(EMBEDDED.folder)
     for directory in (Path(name), source.models_dir / name):
         if directory.is_dir():
             return str(directory)

@@ -9,8 +9,8 @@ import json
 import sys
 
 from codec_client import GrpcClient, HttpClient
-from core.errors import CodecError
-from core.latents import Modality
+from codec_wire.errors import CodecError
+from codec_wire.latents import Modality
 
 
 async def main(protocol: str, address: str, fields: str) -> None:

@@ -1,9 +1,9 @@
 """The table of body sizes: a row for everything a model can send, and the bytes that are really sent."""
 
 from bench.wire import HEADING, requests_for, rows_of
+from codec_maps.corpus import Sample, generate_latents
 from codec_wire import WireFormat
-from core.calibrating import Sample, generate_latents
-from core.maps import LatentMapBundle
+from codec_wire.maps import LatentMapBundle
 from core.model import ModelInfo
 from core.service import Served
 from tests.support.dictionaries import with_dictionary

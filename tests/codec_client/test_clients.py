@@ -16,10 +16,10 @@ from codec_client import (
     ServedModel,
 )
 from codec_client.maps import kept
-from core import errors
+from codec_wire import errors
+from codec_wire.latents import Modality
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
-from core.latents import Modality
+from core.diffusers_engine.loader import LoadedModel
 from core.model import RequestLimits
 from tests.codec_http.test_encoding import bundle_with_dictionary
 from tests.support.dictionaries import DICTIONARY, DIGEST

@@ -10,10 +10,11 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 
 from codec_client import PixelDecoder, decode_to_frames, decode_to_images
-from codec_client.decoder_place import decoder_place
-from core.errors import InvalidMap, ModelLoadError
-from core.maps.bundle import sha256
-from core.maps.document import LatentMap, parse_map
+from codec_pixels.known_models import EMBEDDED
+from codec_pixels.vae_location import locate_vae
+from codec_wire.errors import InvalidMap, ModelLoadError
+from codec_wire.maps.bundle import sha256
+from codec_wire.maps.document import LatentMap, parse_map
 from tests.support.standin import build, build_bundle
 
 LATENTS = np.random.default_rng(3).standard_normal((2, 4, 8, 6)).astype(np.float16)
@@ -56,11 +57,12 @@ def test_frames_alone_and_together_are_the_same(models_dir: Path) -> None:
 
 def test_the_vae_is_found_where_the_map_or_the_caller_says(models_dir: Path) -> None:
     vae = models_dir / "standin" / "vae"
-    assert decoder_place(map_with(), models_dir) == vae
-    assert decoder_place(map_with(weights_url=str(vae))) == vae
-    assert decoder_place(map_with(weights_url=f"file://{models_dir / 'standin'}")) == vae
-    assert decoder_place(map_with(weights_url="standin"), models_dir) == vae
-    assert decoder_place(map_with(weights_url="a/b"), None, {"a/b": models_dir / "standin"}) == vae
+    assert locate_vae(map_with(), models_dir) == vae
+    assert locate_vae(map_with(weights_url=str(vae))) == vae
+    assert locate_vae(map_with(weights_url=f"file://{models_dir / 'standin'}")) == vae
+    assert locate_vae(map_with(weights_url="standin"), models_dir) == vae
+    assert EMBEDDED.folder is not None
+    assert locate_vae(map_with(weights_url=EMBEDDED.name)) == EMBEDDED.folder / "vae"
     frames = decode_to_frames(LATENTS, map_with(weights_url="nowhere"), place=models_dir / "standin", device="cpu")
     assert np.array_equal(frames, decode_to_frames(LATENTS, map_with(), models_dir=models_dir, device="cpu"))
 
@@ -68,9 +70,9 @@ def test_the_vae_is_found_where_the_map_or_the_caller_says(models_dir: Path) -> 
 def test_weights_must_have_the_maps_hash(models_dir: Path) -> None:
     weights = next((models_dir / "standin" / "vae").glob("*.safetensors"))
     right = map_with(weights_hash=sha256(weights.read_bytes()))
-    assert decoder_place(right, models_dir) == weights.parent
+    assert locate_vae(right, models_dir) == weights.parent
     with pytest.raises(InvalidMap, match="has the hash sha256:0000"):
-        decoder_place(map_with(weights_hash="sha256:" + "0" * 64), models_dir)
+        locate_vae(map_with(weights_hash="sha256:" + "0" * 64), models_dir)
 
 
 @pytest.mark.parametrize(

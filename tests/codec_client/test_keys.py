@@ -12,8 +12,8 @@ from aiohttp import web
 from codec_client import GrpcClient, HttpClient, LatentClient, fetch_map, fetch_maps
 from codec_grpc.servicer import LatentServicer
 from codec_http.server import build_app
+from codec_wire.errors import CodecError, InvalidMap, Unauthenticated
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
-from core.errors import CodecError, InvalidMap, Unauthenticated
 from tests.codec_client.test_maps import files_of_a_server, serve
 from tests.codec_http.test_encoding import bundle_with_dictionary
 from tests.support.dictionaries import DICTIONARY, DIGEST

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from codec_client import ServerUnreachable, fetch_map
-from core.errors import InvalidMap
+from codec_wire.errors import InvalidMap
 from tests.codec_http.test_encoding import bundle_with_dictionary
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import LATENT_SPACE, MODEL, bundle_of, servers_over

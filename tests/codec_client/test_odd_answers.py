@@ -12,9 +12,8 @@ import pytest
 from aiohttp import web
 
 from codec_client import GrpcClient, HttpClient, ServerUnreachable, UnexpectedAnswer
-from codec_wire import WireFormat, encode
-from core import errors
-from core.latents import LatentDtype, LatentFrame, LatentStreamHeader
+from codec_wire import WireFormat, encode, errors
+from codec_wire.latents import LatentDtype, LatentFrame, LatentStreamHeader
 from tests.support.dictionaries import DIGEST
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import servers_over

@@ -15,13 +15,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from codec_client import LatentStreamDecoder
-from codec_client.decompressing import CODINGS
-from codec_http.compressors import Brotli, Compressor, Gzip, Identity, Zstd
 from codec_wire import WireFormat, encode
-from core.decoder import LatentDecoder
-from core.encoder import LatentEncoder
-from core.errors import MalformedMessage, MessageTooLarge, SequenceError, StreamError, StreamFailed, TruncatedStream
-from core.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader
+from codec_wire.compression import Brotli, Compressor, Gzip, Identity, Zstd
+from codec_wire.decoder import LatentDecoder
+from codec_wire.decompression import CODINGS
+from codec_wire.encoder import LatentEncoder
+from codec_wire.errors import (
+    MalformedMessage,
+    MessageTooLarge,
+    SequenceError,
+    StreamError,
+    StreamFailed,
+    TruncatedStream,
+)
+from codec_wire.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader
 from tests.support.dictionaries import DICTIONARY, DIGEST
 from tests.support.strategies import Stream, encoded, streams
 

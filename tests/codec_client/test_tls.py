@@ -12,8 +12,8 @@ from aiohttp import web
 from codec_client import GrpcClient, HttpClient, ServerUnreachable
 from codec_grpc.servicer import LatentServicer
 from codec_http.server import build_app
+from codec_wire import errors
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
-from core import errors
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import servers_over
 

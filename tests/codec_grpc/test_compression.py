@@ -12,7 +12,7 @@ import pytest
 from codec_grpc.servicer import COMPRESSION_KEY
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
-from codec_wire.rpc import CHANNEL_OPTIONS
+from codec_wire.grpc import CHANNEL_OPTIONS
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import servers_over
 

@@ -9,8 +9,8 @@ from google.rpc import error_details_pb2
 from grpc import StatusCode
 from grpc_status import rpc_status
 
+from codec_wire.errors import NotReady
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from core.errors import NotReady
 from core.lifecycle import State
 from tests.support.fake_engine import FakeEngine
 from tests.support.grpc_requests import request
@@ -149,7 +149,7 @@ async def test_draining_refuses_new_calls_and_lets_running_ones_finish() -> None
     async with servers_over(engine) as servers:
         running = servers.stub.Generate(request())
         await running.read()
-        servers.service.lifecycle.to(State.DRAINING)
+        servers.service.lifecycle.transition_to(State.DRAINING)
         error = await status_of(servers.stub.Generate(request()))
         assert error.code() is StatusCode.UNAVAILABLE
         engine.let_steps_go(2)

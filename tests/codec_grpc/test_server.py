@@ -24,7 +24,7 @@ async def test_server_info_and_map() -> None:
         assert (info.codec_version, info.state, info.model.name) == ("0.3", pb.SERVER_STATE_SERVING, MODEL.name)
         assert dict(info.versions) == installed_versions()
         assert not info.HasField("image_digest")
-        servers.service.provenance = Provenance.here(f"sha256:{'d' * 64}")
+        servers.service.provenance = Provenance.current(f"sha256:{'d' * 64}")
         assert (await servers.stub.GetServerInfo(pb.GetServerInfoRequest())).image_digest == f"sha256:{'d' * 64}"
         answer = await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space=LATENT_SPACE))
         bundle = servers.service.require_served().bundle
@@ -50,7 +50,7 @@ async def test_health_follows_the_lifecycle_for_watchers_too() -> None:
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-        servers.service.lifecycle.to(State.DRAINING)
+        servers.service.lifecycle.transition_to(State.DRAINING)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         watch.cancel()
 

@@ -11,7 +11,7 @@ from codec_grpc.server import start_grpc_server
 from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.rpc import event_of
+from codec_wire.grpc import event_of
 from core.admission import Admission
 from core.lifecycle import Lifecycle, State
 from core.service import LatentService, Served
@@ -31,7 +31,7 @@ def free_port() -> int:
 def service_over(engine: FakeEngine) -> LatentService:
     service = LatentService(Lifecycle(), Admission(8, 10**12))
     service.served = Served(MODEL, bundle_of(MODEL), engine, "test")
-    service.lifecycle.to(State.SERVING)
+    service.lifecycle.transition_to(State.SERVING)
     return service
 
 
@@ -85,7 +85,7 @@ async def test_a_draining_server_is_no_upstream() -> None:
     channel = upstream_channel(f"127.0.0.1:{port}")
     following = asyncio.create_task(Upstream(gateway, channel).follow())
     await states.until(State.SERVING)
-    upstream.lifecycle.to(State.DRAINING)
+    upstream.lifecycle.transition_to(State.DRAINING)
     await states.until(State.LOADING)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)

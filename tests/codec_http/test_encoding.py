@@ -7,7 +7,7 @@ import pytest
 import zstandard
 
 from codec_wire import WireFormat, encode
-from core.maps import LatentMapBundle
+from codec_wire.maps import LatentMapBundle
 from tests.support.dictionaries import DICTIONARY, DIGEST, with_dictionary
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import MODEL, bundle_of, read_stream, servers_over

@@ -15,7 +15,7 @@ from PIL import Image
 
 from codec_http.server import HttpServer
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
+from core.diffusers_engine.loader import LoadedModel
 from tests.support.fake_engine import FakeEngine
 from tests.support.rendering import RENDERING, raw_pixels
 from tests.support.serving import Servers, servers_over

@@ -11,9 +11,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from codec_http.routes import ROUTES
 from codec_http.server import build_app
+from codec_wire.request import GenerationRequest
 from core.admission import Admission
 from core.lifecycle import Lifecycle
-from core.request import GenerationRequest
 from core.service import LatentService
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.errors import NotReady
+from codec_wire.errors import NotReady
 from core.lifecycle import State
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES, LATENTS, error_of
@@ -16,7 +16,7 @@ async def test_health_follows_the_lifecycle() -> None:
             assert answer.status == 200
             body = await answer.json()
             assert body == {"ok": True, "model": MODEL.name, "latent_space": LATENT_SPACE, "state": "serving"}
-        servers.service.lifecycle.to(State.DRAINING)
+        servers.service.lifecycle.transition_to(State.DRAINING)
         assert (await servers.http.get("/health")).status == 503
         assert (await servers.http.get("/readyz")).status == 503
         assert (await servers.http.get("/livez")).status == 200
@@ -39,7 +39,7 @@ async def test_while_loading_everything_answers(servers_loading: Servers) -> Non
 @pytest.fixture
 async def servers_loading():  # type: ignore[no-untyped-def]  # noqa: ANN201
     async with servers_over(FakeEngine()) as servers:
-        servers.service.lifecycle.to(State.LOADING)
+        servers.service.lifecycle.transition_to(State.LOADING)
         servers.service.served = None
         yield servers
 

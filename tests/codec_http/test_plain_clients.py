@@ -15,13 +15,13 @@ import requests
 from aiohttp import web
 
 from codec_maps.bodies import body_of
+from codec_maps.corpus import Sample, generate_latents
 from codec_maps.dictionaries import train
 from codec_wire import WireFormat
-from core.calibrating import Sample, generate_latents
+from codec_wire.maps import LatentMapBundle
+from codec_wire.request import GenerationRequest
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
-from core.maps import LatentMapBundle
-from core.request import GenerationRequest
+from core.diffusers_engine.loader import LoadedModel
 from core.service import Served
 from tests.support.dictionaries import with_dictionary
 from tests.support.http_requests import IMAGES

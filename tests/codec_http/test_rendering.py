@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codec_pixels.parameters import KEYWORD
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
-from core.media.parameters import KEYWORD
+from core.diffusers_engine.loader import LoadedModel
 from tests.support.fake_engine import FakeEngine, noise_of
 from tests.support.http_requests import IMAGES
 from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, answer_of, pixels_of, raw_pixels

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codec_pixels.device import Device
+from codec_pixels.vae import decode_latents
 from codec_wire import WireFormat
-from core.decoder import LatentDecoder
-from core.diffusers_engine.device import Device
+from codec_wire.decoder import LatentDecoder
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.pixels import decode_latents
 from tests.codec_http.test_rendered_videos import ffmpeg
 from tests.support.factories import built_by
 from tests.support.http_requests import VIDEOS

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from codec_wire.errors import NotReady
+from codec_wire.events import Started
+from codec_wire.request import GenerationRequest
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
-from core.engine import Event, Job, Pixels, Started
-from core.errors import NotReady
+from core.diffusers_engine.loader import LoadedModel
+from core.engine import Event, Job, Pixels
 from core.plan import RENDERING_STEPS, StreamPlan
-from core.request import GenerationRequest
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES
 from tests.support.rendering import BODY, RENDERING, answer_of

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import zstandard
 
-from codec_http.compressors import Zstd
 from codec_maps import BuiltMap, build_map
 from codec_maps.bodies import body_of
+from codec_maps.corpus import Sample
+from codec_maps.document import map_of_model
 from codec_wire import WireFormat
-from core.calibrating import Sample
-from core.latents import Modality
-from core.maps.build import map_of_model
+from codec_wire.compression import Zstd
+from codec_wire.latents import Modality
+from codec_wire.request import GenerationRequest
 from core.model import ModelInfo
-from core.request import GenerationRequest
 from tests.support.serving import MODEL, VIDEO_MODEL
 
 SIZES = ((256, 256), (128, 128), (256, 128))
@@ -125,7 +125,7 @@ def test_a_dictionary_that_loses_is_not_kept(monkeypatch: pytest.MonkeyPatch) ->
         def finish(self) -> bytes:
             return b"x"
 
-    monkeypatch.setattr("codec_maps.measuring.Gzip", Winner)
+    monkeypatch.setattr("codec_maps.body_sizes.Gzip", Winner)
     result = built(MODEL, samples_of(MODEL, 12, gaussian))
     assert len(result.trials) == 10
     assert not any(trial.kept for trial in result.trials)

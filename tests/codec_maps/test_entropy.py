@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from codec_maps.entropy import entropy_bound
-from core.encoder import LatentEncoder
-from core.latents import LatentDtype, LatentFrame, LatentStreamHeader
-from core.maps.calibration import static_scales
+from codec_maps.scales import static_scales
+from codec_wire.encoder import LatentEncoder
+from codec_wire.latents import LatentDtype, LatentFrame, LatentStreamHeader
 
 
 def header(pipeline: str, shape: tuple[int, ...] = (1, 8)) -> LatentStreamHeader:

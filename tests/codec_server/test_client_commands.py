@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from core.diffusers_engine.engine import DiffusersEngine
-from core.diffusers_engine.loading import LoadedModel
-from core.maps.store import bundle_folder
+from core.diffusers_engine.loader import LoadedModel
+from core.map_store import bundle_folder
 from tests.support.background import background_servers
 from tests.support.commands import invoke
 from tests.support.serving import Servers, http_address

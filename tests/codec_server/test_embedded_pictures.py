@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.media.parameters import KEYWORD
+from codec_pixels.parameters import KEYWORD
 from tests.support.commands import invoke
 from tests.support.processes import Addresses
 

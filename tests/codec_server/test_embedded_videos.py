@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from codec_client import Generation, GrpcClient, HttpClient, PixelDecoder
-from core.latents import Modality
-from core.maps import LatentMap
-from core.pipelines import PIPELINES, Scales
-from golden.metrics import psnr_db, ssim_of_frames
+from codec_golden.metrics import psnr_db, ssim_of_frames
+from codec_wire.latents import Modality
+from codec_wire.maps import LatentMap
+from codec_wire.pipelines import PIPELINES, Scales
 from tests.codec_server.test_generated_videos import ffmpeg
 from tests.support.commands import invoke
 from tests.support.processes import Addresses
@@ -64,7 +64,7 @@ def test_24_pictures_come_over_both_protocols(pipeline: str, streams: dict[tuple
 def test_what_scales_itself_keeps_to_its_bounds_of_raw(
     pipeline: str, streams: dict[tuple[str, str], Generation], video_map: LatentMap
 ) -> None:
-    """Static scales are for finished pictures, which two steps do not make: tests/golden judges those."""
+    """Static scales are for finished pictures, which two steps do not make: tests/codec_golden judges those."""
     entry = video_map.pipeline(pipeline)
     assert entry is not None
     assert entry.quality_thresholds is not None

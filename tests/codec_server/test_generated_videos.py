@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from codec_client import LatentStreamDecoder
-from core.sample_picture import sample_picture
+from core.probe import sample_image
 from tests.support.commands import invoke
 from tests.support.families.videos import build_animatediff, build_svd
 from tests.support.processes import Addresses, served
@@ -142,7 +142,7 @@ def test_a_video_is_kept_as_a_stream_and_drawn_later(moving: Addresses, tmp_path
 
 def test_a_picture_becomes_a_video_on_every_way(svd: Addresses, tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
-    picture.write_bytes(sample_picture(1))
+    picture.write_bytes(sample_image(1))
     request = ["x", "--image", picture, "--frames", "3", "--size", "64x64", "--steps", "1"]
     files = {name: generate(tmp_path / f"{name}.mp4", *request, *way) for name, way in ways(svd, "svd").items()}
     assert len({path.read_bytes() for path in files.values()}) == 1

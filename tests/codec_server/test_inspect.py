@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_wire import WireFormat, encode
-from core.encoder import LatentEncoder
-from core.latents import LatentDtype, LatentStreamHeader
+from codec_wire.encoder import LatentEncoder
+from codec_wire.latents import LatentDtype, LatentStreamHeader
 from tests.codec_client.test_stream_decoder import BODY, FIRST, FRAMES, HEADER
 from tests.support.commands import invoke
 

@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 from codec_server.cli import app
 from codec_server.local_model import LocalModel
+from codec_wire.errors import OutOfMemory
+from codec_wire.maps import LatentMapBundle
 from core.admission import Admission
-from core.errors import OutOfMemory
 from core.lifecycle import Lifecycle
-from core.maps import LatentMapBundle
-from core.maps.store import bundle_folder
+from core.map_store import bundle_folder
 from core.service import LatentService
 from core.settings import read_settings
 from tests.support.standin import build

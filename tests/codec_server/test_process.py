@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from codec_wire import WireFormat
-from core.maps import LatentMapBundle
-from core.maps.store import bundle_folder
+from codec_wire.maps import LatentMapBundle
+from core.map_store import bundle_folder
 from tests.support.dictionaries import DIGEST, with_dictionary
 from tests.support.processes import COMMAND, running
 from tests.support.serving import read_stream

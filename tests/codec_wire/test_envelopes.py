@@ -6,8 +6,8 @@ from codecai.server import latent_frame as reference
 from hypothesis import given
 
 from codec_wire import WireFormat, encode, msgpack_envelope, protobuf_envelope
-from core.errors import MalformedMessage
-from core.latents import LatentFrame, LatentStreamHeader
+from codec_wire.errors import MalformedMessage
+from codec_wire.latents import LatentFrame, LatentStreamHeader
 from tests.support.strategies import frames, headers
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_wire import StreamReader, WireFormat, encode
-from core.errors import MalformedMessage, MessageTooLarge, SequenceError, StreamError, TruncatedStream
-from core.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader
+from codec_wire.errors import MalformedMessage, MessageTooLarge, SequenceError, StreamError, TruncatedStream
+from codec_wire.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader
 from tests.support.strategies import Stream, encoded, streams
 
 Messages = list[LatentStreamHeader | LatentFrame]

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from codec_wire.errors import Overloaded, TooLarge
 from core.admission import Admission
-from core.errors import Overloaded, TooLarge
 
 
 def test_the_number_of_jobs_is_bounded_and_places_come_back() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.errors import NotReady
+from codec_wire.errors import NotReady
 from core.lifecycle import Lifecycle, State
 
 
@@ -12,8 +12,8 @@ def test_a_life_in_order_is_told_to_whoever_listens() -> None:
     lifecycle.subscribe(seen.append)
     order = [State.WARMING, State.SERVING, State.DRAINING, State.STOPPED]
     for state in order:
-        lifecycle.to(state)
-        lifecycle.to(state)
+        lifecycle.transition_to(state)
+        lifecycle.transition_to(state)
     assert seen == [State.LOADING, *order]
 
 
@@ -30,17 +30,17 @@ def test_a_life_in_order_is_told_to_whoever_listens() -> None:
 def test_other_ways_are_refused(way: list[State], wrong: State) -> None:
     lifecycle = Lifecycle()
     for state in way:
-        lifecycle.to(state)
+        lifecycle.transition_to(state)
     with pytest.raises(ValueError, match=f"to {wrong}"):
-        lifecycle.to(wrong)
+        lifecycle.transition_to(wrong)
 
 
 @pytest.mark.parametrize("state", State)
 def test_only_a_serving_server_takes_requests(state: State) -> None:
     lifecycle = Lifecycle()
     for step in {State.STOPPED: [State.DRAINING]}.get(state, []):
-        lifecycle.to(step)
-    lifecycle.to(state)
+        lifecycle.transition_to(step)
+    lifecycle.transition_to(state)
     if state is State.SERVING:
         lifecycle.require_serving()
     else:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from core.errors import InvalidRequest
-from core.latents import Modality
+from codec_wire.errors import InvalidRequest
+from codec_wire.latents import Modality
+from codec_wire.request import parse_request
 from core.model import Form, ModelInfo, RequestLimits
 from core.plan import StreamPlan, plan
-from core.request import parse_request
-from core.sample_picture import sample_picture
+from core.probe import sample_image
 from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 
 COMPRESSED = replace(VIDEO_MODEL, temporal_factor=4, frame_multiple=8)
@@ -61,14 +61,14 @@ def test_without_compression_a_latent_frame_is_a_picture() -> None:
 @pytest.mark.parametrize(
     ("model", "fields", "field", "words"),
     [
-        (MODEL, {"image": sample_picture(0)}, "image", "is not taken: standin makes image-latents from a prompt"),
+        (MODEL, {"image": sample_image(0)}, "image", "is not taken: standin makes image-latents from a prompt"),
         (FOLLOWING, {}, "control_image", "is required"),
-        (FOLLOWING, {"control_image": sample_picture(0), "image": sample_picture(1)}, "image", "is not taken"),
-        (FOLLOWING, {"control_image": sample_picture(0), "negative_prompt": "fog"}, "negative_prompt", "not taken"),
+        (FOLLOWING, {"control_image": sample_image(0), "image": sample_image(1)}, "image", "is not taken"),
+        (FOLLOWING, {"control_image": sample_image(0), "negative_prompt": "fog"}, "negative_prompt", "not taken"),
         (EITHER, {"strength": 0.5}, "strength", "is not taken for image-latents from a prompt"),
-        (EITHER, {"image": sample_picture(0), "strength": 0.0}, "strength", "greater than 0"),
-        (EITHER, {"image": sample_picture(0), "strength": 1.5}, "strength", "less than or equal to 1"),
-        (EITHER, {"image": sample_picture(0), "strength": 0.1, "steps": 5}, "strength", "at least 1/steps, here 0.2"),
+        (EITHER, {"image": sample_image(0), "strength": 0.0}, "strength", "greater than 0"),
+        (EITHER, {"image": sample_image(0), "strength": 1.5}, "strength", "less than or equal to 1"),
+        (EITHER, {"image": sample_image(0), "strength": 0.1, "steps": 5}, "strength", "at least 1/steps, here 0.2"),
         (EITHER, {"image": b"GIF89a"}, "image", "must be a picture"),
     ],
 )
@@ -82,7 +82,7 @@ def test_what_a_form_does_not_take_is_refused(
 
 def test_the_form_follows_from_what_came() -> None:
     assert planned(EITHER).strength is None
-    made = planned(EITHER, image=sample_picture(0))
+    made = planned(EITHER, image=sample_image(0))
     assert (made.form, made.strength) == ((Modality.IMAGE, True, False), 0.8)
     assert made.image is not None
     assert (made.image.kind, made.image.width) == ("png", 256)

@@ -7,14 +7,15 @@ from contextlib import aclosing
 import numpy as np
 import pytest
 
+from codec_wire.encoder import LatentEncoder
+from codec_wire.errors import CodecError, DeadlineExceeded, NotReady, OutOfMemory, TruncatedStream
+from codec_wire.events import Frame, Started
+from codec_wire.latents import FinishReason
+from codec_wire.request import GenerationRequest
 from core.admission import Admission
-from core.encoder import LatentEncoder
-from core.engine import Event, Frame, Job, Started
-from core.errors import CodecError, DeadlineExceeded, NotReady, OutOfMemory, TruncatedStream
-from core.latents import FinishReason
+from core.engine import Event, Job
 from core.lifecycle import Lifecycle, State
 from core.plan import StreamPlan
-from core.request import GenerationRequest
 from core.service import LatentService, Served
 from tests.support.serving import MODEL, bundle_of
 
@@ -39,7 +40,7 @@ async def events_of(script: Script, job: Job | None = None) -> tuple[list[Event]
     """Return what a service yields over that engine, and what it raises at the end."""
     service = LatentService(Lifecycle(), Admission(1, 10**12))
     service.served = Served(MODEL, bundle_of(MODEL), Scripted(script), "test")
-    service.lifecycle.to(State.SERVING)
+    service.lifecycle.transition_to(State.SERVING)
     plan = service.plan(GenerationRequest(prompt="a sea", size=(64, 64), steps=1))
     found: list[Event] = []
     error: CodecError | None = None
@@ -148,6 +149,6 @@ async def test_errors_are_handed_on_without_what_they_passed_through() -> None:
 async def test_nothing_is_planned_unless_the_server_serves(served: bool) -> None:
     service = LatentService(Lifecycle(), Admission(1, 1))
     if served:
-        service.lifecycle.to(State.SERVING)
+        service.lifecycle.transition_to(State.SERVING)
     with pytest.raises(NotReady):
         service.plan(GenerationRequest(prompt="x"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import InvalidSettings
+from codec_wire.errors import InvalidSettings
 from core.settings import read_settings, unknown_variables
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import zstandard
 
-from core.maps import LatentMapBundle
-from core.maps.bundle import sha256
+from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.bundle import sha256
 
 DICTIONARY = zstandard.train_dictionary(
     2048, [bytes(range(index % 50, 256)) * 4 + index.to_bytes(4, "big") for index in range(200)]

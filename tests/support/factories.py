@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from core.diffusers_engine.device import Device
-from core.diffusers_engine.loading import LoadedModel, ModelSource, load
+from codec_pixels.device import Device
+from core.diffusers_engine.loader import LoadedModel, ModelSource, load
 from tests.support.serving import LATENT_SPACE
 
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from core.encoder import LatentEncoder
-from core.engine import Event, Frame, Job, Pixels, Started, Step
+from codec_wire.encoder import LatentEncoder
+from codec_wire.events import Frame, Started, Step
+from core.engine import Event, Job, Pixels
 from core.plan import StreamPlan
 
 

@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator
 
 import numpy as np
 
-from core.encoder import LatentEncoder
-from core.engine import Event, Frame, Job, Started
+from codec_wire.encoder import LatentEncoder
+from codec_wire.events import Frame, Started
+from core.engine import Event, Job
 from core.plan import StreamPlan
 
 

@@ -8,7 +8,7 @@ from codecai.server.latent_frame import LatentStreamEncoder
 from numpy.typing import NDArray
 
 from codec_wire import WireFormat
-from core.latents import LatentStreamHeader
+from codec_wire.latents import LatentStreamHeader
 
 
 def reference_encoder(header: LatentStreamHeader, wire_format: WireFormat) -> Any:

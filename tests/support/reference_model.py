@@ -5,12 +5,12 @@ Its map, with the bounds that the gate holds it to, is the one that ships beside
 
 from pathlib import Path
 
-from core import embedded
-from core.maps import LatentMapBundle
-from core.maps.store import bundle_folder
+import codec_scenes
+from codec_wire.maps import LatentMapBundle
+from core.map_store import bundle_folder
 from core.settings import Settings, read_settings
 
-LATENT_SPACE = embedded.LATENT_SPACE
+LATENT_SPACE = codec_scenes.LATENT_SPACE
 FLAGS = ("--threads", "1")
 """What a command line needs beside the model, which is the default: the bounds were measured with one thread."""
 SUITE = "latent-fixtures-1"
@@ -23,7 +23,7 @@ def settings_for(models_dir: Path, **others: object) -> Settings:
 
 def shipped_bundle() -> LatentMapBundle:
     """Return the model's map."""
-    return LatentMapBundle.from_folder(bundle_folder(embedded.FOLDER, LATENT_SPACE))
+    return LatentMapBundle.from_folder(bundle_folder(codec_scenes.FOLDER, LATENT_SPACE))
 
 
 def write_map(models_dir: Path, bundle: LatentMapBundle) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from codec_pixels.vae import decode_latents
 from codec_wire import WireFormat
-from core.decoder import LatentDecoder
-from core.diffusers_engine.loading import LoadedModel
-from core.diffusers_engine.pixels import decode_latents
+from codec_wire.decoder import LatentDecoder
+from core.diffusers_engine.loader import LoadedModel
 from tests.support.http_requests import IMAGES
 from tests.support.serving import MODEL, VIDEO_MODEL, read_stream
 

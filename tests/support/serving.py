@@ -12,16 +12,16 @@ import grpc.aio
 from codec_grpc.server import start_grpc_server
 from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
-from codec_server.running import Stoppable
+from codec_maps.document import map_of_model
+from codec_server.runner import Stoppable
 from codec_wire import StreamReader, WireFormat
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
-from codec_wire.rpc import CHANNEL_OPTIONS
+from codec_wire.grpc import CHANNEL_OPTIONS
+from codec_wire.latents import LatentFrame, LatentStreamHeader, Modality
+from codec_wire.maps import LatentMapBundle
 from core.admission import Admission
 from core.engine import Engine
-from core.latents import LatentFrame, LatentStreamHeader, Modality
 from core.lifecycle import Lifecycle, State
-from core.maps import LatentMapBundle
-from core.maps.build import map_of_model
 from core.model import ModelInfo
 from core.service import LatentService, Served
 
@@ -85,7 +85,7 @@ async def servers_over(
     """Serve `engine` over HTTP and gRPC until left."""
     service = LatentService(Lifecycle(), Admission(max_jobs, max_cost))
     service.served = Served(model, bundle or bundle_of(model), engine, "test device")
-    service.lifecycle.to(State.SERVING)
+    service.lifecycle.transition_to(State.SERVING)
     async with servers_of(service, request_timeout_s) as servers:
         yield servers
 

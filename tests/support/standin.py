@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core.diffusers_engine.quiet import quiet_libraries
+from codec_pixels.quiet import quiet_libraries
 
 quiet_libraries()  # before the imports that it quiets
 
@@ -19,9 +19,9 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from core.maps.build import map_of_model
-from core.maps.bundle import LatentMapBundle
-from core.maps.store import bundle_folder
+from codec_maps.document import map_of_model
+from codec_wire.maps.bundle import LatentMapBundle
+from core.map_store import bundle_folder
 from core.model import ModelInfo
 
 SEED = 0

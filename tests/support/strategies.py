@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from core.encoder import LatentEncoder
-from core.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader
-from core.pipelines import PIPELINES, Scales
+from codec_wire.encoder import LatentEncoder
+from codec_wire.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader
+from codec_wire.pipelines import PIPELINES, Scales
 
 Stream = tuple[LatentStreamHeader, list[NDArray[Any]], list[bool]]
 """A header, the latents of its frames, and which of them are keyframes."""

@@ -1,9 +1,9 @@
 """The table of pipeline families: how each is loaded, called, and gives its latents back. One row a class."""
 
+from codec_wire.errors import ModelLoadError
 from core.diffusers_engine.families.family import Family, Geometry
 from core.diffusers_engine.families.images import IMAGE_FAMILIES
 from core.diffusers_engine.families.videos import VIDEO_FAMILIES
-from core.errors import ModelLoadError
 
 __all__ = ["FAMILIES", "Family", "Geometry", "family_named", "family_of"]
 

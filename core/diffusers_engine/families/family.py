@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from core.latents import Modality
+from codec_wire.latents import Modality
 from core.model import Form
 from core.plan import StreamPlan
 

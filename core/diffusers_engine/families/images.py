@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from core.diffusers_engine.families import returned
+from codec_wire.latents import Modality
+from core.diffusers_engine.families import latent_layouts
 from core.diffusers_engine.families.family import TEXT, Family, Geometry
-from core.latents import Modality
 from core.model import Form
 
 SAMPLE_SIZE = 64
@@ -52,7 +52,7 @@ _NO_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safe
 _SD = Family(
     "StableDiffusionPipeline",
     FROM_TEXT,
-    returned.pictures,
+    latent_layouts.pictures,
     UNET,
     load_arguments=_NO_CHECKER,
     beside=("StableDiffusionImg2ImgPipeline",),
@@ -63,7 +63,7 @@ _SDXL = replace(
 _SD3 = Family(
     "StableDiffusion3Pipeline",
     FROM_TEXT,
-    returned.pictures,
+    latent_layouts.pictures,
     _DIT,
     beside=("StableDiffusion3Img2ImgPipeline",),
 )
@@ -71,13 +71,13 @@ _FLUX_FROM_TEXT = Family(
     "FluxPipeline",
     # Its guidance is distilled: a negative prompt would ask for a second run of the model at each step.
     replace(FROM_TEXT, negative_prompt=False),
-    returned.packed_pictures,
+    latent_layouts.packed_pictures,
     _FLUX,
     beside=("FluxImg2ImgPipeline",),
 )
 # Binning would change the size that was asked for, and the cleaning of captions depends on what is installed.
 _AS_ASKED = {"use_resolution_binning": False, "clean_caption": False}
-_PIXART = Family("PixArtAlphaPipeline", FROM_TEXT, returned.pictures, _DIT, fixed=_AS_ASKED, legacy_callback=True)
+_PIXART = Family("PixArtAlphaPipeline", FROM_TEXT, latent_layouts.pictures, _DIT, fixed=_AS_ASKED, legacy_callback=True)
 
 IMAGE_FAMILIES = (
     _SD,
@@ -135,5 +135,5 @@ IMAGE_FAMILIES = (
     ),
     _PIXART,
     replace(_PIXART, pipeline_class="PixArtSigmaPipeline"),
-    Family("SanaPipeline", FROM_TEXT, returned.pictures, _SANA, fixed=_AS_ASKED),
+    Family("SanaPipeline", FROM_TEXT, latent_layouts.pictures, _SANA, fixed=_AS_ASKED),
 )

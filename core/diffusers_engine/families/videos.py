@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from core.diffusers_engine.families import returned
+from codec_wire.latents import Modality
+from core.diffusers_engine.families import latent_layouts
 from core.diffusers_engine.families.family import TEXT_VIDEO, Family, Geometry
 from core.diffusers_engine.families.images import UNET
 from core.diffusers_engine.families.long_videos import sliding_windows
-from core.latents import Modality
 from core.model import Form
 
 FROM_TEXT = Form(Modality.VIDEO)
@@ -68,7 +68,7 @@ _HUNYUAN = Geometry(
 _LTX_FROM_TEXT = Family(
     "LTXPipeline",
     FROM_TEXT,
-    returned.packed_frames,
+    latent_layouts.packed_frames,
     _LTX,
     arguments={**TEXT_VIDEO, "fps": "frame_rate"},
     beside=("LTXImageToVideoPipeline",),
@@ -76,12 +76,17 @@ _LTX_FROM_TEXT = Family(
 
 VIDEO_FAMILIES = (
     Family(
-        "AnimateDiffPipeline", FROM_TEXT, returned.channels_first, UNET, arguments=TEXT_VIDEO, around=sliding_windows
+        "AnimateDiffPipeline",
+        FROM_TEXT,
+        latent_layouts.channels_first,
+        UNET,
+        arguments=TEXT_VIDEO,
+        around=sliding_windows,
     ),
     Family(
         "StableVideoDiffusionPipeline",
         replace(FROM_IMAGE, negative_prompt=False),
-        returned.frames_first,
+        latent_layouts.frames_first,
         _SVD,
         # It knows no words. Its guidance grows from the first frame to the last.
         arguments={
@@ -93,8 +98,8 @@ VIDEO_FAMILIES = (
             "guidance_scale": "max_guidance_scale",
         },
     ),
-    Family("CogVideoXPipeline", FROM_TEXT, returned.frames_first, _COG, arguments=TEXT_VIDEO),
-    Family("WanPipeline", FROM_TEXT, returned.channels_first, _WAN, arguments=TEXT_VIDEO),
+    Family("CogVideoXPipeline", FROM_TEXT, latent_layouts.frames_first, _COG, arguments=TEXT_VIDEO),
+    Family("WanPipeline", FROM_TEXT, latent_layouts.channels_first, _WAN, arguments=TEXT_VIDEO),
     _LTX_FROM_TEXT,
     replace(
         _LTX_FROM_TEXT,
@@ -107,7 +112,7 @@ VIDEO_FAMILIES = (
         "HunyuanVideoPipeline",
         # Its guidance is distilled, as that of Flux.
         replace(FROM_TEXT, negative_prompt=False),
-        returned.channels_first,
+        latent_layouts.channels_first,
         _HUNYUAN,
         arguments=TEXT_VIDEO,
     ),

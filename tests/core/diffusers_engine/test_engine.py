@@ -12,16 +12,17 @@ import pytest
 import torch
 from diffusers import PNDMScheduler
 
+from codec_wire.decoder import LatentDecoder
+from codec_wire.errors import Cancelled, CodecError, InvalidLatents, ModelLoadError, OutOfMemory
+from codec_wire.events import Frame, Started, Step
+from codec_wire.request import GenerationRequest
 from core.admission import Admission
-from core.decoder import LatentDecoder
 from core.diffusers_engine.engine import DiffusersEngine, warm_up
-from core.diffusers_engine.loading import LoadedModel
+from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample
-from core.engine import Frame, Job, Started, Step
-from core.errors import Cancelled, CodecError, InvalidLatents, ModelLoadError, OutOfMemory
+from core.engine import Job
 from core.lifecycle import Lifecycle
 from core.plan import StreamPlan, plan
-from core.request import GenerationRequest
 from core.service import LatentService, Served
 from tests.support.serving import bundle_of
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from core.diffusers_engine.quiet import quiet_libraries
+from codec_pixels.quiet import quiet_libraries
 
 quiet_libraries()
 

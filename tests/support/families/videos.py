@@ -2,7 +2,7 @@
 
 import torch
 
-from core.diffusers_engine.quiet import quiet_libraries
+from codec_pixels.quiet import quiet_libraries
 
 quiet_libraries()
 

@@ -1,0 +1,57 @@
+"""How far pictures are from the reference: PSNR, SSIM, and SSIM of what moves.
+
+SSIM is that of Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), with
+their Gaussian window of 11x11, sigma 1.5, over the three channels of RGB.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+
+from codec_golden.folder import Pixels
+
+
+def psnr_db(reference: Pixels, pictures: Pixels) -> float:
+    """Return the peak signal-to-noise ratio over all frames together, in dB; infinite for equal pictures."""
+    total = 0
+    for one, other in zip(reference, pictures, strict=True):
+        total += int(np.square(one.astype(np.int32) - other).sum())
+    if total == 0:
+        return float("inf")
+    return float(10 * np.log10(255**2 * reference.size / total))
+
+
+def ssim_of_frames(reference: Pixels, pictures: Pixels) -> list[float]:
+    """Return the SSIM of each frame."""
+    return [_ssim(one, other, 255) for one, other in zip(reference, pictures, strict=True)]
+
+
+def temporal_ssim(reference: Pixels, pictures: Pixels) -> float | None:
+    """Return the mean SSIM of the signed differences between neighbouring frames; None where there is one frame.
+
+    Two videos may be as near to each other frame by frame and yet one of them flickers: here it shows.
+    """
+    if len(reference) < 2:
+        return None
+    values = [_ssim(_step(reference, number), _step(pictures, number), 2 * 255) for number in range(1, len(reference))]
+    return float(np.mean(values))
+
+
+def _step(frames: Pixels, number: int) -> NDArray[np.float32]:
+    step: NDArray[np.float32] = frames[number].astype(np.float32) - frames[number - 1]
+    return step
+
+
+def _ssim(one: NDArray[np.generic], other: NDArray[np.generic], data_range: int) -> float:
+    if np.array_equal(one, other):
+        return 1.0
+    value: float = structural_similarity(  # type: ignore[no-untyped-call]
+        one,
+        other,
+        channel_axis=2,
+        data_range=data_range,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+    return float(value)

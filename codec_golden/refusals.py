@@ -1,0 +1,83 @@
+"""Streams that a decoder must refuse, each broken in one place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from codec_golden.vector_cases import CASES, Case, inputs, plan_of
+from codec_wire import WireFormat, encode
+from codec_wire.encoder import LatentEncoder
+from codec_wire.latents import LatentFrame
+from codec_wire.pipelines import PIPELINES
+
+NAN = b"\x00\x7e"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One broken stream, as msgpack, and what is wrong with it."""
+
+    name: str
+    reason: str
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        """Where it lies among the vectors."""
+        return f"refused/{self.name}.msgpack"
+
+    @property
+    def described(self) -> dict[str, str]:
+        """Its entry in the index."""
+        return {"msgpack": self.path, "reason": self.reason}
+
+
+def refusals() -> list[Refusal]:
+    """Return every broken stream."""
+    return list(_refusals())
+
+
+def _refusals() -> Iterator[Refusal]:
+    image, odd, video = (next(case for case in CASES if case.name == name) for name in ("image", "odd", "video"))
+    one, frames = _frames(image, "int8"), _frames(video, "delta+int8")
+    last = frames[-1]
+    yield _broken("no-done", "the stream ends without a frame that is done", video, "delta+int8", frames[:-1])
+    gap = [frames[0], *frames[2:]]
+    yield _broken("gap", "seq 1 is missing", video, "delta+int8", gap)
+    twice = [frames[0], frames[0], *frames[1:]]
+    yield _broken("repeated", "seq 0 comes twice", video, "delta+int8", twice)
+    late = [*frames, replace(last, seq=last.seq + 1)]
+    yield _broken("after-done", "a frame follows the one that is done", video, "delta+int8", late)
+    orphan = [replace(frames[0], keyframe=False), *frames[1:]]
+    yield _broken("no-keyframe", "the first frame of a delta stream is a residual", video, "delta+int8", orphan)
+    early = [frames[0], replace(frames[1], done=True, finish_reason=last.finish_reason)]
+    yield _broken("early", "6 frames are announced, and the second one is done", video, "delta+int8", early)
+    short = [replace(one[0], data=one[0].data[:-1])]
+    yield _broken("short", "the frame holds a byte too few", image, "int8", short)
+    code = [replace(one[0], data=b"\x80" + one[0].data[1:])]
+    yield _broken("code-minus-128", "a code is -128; codes of int8 lie in -127…127", image, "int8", code)
+    four = _frames(odd, "int4")
+    tail = [replace(four[0], data=four[0].data[:-1] + bytes([four[0].data[-1] | 0x10]))]
+    yield _broken("tail", "45 codes of 4 bits, and the last byte's high nibble is not 0", odd, "int4", tail)
+    own = _frames(image, "int8-adaptive")
+    scale = [replace(own[0], data=NAN + own[0].data[2:])]
+    yield _broken("scale-nan", "the first channel's scale is NaN", image, "int8-adaptive", scale)
+    raw = _frames(image, "raw")
+    value = [replace(raw[0], data=NAN + raw[0].data[2:])]
+    yield _broken("value-nan", "the first value is NaN", image, "raw", value)
+
+
+def _frames(case: Case, pipeline: str) -> list[LatentFrame]:
+    plan, latents = plan_of(case, PIPELINES[pipeline]), inputs(case)
+    encoder, last = LatentEncoder(plan.header), case.frames - 1
+    return [
+        encoder.encode(np.asarray(latents[seq]), keyframe=keyframe, last=seq == last)
+        for seq, keyframe in enumerate(plan.keyframes)
+    ]
+
+
+def _broken(name: str, reason: str, case: Case, pipeline: str, frames: list[LatentFrame]) -> Refusal:
+    header = plan_of(case, PIPELINES[pipeline]).header
+    parts = [encode(header, WireFormat.MSGPACK), *(encode(frame, WireFormat.MSGPACK) for frame in frames)]
+    return Refusal(name, reason, b"".join(parts))

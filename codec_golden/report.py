@@ -1,0 +1,148 @@
+"""The gate's findings as one HTML file with pictures, for somebody who has never heard of SSIM."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from codec_golden.evaluation import Judgement
+from codec_golden.folder import Golden
+from codec_golden.report_images import AMPLIFIED, DETAIL, Picture, difference, enlarged, most_different, whole
+from codec_golden.table import COLUMNS, bits_of, bounds_of, cell
+from codec_golden.verify import Row
+from codec_wire.version import SERVER_VERSION
+from core.pins import pinned_versions
+
+NOT_SEEN = 3
+"""A difference of so many levels of 255, which nobody sees."""
+SEEN = 8
+"""One of more than that may be seen, where it has a shape."""
+FEW, SOME, MANY = 0.001, 0.05, 0.25
+"""Shares of a picture's pixels, for the words that say how many of them may be seen to differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One row as the report shows it: texts, and pictures as data addresses. `frame` is the CSS of the detail's place.
+
+    It is empty, and there is no detail to show, where the pictures are the same.
+    """
+
+    row: Row
+    words: str
+    opened: bool
+    bits: str
+    bounds: str
+    metrics: list[tuple[str, str]]
+    whole: dict[str, str]
+    detail: dict[str, str]
+    frame: str
+
+
+@dataclass(frozen=True, slots=True)
+class SameSpot:
+    """One part of one frame as every row has it, beside each other: (caption, address)."""
+
+    number: int
+    whole: str
+    frame: str
+    parts: list[tuple[str, str]]
+
+
+def html_of(found: Judgement) -> str:
+    """Return the report: one file that needs no other."""
+    template = _template()
+    sections = [
+        {
+            "golden": golden,
+            "what": _described(golden),
+            "rows": [_shown(row) for row in rows],
+            "spot": _same_spot(rows),
+        }
+        for golden in found.fixtures
+        if (rows := [row for row in found.rows if row.fixture == golden.key])
+    ]
+    text: str = template.render(
+        found=found,
+        sections=sections,
+        notes=found.notes,
+        raw_bytes={row.fixture: row.wire_bytes for row in found.rows if row.pipeline == "raw"},
+        pins=pinned_versions(),
+        version=SERVER_VERSION,
+        amplified=AMPLIFIED,
+        detail=DETAIL,
+        seen=SEEN,
+    )
+    return text
+
+
+@cache
+def _template() -> Any:
+    source = resources.files("golden").joinpath("report.html.j2").read_text()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(source)
+
+
+def _described(golden: Golden) -> str:
+    fixture = golden.manifest.fixture
+    size = f"{fixture.resolution}x{fixture.resolution} pixels"
+    return size if fixture.kind == "image" else f"{size}, {fixture.frames} frames at {fixture.fps} a second"
+
+
+def _shown(row: Row) -> Shown:
+    reference, picture = row.reference[row.worst_frame], row.pictures[row.worst_frame]
+    three = {"reference": reference, "arrived": picture, "difference": difference(reference, picture)}
+    part = most_different(reference, picture)
+    return Shown(
+        row=row,
+        words=in_words(reference, picture) if row.measured else "Pictures of two sizes cannot be compared.",
+        opened=not row.passed or _share_seen(reference, picture) >= FEW,
+        bits=bits_of(row),
+        bounds=bounds_of(row),
+        metrics=[(title, text) for name, (title, _) in COLUMNS.items() if (text := cell(row, name))],
+        whole={name: whole(one) for name, one in three.items()},
+        detail={name: enlarged(part.of(one)) for name, one in three.items()},
+        frame=part.style(reference) if (reference != picture).any() else "",
+    )
+
+
+def _same_spot(rows: Sequence[Row]) -> SameSpot | None:
+    """Return the spot that changed most in the row that lost most; None where there are no two to compare."""
+    alike = [row for row in rows if row.measured]
+    if len(alike) < 2:
+        return None
+    worst = min(alike, key=lambda row: row.measured["ssim"])
+    number = worst.worst_frame
+    reference = worst.reference[number]
+    part = most_different(reference, worst.pictures[number])
+    captions = [f"{row.pipeline}, {row.wire_bytes} bytes" if row.wire_bytes else row.pipeline for row in alike]
+    parts = [(text, enlarged(part.of(row.pictures[number]))) for text, row in zip(captions, alike, strict=True)]
+    beside = [("as it should look", enlarged(part.of(reference))), *parts]
+    return SameSpot(number, whole(reference), part.style(reference), beside)
+
+
+def _apart(reference: Picture, picture: Picture) -> Picture:
+    apart: Picture = np.abs(reference.astype(np.int16) - picture).max(axis=2)
+    return apart
+
+
+def _share_seen(reference: Picture, picture: Picture) -> float:
+    return float((_apart(reference, picture) > SEEN).mean())
+
+
+def in_words(reference: Picture, picture: Picture) -> str:
+    """Return in words how the two pictures differ, from the plain size of the differences alone."""
+    apart, share = _apart(reference, picture), _share_seen(reference, picture)
+    if not apart.any():
+        return "The same picture, to the last pixel."
+    numbers = f"A pixel is off by {apart.mean():.1f} of 255 levels on average, by {apart.max()} at most."
+    if apart.max() <= NOT_SEEN:
+        return f"No difference to be seen. {numbers}"
+    if share < FEW:
+        return f"Next to no difference to be seen. {numbers}"
+    where = "in a few places" if share < SOME else "in many places" if share < MANY else "all over the picture"
+    return f"Differences that a close look finds, {where}: {share:.1%} of the pixels. {numbers}"

@@ -1,0 +1,119 @@
+"""What the gate found, as a table for a terminal and as JSON."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from codec_golden.manifest import Environment
+from codec_golden.verify import Row
+
+COLUMNS = {
+    "ssim": ("SSIM", "{:.4f}"),
+    "psnr_db": ("PSNR dB", "{:.2f}"),
+    "lpips": ("LPIPS", "{:.4f}"),
+    "temporal_ssim": ("temporal SSIM", "{:.4f}"),
+    "vmaf": ("VMAF", "{:.1f}"),
+}
+BOUNDS = {"ssim": ("ssim_min", "≥"), "psnr_db": ("psnr_min_db", "≥"), "lpips": ("lpips_max", "≤")}
+VIDEO_ALONE = ("temporal_ssim", "vmaf")
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """Return the rows as a table, each metric over the bound it has in the map; what is missing says so."""
+    video = any(name in row.measured or name in row.not_measured for row in rows for name in VIDEO_ALONE)
+    shown = [name for name in COLUMNS if video or name not in VIDEO_ALONE]
+    table = Table(box=SIMPLE_HEAD, title=", ".join(sorted({row.latent_space for row in rows})))
+    for title in ("fixture", "pipeline"):
+        table.add_column(title, no_wrap=True)
+    for title in ("bytes", "bits", *(COLUMNS[name][0] for name in shown), "verdict"):
+        table.add_column(title)
+    for row in rows:
+        table.add_row(
+            row.fixture,
+            row.pipeline,
+            "" if row.wire_bytes is None else str(row.wire_bytes),
+            bits_of(row),
+            *(cell(row, name) + bound_of(row, name) for name in shown),
+            "[green]pass" if row.passed else "[bold red]FAIL",
+        )
+    return table
+
+
+def bound_of(row: Row, name: str) -> str:
+    """Return the map's bound on a metric of the row as a second line, nothing where there is none."""
+    field, sign = BOUNDS.get(name, ("", ""))
+    bound = getattr(row.thresholds, field, None)
+    return "" if bound is None else f"\n{sign} {bound:g}"
+
+
+def cell(row: Row, name: str) -> str:
+    """Return one metric of a row as text."""
+    value = row.measured.get(name)
+    if value is not None:
+        return "identical" if math.isinf(value) else COLUMNS[name][1].format(value)
+    return "not measured" if name in row.not_measured else ""
+
+
+def bits_of(row: Row) -> str:
+    """Return in a word whether the bytes on the wire are right."""
+    if row.bits is None:
+        return ""
+    return "differ" if row.bits else "exact"
+
+
+def bounds_of(row: Row) -> str:
+    """Return the map's bounds for the row in a line."""
+    parts = [COLUMNS[name][0] + " " + bound.strip() for name in BOUNDS if (bound := bound_of(row, name))]
+    return "; ".join(parts) or "none"
+
+
+def notes_on(rows: Sequence[Row]) -> list[str]:
+    """Return, once each, why something is not measured, was missed or differs, and which bounds there are not."""
+    notes: dict[str, None] = {}
+    for row in rows:
+        place = f"{row.fixture} {row.pipeline}"
+        for complaint in (*(row.bits or ()), *row.missed):
+            notes[f"{place}: {complaint}"] = None
+    for row in rows:
+        for name, reason in row.not_measured.items():
+            notes[f"{COLUMNS[name][0]} is not measured: {reason}"] = None
+        bounds = row.thresholds
+        if bounds is not None and bounds.fixture_suite not in (None, row.suite):
+            notes[f"the map's bounds are of the fixtures {bounds.fixture_suite}, these are {row.suite}"] = None
+    without = sorted({row.pipeline for row in rows if row.thresholds is None})
+    if without:
+        notes[f"the map has no quality_thresholds for {', '.join(without)}: nothing to miss there"] = None
+    return list(notes)
+
+
+def json_of(
+    rows: Sequence[Row], notes: Sequence[str], map_hash: str, environment: Environment | None
+) -> dict[str, Any]:
+    """Return everything that the gate found, for JSON; an infinite PSNR is the string "identical"."""
+    return {
+        "passed": all(row.passed for row in rows),
+        "latent_map": map_hash,
+        "fixture_suites": sorted({row.suite for row in rows}),
+        "environment": environment and environment.model_dump(),
+        "notes": list(notes),
+        "rows": [_json_row(row) for row in rows],
+    }
+
+
+def _json_row(row: Row) -> dict[str, Any]:
+    return {
+        "latent_space": row.latent_space,
+        "fixture": row.fixture,
+        "pipeline": row.pipeline,
+        "passed": row.passed,
+        "wire_bytes": row.wire_bytes,
+        "bits": None if row.bits is None else ("differ" if row.bits else "exact"),
+        "bits_wrong": row.bits or [],
+        "metrics": {name: "identical" if math.isinf(value) else value for name, value in row.measured.items()},
+        "not_measured": row.not_measured,
+        "thresholds": row.thresholds and row.thresholds.model_dump(exclude_none=True),
+        "missed": row.missed,
+    }

@@ -1,0 +1,66 @@
+"""Aliases and latent spaces of well-known models. A model without a row here can be served too."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import codec_scenes
+
+SD_VAE = "stabilityai/sd-vae-ft-mse"
+SDXL_VAE = "stabilityai/sdxl-vae"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A model's name (its hub id), its short names, and the id of its published latent space.
+
+    `folder` is the pipeline's directory if the model ships with this project, else None.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    latent_space: str
+    folder: Path | None = None
+
+
+EMBEDDED = KnownModel(codec_scenes.NAME, (codec_scenes.ALIAS,), codec_scenes.LATENT_SPACE, codec_scenes.MODEL_FOLDER)
+"""The model that ships with this project and is served if no model is named."""
+EMBEDDED_MODELS_DIR = codec_scenes.FOLDER
+"""Directory of EMBEDDED and its latent-space map, laid out like CODEC_MODELS_DIR."""
+
+
+_KNOWN = {
+    row.name: row
+    for row in (
+        EMBEDDED,
+        KnownModel("stable-diffusion-v1-5/stable-diffusion-v1-5", ("sd1.5", "sd-1.5"), SD_VAE),
+        KnownModel("runwayml/stable-diffusion-v1-5", ("sd1.5", "sd-1.5"), SD_VAE),
+        KnownModel("CompVis/stable-diffusion-v1-4", ("sd1.4", "sd-1.4"), SD_VAE),
+        KnownModel("stabilityai/stable-diffusion-2", ("sd2", "sd-2"), SD_VAE),
+        KnownModel("stabilityai/stable-diffusion-2-base", ("sd2", "sd-2"), SD_VAE),
+        KnownModel("stabilityai/stable-diffusion-2-1", ("sd2.1", "sd-2.1"), SD_VAE),
+        KnownModel("stabilityai/stable-diffusion-2-1-base", ("sd2.1", "sd-2.1"), SD_VAE),
+        KnownModel("stabilityai/stable-diffusion-xl-base-1.0", ("sdxl", "sdxl-1.0"), SDXL_VAE),
+        KnownModel("stabilityai/sdxl-turbo", ("sdxl-turbo",), SDXL_VAE),
+    )
+}
+
+
+def aliases_of(name: str) -> tuple[str, ...]:
+    """Return the other names that requests may use for the model `name`: its short names and its last path segment."""
+    known = _KNOWN[name].aliases if name in _KNOWN else ()
+    last = PurePath(name).name
+    return (*known, last) if last != name else known
+
+
+def latent_space_of(name: str) -> str:
+    """Return the id of the model's latent space: the published id if it is known, else one derived from `name`."""
+    if name in _KNOWN:
+        return _KNOWN[name].latent_space
+    parts = [re.sub(r"[^a-z0-9_-]+", "-", part.lower()).strip("-") for part in name.split("/")]
+    return "/".join(part or "model" for part in parts) + "-vae"
+
+
+def is_embedded(name: str | None) -> bool:
+    """Return whether `name` is the embedded model's name or alias."""
+    return name is not None and name in (EMBEDDED.name, *EMBEDDED.aliases)

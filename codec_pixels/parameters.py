@@ -1,0 +1,55 @@
+"""Generation parameters as written into image and video files."""
+
+import json
+from collections.abc import Mapping
+
+from codec_wire.latents import LatentStreamHeader
+from codec_wire.maps.bundle import sha256
+from codec_wire.version import SERVER_VERSION
+
+SOFTWARE = f"codec-diffusers {SERVER_VERSION}"
+KEYWORD = "codec-diffusers"
+"""Keyword of the PNG text chunk that contains the parameters."""
+REQUEST_FIELDS = (
+    "model",
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "steps",
+    "guidance_scale",
+    "image",
+    "control_image",
+    "strength",
+)
+
+Parameters = dict[str, str | int | float]
+
+
+def file_parameters(
+    header: LatentStreamHeader,
+    map_hash: str | None,
+    shape: tuple[int, ...],
+    request: Mapping[str, str | int | float | bytes | None],
+) -> Parameters:
+    """Return what is needed to generate the file again on a server with the same model and versions.
+
+    `shape` is that of the decoded frames, [frames, height, width, ...]. `request` maps names from REQUEST_FIELDS to
+    their values; input images are bytes and are replaced by their hash. None values are left out.
+    """
+    num_frames, height, width = shape[:3]
+    requested = {name: request.get(name) for name in REQUEST_FIELDS}
+    parameters = {name: sha256(value) if isinstance(value, bytes) else value for name, value in requested.items()} | {
+        "size": f"{width}x{height}",
+        "fps": header.fps,
+        "frames": num_frames if header.fps else None,
+        "latent_space": header.latent_space_id,
+        "latent_map": map_hash,
+        "pipeline": header.pipeline,
+        "software": SOFTWARE,
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def to_json(parameters: Parameters, *, ascii_only: bool = False) -> str:
+    """Return the parameters as one line of JSON."""
+    return json.dumps(parameters, ensure_ascii=ascii_only)

@@ -1,0 +1,151 @@
+"""`codec-diffusers map …`: make, show and verify latent-space map bundles."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from codec_client import fetch_map
+from codec_maps import DictionaryTrial
+from codec_maps.corpus import default_prompts
+from codec_maps.document import require_by_digest, with_canonical_image
+from codec_maps.scales import Quality
+from codec_maps.thresholds import read_thresholds, with_thresholds
+from codec_server.errors import report_cli_errors
+from codec_server.flags import LOCAL_MODEL, with_settings
+from codec_server.local_model import LocalModel
+from codec_server.terminal.startup import configure_log
+from codec_wire.errors import InvalidSettings
+from codec_wire.maps import LatentMapBundle
+from core.map_store import bundle_folder
+from core.settings import Settings, read_settings
+
+app = typer.Typer(no_args_is_help=True, help="Make, show and verify latent-space maps.")
+
+BUILD_SETTINGS = (*LOCAL_MODEL, "calibration_images", "log_level")
+TABLE_WIDTH = 130
+
+
+@app.command()
+@with_settings(BUILD_SETTINGS)
+def build(
+    prompts: Annotated[Path | None, typer.Option(help="File, a prompt a line. Default: our own.")] = None,
+    canonical_image: Annotated[
+        str | None, typer.Option(help="Image that the reference pixels come from, NAME@sha256:...")
+    ] = None,
+    **flags: Any,
+) -> None:
+    """Generate images with a model, choose static scales, train dictionaries, and write the map where servers look.
+
+    Example: codec-diffusers map build --model stabilityai/stable-diffusion-2-1 --calibration-images 64
+    """
+    with report_cli_errors():
+        settings = read_settings(flags)
+        configure_log(settings.log_level)
+        if canonical_image is not None:
+            require_by_digest(canonical_image)
+        asyncio.run(_build(settings, _read_prompts(prompts), canonical_image))
+
+
+async def _build(settings: Settings, prompts: list[str], canonical_image: str | None) -> None:
+    model = LocalModel(settings)
+    console = Console(stderr=True)
+    try:
+        with Progress(console=console) as progress:
+            images = progress.add_task("generating", total=settings.calibration_images)
+            trials = progress.add_task("dictionaries", total=None)
+            built = await model.build_map(
+                prompts,
+                lambda done: progress.update(images, completed=done),
+                lambda done, total: progress.update(trials, completed=done, total=total),
+            )
+    finally:
+        await asyncio.to_thread(model.free)
+    bundle = built.bundle
+    if canonical_image is not None:
+        bundle = with_canonical_image(bundle, canonical_image)
+    folder = bundle_folder(settings.models_dir, bundle.latent_map.id)
+    bundle.write(folder)
+    # A table that is cut off says nothing: a narrow terminal may break its lines.
+    Console(stderr=True, width=max(console.width, TABLE_WIDTH)).print(
+        quality_table(built.qualities), dictionary_table(built.trials)
+    )
+    typer.echo(f"wrote {folder}: {bundle.latent_map.id} {bundle.hash}")
+
+
+def quality_table(qualities: list[Quality]) -> Table:
+    """Return what each pipeline keeps, as a table for people."""
+    table = Table("pipeline", "SNR, dB", "values cut off", title="what each pipeline keeps of these latents")
+    for quality in qualities:
+        table.add_row(quality.pipeline, f"{quality.snr_db:.1f}", f"{quality.saturated:.2%}")
+    return table
+
+
+def dictionary_table(trials: list[DictionaryTrial]) -> Table:
+    """Return how the dictionaries did, as a table for people."""
+    names = ("identity", "gzip", "br", "zstd", "zstd+dict", "entropy")
+    table = Table("format", "pipeline", *names, "saved", "kept", title="mean bytes of held-out bodies")
+    for trial in trials:
+        sizes = map(str, trial.sizes.rounded().values())
+        kept = "yes" if trial.kept else "no"
+        table.add_row(trial.wire_format, trial.pipeline, *sizes, f"{trial.saving:.1%}", kept)
+    return table
+
+
+def _read_prompts(path: Path | None) -> list[str]:
+    if path is None:
+        return default_prompts()
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"cannot read the prompts in {path}: {error}") from None
+    if not any(lines):
+        raise InvalidSettings(f"{path} holds no prompt")
+    return [line for line in lines if line]
+
+
+@app.command()
+def thresholds(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    file: Annotated[Path, typer.Argument(help="JSON: {pipeline: {ssim_min, psnr_min_db, lpips_max, fixture_suite}}.")],
+) -> None:
+    """Write quality thresholds that were measured into a bundle's map. Its hash changes.
+
+    Example: codec-diffusers map thresholds models/latent-spaces/stabilityai/sd-vae-ft-mse thresholds.json
+    """
+    with report_cli_errors():
+        bounds = read_thresholds(file)
+        found = with_thresholds(LatentMapBundle.from_folder(bundle), bounds)
+        found.write(bundle)
+        typer.echo(f"wrote {bundle}: {found.latent_map.id} {found.hash}")
+
+
+@app.command()
+def show(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")]) -> None:
+    """Print a bundle's map, its hash and its files, verified.
+
+    Example: codec-diffusers map show models/latent-spaces/stabilityai/sd-vae-ft-mse
+    """
+    with report_cli_errors():
+        found = LatentMapBundle.from_folder(bundle)
+        typer.echo(json.dumps(json.loads(found.document), indent=2))
+        typer.echo(f"{found.hash}  map.json, {len(found.document)} bytes")
+        for digest, data in found.assets.items():
+            typer.echo(f"{digest}  {len(data)} bytes")
+
+
+@app.command()
+def verify(bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or http://HOST:PORT of a server.")]) -> None:
+    """Check a bundle's map against the schema and every file against its hash, on disk or as a server publishes it.
+
+    Example: codec-diffusers map verify http://127.0.0.1:8080
+    """
+    with report_cli_errors():
+        remote = bundle.startswith(("http://", "https://"))
+        found = asyncio.run(fetch_map(bundle)) if remote else LatentMapBundle.from_folder(Path(bundle))
+        typer.echo(f"{found.latent_map.id} is sound: {found.hash}, {len(found.assets)} files")

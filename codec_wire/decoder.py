@@ -1,0 +1,89 @@
+"""From frames back to latents: one decoder per incoming stream. It refuses whatever breaks the contract."""
+
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec_wire.errors import MalformedMessage, SequenceError, StreamFailed, TruncatedStream
+from codec_wire.latents import FinishReason, LatentFrame, LatentStreamHeader, parse_scales
+from codec_wire.pipelines import Scales
+from codec_wire.pipelines.inverse import add_residual, dequantize, unpack
+from codec_wire.pipelines.numpy_math import all_finite
+
+DecodedLatent = NDArray[np.float16] | NDArray[np.float32]
+
+
+class LatentDecoder:
+    """Turns the frames of one stream, in order, into latents of the header's shape."""
+
+    def __init__(self, header: LatentStreamHeader) -> None:
+        self._header = header
+        self._next_seq = 0
+        self._ended = False
+        self._key_codes: NDArray[np.int8] | None = None
+        self._scales: NDArray[np.float16] | None = None
+        if header.scales is not None:
+            self._scales = parse_scales(header.scales, header.shape[0])
+
+    def decode(self, frame: LatentFrame) -> DecodedLatent:
+        """Return the frame's latents: the map's dtype for `raw`, float32 for the quantized pipelines.
+
+        Raises SequenceError on a frame out of order, MalformedMessage on data of the wrong size or value,
+        StreamFailed when the frame says that the sender failed.
+        """
+        self._check_order(frame)
+        if frame.finish_reason is FinishReason.ERROR:
+            self._ended = True
+            raise StreamFailed(f"the sender failed at frame {frame.seq}")
+        size = self._header.row.frame_size(
+            self._header.shape, self._header.dtype.numpy.itemsize, keyframe=frame.keyframe
+        )
+        if len(frame.data) != size:
+            raise MalformedMessage(f"frame {frame.seq} must hold {size} bytes, got {len(frame.data)}")
+        latent = self._values_of(frame).reshape(self._header.shape)
+        self._next_seq += 1
+        self._ended = frame.done
+        return latent
+
+    def close(self) -> None:
+        """Say that no frame follows. Raises TruncatedStream when the last frame has not come."""
+        if not self._ended:
+            raise TruncatedStream(f"the stream ended after {self._next_seq} frames without one that is done")
+
+    def _check_order(self, frame: LatentFrame) -> None:
+        header = self._header
+        if self._ended:
+            raise SequenceError(f"frame {frame.seq} came after the last one")
+        if frame.seq != self._next_seq:
+            raise SequenceError(f"expected frame {self._next_seq}, got {frame.seq}")
+        if not frame.keyframe and (not header.row.delta or frame.seq == 0):
+            raise SequenceError(f"frame {frame.seq} of a {header.pipeline} stream must be a keyframe")
+        if header.total_frames is None or frame.finish_reason is FinishReason.ERROR:
+            return
+        complete = frame.seq + 1 == header.total_frames
+        if complete and not frame.done:
+            raise SequenceError(f"frame {frame.seq} is the last of {header.total_frames} but is not done")
+        if frame.done and not complete and frame.finish_reason in (None, FinishReason.OK):
+            raise SequenceError(f"frame {frame.seq} is done, but {header.total_frames} frames were announced")
+
+    def _values_of(self, frame: LatentFrame) -> DecodedLatent:
+        row, channels = self._header.row, self._header.shape[0]
+        data = memoryview(frame.data)
+        if row.bits is None:
+            values: DecodedLatent = np.frombuffer(data, self._header.dtype.numpy)  # type: ignore[assignment]
+            if not all_finite(values):
+                raise MalformedMessage(f"frame {frame.seq} holds NaN or Inf")
+            return values
+        if row.scales is Scales.PER_KEYFRAME and frame.keyframe:
+            self._scales = parse_scales(data[: 2 * channels], channels)
+            data = data[2 * channels :]
+        per_channel = prod(self._header.shape[1:])
+        codes = unpack(data, row.bits, channels, per_channel)
+        if row.delta and frame.keyframe:
+            self._key_codes = codes
+        elif row.delta:
+            assert self._key_codes is not None  # noqa: S101 - frame 0 was a keyframe
+            codes = add_residual(self._key_codes, codes, row.max_code)
+        assert self._scales is not None  # noqa: S101 - static ones stand in the header, others on frame 0
+        return dequantize(codes, self._scales, row.max_code)

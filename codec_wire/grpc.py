@@ -1,0 +1,76 @@
+"""What both ends of the gRPC service agree on beside the schema: metadata, channel options, events, error details."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from codec_wire.errors import CodecError
+from codec_wire.events import Frame, Started, Step, StreamEvent
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.latents import FinishReason, Modality
+from codec_wire.protobuf_envelope import frame_of, header_of
+from codec_wire.remote_errors import error_from_code
+
+ERROR_DOMAIN = "codec-diffusers"
+MAP_HASH_KEY = "codec-latent-map"
+"""Initial metadata of every stream, as HTTP has it in the header Codec-Latent-Map."""
+MAP_PIN_KEY = "x-codec-map"
+"""Metadata of a request that pins the map its client holds, as HTTP has it in the header X-Codec-Map."""
+
+MODALITIES = {
+    Modality.IMAGE: pb.MODALITY_IMAGE_LATENTS,
+    Modality.VIDEO: pb.MODALITY_VIDEO_LATENTS,
+}
+
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+CHANNEL_OPTIONS: list[tuple[str, Any]] = [
+    # The default of 4 MiB is a client's own limit; a raw frame of a large video may be over it.
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # The default waits up to two minutes before it tries a lost server again.
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+
+_STATUS_KEY = "grpc-status-details-bin"
+
+
+def event_of(message: pb.GenerateResponse) -> StreamEvent | None:
+    """Return the event that a message carries, None for one that is not to be handed on."""
+    kind = message.WhichOneof("event")
+    if kind == "header":
+        return Started(header_of(message.header))
+    if kind == "progress":
+        return Step(message.progress.step, message.progress.total_steps)
+    if kind != "frame":
+        return None  # of a newer server, and nothing this one could carry on
+    frame = frame_of(message.frame)
+    # The status that follows says why; whoever hands the stream on makes this frame anew from it.
+    return None if frame.finish_reason is FinishReason.ERROR else Frame(frame)
+
+
+def error_in(trailing_metadata: Iterable[tuple[str, str | bytes]], code: int, message: str) -> CodecError | None:
+    """Return the core error that a call's end means, rebuilt from the details among its trailing metadata.
+
+    `code` is the call's own status. None where the details are not ours, or contradict that status.
+    """
+    packed = dict(trailing_metadata).get(_STATUS_KEY)
+    status, info, retry = status_pb2.Status(), error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    try:
+        status.ParseFromString(packed if isinstance(packed, bytes) else b"")
+        for detail in status.details:
+            _ = detail.Unpack(info) or detail.Unpack(retry)
+    except DecodeError:
+        return None
+    if info.domain != ERROR_DOMAIN or status.code != code:
+        return None
+    return error_from_code(
+        info.reason.lower(),
+        message,
+        field=info.metadata.get("field"),
+        retry_after_s=int(retry.retry_delay.seconds) or None,
+        supported=tuple(name for name in info.metadata.get("supported", "").split(",") if name),
+    )

@@ -1,0 +1,7 @@
+"""Latent-space maps: what a client must know of a latent space, addressed by the sha256 of its bytes."""
+
+from codec_wire.maps.bundle import LatentMapBundle
+from codec_wire.maps.document import LatentMap, MapPipeline
+from codec_wire.maps.pin import pinned_hash
+
+__all__ = ["LatentMap", "LatentMapBundle", "MapPipeline", "pinned_hash"]

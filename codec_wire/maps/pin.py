@@ -1,0 +1,23 @@
+"""Reads what a client says of the map it holds."""
+
+import re
+
+from codec_wire.errors import InvalidRequest, truncated_repr
+
+PIN_FIELD = "X-Codec-Map"
+_PIN = re.compile(r"(?:.*;\s*sha256=|sha256:)([0-9a-f]{64})", re.IGNORECASE)
+
+
+def pinned_hash(pin: str | None) -> str | None:
+    """Return the sha256:<hex> in a pin, which is that hash or "<url>;sha256=<hex>"; None for none.
+
+    Raises InvalidRequest for anything else.
+    """
+    if pin is None:
+        return None
+    match = _PIN.fullmatch(pin.strip())
+    if match is None:
+        raise InvalidRequest(
+            PIN_FIELD, f'must be "sha256:<64 hex>" or "<url>;sha256=<64 hex>", got {truncated_repr(pin)}'
+        )
+    return f"sha256:{match[1].lower()}"

@@ -1,0 +1,35 @@
+"""The way back: what another server said went wrong, as the error that it meant."""
+
+from codec_wire import errors
+from codec_wire.errors import CodecError, FieldError, RetryableError, UnsupportedModality
+
+_BY_CODE: dict[str, type[CodecError]] = {
+    value.code: value
+    for value in vars(errors).values()
+    if isinstance(value, type) and issubclass(value, CodecError) and "code" in vars(value)
+}
+
+
+def error_from_code(
+    code: str,
+    message: str,
+    *,
+    field: str | None = None,
+    retry_after_s: int | None = None,
+    supported: tuple[str, ...] = (),
+) -> CodecError | None:
+    """Return the error whose class has `code` on the wire, None where none has.
+
+    `message` is as the server said it; the others are what some errors carry beside it.
+    """
+    cls = _BY_CODE.get(code)
+    if cls is None:
+        return None
+    if issubclass(cls, RetryableError):
+        return cls(message, retry_after_s or 1)
+    if issubclass(cls, FieldError):
+        name = field or "request"
+        return cls(name, message.removeprefix(f"{name}: "))
+    if issubclass(cls, UnsupportedModality):
+        return cls(message, supported)
+    return cls(message)

@@ -1,0 +1,50 @@
+"""Golden fixtures of the reference model, made once: the 256 picture and a short video."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from codec_golden.build import Builder
+from codec_golden.evaluation import Judgement, judge
+from codec_golden.fixtures import read_suite
+from codec_golden.folder import Golden, find_golden
+from codec_golden.reference import ReferenceModel
+from tests.support.reference_model import SUITE, settings_for, shipped_bundle, write_map
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models directory with the reference model's map."""
+    folder = tmp_path_factory.mktemp("golden-models")
+    write_map(folder, shipped_bundle())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference(models_dir: Path) -> Iterator[ReferenceModel]:
+    model = ReferenceModel(settings_for(models_dir))
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def golden_folder(tmp_path_factory: pytest.TempPathFactory, reference: ReferenceModel) -> Path:
+    """The 256 picture and the short video."""
+    folder, fixtures = tmp_path_factory.mktemp("golden"), read_suite(None).fixtures
+    for name in ("256", "video-short"):
+        Builder(reference, SUITE, folder, None).build(name, fixtures[name], lambda _done, _total: None).write()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def goldens(golden_folder: Path) -> list[Golden]:
+    return find_golden(golden_folder, None)
+
+
+@pytest.fixture(scope="session")
+def judged(golden_folder: Path, models_dir: Path) -> Judgement:
+    """What the gate finds of them."""
+    silent = nullcontext(lambda _name: None)
+    return judge(settings_for(models_dir), golden_folder, None, None, None, listener=lambda _total: silent)

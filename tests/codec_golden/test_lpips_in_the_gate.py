@@ -1,0 +1,62 @@
+"""LPIPS in the gate: a number where the backbone is the published one, and where not, the reason and no number."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from codec_golden.lpips import alexnet_features
+from codec_maps.thresholds import read_thresholds
+from tests.support.commands import invoke
+from tests.support.reference_model import FLAGS
+
+REASON = "weights.pth is not the AlexNet that LPIPS is defined on: its sha256 begins "
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> Path:
+    """A file laid out as torchvision's is, with weights that were never trained."""
+    torch.manual_seed(6)
+    state = {f"features.{key}": one for key, one in alexnet_features().state_dict().items()}
+    torch.save(state | {"classifier.1.weight": torch.zeros(1)}, tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
+
+
+def test_the_published_backbone_gives_numbers_and_bounds(
+    backbone: Path, tmp_path: Path, golden_folder: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "codec_golden.lpips.BACKBONE_SHA256", ""
+    )  # the published file cannot lie here: take ours for it
+    flags = ("--fixtures", "256", "--models-dir", models_dir, "--lpips-backbone", backbone, *FLAGS)
+    written = ("--json", tmp_path / "v.json", "--report", tmp_path / "r.html")
+    status, output = invoke("golden", "verify", golden_folder, *flags, *written)
+    assert status == 0, output
+    assert "not measured" not in output
+    rows = {row["pipeline"]: row for row in json.loads((tmp_path / "v.json").read_text())["rows"]}
+    distances = {name: row["metrics"]["lpips"] for name, row in rows.items()}
+    assert distances["raw"] == 0
+    assert 0 < distances["int8"] < distances["int4"]
+    assert all(row["not_measured"] == {} for row in rows.values())
+    assert f"<td>{distances['int4']:.4f}</td>" in (tmp_path / "r.html").read_text()
+
+    status, output = invoke("golden", "thresholds", golden_folder, "-o", tmp_path / "t.json", *flags)
+    assert status == 0, output
+    bounds = read_thresholds(tmp_path / "t.json")
+    assert bounds["int4"].lpips_max == pytest.approx(distances["int4"] + 0.01, abs=0.001)
+
+
+def test_another_backbone_gives_none(backbone: Path, tmp_path: Path, golden_folder: Path, models_dir: Path) -> None:
+    flags = ("--fixtures", "256", "--models-dir", models_dir, "--lpips-backbone", backbone, *FLAGS)
+    written = ("--json", tmp_path / "v.json", "--report", tmp_path / "r.html")
+    status, output = invoke("golden", "verify", golden_folder, *flags, *written)
+    assert status == 0, output
+    assert "not measured" in output
+    assert f"LPIPS is not measured: {REASON}" in output
+    for row in json.loads((tmp_path / "v.json").read_text())["rows"]:
+        assert "lpips" not in row["metrics"]
+        assert row["not_measured"]["lpips"].startswith(REASON)
+    page = (tmp_path / "r.html").read_text()
+    assert "<td>not measured</td>" in page
+    assert REASON in page

@@ -1,0 +1,53 @@
+"""Measured bounds, written into a map."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from codec_maps.thresholds import read_thresholds, with_thresholds
+from codec_wire.errors import InvalidMap, InvalidSettings
+from codec_wire.maps.document import QualityThresholds
+from tests.support.serving import MODEL, bundle_of
+
+BOUNDS = {"int8": {"ssim_min": 0.98, "psnr_min_db": 38, "lpips_max": 0.01, "fixture_suite": "golden/1"}, "raw": {}}
+
+
+def test_thresholds_change_the_map_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.json"
+    path.write_text(json.dumps(BOUNDS))
+    plain = bundle_of(MODEL)
+    bundle = with_thresholds(plain, read_thresholds(path))
+    entry = bundle.latent_map.pipeline("int8")
+    assert entry is not None
+    assert entry.quality_thresholds is not None
+    assert entry.quality_thresholds.model_dump() == BOUNDS["int8"]
+    assert bundle.hash != plain.hash
+    assert bundle.assets == plain.assets
+    document = json.loads(bundle.document)
+    for listed in document["pipelines"]:
+        listed.pop("quality_thresholds", None)
+    assert document == json.loads(plain.document)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "cannot read"),
+        ("{", "document: Invalid JSON"),
+        ('{"int8": {"ssim_min": 2}}', "int8.ssim_min: Input should be less than or equal to 1, got 2"),
+        ('{"int8": {"ssim": 1}}', "int8.ssim: Extra inputs are not permitted"),
+    ],
+)
+def test_thresholds_that_are_none_are_refused_with_the_key(content: str | None, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InvalidSettings) as caught:
+        read_thresholds(path)
+    assert says in str(caught.value)
+
+
+def test_thresholds_of_a_pipeline_that_is_not_there_are_refused() -> None:
+    with pytest.raises(InvalidMap, match=r"lists raw, int8, .*, and not 'delta\+int8'"):
+        with_thresholds(bundle_of(MODEL), {"delta+int8": QualityThresholds(ssim_min=0.9, lpips_max=0.1)})

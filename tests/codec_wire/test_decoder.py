@@ -1,0 +1,182 @@
+"""The decoder gives back what was encoded and refuses whatever breaks the contract, by name."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec_wire.decoder import LatentDecoder
+from codec_wire.errors import MalformedMessage, SequenceError, StreamFailed, TruncatedStream
+from codec_wire.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader, parse_scales
+from codec_wire.pipelines import Scales, numpy_math
+from tests.support.strategies import Stream, encoded, streams
+
+
+@settings(max_examples=200)
+@given(streams())
+def test_decoding_inverts_encoding(stream: Stream) -> None:
+    """Against the formula itself, frame by frame, with the keyframe's codes kept by hand."""
+    header, frames = encoded(stream)
+    decoder = LatentDecoder(header)
+    row, channels = header.row, header.shape[0]
+    scales = None if header.scales is None else parse_scales(header.scales, channels)
+    key = np.zeros(0, np.int64)
+    for latent, keyframe, frame in zip(stream[1], stream[2], frames, strict=True):
+        decoded = decoder.decode(frame)
+        assert decoded.shape == header.shape
+        values = numpy_math.cast(latent, header.dtype.numpy)
+        if row.bits is None:
+            np.testing.assert_array_equal(decoded, values.reshape(header.shape))
+            continue
+        if row.scales is Scales.PER_KEYFRAME and keyframe:
+            scales = numpy_math.channel_scales(values)
+        assert scales is not None
+        divisors = numpy_math.divisors(scales, values.dtype)
+        codes = numpy_math.quantize(values, divisors, row.max_code, saturate=True).astype(np.int64)
+        if row.delta and keyframe:
+            key = codes
+        elif row.delta:
+            residual = np.clip(codes - key, -row.max_code, row.max_code)
+            codes = np.clip(key + residual, -row.max_code, row.max_code)
+        expected = codes.astype(np.float32) * scales.astype(np.float32)[:, None] / np.float32(row.max_code)
+        np.testing.assert_array_equal(decoded, expected.reshape(header.shape))
+    decoder.close()
+
+
+@settings(max_examples=200)
+@given(streams(max_frames=5), st.data())
+def test_every_reordering_and_repetition_is_refused(stream: Stream, data: st.DataObject) -> None:
+    header, frames = encoded(stream)
+    order = data.draw(st.lists(st.integers(0, len(frames) - 1), min_size=1, max_size=len(frames) + 2))
+    decoder = LatentDecoder(header)
+    if order == list(range(len(order))):
+        for frame in frames[: len(order)]:
+            decoder.decode(frame)
+        return
+    with pytest.raises(SequenceError):
+        for index in order:
+            decoder.decode(frames[index])
+
+
+@settings(max_examples=200)
+@given(streams(max_frames=3), st.data())
+def test_data_of_any_other_size_is_refused(stream: Stream, data: st.DataObject) -> None:
+    header, frames = encoded(stream)
+    decoder = LatentDecoder(header)
+    index = data.draw(st.integers(0, len(frames) - 1))
+    for frame in frames[:index]:
+        decoder.decode(frame)
+    right = frames[index].data
+    cut = right[: data.draw(st.integers(0, len(right) - 1))]
+    for other in (cut, right + b"\0", b""):
+        with pytest.raises(MalformedMessage, match="bytes"):
+            decoder.decode(replace(frames[index], data=other))
+    decoder.decode(frames[index])  # what was refused left no trace
+
+
+def header_of(pipeline: str, shape: tuple[int, ...] = (1, 3), **fields: Any) -> LatentStreamHeader:
+    return LatentStreamHeader("a/b", shape, LatentDtype.FP16, pipeline, **fields)
+
+
+ONE = np.array([1], "<f2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "what"),
+    [
+        (header_of("int8", scales=ONE), b"\x80\0\0", "-128"),
+        (header_of("int4", scales=ONE), b"\x08\0", "-8"),
+        (header_of("int4", scales=ONE), b"\0\x10", "high nibble"),
+        (header_of("raw"), np.array([1, np.nan, 2], "<f2").tobytes(), "NaN"),
+        (header_of("raw"), np.array([1, np.inf, 2], "<f2").tobytes(), "NaN or Inf"),
+        (header_of("int8-adaptive"), np.array([np.inf], "<f2").tobytes() + b"\0\0\0", "scale"),
+        (header_of("int8-adaptive"), np.array([np.nan], "<f2").tobytes() + b"\0\0\0", "scale"),
+        (header_of("int4-adaptive"), np.array([-1], "<f2").tobytes() + b"\0\0", "scale"),
+    ],
+)
+def test_values_that_no_encoder_makes_are_refused(header: LatentStreamHeader, data: bytes, what: str) -> None:
+    with pytest.raises(MalformedMessage, match=what):
+        LatentDecoder(header).decode(LatentFrame(data, 0, keyframe=True, done=True))
+
+
+def test_a_residual_without_its_keyframe_is_refused() -> None:
+    with pytest.raises(SequenceError, match="keyframe"):
+        LatentDecoder(header_of("delta+int8")).decode(LatentFrame(b"\0\0\0", 0, keyframe=False, done=True))
+
+
+def test_a_residual_where_none_can_be_is_refused() -> None:
+    with pytest.raises(SequenceError, match="keyframe"):
+        LatentDecoder(header_of("raw")).decode(LatentFrame(bytes(6), 0, keyframe=False, done=True))
+
+
+@pytest.mark.parametrize(
+    ("total", "done_at", "reason", "refused"),
+    [
+        (3, 2, FinishReason.OK, False),
+        (3, 1, FinishReason.OK, True),
+        (3, 1, None, True),
+        (3, 1, FinishReason.STOP, False),
+        (2, 2, FinishReason.OK, True),
+    ],
+)
+def test_the_announced_number_of_frames_holds(
+    total: int, done_at: int, reason: FinishReason | None, refused: bool
+) -> None:
+    decoder = LatentDecoder(header_of("raw", total_frames=total))
+
+    def run() -> None:
+        for seq in range(done_at + 1):
+            done = seq == done_at
+            decoder.decode(LatentFrame(bytes(6), seq, keyframe=True, done=done, finish_reason=reason if done else None))
+        decoder.close()
+
+    if refused:
+        with pytest.raises(SequenceError):
+            run()
+    else:
+        run()
+
+
+def test_a_frame_that_says_error_raises_and_ends_the_stream() -> None:
+    decoder = LatentDecoder(header_of("raw", total_frames=5))
+    with pytest.raises(StreamFailed, match="frame 0"):
+        decoder.decode(LatentFrame(b"", 0, keyframe=True, done=True, finish_reason=FinishReason.ERROR))
+    decoder.close()
+
+
+def test_an_end_without_a_done_frame_is_a_failure() -> None:
+    decoder = LatentDecoder(header_of("raw"))
+    decoder.decode(LatentFrame(bytes(6), 0, keyframe=True, done=False))
+    with pytest.raises(TruncatedStream, match="after 1 frames"):
+        decoder.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"latent_space_id": ""}, "latent_space_id"),
+        ({"shape": (4,)}, "shape"),
+        ({"shape": (4, 0)}, "shape"),
+        ({"shape": (2**31, 2**31)}, "more than"),
+        ({"pipeline": "int2"}, "pipeline must be one of raw"),
+        ({"scales": ONE}, "takes no scales"),
+        ({"pipeline": "int8"}, "needs scales"),
+        ({"pipeline": "int8", "scales": ONE + ONE}, "4"),
+        ({"fps": 0}, "fps"),
+        ({"total_frames": 2**32}, "total_frames"),
+        ({"vae_scale_factor": float("nan")}, "vae_scale_factor"),
+        ({"vae_scale_factor": -1.0}, "vae_scale_factor"),
+    ],
+)
+def test_a_header_that_breaks_the_contract_is_refused(fields: dict[str, Any], what: str) -> None:
+    with pytest.raises(MalformedMessage, match=what):
+        replace(header_of("raw"), **fields)
+
+
+@pytest.mark.parametrize("fields", [{"seq": -1}, {"seq": 2**32}, {"done": False, "finish_reason": FinishReason.OK}])
+def test_a_frame_that_breaks_the_contract_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(MalformedMessage):
+        replace(LatentFrame(b"", 0, keyframe=True, done=True), **fields)
