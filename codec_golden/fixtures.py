@@ -103,7 +103,7 @@ def _reason_against(fixture: Fixture, model: ModelInfo) -> str | None:
 def read_suite(path: Path | None) -> FixtureSuite:
     """Return the suite in the file at `path`, the published one for None. Raises InvalidSettings."""
     try:
-        text = path.read_text() if path else resources.files("golden").joinpath("fixtures.json").read_text()
+        text = path.read_text() if path else resources.files("codec_golden").joinpath("fixtures.json").read_text()
         return FixtureSuite.model_validate_json(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"cannot read the fixtures file {path}: {error}") from None

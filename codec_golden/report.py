@@ -82,7 +82,7 @@ def html_of(found: Judgement) -> str:
 
 @cache
 def _template() -> Any:
-    source = resources.files("golden").joinpath("report.html.j2").read_text()
+    source = resources.files("codec_golden").joinpath("report.html.j2").read_text()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(source)
 

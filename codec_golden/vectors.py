@@ -75,7 +75,7 @@ def write_vectors(folder: Path) -> int:
 
 def shipped(path: str) -> bytes:
     """Return a file of the vectors that the project ships."""
-    return resources.files("golden").joinpath("vectors").joinpath(path).read_bytes()
+    return resources.files("codec_golden").joinpath("vectors").joinpath(path).read_bytes()
 
 
 def broken_vectors() -> dict[str, list[str]]:

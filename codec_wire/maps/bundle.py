@@ -75,8 +75,8 @@ class LatentMapBundle:
             ) from None
         if listed != _listing(document):
             raise InvalidMap(
-                f"{folder}: {MAP_FILE} has the hash {sha256(document)}, but {HASH_FILE} contains {truncated_repr(listed)}; "
-                "one of the two files was changed"
+                f"{folder}: {MAP_FILE} has the hash {sha256(document)}, but {HASH_FILE} contains "
+                f"{truncated_repr(listed)}; one of the two files was changed"
             )
         try:
             return cls.from_parts(document, assets)
