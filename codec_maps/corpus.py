@@ -40,7 +40,7 @@ class Sample:
 
 def default_prompts() -> list[str]:
     """Return prompts of many kinds, one a line in codec_wire/maps/prompts.txt."""
-    return resources.files("codec_wire.maps").joinpath("prompts.txt").read_text().splitlines()
+    return resources.files("codec_maps").joinpath("prompts.txt").read_text().splitlines()
 
 
 def corpus_sizes(model: ModelInfo) -> list[tuple[int, int]]:
