@@ -32,7 +32,8 @@ from codec_wire.request import GenerationRequest
 from core.admission import Admission
 from core.lifecycle import Lifecycle
 from core.model import ModelInfo
-from core.service import LatentService, Served
+from core.served import ModelInstance
+from core.service import LatentService
 from core.settings import Settings, read_settings
 
 PROMPTS = (
@@ -98,7 +99,7 @@ def requests_for(model: ModelInfo, count: int) -> list[tuple[str, list[Generatio
     ]
 
 
-def rows_of(what: str, samples: Sequence[Sample], served: Served) -> list[Row]:
+def rows_of(what: str, samples: Sequence[Sample], served: ModelInstance) -> list[Row]:
     """Return a row for every pipeline and wire format that `samples` may be sent with."""
     rows = []
     for pipeline in pipelines_for(samples[0], served.bundle):
@@ -111,12 +112,12 @@ def rows_of(what: str, samples: Sequence[Sample], served: Served) -> list[Row]:
     return rows
 
 
-async def measured(settings: Settings, count: int) -> tuple[Served, list[Row]]:
+async def measured(settings: Settings, count: int) -> tuple[ModelInstance, list[Row]]:
     """Return what is served and its rows. Raises what loading and generating raise."""
     model, service = LocalModel(settings), LatentService(Lifecycle(), Admission(1, settings.max_cost))
     try:
         await model.bring_up(service)
-        served = service.require_served()
+        served = service.models.require_default()
         wanted = requests_for(served.model, count)
         rows: list[Row] = []
         with Progress(console=Console(stderr=True)) as progress:
@@ -132,7 +133,7 @@ async def measured(settings: Settings, count: int) -> tuple[Served, list[Row]]:
         await asyncio.to_thread(model.free)
 
 
-def report(served: Served, rows: list[Row], *, markdown: bool) -> None:
+def report(served: ModelInstance, rows: list[Row], *, markdown: bool) -> None:
     """Print the table."""
     if markdown:
         print(f"`{served.model.name}`, map `{served.bundle.hash}`:\n")

@@ -48,8 +48,8 @@ class LatentServicer(LatentServiceServicer):
         pinned = pinned_hash(None if pin is None else str(pin))
         compression = _compression(metadata.get(COMPRESSION_KEY))
         plan = self._service.plan(request_of(request))
-        self._service.require_map(pinned, plan)
-        map_hash = self._service.served_of(plan).bundle.hash
+        self._service.models.require_map_hash(pinned, plan)
+        map_hash = self._service.models.for_plan(plan).bundle.hash
         if compression is not None:
             context.set_compression(compression)
         await context.send_initial_metadata([(MAP_HASH_KEY, map_hash)])
@@ -71,7 +71,7 @@ class LatentServicer(LatentServiceServicer):
         self, request: pb.GetServerInfoRequest, context: Context
     ) -> pb.GetServerInfoResponse:
         """Say what this server is; also while it loads."""
-        served, provenance = self._service.served, self._service.provenance
+        served, provenance = self._service.models.default, self._service.provenance
         return pb.GetServerInfoResponse(
             server_version=SERVER_VERSION,
             codec_version=CODEC_VERSION,
@@ -92,7 +92,7 @@ class LatentServicer(LatentServiceServicer):
         self, request: pb.GetLatentMapRequest, context: Context
     ) -> pb.GetLatentMapResponse:
         """Return the latent-space map and its files."""
-        bundle = self._service.latent_map(request.latent_space if request.HasField("latent_space") else None)
+        bundle = self._service.models.require_map(request.latent_space if request.HasField("latent_space") else None)
         return pb.GetLatentMapResponse(hash=bundle.hash, document=bundle.document, assets=bundle.assets)
 
 

@@ -16,7 +16,8 @@ from codec_wire.grpc import CHANNEL_OPTIONS
 from codec_wire.maps import LatentMapBundle
 from core.lifecycle import RETRY_AFTER_S, State
 from core.pins import Provenance
-from core.service import LatentService, Served
+from core.served import ModelInstance
+from core.service import LatentService
 
 if TYPE_CHECKING:  # the stub of an asyncio channel exists for the type checker alone
     from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
@@ -78,10 +79,10 @@ class Upstream:
             asked = pb.GetLatentMapRequest(latent_space=model.latent_space)
             answer = await stub.GetLatentMap(asked, timeout=ANSWER_TIMEOUT_S)
             bundle = LatentMapBundle.from_parts(answer.document, answer.assets)
-            served.append(Served(model, bundle, RemoteEngine(stub, bundle.hash), one.device))
+            served.append(ModelInstance(model, bundle, RemoteEngine(stub, bundle.hash), one.device))
         digest = info.image_digest if info.HasField("image_digest") else None
         self._service.provenance = Provenance(dict(info.versions), list(info.pin_differences), digest)
-        self._service.models = tuple(served)
+        self._service.models.replace(served)
 
     @staticmethod
     async def _watch(stub: Any) -> None:

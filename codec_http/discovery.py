@@ -7,23 +7,18 @@ from aiohttp import web
 from codec_http.response_models import IndexAnswer, IndexEntry
 from codec_http.state import SERVICE
 from codec_wire.errors import NotFound, truncated_repr
+from codec_wire.http import map_path
 from codec_wire.maps.document import LatentMap
 from codec_wire.version import CODEC_VERSION
 
-ROOT = "/.well-known/codec"
 CACHED = {"Cache-Control": "public, max-age=300, stale-while-revalidate=86400"}
-
-
-def map_path(latent_space: str) -> str:
-    """Return the path of that latent space's map."""
-    return f"{ROOT}/latents/{latent_space}.json"
 
 
 async def index(request: web.Request) -> web.Response:
     """Answer index.json: what is published here."""
     entries = [
         IndexEntry(id=latent_space, url=map_path(latent_space), hash=bundle.hash)
-        for latent_space, bundle in request.app[SERVICE].bundles().items()
+        for latent_space, bundle in request.app[SERVICE].models.maps().items()
     ]
     answer = IndexAnswer(codec_version=CODEC_VERSION, maps=[], latents=entries)
     return web.json_response(answer.model_dump(), headers=CACHED)
@@ -31,7 +26,7 @@ async def index(request: web.Request) -> web.Response:
 
 async def latent_map(request: web.Request) -> web.Response:
     """Answer latents/<id>.json: the map's exact bytes."""
-    bundle = request.app[SERVICE].latent_map(request.match_info["id"])
+    bundle = request.app[SERVICE].models.require_map(request.match_info["id"])
     return _file(request, bundle.document, bundle.hash, "application/json")
 
 
@@ -53,7 +48,7 @@ async def scales(request: web.Request) -> web.Response:
 def _asset(request: web.Request, published: Callable[[LatentMap], set[str]]) -> web.Response:
     """Answer with a file of a bundle. What is looked up is a key, never a path."""
     digest = f"sha256:{request.match_info['hex']}"
-    for bundle in request.app[SERVICE].bundles().values():
+    for bundle in request.app[SERVICE].models.maps().values():
         if digest in published(bundle.latent_map):
             return _file(request, bundle.assets[digest], digest, "application/octet-stream")
     raise NotFound("hash", f"there is no such file here: {truncated_repr(request.match_info['hex'])}")

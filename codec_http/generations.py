@@ -16,9 +16,9 @@ from codec_wire import WireFormat, encode
 from codec_wire.compression import Compressor
 from codec_wire.errors import CodecError
 from codec_wire.events import Frame, Started
+from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER
 from codec_wire.latents import LatentFrame, LatentStreamHeader, Modality
 from codec_wire.maps import pinned_hash
-from codec_wire.maps.pin import PIN_FIELD
 from core.engine import Job, deadline_of
 from core.plan import StreamPlan
 
@@ -40,20 +40,20 @@ async def videos(request: web.Request) -> web.StreamResponse:
 
 async def _generate(request: web.Request, modality: Modality) -> web.StreamResponse:
     service = request.app[SERVICE]
-    pinned = pinned_hash(request.headers.get(PIN_FIELD))
+    pinned = pinned_hash(request.headers.get(MAP_PIN_HEADER))
     body = await read_json(request)
     if wants_pixels(body):
         return await render(request, parse_rendered(body, modality), pinned)
     wanted = parse_latents(body, modality)
     plan = service.plan(wanted)
-    service.require_map(pinned, plan)
+    service.models.require_map_hash(pinned, plan)
     wire_format, content_type = negotiate(wanted.stream_format, ", ".join(request.headers.getall("Accept", [])))
-    bundle = service.served_of(plan).bundle
+    bundle = service.models.for_plan(plan).bundle
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
     response = web.StreamResponse(
         headers={
             "Content-Type": content_type,
-            "Codec-Latent-Map": bundle.hash,
+            LATENT_MAP_HEADER: bundle.hash,
             "Vary": "Accept, Accept-Encoding",
             "Cache-Control": "no-store",
         }

@@ -13,7 +13,7 @@ async def health(request: web.Request) -> web.Response:
     """Answer GET /health and /codec/health as the sibling servers do: `ok` where requests are taken, and what runs."""
     service = request.app[SERVICE]
     ok = service.lifecycle.state is State.SERVING
-    model = None if service.served is None else service.served.model
+    model = None if service.models.default is None else service.models.default.model
     answer = HealthAnswer(
         ok=ok,
         model=None if model is None else model.name,

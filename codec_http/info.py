@@ -4,18 +4,19 @@ from typing import get_args
 
 from aiohttp import web
 
-from codec_http.discovery import map_path
 from codec_http.encoding import codings_of
 from codec_http.request_body import RENDERED
 from codec_http.response_models import InfoAnswer, ModelAnswer, ModelsAnswer
 from codec_http.state import SERVICE
 from codec_wire import WireFormat
 from codec_wire.errors import NotFound, truncated_repr
+from codec_wire.http import map_path
 from codec_wire.latents import Modality
 from codec_wire.schema import stream_schema
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
 from core.model import ModelInfo
-from core.service import LatentService, Served
+from core.served import ModelInstance
+from core.service import LatentService
 
 
 async def info(request: web.Request) -> web.Response:
@@ -50,19 +51,19 @@ async def info(request: web.Request) -> web.Response:
 
 def _served(service: LatentService) -> dict[str, object]:
     """Return what can be said once a model is there."""
-    served = service.served
+    served = service.models.default
     if served is None:
         return {}
     model = served.model
     return {
-        "modality_supported": list(service.modalities()),
+        "modality_supported": list(service.models.modalities()),
         "rendered_formats": list(
             dict.fromkeys(name for one in service.models for name in _rendered_formats(one.model))
         ),
         "image_pipelines": _pipelines(service, Modality.IMAGE),
         "video_pipelines": _pipelines(service, Modality.VIDEO),
         "latent_space_id": model.latent_space,
-        "compression_supported": codings_of(service.bundles().values()),
+        "compression_supported": codings_of(service.models.maps().values()),
         "latent_map_url": map_path(model.latent_space),
         "latent_map_sha256": served.bundle.hash,
         "model": model.name,
@@ -86,7 +87,7 @@ def _pipelines(service: LatentService, modality: Modality) -> list[str]:
     return []
 
 
-def _described(served: Served) -> dict[str, object]:
+def _described(served: ModelInstance) -> dict[str, object]:
     """Return what a client must know to ask this model."""
     model = served.model
     return {
@@ -120,14 +121,14 @@ async def schema(_request: web.Request) -> web.Response:
 
 async def models(request: web.Request) -> web.Response:
     """Answer GET /v1/models, as OpenAI's clients read it."""
-    models = request.app[SERVICE].require_all()
+    models = request.app[SERVICE].models.require_all()
     named = {served.model.name: _model(served.model, served.model.name) for served in models}
     return web.json_response(ModelsAnswer(data=list(named.values())).model_dump())
 
 
 async def one_model(request: web.Request) -> web.Response:
     """Answer GET /v1/models/<name>, for each name that a model answers to."""
-    models, name = request.app[SERVICE].require_all(), request.match_info["name"]
+    models, name = request.app[SERVICE].models.require_all(), request.match_info["name"]
     for served in models:
         if served.model.answers_to(name):
             return web.json_response(_model(served.model, name).model_dump())

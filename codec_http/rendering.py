@@ -17,6 +17,7 @@ from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_pixels.images import BEST_QUALITY, encode_image
 from codec_pixels.parameters import file_parameters
 from codec_pixels.videos import encode_video
+from codec_wire.http import LATENT_MAP_HEADER
 from core.engine import Job, deadline_exceeded, deadline_of
 from core.plan import StreamPlan
 
@@ -30,9 +31,9 @@ async def render(request: web.Request, wanted: RenderedBody, pinned: str | None)
     """
     service = request.app[SERVICE]
     plans = service.plan_rendered(wanted, wanted.n)
-    service.require_map(pinned, plans[0])
+    service.models.require_map_hash(pinned, plans[0])
     encoding = choose_encoding(request, None)
-    map_hash = service.served_of(plans[0]).bundle.hash
+    map_hash = service.models.for_plan(plans[0]).bundle.hash
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     files: list[RenderedFile] = []
     async with aclosing(service.render(plans, job)) as rendered:
@@ -43,7 +44,7 @@ async def render(request: web.Request, wanted: RenderedBody, pinned: str | None)
             body=await asyncio.to_thread(_body_of, files, plans[0], wanted, encoding),
             headers={
                 "Content-Type": "application/json",
-                "Codec-Latent-Map": map_hash,
+                LATENT_MAP_HEADER: map_hash,
                 "Vary": "Accept, Accept-Encoding",
                 "Cache-Control": "no-store",
             }

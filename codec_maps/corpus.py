@@ -17,7 +17,7 @@ from core.engine import Job
 from core.model import ModelInfo
 from core.plan import plan
 from core.probe import probe
-from core.service import Served
+from core.served import ModelInstance
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> lis
 
 
 async def sample_corpus(
-    served: Served, prompts: Sequence[str], count: int, on_image: Callable[[int], None]
+    served: ModelInstance, prompts: Sequence[str], count: int, on_image: Callable[[int], None]
 ) -> list[Sample]:
     """Return what the served model makes of `corpus_requests`, as fp16.
 
@@ -100,7 +100,7 @@ async def sample_corpus(
     return samples
 
 
-async def generate_latents(served: Served, request: GenerationRequest) -> list[NDArray[np.float16]]:
+async def generate_latents(served: ModelInstance, request: GenerationRequest) -> list[NDArray[np.float16]]:
     """Return the frames [channels, height, width] of one generation, as fp16. Raises what the engine raises."""
     wanted = plan(request, served.bundle, served.model)
     decoder = LatentDecoder(wanted.header)

@@ -20,7 +20,8 @@ from codec_wire.request import GenerationRequest
 from core.admission import Admission
 from core.engine import Job
 from core.lifecycle import Lifecycle
-from core.service import LatentService, Served
+from core.served import ModelInstance
+from core.service import LatentService
 from core.settings import Settings
 
 
@@ -31,7 +32,7 @@ class InProcessClient(LatentClient):
         super().__init__(retries=0, **options)
         self._model = LocalModel(settings)
         self.service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost))
-        self.used: Served | None = None
+        self.used: ModelInstance | None = None
         """What the last generation was made with."""
 
     async def load(self) -> None:
@@ -40,7 +41,7 @@ class InProcessClient(LatentClient):
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return the model's latent-space map. See LatentClient."""
-        bundles = self.service.bundles()
+        bundles = self.service.models.maps()
         for bundle in bundles.values():
             if digest in (None, bundle.hash):
                 return bundle
@@ -57,7 +58,7 @@ class InProcessClient(LatentClient):
                 latent_space=served.model.latent_space,
                 map_hash=served.bundle.hash,
             )
-            for served in self.service.require_all()
+            for served in self.service.models.require_all()
         ]
 
     async def close(self) -> None:
@@ -72,7 +73,7 @@ class InProcessClient(LatentClient):
     ) -> AsyncGenerator[StreamEvent, None]:
         arrival.answered = True
         plan = self.service.plan(request)
-        self.used = self.service.served_of(plan)
+        self.used = self.service.models.for_plan(plan)
         self._is_of_map(arrival, self.used.bundle.hash)
         job = Job(deadline=asyncio.get_running_loop().time() + seconds)
         async with aclosing(self.service.generate(plan, job)) as events:

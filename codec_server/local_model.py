@@ -19,7 +19,8 @@ from core.map_store import bundle_folder, find_bundle
 from core.model import ModelInfo
 from core.plan import plan
 from core.probe import probe
-from core.service import LatentService, Served
+from core.served import ModelInstance
+from core.service import LatentService
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ WARM_UP_CELLS = 8
 class _Loaded:
     """A warm model as it is served, what a map says of its VAE, and whether its map was found or made from that."""
 
-    served: Served
+    served: ModelInstance
     modalities: tuple[Modality, ...]
     vae_scale_factor: float
     vae_class: str
@@ -61,7 +62,7 @@ class LocalModel:
         A model without a map is calibrated once, and the map is kept. Raises ModelLoadError, InvalidMap or
         InvalidSettings.
         """
-        served: list[Served] = []
+        served: list[ModelInstance] = []
         for loaded in await self._load(service.lifecycle):
             # Two models of one latent space have one map.
             shared = [one.bundle for one in served if one.model.latent_space == loaded.served.model.latent_space]
@@ -69,7 +70,7 @@ class LocalModel:
                 served.append(replace(loaded.served, bundle=shared[0]))
             else:
                 served.append(loaded.served if loaded.map_found else await self._with_own_map(loaded))
-        service.models = tuple(served)
+        service.models.replace(served)
         service.lifecycle.transition_to(State.SERVING)
 
     async def build_map(
@@ -103,11 +104,11 @@ class LocalModel:
             for modality in info.modalities:
                 warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
                 await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
-            served = Served(info, bundle, engine_module.DiffusersEngine(model, self._thread), str(device))
+            served = ModelInstance(info, bundle, engine_module.DiffusersEngine(model, self._thread), str(device))
             loaded.append(_Loaded(served, made, model.vae_scale_factor, model.vae_class, map_found=found is not None))
         return loaded
 
-    async def _with_own_map(self, loaded: _Loaded) -> Served:
+    async def _with_own_map(self, loaded: _Loaded) -> ModelInstance:
         """Return what is served with a map that is calibrated, where that is not turned off, and kept."""
         images, served = self._settings.calibration_images, loaded.served
         latent_space = served.model.latent_space

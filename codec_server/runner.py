@@ -69,12 +69,12 @@ async def drain(service: LatentService, timeout_s: float, servers: list[Stoppabl
     if service.admission.jobs:
         log.info("draining: %d generations are running, %g s left", service.admission.jobs, timeout_s)
     try:
-        await asyncio.wait_for(service.admission.idle(), timeout_s)
+        await asyncio.wait_for(service.admission.wait_idle(), timeout_s)
     except TimeoutError:
         log.warning("cancelling %d generations", service.admission.jobs)
         service.cancel_all(lambda: NotReady("the server is shutting down", RETRY_AFTER_S))
         with suppress(TimeoutError):
-            await asyncio.wait_for(service.admission.idle(), CANCELLED_JOBS_END_S)
+            await asyncio.wait_for(service.admission.wait_idle(), CANCELLED_JOBS_END_S)
     for server in servers:
         await server.stop()
     service.lifecycle.transition_to(State.STOPPED)

@@ -1,4 +1,4 @@
-"""How much work may wait and run at once, by count and by cost. Both protocols go through it."""
+"""Admission control shared by both protocols: bounds on the number and the total cost of active jobs."""
 
 import asyncio
 import math
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 
 from codec_wire.errors import Overloaded, TooLarge
 
-_FADING = 0.8
-"""What an older job counts for at each newer one: a few jobs after a change, the measured speed has followed."""
+_DECAY = 0.8
+"""Weight of each measured duration relative to the next one, so that the estimate follows a change in a few jobs."""
 MAX_RETRY_AFTER_S = 120
 
 
 class Admission:
-    """Counts the jobs in the house, waiting, running or being read, and refuses at once what does not fit.
+    """Bound the number and the total cost of active jobs, and reject requests over a limit immediately.
 
-    `max_jobs` bounds their number, `max_cost` the sum of their costs (pixels x frames x steps). The device thread
-    works in the order of admission. Used from the event loop's thread alone.
+    A job is active while it is queued, running or being read by its client. `max_jobs` bounds their number, `max_cost`
+    the sum of their costs in pixels x frames x steps. Not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self, max_jobs: int, max_cost: int) -> None:
@@ -26,52 +26,54 @@ class Admission:
         self._cost = 0
         self._measured_cost = 0.0
         self._measured_s = 0.0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def jobs(self) -> int:
-        """Jobs in the house."""
+        """Number of active jobs."""
         return self._jobs
 
     @contextmanager
     def admit(self, cost: int) -> Iterator[None]:
-        """Hold a place for a job of that cost.
+        """Count a job of this cost as active inside the `with` block.
 
-        Raises TooLarge where it can never fit, Overloaded (with the time after which it may) where it does not now.
+        Raises TooLarge if `cost` exceeds the limit by itself; Overloaded, with the time to wait, if the job does not
+        fit next to the active ones.
         """
         if cost > self._max_cost:
             raise TooLarge(
-                f"this request costs {cost} pixels x frames x steps, the server takes at most {self._max_cost}; "
-                "ask for a smaller size, fewer frames or fewer steps"
+                f"this request costs {cost} (pixels x frames x steps), the limit is {self._max_cost}; "
+                "request a smaller size, fewer frames or fewer steps"
             )
         if self._jobs >= self._max_jobs or self._cost + cost > self._max_cost:
             raise Overloaded(
-                f"the queue is full: {self._jobs} of {self._max_jobs} jobs, {self._cost} of {self._max_cost} cost",
+                f"the queue is full: {self._jobs} of {self._max_jobs} jobs are active, "
+                f"with a cost of {self._cost} of {self._max_cost}",
                 self.retry_after_s(),
             )
         self._jobs += 1
         self._cost += cost
-        self._empty.clear()
+        self._idle.clear()
         try:
             yield
         finally:
             self._jobs -= 1
             self._cost -= cost
             if not self._jobs:
-                self._empty.set()
+                self._idle.set()
 
-    async def idle(self) -> None:
-        """Wait until no job is in the house."""
-        await self._empty.wait()
+    async def wait_idle(self) -> None:
+        """Wait until no job is active."""
+        await self._idle.wait()
 
-    def learn(self, cost: int, seconds: float) -> None:
-        """Take note that the device took `seconds` for a job of that cost."""
-        self._measured_cost = self._measured_cost * _FADING + cost
-        self._measured_s = self._measured_s * _FADING + seconds
+    def record_duration(self, cost: int, seconds: float) -> None:
+        """Record that the device took `seconds` for a job of this cost."""
+        self._measured_cost = self._measured_cost * _DECAY + cost
+        self._measured_s = self._measured_s * _DECAY + seconds
 
     def retry_after_s(self) -> int:
-        """Return in how many whole seconds half of the work in the house should be done: 1 to 120."""
+        """Estimate when half of the active work will be done, in whole seconds from 1 to MAX_RETRY_AFTER_S."""
         if not self._measured_cost:
             return 1
         seconds = self._cost * self._measured_s / self._measured_cost / 2

@@ -1,4 +1,4 @@
-"""One generation while it runs: its events until its deadline, what was seen of them, and how it failed."""
+"""One running generation: its events up to the deadline, its statistics and its error."""
 
 import logging
 import time
@@ -13,22 +13,23 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 
-class Seen:
-    """What has been seen of one generation's stream."""
+class StreamStats:
+    """What has been yielded of one generation's stream so far."""
 
     def __init__(self) -> None:
         self.frames = 0
         self.done = False
         self.sampling_s: float | None = None
+        """Seconds from Started to the first frame; None before the first frame."""
         self._started_at: float | None = None
 
     @property
     def started(self) -> bool:
-        """Whether the header went out."""
+        """Whether Started has been yielded."""
         return self._started_at is not None
 
-    def saw(self, event: StreamEvent) -> None:
-        """Take note of `event`; from the start to the first frame, the device was sampling."""
+    def record(self, event: StreamEvent) -> None:
+        """Update the statistics with `event`, which is about to be yielded."""
         if isinstance(event, Started):
             self._started_at = time.monotonic()
         elif isinstance(event, Frame):
@@ -39,9 +40,10 @@ class Seen:
 
 
 async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-    """Yield the events of `plan`. Raises DeadlineExceeded once the job's time is up, and what the engine raises.
+    """Yield the events of `plan`.
 
-    The end of the iterator, however it comes, ends the job.
+    Raises DeadlineExceeded when the job's deadline passes, and whatever the engine raises. The job is cancelled when
+    the iterator is exhausted, raises or is closed.
     """
     async with aclosing(engine.generate(plan, job)) as events:
         try:
@@ -51,7 +53,7 @@ async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> Async
                     async with timeout:
                         event = await anext(events, None)
                 except TimeoutError:
-                    if timeout.expired():  # and not one that the engine met
+                    if timeout.expired():  # not a TimeoutError raised by the engine
                         raise deadline_exceeded() from None
                     raise
                 if event is None:
@@ -62,8 +64,11 @@ async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> Async
 
 
 def to_public_error(error: Exception) -> CodecError:
-    """Return `error` as a client may be told of it; one that nobody foresaw is the log's."""
+    """Convert `error` to a CodecError that is safe to send to clients.
+
+    Unexpected exceptions are logged and replaced by a generic message.
+    """
     if isinstance(error, CodecError):
         return without_traceback(error)
-    log.error("a generation failed", exc_info=error)
+    log.error("generation failed", exc_info=error)
     return CodecError(INTERNAL_TEXT)

@@ -13,7 +13,7 @@ from grpc import StatusCode
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
-from tests.support.serving import Servers, gateway_over, servers_over
+from tests.support.serving import Servers, run_http_gateway, run_servers
 
 JSON = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "steps": 30}
 LEFT_IN_STEP = 3
@@ -97,16 +97,16 @@ async def next_request_works(servers: Servers) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("way", ["http", "pixels", "gateway", "grpc", "deadline"])
 async def test_leaving_stops_the_sampler_within_one_step(
-    way: str, engine: DiffusersEngine, standin: LoadedModel
+    way: str, engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
-    async with servers_over(engine, standin.info) as servers, next_request_works(servers):
-        with held(standin) as sampler:
+    async with run_servers(engine, tiny_model.info) as servers, next_request_works(servers):
+        with held(tiny_model) as sampler:
             if way == "http":
                 await leave_http(servers.http, sampler)
             elif way == "pixels":
                 await leave_pictures(servers.http, sampler)
             elif way == "gateway":
-                async with gateway_over(servers.grpc_address) as (_, http):
+                async with run_http_gateway(servers.grpc_address) as (_, http):
                     await leave_http(http, sampler)
                     await no_jobs(servers)
             elif way == "grpc":
@@ -121,10 +121,10 @@ async def test_leaving_stops_the_sampler_within_one_step(
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 async def test_leaving_while_queued_for_the_device_never_samples(
-    protocol: str, engine: DiffusersEngine, standin: LoadedModel
+    protocol: str, engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
-    async with servers_over(engine, standin.info) as servers, next_request_works(servers):
-        with held(standin) as sampler:
+    async with run_servers(engine, tiny_model.info) as servers, next_request_works(servers):
+        with held(tiny_model) as sampler:
             running = servers.stub.Generate(request())
             await sampler.held.wait()
             assert servers.service.admission.jobs == 1
@@ -152,7 +152,7 @@ async def test_leaving_while_queued_for_the_device_never_samples(
 
 
 async def no_jobs(servers: Servers) -> None:
-    await asyncio.wait_for(servers.service.admission.idle(), 10)
+    await asyncio.wait_for(servers.service.admission.wait_idle(), 10)
 
 
 async def thread_is_free(engine: DiffusersEngine) -> None:

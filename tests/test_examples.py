@@ -18,7 +18,7 @@ from codec_wire.latents import Modality
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.noise_engine import NoiseEngine
-from tests.support.serving import MODEL, VIDEO_MODEL, Servers, servers_over
+from tests.support.serving import MODEL, VIDEO_MODEL, Servers, run_servers
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -82,7 +82,7 @@ async def test_node_reads_both_protocols_as_python_does(
     fields = (IMAGE if kind == "image" else VIDEO) | {"pipeline": pipeline}
     width, height = fields["size"]
     proto = {"PROTO_DIR": str(ROOT / "proto")}
-    async with servers_over(NoiseEngine(), MODEL if kind == "image" else VIDEO_MODEL) as servers:
+    async with run_servers(NoiseEngine(), MODEL if kind == "image" else VIDEO_MODEL) as servers:
         wanted = await expected(servers, fields, tmp_path)
         assert np.ptp(wanted) > 0.5
         over_http = json.dumps(fields | {"size": f"{width}x{height}"})
@@ -101,12 +101,12 @@ async def test_node_reads_both_protocols_as_python_does(
         )
         assert status == 0, err
         assert np.array_equal(values_in(out), wanted)
-        assert json.loads(out.splitlines()[0])["map"] == servers.service.require_served().bundle.hash
+        assert json.loads(out.splitlines()[0])["map"] == servers.service.models.require_default().bundle.hash
 
 
 async def test_node_says_what_the_server_says(node_folder: Path) -> None:
     proto = {"PROTO_DIR": str(ROOT / "proto")}
-    async with servers_over(NoiseEngine()) as servers:
+    async with run_servers(NoiseEngine()) as servers:
         wrong = '{"prompt": "a sea", "steps": 0}'
         address = str(servers.http._base_url).rstrip("/")
         for script, place in (("over_http.mjs", address), ("over_grpc.mjs", servers.grpc_address)):
@@ -116,7 +116,7 @@ async def test_node_says_what_the_server_says(node_folder: Path) -> None:
 
 
 async def test_python(tmp_path: Path) -> None:
-    async with servers_over(NoiseEngine(), VIDEO_MODEL) as servers:
+    async with run_servers(NoiseEngine(), VIDEO_MODEL) as servers:
         fields = VIDEO | {"pipeline": "delta+int8"}
         wanted = await expected(servers, fields, tmp_path)
         for protocol, address in (("http", str(servers.http._base_url)), ("grpc", servers.grpc_address)):
@@ -127,13 +127,13 @@ async def test_python(tmp_path: Path) -> None:
             assert np.array_equal(values_in(out), wanted)
 
 
-async def test_curl(engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path) -> None:
+async def test_curl(engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    async with servers_over(engine, standin.info) as servers:
+    async with run_servers(engine, tiny_model.info) as servers:
         address = str(servers.http._base_url).rstrip("/")
         status, out, err = await run(EXAMPLES / "curl" / "stream.sh", address, tmp_path / "latents.bin")
         assert status == 0, err
-        assert servers.service.require_served().bundle.hash in out
+        assert servers.service.models.require_default().bundle.hash in out
         report = inspect([(tmp_path / "latents.bin").read_bytes()])
         assert (report.problem, report.frame_count) == (None, 1)

@@ -15,7 +15,7 @@ from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.fake_engine import FakeEngine
 from tests.support.oracle import reference_messages
-from tests.support.serving import MODEL, VIDEO_MODEL, Servers, gateway_over, read_stream, servers_over
+from tests.support.serving import MODEL, VIDEO_MODEL, Servers, read_stream, run_http_gateway, run_servers
 
 Stream = tuple[LatentStreamHeader, list[LatentFrame]]
 
@@ -43,9 +43,9 @@ IMAGE = {"prompt": "a snowy mountain", "modality": "image-latents", "size": "64x
 
 
 @pytest.mark.parametrize("pipeline", ["raw", "int8", "int4", "int8-adaptive", "int4-adaptive"])
-async def test_an_image(engine: DiffusersEngine, standin: LoadedModel, pipeline: str) -> None:
+async def test_an_image(engine: DiffusersEngine, tiny_model: LoadedModel, pipeline: str) -> None:
     body = IMAGE | {"pipeline": pipeline, "negative_prompt": "fog", "guidance_scale": 2.5}
-    async with servers_over(engine, standin.info) as servers, gateway_over(servers.grpc_address) as (_, gateway):
+    async with run_servers(engine, tiny_model.info) as servers, run_http_gateway(servers.grpc_address) as (_, gateway):
         expected = await over_grpc(servers, body)
         bodies = {}
         for name, http in (("direct", servers.http), ("gateway", gateway)):
@@ -63,8 +63,8 @@ async def test_a_video(pipeline: str) -> None:
     body = {"prompt": "a sea", "modality": "video-latents", "size": "64x64", "steps": 1, "frames": 5, "fps": 6}
     body |= {"pipeline": pipeline, "keyframe_interval": 2}
     async with (
-        servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers,
-        gateway_over(servers.grpc_address) as (_, gateway),
+        run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers,
+        run_http_gateway(servers.grpc_address) as (_, gateway),
     ):
         expected = await over_grpc(servers, body)
         assert len(expected[1]) == 5
@@ -74,14 +74,14 @@ async def test_a_video(pipeline: str) -> None:
 
 
 async def test_the_body_is_what_the_reference_makes_of_the_raw_latents(
-    engine: DiffusersEngine, standin: LoadedModel
+    engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
     """The whole way, model to socket, against the published encoder fed with the raw stream's latents."""
-    async with servers_over(engine, standin.info) as servers:
+    async with run_servers(engine, tiny_model.info) as servers:
         raw, _ = await over_http(servers.http, IMAGE | {"pipeline": "raw"}, WireFormat.MSGPACK)
         latent = LatentDecoder(raw[0]).decode(raw[1][0])
         for pipeline in ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive"):
-            scales = servers.service.require_served().bundle.static_scales(pipeline)
+            scales = servers.service.models.require_default().bundle.static_scales(pipeline)
             header = replace(raw[0], pipeline=pipeline, scales=scales)
             for wire_format in WireFormat:
                 _, body = await over_http(servers.http, IMAGE | {"pipeline": pipeline}, wire_format)
@@ -101,13 +101,13 @@ async def test_the_body_is_what_the_reference_makes_of_the_raw_latents(
 )
 async def test_bodies_have_the_published_sizes(
     engine: DiffusersEngine,
-    standin: LoadedModel,
+    tiny_model: LoadedModel,
     size: str,
     pipeline: str,
     msgpack_size: int,
     protobuf_size: int,
 ) -> None:
-    async with servers_over(engine, standin.info) as servers:
+    async with run_servers(engine, tiny_model.info) as servers:
         body = IMAGE | {"size": size, "pipeline": pipeline, "steps": 1}
         for wire_format, expected in ((WireFormat.MSGPACK, msgpack_size), (WireFormat.PROTOBUF, protobuf_size)):
             _, content = await over_http(servers.http, body, wire_format)
@@ -115,7 +115,7 @@ async def test_bodies_have_the_published_sizes(
 
 
 async def test_eight_at_once_over_both_protocols_give_what_each_gives_alone(
-    engine: DiffusersEngine, standin: LoadedModel
+    engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
     bodies = [IMAGE | {"seed": seed, "pipeline": ("raw", "int8-adaptive")[seed % 2]} for seed in range(8)]
 
@@ -124,7 +124,7 @@ async def test_eight_at_once_over_both_protocols_give_what_each_gives_alone(
             return await over_grpc(servers, bodies[index])
         return (await over_http(servers.http, bodies[index], WireFormat.MSGPACK))[0]
 
-    async with servers_over(engine, standin.info) as servers:
+    async with run_servers(engine, tiny_model.info) as servers:
         alone = [await ask(servers, index) for index in range(8)]
         together = await asyncio.gather(*(ask(servers, index) for index in range(8)))
     assert together == alone
@@ -133,8 +133,8 @@ async def test_eight_at_once_over_both_protocols_give_what_each_gives_alone(
 
 async def test_errors_through_the_gateway_are_those_of_the_server() -> None:
     async with (
-        servers_over(FakeEngine(), MODEL, max_jobs=1) as servers,
-        gateway_over(servers.grpc_address) as (_, gateway),
+        run_servers(FakeEngine(), MODEL, max_jobs=1) as servers,
+        run_http_gateway(servers.grpc_address) as (_, gateway),
     ):
         running = servers.stub.Generate(pb.GenerateRequest(prompt="x", size=pb.PixelSize(width=64, height=64)))
         await running.read()
@@ -149,18 +149,18 @@ async def test_errors_through_the_gateway_are_those_of_the_server() -> None:
 
 async def test_leaving_the_gateway_cancels_the_job_behind_it() -> None:
     engine = FakeEngine()
-    async with servers_over(engine) as servers, gateway_over(servers.grpc_address) as (service, gateway):
+    async with run_servers(engine) as servers, run_http_gateway(servers.grpc_address) as (service, gateway):
         response = await gateway.post("/v1/images/generations", json=IMAGE | {"stream_format": "msgpack", "steps": 30})
-        await engine.until_started(1)
+        await engine.wait_until_started(1)
         response.close()
-        await engine.until_closed(1)
+        await engine.wait_until_ended(1)
         assert (engine.finished, service.admission.jobs) == (0, 0)
 
 
 async def test_an_error_behind_the_gateway_is_one_last_frame() -> None:
     engine = FakeEngine(free_running=True)
     engine.fail_with = RuntimeError("secret")
-    async with servers_over(engine) as servers, gateway_over(servers.grpc_address) as (_, gateway):
+    async with run_servers(engine) as servers, run_http_gateway(servers.grpc_address) as (_, gateway):
         (header, frames), body = await over_http(gateway, IMAGE, WireFormat.MSGPACK)
         assert header.pipeline == "raw"
         assert [(frame.seq, frame.finish_reason, frame.data) for frame in frames] == [(0, "error", b"")]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import VIDEO_MODEL, Servers, servers_over
+from tests.support.serving import VIDEO_MODEL, Servers, run_servers
 
 LARGE_VIDEO = replace(VIDEO_MODEL, name="large-video", default_size=(2048, 2048))
 FRAMES = 120
@@ -15,12 +15,12 @@ FRAMES = 120
 
 async def place_is_free(servers: Servers) -> None:
     async with asyncio.timeout(10):
-        await servers.service.admission.idle()
+        await servers.service.admission.wait_idle()
 
 
 async def test_an_http_client_that_does_not_read_is_given_up_at_its_deadline() -> None:
     engine = FakeEngine(free_running=True)
-    async with servers_over(engine, LARGE_VIDEO, request_timeout_s=2.0) as servers:
+    async with run_servers(engine, LARGE_VIDEO, request_timeout_s=2.0) as servers:
         assert servers.http._base_url is not None
         reader, writer = await asyncio.open_connection("127.0.0.1", servers.http._base_url.port, limit=1024)
         body = json.dumps({"prompt": "x", "stream_format": "msgpack", "frames": FRAMES, "steps": 1}).encode()
@@ -37,7 +37,7 @@ async def test_an_http_client_that_does_not_read_is_given_up_at_its_deadline() -
 
 async def test_a_grpc_client_that_does_not_read_is_given_up_at_the_servers_limit() -> None:
     engine = FakeEngine(free_running=True)
-    async with servers_over(engine, LARGE_VIDEO, request_timeout_s=2.0) as servers:
+    async with run_servers(engine, LARGE_VIDEO, request_timeout_s=2.0) as servers:
         call = servers.stub.Generate(
             pb.GenerateRequest(prompt="x", modality=pb.MODALITY_VIDEO_LATENTS, frames=FRAMES, steps=1)
         )

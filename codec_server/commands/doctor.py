@@ -144,7 +144,7 @@ async def _generated(client: InProcessClient) -> list[Finding]:
     async with client:
         started = time.perf_counter()
         await client.load()
-        served = client.service.require_served()
+        served = client.service.models.require_default()
         model, latent_map = served.model, served.bundle.latent_map
         loaded = Finding("model", "ok", f"{model.name} on {served.device}, warm after {_seconds_since(started)}")
         pipelines = ", ".join(entry.name for entry in latent_map.pipelines)

@@ -35,7 +35,7 @@ async def serve(settings: Settings) -> None:
 
     async def bring_up() -> None:
         await model.bring_up(service)
-        say_served(service.models, http_address, time.perf_counter() - started)
+        say_served(service.models.require_all(), http_address, time.perf_counter() - started)
 
     try:
         await run_until(stop, bring_up())

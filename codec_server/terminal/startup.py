@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import typer
 
+from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
 from codec_wire.version import SERVER_VERSION
 from core.pins import pin_differences
-from core.service import Served
+from core.served import ModelInstance
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +30,12 @@ def say(line: str) -> None:
 def say_addresses(http: str, grpc: str | None) -> None:
     """Say where the servers listen."""
     say(f"codec-diffusers {SERVER_VERSION}")
-    say(f"  HTTP     http://{http}/v1/images/generations")
+    say(f"  HTTP     http://{http}{GENERATION_PATHS[Modality.IMAGE]}")
     if grpc is not None:
         say(f"  gRPC     {grpc} codec.latents.v1.LatentService/Generate")
 
 
-def say_served(models: Sequence[Served], http: str, seconds: float) -> None:
+def say_served(models: Sequence[ModelInstance], http: str, seconds: float) -> None:
     """Say what is served, and how to see it."""
     for served in models:
         model, latent_map = served.model, served.bundle.latent_map
@@ -42,10 +43,11 @@ def say_served(models: Sequence[Served], http: str, seconds: float) -> None:
         say(f"  model    {model.name}, {width}x{height}, on {served.device}")
         say(f"  latents  {latent_map.id}: {', '.join(entry.name for entry in latent_map.pipelines)}")
         say(f"  map      {served.bundle.hash}")
-    kind = "images" if Modality.IMAGE in models[0].model.modalities else "videos"
+    modalities = models[0].model.modalities
+    path = GENERATION_PATHS[Modality.IMAGE if Modality.IMAGE in modalities else Modality.VIDEO]
     say(f"Ready after {seconds:.1f} s. Try:")
     say(
-        f"  curl http://{http}/v1/{kind}/generations -o latents.bin -H 'Content-Type: application/json' \\\n"
+        f"  curl http://{http}{path} -o latents.bin -H 'Content-Type: application/json' \\\n"
         '    -d \'{"prompt": "a snowy mountain at dusk", "stream_format": "msgpack", "pipeline": "int8-adaptive"}\''
     )
 

@@ -5,16 +5,16 @@ from codec_maps.corpus import Sample, generate_latents
 from codec_wire import WireFormat
 from codec_wire.maps import LatentMapBundle
 from core.model import ModelInfo
-from core.service import Served
+from core.served import ModelInstance
 from tests.support.dictionaries import with_dictionary
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of, servers_over
+from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of, run_servers
 
 IMAGE_PIPELINES = {"raw", "int8", "int4", "int8-adaptive", "int4-adaptive"}
 
 
-async def samples_of(model: ModelInfo, bundle: LatentMapBundle) -> list[tuple[str, list[Sample], Served]]:
-    served = Served(model, bundle, FakeEngine(free_running=True), "test device")
+async def samples_of(model: ModelInfo, bundle: LatentMapBundle) -> list[tuple[str, list[Sample], ModelInstance]]:
+    served = ModelInstance(model, bundle, FakeEngine(free_running=True), "test device")
     return [
         (
             what,
@@ -29,7 +29,7 @@ async def test_images_of_both_sizes_in_every_format_and_pipeline_with_the_bytes_
     bundle = with_dictionary(bundle_of(MODEL))
     kinds = await samples_of(MODEL, bundle)
     assert [what for what, _, _ in kinds] == ["256x256", "512x512"]
-    async with servers_over(FakeEngine(free_running=True), bundle=bundle) as servers:
+    async with run_servers(FakeEngine(free_running=True), bundle=bundle) as servers:
         for what, samples, served in kinds:
             rows = rows_of(what, samples, served)
             assert {(row.pipeline, row.wire_format) for row in rows} == {

@@ -12,8 +12,8 @@ from codec_client import (
     GrpcClient,
     HttpClient,
     LatentClient,
-    Progress,
     ServedModel,
+    Progress,
 )
 from codec_client.maps import kept
 from codec_wire import errors
@@ -30,9 +30,9 @@ from tests.support.serving import (
     VIDEO_MODEL,
     Servers,
     bundle_of,
-    gateway_over,
     http_address,
-    servers_over,
+    run_http_gateway,
+    run_servers,
 )
 
 PROTOCOLS = ("http", "grpc")
@@ -51,10 +51,10 @@ def client_of(servers: Servers, protocol: str, cache: Path, **options: Any) -> L
 
 @pytest.mark.parametrize("pipeline", ["raw", "int8", "int4-adaptive"])
 async def test_every_way_gives_the_same_latents(
-    engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path, pipeline: str
+    engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path, pipeline: str
 ) -> None:
     fields = FIELDS | {"pipeline": pipeline, "negative_prompt": "fog", "guidance_scale": 2.5}
-    async with servers_over(engine, standin.info) as servers:
+    async with run_servers(engine, tiny_model.info) as servers:
         found: dict[tuple[str, ...], Any] = {}
         for protocol in PROTOCOLS:
             for options in WAYS[protocol]:
@@ -62,7 +62,7 @@ async def test_every_way_gives_the_same_latents(
                     found[protocol, *options] = await client.generate("a sea", **fields)
                 blocking = client_of(servers, protocol, tmp_path, **options).blocking()
                 found[protocol, "blocking", *options] = await asyncio.to_thread(one_blocking, blocking, fields)
-        bundle = servers.service.require_served().bundle
+        bundle = servers.service.models.require_default().bundle
     first = found["http",]
     assert first.latents.shape == (1, 4, 6, 8)
     for way, generation in found.items():
@@ -81,7 +81,7 @@ async def test_frames_come_as_they_arrive_with_progress(protocol: str, tmp_path:
     seen: list[Progress] = []
     fields = {"size": (64, 64), "steps": 2, "frames": 5, "fps": 6, "pipeline": "delta+int8", "keyframe_interval": 2}
     async with (
-        servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers,
+        run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers,
         client_of(servers, protocol, tmp_path) as client,
         client.stream("a sea", on_progress=seen.append, modality=Modality.VIDEO, **fields) as stream,
     ):
@@ -102,7 +102,7 @@ async def test_frames_come_as_they_arrive_with_progress(protocol: str, tmp_path:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_leaving_cancels_the_job(protocol: str, blocking: bool, tmp_path: Path) -> None:
     engine = FakeEngine()
-    async with servers_over(engine) as servers:
+    async with run_servers(engine) as servers:
         if blocking:
 
             def enter_and_leave() -> None:
@@ -113,21 +113,21 @@ async def test_leaving_cancels_the_job(protocol: str, blocking: bool, tmp_path: 
         else:
             async with client_of(servers, protocol, tmp_path) as client, client.stream("a sea"):
                 pass
-        await engine.until_closed(1)
+        await engine.wait_until_ended(1)
         assert engine.finished == 0
-        await asyncio.wait_for(servers.service.admission.idle(), 10)
+        await asyncio.wait_for(servers.service.admission.wait_idle(), 10)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_cancelling_the_task_cancels_the_job(protocol: str, tmp_path: Path) -> None:
     engine = FakeEngine()
-    async with servers_over(engine) as servers, client_of(servers, protocol, tmp_path) as client:
+    async with run_servers(engine) as servers, client_of(servers, protocol, tmp_path) as client:
         task = asyncio.create_task(client.generate("a sea"))
-        await engine.until_started(1)
+        await engine.wait_until_started(1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await engine.until_closed(1)
+        await engine.wait_until_ended(1)
         assert engine.finished == 0
 
 
@@ -145,7 +145,7 @@ async def test_cancelling_the_task_cancels_the_job(protocol: str, tmp_path: Path
 async def test_errors_are_what_the_server_said(
     protocol: str, fields: dict[str, Any], kind: type[errors.CodecError], field: str, tmp_path: Path
 ) -> None:
-    async with servers_over(FakeEngine()) as servers, client_of(servers, protocol, tmp_path) as client:
+    async with run_servers(FakeEngine()) as servers, client_of(servers, protocol, tmp_path) as client:
         with pytest.raises(kind) as caught:
             await client.generate("a sea", **fields)
         assert type(caught.value) is kind
@@ -156,7 +156,7 @@ async def test_errors_are_what_the_server_said(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_what_is_no_request_is_not_sent(protocol: str, tmp_path: Path) -> None:
-    async with servers_over(FakeEngine()) as servers, client_of(servers, protocol, tmp_path) as client:
+    async with run_servers(FakeEngine()) as servers, client_of(servers, protocol, tmp_path) as client:
         for fields in ({"steps": 0}, {"stepps": 3}, {"size": "64x64"}):
             with pytest.raises(errors.InvalidRequest):
                 client.stream("a sea", **fields)
@@ -166,7 +166,7 @@ async def test_what_is_no_request_is_not_sent(protocol: str, tmp_path: Path) -> 
 async def test_a_failure_in_mid_stream_is_an_error_and_is_not_retried(protocol: str, tmp_path: Path) -> None:
     engine = FakeEngine(free_running=True)
     engine.fail_with = RuntimeError("secret")
-    async with servers_over(engine) as servers, client_of(servers, protocol, tmp_path) as client:
+    async with run_servers(engine) as servers, client_of(servers, protocol, tmp_path) as client:
         with pytest.raises(errors.CodecError) as caught:
             await client.generate("a sea")
         assert "secret" not in str(caught.value)
@@ -177,18 +177,18 @@ async def test_a_failure_in_mid_stream_is_an_error_and_is_not_retried(protocol: 
 async def test_a_full_queue_is_waited_for_as_long_as_the_server_says(protocol: str, tmp_path: Path) -> None:
     engine = FakeEngine()
     async with (
-        servers_over(engine, max_jobs=1) as servers,
+        run_servers(engine, max_jobs=1) as servers,
         client_of(servers, protocol, tmp_path, retries=8) as client,
         client_of(servers, protocol, tmp_path, retries=0) as impatient,
     ):
         first = asyncio.create_task(client.generate("a sea", steps=1))
-        await engine.until_started(1)
+        await engine.wait_until_started(1)
         with pytest.raises(errors.Overloaded) as caught:
             await impatient.generate("a sea", steps=1)
         assert caught.value.retry_after_s >= 1
         second = asyncio.create_task(client.generate("a sea", steps=1))
         await asyncio.sleep(0.2)
-        engine.let_steps_go(2)
+        engine.release_steps(2)
         await asyncio.gather(first, second)
         assert engine.finished == 2
 
@@ -196,18 +196,18 @@ async def test_a_full_queue_is_waited_for_as_long_as_the_server_says(protocol: s
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_time_is_for_the_whole_answer(protocol: str, tmp_path: Path) -> None:
     engine = FakeEngine()
-    async with servers_over(engine) as servers, client_of(servers, protocol, tmp_path, timeout_s=2) as client:
+    async with run_servers(engine) as servers, client_of(servers, protocol, tmp_path, timeout_s=2) as client:
         task = asyncio.create_task(client.generate("a sea"))
-        await engine.until_started(1)
+        await engine.wait_until_started(1)
         with pytest.raises(errors.DeadlineExceeded, match="no whole answer within 2 s"):
             await task
-        await engine.until_closed(1)
+        await engine.wait_until_ended(1)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_another_map_than_the_pinned_one_is_refused(protocol: str, tmp_path: Path) -> None:
     engine = FakeEngine()
-    async with servers_over(engine) as servers, client_of(servers, protocol, tmp_path, pinned_map=DIGEST) as client:
+    async with run_servers(engine) as servers, client_of(servers, protocol, tmp_path, pinned_map=DIGEST) as client:
         with pytest.raises(errors.MapMismatch, match=DIGEST):
             await client.generate("a sea")
         assert engine.started == []
@@ -216,7 +216,7 @@ async def test_another_map_than_the_pinned_one_is_refused(protocol: str, tmp_pat
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_the_map_is_kept_and_read_from_there_once_its_hash_is_known(protocol: str, tmp_path: Path) -> None:
     bundle = bundle_of(MODEL)
-    async with servers_over(FakeEngine(), bundle=bundle) as servers:
+    async with run_servers(FakeEngine(), bundle=bundle) as servers:
         async with client_of(servers, protocol, tmp_path) as client:
             assert await client.latent_map() == bundle
             with pytest.raises(errors.InvalidMap, match=f"no.* map.* {DIGEST}; it .* {bundle.hash}"):
@@ -235,31 +235,31 @@ async def test_the_map_is_kept_and_read_from_there_once_its_hash_is_known(protoc
 async def test_of_several_maps_the_one_is_found_that_an_answer_names(protocol: str, tmp_path: Path) -> None:
     other = replace(VIDEO_MODEL, latent_space="x/y", aliases=("moving",))
     async with (
-        servers_over(FakeEngine(free_running=True)) as servers,
+        run_servers(FakeEngine(free_running=True)) as servers,
         client_of(servers, protocol, tmp_path) as client,
     ):
-        first = servers.service.require_served()
-        servers.service.models = (first, replace(first, model=other, bundle=bundle_of(other)))
+        first = servers.service.models.require_default()
+        servers.service.models.replace((first, replace(first, model=other, bundle=bundle_of(other))))
         answer = await client.generate("a sea", modality=Modality.VIDEO, frames=2, size=(64, 64))
         assert answer.map_hash == bundle_of(other).hash
         assert (await client.latent_map(answer.map_hash)).latent_map.id == "x/y"
         assert (await client.latent_map()).hash == first.bundle.hash
         assert await client.models() == [
-            ServedModel("standin", ("little",), (Modality.IMAGE,), LATENT_SPACE, first.bundle.hash),
-            ServedModel("standin-video", ("moving",), (Modality.VIDEO,), "x/y", bundle_of(other).hash),
+            ServedModel("tiny-sd", ("little",), (Modality.IMAGE,), LATENT_SPACE, first.bundle.hash),
+            ServedModel("tiny-sd-video", ("moving",), (Modality.VIDEO,), "x/y", bundle_of(other).hash),
         ]
 
 
 async def test_the_address_may_be_the_one_of_openais_clients(tmp_path: Path) -> None:
     async with (
-        servers_over(FakeEngine(free_running=True)) as servers,
+        run_servers(FakeEngine(free_running=True)) as servers,
         HttpClient(f"{http_address(servers)}/v1", cache_dir=tmp_path) as client,
     ):
         assert (await client.generate("a sea", size=(64, 64))).latents.shape == (1, 4, 8, 8)
 
 
 async def test_a_dictionary_is_fetched_by_its_hash_verified_and_kept(tmp_path: Path) -> None:
-    async with servers_over(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
+    async with run_servers(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
         for _ in range(2):
             async with HttpClient(str(servers.http._base_url), cache_dir=tmp_path) as client:
                 answer = await client.generate("a sea", pipeline="int8", size=(64, 64))
@@ -268,9 +268,9 @@ async def test_a_dictionary_is_fetched_by_its_hash_verified_and_kept(tmp_path: P
 
 
 async def test_the_gateway_is_a_server_like_any_other(
-    engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path
+    engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path
 ) -> None:
-    async with servers_over(engine, standin.info) as servers, gateway_over(servers.grpc_address) as (_, gateway):
+    async with run_servers(engine, tiny_model.info) as servers, run_http_gateway(servers.grpc_address) as (_, gateway):
         async with HttpClient(str(gateway._base_url), cache_dir=tmp_path) as client:
             through = await client.generate("a sea", **FIELDS)
         async with client_of(servers, "grpc", tmp_path) as direct:
@@ -280,7 +280,7 @@ async def test_the_gateway_is_a_server_like_any_other(
 async def test_a_frame_over_grpcs_default_limit_arrives(tmp_path: Path) -> None:
     model = replace(MODEL, limits=RequestLimits(max_side=8192))
     async with (
-        servers_over(FakeEngine(free_running=True), model) as servers,
+        run_servers(FakeEngine(free_running=True), model) as servers,
         client_of(servers, "grpc", tmp_path) as client,
     ):
         answer = await client.generate("a sea", size=(8192, 8192), steps=1)

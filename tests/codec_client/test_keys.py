@@ -18,7 +18,7 @@ from tests.codec_client.test_maps import files_of_a_server, serve
 from tests.codec_http.test_encoding import bundle_with_dictionary
 from tests.support.dictionaries import DICTIONARY, DIGEST
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import MODEL, Servers, bundle_of, servers_over
+from tests.support.serving import MODEL, Servers, bundle_of, run_servers
 
 KEY = "k3y"
 RIGHT = f"Bearer {KEY}"
@@ -73,7 +73,7 @@ async def guarded(servers: Servers) -> AsyncIterator[tuple[str, str]]:
 
 async def test_a_dictionary_is_fetched_with_the_key(tmp_path: Path) -> None:
     async with (
-        servers_over(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers,
+        run_servers(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers,
         guarded(servers) as (http, _),
         HttpClient(http, api_key=KEY, cache_dir=tmp_path) as client,
     ):
@@ -94,13 +94,13 @@ async def test_all_that_a_client_asks_carries_the_key(protocol: str, tmp_path: P
 
     bundle = bundle_of(MODEL)
     async with (
-        servers_over(FakeEngine(free_running=True), bundle=bundle) as servers,
+        run_servers(FakeEngine(free_running=True), bundle=bundle) as servers,
         guarded(servers) as addresses,
     ):
         async with client_of(addresses, api_key=KEY) as client:
             answer = await client.generate("a sea", size=(64, 64))
             assert await client.latent_map(answer.map_hash) == bundle
-            assert [model.name for model in await client.models()] == ["standin"]
+            assert [model.name for model in await client.models()] == ["tiny-sd"]
         async with client_of(addresses) as stranger:
             for asked in (stranger.generate("a sea"), stranger.models(), stranger.latent_map()):
                 with pytest.raises(CodecError, match="no key|answers 401"):
@@ -108,8 +108,8 @@ async def test_all_that_a_client_asks_carries_the_key(protocol: str, tmp_path: P
 
 
 async def test_every_map_of_a_server_is_fetched_with_the_key() -> None:
-    async with servers_over(FakeEngine()) as servers, guarded(servers) as (http, _):
-        assert await fetch_maps(http, api_key=KEY) == [servers.service.require_served().bundle]
+    async with run_servers(FakeEngine()) as servers, guarded(servers) as (http, _):
+        assert await fetch_maps(http, api_key=KEY) == [servers.service.models.require_default().bundle]
         with pytest.raises(InvalidMap, match="index.json answers 401"):
             await fetch_maps(http)
 

@@ -16,7 +16,7 @@ from codec_wire import WireFormat, encode, errors
 from codec_wire.latents import LatentDtype, LatentFrame, LatentStreamHeader
 from tests.support.dictionaries import DIGEST
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import servers_over
+from tests.support.serving import run_servers
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:1"])
@@ -117,8 +117,8 @@ async def test_the_key_travels_over_grpc(tmp_path: Path) -> None:
             seen.append(dict(details.metadata))
             return await continuation(details, request)
 
-    async with servers_over(FakeEngine(free_running=True)) as servers:
-        bundle = servers.service.require_served().bundle
+    async with run_servers(FakeEngine(free_running=True)) as servers:
+        bundle = servers.service.models.require_default().bundle
         client = GrpcClient(servers.grpc_address, api_key="k3y", pinned_map=bundle.hash, cache_dir=tmp_path)
         client._channel = grpc.aio.insecure_channel(servers.grpc_address, interceptors=[Watch()])
         async with client:
@@ -146,7 +146,7 @@ async def test_a_server_that_lists_no_models_is_said(tmp_path: Path) -> None:
 
 
 async def test_the_port_of_the_other_protocol_is_said_and_not_asked_again(tmp_path: Path) -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         http = str(servers.http._base_url).removeprefix("http://").rstrip("/")
         async with HttpClient(servers.grpc_address, cache_dir=tmp_path) as client:
             with pytest.raises(UnexpectedAnswer, match="is no HTTP server; is it the gRPC port"):

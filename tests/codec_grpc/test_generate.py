@@ -14,11 +14,11 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.lifecycle import State
 from tests.support.fake_engine import FakeEngine
 from tests.support.grpc_requests import request
-from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, servers_over
+from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, run_servers
 
 
 async def test_a_stream_is_a_header_and_its_frame() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         call = servers.stub.Generate(request(pipeline="int8"))
         messages = [message async for message in call]
         assert [message.WhichOneof("event") for message in messages] == ["header", "frame"]
@@ -27,11 +27,11 @@ async def test_a_stream_is_a_header_and_its_frame() -> None:
         frame = messages[1].frame
         assert all(frame.HasField(name) for name in ("data", "seq", "keyframe", "done", "finish_reason"))
         metadata = dict(await call.initial_metadata())
-        assert metadata["codec-latent-map"] == servers.service.require_served().bundle.hash
+        assert metadata["codec-latent-map"] == servers.service.models.require_default().bundle.hash
 
 
 async def test_progress_comes_only_when_asked_for() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         messages = [message async for message in servers.stub.Generate(request(progress=True))]
         kinds = [message.WhichOneof("event") for message in messages]
         assert kinds == ["header", "progress", "progress", "frame"]
@@ -39,7 +39,7 @@ async def test_progress_comes_only_when_asked_for() -> None:
 
 
 async def test_a_video_streams_its_frames() -> None:
-    async with servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
+    async with run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
         call = servers.stub.Generate(
             request(modality=pb.MODALITY_VIDEO_LATENTS, frames=4, fps=8, pipeline="delta+int4", keyframe_interval=3)
         )
@@ -75,7 +75,7 @@ async def status_of(call: Any) -> grpc.aio.AioRpcError:
     ],
 )
 async def test_bad_input_is_named_in_the_details(fields: dict[str, Any], code: StatusCode, field: str | None) -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         error = await status_of(servers.stub.Generate(request(**fields)))
         assert error.code() is code
         status = rpc_status.from_call(error)  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ async def test_bad_input_is_named_in_the_details(fields: dict[str, Any], code: S
 
 async def test_overload_is_resource_exhausted_at_once() -> None:
     engine = FakeEngine()
-    async with servers_over(engine, max_jobs=1) as servers:
+    async with run_servers(engine, max_jobs=1) as servers:
         running = servers.stub.Generate(request())
         await running.read()
         error = await status_of(servers.stub.Generate(request()))
@@ -100,32 +100,32 @@ async def test_overload_is_resource_exhausted_at_once() -> None:
         assert status is not None
         assert status.details[1].Unpack(retry)
         assert retry.retry_delay.seconds >= 1
-        engine.let_steps_go(2)
+        engine.release_steps(2)
         assert (await running.read()).frame.done
 
 
 async def test_cancelling_the_call_ends_its_job() -> None:
     engine = FakeEngine()
-    async with servers_over(engine) as servers:
+    async with run_servers(engine) as servers:
         call = servers.stub.Generate(request(steps=30))
         await call.read()
         call.cancel()
-        await engine.until_closed(1)
+        await engine.wait_until_ended(1)
         assert (engine.finished, servers.service.admission.jobs) == (0, 0)
 
 
 async def test_a_deadline_ends_its_job() -> None:
     engine = FakeEngine()
-    async with servers_over(engine) as servers:
+    async with run_servers(engine) as servers:
         error = await status_of(servers.stub.Generate(request(steps=30), timeout=1.0))
         assert error.code() is StatusCode.DEADLINE_EXCEEDED
-        await engine.until_closed(1)
+        await engine.wait_until_ended(1)
         assert (engine.finished, servers.service.admission.jobs) == (0, 0)
 
 
 async def test_the_servers_own_limit_of_time_holds_too() -> None:
     engine = FakeEngine()
-    async with servers_over(engine, request_timeout_s=0.1) as servers:
+    async with run_servers(engine, request_timeout_s=0.1) as servers:
         error = await status_of(servers.stub.Generate(request(steps=30)))
         assert error.code() is StatusCode.DEADLINE_EXCEEDED
         assert "time" in str(error.details())
@@ -134,7 +134,7 @@ async def test_the_servers_own_limit_of_time_holds_too() -> None:
 async def test_an_error_after_the_header_is_a_frame_and_a_status_without_secrets() -> None:
     engine = FakeEngine(free_running=True)
     engine.fail_with = RuntimeError("secret detail")
-    async with servers_over(engine) as servers:
+    async with run_servers(engine) as servers:
         call = servers.stub.Generate(request())
         assert (await call.read()).HasField("header")
         frame = (await call.read()).frame
@@ -146,19 +146,19 @@ async def test_an_error_after_the_header_is_a_frame_and_a_status_without_secrets
 
 async def test_draining_refuses_new_calls_and_lets_running_ones_finish() -> None:
     engine = FakeEngine()
-    async with servers_over(engine) as servers:
+    async with run_servers(engine) as servers:
         running = servers.stub.Generate(request())
         await running.read()
         servers.service.lifecycle.transition_to(State.DRAINING)
         error = await status_of(servers.stub.Generate(request()))
         assert error.code() is StatusCode.UNAVAILABLE
-        engine.let_steps_go(2)
+        engine.release_steps(2)
         assert (await running.read()).frame.finish_reason == "ok"
 
 
 async def test_jobs_cancelled_by_the_server_say_why() -> None:
     engine = FakeEngine()
-    async with servers_over(engine) as servers:
+    async with run_servers(engine) as servers:
         running = servers.stub.Generate(request())
         await running.read()
         servers.service.cancel_all(lambda: NotReady("the server is shutting down", 5))

@@ -15,11 +15,11 @@ from core.lifecycle import State
 from core.pins import Provenance, installed_versions
 from tests.support.fake_engine import FakeEngine
 from tests.support.grpc_requests import request
-from tests.support.serving import LATENT_SPACE, MODEL, servers_over
+from tests.support.serving import LATENT_SPACE, MODEL, run_servers
 
 
 async def test_server_info_and_map() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         info = await servers.stub.GetServerInfo(pb.GetServerInfoRequest())
         assert (info.codec_version, info.state, info.model.name) == ("0.3", pb.SERVER_STATE_SERVING, MODEL.name)
         assert dict(info.versions) == installed_versions()
@@ -27,7 +27,7 @@ async def test_server_info_and_map() -> None:
         servers.service.provenance = Provenance.current(f"sha256:{'d' * 64}")
         assert (await servers.stub.GetServerInfo(pb.GetServerInfoRequest())).image_digest == f"sha256:{'d' * 64}"
         answer = await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space=LATENT_SPACE))
-        bundle = servers.service.require_served().bundle
+        bundle = servers.service.models.require_default().bundle
         assert (answer.hash, answer.document, dict(answer.assets)) == (bundle.hash, bundle.document, bundle.assets)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space="a/b"))
@@ -35,7 +35,7 @@ async def test_server_info_and_map() -> None:
 
 
 async def test_a_huge_name_is_not_said_back() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space="x" * 1_000_000))
         assert caught.value.code() is StatusCode.NOT_FOUND
@@ -43,7 +43,7 @@ async def test_a_huge_name_is_not_said_back() -> None:
 
 
 async def test_health_follows_the_lifecycle_for_watchers_too() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         stub: Any = health_pb2_grpc.HealthStub(servers.channel)
         for name in ("", "codec.latents.v1.LatentService"):
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
@@ -56,7 +56,7 @@ async def test_health_follows_the_lifecycle_for_watchers_too() -> None:
 
 
 async def test_a_client_reaches_generate_by_reflection_alone() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
 
         def call_by_reflection() -> list[str]:
             from google.protobuf import message_factory
@@ -86,12 +86,12 @@ async def test_pings_on_a_quiet_stream_are_welcome() -> None:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]
-    async with servers_over(engine) as servers, grpc.aio.insecure_channel(servers.grpc_address, options=options) as own:
+    async with run_servers(engine) as servers, grpc.aio.insecure_channel(servers.grpc_address, options=options) as own:
         from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
 
         stub: Any = LatentServiceStub(own)
         call = stub.Generate(request())
         await call.read()
         await asyncio.sleep(12)
-        engine.let_steps_go(2)
+        engine.release_steps(2)
         assert (await call.read()).frame.done

@@ -14,7 +14,8 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import event_of
 from core.admission import Admission
 from core.lifecycle import Lifecycle, State
-from core.service import LatentService, Served
+from core.served import ModelInstance
+from core.service import LatentService
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import MODEL, bundle_of
 
@@ -30,7 +31,7 @@ def free_port() -> int:
 
 def service_over(engine: FakeEngine) -> LatentService:
     service = LatentService(Lifecycle(), Admission(8, 10**12))
-    service.served = Served(MODEL, bundle_of(MODEL), engine, "test")
+    service.models.replace([ModelInstance(MODEL, bundle_of(MODEL), engine, "test")])
     service.lifecycle.transition_to(State.SERVING)
     return service
 

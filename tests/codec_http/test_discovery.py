@@ -12,17 +12,17 @@ from codec_wire.maps.bundle import sha256
 from tests.codec_http.test_encoding import bundle_with_dictionary
 from tests.support.dictionaries import DICTIONARY, DIGEST
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import LATENT_SPACE, SCALES, Servers, servers_over
+from tests.support.serving import LATENT_SPACE, SCALES, Servers, run_servers
 
 WELL_KNOWN = "/.well-known/codec"
 
 
 async def test_everything_a_stream_needs_is_found_from_the_index() -> None:
-    async with servers_over(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
+    async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
         index = await (await servers.http.get(f"{WELL_KNOWN}/index.json")).json()
         assert (index["codec_version"], index["maps"]) == ("0.3", [])
         (entry,) = index["latents"]
-        assert (entry["id"], entry["hash"]) == (LATENT_SPACE, servers.service.require_served().bundle.hash)
+        assert (entry["id"], entry["hash"]) == (LATENT_SPACE, servers.service.models.require_default().bundle.hash)
         document = await (await servers.http.get(entry["url"])).read()
         assert sha256(document) == entry["hash"]
         scales = json.loads(document)["pipelines"][1]["static_scales"]
@@ -32,7 +32,7 @@ async def test_everything_a_stream_needs_is_found_from_the_index() -> None:
 
 
 async def test_files_may_be_read_from_anywhere_and_kept() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         path = f"{WELL_KNOWN}/latents/{LATENT_SPACE}.json"
         response = await servers.http.get(path)
         assert response.headers["Access-Control-Allow-Origin"] == "*"
@@ -52,7 +52,7 @@ async def test_files_may_be_read_from_anywhere_and_kept() -> None:
     ["..", "../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "/etc/passwd", "//etc", "a%00b", "x" * 7000, "%C3%BC", "%"],
 )
 async def test_path_tricks_find_nothing(kind: str, trick: str) -> None:
-    async with servers_over(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
+    async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
         path = f"{WELL_KNOWN}/{kind.format(trick)}"
         response = await servers.http.get(URL(path, encoded=True))
         assert response.status in (400, 404)
@@ -92,7 +92,7 @@ RAW_PATHS = [
 @pytest.mark.parametrize("path", RAW_PATHS, ids=[f"{number}" for number in range(len(RAW_PATHS))])
 async def test_path_tricks_on_the_bare_socket_find_nothing(path: bytes) -> None:
     """As a hostile client sends them: no client library tidies the path on its way."""
-    async with servers_over(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
+    async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
         assert servers.http._base_url is not None
         reader, writer = await asyncio.open_connection("127.0.0.1", servers.http._base_url.port)
         writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -102,14 +102,14 @@ async def test_path_tricks_on_the_bare_socket_find_nothing(path: bytes) -> None:
         assert status in (400, 404), answer[:200]
         assert b"root:" not in body
         assert b"Traceback" not in body
-        bundle = servers.service.require_served().bundle
+        bundle = servers.service.models.require_default().bundle
         for data in (bundle.document, *bundle.assets.values()):
             assert data not in answer
         assert (await servers.http.get(f"{WELL_KNOWN}/index.json")).status == 200  # it still serves
 
 
 async def test_an_asset_is_found_under_its_own_kind_alone() -> None:
-    async with servers_over(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
+    async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
         hex_digest = DIGEST.removeprefix("sha256:")
         assert (await servers.http.get(f"{WELL_KNOWN}/scales/{hex_digest}.bin")).status == 404
 
@@ -119,12 +119,12 @@ OTHER = "sha256:" + "0" * 64
 
 
 def pins_of(servers: Servers) -> list[str]:
-    ours = servers.service.require_served().bundle.hash
+    ours = servers.service.models.require_default().bundle.hash
     return [ours, ours.upper().replace("SHA256", "sha256"), f"https://x/map.json;sha256={ours.removeprefix('sha256:')}"]
 
 
 async def test_the_servers_own_map_may_be_pinned() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         for pin in pins_of(servers):
             response = await servers.http.post("/v1/images/generations", json=BODY, headers={"X-Codec-Map": pin})
             assert response.status == 200, pin
@@ -134,8 +134,8 @@ async def test_the_servers_own_map_may_be_pinned() -> None:
 
 
 async def test_another_map_is_refused_with_both_hashes() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
-        ours = servers.service.require_served().bundle.hash
+    async with run_servers(FakeEngine(free_running=True)) as servers:
+        ours = servers.service.models.require_default().bundle.hash
         response = await servers.http.post("/v1/images/generations", json=BODY, headers={"X-Codec-Map": OTHER})
         assert response.status == 409
         message = (await response.json())["error"]["message"]
@@ -150,7 +150,7 @@ async def test_another_map_is_refused_with_both_hashes() -> None:
 
 @pytest.mark.parametrize("pin", ["", "sha256:12", "md5:" + "0" * 64, OTHER + "0"])
 async def test_a_pin_that_is_none_is_400(pin: str) -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post("/v1/images/generations", json=BODY, headers={"X-Codec-Map": pin})
         assert response.status == 400
         assert (await response.json())["error"]["param"] == "X-Codec-Map"

@@ -9,11 +9,11 @@ from codec_http.server import MAX_BODY_BYTES
 from codec_wire import WireFormat
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES, LATENTS, VIDEOS, error_of
-from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, read_stream, servers_over
+from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, read_stream, run_servers
 
 
 async def test_the_seeds_request_is_answered_as_the_seed_says() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(
             IMAGES,
             headers={"Accept": "application/x-codec-msgpack", "Accept-Encoding": "zstd"},
@@ -31,7 +31,7 @@ async def test_the_seeds_request_is_answered_as_the_seed_says() -> None:
         )
         assert response.status == 200
         assert response.headers["Content-Type"] == "application/x-codec-msgpack"
-        assert response.headers["Codec-Latent-Map"] == servers.service.require_served().bundle.hash
+        assert response.headers["Codec-Latent-Map"] == servers.service.models.require_default().bundle.hash
         assert response.headers["Vary"] == "Accept, Accept-Encoding"
         assert response.headers["Cache-Control"] == "no-store"
         assert "Content-Encoding" not in response.headers
@@ -60,7 +60,7 @@ async def test_the_seeds_request_is_answered_as_the_seed_says() -> None:
 async def test_the_format_and_its_name_are_negotiated(
     stream_format: str | None, accept: str | None, content_type: str
 ) -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         body = LATENTS | {"modality": "image-latents", "stream_format": stream_format}
         response = await servers.http.post(IMAGES, json=body, headers={"Accept": accept} if accept else {})
         assert response.status == 200, await response.text()
@@ -77,7 +77,7 @@ async def test_the_format_and_its_name_are_negotiated(
         ({"prompt": None}, 400, "prompt", "is required"),
         ({"prompt": 5}, 400, "prompt", "got 5"),
         ({"prompt": "x" * 9000}, 400, "prompt", "at most 8192 characters, got 9000"),
-        ({"model": "sd9"}, 404, "model", "standin, little, got 'sd9'"),
+        ({"model": "sd9"}, 404, "model", "tiny-sd, little, got 'sd9'"),
         ({"latent_space": "a/b"}, 404, "latent_space", f"{LATENT_SPACE}, got 'a/b'"),
         ({"pipeline": "int2"}, 400, "pipeline", "raw, int8, int4, int8-adaptive, int4-adaptive"),
         ({"pipeline": "delta+int8"}, 400, "pipeline", "is for video alone"),
@@ -106,7 +106,7 @@ async def test_the_format_and_its_name_are_negotiated(
 async def test_bad_input_names_the_field_what_came_and_what_is_allowed(
     change: dict[str, Any], status: int, param: str, says: str
 ) -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, json=LATENTS | change)
         error = await error_of(response)
         assert (response.status, error["param"], error["type"]) == (status, param, "invalid_request_error")
@@ -118,7 +118,7 @@ async def test_bad_input_names_the_field_what_came_and_what_is_allowed(
     "body", [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"prompt": NaN}', b"[" * 100_000, b'{"a":' * 5000]
 )
 async def test_a_body_that_is_no_json_object_is_400(body: bytes) -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, data=body)
         error = await error_of(response)
         assert (response.status, error["param"]) == (400, "body")
@@ -126,14 +126,14 @@ async def test_a_body_that_is_no_json_object_is_400(body: bytes) -> None:
 
 
 async def test_a_body_that_is_not_coded_as_it_says_is_400() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, data=b"hello", headers={"Content-Encoding": "gzip"})
         assert response.status == 400
         assert (await error_of(response))["param"] == "body"
 
 
 async def test_a_body_over_the_limit_is_413() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, data=io.BytesIO(b" " * (MAX_BODY_BYTES + 1)))
         assert response.status == 413
         assert (await error_of(response))["code"] == "too_large"
@@ -141,14 +141,14 @@ async def test_a_body_over_the_limit_is_413() -> None:
 
 @pytest.mark.parametrize("more", [{}, {"n": 1, "response_format": "b64_json", "quality": "auto"}])
 async def test_a_plain_request_is_415_with_what_is_supported(more: dict[str, Any]) -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, json={"prompt": "a sea"} | more)
         assert response.status == 415
         assert (await error_of(response))["supported_modalities"] == ["image-latents"]
 
 
 async def test_video_from_an_image_model_is_415_with_what_is_supported() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(VIDEOS, json=LATENTS)
         assert response.status == 415
         assert (await error_of(response))["supported_modalities"] == ["image-latents"]
@@ -156,7 +156,7 @@ async def test_video_from_an_image_model_is_415_with_what_is_supported() -> None
 
 @pytest.mark.parametrize("pipeline", ["raw", "delta+int8", "delta+int4", "int8-adaptive"])
 async def test_a_video_model_streams_frames(pipeline: str) -> None:
-    async with servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
+    async with run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
         response = await servers.http.post(
             VIDEOS,
             json=LATENTS
@@ -184,7 +184,7 @@ async def test_a_video_model_streams_frames(pipeline: str) -> None:
     ],
 )
 async def test_bad_video_fields_are_named(change: dict[str, Any], param: str) -> None:
-    async with servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
+    async with run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
         body = {key: value for key, value in LATENTS.items() if key != "size"} | change
         response = await servers.http.post(VIDEOS, json=body)
         assert response.status == 400
@@ -192,7 +192,7 @@ async def test_bad_video_fields_are_named(change: dict[str, Any], param: str) ->
 
 
 async def test_a_resolution_of_one_number_is_a_square() -> None:
-    async with servers_over(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
+    async with run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
         body = {"prompt": "x", "modality": "video-latents", "resolution": 128, "steps": 1, "frames": 1}
         response = await servers.http.post(VIDEOS, json=body)
         header, _ = read_stream(await response.read(), WireFormat.MSGPACK)

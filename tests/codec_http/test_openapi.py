@@ -18,7 +18,7 @@ from core.service import LatentService
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES
 from tests.support.rendering import RENDERING
-from tests.support.serving import MODEL, servers_over
+from tests.support.serving import MODEL, run_servers
 
 
 async def document_of(http: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Va
 
 
 async def test_the_document_is_openapi() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         document = await document_of(servers.http)
         OpenAPIV31SpecValidator(document).validate()
         assert document["openapi"].startswith("3.1")
@@ -46,7 +46,7 @@ async def test_every_registered_route_is_in_it_and_no_other() -> None:
         for route in app.router.routes()
         if route.resource is not None and route.method != "HEAD"
     }
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         document = await document_of(servers.http)
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert documented == registered
@@ -64,9 +64,9 @@ PATHS = {
 
 
 async def test_every_answer_to_a_get_is_as_documented() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         document = await document_of(servers.http)
-        latent_map = servers.service.require_served().bundle.latent_map
+        latent_map = servers.service.models.require_default().bundle.latent_map
         scales = next(entry.static_scales for entry in latent_map.pipelines if entry.static_scales)
         seen = 0
         for path, methods in document["paths"].items():
@@ -110,7 +110,7 @@ BAD: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("body", [*GOOD, *BAD])
 async def test_the_documented_body_is_the_one_that_is_taken(body: dict[str, Any]) -> None:
-    async with servers_over(FakeEngine(free_running=True), RENDERING) as servers:
+    async with run_servers(FakeEngine(free_running=True), RENDERING) as servers:
         document = await document_of(servers.http)
         operation = document["paths"][IMAGES]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -123,7 +123,7 @@ async def test_the_documented_body_is_the_one_that_is_taken(body: dict[str, Any]
 
 
 async def test_each_field_of_the_core_is_documented_with_its_bounds() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         schemas = (await document_of(servers.http))["components"]["schemas"]
     assert set(GenerationRequest.model_fields) <= set(schemas["VideoLatents"]["properties"])
     steps = schemas["RenderedImages"]["properties"]["steps"]
@@ -157,7 +157,7 @@ class Page(HTMLParser):
 
 
 async def test_the_page_holds_every_route_and_fetches_nothing() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         response = await servers.http.get("/docs")
         text = await response.text()
         document = await document_of(servers.http)

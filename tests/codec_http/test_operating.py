@@ -6,11 +6,11 @@ from codec_wire.errors import NotReady
 from core.lifecycle import State
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES, LATENTS, error_of
-from tests.support.serving import LATENT_SPACE, MODEL, Servers, servers_over
+from tests.support.serving import LATENT_SPACE, MODEL, Servers, run_servers
 
 
 async def test_health_follows_the_lifecycle() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         for path in ("/health", "/codec/health"):
             answer = await servers.http.get(path)
             assert answer.status == 200
@@ -38,14 +38,14 @@ async def test_while_loading_everything_answers(servers_loading: Servers) -> Non
 
 @pytest.fixture
 async def servers_loading():  # type: ignore[no-untyped-def]  # noqa: ANN201
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         servers.service.lifecycle.transition_to(State.LOADING)
-        servers.service.served = None
+        servers.service.models.replace([])
         yield servers
 
 
 async def test_info_has_the_siblings_keys_and_the_pins() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         info = await (await servers.http.get("/codec/info")).json()
     siblings = {
         "modality_supported": ["image-latents"],
@@ -64,9 +64,9 @@ async def test_info_has_the_siblings_keys_and_the_pins() -> None:
 
 
 async def test_models_are_listed_as_openais_clients_read_them() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         listed = await (await servers.http.get("/v1/models")).json()
-        assert (listed["object"], [model["id"] for model in listed["data"]]) == ("list", ["standin"])
+        assert (listed["object"], [model["id"] for model in listed["data"]]) == ("list", ["tiny-sd"])
         assert (await servers.http.get("/v1/models/little")).status == 200
         missing = await servers.http.get("/v1/models/sd9")
         assert missing.status == 404
@@ -74,7 +74,7 @@ async def test_models_are_listed_as_openais_clients_read_them() -> None:
 
 
 async def test_the_schema_is_the_committed_one() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         response = await servers.http.get("/codec/schema")
         assert response.headers["Content-Type"].startswith("text/plain")
         assert "optional bytes scales = 5;" in await response.text()
@@ -82,7 +82,7 @@ async def test_the_schema_is_the_committed_one() -> None:
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", IMAGES, 405)])
 async def test_paths_that_are_none_are_answered_in_the_same_shape(method: str, path: str, status: int) -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         response = await servers.http.request(method, path)
         assert response.status == status
         assert path in (await error_of(response))["message"]

@@ -22,10 +22,10 @@ from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
-from core.service import Served
+from core.served import ModelInstance
 from tests.support.dictionaries import with_dictionary
 from tests.support.http_requests import IMAGES
-from tests.support.serving import Servers, bundle_of, read_stream, servers_over
+from tests.support.serving import Servers, bundle_of, read_stream, run_servers
 
 BODY = {
     "prompt": "a wide-angle photograph of a snowy mountain at dusk",
@@ -43,33 +43,33 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"the program {program} is not installed")
 
 
-async def trained_bundle(engine: DiffusersEngine, standin: LoadedModel) -> LatentMapBundle:
+async def trained_bundle(engine: DiffusersEngine, tiny_model: LoadedModel) -> LatentMapBundle:
     """Return the stand-in's map with a dictionary that is trained on bodies of it."""
-    bundle = bundle_of(standin.info)
-    served = Served(standin.info, bundle, engine, "test device")
+    bundle = bundle_of(tiny_model.info)
+    served = ModelInstance(tiny_model.info, bundle, engine, "test device")
     bodies = []
     for seed in range(8):
         request = GenerationRequest(prompt="a sea", seed=seed, steps=2, size=(128, 128))
         sample = Sample(request, await generate_latents(served, request), held_out=False)
-        bodies.append(body_of(sample, "int8-adaptive", WireFormat.MSGPACK, bundle, standin.info))
+        bodies.append(body_of(sample, "int8-adaptive", WireFormat.MSGPACK, bundle, tiny_model.info))
     dictionary = train(bodies, WireFormat.MSGPACK)
     assert dictionary is not None
     return with_dictionary(bundle, "int8-adaptive", dictionary)
 
 
 @asynccontextmanager
-async def serving(engine: DiffusersEngine, standin: LoadedModel) -> AsyncIterator[tuple[Servers, str, bytes]]:
+async def serving(engine: DiffusersEngine, tiny_model: LoadedModel) -> AsyncIterator[tuple[Servers, str, bytes]]:
     """Yield servers of the stand-in with a dictionary, the address of its images, and the body without a coding."""
-    async with servers_over(engine, standin.info, bundle=await trained_bundle(engine, standin)) as servers:
+    async with run_servers(engine, tiny_model.info, bundle=await trained_bundle(engine, tiny_model)) as servers:
         plain = await (await servers.http.post(IMAGES, json=BODY)).read()
         assert len(plain) == BODY_BYTES
         yield servers, str(servers.http._base_url).rstrip("/"), plain
 
 
 async def test_libraries_read_the_body_with_what_they_send_by_default(
-    engine: DiffusersEngine, standin: LoadedModel
+    engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
-    async with serving(engine, standin) as (_, address, plain):
+    async with serving(engine, tiny_model) as (_, address, plain):
         url = address + IMAGES
         answer = await asyncio.to_thread(requests.post, url, json=BODY)
         assert (answer.headers["Content-Encoding"] in ("br", "gzip"), answer.content) == (True, plain)
@@ -89,8 +89,8 @@ async def run(*command: str, cwd: Path) -> bytes:
 
 
 @needs("curl")
-async def test_curl_compressed_reads_the_body(engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path) -> None:
-    async with serving(engine, standin) as (_, address, plain):
+async def test_curl_compressed_reads_the_body(engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path) -> None:
+    async with serving(engine, tiny_model) as (_, address, plain):
         command = ["curl", "-sS", "--compressed", "-D", "headers", "-d", json.dumps(BODY), address + IMAGES]
         assert await run(*command, cwd=tmp_path) == plain
         assert "content-encoding: " in (tmp_path / "headers").read_text().lower()
@@ -99,9 +99,9 @@ async def test_curl_compressed_reads_the_body(engine: DiffusersEngine, standin: 
 @needs("curl")
 @needs("zstd")
 async def test_the_documented_curl_and_the_zstd_program_give_the_identity_body(
-    engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path
+    engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path
 ) -> None:
-    async with serving(engine, standin) as (servers, address, plain):
+    async with serving(engine, tiny_model) as (servers, address, plain):
         asked = ["-H", "Content-Type: application/json", "-H", "Accept: application/x-codec-msgpack"]
         asked += ["-H", "Accept-Encoding: zstd", "-d", json.dumps(BODY), address + IMAGES]
         await run("curl", "-sS", "-D", "headers", "-o", "body.zst", *asked, cwd=tmp_path)
@@ -109,7 +109,7 @@ async def test_the_documented_curl_and_the_zstd_program_give_the_identity_body(
         headers = dict(line.split(": ", 1) for line in lines if ": " in line)
         assert headers["Content-Encoding"] == "zstd"
         assert headers["Content-Type"] == "application/x-codec-msgpack"
-        assert headers["Codec-Latent-Map"] == servers.service.require_served().bundle.hash
+        assert headers["Codec-Latent-Map"] == servers.service.models.require_default().bundle.hash
         digest = headers["Codec-Zstd-Dict"].removeprefix("sha256:")
         url = f"{address}/.well-known/codec/dicts/{digest}.zstd"
         await run("curl", "-sS", "--fail", "-o", "dictionary", url, cwd=tmp_path)
@@ -149,10 +149,10 @@ const hash = async bytes => "sha256:" + hex(await crypto.subtle.digest("SHA-256"
 
 @needs("chromium")
 async def test_a_page_of_another_origin_reads_the_body_in_chromium(
-    engine: DiffusersEngine, standin: LoadedModel, tmp_path: Path
+    engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path
 ) -> None:
-    async with serving(engine, standin) as (servers, address, plain):
-        bundle = servers.service.require_served().bundle
+    async with serving(engine, tiny_model) as (servers, address, plain):
+        bundle = servers.service.models.require_default().bundle
         page = PAGE.replace("SERVER", json.dumps(address)).replace("MAP", json.dumps(bundle.hash))
         page = page.replace("BODY", json.dumps(BODY))
         found: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()

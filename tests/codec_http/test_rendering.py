@@ -14,50 +14,50 @@ from PIL import Image
 from codec_pixels.parameters import KEYWORD
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
-from tests.support.fake_engine import FakeEngine, noise_of
+from tests.support.fake_engine import FakeEngine, noise_frames
 from tests.support.http_requests import IMAGES
-from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, answer_of, pixels_of, raw_pixels
-from tests.support.serving import MODEL, servers_over
+from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, pixels_of, post_json, raw_pixels
+from tests.support.serving import MODEL, run_servers
 
 
 async def test_pixels_are_those_that_a_client_decodes_from_the_raw_stream(
-    engine: DiffusersEngine, standin: LoadedModel, device_thread: ThreadPoolExecutor
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
 ) -> None:
     more = {"negative_prompt": "fog", "guidance_scale": 3.0}
-    async with servers_over(engine, standin.info) as servers:
+    async with run_servers(engine, tiny_model.info) as servers:
         for changed in ({}, {"seed": 8}, more):
-            answer = await answer_of(servers.http, BODY | changed)
-            expected = await raw_pixels(servers.http, BODY | changed, standin, device_thread)
+            answer = await post_json(servers.http, BODY | changed)
+            expected = await raw_pixels(servers.http, BODY | changed, tiny_model, device_thread)
             assert answer["size"] == "64x48"
             assert np.array_equal(pixels_of(answer["data"][0]), expected)
             assert expected.std() > 0
 
 
-async def test_n_pictures_are_those_of_the_seeds_one_by_one(engine: DiffusersEngine, standin: LoadedModel) -> None:
-    async with servers_over(engine, standin.info) as servers:
-        alone = [(await answer_of(servers.http, BODY | {"seed": seed}))["data"][0] for seed in (7, 8, 9)]
-        together = (await answer_of(servers.http, BODY | {"n": 3}))["data"]
+async def test_n_pictures_are_those_of_the_seeds_one_by_one(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
+    async with run_servers(engine, tiny_model.info) as servers:
+        alone = [(await post_json(servers.http, BODY | {"seed": seed}))["data"][0] for seed in (7, 8, 9)]
+        together = (await post_json(servers.http, BODY | {"n": 3}))["data"]
     assert together == alone
     assert [file["seed"] for file in together] == [7, 8, 9]
     assert len({file["b64_json"] for file in together}) == 3
 
 
 async def test_a_png_says_how_it_was_made_and_making_that_again_gives_it(
-    engine: DiffusersEngine, standin: LoadedModel
+    engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
-    async with servers_over(engine, standin.info) as servers:
-        file = (await answer_of(servers.http, BODY | {"prompt": "сніг \0 🏔", "guidance_scale": 2.5}))["data"][0]
+    async with run_servers(engine, tiny_model.info) as servers:
+        file = (await post_json(servers.http, BODY | {"prompt": "сніг \0 🏔", "guidance_scale": 2.5}))["data"][0]
         image = Image.open(io.BytesIO(base64.b64decode(file["b64_json"])))
         said = json.loads(image.info[KEYWORD])
         assert image.info["Software"] == said["software"]
-        assert said["latent_map"] == servers.service.require_served().bundle.hash
+        assert said["latent_map"] == servers.service.models.require_default().bundle.hash
         fields = ("prompt", "seed", "steps", "guidance_scale", "size", "model", "latent_space")
         assert {name: said[name] for name in ("prompt", "seed", "steps")} == {
             "prompt": "сніг \0 🏔",
             "seed": 7,
             "steps": 3,
         }
-        again = await answer_of(servers.http, {name: said[name] for name in fields})
+        again = await post_json(servers.http, {name: said[name] for name in fields})
         assert again["data"][0] == file
 
 
@@ -72,24 +72,24 @@ async def test_a_png_says_how_it_was_made_and_making_that_again_gives_it(
 )
 async def test_formats(body: dict[str, Any], name: str, most: int) -> None:
     engine = FakeEngine(free_running=True)
-    async with servers_over(engine, RENDERING) as servers:
-        answer = await answer_of(servers.http, BODY | body)
+    async with run_servers(engine, RENDERING) as servers:
+        answer = await post_json(servers.http, BODY | body)
         assert answer["output_format"] == name.lower()
         assert abs(answer["created"] - asyncio.get_running_loop().time()) > 0
         data = base64.b64decode(answer["data"][0]["b64_json"])
         image = Image.open(io.BytesIO(data))
         assert (image.format, image.size, image.mode) == (name, (64, 48), "RGB")
-        apart = np.abs(np.asarray(image).astype(int) - noise_of(engine.started[0])[0])
+        apart = np.abs(np.asarray(image).astype(int) - noise_frames(engine.started[0])[0])
         assert apart.mean() <= most
         if name != "PNG":
             assert json.loads(image.getexif()[0x010E])["prompt"] == BODY["prompt"]
 
 
 async def test_parameters_that_exif_cannot_hold_are_left_out() -> None:
-    async with servers_over(FakeEngine(free_running=True), RENDERING) as servers:
+    async with run_servers(FakeEngine(free_running=True), RENDERING) as servers:
         for output_format in ("jpeg", "webp", "png"):
             long = {"prompt": "🏔" * 8192, "negative_prompt": "🏔" * 8192, "output_format": output_format}
-            answer = await answer_of(servers.http, BODY | long)
+            answer = await post_json(servers.http, BODY | long)
             image = Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"])))
             assert (0x010E in image.getexif()) is False
             assert (KEYWORD in image.info) is (output_format == "png")
@@ -97,17 +97,17 @@ async def test_parameters_that_exif_cannot_hold_are_left_out() -> None:
 
 async def test_info_lists_the_formats() -> None:
     for model, formats in ((RENDERING, ["png", "jpeg", "webp"]), (RENDERING_VIDEO, ["mp4"]), (MODEL, [])):
-        async with servers_over(FakeEngine(), model) as servers:
+        async with run_servers(FakeEngine(), model) as servers:
             assert (await (await servers.http.get("/codec/info")).json())["rendered_formats"] == formats
 
 
 async def test_the_answer_is_coded_as_its_client_takes_it() -> None:
-    async with servers_over(FakeEngine(free_running=True), RENDERING) as servers:
-        plain = await answer_of(servers.http, BODY)
+    async with run_servers(FakeEngine(free_running=True), RENDERING) as servers:
+        plain = await post_json(servers.http, BODY)
         for coding in ("gzip", "br"):
             response = await servers.http.post(
                 IMAGES, json=BODY, headers={"Accept-Encoding": coding}, auto_decompress=True
             )
             assert response.headers["Content-Encoding"] == coding
-            assert response.headers["Codec-Latent-Map"] == servers.service.require_served().bundle.hash
+            assert response.headers["Codec-Latent-Map"] == servers.service.models.require_default().bundle.hash
             assert (await response.json())["data"] == plain["data"]

@@ -19,22 +19,22 @@ from core.engine import Event, Job, Pixels
 from core.plan import RENDERING_STEPS, StreamPlan
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES
-from tests.support.rendering import BODY, RENDERING, answer_of
-from tests.support.serving import servers_over
+from tests.support.rendering import BODY, RENDERING, post_json
+from tests.support.serving import run_servers
 
 
 async def test_all_pictures_are_one_job_by_count_and_by_cost() -> None:
     cost = 64 * 48 * (3 + RENDERING_STEPS)
     engine = FakeEngine()
-    async with servers_over(engine, RENDERING, max_jobs=2, max_cost=2 * cost) as servers:
+    async with run_servers(engine, RENDERING, max_jobs=2, max_cost=2 * cost) as servers:
         too_many = await servers.http.post(IMAGES, json=BODY | {"n": 3})
         assert too_many.status == 413
         both = asyncio.create_task(servers.http.post(IMAGES, json=BODY | {"n": 2}))
-        await engine.until_started(1)
+        await engine.wait_until_started(1)
         assert servers.service.admission.jobs == 1
         full = await servers.http.post(IMAGES, json=BODY)
         assert (full.status, full.headers["Retry-After"]) == (429, "1")
-        engine.let_steps_go(6)
+        engine.release_steps(6)
         assert len((await (await both).json())["data"]) == 2
         assert [plan.seed for plan in engine.started] == [7, 8]
         assert servers.service.admission.jobs == 0
@@ -42,18 +42,18 @@ async def test_all_pictures_are_one_job_by_count_and_by_cost() -> None:
 
 async def test_leaving_ends_the_job_at_once() -> None:
     engine = FakeEngine()
-    async with servers_over(engine, RENDERING) as servers:
+    async with run_servers(engine, RENDERING) as servers:
         asked = asyncio.create_task(servers.http.post(IMAGES, json=BODY | {"n": 3}))
-        await engine.until_started(1)
+        await engine.wait_until_started(1)
         asked.cancel()
-        await engine.until_closed(1)
-        await asyncio.wait_for(servers.service.admission.idle(), 10)
+        await engine.wait_until_ended(1)
+        await asyncio.wait_for(servers.service.admission.wait_idle(), 10)
         assert (engine.finished, len(engine.started)) == (0, 1)
 
 
 async def test_time_that_is_up_is_504() -> None:
     engine = FakeEngine()
-    async with servers_over(engine, RENDERING, request_timeout_s=0.2) as servers:
+    async with run_servers(engine, RENDERING, request_timeout_s=0.2) as servers:
         response = await servers.http.post(IMAGES, json=BODY)
         assert response.status == 504
         assert servers.service.admission.jobs == 0
@@ -69,18 +69,18 @@ async def test_a_client_that_does_not_read_is_left_when_its_time_is_up() -> None
             shape = (1, plan.height, plan.width, 3)
             yield Pixels(np.random.default_rng(plan.seed).integers(0, 256, shape, dtype=np.uint8))
 
-    async with servers_over(Noise(), RENDERING, request_timeout_s=8) as servers:
+    async with run_servers(Noise(), RENDERING, request_timeout_s=8) as servers:
         response = await servers.http.post(IMAGES, json=BODY | {"n": 6, "size": "1024x1024", "output_format": "jpeg"})
         assert response.status == 200
         assert int(response.headers["Content-Length"]) > 16 * 2**20
         assert servers.service.admission.jobs == 1  # its place is kept while it reads
-        await asyncio.wait_for(servers.service.admission.idle(), 20)
+        await asyncio.wait_for(servers.service.admission.wait_idle(), 20)
         with pytest.raises(aiohttp.ClientError):
             await response.read()
 
 
 async def test_stopping_the_server_between_two_pictures_stops_the_job() -> None:
-    async with servers_over(FakeEngine(free_running=True), RENDERING) as servers:
+    async with run_servers(FakeEngine(free_running=True), RENDERING) as servers:
         service = servers.service
         plans = service.plan_rendered(GenerationRequest(prompt="x", size=(64, 64), steps=1), 2)
         rendered = service.render(plans, Job())
@@ -94,7 +94,7 @@ async def test_stopping_the_server_between_two_pictures_stops_the_job() -> None:
 
 @pytest.mark.parametrize("fault", ["nan", "memory", "bug"])
 async def test_what_fails_while_rendering_is_an_error_and_the_next_request_works(
-    fault: str, engine: DiffusersEngine, standin: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    fault: str, engine: DiffusersEngine, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spoil(*_arguments: Any) -> Any:
         if fault == "nan":
@@ -104,11 +104,11 @@ async def test_what_fails_while_rendering_is_an_error_and_the_next_request_works
     target: tuple[str, Callable[..., Any]] = ("core.diffusers_engine.rendering.decode_latents", spoil)
     if fault == "nan":
         target = ("core.diffusers_engine.engine.sample", spoil)
-    async with servers_over(engine, standin.info) as servers:
+    async with run_servers(engine, tiny_model.info) as servers:
         with monkeypatch.context() as patched:
             patched.setattr(*target)
             response = await servers.http.post(IMAGES, json=BODY)
             assert response.status == (503 if fault == "memory" else 500)
             assert "secret" not in await response.text()
-        assert (await answer_of(servers.http, BODY))["data"]
+        assert (await post_json(servers.http, BODY))["data"]
         assert servers.service.admission.jobs == 0

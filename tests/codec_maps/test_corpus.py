@@ -10,7 +10,7 @@ from codec_wire.errors import OutOfMemory
 from codec_wire.latents import Modality
 from core.engine import Event, Job
 from core.plan import StreamPlan
-from core.service import Served
+from core.served import ModelInstance
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 
@@ -67,9 +67,9 @@ class SmallEngine(FakeEngine):
 async def test_a_size_that_does_not_fit_is_left_out_unless_it_is_the_models_own() -> None:
     engine = SmallEngine(free_running=True)
     done: list[int] = []
-    samples = await sample_corpus(Served(MODEL, bundle_of(MODEL), engine, "test"), ["x"], 8, done.append)
+    samples = await sample_corpus(ModelInstance(MODEL, bundle_of(MODEL), engine, "test"), ["x"], 8, done.append)
     assert {sample.request.size for sample in samples} == {(256, 256)}
     assert done == list(range(1, 9))
     large = replace(MODEL, default_size=(512, 512))
     with pytest.raises(OutOfMemory):
-        await sample_corpus(Served(large, bundle_of(large), engine, "test"), ["x"], 8, done.append)
+        await sample_corpus(ModelInstance(large, bundle_of(large), engine, "test"), ["x"], 8, done.append)

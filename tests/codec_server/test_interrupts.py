@@ -40,16 +40,16 @@ def test_ctrl_c_cancels_the_remote_job(protocol: str, tmp_path: Path) -> None:
             assert engine.started
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
-        loop.run(engine.until_closed(1))
+        loop.run(engine.wait_until_ended(1))
         assert (process.returncode, out, err) == (130, b"", b"interrupted\n")
         assert engine.finished == 0
         assert not (tmp_path / "a.png").exists()
-        loop.run(servers.service.admission.idle())
+        loop.run(servers.service.admission.wait_idle())
 
 
 LOUD = """
 import sys
-from tests.support.standin import build_pipeline
+from tests.support.tiny_sd import build_pipeline
 
 def make():
     pipeline = build_pipeline()

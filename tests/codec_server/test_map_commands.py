@@ -15,9 +15,9 @@ from core.lifecycle import Lifecycle
 from core.map_store import bundle_folder
 from core.service import LatentService
 from core.settings import read_settings
-from tests.support.standin import build
+from tests.support.tiny_sd import build
 
-MODEL = ["--pipeline", "tests.support.standin:build_pipeline", "--latent-space", "test/space", "--threads", "1"]
+MODEL = ["--pipeline", "tests.support.tiny_sd:build_pipeline", "--latent-space", "test/space", "--threads", "1"]
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -54,7 +54,7 @@ def test_a_map_is_built_shown_and_verified(tmp_path: Path) -> None:
     assert LatentMapBundle.from_folder(folder) == first
 
 
-SMALL = ["--pipeline", "tests.support.small_standin:build_small", "--latent-space", "test/small", "--threads", "1"]
+SMALL = ["--pipeline", "tests.support.tiny_sd:build_small_pipeline", "--latent-space", "test/small", "--threads", "1"]
 
 
 def test_dictionaries_are_trained_judged_and_the_same_again(tmp_path: Path) -> None:
@@ -76,14 +76,14 @@ def test_dictionaries_are_trained_judged_and_the_same_again(tmp_path: Path) -> N
 
 
 def test_thresholds_are_written_into_a_bundle(tmp_path: Path) -> None:
-    build(tmp_path, "standin-vae")
-    folder = bundle_folder(tmp_path, "standin-vae")
+    build(tmp_path, "tiny-sd-vae")
+    folder = bundle_folder(tmp_path, "tiny-sd-vae")
     before = LatentMapBundle.from_folder(folder)
     bounds = tmp_path / "thresholds.json"
     bounds.write_text('{"int8": {"ssim_min": 0.98, "psnr_min_db": 38, "lpips_max": 0.01, "fixture_suite": "g/1"}}')
     status, output = invoke("map", "thresholds", str(folder), str(bounds))
     after = LatentMapBundle.from_folder(folder)
-    assert (status, output.strip()) == (0, f"wrote {folder}: standin-vae {after.hash}")
+    assert (status, output.strip()) == (0, f"wrote {folder}: tiny-sd-vae {after.hash}")
     assert after.hash != before.hash
     entry = after.latent_map.pipeline("int8")
     assert entry is not None
@@ -109,8 +109,8 @@ def test_the_canonical_image_stands_in_the_map_by_digest(tmp_path: Path) -> None
 
 
 def test_a_broken_bundle_is_one_line_and_status_1(tmp_path: Path) -> None:
-    build(tmp_path, "standin-vae")
-    folder = bundle_folder(tmp_path, "standin-vae")
+    build(tmp_path, "tiny-sd-vae")
+    folder = bundle_folder(tmp_path, "tiny-sd-vae")
     asset = next((folder / "assets").iterdir())
     asset.write_bytes(b"x" + asset.read_bytes()[1:])
     for command in ("show", "verify"):
@@ -134,7 +134,7 @@ async def started(models_dir: Path, images: int) -> LatentMapBundle:
     """Return the map that a server with these settings comes to serve."""
     settings = read_settings(
         {
-            "pipeline": "tests.support.standin:build_pipeline",
+            "pipeline": "tests.support.tiny_sd:build_pipeline",
             "latent_space": "test/space",
             "models_dir": models_dir,
             "calibration_images": images,
@@ -146,7 +146,7 @@ async def started(models_dir: Path, images: int) -> LatentMapBundle:
         await model.bring_up(service)
     finally:
         assert model.free()
-    return service.require_served().bundle
+    return service.models.require_default().bundle
 
 
 async def test_a_server_without_a_map_makes_one_once_and_keeps_it(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_the_number_of_jobs_is_bounded_and_places_come_back() -> None:
 def test_the_sum_of_costs_is_bounded() -> None:
     admission = Admission(10, 100)
     with admission.admit(60):
-        with pytest.raises(Overloaded, match="60 of 100 cost"), admission.admit(41):
+        with pytest.raises(Overloaded, match="a cost of 60 of 100"), admission.admit(41):
             pass
         with admission.admit(40):
             pass
@@ -44,19 +44,19 @@ def test_a_failing_job_gives_its_place_back() -> None:
 def test_the_time_to_retry_follows_the_measured_speed() -> None:
     admission = Admission(10, 10**9)
     assert admission.retry_after_s() == 1
-    admission.learn(100, 20.0)  # 0.2 s per unit of cost
+    admission.record_duration(100, 20.0)  # 0.2 s per unit of cost
     assert admission.retry_after_s() == 1
     with admission.admit(300):
         assert admission.retry_after_s() == 30
         for _ in range(30):  # the device has become ten times as fast
-            admission.learn(100, 2.0)
+            admission.record_duration(100, 2.0)
         assert admission.retry_after_s() == 4
 
 
 def test_one_tiny_job_does_not_make_the_time_to_retry_absurd() -> None:
     admission = Admission(40, 10**12)
-    admission.learn(10**8, 100.0)
-    admission.learn(4096, 0.1)
+    admission.record_duration(10**8, 100.0)
+    admission.record_duration(4096, 0.1)
     with admission.admit(10**7):
         assert admission.retry_after_s() == 6
     with admission.admit(10**11):
@@ -65,9 +65,9 @@ def test_one_tiny_job_does_not_make_the_time_to_retry_absurd() -> None:
 
 async def test_idle_waits_for_the_last_job() -> None:
     admission = Admission(10, 100)
-    await asyncio.wait_for(admission.idle(), 1)
+    await asyncio.wait_for(admission.wait_idle(), 1)
     with admission.admit(1):
-        idle = asyncio.ensure_future(admission.idle())
+        idle = asyncio.ensure_future(admission.wait_idle())
         await asyncio.sleep(0)
         assert not idle.done()
     await asyncio.wait_for(idle, 1)

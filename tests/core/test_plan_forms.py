@@ -61,7 +61,7 @@ def test_without_compression_a_latent_frame_is_a_picture() -> None:
 @pytest.mark.parametrize(
     ("model", "fields", "field", "words"),
     [
-        (MODEL, {"image": sample_image(0)}, "image", "is not taken: standin makes image-latents from a prompt"),
+        (MODEL, {"image": sample_image(0)}, "image", "is not taken: tiny-sd makes image-latents from a prompt"),
         (FOLLOWING, {}, "control_image", "is required"),
         (FOLLOWING, {"control_image": sample_image(0), "image": sample_image(1)}, "image", "is not taken"),
         (FOLLOWING, {"control_image": sample_image(0), "negative_prompt": "fog"}, "negative_prompt", "not taken"),

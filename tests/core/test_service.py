@@ -16,7 +16,8 @@ from core.admission import Admission
 from core.engine import Event, Job
 from core.lifecycle import Lifecycle, State
 from core.plan import StreamPlan
-from core.service import LatentService, Served
+from core.served import ModelInstance
+from core.service import LatentService
 from tests.support.serving import MODEL, bundle_of
 
 Script = Callable[[StreamPlan], AsyncGenerator[Event, None]]
@@ -39,7 +40,7 @@ def frame_of(plan: StreamPlan) -> Frame:
 async def events_of(script: Script, job: Job | None = None) -> tuple[list[Event], CodecError | None]:
     """Return what a service yields over that engine, and what it raises at the end."""
     service = LatentService(Lifecycle(), Admission(1, 10**12))
-    service.served = Served(MODEL, bundle_of(MODEL), Scripted(script), "test")
+    service.models.replace([ModelInstance(MODEL, bundle_of(MODEL), Scripted(script), "test")])
     service.lifecycle.transition_to(State.SERVING)
     plan = service.plan(GenerationRequest(prompt="a sea", size=(64, 64), steps=1))
     found: list[Event] = []

@@ -23,12 +23,13 @@ from core.admission import Admission
 from core.engine import Engine
 from core.lifecycle import Lifecycle, State
 from core.model import ModelInfo
-from core.service import LatentService, Served
+from core.served import ModelInstance
+from core.service import LatentService
 
 LATENT_SPACE = "stabilityai/sd-vae-ft-mse"
 SCALES = bytes.fromhex("0044") * 4  # 4.0 for each of four channels
 MODEL = ModelInfo(
-    name="standin",
+    name="tiny-sd",
     latent_space=LATENT_SPACE,
     latent_channels=4,
     spatial_factor=8,
@@ -36,7 +37,7 @@ MODEL = ModelInfo(
     default_size=(256, 256),
     aliases=("little",),
 )
-VIDEO_MODEL = replace(MODEL, name="standin-video", aliases=(), default_size=(64, 64), modalities=(Modality.VIDEO,))
+VIDEO_MODEL = replace(MODEL, name="tiny-sd-video", aliases=(), default_size=(64, 64), modalities=(Modality.VIDEO,))
 
 
 def bundle_of(model: ModelInfo) -> LatentMapBundle:
@@ -73,7 +74,7 @@ def plain_session(port: int) -> aiohttp.ClientSession:
 
 
 @asynccontextmanager
-async def servers_over(
+async def run_servers(
     engine: Engine,
     model: ModelInfo = MODEL,
     *,
@@ -84,14 +85,14 @@ async def servers_over(
 ) -> AsyncIterator[Servers]:
     """Serve `engine` over HTTP and gRPC until left."""
     service = LatentService(Lifecycle(), Admission(max_jobs, max_cost))
-    service.served = Served(model, bundle or bundle_of(model), engine, "test device")
+    service.models.replace([ModelInstance(model, bundle or bundle_of(model), engine, "test device")])
     service.lifecycle.transition_to(State.SERVING)
-    async with servers_of(service, request_timeout_s) as servers:
+    async with run_servers_for(service, request_timeout_s) as servers:
         yield servers
 
 
 @asynccontextmanager
-async def servers_of(service: LatentService, request_timeout_s: float = 60) -> AsyncIterator[Servers]:
+async def run_servers_for(service: LatentService, request_timeout_s: float = 60) -> AsyncIterator[Servers]:
     """Serve `service` over HTTP and gRPC until left."""
     http = await start_http_server(service, "127.0.0.1", 0, request_timeout_s)
     grpc_server = await start_grpc_server(service, "127.0.0.1", 0, request_timeout_s)
@@ -108,7 +109,7 @@ async def servers_of(service: LatentService, request_timeout_s: float = 60) -> A
 
 
 @asynccontextmanager
-async def gateway_over(grpc_address: str) -> AsyncIterator[tuple[LatentService, aiohttp.ClientSession]]:
+async def run_http_gateway(grpc_address: str) -> AsyncIterator[tuple[LatentService, aiohttp.ClientSession]]:
     """Serve HTTP over a gRPC server until left; yields once the gateway serves."""
     service = LatentService(Lifecycle(), Admission(64, 10**12))
     serving = asyncio.Event()

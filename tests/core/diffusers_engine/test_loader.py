@@ -12,13 +12,13 @@ from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
 from codec_wire.maps.document import LATENT_SPACE_ID
 from core.diffusers_engine.families import FAMILIES
 from core.diffusers_engine.loader import ModelSource, load
-from tests.support.standin import build, build_pipeline
+from tests.support.tiny_sd import build, build_pipeline
 
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    build(folder, "standin-vae")
+    build(folder, "tiny-sd-vae")
     return folder
 
 
@@ -27,16 +27,16 @@ def source(name: str | None, models_dir: Path, factory: str | None = None) -> Mo
 
 
 def test_a_directory_below_the_models_directory_is_found_by_name(models_dir: Path, device: Device) -> None:
-    model = load(source("standin", models_dir), device)
-    assert (model.info.name, model.info.latent_space) == ("standin", "standin-vae")
+    model = load(source("tiny-sd", models_dir), device)
+    assert (model.info.name, model.info.latent_space) == ("tiny-sd", "tiny-sd-vae")
     assert model.info.default_size == (256, 256)
     assert (model.info.latent_channels, model.info.spatial_factor) == (4, 8)
     assert model.vae_scale_factor == pytest.approx(0.18215)
 
 
 def test_a_path_is_a_name_too_and_is_not_shown_to_clients(models_dir: Path, device: Device) -> None:
-    info = load(source(str(models_dir / "standin"), Path("nowhere")), device).info
-    assert (info.name, info.latent_space) == ("standin", "standin-vae")
+    info = load(source(str(models_dir / "tiny-sd"), Path("nowhere")), device).info
+    assert (info.name, info.latent_space) == ("tiny-sd", "tiny-sd-vae")
     assert "/" not in "".join(info.aliases)
 
 
@@ -52,7 +52,7 @@ def make_without_size() -> object:
 
 
 def test_the_same_weights_come_from_the_factory_and_from_disk(models_dir: Path, device: Device) -> None:
-    built, loaded = build_pipeline(), load(source("standin", models_dir), device).pipeline
+    built, loaded = build_pipeline(), load(source("tiny-sd", models_dir), device).pipeline
     for name in ("unet", "vae", "text_encoder"):
         for key, value in getattr(built, name).state_dict().items():
             torch.testing.assert_close(getattr(loaded, name).state_dict()[key], value, rtol=0, atol=0)
@@ -93,10 +93,10 @@ def test_a_hub_that_cannot_be_reached_is_one_line(
 
 
 def test_a_broken_directory_is_one_line(models_dir: Path, tmp_path: Path, device: Device) -> None:
-    build(tmp_path, "standin-vae")
-    (tmp_path / "standin" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(ModelLoadError, match="cannot load standin") as caught:
-        load(source("standin", tmp_path), device)
+    build(tmp_path, "tiny-sd-vae")
+    (tmp_path / "tiny-sd" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ModelLoadError, match="cannot load tiny-sd") as caught:
+        load(source("tiny-sd", tmp_path), device)
     assert "\n" not in str(caught.value)
 
 
@@ -128,7 +128,7 @@ def test_the_seeds_short_name_and_latent_space_are_known() -> None:
     assert latent_space_of("stabilityai/stable-diffusion-2-1") == "stabilityai/sd-vae-ft-mse"
 
 
-@pytest.mark.parametrize("name", ["Org/My Model_v1.5", "standin", "a/..b", "UPPER", "ünïcode/x", "m:f", "..."])
+@pytest.mark.parametrize("name", ["Org/My Model_v1.5", "tiny-sd", "a/..b", "UPPER", "ünïcode/x", "m:f", "..."])
 def test_every_name_gives_a_latent_space_id(name: str) -> None:
     latent_space = latent_space_of(name)
     assert LATENT_SPACE_ID.fullmatch(latent_space)

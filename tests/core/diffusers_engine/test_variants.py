@@ -22,7 +22,7 @@ from core.model import Form, Lora, RequestLimits
 from core.plan import plan
 from tests.support.families.videos import build_motion_adapter
 from tests.support.serving import bundle_of
-from tests.support.standin import build_pipeline
+from tests.support.tiny_sd import build_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_all_ways_hold_the_same_weights_once(way: str, models_dir: Path, device:
     source = ModelSource("both", None, models_dir)
     if way != "directory":
         adapter = models_dir / "both" / "motion_adapter"
-        source = ModelSource(None, "tests.support.standin:build_pipeline", models_dir, motion_adapter=adapter)
+        source = ModelSource(None, "tests.support.tiny_sd:build_pipeline", models_dir, motion_adapter=adapter)
         device = replace(device, dtype_name="bf16")
     model = load(source, device)
     assert model.pipeline.unet.dtype == device.dtype
@@ -87,15 +87,15 @@ def test_all_ways_hold_the_same_weights_once(way: str, models_dir: Path, device:
 
 
 async def test_images_are_the_same_with_and_without_the_adapter(
-    models_dir: Path, device: Device, device_thread: ThreadPoolExecutor, standin: LoadedModel
+    models_dir: Path, device: Device, device_thread: ThreadPoolExecutor, tiny_model: LoadedModel
 ) -> None:
     both = load(ModelSource("both", None, models_dir), device)
     await made(both, device_thread, modality=Modality.VIDEO)
-    assert await made(both, device_thread) == await made(standin, device_thread)
+    assert await made(both, device_thread) == await made(tiny_model, device_thread)
 
 
 async def test_loras_change_what_is_made_by_their_scale(
-    models_dir: Path, device: Device, device_thread: ThreadPoolExecutor, standin: LoadedModel
+    models_dir: Path, device: Device, device_thread: ThreadPoolExecutor, tiny_model: LoadedModel
 ) -> None:
     file = models_dir / "lora" / "pytorch_lora_weights.safetensors"
 
@@ -105,7 +105,7 @@ async def test_loras_change_what_is_made_by_their_scale(
         assert model.info.loras == tuple(Lora("pytorch_lora_weights", scale) for scale in scales)
         return await made(model, device_thread, modality=modality)
 
-    plain = await made(standin, device_thread)
+    plain = await made(tiny_model, device_thread)
     whole = await with_scale(1.0)
     assert plain != whole
     assert await with_scale(0.0) == plain

@@ -1,0 +1,114 @@
+"""The models that a server serves, and lookups among them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from codec_wire.errors import MapMismatch, NotFound, NotReady, truncated_repr
+from codec_wire.maps import LatentMapBundle
+from codec_wire.request import GenerationRequest
+from core.engine import Engine
+from core.lifecycle import RETRY_AFTER_S, Lifecycle
+from core.model import ModelInfo
+from core.model_selection import choose
+from core.plan import StreamPlan
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInstance:
+    """A served model: its description, its latent-space map, the engine that runs it and the name of the device."""
+
+    model: ModelInfo
+    bundle: LatentMapBundle
+    engine: Engine
+    device: str
+
+
+class ServedModels:
+    """The served models in order of preference; the first one is the default. Empty until they are loaded.
+
+    Not thread-safe: use it only from the event loop's thread.
+    """
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+        self._models: tuple[ModelInstance, ...] = ()
+
+    def __iter__(self) -> Iterator[ModelInstance]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def replace(self, models: Iterable[ModelInstance]) -> None:
+        """Serve exactly `models` from now on."""
+        self._models = tuple(models)
+
+    @property
+    def default(self) -> ModelInstance | None:
+        """The model for requests that name none, or None if no model is loaded."""
+        return self._models[0] if self._models else None
+
+    def require_default(self) -> ModelInstance:
+        """Return the model for requests that name none. Raises NotReady if no model is loaded."""
+        return self.require_all()[0]
+
+    def require_all(self) -> tuple[ModelInstance, ...]:
+        """Return every served model. Raises NotReady if no model is loaded."""
+        if not self._models:
+            raise self._not_ready()
+        return self._models
+
+    def for_request(self, request: GenerationRequest) -> ModelInstance:
+        """Return the model for `request`.
+
+        Raises NotReady unless the server accepts requests; NotFound or UnsupportedModality if no model fits.
+        """
+        self._lifecycle.require_serving()
+        return choose(request, self.require_all())
+
+    def for_plan(self, plan: StreamPlan) -> ModelInstance:
+        """Return the model that `plan` was made for. Raises NotReady if it is no longer served."""
+        for served in self._models:
+            model = served.model
+            if (model.name, model.latent_space) == (plan.model, plan.header.latent_space_id) and (
+                plan.modality in model.modalities
+            ):
+                return served
+        raise self._not_ready()
+
+    def modalities(self) -> tuple[str, ...]:
+        """Return the modalities of all models. Raises NotReady if no model is loaded."""
+        return tuple(dict.fromkeys(str(modality) for one in self.require_all() for modality in one.model.modalities))
+
+    def maps(self) -> dict[str, LatentMapBundle]:
+        """Return the latent-space map of each latent space, the default model's first.
+
+        Raises NotReady if no model is loaded.
+        """
+        return {served.bundle.latent_map.id: served.bundle for served in self.require_all()}
+
+    def require_map(self, latent_space: str | None) -> LatentMapBundle:
+        """Return the map of `latent_space`; None selects the default model's.
+
+        Raises NotReady if no model is loaded, NotFound if no model has this latent space.
+        """
+        if latent_space is None:
+            return self.require_default().bundle
+        maps = self.maps()
+        if latent_space not in maps:
+            raise NotFound("latent_space", f"this server has {', '.join(maps)}, got {truncated_repr(latent_space)}")
+        return maps[latent_space]
+
+    def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:
+        """Check that the map for `plan` has the hash that the client expects, "sha256:<hex>"; None skips the check.
+
+        Raises MapMismatch with both hashes.
+        """
+        if expected is None:
+            return
+        actual = self.for_plan(plan).bundle.hash
+        if expected != actual:
+            raise MapMismatch(f"the client expects the latent-space map {expected}, this server has {actual}")
+
+    def _not_ready(self) -> NotReady:
+        return NotReady(f"the server is {self._lifecycle.state}", RETRY_AFTER_S)
