@@ -28,18 +28,14 @@ from codec_wire.errors import (
     truncated_repr,
 )
 from codec_wire.events import Frame, Started, StreamEvent
+from codec_wire.http import ACCEPT, GENERATION_PATHS, INFO_PATH, LATENT_MAP_HEADER, MAP_PIN_HEADER, dictionary_path
 from codec_wire.latents import FinishReason, LatentStreamHeader, Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import sha256
-from codec_wire.maps.pin import PIN_FIELD
 from codec_wire.message_decoder import MessageDecoder, coding_named_by
 from codec_wire.request import GenerationRequest
 
 CONNECT_TIMEOUT_S = 10.0
-DICTIONARY_PATH = "/.well-known/codec/dicts/{hex}.zstd"
-ACCEPT = {WireFormat.MSGPACK: "application/x-codec-msgpack", WireFormat.PROTOBUF: "application/x-codec-protobuf"}
-_PATHS = {Modality.IMAGE: "/v1/images/generations", Modality.VIDEO: "/v1/videos/generations"}
-INFO = "/codec/info"
 _MAX_INFO_BYTES = 1024 * 1024
 
 
@@ -79,12 +75,12 @@ class HttpClient(LatentClient):
     async def models(self) -> list[ServedModel]:
         """Return the models that the server runs. See LatentClient."""
         try:
-            async with asyncio.timeout(self.timeout_s), self._asked("GET", INFO) as response:
+            async with asyncio.timeout(self.timeout_s), self._asked("GET", INFO_PATH) as response:
                 if response.status != HTTPStatus.OK:
                     raise await error_of(response)
                 text = await response.content.read(_MAX_INFO_BYTES)
         except TimeoutError:
-            raise DeadlineExceeded(f"{self.server}{INFO} gave no answer within {self.timeout_s:g} s") from None
+            raise DeadlineExceeded(f"{self.server}{INFO_PATH} gave no answer within {self.timeout_s:g} s") from None
         try:
             return [
                 ServedModel(
@@ -97,7 +93,7 @@ class HttpClient(LatentClient):
                 for model in json.loads(text)["models"]
             ]
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise UnexpectedAnswer(f"{self.server}{INFO} lists no models: {truncated_repr(text)}") from None
+            raise UnexpectedAnswer(f"{self.server}{INFO_PATH} lists no models: {truncated_repr(text)}") from None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -111,12 +107,12 @@ class HttpClient(LatentClient):
         arrival: Arrival,
         seconds: float,  # noqa: ARG002 - HTTP has no way to tell the server
     ) -> AsyncGenerator[StreamEvent, None]:
-        path, body = _PATHS[request.modality], self._body(request)
+        path, body = GENERATION_PATHS[request.modality], self._body(request)
         async with self._asked("POST", path, body, self._headers()) as response:
             if response.status != HTTPStatus.OK:
                 raise await error_of(response)
             arrival.answered = True
-            self._is_of_map(arrival, response.headers.get("Codec-Latent-Map"))
+            self._is_of_map(arrival, response.headers.get(LATENT_MAP_HEADER))
             messages = await self._decoder(response.headers)
             async for chunk in response.content.iter_any():
                 arrival.received_bytes += len(chunk)
@@ -171,7 +167,7 @@ class HttpClient(LatentClient):
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": ACCEPT[self._wire_format], "Accept-Encoding": self._encodings}
         if self.pinned_map is not None:
-            headers[PIN_FIELD] = self.pinned_map
+            headers[MAP_PIN_HEADER] = self.pinned_map
         return headers
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
@@ -188,7 +184,7 @@ class HttpClient(LatentClient):
         """Return the zstd dictionary with that hash: it needs no trust in whoever has it."""
         data = self.cache.get(digest)
         if data is None:
-            path = DICTIONARY_PATH.format(hex=digest.removeprefix("sha256:"))
+            path = dictionary_path(digest)
             data = await fetch_file(self._connected(), self.server + path, key_headers(self.api_key))
             if sha256(data) != digest:
                 raise InvalidMap(f"{self.server}{path} has the hash {sha256(data)}")

@@ -15,11 +15,11 @@ from codec_client.cache import FileCache
 from codec_client.errors import ServerUnreachable
 from codec_client.http_errors import reason_of
 from codec_wire.errors import InvalidMap, truncated_repr
+from codec_wire.http import INDEX_PATH
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import files_named_by
 from codec_wire.maps.document import parse_map
 
-INDEX = "/.well-known/codec/index.json"
 MAX_FILE_BYTES = 16 * 1024 * 1024
 """A map is a few kilobytes and a dictionary some hundred: whatever is larger is none."""
 TIMEOUT_S = 30.0
@@ -81,14 +81,14 @@ class Publisher:
 
     async def entries(self) -> list[Entry]:
         """Return what the index lists. Raises InvalidMap."""
-        index = await self._fetched(INDEX)
+        index = await self._fetched(INDEX_PATH)
         try:
             return [
                 Entry(str(entry["id"]), str(entry["url"]), str(entry["hash"])) for entry in json.loads(index)["latents"]
             ]
         except (ValueError, TypeError, KeyError, RecursionError):
             raise InvalidMap(
-                f"{self._server}{INDEX} is no index of latent-space maps: {truncated_repr(index)}"
+                f"{self._server}{INDEX_PATH} is no index of latent-space maps: {truncated_repr(index)}"
             ) from None
 
     async def bundle(self, entry: Entry) -> LatentMapBundle:

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-READABLE = "Codec-Latent-Map, Codec-Zstd-Dict, ETag, Retry-After"
+from codec_wire.http import RESPONSE_HEADERS
+
+READABLE = ", ".join([*RESPONSE_HEADERS, hdrs.ETAG, hdrs.RETRY_AFTER])
 """Response headers that a page's script sees beside the few that it always does. A comma-separated list."""
 PREFLIGHT_HEADERS = {
     hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST",

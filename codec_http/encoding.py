@@ -5,15 +5,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from codec_http.negotiation import MEDIA_TYPES, parse_quality_values
+from codec_http.negotiation import parse_quality_values
 from codec_wire.compression import Brotli, Compressor, Gzip, Identity, Zstd
 from codec_wire.errors import NotAcceptable, truncated_repr
+from codec_wire.http import CLIENT_VERSION_HEADER, CODEC_MEDIA_TYPES, MAP_PIN_HEADER, ZSTD_DICTIONARY_HEADER
 from codec_wire.maps import LatentMapBundle
-from codec_wire.maps.pin import PIN_FIELD
-
-CLIENT_VERSION = "Codec-Client-Version"
-DICTIONARY = "Codec-Zstd-Dict"
-CODEC_MEDIA_TYPES = frozenset(name for name in MEDIA_TYPES if "codec" in name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
     choices: list[tuple[float, Encoding]] = []
     if dictionary is not None and _holds_dictionary(request, weights, dictionary[0]):
         digest, data = dictionary
-        headers = {"Content-Encoding": "zstd", DICTIONARY: digest}
+        headers = {"Content-Encoding": "zstd", ZSTD_DICTIONARY_HEADER: digest}
         choices.append((weights.get("zstd", 0), Encoding(headers, lambda: Zstd(data))))
     for name, compressor in (("br", Brotli), ("gzip", Gzip)):
         choices.append((weights.get(name, anything or 0), Encoding({"Content-Encoding": name}, compressor)))
@@ -72,8 +68,8 @@ def _holds_dictionary(request: web.Request, weights: dict[str, float], digest: s
     media_types = {name for name, weight in parse_quality_values(headers.get("Accept", "")) if weight > 0}
     return (
         bool(media_types & CODEC_MEDIA_TYPES)
-        or PIN_FIELD in headers
-        or CLIENT_VERSION in headers
-        or headers.get(DICTIONARY) == digest
+        or MAP_PIN_HEADER in headers
+        or CLIENT_VERSION_HEADER in headers
+        or headers.get(ZSTD_DICTIONARY_HEADER) == digest
         or [name for name, weight in weights.items() if weight > 0] == ["zstd"]
     )

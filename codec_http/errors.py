@@ -12,6 +12,7 @@ from aiohttp import web
 from codec_http.response_models import ErrorAnswer, ErrorDetail
 from codec_wire import errors
 from codec_wire.errors import INTERNAL_TEXT, CodecError
+from codec_wire.http import CODEC_HEALTH_PATH, HEALTH_PATH, LIVENESS_PATH, READINESS_PATH
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def _response(
     return web.json_response(body, status=status, headers={"Cache-Control": "no-store"} | (headers or {}))
 
 
-PROBES = ("/livez", "/readyz", "/health", "/codec/health")
+PROBES = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH)
 """Asked every few seconds by machines: in the log for whoever looks closely."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

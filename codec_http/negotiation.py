@@ -1,18 +1,7 @@
 """Which wire format a client gets, and under which name."""
 
 from codec_wire import WireFormat
-
-MEDIA_TYPES: dict[str, WireFormat] = {
-    "application/x-msgpack": WireFormat.MSGPACK,
-    "application/x-codec-msgpack": WireFormat.MSGPACK,
-    "application/codec+msgpack": WireFormat.MSGPACK,
-    "application/vnd.msgpack": WireFormat.MSGPACK,
-    "application/x-protobuf": WireFormat.PROTOBUF,
-    "application/x-codec-protobuf": WireFormat.PROTOBUF,
-    "application/codec+protobuf": WireFormat.PROTOBUF,
-    "application/vnd.protobuf": WireFormat.PROTOBUF,
-}
-"""Names of the two formats; the first of each is the one that an answer has when none was asked for."""
+from codec_wire.http import MEDIA_TYPES, default_media_type
 
 
 def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat, str]:
@@ -25,8 +14,7 @@ def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat
     if stream_format is None:
         stream_format = MEDIA_TYPES[accepted[0]] if accepted else WireFormat.MSGPACK
     names = [name for name in accepted if MEDIA_TYPES[name] is stream_format]
-    default = next(name for name, wire_format in MEDIA_TYPES.items() if wire_format is stream_format)
-    return stream_format, names[0] if names else default
+    return stream_format, names[0] if names else default_media_type(stream_format)
 
 
 def parse_quality_values(header: str) -> list[tuple[str, float]]:

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from codec_http.errors import status_of
 from codec_http.response_models import ErrorAnswer
 from codec_wire.errors import CodecError, RetryableError
-from codec_wire.maps.pin import PIN_FIELD
+from codec_wire.http import REQUEST_HEADERS
 from codec_wire.version import SERVER_VERSION
 
 if TYPE_CHECKING:  # the table of routes names the handler that serves this document
@@ -22,10 +22,6 @@ Json = dict[str, Any]
 
 _REF = "#/components/schemas/{model}"
 _PARAMETER = re.compile(r"{(\w+)(?::[^}]*)?}")
-_REQUEST_HEADERS = {
-    PIN_FIELD: "sha256:<hex> of the latent-space map that the client holds: another than the server's is 409.",
-    "Codec-Client-Version": "Any value shows a client that holds zstd dictionaries.",
-}
 
 
 def openapi_document(routes: Iterable["Route"]) -> Json:
@@ -63,7 +59,7 @@ def _operation(route: "Route") -> Json:
     if route.bodies:
         parameters += [
             {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-            for name, text in _REQUEST_HEADERS.items()
+            for name, text in REQUEST_HEADERS.items()
         ]
         schema = {"oneOf": [_reference(body) for body in route.bodies]}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}

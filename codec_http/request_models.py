@@ -1,6 +1,6 @@
-"""The JSON bodies of the two endpoints as types: what validates them is what documents them.
+"""Pydantic models of the JSON request bodies. They validate requests and generate the OpenAPI schemas.
 
-Each is a request of the core. Here stands what HTTP spells in its own way, and what OpenAI's image requests add.
+Each model extends GenerationRequest with the HTTP spelling of some fields and with the parameters of OpenAI's API.
 """
 
 import re
@@ -11,20 +11,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from codec_http.image_field import MAX_TEXT, picture_bytes
+from codec_http.image_field import MAX_BASE64_CHARACTERS, decode_image_field
 from codec_pixels.images import ImageFormat
 from codec_wire import WireFormat
+from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
 from codec_wire.request import VIDEO_FIELDS, GenerationRequest, PositiveUint32
 
-ENDPOINTS = {Modality.IMAGE: "/v1/images/generations", Modality.VIDEO: "/v1/videos/generations"}
-MAX_PICTURES = 10
+MAX_N = 10
+"""Maximum number of images or videos in one request for rendered pixels."""
 AUTO = "auto"
 _SIZE = re.compile(r"([0-9]{1,6})[xX]([0-9]{1,6})")
 
 
-def _size_of(value: object) -> object:
-    """Return (width, height) in pixels of "WIDTHxHEIGHT", None for "auto"."""
+def _parse_size(value: object) -> object:
+    """Parse "WIDTHxHEIGHT" to (width, height) in pixels, and "auto" to None."""
     if value is None or value == AUTO:
         return None
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -33,157 +34,175 @@ def _size_of(value: object) -> object:
     return int(match[1]), int(match[2])
 
 
-def _size_of_side(value: object) -> object:
-    """Return (width, height) in pixels of "WIDTHxHEIGHT", or of one number for a square."""
-    square = isinstance(value, int) and not isinstance(value, bool)
-    return (value, value) if square else _size_of(value)
+def _parse_resolution(value: object) -> object:
+    """Parse a size, or one number as the side of a square, to (width, height) in pixels."""
+    is_side = isinstance(value, int) and not isinstance(value, bool)
+    return (value, value) if is_side else _parse_size(value)
 
 
-def _only(modality: Modality) -> Callable[[object], object]:
-    """Return what refuses every other modality, and says where it is made."""
+def _require_modality(modality: Modality) -> Callable[[object], object]:
+    """Return a validator that accepts only `modality`; its message names the endpoint of the other modality."""
 
-    def check(value: object) -> object:
+    def validate(value: object) -> object:
         if value == modality:
             return modality
         if value in tuple(Modality):
             other = Modality(str(value))
-            reason = f"should be {modality} here: {other} is made at {ENDPOINTS[other]}"
+            reason = f"should be {modality} on this endpoint; send {other} requests to {GENERATION_PATHS[other]}"
         else:
             reason = f"should be one of {', '.join(Modality)}"
         raise PydanticCustomError("modality", "{reason}", {"reason": reason})
 
-    return check
+    return validate
 
 
-def _not_a_url(value: object) -> object:
+def _reject_url(value: object) -> object:
     if value == "url":
-        raise PydanticCustomError("url", "should be b64_json: no picture is kept here, so none has a URL")
+        raise PydanticCustomError("url", "should be b64_json: this server does not store files, so it has no URLs")
     return value
 
 
 _SIZE_SCHEMA = {"type": "string", "pattern": f"^({_SIZE.pattern}|{AUTO})$", "examples": ["512x512"]}
-_SIDE_SCHEMA = {"anyOf": [_SIZE_SCHEMA, {"type": "integer", "minimum": 1}]}
-_Pixels = tuple[PositiveUint32, PositiveUint32] | None
-_Format = Annotated[WireFormat, Field(strict=False)]
+_RESOLUTION_SCHEMA = {"anyOf": [_SIZE_SCHEMA, {"type": "integer", "minimum": 1}]}
+_Size = tuple[PositiveUint32, PositiveUint32] | None
+_StreamFormat = Annotated[WireFormat, Field(strict=False)]
 _ImageModality = Annotated[
-    Modality, BeforeValidator(_only(Modality.IMAGE)), WithJsonSchema({"const": str(Modality.IMAGE)})
+    Modality, BeforeValidator(_require_modality(Modality.IMAGE)), WithJsonSchema({"const": str(Modality.IMAGE)})
 ]
 _VideoModality = Annotated[
-    Modality, BeforeValidator(_only(Modality.VIDEO)), WithJsonSchema({"const": str(Modality.VIDEO)})
+    Modality, BeforeValidator(_require_modality(Modality.VIDEO)), WithJsonSchema({"const": str(Modality.VIDEO)})
 ]
 
 
-def _shows_all_but(*names: str, needs_one_of: Sequence[str] = ()) -> Callable[[dict[str, Any]], None]:
-    """Return what leaves fields out of a model's schema: those that the core refuses for what is asked.
+def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) -> Callable[[dict[str, Any]], None]:
+    """Return a `json_schema_extra` function that removes the fields `omit` and requires one of the fields `require_any`.
 
-    Of those in `needs_one_of` one must be there, or the body is one of another kind.
+    Omitted fields are valid in GenerationRequest, but the server rejects them on this endpoint.
     """
 
     def adapt(schema: dict[str, Any]) -> None:
-        for name in names:
+        for name in omit:
             schema["properties"].pop(name)
-        if needs_one_of:
-            schema["anyOf"] = [{"required": [name]} for name in needs_one_of]
+        if require_any:
+            schema["anyOf"] = [{"required": [name]} for name in require_any]
 
     return adapt
 
 
-_SAYS_LATENTS = ("stream_format", "modality")
+_LATENTS_MARKERS = ("stream_format", "modality")
+"""Fields of which a request for latents contains at least one."""
 
 
-def _picture_in(field: str) -> tuple[BeforeValidator, WithJsonSchema]:
-    """Return how a picture is read from JSON and how that is documented."""
-    documented = {"type": "string", "contentEncoding": "base64", "maxLength": MAX_TEXT}
-    return BeforeValidator(partial(picture_bytes, field)), WithJsonSchema(documented)
+def _image_annotations(field: str) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return the validator and the JSON schema of an image field."""
+    schema = {"type": "string", "contentEncoding": "base64", "maxLength": MAX_BASE64_CHARACTERS}
+    return BeforeValidator(partial(decode_image_field, field)), WithJsonSchema(schema)
 
 
-_IMAGE, _CONTROL_IMAGE = _picture_in("image"), _picture_in("control_image")
+_IMAGE, _CONTROL_IMAGE = _image_annotations("image"), _image_annotations("control_image")
 
 
-class Body(GenerationRequest):
-    """What every body may hold."""
+class GenerationBody(GenerationRequest):
+    """Fields that all request bodies have."""
 
     image: Annotated[bytes | None, *_IMAGE] = Field(
-        default=None, repr=False, description="Picture to start from, where the model takes one: base64 or a data URL."
+        default=None,
+        repr=False,
+        description="Input image (PNG, JPEG or WebP) for models that support one, as base64 or as a base64 data URL.",
     )
     control_image: Annotated[bytes | None, *_CONTROL_IMAGE] = Field(
-        default=None, repr=False, description="Picture that guides a ControlNet: base64 or a data URL."
+        default=None,
+        repr=False,
+        description="ControlNet conditioning image (PNG, JPEG or WebP), as base64 or as a base64 data URL.",
     )
 
-    size: Annotated[_Pixels, BeforeValidator(_size_of), WithJsonSchema(_SIZE_SCHEMA)] = Field(
-        default=None, description='"WIDTHxHEIGHT" in pixels, or "auto" for the model\'s own.'
+    size: Annotated[_Size, BeforeValidator(_parse_size), WithJsonSchema(_SIZE_SCHEMA)] = Field(
+        default=None,
+        description='Size in pixels as "WIDTHxHEIGHT". Default, and the meaning of "auto": the model\'s default size.',
     )
-    resolution: Annotated[_Pixels, BeforeValidator(_size_of_side), WithJsonSchema(_SIDE_SCHEMA)] = Field(
-        default=None, description="Another name of size; one number is a square."
+    resolution: Annotated[_Size, BeforeValidator(_parse_resolution), WithJsonSchema(_RESOLUTION_SCHEMA)] = Field(
+        default=None, description="Alias of `size`. A single number is the side of a square."
     )
-    user: str | None = Field(default=None, description="A note of the caller's own. Not read.")
+    user: str | None = Field(default=None, description="Accepted for compatibility with OpenAI's API and ignored.")
 
 
-class LatentsBody(Body):
-    """Asks for a stream of latents: `stream_format` or `modality` says so."""
+class LatentsBody(GenerationBody):
+    """Request for a stream of latents. It contains `stream_format`, `modality` or both."""
 
-    stream_format: _Format | None = Field(
-        default=None, description="Format of the stream. Default: what Accept names, or msgpack."
+    stream_format: _StreamFormat | None = Field(
+        default=None,
+        description="Serialization of the stream. Default: the format named in the Accept header, otherwise msgpack.",
     )
-    n: Literal[1] = Field(default=1, description="A latent stream holds one generation.")
+    n: Literal[1] = Field(default=1, description="Number of generations. A latent stream contains exactly one.")
 
 
-class ImageLatents(LatentsBody):
-    """Latents of one image."""
+class ImageLatentsBody(LatentsBody):
+    """Request for the latents of one image. Contains `stream_format`, `modality` or both."""
 
-    model_config = ConfigDict(json_schema_extra=_shows_all_but(*VIDEO_FIELDS, needs_one_of=_SAYS_LATENTS))
-    modality: _ImageModality = Field(default=Modality.IMAGE, description="What is made here.")
-
-
-class VideoLatents(LatentsBody):
-    """Latents of one video."""
-
-    model_config = ConfigDict(json_schema_extra=_shows_all_but(needs_one_of=_SAYS_LATENTS))
-    modality: _VideoModality = Field(default=Modality.VIDEO, description="What is made here.")
+    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=VIDEO_FIELDS, require_any=_LATENTS_MARKERS))
+    modality: _ImageModality = Field(default=Modality.IMAGE, description="This endpoint generates image latents only.")
 
 
-class RenderedBody(Body):
-    """Asks for pixels: neither `stream_format` nor `modality` is given."""
+class VideoLatentsBody(LatentsBody):
+    """Request for the latents of one video. Contains `stream_format`, `modality` or both."""
 
-    n: int = Field(default=1, ge=1, le=MAX_PICTURES, description="How many, with the seeds seed, seed + 1, …")
-    response_format: Annotated[Literal["b64_json"], BeforeValidator(_not_a_url)] = Field(
+    model_config = ConfigDict(json_schema_extra=_adapt_schema(require_any=_LATENTS_MARKERS))
+    modality: _VideoModality = Field(default=Modality.VIDEO, description="This endpoint generates video latents only.")
+
+
+class RenderedBody(GenerationBody):
+    """Request for pixels. It contains neither `stream_format` nor `modality`."""
+
+    n: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_N,
+        description="Number of images or videos. The first uses `seed`, the next `seed` + 1, and so on.",
+    )
+    response_format: Annotated[Literal["b64_json"], BeforeValidator(_reject_url)] = Field(
         default="b64_json",
-        description="Files come within the answer, as base64; url is refused, for nothing is kept here.",
+        description="Files are returned in the response as base64. `url` is not supported: the server stores no files.",
     )
     output_format: str
-    stream: Literal[False] = Field(default=False, description="Pixels are not streamed; latents are.")
-    safety_identifier: str | None = Field(default=None, description="A note of the caller's own. Not read.")
+    stream: Literal[False] = Field(
+        default=False, description="Rendered images and videos cannot be streamed; only latents can."
+    )
+    safety_identifier: str | None = Field(
+        default=None, description="Accepted for compatibility with OpenAI's API and ignored."
+    )
 
 
-class RenderedImages(RenderedBody):
-    """Pictures, as OpenAI's clients ask for them."""
+class RenderedImagesBody(RenderedBody):
+    """OpenAI-style request for images. Contains neither `stream_format` nor `modality`."""
 
-    model_config = ConfigDict(json_schema_extra=_shows_all_but("modality", "pipeline", *VIDEO_FIELDS))
+    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=("modality", "pipeline", *VIDEO_FIELDS)))
     modality: _ImageModality = Modality.IMAGE
-    output_format: ImageFormat = Field(default="png", description="PNG is exact.")
+    output_format: ImageFormat = Field(default="png", description="File format of the images. PNG is lossless.")
     output_compression: int | None = Field(
         default=None,
         ge=0,
         le=100,
-        description="Quality of jpeg and webp; 100, the default, is the best. Refused for png.",
+        description="Quality of JPEG and WebP files; 100 is the best. Default: 100. Not allowed for PNG, except 100.",
     )
     quality: Literal["auto", "standard"] = Field(
-        default="auto", description="There is one; steps says how much work is done."
+        default="auto", description="Both values are equivalent. Use `steps` to trade speed for quality."
     )
-    background: Literal["auto", "opaque"] = Field(default="auto", description="Pictures are opaque.")
-    partial_images: Literal[0] = Field(default=0, description="None are sent.")
+    background: Literal["auto", "opaque"] = Field(
+        default="auto", description="Images are always opaque; both values are equivalent."
+    )
+    partial_images: Literal[0] = Field(default=0, description="Partial images are not supported.")
 
     @field_validator("output_compression")
     @classmethod
-    def _is_for_lossy_formats(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _reject_compression_of_png(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value not in (None, 100) and info.data.get("output_format") == "png":
-            raise PydanticCustomError("png", "should be left out, or 100, for png, which loses nothing")
+            raise PydanticCustomError("png", "should be omitted or 100 for png, which is lossless")
         return value
 
 
-class RenderedVideos(RenderedBody):
-    """Videos, asked for in the same way."""
+class RenderedVideosBody(RenderedBody):
+    """OpenAI-style request for videos. Contains neither `stream_format` nor `modality`."""
 
-    model_config = ConfigDict(json_schema_extra=_shows_all_but("modality", "pipeline", "keyframe_interval"))
+    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=("modality", "pipeline", "keyframe_interval")))
     modality: _VideoModality = Modality.VIDEO
-    output_format: Literal["mp4"] = Field(default="mp4", description="H.264.")
+    output_format: Literal["mp4"] = Field(default="mp4", description="File format of the videos: MP4 with H.264.")

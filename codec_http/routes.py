@@ -7,11 +7,26 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from codec_http import discovery, documentation, generations, health, info
-from codec_http.negotiation import MEDIA_TYPES
-from codec_http.request_models import ENDPOINTS, ImageLatents, RenderedImages, RenderedVideos, VideoLatents
+from codec_http.request_models import ImageLatents, RenderedImages, RenderedVideos, VideoLatents
 from codec_http.response_models import HealthAnswer, IndexAnswer, InfoAnswer, ModelAnswer, ModelsAnswer, RenderedAnswer
 from codec_wire import errors
 from codec_wire.errors import CodecError
+from codec_wire.http import (
+    CODEC_HEALTH_PATH,
+    GENERATION_PATHS,
+    HEALTH_PATH,
+    INDEX_PATH,
+    INFO_PATH,
+    LIVENESS_PATH,
+    MEDIA_TYPES,
+    MODELS_PATH,
+    READINESS_PATH,
+    RESPONSE_HEADERS,
+    SCHEMA_PATH,
+    dictionary_path,
+    map_path,
+    scales_path,
+)
 from codec_wire.latents import Modality
 from codec_wire.maps.document import LatentMap
 
@@ -43,9 +58,8 @@ GENERATE, MODELS, DISCOVER, OPERATE = "Generate", "Models", "Latent-space map", 
 
 _GENERATED: Content = {**dict.fromkeys(MEDIA_TYPES), "application/json": RenderedAnswer}
 _GENERATION_HEADERS = {
-    "Codec-Latent-Map": "sha256:<hex> of the latent-space map that describes the latents.",
+    **RESPONSE_HEADERS,
     "Content-Encoding": "br, gzip or zstd; absent for identity.",
-    "Codec-Zstd-Dict": "sha256:<hex> of the dictionary, with zstd alone.",
 }
 _GENERATION_ERRORS = (
     errors.InvalidRequest,
@@ -73,7 +87,7 @@ _PROBE: Mapping[int, Content] = {200: {"text/plain": None}, 503: {"text/plain": 
 ROUTES = (
     Route(
         "POST",
-        ENDPOINTS[Modality.IMAGE],
+        GENERATION_PATHS[Modality.IMAGE],
         generations.images,
         GENERATE,
         "Make a picture",
@@ -85,7 +99,7 @@ ROUTES = (
     ),
     Route(
         "POST",
-        ENDPOINTS[Modality.VIDEO],
+        GENERATION_PATHS[Modality.VIDEO],
         generations.videos,
         GENERATE,
         "Make a video",
@@ -97,7 +111,7 @@ ROUTES = (
     ),
     Route(
         "GET",
-        "/v1/models",
+        MODELS_PATH,
         info.models,
         MODELS,
         "List the models",
@@ -107,7 +121,7 @@ ROUTES = (
     ),
     Route(
         "GET",
-        "/v1/models/{name:.+}",
+        f"{MODELS_PATH}/{{name:.+}}",
         info.one_model,
         MODELS,
         "Look a model up",
@@ -117,7 +131,7 @@ ROUTES = (
     ),
     Route(
         "GET",
-        f"{discovery.ROOT}/index.json",
+        INDEX_PATH,
         discovery.index,
         DISCOVER,
         "What is published here",
@@ -127,7 +141,7 @@ ROUTES = (
     ),
     Route(
         "GET",
-        f"{discovery.ROOT}/latents/{{id:.+}}.json",
+        map_path("{id:.+}"),
         discovery.latent_map,
         DISCOVER,
         "A latent-space map",
@@ -138,7 +152,7 @@ ROUTES = (
     ),
     Route(
         "GET",
-        f"{discovery.ROOT}/dicts/{{hex}}.zstd",
+        dictionary_path("{hex}"),
         discovery.dictionary,
         DISCOVER,
         "A zstd dictionary",
@@ -149,7 +163,7 @@ ROUTES = (
     ),
     Route(
         "GET",
-        f"{discovery.ROOT}/scales/{{hex}}.bin",
+        scales_path("{hex}"),
         discovery.scales,
         DISCOVER,
         "Static scales",
@@ -160,7 +174,7 @@ ROUTES = (
     ),
     Route(
         "GET",
-        "/codec/info",
+        INFO_PATH,
         info.info,
         OPERATE,
         "What the server is",
@@ -169,7 +183,7 @@ ROUTES = (
     ),
     Route(
         "GET",
-        "/codec/schema",
+        SCHEMA_PATH,
         info.schema,
         OPERATE,
         "The stream's schema",
@@ -178,16 +192,16 @@ ROUTES = (
     ),
     Route(
         "GET",
-        "/health",
+        HEALTH_PATH,
         health.health,
         OPERATE,
         "Whether requests are taken",
         "200 after a real short generation.",
         _HEALTH,
     ),
-    Route("GET", "/codec/health", health.health, OPERATE, "The same", "As the sibling servers have it.", _HEALTH),
-    Route("GET", "/livez", health.livez, OPERATE, "Liveness", "503: restart the process.", _PROBE),
-    Route("GET", "/readyz", health.readyz, OPERATE, "Readiness", "503: send no requests.", _PROBE),
+    Route("GET", CODEC_HEALTH_PATH, health.health, OPERATE, "The same", "As the sibling servers have it.", _HEALTH),
+    Route("GET", LIVENESS_PATH, health.livez, OPERATE, "Liveness", "503: restart the process.", _PROBE),
+    Route("GET", READINESS_PATH, health.readyz, OPERATE, "Readiness", "503: send no requests.", _PROBE),
     Route(
         "GET",
         "/openapi.json",

@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from codec_wire.errors import InvalidMap, InvalidSettings, truncated_repr
+from codec_wire.http import dictionary_path, scales_path
 from codec_wire.latents import Modality
 from codec_wire.maps.bundle import LatentMapBundle, sha256
 from codec_wire.pipelines import PIPELINES, Scales
@@ -13,8 +14,6 @@ from codec_wire.request import DEFAULT_KEYFRAME_INTERVAL
 from core.model import ModelInfo
 
 IMAGE_BY_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
-SCALES_URL = "/.well-known/codec/scales/{hex}.bin"
-DICTIONARY_URL = "/.well-known/codec/dicts/{hex}.zstd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,9 @@ def written(document: Mapping[str, object]) -> bytes:
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def _file_entry(data: bytes, url: str) -> dict[str, object]:
+def _file_entry(data: bytes, url_of: Callable[[str], str]) -> dict[str, object]:
     digest = sha256(data)
-    return {"url": url.format(hex=digest.removeprefix("sha256:")), "hash": digest, "size_bytes": len(data)}
+    return {"url": url_of(digest), "hash": digest, "size_bytes": len(data)}
 
 
 def _dictionary_entry(dictionary: Dictionary) -> dict[str, object]:
@@ -72,7 +71,7 @@ def _dictionary_entry(dictionary: Dictionary) -> dict[str, object]:
     return {
         "format": str(dictionary.wire_format),
         "pipeline": dictionary.pipeline,
-        **_file_entry(dictionary.data, DICTIONARY_URL),
+        **_file_entry(dictionary.data, dictionary_path),
         "corpus_summary": dict(dictionary.corpus_summary),
     }
 
@@ -104,7 +103,7 @@ def _entries(model: ModelInfo, scales: Mapping[str, bytes]) -> Iterable[dict[str
         if row.scales is Scales.STATIC:
             if row.name not in scales:
                 continue
-            entry["static_scales"] = _file_entry(scales[row.name], SCALES_URL)
+            entry["static_scales"] = _file_entry(scales[row.name], scales_path)
         if row.delta:
             entry["keyframe_interval_frames"] = DEFAULT_KEYFRAME_INTERVAL
         yield entry

@@ -9,14 +9,15 @@ from google.rpc import error_details_pb2, status_pb2
 from codec_wire.errors import CodecError
 from codec_wire.events import Frame, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER
 from codec_wire.latents import FinishReason, Modality
 from codec_wire.protobuf_envelope import frame_of, header_of
 from codec_wire.remote_errors import error_from_code
 
 ERROR_DOMAIN = "codec-diffusers"
-MAP_HASH_KEY = "codec-latent-map"
+MAP_HASH_KEY = LATENT_MAP_HEADER.lower()
 """Initial metadata of every stream, as HTTP has it in the header Codec-Latent-Map."""
-MAP_PIN_KEY = "x-codec-map"
+MAP_PIN_KEY = MAP_PIN_HEADER.lower()
 """Metadata of a request that pins the map its client holds, as HTTP has it in the header X-Codec-Map."""
 
 MODALITIES = {

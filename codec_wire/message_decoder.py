@@ -7,12 +7,12 @@ from codec_wire import StreamReader, WireFormat
 from codec_wire.decompression import decompressor
 from codec_wire.errors import MessageTooLarge, StreamError, TruncatedStream
 from codec_wire.format_detection import wire_format_of
+from codec_wire.http import ZSTD_DICTIONARY_HEADER
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 MAX_BYTES = 2**30
 """What a stream may expand to unless its reader says otherwise, in bytes: 720 frames of a 2048x2048 video take a
 third of it."""
-DICTIONARY_HEADER = "Codec-Zstd-Dict"
 _FORMATS = {"msgpack": WireFormat.MSGPACK, "protobuf": WireFormat.PROTOBUF}
 
 Message = LatentStreamHeader | LatentFrame
@@ -131,7 +131,7 @@ def coding_named_by(headers: Mapping[str, str]) -> tuple[WireFormat, str, str | 
     if wire_format is None:
         raise StreamError(f"the answer is no latent stream: its Content-Type is {content_type or 'missing'}")
     encoding = lower.get("content-encoding", "identity").strip().lower()
-    digest = lower.get(DICTIONARY_HEADER.lower())
+    digest = lower.get(ZSTD_DICTIONARY_HEADER.lower())
     if (encoding == "zstd") != (digest is not None):
-        raise StreamError(f"zstd and {DICTIONARY_HEADER} come together: got {encoding} and {digest or 'none'}")
+        raise StreamError(f"zstd and {ZSTD_DICTIONARY_HEADER} come together: got {encoding} and {digest or 'none'}")
     return wire_format, encoding, digest

@@ -3,8 +3,8 @@
 import re
 
 from codec_wire.errors import InvalidRequest, truncated_repr
+from codec_wire.http import MAP_PIN_HEADER
 
-PIN_FIELD = "X-Codec-Map"
 _PIN = re.compile(r"(?:.*;\s*sha256=|sha256:)([0-9a-f]{64})", re.IGNORECASE)
 
 
@@ -18,6 +18,6 @@ def pinned_hash(pin: str | None) -> str | None:
     match = _PIN.fullmatch(pin.strip())
     if match is None:
         raise InvalidRequest(
-            PIN_FIELD, f'must be "sha256:<64 hex>" or "<url>;sha256=<64 hex>", got {truncated_repr(pin)}'
+            MAP_PIN_HEADER, f'must be "sha256:<64 hex>" or "<url>;sha256=<64 hex>", got {truncated_repr(pin)}'
         )
     return f"sha256:{match[1].lower()}"

@@ -1,0 +1,76 @@
+"""HTTP names of the protocol: headers, paths and media types, for server and client."""
+
+from collections.abc import Mapping
+
+from codec_wire.formats import WireFormat
+from codec_wire.latents import Modality
+
+LATENT_MAP_HEADER = "Codec-Latent-Map"
+ZSTD_DICTIONARY_HEADER = "Codec-Zstd-Dict"
+MAP_PIN_HEADER = "X-Codec-Map"
+CLIENT_VERSION_HEADER = "Codec-Client-Version"
+
+RESPONSE_HEADERS: Mapping[str, str] = {
+    LATENT_MAP_HEADER: "sha256:<hex> of the latent-space map that describes the latents.",
+    ZSTD_DICTIONARY_HEADER: "sha256:<hex> of the zstd dictionary; present if Content-Encoding is zstd.",
+}
+"""Protocol headers of a generation response and their descriptions. Scripts of other origins may read them (CORS)."""
+REQUEST_HEADERS: Mapping[str, str] = {
+    MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client holds. 409 if the server's map differs.",
+    CLIENT_VERSION_HEADER: "Any value: the client can fetch zstd dictionaries.",
+}
+"""Optional protocol headers of a generation request and their descriptions."""
+
+GENERATION_PATHS: Mapping[Modality, str] = {
+    Modality.IMAGE: "/v1/images/generations",
+    Modality.VIDEO: "/v1/videos/generations",
+}
+MODELS_PATH = "/v1/models"
+INFO_PATH = "/codec/info"
+SCHEMA_PATH = "/codec/schema"
+CODEC_HEALTH_PATH = "/codec/health"
+HEALTH_PATH = "/health"
+LIVENESS_PATH = "/livez"
+READINESS_PATH = "/readyz"
+WELL_KNOWN_PATH = "/.well-known/codec"
+INDEX_PATH = f"{WELL_KNOWN_PATH}/index.json"
+
+
+def map_path(latent_space_id: str) -> str:
+    """Return the path of the latent-space map with this id."""
+    return f"{WELL_KNOWN_PATH}/latents/{latent_space_id}.json"
+
+
+def dictionary_path(digest: str) -> str:
+    """Return the path of the zstd dictionary with this hash (sha256:<hex> or <hex>)."""
+    return f"{WELL_KNOWN_PATH}/dicts/{digest.removeprefix('sha256:')}.zstd"
+
+
+def scales_path(digest: str) -> str:
+    """Return the path of the static scales with this hash (sha256:<hex> or <hex>)."""
+    return f"{WELL_KNOWN_PATH}/scales/{digest.removeprefix('sha256:')}.bin"
+
+
+MEDIA_TYPES: Mapping[str, WireFormat] = {
+    "application/x-msgpack": WireFormat.MSGPACK,
+    "application/x-codec-msgpack": WireFormat.MSGPACK,
+    "application/codec+msgpack": WireFormat.MSGPACK,
+    "application/vnd.msgpack": WireFormat.MSGPACK,
+    "application/x-protobuf": WireFormat.PROTOBUF,
+    "application/x-codec-protobuf": WireFormat.PROTOBUF,
+    "application/codec+protobuf": WireFormat.PROTOBUF,
+    "application/vnd.protobuf": WireFormat.PROTOBUF,
+}
+"""Wire format by media type. The first media type of a format is its default."""
+CODEC_MEDIA_TYPES = frozenset(name for name in MEDIA_TYPES if "codec" in name)
+"""Media types that only a Codec client sends in Accept."""
+ACCEPT: Mapping[WireFormat, str] = {
+    WireFormat.MSGPACK: "application/x-codec-msgpack",
+    WireFormat.PROTOBUF: "application/x-codec-protobuf",
+}
+"""Media type that a client sends in Accept to request a wire format."""
+
+
+def default_media_type(wire_format: WireFormat) -> str:
+    """Return the Content-Type of a stream if the client accepts no other name of its format."""
+    return next(name for name, found in MEDIA_TYPES.items() if found is wire_format)
