@@ -14,7 +14,6 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
@@ -30,8 +29,7 @@ with INSTRUMENTED:  # what was imported before cannot be steered by
     from codec_client import LatentStreamDecoder
     from codec_client.inspection import inspect
     from codec_wire import WireFormat, encode
-    from codec_wire.compression import Brotli, Compressor, Gzip, Identity
-    from codec_wire.decompression import CODINGS
+    from codec_wire.codings import CODINGS
     from codec_wire.encoder import LatentEncoder
     from codec_wire.errors import StreamError
     from codec_wire.latents import LatentDtype, LatentStreamHeader
@@ -46,7 +44,6 @@ REPORT_EVERY = 100_000
 
 def seeds() -> list[bytes]:
     """Return sound bodies: each pipeline, format and coding, with the byte before it that says how it is fed."""
-    makers: dict[str, Callable[[], Compressor]] = {"identity": Identity, "gzip": Gzip, "br": Brotli}
     rng = np.random.default_rng(0)
     found = []
     for row in PIPELINES.values():
@@ -59,11 +56,11 @@ def seeds() -> list[bytes]:
         ]
         for wire_format in WireFormat:
             parts = [encode(header, wire_format), *(encode(frame, wire_format) for frame in frames)]
-            for number, coding in enumerate(CODINGS):
-                if coding == "zstd":
+            for number, coding in enumerate(CODINGS.values()):
+                if coding.name == "zstd":
                     found.append(bytes([number]) + zstandard.compress(b"".join(parts)))
                     continue
-                maker = makers[coding]()
+                maker = coding.compressor()
                 found.append(bytes([number]) + b"".join([*map(maker.compress, parts), maker.finish()]))
     return found
 
@@ -73,8 +70,8 @@ def check(data: bytes) -> None:
     if not data:
         return
     how, body = data[0], data[1:]
-    coding = CODINGS[how % 4]
-    step = (1, 7, 64, 1 << 20)[how // 4 % 4]
+    coding = list(CODINGS)[how % len(CODINGS)]
+    step = (1, 7, 64, 1 << 20)[how // len(CODINGS) % 4]
     pieces = [body[start : start + step] for start in range(0, len(body), step)]
     decoder = LatentStreamDecoder(encoding=coding, max_bytes=MAX_BYTES)
     sound = False

@@ -19,6 +19,7 @@ from codec_client.maps import fetch_file, fetch_map, kept, key_headers
 from codec_client.results import ServedModel
 from codec_client.stream import Arrival
 from codec_wire import WireFormat
+from codec_wire.codings import CODINGS, IDENTITY
 from codec_wire.errors import (
     DeadlineExceeded,
     InvalidMap,
@@ -61,7 +62,7 @@ class HttpClient(LatentClient):
         if not self.server.startswith(("http://", "https://")):
             raise InvalidSettings(f"the server must be http://HOST:PORT or https://HOST:PORT, got {server!r}")
         self._wire_format = WireFormat(wire_format)
-        self._encodings = "zstd, br, gzip" if compressed else "identity"
+        self._encodings = ", ".join(name for name in CODINGS if name != IDENTITY) if compressed else IDENTITY
         self._tls = trusted(ca_file)
         self._session: aiohttp.ClientSession | None = None
 
@@ -158,7 +159,7 @@ class HttpClient(LatentClient):
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 auto_decompress=False,
-                headers={"Accept-Encoding": "identity"},  # unless a request can do with another
+                headers={"Accept-Encoding": IDENTITY},  # unless a request can do with another
                 connector=aiohttp.TCPConnector(ssl=self._tls or True),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             )

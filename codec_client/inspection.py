@@ -10,7 +10,7 @@ import zstandard
 from codec_wire import WireFormat
 from codec_wire.decoder import DecodedLatent, LatentDecoder
 from codec_wire.errors import StreamError
-from codec_wire.format_detection import coding_of, foreign
+from codec_wire.format_detection import detect_coding, identify_foreign_file
 from codec_wire.latents import LatentFrame, LatentStreamHeader, parse_scales
 from codec_wire.message_decoder import MAX_BYTES, MessageDecoder
 from codec_wire.pipelines import Scales
@@ -79,8 +79,8 @@ def inspect(
     """
     report = Inspection()
     head, chunks = _with_head(chunks)
-    what = foreign(head)
-    report.encoding = encoding or coding_of(head)
+    what = identify_foreign_file(head)
+    report.encoding = encoding or detect_coding(head)
     if what is not None and encoding is None:
         _note(report, StreamError(f"this is {what}", 0), 0)
         report.received_bytes = sum(map(len, chunks))

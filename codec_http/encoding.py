@@ -1,12 +1,14 @@
-"""Which content coding a client gets. WIRE, section 3, decides."""
+"""Negotiation of the content coding."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
 from codec_http.negotiation import parse_quality_values
-from codec_wire.compression import Brotli, Compressor, Gzip, Identity, Zstd
+from codec_wire.codings import CODINGS, IDENTITY
+from codec_wire.compression import Compressor
 from codec_wire.errors import NotAcceptable, truncated_repr
 from codec_wire.http import CLIENT_VERSION_HEADER, CODEC_MEDIA_TYPES, MAP_PIN_HEADER, ZSTD_DICTIONARY_HEADER
 from codec_wire.maps import LatentMapBundle
@@ -14,53 +16,58 @@ from codec_wire.maps import LatentMapBundle
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A chosen coding: the headers that announce it and what makes it."""
+    """The selected content coding: its response headers and a function that creates its compressor."""
 
     headers: dict[str, str]
     compressor: Callable[[], Compressor]
 
 
-def codings_of(bundles: Iterable[LatentMapBundle]) -> list[str]:
-    """Return the names of the codings that answers with these maps may have, the preferred first."""
+def available_codings(bundles: Iterable[LatentMapBundle]) -> list[str]:
+    """Return the content codings that are available with these latent-space maps, in order of preference."""
     with_dictionaries = any(bundle.latent_map.zstd_dictionaries for bundle in bundles)
-    return [*(["zstd"] if with_dictionaries else []), "br", "gzip", "identity"]
+    return [name for name, coding in CODINGS.items() if with_dictionaries or not coding.uses_dictionary]
 
 
 def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) -> Encoding:
-    """Return the coding for the answer to `request`: the one it weighs highest, of equals zstd > br > gzip > identity.
+    """Return the content coding for the response to `request`.
 
-    `dictionary` is (hash, bytes) of the one for this body's format and pipeline, None where there is none: without it
-    there is no zstd. Raises NotAcceptable when the client takes none of what is left.
+    The coding with the highest weight in Accept-Encoding is selected; ties are resolved by zstd > br > gzip > identity.
+    `dictionary` is (hash, bytes) of the zstd dictionary for the body's format and pipeline. If it is None, or the client
+    is not known to support it, zstd is not available. Raises NotAcceptable if no available coding is accepted.
     """
     listed = parse_quality_values(", ".join(request.headers.getall("Accept-Encoding", [])))
-    weights = dict(reversed(listed))  # of a name that is repeated, the highest counts
-    anything = weights.get("*")
+    weights = dict(reversed(listed))  # if a name is repeated, its highest weight counts
+    wildcard = weights.get("*")
     choices: list[tuple[float, Encoding]] = []
-    if dictionary is not None and _holds_dictionary(request, weights, dictionary[0]):
-        digest, data = dictionary
-        headers = {"Content-Encoding": "zstd", ZSTD_DICTIONARY_HEADER: digest}
-        choices.append((weights.get("zstd", 0), Encoding(headers, lambda: Zstd(data))))
-    for name, compressor in (("br", Brotli), ("gzip", Gzip)):
-        choices.append((weights.get(name, anything or 0), Encoding({"Content-Encoding": name}, compressor)))
-    # Identity need not be listed: then it comes last, unless a "*" rules it out.
-    choices.append((weights.get("identity", UNLISTED if anything is None else anything), Encoding({}, Identity)))
+    for name, coding in CODINGS.items():
+        if name == IDENTITY:
+            # Identity is acceptable without being listed, with the lowest weight, unless "*" has a weight.
+            weight = weights.get(name, _UNLISTED_IDENTITY_WEIGHT if wildcard is None else wildcard)
+            choices.append((weight, Encoding({}, coding.compressor)))
+        elif not coding.uses_dictionary:
+            choices.append((weights.get(name, wildcard or 0), Encoding({"Content-Encoding": name}, coding.compressor)))
+        elif dictionary is not None and _supports_dictionaries(request, weights, dictionary[0]):
+            digest, data = dictionary
+            headers = {"Content-Encoding": name, ZSTD_DICTIONARY_HEADER: digest}
+            choices.append((weights.get(name, 0), Encoding(headers, partial(coding.compressor, data))))
     weight, encoding = max(choices, key=lambda choice: choice[0])
     if weight <= 0:
-        offered = ", ".join(choice.headers.get("Content-Encoding", "identity") for _, choice in choices)
+        offered = ", ".join(choice.headers.get("Content-Encoding", IDENTITY) for _, choice in choices)
         raise NotAcceptable(
-            f"Accept-Encoding takes none of {offered}: got {truncated_repr(request.headers.get('Accept-Encoding', ''))}"
+            f"Accept-Encoding must allow one of {offered}, "
+            f"got {truncated_repr(request.headers.get('Accept-Encoding', ''))}"
         )
     return encoding
 
 
-UNLISTED = 1e-6
-"""Weight of identity where it is not listed: under every weight that can be (three decimals)."""
+_UNLISTED_IDENTITY_WEIGHT = 1e-6
+"""Weight of identity if Accept-Encoding does not list it: below every valid weight, which has three decimals."""
 
 
-def _holds_dictionary(request: web.Request, weights: dict[str, float], digest: str) -> bool:
-    """Return whether the client shows that it speaks Codec, and so can get the dictionary.
+def _supports_dictionaries(request: web.Request, weights: dict[str, float], digest: str) -> bool:
+    """Return whether the client can decode zstd with the dictionary `digest`.
 
-    Browsers and general-purpose clients announce zstd too, hold no dictionary, and would fail.
+    Accept-Encoding does not tell: browsers and general-purpose clients list zstd too, but do not have the dictionary.
     """
     headers = request.headers
     if "Sec-Fetch-Mode" in headers:

@@ -6,7 +6,8 @@ from statistics import fmean
 
 from codec_maps.bodies import Body
 from codec_maps.entropy import entropy_bound
-from codec_wire.compression import Brotli, Compressor, Gzip, Identity, Zstd
+from codec_wire.codings import CODINGS
+from codec_wire.compression import Compressor
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,11 @@ class BodySizes:
 def measure(body: Body, dictionary: bytes | None = None) -> BodySizes:
     """Return the size of `body` in each coding, flushed after every message."""
     return BodySizes(
-        identity=_size(body, Identity()),
-        gzip=_size(body, Gzip()),
-        br=_size(body, Brotli()),
-        zstd=_size(body, Zstd(None)),
-        zstd_dictionary=None if dictionary is None else _size(body, Zstd(dictionary)),
+        identity=_size(body, CODINGS["identity"].compressor()),
+        gzip=_size(body, CODINGS["gzip"].compressor()),
+        br=_size(body, CODINGS["br"].compressor()),
+        zstd=_size(body, CODINGS["zstd"].compressor()),
+        zstd_dictionary=None if dictionary is None else _size(body, CODINGS["zstd"].compressor(dictionary)),
         entropy_bound=entropy_bound(body.header, body.frames),
     )
 

@@ -1,76 +1,73 @@
-"""Tells from a body's first bytes what it is: for captures that come without their HTTP headers."""
+"""Detection of the content coding and wire format from the first bytes of a body, for captures without HTTP headers."""
 
-from codec_wire import WireFormat
+from codec_wire.codings import CODINGS, IDENTITY
 from codec_wire.errors import truncated_repr
+from codec_wire.formats import WireFormat
 
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_OTHERS = {
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"GIF8": "a GIF picture",
+_FOREIGN_MAGIC = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
     b"RIFF": "a RIFF file (WebP, AVI, WAV)",
     b"PK\x03\x04": "a zip archive (or a torch checkpoint)",
     b"%PDF": "a PDF document",
-    b"\x7fELF": "a program",
+    b"\x7fELF": "an executable",
     b"\x93NUM": "a NumPy array",
     b"<!DO": "an HTML page",
     b"<htm": "an HTML page",
-    b"HTTP": "an HTTP answer with its headers (its body alone is the stream)",
-    b'{"error"': "an error that a server answered, as JSON",
-    b'{"created"': "pictures that a server rendered, as JSON",
+    b"HTTP": "an HTTP response with its headers (save only the body)",
+    b'{"error"': "a JSON error response",
+    b'{"created"': "a JSON response with rendered images",
     b"{": "JSON",
     b"[": "JSON",
 }
 
 _LARGE_MAPS = (0xDE, 0xDF)
-"""Maps of 16 pairs and more; smaller ones begin with 0x80 to 0x8f."""
-_PRINTED = frozenset((*range(0x20, 0x7F), *b"\t\r\n"))
+"""First byte of a msgpack map with 16 or more pairs. Smaller maps begin with 0x80 to 0x8f."""
+_PRINTABLE = frozenset((*range(0x20, 0x7F), *b"\t\r\n"))
 
 
-def coding_of(head: bytes) -> str:
-    """Return the content coding that `head`, a body's first bytes, shows: gzip, zstd or identity.
+def detect_coding(head: bytes) -> str:
+    """Return the name of the content coding whose magic bytes `head` begins with, else "identity".
 
-    br has no mark of its own and cannot be told.
+    Brotli has no magic bytes, so it is never detected.
     """
-    if head.startswith(_GZIP):
-        return "gzip"
-    return "zstd" if head.startswith(_ZSTD) else "identity"
+    return next((row.name for row in CODINGS.values() if row.magic and head.startswith(row.magic)), IDENTITY)
 
 
-def wire_format_of(head: bytes) -> WireFormat:
-    """Return the wire format whose streams begin as `head`, at least one byte, does.
+def detect_wire_format(head: bytes) -> WireFormat:
+    """Return the wire format of a stream that begins with `head`, which has at least one byte.
 
-    A header is under 16 MiB, so the length before it begins with a zero; no msgpack map does.
+    A header is smaller than 16 MiB, so its protobuf length prefix begins with a zero byte; no msgpack map does.
     """
     return WireFormat.PROTOBUF if head[:1] == b"\0" else WireFormat.MSGPACK
 
 
-def foreign(head: bytes) -> str | None:
-    """Return what a file that can be no latent stream is instead, in words that follow "is", from its first bytes.
+def identify_foreign_file(head: bytes) -> str | None:
+    """Return a short description of a file that is not a latent stream, from its first bytes.
 
-    None where they may be those of a stream, or of one in a coding that shows itself.
+    None if they may be the beginning of a latent stream, compressed or not.
     """
-    for mark, what in _OTHERS.items():
-        if head.startswith(mark):
-            return f"{what}, not a latent stream"
-    if not head or coding_of(head) != "identity" or _begins_message(head):
+    for magic, description in _FOREIGN_MAGIC.items():
+        if head.startswith(magic):
+            return f"{description}, not a latent stream"
+    if not head or detect_coding(head) != IDENTITY or _may_begin_message(head):
         return None
-    if len(head) > 1 and all(byte in _PRINTED for byte in head):
+    if len(head) > 1 and all(byte in _PRINTABLE for byte in head):
         return f"text, not a latent stream: {truncated_repr(head.decode(), 40)}"
     return (
-        f"no latent stream: {head[:4].hex(' ')} begins no msgpack map and no protobuf length "
-        "(br has no mark: where it is that, name the encoding)"
+        f"not a latent stream: {head[:4].hex(' ')} is neither the beginning of a msgpack map nor a protobuf length "
+        "prefix (if the file is br, pass the encoding: br has no magic bytes)"
     )
 
 
-def _begins_message(head: bytes) -> bool:
-    """Return whether a message may begin so: a length under 64 KiB, or a map whose first key is a string."""
+def _may_begin_message(head: bytes) -> bool:
+    """Return whether a message may begin with `head`: a length below 64 KiB, or a map whose first key is a string."""
     first, second = head[0], head[1] if len(head) > 1 else None
     if first == 0:
         return second in (None, 0)
-    return first in _LARGE_MAPS or (first & 0xF0 == 0x80 and (second is None or _is_string(second)))
+    return first in _LARGE_MAPS or (first & 0xF0 == 0x80 and (second is None or _is_string_marker(second)))
 
 
-def _is_string(mark: int) -> bool:
-    return mark & 0xE0 == 0xA0 or mark in (0xD9, 0xDA, 0xDB)
+def _is_string_marker(byte: int) -> bool:
+    return byte & 0xE0 == 0xA0 or byte in (0xD9, 0xDA, 0xDB)

@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 
 from codec_wire import StreamReader, WireFormat
-from codec_wire.decompression import decompressor
+from codec_wire.codings import find_coding
 from codec_wire.errors import MessageTooLarge, StreamError, TruncatedStream
-from codec_wire.format_detection import wire_format_of
+from codec_wire.format_detection import detect_wire_format
 from codec_wire.http import ZSTD_DICTIONARY_HEADER
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
@@ -32,7 +32,7 @@ class MessageDecoder:
         dictionary: bytes | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._decompressor = decompressor(encoding, dictionary)
+        self._decompressor = find_coding(encoding).decompressor(dictionary)
         self._reader = None if wire_format is None else StreamReader(wire_format)
         self._left = max_bytes
         self._max_bytes = max_bytes
@@ -103,7 +103,7 @@ class MessageDecoder:
             if self.expanded > self._max_bytes:
                 raise MessageTooLarge(f"the body expands to more than {self._max_bytes} bytes (max_bytes)")
             if self._reader is None and piece:
-                self._reader = StreamReader(wire_format_of(piece))
+                self._reader = StreamReader(detect_wire_format(piece))
             if self._reader is None:
                 continue
             for message in self._reader.feed(piece):
@@ -132,6 +132,6 @@ def coding_named_by(headers: Mapping[str, str]) -> tuple[WireFormat, str, str | 
         raise StreamError(f"the answer is no latent stream: its Content-Type is {content_type or 'missing'}")
     encoding = lower.get("content-encoding", "identity").strip().lower()
     digest = lower.get(ZSTD_DICTIONARY_HEADER.lower())
-    if (encoding == "zstd") != (digest is not None):
+    if find_coding(encoding).uses_dictionary != (digest is not None):
         raise StreamError(f"zstd and {ZSTD_DICTIONARY_HEADER} come together: got {encoding} and {digest or 'none'}")
     return wire_format, encoding, digest

@@ -20,7 +20,7 @@ from codec_server.errors import ExitStatus, report_cli_errors
 from codec_server.terminal import inspection
 from codec_server.terminal.output_file import PIPE, Output
 from codec_wire.errors import InvalidMap, InvalidSettings, MalformedMessage
-from codec_wire.format_detection import coding_of, foreign
+from codec_wire.format_detection import detect_coding, identify_foreign_file
 from codec_wire.latents import LatentStreamHeader
 from codec_wire.maps import LatentMapBundle
 from core.map_store import bundle_place, bundle_places
@@ -70,10 +70,10 @@ def decode(
         require_torch()
         require_decoder(decoder)
         head, chunks = _head(capture)
-        what = foreign(head)
+        what = identify_foreign_file(head)
         if what is not None and encoding is None:
             raise MalformedMessage(f"{capture} is {what}", 0)
-        coding = encoding or coding_of(head)
+        coding = encoding or detect_coding(head)
         bundles = _bundles(server, api_key, bundle)
         dictionary = dictionary_for(head, _dictionaries(bundles, models_dir)) if coding == "zstd" else None
         stream = LatentStreamDecoder(encoding=coding, dictionary=dictionary)
@@ -113,7 +113,7 @@ def inspect(
     """
     with report_cli_errors():
         head, chunks = _head(capture)
-        compressed = (encoding or coding_of(head)) == "zstd"
+        compressed = (encoding or detect_coding(head)) == "zstd"
         dictionaries = _dictionaries(_bundles(server, api_key, bundle), models_dir) if compressed else {}
         report = inspect_chunks(chunks, encoding=encoding, dictionaries=dictionaries)
         if as_json:

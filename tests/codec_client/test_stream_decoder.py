@@ -3,7 +3,7 @@
 import gzip
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import brotli
@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from codec_client import LatentStreamDecoder
 from codec_wire import WireFormat, encode
-from codec_wire.compression import Brotli, Compressor, Gzip, Identity, Zstd
+from codec_wire.codings import CODINGS
 from codec_wire.decoder import LatentDecoder
-from codec_wire.decompression import CODINGS
 from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import (
     MalformedMessage,
@@ -30,22 +29,17 @@ from codec_wire.errors import (
 )
 from codec_wire.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader
 from tests.support.dictionaries import DICTIONARY, DIGEST
+from tests.support.sample_stream import BODY, FRAMES, HEADER, HEADER_LENGTH
 from tests.support.strategies import Stream, encoded, streams
 
-COMPRESSORS: dict[str, Callable[[], Compressor]] = {
-    "identity": Identity,
-    "gzip": Gzip,
-    "br": Brotli,
-    "zstd": lambda: Zstd(DICTIONARY),
-}
 formats = st.sampled_from(WireFormat)
-codings = st.sampled_from(CODINGS)
+codings = st.sampled_from(list(CODINGS))
 
 
 def body_of(
     messages: Iterable[LatentStreamHeader | LatentFrame], wire_format: WireFormat, coding: str = "identity"
 ) -> bytes:
-    compressor = COMPRESSORS[coding]()
+    compressor = CODINGS[coding].compressor(DICTIONARY)
     return b"".join([*(compressor.compress(encode(message, wire_format)) for message in messages), compressor.finish()])
 
 
@@ -114,21 +108,12 @@ def test_noise_is_never_a_stream(noise: bytes, coding: str) -> None:
         decoded(decoder_for(coding), [noise])
 
 
-HEADER = LatentStreamHeader("a/b", (1, 2), LatentDtype.FP16, "raw", total_frames=2)
-FRAMES = [
-    LatentFrame(bytes(4), 0, keyframe=True, done=False),
-    LatentFrame(bytes(4), 1, keyframe=True, done=True, finish_reason=FinishReason.OK),
-]
-BODY = body_of([HEADER, *FRAMES], WireFormat.MSGPACK)
-FIRST = len(encode(HEADER, WireFormat.MSGPACK))
-
-
 def test_an_error_says_the_byte_at_which_its_message_begins_and_stays() -> None:
     decoder = LatentStreamDecoder()
-    with pytest.raises(SequenceError, match=f"at byte {FIRST}: expected frame 0, got 1") as caught:
+    with pytest.raises(SequenceError, match=f"at byte {HEADER_LENGTH}: expected frame 0, got 1") as caught:
         decoded(decoder, [body_of([HEADER, FRAMES[1], FRAMES[0]], WireFormat.MSGPACK)])
-    assert caught.value.offset == FIRST
-    with pytest.raises(SequenceError, match=f"at byte {FIRST}"):
+    assert caught.value.offset == HEADER_LENGTH
+    with pytest.raises(SequenceError, match=f"at byte {HEADER_LENGTH}"):
         list(decoder.feed(BODY))
 
 
@@ -145,7 +130,7 @@ def test_the_senders_failure_is_an_error_of_its_own() -> None:
 def test_bytes_after_the_codings_end_are_refused(coding: str) -> None:
     body = body_of([HEADER, *FRAMES], WireFormat.MSGPACK, coding)
     for pieces in ([body + b"x"], [body, b"x"]):
-        with pytest.raises(StreamError, match="bytes? follow|cannot be expanded"):
+        with pytest.raises(StreamError, match="bytes? follow|cannot be decompressed"):
             decoded(decoder_for(coding), pieces)
 
 
@@ -250,7 +235,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(coding: str, wire_format
         """Return the most memory held while `count` raw frames of 256x256 pixels were read, in bytes."""
         rng = np.random.default_rng(0)
         header = LatentStreamHeader("a/b", (4, 64, 64), LatentDtype.FP16, "raw", fps=24, total_frames=count)
-        encoder, compressor = LatentEncoder(header), COMPRESSORS[coding]()
+        encoder, compressor = LatentEncoder(header), CODINGS[coding].compressor(DICTIONARY)
         picture = rng.standard_normal(header.shape).astype(np.float16)
         decoder = decoder_for(coding, wire_format)
         assert list(decoder.feed(compressor.compress(encode(header, wire_format)))) == []

@@ -14,7 +14,9 @@ from codec_maps.bodies import body_of
 from codec_maps.corpus import Sample
 from codec_maps.document import map_of_model
 from codec_wire import WireFormat
-from codec_wire.compression import Zstd
+from codec_wire.codings import CODINGS, Coding
+from codec_wire.compression import ZstdCompressor
+from codec_wire.decompression import GzipDecompressor
 from codec_wire.latents import Modality
 from codec_wire.request import GenerationRequest
 from core.model import ModelInfo
@@ -99,7 +101,7 @@ def test_what_is_measured_is_what_a_client_gets_and_can_read(images: tuple[list[
         if not sample.held_out:
             continue
         body = body_of(sample, trial.pipeline, trial.wire_format, result.bundle, MODEL)
-        compressor = Zstd(found[1])
+        compressor = ZstdCompressor(found[1])
         reader = zstandard.ZstdDecompressor(dict_data=trained).decompressobj()
         sent = b""
         for message in body.messages:
@@ -125,7 +127,7 @@ def test_a_dictionary_that_loses_is_not_kept(monkeypatch: pytest.MonkeyPatch) ->
         def finish(self) -> bytes:
             return b"x"
 
-    monkeypatch.setattr("codec_maps.body_sizes.Gzip", Winner)
+    monkeypatch.setitem(CODINGS, "gzip", Coding("gzip", Winner, GzipDecompressor))
     result = built(MODEL, samples_of(MODEL, 12, gaussian))
     assert len(result.trials) == 10
     assert not any(trial.kept for trial in result.trials)

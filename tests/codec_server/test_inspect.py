@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from codec_wire import WireFormat, encode
 from codec_wire.encoder import LatentEncoder
 from codec_wire.latents import LatentDtype, LatentStreamHeader
-from tests.codec_client.test_stream_decoder import BODY, FIRST, FRAMES, HEADER
 from tests.support.commands import invoke
+from tests.support.sample_stream import BODY, FRAMES, HEADER, HEADER_LENGTH
 
 
 def test_inspect_says_what_a_stream_holds(tmp_path: Path) -> None:
@@ -38,14 +38,14 @@ MSGPACK = WireFormat.MSGPACK
 @pytest.mark.parametrize(
     ("data", "byte", "says"),
     [
-        (BODY[:-3], FIRST + len(encode(FRAMES[0], MSGPACK)), "ends within a message"),
-        (BODY[:FIRST], FIRST, "without a frame that is done"),
+        (BODY[:-3], HEADER_LENGTH + len(encode(FRAMES[0], MSGPACK)), "ends within a message"),
+        (BODY[:HEADER_LENGTH], HEADER_LENGTH, "without a frame that is done"),
         (b"", 0, "without a header|empty"),
-        (encode(HEADER, MSGPACK) + encode(FRAMES[1], MSGPACK) + encode(FRAMES[0], MSGPACK), FIRST, "expected frame 0"),
+        (encode(HEADER, MSGPACK) + encode(FRAMES[1], MSGPACK) + encode(FRAMES[0], MSGPACK), HEADER_LENGTH, "expected frame 0"),
         (BODY + b"x", len(BODY), "after the last frame"),
         (BODY[:9] + b"\xff" + BODY[10:], 0, "WRONG"),
         (gzip.compress(BODY)[:-9], 0, "gzip"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(50), 0, "a PNG picture"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), 0, "a PNG image"),
         (b'{"error": {"message": "no"}}', 0, "an error that a server answered"),
         (b"PK\x03\x04" + bytes(50), 0, "zip archive"),
         (b'{"created": 1, "data": []}', 0, "pictures that a server rendered"),
@@ -107,7 +107,7 @@ def test_of_a_compressed_body_all_is_seen_that_comes_before_the_fault(
         summed = inspected(tmp_path, bytes(wrong_sum))
         assert (summed["sound"], summed["header_bytes"]) == (False, whole["header_bytes"])
         assert summed["frame_count"] >= 23
-        assert "cannot be expanded: incorrect data check" in summed["problem"]
+        assert "cannot be decompressed data check" in summed["problem"]
 
 
 def test_scales_are_shown_as_the_numbers_they_are(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_br_is_read_where_it_is_named(tmp_path: Path) -> None:
 
 
 def test_the_header_counts_also_where_the_first_frame_is_cut(tmp_path: Path) -> None:
-    assert inspected(tmp_path, BODY[: FIRST + 5])["header_bytes"] == FIRST
+    assert inspected(tmp_path, BODY[: HEADER_LENGTH + 5])["header_bytes"] == HEADER_LENGTH
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,68 @@
+"""The table of content codings. To add a coding, add a row here and its classes to compression and decompression."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from codec_wire.compression import BrotliCompressor, Compressor, GzipCompressor, IdentityCompressor, ZstdCompressor
+from codec_wire.decompression import (
+    BrotliDecompressor,
+    Decompressor,
+    GzipDecompressor,
+    IdentityDecompressor,
+    ZstdDecompressor,
+)
+from codec_wire.errors import StreamError, truncated_repr
+
+IDENTITY = "identity"
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """A content coding.
+
+    `name` is its token in Accept-Encoding and Content-Encoding. `magic` are the first bytes of every body, None if
+    the coding has no such bytes. With `uses_dictionary` the classes take the bytes of a dictionary, or None.
+    """
+
+    name: str
+    compressor_class: Callable[..., Compressor]
+    decompressor_class: Callable[..., Decompressor]
+    magic: bytes | None = None
+    aliases: tuple[str, ...] = ()
+    uses_dictionary: bool = False
+
+    def compressor(self, dictionary: bytes | None = None) -> Compressor:
+        """Return a compressor for one body. `dictionary` is ignored by codings that do not use one."""
+        return self.compressor_class(*self._arguments(dictionary))
+
+    def decompressor(self, dictionary: bytes | None = None) -> Decompressor:
+        """Return a decompressor for one body. Raises StreamError if `dictionary` is not valid."""
+        return self.decompressor_class(*self._arguments(dictionary))
+
+    def _arguments(self, dictionary: bytes | None) -> tuple[Any, ...]:
+        return (dictionary,) if self.uses_dictionary else ()
+
+
+CODINGS: dict[str, Coding] = {
+    coding.name: coding
+    for coding in (
+        Coding("zstd", ZstdCompressor, ZstdDecompressor, b"\x28\xb5\x2f\xfd", uses_dictionary=True),
+        Coding("br", BrotliCompressor, BrotliDecompressor),
+        Coding("gzip", GzipCompressor, GzipDecompressor, b"\x1f\x8b", aliases=("x-gzip",)),
+        Coding(IDENTITY, IdentityCompressor, IdentityDecompressor),
+    )
+}
+"""Content codings by name, in the server's order of preference."""
+
+
+def find_coding(name: str) -> Coding:
+    """Return the coding with this Content-Encoding token, in any case; an empty token means identity.
+
+    Raises StreamError if there is no such coding.
+    """
+    token = name.strip().lower() or IDENTITY
+    for coding in CODINGS.values():
+        if token == coding.name or token in coding.aliases:
+            return coding
+    raise StreamError(f"the content coding must be one of {', '.join(CODINGS)}, got {truncated_repr(name)}")
