@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 import torch
 
-from codec_pixels.quiet import quiet_libraries
+from codec_pixels.library_logging import silence_libraries
 from codec_wire import StreamReader, WireFormat
 
 READY_S = 900
@@ -28,7 +28,7 @@ READY_S = 900
 
 def sd15_parts() -> tuple[Any, Any]:
     """Return its UNet and its VAE, untrained."""
-    quiet_libraries()
+    silence_libraries()
     from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: PLC0415 - takes seconds, and --help should not
 
     vae = AutoencoderKL(
@@ -44,11 +44,11 @@ def sd15_parts() -> tuple[Any, Any]:
 
 def build(folder: Path, dtype: torch.dtype) -> int:
     """Write the pipeline to `folder`; return the number of its parameters."""
-    quiet_libraries()
+    silence_libraries()
     from diffusers import PNDMScheduler, StableDiffusionPipeline  # noqa: PLC0415 - takes seconds, and --help should not
     from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415
 
-    from tests.support.standin import build_pipeline  # noqa: PLC0415
+    from tests.support.tiny_sd import build_pipeline  # noqa: PLC0415
 
     torch.manual_seed(0)
     unet, vae = sd15_parts()

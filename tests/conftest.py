@@ -10,8 +10,8 @@ from hypothesis import settings
 from codec_pixels.device import Device
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
-from tests.support.factories import built_by
-from tests.support.processes import Addresses, served
+from tests.support.factories import load_from_factory
+from tests.support.processes import Addresses, start_server
 
 # A shell has what it starts in the background ignore interrupts, and the processes that tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,29 +23,29 @@ settings.load_profile("steady")
 
 @pytest.fixture(scope="session")
 def device() -> Device:
-    return Device.chosen("cpu", "auto", 1)
+    return Device.from_settings("cpu", "auto", 1)
 
 
 @pytest.fixture(scope="session")
-def standin(device: Device) -> LoadedModel:
+def tiny_model(device: Device) -> LoadedModel:
     """The stand-in pipeline, by way of the factory hook."""
-    return built_by("tests.support.standin:build_pipeline", device)
+    return load_from_factory("tests.support.tiny_sd:build_pipeline", device)
 
 
 @pytest.fixture(scope="session")
 def device_thread(device: Device) -> Iterator[ThreadPoolExecutor]:
-    thread = device.new_thread()
+    thread = device.new_executor()
     yield thread
     thread.shutdown()
 
 
 @pytest.fixture
-def engine(standin: LoadedModel, device_thread: ThreadPoolExecutor) -> DiffusersEngine:
-    return DiffusersEngine(standin, device_thread)
+def engine(tiny_model: LoadedModel, device_thread: ThreadPoolExecutor) -> DiffusersEngine:
+    return DiffusersEngine(tiny_model, device_thread)
 
 
 @pytest.fixture(scope="session")
 def embedded_server() -> Iterator[Addresses]:
     """A process that serves the model that ships with the project, as `serve` does where none is named."""
-    with served() as addresses:
+    with start_server() as addresses:
         yield addresses

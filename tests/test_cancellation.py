@@ -1,159 +1,142 @@
-"""A 30-step job on the real sampler, left in its third step in each way there is: no fourth step is taken."""
+"""Cancellation of a 30-step job on a real sampler: once the client has gone in step 3, step 4 never runs.
+
+Covers closed HTTP connections (latents, pixels, and through the gateway), cancelled gRPC calls, client deadlines, and
+jobs that are cancelled while they wait for the device thread.
+"""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
 import pytest
 from grpc import StatusCode
 
-from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
+from tests.support.grpc_requests import request
+from tests.support.held_sampler import (
+    HELD_STEP,
+    HeldSampler,
+    hold_sampler,
+    wait_for_device_thread,
+    wait_until_no_jobs,
+)
+from tests.support.http_requests import IMAGES, LATENTS
 from tests.support.serving import Servers, run_http_gateway, run_servers
 
-JSON = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "steps": 30}
-LEFT_IN_STEP = 3
+BODY = LATENTS | {"steps": 30}
+STEPS = BODY["steps"]
+CLIENT_TIMEOUT_S = 1.5
+"""Long enough to reach the held step on a busy machine."""
 
 
-class HeldSampler:
-    """Counts the UNet's calls and holds the third until it is let go."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self._go = threading.Event()
-        self._loop = asyncio.get_running_loop()
-        self.held = asyncio.Event()
-
-    def __call__(self, *_arguments: object) -> None:
-        self.steps += 1
-        if self.steps == LEFT_IN_STEP and not self._go.is_set():
-            self._loop.call_soon_threadsafe(self.held.set)
-            assert self._go.wait(20)
-
-    def let_go(self) -> None:
-        self._go.set()
-
-
-@contextmanager
-def held(model: LoadedModel) -> Iterator[HeldSampler]:
-    sampler = HeldSampler()
-    hook = model.pipeline.unet.register_forward_pre_hook(sampler)
-    try:
-        yield sampler
-    finally:
-        sampler.let_go()
-        hook.remove()
-
-
-async def leave_http(http: Any, sampler: HeldSampler) -> None:
-    response = await http.post("/v1/images/generations", json=JSON)
-    await sampler.held.wait()
+async def close_http_stream(http: Any, sampler: HeldSampler) -> None:
+    response = await http.post(IMAGES, json=BODY)
+    await sampler.reached.wait()
     response.close()
 
 
-async def leave_pictures(http: Any, sampler: HeldSampler) -> None:
-    plain = {name: value for name, value in JSON.items() if name != "stream_format"}
-    asked = asyncio.create_task(http.post("/v1/images/generations", json=plain | {"n": 2}))
-    await sampler.held.wait()
-    asked.cancel()
+async def disconnect_from_http(servers: Servers, sampler: HeldSampler) -> None:
+    await close_http_stream(servers.http, sampler)
 
 
-async def leave_grpc(servers: Servers, sampler: HeldSampler) -> None:
-    call = servers.stub.Generate(request())
+async def disconnect_while_waiting_for_pixels(servers: Servers, sampler: HeldSampler) -> None:
+    body = {name: value for name, value in BODY.items() if name != "stream_format"} | {"n": 2}
+    response = asyncio.create_task(servers.http.post(IMAGES, json=body))
+    await sampler.reached.wait()
+    response.cancel()
+
+
+async def disconnect_from_gateway(servers: Servers, sampler: HeldSampler) -> None:
+    async with run_http_gateway(servers.grpc_address) as (_, http):
+        await close_http_stream(http, sampler)
+        await wait_until_no_jobs(servers)
+
+
+async def cancel_grpc_call(servers: Servers, sampler: HeldSampler) -> None:
+    call = servers.stub.Generate(request(steps=STEPS))
     await call.read()
-    await sampler.held.wait()
+    await sampler.reached.wait()
     call.cancel()
 
 
-async def run_out_of_time(servers: Servers, sampler: HeldSampler) -> None:
-    call = servers.stub.Generate(request(), timeout=3.0)
+async def exceed_grpc_deadline(servers: Servers, sampler: HeldSampler) -> None:
+    call = servers.stub.Generate(request(steps=STEPS), timeout=CLIENT_TIMEOUT_S)
     await call.read()
-    await sampler.held.wait()
+    await sampler.reached.wait()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         while await call.read() is not grpc.aio.EOF:
             pass
     assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
 
 
-def request() -> pb.GenerateRequest:
-    return pb.GenerateRequest(prompt="a sea", size=pb.PixelSize(width=64, height=64), steps=30)
-
-
 @asynccontextmanager
-async def next_request_works(servers: Servers) -> AsyncIterator[None]:
-    """Check, on leaving, that both protocols still serve and that nothing is left in the house."""
+async def next_requests_succeed(servers: Servers) -> AsyncIterator[None]:
+    """On exit, check that both protocols still serve and that no job stays active."""
     yield
-    response = await servers.http.post("/v1/images/generations", json=JSON | {"steps": 2})
+    response = await servers.http.post(IMAGES, json=LATENTS)
     assert response.status == 200
     assert b"finish_reason\xa2ok" in await response.read()
-    messages = [message async for message in servers.stub.Generate(request())]
+    messages = [message async for message in servers.stub.Generate(request(steps=STEPS))]
     assert messages[-1].frame.finish_reason == "ok"
     assert servers.service.admission.jobs == 0
 
 
-@pytest.mark.parametrize("way", ["http", "pixels", "gateway", "grpc", "deadline"])
-async def test_leaving_stops_the_sampler_within_one_step(
-    way: str, engine: DiffusersEngine, tiny_model: LoadedModel
+@pytest.mark.parametrize(
+    "stop",
+    [
+        disconnect_from_http,
+        disconnect_while_waiting_for_pixels,
+        disconnect_from_gateway,
+        cancel_grpc_call,
+        exceed_grpc_deadline,
+    ],
+)
+async def test_cancelled_job_takes_no_further_step(
+    stop: Callable[[Servers, HeldSampler], Any], engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
-    async with run_servers(engine, tiny_model.info) as servers, next_request_works(servers):
-        with held(tiny_model) as sampler:
-            if way == "http":
-                await leave_http(servers.http, sampler)
-            elif way == "pixels":
-                await leave_pictures(servers.http, sampler)
-            elif way == "gateway":
-                async with run_http_gateway(servers.grpc_address) as (_, http):
-                    await leave_http(http, sampler)
-                    await no_jobs(servers)
-            elif way == "grpc":
-                await leave_grpc(servers, sampler)
-            else:
-                await run_out_of_time(servers, sampler)
-            await no_jobs(servers)  # noticed while the step still runs
-            sampler.let_go()
-            await thread_is_free(engine)
-            assert sampler.steps == LEFT_IN_STEP
+    async with run_servers(engine, tiny_model.info) as servers, next_requests_succeed(servers):
+        with hold_sampler(tiny_model) as sampler:
+            await stop(servers, sampler)
+            # The server ends the job while the step is still running.
+            await wait_until_no_jobs(servers)
+            sampler.release()
+            await wait_for_device_thread(engine)
+            assert sampler.steps == HELD_STEP
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-async def test_leaving_while_queued_for_the_device_never_samples(
+async def test_job_cancelled_while_queued_for_the_device_takes_no_step(
     protocol: str, engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
-    async with run_servers(engine, tiny_model.info) as servers, next_request_works(servers):
-        with held(tiny_model) as sampler:
-            running = servers.stub.Generate(request())
-            await sampler.held.wait()
-            assert servers.service.admission.jobs == 1
-            waiting: asyncio.Task[Any]
+    async with run_servers(engine, tiny_model.info) as servers, next_requests_succeed(servers):
+        admission = servers.service.admission
+        with hold_sampler(tiny_model) as sampler:
+            running = servers.stub.Generate(request(steps=STEPS))
+            await sampler.reached.wait()
+            assert admission.jobs == 1
+            queued: asyncio.Task[Any]
             if protocol == "http":
-                waiting = asyncio.create_task(servers.http.post("/v1/images/generations", json=JSON))
+                queued = asyncio.create_task(servers.http.post(IMAGES, json=BODY))
             else:
-                call = servers.stub.Generate(request())
-                waiting = asyncio.create_task(call.read())
-            async with asyncio.timeout(10):
-                while servers.service.admission.jobs < 2:
-                    await asyncio.sleep(0.01)
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
+                call = servers.stub.Generate(request(steps=STEPS))
+                queued = asyncio.create_task(call.read())
+            await wait_until(lambda: admission.jobs == 2)
+            queued.cancel()
+            await asyncio.gather(queued, return_exceptions=True)
             if protocol == "grpc":
                 call.cancel()
-            async with asyncio.timeout(10):
-                while servers.service.admission.jobs > 1:
-                    await asyncio.sleep(0.01)
+            await wait_until(lambda: admission.jobs == 1)
             running.cancel()
-            await no_jobs(servers)
-            sampler.let_go()
-            await thread_is_free(engine)
-            assert sampler.steps == LEFT_IN_STEP
-
-
-async def no_jobs(servers: Servers) -> None:
-    await asyncio.wait_for(servers.service.admission.wait_idle(), 10)
-
-
-async def thread_is_free(engine: DiffusersEngine) -> None:
-    await asyncio.wait_for(asyncio.wrap_future(engine._thread.submit(lambda: None)), 10)
+            await wait_until_no_jobs(servers)
+            sampler.release()
+            await wait_for_device_thread(engine)
+            assert sampler.steps == HELD_STEP

@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codec_client import decode_to_frames
-from codec_maps.document import map_of_model
+from codec_maps.model_map import map_from_model
 from codec_pixels.device import Device
-from codec_pixels.vae import VAES
+from codec_pixels.vae import VAE_DECODERS
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.families import FAMILIES
 from core.diffusers_engine.loader import LoadedModel, ModelSource, load
 from core.probe import sample_image
-from tests.codec_client.test_clients import client_of
+from tests.support.clients import make_client
 from tests.support.families.cases import CASES, Case, class_of
-from tests.support.serving import servers_over
+from tests.support.serving import run_servers
 
 WIDTH, HEIGHT, STEPS, SEED = 64, 96, 3, 5
 
@@ -39,7 +39,7 @@ def test_every_row_is_tested_here() -> None:
 
 
 def bundle_with(model: LoadedModel, dtype: str) -> LatentMapBundle:
-    made = map_of_model(model.info, model.vae_scale_factor, model.vae_class)
+    made = map_from_model(model.info, model.vae_scale_factor, model.vae_class)
     document = json.loads(made.document) | {"dtype": dtype}
     return LatentMapBundle.from_parts(json.dumps(document).encode(), made.assets)
 
@@ -99,8 +99,8 @@ async def test_what_leaves_the_server_decodes_to_the_pipelines_own_pixels(
     engine = DiffusersEngine(model, device_thread)
     for dtype, protocol in (("fp32", "http"), ("fp16", "grpc")):
         async with (
-            servers_over(engine, model.info, bundle=bundle_with(model, dtype)) as servers,
-            client_of(servers, protocol, tmp_path / "cache") as client,
+            run_servers(engine, model.info, bundle=bundle_with(model, dtype)) as servers,
+            make_client(servers, protocol, tmp_path / "cache") as client,
         ):
             made = await client.generate("a sea at dawn", **fields_of(case))
             latent_map = (await client.latent_map(made.map_hash)).latent_map
@@ -108,7 +108,7 @@ async def test_what_leaves_the_server_decodes_to_the_pipelines_own_pixels(
         assert made.header.total_frames == case.latent_frames
         assert (made.header.fps is None) == (case.frames is None)
         # The client has the map and the VAE alone.
-        pixels = decode_to_frames(made.latents, latent_map, place=tmp_path / "model", device="cpu")
+        pixels = decode_to_frames(made.latents, latent_map, path=tmp_path / "model", device="cpu")
         difference = np.abs(pixels.astype(int) - expected)
         assert difference.shape == ((case.frames or 1), HEIGHT, WIDTH, 3)
         if dtype == "fp32":
@@ -119,4 +119,4 @@ async def test_what_leaves_the_server_decodes_to_the_pipelines_own_pixels(
 
 
 def test_every_vae_of_a_family_can_be_decoded() -> None:
-    assert {type(case.build().vae).__name__ for case in CASES.values()} == set(VAES)
+    assert {type(case.build().vae).__name__ for case in CASES.values()} == set(VAE_DECODERS)

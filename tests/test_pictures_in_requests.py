@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from grpc import StatusCode
 
-from codec_http.image_field import MAX_TEXT
+from codec_http.image_field import MAX_BASE64_CHARACTERS
 from codec_http.server import MAX_BODY_BYTES
 from codec_pixels.device import Device
 from codec_wire import WireFormat
@@ -21,9 +21,9 @@ from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from core.input_image import MAX_IMAGE_BYTES
 from core.probe import sample_image
-from tests.support.factories import built_by
+from tests.support.factories import load_from_factory
 from tests.support.http_requests import VIDEOS
-from tests.support.serving import gateway_over, read_stream, servers_over
+from tests.support.serving import read_stream, run_http_gateway, run_servers
 
 BODY = {"prompt": "x", "stream_format": "msgpack", "size": "64x64", "steps": 1, "frames": 3}
 PICTURE = sample_image(1)
@@ -31,7 +31,7 @@ PICTURE = sample_image(1)
 
 @pytest.fixture(scope="module")
 def svd(device: Device) -> LoadedModel:
-    return built_by("tests.support.families.videos:build_svd", device)
+    return load_from_factory("tests.support.families.videos:build_svd", device)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def test_every_spelling_of_a_picture_gives_the_same_stream(animating: Diff
         f"data:image/png;base64,{text(PICTURE)}",
         base64.encodebytes(PICTURE).decode(),  # lines of 76
     ]
-    async with servers_over(animating, svd.info) as servers, gateway_over(servers.grpc_address) as (_, gateway):
+    async with run_servers(animating, svd.info) as servers, run_http_gateway(servers.grpc_address) as (_, gateway):
         bodies = set()
         for http in (servers.http, gateway):
             for spelling in spellings:
@@ -103,7 +103,7 @@ async def test_a_bad_picture_is_refused_before_the_stream_begins(
     way: str, fault: str, animating: DiffusersEngine, svd: LoadedModel
 ) -> None:
     data = BROKEN[fault]
-    async with servers_over(animating, svd.info) as servers, gateway_over(servers.grpc_address) as (_, gateway):
+    async with run_servers(animating, svd.info) as servers, run_http_gateway(servers.grpc_address) as (_, gateway):
         if way == "grpc":
             request = pb.GenerateRequest(prompt="x", image=data, modality=pb.MODALITY_VIDEO_LATENTS, frames=3)
             with pytest.raises(grpc.aio.AioRpcError, match=WORDS[fault]) as caught:
@@ -132,7 +132,7 @@ async def test_a_bad_picture_is_refused_before_the_stream_begins(
 async def test_what_is_no_base64_is_refused(
     value: object, words: str, animating: DiffusersEngine, svd: LoadedModel
 ) -> None:
-    async with servers_over(animating, svd.info) as servers:
+    async with run_servers(animating, svd.info) as servers:
         answer = await servers.http.post(VIDEOS, json=BODY | {"image": value})
         error = (await answer.json())["error"]
         assert (answer.status, error["param"]) == (400, "image")
@@ -140,7 +140,7 @@ async def test_what_is_no_base64_is_refused(
 
 
 async def test_a_model_that_begins_with_a_picture_says_so(animating: DiffusersEngine, svd: LoadedModel) -> None:
-    async with servers_over(animating, svd.info) as servers:
+    async with run_servers(animating, svd.info) as servers:
         answer = await servers.http.post(VIDEOS, json=BODY)
         error = (await answer.json())["error"]
         assert (answer.status, error["param"]) == (400, "image")
@@ -150,7 +150,7 @@ async def test_a_model_that_begins_with_a_picture_says_so(animating: DiffusersEn
 
 
 async def test_a_body_over_the_limit_is_413(animating: DiffusersEngine, svd: LoadedModel) -> None:
-    async with servers_over(animating, svd.info) as servers:
+    async with run_servers(animating, svd.info) as servers:
         status, _ = await post(servers.http, {"image": "A" * MAX_BODY_BYTES})
         assert status == 413
 
@@ -158,8 +158,8 @@ async def test_a_body_over_the_limit_is_413(animating: DiffusersEngine, svd: Loa
 async def test_the_largest_pictures_fit_in_a_body_and_a_message(animating: DiffusersEngine, svd: LoadedModel) -> None:
     """A png of exactly the bound: what is after its end is padding that decoders pass over."""
     largest = PICTURE + bytes(MAX_IMAGE_BYTES - len(PICTURE))
-    assert len(text(largest)) <= MAX_TEXT
-    async with servers_over(animating, svd.info) as servers, gateway_over(servers.grpc_address) as (_, gateway):
+    assert len(text(largest)) <= MAX_BASE64_CHARACTERS
+    async with run_servers(animating, svd.info) as servers, run_http_gateway(servers.grpc_address) as (_, gateway):
         for http in (servers.http, gateway):
             status, content = await post(http, {"image": text(largest)})
             assert status == 200, content
@@ -168,7 +168,7 @@ async def test_the_largest_pictures_fit_in_a_body_and_a_message(animating: Diffu
 
 async def test_memory_stays_bounded_under_many_bombs(animating: DiffusersEngine, svd: LoadedModel) -> None:
     """24 at once, each promising 14 GB of pixels: the process grows by less than the bodies of a few of them."""
-    async with servers_over(animating, svd.info) as servers:
+    async with run_servers(animating, svd.info) as servers:
 
         async def refused(data: bytes) -> bool:
             return (await post(servers.http, {"image": text(data)}))[0] == 400

@@ -22,10 +22,10 @@ from codec_wire.pipelines import PIPELINES
 from codec_wire.protobuf_envelope import frame_of, header_of
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
-from tests.support.factories import built_by
+from tests.support.factories import load_from_factory
+from tests.support.held_sampler import HELD_STEP, hold_sampler, wait_for_device_thread, wait_until_no_jobs
 from tests.support.oracle import reference_messages
-from tests.support.serving import Servers, gateway_over, read_stream, servers_over
-from tests.test_cancellation import LEFT_IN_STEP, held, no_jobs, thread_is_free
+from tests.support.serving import Servers, read_stream, run_http_gateway, run_servers
 
 Stream = tuple[LatentStreamHeader, list[LatentFrame]]
 VIDEOS = "/v1/videos/generations"
@@ -35,7 +35,7 @@ BODY |= {"keyframe_interval": 10, "seed": 3}
 
 @pytest.fixture(scope="module")
 def moving(device: Device) -> LoadedModel:
-    return built_by("tests.support.families.videos:build_animatediff", device)
+    return load_from_factory("tests.support.families.videos:build_animatediff", device)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def test_24_frames_in_every_pipeline_over_both_protocols(
     pipeline: str, videos: DiffusersEngine, moving: LoadedModel
 ) -> None:
     body = BODY | {"pipeline": pipeline}
-    async with servers_over(videos, moving.info) as servers, gateway_over(servers.grpc_address) as (_, gateway):
+    async with run_servers(videos, moving.info) as servers, run_http_gateway(servers.grpc_address) as (_, gateway):
         header, frames = await over_grpc(servers, body)
         assert (header.fps, header.total_frames, header.shape) == (8, 24, (4, 8, 8))
         assert [frame.seq for frame in frames] == list(range(24))
@@ -91,7 +91,7 @@ async def test_24_frames_in_every_pipeline_over_both_protocols(
 
 async def test_latents_of_neighbours_depend_on_each_other(videos: DiffusersEngine, moving: LoadedModel) -> None:
     """Frames made together are not frames made alone: the motion modules are there and are used."""
-    async with servers_over(videos, moving.info) as servers:
+    async with run_servers(videos, moving.info) as servers:
         (_, short), (_, long) = [await over_grpc(servers, BODY | {"frames": frames}) for frames in (2, 8)]
         again = await over_grpc(servers, BODY | {"frames": 8})
     assert short[0].data != long[0].data
@@ -102,7 +102,7 @@ async def test_more_frames_than_the_motion_modules_know_are_made_in_windows(
     videos: DiffusersEngine, moving: LoadedModel
 ) -> None:
     """The modules know 32. What comes after is made as if no long video had been."""
-    async with servers_over(videos, moving.info) as servers:
+    async with run_servers(videos, moving.info) as servers:
         before = await over_grpc(servers, BODY)
         header, frames = await over_grpc(servers, BODY | {"frames": 50})
         again = await over_grpc(servers, BODY | {"frames": 50})
@@ -119,7 +119,7 @@ async def test_more_frames_than_the_motion_modules_know_are_made_in_windows(
 async def test_a_long_video_that_fails_leaves_the_model_as_it_was(
     stopped_by: type[Exception], videos: DiffusersEngine, moving: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with servers_over(videos, moving.info) as servers:
+    async with run_servers(videos, moving.info) as servers:
         before = await over_grpc(servers, BODY)
         with monkeypatch.context() as patched:
 
@@ -138,26 +138,26 @@ async def test_leaving_stops_a_video_within_one_step(way: str, videos: Diffusers
 
     async def leave(http: Any) -> None:
         answer = await http.post(VIDEOS, json=body)
-        await sampler.held.wait()
+        await sampler.reached.wait()
         answer.close()
 
-    async with servers_over(videos, moving.info) as servers:
-        with held(moving) as sampler:
+    async with run_servers(videos, moving.info) as servers:
+        with hold_sampler(moving) as sampler:
             if way == "http":
                 await leave(servers.http)
             elif way == "gateway":
-                async with gateway_over(servers.grpc_address) as (_, gateway):
+                async with run_http_gateway(servers.grpc_address) as (_, gateway):
                     await leave(gateway)
-                    await no_jobs(servers)
+                    await wait_until_no_jobs(servers)
             else:
                 call = servers.stub.Generate(message_of(body))
                 await call.read()
-                await sampler.held.wait()
+                await sampler.reached.wait()
                 call.cancel()
-            await no_jobs(servers)
-            sampler.let_go()
-            await thread_is_free(videos)
-            assert sampler.steps == LEFT_IN_STEP
+            await wait_until_no_jobs(servers)
+            sampler.release()
+            await wait_for_device_thread(videos)
+            assert sampler.steps == HELD_STEP
         assert len((await over_grpc(servers, BODY))[1]) == 24
 
 
@@ -176,7 +176,7 @@ async def test_a_video_that_is_left_in_mid_stream_keeps_no_tensor_alive(
     gc.collect()
     gc.disable()
     try:
-        async with servers_over(videos, moving.info) as servers:
+        async with run_servers(videos, moving.info) as servers:
             if protocol == "http":
                 answer = await servers.http.post(VIDEOS, json=body)
                 await answer.content.readexactly(20_000)  # into the third frame
@@ -186,8 +186,8 @@ async def test_a_video_that_is_left_in_mid_stream_keeps_no_tensor_alive(
                 for _ in range(3):
                     await call.read()
                 call.cancel()
-            await no_jobs(servers)
-            await thread_is_free(videos)
+            await wait_until_no_jobs(servers)
+            await wait_for_device_thread(videos)
             assert seen
             await until_gone(seen)
     finally:
@@ -204,19 +204,19 @@ async def until_gone(references: list[weakref.ref[torch.Tensor]]) -> None:
 
 @pytest.mark.parametrize("endpoint", ["images", "videos"])
 async def test_memory_is_back_at_its_level_after_many_are_left(
-    endpoint: str, videos: DiffusersEngine, moving: LoadedModel, engine: DiffusersEngine, standin: LoadedModel
+    endpoint: str, videos: DiffusersEngine, moving: LoadedModel, engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
-    serving, model = (engine, standin) if endpoint == "images" else (videos, moving)
+    serving, model = (engine, tiny_model) if endpoint == "images" else (videos, moving)
     fields = ("prompt", "size", "seed")
     body = {name: BODY[name] for name in fields} | {"stream_format": "msgpack", "steps": 30, "size": "128x128"}
-    async with servers_over(serving, model.info) as servers:
+    async with run_servers(serving, model.info) as servers:
         living = []
         for _ in range(4):
             for _ in range(3):
                 answer = await servers.http.post(f"/v1/{endpoint}/generations", json=body)
                 answer.close()
-            await no_jobs(servers)
-            await thread_is_free(serving)
+            await wait_until_no_jobs(servers)
+            await wait_for_device_thread(serving)
             gc.collect()
             living.append(sum(tensor.nbytes for tensor in gc.get_objects() if type(tensor) is torch.Tensor))
     assert max(living) <= living[0] + 1_000_000

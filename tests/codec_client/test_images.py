@@ -1,4 +1,4 @@
-"""Latents become the pictures that diffusers itself makes of them, with the VAE that the map names."""
+"""Decoding latents to images: the same pixels as diffusers, with the VAE that the map names."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from codec_pixels.vae_location import locate_vae
 from codec_wire.errors import InvalidMap, ModelLoadError
 from codec_wire.maps.bundle import sha256
 from codec_wire.maps.document import LatentMap, parse_map
-from tests.support.standin import build, build_bundle
+from tests.support.tiny_sd import build_bundle, save_model_and_map
 
 LATENTS = np.random.default_rng(3).standard_normal((2, 4, 8, 6)).astype(np.float16)
 
@@ -23,20 +23,20 @@ LATENTS = np.random.default_rng(3).standard_normal((2, 4, 8, 6)).astype(np.float
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    build(folder, "standin-vae")
+    save_model_and_map(folder, "tiny-sd-vae")
     return folder
 
 
 def map_with(**decoder: Any) -> LatentMap:
-    document = json.loads(build_bundle("standin-vae").document)
+    document = json.loads(build_bundle("tiny-sd-vae").document)
     document["decoder"] |= decoder
     return parse_map(json.dumps(document).encode())
 
 
-def test_pictures_are_those_of_diffusers_own_processor(models_dir: Path) -> None:
+def test_images_equal_those_of_the_diffusers_image_processor(models_dir: Path) -> None:
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL.from_pretrained(models_dir / "standin" / "vae")
+    vae = AutoencoderKL.from_pretrained(models_dir / "tiny-sd" / "vae")
     images = decode_to_images(LATENTS, map_with(), models_dir=models_dir, device="cpu")
     assert [image.size for image in images] == [(48, 64)] * 2
     for latents, image in zip(LATENTS, images, strict=True):
@@ -46,29 +46,29 @@ def test_pictures_are_those_of_diffusers_own_processor(models_dir: Path) -> None
         assert np.array_equal(np.asarray(image), np.asarray(expected))
 
 
-def test_frames_alone_and_together_are_the_same(models_dir: Path) -> None:
+def test_single_frame_and_batch_decode_to_the_same_pixels(models_dir: Path) -> None:
     decoder = PixelDecoder(map_with(), models_dir=models_dir, device="cpu")
     together = decoder.frames(latents for latents in LATENTS)
     assert together.shape == (2, 64, 48, 3)
     assert np.array_equal(decoder.frames(LATENTS[0])[0], together[0])
-    with pytest.raises(ModelLoadError, match="latents must be"):
+    with pytest.raises(ModelLoadError, match="latents must have the shape"):
         decoder.frames(LATENTS[0, 0])
 
 
-def test_the_vae_is_found_where_the_map_or_the_caller_says(models_dir: Path) -> None:
-    vae = models_dir / "standin" / "vae"
+def test_vae_is_found_from_the_map_or_the_path(models_dir: Path) -> None:
+    vae = models_dir / "tiny-sd" / "vae"
     assert locate_vae(map_with(), models_dir) == vae
     assert locate_vae(map_with(weights_url=str(vae))) == vae
-    assert locate_vae(map_with(weights_url=f"file://{models_dir / 'standin'}")) == vae
-    assert locate_vae(map_with(weights_url="standin"), models_dir) == vae
+    assert locate_vae(map_with(weights_url=f"file://{models_dir / 'tiny-sd'}")) == vae
+    assert locate_vae(map_with(weights_url="tiny-sd"), models_dir) == vae
     assert EMBEDDED.folder is not None
     assert locate_vae(map_with(weights_url=EMBEDDED.name)) == EMBEDDED.folder / "vae"
-    frames = decode_to_frames(LATENTS, map_with(weights_url="nowhere"), place=models_dir / "standin", device="cpu")
+    frames = decode_to_frames(LATENTS, map_with(weights_url="nowhere"), path=models_dir / "tiny-sd", device="cpu")
     assert np.array_equal(frames, decode_to_frames(LATENTS, map_with(), models_dir=models_dir, device="cpu"))
 
 
-def test_weights_must_have_the_maps_hash(models_dir: Path) -> None:
-    weights = next((models_dir / "standin" / "vae").glob("*.safetensors"))
+def test_weights_with_a_different_hash_raise_invalid_map(models_dir: Path) -> None:
+    weights = next((models_dir / "tiny-sd" / "vae").glob("*.safetensors"))
     right = map_with(weights_hash=sha256(weights.read_bytes()))
     assert locate_vae(right, models_dir) == weights.parent
     with pytest.raises(InvalidMap, match="has the hash sha256:0000"):
@@ -76,20 +76,20 @@ def test_weights_must_have_the_maps_hash(models_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("decoder", "says"),
+    ("decoder", "message"),
     [
         ({"weights_url": "/not/there"}, "no directory here and no hub id"),
         ({"family": "onnx"}, "decoded with onnx"),
         ({"model_class": "AutoencoderXYZ"}, "class AutoencoderXYZ cannot be decoded"),
     ],
 )
-def test_a_vae_that_cannot_be_had_is_one_sentence(decoder: dict[str, str], says: str, models_dir: Path) -> None:
-    with pytest.raises(ModelLoadError, match=says):
+def test_unavailable_vae_raises_model_load_error(decoder: dict[str, str], message: str, models_dir: Path) -> None:
+    with pytest.raises(ModelLoadError, match=message):
         PixelDecoder(map_with(**decoder), models_dir=None if "weights_url" in decoder else models_dir, device="cpu")
 
 
-def test_a_map_without_a_decoder_is_said(models_dir: Path) -> None:
-    document = json.loads(build_bundle("standin-vae").document)
+def test_map_without_a_decoder_raises_model_load_error(models_dir: Path) -> None:
+    document = json.loads(build_bundle("tiny-sd-vae").document)
     del document["decoder"]
     with pytest.raises(ModelLoadError, match="names no decoder"):
         PixelDecoder(parse_map(json.dumps(document).encode()), models_dir=models_dir)

@@ -1,4 +1,4 @@
-"""Any body, cut anywhere, in any coding and format, gives the reference's numbers; any damage is named."""
+"""LatentStreamDecoder: any chunking, coding and format; truncated, corrupt and oversized streams."""
 
 import gzip
 import tracemalloc
@@ -56,16 +56,16 @@ def decoded(decoder: LatentStreamDecoder[Any], pieces: Iterable[bytes]) -> list[
 
 @settings(max_examples=150)
 @given(streams(max_frames=4), formats, codings, st.booleans(), st.lists(st.integers(0, 4000), max_size=12))
-def test_any_cut_of_any_body_gives_the_same_latents(
-    stream: Stream, wire_format: WireFormat, coding: str, told: bool, cuts: list[int]
+def test_any_chunking_gives_the_same_latents(
+    stream: Stream, wire_format: WireFormat, coding: str, explicit_format: bool, cuts: list[int]
 ) -> None:
     header, frames = encoded(stream)
     body = body_of([header, *frames], wire_format, coding)
     edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
-    decoder = decoder_for(coding, wire_format if told else None)
+    decoder = decoder_for(coding, wire_format if explicit_format else None)
     found = decoded(decoder, (body[start:end] for start, end in zip(edges, edges[1:], strict=False)))
-    alone = LatentDecoder(header)
-    expected = [alone.decode(frame) for frame in frames]
+    reference = LatentDecoder(header)
+    expected = [reference.decode(frame) for frame in frames]
     assert decoder.header == header
     assert decoder.frames == len(frames)
     assert all(np.array_equal(*pair) and pair[0].dtype == pair[1].dtype for pair in zip(found, expected, strict=True))
@@ -73,7 +73,9 @@ def test_any_cut_of_any_body_gives_the_same_latents(
 
 @settings(max_examples=100)
 @given(streams(max_frames=3), formats, codings, st.data())
-def test_every_truncation_is_refused(stream: Stream, wire_format: WireFormat, coding: str, data: st.DataObject) -> None:
+def test_every_truncation_raises_truncated_stream(
+    stream: Stream, wire_format: WireFormat, coding: str, data: st.DataObject
+) -> None:
     header, frames = encoded(stream)
     body = body_of([header, *frames], wire_format, coding)
     cut = data.draw(st.integers(0, len(body) - 1))
@@ -83,7 +85,7 @@ def test_every_truncation_is_refused(stream: Stream, wire_format: WireFormat, co
 
 @settings(max_examples=300)
 @given(streams(max_frames=2), formats, codings, st.data())
-def test_any_damage_is_a_named_error_or_another_sound_stream(
+def test_corrupt_bytes_raise_stream_error_or_decode_to_a_valid_stream(
     stream: Stream, wire_format: WireFormat, coding: str, data: st.DataObject
 ) -> None:
     header, frames = encoded(stream)
@@ -103,12 +105,12 @@ def test_any_damage_is_a_named_error_or_another_sound_stream(
 
 @settings(max_examples=200)
 @given(st.binary(max_size=300), codings)
-def test_noise_is_never_a_stream(noise: bytes, coding: str) -> None:
+def test_random_bytes_raise_stream_error(noise: bytes, coding: str) -> None:
     with pytest.raises(StreamError):
         decoded(decoder_for(coding), [noise])
 
 
-def test_an_error_says_the_byte_at_which_its_message_begins_and_stays() -> None:
+def test_error_has_the_offset_of_its_message_and_is_raised_again() -> None:
     decoder = LatentStreamDecoder()
     with pytest.raises(SequenceError, match=f"at byte {HEADER_LENGTH}: expected frame 0, got 1") as caught:
         decoded(decoder, [body_of([HEADER, FRAMES[1], FRAMES[0]], WireFormat.MSGPACK)])
@@ -117,7 +119,7 @@ def test_an_error_says_the_byte_at_which_its_message_begins_and_stays() -> None:
         list(decoder.feed(BODY))
 
 
-def test_the_senders_failure_is_an_error_of_its_own() -> None:
+def test_finish_reason_error_raises_stream_failed() -> None:
     failed = LatentFrame(b"", 1, keyframe=True, done=True, finish_reason=FinishReason.ERROR)
     decoder = LatentStreamDecoder()
     latents = decoder.feed(body_of([HEADER, FRAMES[0], failed], WireFormat.PROTOBUF))
@@ -127,14 +129,14 @@ def test_the_senders_failure_is_an_error_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
-def test_bytes_after_the_codings_end_are_refused(coding: str) -> None:
+def test_bytes_after_the_compressed_body_raise_stream_error(coding: str) -> None:
     body = body_of([HEADER, *FRAMES], WireFormat.MSGPACK, coding)
     for pieces in ([body + b"x"], [body, b"x"]):
         with pytest.raises(StreamError, match="bytes? follow|cannot be decompressed"):
             decoded(decoder_for(coding), pieces)
 
 
-def test_latents_that_were_not_taken_are_not_lost() -> None:
+def test_unconsumed_latents_are_returned_by_the_next_call() -> None:
     decoder = LatentStreamDecoder()
     for start in range(0, len(BODY), 3):
         decoder.feed(BODY[start : start + 3])
@@ -147,7 +149,7 @@ def test_latents_that_were_not_taken_are_not_lost() -> None:
         many.close()
 
 
-def test_tensors_come_where_they_are_asked_for() -> None:
+def test_torch_arrays_are_writable_tensors() -> None:
     import torch
 
     decoder = LatentStreamDecoder(arrays="torch")
@@ -156,7 +158,7 @@ def test_tensors_come_where_they_are_asked_for() -> None:
     tensor += 1
 
 
-def test_an_answers_headers_choose_format_coding_and_dictionary() -> None:
+def test_response_headers_select_format_coding_and_dictionary() -> None:
     headers = {"content-type": "application/x-codec-protobuf", "Content-Encoding": "zstd", "codec-zstd-dict": DIGEST}
     decoder = LatentStreamDecoder.for_response(headers, {DIGEST: DICTIONARY})
     assert len(decoded(decoder, [body_of([HEADER, *FRAMES], WireFormat.PROTOBUF, "zstd")])) == 2
@@ -172,7 +174,7 @@ def test_an_answers_headers_choose_format_coding_and_dictionary() -> None:
             LatentStreamDecoder.for_response(wrong, {DIGEST: DICTIONARY})
 
 
-def test_zstd_made_with_a_dictionary_says_so_where_it_is_missing() -> None:
+def test_zstd_body_without_its_dictionary_raises_malformed_message() -> None:
     body = body_of([HEADER, *FRAMES], WireFormat.MSGPACK, "zstd")
     with pytest.raises(MalformedMessage, match="dictionary"):
         decoded(LatentStreamDecoder(encoding="zstd"), [body])
@@ -198,14 +200,14 @@ def packed(coding: str, pieces: Iterable[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
-def test_a_bomb_is_refused_before_it_is_expanded(coding: str) -> None:
+def test_decompression_bomb_is_rejected_before_it_is_expanded(coding: str) -> None:
     shape = (4, 512, 512)  # 2 MiB a frame, 80 MiB in all
     body = packed(coding, zeros(WireFormat.MSGPACK, shape, 40))
     assert len(body) < 200_000
     announced = LatentStreamDecoder(encoding=coding, max_bytes=2**25)
     with pytest.raises(MessageTooLarge, match="the header announces 83886080 bytes"):
         decoded(announced, [body])
-    # The header announces one frame and a body follows that has no end: its first message is already too large.
+    # The header announces one frame, but the first message after it is larger than max_bytes.
     one = encode(LatentStreamHeader("a/b", (1, 2), LatentDtype.FP16, "raw"), WireFormat.PROTOBUF)
     endless = packed(coding, [one, b"\xff" * 2**26])
     tracemalloc.start()
@@ -217,7 +219,7 @@ def test_a_bomb_is_refused_before_it_is_expanded(coding: str) -> None:
         tracemalloc.stop()
 
 
-def test_a_stream_that_never_says_how_many_frames_ends_at_the_budget() -> None:
+def test_stream_without_total_frames_is_limited_by_max_bytes() -> None:
     header = LatentStreamHeader("a/b", (4, 64, 64), LatentDtype.FP16, "raw")
     body = encode(header, WireFormat.MSGPACK) + b"".join(
         encode(LatentFrame(bytes(32768), seq, keyframe=True, done=False), WireFormat.MSGPACK) for seq in range(8)
@@ -232,17 +234,17 @@ def test_a_stream_that_never_says_how_many_frames_ends_at_the_budget() -> None:
 @pytest.mark.parametrize("wire_format", WireFormat)
 def test_memory_does_not_grow_with_the_number_of_frames(coding: str, wire_format: WireFormat) -> None:
     def peak(count: int) -> int:
-        """Return the most memory held while `count` raw frames of 256x256 pixels were read, in bytes."""
+        """Return the peak memory in bytes while `count` raw frames of 512x512 pixels are decoded."""
         rng = np.random.default_rng(0)
         header = LatentStreamHeader("a/b", (4, 64, 64), LatentDtype.FP16, "raw", fps=24, total_frames=count)
         encoder, compressor = LatentEncoder(header), CODINGS[coding].compressor(DICTIONARY)
-        picture = rng.standard_normal(header.shape).astype(np.float16)
+        latents = rng.standard_normal(header.shape).astype(np.float16)
         decoder = decoder_for(coding, wire_format)
         assert list(decoder.feed(compressor.compress(encode(header, wire_format)))) == []
         tracemalloc.start()
         try:
             for seq in range(count):
-                frame = encoder.encode(picture, keyframe=True, last=seq == count - 1)
+                frame = encoder.encode(latents, keyframe=True, last=seq == count - 1)
                 assert len(list(decoder.feed(compressor.compress(encode(frame, wire_format))))) == 1
             decoder_bytes = tracemalloc.get_traced_memory()[1]
         finally:

@@ -1,4 +1,4 @@
-"""Connections that are encrypted, with an authority of one's own."""
+"""TLS connections with a private certificate authority."""
 
 import shutil
 import ssl
@@ -15,14 +15,14 @@ from codec_http.server import build_app
 from codec_wire import errors
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import servers_over
+from tests.support.serving import run_servers
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate of localhost that signs itself, and its key."""
+    """Return a self-signed certificate for localhost and its key."""
     if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
+        pytest.skip("openssl is not installed")
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = folder / "cert.pem", folder / "key.pem"
     arguments = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
@@ -32,12 +32,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return certificate, key
 
 
-async def test_https_is_trusted_with_its_authority_and_not_without(
-    certificate: tuple[Path, Path], tmp_path: Path
-) -> None:
+async def test_https_certificate_is_trusted_only_with_ca_file(certificate: tuple[Path, Path], tmp_path: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         runner = web.AppRunner(build_app(servers.service, 60), handler_cancellation=True)
         await runner.setup()
         await web.TCPSite(runner, "localhost", 0, ssl_context=context).start()
@@ -45,13 +43,15 @@ async def test_https_is_trusted_with_its_authority_and_not_without(
         async with HttpClient(address, ca_file=certificate[0], cache_dir=tmp_path) as client:
             assert (await client.generate("a sea")).map_hash == (await client.latent_map()).hash
         async with HttpClient(address, retries=0, cache_dir=tmp_path) as client:
-            with pytest.raises(ServerUnreachable, match="cannot be trusted"):
+            with pytest.raises(ServerUnreachable, match="is not trusted"):
                 await client.generate("a sea")
         await runner.cleanup()
 
 
-async def test_grpc_is_encrypted_where_asked(certificate: tuple[Path, Path], tmp_path: Path) -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+async def test_grpc_tls_certificate_is_trusted_only_with_ca_file(
+    certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         server = grpc.aio.server()
         add_LatentServiceServicer_to_server(LatentServicer(servers.service, 60), server)
         pair = (certificate[1].read_bytes(), certificate[0].read_bytes())
@@ -65,7 +65,7 @@ async def test_grpc_is_encrypted_where_asked(certificate: tuple[Path, Path], tmp
         await server.stop(None)
 
 
-def test_an_authority_that_is_no_file_is_a_wrong_setting(tmp_path: Path) -> None:
+def test_missing_ca_file_raises_invalid_settings(tmp_path: Path) -> None:
     for cls in (HttpClient, GrpcClient):
         with pytest.raises(errors.InvalidSettings, match="nothing.pem"):
             cls("localhost:1", ca_file=tmp_path / "nothing.pem")

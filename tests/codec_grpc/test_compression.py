@@ -14,7 +14,7 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
 from codec_wire.grpc import CHANNEL_OPTIONS
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import servers_over
+from tests.support.serving import run_servers
 
 REQUEST = pb.GenerateRequest(prompt="a sea", size=pb.PixelSize(width=512, height=512), steps=1, pipeline="int8")
 FRAME_BYTES = 4 * 64 * 64
@@ -49,7 +49,7 @@ class CountingRelay:
 @asynccontextmanager
 async def relayed() -> AsyncIterator[tuple[Any, CountingRelay]]:
     """Yield a stub for a real server behind a relay, and the relay. The fake engine's latents are zeros."""
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         relay = CountingRelay(servers.grpc_address)
         listening = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
@@ -85,17 +85,17 @@ async def test_messages_are_compressed_only_where_the_client_asks_for_it() -> No
 
 async def test_the_header_comes_before_the_first_step_ends_compressed_too() -> None:
     engine = FakeEngine()
-    async with servers_over(engine) as servers:
+    async with run_servers(engine) as servers:
         call = servers.stub.Generate(REQUEST, metadata=[(COMPRESSION_KEY, "gzip")])
         assert (await call.read()).HasField("header")
         assert engine.finished == 0
-        engine.let_steps_go(1)
+        engine.release_steps(1)
         assert (await call.read()).frame.done
 
 
 @pytest.mark.parametrize("asked", ["br", "zstd", "", "gzip, deflate"])
 async def test_what_grpc_does_not_have_is_refused(asked: str) -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         call = servers.stub.Generate(REQUEST, metadata=[(COMPRESSION_KEY, asked)])
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()

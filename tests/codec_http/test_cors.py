@@ -2,13 +2,13 @@
 
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES
-from tests.support.serving import servers_over
+from tests.support.serving import run_servers
 
 PREFLIGHT = {"Origin": "https://elsewhere", "Access-Control-Request-Method": "POST"}
 
 
 async def test_a_preflight_is_answered() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         response = await servers.http.options(IMAGES, headers=PREFLIGHT)
         assert response.status == 204
         assert response.headers["Access-Control-Allow-Origin"] == "*"
@@ -17,13 +17,13 @@ async def test_a_preflight_is_answered() -> None:
 
 
 async def test_options_that_are_no_preflight_are_refused_as_ever() -> None:
-    async with servers_over(FakeEngine()) as servers:
+    async with run_servers(FakeEngine()) as servers:
         response = await servers.http.options(IMAGES)
         assert (response.status, response.headers["Allow"]) == (405, "POST")
 
 
 async def test_every_answer_may_be_read() -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         body = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "steps": 1}
         answers = [
             await servers.http.post(IMAGES, json=body),

@@ -9,8 +9,7 @@ from yarl import URL
 
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.maps.bundle import sha256
-from tests.codec_http.test_encoding import bundle_with_dictionary
-from tests.support.dictionaries import DICTIONARY, DIGEST
+from tests.support.dictionaries import DICTIONARY, DIGEST, bundle_with_dictionary
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import LATENT_SPACE, SCALES, Servers, run_servers
 

@@ -7,18 +7,12 @@ import pytest
 import zstandard
 
 from codec_wire import WireFormat, encode
-from codec_wire.maps import LatentMapBundle
-from tests.support.dictionaries import DICTIONARY, DIGEST, with_dictionary
+from tests.support.dictionaries import DICTIONARY, DIGEST, bundle_with_dictionary
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import MODEL, bundle_of, read_stream, servers_over
+from tests.support.serving import read_stream, run_servers
 
 IMAGES = "/v1/images/generations"
 BODY = {"prompt": "a sea", "stream_format": "msgpack", "pipeline": "int8", "size": "64x64", "steps": 1}
-
-
-def bundle_with_dictionary() -> LatentMapBundle:
-    """Return the test map with a dictionary for msgpack int8, which is not where the map says."""
-    return with_dictionary(bundle_of(MODEL), url="u")
 
 
 def decoded(data: bytes, coding: str | None) -> bytes:
@@ -65,7 +59,7 @@ CODEC = {"Accept": "application/x-codec-msgpack"}
     ],
 )
 async def test_who_gets_which(accept_encoding: str, headers: dict[str, str], coding: str | None) -> None:
-    async with servers_over(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
+    async with run_servers(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
         plain = await (await servers.http.post(IMAGES, json=BODY)).read()
         response = await servers.http.post(IMAGES, json=BODY, headers={"Accept-Encoding": accept_encoding} | headers)
         assert response.status == 200, await response.text()
@@ -77,7 +71,7 @@ async def test_who_gets_which(accept_encoding: str, headers: dict[str, str], cod
 
 @pytest.mark.parametrize("accept_encoding", ["*;q=0", "identity;q=0", "identity;q=0, br;q=0", "gzip;q=0, *;q=0"])
 async def test_nothing_left_is_406(accept_encoding: str) -> None:
-    async with servers_over(FakeEngine(free_running=True)) as servers:
+    async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, json=BODY, headers={"Accept-Encoding": accept_encoding})
         assert response.status == 406
         error = (await response.json())["error"]
@@ -88,7 +82,7 @@ async def test_nothing_left_is_406(accept_encoding: str) -> None:
 
 @pytest.mark.parametrize("change", [{"pipeline": "raw"}, {"stream_format": "protobuf"}])
 async def test_there_is_no_zstd_without_the_bodys_own_dictionary(change: dict[str, str]) -> None:
-    async with servers_over(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
+    async with run_servers(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
         response = await servers.http.post(IMAGES, json=BODY | change, headers={"Accept-Encoding": "zstd"} | CODEC)
         assert "Content-Encoding" not in response.headers
         assert "Codec-Zstd-Dict" not in response.headers
@@ -98,12 +92,12 @@ async def test_there_is_no_zstd_without_the_bodys_own_dictionary(change: dict[st
 @pytest.mark.parametrize("coding", ["zstd", "br", "gzip", None])
 async def test_the_header_can_be_read_before_the_first_step_ends(coding: str | None) -> None:
     engine = FakeEngine()
-    async with servers_over(engine, bundle=bundle_with_dictionary()) as servers:
+    async with run_servers(engine, bundle=bundle_with_dictionary()) as servers:
         response = await servers.http.post(IMAGES, json=BODY, headers={"Accept-Encoding": coding or "identity"})
         data = await response.content.readany()
         assert engine.finished == 0
         header = engine.started[0].header
         assert decoded(data, coding) == encode(header, WireFormat.MSGPACK)
-        engine.let_steps_go(1)
+        engine.release_steps(1)
         data += await response.content.read()
         assert read_stream(decoded(data, coding), WireFormat.MSGPACK)[0] == header

@@ -8,7 +8,7 @@ import pytest
 from codec_http.server import MAX_BODY_BYTES
 from codec_wire import WireFormat
 from tests.support.fake_engine import FakeEngine
-from tests.support.http_requests import IMAGES, LATENTS, VIDEOS, error_of
+from tests.support.http_requests import IMAGES, LATENTS, VIDEOS, read_error
 from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, read_stream, run_servers
 
 
@@ -108,7 +108,7 @@ async def test_bad_input_names_the_field_what_came_and_what_is_allowed(
 ) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, json=LATENTS | change)
-        error = await error_of(response)
+        error = await read_error(response)
         assert (response.status, error["param"], error["type"]) == (status, param, "invalid_request_error")
         assert says in error["message"]
         assert (await servers.http.post(IMAGES, json=LATENTS)).status == 200
@@ -120,7 +120,7 @@ async def test_bad_input_names_the_field_what_came_and_what_is_allowed(
 async def test_a_body_that_is_no_json_object_is_400(body: bytes) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, data=body)
-        error = await error_of(response)
+        error = await read_error(response)
         assert (response.status, error["param"]) == (400, "body")
         assert len(error["message"]) < 500
 
@@ -129,14 +129,14 @@ async def test_a_body_that_is_not_coded_as_it_says_is_400() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, data=b"hello", headers={"Content-Encoding": "gzip"})
         assert response.status == 400
-        assert (await error_of(response))["param"] == "body"
+        assert (await read_error(response))["param"] == "body"
 
 
 async def test_a_body_over_the_limit_is_413() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, data=io.BytesIO(b" " * (MAX_BODY_BYTES + 1)))
         assert response.status == 413
-        assert (await error_of(response))["code"] == "too_large"
+        assert (await read_error(response))["code"] == "too_large"
 
 
 @pytest.mark.parametrize("more", [{}, {"n": 1, "response_format": "b64_json", "quality": "auto"}])
@@ -144,14 +144,14 @@ async def test_a_plain_request_is_415_with_what_is_supported(more: dict[str, Any
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, json={"prompt": "a sea"} | more)
         assert response.status == 415
-        assert (await error_of(response))["supported_modalities"] == ["image-latents"]
+        assert (await read_error(response))["supported_modalities"] == ["image-latents"]
 
 
 async def test_video_from_an_image_model_is_415_with_what_is_supported() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(VIDEOS, json=LATENTS)
         assert response.status == 415
-        assert (await error_of(response))["supported_modalities"] == ["image-latents"]
+        assert (await read_error(response))["supported_modalities"] == ["image-latents"]
 
 
 @pytest.mark.parametrize("pipeline", ["raw", "delta+int8", "delta+int4", "int8-adaptive"])
@@ -188,7 +188,7 @@ async def test_bad_video_fields_are_named(change: dict[str, Any], param: str) ->
         body = {key: value for key, value in LATENTS.items() if key != "size"} | change
         response = await servers.http.post(VIDEOS, json=body)
         assert response.status == 400
-        assert (await error_of(response))["param"] == param
+        assert (await read_error(response))["param"] == param
 
 
 async def test_a_resolution_of_one_number_is_a_square() -> None:

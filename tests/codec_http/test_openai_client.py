@@ -18,7 +18,7 @@ from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.fake_engine import FakeEngine
 from tests.support.rendering import RENDERING, raw_pixels
-from tests.support.serving import Servers, servers_over
+from tests.support.serving import Servers, run_servers
 
 
 @asynccontextmanager
@@ -31,10 +31,10 @@ async def openai_over(servers: Servers, **options: Any) -> AsyncIterator[openai.
 
 
 async def test_it_gets_a_picture_which_is_the_one_we_decode(
-    engine: DiffusersEngine, standin: LoadedModel, device_thread: ThreadPoolExecutor
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
 ) -> None:
-    name = standin.info.name
-    async with servers_over(engine, standin.info) as servers, openai_over(servers) as client:
+    name = tiny_model.info.name
+    async with run_servers(engine, tiny_model.info) as servers, openai_over(servers) as client:
         answer = await client.images.generate(
             model=name, prompt="a snowy mountain", size="64x64", n=2, extra_body={"steps": 3, "seed": 11}
         )
@@ -43,22 +43,22 @@ async def test_it_gets_a_picture_which_is_the_one_we_decode(
         for seed, image in zip((11, 12), answer.data, strict=True):
             picture = Image.open(io.BytesIO(base64.b64decode(image.b64_json or "")))
             body = {"prompt": "a snowy mountain", "size": "64x64", "steps": 3, "seed": seed}
-            expected = await raw_pixels(servers.http, body, standin, device_thread)
+            expected = await raw_pixels(servers.http, body, tiny_model, device_thread)
             assert np.array_equal(np.asarray(picture), expected)
         assert (answer.output_format, answer.size) == ("png", "64x64")
 
 
-async def test_the_shortest_call_gets_the_models_own_size(engine: DiffusersEngine, standin: LoadedModel) -> None:
-    async with servers_over(engine, standin.info) as servers, openai_over(servers) as client:
+async def test_the_shortest_call_gets_the_models_own_size(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
+    async with run_servers(engine, tiny_model.info) as servers, openai_over(servers) as client:
         answer = await client.images.generate(prompt="a sea")
         assert answer.data is not None
         picture = Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json or "")))
-        assert picture.size == standin.info.default_size
+        assert picture.size == tiny_model.info.default_size
 
 
 async def test_a_wrong_model_is_its_not_found_error() -> None:
-    async with servers_over(FakeEngine(free_running=True), RENDERING) as servers, openai_over(servers) as client:
-        with pytest.raises(openai.NotFoundError, match="this server runs standin, little, got 'dall-e-9'") as caught:
+    async with run_servers(FakeEngine(free_running=True), RENDERING) as servers, openai_over(servers) as client:
+        with pytest.raises(openai.NotFoundError, match="this server runs tiny-sd, little, got 'dall-e-9'") as caught:
             await client.images.generate(model="dall-e-9", prompt="x")
         assert (caught.value.param, caught.value.code) == ("model", "not_found")
         with pytest.raises(openai.BadRequestError, match="no picture is kept here"):
@@ -70,9 +70,9 @@ async def test_a_wrong_model_is_its_not_found_error() -> None:
 async def test_a_full_queue_is_its_rate_limit_error_and_its_retry_succeeds() -> None:
     engine = FakeEngine()
     small: dict[str, Any] = {"prompt": "x", "size": "64x64", "extra_body": {"steps": 1}}
-    async with servers_over(engine, RENDERING, max_jobs=1) as servers, openai_over(servers) as client:
+    async with run_servers(engine, RENDERING, max_jobs=1) as servers, openai_over(servers) as client:
         running = asyncio.create_task(client.images.generate(**small))
-        await engine.until_started(1)
+        await engine.wait_until_started(1)
         with pytest.raises(openai.RateLimitError, match="the queue is full") as caught:
             await client.with_options(max_retries=0).images.generate(**small)
         assert caught.value.response.headers["retry-after"] == "1"
@@ -80,7 +80,7 @@ async def test_a_full_queue_is_its_rate_limit_error_and_its_retry_succeeds() -> 
         before = asyncio.get_running_loop().time()
         retrying = asyncio.create_task(client.images.generate(**small))
         await refused(servers, retrying)
-        engine.let_steps_go(2)
+        engine.release_steps(2)
         assert (await running).data
         assert (await retrying).data
         # It waited for as long as it was told, and not for the half second it waits by itself.
@@ -95,8 +95,8 @@ async def refused(servers: Servers, task: asyncio.Task[Any]) -> None:
 
 
 async def test_models_are_listed_and_looked_up() -> None:
-    async with servers_over(FakeEngine(), RENDERING) as servers, openai_over(servers) as client:
-        assert [model.id async for model in client.models.list()] == ["standin"]
+    async with run_servers(FakeEngine(), RENDERING) as servers, openai_over(servers) as client:
+        assert [model.id async for model in client.models.list()] == ["tiny-sd"]
         assert (await client.models.retrieve("little")).id == "little"
         with pytest.raises(openai.NotFoundError):
             await client.models.retrieve("sd9")

@@ -125,7 +125,9 @@ async def test_the_documented_body_is_the_one_that_is_taken(body: dict[str, Any]
 async def test_each_field_of_the_core_is_documented_with_its_bounds() -> None:
     async with run_servers(FakeEngine()) as servers:
         schemas = (await document_of(servers.http))["components"]["schemas"]
-    assert set(GenerationRequest.model_fields) <= set(schemas["VideoLatents"]["properties"])
+    assert {field.alias or name for name, field in GenerationRequest.model_fields.items()} <= set(
+        schemas["VideoLatents"]["properties"]
+    )
     steps = schemas["RenderedImages"]["properties"]["steps"]
     assert (steps["minimum"], steps["default"]) == (1, GenerationRequest.model_fields["steps"].default)
     for name, schema in schemas.items():

@@ -5,7 +5,7 @@ import pytest
 from codec_wire.errors import NotReady
 from core.lifecycle import State
 from tests.support.fake_engine import FakeEngine
-from tests.support.http_requests import IMAGES, LATENTS, error_of
+from tests.support.http_requests import IMAGES, LATENTS, read_error
 from tests.support.serving import LATENT_SPACE, MODEL, Servers, run_servers
 
 
@@ -23,7 +23,7 @@ async def test_health_follows_the_lifecycle() -> None:
         refused = await servers.http.post(IMAGES, json=LATENTS)
         assert refused.status == 503
         assert int(refused.headers["Retry-After"]) >= 1
-        assert (await error_of(refused))["code"] == NotReady.code
+        assert (await read_error(refused))["code"] == NotReady.code
 
 
 async def test_while_loading_everything_answers(servers_loading: Servers) -> None:
@@ -70,7 +70,7 @@ async def test_models_are_listed_as_openais_clients_read_them() -> None:
         assert (await servers.http.get("/v1/models/little")).status == 200
         missing = await servers.http.get("/v1/models/sd9")
         assert missing.status == 404
-        assert (await error_of(missing))["param"] == "model"
+        assert (await read_error(missing))["param"] == "model"
 
 
 async def test_the_schema_is_the_committed_one() -> None:
@@ -85,4 +85,4 @@ async def test_paths_that_are_none_are_answered_in_the_same_shape(method: str, p
     async with run_servers(FakeEngine()) as servers:
         response = await servers.http.request(method, path)
         assert response.status == status
-        assert path in (await error_of(response))["message"]
+        assert path in (await read_error(response))["message"]

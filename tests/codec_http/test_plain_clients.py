@@ -14,9 +14,9 @@ import pytest
 import requests
 from aiohttp import web
 
-from codec_maps.bodies import body_of
+from codec_maps.bodies import encode_body
 from codec_maps.corpus import Sample, generate_latents
-from codec_maps.dictionaries import train
+from codec_maps.dictionaries import train_dictionary
 from codec_wire import WireFormat
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
@@ -51,7 +51,7 @@ async def trained_bundle(engine: DiffusersEngine, tiny_model: LoadedModel) -> La
     for seed in range(8):
         request = GenerationRequest(prompt="a sea", seed=seed, steps=2, size=(128, 128))
         sample = Sample(request, await generate_latents(served, request), held_out=False)
-        bodies.append(body_of(sample, "int8-adaptive", WireFormat.MSGPACK, bundle, tiny_model.info))
+        bodies.append(encode_body(sample, "int8-adaptive", WireFormat.MSGPACK, bundle, tiny_model.info))
     dictionary = train(bodies, WireFormat.MSGPACK)
     assert dictionary is not None
     return with_dictionary(bundle, "int8-adaptive", dictionary)

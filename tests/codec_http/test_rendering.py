@@ -16,7 +16,7 @@ from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.fake_engine import FakeEngine, noise_frames
 from tests.support.http_requests import IMAGES
-from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, pixels_of, post_json, raw_pixels
+from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, image_pixels, post_json, raw_pixels
 from tests.support.serving import MODEL, run_servers
 
 
@@ -29,7 +29,7 @@ async def test_pixels_are_those_that_a_client_decodes_from_the_raw_stream(
             answer = await post_json(servers.http, BODY | changed)
             expected = await raw_pixels(servers.http, BODY | changed, tiny_model, device_thread)
             assert answer["size"] == "64x48"
-            assert np.array_equal(pixels_of(answer["data"][0]), expected)
+            assert np.array_equal(image_pixels(answer["data"][0]), expected)
             assert expected.std() > 0
 
 

@@ -13,10 +13,10 @@ from codec_pixels.vae import decode_latents
 from codec_wire import WireFormat
 from codec_wire.decoder import LatentDecoder
 from core.diffusers_engine.engine import DiffusersEngine
-from tests.codec_http.test_rendered_videos import ffmpeg
-from tests.support.factories import built_by
+from tests.support.factories import load_from_factory
+from tests.support.ffmpeg import describe_video, read_frames
 from tests.support.http_requests import VIDEOS
-from tests.support.serving import read_stream, servers_over
+from tests.support.serving import read_stream, run_servers
 
 BODY = {"prompt": "a sea", "size": "64x64", "steps": 2, "frames": 9, "fps": 6}
 
@@ -25,8 +25,8 @@ BODY = {"prompt": "a sea", "size": "64x64", "steps": 2, "frames": 9, "fps": 6}
 async def test_a_real_video_model_renders_what_its_raw_stream_decodes_to(
     builder: str, device: Device, device_thread: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
-    model = built_by(f"tests.support.families.videos:{builder}", device)
-    async with servers_over(DiffusersEngine(model, device_thread), model.info) as servers:
+    model = load_from_factory(f"tests.support.families.videos:{builder}", device)
+    async with run_servers(DiffusersEngine(model, device_thread), model.info) as servers:
         raw = await servers.http.post(VIDEOS, json=BODY | {"stream_format": "msgpack"})
         header, frames = read_stream(await raw.read(), WireFormat.MSGPACK)
         decoder = LatentDecoder(header)
@@ -37,8 +37,7 @@ async def test_a_real_video_model_renders_what_its_raw_stream_decodes_to(
         assert response.status == 200, await response.text()
         path = tmp_path / "video.mp4"
         path.write_bytes(base64.b64decode((await response.json())["data"][0]["b64_json"]))
-    about = ffmpeg("-i", str(path), "-f", "null", "-").stderr.decode()
+    about = describe_video(path)
     assert re.search(r"h264 .* 64x64.* 6 fps", about)
-    raw_video = ffmpeg("-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-").stdout
-    read = np.frombuffer(raw_video, np.uint8).reshape(expected.shape)
+    read = read_frames(path, 64, 64)
     assert np.abs(read.mean(-1) - expected.mean(-1)).mean() < 12

@@ -8,8 +8,8 @@ import pytest
 from core.rendered_plan import MAX_RENDERED_PIXELS
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES, VIDEOS
-from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, answer_of
-from tests.support.serving import MODEL, gateway_over, servers_over
+from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, post_json
+from tests.support.serving import MODEL, run_http_gateway, run_servers
 
 
 async def test_what_openai_clients_send_and_cannot_matter_is_taken() -> None:
@@ -26,8 +26,8 @@ async def test_what_openai_clients_send_and_cannot_matter_is_taken() -> None:
         "safety_identifier": "s-1",
         "output_compression": 100,
     }
-    async with servers_over(FakeEngine(free_running=True), RENDERING) as servers:
-        assert (await answer_of(servers.http, BODY | harmless))["size"] == "256x256"
+    async with run_servers(FakeEngine(free_running=True), RENDERING) as servers:
+        assert (await post_json(servers.http, BODY | harmless))["size"] == "256x256"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ async def test_what_openai_clients_send_and_cannot_matter_is_taken() -> None:
 )
 async def test_what_cannot_be_honoured_is_refused_by_name(change: dict[str, Any], param: str, says: str) -> None:
     engine = FakeEngine(free_running=True)
-    async with servers_over(engine, RENDERING) as servers:
+    async with run_servers(engine, RENDERING) as servers:
         response = await servers.http.post(IMAGES, json=BODY | change)
         error = (await response.json())["error"]
         assert (response.status, error["param"]) == (400, param)
@@ -69,7 +69,7 @@ async def test_what_cannot_be_honoured_is_refused_by_name(change: dict[str, Any]
 
 @pytest.mark.parametrize(("model", "path"), [(RENDERING, VIDEOS), (RENDERING_VIDEO, IMAGES), (MODEL, IMAGES)])
 async def test_what_the_model_cannot_give_is_415(model: Any, path: str) -> None:
-    async with servers_over(FakeEngine(free_running=True), model) as servers:
+    async with run_servers(FakeEngine(free_running=True), model) as servers:
         response = await servers.http.post(path, json={"prompt": "x"})
         assert response.status == 415
         assert (await response.json())["error"]["supported_modalities"] == [str(made) for made in model.modalities]
@@ -77,8 +77,8 @@ async def test_what_the_model_cannot_give_is_415(model: Any, path: str) -> None:
 
 async def test_a_gateway_renders_nothing_and_says_what_it_has() -> None:
     async with (
-        servers_over(FakeEngine(free_running=True), RENDERING) as servers,
-        gateway_over(servers.grpc_address) as (_, http),
+        run_servers(FakeEngine(free_running=True), RENDERING) as servers,
+        run_http_gateway(servers.grpc_address) as (_, http),
     ):
         response = await http.post(IMAGES, json={"prompt": "a sea"})
         assert response.status == 415
@@ -94,7 +94,7 @@ async def test_a_picture_over_what_is_rendered_is_413_while_its_latents_are_not(
     model = replace(RENDERING_VIDEO, limits=replace(MODEL.limits, max_frames=frames))
     body = {"prompt": "x", "size": "256x256", "frames": frames, "steps": 1}
     engine = FakeEngine()
-    async with servers_over(engine, model) as servers:
+    async with run_servers(engine, model) as servers:
         refused = await servers.http.post(VIDEOS, json=body)
         assert refused.status == 413
         assert "fewer frames" in (await refused.json())["error"]["message"]

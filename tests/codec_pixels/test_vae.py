@@ -9,7 +9,7 @@ import torch
 
 from codec_pixels.vae import decode_latents, load_vae
 from codec_wire.errors import ModelLoadError
-from tests.support.standin import build_pipeline, build_vae
+from tests.support.tiny_sd import build_pipeline, build_vae
 
 
 def test_latents_decode_to_the_pipelines_own_pixels(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from core.map_store import bundle_folder
 from tests.support.background import background_servers
 from tests.support.commands import invoke
 from tests.support.serving import Servers, http_address
-from tests.support.standin import build, build_bundle
+from tests.support.tiny_sd import build_bundle, save_model_and_map
 
 REQUEST = ["a snowy mountain", "--steps", "3", "--size", "64x48", "--seed", "7"]
 
@@ -34,7 +34,7 @@ def fails(status: int, *arguments: object) -> str:
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    build(folder, "standin-vae")
+    save_model_and_map(folder, "tiny-sd-vae")
     return folder
 
 
@@ -45,16 +45,16 @@ def environment(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def servers(engine: DiffusersEngine, standin: LoadedModel) -> Iterator[Servers]:
+def servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> Iterator[Servers]:
     from dataclasses import replace
 
-    info = replace(standin.info, name="standin", latent_space="standin-vae")
-    with background_servers(engine, info, bundle=build_bundle("standin-vae")) as (found, _):
+    info = replace(tiny_model.info, name="tiny-sd", latent_space="tiny-sd-vae")
+    with background_servers(engine, info, bundle=build_bundle("tiny-sd-vae")) as (found, _):
         yield found
 
 
 def test_a_factorys_own_vae_draws_its_pictures(servers: Servers, tmp_path: Path) -> None:
-    factory = ["--factory", "tests.support.standin:build_pipeline", "--latent-space", "x/y", "--threads", "1"]
+    factory = ["--factory", "tests.support.tiny_sd:build_pipeline", "--latent-space", "x/y", "--threads", "1"]
     assert invoke("generate", *REQUEST, "-o", tmp_path / "a.png", *factory)[0] == 0
     assert invoke("generate", *REQUEST, "-o", tmp_path / "b.png", "--grpc", servers.grpc_address)[0] == 0
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), np.asarray(Image.open(tmp_path / "b.png")))
@@ -68,7 +68,7 @@ def test_a_capture_decodes_to_the_picture_that_generate_writes(servers: Servers,
     assert (status, report["pipeline"], report["frames"]) == (0, "int8", 1)
     assert capture.stat().st_size == report["bytes"] == report["stream_bytes"]
     assert invoke("generate", *REQUEST, "-o", direct, *way)[0] == 0
-    bundle = bundle_folder(Path(os.environ["CODEC_MODELS_DIR"]), "standin-vae")
+    bundle = bundle_folder(Path(os.environ["CODEC_MODELS_DIR"]), "tiny-sd-vae")
     for source in ([], ["--server", http_address(servers)], ["--bundle", bundle]):
         assert invoke("decode", capture, "-o", decoded, *source)[0] == 0
         assert np.array_equal(np.asarray(Image.open(decoded)), np.asarray(Image.open(direct)))
@@ -88,7 +88,7 @@ def test_what_cannot_be_is_one_line(servers: Servers, tmp_path: Path) -> None:
     assert "prompt: must have at least 1 character" in fails(2, "generate", "", "-o", here, *server)
     assert "steps: must be at most" in fails(2, "generate", "x", "--steps", 9999, "-o", here, *server)
     assert "size: must be" in fails(2, "generate", "x", "--size", "big", "-o", here, *server)
-    assert "this server runs standin" in fails(2, "generate", "x", "--model", "other", "-o", here, *server)
+    assert "this server runs tiny-sd" in fails(2, "generate", "x", "--model", "other", "-o", here, *server)
     assert "no folder" in fails(2, "generate", "x", "-o", tmp_path / "no" / "a.png", *server)
     assert "ends in none of them" in fails(2, "generate", "x", "-o", tmp_path / "a.tiff", *server)
     (tmp_path / "folder.png").mkdir()
@@ -112,7 +112,7 @@ def test_what_cannot_be_is_one_line(servers: Servers, tmp_path: Path) -> None:
 
 
 def test_doctor_generates_for_real(tmp_path: Path) -> None:
-    status, output = invoke("doctor", "--model", "standin", "--threads", "1", "--port", "0", "--grpc-port", "0")
+    status, output = invoke("doctor", "--model", "tiny-sd", "--threads", "1", "--port", "0", "--grpc-port", "0")
     assert status == 0, output
     assert re.search(r"ok +generation +64x64, 4 steps in .* s; 1 picture decoded in", output)
     assert re.search(r"ok +device ", output)

@@ -2,13 +2,10 @@
 
 import hashlib
 import json
-import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,7 +15,8 @@ from codec_client import LatentStreamDecoder
 from core.probe import sample_image
 from tests.support.commands import invoke
 from tests.support.families.videos import build_animatediff, build_svd
-from tests.support.processes import Addresses, served
+from tests.support.ffmpeg import read_comment, read_frames
+from tests.support.processes import Addresses, start_server
 
 REQUEST = ["waves", "--frames", "6", "--fps", "5", "--size", "64x48", "--steps", "2", "--seed", "3"]
 EXIF_DESCRIPTION = 0x010E
@@ -34,7 +32,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def server_of(models_dir: Path, model: str) -> Iterator[Addresses]:
     arguments = ("--model", model, "--models-dir", str(models_dir), "--calibration-images", "0")
-    with served(*arguments) as addresses:
+    with start_server(*arguments) as addresses:
         yield addresses
 
 
@@ -70,27 +68,18 @@ def generate(path: Path, *arguments: object) -> Path:
     return path
 
 
-def ffmpeg(path: Path, *arguments: str) -> bytes:
-    """Return what ffmpeg makes of a video."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), *arguments, "-"]
-    return subprocess.run(command, check=True, capture_output=True).stdout
-
-
 def frames_of(path: Path) -> NDArray[np.uint8]:
     if path.suffix == ".mp4":
-        return np.frombuffer(ffmpeg(path, "-f", "rawvideo", "-pix_fmt", "rgb24"), np.uint8).reshape(-1, 48, 64, 3)
+        return read_frames(path, 64, 48)
     with Image.open(path) as image:
         return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)])
 
 
 def parameters_in(path: Path) -> dict[str, Any]:
     if path.suffix == ".mp4":
-        found = re.search(r"^comment=(.*)$", ffmpeg(path, "-f", "ffmetadata").decode(), re.MULTILINE)
-        assert found is not None
-        text = re.sub(r"\\([=;#\\])", r"\1", found[1])
-    else:
-        with Image.open(path) as image:
-            text = image.info["comment"].decode() if path.suffix == ".gif" else image.getexif()[EXIF_DESCRIPTION]
+        return read_comment(path)
+    with Image.open(path) as image:
+        text = image.info["comment"].decode() if path.suffix == ".gif" else image.getexif()[EXIF_DESCRIPTION]
     parameters: dict[str, Any] = json.loads(text)
     return parameters
 

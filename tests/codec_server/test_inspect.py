@@ -41,7 +41,11 @@ MSGPACK = WireFormat.MSGPACK
         (BODY[:-3], HEADER_LENGTH + len(encode(FRAMES[0], MSGPACK)), "ends within a message"),
         (BODY[:HEADER_LENGTH], HEADER_LENGTH, "without a frame that is done"),
         (b"", 0, "without a header|empty"),
-        (encode(HEADER, MSGPACK) + encode(FRAMES[1], MSGPACK) + encode(FRAMES[0], MSGPACK), HEADER_LENGTH, "expected frame 0"),
+        (
+            encode(HEADER, MSGPACK) + encode(FRAMES[1], MSGPACK) + encode(FRAMES[0], MSGPACK),
+            HEADER_LENGTH,
+            "expected frame 0",
+        ),
         (BODY + b"x", len(BODY), "after the last frame"),
         (BODY[:9] + b"\xff" + BODY[10:], 0, "WRONG"),
         (gzip.compress(BODY)[:-9], 0, "gzip"),

@@ -15,7 +15,7 @@ from core.lifecycle import Lifecycle
 from core.map_store import bundle_folder
 from core.service import LatentService
 from core.settings import read_settings
-from tests.support.tiny_sd import build
+from tests.support.tiny_sd import save_model_and_map
 
 MODEL = ["--pipeline", "tests.support.tiny_sd:build_pipeline", "--latent-space", "test/space", "--threads", "1"]
 
@@ -76,7 +76,7 @@ def test_dictionaries_are_trained_judged_and_the_same_again(tmp_path: Path) -> N
 
 
 def test_thresholds_are_written_into_a_bundle(tmp_path: Path) -> None:
-    build(tmp_path, "tiny-sd-vae")
+    save_model_and_map(tmp_path, "tiny-sd-vae")
     folder = bundle_folder(tmp_path, "tiny-sd-vae")
     before = LatentMapBundle.from_folder(folder)
     bounds = tmp_path / "thresholds.json"
@@ -109,7 +109,7 @@ def test_the_canonical_image_stands_in_the_map_by_digest(tmp_path: Path) -> None
 
 
 def test_a_broken_bundle_is_one_line_and_status_1(tmp_path: Path) -> None:
-    build(tmp_path, "tiny-sd-vae")
+    save_model_and_map(tmp_path, "tiny-sd-vae")
     folder = bundle_folder(tmp_path, "tiny-sd-vae")
     asset = next((folder / "assets").iterdir())
     asset.write_bytes(b"x" + asset.read_bytes()[1:])
@@ -174,6 +174,6 @@ async def test_a_calibration_that_fails_leaves_a_map_without_static_scales(
     async def fail(*_arguments: object) -> None:
         raise OutOfMemory("the device has too little memory for 256x256, 1 frames")
 
-    monkeypatch.setattr("codec_server.local_model.sample_corpus", fail)
+    monkeypatch.setattr("codec_server.local_model.generate_corpus", fail)
     bundle = await started(tmp_path, images=1)
     assert "int8" not in [entry.name for entry in bundle.latent_map.pipelines]

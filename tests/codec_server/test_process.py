@@ -18,15 +18,15 @@ from codec_wire import WireFormat
 from codec_wire.maps import LatentMapBundle
 from core.map_store import bundle_folder
 from tests.support.dictionaries import DIGEST, with_dictionary
-from tests.support.processes import COMMAND, running
+from tests.support.processes import COMMAND, start_process
 from tests.support.serving import read_stream
-from tests.support.standin import build
+from tests.support.tiny_sd import save_model_and_map
 
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    build(folder, "standin-vae")
+    save_model_and_map(folder, "tiny-sd-vae")
     return folder
 
 
@@ -62,18 +62,18 @@ def long_request(address: str) -> tuple[Thread, list[bytes]]:
 
 
 def test_serve_says_what_it_serves_answers_and_drains_on_sigterm(models_dir: Path) -> None:
-    arguments = ["serve", "--model", "standin", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
+    arguments = ["serve", "--model", "tiny-sd", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
     digest = f"sha256:{'d' * 64}"
-    with running([*arguments, "--threads", "1"], CODEC_IMAGE_DIGEST=digest) as server:
+    with start_process([*arguments, "--threads", "1"], CODEC_IMAGE_DIGEST=digest) as server:
         address = server.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
         assert info_of(address)["image_digest"] == digest
         grpc_address = server.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
         server.wait_for(r"Ready after")
-        assert "standin-vae: raw, int8, int4" in server.output
+        assert "tiny-sd-vae: raw, int8, int4" in server.output
         assert "deprecat" not in server.output.lower()
-        with running(["gateway", "--upstream", grpc_address, "--port", "0"]) as gateway:
+        with start_process(["gateway", "--upstream", grpc_address, "--port", "0"]) as gateway:
             gateway_address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
-            gateway.wait_for("serves standin")
+            gateway.wait_for("serves tiny-sd")
             for key in ("image_digest", "versions", "pin_differences", "device"):
                 assert info_of(gateway_address)[key] == info_of(address)[key]
             assert post(gateway_address, BODY | {"steps": 2}) == post(address, BODY | {"steps": 2})
@@ -105,7 +105,7 @@ def load():
 def test_a_signal_while_loading_ends_the_process_soon(tmp_path: Path) -> None:
     (tmp_path / "slow_model.py").write_text(SLOW_MODEL)
     arguments = ["serve", "--pipeline", "slow_model:load", "--port", "0", "--grpc-port", "0"]
-    with running(arguments, PYTHONPATH=str(tmp_path)) as process:
+    with start_process(arguments, PYTHONPATH=str(tmp_path)) as process:
         process.wait_for(r"(?m)^loading$")
         process.popen.send_signal(signal.SIGTERM)
         assert process.exit_status(20) == 0
@@ -113,13 +113,13 @@ def test_a_signal_while_loading_ends_the_process_soon(tmp_path: Path) -> None:
 
 
 def test_a_gateway_lets_running_jobs_finish_on_sigterm(models_dir: Path) -> None:
-    arguments = ["serve", "--model", "standin", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
-    with running([*arguments, "--threads", "1"]) as server:
+    arguments = ["serve", "--model", "tiny-sd", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
+    with start_process([*arguments, "--threads", "1"]) as server:
         grpc_address = server.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
         server.wait_for("Ready after")
-        with running(["gateway", "--port", "0"], CODEC_UPSTREAM=grpc_address) as gateway:
+        with start_process(["gateway", "--port", "0"], CODEC_UPSTREAM=grpc_address) as gateway:
             address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
-            gateway.wait_for("serves standin")
+            gateway.wait_for("serves tiny-sd")
             long, bodies = long_request(address)
             gateway.popen.send_signal(signal.SIGTERM)
             long.join(60)
@@ -133,8 +133,8 @@ def test_a_gateway_without_an_upstream_is_one_line_and_status_2() -> None:
 
 
 def test_a_second_signal_ends_the_process_at_once(models_dir: Path) -> None:
-    arguments = ["serve", "--model", "standin", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
-    with running([*arguments, "--threads", "1"]) as server:
+    arguments = ["serve", "--model", "tiny-sd", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
+    with start_process([*arguments, "--threads", "1"]) as server:
         address = server.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
         server.wait_for("Ready after")
         host, port = address.split(":")
@@ -151,14 +151,14 @@ def test_a_second_signal_ends_the_process_at_once(models_dir: Path) -> None:
 
 
 def fails(arguments: list[str], status: int) -> str:
-    with running(arguments) as process:
+    with start_process(arguments) as process:
         assert process.exit_status(120) == status, process.output
     assert "Traceback" not in process.output
     return process.output
 
 
 def test_without_a_model_the_embedded_one_is_served_and_no_hub_is_asked() -> None:
-    with running(["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"], HF_HUB_OFFLINE="1") as server:
+    with start_process(["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"], HF_HUB_OFFLINE="1") as server:
         server.wait_for("Ready after")
         assert "codec-diffusers/scenes, 256x256" in server.output
         assert (
@@ -182,13 +182,13 @@ def flipped(path: Path, position: int) -> None:
 
 
 def served_from(models_dir: Path) -> list[str]:
-    return ["serve", "--model", "standin", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
+    return ["serve", "--model", "tiny-sd", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
 
 
 @pytest.mark.parametrize("file", ["scales", "dictionary", "map.json", "map.json.sha256"])
 def test_a_flipped_bit_in_any_file_of_the_map_stops_the_server_with_its_name(file: str, tmp_path: Path) -> None:
-    build(tmp_path, "standin-vae")
-    folder = bundle_folder(tmp_path, "standin-vae")
+    save_model_and_map(tmp_path, "tiny-sd-vae")
+    folder = bundle_folder(tmp_path, "tiny-sd-vae")
     bundle = with_dictionary(LatentMapBundle.from_folder(folder))
     bundle.write(folder)
     scales = bundle.latent_map.pipelines[1].static_scales
@@ -200,16 +200,16 @@ def test_a_flipped_bit_in_any_file_of_the_map_stops_the_server_with_its_name(fil
     assert str(folder) in output
     if digest:
         what = {"scales": "static scales of int8", "dictionary": "zstd dictionary for msgpack int8"}[file]
-        assert f"{what} of standin-vae: expected sha256:{digest}, the file has sha256:" in output
+        assert f"{what} of tiny-sd-vae: expected sha256:{digest}, the file has sha256:" in output
     else:
         assert "map.json has sha256:" in output
         assert "map.json.sha256 says" in output
 
 
 def test_a_map_of_the_older_shape_stops_the_server_with_the_reason(tmp_path: Path) -> None:
-    build(tmp_path, "standin-vae")
-    folder = bundle_folder(tmp_path, "standin-vae")
-    older = {"id": "standin-vae", "space_kind": "vae", "pipelines": ["raw", "int8"], "decoders": []}
+    save_model_and_map(tmp_path, "tiny-sd-vae")
+    folder = bundle_folder(tmp_path, "tiny-sd-vae")
+    older = {"id": "tiny-sd-vae", "space_kind": "vae", "pipelines": ["raw", "int8"], "decoders": []}
     document = json.dumps(older).encode()
     (folder / "map.json").write_bytes(document)
     (folder / "map.json.sha256").write_text(f"{hashlib.sha256(document).hexdigest()}  map.json\n")

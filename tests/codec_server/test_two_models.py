@@ -17,14 +17,14 @@ from core.lifecycle import Lifecycle
 from core.service import LatentService
 from core.settings import Settings
 from tests.support.families.videos import build_animatediff, build_motion_adapter, build_wan
-from tests.support.serving import Servers, gateway_over, read_stream, servers_of
-from tests.support.standin import build
+from tests.support.serving import Servers, read_stream, run_http_gateway, run_servers_for
+from tests.support.tiny_sd import save_model_and_map
 
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    build(folder, "standin-vae")
+    save_model_and_map(folder, "tiny-sd-vae")
     build_wan().save_pretrained(folder / "wan")
     build_motion_adapter().save_pretrained(folder / "motion")
     build_animatediff().save_pretrained(folder / "moving")
@@ -38,7 +38,7 @@ async def serving(models_dir: Path, **fields: Any) -> AsyncIterator[Servers]:
     service = LatentService(Lifecycle(), Admission(8, 10**12))
     try:
         await local.bring_up(service)
-        async with servers_of(service) as servers:
+        async with run_servers_for(service) as servers:
             yield servers
     finally:
         await asyncio.to_thread(local.free)
@@ -50,21 +50,21 @@ VIDEO = IMAGE | {"frames": 5}
 
 async def test_each_request_goes_to_the_model_that_is_meant(models_dir: Path) -> None:
     async with (
-        serving(models_dir, model="standin", video_model="wan") as servers,
-        gateway_over(servers.grpc_address) as (_, gateway),
+        serving(models_dir, model="tiny-sd", video_model="wan") as servers,
+        run_http_gateway(servers.grpc_address) as (_, gateway),
     ):
         for http in (servers.http, gateway):
             image = await http.post("/v1/images/generations", json=IMAGE)
             header, frames = read_stream(await image.read(), WireFormat.MSGPACK)
-            assert (header.latent_space_id, header.shape, len(frames)) == ("standin-vae", (4, 8, 8), 1)
+            assert (header.latent_space_id, header.shape, len(frames)) == ("tiny-sd-vae", (4, 8, 8), 1)
             video = await http.post("/v1/videos/generations", json=VIDEO | {"pipeline": "delta+int8"})
             header, frames = read_stream(await video.read(), WireFormat.MSGPACK)
             assert (header.latent_space_id, header.shape, len(frames)) == ("wan-vae", (16, 8, 8), 2)
             assert image.headers["Codec-Latent-Map"] != video.headers["Codec-Latent-Map"]
             for fields, status, words in (
                 ({"model": "wan"}, 415, "wan makes video-latents"),
-                ({"model": "other"}, 404, "standin, wan"),
-                ({"latent_space": "other"}, 404, "standin-vae"),
+                ({"model": "other"}, 404, "tiny-sd, wan"),
+                ({"latent_space": "other"}, 404, "tiny-sd-vae"),
             ):
                 refused = await http.post("/v1/images/generations", json=IMAGE | fields)
                 assert refused.status == status
@@ -78,33 +78,33 @@ async def test_each_request_goes_to_the_model_that_is_meant(models_dir: Path) ->
 
 async def test_both_are_listed_and_both_maps_can_be_had(models_dir: Path) -> None:
     async with (
-        serving(models_dir, model="standin", video_model="wan") as servers,
-        gateway_over(servers.grpc_address) as (_, gateway),
+        serving(models_dir, model="tiny-sd", video_model="wan") as servers,
+        run_http_gateway(servers.grpc_address) as (_, gateway),
     ):
         for http in (servers.http, gateway):
             info = await (await http.get("/codec/info")).json()
             assert info["modality_supported"] == ["image-latents", "video-latents"]
             assert "delta+int8" in info["video_pipelines"]
-            assert [entry["model"] for entry in info["models"]] == ["standin", "wan"]
+            assert [entry["model"] for entry in info["models"]] == ["tiny-sd", "wan"]
             assert (info["models"][1]["temporal_factor"], info["models"][1]["frame_multiple"]) == (4, 4)
             models = await (await http.get("/v1/models")).json()
             assert [(entry["id"], entry["latent_space"]) for entry in models["data"]] == [
-                ("standin", "standin-vae"),
+                ("tiny-sd", "tiny-sd-vae"),
                 ("wan", "wan-vae"),
             ]
             assert (await (await http.get("/v1/models/wan")).json())["latent_space"] == "wan-vae"
             index = await (await http.get("/.well-known/codec/index.json")).json()
-            assert [entry["id"] for entry in index["latents"]] == ["standin-vae", "wan-vae"]
+            assert [entry["id"] for entry in index["latents"]] == ["tiny-sd-vae", "wan-vae"]
             for entry in index["latents"]:
                 assert (await (await http.get(entry["url"])).json(content_type=None))["id"] == entry["id"]
         answer = await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space="wan-vae"))
         assert b"AutoencoderKLWan" in answer.document
         found = await fetch_map(str(servers.http._base_url).rstrip("/"))
-        assert found.latent_map.id == "standin-vae"
+        assert found.latent_map.id == "tiny-sd-vae"
 
 
 async def test_a_motion_adapter_as_video_model_makes_videos_of_the_models_own_parts(models_dir: Path) -> None:
-    async with serving(models_dir, model="standin", video_model="motion", latent_space="embedded") as servers:
+    async with serving(models_dir, model="tiny-sd", video_model="motion", latent_space="embedded") as servers:
         assert len(servers.service.models) == 1
         for endpoint, count in (("images", 1), ("videos", 5)):
             body = VIDEO if endpoint == "videos" else IMAGE

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from codec_maps.document import map_of_model
+from codec_maps.model_map import map_from_model
 from codec_wire.errors import InvalidMap
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import sha256
@@ -151,7 +151,7 @@ def test_a_map_without_its_hash_is_refused_with_how_to_make_one(tmp_path: Path) 
 
 
 def test_a_new_map_takes_the_place_of_the_old_ones_files(tmp_path: Path) -> None:
-    map_of_model(MODEL, 1.0, "AutoencoderKL", {"int8": b"\0\x40" * 4}).write(tmp_path)
+    map_from_model(MODEL, 1.0, "AutoencoderKL", {"int8": b"\0\x40" * 4}).write(tmp_path)
     (tmp_path / "assets" / "notes.txt").write_text("kept")
     bundle_of(MODEL).write(tmp_path)
     assert LatentMapBundle.from_folder(tmp_path) == bundle_of(MODEL)
@@ -171,7 +171,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scales", [SCALES[:-2], b"\0\x7c" * 4, b"\0\xc4" * 4])
 def test_scales_that_are_none_are_refused(scales: bytes) -> None:
     with pytest.raises(InvalidMap, match="scale"):
-        map_of_model(MODEL, 1.0, "AutoencoderKL", {"int8": scales})
+        map_from_model(MODEL, 1.0, "AutoencoderKL", {"int8": scales})
 
 
 def test_a_size_that_is_not_the_files_is_refused() -> None:
@@ -183,7 +183,7 @@ def test_a_size_that_is_not_the_files_is_refused() -> None:
 
 def test_the_same_model_makes_the_same_map() -> None:
     assert bundle_of(MODEL) == bundle_of(MODEL)
-    names = [entry.name for entry in map_of_model(MODEL, 1.0, "AutoencoderKL").latent_map.pipelines]
+    names = [entry.name for entry in map_from_model(MODEL, 1.0, "AutoencoderKL").latent_map.pipelines]
     assert names == ["raw", "int8-adaptive", "int4-adaptive"]
     assert "delta+int8" in [entry.name for entry in bundle_of(VIDEO_MODEL).latent_map.pipelines]
 
@@ -198,7 +198,7 @@ def test_a_bundle_that_ships_is_found_after_one_below_the_models_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.map_store.EMBEDDED_MODELS_DIR", tmp_path / "embedded")
-    shipped = map_of_model(MODEL, 0.18215, "AutoencoderKL")
+    shipped = map_from_model(MODEL, 0.18215, "AutoencoderKL")
     shipped.write(bundle_folder(tmp_path / "embedded", LATENT_SPACE))
     assert find_bundle(tmp_path / "models", MODEL, 0.18215) == shipped
     bundle_of(MODEL).write(bundle_folder(tmp_path / "models", LATENT_SPACE))
@@ -207,5 +207,5 @@ def test_a_bundle_that_ships_is_found_after_one_below_the_models_directory(
 
 def test_a_bundle_for_other_latents_is_refused(tmp_path: Path) -> None:
     bundle_of(MODEL).write(bundle_folder(tmp_path, LATENT_SPACE))
-    with pytest.raises(InvalidMap, match=r"vae_scale_factor is 0.18215, standin has 0.13"):
+    with pytest.raises(InvalidMap, match=r"vae_scale_factor is 0.18215, tiny-sd has 0.13"):
         find_bundle(tmp_path, MODEL, 0.13)

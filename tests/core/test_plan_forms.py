@@ -7,7 +7,7 @@ import pytest
 from codec_wire.errors import InvalidRequest
 from codec_wire.latents import Modality
 from codec_wire.request import parse_request
-from core.model import Form, ModelInfo, RequestLimits
+from core.model import GenerationMode, ModelInfo, RequestLimits
 from core.plan import StreamPlan, plan
 from core.probe import sample_image
 from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
@@ -15,9 +15,9 @@ from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 COMPRESSED = replace(VIDEO_MODEL, temporal_factor=4, frame_multiple=8)
 EITHER = replace(
     MODEL,
-    forms=(Form(Modality.IMAGE), Form(Modality.IMAGE, image=True, strength=True)),
+    forms=(GenerationMode(Modality.IMAGE), GenerationMode(Modality.IMAGE, image=True, strength=True)),
 )
-FOLLOWING = replace(MODEL, forms=(Form(Modality.IMAGE, control_image=True, negative_prompt=False),))
+FOLLOWING = replace(MODEL, forms=(GenerationMode(Modality.IMAGE, control_image=True, negative_prompt=False),))
 
 
 def planned(model: ModelInfo, **fields: object) -> StreamPlan:

@@ -1,1 +1,29 @@
-"""What several test modules need: strategies, the oracle, stand-ins, servers."""
+"""Helpers that several test modules share. Test modules import from here and never from each other.
+
+Servers and clients
+    serving             HTTP and gRPC servers, and an HTTP gateway, on free ports in the test's event loop
+    background          the same servers in a thread, for tests of commands that block
+    processes           `codec-diffusers` as a subprocess
+    static_files        an HTTP server with fixed responses
+    clients             Python clients of these servers
+
+Engines and models
+    fake_engine         an engine that waits for the test before each step
+    noise_engine        an engine that yields seeded noise without a model
+    held_sampler        a real pipeline stopped in its third step
+    tiny_sd, tiny_sdxl  small pipelines with random weights
+    families            one such pipeline for each row of the family table
+    factories           models loaded through the server's factory setting
+    reference_model     the embedded model and its map, for tests of the gate
+
+Requests and results
+    grpc_requests, http_requests, rendering   small requests, and readers of their responses
+    commands            a command of the CLI run in this process
+    ffmpeg              frames and metadata of video files
+
+Data
+    strategies          Hypothesis strategies for latents, headers, frames and streams
+    sample_stream       a short valid stream without randomness
+    dictionaries        latent-space maps with a zstd dictionary
+    oracle              the published reference encoder
+"""

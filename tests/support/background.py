@@ -1,21 +1,24 @@
-"""Servers in a thread of their own, for tests that run commands."""
+"""The tests' servers in a thread, for tests of commands and clients that block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from codec_client.blocking import LoopThread
+from codec_client.blocking import EventLoopThread
 from core.engine import Engine
-from tests.support.serving import Servers, servers_over
+from tests.support.serving import Servers, run_servers
 
 
 @contextmanager
-def background_servers(engine: Engine, *arguments: Any, **options: Any) -> Iterator[tuple[Servers, LoopThread]]:
-    """Serve `engine` until left; the loop thread is for what must be awaited there."""
-    loop = LoopThread()
-    context = servers_over(engine, *arguments, **options)
+def background_servers(engine: Engine, *arguments: Any, **options: Any) -> Iterator[tuple[Servers, EventLoopThread]]:
+    """Run servers for `engine` in a new thread; the arguments are those of `run_servers`.
+
+    Yields the servers and their thread, which runs coroutines on the servers' event loop.
+    """
+    thread = EventLoopThread()
+    servers = run_servers(engine, *arguments, **options)
     try:
-        yield loop.run(context.__aenter__()), loop
+        yield thread.run(servers.__aenter__()), thread
     finally:
-        loop.run(context.__aexit__(None, None, None))
-        loop.stop()
+        thread.run(servers.__aexit__(None, None, None))
+        thread.stop()

@@ -1,4 +1,4 @@
-"""Runs a command of the command line in this process."""
+"""Commands of the CLI, run in this process."""
 
 from typer.testing import CliRunner
 
@@ -6,7 +6,10 @@ from codec_server.cli import app
 
 
 def invoke(*arguments: object) -> tuple[int, str]:
-    """Return a command's exit status and what it wrote to stdout, or to stderr where that is all it wrote."""
-    result = CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "160"})
+    """Run `codec-diffusers` with `arguments`; return the exit status and the output: stdout, or stderr if it is empty.
+
+    The terminal is 160 columns wide. Exceptions other than SystemExit fail the test.
+    """
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "160"})
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.stdout or result.stderr

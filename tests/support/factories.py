@@ -1,4 +1,4 @@
-"""Models that a function builds, loaded as the server loads them."""
+"""Models loaded through the server's factory setting, module:function."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from core.diffusers_engine.loader import LoadedModel, ModelSource, load
 from tests.support.serving import LATENT_SPACE
 
 
-def built_by(factory: str, device: Device) -> LoadedModel:
-    """Return the model of a factory, module:function, whose latent space is that of the tests' servers."""
-    return load(ModelSource(None, factory, Path("nowhere"), LATENT_SPACE), device)
+def load_from_factory(factory: str, device: Device) -> LoadedModel:
+    """Load the pipeline that `factory` ("module:function") returns, with the latent space of the tests' servers."""
+    no_models_dir = Path("nowhere")
+    return load(ModelSource(None, factory, no_models_dir, LATENT_SPACE), device)

@@ -1,4 +1,4 @@
-"""What tests ask over gRPC."""
+"""Small gRPC requests."""
 
 from typing import Any
 
@@ -8,6 +8,6 @@ SIZE = pb.PixelSize(width=64, height=64)
 
 
 def request(**fields: Any) -> pb.GenerateRequest:
-    """Return a small request with these fields."""
+    """Return a request for a 64x64 image in two steps; `fields` replace its fields or add to them."""
     values: dict[str, Any] = {"prompt": "a sea", "size": SIZE, "steps": 2}
     return pb.GenerateRequest(**(values | fields))

@@ -1,4 +1,4 @@
-"""An engine that makes seeded noise at once: numbers that a decoder can get wrong, without a model."""
+"""An engine that yields seeded noise without a model, so that decoding errors show in the values."""
 
 from collections.abc import AsyncGenerator
 
@@ -11,7 +11,7 @@ from core.plan import StreamPlan
 
 
 class NoiseEngine:
-    """Makes frames of normal noise, each near the one before it, by the request's seed."""
+    """An engine whose frames are a random walk of normal noise from the seed of the request."""
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """See core.engine.Engine."""
@@ -19,7 +19,7 @@ class NoiseEngine:
         rng = np.random.default_rng(plan.seed)
         latent = rng.standard_normal(plan.header.shape)
         encoder = LatentEncoder(plan.header)
-        for seq in range(plan.frames):
+        for seq in range(plan.latent_frames):
             latent = latent + 0.1 * rng.standard_normal(plan.header.shape)
             values = latent.astype(np.float16)
-            yield Frame(encoder.encode(values, keyframe=plan.is_keyframe(seq), last=seq == plan.frames - 1))
+            yield Frame(encoder.encode(values, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1))

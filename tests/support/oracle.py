@@ -1,4 +1,4 @@
-"""The published reference encoder, driven as a server would drive it."""
+"""The test oracle: bytes of the published reference encoder (codecai) for a given header and latents."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +12,7 @@ from codec_wire.latents import LatentStreamHeader
 
 
 def reference_encoder(header: LatentStreamHeader, wire_format: WireFormat) -> Any:
-    """Return the reference's encoder for a stream with this header."""
+    """Return the reference encoder for a stream with this header."""
     return LatentStreamEncoder(
         header.latent_space_id,
         header.shape,
@@ -29,13 +29,16 @@ def reference_encoder(header: LatentStreamHeader, wire_format: WireFormat) -> An
 def reference_messages(
     header: LatentStreamHeader, latents: Iterable[NDArray[Any]], keyframes: list[bool], wire_format: WireFormat
 ) -> list[bytes]:
-    """Return the reference's bytes, message by message: the header, then a frame for each latent."""
+    """Encode a whole stream with the reference encoder; return its messages, the header first.
+
+    `latents` are arrays of the header's shape; `keyframes` states for each of them whether it is a keyframe.
+    """
     encoder = reference_encoder(header, wire_format)
     messages: list[bytes] = [encoder.header()]
     last = len(keyframes) - 1
     for seq, (latent, keyframe) in enumerate(zip(latents, keyframes, strict=True)):
         done = seq == last
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # the reference warns about scales of zero and overflows
             messages.append(
                 encoder.frame(latent, seq=seq, keyframe=keyframe, done=done, finish_reason="ok" if done else None)
             )

@@ -1,4 +1,4 @@
-"""The command as a process of its own, its output read as it comes."""
+"""`codec-diffusers` as a subprocess."""
 
 import os
 import re
@@ -15,7 +15,7 @@ COMMAND = str(Path(sys.executable).parent / "codec-diffusers")
 
 
 class Process:
-    """A running command whose output is read as it comes."""
+    """A running command. A thread collects its stdout and stderr into `lines`."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
         self.popen = subprocess.Popen(
@@ -37,18 +37,21 @@ class Process:
 
     @property
     def output(self) -> str:
+        """The output received so far."""
         return "\n".join(self.lines)
 
     def wait_for(self, pattern: str, seconds: float = 120) -> re.Match[str]:
+        """Wait until `pattern` occurs in the output; fail if the process exits or `seconds` pass before."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if match := re.search(pattern, self.output):
                 return match
             assert self.popen.poll() is None, self.output
             time.sleep(0.05)
-        raise AssertionError(f"no {pattern!r} in:\n{self.output}")
+        raise AssertionError(f"{pattern!r} not found within {seconds} s in:\n{self.output}")
 
     def exit_status(self, seconds: float = 60) -> int:
+        """Wait until the process exits and return its status; `output` is complete afterwards."""
         status = self.popen.wait(seconds)
         self._reader.join(10)
         if self.popen.stdout is not None:
@@ -57,7 +60,8 @@ class Process:
 
 
 @contextmanager
-def running(arguments: list[str], **environment: str) -> Iterator[Process]:
+def start_process(arguments: list[str], **environment: str) -> Iterator[Process]:
+    """Run `codec-diffusers` with these arguments and additional environment variables; kill it on exit."""
     process = Process(arguments, environment)
     try:
         yield process
@@ -69,17 +73,20 @@ def running(arguments: list[str], **environment: str) -> Iterator[Process]:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a running server listens: a URL, and HOST:PORT."""
+    """Addresses of a server: the URL of the HTTP server, and HOST:PORT of the gRPC server."""
 
     http: str
     grpc: str
 
 
 @contextmanager
-def served(*arguments: str, **environment: str) -> Iterator[Addresses]:
-    """Run `serve` with these arguments on free ports, one thread, and no hub to ask, until left."""
+def start_server(*arguments: str, **environment: str) -> Iterator[Addresses]:
+    """Run `codec-diffusers serve` on free ports with one CPU thread and without the Hugging Face hub.
+
+    Yields once the server is ready.
+    """
     ports = ["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"]
-    with running([*ports, *arguments], HF_HUB_OFFLINE="1", **environment) as process:
+    with start_process([*ports, *arguments], HF_HUB_OFFLINE="1", **environment) as process:
         http = process.wait_for(r"(http://127\.0\.0\.1:\d+)/v1/images").group(1)
         grpc = process.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
         process.wait_for("Ready after")

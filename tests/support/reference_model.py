@@ -1,7 +1,4 @@
-"""The model that the gate runs on in the tests: the embedded one, chosen here and nowhere else.
-
-Its map, with the bounds that the gate holds it to, is the one that ships beside it.
-"""
+"""The model for tests of the gate: the embedded model, with its published map and quality thresholds."""
 
 from pathlib import Path
 
@@ -12,20 +9,20 @@ from core.settings import Settings, read_settings
 
 LATENT_SPACE = codec_scenes.LATENT_SPACE
 FLAGS = ("--threads", "1")
-"""What a command line needs beside the model, which is the default: the bounds were measured with one thread."""
+"""Flags for commands of the gate: its thresholds were measured with one CPU thread."""
 SUITE = "latent-fixtures-1"
 
 
-def settings_for(models_dir: Path, **others: object) -> Settings:
-    """Return settings that name the model; `others` are further ones, by their names."""
-    return read_settings({"threads": 1, "models_dir": models_dir, **others})
+def settings_for(models_dir: Path, **fields: object) -> Settings:
+    """Return settings for the embedded model; `fields` are further settings by name."""
+    return read_settings({"threads": 1, "models_dir": models_dir, **fields})
 
 
 def shipped_bundle() -> LatentMapBundle:
-    """Return the model's map."""
+    """Return the map in the codec_scenes package."""
     return LatentMapBundle.from_folder(bundle_folder(codec_scenes.FOLDER, LATENT_SPACE))
 
 
 def write_map(models_dir: Path, bundle: LatentMapBundle) -> None:
-    """Write a map to where commands look for it below `models_dir`, before the one that ships with the project."""
+    """Write a map into `models_dir`, where commands prefer it to the map in the codec_scenes package."""
     bundle.write(bundle_folder(models_dir, LATENT_SPACE))

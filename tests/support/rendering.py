@@ -1,4 +1,4 @@
-"""Plain requests for pixels, and what of them several tests look at."""
+"""Requests for images and videos instead of latents, and readers of their responses."""
 
 import base64
 import io
@@ -22,21 +22,24 @@ RENDERING_VIDEO = replace(VIDEO_MODEL, renders=True)
 BODY: dict[str, Any] = {"prompt": "a snowy mountain", "size": "64x48", "steps": 3, "seed": 7}
 
 
-async def answer_of(http: Any, body: dict[str, Any], path: str = IMAGES) -> dict[str, Any]:
-    """Return what `path` answers; fail unless that is 200."""
+async def post_json(http: Any, body: dict[str, Any], path: str = IMAGES) -> dict[str, Any]:
+    """POST `body` to `path` and return the JSON response; fail unless the status is 200."""
     response = await http.post(path, json=body)
     assert response.status == 200, await response.text()
-    answer: dict[str, Any] = await response.json()
-    return answer
+    content: dict[str, Any] = await response.json()
+    return content
 
 
-def pixels_of(file: dict[str, Any]) -> NDArray[np.uint8]:
-    """Return the picture in an entry of `data`, [height, width, 3]."""
+def image_pixels(file: dict[str, Any]) -> NDArray[np.uint8]:
+    """Return the image in an entry of the response's `data`, uint8 [height, width, 3]."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(file["b64_json"]))))
 
 
 async def raw_pixels(http: Any, body: dict[str, Any], model: LoadedModel, thread: ThreadPoolExecutor) -> Any:
-    """Decode the raw stream of the same request as a client does, with as many CPU threads as the server has."""
+    """Request the same image as raw latents and decode them as a client does; return uint8 [height, width, 3].
+
+    `thread` is the device thread of the server: the number of CPU threads changes the result.
+    """
     response = await http.post(IMAGES, json=body | {"stream_format": "msgpack", "pipeline": "raw"})
     header, frames = read_stream(await response.read(), WireFormat.MSGPACK)
     latents = LatentDecoder(header).decode(frames[0])

@@ -1,4 +1,4 @@
-"""Real servers on loopback, over whatever engine a test brings."""
+"""HTTP and gRPC servers and the HTTP gateway, on free loopback ports in the test's event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ import grpc.aio
 from codec_grpc.server import start_grpc_server
 from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
-from codec_maps.document import map_of_model
+from codec_maps.model_map import map_from_model
 from codec_server.runner import Stoppable
 from codec_wire import StreamReader, WireFormat
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
@@ -41,13 +41,13 @@ VIDEO_MODEL = replace(MODEL, name="tiny-sd-video", aliases=(), default_size=(64,
 
 
 def bundle_of(model: ModelInfo) -> LatentMapBundle:
-    """Return a map for `model` with static scales."""
-    return map_of_model(model, 0.18215, "AutoencoderKL", {"int8": SCALES, "int4": SCALES})
+    """Return a map for `model` with static scales of 4.0 for int8 and int4."""
+    return map_from_model(model, 0.18215, "AutoencoderKL", {"int8": SCALES, "int4": SCALES})
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Both servers over one service, and clients of each."""
+    """An HTTP and a gRPC server of one service, with an HTTP session and a gRPC channel connected to them."""
 
     service: LatentService
     servers: list[Stoppable]
@@ -57,17 +57,17 @@ class Servers:
 
     @property
     def stub(self) -> Any:
-        """A stub for the gRPC server; untyped, for it is an asyncio one only to the type checker."""
+        """A stub of the gRPC server. Any, because the generated type is that of a blocking stub."""
         return LatentServiceStub(self.channel)
 
 
 def http_address(servers: Servers) -> str:
-    """Return the URL of the HTTP server."""
+    """Return the URL of the HTTP server, without a slash at the end."""
     return str(servers.http._base_url).rstrip("/")
 
 
 def plain_session(port: int) -> aiohttp.ClientSession:
-    """Return a client that takes bodies as they are, unless a request of it says otherwise."""
+    """Return an HTTP session that requests uncompressed bodies by default and never decompresses."""
     return aiohttp.ClientSession(
         f"http://127.0.0.1:{port}", auto_decompress=False, headers={"Accept-Encoding": "identity"}
     )
@@ -83,7 +83,10 @@ async def run_servers(
     max_cost: int = 10**12,
     request_timeout_s: float = 60,
 ) -> AsyncIterator[Servers]:
-    """Serve `engine` over HTTP and gRPC until left."""
+    """Run both servers for `engine` as the only engine; `model` describes it, `bundle` is its map.
+
+    `max_jobs` and `max_cost` are the limits of admission control.
+    """
     service = LatentService(Lifecycle(), Admission(max_jobs, max_cost))
     service.models.replace([ModelInstance(model, bundle or bundle_of(model), engine, "test device")])
     service.lifecycle.transition_to(State.SERVING)
@@ -93,7 +96,7 @@ async def run_servers(
 
 @asynccontextmanager
 async def run_servers_for(service: LatentService, request_timeout_s: float = 60) -> AsyncIterator[Servers]:
-    """Serve `service` over HTTP and gRPC until left."""
+    """Run both servers for a service that the test has built."""
     http = await start_http_server(service, "127.0.0.1", 0, request_timeout_s)
     grpc_server = await start_grpc_server(service, "127.0.0.1", 0, request_timeout_s)
     address = f"127.0.0.1:{grpc_server.port}"
@@ -110,7 +113,10 @@ async def run_servers_for(service: LatentService, request_timeout_s: float = 60)
 
 @asynccontextmanager
 async def run_http_gateway(grpc_address: str) -> AsyncIterator[tuple[LatentService, aiohttp.ClientSession]]:
-    """Serve HTTP over a gRPC server until left; yields once the gateway serves."""
+    """Run an HTTP gateway to the gRPC server at `grpc_address`.
+
+    Yields the gateway's service and an HTTP session once it is ready to serve.
+    """
     service = LatentService(Lifecycle(), Admission(64, 10**12))
     serving = asyncio.Event()
     service.lifecycle.subscribe(lambda state: serving.set() if state is State.SERVING else None)
@@ -130,7 +136,7 @@ async def run_http_gateway(grpc_address: str) -> AsyncIterator[tuple[LatentServi
 
 
 def read_stream(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeader, list[LatentFrame]]:
-    """Return the header and the frames of a whole body."""
+    """Decode the messages of a complete body; return the header and the frames."""
     reader = StreamReader(wire_format)
     messages = list(reader.feed(body))
     reader.close()

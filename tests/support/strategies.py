@@ -1,4 +1,4 @@
-"""Hypothesis strategies for latents, headers and frames. Every module that needs random ones takes them from here."""
+"""Hypothesis strategies for latents, headers, frames and whole streams."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from codec_wire.latents import FinishReason, LatentDtype, LatentFrame, LatentStr
 from codec_wire.pipelines import PIPELINES, Scales
 
 Stream = tuple[LatentStreamHeader, list[NDArray[Any]], list[bool]]
-"""A header, the latents of its frames, and which of them are keyframes."""
+"""A header, the latents of the frames, and for each frame whether it is a keyframe."""
 
 FP16_MAX_BITS = 0x7BFF
 """Bit pattern of 65504, the largest finite fp16."""
@@ -24,14 +24,14 @@ pipelines = st.sampled_from(list(PIPELINES))
 
 @st.composite
 def latents(draw: st.DrawFn, shape: tuple[int, ...], dtype: LatentDtype) -> NDArray[Any]:
-    """Draw a finite latent that fp16 scales can serve, with whole channels of zeros, subnormals and largest values."""
+    """Draw a latent of finite values; some channels are all zeros, subnormals or the largest fp16 values."""
     seed = draw(st.integers(0, 2**32 - 1))
     kinds = draw(st.lists(st.sampled_from(_KINDS), min_size=shape[0], max_size=shape[0]))
     rng = np.random.default_rng(seed)
     channels = [_channel(kind, rng, shape[1:]) for kind in kinds]
     latent = np.stack(channels)
     if dtype is LatentDtype.FP32:
-        # Values between the fp16 ones, and no larger than what an fp16 scale rounds to a finite number.
+        # Values that fp16 cannot represent, but at most 65503: the fp16 scale of the channel must stay finite.
         jitter = rng.uniform(0.99, 1.01, shape).astype(np.float32)
         values: NDArray[np.float32] = np.clip(latent.astype(np.float32) * jitter, -65503, 65503)
         return values
@@ -48,7 +48,7 @@ def _channel(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> NDA
         return np.zeros(shape, np.float16)
     if kind == "one value":
         return np.full(shape, rng.standard_normal(), np.float16)
-    if kind == "half steps":  # many quotients that lie exactly between two codes
+    if kind == "half steps":  # many quotients exactly halfway between two integers, to test rounding
         return (rng.integers(-254, 255, shape) / 2).astype(np.float16)
     highest = {"bits": FP16_MAX_BITS, "subnormal": 0x03FF, "largest": FP16_MAX_BITS}[kind]
     lowest = FP16_MAX_BITS - 3 if kind == "largest" else 0
@@ -60,7 +60,7 @@ def _channel(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> NDA
 
 @st.composite
 def static_scales(draw: st.DrawFn, channels: int) -> bytes:
-    """Draw finite fp16 scales from zero to the largest, little-endian."""
+    """Draw a finite fp16 scale per channel, from zero to 65504, as little-endian bytes."""
     bits = draw(
         st.lists(
             st.one_of(st.just(0), st.integers(0, FP16_MAX_BITS), st.integers(0x3800, 0x4800)),
@@ -73,7 +73,7 @@ def static_scales(draw: st.DrawFn, channels: int) -> bytes:
 
 @st.composite
 def headers(draw: st.DrawFn, pipeline: str | None = None, total_frames: int | None = None) -> LatentStreamHeader:
-    """Draw a header that keeps the contract."""
+    """Draw a valid header; `pipeline` and `total_frames` are drawn if they are None."""
     name = pipeline or draw(pipelines)
     shape = draw(shapes)
     return LatentStreamHeader(
@@ -92,7 +92,7 @@ def headers(draw: st.DrawFn, pipeline: str | None = None, total_frames: int | No
 
 @st.composite
 def frames(draw: st.DrawFn) -> LatentFrame:
-    """Draw one frame with data of any kind."""
+    """Draw one frame with arbitrary data."""
     done = draw(st.booleans())
     return LatentFrame(
         data=draw(st.binary(max_size=400)),
@@ -105,16 +105,16 @@ def frames(draw: st.DrawFn) -> LatentFrame:
 
 @st.composite
 def streams(draw: st.DrawFn, max_frames: int = 6) -> tuple[LatentStreamHeader, list[NDArray[Any]], list[bool]]:
-    """Draw a header, the latents of its frames and which of them are keyframes."""
+    """Draw a header, the latents of 1 to `max_frames` frames, and for each frame whether it is a keyframe."""
     count = draw(st.integers(1, max_frames))
     header = draw(headers(total_frames=count))
     values = [draw(latents(header.shape, header.dtype)) for _ in range(count)]
-    keyframes = [not header.row.delta or seq == 0 or draw(st.booleans()) for seq in range(count)]
+    keyframes = [not header.pipeline_spec.delta or seq == 0 or draw(st.booleans()) for seq in range(count)]
     return header, values, keyframes
 
 
 def encoded(stream: Stream) -> tuple[LatentStreamHeader, list[LatentFrame]]:
-    """Return the header and our frames of a drawn stream."""
+    """Encode a drawn stream with LatentEncoder; return the header and the frames."""
     header, latents, keyframes = stream
     encoder = LatentEncoder(header)
     last = len(latents) - 1

@@ -1,19 +1,19 @@
-"""A small Stable Diffusion XL pipeline, seeded, untrained: two text encoders, size conditioning, own VAE scale."""
+"""A small Stable Diffusion XL pipeline with random weights: two text encoders, size conditioning, another VAE scale."""
 
 import torch
 
-from codec_pixels.quiet import quiet_libraries
+from codec_pixels.library_logging import silence_libraries
 
-quiet_libraries()
+silence_libraries()
 
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel  # noqa: E402
 from transformers import CLIPTextModel, CLIPTextModelWithProjection  # noqa: E402
 
-from tests.support.standin import TEXT_WIDTH, build_pipeline, build_vae, text_config  # noqa: E402
+from tests.support.tiny_sd import TEXT_WIDTH, build_pipeline, build_vae, text_config  # noqa: E402
 
 
 def build_sdxl() -> StableDiffusionXLPipeline:
-    """Return the pipeline; its own size is 128x128 pixels."""
+    """Return the pipeline; its default size is 128x128 pixels."""
     tokenizer = build_pipeline().tokenizer
     torch.manual_seed(1)
     text = text_config(tokenizer)

@@ -103,7 +103,7 @@ async def test_quantized_frames_decode_close_to_raw(
     frames = [event.frame async for event in engine.generate(what, Job()) if isinstance(event, Frame)]
     decoded = LatentDecoder(what.header).decode(frames[0])
     limit = np.abs(raw).max() if what.header.scales is None else 4  # the test map's static scale
-    assert np.abs(decoded - np.clip(raw, -limit, limit)).max() <= limit / what.header.row.max_code
+    assert np.abs(decoded - np.clip(raw, -limit, limit)).max() <= limit / what.header.pipeline_spec.max_code
 
 
 async def test_closing_the_stream_stops_the_sampler_within_a_step(

@@ -12,13 +12,13 @@ from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
 from codec_wire.maps.document import LATENT_SPACE_ID
 from core.diffusers_engine.families import FAMILIES
 from core.diffusers_engine.loader import ModelSource, load
-from tests.support.tiny_sd import build, build_pipeline
+from tests.support.tiny_sd import build_pipeline, save_model_and_map
 
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    build(folder, "tiny-sd-vae")
+    save_model_and_map(folder, "tiny-sd-vae")
     return folder
 
 
@@ -93,7 +93,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(
 
 
 def test_a_broken_directory_is_one_line(models_dir: Path, tmp_path: Path, device: Device) -> None:
-    build(tmp_path, "tiny-sd-vae")
+    save_model_and_map(tmp_path, "tiny-sd-vae")
     (tmp_path / "tiny-sd" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelLoadError, match="cannot load tiny-sd") as caught:
         load(source("tiny-sd", tmp_path), device)
@@ -138,10 +138,10 @@ def test_every_name_gives_a_latent_space_id(name: str) -> None:
 def test_a_device_that_is_not_there_is_a_wrong_setting() -> None:
     for name in ("cuda:99", "nonsense"):
         with pytest.raises(InvalidSettings, match=name):
-            Device.chosen(name, "auto", None)
+            Device.from_settings(name, "auto", None)
 
 
 def test_threads_are_those_of_the_setting(device: Device) -> None:
-    thread = Device(device.torch_device, "fp32", 1).new_thread()
+    thread = Device(device.torch_device, "fp32", 1).new_executor()
     assert thread.submit(torch.get_num_threads).result() == 1
     thread.shutdown()

@@ -18,7 +18,7 @@ from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel, ModelSource, load
 from core.diffusers_engine.loras import LoraSource, parse_loras
 from core.engine import Job
-from core.model import Form, Lora, RequestLimits
+from core.model import GenerationMode, Lora, RequestLimits
 from core.plan import plan
 from tests.support.families.videos import build_motion_adapter
 from tests.support.serving import bundle_of
@@ -55,7 +55,7 @@ async def test_a_motion_adapter_beside_a_models_parts_makes_videos_of_them(
 ) -> None:
     model = load(ModelSource("both", None, models_dir), device)
     assert model.info.modalities == (Modality.IMAGE, Modality.VIDEO)
-    assert Form(Modality.VIDEO) in model.info.forms
+    assert GenerationMode(Modality.VIDEO) in model.info.forms
     assert model.info.limits == RequestLimits()
     assert len(await made(model, device_thread, modality=Modality.VIDEO)) == 24
     assert len(await made(model, device_thread)) == 1

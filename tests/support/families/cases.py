@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.families import images, videos
-from tests.support.standin import build_pipeline
+from tests.support.tiny_sd import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
 
 

@@ -1,12 +1,12 @@
-"""Tiny image pipelines, one builder a family."""
+"""Tiny image pipelines with random weights, one function per family."""
 
 from typing import Any
 
 import torch
 
-from codec_pixels.quiet import quiet_libraries
+from codec_pixels.library_logging import silence_libraries
 
-quiet_libraries()
+silence_libraries()
 
 from diffusers import (
     AutoencoderDC,
@@ -28,12 +28,12 @@ from diffusers import (
 )
 
 from tests.support.families import texts
-from tests.support.standin import build_pipeline, build_vae
+from tests.support.tiny_sd import build_pipeline, build_vae
 from tests.support.tiny_sdxl import build_sdxl
 
 
 def shifted_vae() -> AutoencoderKL:
-    """A VAE as that of Stable Diffusion 3 and Flux: 16 channels, a shift beside the scale."""
+    """Return a VAE like that of Stable Diffusion 3 and Flux: 16 channels, and a shift in addition to the scale."""
     return AutoencoderKL(
         block_out_channels=(8, 16, 16, 16),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -159,7 +159,7 @@ def _with_controlnet(pipeline: Any, pipeline_class: Any, **arguments: Any) -> An
     torch.manual_seed(8)
     controlnet = ControlNetModel.from_unet(pipeline.unet, conditioning_embedding_out_channels=(8, 8, 8, 8))
     for name, weight in controlnet.named_parameters():
-        if "controlnet_" in name:  # these begin at zero, and would show nothing
+        if "controlnet_" in name:  # initialised to zero: the ControlNet would have no effect
             torch.nn.init.normal_(weight, std=0.1)
     return pipeline_class(**pipeline.components | {"controlnet": controlnet.eval()}, **arguments)
 

@@ -1,4 +1,4 @@
-"""Tiny text and image encoders with their tokenizers, built from configuration: seeded, untrained, no network."""
+"""Tiny text and image encoders and tokenizers with random weights, built without network access."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from tests.support.standin import build_pipeline, text_config
+from tests.support.tiny_sd import build_pipeline, text_config
 
 WIDTH = 32
-"""Width of every text encoder here."""
+"""Width of the hidden states of all text encoders in this module."""
 LETTERS = [chr(code) for code in range(33, 127)]
 
 
@@ -47,7 +47,7 @@ def clip_with_projection() -> CLIPTextModelWithProjection:
 
 
 def t5_tokenizer() -> T5Tokenizer:
-    """A unigram tokenizer of single letters."""
+    """Return a unigram tokenizer with one token per character."""
     pieces = [
         ("<pad>", 0.0),
         ("</s>", 0.0),
@@ -124,7 +124,7 @@ def clip_vision() -> CLIPVisionModelWithProjection:
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
-        image_size=224,  # what the pipeline makes of every picture
+        image_size=224,  # the pipeline resizes every image to this
         patch_size=56,
     )
     return CLIPVisionModelWithProjection(config).eval()

@@ -1,10 +1,10 @@
-"""Tiny video pipelines, one builder a family."""
+"""Tiny video pipelines with random weights, one function per family."""
 
 import torch
 
-from codec_pixels.quiet import quiet_libraries
+from codec_pixels.library_logging import silence_libraries
 
-quiet_libraries()
+silence_libraries()
 
 from diffusers import (
     AnimateDiffPipeline,
@@ -30,11 +30,11 @@ from diffusers import (
 )
 
 from tests.support.families import texts
-from tests.support.standin import build_pipeline
+from tests.support.tiny_sd import build_pipeline
 
 
 def build_motion_adapter() -> MotionAdapter:
-    """A motion adapter for the stand-in's UNet; its output layers are not zero, so that frames see each other."""
+    """Return a motion adapter for the UNet of tiny_sd; its output layers are not zero, so frames influence each other."""
     torch.manual_seed(10)
     return MotionAdapter(
         block_out_channels=(16, 32),

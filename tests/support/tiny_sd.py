@@ -1,7 +1,7 @@
-"""Builds a small, untrained Stable Diffusion pipeline: every part real, nothing learned.
+"""A small Stable Diffusion pipeline with random weights, for tests that do not look at the images.
 
-Tests that need no picture generate with it. Its latents have the shape of SD-1's: 4 channels, one cell for 8x8 pixels.
-The same seed gives the same weights.
+All components are real diffusers and transformers classes. The latents have the shape of Stable Diffusion 1's:
+4 channels, one latent pixel per 8x8 pixels. The weights are the same in every process.
 """
 
 import json
@@ -11,29 +11,35 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codec_pixels.quiet import quiet_libraries
+from codec_pixels.library_logging import silence_libraries
 
-quiet_libraries()  # before the imports that it quiets
+silence_libraries()  # must be called before diffusers and transformers are imported
 
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import (  # noqa: E402
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from tokenizers.pre_tokenizers import ByteLevel  # noqa: E402
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
 
-from codec_maps.document import map_of_model
-from codec_wire.maps.bundle import LatentMapBundle
-from core.map_store import bundle_folder
-from core.model import ModelInfo
+from codec_maps.model_map import map_from_model  # noqa: E402
+from codec_wire.maps.bundle import LatentMapBundle  # noqa: E402
+from core.map_store import bundle_folder  # noqa: E402
+from core.model import ModelInfo  # noqa: E402
 
 SEED = 0
 TEXT_WIDTH = 32
-CONTEXT = 77
-"""Tokens a prompt may have, as CLIP's."""
+"""Width of the text encoder's hidden states."""
+MAX_TOKENS = 77
+"""Maximum length of a prompt in tokens, as in CLIP."""
 STATIC_SCALE = 5.0
-"""Scale of int8 and int4 for every channel: 12 latents of 256x256, 20 steps, lay within 4.97 (deviation 1.06)."""
+"""Scale of int8 and int4 for every channel; the largest value in 12 latents (256x256, 20 steps) was 4.97."""
 
 
 def build_pipeline(sample_size: int = 32) -> StableDiffusionPipeline:
-    """Return the pipeline; `sample_size` is the side of its own latent, so 32 means 256x256 pixels."""
+    """Return the pipeline. `sample_size` is the side of its default latent: 32 for images of 256x256 pixels."""
     torch.manual_seed(SEED)
     tokenizer = _byte_tokenizer()
     text_encoder = CLIPTextModel(text_config(tokenizer))
@@ -67,8 +73,13 @@ def build_pipeline(sample_size: int = 32) -> StableDiffusionPipeline:
     )
 
 
+def build_small_pipeline() -> StableDiffusionPipeline:
+    """Return the pipeline with a default size of 64x64 pixels, which takes less time to generate."""
+    return build_pipeline(sample_size=8)
+
+
 def text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
-    """Return the configuration of a text encoder that is `TEXT_WIDTH` wide, for that tokenizer."""
+    """Return the configuration of a text encoder of width TEXT_WIDTH for `tokenizer`."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
@@ -76,7 +87,7 @@ def text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
         num_hidden_layers=2,
         num_attention_heads=2,
         projection_dim=TEXT_WIDTH,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=MAX_TOKENS,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -84,7 +95,7 @@ def text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
 
 
 def build_vae(scaling_factor: float) -> AutoencoderKL:
-    """Return a VAE with SD's shape of latents: 4 channels, one cell for 8x8 pixels."""
+    """Return a VAE whose latents have 4 channels and one latent pixel per 8x8 pixels."""
     return AutoencoderKL(
         block_out_channels=(8, 16, 16, 16),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -96,20 +107,20 @@ def build_vae(scaling_factor: float) -> AutoencoderKL:
 
 
 def _byte_tokenizer() -> CLIPTokenizer:
-    """Return a CLIP tokenizer whose vocabulary is the bytes, within and at the end of a word, and no merges."""
+    """Return a CLIP tokenizer without merges: one token per byte, and another for a byte at the end of a word."""
     letters = sorted(ByteLevel.alphabet())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     with tempfile.TemporaryDirectory() as folder:
         vocabulary, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
         vocabulary.write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
         merges.write_text("#version: 0.2\n")
-        return CLIPTokenizer(str(vocabulary), str(merges), model_max_length=CONTEXT)
+        return CLIPTokenizer(str(vocabulary), str(merges), model_max_length=MAX_TOKENS)
 
 
 def build_bundle(latent_space: str, side: int = 256) -> LatentMapBundle:
-    """Return the map of the stand-in's latents under the id `latent_space`, with scales for int8 and int4."""
+    """Return a map of the pipeline's latents with the id `latent_space`; `side` is the default size in pixels."""
     info = ModelInfo(
-        name="standin",
+        name="tiny-sd",
         latent_space=latent_space,
         latent_channels=4,
         spatial_factor=8,
@@ -117,10 +128,10 @@ def build_bundle(latent_space: str, side: int = 256) -> LatentMapBundle:
         default_size=(side, side),
     )
     scales = np.full(4, STATIC_SCALE, "<f2").tobytes()
-    return map_of_model(info, 0.18215, "AutoencoderKL", {"int8": scales, "int4": scales})
+    return map_from_model(info, 0.18215, "AutoencoderKL", {"int8": scales, "int4": scales})
 
 
-def build(models_dir: Path, latent_space: str) -> None:
-    """Write the pipeline to models_dir/standin and its latent-space map to where a server looks for it."""
-    build_pipeline().save_pretrained(models_dir / "standin")
+def save_model_and_map(models_dir: Path, latent_space: str) -> None:
+    """Write the pipeline to models_dir/tiny-sd, and its map to the path in `models_dir` where a server reads it."""
+    build_pipeline().save_pretrained(models_dir / "tiny-sd")
     build_bundle(latent_space).write(bundle_folder(models_dir, latent_space))
