@@ -8,20 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from codec_golden.captured import captured_latents, has_capture
+from codec_golden.captures import has_capture, read_capture
 from codec_golden.fixtures import Fixture, FixtureSuite
-from codec_golden.folder import Golden, Latents, Pixels, find_golden, golden_at, latents_bytes
 from codec_golden.manifest import Manifest, Times
 from codec_golden.reference import Progress, ReferenceModel
+from codec_golden.storage import GoldenFixture, Latents, Pixels, find_fixtures, fixture_at, latents_to_bytes
 from codec_wire.errors import InvalidSettings
 from codec_wire.maps.bundle import sha256
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltFixture:
     """A fixture as it came out, not written yet."""
 
-    golden: Golden
+    golden: GoldenFixture
     latents: Latents
     pixels: Pixels
 
@@ -31,7 +31,7 @@ class Built:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class FixtureCheck:
     """What became of a fixture: `moved` names what came out otherwise, `environment` what is otherwise around it.
 
     `largest` is the largest difference of a pixel's value, out of 255; None where the pictures are gone or resized.
@@ -44,7 +44,7 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Builder:
+class FixtureBuilder:
     """Makes fixtures of a suite with one model; latents come from `captures` where that has them."""
 
     model: ReferenceModel
@@ -58,14 +58,14 @@ class Builder:
         Where latents are captured, the model need not be able to make them. Raises InvalidSettings.
         """
         if self.captures is None:
-            return suite.made_by(self.model.info, names)
+            return suite.supported_by(self.model.info, names)
         captures = self.captures
         chosen = {key: one for key, one in suite.named(names).items() if names or has_capture(captures, key)}
         if not chosen:
             raise InvalidSettings(f"{captures} holds nothing called {', '.join(suite.fixtures)}")
         return chosen, []
 
-    def build(self, key: str, fixture: Fixture, on_step: Progress) -> Built:
+    def build(self, key: str, fixture: Fixture, on_step: Progress) -> BuiltFixture:
         """Return fixture `key`, made. Raises what sampling, decoding and reading captures raise."""
         info, started = self.model.info, time.perf_counter()
         shape = (fixture.frames, *info.latent_shape(fixture.resolution, fixture.resolution))
@@ -83,7 +83,7 @@ class Builder:
             vae_scale_factor=self.model.vae_scale_factor,
             latents_from=origin or "generated",
             latent_shape=latents.shape[1:],
-            input_latent_sha256=sha256(latents_bytes(latents)),
+            input_latent_sha256=sha256(latents_to_bytes(latents)),
             pixels_sha256=sha256(pixels.tobytes()),
             reference_sha256="",  # of the file, which is not written yet
             environment=self.model.environment,
@@ -92,35 +92,35 @@ class Builder:
                 sampling_s=None if origin else round(sampled - started, 3), decoding_s=round(decoded - sampled, 3)
             ),
         )
-        return Built(golden_at(self.folder, manifest), latents, pixels)
+        return BuiltFixture(fixture_at(self.folder, manifest), latents, pixels)
 
     def _latents(
         self, key: str, fixture: Fixture, shape: tuple[int, ...], on_step: Progress
     ) -> tuple[Latents, str | None]:
         if self.captures is None:
             return self.model.latents(fixture, on_step), None
-        found = captured_latents(self.captures, key, self.model.info.latent_space, shape)
+        found = read_capture(self.captures, key, self.model.info.latent_space, shape)
         if found is None:
             raise InvalidSettings(f"{self.captures} holds no {key}.bin, {key}.msgpack or {key}.protobuf")
         return found
 
-    def check(self, fixtures: Mapping[str, Fixture], on_step: Progress) -> Iterator[Checked]:
+    def check(self, fixtures: Mapping[str, Fixture], on_step: Progress) -> Iterator[FixtureCheck]:
         """Yield, for each of `fixtures`, how it comes out now beside how it lies in the folder. Writes nothing."""
         for key, fixture in fixtures.items():
-            (before,) = find_golden(self.folder, self.model.info.latent_space, [key])
+            (before,) = find_fixtures(self.folder, self.model.info.latent_space, [key])
             now = self.build(key, fixture, on_step)
             yield _compare(before, now)
 
 
-def _compare(before: Golden, now: Built) -> Checked:
-    moved = before.manifest.moved_in(now.golden.manifest)
+def _compare(before: GoldenFixture, now: BuiltFixture) -> FixtureCheck:
+    moved = before.manifest.changed_in(now.golden.manifest)
     if before.manifest.fixture != now.golden.manifest.fixture:
         moved.insert(0, "the fixture itself")
     around = before.manifest.environment.differences_to(now.golden.manifest.environment)
-    return Checked(before.key, moved, around, _largest(before.pixels(), now.pixels) if moved else 0)
+    return FixtureCheck(before.key, moved, around, _max_difference(before.pixels(), now.pixels) if moved else 0)
 
 
-def _largest(before: Pixels, now: Pixels) -> int | None:
+def _max_difference(before: Pixels, now: Pixels) -> int | None:
     if before.shape != now.shape:
         return None
     return int(np.abs(before.astype(np.int16) - now).max())

@@ -9,27 +9,27 @@ from typing import Any
 
 from codec_client import fetch_map
 from codec_golden.errors import NotMeasured
-from codec_golden.folder import Golden, find_golden
+from codec_golden.gate import Gate, LpipsMetric, Row
 from codec_golden.manifest import Environment
-from codec_golden.table import json_of, notes_on
-from codec_golden.verify import Gate, LpipsMetric, Row
+from codec_golden.result_table import collect_notes, result_json
+from codec_golden.storage import GoldenFixture, find_fixtures
 from codec_golden.wire import FixtureStream, body_of, usable_pipelines
 from codec_wire import WireFormat
 from codec_wire.errors import InvalidSettings
 from codec_wire.maps import LatentMapBundle
-from core.map_store import bundle_folder, bundle_place
+from core.map_store import bundle_folder, find_bundle_folder
 from core.settings import Settings
 
-RowListener = Callable[[int], AbstractContextManager[Callable[[str], None]]]
+ProgressContext = Callable[[int], AbstractContextManager[Callable[[str], None]]]
 """Given the number of rows to come, a context whose value is called with the name of each one done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class EvaluationResult:
     """What the gate found. `environment` is ours where we decoded, None where others did."""
 
     rows: list[Row]
-    fixtures: list[Golden]
+    fixtures: list[GoldenFixture]
     bundle: LatentMapBundle
     environment: Environment | None
 
@@ -46,12 +46,12 @@ class Judgement:
     @property
     def json(self) -> dict[str, Any]:
         """All of it, for JSON."""
-        return json_of(self.rows, self.notes, self.bundle.hash, self.environment)
+        return result_json(self.rows, self.notes, self.bundle.hash, self.environment)
 
     @property
     def notes(self) -> list[str]:
         """What a reader should know beside the rows: complaints, what is not measured, where the reference differs."""
-        notes = notes_on(self.rows)
+        notes = collect_notes(self.rows)
         for golden in self.fixtures:
             made_on = golden.manifest.environment
             notes += [f"{golden.key} was not made with the pinned versions: {line}" for line in made_on.pin_differences]
@@ -61,15 +61,15 @@ class Judgement:
         return notes
 
 
-def judge(
+def evaluate(
     settings: Settings,
     folder: Path,
     names: Sequence[str] | None,
     latent_map: str | None,
     pixels: Path | None,
     *,
-    listener: RowListener,
-) -> Judgement:
+    listener: ProgressContext,
+) -> EvaluationResult:
     """Return the judgement of the fixtures `names` in `folder`; of the pictures in `pixels`, where that is given.
 
     `latent_map` is a bundle's folder or a server's address, None for the one in the models directory. Raises
@@ -77,28 +77,28 @@ def judge(
     """
     lpips = _lpips(settings)
     if pixels is not None:
-        fixtures = find_golden(folder, settings.latent_space, names)
-        bundle = map_for(fixtures, latent_map, settings.models_dir)
+        fixtures = find_fixtures(folder, settings.latent_space, names)
+        bundle = find_map(fixtures, latent_map, settings.models_dir)
         gate = Gate(bundle, lpips)
-        rows = _listened(gate.pictures_of_others(fixtures, pixels), fixtures, bundle, listener)
+        rows = _collect_rows(gate.evaluate_images(fixtures, pixels), fixtures, bundle, listener)
         if not rows:
             raise InvalidSettings(f"{pixels} holds no FIXTURE/PIPELINE.png and no FIXTURE/PIPELINE/frame_0000.png")
-        return Judgement(rows, fixtures, bundle, None)
+        return EvaluationResult(rows, fixtures, bundle, None)
     from codec_golden.reference import ReferenceModel  # noqa: PLC0415 - judging others' pictures needs no model
 
     model = ReferenceModel(settings)
     try:
-        fixtures = find_golden(folder, model.info.latent_space, names)
-        bundle = map_for(fixtures, latent_map, settings.models_dir)
+        fixtures = find_fixtures(folder, model.info.latent_space, names)
+        bundle = find_map(fixtures, latent_map, settings.models_dir)
         gate = Gate(bundle, lpips)
-        found = gate.through_the_wire(fixtures, model.pixels, model.torch_device)
-        return Judgement(_listened(found, fixtures, bundle, listener), fixtures, bundle, model.environment)
+        found = gate.evaluate_encoded(fixtures, model.pixels, model.torch_device)
+        return EvaluationResult(_collect_rows(found, fixtures, bundle, listener), fixtures, bundle, model.environment)
     finally:
         model.close()
 
 
-def _listened(
-    rows: Iterator[Row], fixtures: Sequence[Golden], bundle: LatentMapBundle, listener: RowListener
+def _collect_rows(
+    rows: Iterator[Row], fixtures: Sequence[GoldenFixture], bundle: LatentMapBundle, listener: ProgressContext
 ) -> list[Row]:
     total = sum(len(usable_pipelines(bundle, golden.manifest.fixture)) for golden in fixtures)
     found = []
@@ -120,7 +120,7 @@ def _lpips(settings: Settings) -> LpipsMetric | NotMeasured:
         return error
 
 
-def map_for(fixtures: Sequence[Golden], place: str | None, models_dir: Path) -> LatentMapBundle:
+def find_map(fixtures: Sequence[GoldenFixture], place: str | None, models_dir: Path) -> LatentMapBundle:
     """Return the map at `place`, or the one of the fixtures' latent space below the models directory.
 
     Raises InvalidMap for a broken one, InvalidSettings where there is none or it is of other latents.
@@ -130,7 +130,7 @@ def map_for(fixtures: Sequence[Golden], place: str | None, models_dir: Path) -> 
     if len(spaces) > 1:
         raise InvalidSettings(f"the fixtures are of {', '.join(sorted(spaces))}: name one with --latent-space")
     if place is None:
-        folder = bundle_place(models_dir, manifest.latent_space_id)
+        folder = find_bundle_folder(models_dir, manifest.latent_space_id)
         if folder is None:
             raise InvalidSettings(
                 f"there is no latent-space map in {bundle_folder(models_dir, manifest.latent_space_id)}: "
@@ -157,8 +157,8 @@ def write_streams(
 
     Raises InvalidSettings, InvalidMap.
     """
-    fixtures = find_golden(folder, settings.latent_space, names)
-    bundle = map_for(fixtures, latent_map, settings.models_dir)
+    fixtures = find_fixtures(folder, settings.latent_space, names)
+    bundle = find_map(fixtures, latent_map, settings.models_dir)
     for golden in fixtures:
         latents, fixture = golden.latents(), golden.manifest.fixture
         (output / golden.key).mkdir(parents=True, exist_ok=True)

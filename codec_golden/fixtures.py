@@ -75,13 +75,13 @@ class FixtureSuite(BaseModel):
             )
         return {name: self.fixtures[name] for name in names or self.fixtures}
 
-    def made_by(self, model: ModelInfo, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
+    def supported_by(self, model: ModelInfo, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
         """Return the fixtures called `names`, all for None, and a line for each that `model` cannot make.
 
         Raises InvalidSettings for a name that is not in the file, or one that was asked for and cannot be made.
         """
         wanted = self.named(names)
-        refused = {name: reason for name, one in wanted.items() if (reason := _reason_against(one, model))}
+        refused = {name: reason for name, one in wanted.items() if (reason := _unsupported_reason(one, model))}
         if refused and (names or len(refused) == len(wanted)):
             name, reason = next(iter(refused.items()))
             raise InvalidSettings(f"--fixtures {name}: {reason}")
@@ -89,7 +89,7 @@ class FixtureSuite(BaseModel):
         return {name: one for name, one in wanted.items() if name not in refused}, left_out
 
 
-def _reason_against(fixture: Fixture, model: ModelInfo) -> str | None:
+def _unsupported_reason(fixture: Fixture, model: ModelInfo) -> str | None:
     if fixture.modality not in model.modalities:
         return f"{model.name} makes {', '.join(model.modalities)}"
     if fixture.resolution % model.size_multiple:

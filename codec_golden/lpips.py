@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_golden.errors import NotMeasured
-from codec_golden.folder import Pixels
+from codec_golden.storage import Pixels
 
 BACKBONE_SHA256 = ("7be5be79", "4df8aa71")
 """How the sha256 of torchvision's file begins, as its name says (alexnet-owt-7be5be79.pth, and an earlier one)."""
@@ -64,7 +64,7 @@ class Lpips:
     def _distance(self, one: Any, other: Any) -> float:
         total = 0.0
         for head, first, second in zip(self._heads, self._layers(one), self._layers(other), strict=True):
-            total += float((head * (_unit(first) - _unit(second)) ** 2).sum(dim=1).mean())
+            total += float((head * (_normalize(first) - _normalize(second)) ** 2).sum(dim=1).mean())
         return total
 
     def _layers(self, picture: Any) -> list[Tensor]:
@@ -78,7 +78,7 @@ class Lpips:
         return found
 
 
-def _unit(features: Tensor) -> Tensor:
+def _normalize(features: Tensor) -> Tensor:
     """Return the features with each place's vector of channels of length 1, as the reference takes it."""
     return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
 
@@ -91,7 +91,7 @@ def load_lpips(backbone: str | None) -> Lpips:
     if backbone is None:
         raise NotMeasured("no AlexNet weights are named (--lpips-backbone)")
     heads = read_heads()
-    path = _file_of(backbone)
+    path = _locate_backbone(backbone)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(BACKBONE_SHA256):
         raise NotMeasured(f"{path.name} is not the AlexNet that LPIPS is defined on: its sha256 begins {digest[:8]}")
@@ -115,7 +115,7 @@ def read_heads() -> list[Tensor]:
     return [state[f"lin{number}.model.1.weight"] for number in range(LAYERS)]
 
 
-def _file_of(place: str) -> Path:
+def _locate_backbone(place: str) -> Path:
     if Path(place).is_file():
         return Path(place)
     repository, colon, name = place.partition(":")

@@ -10,11 +10,11 @@ from codec_wire.errors import InvalidSettings
 from core.pins import installed_versions, pin_differences
 
 
-class _Part(BaseModel):
+class _ManifestPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Environment(_Part):
+class Environment(_ManifestPart):
     """Everything known to change bits. `device` names the arithmetic; `cpu` is the instruction set torch uses."""
 
     versions: dict[str, str]
@@ -46,14 +46,14 @@ class Environment(_Part):
         return [f"{name}: {before[name]} then, {now[name]} now" for name in before if before[name] != now[name]]
 
 
-class Times(_Part):
+class Times(_ManifestPart):
     """Seconds. `sampling_s` is None where the latents were captured."""
 
     sampling_s: float | None
     decoding_s: float
 
 
-class Manifest(_Part):
+class Manifest(_ManifestPart):
     """One golden fixture. Hashes are sha256:<hex>.
 
     `input_latent_sha256` is of the latents' file, `pixels_sha256` of all frames' RGB values in order, and
@@ -76,7 +76,7 @@ class Manifest(_Part):
     decoded_at: str
     times: Times
 
-    def moved_in(self, now: "Manifest") -> list[str]:
+    def changed_in(self, now: "Manifest") -> list[str]:
         """Return what came out otherwise in `now`: latents, pixels, both or nothing."""
         hashes = {"latents": "input_latent_sha256", "pixels": "pixels_sha256"}
         return [what for what, field in hashes.items() if getattr(self, field) != getattr(now, field)]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from codec_golden.folder import Pixels
+from codec_golden.storage import Pixels
 
 
 def psnr_db(reference: Pixels, pictures: Pixels) -> float:

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from codec_golden.fixtures import Fixture
-from codec_golden.folder import Latents, Pixels
 from codec_golden.manifest import Environment
-from codec_maps.document import map_of_model
+from codec_golden.storage import Latents, Pixels
+from codec_maps.model_map import map_from_model
 from codec_pixels.device import Device
 from codec_pixels.vae import decode_latents
 from codec_wire.decoder import LatentDecoder
 from codec_wire.events import Frame, Step
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import load
-from core.diffusers_engine.sources import sources_of
+from core.diffusers_engine.sources import model_sources
 from core.engine import Event, Job
 from core.plan import plan
 from core.settings import Settings
@@ -33,9 +33,9 @@ class ReferenceModel:
     def __init__(self, settings: Settings) -> None:
         """Load the model that the settings name. Raises ModelLoadError, InvalidSettings."""
         self._settings = settings
-        self._device = Device.chosen(settings.device, settings.dtype, settings.threads)
-        self._thread = self._device.new_thread()
-        self._model = self._thread.submit(load, sources_of(settings)[0], self._device).result()
+        self._device = Device.from_settings(settings.device, settings.dtype, settings.threads)
+        self._thread = self._device.new_executor()
+        self._model = self._thread.submit(load, model_sources(settings)[0], self._device).result()
         self.info = self._model.info
         self.vae_class = self._model.vae_class
         self.vae_scale_factor = self._model.vae_scale_factor
@@ -59,7 +59,7 @@ class ReferenceModel:
         return asyncio.run(self._sample(fixture, on_step))
 
     async def _sample(self, fixture: Fixture, on_step: Progress) -> Latents:
-        bundle = map_of_model(self.info, self.vae_scale_factor, self.vae_class)
+        bundle = map_from_model(self.info, self.vae_scale_factor, self.vae_class)
         wanted = plan(fixture.request, bundle, self.info)
         decoder, frames = LatentDecoder(wanted.header), []
         engine = DiffusersEngine(self._model, self._thread)

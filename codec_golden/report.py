@@ -9,24 +9,32 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from codec_golden.evaluation import Judgement
-from codec_golden.folder import Golden
-from codec_golden.report_images import AMPLIFIED, DETAIL, Picture, difference, enlarged, most_different, whole
-from codec_golden.table import COLUMNS, bits_of, bounds_of, cell
-from codec_golden.verify import Row
+from codec_golden.evaluation import EvaluationResult
+from codec_golden.gate import Row
+from codec_golden.report_images import (
+    AMPLIFICATION,
+    REGION_SIDE,
+    RgbImage,
+    difference,
+    enlarged_url,
+    most_different_region,
+    whole,
+)
+from codec_golden.result_table import COLUMNS, bits_text, bounds_text, cell
+from codec_golden.storage import GoldenFixture
 from codec_wire.version import SERVER_VERSION
 from core.pins import pinned_versions
 
-NOT_SEEN = 3
+INVISIBLE_LEVELS = 3
 """A difference of so many levels of 255, which nobody sees."""
-SEEN = 8
+VISIBLE_LEVELS = 8
 """One of more than that may be seen, where it has a shape."""
 FEW, SOME, MANY = 0.001, 0.05, 0.25
 """Shares of a picture's pixels, for the words that say how many of them may be seen to differ."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RowView:
     """One row as the report shows it: texts, and pictures as data addresses. `frame` is the CSS of the detail's place.
 
     It is empty, and there is no detail to show, where the pictures are the same.
@@ -44,7 +52,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class SameSpot:
+class RegionComparison:
     """One part of one frame as every row has it, beside each other: (caption, address)."""
 
     number: int
@@ -53,15 +61,15 @@ class SameSpot:
     parts: list[tuple[str, str]]
 
 
-def html_of(found: Judgement) -> str:
+def render_report(found: EvaluationResult) -> str:
     """Return the report: one file that needs no other."""
     template = _template()
     sections = [
         {
             "golden": golden,
-            "what": _described(golden),
-            "rows": [_shown(row) for row in rows],
-            "spot": _same_spot(rows),
+            "what": _describe_size(golden),
+            "rows": [_row_view(row) for row in rows],
+            "spot": _compare_region(rows),
         }
         for golden in found.fixtures
         if (rows := [row for row in found.rows if row.fixture == golden.key])
@@ -73,9 +81,9 @@ def html_of(found: Judgement) -> str:
         raw_bytes={row.fixture: row.wire_bytes for row in found.rows if row.pipeline == "raw"},
         pins=pinned_versions(),
         version=SERVER_VERSION,
-        amplified=AMPLIFIED,
-        detail=DETAIL,
-        seen=SEEN,
+        amplified=AMPLIFICATION,
+        detail=REGION_SIDE,
+        seen=VISIBLE_LEVELS,
     )
     return text
 
@@ -87,30 +95,30 @@ def _template() -> Any:
     return environment.from_string(source)
 
 
-def _described(golden: Golden) -> str:
+def _describe_size(golden: GoldenFixture) -> str:
     fixture = golden.manifest.fixture
     size = f"{fixture.resolution}x{fixture.resolution} pixels"
     return size if fixture.kind == "image" else f"{size}, {fixture.frames} frames at {fixture.fps} a second"
 
 
-def _shown(row: Row) -> Shown:
+def _row_view(row: Row) -> RowView:
     reference, picture = row.reference[row.worst_frame], row.pictures[row.worst_frame]
     three = {"reference": reference, "arrived": picture, "difference": difference(reference, picture)}
-    part = most_different(reference, picture)
-    return Shown(
+    part = most_different_region(reference, picture)
+    return RowView(
         row=row,
-        words=in_words(reference, picture) if row.measured else "Pictures of two sizes cannot be compared.",
-        opened=not row.passed or _share_seen(reference, picture) >= FEW,
-        bits=bits_of(row),
-        bounds=bounds_of(row),
+        words=describe_difference(reference, picture) if row.measured else "Pictures of two sizes cannot be compared.",
+        opened=not row.passed or _visible_share(reference, picture) >= FEW,
+        bits=bits_text(row),
+        bounds=bounds_text(row),
         metrics=[(title, text) for name, (title, _) in COLUMNS.items() if (text := cell(row, name))],
         whole={name: whole(one) for name, one in three.items()},
-        detail={name: enlarged(part.of(one)) for name, one in three.items()},
+        detail={name: enlarged_url(part.of(one)) for name, one in three.items()},
         frame=part.style(reference) if (reference != picture).any() else "",
     )
 
 
-def _same_spot(rows: Sequence[Row]) -> SameSpot | None:
+def _compare_region(rows: Sequence[Row]) -> RegionComparison | None:
     """Return the spot that changed most in the row that lost most; None where there are no two to compare."""
     alike = [row for row in rows if row.measured]
     if len(alike) < 2:
@@ -118,29 +126,29 @@ def _same_spot(rows: Sequence[Row]) -> SameSpot | None:
     worst = min(alike, key=lambda row: row.measured["ssim"])
     number = worst.worst_frame
     reference = worst.reference[number]
-    part = most_different(reference, worst.pictures[number])
+    part = most_different_region(reference, worst.pictures[number])
     captions = [f"{row.pipeline}, {row.wire_bytes} bytes" if row.wire_bytes else row.pipeline for row in alike]
-    parts = [(text, enlarged(part.of(row.pictures[number]))) for text, row in zip(captions, alike, strict=True)]
-    beside = [("as it should look", enlarged(part.of(reference))), *parts]
-    return SameSpot(number, whole(reference), part.style(reference), beside)
+    parts = [(text, enlarged_url(part.of(row.pictures[number]))) for text, row in zip(captions, alike, strict=True)]
+    beside = [("as it should look", enlarged_url(part.of(reference))), *parts]
+    return RegionComparison(number, whole(reference), part.style(reference), beside)
 
 
-def _apart(reference: Picture, picture: Picture) -> Picture:
-    apart: Picture = np.abs(reference.astype(np.int16) - picture).max(axis=2)
+def _max_channel_difference(reference: RgbImage, picture: RgbImage) -> RgbImage:
+    apart: RgbImage = np.abs(reference.astype(np.int16) - picture).max(axis=2)
     return apart
 
 
-def _share_seen(reference: Picture, picture: Picture) -> float:
-    return float((_apart(reference, picture) > SEEN).mean())
+def _visible_share(reference: RgbImage, picture: RgbImage) -> float:
+    return float((_max_channel_difference(reference, picture) > VISIBLE_LEVELS).mean())
 
 
-def in_words(reference: Picture, picture: Picture) -> str:
+def describe_difference(reference: RgbImage, picture: RgbImage) -> str:
     """Return in words how the two pictures differ, from the plain size of the differences alone."""
-    apart, share = _apart(reference, picture), _share_seen(reference, picture)
+    apart, share = _max_channel_difference(reference, picture), _visible_share(reference, picture)
     if not apart.any():
         return "The same picture, to the last pixel."
     numbers = f"A pixel is off by {apart.mean():.1f} of 255 levels on average, by {apart.max()} at most."
-    if apart.max() <= NOT_SEEN:
+    if apart.max() <= INVISIBLE_LEVELS:
         return f"No difference to be seen. {numbers}"
     if share < FEW:
         return f"Next to no difference to be seen. {numbers}"

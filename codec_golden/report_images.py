@@ -8,20 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-WHOLE = 320
+THUMBNAIL_SIDE = 320
 """Longest side of a whole picture in the report, in pixels."""
-DETAIL = 64
+REGION_SIDE = 64
 """Side of the part that is shown enlarged, in pixels."""
-ENLARGED = 320
-AMPLIFIED = 8
+ENLARGED_SIDE = 320
+AMPLIFICATION = 8
 """How many times a difference is brightened."""
 
-Picture = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 """[height, width, 3], RGB."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Region:
     """A part of a picture, in pixels from its upper left corner."""
 
     top: int
@@ -29,11 +29,11 @@ class Part:
     height: int
     width: int
 
-    def of(self, picture: Picture) -> Picture:
+    def of(self, picture: RgbImage) -> RgbImage:
         """Return that part of `picture`."""
         return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
-    def style(self, picture: Picture) -> str:
+    def style(self, picture: RgbImage) -> str:
         """Return the CSS that puts a frame around it, over `picture` at any size."""
         height, width = picture.shape[:2]
         shares = {
@@ -45,42 +45,42 @@ class Part:
         return "; ".join(f"{name}: {share:.2%}" for name, share in shares.items())
 
 
-def most_different(reference: Picture, picture: Picture) -> Part:
+def most_different_region(reference: RgbImage, picture: RgbImage) -> Region:
     """Return the square of side DETAIL that holds the most difference; less than that where a side is shorter.
 
     Differences are squared: a little everywhere is less to look at than much in one place.
     """
     apart = np.square(reference.astype(np.int64) - picture).sum(axis=2)
     sums = np.pad(apart.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    height, width = (min(DETAIL, side) for side in apart.shape)
+    height, width = (min(REGION_SIDE, side) for side in apart.shape)
     within = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
     top, left = np.unravel_index(int(within.argmax()), within.shape)
-    return Part(int(top), int(left), height, width)
+    return Region(int(top), int(left), height, width)
 
 
-def difference(reference: Picture, picture: Picture) -> Picture:
+def difference(reference: RgbImage, picture: RgbImage) -> RgbImage:
     """Return how far the pictures are apart, AMPLIFIED times, as grey: a pixel's largest difference of a colour."""
-    apart = np.abs(reference.astype(np.int16) - picture).max(axis=2, keepdims=True) * AMPLIFIED
-    grey: Picture = np.clip(apart, 0, 255).astype(np.uint8).repeat(3, axis=2)
+    apart = np.abs(reference.astype(np.int16) - picture).max(axis=2, keepdims=True) * AMPLIFICATION
+    grey: RgbImage = np.clip(apart, 0, 255).astype(np.uint8).repeat(3, axis=2)
     return grey
 
 
-def whole(picture: Picture) -> str:
+def whole(picture: RgbImage) -> str:
     """Return the address of `picture`, at most WHOLE pixels a side."""
     image = Image.fromarray(picture)
-    if max(image.size) > WHOLE:
-        image.thumbnail((WHOLE, WHOLE), Image.Resampling.LANCZOS)
-    return _address(image)
+    if max(image.size) > THUMBNAIL_SIDE:
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    return _data_url(image)
 
 
-def enlarged(picture: Picture) -> str:
+def enlarged_url(picture: RgbImage) -> str:
     """Return the address of `picture`, each pixel a square, as near to ENLARGED as goes."""
     image = Image.fromarray(np.ascontiguousarray(picture))
-    factor = max(1, ENLARGED // max(image.size))
-    return _address(image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST))
+    factor = max(1, ENLARGED_SIDE // max(image.size))
+    return _data_url(image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST))
 
 
-def _address(image: Image.Image) -> str:
+def _data_url(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -63,7 +63,7 @@ def inputs(case: Case) -> NDArray[Any]:
     values = (words.astype(np.float64) / 2**13).astype(case.dtype.numpy).reshape(case.frames, *case.shape)
     flat = values.reshape(case.frames, case.shape[0], -1)
     if case.name == "rounding":
-        _lay_traps(flat)
+        _write_rounding_cases(flat)
         return values
     flat[-1, 0] = 0
     flat[:, 1, : len(_TIES)] = _TIES
@@ -73,17 +73,17 @@ def inputs(case: Case) -> NDArray[Any]:
     return values
 
 
-def _lay_traps(flat: NDArray[Any]) -> None:
+def _write_rounding_cases(flat: NDArray[Any]) -> None:
     """Let each channel begin with its scale, the largest value, and then with all that is hard to round beside it."""
     for channel, scale in enumerate(ROUNDING_SCALES):
-        hard = [value for max_code in (7, 127) for value in hard_to_round(scale, max_code)]
+        hard = [value for max_code in (7, 127) for value in rounding_sensitive_values(scale, max_code)]
         beginning = [scale, *hard, *(-value for value in hard)]
         np.clip(flat[:, channel], -scale, scale, out=flat[:, channel])
         flat[0, channel, : len(beginning)] = beginning
         flat[1:, channel, : len(beginning)] = beginning[::-1]
 
 
-def hard_to_round(scale: float, max_code: int) -> list[float]:
+def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
     """Return the fp16 values, rising, from 0 to `scale` whose code changes where it is computed in another way.
 
     The other ways are halves away from zero, and x * (Q / s).
@@ -97,7 +97,7 @@ def hard_to_round(scale: float, max_code: int) -> list[float]:
     return [float(value) for value in values[found]]
 
 
-def plan_of(case: Case, row: Pipeline) -> FixtureStream:
+def stream_plan(case: Case, row: Pipeline) -> FixtureStream:
     """Return how a case travels by a pipeline."""
     scales = ROUNDING_SCALES if case.name == "rounding" else (STATIC_SCALE,) * case.shape[0]
     static = np.array(scales, "<f2").tobytes() if row.scales is Scales.STATIC else None
@@ -113,7 +113,7 @@ def plan_of(case: Case, row: Pipeline) -> FixtureStream:
     return FixtureStream(header, tuple(not row.delta or seq % KEYFRAME_INTERVAL == 0 for seq in range(case.frames)))
 
 
-def pairs() -> Iterator[tuple[Case, Pipeline]]:
+def case_pipelines() -> Iterator[tuple[Case, Pipeline]]:
     """Yield every case with every pipeline that can carry it."""
     for case in CASES:
         yield from ((case, row) for row in PIPELINES.values() if case.is_video or not row.video_only)

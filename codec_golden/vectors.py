@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
-from codec_golden.refusals import refusals
-from codec_golden.vector_cases import CASES, Case, inputs, pairs, plan_of
+from codec_golden.refused_streams import refused_streams
+from codec_golden.vector_cases import CASES, Case, case_pipelines, inputs, stream_plan
 from codec_golden.wire import FixtureStream, body_of, reconstruction
 from codec_wire import WireFormat
 from codec_wire.errors import CodecError
@@ -23,15 +23,15 @@ def vector_files() -> dict[str, bytes]:
     index = []
     for case in CASES:
         files[f"{case.name}/latents.bin"] = inputs(case).astype(case.dtype.numpy).tobytes()
-    for case, row in pairs():
-        plan, latents = plan_of(case, row), inputs(case)
+    for case, row in case_pipelines():
+        plan, latents = stream_plan(case, row), inputs(case)
         paths = _paths(case, row)
         for wire_format in WireFormat:
             files[paths[wire_format]] = body_of(plan, latents, wire_format)
         body = files[paths[WireFormat.MSGPACK]]
         files[paths["reconstruction"]] = reconstruction(body, WireFormat.MSGPACK).astype("<f4").tobytes()
         index.append(_entry(case, row, plan, paths))
-    refused = refusals()
+    refused = refused_streams()
     files |= {entry.path: entry.body for entry in refused}
     files[INDEX] = _json({"streams": index, "refused": [entry.described for entry in refused]})
     files["SHA256SUMS"] = "".join(
@@ -78,21 +78,21 @@ def shipped(path: str) -> bytes:
     return resources.files("codec_golden").joinpath("vectors").joinpath(path).read_bytes()
 
 
-def broken_vectors() -> dict[str, list[str]]:
+def failing_vectors() -> dict[str, list[str]]:
     """Return, by pipeline, where this encoder or decoder gives other bytes than the shipped vectors have.
 
     A pipeline that is not in it is right.
     """
     broken: dict[str, list[str]] = {}
-    for case, row in pairs():
-        complaints = list(_complaints(case, row))
+    for case, row in case_pipelines():
+        complaints = list(_faults(case, row))
         if complaints:
             broken.setdefault(row.name, []).extend(complaints)
     return broken
 
 
-def _complaints(case: Case, row: Pipeline) -> Iterator[str]:
-    paths, plan, latents = _paths(case, row), plan_of(case, row), inputs(case)
+def _faults(case: Case, row: Pipeline) -> Iterator[str]:
+    paths, plan, latents = _paths(case, row), stream_plan(case, row), inputs(case)
     for wire_format in WireFormat:
         expected = shipped(paths[wire_format])
         try:

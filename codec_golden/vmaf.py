@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from codec_golden.errors import NotMeasured
-from codec_golden.folder import Pixels
+from codec_golden.storage import Pixels
 
 MODEL = "vmaf_v0.6.1"
 """The library's default: made for full-HD video on a living room's screen. It reads small pictures as if they were

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec_golden.fixtures import Fixture
-from codec_golden.folder import Latents
+from codec_golden.storage import Latents
 from codec_wire import StreamReader, WireFormat, encode
 from codec_wire.decoder import LatentDecoder
 from codec_wire.encoder import LatentEncoder
@@ -45,13 +45,15 @@ class FixtureStream:
                 fps=fixture.fps,
                 total_frames=fixture.frames,
             ),
-            tuple(not entry.row.delta or seq % interval == 0 for seq in range(fixture.frames)),
+            tuple(not entry.pipeline_spec.delta or seq % interval == 0 for seq in range(fixture.frames)),
         )
 
 
 def usable_pipelines(bundle: LatentMapBundle, fixture: Fixture) -> list[MapPipeline]:
     """Return the map's pipelines that can carry `fixture`."""
-    return [entry for entry in bundle.latent_map.pipelines if fixture.kind == "video" or not entry.row.video_only]
+    return [
+        entry for entry in bundle.latent_map.pipelines if fixture.kind == "video" or not entry.pipeline_spec.video_only
+    ]
 
 
 def body_of(plan: FixtureStream, latents: "Latents | Tensor | NDArray[Any]", wire_format: WireFormat) -> bytes:
@@ -68,7 +70,7 @@ def body_of(plan: FixtureStream, latents: "Latents | Tensor | NDArray[Any]", wir
     return b"".join(parts)
 
 
-def read_body(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeader, list[NDArray[Any]]]:
+def decode_body(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeader, list[NDArray[Any]]]:
     """Return the header and each frame's latents of a whole body that arrives in pieces.
 
     Raises StreamError where it breaks the contract.
@@ -92,4 +94,4 @@ def read_body(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeader,
 
 def reconstruction(body: bytes, wire_format: WireFormat) -> NDArray[np.float32]:
     """Return what a client gets of a body, float32 [frames, C, h, w]. Raises StreamError."""
-    return np.stack(read_body(body, wire_format)[1]).astype(np.float32)
+    return np.stack(decode_body(body, wire_format)[1]).astype(np.float32)

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from codec_golden.folder import Latents
+from codec_golden.storage import Latents
 from codec_golden.wire import FixtureStream, body_of, reconstruction
 from codec_wire import WireFormat
 from codec_wire.errors import CodecError
 
 
-class CheckedWire:
+class WireCheck:
     """One stream: made by NumPy and by torch, in both envelopes, read back, and compared where things must be the same.
 
     `complaints` says what is wrong; `arrived` is what a client gets, float32 [frames, C, h, w], None where it gets

@@ -10,14 +10,14 @@ import typer
 
 from codec_server.errors import report_cli_errors
 from codec_server.flags import LOCAL_MODEL, with_settings
-from codec_server.terminal.golden import progress_bar, rows_shown, say_judgement, steps_on
+from codec_server.terminal.golden import print_evaluation, progress_bar, rows_shown, steps_on
 from codec_server.terminal.startup import configure_log, warn_of_pins
 from codec_wire.errors import InvalidSettings
 from core.pins import require_pins
 from core.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from codec_golden.build import Builder
+    from codec_golden.build import FixtureBuilder
     from codec_golden.reference import ReferenceModel
 
 app = typer.Typer(no_args_is_help=True, help="Make reference pictures, and judge decoders against them.")
@@ -53,19 +53,19 @@ def build(
     """
     with _said():
         settings = _settings_of(flags)
-        from codec_golden.build import Builder  # noqa: PLC0415 - torch takes seconds
+        from codec_golden.build import FixtureBuilder  # noqa: PLC0415 - torch takes seconds
         from codec_golden.fixtures import read_suite  # noqa: PLC0415
 
         suite = read_suite(fixtures_file)
         with _model(settings) as model:
-            builder = Builder(model, suite.suite, folder, latents)
+            builder = FixtureBuilder(model, suite.suite, folder, latents)
             chosen, left_out = builder.chosen(suite, _names(fixtures))
             for line in left_out:
                 typer.echo(line, err=True)
             (_check if check else _build)(builder, chosen)
 
 
-def _build(builder: "Builder", chosen: dict[str, Any]) -> None:
+def _build(builder: "FixtureBuilder", chosen: dict[str, Any]) -> None:
     with progress_bar() as progress:
         for key, fixture in chosen.items():
             task = progress.add_task(key, total=fixture.steps)
@@ -76,7 +76,7 @@ def _build(builder: "Builder", chosen: dict[str, Any]) -> None:
             typer.echo(f"{key}  latents {manifest.input_latent_sha256}  pixels {manifest.pixels_sha256}")
 
 
-def _check(builder: "Builder", chosen: dict[str, Any]) -> None:
+def _check(builder: "FixtureBuilder", chosen: dict[str, Any]) -> None:
     moved = 0
     with progress_bar() as progress:
         task = progress.add_task("checking", total=None)
@@ -112,16 +112,18 @@ def verify(  # noqa: PLR0917 - typer's
     Example: codec-diffusers golden verify ./golden --model stabilityai/stable-diffusion-2-1 --report report.html
     """
     with _said():
-        from codec_golden.evaluation import Judgement, judge  # noqa: PLC0415
+        from codec_golden.evaluation import EvaluationResult, evaluate  # noqa: PLC0415
 
-        found: Judgement = judge(_settings_of(flags), folder, _names(fixtures), latent_map, pixels, listener=rows_shown)
-        say_judgement(found)
+        found: EvaluationResult = evaluate(
+            _settings_of(flags), folder, _names(fixtures), latent_map, pixels, listener=rows_shown
+        )
+        print_evaluation(found)
         if json_file is not None:
             json_file.write_text(json.dumps(found.json, indent=2) + "\n")
         if report is not None:
-            from codec_golden.report import html_of  # noqa: PLC0415
+            from codec_golden.report import render_report  # noqa: PLC0415
 
-            report.write_text(html_of(found))
+            report.write_text(render_report(found))
             typer.echo(f"wrote {report}")
         if not found.passed:
             raise typer.Exit(1)
@@ -141,15 +143,15 @@ def thresholds(
     Example: codec-diffusers golden thresholds ./golden -o thresholds.json --model stabilityai/stable-diffusion-2-1
     """
     with _said():
-        from codec_golden.evaluation import judge  # noqa: PLC0415
-        from codec_golden.thresholds import thresholds_from  # noqa: PLC0415
+        from codec_golden.evaluation import evaluate  # noqa: PLC0415
+        from codec_golden.thresholds import compute_thresholds  # noqa: PLC0415
 
-        found = judge(_settings_of(flags), folder, _names(fixtures), latent_map, None, listener=rows_shown)
-        say_judgement(found)
+        found = evaluate(_settings_of(flags), folder, _names(fixtures), latent_map, None, listener=rows_shown)
+        print_evaluation(found)
         if any(row.bits for row in found.rows):
             typer.echo("the bits on the wire are wrong, so there is nothing to take bounds from", err=True)
             raise typer.Exit(1)
-        output.write_text(json.dumps(thresholds_from(found.rows, found.suite), indent=2) + "\n")
+        output.write_text(json.dumps(compute_thresholds(found.rows, found.suite), indent=2) + "\n")
         typer.echo(f"wrote {output}")
 
 

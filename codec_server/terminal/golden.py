@@ -30,11 +30,11 @@ def rows_shown(total: int) -> Iterator[Any]:
         yield lambda name: progress.update(task, advance=1, description=name)
 
 
-def say_judgement(found: Any) -> None:
+def print_evaluation(found: Any) -> None:
     """Print a codec_golden.evaluation.Judgement: its table and its notes."""
-    from codec_golden.table import table_of  # noqa: PLC0415
+    from codec_golden.result_table import build_table  # noqa: PLC0415
 
     # A table that is cut off says nothing: a narrow terminal may break its lines.
-    Console(width=max(Console().width, TABLE_WIDTH)).print(table_of(found.rows))
+    Console(width=max(Console().width, TABLE_WIDTH)).print(build_table(found.rows))
     for note in found.notes:
         typer.echo(note)

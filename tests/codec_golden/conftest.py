@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from codec_golden.build import Builder
-from codec_golden.evaluation import Judgement, judge
+from codec_golden.build import FixtureBuilder
+from codec_golden.evaluation import EvaluationResult, evaluate
 from codec_golden.fixtures import read_suite
-from codec_golden.folder import Golden, find_golden
 from codec_golden.reference import ReferenceModel
+from codec_golden.storage import GoldenFixture, find_fixtures
 from tests.support.reference_model import SUITE, settings_for, shipped_bundle, write_map
 
 
@@ -34,17 +34,17 @@ def golden_folder(tmp_path_factory: pytest.TempPathFactory, reference: Reference
     """The 256 picture and the short video."""
     folder, fixtures = tmp_path_factory.mktemp("golden"), read_suite(None).fixtures
     for name in ("256", "video-short"):
-        Builder(reference, SUITE, folder, None).build(name, fixtures[name], lambda _done, _total: None).write()
+        FixtureBuilder(reference, SUITE, folder, None).build(name, fixtures[name], lambda _done, _total: None).write()
     return folder
 
 
 @pytest.fixture(scope="session")
-def goldens(golden_folder: Path) -> list[Golden]:
-    return find_golden(golden_folder, None)
+def goldens(golden_folder: Path) -> list[GoldenFixture]:
+    return find_fixtures(golden_folder, None)
 
 
 @pytest.fixture(scope="session")
-def judged(golden_folder: Path, models_dir: Path) -> Judgement:
+def judged(golden_folder: Path, models_dir: Path) -> EvaluationResult:
     """What the gate finds of them."""
     silent = nullcontext(lambda _name: None)
-    return judge(settings_for(models_dir), golden_folder, None, None, None, listener=lambda _total: silent)
+    return evaluate(settings_for(models_dir), golden_folder, None, None, None, listener=lambda _total: silent)

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from codec_golden.errors import NotMeasured
-from codec_golden.folder import Golden, Pixels
+from codec_golden.gate import Gate, Row
 from codec_golden.reference import ReferenceModel
-from codec_golden.thresholds import thresholds_from
-from codec_golden.verify import Gate, Row
-from codec_maps.thresholds import with_thresholds
+from codec_golden.storage import GoldenFixture, Pixels
+from codec_golden.thresholds import compute_thresholds
+from codec_maps.annotations import with_thresholds
 from codec_wire.encoder import LatentEncoder
 from codec_wire.maps.document import QualityThresholds
 from codec_wire.pipelines import PIPELINES, inverse, numpy_math, torch_math
@@ -143,12 +143,12 @@ def without_vmaf() -> Iterator[None]:
         raise NotMeasured("left out of this test")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("codec_golden.verify.vmaf", not_here)
+        patch.setattr("codec_golden.gate.vmaf", not_here)
         yield
 
 
 @pytest.fixture(scope="module")
-def rows_of(goldens: list[Golden], reference: ReferenceModel) -> RowsOf:
+def rows_of(goldens: list[GoldenFixture], reference: ReferenceModel) -> RowsOf:
     """What a gate finds. The VAE is asked once for the same latents: most pipelines are sound most of the time."""
     known: dict[bytes, Pixels] = {}
 
@@ -158,7 +158,7 @@ def rows_of(goldens: list[Golden], reference: ReferenceModel) -> RowsOf:
             known[key] = reference.pixels(latents)
         return known[key]
 
-    return lambda gate: list(gate.through_the_wire(goldens, decode, reference.torch_device))
+    return lambda gate: list(gate.evaluate_encoded(goldens, decode, reference.torch_device))
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def bounded(rows_of: RowsOf) -> Gate:
     """The gate with the bounds of a sound quantizer."""
     bundle = shipped_bundle()
     sound = rows_of(Gate(bundle, no_lpips))
-    bounds = {name: QualityThresholds.model_validate(one) for name, one in thresholds_from(sound, SUITE).items()}
+    bounds = {name: QualityThresholds.model_validate(one) for name, one in compute_thresholds(sound, SUITE).items()}
     return Gate(with_thresholds(bundle, bounds), no_lpips)
 
 

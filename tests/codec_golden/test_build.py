@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codec_golden.build import Builder
-from codec_golden.captured import captured_latents
+from codec_golden.build import FixtureBuilder
+from codec_golden.captures import read_capture
 from codec_golden.fixtures import read_suite
-from codec_golden.folder import Golden, find_golden, latents_bytes, read_pictures
 from codec_golden.reference import ReferenceModel
+from codec_golden.storage import GoldenFixture, find_fixtures, latents_to_bytes, read_images
 from codec_golden.wire import FixtureStream, body_of
 from codec_wire import WireFormat
 from codec_wire.errors import InvalidSettings
@@ -46,7 +46,7 @@ def test_a_fixture_is_built_and_comes_out_the_same_again(tmp_path: Path, fixture
     assert set(manifest["environment"]["versions"]) == {"torch", "diffusers", "transformers"}
     assert manifest["times"]["sampling_s"] > 0
     assert len((sea / "latents.bin").read_bytes()) == 2 * 4 * 8 * 8
-    assert read_pictures([sea / "reference.png"]).shape == (1, 64, 64, 3)
+    assert read_images([sea / "reference.png"]).shape == (1, 64, 64, 3)
     again = tmp_path / "again"
     invoke("golden", "build", again, *FLAGS, "--fixtures-file", fixtures_file)
     for name in ("sea", "other"):
@@ -89,7 +89,7 @@ def test_an_image_digest_stands_in_the_manifest(tmp_path: Path, fixtures_file: P
     digest = f"example/image@sha256:{'a' * 64}"
     flags = ("--fixtures-file", fixtures_file, "--fixtures", "sea", "--image-digest", digest)
     assert invoke("golden", "build", tmp_path / "g", *FLAGS, *flags)[0] == 0
-    (found,) = find_golden(tmp_path / "g", None)
+    (found,) = find_fixtures(tmp_path / "g", None)
     assert found.manifest.environment.image_digest == digest
 
 
@@ -101,7 +101,7 @@ def capture(folder: Path, ending: str, latents: np.ndarray[Any, Any], **header: 
     if "latent_space_id" in header:
         fields = {name: getattr(plan.header, name) for name in LatentStreamHeader.__slots__}
         plan = FixtureStream(LatentStreamHeader(**(fields | header)), plan.keyframes)
-    data = latents_bytes(latents) if ending == "bin" else body_of(plan, latents, WireFormat(ending))
+    data = latents_to_bytes(latents) if ending == "bin" else body_of(plan, latents, WireFormat(ending))
     (folder / f"sea.{ending}").write_bytes(data)
 
 
@@ -112,7 +112,7 @@ def test_captured_latents_are_taken_as_they_are(ending: str, tmp_path: Path, fix
     folder = tmp_path / "golden"
     status, output = invoke("golden", "build", folder, *FLAGS, "--fixtures-file", fixtures_file, "--latents", tmp_path)
     assert status == 0, output
-    (golden,) = find_golden(folder, None)
+    (golden,) = find_fixtures(folder, None)
     assert golden.manifest.latents_from == f"sea.{ending}"
     assert golden.manifest.times.sampling_s is None
     np.testing.assert_array_equal(golden.latents(), latents)
@@ -137,24 +137,24 @@ def test_a_capture_of_something_else_is_refused(
 ) -> None:
     capture(tmp_path, ending, np.ones(shape, np.float16), **header)
     with pytest.raises(InvalidSettings, match=message):
-        captured_latents(tmp_path, "sea", LATENT_SPACE, SHAPE)
+        read_capture(tmp_path, "sea", LATENT_SPACE, SHAPE)
 
 
 def test_a_file_that_is_no_body_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sea.msgpack").write_bytes(b'{"error": {"message": "no"}}')
     with pytest.raises(InvalidSettings, match="is no msgpack body"):
-        captured_latents(tmp_path, "sea", LATENT_SPACE, SHAPE)
+        read_capture(tmp_path, "sea", LATENT_SPACE, SHAPE)
 
 
 def test_a_capture_that_is_missing_is_said(tmp_path: Path, reference: ReferenceModel) -> None:
-    builder = Builder(reference, SUITE, tmp_path, tmp_path)
+    builder = FixtureBuilder(reference, SUITE, tmp_path, tmp_path)
     with pytest.raises(InvalidSettings, match=r"holds no 256.bin"):
         builder.build("256", read_suite(None).fixtures["256"], lambda _d, _t: None)
 
 
-def test_files_that_were_changed_are_noticed(tmp_path: Path, goldens: list[Golden]) -> None:
+def test_files_that_were_changed_are_noticed(tmp_path: Path, goldens: list[GoldenFixture]) -> None:
     (picture, _) = goldens
-    changed = Golden(tmp_path, picture.manifest)
+    changed = GoldenFixture(tmp_path, picture.manifest)
     changed.write(picture.latents(), picture.pixels())
     assert changed.pixels().shape == (1, 256, 256, 3)
     pixels = picture.pixels().copy()
@@ -170,9 +170,9 @@ def test_files_that_were_changed_are_noticed(tmp_path: Path, goldens: list[Golde
 
 def test_a_folder_without_fixtures_says_what_to_do(tmp_path: Path, golden_folder: Path) -> None:
     with pytest.raises(InvalidSettings, match="codec-diffusers golden build"):
-        find_golden(tmp_path, None)
+        find_fixtures(tmp_path, None)
     with pytest.raises(InvalidSettings, match="has no '512'; it has 256, video-short"):
-        find_golden(golden_folder, None, ["512"])
+        find_fixtures(golden_folder, None, ["512"])
 
 
 def test_pins_that_are_required_and_differ_refuse_to_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

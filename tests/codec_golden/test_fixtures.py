@@ -47,16 +47,16 @@ def test_a_published_file_with_keys_for_other_tools_is_read(tmp_path: Path) -> N
 
 def test_what_a_model_cannot_make_is_left_out_unless_it_was_asked_for() -> None:
     suite = read_suite(None)
-    chosen, left_out = suite.made_by(IMAGES_ALONE, None)
+    chosen, left_out = suite.supported_by(IMAGES_ALONE, None)
     assert list(chosen) == ["256", "512", "1024"]
     assert len(left_out) == 4
     assert left_out[0].startswith("video-short is left out: ")
     with pytest.raises(InvalidSettings, match="--fixtures video-1s: .* makes image-latents"):
-        suite.made_by(IMAGES_ALONE, ["256", "video-1s"])
+        suite.supported_by(IMAGES_ALONE, ["256", "video-1s"])
     with pytest.raises(InvalidSettings, match="there is no '257'; there are 256, 512"):
-        suite.made_by(IMAGES_ALONE, ["257"])
+        suite.supported_by(IMAGES_ALONE, ["257"])
     with pytest.raises(InvalidSettings, match="multiples of 48"):
-        suite.made_by(replace(IMAGES_ALONE, size_multiple=48), ["256"])
+        suite.supported_by(replace(IMAGES_ALONE, size_multiple=48), ["256"])
 
 
 @pytest.mark.parametrize(

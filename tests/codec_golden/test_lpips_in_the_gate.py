@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from codec_golden.lpips import alexnet_features
-from codec_maps.thresholds import read_thresholds
+from codec_maps.annotations import read_thresholds
 from tests.support.commands import invoke
 from tests.support.reference_model import FLAGS
 

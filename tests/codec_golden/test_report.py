@@ -5,19 +5,19 @@ import re
 import numpy as np
 import pytest
 
-from codec_golden.evaluation import Judgement
-from codec_golden.report import html_of, in_words
-from codec_golden.report_images import AMPLIFIED, difference, most_different
+from codec_golden.evaluation import EvaluationResult
+from codec_golden.report import describe_difference, render_report
+from codec_golden.report_images import AMPLIFICATION, difference, most_different_region
 
 PICTURE = re.compile(r'src="data:image/png;base64,[^"]+"')
 
 
 @pytest.fixture(scope="module")
-def report(judged: Judgement) -> str:
-    return html_of(judged)
+def report(judged: EvaluationResult) -> str:
+    return render_report(judged)
 
 
-def test_it_shows_and_says_what_was_lost(report: str, judged: Judgement) -> None:
+def test_it_shows_and_says_what_was_lost(report: str, judged: EvaluationResult) -> None:
     assert report.count("<h3 id=") == len(judged.rows)
     # Three pictures whole and three enlarged, each time with the one that the pointer brings; and the same spot of all.
     changed = [row for row in judged.rows if row.pipeline != "raw"]
@@ -37,7 +37,7 @@ def test_it_needs_no_other_file(report: str) -> None:
     assert "url(" not in text
 
 
-def test_every_way_of_sending_stands_beside_the_others(report: str, judged: Judgement) -> None:
+def test_every_way_of_sending_stands_beside_the_others(report: str, judged: EvaluationResult) -> None:
     for row in judged.rows:
         assert f"<figcaption>{row.pipeline}, {row.wire_bytes} bytes</figcaption>" in report
 
@@ -57,16 +57,16 @@ def test_the_words_follow_the_differences(off: int, pixels: int, words: str) -> 
     reference = np.full((100, 100, 3), 100, np.uint8)
     picture = reference.copy()
     picture.reshape(-1, 3)[:pixels, 1] += off
-    assert words in in_words(reference, picture)
+    assert words in describe_difference(reference, picture)
 
 
 def test_the_enlarged_part_is_where_most_changed() -> None:
     reference = np.full((200, 300, 3), 100, np.uint8)
     picture = reference.copy()
     picture[150, 270] = 90
-    part = most_different(reference, picture)
+    part = most_different_region(reference, picture)
     assert (part.height, part.width) == (64, 64)
     assert (part.of(picture) == 90).any()
-    assert difference(reference, picture)[150, 270].tolist() == [10 * AMPLIFIED] * 3
-    small = most_different(reference[:20], picture[:20])
+    assert difference(reference, picture)[150, 270].tolist() == [10 * AMPLIFICATION] * 3
+    small = most_different_region(reference[:20], picture[:20])
     assert (small.height, small.width) == (20, 64)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from codec_golden import vectors
-from codec_golden.vector_cases import CASES, ROUNDING_SCALES, inputs, pairs, plan_of
-from codec_golden.wire import read_body
+from codec_golden.vector_cases import CASES, ROUNDING_SCALES, case_pipelines, inputs, stream_plan
+from codec_golden.wire import decode_body
 from codec_wire import WireFormat
 from codec_wire.errors import StreamError
 from tests.support.oracle import reference_messages
@@ -29,10 +29,10 @@ def test_the_shipped_files_are_those_that_are_made_and_no_others(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("case", "row"), [pytest.param(*pair, id=f"{pair[0].name}-{pair[1].name}") for pair in pairs()]
+    ("case", "row"), [pytest.param(*pair, id=f"{pair[0].name}-{pair[1].name}") for pair in case_pipelines()]
 )
 def test_the_reference_encoder_makes_the_same_bytes(case: Any, row: Any) -> None:
-    plan = plan_of(case, row)
+    plan = stream_plan(case, row)
     for wire_format in WireFormat:
         messages = reference_messages(plan.header, inputs(case), list(plan.keyframes), wire_format)
         assert b"".join(messages) == (SHIPPED / case.name / f"{row.name}.{wire_format}").read_bytes()
@@ -100,7 +100,7 @@ def test_some_inputs_come_out_otherwise_in_every_other_way_of_rounding() -> None
 @pytest.mark.parametrize("entry", INDEX["refused"], ids=lambda entry: Path(entry["msgpack"]).stem)
 def test_a_broken_stream_is_refused(entry: dict[str, str]) -> None:
     with pytest.raises(StreamError):
-        read_body((SHIPPED / entry["msgpack"]).read_bytes(), WireFormat.MSGPACK)
+        decode_body((SHIPPED / entry["msgpack"]).read_bytes(), WireFormat.MSGPACK)
 
 
 def test_the_sums_are_right() -> None:

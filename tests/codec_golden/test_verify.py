@@ -10,13 +10,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import codec_scenes
-from codec_golden.evaluation import Judgement
-from codec_golden.folder import Golden, frame_name
+from codec_golden.evaluation import EvaluationResult
+from codec_golden.gate import missed_bounds
 from codec_golden.reference import ReferenceModel
-from codec_golden.thresholds import thresholds_from
-from codec_golden.verify import missed_bounds
+from codec_golden.storage import GoldenFixture, frame_name
+from codec_golden.thresholds import compute_thresholds
 from codec_golden.wire import reconstruction
-from codec_maps.thresholds import read_thresholds, with_thresholds
+from codec_maps.annotations import read_thresholds, with_thresholds
 from codec_server.cli import app
 from codec_wire import WireFormat
 from codec_wire.maps import LatentMapBundle
@@ -31,18 +31,18 @@ FOR_IMAGES = [name for name, row in PIPELINES.items() if not row.video_only]
 
 
 @pytest.fixture(scope="module")
-def bounds(judged: Judgement) -> Any:
-    return thresholds_from(judged.rows, SUITE)
+def bounds(judged: EvaluationResult) -> Any:
+    return compute_thresholds(judged.rows, SUITE)
 
 
-def test_every_pipeline_has_its_row(judged: Judgement) -> None:
+def test_every_pipeline_has_its_row(judged: EvaluationResult) -> None:
     rows = [(row.fixture, row.pipeline) for row in judged.rows]
     assert rows == [("256", name) for name in FOR_IMAGES] + [("video-short", name) for name in FOR_VIDEOS]
     assert judged.passed
     assert all(row.bits == [] for row in judged.rows)
 
 
-def test_the_numbers_are_what_the_pipelines_promise(judged: Judgement) -> None:
+def test_the_numbers_are_what_the_pipelines_promise(judged: EvaluationResult) -> None:
     by = {(row.fixture, row.pipeline): row for row in judged.rows}
     for fixture in ("256", "video-short"):
         assert by[fixture, "raw"].measured["ssim"] == 1
@@ -55,7 +55,7 @@ def test_the_numbers_are_what_the_pipelines_promise(judged: Judgement) -> None:
     assert by["video-short", "delta+int8"].measured["temporal_ssim"] > 0.9
 
 
-def test_the_thresholds_are_the_worst_fixture_less_head_room(judged: Judgement, bounds: Any) -> None:
+def test_the_thresholds_are_the_worst_fixture_less_head_room(judged: EvaluationResult, bounds: Any) -> None:
     assert list(bounds) == FOR_VIDEOS
     assert bounds["raw"] == {"ssim_min": 0.98, "psnr_min_db": 47.1, "fixture_suite": SUITE}
     worst = min(row.measured["psnr_db"] for row in judged.rows if row.pipeline == "int4")
@@ -139,7 +139,7 @@ def test_lpips_is_bounded_only_where_it_was_measured() -> None:
     assert missed_bounds({"ssim": 0.0}, None) == []
 
 
-def write_pictures(folder: Path, golden: Golden, pipeline: str, pixels: Any) -> None:
+def write_pictures(folder: Path, golden: GoldenFixture, pipeline: str, pixels: Any) -> None:
     if golden.manifest.fixture.kind == "image":
         (folder / golden.key).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[0]).save(folder / golden.key / f"{pipeline}.png")
@@ -151,7 +151,7 @@ def write_pictures(folder: Path, golden: Golden, pipeline: str, pixels: Any) -> 
 
 
 def test_another_decoders_pictures_are_judged_from_the_streams_it_was_given(
-    tmp_path: Path, golden_folder: Path, goldens: list[Golden], reference: ReferenceModel, models_dir: Path
+    tmp_path: Path, golden_folder: Path, goldens: list[GoldenFixture], reference: ReferenceModel, models_dir: Path
 ) -> None:
     """The way round that docs/conformance.md describes: streams out, pictures back, a verdict. It needs no model."""
     streams, theirs = tmp_path / "streams", tmp_path / "theirs"
@@ -206,7 +206,7 @@ def test_a_map_that_is_missing_or_of_other_latents_is_said(tmp_path: Path, golde
     assert f"the map is of {LATENT_SPACE} with 4 channels, the fixtures are of other-vae with 4" in output
 
 
-def test_what_a_reader_should_know_is_noted(judged: Judgement, tmp_path: Path, golden_folder: Path) -> None:
+def test_what_a_reader_should_know_is_noted(judged: EvaluationResult, tmp_path: Path, golden_folder: Path) -> None:
     assert judged.notes[0] == "LPIPS is not measured: no AlexNet weights are named (--lpips-backbone)"
     others = dict.fromkeys(FOR_VIDEOS, QualityThresholds.model_validate({"fixture_suite": "others"}))
     write_map(tmp_path, with_thresholds(shipped_bundle(), others))

@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Golden:
+class GoldenFixture:
     """One golden fixture: where it lies and what its manifest says."""
 
     folder: Path
@@ -40,11 +40,11 @@ class Golden:
         data = _read(path)
         if sha256(data) != self.manifest.input_latent_sha256:
             raise InvalidSettings(f"{path}: expected {self.manifest.input_latent_sha256}, the file has {sha256(data)}")
-        return latents_in(data, (self.manifest.fixture.frames, *self.manifest.latent_shape), path)
+        return latents_from_bytes(data, (self.manifest.fixture.frames, *self.manifest.latent_shape), path)
 
     def pixels(self) -> Pixels:
         """Return its reference pictures. Raises InvalidSettings when they are not those of the manifest."""
-        pixels = read_pictures(self.folder / name for name in picture_names(self.manifest))
+        pixels = read_images(self.folder / name for name in image_names(self.manifest))
         if sha256(pixels.tobytes()) != self.manifest.pixels_sha256:
             raise InvalidSettings(f"{self.folder}: the pictures are not those of {MANIFEST}; build them again")
         return pixels
@@ -55,15 +55,15 @@ class Golden:
         (self.folder / MANIFEST).unlink(missing_ok=True)
         for stale in (*self.folder.glob("frame_*.png"), self.folder / IMAGE):
             stale.unlink(missing_ok=True)
-        (self.folder / LATENTS).write_bytes(latents_bytes(latents))
-        for name, picture in zip(picture_names(self.manifest), pixels, strict=True):
+        (self.folder / LATENTS).write_bytes(latents_to_bytes(latents))
+        for name, picture in zip(image_names(self.manifest), pixels, strict=True):
             Image.fromarray(picture).save(self.folder / name)
-        first = (self.folder / picture_names(self.manifest)[0]).read_bytes()
+        first = (self.folder / image_names(self.manifest)[0]).read_bytes()
         manifest = self.manifest.model_copy(update={"reference_sha256": sha256(first)})
         (self.folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
 
 
-def picture_names(manifest: Manifest) -> list[str]:
+def image_names(manifest: Manifest) -> list[str]:
     """Return the file names of a fixture's pictures, in order."""
     if manifest.fixture.kind == "image":
         return [IMAGE]
@@ -75,12 +75,12 @@ def frame_name(number: int) -> str:
     return f"frame_{number:04d}.png"
 
 
-def latents_bytes(latents: Latents) -> bytes:
+def latents_to_bytes(latents: Latents) -> bytes:
     """Return the latents as they lie in a file: little-endian fp16, C order."""
     return latents.astype("<f2").tobytes()
 
 
-def latents_in(data: bytes, shape: tuple[int, ...], path: Path) -> Latents:
+def latents_from_bytes(data: bytes, shape: tuple[int, ...], path: Path) -> Latents:
     """Return the latents of `shape` that a file's bytes hold. Raises InvalidSettings for another size."""
     expected = int(np.prod(shape)) * 2
     if len(data) != expected:
@@ -88,7 +88,7 @@ def latents_in(data: bytes, shape: tuple[int, ...], path: Path) -> Latents:
     return np.frombuffer(data, "<f2").reshape(shape).astype(np.float16)
 
 
-def read_pictures(paths: Iterable[Path]) -> Pixels:
+def read_images(paths: Iterable[Path]) -> Pixels:
     """Return the pictures at `paths`, all of one size, as RGB. Raises InvalidSettings."""
     pictures: list[NDArray[np.uint8]] = []
     for path in paths:
@@ -102,7 +102,7 @@ def read_pictures(paths: Iterable[Path]) -> Pixels:
     return np.stack(pictures)
 
 
-def find_golden(folder: Path, latent_space: str | None, names: Sequence[str] | None = None) -> list[Golden]:
+def find_fixtures(folder: Path, latent_space: str | None, names: Sequence[str] | None = None) -> list[GoldenFixture]:
     """Return the golden fixtures below `folder`, of one latent space where one is named, by size.
 
     Raises InvalidSettings when there is none, or none of a name that was asked for.
@@ -111,7 +111,7 @@ def find_golden(folder: Path, latent_space: str | None, names: Sequence[str] | N
     for path in sorted(folder.rglob(MANIFEST)):
         manifest = parse_manifest(_read(path).decode(errors="replace"), str(path))
         if latent_space in (None, manifest.latent_space_id):
-            found.append(Golden(path.parent, manifest))
+            found.append(GoldenFixture(path.parent, manifest))
     if not found:
         raise InvalidSettings(
             f"there are no golden fixtures of {latent_space or 'any latent space'} in {folder}: "
@@ -125,9 +125,9 @@ def find_golden(folder: Path, latent_space: str | None, names: Sequence[str] | N
     return sorted(chosen, key=lambda golden: (golden.manifest.fixture.frames, golden.manifest.fixture.resolution))
 
 
-def golden_at(folder: Path, manifest: Manifest) -> Golden:
+def fixture_at(folder: Path, manifest: Manifest) -> GoldenFixture:
     """Return the golden fixture of `manifest` where it belongs below `folder`."""
-    return Golden(folder / manifest.latent_space_id / manifest.fixture_key, manifest)
+    return GoldenFixture(folder / manifest.latent_space_id / manifest.fixture_key, manifest)
 
 
 def _read(path: Path) -> bytes:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from codec_golden.errors import NotMeasured
-from codec_golden.folder import Golden, Pixels, frame_name, read_pictures
 from codec_golden.metrics import psnr_db, ssim_of_frames, temporal_ssim
-from codec_golden.vectors import broken_vectors
+from codec_golden.storage import GoldenFixture, Pixels, frame_name, read_images
+from codec_golden.vectors import failing_vectors
 from codec_golden.vmaf import vmaf
 from codec_golden.wire import FixtureStream, usable_pipelines
-from codec_golden.wire_check import CheckedWire
+from codec_golden.wire_check import WireCheck
 from codec_wire.maps import LatentMapBundle, MapPipeline
 from codec_wire.maps.document import QualityThresholds
 
@@ -57,23 +57,23 @@ class Gate:
     bundle: LatentMapBundle
     lpips: LpipsMetric | NotMeasured
 
-    def through_the_wire(self, fixtures: Sequence[Golden], decode: Decode, device: Any) -> Iterator[Row]:
+    def evaluate_encoded(self, fixtures: Sequence[GoldenFixture], decode: Decode, device: Any) -> Iterator[Row]:
         """Yield a row for each fixture and pipeline, sent for real and decoded by our own decoder.
 
         `decode` is the map's VAE; latents are quantized as NumPy arrays and as tensors on the torch `device`.
         """
-        broken = broken_vectors()
+        broken = failing_vectors()
         for golden in fixtures:
             latents, reference = golden.latents(), golden.pixels()
             for entry in usable_pipelines(self.bundle, golden.manifest.fixture):
                 plan = FixtureStream.of(golden.manifest.fixture, golden.manifest.latent_shape, self.bundle, entry)
-                wire = CheckedWire(plan, latents, device)
+                wire = WireCheck(plan, latents, device)
                 bits = broken.get(entry.name, []) + wire.complaints
                 # Nothing can be shown of a stream that cannot be read.
                 pictures = np.zeros_like(reference) if wire.arrived is None else decode(wire.arrived)
                 yield self._row(golden, entry, reference, pictures, wire_bytes=wire.size, bits=bits)
 
-    def pictures_of_others(self, fixtures: Sequence[Golden], folder: Path) -> Iterator[Row]:
+    def evaluate_images(self, fixtures: Sequence[GoldenFixture], folder: Path) -> Iterator[Row]:
         """Yield a row for each fixture and pipeline of which another decoder's pictures lie in `folder`.
 
         An image is FIXTURE/PIPELINE.png, a video FIXTURE/PIPELINE/frame_0000.png and so on. Raises InvalidSettings for
@@ -81,17 +81,17 @@ class Gate:
         """
         for golden in fixtures:
             for entry in usable_pipelines(self.bundle, golden.manifest.fixture):
-                paths = pictures_at(folder, golden, entry.name)
+                paths = external_image_paths(folder, golden, entry.name)
                 if not paths[0].is_file():
                     continue
-                reference, pictures = golden.pixels(), read_pictures(paths)
+                reference, pictures = golden.pixels(), read_images(paths)
                 if pictures.shape != reference.shape:
                     size = f"{pictures.shape[2]}x{pictures.shape[1]}"
-                    yield self._of_another_size(golden, entry, reference, size)
+                    yield self._size_mismatch_row(golden, entry, reference, size)
                 else:
                     yield self._row(golden, entry, reference, pictures)
 
-    def _of_another_size(self, golden: Golden, entry: MapPipeline, reference: Pixels, size: str) -> Row:
+    def _size_mismatch_row(self, golden: GoldenFixture, entry: MapPipeline, reference: Pixels, size: str) -> Row:
         row = self._row(golden, entry, reference[:1], np.zeros_like(reference[:1]))
         reason = f"the pictures are {size}, the reference is {reference.shape[2]}x{reference.shape[1]}"
         nothing = dict.fromkeys((*row.measured, *row.not_measured), reason)
@@ -99,7 +99,7 @@ class Gate:
 
     def _row(
         self,
-        golden: Golden,
+        golden: GoldenFixture,
         entry: MapPipeline,
         reference: Pixels,
         pictures: Pixels,
@@ -125,7 +125,7 @@ class Gate:
         )
 
     def _measure(
-        self, golden: Golden, reference: Pixels, pictures: Pixels
+        self, golden: GoldenFixture, reference: Pixels, pictures: Pixels
     ) -> tuple[dict[str, float], dict[str, str], int]:
         frames = ssim_of_frames(reference, pictures)
         measured = {"ssim": float(np.mean(frames)), "psnr_db": psnr_db(reference, pictures)}
@@ -167,7 +167,7 @@ def missed_bounds(measured: dict[str, float], thresholds: QualityThresholds | No
     return missed
 
 
-def pictures_at(folder: Path, golden: Golden, pipeline: str) -> list[Path]:
+def external_image_paths(folder: Path, golden: GoldenFixture, pipeline: str) -> list[Path]:
     """Return where another decoder's pictures of a fixture by a pipeline are looked for."""
     if golden.manifest.fixture.kind == "image":
         return [folder / golden.key / f"{pipeline}.png"]

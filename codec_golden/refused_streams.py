@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codec_golden.vector_cases import CASES, Case, inputs, plan_of
+from codec_golden.vector_cases import CASES, Case, inputs, stream_plan
 from codec_wire import WireFormat, encode
 from codec_wire.encoder import LatentEncoder
 from codec_wire.latents import LatentFrame
@@ -15,7 +15,7 @@ NAN = b"\x00\x7e"
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedStream:
     """One broken stream, as msgpack, and what is wrong with it."""
 
     name: str
@@ -33,12 +33,12 @@ class Refusal:
         return {"msgpack": self.path, "reason": self.reason}
 
 
-def refusals() -> list[Refusal]:
+def refused_streams() -> list[RefusedStream]:
     """Return every broken stream."""
-    return list(_refusals())
+    return list(_refused_streams())
 
 
-def _refusals() -> Iterator[Refusal]:
+def _refused_streams() -> Iterator[RefusedStream]:
     image, odd, video = (next(case for case in CASES if case.name == name) for name in ("image", "odd", "video"))
     one, frames = _frames(image, "int8"), _frames(video, "delta+int8")
     last = frames[-1]
@@ -69,7 +69,7 @@ def _refusals() -> Iterator[Refusal]:
 
 
 def _frames(case: Case, pipeline: str) -> list[LatentFrame]:
-    plan, latents = plan_of(case, PIPELINES[pipeline]), inputs(case)
+    plan, latents = stream_plan(case, PIPELINES[pipeline]), inputs(case)
     encoder, last = LatentEncoder(plan.header), case.frames - 1
     return [
         encoder.encode(np.asarray(latents[seq]), keyframe=keyframe, last=seq == last)
@@ -77,7 +77,7 @@ def _frames(case: Case, pipeline: str) -> list[LatentFrame]:
     ]
 
 
-def _broken(name: str, reason: str, case: Case, pipeline: str, frames: list[LatentFrame]) -> Refusal:
-    header = plan_of(case, PIPELINES[pipeline]).header
+def _broken(name: str, reason: str, case: Case, pipeline: str, frames: list[LatentFrame]) -> RefusedStream:
+    header = stream_plan(case, PIPELINES[pipeline]).header
     parts = [encode(header, WireFormat.MSGPACK), *(encode(frame, WireFormat.MSGPACK) for frame in frames)]
-    return Refusal(name, reason, b"".join(parts))
+    return RefusedStream(name, reason, b"".join(parts))

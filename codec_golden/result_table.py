@@ -7,8 +7,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from codec_golden.gate import Row
 from codec_golden.manifest import Environment
-from codec_golden.verify import Row
 
 COLUMNS = {
     "ssim": ("SSIM", "{:.4f}"),
@@ -18,13 +18,13 @@ COLUMNS = {
     "vmaf": ("VMAF", "{:.1f}"),
 }
 BOUNDS = {"ssim": ("ssim_min", "≥"), "psnr_db": ("psnr_min_db", "≥"), "lpips": ("lpips_max", "≤")}
-VIDEO_ALONE = ("temporal_ssim", "vmaf")
+VIDEO_METRICS = ("temporal_ssim", "vmaf")
 
 
-def table_of(rows: Sequence[Row]) -> Table:
+def build_table(rows: Sequence[Row]) -> Table:
     """Return the rows as a table, each metric over the bound it has in the map; what is missing says so."""
-    video = any(name in row.measured or name in row.not_measured for row in rows for name in VIDEO_ALONE)
-    shown = [name for name in COLUMNS if video or name not in VIDEO_ALONE]
+    video = any(name in row.measured or name in row.not_measured for row in rows for name in VIDEO_METRICS)
+    shown = [name for name in COLUMNS if video or name not in VIDEO_METRICS]
     table = Table(box=SIMPLE_HEAD, title=", ".join(sorted({row.latent_space for row in rows})))
     for title in ("fixture", "pipeline"):
         table.add_column(title, no_wrap=True)
@@ -35,14 +35,14 @@ def table_of(rows: Sequence[Row]) -> Table:
             row.fixture,
             row.pipeline,
             "" if row.wire_bytes is None else str(row.wire_bytes),
-            bits_of(row),
-            *(cell(row, name) + bound_of(row, name) for name in shown),
+            bits_text(row),
+            *(cell(row, name) + bound_text(row, name) for name in shown),
             "[green]pass" if row.passed else "[bold red]FAIL",
         )
     return table
 
 
-def bound_of(row: Row, name: str) -> str:
+def bound_text(row: Row, name: str) -> str:
     """Return the map's bound on a metric of the row as a second line, nothing where there is none."""
     field, sign = BOUNDS.get(name, ("", ""))
     bound = getattr(row.thresholds, field, None)
@@ -57,20 +57,20 @@ def cell(row: Row, name: str) -> str:
     return "not measured" if name in row.not_measured else ""
 
 
-def bits_of(row: Row) -> str:
+def bits_text(row: Row) -> str:
     """Return in a word whether the bytes on the wire are right."""
     if row.bits is None:
         return ""
     return "differ" if row.bits else "exact"
 
 
-def bounds_of(row: Row) -> str:
+def bounds_text(row: Row) -> str:
     """Return the map's bounds for the row in a line."""
-    parts = [COLUMNS[name][0] + " " + bound.strip() for name in BOUNDS if (bound := bound_of(row, name))]
+    parts = [COLUMNS[name][0] + " " + bound.strip() for name in BOUNDS if (bound := bound_text(row, name))]
     return "; ".join(parts) or "none"
 
 
-def notes_on(rows: Sequence[Row]) -> list[str]:
+def collect_notes(rows: Sequence[Row]) -> list[str]:
     """Return, once each, why something is not measured, was missed or differs, and which bounds there are not."""
     notes: dict[str, None] = {}
     for row in rows:
@@ -89,7 +89,7 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
     return list(notes)
 
 
-def json_of(
+def result_json(
     rows: Sequence[Row], notes: Sequence[str], map_hash: str, environment: Environment | None
 ) -> dict[str, Any]:
     """Return everything that the gate found, for JSON; an infinite PSNR is the string "identical"."""

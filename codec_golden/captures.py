@@ -4,39 +4,41 @@ from pathlib import Path
 
 import numpy as np
 
-from codec_golden.folder import Latents, latents_in
-from codec_golden.wire import read_body
+from codec_golden.storage import Latents, latents_from_bytes
+from codec_golden.wire import decode_body
 from codec_wire import WireFormat
 from codec_wire.errors import InvalidSettings, StreamError
 
-ENDINGS = {".bin": None, ".msgpack": WireFormat.MSGPACK, ".protobuf": WireFormat.PROTOBUF}
+SUFFIXES = {".bin": None, ".msgpack": WireFormat.MSGPACK, ".protobuf": WireFormat.PROTOBUF}
 """What a file holds, by its ending: the latents themselves, or the body of an answer."""
 
 
 def has_capture(folder: Path, key: str) -> bool:
     """Return whether `folder` holds a file for fixture `key`."""
-    return any((folder / f"{key}{ending}").is_file() for ending in ENDINGS)
+    return any((folder / f"{key}{ending}").is_file() for ending in SUFFIXES)
 
 
-def captured_latents(folder: Path, key: str, latent_space: str, shape: tuple[int, ...]) -> tuple[Latents, str] | None:
+def read_capture(folder: Path, key: str, latent_space: str, shape: tuple[int, ...]) -> tuple[Latents, str] | None:
     """Return the latents of fixture `key` in `folder` and the name of their file, None where there are none.
 
     `shape` is [frames, C, h, w]. `KEY.bin` holds little-endian fp16 values; `KEY.msgpack` and `KEY.protobuf` hold the
     whole body of an answer, uncompressed. Raises InvalidSettings for a file that holds something else.
     """
-    for ending, wire_format in ENDINGS.items():
+    for ending, wire_format in SUFFIXES.items():
         path = folder / f"{key}{ending}"
         if path.is_file():
             data = path.read_bytes()
             if wire_format is None:
-                return latents_in(data, shape, path), path.name
-            return _latents_of(data, wire_format, latent_space, shape, path), path.name
+                return latents_from_bytes(data, shape, path), path.name
+            return _read_response_body(data, wire_format, latent_space, shape, path), path.name
     return None
 
 
-def _latents_of(data: bytes, wire_format: WireFormat, latent_space: str, shape: tuple[int, ...], path: Path) -> Latents:
+def _read_response_body(
+    data: bytes, wire_format: WireFormat, latent_space: str, shape: tuple[int, ...], path: Path
+) -> Latents:
     try:
-        header, latents = read_body(data, wire_format)
+        header, latents = decode_body(data, wire_format)
     except StreamError as error:
         raise InvalidSettings(f"{path} is no {wire_format} body: {error}") from None
     for what, expected, came in (
