@@ -75,7 +75,7 @@ def our_encoding(header: LatentStreamHeader, latents: list[NDArray[Any]]) -> lis
     encoder = LatentEncoder(header)
     return [
         encode(
-            encoder.encode(latent, keyframe=seq == 0 or not header.row.delta, last=seq == FRAMES - 1),
+            encoder.encode(latent, keyframe=seq == 0 or not header.pipeline_spec.delta, last=seq == FRAMES - 1),
             WireFormat.MSGPACK,
         )
         for seq, latent in enumerate(latents)
@@ -98,7 +98,7 @@ def peer_encoding(header: LatentStreamHeader, latents: list[NDArray[Any]]) -> li
         encoder.frame(
             latent,
             seq=seq,
-            keyframe=seq == 0 or not header.row.delta,
+            keyframe=seq == 0 or not header.pipeline_spec.delta,
             done=seq == last,
             finish_reason="ok" if seq == last else None,
         )
@@ -108,7 +108,7 @@ def peer_encoding(header: LatentStreamHeader, latents: list[NDArray[Any]]) -> li
 
 def formula_decoding(header: LatentStreamHeader, frames: list[bytes]) -> list[NDArray[Any]]:
     """Return the stream's latents by the published formula, one channel after the other, checking nothing."""
-    row, channels = header.row, header.shape[0]
+    row, channels = header.pipeline_spec, header.shape[0]
     size = int(np.prod(header.shape))
     scales = None if header.scales is None else np.frombuffer(header.scales, "<f2")
     key = np.zeros(size, np.int16)
@@ -170,11 +170,11 @@ def measure(pipeline: str, shape: tuple[int, ...]) -> Iterator[Measurement]:
         return peer_encoding(header, latents)
 
     yield Measurement(pipeline, shape, "encode", "codecai", *medians(ours_out, lambda: peer_encoding(header, latents)))
-    if header.row.bits is None:
+    if header.pipeline_spec.bits is None:
         yield Measurement(pipeline, shape, "encode", "codecai + isfinite", *medians(ours_out, checked_peer))
     encoder = LatentEncoder(header)
     frames = [
-        encoder.encode(latent, keyframe=seq == 0 or not header.row.delta, last=seq == FRAMES - 1)
+        encoder.encode(latent, keyframe=seq == 0 or not header.pipeline_spec.delta, last=seq == FRAMES - 1)
         for seq, latent in enumerate(latents)
     ]
     data = [frame.data for frame in frames]

@@ -21,8 +21,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from codec_maps import BodySizes
-from codec_maps.bodies import body_of, pipelines_for
-from codec_maps.body_sizes import mean_of, measure
+from codec_maps.bodies import encode_body, mean_sizes, measure_sizes, pipelines_for
 from codec_maps.corpus import Sample, generate_latents
 from codec_server.local_model import LocalModel
 from codec_wire import WireFormat
@@ -106,8 +105,8 @@ def rows_of(what: str, samples: Sequence[Sample], served: ModelInstance) -> list
         for wire_format in WireFormat:
             found = served.bundle.dictionary(wire_format, pipeline)
             dictionary = None if found is None else found[1]
-            bodies = (body_of(sample, pipeline, wire_format, served.bundle, served.model) for sample in samples)
-            sizes = mean_of([measure(body, dictionary) for body in bodies])
+            bodies = (encode_body(sample, pipeline, wire_format, served.bundle, served.model) for sample in samples)
+            sizes = mean_sizes([measure_sizes(body, dictionary) for body in bodies])
             rows.append(Row(what, wire_format, pipeline, sizes))
     return rows
 

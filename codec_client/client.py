@@ -1,4 +1,4 @@
-"""The surface that every client has, whatever carries its requests."""
+"""Interface that the HTTP, gRPC and in-process clients share."""
 
 import os
 from abc import ABC, abstractmethod
@@ -12,10 +12,10 @@ import numpy as np
 from codec_client.blocking import BlockingClient
 from codec_client.cache import FileCache
 from codec_client.results import Generation, ServedModel
-from codec_client.stream import Arrival, LatentStream, OnProgress
+from codec_client.stream import LatentStream, OnProgress, ResponseState
 from codec_wire.errors import MapMismatch
 from codec_wire.events import StreamEvent
-from codec_wire.maps import LatentMapBundle, pinned_hash
+from codec_wire.maps import LatentMapBundle, parse_map_pin
 from codec_wire.request import GenerationRequest, parse_request
 
 TIMEOUT_S = 600.0
@@ -23,11 +23,16 @@ RETRIES = 2
 
 
 class LatentClient(ABC):
-    """A client of one server, used with `async with`; `blocking()` gives the same without async.
+    """Async client of one server, used with `async with`. Call `blocking()` for the same methods without async.
 
-    `api_key` travels as a bearer token; `timeout_s` is for one whole generation, retries included; `retries` is how
-    often a request of which nothing was answered is sent again; `pinned_map` (sha256:<hex>) is the only map that
-    answers may be of; `cache_dir` keeps maps and dictionaries, default_cache_dir() for None.
+    Parameters:
+        api_key: Sent to the server as a bearer token. Default: none.
+        timeout_s: Timeout of a whole generation in seconds, including retries.
+        retries: Number of times a request is sent again if the server did not respond, or responded that it is
+            overloaded or not ready. A request is never sent again once part of the result has been received.
+        pinned_map: Hash ("sha256:<hex>") of the only latent-space map to accept. Responses for any other map raise
+            MapMismatch. Default: accept every map.
+        cache_dir: Directory that caches maps and dictionaries. Default: default_cache_dir().
     """
 
     def __init__(
@@ -42,68 +47,81 @@ class LatentClient(ABC):
         self.api_key = api_key
         self.timeout_s = timeout_s
         self.retries = retries
-        self.pinned_map = pinned_hash(pinned_map)
+        self.pinned_map = parse_map_pin(pinned_map)
         self.cache = FileCache(None if cache_dir is None else Path(cache_dir))
 
     def stream(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> LatentStream:
-        """Return the stream of one generation, to be entered with `async with`; nothing is sent before.
+        """Return a stream for one generation. The request is sent when the stream is entered with `async with`.
 
-        `fields` are those of codec_wire.request.GenerationRequest: size=(512, 512), steps, seed, pipeline, ...
-        `on_progress` is called as things arrive. Raises InvalidRequest naming the field at fault.
+        `fields` are the fields of codec_wire.request.GenerationRequest, for example size=(512, 512), steps=20,
+        seed=7 or pipeline="int8". `on_progress` is called with a Progress after every received event.
+
+        Raises:
+            InvalidRequest: a field is unknown or has an invalid value; the message starts with its name.
         """
         return LatentStream(self._events, parse_request({"prompt": prompt} | fields), self, on_progress)
 
     async def generate(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> Generation:
-        """Return one whole generation. See stream."""
+        """Generate and return the complete result. Parameters and errors are those of stream() and LatentStream."""
         async with self.stream(prompt, on_progress=on_progress, **fields) as stream:
             latents = [latents async for latents in stream]
             return Generation(stream.header, np.stack(latents), stream.map_hash)
 
     def blocking(self) -> BlockingClient:
-        """Return this client's surface without async, for `with`."""
+        """Return a blocking client with the same methods, used with `with`."""
         return BlockingClient(self)
 
     @abstractmethod
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
-        """Return the map with the hash `digest` and its files, the server's own for None, verified and kept.
+        """Return the latent-space map with the hash `digest` ("sha256:<hex>") together with the files it refers to.
 
-        Raises InvalidMap, and what reaching the server raises.
+        If `digest` is None, return the map of the server's default model. All hashes are verified, and the files
+        are cached.
+
+        Raises:
+            InvalidMap: the server has no such map, or a file is invalid or has a different hash.
+            ServerUnreachable: the server did not respond.
         """
 
     @abstractmethod
     async def models(self) -> list[ServedModel]:
-        """Return the models that the server runs, first the one that a request which names none gets.
+        """Return the models that the server serves. The first one is the default for requests that name no model.
 
-        Raises UnexpectedAnswer where it does not say, and what reaching the server raises.
+        Raises:
+            UnexpectedAnswer: the response does not list models.
+            ServerUnreachable: the server did not respond.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of the connections. What still runs over them is cancelled."""
+        """Close the connections and cancel the generations that still run over them."""
 
     @abstractmethod
     def _events(
-        self, request: GenerationRequest, arrival: Arrival, seconds: float
+        self, request: GenerationRequest, response: ResponseState, timeout_s: float
     ) -> AsyncGenerator[StreamEvent, None]:
-        """See codec_client.stream.Transport."""
+        """Run a request. See codec_client.stream.Transport."""
 
     async def __aenter__(self) -> Self:
-        """Return itself; connections are made when they are needed."""
+        """Return the client itself; connections are opened on first use."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the client."""
         await self.close()
 
-    def _is_of_map(self, arrival: Arrival, map_hash: str | None) -> None:
-        """Take note of the map that an answer names. Raises MapMismatch where another one is pinned."""
-        arrival.map_hash = map_hash
+    def _record_map_hash(self, response: ResponseState, map_hash: str | None) -> None:
+        """Record the map hash of a response. Raises MapMismatch if it differs from the pinned map."""
+        response.map_hash = map_hash
         if self.pinned_map not in (None, map_hash):
-            raise MapMismatch(f"pinned is the latent-space map {self.pinned_map}, the answer is of {map_hash}")
+            raise MapMismatch(
+                f"the response uses the latent-space map {map_hash}, but the client is pinned to {self.pinned_map}"
+            )
 
 
-def values_of(request: GenerationRequest) -> dict[str, Any]:
-    """Return the fields that were asked for, by name; the server's defaults are taken for the others."""
-    return {name: value for name, value in request.model_dump(exclude_unset=True).items() if value is not None}
+def explicit_fields(request: GenerationRequest) -> dict[str, Any]:
+    """Return the fields of `request` that were set explicitly, by their wire names; the server defaults the others."""
+    fields = request.model_dump(exclude_unset=True, by_alias=True)
+    return {name: value for name, value in fields.items() if value is not None}

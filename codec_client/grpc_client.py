@@ -1,4 +1,4 @@
-"""A client over gRPC."""
+"""gRPC client."""
 
 import asyncio
 import os
@@ -9,28 +9,42 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 from grpc import StatusCode
 
-from codec_client.client import LatentClient, values_of
+from codec_client.client import LatentClient, explicit_fields
 from codec_client.errors import ServerUnreachable, UnexpectedAnswer
-from codec_client.maps import keep, kept
+from codec_client.maps import load_bundle, store_bundle
 from codec_client.results import ServedModel
-from codec_client.stream import Arrival
+from codec_client.stream import ResponseState
 from codec_wire.errors import Cancelled, CodecError, DeadlineExceeded, InvalidMap, InvalidRequest, InvalidSettings
 from codec_wire.events import StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
-from codec_wire.grpc import CHANNEL_OPTIONS, MAP_HASH_KEY, MAP_PIN_KEY, MODALITIES, error_in, event_of
+from codec_wire.grpc import (
+    CHANNEL_OPTIONS,
+    MAP_HASH_KEY,
+    MAP_PIN_KEY,
+    MODALITIES,
+    error_from_status,
+    event_from_message,
+)
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
 
-if TYPE_CHECKING:  # the stub of an asyncio channel exists for the type checker alone
+if TYPE_CHECKING:  # the asyncio stub class exists only for the type checker
     from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
 
 
 class GrpcClient(LatentClient):
-    """A client of the gRPC server at `address` (HOST:PORT). See LatentClient.
+    """Async client of a gRPC server.
 
-    `tls` whether the connection is encrypted; `ca_file` is a PEM file with the server's certificate authority, the
-    system's for None, and turns `tls` on.
+    Parameters:
+        address: The server's address, HOST:PORT.
+        tls: Whether to encrypt the connection. Default: False.
+        ca_file: PEM file with the certificate authority of the server; implies `tls`. Default: the system's
+            certificate authorities.
+        options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
+
+    Raises:
+        InvalidSettings: `ca_file` cannot be read.
     """
 
     def __init__(
@@ -39,34 +53,35 @@ class GrpcClient(LatentClient):
         super().__init__(**options)
         self.address = address
         self._tls = tls or ca_file is not None
-        self._authority: bytes | None = None
+        self._root_certificates: bytes | None = None
         if ca_file is not None:
             try:
-                self._authority = Path(ca_file).read_bytes()
+                self._root_certificates = Path(ca_file).read_bytes()
             except OSError as error:
-                raise InvalidSettings(f"{os.fspath(ca_file)} cannot be read: {error.strerror}") from None
+                raise InvalidSettings(f"cannot read ca_file {os.fspath(ca_file)}: {error.strerror}") from None
         self._channel: grpc.aio.Channel | None = None
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
-        """Return the server's latent-space map. See LatentClient."""
-        found = None if digest is None else kept(self.cache, digest)
-        if found is None:
-            latent_space = None if digest is None else await self._space_of(digest)
+        """Return a latent-space map of the server. See LatentClient.latent_map."""
+        bundle = None if digest is None else load_bundle(self.cache, digest)
+        if bundle is None:
+            latent_space = None if digest is None else await self._find_latent_space(digest)
             try:
-                answer = await self._stub().GetLatentMap(
+                response = await self._stub().GetLatentMap(
                     pb.GetLatentMapRequest(latent_space=latent_space),
                     timeout=self.timeout_s,
                     metadata=self._metadata(pinned=False),
                 )
             except grpc.aio.AioRpcError as error:
-                raise self._said(error) from None
-            found = LatentMapBundle.from_parts(answer.document, answer.assets)
-            keep(found, self.cache)
-        if digest not in (None, found.hash):
-            raise InvalidMap(f"{self.address} has the latent-space map {found.hash}, wanted is {digest}")
-        return found
+                raise self._to_codec_error(error) from None
+            bundle = LatentMapBundle.from_parts(response.document, response.assets)
+            store_bundle(bundle, self.cache)
+        if digest not in (None, bundle.hash):
+            raise InvalidMap(f"{self.address} returned the latent-space map {bundle.hash}, expected {digest}")
+        return bundle
 
-    async def _space_of(self, digest: str) -> str:
+    async def _find_latent_space(self, digest: str) -> str:
+        """Return the latent space of the served model whose map has the hash `digest`."""
         models = await self.models()
         for model in models:
             if model.map_hash == digest:
@@ -75,13 +90,13 @@ class GrpcClient(LatentClient):
         raise InvalidMap(f"{self.address} has no latent-space map {digest}; it has {listed}")
 
     async def models(self) -> list[ServedModel]:
-        """Return the models that the server runs. See LatentClient."""
+        """Return the models that the server serves. See LatentClient.models."""
         try:
-            answer = await self._stub().GetServerInfo(
+            response = await self._stub().GetServerInfo(
                 pb.GetServerInfoRequest(), timeout=self.timeout_s, metadata=self._metadata(pinned=False)
             )
         except grpc.aio.AioRpcError as error:
-            raise self._said(error) from None
+            raise self._to_codec_error(error) from None
         names = {number: modality for modality, number in MODALITIES.items()}
         return [
             ServedModel(
@@ -91,35 +106,35 @@ class GrpcClient(LatentClient):
                 latent_space=served.model.latent_space,
                 map_hash=served.latent_map_hash,
             )
-            for served in answer.models
+            for served in response.models
         ]
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection and cancel the generations that still run over it."""
         if self._channel is not None:
             await self._channel.close()
             self._channel = None
 
     async def _events(
-        self, request: GenerationRequest, arrival: Arrival, seconds: float
+        self, request: GenerationRequest, response: ResponseState, timeout_s: float
     ) -> AsyncGenerator[StreamEvent, None]:
         call = self._stub().Generate(
-            message_of(request), timeout=max(seconds, 0.0), metadata=self._metadata(pinned=True)
+            message_of(request), timeout=max(timeout_s, 0.0), metadata=self._metadata(pinned=True)
         )
         try:
             metadata = dict(await call.initial_metadata() or ())
-            if MAP_HASH_KEY in metadata:  # a call that is refused may have none
-                self._is_of_map(arrival, str(metadata[MAP_HASH_KEY]))
+            if MAP_HASH_KEY in metadata:  # missing if the server rejected the call
+                self._record_map_hash(response, str(metadata[MAP_HASH_KEY]))
             async for message in call:
-                arrival.answered = True
-                arrival.received_bytes += message.ByteSize()
-                event = event_of(message)
+                response.started = True
+                response.received_bytes += message.ByteSize()
+                event = event_from_message(message)
                 if event is not None:
                     yield event
         except grpc.aio.AioRpcError as error:
-            raise self._said(error) from None
+            raise self._to_codec_error(error) from None
         except asyncio.CancelledError:
-            # A call that is cancelled ends like a task that is: only the task's own cancelling is for the caller.
+            # grpc.aio raises CancelledError both if this task is cancelled and if the call is (the client was closed).
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
@@ -130,7 +145,9 @@ class GrpcClient(LatentClient):
     def _stub(self) -> "LatentServiceAsyncStub":
         if self._channel is None:
             self._channel = (
-                grpc.aio.secure_channel(self.address, grpc.ssl_channel_credentials(self._authority), CHANNEL_OPTIONS)
+                grpc.aio.secure_channel(
+                    self.address, grpc.ssl_channel_credentials(self._root_certificates), CHANNEL_OPTIONS
+                )
                 if self._tls
                 else grpc.aio.insecure_channel(self.address, CHANNEL_OPTIONS)
             )
@@ -144,40 +161,43 @@ class GrpcClient(LatentClient):
             metadata.append((MAP_PIN_KEY, self.pinned_map))
         return metadata
 
-    def _said(self, error: grpc.aio.AioRpcError) -> CodecError:
-        """Return the error that a call's status says, as the server said it."""
+    def _to_codec_error(self, error: grpc.aio.AioRpcError) -> CodecError:
+        """Return the error that the server reported, or one that matches the call's status."""
         code, details = error.code(), error.details() or ""
-        said = error_in(error.trailing_metadata() or (), code.value[0], details)
-        if said is not None:
-            return said
+        reported = error_from_status(error.trailing_metadata() or (), code.value[0], details)
+        if reported is not None:
+            return reported
         if code is StatusCode.UNAVAILABLE:
             return self._unavailable(details)
         if code is StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineExceeded(f"there was no whole answer within {self.timeout_s:g} s")
+            return DeadlineExceeded(f"the generation did not finish within {self.timeout_s:g} s")
         if code is StatusCode.CANCELLED:
             return Cancelled("the call was cancelled")
         if code is StatusCode.INTERNAL:
             return CodecError(details)
-        return UnexpectedAnswer(f"{self.address} answers {code.name}: {details}")
+        return UnexpectedAnswer(f"{self.address} returned the gRPC status {code.name}: {details}")
 
     def _unavailable(self, details: str) -> CodecError:
         if "Failed parsing HTTP/2" in details:
-            return UnexpectedAnswer(f"what answers at {self.address} is no gRPC server; is it the HTTP port?")
-        return ServerUnreachable(f"no server answers at {self.address}: {_reason(details)}")
+            return UnexpectedAnswer(f"{self.address} is not a gRPC server; is it the HTTP port?")
+        return ServerUnreachable(f"cannot connect to {self.address}: {_last_reason(details)}")
 
 
 def message_of(request: GenerationRequest) -> pb.GenerateRequest:
-    """Return the message that asks for `request`, with progress. Raises InvalidRequest for a field it has not."""
-    values = values_of(request) | {"modality": MODALITIES[request.modality]}
+    """Return the protobuf message for `request`, with step progress enabled.
+
+    Raises InvalidRequest if the message has no field for one of the request's fields.
+    """
+    values = explicit_fields(request) | {"modality": MODALITIES[request.modality]}
     if request.size is not None:
         width, height = request.size
         values["size"] = pb.PixelSize(width=width, height=height)
     for name in values:
         if name not in pb.GenerateRequest.DESCRIPTOR.fields_by_name:
-            raise InvalidRequest(name, "cannot be sent over gRPC")
+            raise InvalidRequest(name, "is not supported over gRPC")
     return pb.GenerateRequest(**values, progress=True)
 
 
-def _reason(details: str) -> str:
-    """Return the end of gRPC's chain of reasons, the part that people understand."""
+def _last_reason(details: str) -> str:
+    """Return the last reason in gRPC's chain of connection errors, for example "Connection refused"."""
     return details.rpartition("; last error: ")[2].rpartition(": ")[2].strip(" )") or "the connection failed"

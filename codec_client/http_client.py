@@ -1,4 +1,4 @@
-"""A client over HTTP: msgpack or protobuf bodies, in any content coding, decoded as they arrive."""
+"""HTTP client. Bodies are msgpack or protobuf with any content coding, and are decoded as they are received."""
 
 import asyncio
 import base64
@@ -12,12 +12,12 @@ from typing import Any
 
 import aiohttp
 
-from codec_client.client import LatentClient, values_of
+from codec_client.client import LatentClient, explicit_fields
 from codec_client.errors import ServerUnreachable, UnexpectedAnswer
 from codec_client.http_errors import error_of, reason_of
-from codec_client.maps import fetch_file, fetch_map, kept, key_headers
+from codec_client.maps import auth_headers, fetch_file, fetch_map, load_bundle
 from codec_client.results import ServedModel
-from codec_client.stream import Arrival
+from codec_client.stream import ResponseState
 from codec_wire import WireFormat
 from codec_wire.codings import CODINGS, IDENTITY
 from codec_wire.errors import (
@@ -33,7 +33,7 @@ from codec_wire.http import ACCEPT, GENERATION_PATHS, INFO_PATH, LATENT_MAP_HEAD
 from codec_wire.latents import FinishReason, LatentStreamHeader, Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import sha256
-from codec_wire.message_decoder import MessageDecoder, coding_named_by
+from codec_wire.message_decoder import MessageDecoder, parse_stream_headers
 from codec_wire.request import GenerationRequest
 
 CONNECT_TIMEOUT_S = 10.0
@@ -41,10 +41,19 @@ _MAX_INFO_BYTES = 1024 * 1024
 
 
 class HttpClient(LatentClient):
-    """A client of the HTTP facade at `server` (http://HOST:PORT or https://...). See LatentClient.
+    """Async client of an HTTP server.
 
-    `wire_format` is what bodies are asked for in; `compressed` whether they may be; `ca_file` is a PEM file with the
-    certificate authority of an https server, the system's for None.
+    Parameters:
+        server: The server's address, http://HOST:PORT or https://HOST:PORT. The base URL of an OpenAI client, which
+            ends in /v1, is accepted too.
+        wire_format: Wire format of the responses, "msgpack" (default) or "protobuf".
+        compressed: Whether responses may be compressed. Default: True.
+        ca_file: PEM file with the certificate authority of an https server. Default: the system's certificate
+            authorities.
+        options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
+
+    Raises:
+        InvalidSettings: `server` is not an HTTP address, or `ca_file` cannot be read.
     """
 
     def __init__(
@@ -57,31 +66,30 @@ class HttpClient(LatentClient):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        # OpenAI's clients are given the address with /v1 after it.
         self.server = (server if "://" in server else f"http://{server}").rstrip("/").removesuffix("/v1")
         if not self.server.startswith(("http://", "https://")):
-            raise InvalidSettings(f"the server must be http://HOST:PORT or https://HOST:PORT, got {server!r}")
+            raise InvalidSettings(f"server must be http://HOST:PORT or https://HOST:PORT, got {server!r}")
         self._wire_format = WireFormat(wire_format)
         self._encodings = ", ".join(name for name in CODINGS if name != IDENTITY) if compressed else IDENTITY
-        self._tls = trusted(ca_file)
+        self._tls = tls_context(ca_file)
         self._session: aiohttp.ClientSession | None = None
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
-        """Return the server's latent-space map. See LatentClient."""
-        found = None if digest is None else kept(self.cache, digest)
-        if found is None:
-            found = await fetch_map(self.server, digest=digest, api_key=self.api_key, cache=self.cache, tls=self._tls)
-        return found
+        """Return a latent-space map of the server. See LatentClient.latent_map."""
+        bundle = None if digest is None else load_bundle(self.cache, digest)
+        if bundle is None:
+            bundle = await fetch_map(self.server, digest=digest, api_key=self.api_key, cache=self.cache, tls=self._tls)
+        return bundle
 
     async def models(self) -> list[ServedModel]:
-        """Return the models that the server runs. See LatentClient."""
+        """Return the models that the server serves. See LatentClient.models."""
         try:
-            async with asyncio.timeout(self.timeout_s), self._asked("GET", INFO_PATH) as response:
+            async with asyncio.timeout(self.timeout_s), self._request("GET", INFO_PATH) as response:
                 if response.status != HTTPStatus.OK:
                     raise await error_of(response)
                 text = await response.content.read(_MAX_INFO_BYTES)
         except TimeoutError:
-            raise DeadlineExceeded(f"{self.server}{INFO_PATH} gave no answer within {self.timeout_s:g} s") from None
+            raise DeadlineExceeded(f"{self.server}{INFO_PATH} did not respond within {self.timeout_s:g} s") from None
         try:
             return [
                 ServedModel(
@@ -94,10 +102,12 @@ class HttpClient(LatentClient):
                 for model in json.loads(text)["models"]
             ]
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise UnexpectedAnswer(f"{self.server}{INFO_PATH} lists no models: {truncated_repr(text)}") from None
+            raise UnexpectedAnswer(
+                f"the response of {self.server}{INFO_PATH} does not list models: {truncated_repr(text)}"
+            ) from None
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections and cancel the generations that still run over them."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -105,61 +115,67 @@ class HttpClient(LatentClient):
     async def _events(
         self,
         request: GenerationRequest,
-        arrival: Arrival,
-        seconds: float,  # noqa: ARG002 - HTTP has no way to tell the server
+        response: ResponseState,
+        timeout_s: float,  # noqa: ARG002 - HTTP has no header for it
     ) -> AsyncGenerator[StreamEvent, None]:
         path, body = GENERATION_PATHS[request.modality], self._body(request)
-        async with self._asked("POST", path, body, self._headers()) as response:
-            if response.status != HTTPStatus.OK:
-                raise await error_of(response)
-            arrival.answered = True
-            self._is_of_map(arrival, response.headers.get(LATENT_MAP_HEADER))
-            messages = await self._decoder(response.headers)
-            async for chunk in response.content.iter_any():
-                arrival.received_bytes += len(chunk)
+        async with self._request("POST", path, body, self._headers()) as http_response:
+            if http_response.status != HTTPStatus.OK:
+                raise await error_of(http_response)
+            response.started = True
+            self._record_map_hash(response, http_response.headers.get(LATENT_MAP_HEADER))
+            messages = await self._decoder(http_response.headers)
+            async for chunk in http_response.content.iter_any():
+                response.received_bytes += len(chunk)
                 for message in messages.feed(chunk):
                     if isinstance(message, LatentStreamHeader):
                         yield Started(message)
                         continue
                     if message.finish_reason is FinishReason.ERROR:
-                        raise StreamFailed(f"the server failed at frame {message.seq}; its log has the reason")
+                        raise StreamFailed(
+                            f"the server failed at frame {message.seq}; see the server's log for the reason"
+                        )
                     yield Frame(message)
             messages.close()
 
     @asynccontextmanager
-    async def _asked(
+    async def _request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request with the API key; what fails on the way is said as an error of ours."""
-        answered = False
+        """Send a request with the API key and yield the response. Raises aiohttp's errors as CodecErrors."""
+        started = False
         try:
-            async with self._connected().request(
+            async with self._get_session().request(
                 method,
                 self.server + path,
                 json=body,
-                headers={**key_headers(self.api_key), **(headers or {})},
+                headers={**auth_headers(self.api_key), **(headers or {})},
                 allow_redirects=False,
             ) as response:
-                answered = True
+                started = True
                 yield response
         except aiohttp.ClientConnectorCertificateError as error:
-            raise ServerUnreachable(f"{self.server} cannot be trusted: {reason_of(error)}") from None
+            raise ServerUnreachable(f"the certificate of {self.server} is not trusted: {reason_of(error)}") from None
         except aiohttp.ClientConnectorSSLError as error:
-            raise ServerUnreachable(f"no TLS with {self.server}: {reason_of(error)}; is it http://?") from None
+            raise ServerUnreachable(
+                f"TLS handshake with {self.server} failed: {reason_of(error)}; should it be http://?"
+            ) from None
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-            raise InvalidSettings(f"the server must be http://HOST:PORT, got {self.server!r}") from None
+            raise InvalidSettings(
+                f"server must be http://HOST:PORT or https://HOST:PORT, got {self.server!r}"
+            ) from None
         except aiohttp.ClientResponseError:
-            raise UnexpectedAnswer(f"what answers at {self.server} is no HTTP server; is it the gRPC port?") from None
+            raise UnexpectedAnswer(f"{self.server} is not an HTTP server; is it the gRPC port?") from None
         except (aiohttp.ClientError, ConnectionError) as error:
-            if answered:
-                raise TruncatedStream(f"the connection broke while the answer came: {reason_of(error)}") from None
-            raise ServerUnreachable(f"no server answers at {self.server}: {reason_of(error)}") from None
+            if started:
+                raise TruncatedStream(f"the connection was lost during the response: {reason_of(error)}") from None
+            raise ServerUnreachable(f"cannot connect to {self.server}: {reason_of(error)}") from None
 
-    def _connected(self) -> aiohttp.ClientSession:
+    def _get_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 auto_decompress=False,
-                headers={"Accept-Encoding": IDENTITY},  # unless a request can do with another
+                headers={"Accept-Encoding": IDENTITY},  # default for requests without their own
                 connector=aiohttp.TCPConnector(ssl=self._tls or True),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             )
@@ -172,38 +188,40 @@ class HttpClient(LatentClient):
         return headers
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
-        body = {name: _as_json(value) for name, value in values_of(request).items()}
+        body = {name: _as_json(value) for name, value in explicit_fields(request).items()}
         if request.size is not None:
             body["size"] = "{}x{}".format(*request.size)
         return body | {"stream_format": self._wire_format, "modality": request.modality}
 
     async def _decoder(self, headers: Mapping[str, str]) -> MessageDecoder:
-        wire_format, encoding, digest = coding_named_by(headers)
+        wire_format, encoding, digest = parse_stream_headers(headers)
         return MessageDecoder(wire_format, encoding, None if digest is None else await self._dictionary(digest))
 
     async def _dictionary(self, digest: str) -> bytes:
-        """Return the zstd dictionary with that hash: it needs no trust in whoever has it."""
+        """Return the zstd dictionary with the hash `digest`, from the cache or from the server, verified."""
         data = self.cache.get(digest)
         if data is None:
             path = dictionary_path(digest)
-            data = await fetch_file(self._connected(), self.server + path, key_headers(self.api_key))
+            data = await fetch_file(self._get_session(), self.server + path, auth_headers(self.api_key))
             if sha256(data) != digest:
-                raise InvalidMap(f"{self.server}{path} has the hash {sha256(data)}")
+                raise InvalidMap(f"{self.server}{path} has the hash {sha256(data)}, expected {digest}")
             self.cache.put(data)
         return data
 
 
-def trusted(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext | None:
-    """Return what trusts the certificate authority in a PEM file, None for the system's own.
+def tls_context(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext | None:
+    """Return a TLS context that trusts the certificate authority in a PEM file; None if `ca_file` is None.
 
-    Raises InvalidSettings for a file that is none.
+    Raises InvalidSettings if the file cannot be read or is not a PEM file.
     """
     if ca_file is None:
         return None
     try:
         return ssl.create_default_context(cafile=os.fspath(ca_file))
     except (OSError, ssl.SSLError) as error:
-        raise InvalidSettings(f"{os.fspath(ca_file)} is no PEM file of certificates: {reason_of(error)}") from None
+        raise InvalidSettings(
+            f"cannot read ca_file {os.fspath(ca_file)} as PEM certificates: {reason_of(error)}"
+        ) from None
 
 
 def _as_json(value: Any) -> Any:

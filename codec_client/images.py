@@ -1,4 +1,4 @@
-"""From latents to pictures, by the VAE that the latent-space map names. Needs torch and diffusers."""
+"""Decode latents to images with the VAE of a latent-space map. Needs torch and diffusers."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec_pixels.vae_location import locate_vae, needs_torch, vae_folder
+from codec_pixels.vae_location import locate_vae, missing_torch_error, vae_folder
 from codec_wire.errors import ModelLoadError
 from codec_wire.maps import LatentMap
 
@@ -18,78 +18,92 @@ if TYPE_CHECKING:
 
 
 class PixelDecoder:
-    """A map's VAE, loaded once, for any number of latents. It computes in fp32 wherever it runs."""
+    """A VAE that is loaded once and decodes any number of latents. It always computes in float32.
+
+    Parameters:
+        latent_map: The map whose `decoder` block names the VAE. May be None if `path` or `vae` is given.
+        path: Directory of the VAE, or of a diffusers pipeline that contains it. Overrides the map.
+        models_dir: Directory that is also searched for the VAE that the map names.
+        device: torch device, for example "cpu" or "cuda:1". Default: "auto", a GPU if there is one.
+        vae: A diffusers VAE that is already loaded. Overrides the map and `path`.
+
+    Raises:
+        ModelLoadError: the VAE cannot be found or loaded, or torch is not installed.
+        InvalidMap: the weights have a different hash than the map states.
+        InvalidSettings: the device is not available.
+    """
 
     def __init__(
         self,
         latent_map: LatentMap | None,
         *,
-        place: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | None = None,
         models_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         vae: Any = None,
     ) -> None:
-        """Load the VAE: from `place` (its directory or a pipeline's), where locate_vae finds it for None.
-
-        `vae` is one that is loaded already. With either of them no map is needed. Raises ModelLoadError, InvalidMap
-        or InvalidSettings.
-        """
         try:
-            from codec_pixels.device import Device  # noqa: PLC0415 - the client has no torch
-            from codec_pixels.quiet import quiet_libraries  # noqa: PLC0415
+            from codec_pixels.device import Device  # noqa: PLC0415 - importing codec_client needs no torch
+            from codec_pixels.library_logging import silence_libraries  # noqa: PLC0415
             from codec_pixels.vae import decode_latents, load_vae  # noqa: PLC0415
         except ModuleNotFoundError as error:
-            raise needs_torch(error) from None
-        quiet_libraries()
-        chosen = Device.chosen(device, "fp32", None)
+            raise missing_torch_error(error) from None
+        silence_libraries()
+        torch_device = Device.from_settings(device, "fp32", None)
         if vae is None:
-            if place is not None:
-                folder = vae_folder(Path(place))
+            if path is not None:
+                folder = vae_folder(Path(path))
             elif latent_map is not None:
                 folder = locate_vae(latent_map, None if models_dir is None else Path(models_dir))
             else:
-                raise ModelLoadError("without a latent-space map, the directory of the decoder must be named")
+                raise ModelLoadError("decoding needs a latent-space map, or the directory of the VAE")
             vae = load_vae(_model_class(latent_map, folder), str(folder))
-        self._vae = vae.to(device=chosen.torch_device, dtype=chosen.dtype)
+        self._vae = vae.to(device=torch_device.torch_device, dtype=torch_device.dtype)
         self._decode = decode_latents
 
     def frames(self, latents: NDArray[Any] | Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return the pictures of latents as they travel: uint8 [frames, H, W, 3].
+        """Decode latents to pixels, an array [frames, H, W, 3] of uint8.
 
-        `latents` is one frame's [C, h, w], or frames: [n, C, h, w], or any iterable of [C, h, w].
+        `latents` is one latent frame [C, h, w], an array [latent frames, C, h, w], or any iterable of [C, h, w].
+        They are passed as received, that is still multiplied by the map's vae_scale_factor.
+
+        Raises:
+            ModelLoadError: the latents have a different number of dimensions, or there are none.
         """
-        given = latents if isinstance(latents, np.ndarray) else list(latents)
-        array = np.array(given, dtype=np.float32)
+        array = np.array(latents if isinstance(latents, np.ndarray) else list(latents), dtype=np.float32)
         if array.ndim == 3:
             array = array[np.newaxis]
         if array.ndim != 4 or not len(array):
-            raise ModelLoadError(f"latents must be [C, h, w] or [frames, C, h, w], got {list(array.shape)}")
+            raise ModelLoadError(
+                f"latents must have the shape [C, h, w] or [latent frames, C, h, w], got {list(array.shape)}"
+            )
         return self._decode(self._vae, array)
 
     def images(self, latents: NDArray[Any] | Iterable[NDArray[Any]]) -> "list[Image]":
-        """Return one PIL image a frame. See frames."""
-        from PIL import Image  # noqa: PLC0415 - only pictures need pillow
+        """Decode latents to PIL images, one per frame. Parameters and errors are those of frames()."""
+        from PIL import Image  # noqa: PLC0415 - importing codec_client needs no Pillow
 
         return [Image.fromarray(pixels) for pixels in self.frames(latents)]
 
 
 def _model_class(latent_map: LatentMap | None, folder: Path) -> str:
-    """Return the class that the map names, or that the VAE's own configuration does."""
+    """Return the VAE's class name: the one in the map, else the one in the VAE's own configuration."""
     if latent_map is not None and latent_map.decoder is not None:
         return latent_map.decoder.model_class
     try:
         return str(json.loads((folder / "config.json").read_bytes())["_class_name"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise ModelLoadError(f"there is no VAE in {folder}: its config.json names no class") from None
+        raise ModelLoadError(f"no VAE found in {folder}: it has no config.json with a _class_name") from None
 
 
 def decode_to_images(
     latents: NDArray[Any] | Iterable[NDArray[Any]], latent_map: LatentMap, **options: Any
 ) -> "list[Image]":
-    """Return a PIL image for each frame of `latents`, decoded by the VAE that the map's `decoder` block names.
+    """Decode latents to PIL images, one per frame, with the VAE that the map's `decoder` block names.
 
-    `options` are PixelDecoder's: place, models_dir, device, vae. Loads the VAE: for more than one stream, keep a
-    PixelDecoder. Raises what PixelDecoder raises.
+    `options` are the keyword arguments of PixelDecoder: path, models_dir, device and vae. `latents` and the errors
+    raised are those of PixelDecoder.frames. The VAE is loaded at every call; use a PixelDecoder to decode several
+    generations.
     """
     return PixelDecoder(latent_map, **options).images(latents)
 
@@ -97,5 +111,5 @@ def decode_to_images(
 def decode_to_frames(
     latents: NDArray[Any] | Iterable[NDArray[Any]], latent_map: LatentMap, **options: Any
 ) -> NDArray[np.uint8]:
-    """Return the frames of `latents` as uint8 [frames, H, W, 3]. See decode_to_images."""
+    """Decode latents to an array [frames, H, W, 3] of uint8. See decode_to_images."""
     return PixelDecoder(latent_map, **options).frames(latents)

@@ -1,4 +1,4 @@
-"""Looks into a capture of a latent stream: what it holds, and what is wrong with it and where."""
+"""Inspection of a captured latent stream: header, frames, statistics, and the first error with its byte offset."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,16 +15,17 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader, parse_scales
 from codec_wire.message_decoder import MAX_BYTES, MessageDecoder
 from codec_wire.pipelines import Scales
 
-MAX_REPORTS = 1000
-"""Frames that are reported one by one; of further ones the totals count."""
+MAX_FRAME_REPORTS = 1000
+"""Maximum number of frames with a FrameReport. Further frames are included in the totals only."""
 HEAD_BYTES = 64
-FINE_BYTES = 64
-"""How much of a compressed capture is expanded at once."""
+"""Number of leading bytes that format detection needs."""
+SLICE_BYTES = 64
+"""Number of compressed bytes that are decompressed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameReport:
-    """One frame: where its message begins, its sizes in bytes, and the statistics of its latents and scales."""
+    """One frame: the offset of its message, its sizes in bytes, and statistics of its latents and scales."""
 
     offset: int
     seq: int
@@ -43,7 +44,11 @@ class FrameReport:
 
 @dataclass(slots=True)
 class Inspection:
-    """What a capture holds as far as it is sound; `problem` is what is wrong, at `problem_offset` of the stream."""
+    """Contents of a captured stream up to its first error.
+
+    `problem` describes the error and `problem_offset` is its byte offset in the decompressed stream; both are None if
+    the stream is valid. Sizes are in bytes.
+    """
 
     encoding: str = "identity"
     wire_format: WireFormat | None = None
@@ -60,7 +65,7 @@ class Inspection:
 
     @property
     def envelope_bytes(self) -> int:
-        """Bytes of the expanded stream that are neither the header's message nor frames' data."""
+        """Bytes of the decompressed stream that are neither the header message nor frame data."""
         return max(0, self.expanded_bytes - self.header_bytes - self.data_bytes) if self.frame_count else 0
 
 
@@ -72,53 +77,58 @@ def inspect(
     dictionaries: Mapping[str, bytes] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Inspection:
-    """Return what `chunks`, a whole capture in pieces, hold. Never raises for what they hold.
+    """Return a report on a captured stream. Invalid contents are reported, never raised.
 
-    `encoding` and `wire_format` are told from the first bytes where they are None; br has no mark and must be named.
-    Of `dictionaries`, by any name, the one is taken that a zstd body says it was made with.
+    Parameters:
+        chunks: The whole capture, in chunks of any size.
+        encoding: The content coding. Default: detected from the first bytes, except br, which cannot be detected.
+        wire_format: The wire format. Default: detected from the first byte of the decompressed stream.
+        dictionaries: zstd dictionaries with any keys; the one whose id the zstd frame states is used.
+        max_bytes: Maximum size of the decompressed stream in bytes.
     """
     report = Inspection()
-    head, chunks = _with_head(chunks)
-    what = identify_foreign_file(head)
+    head, chunks = _peek(chunks)
+    other_format = identify_foreign_file(head)
     report.encoding = encoding or detect_coding(head)
-    if what is not None and encoding is None:
-        _note(report, StreamError(f"this is {what}", 0), 0)
+    if other_format is not None and encoding is None:
+        _record_problem(report, StreamError(f"this is {other_format}", 0), 0)
         report.received_bytes = sum(map(len, chunks))
         return report
     try:
-        dictionary = dictionary_for(head, dictionaries or {}) if report.encoding == "zstd" else None
+        dictionary = find_dictionary(head, dictionaries or {}) if report.encoding == "zstd" else None
         messages = MessageDecoder(wire_format, report.encoding, dictionary, max_bytes)
     except StreamError as error:
-        _note(report, error, 0)
+        _record_problem(report, error, 0)
         return report
     try:
-        _read(report, messages, chunks if report.encoding == "identity" else _fine(chunks))
+        _read(report, messages, chunks if report.encoding == "identity" else _slices(chunks))
     except StreamError as error:
-        _note(report, error, messages.offset)
+        _record_problem(report, error, messages.offset)
     report.wire_format = messages.wire_format
     report.received_bytes, report.expanded_bytes = messages.received, messages.expanded
     return report
 
 
-def dictionary_for(head: bytes, dictionaries: Mapping[str, bytes]) -> bytes | None:
-    """Return the dictionary that a zstd body beginning with `head` names by number; None where it names none.
+def find_dictionary(head: bytes, dictionaries: Mapping[str, bytes]) -> bytes | None:
+    """Return the dictionary that a zstd body needs, given its first bytes; None if it needs none.
 
-    Raises StreamError where it is not among `dictionaries`.
+    Raises:
+        StreamError: the body needs a dictionary that is not in `dictionaries`.
     """
     try:
-        wanted = zstandard.get_frame_parameters(head).dict_id
+        dictionary_id = zstandard.get_frame_parameters(head).dict_id
     except zstandard.ZstdError:
-        return None  # the decompressor says what is wrong
-    if not wanted:
+        return None  # the decompressor will report the error
+    if not dictionary_id:
         return None
     for data in dictionaries.values():
-        if zstandard.ZstdCompressionDict(data).dict_id() == wanted:
+        if zstandard.ZstdCompressionDict(data).dict_id() == dictionary_id:
             return data
-    raise StreamError(f"the zstd body needs the dictionary {wanted}, which is in no latent-space map at hand", 0)
+    raise StreamError(f"the body needs the zstd dictionary {dictionary_id}, which is in none of the available maps", 0)
 
 
-def _with_head(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first bytes of `chunks`, and `chunks` whole."""
+def _peek(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first HEAD_BYTES bytes of `chunks`, and an iterator over all of `chunks`."""
     iterator = iter(chunks)
     taken: list[bytes] = []
     while sum(map(len, taken)) < HEAD_BYTES and (chunk := next(iterator, None)) is not None:
@@ -126,10 +136,10 @@ def _with_head(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
     return b"".join(taken)[:HEAD_BYTES], chain(taken, iterator)
 
 
-def _fine(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut compressed chunks small: all that comes before a broken piece is seen, and where it is."""
+def _slices(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Split compressed chunks into small slices, so that all frames before a corrupt slice are decoded."""
     for chunk in chunks:
-        yield from (chunk[start : start + FINE_BYTES] for start in range(0, len(chunk), FINE_BYTES))
+        yield from (chunk[start : start + SLICE_BYTES] for start in range(0, len(chunk), SLICE_BYTES))
 
 
 def _read(report: Inspection, messages: MessageDecoder, chunks: Iterator[bytes]) -> None:
@@ -141,11 +151,12 @@ def _read(report: Inspection, messages: MessageDecoder, chunks: Iterator[bytes])
                 report.header_bytes = messages.end
                 decoder = LatentDecoder(message)
                 continue
-            assert decoder is not None and report.header is not None  # noqa: S101, PT018 - the header came first
+            # MessageDecoder returns the header first.
+            assert decoder is not None and report.header is not None  # noqa: S101, PT018
             latents = decoder.decode(message)
             report.frame_count += 1
             report.data_bytes += len(message.data)
-            if len(report.frames) < MAX_REPORTS:
+            if len(report.frames) < MAX_FRAME_REPORTS:
                 report.frames.append(_frame_report(report.header, message, latents, messages.offset))
     messages.close()
     if decoder is not None:
@@ -153,8 +164,8 @@ def _read(report: Inspection, messages: MessageDecoder, chunks: Iterator[bytes])
 
 
 def _frame_report(header: LatentStreamHeader, frame: LatentFrame, latents: DecodedLatent, offset: int) -> FrameReport:
-    own = header.row.scales is Scales.PER_KEYFRAME and frame.keyframe
-    scales = parse_scales(frame.data[: 2 * header.shape[0]], header.shape[0]) if own else None
+    has_scales = header.pipeline_spec.scales is Scales.PER_KEYFRAME and frame.keyframe
+    scales = parse_scales(frame.data[: 2 * header.shape[0]], header.shape[0]) if has_scales else None
     values = latents.astype(np.float64)
     return FrameReport(
         offset=offset,
@@ -173,7 +184,7 @@ def _frame_report(header: LatentStreamHeader, frame: LatentFrame, latents: Decod
     )
 
 
-def _note(report: Inspection, error: StreamError, offset: int) -> None:
+def _record_problem(report: Inspection, error: StreamError, offset: int) -> None:
     report.problem_kind = error.code
     report.problem_offset = offset if error.offset is None else error.offset
     report.problem = error.message.partition(": ")[2] if error.message.startswith("at byte ") else error.message

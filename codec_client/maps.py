@@ -1,4 +1,4 @@
-"""Fetches a server's latent-space map and everything it names, and believes none of it before the hashes agree."""
+"""Download of latent-space maps and the files that they refer to, with all hashes verified."""
 
 import json
 import ssl
@@ -17,53 +17,65 @@ from codec_client.http_errors import reason_of
 from codec_wire.errors import InvalidMap, truncated_repr
 from codec_wire.http import INDEX_PATH
 from codec_wire.maps import LatentMapBundle
-from codec_wire.maps.bundle import files_named_by
+from codec_wire.maps.bundle import map_files
 from codec_wire.maps.document import parse_map
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
-"""A map is a few kilobytes and a dictionary some hundred: whatever is larger is none."""
+"""Maximum size of a published file. Maps have a few kilobytes, dictionaries a few hundred."""
 TIMEOUT_S = 30.0
 
 
 async def fetch_map(
     server: str, latent_space: str | None = None, *, digest: str | None = None, **options: Any
 ) -> LatentMapBundle:
-    """Return one bundle that the server at `server` (http://HOST:PORT) publishes, verified.
+    """Download one latent-space map and the files that it refers to, and verify their hashes.
 
-    `latent_space` and `digest` (sha256:<hex>) say which, the first one listed where both are None; `options` are those
-    of Publisher. Raises InvalidMap saying which file cannot be had or has another hash than it should, and
-    ServerUnreachable where nothing answers.
+    Parameters:
+        server: The server's address, http://HOST:PORT or https://HOST:PORT.
+        latent_space: Id of the latent space. Default: any.
+        digest: Hash of the map ("sha256:<hex>"). Default: any. The first map in the server's index that matches
+            `latent_space` and `digest` is returned.
+        options: Keyword arguments of PublishedMaps: api_key, cache and tls.
+
+    Raises:
+        InvalidMap: the server publishes no such map, or a file is missing, invalid or has a different hash.
+        ServerUnreachable: the server did not respond.
     """
-    async with Publisher(server, **options) as published:
+    async with PublishedMaps(server, **options) as published:
         entries = await published.entries()
         for entry in entries:
             if latent_space in (None, entry.latent_space) and digest in (None, entry.hash):
                 return await published.bundle(entry)
-    wanted = " ".join(filter(None, (latent_space, digest))) or "any latent space"
-    listed = ", ".join(f"{entry.latent_space} {entry.hash}" for entry in entries) or "none"
-    raise InvalidMap(f"{server} publishes no map of {wanted}; it lists {listed}")
+    wanted = " ".join(filter(None, (latent_space, digest)))
+    listed = ", ".join(f"{entry.latent_space} {entry.hash}" for entry in entries)
+    if not listed:
+        raise InvalidMap(f"{server} publishes no latent-space map")
+    raise InvalidMap(f"{server} does not publish the latent-space map {wanted}; it publishes {listed}")
 
 
 async def fetch_maps(server: str, **options: Any) -> list[LatentMapBundle]:
-    """Return every bundle that the server publishes. See fetch_map."""
-    async with Publisher(server, **options) as published:
+    """Download all latent-space maps that `server` publishes. Parameters and errors are those of fetch_map."""
+    async with PublishedMaps(server, **options) as published:
         return [await published.bundle(entry) for entry in await published.entries()]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One map in a server's index."""
+class IndexEntry:
+    """One map in a server's index: the id of its latent space, its URL and its hash ("sha256:<hex>")."""
 
     latent_space: str
     url: str
     hash: str
 
 
-class Publisher:
-    """What a server publishes, used with `async with`.
+class PublishedMaps:
+    """The latent-space maps that a server publishes. Used with `async with`.
 
-    `api_key` is sent to this server and to no other that a map may name; what `cache` holds is not fetched, and what
-    is fetched it keeps; `tls` is for a server with a certificate of one's own.
+    Parameters:
+        server: The server's address, http://HOST:PORT or https://HOST:PORT.
+        api_key: Sent as a bearer token to this server only, not to other hosts that a map refers to.
+        cache: Cached files are not downloaded again; downloaded files are added. Default: no cache.
+        tls: TLS context for an https server. Default: the system's certificate authorities.
     """
 
     def __init__(
@@ -79,40 +91,44 @@ class Publisher:
         self._cache = cache
         self._tls = tls
 
-    async def entries(self) -> list[Entry]:
-        """Return what the index lists. Raises InvalidMap."""
-        index = await self._fetched(INDEX_PATH)
+    async def entries(self) -> list[IndexEntry]:
+        """Return the entries of the server's index. Raises InvalidMap if the index is missing or invalid."""
+        index = await self._fetch(INDEX_PATH)
         try:
             return [
-                Entry(str(entry["id"]), str(entry["url"]), str(entry["hash"])) for entry in json.loads(index)["latents"]
+                IndexEntry(str(entry["id"]), str(entry["url"]), str(entry["hash"]))
+                for entry in json.loads(index)["latents"]
             ]
         except (ValueError, TypeError, KeyError, RecursionError):
             raise InvalidMap(
-                f"{self._server}{INDEX_PATH} is no index of latent-space maps: {truncated_repr(index)}"
+                f"{self._server}{INDEX_PATH} is not an index of latent-space maps: {truncated_repr(index)}"
             ) from None
 
-    async def bundle(self, entry: Entry) -> LatentMapBundle:
-        """Return a map and everything that it names, verified. Raises InvalidMap."""
-        document = await self._file(entry.url, entry.hash)
-        assets = {digest: await self._file(url, digest) for _, url, digest, _ in files_named_by(parse_map(document))}
+    async def bundle(self, entry: IndexEntry) -> LatentMapBundle:
+        """Return a map and the files that it refers to. Raises InvalidMap if one is missing or has a different hash."""
+        document = await self._load(entry.url, entry.hash)
+        assets = {digest: await self._load(url, digest) for _, url, digest, _ in map_files(parse_map(document))}
         bundle = LatentMapBundle.from_parts(document, assets)
         if bundle.hash != entry.hash:
-            raise InvalidMap(f"{self._server} lists its map as {entry.hash}, and serves {bundle.hash}")
+            raise InvalidMap(
+                f"{self._server}: the index lists the map {entry.hash}, but {entry.url} has the hash {bundle.hash}"
+            )
         if self._cache is not None:
-            keep(bundle, self._cache)
+            store_bundle(bundle, self._cache)
         return bundle
 
-    async def _file(self, url: str, digest: str) -> bytes:
-        kept = None if self._cache is None else self._cache.get(digest)
-        return await self._fetched(url) if kept is None else kept
+    async def _load(self, url: str, digest: str) -> bytes:
+        """Return a file from the cache, or download it."""
+        cached = None if self._cache is None else self._cache.get(digest)
+        return await self._fetch(url) if cached is None else cached
 
-    async def _fetched(self, url: str) -> bytes:
+    async def _fetch(self, url: str) -> bytes:
         url = urljoin(self._server, url)
-        own = urlsplit(url)[:2] == urlsplit(self._server)[:2]
-        return await fetch_file(self._session, url, key_headers(self._api_key) if own else {})
+        same_origin = urlsplit(url)[:2] == urlsplit(self._server)[:2]
+        return await fetch_file(self._session, url, auth_headers(self._api_key) if same_origin else {})
 
     async def __aenter__(self) -> Self:
-        """Return itself; connections are made when they are needed."""
+        """Return the object itself; connections are opened on first use."""
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), connector=aiohttp.TCPConnector(ssl=self._tls or True)
         )
@@ -125,43 +141,45 @@ class Publisher:
         await self._session.close()
 
 
-def key_headers(api_key: str | None) -> dict[str, str]:
-    """Return the headers that carry an API key, none for None."""
+def auth_headers(api_key: str | None) -> dict[str, str]:
+    """Return the HTTP headers that carry an API key; empty if `api_key` is None."""
     return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
 
-def keep(bundle: LatentMapBundle, cache: FileCache) -> None:
-    """Keep a map and its files in `cache`."""
+def store_bundle(bundle: LatentMapBundle, cache: FileCache) -> None:
+    """Store a map and its files in `cache`."""
     for data in (bundle.document, *bundle.assets.values()):
         cache.put(data)
 
 
-def kept(cache: FileCache, digest: str) -> LatentMapBundle | None:
-    """Return the map with that hash from `cache`, None where it or one of its files is not kept."""
+def load_bundle(cache: FileCache, digest: str) -> LatentMapBundle | None:
+    """Return the map with the hash `digest` from `cache`, or None if it or one of its files is not cached."""
     document = cache.get(digest)
     if document is None:
         return None
-    assets = {asset: cache.get(asset) for _, _, asset, _ in files_named_by(parse_map(document))}
-    whole = {asset: data for asset, data in assets.items() if data is not None}
-    return LatentMapBundle.from_parts(document, whole) if len(whole) == len(assets) else None
+    assets = {asset: cache.get(asset) for _, _, asset, _ in map_files(parse_map(document))}
+    cached = {asset: data for asset, data in assets.items() if data is not None}
+    return LatentMapBundle.from_parts(document, cached) if len(cached) == len(assets) else None
 
 
 async def fetch_file(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> bytes:
-    """Return a published file, unverified.
+    """Download a published file without verifying its contents.
 
-    Raises InvalidMap where it cannot be had or is too large to be one, ServerUnreachable where nothing answers.
+    Raises:
+        InvalidMap: the response status is not 200, or the file has more than MAX_FILE_BYTES bytes.
+        ServerUnreachable: the server did not respond.
     """
     try:
         async with session.get(url, headers=headers) as response:
             if response.status != HTTPStatus.OK:
-                raise InvalidMap(f"{url} answers {response.status}")
+                raise InvalidMap(f"cannot download {url}: HTTP status {response.status}")
             data = await response.content.read(MAX_FILE_BYTES + 1)
             while len(data) <= MAX_FILE_BYTES and (more := await response.content.read(MAX_FILE_BYTES)):
                 data += more
     except (aiohttp.ClientConnectionError, TimeoutError) as error:
-        raise ServerUnreachable(f"no server answers at {url}: {reason_of(error)}") from None
+        raise ServerUnreachable(f"cannot connect to {url}: {reason_of(error)}") from None
     except (aiohttp.ClientError, ValueError) as error:
-        raise InvalidMap(f"{url} cannot be fetched: {error or type(error).__name__}") from None
+        raise InvalidMap(f"cannot download {url}: {error or type(error).__name__}") from None
     if len(data) > MAX_FILE_BYTES:
-        raise InvalidMap(f"{url} has more than {MAX_FILE_BYTES} bytes")
+        raise InvalidMap(f"{url} is larger than {MAX_FILE_BYTES} bytes, the maximum for a published file")
     return data

@@ -1,4 +1,4 @@
-"""From the bytes of a body, wherever they come from, to latents: incremental, strict, in bounded memory."""
+"""Incremental decoder from the bytes of a response body to latents."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
@@ -7,7 +7,7 @@ from codec_wire import WireFormat
 from codec_wire.decoder import DecodedLatent, LatentDecoder
 from codec_wire.errors import StreamError
 from codec_wire.latents import LatentStreamHeader
-from codec_wire.message_decoder import MAX_BYTES, Message, MessageDecoder, coding_named_by
+from codec_wire.message_decoder import MAX_BYTES, Message, MessageDecoder, parse_stream_headers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ ArrayT = TypeVar("ArrayT")
 
 
 class LatentStreamDecoder(Generic[ArrayT]):
-    """Decodes one latent stream, fed in pieces of any size, to latents of the header's shape.
+    """Decodes one latent stream, received in chunks of any size, to latent frames of the header's shape [C, h, w].
 
         decoder = LatentStreamDecoder()
         for chunk in chunks:
@@ -24,11 +24,16 @@ class LatentStreamDecoder(Generic[ArrayT]):
                 ...
         decoder.close()
 
-    Latents are as they travel, scaled: divide by the map's vae_scale_factor before a VAE's decoder (decode_to_images
-    does). `raw` gives the map's dtype, fp16 or fp32; the quantized pipelines give float32. Arrays are read-only.
+    Latents are scaled, as in the stream: divide by the map's vae_scale_factor before passing them to a VAE
+    (decode_to_images does so). Their dtype is the map's dtype, float16 or float32, for the pipeline `raw`, and float32
+    for the quantized pipelines. NumPy arrays are read-only. Memory use does not grow with the number of frames.
 
-    Every way in which the bytes can break the contract is a StreamError that says at which byte of the (expanded)
-    stream, and is raised again whatever is asked afterwards.
+    Any violation of the protocol raises a StreamError with the byte offset of the invalid message in the decompressed
+    stream. After an error every further call raises the same error.
+
+    Attributes:
+        header: The stream header, or None before it is received.
+        frames: Number of decoded latent frames.
     """
 
     @overload
@@ -60,15 +65,19 @@ class LatentStreamDecoder(Generic[ArrayT]):
         max_bytes: int = MAX_BYTES,
         arrays: Literal["numpy", "torch"] = "numpy",
     ) -> None:
-        """Make a decoder for one stream.
+        """Create a decoder for one stream.
 
-        `wire_format` is told from the first byte for None; `encoding` is what Content-Encoding says and `dictionary`
-        the file that Codec-Zstd-Dict names; `max_bytes` is what the body may expand to; `arrays` is what comes out.
+        Parameters:
+            wire_format: "msgpack" or "protobuf". Default: detected from the first byte.
+            encoding: The content coding, as in the response's Content-Encoding: identity, gzip, br or zstd.
+            dictionary: The zstd dictionary that the response's Codec-Zstd-Dict header names.
+            max_bytes: Maximum size of the decompressed body in bytes.
+            arrays: Type of the decoded arrays, "numpy" or "torch".
         """
         self._messages = MessageDecoder(
             None if wire_format is None else WireFormat(wire_format), encoding, dictionary, max_bytes
         )
-        self._convert: Any = _kept if arrays == "numpy" else _tensor
+        self._convert: Any = _identity if arrays == "numpy" else _to_tensor
         self._decoder: LatentDecoder | None = None
         self._failure: StreamError | None = None
         self.header: LatentStreamHeader | None = None
@@ -78,34 +87,45 @@ class LatentStreamDecoder(Generic[ArrayT]):
     def for_response(
         cls, headers: Mapping[str, str], dictionaries: Mapping[str, bytes], max_bytes: int = MAX_BYTES
     ) -> "LatentStreamDecoder[DecodedLatent]":
-        """Return the decoder for an HTTP answer with these headers, giving NumPy arrays.
+        """Return a decoder, with NumPy arrays, for an HTTP response that has these headers.
 
-        `dictionaries` holds zstd dictionaries by their hash, sha256:<hex>, as LatentMapBundle.assets does. Raises
-        StreamError for a format, a coding or a dictionary that is not known here.
+        `dictionaries` maps hashes ("sha256:<hex>") to zstd dictionaries, as LatentMapBundle.assets does.
+
+        Raises:
+            StreamError: the Content-Type or Content-Encoding is not supported, or the dictionary is missing.
         """
-        wire_format, encoding, digest = coding_named_by(headers)
+        wire_format, encoding, digest = parse_stream_headers(headers)
         if digest is not None and digest not in dictionaries:
-            raise StreamError(f"the body needs the zstd dictionary {digest}, which is not at hand")
+            raise StreamError(f"the response needs the zstd dictionary {digest}, which is not in `dictionaries`")
         dictionary = None if digest is None else dictionaries[digest]
         return LatentStreamDecoder(wire_format, encoding=encoding, dictionary=dictionary, max_bytes=max_bytes)
 
     def feed(self, chunk: bytes) -> Iterator[ArrayT]:
-        """Take `chunk`, and return the latents that it completes, decoded as they are taken.
+        """Add `chunk` to the input and return an iterator over the latent frames that are now complete.
 
-        What is not taken comes first the next time. Raises StreamError.
+        Frames are decoded while the iterator is consumed. Frames that are not consumed are returned first by the
+        iterator of the next call.
+
+        Raises:
+            StreamError: the stream is invalid. Raised by the call or by its iterator.
         """
         messages = self._messages.feed(chunk)
-        return self._latents(messages)
+        return self._decode(messages)
 
     def close(self) -> None:
-        """Say that no bytes follow. Raises TruncatedStream when the last frame has not come whole."""
-        for _ in self._latents(self._messages.feed(b"")):
+        """Mark the end of the input.
+
+        Raises:
+            TruncatedStream: the last frame is incomplete or missing.
+            StreamError: a frame that was not consumed is invalid.
+        """
+        for _ in self._decode(self._messages.feed(b"")):
             pass
         self._messages.close()
         if self._decoder is not None:
             self._decoder.close()
 
-    def _latents(self, messages: Iterator[Message]) -> Iterator[ArrayT]:
+    def _decode(self, messages: Iterator[Message]) -> Iterator[ArrayT]:
         if self._failure is not None:
             raise self._failure
         for message in messages:
@@ -113,7 +133,7 @@ class LatentStreamDecoder(Generic[ArrayT]):
                 self.header = message
                 self._decoder = LatentDecoder(message)
                 continue
-            assert self._decoder is not None  # noqa: S101 - the reader gives the header first
+            assert self._decoder is not None  # noqa: S101 - MessageDecoder returns the header first
             try:
                 latents = self._decoder.decode(message)
             except StreamError as error:
@@ -123,11 +143,11 @@ class LatentStreamDecoder(Generic[ArrayT]):
             yield self._convert(latents)
 
 
-def _kept(latents: DecodedLatent) -> DecodedLatent:
+def _identity(latents: DecodedLatent) -> DecodedLatent:
     return latents
 
 
-def _tensor(latents: DecodedLatent) -> "Tensor":
-    from codec_wire.pipelines import torch_math  # noqa: PLC0415 - whoever wants no tensors has no torch
+def _to_tensor(latents: DecodedLatent) -> "Tensor":
+    from codec_wire.pipelines import torch_math  # noqa: PLC0415 - imports torch
 
-    return torch_math.tensor_of(latents)
+    return torch_math.to_tensor(latents)

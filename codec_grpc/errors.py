@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 
 from codec_wire import errors
 from codec_wire.errors import INTERNAL_TEXT, CodecError
-from codec_wire.grpc import ERROR_DOMAIN, error_in
+from codec_wire.grpc import ERROR_DOMAIN, error_from_status
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def from_rpc_error(error: AioRpcError) -> CodecError:
     A status without our details comes from gRPC itself or from another server; its text may hold addresses, so it
     goes to the log, and the error says no more than its code does.
     """
-    meant = error_in(error.trailing_metadata() or (), error.code().value[0], error.details() or "")
+    meant = error_from_status(error.trailing_metadata() or (), error.code().value[0], error.details() or "")
     if meant is not None:
         return meant
     log.warning("the remote server answered %s: %s", error.code().name, error.details())

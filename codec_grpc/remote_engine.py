@@ -10,7 +10,7 @@ from codec_grpc.errors import from_rpc_error
 from codec_grpc.messages import request_message
 from codec_wire.errors import NotReady
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.grpc import MAP_HASH_KEY, event_of
+from codec_wire.grpc import MAP_HASH_KEY, event_from_message
 from core.engine import Event, Job
 from core.lifecycle import RETRY_AFTER_S
 from core.plan import StreamPlan
@@ -35,7 +35,7 @@ class RemoteEngine:
         try:
             await self._require_same_map(call)
             async for message in call:
-                event = event_of(message)
+                event = event_from_message(message)
                 if event is not None:
                     yield event
         except grpc.aio.AioRpcError as error:

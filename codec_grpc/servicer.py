@@ -12,10 +12,10 @@ from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
 from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY
-from codec_wire.maps import pinned_hash
-from codec_wire.protobuf_envelope import frame_message, header_message
+from codec_wire.maps import parse_map_pin
+from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
-from core.engine import Job, deadline_exceeded, deadline_of
+from core.engine import Job, deadline_exceeded, job_timeout
 from core.service import LatentService
 
 COMPRESSION_KEY = "codec-compression"
@@ -45,7 +45,7 @@ class LatentServicer(LatentServiceServicer):
         """
         metadata = dict(context.invocation_metadata() or ())
         pin = metadata.get(MAP_PIN_KEY)
-        pinned = pinned_hash(None if pin is None else str(pin))
+        pinned = parse_map_pin(None if pin is None else str(pin))
         compression = _compression(metadata.get(COMPRESSION_KEY))
         plan = self._service.plan(request_of(request))
         self._service.models.require_map_hash(pinned, plan)
@@ -62,7 +62,7 @@ class LatentServicer(LatentServiceServicer):
                     continue
                 try:
                     # The deadline counts for the client too: one that does not read must not keep its place for ever.
-                    async with deadline_of(job):
+                    async with job_timeout(job):
                         await context.write(_response(event))
                 except TimeoutError:
                     raise deadline_exceeded() from None
@@ -110,7 +110,7 @@ def _compression(asked: str | bytes | None) -> grpc.Compression | None:
 
 def _response(event: StreamEvent) -> pb.GenerateResponse:
     if isinstance(event, Started):
-        return pb.GenerateResponse(header=header_message(event.header))
+        return pb.GenerateResponse(header=header_to_message(event.header))
     if isinstance(event, Frame):
-        return pb.GenerateResponse(frame=frame_message(event.frame))
+        return pb.GenerateResponse(frame=frame_to_message(event.frame))
     return pb.GenerateResponse(progress=pb.Progress(step=event.index, total_steps=event.total))

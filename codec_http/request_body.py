@@ -1,4 +1,4 @@
-"""From a JSON body to a request of the core."""
+"""Parse the JSON body of a generation request."""
 
 from typing import Any, TypeVar
 
@@ -6,51 +6,63 @@ import pydantic_core
 from aiohttp import web
 
 from codec_http.request_models import (
-    Body,
-    ImageLatents,
+    GenerationBody,
+    ImageLatentsBody,
     LatentsBody,
     RenderedBody,
-    RenderedImages,
-    RenderedVideos,
-    VideoLatents,
+    RenderedImagesBody,
+    RenderedVideosBody,
+    VideoLatentsBody,
 )
 from codec_wire.errors import InvalidRequest, TooLarge, truncated_repr
+from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
-from codec_wire.request import parse_as
+from codec_wire.request import parse_request_as
 
-_BodyT = TypeVar("_BodyT", bound=Body)
+_BodyT = TypeVar("_BodyT", bound=GenerationBody)
 
-LATENTS: dict[Modality, type[LatentsBody]] = {Modality.IMAGE: ImageLatents, Modality.VIDEO: VideoLatents}
-RENDERED: dict[Modality, type[RenderedBody]] = {Modality.IMAGE: RenderedImages, Modality.VIDEO: RenderedVideos}
-"""The two kinds of body that each endpoint takes."""
-
-_FOR_LATENTS = "is for latents, and pixels are asked for: add stream_format (msgpack or protobuf), or leave it out"
-REFUSED = {
-    "pipeline": _FOR_LATENTS,
-    "keyframe_interval": _FOR_LATENTS,
-    "style": "is not taken: say it in the prompt",
-    "moderation": "is not taken: nothing is filtered here",
-    "complexity": "is not taken: steps says how much work is done",
-    "frame_count": "is not taken: moving pictures are made at /v1/videos/generations",
-    "frame_duration_ms": "is not taken: moving pictures are made at /v1/videos/generations",
-    "svg": "is not taken: pictures are made of pixels here",
+LATENTS_BODIES: dict[Modality, type[LatentsBody]] = {
+    Modality.IMAGE: ImageLatentsBody,
+    Modality.VIDEO: VideoLatentsBody,
 }
-"""Fields that cannot be honoured where pixels are asked for, and why. To pass over them would change what was asked."""
+RENDERED_BODIES: dict[Modality, type[RenderedBody]] = {
+    Modality.IMAGE: RenderedImagesBody,
+    Modality.VIDEO: RenderedVideosBody,
+}
+
+_ONLY_FOR_LATENTS = "is only valid for latents: add stream_format (msgpack or protobuf), or remove this field"
+_USE_VIDEO_ENDPOINT = f"is not supported: send requests for videos to {GENERATION_PATHS[Modality.VIDEO]}"
+UNSUPPORTED_FIELDS = {
+    "pipeline": _ONLY_FOR_LATENTS,
+    "keyframe_interval": _ONLY_FOR_LATENTS,
+    "style": "is not supported: describe the style in prompt",
+    "moderation": "is not supported: this server does not filter content",
+    "complexity": "is not supported: use steps to trade speed for quality",
+    "frame_count": _USE_VIDEO_ENDPOINT,
+    "frame_duration_ms": _USE_VIDEO_ENDPOINT,
+    "svg": "is not supported: this server generates raster images only",
+}
+"""Fields that are rejected in a request for pixels, and the reason. Ignoring them would change the requested result."""
 
 
-def wants_pixels(body: dict[str, Any]) -> bool:
-    """Return whether a body is the plain OpenAI-style request: neither stream_format nor modality came."""
+def requests_pixels(body: dict[str, Any]) -> bool:
+    """Return whether `body` is an OpenAI-style request for pixels: it has neither `stream_format` nor `modality`."""
     return body.get("stream_format") is None and body.get("modality") is None
 
 
 async def read_json(request: web.Request) -> dict[str, Any]:
-    """Return the body's JSON object. Raises InvalidRequest where it is none, TooLarge over the server's limit."""
+    """Return the JSON object in the body of `request`.
+
+    Raises InvalidRequest if the body is not a JSON object, TooLarge if it exceeds the server's limit.
+    """
     try:
         text = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(f"the body may have at most {request.client_max_size} bytes") from error
+        raise TooLarge(f"the request body must have at most {request.client_max_size} bytes") from error
     except web.RequestPayloadError:
-        raise InvalidRequest("body", "cannot be read as its Content-Encoding says") from None
+        raise InvalidRequest(
+            "body", "cannot be decoded; it must match its Content-Encoding and Transfer-Encoding headers"
+        ) from None
     try:
         body = pydantic_core.from_json(text, allow_inf_nan=False)
     except ValueError as error:
@@ -60,23 +72,23 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def parse_latents(body: dict[str, Any], modality: Modality) -> LatentsBody:
-    """Return what `body` asks of the endpoint that makes `modality`. Raises InvalidRequest naming the field."""
-    return _parsed(LATENTS[modality], body)
+def parse_latents_body(body: dict[str, Any], modality: Modality) -> LatentsBody:
+    """Validate a request for latents on the endpoint of `modality`. Raises InvalidRequest with the field's name."""
+    return _parse(LATENTS_BODIES[modality], body)
 
 
-def parse_rendered(body: dict[str, Any], modality: Modality) -> RenderedBody:
-    """Return what a body without stream_format and modality asks for. Raises InvalidRequest naming the field."""
-    for name, reason in REFUSED.items():
+def parse_rendered_body(body: dict[str, Any], modality: Modality) -> RenderedBody:
+    """Validate a request for pixels on the endpoint of `modality`. Raises InvalidRequest with the field's name."""
+    for name, reason in UNSUPPORTED_FIELDS.items():
         if body.get(name) is not None:
             raise InvalidRequest(name, f"{reason}; got {truncated_repr(body[name])}")
-    return _parsed(RENDERED[modality], body)
+    return _parse(RENDERED_BODIES[modality], body)
 
 
-def _parsed(kind: type[_BodyT], body: dict[str, Any]) -> _BodyT:
-    parsed = parse_as(kind, body)
+def _parse(model: type[_BodyT], body: dict[str, Any]) -> _BodyT:
+    parsed = parse_request_as(model, body)
     if parsed.resolution is None:
         return parsed
     if parsed.size is not None:
-        raise InvalidRequest("resolution", "give either size or resolution, got both")
+        raise InvalidRequest("resolution", "must not be combined with size; got both")
     return parsed.model_copy(update={"size": parsed.resolution})

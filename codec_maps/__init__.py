@@ -1,6 +1,12 @@
-"""Makes latent-space map bundles of latents that a model really made: static scales, dictionaries, what they save."""
+"""Everything that creates a latent-space map.
 
-from codec_maps.body_sizes import BodySizes
+Samples of latents are generated with the served model (`corpus`). From them come the static scales of int8 and int4
+(`scales`) and the zstd dictionaries (`dictionaries`). A dictionary is included only if it makes held-out bodies smaller
+(`bodies`, `entropy`). `build` runs these steps, `model_map` writes the document, and `annotations` adds quality
+thresholds or a canonical image to a finished map.
+"""
+
+from codec_maps.bodies import BodySizes
 from codec_maps.build import BuiltMap, DictionaryTrial, build_map
 
 __all__ = ["BodySizes", "BuiltMap", "DictionaryTrial", "build_map"]

@@ -1,10 +1,13 @@
-"""The bodies that clients would get of latents at hand: the server's own plan, encoder and envelope."""
+"""Stream bodies of corpus samples, and their sizes in each content coding."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from statistics import fmean
 
 from codec_maps.corpus import Sample
+from codec_maps.entropy import entropy_bound
 from codec_wire import WireFormat, encode
+from codec_wire.codings import CODINGS
 from codec_wire.encoder import LatentEncoder
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 from codec_wire.maps import LatentMapBundle
@@ -14,7 +17,7 @@ from core.plan import plan
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One stream: its header and frames, and their bytes, message by message."""
+    """The body of one stream: its header and frames, and each of them as encoded bytes in `messages`."""
 
     header: LatentStreamHeader
     frames: Sequence[LatentFrame]
@@ -22,26 +25,90 @@ class Body:
 
     @property
     def identity(self) -> bytes:
-        """The whole body as it is without a content coding."""
+        """The whole body without a content coding."""
         return b"".join(self.messages)
 
 
-def body_of(sample: Sample, pipeline: str, wire_format: WireFormat, bundle: LatentMapBundle, model: ModelInfo) -> Body:
-    """Return the body that a request for `pipeline` in `wire_format` gets where the model makes `sample`'s latents.
+def encode_body(
+    sample: Sample, pipeline: str, wire_format: WireFormat, bundle: LatentMapBundle, model: ModelInfo
+) -> Body:
+    """Return the body that the server would send if the model generated the latents of `sample`.
 
-    Raises InvalidRequest where `bundle` does not list the pipeline for the sample's modality.
+    Raises InvalidRequest if `bundle` does not list `pipeline` for the sample's modality.
     """
-    wanted = plan(sample.request.model_copy(update={"pipeline": pipeline}), bundle, model)
-    encoder = LatentEncoder(wanted.header)
+    stream = plan(sample.request.model_copy(update={"pipeline": pipeline}), bundle, model)
+    encoder = LatentEncoder(stream.header)
     last = len(sample.latents) - 1
     frames = [
-        encoder.encode(latent, keyframe=wanted.is_keyframe(seq), last=seq == last)
+        encoder.encode(latent, keyframe=stream.is_keyframe(seq), last=seq == last)
         for seq, latent in enumerate(sample.latents)
     ]
-    messages = [encode(wanted.header, wire_format), *(encode(frame, wire_format) for frame in frames)]
-    return Body(wanted.header, frames, messages)
+    messages = [encode(stream.header, wire_format), *(encode(frame, wire_format) for frame in frames)]
+    return Body(stream.header, frames, messages)
 
 
 def pipelines_for(sample: Sample, bundle: LatentMapBundle) -> list[str]:
-    """Return the pipelines of the map that a request for that kind of sample may name."""
+    """Return the names of the map's pipelines that can encode the sample's modality."""
     return [entry.name for entry in bundle.latent_map.pipelines_for(sample.request.modality)]
+
+
+@dataclass(frozen=True, slots=True)
+class BodySizes:
+    """Size of a body in bytes per content coding, or the mean of such sizes.
+
+    `zstd` is without a dictionary. `zstd_dictionary` is None if there is no dictionary.
+    """
+
+    identity: float
+    gzip: float
+    br: float
+    zstd: float
+    zstd_dictionary: float | None
+    entropy_bound: float
+
+    @property
+    def saving(self) -> float | None:
+        """Fraction that the dictionary saves compared to the smallest of identity, gzip and zstd without it.
+
+        0.05 means 5 %; negative if the dictionary makes the body larger; None without a dictionary. Brotli is not
+        compared: a client that accepts only zstd would otherwise receive identity, and one that prefers Brotli
+        gives it a higher weight in Accept-Encoding.
+        """
+        if self.zstd_dictionary is None:
+            return None
+        return 1 - self.zstd_dictionary / min(self.identity, self.gzip, self.zstd)
+
+    def rounded(self) -> dict[str, int]:
+        """Return the sizes by name, rounded to whole bytes, without those that are None."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: round(value) for name, value in values.items() if value is not None}
+
+
+def measure_sizes(body: Body, dictionary: bytes | None = None) -> BodySizes:
+    """Return the size of `body` in each content coding, flushed after every message as the server does."""
+    return BodySizes(
+        identity=_size(body, "identity"),
+        gzip=_size(body, "gzip"),
+        br=_size(body, "br"),
+        zstd=_size(body, "zstd"),
+        zstd_dictionary=None if dictionary is None else _size(body, "zstd", dictionary),
+        entropy_bound=entropy_bound(body.header, body.frames),
+    )
+
+
+def mean_sizes(sizes: Sequence[BodySizes]) -> BodySizes:
+    """Return the mean of `sizes`: at least one, and either all with a dictionary or all without."""
+    with_dictionary = [size.zstd_dictionary for size in sizes if size.zstd_dictionary is not None]
+    return BodySizes(
+        identity=fmean(size.identity for size in sizes),
+        gzip=fmean(size.gzip for size in sizes),
+        br=fmean(size.br for size in sizes),
+        zstd=fmean(size.zstd for size in sizes),
+        zstd_dictionary=fmean(with_dictionary) if with_dictionary else None,
+        entropy_bound=fmean(size.entropy_bound for size in sizes),
+    )
+
+
+def _size(body: Body, coding: str, dictionary: bytes | None = None) -> int:
+    compressor = CODINGS[coding].compressor(dictionary)
+    return sum(len(compressor.compress(message)) for message in body.messages) + len(compressor.finish())

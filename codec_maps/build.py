@@ -1,29 +1,27 @@
-"""From latents that a model made to the map of its latent space: scales, dictionaries that win, what was measured."""
+"""Construction of a latent-space map from samples: static scales, and the zstd dictionaries that save bytes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from codec_maps.bodies import Body, body_of, pipelines_for
-from codec_maps.body_sizes import BodySizes, mean_of, measure
+from codec_maps.bodies import Body, BodySizes, encode_body, mean_sizes, measure_sizes, pipelines_for
 from codec_maps.corpus import Sample
-from codec_maps.dictionaries import train
-from codec_maps.document import Dictionary
-from codec_maps.scales import Quality, static_scales
-from codec_maps.scales import measure as measure_quality
+from codec_maps.dictionaries import train_dictionary
+from codec_maps.model_map import Dictionary
+from codec_maps.scales import Quality, measure_quality, static_scales
 from codec_wire import WireFormat
 from codec_wire.maps import LatentMapBundle
 from core.model import ModelInfo
 
 MakeMap = Callable[[Mapping[str, bytes], Sequence[Dictionary]], LatentMapBundle]
-"""Returns the model's map with these static scales and dictionaries."""
+"""Function that returns the model's map with these static scales (by pipeline name) and dictionaries."""
 
 
 @dataclass(frozen=True, slots=True)
 class DictionaryTrial:
-    """What a dictionary did for the held-out bodies of one wire format and pipeline.
+    """Result of a dictionary on the held-out bodies of one wire format and pipeline.
 
-    `sizes` are means; `saving` is the mean of the bodies' own savings, so that each counts the same, however large.
+    `sizes` are mean sizes. `saving` is the mean of the savings per body, so that large bodies do not weigh more.
     """
 
     wire_format: WireFormat
@@ -32,14 +30,14 @@ class DictionaryTrial:
     saving: float
 
     @property
-    def kept(self) -> bool:
-        """Whether the dictionary won."""
+    def accepted(self) -> bool:
+        """Whether the dictionary saves bytes and is included in the map."""
         return self.saving > 0
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltMap:
-    """A bundle, what each pipeline keeps of the latents, and how the dictionaries did."""
+    """A map bundle, the quality of each pipeline, and the results of all dictionaries that were trained."""
 
     bundle: LatentMapBundle
     qualities: list[Quality]
@@ -52,11 +50,11 @@ def build_map(
     make_map: MakeMap,
     on_trial: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> BuiltMap:
-    """Return the map of `model`: scales and dictionaries of some of the samples, judged by those held out.
+    """Return the map of `model`, with scales and dictionaries from the samples that are not held out.
 
-    A dictionary is kept only where it makes held-out bodies, on average, smaller than the best of identity, gzip and
-    zstd without one. `on_trial` is called with (pairs of format and pipeline done, pairs in all). Without a sample
-    the map has no static scales; with few, no dictionaries.
+    A dictionary is included only if it makes the held-out bodies, on average, smaller than the best of identity, gzip
+    and zstd without a dictionary. Without samples the map has no static scales, with few samples no dictionaries.
+    `on_trial` is called with (finished, total) pairs of pipeline and wire format.
     """
     if not samples:
         return BuiltMap(make_map({}, []), [], [])
@@ -64,22 +62,23 @@ def build_map(
     held_out = [sample for sample in samples if sample.held_out]
     scales = static_scales([latent for sample in training for latent in sample.latents])
     bundle = make_map(scales, [])
-    judged = [latent for sample in held_out or training for latent in sample.latents]
+    evaluated = [latent for sample in held_out or training for latent in sample.latents]
     dictionaries, trials = [], []
     if held_out:
         pairs = [(name, wire_format) for name in _pipelines(samples, bundle) for wire_format in WireFormat]
         for number, (pipeline, wire_format) in enumerate(pairs, 1):
-            bodies = list(_bodies(training, pipeline, wire_format, bundle, model))
-            found = train(bodies, wire_format)
-            judges = list(_bodies(held_out, pipeline, wire_format, bundle, model))
+            training_bodies = list(_bodies(training, pipeline, wire_format, bundle, model))
+            dictionary = train_dictionary(training_bodies, wire_format)
+            held_out_bodies = list(_bodies(held_out, pipeline, wire_format, bundle, model))
             on_trial(number, len(pairs))
-            if found is None or not judges:
+            if dictionary is None or not held_out_bodies:
                 continue
-            trial = _tried(pipeline, wire_format, [measure(body, found) for body in judges])
+            trial = _trial(pipeline, wire_format, [measure_sizes(body, dictionary) for body in held_out_bodies])
             trials.append(trial)
-            if trial.kept:
-                dictionaries.append(Dictionary(wire_format, pipeline, found, _summary(bodies, judges, trial)))
-    return BuiltMap(make_map(scales, dictionaries), measure_quality(judged, scales), trials)
+            if trial.accepted:
+                summary = _corpus_summary(training_bodies, held_out_bodies, trial)
+                dictionaries.append(Dictionary(wire_format, pipeline, dictionary, summary))
+    return BuiltMap(make_map(scales, dictionaries), measure_quality(evaluated, scales), trials)
 
 
 def _pipelines(samples: Sequence[Sample], bundle: LatentMapBundle) -> list[str]:
@@ -91,15 +90,15 @@ def _bodies(
 ) -> Iterator[Body]:
     for sample in samples:
         if pipeline in pipelines_for(sample, bundle):
-            yield body_of(sample, pipeline, wire_format, bundle, model)
+            yield encode_body(sample, pipeline, wire_format, bundle, model)
 
 
-def _tried(pipeline: str, wire_format: WireFormat, sizes: Sequence[BodySizes]) -> DictionaryTrial:
-    return DictionaryTrial(wire_format, pipeline, mean_of(sizes), fmean(size.saving or 0 for size in sizes))
+def _trial(pipeline: str, wire_format: WireFormat, sizes: Sequence[BodySizes]) -> DictionaryTrial:
+    return DictionaryTrial(wire_format, pipeline, mean_sizes(sizes), fmean(size.saving or 0 for size in sizes))
 
 
-def _summary(training: Sequence[Body], held_out: Sequence[Body], trial: DictionaryTrial) -> dict[str, object]:
-    """Return the map's corpus_summary. `n_samples` is the published name of the number of bodies trained with."""
+def _corpus_summary(training: Sequence[Body], held_out: Sequence[Body], trial: DictionaryTrial) -> dict[str, object]:
+    """Return the map's `corpus_summary`. Its published key `n_samples` counts the bodies used for training."""
     shapes = sorted({body.header.shape for body in (*training, *held_out)})
     return {
         "n_samples": len(training),

@@ -1,4 +1,4 @@
-"""Has a model make latents to make its latent-space map with."""
+"""Generation of sample latents, from which a latent-space map is built."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,22 +16,23 @@ from codec_wire.request import GenerationRequest
 from core.engine import Job
 from core.model import ModelInfo
 from core.plan import plan
-from core.probe import probe
+from core.probe import probe_request
 from core.served import ModelInstance
 
 log = logging.getLogger(__name__)
 
 HELD_OUT_EVERY = 4
-"""One sample in so many is held out: nothing is chosen by it, and what was chosen is judged by it."""
+"""Every n-th sample is held out: it is used only to evaluate scales and dictionaries, never to choose them."""
 FIXTURE_SIDES = (256, 512)
-"""Sides in pixels of the squares that the published sizes of bodies are for."""
+"""Image sizes (squares, in pixels) for which body sizes are published."""
 MAX_ENLARGEMENT = 4
-"""A size of more than so many times the model's own pixels is left out: it would take most of the time."""
+"""Sizes with more than this many times the pixels of the model's default size are skipped: they would take most of the
+time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One generation: what was asked for, and its frames [channels, height, width]."""
+    """One generation: the request and its latent frames, fp16 [channels, height, width]."""
 
     request: GenerationRequest
     latents: Sequence[NDArray[np.float16]]
@@ -39,18 +40,18 @@ class Sample:
 
 
 def default_prompts() -> list[str]:
-    """Return prompts of many kinds, one a line in codec_wire/maps/prompts.txt."""
+    """Return the prompts of codec_maps/prompts.txt, which cover many subjects."""
     return resources.files("codec_maps").joinpath("prompts.txt").read_text().splitlines()
 
 
 def corpus_sizes(model: ModelInfo) -> list[tuple[int, int]]:
-    """Return (width, height) in pixels of what is generated: the model's own, the fixtures', and a landscape."""
+    """Return the sizes to generate, (width, height) in pixels: the model's default, fixtures, a landscape."""
     width, height = model.default_size
     multiple = model.size_multiple
-    wanted = [(side, side) for side in FIXTURE_SIDES] + [(width * 3 // 2 // multiple * multiple, height)]
+    candidates = [(side, side) for side in FIXTURE_SIDES] + [(width * 3 // 2 // multiple * multiple, height)]
     return [model.default_size] + [
         size
-        for size in wanted
+        for size in candidates
         if size != model.default_size
         and not any(side % multiple for side in size)
         and max(size) <= model.limits.max_side
@@ -59,34 +60,39 @@ def corpus_sizes(model: ModelInfo) -> list[tuple[int, int]]:
 
 
 def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> list[tuple[GenerationRequest, bool]]:
-    """Return `count` requests for latents as they are, shared among the model's modalities, and which are held out.
+    """Return `count` pairs of (request with pipeline raw, held_out), divided evenly among the model's modalities.
 
-    Every second one is of the model's own size, the others take turns. Held-out ones have prompts of their own, where
-    there are enough, and always seeds of their own. The seed is the request's number: the same model gives the same.
+    Every second request has the model's default size, the others rotate through the other sizes. Held-out requests
+    use other prompts than the rest if there are at least HELD_OUT_EVERY prompts. The seed is the request's index, so
+    the result depends only on the arguments.
     """
     others = corpus_sizes(model)[1:] or [model.default_size]
-    apart = len(prompts) >= HELD_OUT_EVERY
-    held = [prompt for number, prompt in enumerate(prompts) if number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1]
-    used = [prompt for number, prompt in enumerate(prompts) if number % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
+    separate = len(prompts) >= HELD_OUT_EVERY
+    held_out_prompts = [prompt for index, prompt in enumerate(prompts) if _is_held_out(index)]
+    training_prompts = [prompt for index, prompt in enumerate(prompts) if not _is_held_out(index)]
     requests = []
     for seed in range(count):
         modality = model.modalities[seed * len(model.modalities) // count]
-        held_out = seed % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+        held_out = _is_held_out(seed)
         number = seed // HELD_OUT_EVERY if held_out else seed - seed // HELD_OUT_EVERY
-        choice = (held if held_out else used) if apart else prompts
+        choice = (held_out_prompts if held_out else training_prompts) if separate else prompts
         size = model.default_size if number % 2 == 0 else others[number // 2 % len(others)]
         prompt = choice[number % len(choice)]
-        requests.append((probe(model, modality, prompt, seed, pipeline="raw", size=size), held_out))
+        requests.append((probe_request(model, modality, prompt, seed, pipeline="raw", size=size), held_out))
     return requests
 
 
-async def sample_corpus(
-    served: ModelInstance, prompts: Sequence[str], count: int, on_image: Callable[[int], None]
-) -> list[Sample]:
-    """Return what the served model makes of `corpus_requests`, as fp16.
+def _is_held_out(index: int) -> bool:
+    return index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
 
-    `on_image` is called with the number of requests done. A size for which there is too little memory is left out,
-    unless it is the model's own. Raises what the engine raises.
+
+async def generate_corpus(
+    served: ModelInstance, prompts: Sequence[str], count: int, on_sample: Callable[[int], None]
+) -> list[Sample]:
+    """Generate the samples of `corpus_requests` with the served model.
+
+    `on_sample` is called with the number of finished requests. A size other than the model's default is skipped if the
+    device runs out of memory. Raises the errors of Engine.generate.
     """
     samples = []
     for number, (request, held_out) in enumerate(corpus_requests(served.model, prompts, count), 1):
@@ -95,14 +101,17 @@ async def sample_corpus(
         except OutOfMemory as error:
             if request.size == served.model.default_size:
                 raise
-            log.warning("left out of the corpus: %s", error)
-        on_image(number)
+            log.warning("skipped a calibration sample: %s", error)
+        on_sample(number)
     return samples
 
 
 async def generate_latents(served: ModelInstance, request: GenerationRequest) -> list[NDArray[np.float16]]:
-    """Return the frames [channels, height, width] of one generation, as fp16. Raises what the engine raises."""
-    wanted = plan(request, served.bundle, served.model)
-    decoder = LatentDecoder(wanted.header)
-    async with aclosing(served.engine.generate(wanted, Job())) as events:
+    """Return the latent frames of one generation, fp16 [channels, height, width].
+
+    Raises the errors of Engine.generate.
+    """
+    stream = plan(request, served.bundle, served.model)
+    decoder = LatentDecoder(stream.header)
+    async with aclosing(served.engine.generate(stream, Job())) as events:
         return [decoder.decode(event.frame).astype(np.float16) async for event in events if isinstance(event, Frame)]

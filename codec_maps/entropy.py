@@ -1,4 +1,4 @@
-"""The order-0 entropy of what frames carry: what a coder that knows each symbol's frequency, and no more, can reach."""
+"""Order-0 entropy of frame data: the smallest size that a coder can reach if it knows only symbol frequencies."""
 
 from collections.abc import Iterable
 
@@ -10,27 +10,28 @@ from codec_wire.pipelines import Scales
 
 
 def entropy_bound(header: LatentStreamHeader, frames: Iterable[LatentFrame]) -> float:
-    """Return the bytes that the values of `frames` take at their order-0 entropy, each frame by its own frequencies.
+    """Return the size in bytes of the values of `frames` at their order-0 entropy, n * H / 8 (Shannon 1948).
 
-    The symbols are the codes: a byte at 8 bits, half of one at 4. Of values that are not quantized the bytes at each
-    place within the value are counted apart. Scales and envelopes are not counted. (Shannon 1948: n·H/8 bytes.)
+    Frequencies are taken per frame. Symbols are bytes at 8 bits and nibbles at 4 bits. For pipelines that do not
+    quantize, the first bytes of all values form one sequence of symbols, the second bytes another, and so on.
+    Scales and envelopes are not counted.
     """
-    return sum(_bits(plane) for frame in frames for plane in _symbols(header, frame)) / 8
+    return sum(_entropy_bits(symbols) for frame in frames for symbols in _symbols(header, frame)) / 8
 
 
 def _symbols(header: LatentStreamHeader, frame: LatentFrame) -> list[NDArray[np.uint8]]:
-    row, channels = header.row, header.shape[0]
-    own_scales = row.scales is Scales.PER_KEYFRAME and frame.keyframe
-    values = np.frombuffer(frame.data, np.uint8, offset=2 * channels if own_scales else 0)
-    if row.bits is None:
+    spec, channels = header.pipeline_spec, header.shape[0]
+    has_scales = spec.scales is Scales.PER_KEYFRAME and frame.keyframe
+    values = np.frombuffer(frame.data, np.uint8, offset=2 * channels if has_scales else 0)
+    if spec.bits is None:
         size = header.dtype.numpy.itemsize
-        return [values[place::size] for place in range(size)]
-    if row.bits == 4:
+        return [values[offset::size] for offset in range(size)]
+    if spec.bits == 4:
         return [np.concatenate([values & 0x0F, values >> 4])]
     return [values]
 
 
-def _bits(symbols: NDArray[np.uint8]) -> float:
+def _entropy_bits(symbols: NDArray[np.uint8]) -> float:
     counts = np.bincount(symbols)
-    shares = counts[counts > 0] / max(symbols.size, 1)
-    return float(-(shares * np.log2(shares)).sum() * symbols.size)
+    probabilities = counts[counts > 0] / max(symbols.size, 1)
+    return float(-(probabilities * np.log2(probabilities)).sum() * symbols.size)

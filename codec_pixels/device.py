@@ -22,7 +22,7 @@ class Device:
     threads: int
 
     @classmethod
-    def chosen(cls, device: str, dtype: str, threads: int | None) -> "Device":
+    def from_settings(cls, device: str, dtype: str, threads: int | None) -> "Device":
         """Return the device for the settings: "auto" takes CUDA where there is one, fp16 there and fp32 on a CPU.
 
         Raises InvalidSettings for a device that is not there.
@@ -47,13 +47,13 @@ class Device:
             name = f"{name} ({torch.cuda.get_device_name(self.torch_device)})"
         return f"{name} {self.dtype_name}, {self.threads} threads"
 
-    def new_thread(self) -> ThreadPoolExecutor:
+    def new_executor(self) -> ThreadPoolExecutor:
         """Return the executor whose one thread owns the pipeline: work runs there in the order it is handed in."""
         # The number of threads is a setting of the thread that computes, not of the process.
         return ThreadPoolExecutor(1, "device", initializer=torch.set_num_threads, initargs=(self.threads,))
 
 
-def described() -> str:
+def describe_hardware() -> str:
     """Return what there is for torch to compute on, in words."""
     if not torch.cuda.is_available():
         return f"no GPU that torch {torch.__version__} can use: the CPU computes"

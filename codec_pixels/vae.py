@@ -74,7 +74,7 @@ def _decoded(vae: Any, latents: Tensor, *more: Tensor) -> Tensor:
     return pixels.transpose(0, 1)
 
 
-VAES: dict[str, VaeRow] = {
+VAE_DECODERS: dict[str, VaeRow] = {
     "AutoencoderKL": VaeRow(_pictures),
     "AutoencoderDC": VaeRow(_pictures),
     "AutoencoderKLTemporalDecoder": VaeRow(_pictures_together),
@@ -92,8 +92,8 @@ def load_vae(model_class: str, place: str, **arguments: Any) -> Any:
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
-    if model_class not in VAES:
-        raise ModelLoadError(f"VAEs of class {model_class} cannot be decoded here; known are {', '.join(VAES)}")
+    if model_class not in VAE_DECODERS:
+        raise ModelLoadError(f"VAEs of class {model_class} cannot be decoded here; known are {', '.join(VAE_DECODERS)}")
     try:
         return getattr(diffusers, model_class).from_pretrained(place, **arguments).eval()
     except Exception as error:
@@ -122,9 +122,9 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any]) -> NDArray[np.uint8
     Rounds as diffusers' own image processor does: (x / 2 + 0.5), clamped to 0…1, times 255, to the nearest.
     Raises ModelLoadError for a VAE without a row.
     """
-    row = VAES.get(type(vae).__name__)
+    row = VAE_DECODERS.get(type(vae).__name__)
     if row is None:
-        raise ModelLoadError(f"VAEs of class {type(vae).__name__} cannot be decoded here; known are {', '.join(VAES)}")
+        raise ModelLoadError(f"VAEs of class {type(vae).__name__} cannot be decoded here; known are {', '.join(VAE_DECODERS)}")
     with _wide_enough(vae):
         given = torch.as_tensor(latents).to(device=vae.device, dtype=vae.dtype)
         decoded = row.decode(vae, given)

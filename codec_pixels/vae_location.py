@@ -70,7 +70,7 @@ def _downloaded(name: str, latent_space: str) -> Path:
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - comes with diffusers, not with the client
     except ModuleNotFoundError as error:
-        raise needs_torch(error) from None
+        raise missing_torch_error(error) from None
     wanted = [f"{folder}{file}" for folder in ("", "vae/") for file in (_CONFIG_FILE, _WEIGHTS)]
     try:
         folder = Path(snapshot_download(match[1], allow_patterns=[*wanted, _PIPELINE_FILE]))
@@ -98,16 +98,16 @@ def require_torch() -> None:
     """Raise ModelLoadError where what makes pixels is not installed."""
     for name in ("torch", "diffusers", "PIL"):
         if find_spec(name) is None:
-            raise needs_torch(ModuleNotFoundError(name=name))
+            raise missing_torch_error(ModuleNotFoundError(name=name))
 
 
-def require_decoder(folder: Path | None) -> None:
+def require_vae_folder(folder: Path | None) -> None:
     """Raise InvalidSettings where `folder`, which somebody named, holds no VAE. None is what nobody named."""
     if folder is not None and not (vae_folder(folder) / _CONFIG_FILE).is_file():
         raise InvalidSettings(f"there is no VAE in {folder}: it has no {_CONFIG_FILE}, here or in vae/")
 
 
-def needs_torch(error: ModuleNotFoundError) -> ModelLoadError:
+def missing_torch_error(error: ModuleNotFoundError) -> ModelLoadError:
     """Return the error for pixels that are asked for where torch or diffusers is not installed."""
     return ModelLoadError(
         f"turning latents into pixels needs {error.name}, which is not installed: install the extra `server` "

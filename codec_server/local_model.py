@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 
 from codec_maps import BuiltMap, build_map
-from codec_maps.corpus import default_prompts, sample_corpus
-from codec_maps.document import Dictionary, map_of_model
+from codec_maps.corpus import default_prompts, generate_corpus
+from codec_maps.model_map import Dictionary, map_from_model
 from codec_wire.errors import CodecError, InvalidSettings
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
@@ -18,7 +18,7 @@ from core.lifecycle import Lifecycle, State
 from core.map_store import bundle_folder, find_bundle
 from core.model import ModelInfo
 from core.plan import plan
-from core.probe import probe
+from core.probe import probe_request
 from core.served import ModelInstance
 from core.service import LatentService
 from core.settings import Settings
@@ -46,7 +46,7 @@ class _Loaded:
     def map_with(self, scales: Mapping[str, bytes], dictionaries: Sequence[Dictionary]) -> LatentMapBundle:
         """Return a map of this model with these static scales and dictionaries."""
         described = replace(self.served.model, modalities=self.modalities)
-        return map_of_model(described, self.vae_scale_factor, self.vae_class, scales, dictionaries)
+        return map_from_model(described, self.vae_scale_factor, self.vae_class, scales, dictionaries)
 
 
 class LocalModel:
@@ -86,10 +86,10 @@ class LocalModel:
         # These imports take seconds, and a client or gateway that shares this package has no torch.
         device_module, engine_module, loader, sources = await asyncio.to_thread(_import_engine)
         settings, loop = self._settings, asyncio.get_running_loop()
-        device = await asyncio.to_thread(device_module.Device.chosen, settings.device, settings.dtype, settings.threads)
-        self._thread = device.new_thread()
+        device = await asyncio.to_thread(device_module.Device.from_settings, settings.device, settings.dtype, settings.threads)
+        self._thread = device.new_executor()
         models = []
-        for source in sources.sources_of(settings):
+        for source in sources.model_sources(settings):
             log.info("loading %s on %s", source.what, device)
             models.append(await loop.run_in_executor(self._thread, loader.load, source, device))
         lifecycle.transition_to(State.WARMING)
@@ -100,7 +100,7 @@ class LocalModel:
             beside = [other.info for other in models if other.info.latent_space == info.latent_space]
             made = tuple(dict.fromkeys(modality for other in beside for modality in other.modalities))
             found = find_bundle(settings.models_dir, info, model.vae_scale_factor)
-            bundle = found or map_of_model(replace(info, modalities=made), model.vae_scale_factor, model.vae_class)
+            bundle = found or map_from_model(replace(info, modalities=made), model.vae_scale_factor, model.vae_class)
             for modality in info.modalities:
                 warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
                 await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
@@ -143,7 +143,7 @@ class LocalModel:
         on_image: Callable[[int], None],
         on_trial: Callable[[int, int], None],
     ) -> BuiltMap:
-        samples = await sample_corpus(loaded.served, prompts, self._settings.calibration_images, on_image)
+        samples = await generate_corpus(loaded.served, prompts, self._settings.calibration_images, on_image)
         return await asyncio.to_thread(build_map, loaded.served.model, samples, loaded.map_with, on_trial)
 
     def free(self) -> bool:
@@ -171,4 +171,4 @@ def _import_engine() -> tuple[ModuleType, ModuleType, ModuleType, ModuleType]:
 
 def _warm_up_request(model: ModelInfo, modality: Modality) -> GenerationRequest:
     side = model.size_multiple * WARM_UP_CELLS
-    return probe(model, modality, "warm-up", 0, size=(side, side), steps=WARM_UP_STEPS)
+    return probe_request(model, modality, "warm-up", 0, size=(side, side), steps=WARM_UP_STEPS)

@@ -36,7 +36,7 @@ class LatentDecoder:
         if frame.finish_reason is FinishReason.ERROR:
             self._ended = True
             raise StreamFailed(f"the sender failed at frame {frame.seq}")
-        size = self._header.row.frame_size(
+        size = self._header.pipeline_spec.frame_size(
             self._header.shape, self._header.dtype.numpy.itemsize, keyframe=frame.keyframe
         )
         if len(frame.data) != size:
@@ -57,7 +57,7 @@ class LatentDecoder:
             raise SequenceError(f"frame {frame.seq} came after the last one")
         if frame.seq != self._next_seq:
             raise SequenceError(f"expected frame {self._next_seq}, got {frame.seq}")
-        if not frame.keyframe and (not header.row.delta or frame.seq == 0):
+        if not frame.keyframe and (not header.pipeline_spec.delta or frame.seq == 0):
             raise SequenceError(f"frame {frame.seq} of a {header.pipeline} stream must be a keyframe")
         if header.total_frames is None or frame.finish_reason is FinishReason.ERROR:
             return
@@ -68,7 +68,7 @@ class LatentDecoder:
             raise SequenceError(f"frame {frame.seq} is done, but {header.total_frames} frames were announced")
 
     def _values_of(self, frame: LatentFrame) -> DecodedLatent:
-        row, channels = self._header.row, self._header.shape[0]
+        row, channels = self._header.pipeline_spec, self._header.shape[0]
         data = memoryview(frame.data)
         if row.bits is None:
             values: DecodedLatent = np.frombuffer(data, self._header.dtype.numpy)  # type: ignore[assignment]

@@ -24,7 +24,7 @@ class LatentEncoder:
 
     def __init__(self, header: LatentStreamHeader) -> None:
         self._header = header
-        self._row = header.row
+        self._row = header.pipeline_spec
         self._dtype = header.dtype.numpy
         self._next_seq = 0
         self._ended = False
@@ -88,7 +88,7 @@ class LatentEncoder:
         scales: Any = parse_scales(self._header.scales, self._header.shape[0])
         math = _math_for(latent)
         if not isinstance(latent, np.ndarray):
-            scales = math.scales_on(latent.device, scales)
+            scales = math.scales_to_device(latent.device, scales)
         return math.divisors(scales, self._dtype)
 
 

@@ -4,7 +4,7 @@ from codec_wire.errors import MalformedMessage, truncated_repr
 from codec_wire.latents import FinishReason, LatentDtype
 
 
-def latent_dtype(value: str) -> LatentDtype:
+def parse_dtype(value: str) -> LatentDtype:
     """Return the dtype of that name. Raises MalformedMessage for one that cannot travel, bf16 among them."""
     try:
         return LatentDtype(value)
@@ -13,7 +13,7 @@ def latent_dtype(value: str) -> LatentDtype:
         raise MalformedMessage(f"dtype must be one of {allowed}, got {truncated_repr(value)}") from None
 
 
-def finish_reason(value: str | None) -> FinishReason | None:
+def parse_finish_reason(value: str | None) -> FinishReason | None:
     """Return the reason of that name, or None for none. Raises MalformedMessage for an unknown one."""
     if value is None:
         return None

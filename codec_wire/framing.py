@@ -10,7 +10,7 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 from codec_wire.protobuf_envelope import LENGTH_PREFIX
 
 
-class Splitter(Protocol):
+class Framer(Protocol):
     """One wire format's way to find where a message ends."""
 
     limit: int
@@ -38,7 +38,7 @@ class Splitter(Protocol):
         """Return the frame in what `next` returned."""
 
 
-class ProtobufSplitter:
+class ProtobufFramer:
     """Messages with a 4-byte big-endian length before each."""
 
     parse_header = staticmethod(protobuf_envelope.parse_header)
@@ -59,7 +59,7 @@ class ProtobufSplitter:
         self._buffer += chunk
 
     def next(self) -> bytes | None:
-        """Return the next complete payload. See Splitter."""
+        """Return the next complete payload. See Framer."""
         if len(self._buffer) < LENGTH_PREFIX.size:
             return None
         (length,) = LENGTH_PREFIX.unpack_from(self._buffer)
@@ -74,7 +74,7 @@ class ProtobufSplitter:
         return payload
 
 
-class MsgpackSplitter:
+class MsgpackFramer:
     """Msgpack maps, one after the other."""
 
     parse_header = staticmethod(msgpack_envelope.parse_header)
@@ -106,7 +106,7 @@ class MsgpackSplitter:
         self._fed += len(chunk)
 
     def next(self) -> dict[str, Any] | None:
-        """Return the next complete map. See Splitter."""
+        """Return the next complete map. See Framer."""
         try:
             message = self._unpacker.unpack()
         except msgpack.OutOfData:

@@ -11,7 +11,7 @@ from codec_wire.events import Frame, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER
 from codec_wire.latents import FinishReason, Modality
-from codec_wire.protobuf_envelope import frame_of, header_of
+from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from codec_wire.remote_errors import error_from_code
 
 ERROR_DOMAIN = "codec-diffusers"
@@ -39,21 +39,21 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 _STATUS_KEY = "grpc-status-details-bin"
 
 
-def event_of(message: pb.GenerateResponse) -> StreamEvent | None:
+def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
     """Return the event that a message carries, None for one that is not to be handed on."""
     kind = message.WhichOneof("event")
     if kind == "header":
-        return Started(header_of(message.header))
+        return Started(header_from_message(message.header))
     if kind == "progress":
         return Step(message.progress.step, message.progress.total_steps)
     if kind != "frame":
         return None  # of a newer server, and nothing this one could carry on
-    frame = frame_of(message.frame)
+    frame = frame_from_message(message.frame)
     # The status that follows says why; whoever hands the stream on makes this frame anew from it.
     return None if frame.finish_reason is FinishReason.ERROR else Frame(frame)
 
 
-def error_in(trailing_metadata: Iterable[tuple[str, str | bytes]], code: int, message: str) -> CodecError | None:
+def error_from_status(trailing_metadata: Iterable[tuple[str, str | bytes]], code: int, message: str) -> CodecError | None:
     """Return the core error that a call's end means, rebuilt from the details among its trailing metadata.
 
     `code` is the call's own status. None where the details are not ours, or contradict that status.

@@ -1,7 +1,10 @@
 """HTTP names of the protocol: headers, paths and media types, for server and client."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
+from codec_wire import errors
+from codec_wire.errors import CodecError, RetryableError
 from codec_wire.formats import WireFormat
 from codec_wire.latents import Modality
 
@@ -74,3 +77,35 @@ ACCEPT: Mapping[WireFormat, str] = {
 def default_media_type(wire_format: WireFormat) -> str:
     """Return the Content-Type of a stream if the client accepts no other name of its format."""
     return next(name for name, found in MEDIA_TYPES.items() if found is wire_format)
+
+
+ERROR_STATUS: Mapping[type[CodecError], int] = {
+    errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
+    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.MapMismatch: HTTPStatus.CONFLICT,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+    errors.UnsupportedModality: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.OutOfMemory: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.Cancelled: 499,
+}
+"""HTTP status by error class; other errors are 500. 499 is only logged: the client has disconnected."""
+
+
+def error_status(cls: type[BaseException]) -> int:
+    """Return the HTTP status of the error class `cls`: its own, that of its nearest base class, or 500."""
+    status = next((ERROR_STATUS[base] for base in cls.__mro__ if base in ERROR_STATUS), None)
+    return int(HTTPStatus.INTERNAL_SERVER_ERROR if status is None else status)
+
+
+def retryable_error(status: int) -> type[RetryableError] | None:
+    """Return the error class for a response whose body does not name one, e.g. a proxy's; None unless retryable."""
+    for cls, found in ERROR_STATUS.items():
+        if found == status and issubclass(cls, RetryableError):
+            return cls
+    return None

@@ -84,7 +84,7 @@ class LatentStreamHeader:
             raise MalformedMessage(f"vae_scale_factor must be positive and finite, got {self.vae_scale_factor}")
 
     def _check_scales(self) -> None:
-        static = self.row.scales is Scales.STATIC
+        static = self.pipeline_spec.scales is Scales.STATIC
         if (self.scales is not None) != static:
             rule = "needs scales in the header" if static else "takes no scales in the header"
             raise MalformedMessage(f"pipeline {self.pipeline} {rule}")
@@ -92,7 +92,7 @@ class LatentStreamHeader:
             parse_scales(self.scales, self.shape[0])
 
     @property
-    def row(self) -> Pipeline:
+    def pipeline_spec(self) -> Pipeline:
         """The pipeline's row in the registry."""
         return PIPELINES[self.pipeline]
 

@@ -112,7 +112,7 @@ class MessageDecoder:
                 yield message
 
     def _refuse_too_large(self, header: LatentStreamHeader) -> None:
-        frame = header.row.frame_size(header.shape, header.dtype.numpy.itemsize, keyframe=False)
+        frame = header.pipeline_spec.frame_size(header.shape, header.dtype.numpy.itemsize, keyframe=False)
         announced = frame * (header.total_frames or 1)
         if announced > self._max_bytes:
             raise MessageTooLarge(
@@ -120,7 +120,7 @@ class MessageDecoder:
             )
 
 
-def coding_named_by(headers: Mapping[str, str]) -> tuple[WireFormat, str, str | None]:
+def parse_stream_headers(headers: Mapping[str, str]) -> tuple[WireFormat, str, str | None]:
     """Return (format, content coding, hash of the zstd dictionary) as an answer's headers name them.
 
     Raises StreamError for an answer that is no latent stream, and for zstd without a dictionary or the reverse.

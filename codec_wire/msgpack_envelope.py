@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 
 from codec_wire.errors import MalformedMessage, truncated_repr
-from codec_wire.fields import finish_reason, latent_dtype
+from codec_wire.fields import parse_dtype, parse_finish_reason
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 
@@ -57,14 +57,14 @@ def parse_header(message: dict[str, Any]) -> LatentStreamHeader:
     if values.pop("type") != "header":
         raise MalformedMessage(f"the first message must have type 'header', got {truncated_repr(message['type'])}")
     values["shape"] = tuple(values["shape"])
-    values["dtype"] = latent_dtype(values["dtype"])
+    values["dtype"] = parse_dtype(values["dtype"])
     return LatentStreamHeader(**values)
 
 
 def parse_frame(message: dict[str, Any]) -> LatentFrame:
     """Return the frame that a decoded map holds. Raises MalformedMessage naming the key at fault."""
     values = _checked(message, _FRAME_KEYS, "frame")
-    values["finish_reason"] = finish_reason(values.get("finish_reason"))
+    values["finish_reason"] = parse_finish_reason(values.get("finish_reason"))
     return LatentFrame(**values)
 
 

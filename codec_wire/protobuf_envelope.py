@@ -7,26 +7,26 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from codec_wire.errors import MalformedMessage
-from codec_wire.fields import finish_reason, latent_dtype
+from codec_wire.fields import parse_dtype, parse_finish_reason
 from codec_wire.generated.codec.latents.v1 import stream_pb2
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 LENGTH_PREFIX = struct.Struct(">I")
 
 
-def header_message(header: LatentStreamHeader) -> stream_pb2.LatentStreamHeader:
+def header_to_message(header: LatentStreamHeader) -> stream_pb2.LatentStreamHeader:
     """Return the header as a protobuf message."""
     return stream_pb2.LatentStreamHeader(**{field.name: getattr(header, field.name) for field in fields(header)})
 
 
-def frame_message(frame: LatentFrame) -> stream_pb2.LatentFrame:
+def frame_to_message(frame: LatentFrame) -> stream_pb2.LatentFrame:
     """Return the frame as a protobuf message; fields 1 to 4 are set, and so sent, also where they hold a default."""
     return stream_pb2.LatentFrame(**{field.name: getattr(frame, field.name) for field in fields(frame)})
 
 
 def encode_header(header: LatentStreamHeader) -> bytes:
     """Return the header with its length before it."""
-    payload = header_message(header).SerializeToString()
+    payload = header_to_message(header).SerializeToString()
     return LENGTH_PREFIX.pack(len(payload)) + payload
 
 
@@ -61,22 +61,22 @@ def parse_header(payload: bytes) -> LatentStreamHeader:
     """Return the header in `payload` (without length). Raises MalformedMessage."""
     message = stream_pb2.LatentStreamHeader()
     _parse(message, payload)
-    return header_of(message)
+    return header_from_message(message)
 
 
 def parse_frame(payload: bytes) -> LatentFrame:
     """Return the frame in `payload` (without length). Raises MalformedMessage."""
     message = stream_pb2.LatentFrame()
     _parse(message, payload)
-    return frame_of(message)
+    return frame_from_message(message)
 
 
-def header_of(message: stream_pb2.LatentStreamHeader) -> LatentStreamHeader:
+def header_from_message(message: stream_pb2.LatentStreamHeader) -> LatentStreamHeader:
     """Return the header that a protobuf message holds. Raises MalformedMessage naming the field at fault."""
     return LatentStreamHeader(
         latent_space_id=message.latent_space_id,
         shape=tuple(message.shape),
-        dtype=latent_dtype(message.dtype),
+        dtype=parse_dtype(message.dtype),
         pipeline=message.pipeline,
         scales=message.scales if message.HasField("scales") else None,
         fps=message.fps if message.HasField("fps") else None,
@@ -85,14 +85,14 @@ def header_of(message: stream_pb2.LatentStreamHeader) -> LatentStreamHeader:
     )
 
 
-def frame_of(message: stream_pb2.LatentFrame) -> LatentFrame:
+def frame_from_message(message: stream_pb2.LatentFrame) -> LatentFrame:
     """Return the frame that a protobuf message holds. An absent field holds its default, as proto3 senders mean it."""
     return LatentFrame(
         data=message.data,
         seq=message.seq,
         keyframe=message.keyframe,
         done=message.done,
-        finish_reason=finish_reason(message.finish_reason if message.HasField("finish_reason") else None),
+        finish_reason=parse_finish_reason(message.finish_reason if message.HasField("finish_reason") else None),
     )
 
 

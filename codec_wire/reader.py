@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from codec_wire.errors import SequenceError, StreamError, TruncatedStream
 from codec_wire.formats import WireFormat
-from codec_wire.framing import MsgpackSplitter, ProtobufSplitter, Splitter
+from codec_wire.framing import MsgpackFramer, ProtobufFramer, Framer
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -21,8 +21,8 @@ class StreamReader:
     """
 
     def __init__(self, wire_format: WireFormat) -> None:
-        splitter = MsgpackSplitter if wire_format is WireFormat.MSGPACK else ProtobufSplitter
-        self._splitter: Splitter = splitter(MAX_HEADER_BYTES)
+        splitter = MsgpackFramer if wire_format is WireFormat.MSGPACK else ProtobufFramer
+        self._splitter: Framer = splitter(MAX_HEADER_BYTES)
         self.wire_format = wire_format
         self.offset = 0
         """Byte of the stream at which the message last returned begins."""
@@ -85,6 +85,6 @@ class StreamReader:
             return frame
         header = self._splitter.parse_header(raw)
         self._header_seen = True
-        largest = header.row.frame_size(header.shape, header.dtype.numpy.itemsize, keyframe=True)
+        largest = header.pipeline_spec.frame_size(header.shape, header.dtype.numpy.itemsize, keyframe=True)
         self._splitter.limit = largest + FRAME_OVERHEAD_BYTES
         return header

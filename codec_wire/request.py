@@ -25,12 +25,12 @@ PositiveUint32 = Annotated[int, Field(ge=1, le=MAX_UINT32)]
 class GenerationRequest(BaseModel):
     """One generation. None means that the model's own default is taken.
 
-    `size` is (width, height) in pixels; `frames` counts pictures; `duration_seconds` is in seconds and gives `frames`
-    at `fps`; `image` and `control_image` are files (png, jpeg, webp); `strength` in (0, 1] is how far the result may
+    `size` is (width, height) in pixels; `num_frames` counts video frames and is named `frames` on
+    the wire; `duration_seconds` is in seconds and gives the frame count at `fps`; `image` and `control_image` are files (png, jpeg, webp); `strength` in (0, 1] is how far the result may
     be from `image`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
     prompt: str = Field(min_length=1, description="What to draw.")
     negative_prompt: str | None = Field(default=None, description="What to keep out.")
@@ -57,7 +57,9 @@ class GenerationRequest(BaseModel):
         description="Classifier-free guidance. Default: the pipeline's own.",
     )
     fps: PositiveUint32 | None = Field(default=None, description=f"Frames per second. Default: {DEFAULT_FPS}.")
-    frames: PositiveUint32 | None = Field(default=None, description=f"Number of frames. Default: {DEFAULT_FRAMES}.")
+    num_frames: PositiveUint32 | None = Field(
+        default=None, alias="frames", description=f"Number of frames. Default: {DEFAULT_FRAMES}."
+    )
     duration_seconds: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="Length in seconds, instead of frames."
     )
@@ -81,24 +83,24 @@ class GenerationRequest(BaseModel):
 
 
 VIDEO_FIELDS = ("fps", "frames", "duration_seconds", "keyframe_interval")
-"""Fields that mean something to a video alone."""
+"""Wire names of the fields that apply only to videos."""
 
 RequestT = TypeVar("RequestT", bound=GenerationRequest)
 
 
 def parse_request(values: Mapping[str, object]) -> GenerationRequest:
-    """Return the request that loose `values` hold. See parse_as."""
-    return parse_as(GenerationRequest, values)
+    """Return the request that loose `values` hold. See parse_request_as."""
+    return parse_request_as(GenerationRequest, values)
 
 
-def parse_as(kind: type[RequestT], values: Mapping[str, object]) -> RequestT:
+def parse_request_as(kind: type[RequestT], values: Mapping[str, object]) -> RequestT:
     """Return the request of that kind that loose `values` hold; a field that is None counts as absent.
 
     Raises InvalidRequest naming the first field at fault, what came and what is allowed.
     """
     present = {name: value for name, value in values.items() if value is not None}
     try:
-        return kind.model_validate(present)
+        return kind.model_validate(present, by_alias=True, by_name=False)
     except ValidationError as error:
         # A name that is none may well be a misspelling of one that is missed.
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
@@ -106,12 +108,12 @@ def parse_as(kind: type[RequestT], values: Mapping[str, object]) -> RequestT:
     if first["type"] == "missing":
         raise InvalidRequest(field, "is required")
     if first["type"] == "extra_forbidden":
-        raise unknown_field(field, kind.model_fields)
+        raise unknown_field_error(field, (known.alias or name for name, known in kind.model_fields.items()))
     reason = first["msg"].partition(" should ")[2] or first["msg"]
     raise InvalidRequest(field, f"must {reason}, got {truncated_repr(first['input'])}")
 
 
-def unknown_field(name: str, known: Iterable[str]) -> InvalidRequest:
+def unknown_field_error(name: str, known: Iterable[str]) -> InvalidRequest:
     """Return the error for a field that requests do not have, with the nearest name where one is near."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1)

@@ -1,4 +1,4 @@
-"""Plans of pictures and videos that are rendered here: the same streams, made into pixels instead of being sent."""
+"""Plans for requests whose latents are decoded to pixels on the server."""
 
 from dataclasses import replace
 
@@ -9,32 +9,34 @@ from core.model import ModelInfo
 from core.plan import StreamPlan, plan
 
 MAX_RENDERED_PIXELS = 2**26
-"""Pixels of one picture or video at most: 256 frames of 512x512. Unlike latents they are all in memory at once."""
+"""Maximum pixels of one image or video: 256 frames of 512x512. Unlike latents they are all in memory at once."""
 
 
 def plan_rendered(
     request: GenerationRequest, count: int, bundle: LatentMapBundle, model: ModelInfo
 ) -> tuple[StreamPlan, ...]:
-    """Return the plans of `count` pictures or videos as pixels, with the seeds from the request's own upwards.
+    """Return the plans for `count` rendered images or videos, which use consecutive seeds from `request.seed` on.
 
-    Each is the plan of the one generation with that seed: its pixels do not depend on how many there are.
-    Raises what `plan` raises; UnsupportedModality where the model's latents cannot be rendered; TooLarge.
+    Each plan equals that of a single request with its seed, so that the pixels do not depend on `count`.
+    Raises what `plan` raises; UnsupportedModality if the model's latents cannot be decoded here; InvalidRequest;
+    TooLarge.
     """
     first = plan(request, bundle, model)
-    made = tuple(str(modality) for modality in model.modalities)
+    modalities = tuple(str(modality) for modality in model.modalities)
     if not model.renders:
         raise UnsupportedModality(
-            f"no pixels are made of {model.name} here: ask for its latents (modality {' or '.join(made)})",
-            made,
+            f"this server cannot decode the latents of {model.name} to pixels: "
+            f"request latents (modality {' or '.join(modalities)})",
+            modalities,
         )
-    if first.header.row.bits is not None:
-        raise InvalidRequest("pipeline", f"pixels are made of raw latents, got {first.header.pipeline}")
+    if first.header.pipeline_spec.bits is not None:
+        raise InvalidRequest("pipeline", f"must be raw for rendered pixels, got {first.header.pipeline}")
     if first.seed + count > SEEDS:
-        raise InvalidRequest("seed", f"must leave room for {count} seeds below {SEEDS}, got {first.seed}")
-    pixels = first.width * first.height * first.pictures
+        raise InvalidRequest("seed", f"must be at most {SEEDS - count} for {count} images or videos, got {first.seed}")
+    pixels = first.width * first.height * first.num_frames
     if pixels > MAX_RENDERED_PIXELS:
         raise TooLarge(
-            f"{first.width}x{first.height}, {first.pictures} frames, are {pixels} pixels; at most "
-            f"{MAX_RENDERED_PIXELS} are rendered: ask for a smaller size or fewer frames, or for latents"
+            f"{first.num_frames} frames of {first.width}x{first.height} have {pixels} pixels, the limit for rendering "
+            f"is {MAX_RENDERED_PIXELS}; request a smaller size, fewer frames, or latents"
         )
     return tuple(replace(first, seed=first.seed + index, rendered=True) for index in range(count))

@@ -12,10 +12,10 @@ import typer
 
 from codec_client import HttpClient, LatentStreamDecoder, PixelDecoder, fetch_maps
 from codec_client.cache import FileCache
-from codec_client.inspection import HEAD_BYTES, dictionary_for
+from codec_client.inspection import HEAD_BYTES, find_dictionary
 from codec_client.inspection import inspect as inspect_chunks
 from codec_pixels.parameters import file_parameters
-from codec_pixels.vae_location import require_decoder, require_torch
+from codec_pixels.vae_location import require_vae_folder, require_torch
 from codec_server.errors import ExitStatus, report_cli_errors
 from codec_server.terminal import inspection
 from codec_server.terminal.output_file import PIPE, Output
@@ -23,7 +23,7 @@ from codec_wire.errors import InvalidMap, InvalidSettings, MalformedMessage
 from codec_wire.format_detection import detect_coding, identify_foreign_file
 from codec_wire.latents import LatentStreamHeader
 from codec_wire.maps import LatentMapBundle
-from core.map_store import bundle_place, bundle_places
+from core.map_store import find_bundle_folder, list_bundle_folders
 from core.settings import Settings
 
 CHUNK_BYTES = 64 * 1024
@@ -68,14 +68,14 @@ def decode(
         if place.is_stream:
             raise InvalidSettings("decode makes pictures: name a .png, .jpg, .webp, .gif or .mp4")
         require_torch()
-        require_decoder(decoder)
+        require_vae_folder(decoder)
         head, chunks = _head(capture)
         what = identify_foreign_file(head)
         if what is not None and encoding is None:
             raise MalformedMessage(f"{capture} is {what}", 0)
         coding = encoding or detect_coding(head)
         bundles = _bundles(server, api_key, bundle)
-        dictionary = dictionary_for(head, _dictionaries(bundles, models_dir)) if coding == "zstd" else None
+        dictionary = find_dictionary(head, _dictionaries(bundles, models_dir)) if coding == "zstd" else None
         stream = LatentStreamDecoder(encoding=coding, dictionary=dictionary)
         latents = [latent for chunk in chunks for latent in stream.feed(chunk)]
         stream.close()
@@ -84,7 +84,7 @@ def decode(
         place.require_room_for(len(latents))
         found = _bundle_of(header, bundles, models_dir, required=decoder is None)
         latent_map, digest = (None, None) if found is None else (found.latent_map, found.hash)
-        pixels = PixelDecoder(latent_map, place=decoder, models_dir=models_dir, device=device)
+        pixels = PixelDecoder(latent_map, path=decoder, models_dir=models_dir, device=device)
         frames = pixels.frames(latents)
         written = place.write_frames(frames, header.fps, file_parameters(header, digest, frames.shape, {}))
         typer.echo(f"wrote {output}, {written} bytes", err=True)
@@ -174,7 +174,7 @@ def _bundle_of(
     if named:
         have = ", ".join(repr(bundle.latent_map.id) for bundle in named)
         raise InvalidMap(f"the stream is of {wanted!r}, the map of {have}")
-    folder = bundle_place(models_dir, wanted)
+    folder = find_bundle_folder(models_dir, wanted)
     if folder is not None:
         return LatentMapBundle.from_folder(folder)
     if required:
@@ -186,7 +186,7 @@ def _bundle_of(
 
 def _dictionaries(named: list[LatentMapBundle], models_dir: Path) -> dict[str, bytes]:
     """Return the zstd dictionaries of the maps that were named, or of all that are at hand."""
-    bundles = named or [LatentMapBundle.from_folder(folder) for folder in bundle_places(models_dir)]
+    bundles = named or [LatentMapBundle.from_folder(folder) for folder in list_bundle_folders(models_dir)]
     return {
         entry.hash: bundle.assets[entry.hash] for bundle in bundles for entry in bundle.latent_map.zstd_dictionaries
     }

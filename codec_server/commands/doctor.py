@@ -22,7 +22,7 @@ from codec_server.terminal.startup import configure_log
 from codec_wire.errors import CodecError
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
 from core.pins import installed_versions, pin_differences
-from core.probe import probe
+from core.probe import probe_request
 from core.settings import Settings, read_settings, unknown_variables
 
 SETTINGS = (
@@ -109,10 +109,10 @@ def _pins() -> Finding:
 
 def _device() -> Finding:
     try:
-        from codec_pixels.device import described  # noqa: PLC0415 - takes seconds, and a client has no torch
+        from codec_pixels.device import describe_hardware  # noqa: PLC0415 - takes seconds, and a client has no torch
     except ModuleNotFoundError:
         return Finding("device", "note", "without torch nothing is generated here")
-    return Finding("device", "ok", described())
+    return Finding("device", "ok", describe_hardware())
 
 
 def _memory() -> Finding:
@@ -150,8 +150,8 @@ async def _generated(client: InProcessClient) -> list[Finding]:
         pipelines = ", ".join(entry.name for entry in latent_map.pipelines)
         side = model.size_multiple * CELLS
         started = time.perf_counter()
-        request = probe(model, model.modalities[0], "a test picture", 0, size=(side, side), steps=STEPS)
-        answer = await client.generate(**request.model_dump(exclude_unset=True))
+        request = probe_request(model, model.modalities[0], "a test picture", 0, size=(side, side), steps=STEPS)
+        answer = await client.generate(**request.model_dump(exclude_unset=True, by_alias=True))
         sampled = f"{side}x{side}, {STEPS} steps in {_seconds_since(started)}"
         findings = [loaded, Finding("latents", "ok", f"{latent_map.id}: {pipelines}")]
         if float(np.std(answer.latents.astype(np.float32))) == 0:

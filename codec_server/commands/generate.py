@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from codec_client import GrpcClient, HttpClient, LatentClient
-from codec_pixels.vae_location import require_decoder, require_torch
+from codec_pixels.vae_location import require_vae_folder, require_torch
 from codec_server.commands.generate_to_file import Decoding, generate_to
 from codec_server.errors import report_cli_errors
 from codec_server.flags import with_settings
@@ -121,7 +121,7 @@ def generate(
             fields["model"] = flags["model"]
         if not place.is_stream:  # before a generation is waited for that nothing can be made of
             require_torch()
-            require_decoder(decoder)
+            require_vae_folder(decoder)
         with ProgressBar(Console(stderr=True)) as bar:
             decoding = Decoding(settings, decoder)
             written = asyncio.run(

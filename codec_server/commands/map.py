@@ -13,9 +13,8 @@ from rich.table import Table
 from codec_client import fetch_map
 from codec_maps import DictionaryTrial
 from codec_maps.corpus import default_prompts
-from codec_maps.document import require_by_digest, with_canonical_image
+from codec_maps.annotations import read_thresholds, require_image_digest, with_canonical_image, with_thresholds
 from codec_maps.scales import Quality
-from codec_maps.thresholds import read_thresholds, with_thresholds
 from codec_server.errors import report_cli_errors
 from codec_server.flags import LOCAL_MODEL, with_settings
 from codec_server.local_model import LocalModel
@@ -48,7 +47,7 @@ def build(
         settings = read_settings(flags)
         configure_log(settings.log_level)
         if canonical_image is not None:
-            require_by_digest(canonical_image)
+            require_image_digest(canonical_image)
         asyncio.run(_build(settings, _read_prompts(prompts), canonical_image))
 
 
@@ -92,7 +91,7 @@ def dictionary_table(trials: list[DictionaryTrial]) -> Table:
     table = Table("format", "pipeline", *names, "saved", "kept", title="mean bytes of held-out bodies")
     for trial in trials:
         sizes = map(str, trial.sizes.rounded().values())
-        kept = "yes" if trial.kept else "no"
+        kept = "yes" if trial.accepted else "no"
         table.add_row(trial.wire_format, trial.pipeline, *sizes, f"{trial.saving:.1%}", kept)
     return table
 

@@ -2,6 +2,6 @@
 
 from codec_wire.maps.bundle import LatentMapBundle
 from codec_wire.maps.document import LatentMap, MapPipeline
-from codec_wire.maps.pin import pinned_hash
+from codec_wire.maps.pin import parse_map_pin
 
-__all__ = ["LatentMap", "LatentMapBundle", "MapPipeline", "pinned_hash"]
+__all__ = ["LatentMap", "LatentMapBundle", "MapPipeline", "parse_map_pin"]

@@ -43,7 +43,7 @@ class LatentMapBundle:
         """
         latent_map = parse_map(document)
         verified = {}
-        for what, _, expected, size in files_named_by(latent_map):
+        for what, _, expected, size in map_files(latent_map):
             if expected not in assets:
                 raise InvalidMap(f"{what} of {latent_map.id}: the file {expected} is missing")
             data = assets[expected]
@@ -123,7 +123,7 @@ class LatentMapBundle:
                 raise InvalidMap(f"static scales of {entry.name} of {self.latent_map.id}: {error.message}") from None
 
 
-def files_named_by(latent_map: LatentMap) -> list[tuple[str, str, str, int | None]]:
+def map_files(latent_map: LatentMap) -> list[tuple[str, str, str, int | None]]:
     """Return (what it is, url, hash, size in bytes where given) of every file that the map names."""
     files: list[tuple[str, str, str, int | None]] = []
     for entry in latent_map.pipelines:

@@ -47,15 +47,15 @@ class MapPipeline(_Part):
     quality_thresholds: QualityThresholds | None = None
 
     @property
-    def row(self) -> Pipeline:
+    def pipeline_spec(self) -> Pipeline:
         """The pipeline's row in the registry."""
         return PIPELINES[self.name]
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:
-        if self.row.scales is Scales.STATIC and self.static_scales is None:
+        if self.pipeline_spec.scales is Scales.STATIC and self.static_scales is None:
             raise ValueError(f"pipeline {self.name} needs static_scales")
-        if self.row.delta and self.keyframe_interval_frames is None:
+        if self.pipeline_spec.delta and self.keyframe_interval_frames is None:
             raise ValueError(f"pipeline {self.name} needs keyframe_interval_frames")
         return self
 
@@ -131,7 +131,7 @@ class LatentMap(_Part):
 
     def pipelines_for(self, modality: Modality) -> list[MapPipeline]:
         """Return those that a request for that modality may name."""
-        return [entry for entry in self.pipelines if modality is Modality.VIDEO or not entry.row.video_only]
+        return [entry for entry in self.pipelines if modality is Modality.VIDEO or not entry.pipeline_spec.video_only]
 
 
 _OLDER_SHAPE = ("space_kind", "decoders")

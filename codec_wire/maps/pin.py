@@ -8,7 +8,7 @@ from codec_wire.http import MAP_PIN_HEADER
 _PIN = re.compile(r"(?:.*;\s*sha256=|sha256:)([0-9a-f]{64})", re.IGNORECASE)
 
 
-def pinned_hash(pin: str | None) -> str | None:
+def parse_map_pin(pin: str | None) -> str | None:
     """Return the sha256:<hex> in a pin, which is that hash or "<url>;sha256=<hex>"; None for none.
 
     Raises InvalidRequest for anything else.

@@ -74,12 +74,12 @@ def to_bytes(values: Tensor) -> bytes:
     return (array if sys.byteorder == "little" else array.byteswap()).tobytes()
 
 
-def scales_on(device: torch.device, scales: NDArray[np.float16]) -> Tensor:
+def scales_to_device(device: torch.device, scales: NDArray[np.float16]) -> Tensor:
     """Return static scales as a float16 tensor on `device`."""
     return torch.from_numpy(scales.copy()).to(device)
 
 
-def tensor_of(latents: NDArray[np.float16] | NDArray[np.float32]) -> Tensor:
+def to_tensor(latents: NDArray[np.float16] | NDArray[np.float32]) -> Tensor:
     """Return decoded latents as a tensor on the host, a copy that may be written to."""
     return torch.from_numpy(latents.astype(latents.dtype.newbyteorder("=")))
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from codec_pixels.device import Device
 from codec_pixels.known_models import aliases_of, latent_space_of
-from codec_pixels.quiet import quiet_libraries
-from codec_pixels.vae import VAES
+from codec_pixels.library_logging import silence_libraries
+from codec_pixels.vae import VAE_DECODERS
 from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
 from core.diffusers_engine.families import Family, family_named, family_of
 from core.diffusers_engine.loras import apply_loras
-from core.diffusers_engine.sources import ModelSource, place_of
-from core.diffusers_engine.variants import Route, motion_route, routes_of
+from core.diffusers_engine.sources import ModelSource, locate_model
+from core.diffusers_engine.variants import Route, motion_variant, variants_of
 from core.model import ModelInfo
 from core.plan import StreamPlan
 
@@ -61,7 +61,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
     Raises ModelLoadError saying which model and why: not found, no network, unsafe weights only, a class without a
     row in the family table, parts that do not fit each other.
     """
-    quiet_libraries()
+    silence_libraries()
     what = source.what
     try:
         if source.factory is not None:
@@ -93,7 +93,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
 def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, and the servers answer meanwhile
 
-    place = place_of(source)
+    place = locate_model(source)
     index = DiffusionPipeline.load_config(place)
     family = family_named(index.get("_class_name"), str(source.name))
     # What was saved without a part, as Stable Diffusion 3 may be without its T5, loads only when told so.
@@ -108,17 +108,17 @@ def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
 
 
 def _routes(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Route]:
-    yield from routes_of(pipeline, family)
+    yield from variants_of(pipeline, family)
     folder = source.motion_adapter
     if folder is None and source.factory is None:
-        folder = Path(place_of(source)) / MOTION_ADAPTER
+        folder = Path(locate_model(source)) / MOTION_ADAPTER
     if folder is not None and folder.is_dir() and not hasattr(pipeline, MOTION_ADAPTER):
         from diffusers import MotionAdapter  # noqa: PLC0415 - takes seconds
 
         adapter = MotionAdapter.from_pretrained(
             folder, dtype=pipeline.unet.dtype, use_safetensors=not source.allow_pickle or None
         )
-        yield motion_route(pipeline, adapter)
+        yield motion_variant(pipeline, adapter)
 
 
 def _from_factory(factory: str) -> Any:
@@ -154,7 +154,7 @@ def _describe(routes: tuple[Route, ...], source: ModelSource) -> ModelInfo:
         size_multiple=factor * geometry.patch(pipeline),
         default_size=geometry.default_size(pipeline),
         modalities=tuple(dict.fromkeys(route.form.modality for route in routes)),
-        renders=type(pipeline.vae).__name__ in VAES,
+        renders=type(pipeline.vae).__name__ in VAE_DECODERS,
         temporal_factor=temporal,
         frame_multiple=temporal * geometry.group,
         forms=tuple(route.form for route in routes),

@@ -11,7 +11,7 @@ from codec_grpc.server import start_grpc_server
 from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.grpc import event_of
+from codec_wire.grpc import event_from_message
 from core.admission import Admission
 from core.lifecycle import Lifecycle, State
 from core.served import ModelInstance
@@ -95,7 +95,7 @@ async def test_a_draining_server_is_no_upstream() -> None:
 
 
 def test_an_event_of_a_newer_server_is_passed_over() -> None:
-    assert event_of(pb.GenerateResponse()) is None
+    assert event_from_message(pb.GenerateResponse()) is None
 
 
 def test_a_modality_of_a_newer_server_is_passed_over() -> None:

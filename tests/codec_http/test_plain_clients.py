@@ -52,7 +52,7 @@ async def trained_bundle(engine: DiffusersEngine, tiny_model: LoadedModel) -> La
         request = GenerationRequest(prompt="a sea", seed=seed, steps=2, size=(128, 128))
         sample = Sample(request, await generate_latents(served, request), held_out=False)
         bodies.append(encode_body(sample, "int8-adaptive", WireFormat.MSGPACK, bundle, tiny_model.info))
-    dictionary = train(bodies, WireFormat.MSGPACK)
+    dictionary = train_dictionary(bodies, WireFormat.MSGPACK)
     assert dictionary is not None
     return with_dictionary(bundle, "int8-adaptive", dictionary)
 

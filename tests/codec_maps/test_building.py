@@ -1,4 +1,4 @@
-"""Dictionaries and scales from latents: what is chosen, by what it is judged, and that it is the same each time."""
+"""Construction of a map: choice and evaluation of dictionaries and scales, and reproducibility."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,9 +10,9 @@ import pytest
 import zstandard
 
 from codec_maps import BuiltMap, build_map
-from codec_maps.bodies import body_of
+from codec_maps.bodies import encode_body
 from codec_maps.corpus import Sample
-from codec_maps.document import map_of_model
+from codec_maps.model_map import map_from_model
 from codec_wire import WireFormat
 from codec_wire.codings import CODINGS, Coding
 from codec_wire.compression import ZstdCompressor
@@ -46,7 +46,7 @@ def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
 
 
 def built(model: ModelInfo, samples: list[Sample]) -> BuiltMap:
-    return build_map(model, samples, partial(map_of_model, model, 0.18215, "AutoencoderKL"))
+    return build_map(model, samples, partial(map_from_model, model, 0.18215, "AutoencoderKL"))
 
 
 @pytest.fixture(scope="module")
@@ -67,17 +67,17 @@ def test_every_format_and_pipeline_is_tried(images: tuple[list[Sample], BuiltMap
 
 def test_a_dictionary_is_kept_exactly_where_it_wins(images: tuple[list[Sample], BuiltMap]) -> None:
     _, result = images
-    kept = {(trial.pipeline, str(trial.wire_format)) for trial in result.trials if trial.kept}
+    kept = {(trial.pipeline, str(trial.wire_format)) for trial in result.trials if trial.accepted}
     entries = {(str(entry.pipeline), str(entry.format)): entry for entry in result.bundle.latent_map.zstd_dictionaries}
     assert set(entries) == kept
     for trial in result.trials:
         sizes = trial.sizes
         assert sizes.zstd_dictionary is not None
         if sizes.zstd_dictionary < 0.99 * min(sizes.identity, sizes.gzip, sizes.zstd):
-            assert trial.kept
+            assert trial.accepted
         if sizes.zstd_dictionary > 1.01 * min(sizes.identity, sizes.gzip, sizes.zstd):
-            assert not trial.kept
-        if trial.kept:
+            assert not trial.accepted
+        if trial.accepted:
             summary = entries[trial.pipeline, trial.wire_format].corpus_summary
             assert summary is not None
             assert (summary["n_samples"], summary["n_held_out"]) == (18, 6)
@@ -92,7 +92,7 @@ def test_a_dictionary_is_kept_exactly_where_it_wins(images: tuple[list[Sample], 
 
 def test_what_is_measured_is_what_a_client_gets_and_can_read(images: tuple[list[Sample], BuiltMap]) -> None:
     samples, result = images
-    trial = next(trial for trial in result.trials if trial.kept)
+    trial = next(trial for trial in result.trials if trial.accepted)
     found = result.bundle.dictionary(trial.wire_format, trial.pipeline)
     assert found is not None
     trained = zstandard.ZstdCompressionDict(found[1])
@@ -100,7 +100,7 @@ def test_what_is_measured_is_what_a_client_gets_and_can_read(images: tuple[list[
     for sample in samples:
         if not sample.held_out:
             continue
-        body = body_of(sample, trial.pipeline, trial.wire_format, result.bundle, MODEL)
+        body = encode_body(sample, trial.pipeline, trial.wire_format, result.bundle, MODEL)
         compressor = ZstdCompressor(found[1])
         reader = zstandard.ZstdDecompressor(dict_data=trained).decompressobj()
         sent = b""
@@ -130,7 +130,7 @@ def test_a_dictionary_that_loses_is_not_kept(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(CODINGS, "gzip", Coding("gzip", Winner, GzipDecompressor))
     result = built(MODEL, samples_of(MODEL, 12, gaussian))
     assert len(result.trials) == 10
-    assert not any(trial.kept for trial in result.trials)
+    assert not any(trial.accepted for trial in result.trials)
     assert not result.bundle.latent_map.zstd_dictionaries
 
 

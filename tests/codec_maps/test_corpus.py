@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from codec_maps.corpus import corpus_requests, corpus_sizes, default_prompts, sample_corpus
+from codec_maps.corpus import corpus_requests, corpus_sizes, default_prompts, generate_corpus
 from codec_wire.errors import OutOfMemory
 from codec_wire.latents import Modality
 from core.engine import Event, Job
@@ -67,9 +67,9 @@ class SmallEngine(FakeEngine):
 async def test_a_size_that_does_not_fit_is_left_out_unless_it_is_the_models_own() -> None:
     engine = SmallEngine(free_running=True)
     done: list[int] = []
-    samples = await sample_corpus(ModelInstance(MODEL, bundle_of(MODEL), engine, "test"), ["x"], 8, done.append)
+    samples = await generate_corpus(ModelInstance(MODEL, bundle_of(MODEL), engine, "test"), ["x"], 8, done.append)
     assert {sample.request.size for sample in samples} == {(256, 256)}
     assert done == list(range(1, 9))
     large = replace(MODEL, default_size=(512, 512))
     with pytest.raises(OutOfMemory):
-        await sample_corpus(ModelInstance(large, bundle_of(large), engine, "test"), ["x"], 8, done.append)
+        await generate_corpus(ModelInstance(large, bundle_of(large), engine, "test"), ["x"], 8, done.append)

@@ -55,7 +55,7 @@ def test_what_there_is_to_save_of_a_gaussian(pipeline: str, side: int, share: fl
     scales = static_scales([latent]).get(pipeline)
     stream = LatentStreamHeader("a/b", shape, LatentDtype.FP16, pipeline, scales, total_frames=1)
     encoded = LatentEncoder(stream).encode(latent, keyframe=True, last=True)
-    values = stream.row.values_size(shape, 2)
+    values = stream.pipeline_spec.values_size(shape, 2)
     assert 1 - entropy_bound(stream, [encoded]) / values == pytest.approx(share, abs=0.012)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codec_maps.scales import best_scales, measure, static_scales
+from codec_maps.scales import best_scales, measure_quality, static_scales
 from codec_wire.latents import parse_scales
 
 
@@ -63,7 +63,7 @@ def test_scales_are_those_that_a_map_can_hold() -> None:
 def test_the_report_says_what_each_pipeline_keeps() -> None:
     latents = [gaussian(count=4096, channels=4).reshape(4, 64, 64)]
     scales = static_scales(latents)
-    quality = {entry.pipeline: entry for entry in measure(latents, scales)}
+    quality = {entry.pipeline: entry for entry in measure_quality(latents, scales)}
     assert set(quality) == {"int8", "int4", "int8-adaptive", "int4-adaptive"}
     assert quality["int8-adaptive"].saturated == quality["int4-adaptive"].saturated == 0
     assert 0.005 < quality["int4"].saturated < 0.03  # 1.4 % of a Gaussian lie over 2.45 deviations

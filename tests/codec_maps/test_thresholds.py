@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codec_maps.thresholds import read_thresholds, with_thresholds
+from codec_maps.annotations import read_thresholds, with_thresholds
 from codec_wire.errors import InvalidMap, InvalidSettings
 from codec_wire.maps.document import QualityThresholds
 from tests.support.serving import MODEL, bundle_of
@@ -49,5 +49,5 @@ def test_thresholds_that_are_none_are_refused_with_the_key(content: str | None, 
 
 
 def test_thresholds_of_a_pipeline_that_is_not_there_are_refused() -> None:
-    with pytest.raises(InvalidMap, match=r"lists raw, int8, .*, and not 'delta\+int8'"):
+    with pytest.raises(InvalidMap, match=r"pipeline 'delta\+int8' is not in the map of .*, which lists raw, int8, "):
         with_thresholds(bundle_of(MODEL), {"delta+int8": QualityThresholds(ssim_min=0.9, lpips_max=0.1)})

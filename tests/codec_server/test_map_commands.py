@@ -105,7 +105,7 @@ def test_the_canonical_image_stands_in_the_map_by_digest(tmp_path: Path) -> None
     assert bundle.latent_map.decoder.canonical_image == image
     status, output = invoke("map", "build", *options, "example/codec-diffusers:latest")
     assert status == 2
-    assert "--canonical-image must be NAME@sha256:<64 hex>, tags move" in output
+    assert "--canonical-image must be NAME@sha256:<64 hex>, because tags can change" in output
 
 
 def test_a_broken_bundle_is_one_line_and_status_1(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_processor_that_flushes_subnormals_changes_nothing(pipeline: str) -> N
     rng = np.random.default_rng(3)
     latent = (rng.standard_normal((4, 8, 8)) * np.array([1e-7, 1e-5, 1e-2, 1])[:, None, None]).astype(np.float16)
     header = LatentStreamHeader("a/b", (4, 8, 8), LatentDtype.FP16, pipeline)
-    stream = header, [latent, latent[::-1].copy()], [True, not header.row.delta]
+    stream = header, [latent, latent[::-1].copy()], [True, not header.pipeline_spec.delta]
     expected = our_messages(stream, WireFormat.MSGPACK, with_torch=False)
     assert torch.set_flush_denormal(True)
     try:

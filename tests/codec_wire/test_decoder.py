@@ -21,7 +21,7 @@ def test_decoding_inverts_encoding(stream: Stream) -> None:
     """Against the formula itself, frame by frame, with the keyframe's codes kept by hand."""
     header, frames = encoded(stream)
     decoder = LatentDecoder(header)
-    row, channels = header.row, header.shape[0]
+    row, channels = header.pipeline_spec, header.shape[0]
     scales = None if header.scales is None else parse_scales(header.scales, channels)
     key = np.zeros(0, np.int64)
     for latent, keyframe, frame in zip(stream[1], stream[2], frames, strict=True):

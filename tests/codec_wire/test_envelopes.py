@@ -46,7 +46,7 @@ def test_frames_of_every_length_of_length_are_the_references(size: int) -> None:
     fields = {"data": frame.data, "seq": 300, "keyframe": False, "done": False}
     assert encode(frame, WireFormat.MSGPACK) == reference.encode_latent_frame_msgpack(**fields)
     assert encode(frame, WireFormat.PROTOBUF) == reference.encode_latent_frame_protobuf(**fields)
-    assert protobuf_envelope.frame_message(frame).SerializeToString() == encode(frame, WireFormat.PROTOBUF)[4:]
+    assert protobuf_envelope.frame_to_message(frame).SerializeToString() == encode(frame, WireFormat.PROTOBUF)[4:]
 
 
 @given(headers())

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from codec_wire.latents import Modality
-from core.model import Form
+from core.model import GenerationMode
 from core.plan import StreamPlan
 
 Frames = Callable[[Any, Any, StreamPlan], Tensor]
@@ -56,13 +56,13 @@ class Family:
 
     `pipeline_class` is the class in diffusers; `form` what a request must bring for it; `arguments` maps fields of the
     plan to arguments of the call, `fixed` are further ones; `frames` turns what comes back into
-    [frames, channels, height, width], scaled as the VAE's row in `pixels.VAES` undoes it; `load_arguments` goes to
+    [frames, channels, height, width], scaled as the VAE's row in `pixels.VAE_DECODERS` undoes it; `load_arguments` goes to
     `from_pretrained`; `beside` names the rows whose pipelines can be made of the same parts; `around` is entered with
     (pipeline, plan) for the time of a call.
     """
 
     pipeline_class: str
-    form: Form
+    form: GenerationMode
     frames: Frames
     geometry: Geometry
     arguments: Mapping[str, str] = field(default_factory=lambda: TEXT)

@@ -3,7 +3,7 @@
 import os
 
 
-def quiet_libraries() -> None:
+def silence_libraries() -> None:
     """Let both libraries speak of errors alone. Their first words come while they are imported: call it before."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

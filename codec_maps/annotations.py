@@ -1,0 +1,72 @@
+"""Optional entries of a finished map: quality thresholds per pipeline, and the image of the reference decoder."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from codec_maps.model_map import serialize_map
+from codec_wire.errors import InvalidMap, InvalidSettings, truncated_repr
+from codec_wire.maps.bundle import LatentMapBundle
+from codec_wire.maps.document import QualityThresholds
+
+Thresholds = dict[str, QualityThresholds]
+"""Quality thresholds by pipeline name."""
+
+_THRESHOLDS = TypeAdapter(Thresholds)
+_IMAGE_WITH_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
+
+
+def read_thresholds(path: Path) -> Thresholds:
+    """Read thresholds from JSON: {pipeline: {ssim_min, psnr_min_db, lpips_max, fixture_suite}}, all keys optional.
+
+    Raises InvalidSettings naming the file and the key that is not valid.
+    """
+    try:
+        return _THRESHOLDS.validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidSettings(f"cannot read the thresholds in {path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "document"
+        raise InvalidSettings(f"{path}: {key}: {first['msg']}, got {truncated_repr(first['input'])}") from None
+
+
+def with_thresholds(bundle: LatentMapBundle, thresholds: Thresholds) -> LatentMapBundle:
+    """Return `bundle` with these thresholds in its map, which changes the hash. Other pipelines keep their thresholds.
+
+    Raises InvalidMap if the map does not list a pipeline.
+    """
+    document: dict[str, Any] = json.loads(bundle.document)
+    entries = {entry["name"]: entry for entry in document["pipelines"]}
+    for name, bounds in thresholds.items():
+        if name not in entries:
+            raise InvalidMap(
+                f"pipeline {truncated_repr(name)} is not in the map of {bundle.latent_map.id}, "
+                f"which lists {', '.join(entries)}"
+            )
+        entries[name]["quality_thresholds"] = bounds.model_dump(exclude_none=True)
+    return LatentMapBundle.from_parts(serialize_map(document), bundle.assets)
+
+
+def require_image_digest(image: str) -> None:
+    """Raise InvalidSettings unless `image` is NAME@sha256:<64 hex>."""
+    if not _IMAGE_WITH_DIGEST.fullmatch(image):
+        raise InvalidSettings(
+            f"--canonical-image must be NAME@sha256:<64 hex>, because tags can change; got {truncated_repr(image)}"
+        )
+
+
+def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle:
+    """Return `bundle` with decoder.canonical_image, the container image that renders the reference pixels.
+
+    `image` is NAME@sha256:<64 hex>, else InvalidSettings is raised. Raises InvalidMap if the map has no decoder.
+    """
+    require_image_digest(image)
+    document = json.loads(bundle.document)
+    if "decoder" not in document:
+        raise InvalidMap(f"canonical_image cannot be set: the map of {bundle.latent_map.id} has no decoder")
+    document["decoder"]["canonical_image"] = image
+    return LatentMapBundle.from_parts(serialize_map(document), bundle.assets)
