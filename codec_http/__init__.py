@@ -1,1 +1,1 @@
-"""The HTTP protocol: an aiohttp facade that carries latent frames in the Codec's own wire."""
+"""HTTP server: latent streams and rendered images over aiohttp."""

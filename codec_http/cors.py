@@ -1,6 +1,6 @@
-"""Lets pages of any origin read answers, as they may read the files that decode them (the Fetch standard, CORS).
+"""Cross-origin resource sharing (CORS): pages of every origin may send requests and read responses.
 
-No credentials go along, and nothing here depends on who asks by a cookie: a page learns no more than any client does.
+This is safe because the server does not use cookies: a page can do nothing that another client cannot do.
 """
 
 from collections.abc import Awaitable, Callable
@@ -9,11 +9,11 @@ from aiohttp import hdrs, web
 
 from codec_wire.http import RESPONSE_HEADERS
 
-READABLE = ", ".join([*RESPONSE_HEADERS, hdrs.ETAG, hdrs.RETRY_AFTER])
-"""Response headers that a page's script sees beside the few that it always does. A comma-separated list."""
+EXPOSED_HEADERS = ", ".join([*RESPONSE_HEADERS, "ETag", "Retry-After"])
+"""Response headers that scripts may read in addition to the CORS-safelisted ones; a comma-separated list."""
 PREFLIGHT_HEADERS = {
     hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST",
-    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "*, Authorization",  # which the star leaves out
+    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "*, Authorization",  # the wildcard does not include Authorization
     hdrs.ACCESS_CONTROL_MAX_AGE: "7200",
 }
 
@@ -22,13 +22,13 @@ PREFLIGHT_HEADERS = {
 async def answer_preflight(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer the question that a browser asks before it sends a page's JSON to another origin."""
+    """Answer CORS preflight requests, which browsers send before a cross-origin request with a JSON body."""
     if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
         return web.Response(status=204, headers=PREFLIGHT_HEADERS)
     return await handler(request)
 
 
 async def allow_any_origin(_request: web.Request, response: web.StreamResponse) -> None:
-    """Say so on every answer, errors among them: without it a page cannot even read what was wrong."""
+    """Add the CORS headers to every response, including errors; otherwise scripts could not read error messages."""
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
-    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = READABLE
+    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED_HEADERS

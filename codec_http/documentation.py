@@ -1,4 +1,4 @@
-"""GET /openapi.json and /docs: what this server answers, for programs and for people."""
+"""Handlers of the API documentation: /openapi.json and /docs."""
 
 from aiohttp import web
 
@@ -7,12 +7,12 @@ from codec_http.state import DOCUMENT
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """Answer GET /openapi.json."""
+    """Handle GET /openapi.json."""
     return web.json_response(request.app[DOCUMENT], headers={"Access-Control-Allow-Origin": "*"})
 
 
 async def page(request: web.Request) -> web.Response:
-    """Answer GET /docs: the same document as one page that fetches nothing."""
+    """Handle GET /docs: the OpenAPI document as a self-contained HTML page."""
     return web.Response(
         text=docs_page(request.app[DOCUMENT]),
         content_type="text/html",

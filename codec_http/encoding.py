@@ -13,6 +13,9 @@ from codec_wire.errors import NotAcceptable, truncated_repr
 from codec_wire.http import CLIENT_VERSION_HEADER, CODEC_MEDIA_TYPES, MAP_PIN_HEADER, ZSTD_DICTIONARY_HEADER
 from codec_wire.maps import LatentMapBundle
 
+_UNLISTED_IDENTITY_WEIGHT = 1e-6
+"""Weight of identity if Accept-Encoding does not list it: below every valid weight, which has three decimals."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
@@ -32,8 +35,8 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
     """Return the content coding for the response to `request`.
 
     The coding with the highest weight in Accept-Encoding is selected; ties are resolved by zstd > br > gzip > identity.
-    `dictionary` is (hash, bytes) of the zstd dictionary for the body's format and pipeline. If it is None, or the client
-    is not known to support it, zstd is not available. Raises NotAcceptable if no available coding is accepted.
+    `dictionary` is (hash, bytes) of the zstd dictionary for the body's format and pipeline, or None. zstd is available
+    only if there is one and the client is known to have it. Raises NotAcceptable if no available coding is accepted.
     """
     listed = parse_quality_values(", ".join(request.headers.getall("Accept-Encoding", [])))
     weights = dict(reversed(listed))  # if a name is repeated, its highest weight counts
@@ -60,14 +63,10 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
     return encoding
 
 
-_UNLISTED_IDENTITY_WEIGHT = 1e-6
-"""Weight of identity if Accept-Encoding does not list it: below every valid weight, which has three decimals."""
-
-
 def _supports_dictionaries(request: web.Request, weights: dict[str, float], digest: str) -> bool:
     """Return whether the client can decode zstd with the dictionary `digest`.
 
-    Accept-Encoding does not tell: browsers and general-purpose clients list zstd too, but do not have the dictionary.
+    Accept-Encoding does not show that: browsers and general-purpose clients list zstd but do not have the dictionary.
     """
     headers = request.headers
     if "Sec-Fetch-Mode" in headers:

@@ -1,4 +1,4 @@
-"""How each error of the core travels over HTTP: one table, and the middleware that every request passes."""
+"""Error responses, and the middleware that creates them and logs every request."""
 
 import asyncio
 import logging
@@ -7,58 +7,34 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from codec_http.response_models import ErrorAnswer, ErrorDetail
+from codec_http.response_models import ErrorDetail, ErrorResponse
 from codec_wire import errors
 from codec_wire.errors import INTERNAL_TEXT, CodecError
-from codec_wire.http import CODEC_HEALTH_PATH, HEALTH_PATH, LIVENESS_PATH, READINESS_PATH
+from codec_wire.http import CODEC_HEALTH_PATH, HEALTH_PATH, LIVENESS_PATH, READINESS_PATH, error_status
 
 log = logging.getLogger(__name__)
 
-STATUS: dict[type[CodecError], int] = {
-    errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
-    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
-    errors.Forbidden: HTTPStatus.FORBIDDEN,
-    errors.NotFound: HTTPStatus.NOT_FOUND,
-    errors.MapMismatch: HTTPStatus.CONFLICT,
-    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
-    errors.UnsupportedModality: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
-    errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.OutOfMemory: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
-    errors.Cancelled: 499,
-}
-"""Everything else is 500, with a fixed text. 499 is for the log: whoever would read it is gone."""
-
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-
-
-def status_of(error: BaseException) -> int:
-    """Return the status of `error`: its class's, or that of the nearest class it extends; 500 for any other."""
-    for cls in type(error).__mro__:
-        if cls in STATUS:
-            return int(STATUS[cls])
-    return int(HTTPStatus.INTERNAL_SERVER_ERROR)
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CLIENT_DISCONNECTED = error_status(errors.Cancelled)
 
 
 def error_response(error: BaseException) -> web.Response:
-    """Return the OpenAI-shaped answer that says `error`."""
-    status = status_of(error)
+    """Return the response for `error`, in the format of OpenAI's API. The text of internal errors is not included."""
+    status = error_status(type(error))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR or not isinstance(error, CodecError):
-        return _response(status, INTERNAL_TEXT, CodecError.code)
-    response_headers = {}
+        return _error_response(status, INTERNAL_TEXT, CodecError.code)
+    headers: dict[str, str] = {}
     if isinstance(error, errors.RetryableError):
-        response_headers["Retry-After"] = str(error.retry_after_s)
+        headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
     extra: dict[str, Any] = {}
     if isinstance(error, errors.UnsupportedModality):
         extra["supported_modalities"] = list(error.supported)
-    return _response(status, error.message, error.code, param=error.field, extra=extra, headers=response_headers)
+    return _error_response(status, error.message, error.code, param=error.field, extra=extra, headers=headers)
 
 
-def _response(
+def _error_response(
     status: int,
     message: str,
     code: str,
@@ -67,54 +43,54 @@ def _response(
     extra: dict[str, Any] | None = None,
     headers: dict[str, str] | None = None,
 ) -> web.Response:
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    detail = ErrorDetail(message=message, type=kind, param=param, code=code, **(extra or {}))
-    body = ErrorAnswer(error=detail).model_dump(exclude_unset=True)
-    return web.json_response(body, status=status, headers={"Cache-Control": "no-store"} | (headers or {}))
+    error_type = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    detail = ErrorDetail(message=message, type=error_type, param=param, code=code, **(extra or {}))
+    body = ErrorResponse(error=detail).model_dump(exclude_unset=True)
+    return web.json_response(body, status=status, headers={hdrs.CACHE_CONTROL: "no-store"} | (headers or {}))
 
 
-PROBES = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH)
-"""Asked every few seconds by machines: in the log for whoever looks closely."""
+PROBE_PATHS = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH)
+"""Paths that load balancers request every few seconds. They are logged at level DEBUG."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware
 async def error_boundary(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error in one shape, and log one line per request, at its end."""
+    """Convert exceptions to error responses, and log one line per request when it ends."""
     started = time.perf_counter()
-    outcome: object = 499
+    outcome = _CLIENT_DISCONNECTED
     try:
-        response = await _answered(request, handler)
+        response = await _handle(request, handler)
         outcome = response.status
     except asyncio.CancelledError:
         raise
     except ConnectionResetError:
-        # The client left while it was written to. There is nobody to answer.
-        return web.Response(status=499)
+        # The client disconnected while the response was written, so this response is never sent.
+        return web.Response(status=_CLIENT_DISCONNECTED)
     else:
         return response
     finally:
-        level = logging.DEBUG if request.path in PROBES else logging.INFO
+        level = logging.DEBUG if request.path in PROBE_PATHS else logging.INFO
         log.log(level, "HTTP %s %s %s %.3f s", request.method, request.raw_path, outcome, time.perf_counter() - started)
 
 
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except ConnectionResetError:
         raise
     except web.HTTPException as error:
-        # aiohttp's own answers: no such path, wrong method, too large a body.
+        # Raised by aiohttp itself, e.g. 404 for an unknown path or 405 for an unsupported method.
         code = HTTPStatus(error.status).phrase.lower().replace(" ", "_")
-        answer = _response(error.status, f"{request.method} {request.path}: {error.reason}", code)
-        if "Allow" in error.headers:
-            answer.headers["Allow"] = error.headers["Allow"]
-        return answer
+        response = _error_response(error.status, f"{request.method} {request.path}: {error.reason}", code)
+        if hdrs.ALLOW in error.headers:
+            response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+        return response
     except Exception as error:
         if not isinstance(error, CodecError):
             log.exception("%s %s failed", request.method, request.raw_path)
-        elif status_of(error) == HTTPStatus.INTERNAL_SERVER_ERROR:
+        elif error_status(type(error)) == HTTPStatus.INTERNAL_SERVER_ERROR:
             name = type(error).__name__
             log.error("%s %s failed: %s: %s", request.method, request.raw_path, name, error)  # noqa: TRY400
         return error_response(error)

@@ -1,41 +1,41 @@
-"""The health answers, all fed by the lifecycle."""
+"""Handlers of the health checks. They report the state of the server's lifecycle."""
 
 from http import HTTPStatus
 
 from aiohttp import web
 
-from codec_http.response_models import HealthAnswer
+from codec_http.response_models import HealthResponse
 from codec_http.state import SERVICE
 from core.lifecycle import State
 
 
 async def health(request: web.Request) -> web.Response:
-    """Answer GET /health and /codec/health as the sibling servers do: `ok` where requests are taken, and what runs."""
+    """Handle GET /health and /codec/health: 200 if the server accepts generation requests, otherwise 503."""
     service = request.app[SERVICE]
     ok = service.lifecycle.state is State.SERVING
-    model = None if service.models.default is None else service.models.default.model
-    answer = HealthAnswer(
+    default = service.models.default
+    body = HealthResponse(
         ok=ok,
-        model=None if model is None else model.name,
-        latent_space=None if model is None else model.latent_space,
+        model=None if default is None else default.model.name,
+        latent_space=None if default is None else default.model.latent_space,
         state=service.lifecycle.state,
     )
-    return web.json_response(
-        answer.model_dump(),
-        status=HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE,
-    )
+    return web.json_response(body.model_dump(), status=_status(healthy=ok))
 
 
 async def livez(request: web.Request) -> web.Response:
-    """Answer GET /livez: 200 unless the process should be restarted."""
-    return _says(request, alive=request.app[SERVICE].lifecycle.state is not State.FAILED)
+    """Handle GET /livez: 503 if the process should be restarted, otherwise 200."""
+    return _state_response(request, healthy=request.app[SERVICE].lifecycle.state is not State.FAILED)
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Answer GET /readyz: 200 where requests are taken, after a real generation."""
-    return _says(request, alive=request.app[SERVICE].lifecycle.state is State.SERVING)
+    """Handle GET /readyz: 200 if the server accepts generation requests, otherwise 503."""
+    return _state_response(request, healthy=request.app[SERVICE].lifecycle.state is State.SERVING)
 
 
-def _says(request: web.Request, *, alive: bool) -> web.Response:
-    status = HTTPStatus.OK if alive else HTTPStatus.SERVICE_UNAVAILABLE
-    return web.Response(text=f"{request.app[SERVICE].lifecycle.state}\n", status=status)
+def _state_response(request: web.Request, *, healthy: bool) -> web.Response:
+    return web.Response(text=f"{request.app[SERVICE].lifecycle.state}\n", status=_status(healthy=healthy))
+
+
+def _status(*, healthy: bool) -> int:
+    return HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE

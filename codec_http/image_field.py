@@ -1,4 +1,4 @@
-"""Pictures in a JSON body: base64, as it is or in a data URL."""
+"""Images in a JSON body: base64 text, plain or in a data URL."""
 
 import base64
 import binascii
@@ -7,30 +7,35 @@ import re
 from codec_wire.errors import InvalidRequest, truncated_repr
 from core.input_image import MAX_IMAGE_BYTES
 
-PICTURE_FIELDS = ("image", "control_image")
-MAX_TEXT = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
-"""Characters of the largest picture as base64, with a data URL's beginning."""
+IMAGE_FIELDS = ("image", "control_image")
+MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
+"""Maximum length of an image field: the largest image in base64, plus the prefix of a data URL."""
 
 _DATA_URL = re.compile(r"data:[\w.+/-]{0,64};base64,", re.ASCII | re.IGNORECASE)
-_SPACES = str.maketrans("", "", " \r\n\t")
+_WHITESPACE = str.maketrans("", "", " \r\n\t")
 
 
-def picture_bytes(field: str, value: object) -> bytes:
-    """Return the file that `value` holds. Raises InvalidRequest naming `field`: none there, or too large a one."""
+def decode_image_field(field: str, value: object) -> bytes:
+    """Return the image file that `value` encodes. The file itself is not checked.
+
+    Raises InvalidRequest with the name `field` if `value` is not base64 text or too long.
+    """
     if not isinstance(value, str):
-        raise InvalidRequest(field, f"must be a picture as base64 or a data URL, got {truncated_repr(value)}")
-    if len(value) > MAX_TEXT:
-        raise InvalidRequest(field, f"must have at most {MAX_IMAGE_BYTES} bytes, got about {len(value) * 3 // 4}")
-    start = _DATA_URL.match(value)
-    if start is None and value[:5].lower() == "data:":
-        raise InvalidRequest(field, f"must be a data URL in base64, got {truncated_repr(value)}")
-    text = value[start.end() if start else 0 :]
+        raise InvalidRequest(field, f"must be a base64 string or a base64 data URL, got {truncated_repr(value)}")
+    if len(value) > MAX_BASE64_CHARACTERS:
+        raise InvalidRequest(
+            field, f"must be an image of at most {MAX_IMAGE_BYTES} bytes, got about {len(value) * 3 // 4} bytes"
+        )
+    prefix = _DATA_URL.match(value)
+    if prefix is None and value[:5].lower() == "data:":
+        raise InvalidRequest(field, f"must start with data:<media type>;base64, got {truncated_repr(value)}")
+    text = value[prefix.end() if prefix else 0 :]
     if not text.isascii():
-        raise InvalidRequest(field, f"is no base64, got {truncated_repr(value)}")
+        raise InvalidRequest(field, f"must be valid base64, got {truncated_repr(value)}")
     try:
-        # Encoders break long lines.
+        # Some encoders insert line breaks. translate() copies the text, so it is skipped for the common case.
         return base64.b64decode(
-            text if " " not in text and "\n" not in text else text.translate(_SPACES), validate=True
+            text if " " not in text and "\n" not in text else text.translate(_WHITESPACE), validate=True
         )
     except binascii.Error:
-        raise InvalidRequest(field, f"is no base64, got {truncated_repr(value)}") from None
+        raise InvalidRequest(field, f"must be valid base64, got {truncated_repr(value)}") from None

@@ -1,32 +1,40 @@
-"""What the server is: /codec/info, /codec/schema and /v1/models."""
+"""Handlers that describe the server and its models: /codec/info, /codec/schema and /v1/models."""
 
 from typing import get_args
 
 from aiohttp import web
 
-from codec_http.encoding import codings_of
-from codec_http.request_body import RENDERED
-from codec_http.response_models import InfoAnswer, ModelAnswer, ModelsAnswer
+from codec_http.encoding import available_codings
+from codec_http.request_body import RENDERED_BODIES
+from codec_http.response_models import (
+    InfoResponse,
+    LoraDescription,
+    ModelDescription,
+    ModelListResponse,
+    ModelResponse,
+)
 from codec_http.state import SERVICE
 from codec_wire import WireFormat
-from codec_wire.errors import NotFound, truncated_repr
 from codec_wire.http import map_path
 from codec_wire.latents import Modality
 from codec_wire.schema import stream_schema
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
 from core.model import ModelInfo
-from core.served import ModelInstance
-from core.service import LatentService
+from core.model_selection import models_named
+from core.served import ModelInstance, ServedModels
+
+_DEFAULT_MODEL_FIELDS = InfoResponse.model_fields.keys() & ModelDescription.model_fields.keys()
+"""Fields of /codec/info that describe the default model."""
 
 
 async def info(request: web.Request) -> web.Response:
-    """Answer GET /codec/info: the keys that the sibling servers have, then what is ours. Also while loading."""
+    """Handle GET /codec/info, also while the server is loading."""
     service = request.app[SERVICE]
-    answer = InfoAnswer.model_validate(
+    body = InfoResponse.model_validate(
         {
             "modality_supported": [],
             "stream_format_supported": list(WireFormat),
-            "compression_supported": codings_of(()),
+            "compression_supported": available_codings(()),
             "rendered_formats": [],
             "image_pipelines": [],
             "video_pipelines": [],
@@ -44,97 +52,84 @@ async def info(request: web.Request) -> web.Response:
             "image_digest": service.provenance.image_digest,
             "jobs": service.admission.jobs,
         }
-        | _served(service)
+        | _models_info(service.models)
     )
-    return web.json_response(answer.model_dump(exclude_unset=True))
+    return web.json_response(body.model_dump(exclude_unset=True))
 
 
-def _served(service: LatentService) -> dict[str, object]:
-    """Return what can be said once a model is there."""
-    served = service.models.default
-    if served is None:
+def _models_info(models: ServedModels) -> dict[str, object]:
+    """Return the fields of InfoResponse that are known once the models are loaded; empty before that."""
+    if models.default is None:
         return {}
-    model = served.model
-    return {
-        "modality_supported": list(service.models.modalities()),
-        "rendered_formats": list(
-            dict.fromkeys(name for one in service.models for name in _rendered_formats(one.model))
-        ),
-        "image_pipelines": _pipelines(service, Modality.IMAGE),
-        "video_pipelines": _pipelines(service, Modality.VIDEO),
-        "latent_space_id": model.latent_space,
-        "compression_supported": codings_of(service.models.maps().values()),
-        "latent_map_url": map_path(model.latent_space),
-        "latent_map_sha256": served.bundle.hash,
-        "model": model.name,
-        "model_aliases": list(model.aliases),
-        "default_size": "{}x{}".format(*model.default_size),
-        "size_multiple": model.size_multiple,
-        "max_side": model.limits.max_side,
-        "max_steps": model.limits.max_steps,
-        "max_frames": model.limits.max_frames,
-        "loras": [{"name": lora.name, "scale": lora.scale} for lora in model.loras],
-        "device": served.device,
-        "models": [_described(one) for one in service.models],
+    descriptions = [describe_model(instance) for instance in models]
+    return descriptions[0].model_dump(include=set(_DEFAULT_MODEL_FIELDS)) | {
+        "modality_supported": list(models.modalities()),
+        "compression_supported": available_codings(models.maps().values()),
+        "rendered_formats": list(dict.fromkeys(name for one in models for name in _rendered_formats(one.model))),
+        "image_pipelines": _pipelines(models, Modality.IMAGE),
+        "video_pipelines": _pipelines(models, Modality.VIDEO),
+        "max_steps": models.default.model.limits.max_steps,
+        "device": models.default.device,
+        "models": descriptions,
     }
 
 
-def _pipelines(service: LatentService, modality: Modality) -> list[str]:
-    """Return the pipelines of the model that makes `modality` where a request names none; none where none does."""
-    for served in service.models:
-        if modality in served.model.modalities:
-            return [entry.name for entry in served.bundle.latent_map.pipelines_for(modality)]
+def describe_model(instance: ModelInstance) -> ModelDescription:
+    """Return the description of a served model for clients."""
+    model = instance.model
+    return ModelDescription(
+        model=model.name,
+        model_aliases=list(model.aliases),
+        modality_supported=list(model.modalities),
+        latent_space_id=model.latent_space,
+        latent_map_url=map_path(model.latent_space),
+        latent_map_sha256=instance.bundle.hash,
+        pipelines=[pipeline.name for pipeline in instance.bundle.latent_map.pipelines],
+        default_size="{}x{}".format(*model.default_size),
+        size_multiple=model.size_multiple,
+        max_side=model.limits.max_side,
+        max_frames=model.limits.max_frames,
+        temporal_factor=model.temporal_factor,
+        frame_multiple=model.frame_multiple,
+        forms=[str(mode) for modality in model.modalities for mode in model.modes_of(modality)],
+        loras=[LoraDescription(name=lora.name, scale=lora.scale) for lora in model.loras],
+    )
+
+
+def _pipelines(models: ServedModels, modality: Modality) -> list[str]:
+    """Return the pipelines for `modality` of the first model that generates it; empty if there is no such model."""
+    for instance in models:
+        if modality in instance.model.modalities:
+            return [pipeline.name for pipeline in instance.bundle.latent_map.pipelines_for(modality)]
     return []
 
 
-def _described(served: ModelInstance) -> dict[str, object]:
-    """Return what a client must know to ask this model."""
-    model = served.model
-    return {
-        "model": model.name,
-        "model_aliases": list(model.aliases),
-        "modality_supported": list(model.modalities),
-        "latent_space_id": model.latent_space,
-        "latent_map_url": map_path(model.latent_space),
-        "latent_map_sha256": served.bundle.hash,
-        "pipelines": [entry.name for entry in served.bundle.latent_map.pipelines],
-        "default_size": "{}x{}".format(*model.default_size),
-        "size_multiple": model.size_multiple,
-        "max_side": model.limits.max_side,
-        "max_frames": model.limits.max_frames,
-        "temporal_factor": model.temporal_factor,
-        "frame_multiple": model.frame_multiple,
-        "forms": [str(form) for made in model.modalities for form in model.forms_of(made)],
-        "loras": [{"name": lora.name, "scale": lora.scale} for lora in model.loras],
-    }
-
-
 def _rendered_formats(model: ModelInfo) -> list[str]:
-    made = [RENDERED[modality].model_fields["output_format"] for modality in model.modalities if model.renders]
-    return [name for field in made for name in get_args(field.annotation)]
+    """Return the file formats in which the server can render the output of `model`."""
+    if not model.renders:
+        return []
+    fields = [RENDERED_BODIES[modality].model_fields["output_format"] for modality in model.modalities]
+    return [name for field in fields for name in get_args(field.annotation)]
 
 
 async def schema(_request: web.Request) -> web.Response:
-    """Answer GET /codec/schema: the .proto text of the stream's two messages."""
+    """Handle GET /codec/schema: the .proto source of the stream's messages."""
     return web.Response(text=stream_schema(), content_type="text/plain")
 
 
 async def models(request: web.Request) -> web.Response:
-    """Answer GET /v1/models, as OpenAI's clients read it."""
-    models = request.app[SERVICE].models.require_all()
-    named = {served.model.name: _model(served.model, served.model.name) for served in models}
-    return web.json_response(ModelsAnswer(data=list(named.values())).model_dump())
+    """Handle GET /v1/models. Models with the same name are listed once."""
+    instances = request.app[SERVICE].models.require_all()
+    by_name = {instance.model.name: _model_response(instance.model, instance.model.name) for instance in instances}
+    return web.json_response(ModelListResponse(data=list(by_name.values())).model_dump())
 
 
 async def one_model(request: web.Request) -> web.Response:
-    """Answer GET /v1/models/<name>, for each name that a model answers to."""
-    models, name = request.app[SERVICE].models.require_all(), request.match_info["name"]
-    for served in models:
-        if served.model.answers_to(name):
-            return web.json_response(_model(served.model, name).model_dump())
-    names = ", ".join(served.model.name for served in models)
-    raise NotFound("model", f"this server runs {names}, got {truncated_repr(name)}")
+    """Handle GET /v1/models/<name>, where the name may be an alias."""
+    name = request.match_info["name"]
+    model = models_named(name, [instance.model for instance in request.app[SERVICE].models.require_all()])[0]
+    return web.json_response(_model_response(model, name).model_dump())
 
 
-def _model(model: ModelInfo, name: str) -> ModelAnswer:
-    return ModelAnswer(id=name, latent_space=model.latent_space)
+def _model_response(model: ModelInfo, name: str) -> ModelResponse:
+    return ModelResponse(id=name, latent_space=model.latent_space)

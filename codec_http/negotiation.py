@@ -1,14 +1,14 @@
-"""Which wire format a client gets, and under which name."""
+"""Negotiation of the wire format and its media type."""
 
 from codec_wire import WireFormat
 from codec_wire.http import MEDIA_TYPES, default_media_type
 
 
 def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat, str]:
-    """Return the format of the answer and its Content-Type.
+    """Return the wire format of the response and its Content-Type.
 
-    `stream_format`, from the request's body, wins over the Accept header; the Content-Type is the name that Accept
-    prefers for that format, where it has one. Without either the answer is msgpack.
+    `stream_format`, from the request body, takes precedence over the Accept header. If neither names a format, the
+    format is msgpack. The Content-Type is the media type of the format that Accept prefers, otherwise its default one.
     """
     accepted = [name for name, weight in parse_quality_values(accept) if name in MEDIA_TYPES and weight > 0]
     if stream_format is None:
@@ -18,9 +18,10 @@ def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat
 
 
 def parse_quality_values(header: str) -> list[tuple[str, float]]:
-    """Return (alternative, weight) in the order of preference: by weight, then as listed; names in lower case.
+    """Parse a header such as Accept or Accept-Encoding (RFC 9110, section 12.4.2).
 
-    Parameters other than q are dropped; a weight that cannot be read counts as 0. Weights lie in [0, 1].
+    Return (name, weight) pairs, sorted by descending weight and then by position. Names are in lower case, weights in
+    [0, 1]. Parameters other than q are ignored; an invalid weight counts as 0.
     """
     found = []
     for part in header.split(","):

@@ -1,42 +1,42 @@
-"""Makes the OpenAPI document of the routes, from the types that check requests and make answers."""
+"""Generation of the OpenAPI document from the route table and its pydantic models."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from aiohttp import hdrs
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from codec_http.errors import status_of
-from codec_http.response_models import ErrorAnswer
+from codec_http.response_models import ErrorResponse
 from codec_wire.errors import CodecError, RetryableError
-from codec_wire.http import REQUEST_HEADERS
+from codec_wire.http import REQUEST_HEADERS, error_status
 from codec_wire.version import SERVER_VERSION
 
-if TYPE_CHECKING:  # the table of routes names the handler that serves this document
+if TYPE_CHECKING:  # routes.py imports the handler that serves this document
     from codec_http.routes import Content, Route
 
-Json = dict[str, Any]
+Json: TypeAlias = dict[str, Any]
 
-_REF = "#/components/schemas/{model}"
-_PARAMETER = re.compile(r"{(\w+)(?::[^}]*)?}")
+_REF_TEMPLATE = "#/components/schemas/{model}"
+_PATH_PARAMETER = re.compile(r"{(\w+)(?::[^}]*)?}")
 
 
 def openapi_document(routes: Iterable["Route"]) -> Json:
-    """Return the document, OpenAPI 3.1, of `routes`."""
+    """Return the OpenAPI 3.1 document of `routes`."""
     routes = tuple(routes)
     paths: dict[str, Json] = defaultdict(dict)
     for route in routes:
-        paths[_PARAMETER.sub(r"{\1}", route.path)][route.method.lower()] = _operation(route)
+        paths[_PATH_PARAMETER.sub(r"{\1}", route.path)][route.method.lower()] = _operation(route)
     tags = dict.fromkeys(route.tag for route in routes)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "codec-diffusers",
             "version": SERVER_VERSION,
-            "summary": "Runs diffusion pipelines and streams their latents; renders them where pixels are asked for.",
+            "summary": "Runs diffusers pipelines and streams the latents, or returns rendered images and videos.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "tags": [{"name": tag} for tag in tags],
@@ -48,18 +48,18 @@ def openapi_document(routes: Iterable["Route"]) -> Json:
 def _operation(route: "Route") -> Json:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in _PARAMETER.findall(route.path)
+        for name in _PATH_PARAMETER.findall(route.path)
     ]
     operation: Json = {
         "operationId": _operation_id(route),
         "tags": [route.tag],
-        "summary": route.title,
-        "description": route.says,
+        "summary": route.summary,
+        "description": route.description,
     }
     if route.bodies:
         parameters += [
-            {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-            for name, text in REQUEST_HEADERS.items()
+            {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+            for name, description in REQUEST_HEADERS.items()
         ]
         schema = {"oneOf": [_reference(body) for body in route.bodies]}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -70,43 +70,42 @@ def _operation(route: "Route") -> Json:
 
 
 def _operation_id(route: "Route") -> str:
-    return "_".join([route.method.lower(), *re.findall(r"\w+", _PARAMETER.sub(r"\1", route.path))])
+    return "_".join([route.method.lower(), *re.findall(r"\w+", _PATH_PARAMETER.sub(r"\1", route.path))])
 
 
 def _responses(route: "Route") -> Json:
     responses: Json = {}
-    for status, content in route.answers.items():
-        answer = responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": _content(content)}
+    for status, content in route.responses.items():
+        response = responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": _content(content)}
         if status == HTTPStatus.OK and route.headers:
-            answer["headers"] = {name: _header(text) for name, text in route.headers.items()}
-    reasons: dict[int, list[type[CodecError]]] = defaultdict(list)
+            response["headers"] = {name: _header(description) for name, description in route.headers.items()}
+    by_status: dict[int, list[type[CodecError]]] = defaultdict(list)
     for error in route.errors:
-        reasons[status_of(error.__new__(error))].append(error)
-    for status, found in sorted(reasons.items()):
-        responses[str(status)] = _error_response(found)
+        by_status[error_status(error)].append(error)
+    for status, classes in sorted(by_status.items()):
+        responses[str(status)] = _error_response(classes)
     return responses
 
 
-def _error_response(found: list[type[CodecError]]) -> Json:
-    """Return the response for errors of one status. Each class says in its docstring what it stands for."""
-    meanings = [_first_sentence(error) for error in found]
-    answer: Json = {
-        "description": " Or: ".join(meanings),
-        "content": _content({"application/json": ErrorAnswer}),
+def _error_response(classes: list[type[CodecError]]) -> Json:
+    """Return the response for the error classes that share a status, described by their docstrings."""
+    response: Json = {
+        "description": " Or: ".join(_description(cls) for cls in classes),
+        "content": _content({"application/json": ErrorResponse}),
     }
-    if any(issubclass(error, RetryableError) for error in found):
-        answer["headers"] = {"Retry-After": _header("Seconds after which to try again.")}
-    return answer
+    if any(issubclass(cls, RetryableError) for cls in classes):
+        response["headers"] = {hdrs.RETRY_AFTER: _header("Seconds to wait before the request is sent again.")}
+    return response
 
 
-def _first_sentence(error: type[CodecError]) -> str:
-    if error is CodecError:
-        return "A fault of the server; its log has the reason."
-    return (error.__doc__ or "").split(". ")[0].strip().rstrip(".") + "."
+def _description(cls: type[CodecError]) -> str:
+    if cls is CodecError:
+        return "Internal error. The server's log contains the reason."
+    return (cls.__doc__ or "").split(". ")[0].strip().rstrip(".") + "."
 
 
-def _header(text: str) -> Json:
-    return {"description": text, "schema": {"type": "string"}}
+def _header(description: str) -> Json:
+    return {"description": description, "schema": {"type": "string"}}
 
 
 def _content(content: "Content") -> Json:
@@ -114,34 +113,34 @@ def _content(content: "Content") -> Json:
 
 
 def _reference(model: type[BaseModel]) -> Json:
-    return {"$ref": _REF.format(model=model.__name__)}
+    return {"$ref": _REF_TEMPLATE.format(model=model.__name__)}
 
 
 def _schemas(routes: Iterable["Route"]) -> Json:
-    """Return the schemas of all types that the routes name, by name."""
+    """Return the JSON schemas of all models in the routes, and of the models they contain, by name."""
     bodies = {body for route in routes for body in route.bodies}
-    answers = {
+    responses = {
         model
         for route in routes
-        for content in route.answers.values()
+        for content in route.responses.values()
         for model in content.values()
         if model is not None
-    } | {ErrorAnswer}
+    } | {ErrorResponse}
     _, schema = models_json_schema(
         [
             *((body, "validation") for body in sorted(bodies, key=lambda model: model.__name__)),
-            *((answer, "serialization") for answer in sorted(answers, key=lambda model: model.__name__)),
+            *((response, "serialization") for response in sorted(responses, key=lambda model: model.__name__)),
         ],
-        ref_template=_REF,
+        ref_template=_REF_TEMPLATE,
     )
     schemas: Json = schema["$defs"]
     for definition in schemas.values():
-        _tidy(definition)
+        _simplify(definition)
     return schemas
 
 
-def _tidy(definition: Json) -> None:
-    """Take away what pydantic adds and nobody needs: titles that repeat names, and null for "not given"."""
+def _simplify(definition: Json) -> None:
+    """Remove what pydantic adds: titles that repeat the name, and the default null of fields that may be omitted."""
     definition.pop("title", None)
     for field in definition.get("properties", {}).values():
         field.pop("title", None)

@@ -75,7 +75,7 @@ _VideoModality = Annotated[
 
 
 def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) -> Callable[[dict[str, Any]], None]:
-    """Return a `json_schema_extra` function that removes the fields `omit` and requires one of the fields `require_any`.
+    """Return a `json_schema_extra` function that removes the fields `omit` and requires one of `require_any`.
 
     Omitted fields are valid in GenerationRequest, but the server rejects them on this endpoint.
     """

@@ -1,144 +1,160 @@
-"""The JSON that is answered, as types: what makes it is what documents it."""
+"""Pydantic models of the JSON responses. They build responses and generate the OpenAPI schemas."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.lifecycle import State
 
 
-class Answer(BaseModel):
-    """Base of all answers: nothing goes out that is not documented."""
+class ResponseModel(BaseModel):
+    """Base of all response models. It rejects fields that are not documented."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ErrorDetail(Answer):
-    """What was wrong, as OpenAI's clients read it."""
+class ErrorDetail(ResponseModel):
+    """Description of an error, with the keys of OpenAI's API."""
 
-    message: str = Field(description="What was wrong, what came, what is allowed.")
-    type: str = Field(description="Kind of error, e.g. invalid_request_error.")
-    param: str | None = Field(description="The field at fault, where one is.")
-    code: str = Field(description="Name of the error, e.g. invalid_request, not_found, overloaded.")
-    supported_modalities: list[str] | None = Field(default=None, description="With status 415: what there is instead.")
+    message: str = Field(description="What is wrong, the received value and the allowed values.")
+    type: str = Field(description='Category of the error, e.g. "invalid_request_error".')
+    param: str | None = Field(description="Name of the invalid request field or header, or null.")
+    code: str = Field(description='Stable error code, e.g. "invalid_request", "not_found" or "overloaded".')
+    supported_modalities: list[str] | None = Field(
+        default=None, description="Modalities that the server supports. Present if the status is 415."
+    )
 
 
-class ErrorAnswer(Answer):
-    """Every error, on every path."""
+class ErrorResponse(ResponseModel):
+    """Body of every response with status 400 or higher, except health checks."""
 
     error: ErrorDetail
 
 
-class RenderedFile(Answer):
-    """One picture or video."""
+class RenderedFile(ResponseModel):
+    """One rendered image or video."""
 
-    b64_json: str = Field(description="The file, as base64.")
-    seed: int = Field(description="The seed that made it.")
-
-
-class RenderedAnswer(Answer):
-    """Pixels, as OpenAI's clients read them."""
-
-    created: int = Field(description="When it was made, in seconds since 1970.")
-    data: list[RenderedFile] = Field(description="As many as n asked for, in the order of their seeds.")
-    output_format: str = Field(description="Format of the files: png, jpeg, webp or mp4.")
-    size: str = Field(description='Size in pixels, "WIDTHxHEIGHT".')
+    b64_json: str = Field(description="The file in base64.")
+    seed: int = Field(description="Seed with which the file was generated.")
 
 
-class ModelAnswer(Answer):
-    """One model, as OpenAI's clients read it."""
+class RenderedResponse(ResponseModel):
+    """Rendered images or videos, with the keys of OpenAI's API."""
 
-    id: str
-    object: str = "model"
-    created: int = Field(default=0, description="Part of the shape; not known here, so 0.")
-    owned_by: str = "codec-diffusers"
-    latent_space: str = Field(description="Id of its latent space.")
-
-
-class ModelsAnswer(Answer):
-    """The models that are served."""
-
-    object: str = "list"
-    data: list[ModelAnswer]
+    created: int = Field(description="Time of creation in seconds since 1970-01-01 UTC.")
+    data: list[RenderedFile] = Field(description="The `n` requested files, in order of their seeds.")
+    output_format: str = Field(description="File format: png, jpeg, webp or mp4.")
+    size: str = Field(description='Size in pixels as "WIDTHxHEIGHT".')
 
 
-class HealthAnswer(Answer):
-    """Whether requests are taken, and what runs."""
+class ModelResponse(ResponseModel):
+    """A served model, with the keys of OpenAI's API."""
 
-    ok: bool
-    model: str | None
-    latent_space: str | None
-    state: State
-
-
-class LoraAnswer(Answer):
-    """One LoRA that is worked into a model."""
-
-    name: str
-    scale: float
+    id: str = Field(description="Name of the model, or the alias that was requested.")
+    object: str = Field(default="model", description='Always "model".')
+    created: int = Field(default=0, description="Always 0: the time of creation is unknown.")
+    owned_by: str = Field(default="codec-diffusers", description='Always "codec-diffusers".')
+    latent_space: str = Field(description="Id of the model's latent space.")
 
 
-class ServedModelAnswer(Answer):
-    """What a client must know to ask one model."""
+class ModelListResponse(ResponseModel):
+    """The served models, with the keys of OpenAI's API."""
 
-    model: str
-    model_aliases: list[str]
-    modality_supported: list[str]
-    latent_space_id: str
-    latent_map_url: str
-    latent_map_sha256: str
-    pipelines: list[str]
-    default_size: str = Field(description='In pixels, "WIDTHxHEIGHT".')
-    size_multiple: int = Field(description="Sizes are multiples of this, in pixels.")
-    max_side: int
-    max_frames: int
-    temporal_factor: int = Field(description="Pictures that each latent frame of a video after the first decodes to.")
-    frame_multiple: int = Field(description="The pictures of a video are 1 more than a multiple of this.")
-    forms: list[str] = Field(description="The ways to ask it.")
-    loras: list[LoraAnswer]
+    object: str = Field(default="list", description='Always "list".')
+    data: list[ModelResponse] = Field(description="The models; the first one is the default.")
 
 
-class InfoAnswer(Answer):
-    """What the server is. What a model has to say is absent while it loads."""
+class HealthResponse(ResponseModel):
+    """State of the server and of its default model."""
 
-    modality_supported: list[str]
-    stream_format_supported: list[str]
-    compression_supported: list[str]
-    rendered_formats: list[str] = Field(description="Formats of rendered pixels; empty where none are rendered.")
-    image_pipelines: list[str]
-    video_pipelines: list[str]
-    latent_space_id: str | None
-    latent_map_url: str | None
-    latent_map_sha256: str | None
-    model: str | None
-    codec_version: str
-    server: str
-    server_version: str
-    state: State
-    device: str | None = Field(description="Device and arithmetic that the model runs with.")
-    versions: dict[str, str] = Field(description="Installed versions of what defines the reference pixels.")
-    pin_differences: list[str] = Field(description="What differs from the pinned versions; empty is good.")
-    image_digest: str | None = Field(description="Digest of the image this runs in, where it was told.")
-    jobs: int = Field(description="Generations in the house, running and waiting.")
-    model_aliases: list[str] | None = None
-    default_size: str | None = None
-    size_multiple: int | None = None
-    max_side: int | None = None
-    max_steps: int | None = None
-    max_frames: int | None = None
-    loras: list[LoraAnswer] | None = None
-    models: list[ServedModelAnswer] | None = None
+    ok: bool = Field(description="Whether the server accepts generation requests.")
+    model: str | None = Field(description="Name of the default model, or null while it is loading.")
+    latent_space: str | None = Field(description="Id of its latent space, or null while it is loading.")
+    state: State = Field(description="State of the server.")
 
 
-class IndexEntry(Answer):
-    """One published latent-space map."""
+class LoraDescription(ResponseModel):
+    """LoRA weights that are loaded into a model."""
 
-    id: str
-    url: str
-    hash: str
+    name: str = Field(description="Name of the weights.")
+    scale: float = Field(description="Weight with which they are applied.")
 
 
-class IndexAnswer(Answer):
-    """What is published here."""
+class ModelDescription(ResponseModel):
+    """Capabilities of a served model: what a client needs to know to send requests to it."""
 
-    codec_version: str
-    maps: list[str] = Field(description="Token maps; a latent server has none.")
-    latents: list[IndexEntry]
+    model: str = Field(description="Name of the model.")
+    model_aliases: list[str] = Field(description="Other names that requests may use for the model.")
+    modality_supported: list[str] = Field(description="Modalities that the model generates.")
+    latent_space_id: str = Field(description="Id of the latent space.")
+    latent_map_url: str = Field(description="URL of the latent-space map.")
+    latent_map_sha256: str = Field(description="sha256:<hex> of the latent-space map.")
+    pipelines: list[str] = Field(description="Pipelines that the latent-space map lists.")
+    default_size: str = Field(description='Default size in pixels as "WIDTHxHEIGHT".')
+    size_multiple: int = Field(description="Width and height must be multiples of this number of pixels.")
+    max_side: int = Field(description="Maximum width and height in pixels.")
+    max_frames: int = Field(description="Maximum number of frames of a video.")
+    temporal_factor: int = Field(
+        description="Video frames per latent frame. The first latent frame of a video decodes to one video frame."
+    )
+    frame_multiple: int = Field(description="The number of frames of a video must be 1 more than a multiple of this.")
+    forms: list[str] = Field(description="Supported combinations of modality and inputs.")
+    loras: list[LoraDescription] = Field(description="LoRA weights that are loaded into the model.")
+
+
+class InfoResponse(ResponseModel):
+    """Capabilities, state and software versions of the server.
+
+    The fields that describe a model refer to the default model; `models` describes every model. While the server is
+    loading they are null, empty or absent.
+    """
+
+    modality_supported: list[str] = Field(description="Modalities that the models generate.")
+    stream_format_supported: list[str] = Field(description="Values of `stream_format`.")
+    compression_supported: list[str] = Field(description="Content codings of responses, in order of preference.")
+    rendered_formats: list[str] = Field(
+        description="File formats of rendered images and videos. Empty if the server cannot render."
+    )
+    image_pipelines: list[str] = Field(description="Pipelines for images of the default image model.")
+    video_pipelines: list[str] = Field(description="Pipelines for videos of the default video model.")
+    latent_space_id: str | None = Field(description="Id of the latent space.")
+    latent_map_url: str | None = Field(description="URL of the latent-space map.")
+    latent_map_sha256: str | None = Field(description="sha256:<hex> of the latent-space map.")
+    model: str | None = Field(description="Name of the default model.")
+    codec_version: str = Field(description="Version of the Codec protocol.")
+    server: str = Field(description='Name of the software: "codec-diffusers".')
+    server_version: str = Field(description="Version of the software.")
+    state: State = Field(description="State of the server.")
+    device: str | None = Field(
+        description='Device and precision on which the default model runs, e.g. "cpu fp32, 2 threads".'
+    )
+    versions: dict[str, str] = Field(description="Installed versions of the libraries that affect the pixels.")
+    pin_differences: list[str] = Field(
+        description="Differences between the installed and the pinned reference versions. Empty if there are none."
+    )
+    image_digest: str | None = Field(description="Digest of the container image, or null if unknown.")
+    jobs: int = Field(description="Number of active generations, queued and running.")
+    model_aliases: list[str] | None = Field(default=None, description="Other names of the default model.")
+    default_size: str | None = Field(default=None, description='Default size in pixels as "WIDTHxHEIGHT".')
+    size_multiple: int | None = Field(
+        default=None, description="Width and height must be multiples of this number of pixels."
+    )
+    max_side: int | None = Field(default=None, description="Maximum width and height in pixels.")
+    max_steps: int | None = Field(default=None, description="Maximum number of sampling steps.")
+    max_frames: int | None = Field(default=None, description="Maximum number of frames of a video.")
+    loras: list[LoraDescription] | None = Field(default=None, description="LoRA weights of the default model.")
+    models: list[ModelDescription] | None = Field(default=None, description="Every model; the first is the default.")
+
+
+class IndexEntry(ResponseModel):
+    """A published latent-space map."""
+
+    id: str = Field(description="Id of the latent space.")
+    url: str = Field(description="URL of the latent-space map.")
+    hash: str = Field(description="sha256:<hex> of the latent-space map.")
+
+
+class IndexResponse(ResponseModel):
+    """The latent-space maps that the server publishes."""
+
+    codec_version: str = Field(description="Version of the Codec protocol.")
+    maps: list[str] = Field(description="Token maps. Always empty on a latent server.")
+    latents: list[IndexEntry] = Field(description="The latent-space maps.")

@@ -1,14 +1,23 @@
-"""Every path that is answered: what the application serves and what /openapi.json says of it are this one table."""
+"""Table of all routes. The application is built from it, and so is the OpenAPI document."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from codec_http import discovery, documentation, generations, health, info
-from codec_http.request_models import ImageLatents, RenderedImages, RenderedVideos, VideoLatents
-from codec_http.response_models import HealthAnswer, IndexAnswer, InfoAnswer, ModelAnswer, ModelsAnswer, RenderedAnswer
+from codec_http.request_models import ImageLatentsBody, RenderedImagesBody, RenderedVideosBody, VideoLatentsBody
+from codec_http.response_headers import DOCUMENTED_HEADERS
+from codec_http.response_models import (
+    HealthResponse,
+    IndexResponse,
+    InfoResponse,
+    ModelListResponse,
+    ModelResponse,
+    RenderedResponse,
+)
 from codec_wire import errors
 from codec_wire.errors import CodecError
 from codec_wire.http import (
@@ -17,11 +26,11 @@ from codec_wire.http import (
     HEALTH_PATH,
     INDEX_PATH,
     INFO_PATH,
+    LATENT_MAP_HEADER,
     LIVENESS_PATH,
     MEDIA_TYPES,
     MODELS_PATH,
     READINESS_PATH,
-    RESPONSE_HEADERS,
     SCHEMA_PATH,
     dictionary_path,
     map_path,
@@ -30,37 +39,36 @@ from codec_wire.http import (
 from codec_wire.latents import Modality
 from codec_wire.maps.document import LatentMap
 
-Content = Mapping[str, type[BaseModel] | None]
-"""Type of the body by media type; None where it is no JSON."""
+JSON, TEXT = "application/json", "text/plain"
+
+Content: TypeAlias = Mapping[str, type[BaseModel] | None]
+"""Model of a response body by media type; None if the body is not JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method on one path, as aiohttp matches it.
+    """An operation: one HTTP method on one path, which is in aiohttp's syntax.
 
-    `title` is a few words, `says` a few sentences. `bodies` are the kinds of JSON body it takes, `answers` what it
-    says by status, `headers` names headers of the good answer and what they hold, `errors` lists what it may raise.
+    `bodies` are the models of the request body, any of which it may match, `responses` the contents of the responses
+    by status, `headers` the descriptions of the headers of the 200 response, `errors` the classes that may be raised.
     """
 
     method: str
     path: str
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     tag: str
-    title: str
-    says: str
-    answers: Mapping[int, Content]
+    summary: str
+    description: str
+    responses: Mapping[int, Content]
     bodies: tuple[type[BaseModel], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[type[CodecError], ...] = ()
 
 
-GENERATE, MODELS, DISCOVER, OPERATE = "Generate", "Models", "Latent-space map", "Server"
+GENERATION, MODELS, LATENT_MAP, SERVER = "Generation", "Models", "Latent-space map", "Server"
+"""Tags: the sections of the documentation page."""
 
-_GENERATED: Content = {**dict.fromkeys(MEDIA_TYPES), "application/json": RenderedAnswer}
-_GENERATION_HEADERS = {
-    **RESPONSE_HEADERS,
-    "Content-Encoding": "br, gzip or zstd; absent for identity.",
-}
+_GENERATION_CONTENT: Content = {**dict.fromkeys(MEDIA_TYPES), JSON: RenderedResponse}
 _GENERATION_ERRORS = (
     errors.InvalidRequest,
     errors.NotFound,
@@ -74,39 +82,46 @@ _GENERATION_ERRORS = (
     errors.OutOfMemory,
     errors.DeadlineExceeded,
 )
-_LATENTS_OR_PIXELS = (
-    "With `stream_format` or `modality` the answer is a stream of latents: one header, then {frames}, each sent as "
-    "soon as it is there. With neither it is the OpenAI-style request, and the answer holds {files}, rendered here. "
-    'What fails after a stream has begun is a last frame with finish_reason "error". Leaving stops the generation.'
+_GENERATION_DESCRIPTION = (
+    "If the body contains `stream_format` or `modality`, the response is a latent stream: one header message, then "
+    "{frames}. Each message is sent as soon as it exists. Otherwise the request is OpenAI-style, and the JSON response "
+    "contains {files} that the server has rendered. Errors after the first byte of a latent stream are reported as a "
+    'final frame with finish_reason "error". Closing the connection cancels the generation.'
 )
-_ASSET: Content = {"application/octet-stream": None}
-_ASSET_HEADERS = {"ETag": "The file's hash: it never changes.", "Cache-Control": "public."}
-_HEALTH: Mapping[int, Content] = {200: {"application/json": HealthAnswer}, 503: {"application/json": HealthAnswer}}
-_PROBE: Mapping[int, Content] = {200: {"text/plain": None}, 503: {"text/plain": None}}
+_FILE_CONTENT: Content = {"application/octet-stream": None}
+_FILE_HEADERS: Mapping[str, str] = {
+    "ETag": "The hash of the file. Send it in If-None-Match to revalidate a cached copy.",
+    hdrs.CACHE_CONTROL: "How long the file may be cached. Files with the same hash never change.",
+}
+_HEALTH_RESPONSES: Mapping[int, Content] = {
+    200: {JSON: HealthResponse},
+    503: {JSON: HealthResponse},
+}
+_PROBE_RESPONSES: Mapping[int, Content] = {200: {TEXT: None}, 503: {TEXT: None}}
 
 ROUTES = (
     Route(
         "POST",
         GENERATION_PATHS[Modality.IMAGE],
         generations.images,
-        GENERATE,
-        "Make a picture",
-        _LATENTS_OR_PIXELS.format(frames="one frame", files="pictures"),
-        {200: _GENERATED},
-        (ImageLatents, RenderedImages),
-        _GENERATION_HEADERS,
+        GENERATION,
+        "Generate an image",
+        _GENERATION_DESCRIPTION.format(frames="one frame", files="the images"),
+        {200: _GENERATION_CONTENT},
+        (ImageLatentsBody, RenderedImagesBody),
+        DOCUMENTED_HEADERS,
         _GENERATION_ERRORS,
     ),
     Route(
         "POST",
         GENERATION_PATHS[Modality.VIDEO],
         generations.videos,
-        GENERATE,
-        "Make a video",
-        _LATENTS_OR_PIXELS.format(frames="the frames", files="videos"),
-        {200: _GENERATED},
-        (VideoLatents, RenderedVideos),
-        _GENERATION_HEADERS,
+        GENERATION,
+        "Generate a video",
+        _GENERATION_DESCRIPTION.format(frames="one or more frames", files="the videos"),
+        {200: _GENERATION_CONTENT},
+        (VideoLatentsBody, RenderedVideosBody),
+        DOCUMENTED_HEADERS,
         _GENERATION_ERRORS,
     ),
     Route(
@@ -114,9 +129,9 @@ ROUTES = (
         MODELS_PATH,
         info.models,
         MODELS,
-        "List the models",
-        "What is served, as OpenAI's clients read it.",
-        {200: {"application/json": ModelsAnswer}},
+        "List models",
+        "Lists the served models in the format of OpenAI's API.",
+        {200: {JSON: ModelListResponse}},
         errors=(errors.NotReady,),
     ),
     Route(
@@ -124,100 +139,127 @@ ROUTES = (
         f"{MODELS_PATH}/{{name:.+}}",
         info.one_model,
         MODELS,
-        "Look a model up",
-        "By its name, which may hold slashes, or by any other name it answers to.",
-        {200: {"application/json": ModelAnswer}},
+        "Get a model",
+        "Returns one model by its name or an alias. The name may contain slashes.",
+        {200: {JSON: ModelResponse}},
         errors=(errors.NotFound, errors.NotReady),
     ),
     Route(
         "GET",
         INDEX_PATH,
         discovery.index,
-        DISCOVER,
-        "What is published here",
-        "The latent-space map's id, address and hash.",
-        {200: {"application/json": IndexAnswer}},
+        LATENT_MAP,
+        "List latent-space maps",
+        "Lists the id, URL and hash of every latent-space map.",
+        {200: {JSON: IndexResponse}},
         errors=(errors.NotReady,),
     ),
     Route(
         "GET",
         map_path("{id:.+}"),
         discovery.latent_map,
-        DISCOVER,
-        "A latent-space map",
-        "Its exact bytes, which hash to Codec-Latent-Map. The id may hold slashes.",
-        {200: {"application/json": LatentMap}},
-        headers=_ASSET_HEADERS,
+        LATENT_MAP,
+        "Get a latent-space map",
+        "Returns the map of the latent space `id`, which may contain slashes. "
+        f"The sha256 of the body is the hash in the {LATENT_MAP_HEADER} header of streams.",
+        {200: {JSON: LatentMap}},
+        headers=_FILE_HEADERS,
         errors=(errors.NotFound, errors.NotReady),
     ),
     Route(
         "GET",
         dictionary_path("{hex}"),
         discovery.dictionary,
-        DISCOVER,
-        "A zstd dictionary",
-        "By its hash, as the map names it.",
-        {200: _ASSET},
-        headers=_ASSET_HEADERS,
+        LATENT_MAP,
+        "Get a zstd dictionary",
+        "Returns a zstd dictionary by its sha256, which is in the latent-space map.",
+        {200: _FILE_CONTENT},
+        headers=_FILE_HEADERS,
         errors=(errors.NotFound, errors.NotReady),
     ),
     Route(
         "GET",
         scales_path("{hex}"),
         discovery.scales,
-        DISCOVER,
-        "Static scales",
-        "One little-endian fp16 for each channel, by hash, as the map names them.",
-        {200: _ASSET},
-        headers=_ASSET_HEADERS,
+        LATENT_MAP,
+        "Get static scales",
+        "Returns the scales of the int8 or int4 pipeline by their sha256, which is in the latent-space map: "
+        "one little-endian fp16 number per channel.",
+        {200: _FILE_CONTENT},
+        headers=_FILE_HEADERS,
         errors=(errors.NotFound, errors.NotReady),
     ),
     Route(
         "GET",
         INFO_PATH,
         info.info,
-        OPERATE,
-        "What the server is",
-        "What it makes and takes, and the versions it was built from. Answers while the model loads too.",
-        {200: {"application/json": InfoAnswer}},
+        SERVER,
+        "Get server information",
+        "Returns capabilities, limits, state and library versions. Available while the server is loading.",
+        {200: {JSON: InfoResponse}},
     ),
     Route(
         "GET",
         SCHEMA_PATH,
         info.schema,
-        OPERATE,
-        "The stream's schema",
-        "The .proto text of the header and the frame.",
-        {200: {"text/plain": None}},
+        SERVER,
+        "Get the stream schema",
+        "Returns the .proto source of the two messages of a latent stream.",
+        {200: {TEXT: None}},
     ),
     Route(
         "GET",
         HEALTH_PATH,
         health.health,
-        OPERATE,
-        "Whether requests are taken",
-        "200 after a real short generation.",
-        _HEALTH,
+        SERVER,
+        "Check health",
+        "200 if the server accepts generation requests, otherwise 503. A server with a local model first completes "
+        "one short generation.",
+        _HEALTH_RESPONSES,
     ),
-    Route("GET", CODEC_HEALTH_PATH, health.health, OPERATE, "The same", "As the sibling servers have it.", _HEALTH),
-    Route("GET", LIVENESS_PATH, health.livez, OPERATE, "Liveness", "503: restart the process.", _PROBE),
-    Route("GET", READINESS_PATH, health.readyz, OPERATE, "Readiness", "503: send no requests.", _PROBE),
+    Route(
+        "GET",
+        CODEC_HEALTH_PATH,
+        health.health,
+        SERVER,
+        "Check health (alias)",
+        f"The same as {HEALTH_PATH}.",
+        _HEALTH_RESPONSES,
+    ),
+    Route(
+        "GET",
+        LIVENESS_PATH,
+        health.livez,
+        SERVER,
+        "Check liveness",
+        "503 if the process has failed and should be restarted, otherwise 200. The body is the server's state.",
+        _PROBE_RESPONSES,
+    ),
+    Route(
+        "GET",
+        READINESS_PATH,
+        health.readyz,
+        SERVER,
+        "Check readiness",
+        "200 if the server accepts generation requests, otherwise 503. The body is the server's state.",
+        _PROBE_RESPONSES,
+    ),
     Route(
         "GET",
         "/openapi.json",
         documentation.openapi,
-        OPERATE,
-        "This document",
-        "OpenAPI 3.1, made from the types that check requests and make answers.",
-        {200: {"application/json": None}},
+        SERVER,
+        "Get this document",
+        "Returns this API description as OpenAPI 3.1.",
+        {200: {JSON: None}},
     ),
     Route(
         "GET",
         "/docs",
         documentation.page,
-        OPERATE,
-        "This document, to read",
-        "One page without scripts or anything from elsewhere.",
+        SERVER,
+        "Read this document",
+        "Returns this API description as an HTML page without scripts or external resources.",
         {200: {"text/html": None}},
     ),
 )

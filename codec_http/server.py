@@ -1,4 +1,4 @@
-"""Builds the application and serves it."""
+"""The aiohttp application and its HTTP server."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,19 @@ from aiohttp import web
 
 from codec_http.cors import allow_any_origin, answer_preflight
 from codec_http.errors import error_boundary
-from codec_http.image_field import MAX_TEXT, PICTURE_FIELDS
+from codec_http.image_field import IMAGE_FIELDS, MAX_BASE64_CHARACTERS
 from codec_http.openapi import openapi_document
 from codec_http.routes import ROUTES
 from codec_http.state import DOCUMENT, REQUEST_TIMEOUT_S, SERVICE
 from codec_wire.errors import InvalidSettings
 from core.service import LatentService
 
-MAX_BODY_BYTES = 1024 * 1024 + len(PICTURE_FIELDS) * MAX_TEXT
-"""What the fields of a request take at the most, its pictures included."""
+MAX_BODY_BYTES = 1024 * 1024 + len(IMAGE_FIELDS) * MAX_BASE64_CHARACTERS
+"""Maximum size of a request body: all image fields, and 1 MiB for the other fields."""
 
 
 def build_app(service: LatentService, request_timeout_s: float) -> web.Application:
-    """Return the facade over `service`."""
+    """Return the aiohttp application for `service`. A generation may take at most `request_timeout_s` seconds."""
     app = web.Application(middlewares=[error_boundary, answer_preflight], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(allow_any_origin)
     app[SERVICE] = service
@@ -30,22 +30,22 @@ def build_app(service: LatentService, request_timeout_s: float) -> web.Applicati
 
 @dataclass(frozen=True, slots=True)
 class HttpServer:
-    """A started facade and the port it listens on."""
+    """A running HTTP server and the port on which it listens."""
 
     runner: web.AppRunner
     port: int
 
     async def stop(self) -> None:
-        """Stop at once; whoever calls this has drained."""
+        """Stop without waiting for active requests. Drain the server first."""
         await self.runner.cleanup()
 
 
 async def start_http_server(service: LatentService, host: str, port: int, request_timeout_s: float) -> HttpServer:
-    """Start the facade on `host`:`port` (0: a free one).
+    """Start the HTTP server on `host`:`port`; port 0 selects a free port.
 
-    Raises InvalidSettings when it cannot listen there.
+    Raises InvalidSettings if the address is not available.
     """
-    # Without handler_cancellation a client that leaves would not stop its generation.
+    # handler_cancellation is off by default in AppRunner; without it, a disconnect would not cancel the generation.
     runner = web.AppRunner(
         build_app(service, request_timeout_s), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
     )

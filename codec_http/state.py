@@ -1,4 +1,4 @@
-"""What the handlers find in the application."""
+"""Keys of the application state that handlers use."""
 
 from typing import Any
 

@@ -126,9 +126,9 @@ async def test_each_field_of_the_core_is_documented_with_its_bounds() -> None:
     async with run_servers(FakeEngine()) as servers:
         schemas = (await document_of(servers.http))["components"]["schemas"]
     assert {field.alias or name for name, field in GenerationRequest.model_fields.items()} <= set(
-        schemas["VideoLatents"]["properties"]
+        schemas["VideoLatentsBody"]["properties"]
     )
-    steps = schemas["RenderedImages"]["properties"]["steps"]
+    steps = schemas["RenderedImagesBody"]["properties"]["steps"]
     assert (steps["minimum"], steps["default"]) == (1, GenerationRequest.model_fields["steps"].default)
     for name, schema in schemas.items():
         if name.startswith(("Rendered", "Image", "Video")):
