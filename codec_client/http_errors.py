@@ -3,12 +3,12 @@
 import json
 import os
 import ssl
-from http import HTTPStatus
 
 import aiohttp
 
 from codec_client.errors import UnexpectedAnswer
-from codec_wire.errors import CodecError, NotReady, Overloaded
+from codec_wire.errors import CodecError
+from codec_wire.http import retryable_error
 from codec_wire.remote_errors import error_from_code
 
 _MAX_ERROR_BYTES = 64 * 1024
@@ -33,11 +33,10 @@ async def error_of(response: aiohttp.ClientResponse) -> CodecError:
         said, message = None, text[:200].decode(errors="replace").strip()
     if said is not None:
         return said
-    # A proxy in between, or a sibling server with codes of its own.
-    if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Overloaded(message or "the server has too much to do", retry_after_s or 1)
-    if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return NotReady(message or "the server is not ready", retry_after_s or 1)
+    # The response is from a proxy, or from other software with its own error codes.
+    cls = retryable_error(response.status)
+    if cls is not None:
+        return cls(message or f"the server returned {response.status} {response.reason}", retry_after_s or 1)
     return UnexpectedAnswer(f"{response.url} answers {response.status}: {message or response.reason}")
 
 

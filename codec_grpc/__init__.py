@@ -1,1 +1,1 @@
-"""The gRPC protocol: the Generate servicer, and the adapter that makes a remote server look like a local engine."""
+"""gRPC server, and the engine of a gateway, which generates on a remote gRPC server."""

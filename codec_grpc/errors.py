@@ -1,4 +1,4 @@
-"""How each error of the core travels over gRPC: one table out, and the way back for whoever calls another server."""
+"""Conversion between errors and gRPC statuses, for the server and for a gateway."""
 
 import logging
 
@@ -31,11 +31,19 @@ STATUS: dict[type[CodecError], StatusCode] = {
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: StatusCode.CANCELLED,
 }
-"""Everything else is INTERNAL, with a fixed text."""
+"""gRPC status by error class; other errors are INTERNAL, with a fixed text."""
+
+_RECOGNIZED: tuple[type[CodecError], ...] = (
+    errors.NotReady,
+    errors.Overloaded,
+    errors.DeadlineExceeded,
+    errors.Cancelled,
+)
+"""Errors that are recognized by the status alone, without details."""
 
 
 def status_code(error: BaseException) -> StatusCode:
-    """Return the code of `error`: its class's, or that of the nearest class it extends; INTERNAL for any other."""
+    """Return the status code of the class of `error`: its own, that of its nearest base class, or INTERNAL."""
     for cls in type(error).__mro__:
         if cls in STATUS:
             return STATUS[cls]
@@ -43,13 +51,11 @@ def status_code(error: BaseException) -> StatusCode:
 
 
 def to_status(error: BaseException) -> grpc.Status:
-    """Return the whole status of `error`: code, message, and google.rpc details for programs to read."""
+    """Return the gRPC status of `error`: code, message and machine-readable google.rpc details."""
     code = status_code(error)
-    known = isinstance(error, CodecError) and code is not StatusCode.INTERNAL
     details: list[Message] = []
     message = INTERNAL_TEXT
-    if known:
-        assert isinstance(error, CodecError)  # noqa: S101 - for the type checker
+    if isinstance(error, CodecError) and code is not StatusCode.INTERNAL:
         message = error.message
         info = error_details_pb2.ErrorInfo(reason=error.code.upper(), domain=ERROR_DOMAIN)
         if error.field is not None:
@@ -76,27 +82,21 @@ def _packed(detail: Message) -> any_pb2.Any:
 
 
 def from_rpc_error(error: AioRpcError) -> CodecError:
-    """Return the core error that a remote server meant, rebuilt from its details.
+    """Return the error that a remote server raised, reconstructed from the details of the status.
 
-    A status without our details comes from gRPC itself or from another server; its text may hold addresses, so it
-    goes to the log, and the error says no more than its code does.
+    A status without these details was created by gRPC itself or by other software. Its message is only logged, because
+    it may contain network addresses.
     """
-    meant = error_from_status(error.trailing_metadata() or (), error.code().value[0], error.details() or "")
-    if meant is not None:
-        return meant
-    log.warning("the remote server answered %s: %s", error.code().name, error.details())
-    return _by_code(error.code())
+    original = error_from_status(error.trailing_metadata() or (), error.code().value[0], error.details() or "")
+    if original is not None:
+        return original
+    log.warning("the upstream server returned %s: %s", error.code().name, error.details())
+    return _error_without_details(error.code())
 
 
-def _by_code(code: StatusCode) -> CodecError:
-    """Return what a bare status means: the passing ones keep their meaning, of the others nothing is known."""
-    text = f"the server behind this one answered {code.name}"
-    if code is StatusCode.UNAVAILABLE:
-        return errors.NotReady(text, 1)
-    if code is StatusCode.RESOURCE_EXHAUSTED:
-        return errors.Overloaded(text, 1)
-    if code is StatusCode.DEADLINE_EXCEEDED:
-        return errors.DeadlineExceeded(text)
-    if code is StatusCode.CANCELLED:
-        return errors.Cancelled(text)
-    return CodecError(text)
+def _error_without_details(code: StatusCode) -> CodecError:
+    message = f"the upstream server returned {code.name}"
+    cls = next((cls for cls in _RECOGNIZED if STATUS[cls] is code), CodecError)
+    if issubclass(cls, errors.RetryableError):
+        return cls(message, retry_after_s=1)
+    return cls(message)

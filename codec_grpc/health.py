@@ -1,4 +1,4 @@
-"""grpc.health.v1, fed by the lifecycle."""
+"""The grpc.health.v1 service. It reports the state of the server's lifecycle."""
 
 import asyncio
 
@@ -9,23 +9,23 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.lifecycle import Lifecycle, State
 
 SERVICES = ("", pb.DESCRIPTOR.services_by_name["LatentService"].full_name)
-"""What has a health: the server as a whole, and the one service."""
+"""Names whose health can be queried: the server as a whole, and LatentService."""
 
 
 class LifecycleHealth(HealthServicer):
-    """Says SERVING exactly while the lifecycle does; watchers are told of each change."""
+    """Health servicer that reports SERVING if the lifecycle state is SERVING, and notifies watchers of changes."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         super().__init__()
         self._tasks: set[asyncio.Task[None]] = set()
-        lifecycle.subscribe(self._changed)
+        lifecycle.subscribe(self._on_state_change)
 
-    def _changed(self, state: State) -> None:
-        task = asyncio.ensure_future(self._announce(state))
+    def _on_state_change(self, state: State) -> None:
+        task = asyncio.ensure_future(self._publish(state))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _announce(self, state: State) -> None:
+    async def _publish(self, state: State) -> None:
         serving = health_pb2.HealthCheckResponse.SERVING
         status = serving if state is State.SERVING else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in SERVICES:

@@ -1,6 +1,6 @@
-"""The edge of the gRPC server: every error gets its status here, and every call one line in the log, at its end."""
+"""Server interceptor that converts exceptions to gRPC statuses and logs every call when it ends."""
 
-from __future__ import annotations  # RpcMethodHandler is generic for the type checker alone
+from __future__ import annotations  # RpcMethodHandler is generic only in the type stubs
 
 import asyncio
 import logging
@@ -18,38 +18,38 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 
 log = logging.getLogger(__name__)
 
-OUR_METHODS = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/"
+METHOD_PREFIX = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/"
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
 class ErrorBoundary(ServerInterceptor):
-    """Turns what leaves a handler into a status; no exception's text reaches a client but the core's own."""
+    """Interceptor that converts exceptions to gRPC statuses. Clients receive only the messages of CodecErrors."""
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the handlers of our service; health and reflection have their own manners."""
+        """Wrap the handlers of LatentService. Health and reflection keep their default error handling."""
         handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith(OUR_METHODS):
+        if handler is None or not method.startswith(METHOD_PREFIX):
             return handler  # type: ignore[no-any-return]
         make = (
             grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
         )
         behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
         wrapped: grpc.RpcMethodHandler[Any, Any] = make(
-            _guarded(behaviour, method.removeprefix(OUR_METHODS)),
+            _with_error_status(behaviour, method.removeprefix(METHOD_PREFIX)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
         return wrapped
 
 
-def _guarded(behaviour: Handler, method: str) -> Handler:
-    async def guarded(request: Any, context: Any) -> Any:
+def _with_error_status(behaviour: Handler, method: str) -> Handler:
+    async def wrapped(request: Any, context: Any) -> Any:
         started = time.perf_counter()
         outcome = StatusCode.OK.name
         try:
@@ -62,11 +62,11 @@ def _guarded(behaviour: Handler, method: str) -> Handler:
         except Exception as error:
             code = status_code(error)
             outcome = f"{code.name} ({error})"
-            if not isinstance(error, CodecError):  # one of the core is said whole in the line below
+            if not isinstance(error, CodecError):  # the line below contains the message of a CodecError
                 log.exception("%s failed", method)
             status = to_status(error)
             await context.abort(status.code, status.details, status.trailing_metadata)
         finally:
             log.info("gRPC %s %s %.3f s", method, outcome, time.perf_counter() - started)
 
-    return guarded
+    return wrapped

@@ -1,4 +1,4 @@
-"""Requests, plans, models and states of the core as protobuf messages, and back."""
+"""Conversion of requests, plans, models and states from and to protobuf messages."""
 
 from typing import Any
 
@@ -9,14 +9,15 @@ from codec_wire.grpc import MODALITIES
 from codec_wire.latents import Modality
 from codec_wire.request import GenerationRequest, parse_request
 from core.lifecycle import State
-from core.model import Form, Lora, ModelInfo, RequestLimits
+from core.model import GenerationMode, Lora, ModelInfo, RequestLimits
 from core.plan import StreamPlan
+from core.served import ModelInstance
 
 _STATES = {state: pb.ServerState.Value(f"SERVER_STATE_{state.name}") for state in State}
 
 
-def request_of(message: pb.GenerateRequest) -> GenerationRequest:
-    """Return the request a message holds. Raises InvalidRequest naming the field at fault."""
+def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
+    """Return the request in `message`. Raises InvalidRequest with the name of the invalid field."""
     values: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     values.pop("progress", None)
     if message.HasField("size"):
@@ -27,9 +28,9 @@ def request_of(message: pb.GenerateRequest) -> GenerationRequest:
     return parse_request(values)
 
 
-def request_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
-    """Return the request that makes a server with the same model and map arrive at `plan`."""
-    video = plan.modality is Modality.VIDEO
+def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
+    """Return a request for which a server with the same model and latent-space map makes the same plan."""
+    is_video = plan.modality is Modality.VIDEO
     return pb.GenerateRequest(
         model=plan.model,
         prompt=plan.prompt,
@@ -41,9 +42,9 @@ def request_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
         steps=plan.steps,
         seed=plan.seed,
         guidance_scale=plan.guidance_scale,
-        fps=plan.header.fps if video else None,
-        frames=plan.pictures if video else None,
-        keyframe_interval=plan.keyframe_interval if video else None,
+        fps=plan.header.fps if is_video else None,
+        frames=plan.num_frames if is_video else None,
+        keyframe_interval=plan.keyframe_interval if is_video else None,
         progress=progress,
         image=None if plan.image is None else plan.image.data,
         control_image=None if plan.control_image is None else plan.control_image.data,
@@ -51,13 +52,20 @@ def request_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
     )
 
 
-def state_number(state: State) -> pb.ServerState.ValueType:
-    """Return the number that a state has on the wire."""
+def state_to_message(state: State) -> pb.ServerState.ValueType:
+    """Return the protobuf enum value of `state`."""
     return _STATES[state]
 
 
-def model_message(model: ModelInfo) -> pb.ModelInfo:
-    """Return what clients may know of a model, as a message."""
+def served_model_to_message(instance: ModelInstance) -> pb.ServedModel:
+    """Return the description of a served model for clients."""
+    return pb.ServedModel(
+        model=model_to_message(instance.model), latent_map_hash=instance.bundle.hash, device=instance.device
+    )
+
+
+def model_to_message(model: ModelInfo) -> pb.ModelInfo:
+    """Return the description of `model` for clients."""
     limits = model.limits
     return pb.ModelInfo(
         name=model.name,
@@ -78,25 +86,24 @@ def model_message(model: ModelInfo) -> pb.ModelInfo:
         frame_multiple=model.frame_multiple,
         forms=[
             pb.Form(
-                modality=MODALITIES[form.modality],
-                image=form.image,
-                control_image=form.control_image,
-                strength=form.strength,
-                negative_prompt=form.negative_prompt,
+                modality=MODALITIES[mode.modality],
+                image=mode.image,
+                control_image=mode.control_image,
+                strength=mode.strength,
+                negative_prompt=mode.negative_prompt,
             )
-            for form in model.forms
+            for mode in model.modes
         ],
         loras=[pb.Lora(name=lora.name, scale=lora.scale) for lora in model.loras],
     )
 
 
-def model_of(message: pb.ModelInfo) -> ModelInfo:
-    """Return the model a message describes."""
+def model_from_message(message: pb.ModelInfo) -> ModelInfo:
+    """Return the model that `message` describes, without modalities and modes that this version does not know."""
     names = {number: modality for modality, number in MODALITIES.items()}
     return ModelInfo(
         name=message.name,
         aliases=tuple(message.aliases),
-        # One that this version does not know it cannot ask for either.
         modalities=tuple(names[number] for number in message.modalities if number in names),
         latent_space=message.latent_space,
         latent_channels=message.latent_channels,
@@ -104,11 +111,11 @@ def model_of(message: pb.ModelInfo) -> ModelInfo:
         size_multiple=message.size_multiple,
         default_size=(message.default_size.width, message.default_size.height),
         limits=RequestLimits(**MessageToDict(message.limits, preserving_proto_field_name=True)),
-        # Servers before these fields had neither.
+        # 0 if the server is older than these fields.
         temporal_factor=message.temporal_factor or 1,
         frame_multiple=message.frame_multiple or 1,
-        forms=tuple(
-            Form(names[form.modality], form.image, form.control_image, form.strength, form.negative_prompt)
+        modes=tuple(
+            GenerationMode(names[form.modality], form.image, form.control_image, form.strength, form.negative_prompt)
             for form in message.forms
             if form.modality in names
         ),

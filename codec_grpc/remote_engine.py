@@ -1,4 +1,4 @@
-"""Makes a remote server look like a local engine: what the gateway generates with."""
+"""The engine of a gateway. It generates on a remote gRPC server."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import grpc.aio
 
 from codec_grpc.errors import from_rpc_error
-from codec_grpc.messages import request_message
+from codec_grpc.messages import plan_to_message
 from codec_wire.errors import NotReady
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MAP_HASH_KEY, event_from_message
@@ -15,22 +15,25 @@ from core.engine import Event, Job
 from core.lifecycle import RETRY_AFTER_S
 from core.plan import StreamPlan
 
-if TYPE_CHECKING:  # the stub of an asyncio channel exists for the type checker alone
+if TYPE_CHECKING:  # the generated module defines the class only in its type stubs
     from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
 
 
 class RemoteEngine:
-    """Generates on the server behind `stub`, whose latent-space map has the hash `map_hash`."""
+    """Engine that generates on the server of `stub`.
+
+    `map_hash` is the hash of that server's latent-space map when its models were loaded.
+    """
 
     def __init__(self, stub: "LatentServiceAsyncStub", map_hash: str) -> None:
         self._stub = stub
         self._map_hash = map_hash
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the remote server's events as they come. See core.engine.Engine."""
+        """Yield the events of the remote server as they are received. See core.engine.Engine."""
         loop = asyncio.get_running_loop()
         timeout = None if job.deadline is None else max(0.0, job.deadline - loop.time())
-        call = self._stub.Generate(request_message(plan, progress=True), timeout=timeout)
+        call = self._stub.Generate(plan_to_message(plan, progress=True), timeout=timeout)
         job.on_cancel(lambda: loop.call_soon_threadsafe(call.cancel))
         try:
             await self._require_same_map(call)
@@ -41,11 +44,13 @@ class RemoteEngine:
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
         except asyncio.CancelledError:
-            # A call that is cancelled ends like a task that is: only the task's own cancelling is for the caller.
+            # grpc.aio raises CancelledError both if this task is cancelled and if the call is, e.g. because the channel
+            # was closed. codec_client.grpc_client has the same check: the only package that both may import it from is
+            # codec_wire, which must not import asyncio.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise job.reason or NotReady("the server behind this gateway was lost", RETRY_AFTER_S) from None
+            raise job.reason or NotReady("the connection to the upstream server was closed", RETRY_AFTER_S) from None
         finally:
             call.cancel()
 
@@ -53,4 +58,4 @@ class RemoteEngine:
         metadata = await call.initial_metadata()
         served = dict(metadata or ()).get(MAP_HASH_KEY)
         if served is not None and served != self._map_hash:
-            raise NotReady("the server behind this gateway was started with another latent-space map", RETRY_AFTER_S)
+            raise NotReady("the upstream server was restarted with another latent-space map", RETRY_AFTER_S)

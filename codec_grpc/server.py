@@ -1,4 +1,4 @@
-"""Builds the gRPC server: our service, health, reflection."""
+"""The gRPC server with LatentService, health checks and reflection."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,39 +16,39 @@ from core.input_image import MAX_IMAGE_BYTES
 from core.service import LatentService
 
 MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_IMAGE_BYTES
-"""What the fields of a request take at the most, its two pictures included."""
+"""Maximum size of a request message: two images, and 1 MiB for the other fields."""
 
 SERVER_OPTIONS: list[tuple[str, Any]] = [
-    # A stream is quiet while it waits and samples. Clients may then ping as often as every 10 s ...
+    # No messages are sent while a generation is queued or sampling. Allow clients to ping every 10 s meanwhile.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # ... and we ping every 30 s, so that a client that vanished without a word is noticed within a minute.
+    # Ping clients every 30 s, so that a lost connection is detected within a minute.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
-    # The default of 4 MiB is less than two pictures take.
+    # The default of 4 MiB is too small for two input images.
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    # Two servers on one port would share its connections: the second shall fail instead.
+    # Otherwise a second server on the same port would start and receive a share of the connections.
     ("grpc.so_reuseport", 0),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcServer:
-    """A started server and the port it listens on."""
+    """A running gRPC server and the port on which it listens."""
 
     server: grpc.aio.Server
     port: int
 
     async def stop(self) -> None:
-        """Stop at once; whoever calls this has drained."""
+        """Stop without waiting for active calls. Drain the server first."""
         await self.server.stop(None)
 
 
 async def start_grpc_server(service: LatentService, host: str, port: int, request_timeout_s: float) -> GrpcServer:
-    """Start the server on `host`:`port` (0: a free one).
+    """Start the gRPC server on `host`:`port`; port 0 selects a free port.
 
-    Raises InvalidSettings when it cannot listen there.
+    A generation may take at most `request_timeout_s` seconds. Raises InvalidSettings if the address is not available.
     """
     server = grpc.aio.server(interceptors=[ErrorBoundary()], options=SERVER_OPTIONS)
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), server)
@@ -59,6 +59,8 @@ async def start_grpc_server(service: LatentService, host: str, port: int, reques
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError:
-        raise InvalidSettings(f"gRPC cannot listen on {address}: in use, or not an address of this machine") from None
+        raise InvalidSettings(
+            f"gRPC cannot listen on {address}: the port is in use, or it is not an address of this host"
+        ) from None
     await server.start()
     return GrpcServer(server, bound)

@@ -1,4 +1,4 @@
-"""LatentService over gRPC: a few lines of protocol around the core's service."""
+"""The gRPC methods of LatentService."""
 
 import asyncio
 from contextlib import aclosing
@@ -6,7 +6,7 @@ from contextlib import aclosing
 import grpc
 import grpc.aio
 
-from codec_grpc.messages import model_message, request_of, state_number
+from codec_grpc.messages import request_from_message, served_model_to_message, state_to_message
 from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -19,35 +19,37 @@ from core.engine import Job, deadline_exceeded, job_timeout
 from core.service import LatentService
 
 COMPRESSION_KEY = "codec-compression"
-"""Metadata of a request that asks for compressed messages. It is a key of ours, for gRPC shows a handler neither what
-the client accepts (every client says gzip, unasked) nor how its request was compressed."""
+"""Request metadata key that selects the compression of response messages.
+
+gRPC gives handlers no other way to know it: the accepted encodings of every client include gzip, and the encoding of
+the request message is not available."""
 
 COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
-"""What gRPC has. Each message is compressed by itself."""
+"""The compression algorithms of gRPC. Every message is compressed separately."""
 
 Context = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]
 
 
 class LatentServicer(LatentServiceServicer):
-    """Answers the three methods. Errors leave it as core errors; the interceptor gives them a status."""
+    """Implementation of LatentService. Methods raise CodecErrors; the interceptor converts them to gRPC statuses."""
 
     def __init__(self, service: LatentService, request_timeout_s: float) -> None:
         self._service = service
         self._request_timeout_s = request_timeout_s
 
-    async def Generate(  # type: ignore[override]  # noqa: N802 - the name is the schema's
+    async def Generate(  # type: ignore[override]  # noqa: N802 - the name is defined by the schema
         self, request: pb.GenerateRequest, context: Context
     ) -> None:
-        """Stream one generation; the client's deadline and its cancellation end it within one step.
+        """Stream one generation. The client's deadline and cancellation stop it within one sampling step.
 
-        It writes instead of yielding: a cancellation then arises here, whether the sampler or the client is awaited,
-        and the generation is closed at once.
+        Messages are sent with context.write() instead of being yielded. This way a cancellation is raised here even
+        while a message is being sent, and the generation is closed immediately.
         """
         metadata = dict(context.invocation_metadata() or ())
         pin = metadata.get(MAP_PIN_KEY)
         pinned = parse_map_pin(None if pin is None else str(pin))
         compression = _compression(metadata.get(COMPRESSION_KEY))
-        plan = self._service.plan(request_of(request))
+        plan = self._service.plan(request_from_message(request))
         self._service.models.require_map_hash(pinned, plan)
         map_hash = self._service.models.for_plan(plan).bundle.hash
         if compression is not None:
@@ -61,54 +63,54 @@ class LatentServicer(LatentServiceServicer):
                 if not (isinstance(event, Started | Frame) or request.progress):
                     continue
                 try:
-                    # The deadline counts for the client too: one that does not read must not keep its place for ever.
+                    # A client that does not read must not block a slot after the deadline.
                     async with job_timeout(job):
-                        await context.write(_response(event))
+                        await context.write(_to_message(event))
                 except TimeoutError:
                     raise deadline_exceeded() from None
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: Context
     ) -> pb.GetServerInfoResponse:
-        """Say what this server is; also while it loads."""
-        served, provenance = self._service.models.default, self._service.provenance
+        """Return the state, models and software versions of the server. Available while it is loading."""
+        provenance = self._service.provenance
+        models = [served_model_to_message(instance) for instance in self._service.models]
+        default = models[0] if models else None
         return pb.GetServerInfoResponse(
             server_version=SERVER_VERSION,
             codec_version=CODEC_VERSION,
-            state=state_number(self._service.lifecycle.state),
-            model=None if served is None else model_message(served.model),
-            latent_map_hash=None if served is None else served.bundle.hash,
+            state=state_to_message(self._service.lifecycle.state),
+            # Clients older than the field `models` read the default model from these three fields.
+            model=None if default is None else default.model,
+            latent_map_hash=None if default is None else default.latent_map_hash,
+            device="" if default is None else default.device,
             versions=provenance.versions,
             pin_differences=provenance.pin_differences,
-            device="" if served is None else served.device,
-            models=[
-                pb.ServedModel(model=model_message(one.model), latent_map_hash=one.bundle.hash, device=one.device)
-                for one in self._service.models
-            ],
+            models=models,
             image_digest=provenance.image_digest,
         )
 
     async def GetLatentMap(  # noqa: N802
         self, request: pb.GetLatentMapRequest, context: Context
     ) -> pb.GetLatentMapResponse:
-        """Return the latent-space map and its files."""
+        """Return a latent-space map and its files."""
         bundle = self._service.models.require_map(request.latent_space if request.HasField("latent_space") else None)
         return pb.GetLatentMapResponse(hash=bundle.hash, document=bundle.document, assets=bundle.assets)
 
 
-def _compression(asked: str | bytes | None) -> grpc.Compression | None:
-    """Return what was asked for, None for nothing. Raises InvalidRequest for what gRPC does not have."""
-    if asked is None or asked == "identity":
+def _compression(name: str | bytes | None) -> grpc.Compression | None:
+    """Return the compression named `name`, or None if it is absent or "identity". Raises InvalidRequest if unknown."""
+    if name is None or name == "identity":
         return None
-    found = COMPRESSIONS.get(str(asked))
-    if found is None:
+    compression = COMPRESSIONS.get(str(name))
+    if compression is None:
         raise InvalidRequest(
-            COMPRESSION_KEY, f"must be identity, {' or '.join(COMPRESSIONS)}, got {truncated_repr(asked)}"
+            COMPRESSION_KEY, f"must be one of identity, {', '.join(COMPRESSIONS)}, got {truncated_repr(name)}"
         )
-    return found
+    return compression
 
 
-def _response(event: StreamEvent) -> pb.GenerateResponse:
+def _to_message(event: StreamEvent) -> pb.GenerateResponse:
     if isinstance(event, Started):
         return pb.GenerateResponse(header=header_to_message(event.header))
     if isinstance(event, Frame):

@@ -1,4 +1,4 @@
-"""Keeps a gateway's view of the server behind it: what it serves, and whether it does."""
+"""Connection of a gateway to its upstream server: discovery of the models, and health monitoring."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from codec_grpc.messages import model_of
+from codec_grpc.messages import model_from_message
 from codec_grpc.remote_engine import RemoteEngine
 from codec_wire.errors import CodecError, NotReady
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -19,74 +19,74 @@ from core.pins import Provenance
 from core.served import ModelInstance
 from core.service import LatentService
 
-if TYPE_CHECKING:  # the stub of an asyncio channel exists for the type checker alone
+if TYPE_CHECKING:  # the generated module defines the class only in its type stubs
     from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 1.0
-ANSWER_TIMEOUT_S = 10.0
+RETRY_INTERVAL_S = 1.0
+RPC_TIMEOUT_S = 10.0
 
 
 def upstream_channel(address: str) -> grpc.aio.Channel:
-    """Return a channel to the server at `address` (HOST:PORT). Closing it cancels what runs over it."""
+    """Return a channel to the server at `address` (HOST:PORT). Closing it cancels its active calls."""
     return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
 class Upstream:
-    """Follows the server behind `channel` and tells `service` what it may serve."""
+    """Connection to the server of `channel`, which keeps the models and the state of `service` up to date."""
 
     def __init__(self, service: LatentService, channel: grpc.aio.Channel) -> None:
         self._service = service
         self._channel = channel
 
     async def follow(self) -> None:
-        """Run until cancelled: learn, watch; and again whenever the server is lost."""
-        said: str | None = None
+        """Load the models, then watch the health of the server; start over when it is lost. Runs until cancelled."""
+        logged_reason: str | None = None
         while True:
             try:
-                await self._learn(LatentServiceStub(self._channel))
+                await self._load_models(LatentServiceStub(self._channel))
                 self._service.lifecycle.transition_to(State.SERVING)
-                names = ", ".join(served.model.name for served in self._service.models)
-                log.info("the upstream serves %s", names)
-                said = None
+                names = ", ".join(instance.model.name for instance in self._service.models)
+                log.info("the upstream server serves %s", names)
+                logged_reason = None
                 await self._watch(health_pb2_grpc.HealthStub(self._channel))
-                reason = "it no longer serves"
+                reason = "it stopped serving"
             except grpc.aio.AioRpcError as error:
                 reason = error.details() or error.code().name
             except CodecError as error:
                 reason = str(error)
-            except Exception:  # an answer that nobody foresaw must not end the gateway
-                log.exception("the upstream gave an answer that cannot be used")
-                reason = "its answer cannot be used"
+            except Exception:  # an unexpected response must not stop the gateway
+                log.exception("the upstream server returned an invalid response")
+                reason = "its response is invalid"
             if self._service.lifecycle.state in (State.LOADING, State.SERVING):
                 self._service.lifecycle.transition_to(State.LOADING)
-            if reason != said:
-                log.warning("waiting for the upstream: %s", reason)
-            said = reason
-            await asyncio.sleep(RETRY_S)
+            if reason != logged_reason:
+                log.warning("waiting for the upstream server: %s", reason)
+            logged_reason = reason
+            await asyncio.sleep(RETRY_INTERVAL_S)
 
-    async def _learn(self, stub: "LatentServiceAsyncStub") -> None:
-        """Let the service serve what the server does, and say what that one says of its pixels' origin."""
-        info = await stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=ANSWER_TIMEOUT_S)
+    async def _load_models(self, stub: "LatentServiceAsyncStub") -> None:
+        """Replace the service's models and provenance by those of the server. Raises NotReady unless it is serving."""
+        info = await stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=RPC_TIMEOUT_S)
         if info.state != pb.SERVER_STATE_SERVING:
-            raise NotReady(f"it is {pb.ServerState.Name(info.state)}", RETRY_AFTER_S)
-        # Servers before `models` had one, and said it in the fields beside.
-        listed = list(info.models) or [pb.ServedModel(model=info.model, device=info.device)]
-        served = []
-        for one in listed:
-            model = model_of(one.model)
-            asked = pb.GetLatentMapRequest(latent_space=model.latent_space)
-            answer = await stub.GetLatentMap(asked, timeout=ANSWER_TIMEOUT_S)
-            bundle = LatentMapBundle.from_parts(answer.document, answer.assets)
-            served.append(ModelInstance(model, bundle, RemoteEngine(stub, bundle.hash), one.device))
+            raise NotReady(f"its state is {pb.ServerState.Name(info.state)}", RETRY_AFTER_S)
+        # Servers older than the field `models` have one model, described by `model` and `device`.
+        descriptions = list(info.models) or [pb.ServedModel(model=info.model, device=info.device)]
+        instances = []
+        for description in descriptions:
+            model = model_from_message(description.model)
+            request = pb.GetLatentMapRequest(latent_space=model.latent_space)
+            response = await stub.GetLatentMap(request, timeout=RPC_TIMEOUT_S)
+            bundle = LatentMapBundle.from_parts(response.document, response.assets)
+            instances.append(ModelInstance(model, bundle, RemoteEngine(stub, bundle.hash), description.device))
         digest = info.image_digest if info.HasField("image_digest") else None
         self._service.provenance = Provenance(dict(info.versions), list(info.pin_differences), digest)
-        self._service.models.replace(served)
+        self._service.models.replace(instances)
 
     @staticmethod
     async def _watch(stub: Any) -> None:
-        """Return when the server says that it no longer serves."""
-        async for answer in stub.Watch(health_pb2.HealthCheckRequest()):
-            if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        """Wait until the health service of the server reports another status than SERVING."""
+        async for response in stub.Watch(health_pb2.HealthCheckRequest()):
+            if response.status != health_pb2.HealthCheckResponse.SERVING:
                 return

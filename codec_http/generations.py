@@ -60,7 +60,7 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
 
 @dataclass(frozen=True, slots=True)
 class StreamBodyEncoder:
-    """Serializes and compresses the messages of one response body."""
+    """Serializer and compressor of the messages of one response body."""
 
     wire_format: WireFormat
     compressor: Compressor

@@ -101,7 +101,8 @@ def _error_response(classes: list[type[CodecError]]) -> Json:
 def _description(cls: type[CodecError]) -> str:
     if cls is CodecError:
         return "Internal error. The server's log contains the reason."
-    return (cls.__doc__ or "").split(". ")[0].strip().rstrip(".") + "."
+    reason = (cls.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".").removeprefix("Raised when ")
+    return f"{reason[:1].upper()}{reason[1:]}."
 
 
 def _header(description: str) -> Json:

@@ -1,14 +1,15 @@
-"""One tree, two tables: every error has its place in both, and survives the way through a gateway."""
+"""The error tables of HTTP and gRPC cover the same errors, and a gateway preserves every error."""
 
 import grpc
 import pytest
 from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
-from codec_grpc import errors as over_grpc
-from codec_http import errors as over_http
+from codec_grpc import errors as grpc_errors
+from codec_http.errors import error_response
 from codec_wire import errors
 from codec_wire.errors import CodecError
+from codec_wire.http import ERROR_STATUS, error_status, retryable_error
 
 TABLE: dict[type[CodecError], tuple[int, StatusCode]] = {
     errors.InvalidRequest: (400, StatusCode.INVALID_ARGUMENT),
@@ -25,31 +26,31 @@ TABLE: dict[type[CodecError], tuple[int, StatusCode]] = {
     errors.DeadlineExceeded: (504, StatusCode.DEADLINE_EXCEEDED),
     errors.Cancelled: (499, StatusCode.CANCELLED),
 }
-"""What the design says, in full; anything else is 500 and INTERNAL."""
+"""The complete table of the design. Every other error is 500 and INTERNAL."""
 
 
-def every_error(cls: type[CodecError] = CodecError) -> list[type[CodecError]]:
-    return [cls, *(found for child in cls.__subclasses__() for found in every_error(child))]
+def error_classes(cls: type[CodecError] = CodecError) -> list[type[CodecError]]:
+    return [cls, *(found for child in cls.__subclasses__() for found in error_classes(child))]
 
 
-def made(cls: type[CodecError]) -> CodecError:
+def create(cls: type[CodecError]) -> CodecError:
     if issubclass(cls, errors.FieldError):
         return cls("steps", "is wrong")
     if issubclass(cls, errors.RetryableError):
         return cls("later", 7)
     if issubclass(cls, errors.UnsupportedModality):
         return cls("no video", ("image-latents",))
-    return cls("secret" if over_http.status_of(cls("")) == 500 else "it is so")
+    return cls("secret" if error_status(cls) == 500 else "a message")
 
 
-@pytest.mark.parametrize("cls", every_error())
-def test_both_tables_mean_the_same(cls: type[CodecError]) -> None:
-    error = made(cls)
+@pytest.mark.parametrize("cls", error_classes())
+def test_error_has_the_designed_statuses(cls: type[CodecError]) -> None:
+    error = create(cls)
     expected = TABLE.get(cls, (500, StatusCode.INTERNAL))
-    assert (over_http.status_of(error), over_grpc.status_code(error)) == expected
-    response = over_http.error_response(error)
-    status = over_grpc.to_status(error)
-    assert status.code is over_grpc.status_code(error)
+    assert (error_status(cls), grpc_errors.status_code(error)) == expected
+    response = error_response(error)
+    status = grpc_errors.to_status(error)
+    assert status.code is grpc_errors.status_code(error)
     assert isinstance(response.text, str)
     assert "secret" not in response.text
     assert "secret" not in status.details
@@ -57,15 +58,15 @@ def test_both_tables_mean_the_same(cls: type[CodecError]) -> None:
         assert response.headers["Retry-After"] == "7"
 
 
-@pytest.mark.parametrize("cls", over_http.STATUS)
-def test_an_error_survives_the_way_through_grpc(cls: type[CodecError]) -> None:
-    error = made(cls)
-    status = over_grpc.to_status(error)
+@pytest.mark.parametrize("cls", ERROR_STATUS)
+def test_error_is_reconstructed_from_its_grpc_status(cls: type[CodecError]) -> None:
+    error = create(cls)
+    status = grpc_errors.to_status(error)
     received = AioRpcError(status.code, Metadata(), Metadata(*status.trailing_metadata), details=status.details)
-    back = over_grpc.from_rpc_error(received)
-    assert type(back) is cls
-    assert (back.message, back.field) == (error.message, error.field)
-    assert vars(back) == vars(error)
+    reconstructed = grpc_errors.from_rpc_error(received)
+    assert type(reconstructed) is cls
+    assert (reconstructed.message, reconstructed.field) == (error.message, error.field)
+    assert vars(reconstructed) == vars(error)
 
 
 @pytest.mark.parametrize(
@@ -80,25 +81,32 @@ def test_an_error_survives_the_way_through_grpc(cls: type[CodecError]) -> None:
         (StatusCode.DATA_LOSS, CodecError),
     ],
 )
-def test_a_status_without_details_means_its_code_and_tells_no_address(
+def test_status_without_details_becomes_an_error_without_its_message(
     code: grpc.StatusCode, cls: type[CodecError]
 ) -> None:
-    error = over_grpc.from_rpc_error(AioRpcError(code, Metadata(), Metadata(), details="ipv4:10.0.0.7:50051"))
+    error = grpc_errors.from_rpc_error(AioRpcError(code, Metadata(), Metadata(), details="ipv4:10.0.0.7:50051"))
     assert type(error) is cls
     assert "10.0.0.7" not in error.message
 
 
-def test_details_that_contradict_their_status_are_passed_over() -> None:
-    status = over_grpc.to_status(errors.NotReady("later", 3))
+def test_details_that_contradict_the_status_are_ignored() -> None:
+    status = grpc_errors.to_status(errors.NotReady("later", 3))
     received = AioRpcError(StatusCode.INTERNAL, Metadata(), Metadata(*status.trailing_metadata), details="x")
-    assert type(over_grpc.from_rpc_error(received)) is CodecError
+    assert type(grpc_errors.from_rpc_error(received)) is CodecError
 
 
-def test_both_tables_hold_the_same_errors() -> None:
-    assert list(over_http.STATUS) == list(over_grpc.STATUS)
+@pytest.mark.parametrize(
+    ("status", "cls"), [(429, errors.Overloaded), (503, errors.NotReady), (500, None), (504, None), (200, None)]
+)
+def test_retryable_error_of_http_status(status: int, cls: type[CodecError] | None) -> None:
+    assert retryable_error(status) is cls
 
 
-def test_the_docstring_draws_the_whole_tree() -> None:
-    drawn = errors.__doc__ or ""
-    names = [cls.__name__ for cls in every_error() if cls.__module__ == errors.__name__]
-    assert [name for name in names if name not in drawn] == []
+def test_both_tables_contain_the_same_errors() -> None:
+    assert list(ERROR_STATUS) == list(grpc_errors.STATUS)
+
+
+def test_docstring_lists_every_error() -> None:
+    documentation = errors.__doc__ or ""
+    names = [cls.__name__ for cls in error_classes() if cls.__module__ == errors.__name__]
+    assert [name for name in names if name not in documentation] == []

@@ -100,4 +100,4 @@ async def test_what_grpc_does_not_have_is_refused(asked: str) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert "must be identity, gzip or deflate" in str(caught.value.details())
+        assert "must be one of identity, gzip, deflate" in str(caught.value.details())

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 
-from codec_grpc.messages import model_message, model_of
+from codec_grpc.messages import model_to_message, model_from_message
 from codec_grpc.server import start_grpc_server
 from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
@@ -99,6 +99,6 @@ def test_an_event_of_a_newer_server_is_passed_over() -> None:
 
 
 def test_a_modality_of_a_newer_server_is_passed_over() -> None:
-    message = model_message(MODEL)
+    message = model_to_message(MODEL)
     message.modalities.append(7)  # type: ignore[arg-type]
-    assert model_of(message) == MODEL
+    assert model_from_message(message) == MODEL
