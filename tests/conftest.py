@@ -1,4 +1,4 @@
-"""Fixtures that several packages' tests share: the stand-in, loaded once."""
+"""Fixtures for all tests: the small pipeline with its engine, and a server process with the embedded model."""
 
 import signal
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import load_from_factory
 from tests.support.processes import Addresses, start_server
 
-# A shell has what it starts in the background ignore interrupts, and the processes that tests start would inherit it.
+# Shells start background processes with SIGINT ignored, and the subprocesses of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Times differ between machines and between runs; what is tested here is what comes out.
-settings.register_profile("steady", deadline=None, derandomize=False)
-settings.load_profile("steady")
+# The tests check results, not durations: no time limit for a single Hypothesis example.
+settings.register_profile("no-deadline", deadline=None, derandomize=False)
+settings.load_profile("no-deadline")
 
 
 @pytest.fixture(scope="session")
@@ -28,12 +28,13 @@ def device() -> Device:
 
 @pytest.fixture(scope="session")
 def tiny_model(device: Device) -> LoadedModel:
-    """The stand-in pipeline, by way of the factory hook."""
+    """The small Stable Diffusion pipeline with random weights, loaded through the factory setting."""
     return load_from_factory("tests.support.tiny_sd:build_pipeline", device)
 
 
 @pytest.fixture(scope="session")
 def device_thread(device: Device) -> Iterator[ThreadPoolExecutor]:
+    """The thread that runs pipelines; it has the number of CPU threads on which results depend."""
     thread = device.new_executor()
     yield thread
     thread.shutdown()
@@ -46,6 +47,6 @@ def engine(tiny_model: LoadedModel, device_thread: ThreadPoolExecutor) -> Diffus
 
 @pytest.fixture(scope="session")
 def embedded_server() -> Iterator[Addresses]:
-    """A process that serves the model that ships with the project, as `serve` does where none is named."""
+    """A server process with the embedded model, the default of `serve`."""
     with start_server() as addresses:
         yield addresses

@@ -1,7 +1,8 @@
-"""Every family, from a directory through real servers to pixels: they are those that the pipeline itself returns.
+"""Pixels of every pipeline family, decoded by the client, compared with the pixels that the pipeline itself returns.
 
-This is what notices a forgotten unpacking, shift, mean or deviation. Compared at 8 bits: streams of a map with dtype
-fp32 may differ by one level, for the order of two divisions differs; those of fp16 by half a level in the mean.
+Each tiny pipeline is loaded from a directory, served over HTTP and gRPC, and its latents are decoded with the map and
+the VAE alone. A forgotten unpacking, shift, mean or standard deviation makes these tests fail. Tolerances in 8-bit
+levels: 1 for fp32 latents, because two divisions are applied in another order, and 0.5 in the mean for fp16 latents.
 """
 
 import io
@@ -28,95 +29,97 @@ from core.diffusers_engine.families import FAMILIES
 from core.diffusers_engine.loader import LoadedModel, ModelSource, load
 from core.probe import sample_image
 from tests.support.clients import make_client
-from tests.support.families.cases import CASES, Case, class_of
+from tests.support.families.cases import CASES, Case, pipeline_class_name
 from tests.support.serving import run_servers
 
 WIDTH, HEIGHT, STEPS, SEED = 64, 96, 3, 5
 
 
-def test_every_row_is_tested_here() -> None:
-    assert {class_of(name) for name in CASES} == set(FAMILIES)
+PROMPT = "a sea at dawn"
 
 
-def bundle_with(model: LoadedModel, dtype: str) -> LatentMapBundle:
-    made = map_from_model(model.info, model.vae_scale_factor, model.vae_class)
-    document = json.loads(made.document) | {"dtype": dtype}
-    return LatentMapBundle.from_parts(json.dumps(document).encode(), made.assets)
+def test_every_family_has_a_case() -> None:
+    assert {pipeline_class_name(name) for name in CASES} == set(FAMILIES)
 
 
-def picture(number: int) -> bytes:
-    """A picture of the very size that is asked for, so that nothing of it is scaled or cut."""
-    with Image.open(io.BytesIO(sample_image(number))) as opened:
-        buffer = io.BytesIO()
-        opened.resize((WIDTH, HEIGHT)).save(buffer, "PNG")
-    return buffer.getvalue()
+def test_every_supported_vae_has_a_case() -> None:
+    assert {type(case.build().vae).__name__ for case in CASES.values()} == set(VAE_DECODERS)
 
 
-def pictures_of(case: Case) -> dict[str, bytes]:
-    return {name: picture(number) for number, name in enumerate(case.pictures)}
+def bundle_with_dtype(model: LoadedModel, dtype: str) -> LatentMapBundle:
+    """Return the map of `model` with another dtype of the latents on the wire."""
+    bundle = map_from_model(model.info, model.vae_scale_factor, model.vae_class)
+    document = json.loads(bundle.document) | {"dtype": dtype}
+    return LatentMapBundle.from_parts(json.dumps(document).encode(), bundle.assets)
 
 
-def own_pixels(name: str, case: Case, pipeline: Any) -> NDArray[np.uint8]:
-    """Return what the class itself makes of the same request, [pictures, H, W, 3]."""
-    pipeline_class = getattr(diffusers, class_of(name))
+def input_images(case: Case) -> dict[str, bytes]:
+    """Return a PNG for each image field of the case, in the size of the output, so the server does not resize it."""
+    files = {}
+    for number, field in enumerate(case.images):
+        with Image.open(io.BytesIO(sample_image(number))) as image:
+            buffer = io.BytesIO()
+            image.resize((WIDTH, HEIGHT)).save(buffer, "PNG")
+        files[field] = buffer.getvalue()
+    return files
+
+
+def expected_pixels(name: str, case: Case, pipeline: Any) -> NDArray[np.uint8]:
+    """Call the pipeline class directly and return its pixels, uint8 [frames, height, width, 3]."""
+    pipeline_class = getattr(diffusers, pipeline_class_name(name))
     if not isinstance(pipeline, pipeline_class):
         pipeline = pipeline_class.from_pipe(pipeline)
     pipeline.set_progress_bar_config(disable=True)
-    arguments: dict[str, Any] = dict(case.own)
-    for field, data in pictures_of(case).items():
-        arguments[case.pictures[field]] = Image.open(io.BytesIO(data)).convert("RGB")
-    if case.prompted:
-        arguments["prompt"] = "a sea at dawn"
-    if case.sized:
+    arguments: dict[str, Any] = dict(case.arguments)
+    for field, data in input_images(case).items():
+        arguments[case.images[field]] = Image.open(io.BytesIO(data)).convert("RGB")
+    if case.has_prompt:
+        arguments["prompt"] = PROMPT
+    if case.has_size:
         arguments |= {"width": WIDTH, "height": HEIGHT}
-    if case.frames is not None:
-        arguments["num_frames"] = case.frames
+    if case.num_frames is not None:
+        arguments["num_frames"] = case.num_frames
     generator = torch.Generator("cpu").manual_seed(SEED)
     output = pipeline(**arguments, num_inference_steps=STEPS, generator=generator, output_type="np")
-    made = output.images if case.frames is None else output.frames[0]
-    return (np.asarray(made) * 255).round().astype(np.uint8)
+    pixels = output.images if case.num_frames is None else output.frames[0]
+    return (np.asarray(pixels) * 255).round().astype(np.uint8)
 
 
-def fields_of(case: Case) -> dict[str, Any]:
-    """Return the request by the client's own names."""
+def request_fields(case: Case) -> dict[str, Any]:
+    """Return the same request as keyword arguments of the client."""
     fields: dict[str, Any] = {"size": (WIDTH, HEIGHT), "steps": STEPS, "seed": SEED, "pipeline": "raw"}
-    if case.frames is not None:
-        fields |= {"modality": Modality.VIDEO, "frames": case.frames, "fps": 12}
-    return fields | pictures_of(case)
+    if case.num_frames is not None:
+        fields |= {"modality": Modality.VIDEO, "frames": case.num_frames, "fps": 12}
+    return fields | input_images(case)
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_what_leaves_the_server_decodes_to_the_pipelines_own_pixels(
+async def test_decoded_latents_equal_the_pixels_of_the_pipeline(
     name: str, tmp_path: Path, device: Device, device_thread: ThreadPoolExecutor
 ) -> None:
     case = CASES[name]
     pipeline = case.build()
     pipeline.save_pretrained(tmp_path / "model")
-    # On the same thread: the number of CPU threads is part of what makes the bits.
-    expected = device_thread.submit(own_pixels, name, case, pipeline).result()
-    assert expected.std() > 5, "a picture of one colour would show nothing"
+    # On the device thread, because the number of CPU threads changes the result.
+    expected = device_thread.submit(expected_pixels, name, case, pipeline).result()
+    assert expected.std() > 5, "a uniform image would hide errors"
     model = load(ModelSource("model", None, tmp_path), device)
     engine = DiffusersEngine(model, device_thread)
     for dtype, protocol in (("fp32", "http"), ("fp16", "grpc")):
         async with (
-            run_servers(engine, model.info, bundle=bundle_with(model, dtype)) as servers,
+            run_servers(engine, model.info, bundle=bundle_with_dtype(model, dtype)) as servers,
             make_client(servers, protocol, tmp_path / "cache") as client,
         ):
-            made = await client.generate("a sea at dawn", **fields_of(case))
-            latent_map = (await client.latent_map(made.map_hash)).latent_map
-        assert made.latents.shape == (case.latent_frames, *made.header.shape)
-        assert made.header.total_frames == case.latent_frames
-        assert (made.header.fps is None) == (case.frames is None)
-        # The client has the map and the VAE alone.
-        pixels = decode_to_frames(made.latents, latent_map, path=tmp_path / "model", device="cpu")
+            generation = await client.generate(PROMPT, **request_fields(case))
+            latent_map = (await client.latent_map(generation.map_hash)).latent_map
+        assert generation.latents.shape == (case.latent_frames, *generation.header.shape)
+        assert generation.header.total_frames == case.latent_frames
+        assert (generation.header.fps is None) == (case.num_frames is None)
+        pixels = decode_to_frames(generation.latents, latent_map, path=tmp_path / "model", device="cpu")
         difference = np.abs(pixels.astype(int) - expected)
-        assert difference.shape == ((case.frames or 1), HEIGHT, WIDTH, 3)
+        assert difference.shape == ((case.num_frames or 1), HEIGHT, WIDTH, 3)
         if dtype == "fp32":
             assert difference.max() <= 1
             assert difference.mean() < 0.01
         else:
             assert difference.mean() < 0.5
-
-
-def test_every_vae_of_a_family_can_be_decoded() -> None:
-    assert {type(case.build().vae).__name__ for case in CASES.values()} == set(VAE_DECODERS)

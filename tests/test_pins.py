@@ -1,4 +1,4 @@
-"""The pinned versions stand in one file, and every part takes them from there."""
+"""Pinned versions of torch, diffusers and transformers: their only source, and what CODEC_REQUIRE_PINS enforces."""
 
 import json
 import re
@@ -15,11 +15,11 @@ from tests.support.commands import invoke
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_three_libraries_are_pinned_exactly() -> None:
+def test_exactly_three_libraries_are_pinned() -> None:
     assert set(pins.pinned_versions()) == {"torch", "diffusers", "transformers"}
 
 
-def test_no_other_file_names_a_version_of_them() -> None:
+def test_no_other_file_contains_a_version_of_them() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert "-c core/pins.txt" in lines
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -30,15 +30,15 @@ def test_no_other_file_names_a_version_of_them() -> None:
         assert not named.search(path.read_text()), path
 
 
-def test_what_is_installed_is_what_is_pinned() -> None:
+def test_installed_versions_are_the_pinned_ones() -> None:
     differences = "; ".join(pins.pin_differences())
     assert not differences, (
-        f"{differences}. Whoever bumps a pin sets up afresh (make setup), builds the golden fixtures and measures the "
-        "thresholds anew, and publishes the image by its new digest: docs/conformance.md, 'What a bump means'"
+        f"{differences}. After changing a pin: run make setup, build the golden fixtures, measure the thresholds again "
+        "and publish the image under its new digest (docs/conformance.md)"
     )
 
 
-def test_the_image_has_two_targets_over_the_same_stages_and_names_no_version() -> None:
+def test_dockerfile_targets_share_their_stages_and_contain_no_version() -> None:
     text = (ROOT / "Dockerfile").read_text()
     stages = re.findall(r"^FROM (\S+) AS (\S+)$", text, re.MULTILINE)
     assert stages[-2:] == [("common", "golden"), ("common", "server")]
@@ -50,46 +50,44 @@ def test_the_image_has_two_targets_over_the_same_stages_and_names_no_version() -
         assert 'RUN ["python", "-m", "core.pins", "/opt/codec/pins.json"]' in part
 
 
-def other_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let torch be another than the pinned one, as after a change of core/pins.txt alone."""
+def change_torch_pin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change the pin of torch, as if core/pins.txt had been edited without installing the new version."""
     pinned = pins.pinned_versions()
     monkeypatch.setattr(pins, "pinned_versions", lambda: pinned | {"torch": "99.0"})
 
 
-def test_a_changed_pin_is_loud_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    other_torch(monkeypatch)
+def test_version_other_than_the_pinned_one_raises_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    change_torch_pin(monkeypatch)
     with pytest.raises(InvalidSettings, match=r"torch 2.* where 99.0 is pinned. Install torch==99.0 ") as error:
         pins.require_pins()
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("command", ["serve", "golden verify nowhere"])
-def test_nothing_starts_on_other_versions_where_the_pins_are_required(
+def test_commands_do_not_start_with_other_versions_if_pins_are_required(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other_torch(monkeypatch)
+    change_torch_pin(monkeypatch)
     monkeypatch.setenv("CODEC_REQUIRE_PINS", "1")
     status, output = invoke(*command.split(), "--model", "nowhere")
     assert status == 2
     assert output.startswith("error: CODEC_REQUIRE_PINS is set, and this is not the reference: torch ")
 
 
-def test_a_pins_file_says_what_the_image_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pins_file_contains_pinned_and_installed_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["pins_file", str(tmp_path / "pins.json")])
     assert pins.main() == 0
-    written = json.loads((tmp_path / "pins.json").read_text())
-    assert written["pinned"] == pins.pinned_versions()
-    assert set(written["installed"]) == set(written["pinned"])
-    assert set(written["beside"]) >= {"numpy", "safetensors"}
-    # No image is made of versions that are not the pinned ones.
+    document = json.loads((tmp_path / "pins.json").read_text())
+    assert document["pinned"] == pins.pinned_versions()
+    assert set(document["installed"]) == set(document["pinned"])
+    assert set(document["beside"]) >= {"numpy", "safetensors"}
+    # It is not written, and the image build fails, if the versions differ.
     monkeypatch.setattr(pins, "pin_differences", lambda: ["torch 1 where 2 is pinned"])
     with pytest.raises(InvalidSettings):
         pins.main()
 
 
-def test_a_difference_is_one_line_for_each_library(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_each_difference_is_one_message(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     def other_version(name: str) -> str:
         if name == "transformers":
             raise metadata.PackageNotFoundError
@@ -98,8 +96,8 @@ def test_a_difference_is_one_line_for_each_library(
     monkeypatch.setattr(metadata, "version", other_version)
     pins.installed_versions.cache_clear()
     request.addfinalizer(pins.installed_versions.cache_clear)
-    wanted = pins.pinned_versions()
+    pinned = pins.pinned_versions()
     assert pins.pin_differences() == [
-        f"torch 2.0.0+cu130 where {wanted['torch']} is pinned",
-        f"transformers is not installed where {wanted['transformers']} is pinned",
+        f"torch 2.0.0+cu130 where {pinned['torch']} is pinned",
+        f"transformers is not installed where {pinned['transformers']} is pinned",
     ]

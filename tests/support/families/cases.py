@@ -1,4 +1,4 @@
-"""Every row of the family table: how to build a tiny pipeline of its class, and how its own call asks for the same."""
+"""One test case per row of the family table: a tiny pipeline, and the arguments for calling it directly."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,58 +11,63 @@ from tests.support.tiny_sdxl import build_sdxl
 
 @dataclass(frozen=True)
 class Case:
-    """`build` makes the pipeline that is served, `own` further arguments of the class's own call.
+    """A pipeline and how to request the same image or video from the server and from the pipeline itself.
 
-    `pictures` maps fields of a request to arguments of that call; `frames` and `latent_frames` are a video's.
+    build: returns the pipeline to serve.
+    arguments: additional arguments for calling the pipeline directly.
+    images: maps each request field that takes an image to the pipeline's argument.
+    num_frames, latent_frames: lengths of the video and of its latents; for images, num_frames is unset.
+    has_size, has_prompt: whether the pipeline takes width and height, and a prompt.
     """
 
     build: Callable[[], Any]
-    own: Mapping[str, Any] = field(default_factory=dict)
-    pictures: Mapping[str, str] = field(default_factory=dict)
-    frames: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+    num_frames: int | None = None
     latent_frames: int = 1
-    sized: bool = True
-    prompted: bool = True
+    has_size: bool = True
+    has_prompt: bool = True
 
 
+# For `images`.
 IMAGE, CONTROL = {"image": "image"}, {"control_image": "image"}
 BOTH = {"image": "image", "control_image": "control_image"}
-# What the server asks for by default.
+# For `arguments`: the values that the server uses.
 STRENGTH = {"strength": 0.8}
-AS_ASKED = {"use_resolution_binning": False, "clean_caption": False}
+EXACT_SIZE_AND_PROMPT = {"use_resolution_binning": False, "clean_caption": False}
 
 CASES: dict[str, Case] = {
     "StableDiffusionPipeline": Case(build_pipeline),
-    "StableDiffusionImg2ImgPipeline": Case(build_pipeline, STRENGTH, IMAGE, sized=False),
+    "StableDiffusionImg2ImgPipeline": Case(build_pipeline, STRENGTH, IMAGE, has_size=False),
     "StableDiffusionControlNetPipeline": Case(images.build_controlnet, {}, CONTROL),
     "StableDiffusionControlNetImg2ImgPipeline": Case(images.build_controlnet, STRENGTH, BOTH),
     "StableDiffusionXLPipeline": Case(build_sdxl),
-    "StableDiffusionXLImg2ImgPipeline": Case(build_sdxl, STRENGTH, IMAGE, sized=False),
+    "StableDiffusionXLImg2ImgPipeline": Case(build_sdxl, STRENGTH, IMAGE, has_size=False),
     "StableDiffusionXLControlNetPipeline": Case(images.build_controlnet_xl, {}, CONTROL),
     "StableDiffusion3Pipeline": Case(images.build_sd3),
     "StableDiffusion3Img2ImgPipeline": Case(images.build_sd3, STRENGTH, IMAGE),
     "FluxPipeline": Case(images.build_flux),
     "FluxImg2ImgPipeline": Case(images.build_flux, STRENGTH, IMAGE),
-    "PixArtAlphaPipeline": Case(images.build_pixart_alpha, AS_ASKED),
-    "PixArtSigmaPipeline": Case(images.build_pixart_sigma, AS_ASKED),
-    "SanaPipeline": Case(images.build_sana, AS_ASKED),
-    "AnimateDiffPipeline": Case(videos.build_animatediff, frames=5, latent_frames=5),
+    "PixArtAlphaPipeline": Case(images.build_pixart_alpha, EXACT_SIZE_AND_PROMPT),
+    "PixArtSigmaPipeline": Case(images.build_pixart_sigma, EXACT_SIZE_AND_PROMPT),
+    "SanaPipeline": Case(images.build_sana, EXACT_SIZE_AND_PROMPT),
+    "AnimateDiffPipeline": Case(videos.build_animatediff, num_frames=5, latent_frames=5),
     "StableVideoDiffusionPipeline": Case(
-        videos.build_svd, {"fps": 12}, IMAGE, frames=5, latent_frames=5, prompted=False
+        videos.build_svd, {"fps": 12}, IMAGE, num_frames=5, latent_frames=5, has_prompt=False
     ),
-    "CogVideoXPipeline": Case(videos.build_cogvideox, frames=9, latent_frames=3),
-    "CogVideoXPipeline, padded": Case(lambda: videos.build_cogvideox(2), frames=9, latent_frames=3),
-    "WanPipeline": Case(videos.build_wan, frames=9, latent_frames=3),
-    "LTXPipeline": Case(videos.build_ltx, {"frame_rate": 12}, frames=17, latent_frames=3),
-    "LTXPipeline, timed": Case(
-        lambda: videos.build_ltx(timestep_conditioning=True), {"frame_rate": 12}, frames=17, latent_frames=3
+    "CogVideoXPipeline": Case(videos.build_cogvideox, num_frames=9, latent_frames=3),
+    "CogVideoXPipeline, temporal patches": Case(lambda: videos.build_cogvideox(2), num_frames=9, latent_frames=3),
+    "WanPipeline": Case(videos.build_wan, num_frames=9, latent_frames=3),
+    "LTXPipeline": Case(videos.build_ltx, {"frame_rate": 12}, num_frames=17, latent_frames=3),
+    "LTXPipeline, timestep conditioning": Case(
+        lambda: videos.build_ltx(timestep_conditioning=True), {"frame_rate": 12}, num_frames=17, latent_frames=3
     ),
-    "LTXImageToVideoPipeline": Case(videos.build_ltx, {"frame_rate": 12}, IMAGE, frames=17, latent_frames=3),
-    "HunyuanVideoPipeline": Case(videos.build_hunyuan, frames=9, latent_frames=3),
+    "LTXImageToVideoPipeline": Case(videos.build_ltx, {"frame_rate": 12}, IMAGE, num_frames=17, latent_frames=3),
+    "HunyuanVideoPipeline": Case(videos.build_hunyuan, num_frames=9, latent_frames=3),
 }
-"""By the class whose row is under test; after a comma, what is special."""
+"""Cases by the name of the pipeline class, with a variant after a comma."""
 
 
-def class_of(name: str) -> str:
+def pipeline_class_name(name: str) -> str:
     """Return the pipeline class of a case."""
     return name.partition(",")[0]

@@ -27,7 +27,7 @@ from diffusers import (
     StableDiffusionXLControlNetPipeline,
 )
 
-from tests.support.families import texts
+from tests.support.families import encoders
 from tests.support.tiny_sd import build_pipeline, build_vae
 from tests.support.tiny_sdxl import build_sdxl
 
@@ -56,16 +56,16 @@ def build_sd3() -> StableDiffusion3Pipeline:
         num_attention_heads=4,
         joint_attention_dim=64,
         caption_projection_dim=32,
-        pooled_projection_dim=2 * texts.WIDTH,
+        pooled_projection_dim=2 * encoders.WIDTH,
     )
-    tokenizer = texts.clip_tokenizer()
+    tokenizer = encoders.clip_tokenizer()
     return StableDiffusion3Pipeline(
         transformer=transformer.eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=shifted_vae(),
-        text_encoder=texts.clip_with_projection(),
+        text_encoder=encoders.clip_with_projection(),
         tokenizer=tokenizer,
-        text_encoder_2=texts.clip_with_projection(),
+        text_encoder_2=encoders.clip_with_projection(),
         tokenizer_2=tokenizer,
         text_encoder_3=None,
         tokenizer_3=None,
@@ -80,18 +80,18 @@ def build_flux() -> FluxPipeline:
         num_single_layers=1,
         attention_head_dim=16,
         num_attention_heads=2,
-        joint_attention_dim=texts.WIDTH,
-        pooled_projection_dim=texts.WIDTH,
+        joint_attention_dim=encoders.WIDTH,
+        pooled_projection_dim=encoders.WIDTH,
         guidance_embeds=True,
         axes_dims_rope=(4, 4, 8),
     )
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=shifted_vae(),
-        text_encoder=texts.clip(),
-        tokenizer=texts.clip_tokenizer(),
-        text_encoder_2=texts.t5(),
-        tokenizer_2=texts.t5_tokenizer(),
+        text_encoder=encoders.clip(),
+        tokenizer=encoders.clip_tokenizer(),
+        text_encoder_2=encoders.t5(),
+        tokenizer_2=encoders.t5_tokenizer(),
         transformer=transformer.eval(),
     )
 
@@ -104,13 +104,13 @@ def _pixart(pipeline_class: Any, seed: int) -> Any:
         num_attention_heads=2,
         attention_head_dim=8,
         cross_attention_dim=16,
-        caption_channels=texts.WIDTH,
+        caption_channels=encoders.WIDTH,
         norm_num_groups=8,
         use_additional_conditions=False,
     )
     return pipeline_class(
-        tokenizer=texts.t5_tokenizer(),
-        text_encoder=texts.t5(),
+        tokenizer=encoders.t5_tokenizer(),
+        text_encoder=encoders.t5(),
         vae=build_vae(scaling_factor=0.13025),
         transformer=transformer.eval(),
         scheduler=DPMSolverMultistepScheduler(),
@@ -136,7 +136,7 @@ def build_sana() -> SanaPipeline:
         num_cross_attention_heads=2,
         cross_attention_head_dim=8,
         cross_attention_dim=16,
-        caption_channels=texts.WIDTH,
+        caption_channels=encoders.WIDTH,
         sample_size=8,
     )
     blocks = {f"{part}_block_types": ("ResBlock", "ResBlock", "EfficientViTBlock") for part in ("encoder", "decoder")}
@@ -147,8 +147,8 @@ def build_sana() -> SanaPipeline:
         latent_channels=4, attention_head_dim=8, scaling_factor=0.41407, **blocks, **widths, **depths, **scales
     )
     return SanaPipeline(
-        tokenizer=texts.gemma_tokenizer(),
-        text_encoder=texts.gemma(),
+        tokenizer=encoders.gemma_tokenizer(),
+        text_encoder=encoders.gemma(),
         vae=vae.eval(),
         transformer=transformer.eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),

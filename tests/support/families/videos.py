@@ -29,12 +29,12 @@ from diffusers import (
     WanTransformer3DModel,
 )
 
-from tests.support.families import texts
+from tests.support.families import encoders
 from tests.support.tiny_sd import build_pipeline
 
 
 def build_motion_adapter() -> MotionAdapter:
-    """Return a motion adapter for the UNet of tiny_sd; its output layers are not zero, so frames influence each other."""
+    """Return a motion adapter for tiny_sd's UNet; its output layers are not zero, so frames influence each other."""
     torch.manual_seed(10)
     return MotionAdapter(
         block_out_channels=(16, 32),
@@ -60,7 +60,7 @@ def build_svd() -> StableVideoDiffusionPipeline:
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-        cross_attention_dim=texts.WIDTH,
+        cross_attention_dim=encoders.WIDTH,
         num_attention_heads=(2, 4),
         projection_class_embeddings_input_dim=96,
         addition_time_embed_dim=32,
@@ -82,10 +82,10 @@ def build_svd() -> StableVideoDiffusionPipeline:
     )
     return StableVideoDiffusionPipeline(
         vae=vae.eval(),
-        image_encoder=texts.clip_vision(),
+        image_encoder=encoders.clip_vision(),
         unet=unet.eval(),
         scheduler=scheduler,
-        feature_extractor=texts.clip_image_processor(),
+        feature_extractor=encoders.clip_image_processor(),
     )
 
 
@@ -97,7 +97,7 @@ def build_cogvideox(patch_size_t: int | None = None) -> CogVideoXPipeline:
         in_channels=4,
         out_channels=4,
         time_embed_dim=8,
-        text_embed_dim=texts.WIDTH,
+        text_embed_dim=encoders.WIDTH,
         num_layers=1,
         sample_width=12,
         sample_height=12,
@@ -117,8 +117,8 @@ def build_cogvideox(patch_size_t: int | None = None) -> CogVideoXPipeline:
         scaling_factor=0.7,
     )
     return CogVideoXPipeline(
-        tokenizer=texts.t5_tokenizer(),
-        text_encoder=texts.t5(),
+        tokenizer=encoders.t5_tokenizer(),
+        text_encoder=encoders.t5(),
         vae=vae.eval(),
         transformer=transformer.eval(),
         scheduler=CogVideoXDDIMScheduler(prediction_type="v_prediction"),
@@ -133,15 +133,15 @@ def build_wan() -> WanPipeline:
         attention_head_dim=12,
         in_channels=16,
         out_channels=16,
-        text_dim=texts.WIDTH,
+        text_dim=encoders.WIDTH,
         freq_dim=32,
         ffn_dim=32,
         num_layers=2,
         rope_max_seq_len=64,
     )
     return WanPipeline(
-        tokenizer=texts.t5_tokenizer(),
-        text_encoder=texts.umt5(),
+        tokenizer=encoders.t5_tokenizer(),
+        text_encoder=encoders.umt5(),
         transformer=transformer.eval(),
         vae=vae.eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
@@ -157,7 +157,7 @@ def build_ltx(*, timestep_conditioning: bool = False) -> LTXPipeline:
         attention_head_dim=8,
         cross_attention_dim=32,
         num_layers=1,
-        caption_channels=texts.WIDTH,
+        caption_channels=encoders.WIDTH,
     )
     vae = AutoencoderKLLTXVideo(
         latent_channels=8,
@@ -172,8 +172,8 @@ def build_ltx(*, timestep_conditioning: bool = False) -> LTXPipeline:
     return LTXPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=vae.eval(),
-        text_encoder=texts.t5(),
-        tokenizer=texts.t5_tokenizer(),
+        text_encoder=encoders.t5(),
+        tokenizer=encoders.t5_tokenizer(),
         transformer=transformer.eval(),
     )
 
@@ -189,8 +189,8 @@ def build_hunyuan() -> HunyuanVideoPipeline:
         num_single_layers=1,
         num_refiner_layers=1,
         patch_size=2,
-        text_embed_dim=texts.WIDTH,
-        pooled_projection_dim=texts.WIDTH,
+        text_embed_dim=encoders.WIDTH,
+        pooled_projection_dim=encoders.WIDTH,
         rope_axes_dim=(2, 4, 4),
     )
     vae = AutoencoderKLHunyuanVideo(
@@ -200,11 +200,11 @@ def build_hunyuan() -> HunyuanVideoPipeline:
         norm_num_groups=4,
     )
     return HunyuanVideoPipeline(
-        text_encoder=texts.llama(),
-        tokenizer=texts.llama_tokenizer(),
+        text_encoder=encoders.llama(),
+        tokenizer=encoders.llama_tokenizer(),
         transformer=transformer.eval(),
         vae=vae.eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
-        text_encoder_2=texts.clip(),
-        tokenizer_2=texts.clip_tokenizer(),
+        text_encoder_2=encoders.clip(),
+        tokenizer_2=encoders.clip_tokenizer(),
     )
