@@ -27,21 +27,21 @@ class _Modality:
 class _ModalityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Modality.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MODALITY_UNSPECIFIED: _Modality.ValueType  # 0
-    """Taken as MODALITY_IMAGE_LATENTS."""
+    """Treated as MODALITY_IMAGE_LATENTS."""
     MODALITY_IMAGE_LATENTS: _Modality.ValueType  # 1
-    """One frame."""
+    """One latent frame."""
     MODALITY_VIDEO_LATENTS: _Modality.ValueType  # 2
-    """One frame per video frame, or per the VAE's temporal step."""
+    """A sequence of latent frames. Each decodes to one video frame, or to several if the VAE compresses time."""
 
 class Modality(_Modality, metaclass=_ModalityEnumTypeWrapper):
-    """What kind of latents is asked for."""
+    """Type of latents to generate."""
 
 MODALITY_UNSPECIFIED: Modality.ValueType  # 0
-"""Taken as MODALITY_IMAGE_LATENTS."""
+"""Treated as MODALITY_IMAGE_LATENTS."""
 MODALITY_IMAGE_LATENTS: Modality.ValueType  # 1
-"""One frame."""
+"""One latent frame."""
 MODALITY_VIDEO_LATENTS: Modality.ValueType  # 2
-"""One frame per video frame, or per the VAE's temporal step."""
+"""A sequence of latent frames. Each decodes to one video frame, or to several if the VAE compresses time."""
 Global___Modality: _TypeAlias = Modality  # noqa: Y015
 
 class _ServerState:
@@ -53,40 +53,40 @@ class _ServerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServerSta
     SERVER_STATE_UNSPECIFIED: _ServerState.ValueType  # 0
     """Never sent."""
     SERVER_STATE_LOADING: _ServerState.ValueType  # 1
-    """Weights are being read."""
+    """The weights are being loaded, or a gateway is waiting for its upstream server."""
     SERVER_STATE_WARMING: _ServerState.ValueType  # 2
     """A first short generation is running."""
     SERVER_STATE_SERVING: _ServerState.ValueType  # 3
-    """Requests are taken."""
+    """The server accepts generation requests."""
     SERVER_STATE_DRAINING: _ServerState.ValueType  # 4
-    """Running requests finish, new ones are refused."""
+    """Active requests are completed, new ones are rejected."""
     SERVER_STATE_STOPPED: _ServerState.ValueType  # 5
-    """Nothing runs any more."""
+    """All requests have ended."""
     SERVER_STATE_FAILED: _ServerState.ValueType  # 6
-    """The model could not be loaded."""
+    """The server has failed, e.g. because the model could not be loaded."""
 
 class ServerState(_ServerState, metaclass=_ServerStateEnumTypeWrapper):
-    """Where the server stands in its life."""
+    """State of the server's lifecycle."""
 
 SERVER_STATE_UNSPECIFIED: ServerState.ValueType  # 0
 """Never sent."""
 SERVER_STATE_LOADING: ServerState.ValueType  # 1
-"""Weights are being read."""
+"""The weights are being loaded, or a gateway is waiting for its upstream server."""
 SERVER_STATE_WARMING: ServerState.ValueType  # 2
 """A first short generation is running."""
 SERVER_STATE_SERVING: ServerState.ValueType  # 3
-"""Requests are taken."""
+"""The server accepts generation requests."""
 SERVER_STATE_DRAINING: ServerState.ValueType  # 4
-"""Running requests finish, new ones are refused."""
+"""Active requests are completed, new ones are rejected."""
 SERVER_STATE_STOPPED: ServerState.ValueType  # 5
-"""Nothing runs any more."""
+"""All requests have ended."""
 SERVER_STATE_FAILED: ServerState.ValueType  # 6
-"""The model could not be loaded."""
+"""The server has failed, e.g. because the model could not be loaded."""
 Global___ServerState: _TypeAlias = ServerState  # noqa: Y015
 
 @_typing.final
 class PixelSize(_message.Message):
-    """Size of the picture in pixels."""
+    """Size of an image or of the frames of a video."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -112,7 +112,7 @@ Global___PixelSize: _TypeAlias = PixelSize  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
-    """One generation. An absent field takes the default that stands beside it."""
+    """Request for one image or video. Fields that are not set have the default stated in their comments."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -135,46 +135,51 @@ class GenerateRequest(_message.Message):
     CONTROL_IMAGE_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """A name the server lists in GetServerInfo. Default: the server's model."""
+    """Name or alias of a model in GetServerInfoResponse. Default: the server's default model."""
     prompt: _builtins.str
-    """What to draw. Required, not empty."""
+    """Description of what to generate. Required, not empty."""
     negative_prompt: _builtins.str
-    """What to keep out. Default: nothing."""
+    """Description of what to avoid. Default: none."""
     modality: Global___Modality.ValueType
-    """Image or video latents. Default: image."""
+    """Image or video latents. Default: image latents."""
     latent_space: _builtins.str
-    """Latent space the client decodes. Default: the server's; another one than that is NOT_FOUND."""
+    """Id of the latent space that the client decodes. Default: the model's. NOT_FOUND if the server does not have it."""
     pipeline: _builtins.str
-    """Pipeline that makes the frames' bytes. Default: raw."""
+    """Pipeline that encodes the frames' data. Default: raw."""
     steps: _builtins.int
-    """Sampler steps. Default: 25."""
+    """Number of sampling steps. Default: 25."""
     seed: _builtins.int
-    """Seed of the noise. Default: 42."""
+    """Seed of the initial noise. Default: 42."""
     guidance_scale: _builtins.float
-    """Classifier-free guidance weight. Default: the pipeline's own."""
+    """Classifier-free guidance scale. Default: the diffusers pipeline's own."""
     fps: _builtins.int
-    """Video: frames per second. Default: 24."""
+    """Video only: frames per second. Default: 24."""
     frames: _builtins.int
-    """Video: number of pictures. Default: 24, or the nearest that the model can make. Not together with duration_seconds.
-    A VAE that compresses time makes fewer latent frames of them; LatentStreamHeader.total_frames counts those.
+    """Video only: number of video frames. Default: 24, or the nearest number that the model supports. Must not be
+    combined with duration_seconds. LatentStreamHeader.total_frames counts latent frames, which are fewer if the VAE
+    compresses time.
     """
     duration_seconds: _builtins.float
-    """Video: length in seconds, rounded to whole frames at `fps`. Not together with frames."""
+    """Video only: length in seconds, rounded to the nearest number of frames that the model supports. Must not be
+    combined with frames.
+    """
     keyframe_interval: _builtins.int
-    """Video with a delta pipeline: frames from one keyframe to the next. Default: 24, or the map's limit where lower."""
+    """Video with a delta pipeline only: number of latent frames from one keyframe to the next. Default: 24, or the
+    latent-space map's limit if that is lower.
+    """
     progress: _builtins.bool
-    """Whether Progress messages are wanted among the answers. Default: no."""
+    """Whether to send Progress messages. Default: false."""
     image: _builtins.bytes
-    """A picture to begin with: a png, jpeg or webp file of at most 8 MiB and 16 Mi pixels. It is scaled to `size` and cut
-    about its middle. Default: none.
+    """Input image for models that support one: a PNG, JPEG or WebP file of at most 8 MiB and 16 Mi pixels. It is scaled
+    to cover `size`, and then cropped to it around its centre. Default: none.
     """
     control_image: _builtins.bytes
-    """A picture that a ControlNet follows, within the same bounds. Default: none."""
+    """ControlNet conditioning image, with the same limits and scaling as `image`. Default: none."""
     strength: _builtins.float
-    """How far an image's result may be from `image`, over 0 and up to 1. Default: 0.8."""
+    """How much the result may differ from `image`, greater than 0 and at most 1. Default: 0.8."""
     @_builtins.property
     def size(self) -> Global___PixelSize:
-        """Size in pixels. Default: the model's own."""
+        """Size in pixels. Default: the model's default size."""
 
     def __init__(
         self,
@@ -267,7 +272,7 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
-    """One message of the answer's stream."""
+    """One message of the response stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -276,15 +281,15 @@ class GenerateResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _stream_pb2.LatentStreamHeader:
-        """First message, sent when sampling starts."""
+        """The first message. It is sent when sampling starts."""
 
     @_builtins.property
     def frame(self) -> _stream_pb2.LatentFrame:
-        """One frame. Its `data` is the same bytes that HTTP carries for the same request."""
+        """A latent frame. Its `data` is identical to that of the same request over HTTP."""
 
     @_builtins.property
     def progress(self) -> Global___Progress:
-        """Sampler progress, only when the request asked for it."""
+        """Sampling progress. Only sent if GenerateRequest.progress is true."""
 
     def __init__(
         self,
@@ -305,16 +310,16 @@ Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
-    """Sampler progress."""
+    """Sampling progress."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_FIELD_NUMBER: _builtins.int
     TOTAL_STEPS_FIELD_NUMBER: _builtins.int
     step: _builtins.int
-    """Steps done, from 1."""
+    """Number of completed steps, starting at 1."""
     total_steps: _builtins.int
-    """Steps in all."""
+    """Total number of steps."""
     def __init__(
         self,
         *,
@@ -331,7 +336,7 @@ Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):
-    """Asks what the server is."""
+    """Request for the server's description."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -348,7 +353,7 @@ Global___GetServerInfoRequest: _TypeAlias = GetServerInfoRequest  # noqa: Y015
 
 @_typing.final
 class GetServerInfoResponse(_message.Message):
-    """What the server is."""
+    """Description of the server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -387,28 +392,28 @@ class GetServerInfoResponse(_message.Message):
     codec_version: _builtins.str
     """Version of the Codec protocol, e.g. "0.3"."""
     state: Global___ServerState.ValueType
-    """Where the server stands."""
+    """State of the server."""
     latent_map_hash: _builtins.str
-    """sha256:<hex> of the latent-space map's bytes, absent while the model loads."""
+    """sha256:<hex> of the default model's latent-space map. Not set while the server is loading."""
     device: _builtins.str
-    """Device and arithmetic the model runs with, e.g. "cpu fp32, 2 threads"."""
+    """Device and precision on which the default model runs, e.g. "cpu fp32, 2 threads"."""
     image_digest: _builtins.str
-    """sha256:<hex> of the image this runs in, as it was told; absent where it was not."""
+    """sha256:<hex> of the container image. Not set if unknown."""
     @_builtins.property
     def model(self) -> Global___ModelInfo:
-        """The model, absent while it loads."""
+        """The default model. Not set while the server is loading."""
 
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Installed version by library, for those that define the reference pixels."""
+        """Installed versions of the libraries that affect the reference pixels, by library."""
 
     @_builtins.property
     def pin_differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What differs between the versions that the reference is pinned to and those installed. Empty is good."""
+        """Differences between the installed and the pinned reference versions. Empty if there are none."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
-        """Every model, `model` first, with the hash of each one's latent-space map. Empty while they load."""
+        """Every served model; the first is the default model. Empty while the server is loading."""
 
     def __init__(
         self,
@@ -445,7 +450,7 @@ Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
 
 @_typing.final
 class ServedModel(_message.Message):
-    """A model and its map."""
+    """A served model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -453,12 +458,12 @@ class ServedModel(_message.Message):
     LATENT_MAP_HASH_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     latent_map_hash: _builtins.str
-    """sha256:<hex> of its latent-space map's bytes."""
+    """sha256:<hex> of its latent-space map."""
     device: _builtins.str
-    """Device and arithmetic it runs with."""
+    """Device and precision on which it runs."""
     @_builtins.property
     def model(self) -> Global___ModelInfo:
-        """The model."""
+        """Description of the model."""
 
     def __init__(
         self,
@@ -477,7 +482,7 @@ Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
 
 @_typing.final
 class ModelInfo(_message.Message):
-    """One model."""
+    """Description of a model: its names, its latent space and the requests it supports."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -495,42 +500,42 @@ class ModelInfo(_message.Message):
     FORMS_FIELD_NUMBER: _builtins.int
     LORAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, as configured."""
+    """Configured name of the model."""
     latent_space: _builtins.str
-    """Its latent space."""
+    """Id of its latent space."""
     latent_channels: _builtins.int
-    """Channels of a latent."""
+    """Number of channels of a latent."""
     spatial_factor: _builtins.int
-    """Pixels per latent cell, along each side."""
+    """Pixels per latent value along each side."""
     size_multiple: _builtins.int
-    """Width and height are multiples of this."""
+    """Width and height must be multiples of this number of pixels."""
     temporal_factor: _builtins.int
-    """Pictures in each latent frame of a video after the first, which holds one. 0 is taken as 1."""
+    """Video frames per latent frame. The first latent frame of a video decodes to one video frame. 0 means 1."""
     frame_multiple: _builtins.int
-    """A video has 1 picture more than a multiple of this. 0 is taken as 1."""
+    """The number of frames of a video must be 1 more than a multiple of this. 0 means 1."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other names requests may use for it."""
+        """Other names that requests may use for it."""
 
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[Global___Modality.ValueType]:
-        """Kinds of latents it makes."""
+        """Types of latents that it generates."""
 
     @_builtins.property
     def default_size(self) -> Global___PixelSize:
-        """Size taken when a request names none."""
+        """Size of requests that do not specify one."""
 
     @_builtins.property
     def limits(self) -> Global___RequestLimits:
-        """What a request may ask for at most."""
+        """Maximum values of request fields."""
 
     @_builtins.property
     def forms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Form]:
-        """The ways to ask it. Empty: a prompt alone, for each modality."""
+        """Supported combinations of modality and inputs. If empty, every modality is generated from a prompt only."""
 
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]:
-        """LoRA weights it was loaded with."""
+        """LoRA weights that are loaded into the model."""
 
     def __init__(
         self,
@@ -559,7 +564,7 @@ Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
 
 @_typing.final
 class Form(_message.Message):
-    """One way to ask a model: what comes out, and what must come beside the prompt for it."""
+    """A combination of modality and inputs that a model supports."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -569,15 +574,15 @@ class Form(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     NEGATIVE_PROMPT_FIELD_NUMBER: _builtins.int
     modality: Global___Modality.ValueType
-    """What it makes."""
+    """Type of latents that is generated."""
     image: _builtins.bool
-    """Whether `image` must come; where not, it must not."""
+    """Whether `image` is required; otherwise it is not allowed."""
     control_image: _builtins.bool
-    """Whether `control_image` must come; where not, it must not."""
+    """Whether `control_image` is required; otherwise it is not allowed."""
     strength: _builtins.bool
-    """Whether `strength` may come."""
+    """Whether `strength` is allowed."""
     negative_prompt: _builtins.bool
-    """Whether `negative_prompt` may come."""
+    """Whether `negative_prompt` is allowed."""
     def __init__(
         self,
         *,
@@ -604,9 +609,9 @@ class Lora(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Their name."""
+    """Name of the weights."""
     scale: _builtins.float
-    """How strongly they count."""
+    """Weight with which they are applied."""
     def __init__(
         self,
         *,
@@ -623,7 +628,7 @@ Global___Lora: _TypeAlias = Lora  # noqa: Y015
 
 @_typing.final
 class RequestLimits(_message.Message):
-    """What one request may ask for at most."""
+    """Maximum values of request fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -632,13 +637,13 @@ class RequestLimits(_message.Message):
     MAX_FRAMES_FIELD_NUMBER: _builtins.int
     MAX_PROMPT_CHARACTERS_FIELD_NUMBER: _builtins.int
     max_side: _builtins.int
-    """Longest side in pixels."""
+    """Width and height in pixels."""
     max_steps: _builtins.int
-    """Sampler steps."""
+    """Number of sampling steps."""
     max_frames: _builtins.int
-    """Pictures of a video."""
+    """Number of frames of a video."""
     max_prompt_characters: _builtins.int
-    """Characters in a prompt."""
+    """Number of characters of a prompt."""
     def __init__(
         self,
         *,
@@ -657,13 +662,13 @@ Global___RequestLimits: _TypeAlias = RequestLimits  # noqa: Y015
 
 @_typing.final
 class GetLatentMapRequest(_message.Message):
-    """Asks for a latent-space map."""
+    """Request for a latent-space map."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LATENT_SPACE_FIELD_NUMBER: _builtins.int
     latent_space: _builtins.str
-    """Id of the latent space. Default: the server's."""
+    """Id of the latent space. Default: that of the default model."""
     def __init__(
         self,
         *,
@@ -711,10 +716,10 @@ class GetLatentMapResponse(_message.Message):
     hash: _builtins.str
     """sha256:<hex> of `document`."""
     document: _builtins.bytes
-    """The map's exact bytes, JSON."""
+    """The map: the exact bytes of the JSON document."""
     @_builtins.property
     def assets(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
-        """The files that the map names, by the hash that it gives them, sha256:<hex>."""
+        """The files that the map refers to, by their hash (sha256:<hex>)."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class LatentServiceStub:
-    """Runs a diffusion pipeline and streams its latents.
+    """Runs diffusion pipelines and streams their latents.
     """
 
     def __init__(self, channel):
@@ -53,26 +53,27 @@ class LatentServiceStub:
 
 
 class LatentServiceServicer:
-    """Runs a diffusion pipeline and streams its latents.
+    """Runs diffusion pipelines and streams their latents.
     """
 
     def Generate(self, request, context):
-        """Generates one image or video. The stream is one header, then frames until one has `done` set. A failure after
-        the header is a last frame with empty data and finish_reason "error", and then a status other than OK.
+        """Generates one image or video. The stream contains one header and then frames; the last frame has `done` set. If the
+        generation fails after the header, the last frame has no data and finish_reason "error", and the call ends with a
+        status other than OK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetServerInfo(self, request, context):
-        """What this server runs, accepts and was built from.
+        """Returns the state, models and software versions of the server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLatentMap(self, request, context):
-        """The latent-space map and every file it refers to, to decode this server's streams without another server.
+        """Returns a latent-space map and all files it refers to, which clients need to decode streams.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +106,7 @@ def add_LatentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LatentService:
-    """Runs a diffusion pipeline and streams its latents.
+    """Runs diffusion pipelines and streams their latents.
     """
 
     @staticmethod

@@ -27,37 +27,39 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LatentServiceStub:
-    """Runs a diffusion pipeline and streams its latents."""
+    """Runs diffusion pipelines and streams their latents."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LatentServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_latent_service_pb2.GenerateRequest, _latent_service_pb2.GenerateResponse]
-    """Generates one image or video. The stream is one header, then frames until one has `done` set. A failure after
-    the header is a last frame with empty data and finish_reason "error", and then a status other than OK.
+    """Generates one image or video. The stream contains one header and then frames; the last frame has `done` set. If the
+    generation fails after the header, the last frame has no data and finish_reason "error", and the call ends with a
+    status other than OK.
     """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_latent_service_pb2.GetServerInfoRequest, _latent_service_pb2.GetServerInfoResponse]
-    """What this server runs, accepts and was built from."""
+    """Returns the state, models and software versions of the server."""
     GetLatentMap: _grpc.UnaryUnaryMultiCallable[_latent_service_pb2.GetLatentMapRequest, _latent_service_pb2.GetLatentMapResponse]
-    """The latent-space map and every file it refers to, to decode this server's streams without another server."""
+    """Returns a latent-space map and all files it refers to, which clients need to decode streams."""
 
 @_typing.type_check_only
 class LatentServiceAsyncStub(LatentServiceStub):
-    """Runs a diffusion pipeline and streams its latents."""
+    """Runs diffusion pipelines and streams their latents."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_latent_service_pb2.GenerateRequest, _latent_service_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Generates one image or video. The stream is one header, then frames until one has `done` set. A failure after
-    the header is a last frame with empty data and finish_reason "error", and then a status other than OK.
+    """Generates one image or video. The stream contains one header and then frames; the last frame has `done` set. If the
+    generation fails after the header, the last frame has no data and finish_reason "error", and the call ends with a
+    status other than OK.
     """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_latent_service_pb2.GetServerInfoRequest, _latent_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
-    """What this server runs, accepts and was built from."""
+    """Returns the state, models and software versions of the server."""
     GetLatentMap: _aio.UnaryUnaryMultiCallable[_latent_service_pb2.GetLatentMapRequest, _latent_service_pb2.GetLatentMapResponse]  # type: ignore[assignment]
-    """The latent-space map and every file it refers to, to decode this server's streams without another server."""
+    """Returns a latent-space map and all files it refers to, which clients need to decode streams."""
 
 class LatentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Runs a diffusion pipeline and streams its latents."""
+    """Runs diffusion pipelines and streams their latents."""
 
     @_abc_1.abstractmethod
     def Generate(
@@ -65,8 +67,9 @@ class LatentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _latent_service_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_latent_service_pb2.GenerateResponse], _abc.AsyncIterator[_latent_service_pb2.GenerateResponse]]:
-        """Generates one image or video. The stream is one header, then frames until one has `done` set. A failure after
-        the header is a last frame with empty data and finish_reason "error", and then a status other than OK.
+        """Generates one image or video. The stream contains one header and then frames; the last frame has `done` set. If the
+        generation fails after the header, the last frame has no data and finish_reason "error", and the call ends with a
+        status other than OK.
         """
 
     @_abc_1.abstractmethod
@@ -75,7 +78,7 @@ class LatentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _latent_service_pb2.GetServerInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_latent_service_pb2.GetServerInfoResponse, _abc.Awaitable[_latent_service_pb2.GetServerInfoResponse]]:
-        """What this server runs, accepts and was built from."""
+        """Returns the state, models and software versions of the server."""
 
     @_abc_1.abstractmethod
     def GetLatentMap(
@@ -83,6 +86,6 @@ class LatentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _latent_service_pb2.GetLatentMapRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_latent_service_pb2.GetLatentMapResponse, _abc.Awaitable[_latent_service_pb2.GetLatentMapResponse]]:
-        """The latent-space map and every file it refers to, to decode this server's streams without another server."""
+        """Returns a latent-space map and all files it refers to, which clients need to decode streams."""
 
 def add_LatentServiceServicer_to_server(servicer: LatentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

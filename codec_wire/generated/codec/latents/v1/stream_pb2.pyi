@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class LatentStreamHeader(_message.Message):
-    """First message of every stream: what the frames that follow are made of."""
+    """First message of a stream. It describes the frames that follow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,24 +33,24 @@ class LatentStreamHeader(_message.Message):
     TOTAL_FRAMES_FIELD_NUMBER: _builtins.int
     VAE_SCALE_FACTOR_FIELD_NUMBER: _builtins.int
     latent_space_id: _builtins.str
-    """Latent-space map the frames belong to, e.g. "stabilityai/sd-vae-ft-mse"."""
+    """Id of the frames' latent space, e.g. "stabilityai/sd-vae-ft-mse"."""
     dtype: _builtins.str
-    """The latent-space map's dtype: "fp16" or "fp32". Quantized pipelines carry it too; their wire width follows
-    from `pipeline`.
+    """Data type of the latents according to the latent-space map: "fp16" or "fp32". It does not depend on the pipeline,
+    which determines the size of a value in `LatentFrame.data`.
     """
     pipeline: _builtins.str
     """One of raw, int8, int4, int8-adaptive, int4-adaptive, delta+int8, delta+int4."""
     scales: _builtins.bytes
-    """One fp16 scale per channel, little-endian, 2 bytes each. Only int8 and int4 carry it."""
+    """One little-endian fp16 scale per channel. Only set for the pipelines int8 and int4."""
     fps: _builtins.int
-    """Frames per second. Only video carries it."""
+    """Frames per second. Only set for video."""
     total_frames: _builtins.int
-    """Number of frames that follow: 1 for an image."""
+    """Number of latent frames in the stream; 1 for an image."""
     vae_scale_factor: _builtins.float
-    """Latent-to-pixel scale of the VAE. Informational; the latent-space map has it too."""
+    """Scaling factor of the VAE. Informational: it is also in the latent-space map."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Shape of one frame, channel first, without a batch axis, e.g. [4, 64, 64]."""
+        """Shape of one frame, channel-first and without a batch dimension, e.g. [4, 64, 64]."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ Global___LatentStreamHeader: _TypeAlias = LatentStreamHeader  # noqa: Y015
 
 @_typing.final
 class LatentFrame(_message.Message):
-    """One latent frame. Fields 1 to 4 are always present, also when they hold the default."""
+    """One latent frame. Fields 1 to 4 are always set, even if they have the default value."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -99,15 +99,15 @@ class LatentFrame(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The frame as its pipeline made it."""
+    """The latents, encoded by the pipeline."""
     seq: _builtins.int
-    """0, 1, 2, ... without a gap."""
+    """Sequence number of the frame, starting at 0."""
     keyframe: _builtins.bool
-    """False only on the residual frames of delta+int8 and delta+int4."""
+    """False only for the residual frames of delta+int8 and delta+int4."""
     done: _builtins.bool
-    """True on the last frame; nothing follows it."""
+    """True for the last frame of the stream."""
     finish_reason: _builtins.str
-    """On the last frame: ok, length, stop or error."""
+    """Only set for the last frame: ok, length, stop or error."""
     def __init__(
         self,
         *,
