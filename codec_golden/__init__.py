@@ -1,1 +1,1 @@
-"""The reference role: golden latents and pixels, the perceptual gate, and vectors for other implementations."""
+"""Reference fixtures, the quality gate, and conformance vectors for other implementations."""

@@ -1,4 +1,4 @@
-"""Makes golden fixtures, and says which of them come out otherwise than they did."""
+"""Generation of golden fixtures, and comparison with fixtures that were generated earlier."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from codec_golden.captures import has_capture, read_capture
 from codec_golden.fixtures import Fixture, FixtureSuite
 from codec_golden.manifest import Manifest, Times
-from codec_golden.reference import Progress, ReferenceModel
+from codec_golden.reference import OnStep, ReferenceModel
 from codec_golden.storage import GoldenFixture, Latents, Pixels, find_fixtures, fixture_at, latents_to_bytes
 from codec_wire.errors import InvalidSettings
 from codec_wire.maps.bundle import sha256
@@ -19,57 +19,62 @@ from codec_wire.maps.bundle import sha256
 
 @dataclass(frozen=True, slots=True)
 class BuiltFixture:
-    """A fixture as it came out, not written yet."""
+    """A generated fixture that has not been written to disk."""
 
     golden: GoldenFixture
     latents: Latents
     pixels: Pixels
 
     def write(self) -> None:
-        """Write it to where it belongs."""
+        """Write the manifest, latents and reference images to the fixture's folder."""
         self.golden.write(self.latents, self.pixels)
 
 
 @dataclass(frozen=True, slots=True)
 class FixtureCheck:
-    """What became of a fixture: `moved` names what came out otherwise, `environment` what is otherwise around it.
+    """Comparison of a stored fixture with the same fixture generated again.
 
-    `largest` is the largest difference of a pixel's value, out of 255; None where the pictures are gone or resized.
+    `changed` lists what differs (latents, pixels), `environment` the differences between the two environments.
+    `max_difference` is the largest difference of a pixel value, 0 to 255, or None if the images have different sizes.
     """
 
     key: str
-    moved: list[str]
+    changed: list[str]
     environment: list[str]
-    largest: int | None
+    max_difference: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class FixtureBuilder:
-    """Makes fixtures of a suite with one model; latents come from `captures` where that has them."""
+    """Builds the fixtures of a suite with one model, from the latents in `captures` if that folder is given."""
 
     model: ReferenceModel
     suite: str
     folder: Path
     captures: Path | None = None
 
-    def chosen(self, suite: FixtureSuite, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
-        """Return the fixtures to build, and a line for each that is left out; for None all that can be had.
+    def select(self, suite: FixtureSuite, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
+        """Return the fixtures to build, and a message for each fixture that is skipped.
 
-        Where latents are captured, the model need not be able to make them. Raises InvalidSettings.
+        `names` None selects every fixture that the model can generate, or that has a capture. Captured latents are
+        accepted even if the model could not generate them. Raises InvalidSettings.
         """
         if self.captures is None:
             return suite.supported_by(self.model.info, names)
         captures = self.captures
-        chosen = {key: one for key, one in suite.named(names).items() if names or has_capture(captures, key)}
-        if not chosen:
-            raise InvalidSettings(f"{captures} holds nothing called {', '.join(suite.fixtures)}")
-        return chosen, []
+        selected = {key: one for key, one in suite.select(names).items() if names or has_capture(captures, key)}
+        if not selected:
+            raise InvalidSettings(
+                f"--latents: {captures} does not contain latents for any of {', '.join(suite.fixtures)} "
+                "(expected FIXTURE.bin, FIXTURE.msgpack or FIXTURE.protobuf)"
+            )
+        return selected, []
 
-    def build(self, key: str, fixture: Fixture, on_step: Progress) -> BuiltFixture:
-        """Return fixture `key`, made. Raises what sampling, decoding and reading captures raise."""
+    def build(self, key: str, fixture: Fixture, on_step: OnStep) -> BuiltFixture:
+        """Generate fixture `key`. Raises CodecError if sampling, decoding or reading the capture fails."""
         info, started = self.model.info, time.perf_counter()
         shape = (fixture.frames, *info.latent_shape(fixture.resolution, fixture.resolution))
-        latents, origin = self._latents(key, fixture, shape, on_step)
+        latents, capture = self._latents(key, fixture, shape, on_step)
         sampled = time.perf_counter()
         pixels = self.model.pixels(latents)
         decoded = time.perf_counter()
@@ -81,46 +86,48 @@ class FixtureBuilder:
             model=info.name,
             vae_class=self.model.vae_class,
             vae_scale_factor=self.model.vae_scale_factor,
-            latents_from=origin or "generated",
+            latents_from=capture or "generated",
             latent_shape=latents.shape[1:],
             input_latent_sha256=sha256(latents_to_bytes(latents)),
             pixels_sha256=sha256(pixels.tobytes()),
-            reference_sha256="",  # of the file, which is not written yet
+            reference_sha256="",  # set by GoldenFixture.write, once the PNG file exists
             environment=self.model.environment,
             decoded_at=datetime.now(UTC).isoformat(timespec="seconds"),
             times=Times(
-                sampling_s=None if origin else round(sampled - started, 3), decoding_s=round(decoded - sampled, 3)
+                sampling_s=None if capture else round(sampled - started, 3), decoding_s=round(decoded - sampled, 3)
             ),
         )
         return BuiltFixture(fixture_at(self.folder, manifest), latents, pixels)
 
     def _latents(
-        self, key: str, fixture: Fixture, shape: tuple[int, ...], on_step: Progress
+        self, key: str, fixture: Fixture, shape: tuple[int, ...], on_step: OnStep
     ) -> tuple[Latents, str | None]:
+        """Return the latents [frames, C, h, w], and the name of the capture that they were read from, if any."""
         if self.captures is None:
             return self.model.latents(fixture, on_step), None
         found = read_capture(self.captures, key, self.model.info.latent_space, shape)
         if found is None:
-            raise InvalidSettings(f"{self.captures} holds no {key}.bin, {key}.msgpack or {key}.protobuf")
+            raise InvalidSettings(f"--latents: {self.captures} has no {key}.bin, {key}.msgpack or {key}.protobuf")
         return found
 
-    def check(self, fixtures: Mapping[str, Fixture], on_step: Progress) -> Iterator[FixtureCheck]:
-        """Yield, for each of `fixtures`, how it comes out now beside how it lies in the folder. Writes nothing."""
+    def check(self, fixtures: Mapping[str, Fixture], on_step: OnStep) -> Iterator[FixtureCheck]:
+        """Generate `fixtures` again and yield a comparison of each with the stored one. Does not write anything."""
         for key, fixture in fixtures.items():
-            (before,) = find_fixtures(self.folder, self.model.info.latent_space, [key])
-            now = self.build(key, fixture, on_step)
-            yield _compare(before, now)
+            (stored,) = find_fixtures(self.folder, self.model.info.latent_space, [key])
+            built = self.build(key, fixture, on_step)
+            yield _compare(stored, built)
 
 
-def _compare(before: GoldenFixture, now: BuiltFixture) -> FixtureCheck:
-    moved = before.manifest.changed_in(now.golden.manifest)
-    if before.manifest.fixture != now.golden.manifest.fixture:
-        moved.insert(0, "the fixture itself")
-    around = before.manifest.environment.differences_to(now.golden.manifest.environment)
-    return FixtureCheck(before.key, moved, around, _max_difference(before.pixels(), now.pixels) if moved else 0)
+def _compare(stored: GoldenFixture, built: BuiltFixture) -> FixtureCheck:
+    changed = stored.manifest.changed_in(built.golden.manifest)
+    if stored.manifest.fixture != built.golden.manifest.fixture:
+        changed.insert(0, "the fixture itself")
+    environment = stored.manifest.environment.differences_to(built.golden.manifest.environment)
+    max_difference = _max_difference(stored.pixels(), built.pixels) if changed else 0
+    return FixtureCheck(stored.key, changed, environment, max_difference)
 
 
-def _max_difference(before: Pixels, now: Pixels) -> int | None:
-    if before.shape != now.shape:
+def _max_difference(stored: Pixels, built: Pixels) -> int | None:
+    if stored.shape != built.shape:
         return None
-    return int(np.abs(before.astype(np.int16) - now).max())
+    return int(np.abs(stored.astype(np.int16) - built).max())

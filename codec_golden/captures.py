@@ -1,4 +1,4 @@
-"""Latents that were captured elsewhere: raw fp16 files, or the bodies that a latent server answered with."""
+"""Captured latents: raw fp16 files, or complete response bodies of a latent server."""
 
 from pathlib import Path
 
@@ -10,22 +10,22 @@ from codec_wire import WireFormat
 from codec_wire.errors import InvalidSettings, StreamError
 
 SUFFIXES = {".bin": None, ".msgpack": WireFormat.MSGPACK, ".protobuf": WireFormat.PROTOBUF}
-"""What a file holds, by its ending: the latents themselves, or the body of an answer."""
+"""Wire format of a capture by file name suffix; None for files that contain the bare latents."""
 
 
 def has_capture(folder: Path, key: str) -> bool:
-    """Return whether `folder` holds a file for fixture `key`."""
-    return any((folder / f"{key}{ending}").is_file() for ending in SUFFIXES)
+    """Return whether `folder` contains a file for fixture `key`."""
+    return any((folder / f"{key}{suffix}").is_file() for suffix in SUFFIXES)
 
 
 def read_capture(folder: Path, key: str, latent_space: str, shape: tuple[int, ...]) -> tuple[Latents, str] | None:
-    """Return the latents of fixture `key` in `folder` and the name of their file, None where there are none.
+    """Return the latents of fixture `key` in `folder` and the name of their file, or None if it does not exist.
 
-    `shape` is [frames, C, h, w]. `KEY.bin` holds little-endian fp16 values; `KEY.msgpack` and `KEY.protobuf` hold the
-    whole body of an answer, uncompressed. Raises InvalidSettings for a file that holds something else.
+    `shape` is [frames, C, h, w]. `KEY.bin` contains little-endian fp16 values; `KEY.msgpack` and `KEY.protobuf`
+    contain a complete, uncompressed response body. Raises InvalidSettings if the content does not match.
     """
-    for ending, wire_format in SUFFIXES.items():
-        path = folder / f"{key}{ending}"
+    for suffix, wire_format in SUFFIXES.items():
+        path = folder / f"{key}{suffix}"
         if path.is_file():
             data = path.read_bytes()
             if wire_format is None:
@@ -40,12 +40,12 @@ def _read_response_body(
     try:
         header, latents = decode_body(data, wire_format)
     except StreamError as error:
-        raise InvalidSettings(f"{path} is no {wire_format} body: {error}") from None
-    for what, expected, came in (
+        raise InvalidSettings(f"{path} is not a valid {wire_format} body: {error}") from None
+    for name, expected, received in (
         ("latent space", latent_space, header.latent_space_id),
-        ("pipeline", "raw", header.pipeline),  # any other one has already changed what the model made
+        ("pipeline", "raw", header.pipeline),  # the other pipelines are lossy
         ("shape", shape, (len(latents), *header.shape)),
     ):
-        if came != expected:
-            raise InvalidSettings(f"{path}: the {what} must be {expected}, got {came}")
+        if received != expected:
+            raise InvalidSettings(f"{path}: the {name} must be {expected}, got {received}")
     return np.stack(latents).astype(np.float16)

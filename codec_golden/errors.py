@@ -1,5 +1,5 @@
-"""A number, or why there is none."""
+"""Exceptions of the reference tools."""
 
 
 class NotMeasured(Exception):
-    """A metric cannot be had here. `str(error)` says why, for the table, the JSON and the report."""
+    """Raised when a metric cannot be computed in this environment; `str(error)` is the reason."""

@@ -1,4 +1,4 @@
-"""Brings together what a judgement needs: fixtures, a map, a VAE and the metrics there are."""
+"""Evaluation of golden fixtures: loads the fixtures, map, VAE and metrics, and runs the gate."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from codec_golden.gate import Gate, LpipsMetric, Row
 from codec_golden.manifest import Environment
 from codec_golden.result_table import collect_notes, result_json
 from codec_golden.storage import GoldenFixture, find_fixtures
-from codec_golden.wire import FixtureStream, body_of, usable_pipelines
+from codec_golden.wire import FixtureStream, encode_body, usable_pipelines
 from codec_wire import WireFormat
 from codec_wire.errors import InvalidSettings
 from codec_wire.maps import LatentMapBundle
@@ -21,12 +21,12 @@ from core.map_store import bundle_folder, find_bundle_folder
 from core.settings import Settings
 
 ProgressContext = Callable[[int], AbstractContextManager[Callable[[str], None]]]
-"""Given the number of rows to come, a context whose value is called with the name of each one done."""
+"""Called with the expected number of rows. The context's value is called with the name of each finished row."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """What the gate found. `environment` is ours where we decoded, None where others did."""
+    """The result of the gate. `environment` is None if the images were decoded elsewhere."""
 
     rows: list[Row]
     fixtures: list[GoldenFixture]
@@ -40,24 +40,26 @@ class EvaluationResult:
 
     @property
     def suite(self) -> str:
-        """The name of the suite the fixtures are of."""
+        """The name of the fixture suite."""
         return self.fixtures[0].manifest.suite
 
     @property
     def json(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """The complete result as JSON-compatible values."""
         return result_json(self.rows, self.notes, self.bundle.hash, self.environment)
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know beside the rows: complaints, what is not measured, where the reference differs."""
+        """Messages: faults, metrics that were not measured, and differences from the reference environment."""
         notes = collect_notes(self.rows)
         for golden in self.fixtures:
-            made_on = golden.manifest.environment
-            notes += [f"{golden.key} was not made with the pinned versions: {line}" for line in made_on.pin_differences]
+            built_on = golden.manifest.environment
+            notes += [
+                f"{golden.key} was not built with the pinned versions: {line}" for line in built_on.pin_differences
+            ]
             if self.environment is not None:
-                around = made_on.differences_to(self.environment)
-                notes += [f"{golden.key} was made elsewhere: {line}" for line in around]
+                differences = built_on.differences_to(self.environment)
+                notes += [f"{golden.key} was built in a different environment: {line}" for line in differences]
         return notes
 
 
@@ -68,23 +70,26 @@ def evaluate(
     latent_map: str | None,
     pixels: Path | None,
     *,
-    listener: ProgressContext,
+    progress: ProgressContext,
 ) -> EvaluationResult:
-    """Return the judgement of the fixtures `names` in `folder`; of the pictures in `pixels`, where that is given.
+    """Run the gate on the fixtures `names` in `folder` (all if None).
 
-    `latent_map` is a bundle's folder or a server's address, None for the one in the models directory. Raises
-    InvalidSettings, InvalidMap, and ModelLoadError where a model must be loaded.
+    If `pixels` is given, the images of another decoder in that folder are evaluated and no model is loaded.
+    `latent_map` is a bundle's folder or a server's address, or None for the map in the models directory. Raises
+    InvalidSettings, InvalidMap, and ModelLoadError.
     """
-    lpips = _lpips(settings)
+    lpips = _load_lpips(settings)
     if pixels is not None:
         fixtures = find_fixtures(folder, settings.latent_space, names)
         bundle = find_map(fixtures, latent_map, settings.models_dir)
         gate = Gate(bundle, lpips)
-        rows = _collect_rows(gate.evaluate_images(fixtures, pixels), fixtures, bundle, listener)
+        rows = _collect_rows(gate.evaluate_images(fixtures, pixels), fixtures, bundle, progress)
         if not rows:
-            raise InvalidSettings(f"{pixels} holds no FIXTURE/PIPELINE.png and no FIXTURE/PIPELINE/frame_0000.png")
+            raise InvalidSettings(
+                f"--pixels: {pixels} does not contain FIXTURE/PIPELINE.png or FIXTURE/PIPELINE/frame_0000.png"
+            )
         return EvaluationResult(rows, fixtures, bundle, None)
-    from codec_golden.reference import ReferenceModel  # noqa: PLC0415 - judging others' pictures needs no model
+    from codec_golden.reference import ReferenceModel  # noqa: PLC0415 - torch is not needed with `pixels`
 
     model = ReferenceModel(settings)
     try:
@@ -92,26 +97,26 @@ def evaluate(
         bundle = find_map(fixtures, latent_map, settings.models_dir)
         gate = Gate(bundle, lpips)
         found = gate.evaluate_encoded(fixtures, model.pixels, model.torch_device)
-        return EvaluationResult(_collect_rows(found, fixtures, bundle, listener), fixtures, bundle, model.environment)
+        return EvaluationResult(_collect_rows(found, fixtures, bundle, progress), fixtures, bundle, model.environment)
     finally:
         model.close()
 
 
 def _collect_rows(
-    rows: Iterator[Row], fixtures: Sequence[GoldenFixture], bundle: LatentMapBundle, listener: ProgressContext
+    rows: Iterator[Row], fixtures: Sequence[GoldenFixture], bundle: LatentMapBundle, progress: ProgressContext
 ) -> list[Row]:
     total = sum(len(usable_pipelines(bundle, golden.manifest.fixture)) for golden in fixtures)
-    found = []
-    with listener(total) as done:
+    collected = []
+    with progress(total) as on_row:
         for row in rows:
-            found.append(row)
-            done(f"{row.fixture} {row.pipeline}")
-    return found
+            collected.append(row)
+            on_row(f"{row.fixture} {row.pipeline}")
+    return collected
 
 
-def _lpips(settings: Settings) -> LpipsMetric | NotMeasured:
+def _load_lpips(settings: Settings) -> LpipsMetric | NotMeasured:
     try:
-        from codec_golden.lpips import load_lpips  # noqa: PLC0415 - torch takes seconds, and may not be there
+        from codec_golden.lpips import load_lpips  # noqa: PLC0415 - torch is slow to import, and optional with `pixels`
     except ModuleNotFoundError as error:
         return NotMeasured(f"{error.name} is not installed")
     try:
@@ -120,32 +125,34 @@ def _lpips(settings: Settings) -> LpipsMetric | NotMeasured:
         return error
 
 
-def find_map(fixtures: Sequence[GoldenFixture], place: str | None, models_dir: Path) -> LatentMapBundle:
-    """Return the map at `place`, or the one of the fixtures' latent space below the models directory.
+def find_map(fixtures: Sequence[GoldenFixture], location: str | None, models_dir: Path) -> LatentMapBundle:
+    """Return the map at `location` (a folder or a server's address), by default that of the fixtures' latent space.
 
-    Raises InvalidMap for a broken one, InvalidSettings where there is none or it is of other latents.
+    Raises InvalidMap if the map is invalid, and InvalidSettings if there is none or it has another latent space.
     """
     manifest = fixtures[0].manifest
     spaces = {golden.manifest.latent_space_id for golden in fixtures}
     if len(spaces) > 1:
-        raise InvalidSettings(f"the fixtures are of {', '.join(sorted(spaces))}: name one with --latent-space")
-    if place is None:
+        raise InvalidSettings(
+            f"the fixtures have different latent spaces ({', '.join(sorted(spaces))}): select one with --latent-space"
+        )
+    if location is None:
         folder = find_bundle_folder(models_dir, manifest.latent_space_id)
         if folder is None:
             raise InvalidSettings(
-                f"there is no latent-space map in {bundle_folder(models_dir, manifest.latent_space_id)}: "
-                "make one with `codec-diffusers map build`"
+                f"no latent-space map found in {bundle_folder(models_dir, manifest.latent_space_id)}: "
+                "create one with `codec-diffusers map build`"
             )
         bundle = LatentMapBundle.from_folder(folder)
-    elif place.startswith(("http://", "https://")):
-        bundle = asyncio.run(fetch_map(place, manifest.latent_space_id))
+    elif location.startswith(("http://", "https://")):
+        bundle = asyncio.run(fetch_map(location, manifest.latent_space_id))
     else:
-        bundle = LatentMapBundle.from_folder(Path(place))
+        bundle = LatentMapBundle.from_folder(Path(location))
     found = bundle.latent_map
     if found.id != manifest.latent_space_id or found.shape[0] != manifest.latent_shape[0]:
         raise InvalidSettings(
-            f"the map is of {found.id} with {found.shape[0]} channels, "
-            f"the fixtures are of {manifest.latent_space_id} with {manifest.latent_shape[0]}"
+            f"the map and the fixtures do not match: the map has the latent space {found.id} with {found.shape[0]} "
+            f"channels, the fixtures have {manifest.latent_space_id} with {manifest.latent_shape[0]}"
         )
     return bundle
 
@@ -153,7 +160,7 @@ def find_map(fixtures: Sequence[GoldenFixture], place: str | None, models_dir: P
 def write_streams(
     settings: Settings, folder: Path, names: Sequence[str] | None, latent_map: str | None, output: Path
 ) -> Iterator[tuple[Path, int]]:
-    """Write every fixture by every pipeline of the map, in both envelopes; yield each file and its size in bytes.
+    """Encode every fixture with every pipeline of the map, write both envelopes, and yield each path and size in bytes.
 
     Raises InvalidSettings, InvalidMap.
     """
@@ -163,8 +170,9 @@ def write_streams(
         latents, fixture = golden.latents(), golden.manifest.fixture
         (output / golden.key).mkdir(parents=True, exist_ok=True)
         for entry in usable_pipelines(bundle, fixture):
-            plan = FixtureStream.of(fixture, golden.manifest.latent_shape, bundle, entry)
+            stream = FixtureStream.of(fixture, golden.manifest.latent_shape, bundle, entry)
             for wire_format in WireFormat:
-                path, body = output / golden.key / f"{entry.name}.{wire_format}", body_of(plan, latents, wire_format)
+                path = output / golden.key / f"{entry.name}.{wire_format}"
+                body = encode_body(stream, latents, wire_format)
                 path.write_bytes(body)
                 yield path, len(body)

@@ -1,7 +1,7 @@
-"""The gate: every fixture by every pipeline, judged bit by bit on the wire and by eye-like metrics on the screen."""
+"""The quality gate: checks every fixture with every pipeline, bit by bit on the wire and by metrics on the pixels."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,15 @@ from codec_wire.maps.document import QualityThresholds
 
 LpipsMetric = Callable[[Pixels, Pixels], float]
 Decode = Callable[[Any], Pixels]
-"""The VAE: latents as they travel to pictures."""
+"""The VAE decoder: from latents [frames, C, h, w], scaled as on the wire, to pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fixture by one pipeline.
+    """The result for one fixture and one pipeline.
 
-    `bits` is None where the wire was not looked at, else what is wrong with it: nothing is good. `measured` holds the
-    metrics by name, `not_measured` why the others are missing. `missed` names every bound that was not kept.
+    `bits` lists the faults on the wire, or is None if the wire was not checked. `measured` contains the metrics by
+    name, `not_measured` the reasons for missing metrics. `missed` lists the bounds that are not met.
     """
 
     latent_space: str
@@ -42,72 +42,72 @@ class Row:
     missed: list[str]
     worst_frame: int
     reference: Pixels = field(repr=False)
-    pictures: Pixels = field(repr=False)
+    images: Pixels = field(repr=False)
 
     @property
     def passed(self) -> bool:
-        """Whether the wire is right and every bound that was looked at is kept."""
+        """Whether the wire has no faults and all checked bounds are met."""
         return not self.bits and not self.missed
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What fixtures are judged with. `lpips` is the metric, or why there is none."""
+    """The map and metrics that fixtures are evaluated with. `lpips` is the metric, or why it cannot be measured."""
 
     bundle: LatentMapBundle
     lpips: LpipsMetric | NotMeasured
 
     def evaluate_encoded(self, fixtures: Sequence[GoldenFixture], decode: Decode, device: Any) -> Iterator[Row]:
-        """Yield a row for each fixture and pipeline, sent for real and decoded by our own decoder.
+        """Encode and decode each fixture with each pipeline, and yield a row for each.
 
-        `decode` is the map's VAE; latents are quantized as NumPy arrays and as tensors on the torch `device`.
+        `decode` is the map's VAE. Latents are quantized both as NumPy arrays and as tensors on the torch `device`.
         """
-        broken = failing_vectors()
+        failing = failing_vectors()
         for golden in fixtures:
             latents, reference = golden.latents(), golden.pixels()
             for entry in usable_pipelines(self.bundle, golden.manifest.fixture):
-                plan = FixtureStream.of(golden.manifest.fixture, golden.manifest.latent_shape, self.bundle, entry)
-                wire = WireCheck(plan, latents, device)
-                bits = broken.get(entry.name, []) + wire.complaints
-                # Nothing can be shown of a stream that cannot be read.
-                pictures = np.zeros_like(reference) if wire.arrived is None else decode(wire.arrived)
-                yield self._row(golden, entry, reference, pictures, wire_bytes=wire.size, bits=bits)
+                stream = FixtureStream.of(golden.manifest.fixture, golden.manifest.latent_shape, self.bundle, entry)
+                wire = WireCheck(stream, latents, device)
+                bits = failing.get(entry.name, []) + wire.faults
+                # If decoding failed, compare with black images.
+                images = np.zeros_like(reference) if wire.decoded is None else decode(wire.decoded)
+                yield self._row(golden, entry, reference, images, wire_bytes=wire.size, bits=bits)
 
     def evaluate_images(self, fixtures: Sequence[GoldenFixture], folder: Path) -> Iterator[Row]:
-        """Yield a row for each fixture and pipeline of which another decoder's pictures lie in `folder`.
+        """Compare another decoder's images in `folder` with the references; yield a row for each fixture and pipeline.
 
-        An image is FIXTURE/PIPELINE.png, a video FIXTURE/PIPELINE/frame_0000.png and so on. Raises InvalidSettings for
-        pictures that cannot be read or are too few.
+        The file of an image is FIXTURE/PIPELINE.png, those of a video FIXTURE/PIPELINE/frame_0000.png and so on. Raises
+        InvalidSettings if an image is missing from a video or cannot be read.
         """
         for golden in fixtures:
             for entry in usable_pipelines(self.bundle, golden.manifest.fixture):
                 paths = external_image_paths(folder, golden, entry.name)
                 if not paths[0].is_file():
                     continue
-                reference, pictures = golden.pixels(), read_images(paths)
-                if pictures.shape != reference.shape:
-                    size = f"{pictures.shape[2]}x{pictures.shape[1]}"
+                reference, images = golden.pixels(), read_images(paths)
+                if images.shape != reference.shape:
+                    size = f"{images.shape[2]}x{images.shape[1]}"
                     yield self._size_mismatch_row(golden, entry, reference, size)
                 else:
-                    yield self._row(golden, entry, reference, pictures)
+                    yield self._row(golden, entry, reference, images)
 
     def _size_mismatch_row(self, golden: GoldenFixture, entry: MapPipeline, reference: Pixels, size: str) -> Row:
         row = self._row(golden, entry, reference[:1], np.zeros_like(reference[:1]))
-        reason = f"the pictures are {size}, the reference is {reference.shape[2]}x{reference.shape[1]}"
-        nothing = dict.fromkeys((*row.measured, *row.not_measured), reason)
-        return Row(**{**_fields(row), "measured": {}, "not_measured": nothing, "missed": [reason]})
+        reason = f"the size must be that of the reference, {reference.shape[2]}x{reference.shape[1]}, got {size}"
+        not_measured = dict.fromkeys((*row.measured, *row.not_measured), reason)
+        return replace(row, measured={}, not_measured=not_measured, missed=[reason])
 
     def _row(
         self,
         golden: GoldenFixture,
         entry: MapPipeline,
         reference: Pixels,
-        pictures: Pixels,
+        images: Pixels,
         *,
         wire_bytes: int | None = None,
         bits: list[str] | None = None,
     ) -> Row:
-        measured, not_measured, worst = self._measure(golden, reference, pictures)
+        measured, not_measured, worst = self._measure(golden, reference, images)
         return Row(
             latent_space=golden.manifest.latent_space_id,
             suite=golden.manifest.suite,
@@ -121,40 +121,41 @@ class Gate:
             missed=missed_bounds(measured, entry.quality_thresholds),
             worst_frame=worst,
             reference=reference,
-            pictures=pictures,
+            images=images,
         )
 
     def _measure(
-        self, golden: GoldenFixture, reference: Pixels, pictures: Pixels
+        self, golden: GoldenFixture, reference: Pixels, images: Pixels
     ) -> tuple[dict[str, float], dict[str, str], int]:
-        frames = ssim_of_frames(reference, pictures)
-        measured = {"ssim": float(np.mean(frames)), "psnr_db": psnr_db(reference, pictures)}
+        """Return the metrics, the reasons for missing metrics, and the frame with the lowest SSIM."""
+        frames = ssim_of_frames(reference, images)
+        measured = {"ssim": float(np.mean(frames)), "psnr_db": psnr_db(reference, images)}
         not_measured: dict[str, str] = {}
-        wanted: dict[str, Callable[[], float]] = {"lpips": lambda: self._lpips(reference, pictures)}
-        fps, moving = golden.manifest.fixture.fps, temporal_ssim(reference, pictures)
+        optional: dict[str, Callable[[], float]] = {"lpips": lambda: self._lpips(reference, images)}
+        fps, temporal = golden.manifest.fixture.fps, temporal_ssim(reference, images)
         if fps is not None:
-            wanted["vmaf"] = lambda: vmaf(reference, pictures, fps)
-        if moving is not None:
-            measured["temporal_ssim"] = moving
-        for name, metric in wanted.items():
+            optional["vmaf"] = lambda: vmaf(reference, images, fps)
+        if temporal is not None:
+            measured["temporal_ssim"] = temporal
+        for name, metric in optional.items():
             try:
                 measured[name] = metric()
             except NotMeasured as error:
                 not_measured[name] = str(error)
         return measured, not_measured, int(np.argmin(frames))
 
-    def _lpips(self, reference: Pixels, pictures: Pixels) -> float:
+    def _lpips(self, reference: Pixels, images: Pixels) -> float:
         if isinstance(self.lpips, NotMeasured):
             raise NotMeasured(str(self.lpips))
-        return self.lpips(reference, pictures)
+        return self.lpips(reference, images)
 
 
 def missed_bounds(measured: dict[str, float], thresholds: QualityThresholds | None) -> list[str]:
-    """Return a line for each of a map's bounds that `measured` does not keep; what was not measured misses none."""
+    """Return a line for each bound in `thresholds` that `measured` does not meet. Missing metrics are not checked."""
     if thresholds is None:
         return []
     missed = []
-    for name, bound, at_least in (
+    for name, bound, is_minimum in (
         ("ssim", thresholds.ssim_min, True),
         ("psnr_db", thresholds.psnr_min_db, True),
         ("lpips", thresholds.lpips_max, False),
@@ -162,17 +163,13 @@ def missed_bounds(measured: dict[str, float], thresholds: QualityThresholds | No
         value = measured.get(name)
         if bound is None or value is None:
             continue
-        if (value < bound) if at_least else (value > bound):
-            missed.append(f"{name} {value:.4f} is {'under' if at_least else 'over'} {bound:g}")
+        if (value < bound) if is_minimum else (value > bound):
+            missed.append(f"{name} must be at {'least' if is_minimum else 'most'} {bound:g}, got {value:.4f}")
     return missed
 
 
 def external_image_paths(folder: Path, golden: GoldenFixture, pipeline: str) -> list[Path]:
-    """Return where another decoder's pictures of a fixture by a pipeline are looked for."""
+    """Return the paths of another decoder's images for a fixture and a pipeline."""
     if golden.manifest.fixture.kind == "image":
         return [folder / golden.key / f"{pipeline}.png"]
     return [folder / golden.key / pipeline / frame_name(number) for number in range(golden.manifest.fixture.frames)]
-
-
-def _fields(row: Row) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in row.__dataclass_fields__}

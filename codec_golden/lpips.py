@@ -1,8 +1,8 @@
-"""LPIPS 0.1 on AlexNet, without torchvision.
+"""LPIPS 0.1 with AlexNet, without torchvision.
 
-Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). Two files make it what it
-is, and neither is ours to ship: AlexNet's weights (the file that torchvision publishes) and the linear heads (in the
-package `lpips`). Without both, or with others, there is no LPIPS here and no number under its name.
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). The metric is defined by
+two files that this project cannot redistribute: AlexNet's weights (published by torchvision) and the linear heads (in
+the package `lpips`). If either file is missing or different, LPIPS is not measured.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from codec_golden.errors import NotMeasured
 from codec_golden.storage import Pixels
 
 BACKBONE_SHA256 = ("7be5be79", "4df8aa71")
-"""How the sha256 of torchvision's file begins, as its name says (alexnet-owt-7be5be79.pth, and an earlier one)."""
+"""Accepted prefixes of the weights' sha256: torchvision's alexnet-owt-7be5be79.pth, and an earlier release of it."""
 HEADS_FILE = "weights/v0.1/alex.pth"
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
-"""ImageNet's mean and deviation, for values in -1…1."""
+"""ImageNet's mean and standard deviation, for values in [-1, 1]."""
 LAYERS = 5
-"""Features are compared behind each of AlexNet's five ReLUs."""
+"""Number of ReLU outputs of AlexNet that are compared."""
 SMALLEST_SIDE = 64
 
 
 def alexnet_features() -> nn.Sequential:
-    """Return AlexNet's feature layers, untrained: Krizhevsky, "One weird trick" (2014)."""
+    """Return AlexNet's feature layers without trained weights: Krizhevsky, "One weird trick" (2014)."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 11, stride=4, padding=2),
         nn.ReLU(),
@@ -46,67 +46,74 @@ def alexnet_features() -> nn.Sequential:
 
 
 class Lpips:
-    """The distance of two pictures: 0 for equal ones, larger the more different they look."""
+    """The LPIPS distance between images: 0 for identical images, larger for images that look more different."""
 
     def __init__(self, features: nn.Sequential, heads: list[Tensor]) -> None:
-        """`heads` holds the weight of each compared layer's channels, [1, channels, 1, 1]."""
+        """Use AlexNet's `features`, and `heads` with the channel weights of each layer, [1, channels, 1, 1]."""
         self._features = features.eval()
         self._heads = heads
 
     @torch.inference_mode()
-    def __call__(self, reference: Pixels, pictures: Pixels) -> float:
-        """Return the mean LPIPS over all frames."""
+    def __call__(self, reference: Pixels, images: Pixels) -> float:
+        """Return the mean LPIPS over all frames. Raises NotMeasured if the frames are too small."""
         if min(reference.shape[1:3]) < SMALLEST_SIDE:
-            raise NotMeasured(f"LPIPS on AlexNet needs sides of {SMALLEST_SIDE} pixels or more")
-        distances = [self._distance(one, other) for one, other in zip(reference, pictures, strict=True)]
+            raise NotMeasured(f"LPIPS with AlexNet needs at least {SMALLEST_SIDE} pixels per side")
+        distances = [self._distance(one, other) for one, other in zip(reference, images, strict=True)]
         return float(sum(distances) / len(distances))
 
     def _distance(self, one: Any, other: Any) -> float:
         total = 0.0
-        for head, first, second in zip(self._heads, self._layers(one), self._layers(other), strict=True):
+        activations = zip(self._heads, self._activations(one), self._activations(other), strict=True)
+        for head, first, second in activations:
             total += float((head * (_normalize(first) - _normalize(second)) ** 2).sum(dim=1).mean())
         return total
 
-    def _layers(self, picture: Any) -> list[Tensor]:
+    def _activations(self, frame: Any) -> list[Tensor]:
         shift, scale = (torch.tensor(values).view(1, 3, 1, 1) for values in (SHIFT, SCALE))
-        values = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-        values, found = (values - shift) / scale, []
+        values = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+        values, activations = (values - shift) / scale, []
         for layer in self._features:
             values = layer(values)
             if isinstance(layer, nn.ReLU):
-                found.append(values)
-        return found
+                activations.append(values)
+        return activations
 
 
 def _normalize(features: Tensor) -> Tensor:
-    """Return the features with each place's vector of channels of length 1, as the reference takes it."""
+    """Return the features with the channel vector of each position scaled to length 1, like the reference code."""
     return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
 
 
 def load_lpips(backbone: str | None) -> Lpips:
-    """Return LPIPS with AlexNet's weights from `backbone`: a file, or REPOSITORY:FILE on the hub.
+    """Return LPIPS with AlexNet's weights from `backbone`: a file, or REPOSITORY:FILE on the Hugging Face Hub.
 
-    Raises NotMeasured saying what is missing, or that the file is not the published one.
+    Raises NotMeasured if a file is missing or is not the published one.
     """
     if backbone is None:
-        raise NotMeasured("no AlexNet weights are named (--lpips-backbone)")
+        raise NotMeasured("AlexNet weights are not configured (--lpips-backbone)")
     heads = read_heads()
     path = _locate_backbone(backbone)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(BACKBONE_SHA256):
-        raise NotMeasured(f"{path.name} is not the AlexNet that LPIPS is defined on: its sha256 begins {digest[:8]}")
+        raise NotMeasured(
+            f"{path.name} does not contain the published AlexNet weights: its sha256 begins with {digest[:8]}, "
+            f"expected {' or '.join(BACKBONE_SHA256)}"
+        )
     features = alexnet_features()
     state = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "features."
     try:
         features.load_state_dict({key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)})
     except RuntimeError:
-        raise NotMeasured(f"{path.name} does not hold AlexNet's layers") from None
+        raise NotMeasured(f"{path.name} does not contain the layers of AlexNet") from None
     return Lpips(features, heads)
 
 
 def read_heads() -> list[Tensor]:
-    """Return the heads that the package `lpips` ships, read from its files: importing it would need torchvision."""
+    """Return the linear heads from the files of the package `lpips`; importing the package would need torchvision.
+
+    Raises NotMeasured if the package is not installed.
+    """
     found = importlib.util.find_spec("lpips")
     if found is None or not found.submodule_search_locations:
         raise NotMeasured("the package lpips is not installed (pip install --no-deps -r requirements/lpips.txt)")
@@ -115,16 +122,16 @@ def read_heads() -> list[Tensor]:
     return [state[f"lin{number}.model.1.weight"] for number in range(LAYERS)]
 
 
-def _locate_backbone(place: str) -> Path:
-    if Path(place).is_file():
-        return Path(place)
-    repository, colon, name = place.partition(":")
+def _locate_backbone(location: str) -> Path:
+    if Path(location).is_file():
+        return Path(location)
+    repository, colon, name = location.partition(":")
     if not colon or repository.count("/") != 1:
-        raise NotMeasured(f"there is no file {place}, and it is no REPOSITORY:FILE on the hub")
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - takes a second, and is seldom needed
+        raise NotMeasured(f"--lpips-backbone: {location} is neither a file nor REPOSITORY:FILE on the Hugging Face Hub")
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - slow to import, rarely needed
 
     try:
         return Path(hf_hub_download(repository, name))
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise NotMeasured(f"{place} cannot be downloaded: {reason}") from None
+        raise NotMeasured(f"cannot download {location}: {reason}") from None

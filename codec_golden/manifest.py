@@ -1,4 +1,4 @@
-"""What a golden fixture says of itself: what was asked, what came out, on what."""
+"""The manifest of a golden fixture: the request, hashes of the result, and the environment that generated it."""
 
 import platform
 from typing import Self
@@ -15,7 +15,10 @@ class _ManifestPart(BaseModel):
 
 
 class Environment(_ManifestPart):
-    """Everything known to change bits. `device` names the arithmetic; `cpu` is the instruction set torch uses."""
+    """Everything that is known to change bits of the latents or pixels.
+
+    `device` includes the dtype and the number of threads; `cpu` is the instruction set that torch uses.
+    """
 
     versions: dict[str, str]
     pin_differences: list[str]
@@ -28,7 +31,7 @@ class Environment(_ManifestPart):
 
     @classmethod
     def of(cls, device: str, threads: int, cpu: str, image_digest: str | None) -> Self:
-        """Return this process's environment, with what only the engine knows handed in."""
+        """Return the environment of this process; the arguments are known to the caller only."""
         return cls(
             versions=installed_versions(),
             pin_differences=pin_differences(),
@@ -40,24 +43,24 @@ class Environment(_ManifestPart):
             python=platform.python_version(),
         )
 
-    def differences_to(self, other: "Environment") -> list[str]:
-        """Return a line for each thing in which this one, the earlier, differs from `other`."""
-        before, now = self.model_dump(), other.model_dump()
-        return [f"{name}: {before[name]} then, {now[name]} now" for name in before if before[name] != now[name]]
+    def differences_to(self, current: "Environment") -> list[str]:
+        """Return a line for each field in which this environment, the earlier one, differs from `current`."""
+        before, now = self.model_dump(), current.model_dump()
+        return [f"{name}: {before[name]} before, {now[name]} now" for name in before if before[name] != now[name]]
 
 
 class Times(_ManifestPart):
-    """Seconds. `sampling_s` is None where the latents were captured."""
+    """Durations in seconds. `sampling_s` is None if the latents were captured."""
 
     sampling_s: float | None
     decoding_s: float
 
 
 class Manifest(_ManifestPart):
-    """One golden fixture. Hashes are sha256:<hex>.
+    """The content of a fixture's manifest.json. Hashes are sha256:<hex>.
 
-    `input_latent_sha256` is of the latents' file, `pixels_sha256` of all frames' RGB values in order, and
-    `reference_sha256` of the first PNG file. `latents_from` says what the latents are: generated, or which capture.
+    `input_latent_sha256` is the hash of latents.bin, `pixels_sha256` of the RGB values of all frames in order, and
+    `reference_sha256` of the first PNG file. `latents_from` is "generated" or the file name of the capture.
     """
 
     latent_space_id: str
@@ -76,17 +79,17 @@ class Manifest(_ManifestPart):
     decoded_at: str
     times: Times
 
-    def changed_in(self, now: "Manifest") -> list[str]:
-        """Return what came out otherwise in `now`: latents, pixels, both or nothing."""
+    def changed_in(self, current: "Manifest") -> list[str]:
+        """Return which of "latents" and "pixels" have a different hash in `current`."""
         hashes = {"latents": "input_latent_sha256", "pixels": "pixels_sha256"}
-        return [what for what, field in hashes.items() if getattr(self, field) != getattr(now, field)]
+        return [name for name, field in hashes.items() if getattr(self, field) != getattr(current, field)]
 
 
-def parse_manifest(text: str, place: str) -> Manifest:
-    """Return the manifest that `text` holds. Raises InvalidSettings naming `place` and the key at fault."""
+def parse_manifest(text: str, path: str) -> Manifest:
+    """Return the manifest in `text`. Raises InvalidSettings with `path` and the invalid key."""
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "document"
-        raise InvalidSettings(f"{place}: {key}: {first['msg']}") from None
+        raise InvalidSettings(f"{path}: {key}: {first['msg']}") from None

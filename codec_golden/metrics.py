@@ -1,7 +1,7 @@
-"""How far pictures are from the reference: PSNR, SSIM, and SSIM of what moves.
+"""Image quality metrics: PSNR, SSIM, and SSIM of the differences between frames.
 
-SSIM is that of Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), with
-their Gaussian window of 11x11, sigma 1.5, over the three channels of RGB.
+SSIM follows Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), with
+their 11x11 Gaussian window, sigma 1.5, over the three channels of RGB.
 """
 
 import numpy as np
@@ -11,35 +11,38 @@ from skimage.metrics import structural_similarity
 from codec_golden.storage import Pixels
 
 
-def psnr_db(reference: Pixels, pictures: Pixels) -> float:
-    """Return the peak signal-to-noise ratio over all frames together, in dB; infinite for equal pictures."""
+def psnr_db(reference: Pixels, images: Pixels) -> float:
+    """Return the peak signal-to-noise ratio over all frames together, in dB; infinity for identical images."""
     total = 0
-    for one, other in zip(reference, pictures, strict=True):
+    for one, other in zip(reference, images, strict=True):
         total += int(np.square(one.astype(np.int32) - other).sum())
     if total == 0:
         return float("inf")
     return float(10 * np.log10(255**2 * reference.size / total))
 
 
-def ssim_of_frames(reference: Pixels, pictures: Pixels) -> list[float]:
-    """Return the SSIM of each frame."""
-    return [_ssim(one, other, 255) for one, other in zip(reference, pictures, strict=True)]
+def ssim_of_frames(reference: Pixels, images: Pixels) -> list[float]:
+    """Return the SSIM of each frame, 1 for identical frames."""
+    return [_ssim(one, other, 255) for one, other in zip(reference, images, strict=True)]
 
 
-def temporal_ssim(reference: Pixels, pictures: Pixels) -> float | None:
-    """Return the mean SSIM of the signed differences between neighbouring frames; None where there is one frame.
+def temporal_ssim(reference: Pixels, images: Pixels) -> float | None:
+    """Return the mean SSIM of the signed differences between neighbouring frames, or None for a single frame.
 
-    Two videos may be as near to each other frame by frame and yet one of them flickers: here it shows.
+    Flicker lowers this metric, while it may not change the SSIM of the individual frames.
     """
     if len(reference) < 2:
         return None
-    values = [_ssim(_step(reference, number), _step(pictures, number), 2 * 255) for number in range(1, len(reference))]
+    values = [
+        _ssim(_frame_difference(reference, number), _frame_difference(images, number), 2 * 255)
+        for number in range(1, len(reference))
+    ]
     return float(np.mean(values))
 
 
-def _step(frames: Pixels, number: int) -> NDArray[np.float32]:
-    step: NDArray[np.float32] = frames[number].astype(np.float32) - frames[number - 1]
-    return step
+def _frame_difference(frames: Pixels, number: int) -> NDArray[np.float32]:
+    difference: NDArray[np.float32] = frames[number].astype(np.float32) - frames[number - 1]
+    return difference
 
 
 def _ssim(one: NDArray[np.generic], other: NDArray[np.generic], data_range: int) -> float:

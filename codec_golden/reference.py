@@ -1,4 +1,4 @@
-"""The model that golden latents and pixels come from, on its own thread, as the server runs it."""
+"""The model that generates golden latents and pixels, run by the same engine as in the server."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -23,15 +23,15 @@ from core.engine import Event, Job
 from core.plan import plan
 from core.settings import Settings
 
-Progress = Callable[[int, int], None]
-"""Called with the number of steps done and of those there are."""
+OnStep = Callable[[int, int], None]
+"""Called after each sampler step with the number of finished steps and the total number of steps."""
 
 
 class ReferenceModel:
-    """A loaded pipeline: makes latents by the engine that serves them, and pixels by the VAE that goes with them."""
+    """A loaded diffusers pipeline with its VAE, on its own thread. Call close() when done."""
 
     def __init__(self, settings: Settings) -> None:
-        """Load the model that the settings name. Raises ModelLoadError, InvalidSettings."""
+        """Load the model selected by `settings`. Raises ModelLoadError, InvalidSettings."""
         self._settings = settings
         self._device = Device.from_settings(settings.device, settings.dtype, settings.threads)
         self._thread = self._device.new_executor()
@@ -42,28 +42,28 @@ class ReferenceModel:
 
     @property
     def environment(self) -> Environment:
-        """What the latents and pixels of this process depend on."""
+        """The environment that the latents and pixels of this process depend on."""
         capability = torch.backends.cpu.get_cpu_capability()
         return Environment.of(str(self._device), self._device.threads, capability, self._settings.image_digest)
 
     @property
     def torch_device(self) -> Any:
-        """The torch device it computes on."""
+        """The torch device of the model."""
         return self._device.torch_device
 
-    def latents(self, fixture: Fixture, on_step: Progress) -> Latents:
-        """Return the latents of `fixture`, fp16 [frames, C, h, w], as the server would send them by `raw`.
+    def latents(self, fixture: Fixture, on_step: OnStep) -> Latents:
+        """Generate the latents of `fixture`: fp16 [frames, C, h, w], as the server sends them with `raw`.
 
-        Raises InvalidRequest for a fixture that the model cannot make, and what sampling raises.
+        Raises InvalidRequest if the model does not support the fixture, or another CodecError if sampling fails.
         """
         return asyncio.run(self._sample(fixture, on_step))
 
-    async def _sample(self, fixture: Fixture, on_step: Progress) -> Latents:
+    async def _sample(self, fixture: Fixture, on_step: OnStep) -> Latents:
         bundle = map_from_model(self.info, self.vae_scale_factor, self.vae_class)
-        wanted = plan(fixture.request, bundle, self.info)
-        decoder, frames = LatentDecoder(wanted.header), []
+        stream_plan = plan(fixture.request, bundle, self.info)
+        decoder, frames = LatentDecoder(stream_plan.header), []
         engine = DiffusersEngine(self._model, self._thread)
-        events: AsyncGenerator[Event, None] = engine.generate(wanted, Job())
+        events: AsyncGenerator[Event, None] = engine.generate(stream_plan, Job())
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Step):
@@ -73,9 +73,9 @@ class ReferenceModel:
         return np.stack(frames).astype(np.float16)
 
     def pixels(self, latents: Any) -> Pixels:
-        """Return the pictures of latents as they travel, [frames, C, h, w]. Raises ModelLoadError."""
+        """Decode `latents` [frames, C, h, w], scaled as on the wire, with the model's VAE. Raises ModelLoadError."""
         return self._thread.submit(decode_latents, self._model.pipeline.vae, latents).result()
 
     def close(self) -> None:
-        """Let go of the thread and the pipeline."""
+        """Stop the thread."""
         self._thread.shutdown()

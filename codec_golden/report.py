@@ -1,4 +1,4 @@
-"""The gate's findings as one HTML file with pictures, for somebody who has never heard of SSIM."""
+"""The result of the gate as one HTML file with images, for readers who do not know the metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,75 +15,76 @@ from codec_golden.report_images import (
     AMPLIFICATION,
     REGION_SIDE,
     RgbImage,
-    difference,
+    difference_image,
     enlarged_url,
     most_different_region,
-    whole,
+    thumbnail_url,
 )
-from codec_golden.result_table import COLUMNS, bits_text, bounds_text, cell
+from codec_golden.result_table import COLUMNS, bits_text, bounds_text, metric_text
 from codec_golden.storage import GoldenFixture
 from codec_wire.version import SERVER_VERSION
 from core.pins import pinned_versions
 
 INVISIBLE_LEVELS = 3
-"""A difference of so many levels of 255, which nobody sees."""
+"""Differences of up to this many levels, of 255, are not visible."""
 VISIBLE_LEVELS = 8
-"""One of more than that may be seen, where it has a shape."""
+"""Larger differences may be visible if they form a shape."""
 FEW, SOME, MANY = 0.001, 0.05, 0.25
-"""Shares of a picture's pixels, for the words that say how many of them may be seen to differ."""
+"""Shares of the pixels with visible differences at which the wording of the report changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """One row as the report shows it: texts, and pictures as data addresses. `frame` is the CSS of the detail's place.
+    """A row of the result, prepared for the template. Image values are data URLs.
 
-    It is empty, and there is no detail to show, where the pictures are the same.
+    `thumbnails` and `details` have the keys reference, decoded and difference. `frame` is the CSS of the region that
+    `details` shows; it is empty if the images are identical.
     """
 
     row: Row
-    words: str
-    opened: bool
+    summary: str
+    expanded: bool
     bits: str
     bounds: str
     metrics: list[tuple[str, str]]
-    whole: dict[str, str]
-    detail: dict[str, str]
+    thumbnails: dict[str, str]
+    details: dict[str, str]
     frame: str
 
 
 @dataclass(frozen=True, slots=True)
 class RegionComparison:
-    """One part of one frame as every row has it, beside each other: (caption, address)."""
+    """The same region of one frame for every pipeline. `parts` contains (caption, data URL)."""
 
     number: int
-    whole: str
+    thumbnail: str
     frame: str
     parts: list[tuple[str, str]]
 
 
-def render_report(found: EvaluationResult) -> str:
-    """Return the report: one file that needs no other."""
+def render_report(result: EvaluationResult) -> str:
+    """Return the report, a self-contained HTML document."""
     template = _template()
     sections = [
         {
             "golden": golden,
-            "what": _describe_size(golden),
+            "size": _describe_size(golden),
             "rows": [_row_view(row) for row in rows],
-            "spot": _compare_region(rows),
+            "comparison": _compare_region(rows),
         }
-        for golden in found.fixtures
-        if (rows := [row for row in found.rows if row.fixture == golden.key])
+        for golden in result.fixtures
+        if (rows := [row for row in result.rows if row.fixture == golden.key])
     ]
     text: str = template.render(
-        found=found,
+        result=result,
         sections=sections,
-        notes=found.notes,
-        raw_bytes={row.fixture: row.wire_bytes for row in found.rows if row.pipeline == "raw"},
+        notes=result.notes,
+        raw_bytes={row.fixture: row.wire_bytes for row in result.rows if row.pipeline == "raw"},
         pins=pinned_versions(),
         version=SERVER_VERSION,
-        amplified=AMPLIFICATION,
-        detail=REGION_SIDE,
-        seen=VISIBLE_LEVELS,
+        amplification=AMPLIFICATION,
+        region_side=REGION_SIDE,
+        visible_levels=VISIBLE_LEVELS,
     )
     return text
 
@@ -98,59 +99,61 @@ def _template() -> Any:
 def _describe_size(golden: GoldenFixture) -> str:
     fixture = golden.manifest.fixture
     size = f"{fixture.resolution}x{fixture.resolution} pixels"
-    return size if fixture.kind == "image" else f"{size}, {fixture.frames} frames at {fixture.fps} a second"
+    return size if fixture.kind == "image" else f"{size}, {fixture.frames} frames at {fixture.fps} per second"
 
 
 def _row_view(row: Row) -> RowView:
-    reference, picture = row.reference[row.worst_frame], row.pictures[row.worst_frame]
-    three = {"reference": reference, "arrived": picture, "difference": difference(reference, picture)}
-    part = most_different_region(reference, picture)
+    reference, decoded = row.reference[row.worst_frame], row.images[row.worst_frame]
+    images = {"reference": reference, "decoded": decoded, "difference": difference_image(reference, decoded)}
+    region = most_different_region(reference, decoded)
     return RowView(
         row=row,
-        words=describe_difference(reference, picture) if row.measured else "Pictures of two sizes cannot be compared.",
-        opened=not row.passed or _visible_share(reference, picture) >= FEW,
+        summary=describe_difference(reference, decoded) if row.measured else "Images of different sizes: not compared.",
+        expanded=not row.passed or _visible_share(reference, decoded) >= FEW,
         bits=bits_text(row),
         bounds=bounds_text(row),
-        metrics=[(title, text) for name, (title, _) in COLUMNS.items() if (text := cell(row, name))],
-        whole={name: whole(one) for name, one in three.items()},
-        detail={name: enlarged_url(part.of(one)) for name, one in three.items()},
-        frame=part.style(reference) if (reference != picture).any() else "",
+        metrics=[(title, text) for name, (title, _) in COLUMNS.items() if (text := metric_text(row, name))],
+        thumbnails={name: thumbnail_url(image) for name, image in images.items()},
+        details={name: enlarged_url(region.crop(image)) for name, image in images.items()},
+        frame=region.style(reference) if (reference != decoded).any() else "",
     )
 
 
 def _compare_region(rows: Sequence[Row]) -> RegionComparison | None:
-    """Return the spot that changed most in the row that lost most; None where there are no two to compare."""
-    alike = [row for row in rows if row.measured]
-    if len(alike) < 2:
+    """Return the region that changed most in the row with the lowest SSIM, or None for fewer than two measured rows."""
+    measured = [row for row in rows if row.measured]
+    if len(measured) < 2:
         return None
-    worst = min(alike, key=lambda row: row.measured["ssim"])
+    worst = min(measured, key=lambda row: row.measured["ssim"])
     number = worst.worst_frame
     reference = worst.reference[number]
-    part = most_different_region(reference, worst.pictures[number])
-    captions = [f"{row.pipeline}, {row.wire_bytes} bytes" if row.wire_bytes else row.pipeline for row in alike]
-    parts = [(text, enlarged_url(part.of(row.pictures[number]))) for text, row in zip(captions, alike, strict=True)]
-    beside = [("as it should look", enlarged_url(part.of(reference))), *parts]
-    return RegionComparison(number, whole(reference), part.style(reference), beside)
+    region = most_different_region(reference, worst.images[number])
+    parts = [("reference", enlarged_url(region.crop(reference)))]
+    for row in measured:
+        caption = f"{row.pipeline}, {row.wire_bytes} bytes" if row.wire_bytes else row.pipeline
+        parts.append((caption, enlarged_url(region.crop(row.images[number]))))
+    return RegionComparison(number, thumbnail_url(reference), region.style(reference), parts)
 
 
-def _max_channel_difference(reference: RgbImage, picture: RgbImage) -> RgbImage:
-    apart: RgbImage = np.abs(reference.astype(np.int16) - picture).max(axis=2)
-    return apart
+def _max_channel_difference(reference: RgbImage, image: RgbImage) -> RgbImage:
+    """Return the largest difference of the three channels per pixel, [height, width]."""
+    largest: RgbImage = np.abs(reference.astype(np.int16) - image).max(axis=2)
+    return largest
 
 
-def _visible_share(reference: RgbImage, picture: RgbImage) -> float:
-    return float((_max_channel_difference(reference, picture) > VISIBLE_LEVELS).mean())
+def _visible_share(reference: RgbImage, image: RgbImage) -> float:
+    return float((_max_channel_difference(reference, image) > VISIBLE_LEVELS).mean())
 
 
-def describe_difference(reference: RgbImage, picture: RgbImage) -> str:
-    """Return in words how the two pictures differ, from the plain size of the differences alone."""
-    apart, share = _max_channel_difference(reference, picture), _visible_share(reference, picture)
-    if not apart.any():
-        return "The same picture, to the last pixel."
-    numbers = f"A pixel is off by {apart.mean():.1f} of 255 levels on average, by {apart.max()} at most."
-    if apart.max() <= INVISIBLE_LEVELS:
-        return f"No difference to be seen. {numbers}"
+def describe_difference(reference: RgbImage, image: RgbImage) -> str:
+    """Describe the difference between two images in a sentence, based on the size of the pixel differences only."""
+    difference, share = _max_channel_difference(reference, image), _visible_share(reference, image)
+    if not difference.any():
+        return "Identical to the reference."
+    numbers = f"Mean difference {difference.mean():.1f} of 255 levels, maximum {difference.max()}."
+    if difference.max() <= INVISIBLE_LEVELS:
+        return f"No visible differences. {numbers}"
     if share < FEW:
-        return f"Next to no difference to be seen. {numbers}"
-    where = "in a few places" if share < SOME else "in many places" if share < MANY else "all over the picture"
-    return f"Differences that a close look finds, {where}: {share:.1%} of the pixels. {numbers}"
+        return f"Almost no visible differences. {numbers}"
+    where = "in a few places" if share < SOME else "in many places" if share < MANY else "everywhere"
+    return f"Differences visible on close inspection {where}: {share:.1%} of the pixels. {numbers}"

@@ -1,4 +1,4 @@
-"""The pictures of the report: whole, their difference, and the part of them that changed most, enlarged."""
+"""Images of the report: thumbnails, difference images, and the region that changed most, enlarged."""
 
 import base64
 import io
@@ -9,75 +9,76 @@ from numpy.typing import NDArray
 from PIL import Image
 
 THUMBNAIL_SIDE = 320
-"""Longest side of a whole picture in the report, in pixels."""
+"""Longest side of a thumbnail, in pixels."""
 REGION_SIDE = 64
-"""Side of the part that is shown enlarged, in pixels."""
+"""Side of the region that is shown enlarged, in pixels."""
 ENLARGED_SIDE = 320
+"""Upper limit for the longest side of an enlarged region, in pixels."""
 AMPLIFICATION = 8
-"""How many times a difference is brightened."""
+"""Factor by which difference images are brightened."""
 
 RgbImage = NDArray[np.uint8]
-"""[height, width, 3], RGB."""
+"""[height, width, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a picture, in pixels from its upper left corner."""
+    """A rectangle in an image, in pixels from the upper left corner."""
 
     top: int
     left: int
     height: int
     width: int
 
-    def of(self, picture: RgbImage) -> RgbImage:
-        """Return that part of `picture`."""
-        return picture[self.top : self.top + self.height, self.left : self.left + self.width]
+    def crop(self, image: RgbImage) -> RgbImage:
+        """Return this region of `image`."""
+        return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
-    def style(self, picture: RgbImage) -> str:
-        """Return the CSS that puts a frame around it, over `picture` at any size."""
-        height, width = picture.shape[:2]
-        shares = {
+    def style(self, image: RgbImage) -> str:
+        """Return CSS that positions a frame around this region, for `image` displayed at any size."""
+        height, width = image.shape[:2]
+        fractions = {
             "top": self.top / height,
             "left": self.left / width,
             "height": self.height / height,
             "width": self.width / width,
         }
-        return "; ".join(f"{name}: {share:.2%}" for name, share in shares.items())
+        return "; ".join(f"{name}: {fraction:.2%}" for name, fraction in fractions.items())
 
 
-def most_different_region(reference: RgbImage, picture: RgbImage) -> Region:
-    """Return the square of side DETAIL that holds the most difference; less than that where a side is shorter.
+def most_different_region(reference: RgbImage, image: RgbImage) -> Region:
+    """Return the square of side REGION_SIDE with the largest sum of squared differences.
 
-    Differences are squared: a little everywhere is less to look at than much in one place.
+    The region is smaller if a side of the image is. Squaring prefers one large difference over many small ones.
     """
-    apart = np.square(reference.astype(np.int64) - picture).sum(axis=2)
-    sums = np.pad(apart.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    height, width = (min(REGION_SIDE, side) for side in apart.shape)
-    within = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    top, left = np.unravel_index(int(within.argmax()), within.shape)
+    squared = np.square(reference.astype(np.int64) - image).sum(axis=2)
+    sums = np.pad(squared.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    height, width = (min(REGION_SIDE, side) for side in squared.shape)
+    inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
     return Region(int(top), int(left), height, width)
 
 
-def difference(reference: RgbImage, picture: RgbImage) -> RgbImage:
-    """Return how far the pictures are apart, AMPLIFIED times, as grey: a pixel's largest difference of a colour."""
-    apart = np.abs(reference.astype(np.int16) - picture).max(axis=2, keepdims=True) * AMPLIFICATION
-    grey: RgbImage = np.clip(apart, 0, 255).astype(np.uint8).repeat(3, axis=2)
+def difference_image(reference: RgbImage, image: RgbImage) -> RgbImage:
+    """Return a grey image of the largest difference of the three channels per pixel, times AMPLIFICATION."""
+    largest = np.abs(reference.astype(np.int16) - image).max(axis=2, keepdims=True) * AMPLIFICATION
+    grey: RgbImage = np.clip(largest, 0, 255).astype(np.uint8).repeat(3, axis=2)
     return grey
 
 
-def whole(picture: RgbImage) -> str:
-    """Return the address of `picture`, at most WHOLE pixels a side."""
-    image = Image.fromarray(picture)
-    if max(image.size) > THUMBNAIL_SIDE:
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    return _data_url(image)
+def thumbnail_url(image: RgbImage) -> str:
+    """Return a data URL of `image`, scaled down to at most THUMBNAIL_SIDE pixels per side."""
+    thumbnail = Image.fromarray(image)
+    if max(thumbnail.size) > THUMBNAIL_SIDE:
+        thumbnail.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    return _data_url(thumbnail)
 
 
-def enlarged_url(picture: RgbImage) -> str:
-    """Return the address of `picture`, each pixel a square, as near to ENLARGED as goes."""
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    factor = max(1, ENLARGED_SIDE // max(image.size))
-    return _data_url(image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST))
+def enlarged_url(image: RgbImage) -> str:
+    """Return a data URL of `image`, enlarged by an integer factor to at most ENLARGED_SIDE pixels per side."""
+    small = Image.fromarray(np.ascontiguousarray(image))
+    factor = max(1, ENLARGED_SIDE // max(small.size))
+    return _data_url(small.resize((small.width * factor, small.height * factor), Image.Resampling.NEAREST))
 
 
 def _data_url(image: Image.Image) -> str:

@@ -1,4 +1,4 @@
-"""What the gate found, as a table for a terminal and as JSON."""
+"""The result of the gate as a table for a terminal, and as JSON."""
 
 import math
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ VIDEO_METRICS = ("temporal_ssim", "vmaf")
 
 
 def build_table(rows: Sequence[Row]) -> Table:
-    """Return the rows as a table, each metric over the bound it has in the map; what is missing says so."""
+    """Return a table of the rows, with each metric above its bound. The columns for videos are optional."""
     video = any(name in row.measured or name in row.not_measured for row in rows for name in VIDEO_METRICS)
-    shown = [name for name in COLUMNS if video or name not in VIDEO_METRICS]
+    metrics = [name for name in COLUMNS if video or name not in VIDEO_METRICS]
     table = Table(box=SIMPLE_HEAD, title=", ".join(sorted({row.latent_space for row in rows})))
     for title in ("fixture", "pipeline"):
         table.add_column(title, no_wrap=True)
-    for title in ("bytes", "bits", *(COLUMNS[name][0] for name in shown), "verdict"):
+    for title in ("bytes", "bits", *(COLUMNS[name][0] for name in metrics), "verdict"):
         table.add_column(title)
     for row in rows:
         table.add_row(
@@ -36,21 +36,21 @@ def build_table(rows: Sequence[Row]) -> Table:
             row.pipeline,
             "" if row.wire_bytes is None else str(row.wire_bytes),
             bits_text(row),
-            *(cell(row, name) + bound_text(row, name) for name in shown),
+            *(metric_text(row, name) + bound_text(row, name) for name in metrics),
             "[green]pass" if row.passed else "[bold red]FAIL",
         )
     return table
 
 
 def bound_text(row: Row, name: str) -> str:
-    """Return the map's bound on a metric of the row as a second line, nothing where there is none."""
+    """Return the map's bound on a metric as a second line of its cell, or an empty string if there is none."""
     field, sign = BOUNDS.get(name, ("", ""))
     bound = getattr(row.thresholds, field, None)
     return "" if bound is None else f"\n{sign} {bound:g}"
 
 
-def cell(row: Row, name: str) -> str:
-    """Return one metric of a row as text."""
+def metric_text(row: Row, name: str) -> str:
+    """Return the value of a metric as text, or an empty string if it does not apply."""
     value = row.measured.get(name)
     if value is not None:
         return "identical" if math.isinf(value) else COLUMNS[name][1].format(value)
@@ -58,52 +58,51 @@ def cell(row: Row, name: str) -> str:
 
 
 def bits_text(row: Row) -> str:
-    """Return in a word whether the bytes on the wire are right."""
+    """Return "exact" or "differ" for the bytes on the wire, or an empty string if they were not checked."""
     if row.bits is None:
         return ""
     return "differ" if row.bits else "exact"
 
 
 def bounds_text(row: Row) -> str:
-    """Return the map's bounds for the row in a line."""
+    """Return all bounds of a row in one line."""
     parts = [COLUMNS[name][0] + " " + bound.strip() for name in BOUNDS if (bound := bound_text(row, name))]
     return "; ".join(parts) or "none"
 
 
 def collect_notes(rows: Sequence[Row]) -> list[str]:
-    """Return, once each, why something is not measured, was missed or differs, and which bounds there are not."""
+    """Return messages about the rows without duplicates: faults, missed bounds, missing metrics and missing bounds."""
     notes: dict[str, None] = {}
     for row in rows:
-        place = f"{row.fixture} {row.pipeline}"
-        for complaint in (*(row.bits or ()), *row.missed):
-            notes[f"{place}: {complaint}"] = None
+        for fault in (*(row.bits or ()), *row.missed):
+            notes[f"{row.fixture} {row.pipeline}: {fault}"] = None
     for row in rows:
         for name, reason in row.not_measured.items():
             notes[f"{COLUMNS[name][0]} is not measured: {reason}"] = None
         bounds = row.thresholds
         if bounds is not None and bounds.fixture_suite not in (None, row.suite):
-            notes[f"the map's bounds are of the fixtures {bounds.fixture_suite}, these are {row.suite}"] = None
-    without = sorted({row.pipeline for row in rows if row.thresholds is None})
-    if without:
-        notes[f"the map has no quality_thresholds for {', '.join(without)}: nothing to miss there"] = None
+            notes[f"the map's bounds were measured with the fixtures {bounds.fixture_suite}, not {row.suite}"] = None
+    unbounded = sorted({row.pipeline for row in rows if row.thresholds is None})
+    if unbounded:
+        notes[f"the map has no quality_thresholds for {', '.join(unbounded)}: their metrics are not checked"] = None
     return list(notes)
 
 
 def result_json(
     rows: Sequence[Row], notes: Sequence[str], map_hash: str, environment: Environment | None
 ) -> dict[str, Any]:
-    """Return everything that the gate found, for JSON; an infinite PSNR is the string "identical"."""
+    """Return the complete result as JSON-compatible values; an infinite PSNR is the string "identical"."""
     return {
         "passed": all(row.passed for row in rows),
         "latent_map": map_hash,
         "fixture_suites": sorted({row.suite for row in rows}),
         "environment": environment and environment.model_dump(),
         "notes": list(notes),
-        "rows": [_json_row(row) for row in rows],
+        "rows": [_row_json(row) for row in rows],
     }
 
 
-def _json_row(row: Row) -> dict[str, Any]:
+def _row_json(row: Row) -> dict[str, Any]:
     return {
         "latent_space": row.latent_space,
         "fixture": row.fixture,

@@ -1,4 +1,4 @@
-"""The golden folder: DIR/<latent space>/<fixture>/ with manifest.json, latents.bin and the reference pictures."""
+"""Golden fixtures on disk: DIR/<latent space>/<fixture>/ with manifest.json, latents.bin and the reference images."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ LATENTS = "latents.bin"
 IMAGE = "reference.png"
 
 Latents = NDArray[np.float16]
-"""[frames, channels, height, width], as they travel."""
+"""[frames, channels, height, width], scaled as on the wire."""
 Pixels = NDArray[np.uint8]
 """[frames, height, width, 3], RGB."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenFixture:
-    """One golden fixture: where it lies and what its manifest says."""
+    """A golden fixture: its folder and its manifest."""
 
     folder: Path
     manifest: Manifest
@@ -35,77 +35,77 @@ class GoldenFixture:
         return self.manifest.fixture_key
 
     def latents(self) -> Latents:
-        """Return its latents. Raises InvalidSettings when the file is not the one of the manifest."""
+        """Read the latents. Raises InvalidSettings if their hash differs from the manifest's."""
         path = self.folder / LATENTS
         data = _read(path)
         if sha256(data) != self.manifest.input_latent_sha256:
-            raise InvalidSettings(f"{path}: expected {self.manifest.input_latent_sha256}, the file has {sha256(data)}")
+            raise InvalidSettings(f"{path}: expected {self.manifest.input_latent_sha256}, got {sha256(data)}")
         return latents_from_bytes(data, (self.manifest.fixture.frames, *self.manifest.latent_shape), path)
 
     def pixels(self) -> Pixels:
-        """Return its reference pictures. Raises InvalidSettings when they are not those of the manifest."""
+        """Read the reference images. Raises InvalidSettings if their hash differs from the manifest's."""
         pixels = read_images(self.folder / name for name in image_names(self.manifest))
         if sha256(pixels.tobytes()) != self.manifest.pixels_sha256:
-            raise InvalidSettings(f"{self.folder}: the pictures are not those of {MANIFEST}; build them again")
+            raise InvalidSettings(f"{self.folder}: the images do not match {MANIFEST}; build the fixture again")
         return pixels
 
     def write(self, latents: Latents, pixels: Pixels) -> None:
-        """Write everything; the manifest last, so that it is there only where all else is."""
+        """Write all files; the manifest last, so that it exists only if the other files are complete."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / MANIFEST).unlink(missing_ok=True)
         for stale in (*self.folder.glob("frame_*.png"), self.folder / IMAGE):
             stale.unlink(missing_ok=True)
         (self.folder / LATENTS).write_bytes(latents_to_bytes(latents))
-        for name, picture in zip(image_names(self.manifest), pixels, strict=True):
-            Image.fromarray(picture).save(self.folder / name)
+        for name, image in zip(image_names(self.manifest), pixels, strict=True):
+            Image.fromarray(image).save(self.folder / name)
         first = (self.folder / image_names(self.manifest)[0]).read_bytes()
         manifest = self.manifest.model_copy(update={"reference_sha256": sha256(first)})
         (self.folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
 
 
 def image_names(manifest: Manifest) -> list[str]:
-    """Return the file names of a fixture's pictures, in order."""
+    """Return the file names of a fixture's reference images, in order."""
     if manifest.fixture.kind == "image":
         return [IMAGE]
     return [frame_name(number) for number in range(manifest.fixture.frames)]
 
 
 def frame_name(number: int) -> str:
-    """Return the file name of a video's frame."""
+    """Return the file name of frame `number` of a video."""
     return f"frame_{number:04d}.png"
 
 
 def latents_to_bytes(latents: Latents) -> bytes:
-    """Return the latents as they lie in a file: little-endian fp16, C order."""
+    """Return the content of latents.bin: little-endian fp16, C order."""
     return latents.astype("<f2").tobytes()
 
 
 def latents_from_bytes(data: bytes, shape: tuple[int, ...], path: Path) -> Latents:
-    """Return the latents of `shape` that a file's bytes hold. Raises InvalidSettings for another size."""
+    """Return the latents of `shape` in `data`. Raises InvalidSettings if the size does not match."""
     expected = int(np.prod(shape)) * 2
     if len(data) != expected:
-        raise InvalidSettings(f"{path}: latents of {shape} in fp16 take {expected} bytes, the file has {len(data)}")
+        raise InvalidSettings(f"{path}: fp16 latents of shape {shape} have {expected} bytes, got {len(data)}")
     return np.frombuffer(data, "<f2").reshape(shape).astype(np.float16)
 
 
 def read_images(paths: Iterable[Path]) -> Pixels:
-    """Return the pictures at `paths`, all of one size, as RGB. Raises InvalidSettings."""
-    pictures: list[NDArray[np.uint8]] = []
+    """Read images of equal size as RGB. Raises InvalidSettings."""
+    images: list[NDArray[np.uint8]] = []
     for path in paths:
         try:
             with Image.open(path) as image:
-                pictures.append(np.asarray(image.convert("RGB")))
+                images.append(np.asarray(image.convert("RGB")))
         except (OSError, UnidentifiedImageError) as error:
-            raise InvalidSettings(f"cannot read the picture {path}: {error}") from None
-        if pictures[-1].shape != pictures[0].shape:
-            raise InvalidSettings(f"{path} has another size than the frames before it")
-    return np.stack(pictures)
+            raise InvalidSettings(f"cannot read the image {path}: {error}") from None
+        if images[-1].shape != images[0].shape:
+            raise InvalidSettings(f"{path} has a different size than the frames before it")
+    return np.stack(images)
 
 
 def find_fixtures(folder: Path, latent_space: str | None, names: Sequence[str] | None = None) -> list[GoldenFixture]:
-    """Return the golden fixtures below `folder`, of one latent space where one is named, by size.
+    """Return the golden fixtures in `folder`, sorted by size; only those of `latent_space` unless it is None.
 
-    Raises InvalidSettings when there is none, or none of a name that was asked for.
+    Raises InvalidSettings if there are none, or if one of `names` is missing.
     """
     found = []
     for path in sorted(folder.rglob(MANIFEST)):
@@ -114,19 +114,21 @@ def find_fixtures(folder: Path, latent_space: str | None, names: Sequence[str] |
             found.append(GoldenFixture(path.parent, manifest))
     if not found:
         raise InvalidSettings(
-            f"there are no golden fixtures of {latent_space or 'any latent space'} in {folder}: "
-            "make them with `codec-diffusers golden build`"
+            f"no golden fixtures of {latent_space or 'any latent space'} found in {folder}: "
+            "create them with `codec-diffusers golden build`"
         )
     keys = [golden.key for golden in found]
     missing = [name for name in names or () if name not in keys]
     if missing:
-        raise InvalidSettings(f"--fixtures: {folder} has no {truncated_repr(missing[0])}; it has {', '.join(keys)}")
-    chosen = [golden for golden in found if not names or golden.key in names]
-    return sorted(chosen, key=lambda golden: (golden.manifest.fixture.frames, golden.manifest.fixture.resolution))
+        raise InvalidSettings(
+            f"--fixtures: {truncated_repr(missing[0])} not found; {folder} contains {', '.join(keys)}"
+        )
+    selected = [golden for golden in found if not names or golden.key in names]
+    return sorted(selected, key=lambda golden: (golden.manifest.fixture.frames, golden.manifest.fixture.resolution))
 
 
 def fixture_at(folder: Path, manifest: Manifest) -> GoldenFixture:
-    """Return the golden fixture of `manifest` where it belongs below `folder`."""
+    """Return the golden fixture of `manifest`, to be stored in the golden folder `folder`."""
     return GoldenFixture(folder / manifest.latent_space_id / manifest.fixture_key, manifest)
 
 

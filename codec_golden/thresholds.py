@@ -1,4 +1,4 @@
-"""Bounds for a latent-space map, from what was measured: the worst fixture, less a stated head-room."""
+"""Quality thresholds for a latent-space map: the worst measured result, less a fixed margin."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,26 +6,26 @@ from collections.abc import Iterable, Mapping
 from codec_golden.gate import Row
 
 ROUNDING_PSNR_DB = 48.1
-"""PSNR of a picture in which every value is one level of 255 off, 20 log10(255), rounded down. No decoder that rounds
-otherwise can be asked for more, however near our own two pictures are."""
+"""PSNR of an image in which every value is off by one level of 255: 20 log10(255), rounded down. Measured values are
+capped at this number, because another decoder may round differently."""
 ROUNDING_SSIM = 0.99
-"""What such a difference may leave of SSIM in a flat part of a picture."""
+"""SSIM that such a difference may reduce a flat area to."""
 PSNR_MARGIN_DB = 1.0
 SSIM_MARGIN = 0.01
 LPIPS_MARGIN = 0.01
-"""Head-room for what another device, thread count or decoder changes on its own."""
+"""Margins for the effect of another device, thread count or decoder."""
 
 
 def compute_thresholds(rows: Iterable[Row], suite: str) -> dict[str, Mapping[str, float | str]]:
-    """Return, by pipeline, what goes into the map's `quality_thresholds`.
+    """Return the map's `quality_thresholds` by pipeline.
 
-    Each is the worst of all fixtures, capped at what rounding allows, less the head-room. `lpips_max` is left out where
-    LPIPS was not measured for every fixture.
+    A bound is the worst result of all fixtures, capped at the effect of rounding, less the margin. `lpips_max` is
+    omitted unless LPIPS was measured for every fixture.
     """
     by_pipeline: dict[str, list[Row]] = {}
     for row in rows:
         by_pipeline.setdefault(row.pipeline, []).append(row)
-    return {name: _bounds(found, suite) for name, found in by_pipeline.items()}
+    return {name: _bounds(pipeline_rows, suite) for name, pipeline_rows in by_pipeline.items()}
 
 
 def _bounds(rows: list[Row], suite: str) -> Mapping[str, float | str]:

@@ -1,6 +1,6 @@
-"""The inputs of the conformance vectors, and how each travels.
+"""Inputs of the conformance vectors, and the stream that each is encoded to.
 
-They come from sha256 and integer arithmetic alone, so that they are the same for ever and everywhere.
+The inputs are computed from sha256 with integer arithmetic only, so they are identical on every machine.
 """
 
 import hashlib
@@ -17,24 +17,24 @@ from codec_wire.pipelines import PIPELINES, Pipeline, Scales
 
 LATENT_SPACE = "vectors/small"
 KEYFRAME_INTERVAL = 4
-"""Not 1 and not the stream's length: a residual against the frame before shows, and so does a missed keyframe."""
+"""Neither 1 nor the number of frames: detects residuals against the previous frame, and missing keyframes."""
 STATIC_SCALE = 2.5
-"""Under the largest values of the inputs, so that codes saturate."""
+"""Smaller than the largest input values, so that codes are clipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input. `shape` is a frame's; `frames` above 1 make a video."""
+    """One input. `shape` is that of a latent frame, [C, h, w]; a video has more than one latent frame."""
 
     name: str
     shape: tuple[int, ...]
-    frames: int
+    latent_frames: int
     dtype: LatentDtype
 
     @property
     def is_video(self) -> bool:
-        """Whether it has more than a frame."""
-        return self.frames > 1
+        """Whether the case is a video."""
+        return self.latent_frames > 1
 
 
 CASES = (
@@ -45,75 +45,76 @@ CASES = (
     Case("video", (4, 4, 4), 6, LatentDtype.FP16),
 )
 ROUNDING_SCALES = (6.890625, 3.96875, 7.890625, 7.765625)
-"""Scales at which fp16 values are found whose codes depend on how it is computed: halves of a step at 7 and 127, and
-quotients that come out otherwise where x * (Q / s) is taken for x / s * Q. Most scales have none."""
+"""Scales for which some fp16 values are hard to round: exact halves of a step, with Q = 7 and Q = 127, and values for
+which x * (Q / s) gives another code than x / s * Q. Most scales have no such values."""
 _TIES = (0.5, 1.5, 2.5, -0.5, -1.5, 6.5, 0.0, -0.0)
-"""Codes of int4 that lie between two, in units of a step: halves go to the even neighbour."""
+"""Values halfway between two int4 codes, in units of a step. They are rounded to the even code."""
 
 
-def inputs(case: Case) -> NDArray[Any]:
-    """Return the latents of a case, [frames, *shape] in its dtype.
+def case_latents(case: Case) -> NDArray[Any]:
+    """Return the latents of a case, [latent_frames, *shape] in its dtype.
 
-    Values lie in -4…4, but for a few. The first channel is all zeros in the last frame, the second one begins with
-    halves of a step of int4, and of four channels the third one holds subnormal fp16 numbers in the first frame.
+    Almost all values are in [-4, 4]. The first channel of the last frame is zero. The second channel begins with values
+    halfway between int4 codes. With four channels, the third channel of the first frame contains subnormal fp16 values.
     """
-    count = case.frames * int(np.prod(case.shape))
+    count = case.latent_frames * int(np.prod(case.shape))
     stream = b"".join(hashlib.sha256(f"{case.name} {number}".encode()).digest() for number in range(count // 16 + 1))
     words = np.frombuffer(stream, "<u2")[:count].astype(np.int64) - 2**15
-    values = (words.astype(np.float64) / 2**13).astype(case.dtype.numpy).reshape(case.frames, *case.shape)
-    flat = values.reshape(case.frames, case.shape[0], -1)
+    values = (words.astype(np.float64) / 2**13).astype(case.dtype.numpy).reshape(case.latent_frames, *case.shape)
+    flat = values.reshape(case.latent_frames, case.shape[0], -1)
     if case.name == "rounding":
         _write_rounding_cases(flat)
         return values
     flat[-1, 0] = 0
     flat[:, 1, : len(_TIES)] = _TIES
-    flat[:, 1, len(_TIES)] = 7  # the channel's largest value, so that a step is 1
+    flat[:, 1, len(_TIES)] = 7  # the channel's maximum, which makes a step of int4 equal to 1
     if case.shape[0] > 3:
         flat[0, 2] *= case.dtype.numpy.type(2.0**-22)
     return values
 
 
 def _write_rounding_cases(flat: NDArray[Any]) -> None:
-    """Let each channel begin with its scale, the largest value, and then with all that is hard to round beside it."""
+    """Overwrite the start of each channel with its scale (its maximum) and with values that are hard to round."""
     for channel, scale in enumerate(ROUNDING_SCALES):
-        hard = [value for max_code in (7, 127) for value in rounding_sensitive_values(scale, max_code)]
-        beginning = [scale, *hard, *(-value for value in hard)]
+        sensitive = [value for max_code in (7, 127) for value in rounding_sensitive_values(scale, max_code)]
+        start = [scale, *sensitive, *(-value for value in sensitive)]
         np.clip(flat[:, channel], -scale, scale, out=flat[:, channel])
-        flat[0, channel, : len(beginning)] = beginning
-        flat[1:, channel, : len(beginning)] = beginning[::-1]
+        flat[0, channel, : len(start)] = start
+        flat[1:, channel, : len(start)] = start[::-1]
 
 
 def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
-    """Return the fp16 values, rising, from 0 to `scale` whose code changes where it is computed in another way.
+    """Return the fp16 values in (0, scale], ascending, whose code changes if it is computed incorrectly.
 
-    The other ways are halves away from zero, and x * (Q / s).
+    The two incorrect methods are rounding halves away from zero, and x * (Q / s) instead of x / s * Q.
     """
     halves = np.arange(1, 2**15, dtype=np.uint16).view(np.float16)
     values = halves[halves <= scale].astype(np.float32)
     largest, divisor = np.float32(max_code), np.float32(scale)
     ratio = values / divisor * largest
     codes = np.rint(ratio)
-    found = (codes != np.floor(ratio + np.float32(0.5))) | (codes != np.rint(values * (largest / divisor)))
-    return [float(value) for value in values[found]]
+    sensitive = (codes != np.floor(ratio + np.float32(0.5))) | (codes != np.rint(values * (largest / divisor)))
+    return [float(value) for value in values[sensitive]]
 
 
-def stream_plan(case: Case, row: Pipeline) -> FixtureStream:
-    """Return how a case travels by a pipeline."""
+def stream_plan(case: Case, pipeline: Pipeline) -> FixtureStream:
+    """Return the stream that a case is encoded to with `pipeline`."""
     scales = ROUNDING_SCALES if case.name == "rounding" else (STATIC_SCALE,) * case.shape[0]
-    static = np.array(scales, "<f2").tobytes() if row.scales is Scales.STATIC else None
+    static = np.array(scales, "<f2").tobytes() if pipeline.scales is Scales.STATIC else None
     header = LatentStreamHeader(
         latent_space_id=LATENT_SPACE,
         shape=case.shape,
         dtype=case.dtype,
-        pipeline=row.name,
+        pipeline=pipeline.name,
         scales=static,
         fps=24 if case.is_video else None,
-        total_frames=case.frames,
+        total_frames=case.latent_frames,
     )
-    return FixtureStream(header, tuple(not row.delta or seq % KEYFRAME_INTERVAL == 0 for seq in range(case.frames)))
+    keyframes = (not pipeline.delta or seq % KEYFRAME_INTERVAL == 0 for seq in range(case.latent_frames))
+    return FixtureStream(header, tuple(keyframes))
 
 
 def case_pipelines() -> Iterator[tuple[Case, Pipeline]]:
-    """Yield every case with every pipeline that can carry it."""
+    """Yield every case with every pipeline that supports its modality."""
     for case in CASES:
-        yield from ((case, row) for row in PIPELINES.values() if case.is_video or not row.video_only)
+        yield from ((case, one) for one in PIPELINES.values() if case.is_video or not one.video_only)

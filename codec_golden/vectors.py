@@ -1,4 +1,4 @@
-"""Conformance vectors: latents in, wire bytes out, reconstruction out, for each pipeline and both envelopes."""
+"""Conformance vectors: latents, wire bytes and reconstruction for each pipeline and both envelopes."""
 
 import hashlib
 import json
@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from codec_golden.refused_streams import refused_streams
-from codec_golden.vector_cases import CASES, Case, case_pipelines, inputs, stream_plan
-from codec_golden.wire import FixtureStream, body_of, reconstruction
+from codec_golden.vector_cases import CASES, Case, case_latents, case_pipelines, stream_plan
+from codec_golden.wire import FixtureStream, encode_body, reconstruction
 from codec_wire import WireFormat
 from codec_wire.errors import CodecError
 from codec_wire.pipelines import Pipeline
@@ -18,43 +18,43 @@ README = "README.md"
 
 
 def vector_files() -> dict[str, bytes]:
-    """Return every file of the vectors by its path, as this encoder and decoder make them; the README apart."""
+    """Generate every file of the vectors except the README with this encoder and decoder; return them by path."""
     files: dict[str, bytes] = {}
     index = []
     for case in CASES:
-        files[f"{case.name}/latents.bin"] = inputs(case).astype(case.dtype.numpy).tobytes()
-    for case, row in case_pipelines():
-        plan, latents = stream_plan(case, row), inputs(case)
-        paths = _paths(case, row)
+        files[f"{case.name}/latents.bin"] = case_latents(case).astype(case.dtype.numpy).tobytes()
+    for case, pipeline in case_pipelines():
+        stream, latents = stream_plan(case, pipeline), case_latents(case)
+        paths = _paths(case, pipeline)
         for wire_format in WireFormat:
-            files[paths[wire_format]] = body_of(plan, latents, wire_format)
+            files[paths[wire_format]] = encode_body(stream, latents, wire_format)
         body = files[paths[WireFormat.MSGPACK]]
         files[paths["reconstruction"]] = reconstruction(body, WireFormat.MSGPACK).astype("<f4").tobytes()
-        index.append(_entry(case, row, plan, paths))
+        index.append(_index_entry(case, pipeline, stream, paths))
     refused = refused_streams()
-    files |= {entry.path: entry.body for entry in refused}
-    files[INDEX] = _json({"streams": index, "refused": [entry.described for entry in refused]})
+    files |= {one.path: one.body for one in refused}
+    files[INDEX] = _json({"streams": index, "refused": [one.index_entry for one in refused]})
     files["SHA256SUMS"] = "".join(
         f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in sorted(files.items())
     ).encode()
     return files
 
 
-def _paths(case: Case, row: Pipeline) -> dict[str, str]:
-    stem = f"{case.name}/{row.name}"
+def _paths(case: Case, pipeline: Pipeline) -> dict[str, str]:
+    stem = f"{case.name}/{pipeline.name}"
     return {wire_format: f"{stem}.{wire_format}" for wire_format in WireFormat} | {"reconstruction": f"{stem}.f32"}
 
 
-def _entry(case: Case, row: Pipeline, plan: FixtureStream, paths: Mapping[str, str]) -> dict[str, object]:
-    header = plan.header
+def _index_entry(case: Case, pipeline: Pipeline, stream: FixtureStream, paths: Mapping[str, str]) -> dict[str, object]:
+    header = stream.header
     return {
         "latents": f"{case.name}/latents.bin",
         "dtype": header.dtype,
         "shape": list(header.shape),
-        "frames": case.frames,
-        "pipeline": row.name,
+        "frames": case.latent_frames,
+        "pipeline": pipeline.name,
         "static_scales": header.scales and header.scales.hex(),
-        "keyframes": [seq for seq, keyframe in enumerate(plan.keyframes) if keyframe],
+        "keyframes": [seq for seq, keyframe in enumerate(stream.keyframes) if keyframe],
         **{str(name): path for name, path in paths.items()},
     }
 
@@ -64,8 +64,8 @@ def _json(value: object) -> bytes:
 
 
 def write_vectors(folder: Path) -> int:
-    """Write every file of the vectors below `folder`, the README with them; return how many bytes that are."""
-    files = vector_files() | {README: shipped(README)}
+    """Write every file of the vectors, including the README, to `folder`. Return their total size in bytes."""
+    files = vector_files() | {README: read_shipped(README)}
     for path, data in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,44 +73,42 @@ def write_vectors(folder: Path) -> int:
     return sum(map(len, files.values()))
 
 
-def shipped(path: str) -> bytes:
-    """Return a file of the vectors that the project ships."""
+def read_shipped(path: str) -> bytes:
+    """Read a file of the vectors that are part of this package."""
     return resources.files("codec_golden").joinpath("vectors").joinpath(path).read_bytes()
 
 
 def failing_vectors() -> dict[str, list[str]]:
-    """Return, by pipeline, where this encoder or decoder gives other bytes than the shipped vectors have.
-
-    A pipeline that is not in it is right.
-    """
-    broken: dict[str, list[str]] = {}
-    for case, row in case_pipelines():
-        complaints = list(_faults(case, row))
-        if complaints:
-            broken.setdefault(row.name, []).extend(complaints)
-    return broken
+    """Compare this encoder and decoder with the shipped vectors. Return the faults of each pipeline that has any."""
+    failing: dict[str, list[str]] = {}
+    for case, pipeline in case_pipelines():
+        faults = list(_faults(case, pipeline))
+        if faults:
+            failing.setdefault(pipeline.name, []).extend(faults)
+    return failing
 
 
-def _faults(case: Case, row: Pipeline) -> Iterator[str]:
-    paths, plan, latents = _paths(case, row), stream_plan(case, row), inputs(case)
+def _faults(case: Case, pipeline: Pipeline) -> Iterator[str]:
+    paths, stream, latents = _paths(case, pipeline), stream_plan(case, pipeline), case_latents(case)
     for wire_format in WireFormat:
-        expected = shipped(paths[wire_format])
+        path = paths[wire_format]
+        expected = read_shipped(path)
         try:
-            body = body_of(plan, latents, wire_format)
+            body = encode_body(stream, latents, wire_format)
         except CodecError as error:
-            yield f"vector {paths[wire_format]}: cannot be encoded: {error}"
+            yield f"vector {path}: encoding failed: {error}"
             continue
         if body != expected:
-            yield f"vector {paths[wire_format]}: encoded, it differs at byte {_first_difference(body, expected)}"
+            yield f"vector {path}: the encoded body differs at byte {_first_difference(body, expected)}"
         try:
             decoded = reconstruction(expected, wire_format).astype("<f4").tobytes()
         except CodecError as error:
-            yield f"vector {paths[wire_format]}: cannot be decoded: {error}"
+            yield f"vector {path}: decoding failed: {error}"
             continue
-        if decoded != shipped(paths["reconstruction"]):
-            yield f"vector {paths[wire_format]}: decoded, it differs from {paths['reconstruction']}"
+        if decoded != read_shipped(paths["reconstruction"]):
+            yield f"vector {path}: the decoded latents differ from {paths['reconstruction']}"
 
 
 def _first_difference(one: bytes, other: bytes) -> int:
-    pairs_of_bytes = zip(one, other, strict=False)
-    return next((place for place, (a, b) in enumerate(pairs_of_bytes) if a != b), min(len(one), len(other)))
+    byte_pairs = zip(one, other, strict=False)
+    return next((offset for offset, (a, b) in enumerate(byte_pairs) if a != b), min(len(one), len(other)))

@@ -1,4 +1,4 @@
-"""Golden latents through the real encoder, both envelopes and the real decoder."""
+"""Encoding of golden latents to complete bodies and back, with the encoder, envelopes and decoder of the server."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PIECE_BYTES = 1400
-"""How a body arrives: in pieces of about what a network packet carries."""
+"""Size of the pieces that a body is read in, about one network packet each."""
 
 
 @dataclass(frozen=True, slots=True)
 class FixtureStream:
-    """How one fixture travels by one pipeline."""
+    """The header of a stream, and for each frame whether it is a keyframe."""
 
     header: LatentStreamHeader
     keyframes: tuple[bool, ...]
@@ -33,7 +33,7 @@ class FixtureStream:
     def of(
         cls, fixture: Fixture, shape: tuple[int, ...], bundle: LatentMapBundle, entry: MapPipeline
     ) -> "FixtureStream":
-        """Return the stream that a server with the map `bundle` makes of `fixture`, its latents [C, h, w] a frame."""
+        """Return the stream of `fixture` with the pipeline `entry`; `shape` is that of a latent frame, [C, h, w]."""
         interval = min(DEFAULT_KEYFRAME_INTERVAL, entry.keyframe_interval_frames or DEFAULT_KEYFRAME_INTERVAL)
         return cls(
             LatentStreamHeader(
@@ -50,30 +50,29 @@ class FixtureStream:
 
 
 def usable_pipelines(bundle: LatentMapBundle, fixture: Fixture) -> list[MapPipeline]:
-    """Return the map's pipelines that can carry `fixture`."""
-    return [
-        entry for entry in bundle.latent_map.pipelines if fixture.kind == "video" or not entry.pipeline_spec.video_only
-    ]
+    """Return the map's pipelines that support the fixture's modality."""
+    is_video = fixture.kind == "video"
+    return [entry for entry in bundle.latent_map.pipelines if is_video or not entry.pipeline_spec.video_only]
 
 
-def body_of(plan: FixtureStream, latents: "Latents | Tensor | NDArray[Any]", wire_format: WireFormat) -> bytes:
-    """Return the whole body that carries `latents` [frames, C, h, w]; a tensor is quantized on its own device.
+def encode_body(stream: FixtureStream, latents: "Latents | Tensor | NDArray[Any]", wire_format: WireFormat) -> bytes:
+    """Encode `latents` [frames, C, h, w] to a complete body. A tensor is quantized on its own device.
 
     Raises InvalidLatents.
     """
-    encoder = LatentEncoder(plan.header)
-    parts = [encode(plan.header, wire_format)]
-    last = len(plan.keyframes) - 1
-    for seq, keyframe in enumerate(plan.keyframes):
+    encoder = LatentEncoder(stream.header)
+    parts = [encode(stream.header, wire_format)]
+    last = len(stream.keyframes) - 1
+    for seq, keyframe in enumerate(stream.keyframes):
         frame = encoder.encode(latents[seq], keyframe=keyframe, last=seq == last)
         parts.append(encode(frame, wire_format))
     return b"".join(parts)
 
 
 def decode_body(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeader, list[NDArray[Any]]]:
-    """Return the header and each frame's latents of a whole body that arrives in pieces.
+    """Decode a complete body, in pieces of PIECE_BYTES, to its header and the latents [C, h, w] of each frame.
 
-    Raises StreamError where it breaks the contract.
+    Raises StreamError if the body is not a valid stream.
     """
     reader = StreamReader(wire_format)
     header: LatentStreamHeader | None = None
@@ -86,12 +85,12 @@ def decode_body(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeade
             elif decoder is not None:
                 latents.append(decoder.decode(message))
     reader.close()
-    assert header is not None  # noqa: S101 - the reader lets no stream end without one
+    assert header is not None  # noqa: S101 - reader.close() raises if the header is missing
     assert decoder is not None  # noqa: S101
     decoder.close()
     return header, latents
 
 
 def reconstruction(body: bytes, wire_format: WireFormat) -> NDArray[np.float32]:
-    """Return what a client gets of a body, float32 [frames, C, h, w]. Raises StreamError."""
+    """Return the latents of a complete body as a client decodes them, float32 [frames, C, h, w]. Raises StreamError."""
     return np.stack(decode_body(body, wire_format)[1]).astype(np.float32)

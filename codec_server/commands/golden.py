@@ -59,7 +59,7 @@ def build(
         suite = read_suite(fixtures_file)
         with _model(settings) as model:
             builder = FixtureBuilder(model, suite.suite, folder, latents)
-            chosen, left_out = builder.chosen(suite, _names(fixtures))
+            chosen, left_out = builder.select(suite, _names(fixtures))
             for line in left_out:
                 typer.echo(line, err=True)
             (_check if check else _build)(builder, chosen)
@@ -81,12 +81,16 @@ def _check(builder: "FixtureBuilder", chosen: dict[str, Any]) -> None:
     with progress_bar() as progress:
         task = progress.add_task("checking", total=None)
         for checked in builder.check(chosen, steps_on(progress, task)):
-            moved += bool(checked.moved)
-            if not checked.moved:
+            moved += bool(checked.changed)
+            if not checked.changed:
                 typer.echo(f"{checked.key}  as it was")
                 continue
-            largest = "another size" if checked.largest is None else f"largest difference {checked.largest} of 255"
-            typer.echo(f"{checked.key}  MOVED: {', '.join(checked.moved)}; {largest}")
+            largest = (
+                "another size"
+                if checked.max_difference is None
+                else f"largest difference {checked.max_difference} of 255"
+            )
+            typer.echo(f"{checked.key}  MOVED: {', '.join(checked.changed)}; {largest}")
             for line in checked.environment or ["nothing known around it changed"]:
                 typer.echo(f"    {line}")
     if moved:
@@ -115,7 +119,7 @@ def verify(  # noqa: PLR0917 - typer's
         from codec_golden.evaluation import EvaluationResult, evaluate  # noqa: PLC0415
 
         found: EvaluationResult = evaluate(
-            _settings_of(flags), folder, _names(fixtures), latent_map, pixels, listener=rows_shown
+            _settings_of(flags), folder, _names(fixtures), latent_map, pixels, progress=rows_shown
         )
         print_evaluation(found)
         if json_file is not None:
@@ -146,7 +150,7 @@ def thresholds(
         from codec_golden.evaluation import evaluate  # noqa: PLC0415
         from codec_golden.thresholds import compute_thresholds  # noqa: PLC0415
 
-        found = evaluate(_settings_of(flags), folder, _names(fixtures), latent_map, None, listener=rows_shown)
+        found = evaluate(_settings_of(flags), folder, _names(fixtures), latent_map, None, progress=rows_shown)
         print_evaluation(found)
         if any(row.bits for row in found.rows):
             typer.echo("the bits on the wire are wrong, so there is nothing to take bounds from", err=True)
