@@ -77,24 +77,21 @@ def _build(builder: "FixtureBuilder", chosen: dict[str, Any]) -> None:
 
 
 def _check(builder: "FixtureBuilder", chosen: dict[str, Any]) -> None:
-    moved = 0
+    changed = 0
     with progress_bar() as progress:
         task = progress.add_task("checking", total=None)
         for checked in builder.check(chosen, steps_on(progress, task)):
-            moved += bool(checked.changed)
+            changed += bool(checked.changed)
             if not checked.changed:
-                typer.echo(f"{checked.key}  as it was")
+                typer.echo(f"{checked.key}  unchanged")
                 continue
-            largest = (
-                "another size"
-                if checked.max_difference is None
-                else f"largest difference {checked.max_difference} of 255"
-            )
-            typer.echo(f"{checked.key}  MOVED: {', '.join(checked.changed)}; {largest}")
-            for line in checked.environment or ["nothing known around it changed"]:
+            difference = checked.max_difference
+            largest = "different size" if difference is None else f"largest difference {difference} of 255"
+            typer.echo(f"{checked.key}  CHANGED: {', '.join(checked.changed)}; {largest}")
+            for line in checked.environment or ["the recorded environment is the same"]:
                 typer.echo(f"    {line}")
-    if moved:
-        typer.echo(f"{moved} of {len(chosen)} fixtures moved: what was measured against them does not hold any more")
+    if changed:
+        typer.echo(f"{changed} of {len(chosen)} fixtures changed: results measured against them are no longer valid")
         raise typer.Exit(1)
 
 

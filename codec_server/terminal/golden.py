@@ -31,7 +31,7 @@ def rows_shown(total: int) -> Iterator[Any]:
 
 
 def print_evaluation(found: Any) -> None:
-    """Print a codec_golden.evaluation.Judgement: its table and its notes."""
+    """Print the table and the notes of a codec_golden.evaluation.EvaluationResult."""
     from codec_golden.result_table import build_table  # noqa: PLC0415
 
     # A table that is cut off says nothing: a narrow terminal may break its lines.
