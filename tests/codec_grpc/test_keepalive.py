@@ -1,0 +1,66 @@
+"""Keepalive pings of gRPC clients: allowed as often as the server's options state, and rejected if more frequent.
+
+The tests send HTTP/2 frames themselves, because gRPC clients ping at most once per second, and shorten the server's
+minimum interval between pings.
+"""
+
+import asyncio
+
+import pytest
+
+from codec_grpc import server
+from tests.support.fake_engine import FakeEngine
+from tests.support.serving import run_servers
+
+MIN_PING_INTERVAL = "grpc.http2.min_ping_interval_without_data_ms"
+# RFC 9113, sections 3.4 and 6: connection preface, frame header (length, type, flags, stream), frame types.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+EMPTY_SETTINGS = bytes.fromhex("000000 04 00 00000000")
+PING = bytes.fromhex("000008 06 00 00000000") + bytes(8)
+PING_TYPE, GOAWAY_TYPE = 6, 7
+ACK = 1
+
+
+async def send_pings(address: str, count: int, interval_s: float) -> tuple[int, bytes]:
+    """Send up to `count` pings, each `interval_s` after the reply to the previous one, on a connection without calls.
+
+    Returns the number of replies, and the reason if the server closed the connection.
+    """
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(PREFACE + EMPTY_SETTINGS + PING)
+    replies, reason = 0, b""
+    async with asyncio.timeout(10):
+        while replies < count and not reason:
+            header = await reader.readexactly(9)
+            payload = await reader.readexactly(int.from_bytes(header[:3], "big"))
+            if header[3] == GOAWAY_TYPE:
+                reason = payload[8:]
+            elif header[3] == PING_TYPE and header[4] == ACK:
+                replies += 1
+                await asyncio.sleep(interval_s)
+                writer.write(PING)
+    writer.close()
+    return replies, reason
+
+
+def set_min_ping_interval(monkeypatch: pytest.MonkeyPatch, milliseconds: int) -> None:
+    options = dict(server.SERVER_OPTIONS)
+    assert options[MIN_PING_INTERVAL] == 10_000
+    monkeypatch.setattr(server, "SERVER_OPTIONS", list((options | {MIN_PING_INTERVAL: milliseconds}).items()))
+
+
+async def test_pings_without_calls_are_answered_if_not_more_frequent_than_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_min_ping_interval(monkeypatch, 40)
+    async with run_servers(FakeEngine()) as servers:
+        assert await send_pings(servers.grpc_address, 8, 0.06) == (8, b"")
+
+
+async def test_too_frequent_pings_close_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_min_ping_interval(monkeypatch, 60_000)
+    async with run_servers(FakeEngine()) as servers:
+        replies, reason = await send_pings(servers.grpc_address, 8, 0.06)
+    assert replies < 8
+    assert reason == b"too_many_pings"
