@@ -1,1 +1,1 @@
-"""The reference role: fixtures, the gate, the vectors."""
+"""Tests of codec_golden."""

@@ -1,4 +1,4 @@
-"""Golden fixtures of the reference model, made once: the 256 picture and a short video."""
+"""Golden fixtures of the embedded model, built once: the 256 image and the short video."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -16,7 +16,7 @@ from tests.support.reference_model import SUITE, settings_for, shipped_bundle, w
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models directory with the reference model's map."""
+    """A models directory with the map of the embedded model."""
     folder = tmp_path_factory.mktemp("golden-models")
     write_map(folder, shipped_bundle())
     return folder
@@ -31,7 +31,7 @@ def reference(models_dir: Path) -> Iterator[ReferenceModel]:
 
 @pytest.fixture(scope="session")
 def golden_folder(tmp_path_factory: pytest.TempPathFactory, reference: ReferenceModel) -> Path:
-    """The 256 picture and the short video."""
+    """A golden folder with the 256 image and the short video."""
     folder, fixtures = tmp_path_factory.mktemp("golden"), read_suite(None).fixtures
     for name in ("256", "video-short"):
         FixtureBuilder(reference, SUITE, folder, None).build(name, fixtures[name], lambda _done, _total: None).write()
@@ -44,7 +44,7 @@ def goldens(golden_folder: Path) -> list[GoldenFixture]:
 
 
 @pytest.fixture(scope="session")
-def judged(golden_folder: Path, models_dir: Path) -> EvaluationResult:
-    """What the gate finds of them."""
+def evaluation(golden_folder: Path, models_dir: Path) -> EvaluationResult:
+    """The result of the gate for both fixtures, with every pipeline."""
     silent = nullcontext(lambda _name: None)
-    return evaluate(settings_for(models_dir), golden_folder, None, None, None, listener=lambda _total: silent)
+    return evaluate(settings_for(models_dir), golden_folder, None, None, None, progress=lambda _total: silent)

@@ -1,4 +1,4 @@
-"""A quantizer that is a little wrong is caught for each pipeline it touches: by bits, by pixels where they change."""
+"""The gate detects small errors in a quantizer for every affected pipeline: by bytes, and by pixels if visible."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ QUANTIZED = frozenset(PIPELINES) - {"raw"}
 DELTA = frozenset({"delta+int8", "delta+int4"})
 STATIC = frozenset({"int8", "int4"})
 FOUR_BITS = frozenset({"int4", "int4-adaptive", "delta+int4"})
-OWN_SCALES = QUANTIZED - STATIC
+FRAME_SCALES = QUANTIZED - STATIC
 Patch = Callable[[pytest.MonkeyPatch], None]
 RowsOf = Callable[[Gate], list[Row]]
 
 
 def round_half_away(patch: pytest.MonkeyPatch) -> None:
-    """x.5 away from zero instead of to the even neighbour."""
+    """Round halves away from zero instead of to the even neighbour."""
 
     def by_numpy(values: Any, divisors: Any, max_code: int, *, saturate: bool) -> Any:
-        column = divisors.column / (numpy_math._WIDENING if divisors.widened else np.float32(1))
+        column = divisors.column / (numpy_math._WIDENING_FACTOR if divisors.widened else np.float32(1))
         with np.errstate(over="ignore"):
             ratio = values.astype(np.float32) / column * np.float32(max_code)
         rounded = np.copysign(np.floor(np.abs(ratio) + np.float32(0.5)), ratio)
@@ -48,7 +48,7 @@ def round_half_away(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_clip(patch: pytest.MonkeyPatch) -> None:
-    """Values over their scale run over instead of being cut off."""
+    """Let values above their scale overflow instead of clipping them."""
     for math in (numpy_math, torch_math):
         quantize: Any = math.quantize
         wrong = lambda *a, quantize=quantize, saturate: quantize(*a, saturate=False)  # noqa: E731
@@ -58,7 +58,7 @@ def no_clip(patch: pytest.MonkeyPatch) -> None:
 
 
 def scales_swapped(patch: pytest.MonkeyPatch) -> None:
-    """The scales stand in the frame in the order of the last channel to the first."""
+    """Write the scales to the frame in reverse order of the channels."""
     for math in (numpy_math, torch_math):
         to_bytes: Any = math.to_bytes
 
@@ -70,37 +70,37 @@ def scales_swapped(patch: pytest.MonkeyPatch) -> None:
 
 
 def high_nibble_first(patch: pytest.MonkeyPatch) -> None:
-    """Two codes of 4 bits the other way round."""
+    """Pack two 4-bit codes with the high nibble first."""
     for math in (numpy_math, torch_math):
         pack: Any = math.pack
 
-        def turned(codes: Any, bits: int, pack: Any = pack) -> Any:
+        def swapped_nibbles(codes: Any, bits: int, pack: Any = pack) -> Any:
             data = np.frombuffer(pack(codes, bits), np.uint8)
             return data.tobytes() if bits == 8 else (data << 4 | data >> 4).astype(np.uint8).tobytes()
 
-        patch.setattr(math, "pack", turned)
+        patch.setattr(math, "pack", swapped_nibbles)
 
 
 def wrong_keyframe(patch: pytest.MonkeyPatch) -> None:
-    """A residual is taken against the frame before instead of the keyframe."""
-    bytes_of: Any = LatentEncoder._bytes_of
+    """Compute residuals against the previous frame instead of the keyframe."""
+    encode_values: Any = LatentEncoder._encode_values
 
-    def remembering(self: Any, latent: Any, *, keyframe: bool) -> Any:
-        data = bytes_of(self, latent, keyframe=keyframe)
-        if self._row.delta and not keyframe:
+    def with_updated_key(self: Any, latent: Any, *, keyframe: bool) -> Any:
+        data = encode_values(self, latent, keyframe=keyframe)
+        if self._spec.delta and not keyframe:
             math: Any = numpy_math if isinstance(latent, np.ndarray) else torch_math
             values = math.cast(latent, self._dtype)
-            self._key_codes = math.quantize(values, self._divisors, self._row.max_code, saturate=True)
+            self._key_codes = math.quantize(values, self._divisors, self._spec.max_code, saturate=True)
         return data
 
-    patch.setattr(LatentEncoder, "_bytes_of", remembering)
+    patch.setattr(LatentEncoder, "_encode_values", with_updated_key)
 
 
 def multiplied_first(patch: pytest.MonkeyPatch) -> None:
-    """x * (Q / s) instead of (x / s) * Q: a shortcut whose codes differ in a few places, too few to see."""
+    """Compute x * (Q / s) instead of (x / s) * Q, which changes a few codes, too few to be visible."""
 
     def by_numpy(values: Any, divisors: Any, max_code: int, *, saturate: bool) -> Any:
-        column = divisors.column / (numpy_math._WIDENING if divisors.widened else np.float32(1))
+        column = divisors.column / (numpy_math._WIDENING_FACTOR if divisors.widened else np.float32(1))
         with np.errstate(over="ignore"):
             ratio = values.astype(np.float32) * (np.float32(max_code) / column)
         return np.clip(np.rint(ratio), -max_code, max_code).astype(np.int8)
@@ -114,94 +114,95 @@ def multiplied_first(patch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass(frozen=True)
-class Broken:
-    """`touched` pipelines make other bytes; of those, `seen` ones also make pictures that miss their bounds.
+class QuantizerFault:
+    """An error in a quantizer.
 
-    More may miss them: that depends on the model, its scales and its pictures.
+    The pipelines in `affected` produce different bytes. Of these, at least those in `visible` also miss their bounds;
+    whether others do depends on the model, its scales and the images.
     """
 
     patch: Patch
-    touched: frozenset[str]
-    seen: frozenset[str]
+    affected: frozenset[str]
+    visible: frozenset[str]
 
 
 CASES = [
-    Broken(round_half_away, QUANTIZED, frozenset()),
-    Broken(no_clip, STATIC | DELTA, frozenset({"int4", "delta+int4", "delta+int8"})),
-    Broken(scales_swapped, OWN_SCALES, OWN_SCALES),
-    Broken(high_nibble_first, FOUR_BITS, FOUR_BITS),
-    Broken(wrong_keyframe, DELTA, DELTA),
-    Broken(multiplied_first, QUANTIZED, frozenset()),
+    QuantizerFault(round_half_away, QUANTIZED, frozenset()),
+    QuantizerFault(no_clip, STATIC | DELTA, frozenset({"int4", "delta+int4", "delta+int8"})),
+    QuantizerFault(scales_swapped, FRAME_SCALES, FRAME_SCALES),
+    QuantizerFault(high_nibble_first, FOUR_BITS, FOUR_BITS),
+    QuantizerFault(wrong_keyframe, DELTA, DELTA),
+    QuantizerFault(multiplied_first, QUANTIZED, frozenset()),
 ]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def without_vmaf() -> Iterator[None]:
-    """It bounds nothing, and takes a second a row."""
+    """VMAF has no bounds and takes a second per row."""
 
-    def not_here(*_arguments: object) -> float:
-        raise NotMeasured("left out of this test")
+    def not_measured(*_arguments: object) -> float:
+        raise NotMeasured("disabled in this test")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("codec_golden.gate.vmaf", not_here)
+        patch.setattr("codec_golden.gate.vmaf", not_measured)
         yield
 
 
 @pytest.fixture(scope="module")
 def rows_of(goldens: list[GoldenFixture], reference: ReferenceModel) -> RowsOf:
-    """What a gate finds. The VAE is asked once for the same latents: most pipelines are sound most of the time."""
-    known: dict[bytes, Pixels] = {}
+    """A function that runs a gate. Decoded latents are cached, because most errors leave most pipelines unchanged."""
+    decoded: dict[bytes, Pixels] = {}
 
     def decode(latents: Any) -> Pixels:
         key = latents.tobytes()
-        if key not in known:
-            known[key] = reference.pixels(latents)
-        return known[key]
+        if key not in decoded:
+            decoded[key] = reference.pixels(latents)
+        return decoded[key]
 
     return lambda gate: list(gate.evaluate_encoded(goldens, decode, reference.torch_device))
 
 
 @pytest.fixture(scope="module")
-def bounded(rows_of: RowsOf) -> Gate:
-    """The gate with the bounds of a sound quantizer."""
+def gate(rows_of: RowsOf) -> Gate:
+    """A gate with the bounds of the correct quantizer."""
     bundle = shipped_bundle()
-    sound = rows_of(Gate(bundle, no_lpips))
-    bounds = {name: QualityThresholds.model_validate(one) for name, one in compute_thresholds(sound, SUITE).items()}
+    correct = rows_of(Gate(bundle, no_lpips))
+    bounds = {name: QualityThresholds.model_validate(one) for name, one in compute_thresholds(correct, SUITE).items()}
     return Gate(with_thresholds(bundle, bounds), no_lpips)
 
 
-def no_lpips(_reference: Any, _pictures: Any) -> float:
+def no_lpips(_reference: Any, _images: Any) -> float:
     return 0.0
 
 
-def test_a_sound_quantizer_passes(bounded: Gate, rows_of: RowsOf) -> None:
-    assert all(row.passed for row in rows_of(bounded))
+def test_correct_quantizer_passes(gate: Gate, rows_of: RowsOf) -> None:
+    assert all(row.passed for row in rows_of(gate))
 
 
-@pytest.mark.parametrize("broken", CASES, ids=lambda broken: broken.patch.__name__)
-def test_a_broken_one_is_caught(
-    broken: Broken, bounded: Gate, rows_of: RowsOf, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", CASES, ids=lambda fault: fault.patch.__name__)
+def test_broken_quantizer_fails_for_affected_pipelines(
+    fault: QuantizerFault, gate: Gate, rows_of: RowsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken.patch(monkeypatch)
-    rows = rows_of(bounded)
-    assert {row.pipeline for row in rows if row.bits} == broken.touched
-    assert broken.seen <= {row.pipeline for row in rows if row.missed}
-    assert {row.pipeline for row in rows if not row.passed} == broken.touched
+    fault.patch(monkeypatch)
+    rows = rows_of(gate)
+    assert {row.pipeline for row in rows if row.bits} == fault.affected
+    assert fault.visible <= {row.pipeline for row in rows if row.missed}
+    assert {row.pipeline for row in rows if not row.passed} == fault.affected
 
 
-def test_a_decoder_with_the_nibbles_turned_round_is_caught(
-    bounded: Gate, rows_of: RowsOf, monkeypatch: pytest.MonkeyPatch
+def test_swapped_nibbles_in_encoder_and_decoder_fail_by_bytes_only(
+    gate: Gate, rows_of: RowsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the encoder turned round as well, the pictures are right and the bytes are not."""
+    """If the encoder and the decoder swap nibbles, the images are correct and the bytes are not."""
     unpack = inverse.unpack
 
-    def turned(data: Any, bits: int, channels: int, per_channel: int) -> Any:
+    def swapped_nibbles(data: Any, bits: int, channels: int, per_channel: int) -> Any:
         codes = np.frombuffer(data, np.uint8)
         wrong = codes if bits == 8 else (codes << 4 | codes >> 4).astype(np.uint8)
         return unpack(wrong.tobytes(), bits, channels, per_channel)
 
     high_nibble_first(monkeypatch)
-    monkeypatch.setattr("codec_wire.decoder.unpack", turned)
-    rows = rows_of(bounded)
+    monkeypatch.setattr("codec_wire.decoder.unpack", swapped_nibbles)
+    rows = rows_of(gate)
     assert {row.pipeline for row in rows if row.bits} == FOUR_BITS
     assert not any(row.missed for row in rows)

@@ -1,4 +1,4 @@
-"""The fixtures file: the published values, and what is refused."""
+"""The fixtures file: the published values, unsupported fixtures, and invalid files."""
 
 import json
 from dataclasses import replace
@@ -12,8 +12,8 @@ from codec_wire.latents import Modality
 from core.model import ModelInfo
 
 IMAGES_ALONE = ModelInfo(
-    name="pictures",
-    latent_space="pictures-vae",
+    name="images",
+    latent_space="images-vae",
     latent_channels=4,
     spatial_factor=8,
     size_multiple=8,
@@ -22,7 +22,7 @@ IMAGES_ALONE = ModelInfo(
 )
 
 
-def test_the_published_fixtures_are_there() -> None:
+def test_default_suite_contains_the_published_fixtures() -> None:
     fixtures = read_suite(None).fixtures
     assert {name: (one.resolution, one.frames, one.steps) for name, one in fixtures.items()} == {
         "256": (256, 1, 25),
@@ -38,24 +38,24 @@ def test_the_published_fixtures_are_there() -> None:
     assert fixtures["512"].prompt == "a wide-angle photograph of a snowy mountain at dusk, soft alpenglow"
 
 
-def test_a_published_file_with_keys_for_other_tools_is_read(tmp_path: Path) -> None:
+def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "latent-fixtures.json"
     fixture = {"kind": "image", "resolution": 64, "latent_shape": [4, 8, 8], "seed": 1, "prompt": "sea", "steps": 2}
     path.write_text(json.dumps({"schema_version": "1", "notes": ["n"], "fixtures": {"64": fixture}}))
     assert read_suite(path).fixtures["64"].request.size == (64, 64)
 
 
-def test_what_a_model_cannot_make_is_left_out_unless_it_was_asked_for() -> None:
+def test_unsupported_fixtures_are_skipped_unless_named() -> None:
     suite = read_suite(None)
-    chosen, left_out = suite.supported_by(IMAGES_ALONE, None)
-    assert list(chosen) == ["256", "512", "1024"]
-    assert len(left_out) == 4
-    assert left_out[0].startswith("video-short is left out: ")
-    with pytest.raises(InvalidSettings, match="--fixtures video-1s: .* makes image-latents"):
+    selected, skipped = suite.supported_by(IMAGES_ALONE, None)
+    assert list(selected) == ["256", "512", "1024"]
+    assert len(skipped) == 4
+    assert skipped[0].startswith("video-short is skipped: ")
+    with pytest.raises(InvalidSettings, match="--fixtures video-1s: .* supports image-latents only"):
         suite.supported_by(IMAGES_ALONE, ["256", "video-1s"])
-    with pytest.raises(InvalidSettings, match="there is no '257'; there are 256, 512"):
+    with pytest.raises(InvalidSettings, match="'257' not found; the file contains 256, 512"):
         suite.supported_by(IMAGES_ALONE, ["257"])
-    with pytest.raises(InvalidSettings, match="multiples of 48"):
+    with pytest.raises(InvalidSettings, match="a multiple of 48, got 256"):
         suite.supported_by(replace(IMAGES_ALONE, size_multiple=48), ["256"])
 
 
@@ -72,13 +72,13 @@ def test_what_a_model_cannot_make_is_left_out_unless_it_was_asked_for() -> None:
         ),
     ],
 )
-def test_a_wrong_file_names_the_key(content: str, message: str, tmp_path: Path) -> None:
+def test_invalid_file_error_names_the_key(content: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "fixtures.json"
     path.write_text(content)
     with pytest.raises(InvalidSettings, match=message):
         read_suite(path)
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="cannot read the fixtures file"):
         read_suite(tmp_path / "none.json")

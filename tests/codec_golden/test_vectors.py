@@ -1,4 +1,4 @@
-"""The shipped vectors are what the reference encoder makes, and what a decoder must make of them."""
+"""The shipped vectors agree with the reference encoder, and their reconstructions with the published formula."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codec_golden import vectors
-from codec_golden.vector_cases import CASES, ROUNDING_SCALES, case_pipelines, inputs, stream_plan
+from codec_golden.vector_cases import CASES, ROUNDING_SCALES, case_latents, case_pipelines, stream_plan
 from codec_golden.wire import decode_body
 from codec_wire import WireFormat
 from codec_wire.errors import StreamError
@@ -19,28 +19,28 @@ SHIPPED = Path(vectors.__file__).parent / "vectors"
 INDEX = json.loads((SHIPPED / "index.json").read_text())
 
 
-def test_the_shipped_files_are_those_that_are_made_and_no_others(tmp_path: Path) -> None:
+def test_write_vectors_reproduces_the_shipped_files(tmp_path: Path) -> None:
     size = vectors.write_vectors(tmp_path)
-    made = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    written = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     shipped = {path.relative_to(SHIPPED): path.read_bytes() for path in SHIPPED.rglob("*") if path.is_file()}
-    assert made.keys() == shipped.keys()
-    assert [name for name in made if made[name] != shipped[name]] == []
-    assert size == sum(map(len, made.values())) < 200_000
+    assert written.keys() == shipped.keys()
+    assert [name for name in written if written[name] != shipped[name]] == []
+    assert size == sum(map(len, written.values())) < 200_000
 
 
 @pytest.mark.parametrize(
-    ("case", "row"), [pytest.param(*pair, id=f"{pair[0].name}-{pair[1].name}") for pair in case_pipelines()]
+    ("case", "pipeline"), [pytest.param(*pair, id=f"{pair[0].name}-{pair[1].name}") for pair in case_pipelines()]
 )
-def test_the_reference_encoder_makes_the_same_bytes(case: Any, row: Any) -> None:
-    plan = stream_plan(case, row)
+def test_reference_encoder_produces_the_same_bytes(case: Any, pipeline: Any) -> None:
+    stream = stream_plan(case, pipeline)
     for wire_format in WireFormat:
-        messages = reference_messages(plan.header, inputs(case), list(plan.keyframes), wire_format)
-        assert b"".join(messages) == (SHIPPED / case.name / f"{row.name}.{wire_format}").read_bytes()
+        messages = reference_messages(stream.header, case_latents(case), list(stream.keyframes), wire_format)
+        assert b"".join(messages) == (SHIPPED / case.name / f"{pipeline.name}.{wire_format}").read_bytes()
 
 
 @pytest.mark.parametrize("entry", INDEX["streams"], ids=lambda entry: entry["msgpack"].removesuffix(".msgpack"))
-def test_the_reconstruction_is_what_the_formula_gives(entry: dict[str, Any]) -> None:
-    """Taken from the file's bytes with nothing of the project's, as an implementer would."""
+def test_reconstruction_agrees_with_the_formula(entry: dict[str, Any]) -> None:
+    """Computed from the files without any code of the project, like another implementation would."""
     shape, frames = tuple(entry["shape"]), entry["frames"]
     dtype = {"fp16": "<f2", "fp32": "<f4"}[entry["dtype"]]
     latents = np.frombuffer((SHIPPED / entry["latents"]).read_bytes(), dtype).reshape(frames, shape[0], -1)
@@ -65,7 +65,7 @@ def test_the_reconstruction_is_what_the_formula_gives(entry: dict[str, Any]) -> 
         np.testing.assert_array_equal(expected[seq], codes * scales / largest)
 
 
-def test_every_pipeline_and_both_kinds_of_frame_are_there() -> None:
+def test_vectors_cover_every_pipeline_and_both_kinds_of_frame() -> None:
     names = {entry["pipeline"] for entry in INDEX["streams"]}
     assert len(names) == 7
     delta = next(entry for entry in INDEX["streams"] if entry["msgpack"] == "video/delta+int4.msgpack")
@@ -73,10 +73,10 @@ def test_every_pipeline_and_both_kinds_of_frame_are_there() -> None:
     assert delta["frames"] == 6
 
 
-def test_the_inputs_hold_the_hard_cases() -> None:
+def test_inputs_contain_edge_cases() -> None:
     odd = next(case for case in CASES if case.name == "odd")
     assert np.prod(odd.shape) % 2 == 1
-    image = inputs(CASES[0]).reshape(4, -1)
+    image = case_latents(CASES[0]).reshape(4, -1)
     assert not image[0].any()
     assert 0 < np.abs(image[2]).max() < 2.0**-14  # subnormal
     assert np.signbit(image[1][image[1] == 0]).any()  # -0.0
@@ -84,26 +84,26 @@ def test_the_inputs_hold_the_hard_cases() -> None:
     assert np.abs(image).max() > 2.5  # over the static scale
 
 
-def test_some_inputs_come_out_otherwise_in_every_other_way_of_rounding() -> None:
+def test_inputs_detect_every_incorrect_rounding() -> None:
     case = next(case for case in CASES if case.name == "rounding")
-    values = inputs(case)[0].reshape(4, -1).astype(np.float32)
+    values = case_latents(case)[0].reshape(4, -1).astype(np.float32)
     scales = np.abs(values).max(axis=1, keepdims=True)
     assert scales.ravel().tolist() == list(ROUNDING_SCALES)
     for largest in (np.float32(7), np.float32(127)):
         ratio = values / scales * largest
-        right = np.rint(ratio)
+        correct = np.rint(ratio)
         away = np.copysign(np.floor(np.abs(ratio) + np.float32(0.5)), ratio)
-        assert (right != away).sum() >= 8
-        assert (right != np.rint(values * (largest / scales))).sum() >= 4
+        assert (correct != away).sum() >= 8
+        assert (correct != np.rint(values * (largest / scales))).sum() >= 4
 
 
 @pytest.mark.parametrize("entry", INDEX["refused"], ids=lambda entry: Path(entry["msgpack"]).stem)
-def test_a_broken_stream_is_refused(entry: dict[str, str]) -> None:
+def test_invalid_stream_is_refused(entry: dict[str, str]) -> None:
     with pytest.raises(StreamError):
         decode_body((SHIPPED / entry["msgpack"]).read_bytes(), WireFormat.MSGPACK)
 
 
-def test_the_sums_are_right() -> None:
+def test_sha256sums_lists_every_file() -> None:
     lines = (SHIPPED / "SHA256SUMS").read_text().splitlines()
     listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
     assert {name: hashlib.sha256((SHIPPED / name).read_bytes()).hexdigest() for name in listed} == listed
@@ -111,8 +111,8 @@ def test_the_sums_are_right() -> None:
     assert files - set(listed) == {"README.md", "SHA256SUMS"}
 
 
-def test_the_readmes_example_is_a_shipped_file() -> None:
-    """The bytes that the README takes apart are those of odd/int4.protobuf."""
+def test_readme_example_is_a_shipped_file() -> None:
+    """The bytes explained in the README are those of odd/int4.protobuf."""
     text = (SHIPPED / "README.md").read_text()
     shown = text.partition("<!-- odd/int4.protobuf -->")[2].partition("```")[2].partition("```")[0]
     digits = "".join(line.partition("|")[0] for line in shown.splitlines())

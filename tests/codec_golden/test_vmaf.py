@@ -1,4 +1,4 @@
-"""VMAF by the packaged ffmpeg, and what is said where there is none."""
+"""VMAF with the packaged ffmpeg, and the reasons if it is not measured."""
 
 import numpy as np
 import pytest
@@ -12,11 +12,11 @@ from codec_golden.vmaf import vmaf
 def video() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
-    picture = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    return np.concatenate([np.roll(picture, shift, axis=2) for shift in range(6)])
+    image = coarse.repeat(8, axis=1).repeat(8, axis=2)
+    return np.concatenate([np.roll(image, shift, axis=2) for shift in range(6)])
 
 
-def test_vmaf_is_high_for_the_same_video_and_falls_with_noise(
+def test_vmaf_is_high_for_the_same_video_and_lower_with_noise(
     video: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
 ) -> None:
     noise = np.random.default_rng(1).integers(-40, 41, video.shape)
@@ -26,10 +26,10 @@ def test_vmaf_is_high_for_the_same_video_and_falls_with_noise(
     assert worse < same - 10
 
 
-def test_what_cannot_be_measured_says_why(
+def test_not_measured_has_a_reason(
     video: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(NotMeasured, match="sides of 16 pixels"):
+    with pytest.raises(NotMeasured, match="at least 16 pixels per side"):
         vmaf(video[:, :8], video[:, :8], 24)
     monkeypatch.setattr(module, "_ffmpeg", lambda: "/bin/false")
     with pytest.raises(NotMeasured, match="ffmpeg could not measure VMAF"):
