@@ -189,10 +189,10 @@ async def test_overloaded_server_is_retried_after_its_retry_after(protocol: str,
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_timeout_covers_the_whole_generation(protocol: str, tmp_path: Path) -> None:
     engine = FakeEngine()
-    async with run_servers(engine) as servers, make_client(servers, protocol, tmp_path, timeout_s=2) as client:
+    async with run_servers(engine) as servers, make_client(servers, protocol, tmp_path, timeout_s=1) as client:
         task = asyncio.create_task(client.generate("a sea"))
         await engine.wait_until_started(1)
-        with pytest.raises(errors.DeadlineExceeded, match="did not finish within 2 s"):
+        with pytest.raises(errors.DeadlineExceeded, match="did not finish within 1 s"):
             await task
         await engine.wait_until_ended(1)
 

@@ -1,4 +1,4 @@
-"""A plain request is one job: admitted, left, stopped and failed as a whole."""
+"""An OpenAI-style request is one job: it is admitted, cancelled and failed as a whole."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -23,7 +23,7 @@ from tests.support.rendering import BODY, RENDERING, post_json
 from tests.support.serving import run_servers
 
 
-async def test_all_pictures_are_one_job_by_count_and_by_cost() -> None:
+async def test_all_images_of_a_request_are_one_job() -> None:
     cost = 64 * 48 * (3 + RENDERING_STEPS)
     engine = FakeEngine()
     async with run_servers(engine, RENDERING, max_jobs=2, max_cost=2 * cost) as servers:
@@ -40,18 +40,18 @@ async def test_all_pictures_are_one_job_by_count_and_by_cost() -> None:
         assert servers.service.admission.jobs == 0
 
 
-async def test_leaving_ends_the_job_at_once() -> None:
+async def test_disconnect_cancels_the_job() -> None:
     engine = FakeEngine()
     async with run_servers(engine, RENDERING) as servers:
-        asked = asyncio.create_task(servers.http.post(IMAGES, json=BODY | {"n": 3}))
+        response = asyncio.create_task(servers.http.post(IMAGES, json=BODY | {"n": 3}))
         await engine.wait_until_started(1)
-        asked.cancel()
+        response.cancel()
         await engine.wait_until_ended(1)
         await asyncio.wait_for(servers.service.admission.wait_idle(), 10)
         assert (engine.finished, len(engine.started)) == (0, 1)
 
 
-async def test_time_that_is_up_is_504() -> None:
+async def test_timeout_returns_504() -> None:
     engine = FakeEngine()
     async with run_servers(engine, RENDERING, request_timeout_s=0.2) as servers:
         response = await servers.http.post(IMAGES, json=BODY)
@@ -60,26 +60,30 @@ async def test_time_that_is_up_is_504() -> None:
         assert engine.finished == 0
 
 
-async def test_a_client_that_does_not_read_is_left_when_its_time_is_up() -> None:
+async def test_connection_of_a_client_that_does_not_read_is_closed_at_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Noise(FakeEngine):
-        """Gives pixels that no coding makes smaller: more of them than lie in the buffers between the two."""
+        """Engine whose pixels are incompressible noise, so that the response exceeds the socket buffers."""
 
         async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
             yield Started(plan.header)
             shape = (1, plan.height, plan.width, 3)
             yield Pixels(np.random.default_rng(plan.seed).integers(0, 256, shape, dtype=np.uint8))
 
-    async with run_servers(Noise(), RENDERING, request_timeout_s=8) as servers:
+    # The deadline is one second after the response starts, however long the images take.
+    monkeypatch.setattr("codec_http.write_deadline.job_timeout", lambda _job: asyncio.timeout(1.0))
+    async with run_servers(Noise(), RENDERING) as servers:
         response = await servers.http.post(IMAGES, json=BODY | {"n": 6, "size": "1024x1024", "output_format": "jpeg"})
         assert response.status == 200
         assert int(response.headers["Content-Length"]) > 16 * 2**20
-        assert servers.service.admission.jobs == 1  # its place is kept while it reads
+        assert servers.service.admission.jobs == 1  # the job stays active while the client reads
         await asyncio.wait_for(servers.service.admission.wait_idle(), 20)
         with pytest.raises(aiohttp.ClientError):
             await response.read()
 
 
-async def test_stopping_the_server_between_two_pictures_stops_the_job() -> None:
+async def test_cancellation_between_two_images_ends_the_job() -> None:
     async with run_servers(FakeEngine(free_running=True), RENDERING) as servers:
         service = servers.service
         plans = service.plan_rendered(GenerationRequest(prompt="x", size=(64, 64), steps=1), 2)
@@ -93,17 +97,17 @@ async def test_stopping_the_server_between_two_pictures_stops_the_job() -> None:
 
 
 @pytest.mark.parametrize("fault", ["nan", "memory", "bug"])
-async def test_what_fails_while_rendering_is_an_error_and_the_next_request_works(
+async def test_failure_while_rendering_returns_an_error_and_the_next_request_succeeds(
     fault: str, engine: DiffusersEngine, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(*_arguments: Any) -> Any:
+    def fail(*_arguments: Any) -> Any:
         if fault == "nan":
             return torch.full((1, 4, 6, 8), float("nan"))
         raise torch.OutOfMemoryError("secret") if fault == "memory" else RuntimeError("secret")
 
-    target: tuple[str, Callable[..., Any]] = ("core.diffusers_engine.rendering.decode_latents", spoil)
+    target: tuple[str, Callable[..., Any]] = ("core.diffusers_engine.rendering.decode_latents", fail)
     if fault == "nan":
-        target = ("core.diffusers_engine.engine.sample", spoil)
+        target = ("core.diffusers_engine.engine.sample", fail)
     async with run_servers(engine, tiny_model.info) as servers:
         with monkeypatch.context() as patched:
             patched.setattr(*target)
