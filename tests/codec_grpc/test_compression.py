@@ -1,4 +1,4 @@
-"""Compression of messages over gRPC: off, unless a client asks for it. Counted in the bytes on the socket."""
+"""Compression of gRPC messages, which clients request. Measured as bytes on the socket."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,70 +20,72 @@ REQUEST = pb.GenerateRequest(prompt="a sea", size=pb.PixelSize(width=512, height
 FRAME_BYTES = 4 * 64 * 64
 
 
-class CountingRelay:
-    """Passes one server's connections on and counts the bytes that come from it."""
+class CountingProxy:
+    """TCP proxy that counts the bytes received from the server."""
 
     def __init__(self, address: str) -> None:
         self._host, port = address.split(":")
         self._port = int(port)
-        self.received = 0
+        self.received_bytes = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection(self._host, self._port)
         try:
-            await asyncio.gather(self._pass(reader, to_server, counted=False), self._pass(from_server, writer))
+            await asyncio.gather(self._forward(reader, to_server, counted=False), self._forward(from_server, writer))
         except ConnectionError:
             pass
         finally:
             writer.close()
             to_server.close()
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, counted: bool = True) -> None:
+    async def _forward(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, counted: bool = True
+    ) -> None:
         while data := await source.read(65536):
-            self.received += len(data) if counted else 0
+            self.received_bytes += len(data) if counted else 0
             target.write(data)
             await target.drain()
         target.close()
 
 
 @asynccontextmanager
-async def relayed() -> AsyncIterator[tuple[Any, CountingRelay]]:
-    """Yield a stub for a real server behind a relay, and the relay. The fake engine's latents are zeros."""
+async def run_proxy() -> AsyncIterator[tuple[Any, CountingProxy]]:
+    """Yield a stub that is connected through a proxy, and the proxy. The latents of the fake engine are zeros."""
     async with run_servers(FakeEngine(free_running=True)) as servers:
-        relay = CountingRelay(servers.grpc_address)
-        listening = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
+        proxy = CountingProxy(servers.grpc_address)
+        listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
-            yield LatentServiceStub(channel), relay
+            yield LatentServiceStub(channel), proxy
         listening.close()
         await listening.wait_closed()
 
 
-async def received(stub: Any, relay: CountingRelay, **call: Any) -> tuple[list[bytes], int]:
-    before = relay.received
+async def generate(stub: Any, proxy: CountingProxy, **call: Any) -> tuple[list[bytes], int]:
+    before = proxy.received_bytes
     messages = [message.SerializeToString() async for message in stub.Generate(REQUEST, **call)]
-    return messages, relay.received - before
+    return messages, proxy.received_bytes - before
 
 
-async def test_messages_are_compressed_only_where_the_client_asks_for_it() -> None:
-    async with relayed() as (stub, relay):
-        plain, plain_bytes = await received(stub, relay)
+async def test_messages_are_compressed_only_if_the_client_requests_it() -> None:
+    async with run_proxy() as (stub, proxy):
+        plain, plain_bytes = await generate(stub, proxy)
         assert plain_bytes > FRAME_BYTES
-        for asked in ("gzip", "deflate"):
-            messages, count = await received(stub, relay, metadata=[(COMPRESSION_KEY, asked)])
+        for name in ("gzip", "deflate"):
+            messages, count = await generate(stub, proxy, metadata=[(COMPRESSION_KEY, name)])
             assert messages == plain
-            assert count < FRAME_BYTES / 10, asked
+            assert count < FRAME_BYTES / 10, name
         for call in (
             {"metadata": [(COMPRESSION_KEY, "identity")]},
-            {"metadata": [("grpc-accept-encoding", "gzip")]},  # what every client says of itself asks for nothing
-            {"compression": grpc.Compression.Gzip},  # compresses the request alone: gRPC does not show it to a handler
+            {"metadata": [("grpc-accept-encoding", "gzip")]},  # every client sends it
+            {"compression": grpc.Compression.Gzip},  # compresses the request only
         ):
-            messages, count = await received(stub, relay, **call)
+            messages, count = await generate(stub, proxy, **call)
             assert messages == plain
             assert count > FRAME_BYTES, call
 
 
-async def test_the_header_comes_before_the_first_step_ends_compressed_too() -> None:
+async def test_compressed_header_is_received_before_the_first_step_ends() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers:
         call = servers.stub.Generate(REQUEST, metadata=[(COMPRESSION_KEY, "gzip")])
@@ -93,10 +95,10 @@ async def test_the_header_comes_before_the_first_step_ends_compressed_too() -> N
         assert (await call.read()).frame.done
 
 
-@pytest.mark.parametrize("asked", ["br", "zstd", "", "gzip, deflate"])
-async def test_what_grpc_does_not_have_is_refused(asked: str) -> None:
+@pytest.mark.parametrize("name", ["br", "zstd", "", "gzip, deflate"])
+async def test_unknown_compression_is_rejected(name: str) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
-        call = servers.stub.Generate(REQUEST, metadata=[(COMPRESSION_KEY, asked)])
+        call = servers.stub.Generate(REQUEST, metadata=[(COMPRESSION_KEY, name)])
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

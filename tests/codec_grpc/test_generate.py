@@ -1,4 +1,4 @@
-"""Generate and its neighbours over a real gRPC channel."""
+"""The Generate method over a real gRPC channel."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.grpc_requests import request
 from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, run_servers
 
 
-async def test_a_stream_is_a_header_and_its_frame() -> None:
+async def test_image_stream_is_a_header_and_one_frame() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         call = servers.stub.Generate(request(pipeline="int8"))
         messages = [message async for message in call]
@@ -30,7 +30,7 @@ async def test_a_stream_is_a_header_and_its_frame() -> None:
         assert metadata["codec-latent-map"] == servers.service.models.require_default().bundle.hash
 
 
-async def test_progress_comes_only_when_asked_for() -> None:
+async def test_progress_is_sent_if_requested() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         messages = [message async for message in servers.stub.Generate(request(progress=True))]
         kinds = [message.WhichOneof("event") for message in messages]
@@ -38,7 +38,7 @@ async def test_progress_comes_only_when_asked_for() -> None:
         assert (messages[2].progress.step, messages[2].progress.total_steps) == (2, 2)
 
 
-async def test_a_video_streams_its_frames() -> None:
+async def test_video_stream_has_its_frames_and_keyframes() -> None:
     async with run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
         call = servers.stub.Generate(
             request(modality=pb.MODALITY_VIDEO_LATENTS, frames=4, fps=8, pipeline="delta+int4", keyframe_interval=3)
@@ -48,8 +48,8 @@ async def test_a_video_streams_its_frames() -> None:
         assert [message.frame.keyframe for message in frames] == [True, False, False, True]
 
 
-async def status_of(call: Any) -> grpc.aio.AioRpcError:
-    """Return the status that a call ends with, its next read being its first failing one."""
+async def read_error(call: Any) -> grpc.aio.AioRpcError:
+    """Read the messages of `call` until it fails, and return the error."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         while await call.read() is not grpc.aio.EOF:
             pass
@@ -74,9 +74,11 @@ async def status_of(call: Any) -> grpc.aio.AioRpcError:
         ({"modality": pb.MODALITY_VIDEO_LATENTS}, StatusCode.UNIMPLEMENTED, None),
     ],
 )
-async def test_bad_input_is_named_in_the_details(fields: dict[str, Any], code: StatusCode, field: str | None) -> None:
+async def test_invalid_field_is_named_in_the_error_details(
+    fields: dict[str, Any], code: StatusCode, field: str | None
+) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
-        error = await status_of(servers.stub.Generate(request(**fields)))
+        error = await read_error(servers.stub.Generate(request(**fields)))
         assert error.code() is code
         status = rpc_status.from_call(error)  # type: ignore[arg-type]
         assert status is not None
@@ -88,12 +90,12 @@ async def test_bad_input_is_named_in_the_details(fields: dict[str, Any], code: S
         assert [message async for message in servers.stub.Generate(request())]
 
 
-async def test_overload_is_resource_exhausted_at_once() -> None:
+async def test_request_over_the_job_limit_is_resource_exhausted_with_retry_info() -> None:
     engine = FakeEngine()
     async with run_servers(engine, max_jobs=1) as servers:
         running = servers.stub.Generate(request())
         await running.read()
-        error = await status_of(servers.stub.Generate(request()))
+        error = await read_error(servers.stub.Generate(request()))
         assert error.code() is StatusCode.RESOURCE_EXHAUSTED
         retry = error_details_pb2.RetryInfo()
         status = rpc_status.from_call(error)  # type: ignore[arg-type]
@@ -104,7 +106,7 @@ async def test_overload_is_resource_exhausted_at_once() -> None:
         assert (await running.read()).frame.done
 
 
-async def test_cancelling_the_call_ends_its_job() -> None:
+async def test_cancelled_call_ends_its_job() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers:
         call = servers.stub.Generate(request(steps=30))
@@ -114,24 +116,24 @@ async def test_cancelling_the_call_ends_its_job() -> None:
         assert (engine.finished, servers.service.admission.jobs) == (0, 0)
 
 
-async def test_a_deadline_ends_its_job() -> None:
+async def test_client_deadline_ends_the_job() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers:
-        error = await status_of(servers.stub.Generate(request(steps=30), timeout=1.0))
+        error = await read_error(servers.stub.Generate(request(steps=30), timeout=1.0))
         assert error.code() is StatusCode.DEADLINE_EXCEEDED
         await engine.wait_until_ended(1)
         assert (engine.finished, servers.service.admission.jobs) == (0, 0)
 
 
-async def test_the_servers_own_limit_of_time_holds_too() -> None:
+async def test_request_timeout_of_the_server_ends_the_job() -> None:
     engine = FakeEngine()
     async with run_servers(engine, request_timeout_s=0.1) as servers:
-        error = await status_of(servers.stub.Generate(request(steps=30)))
+        error = await read_error(servers.stub.Generate(request(steps=30)))
         assert error.code() is StatusCode.DEADLINE_EXCEEDED
         assert "deadline exceeded" in str(error.details())
 
 
-async def test_an_error_after_the_header_is_a_frame_and_a_status_without_secrets() -> None:
+async def test_failure_after_the_header_is_an_error_frame_and_internal_status() -> None:
     engine = FakeEngine(free_running=True)
     engine.fail_with = RuntimeError("secret detail")
     async with run_servers(engine) as servers:
@@ -139,29 +141,29 @@ async def test_an_error_after_the_header_is_a_frame_and_a_status_without_secrets
         assert (await call.read()).HasField("header")
         frame = (await call.read()).frame
         assert (frame.data, frame.done, frame.finish_reason) == (b"", True, "error")
-        error = await status_of(call)
+        error = await read_error(call)
         assert error.code() is StatusCode.INTERNAL
         assert "secret" not in str(error.details())
 
 
-async def test_draining_refuses_new_calls_and_lets_running_ones_finish() -> None:
+async def test_draining_server_rejects_new_calls_and_completes_active_ones() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers:
         running = servers.stub.Generate(request())
         await running.read()
         servers.service.lifecycle.transition_to(State.DRAINING)
-        error = await status_of(servers.stub.Generate(request()))
+        error = await read_error(servers.stub.Generate(request()))
         assert error.code() is StatusCode.UNAVAILABLE
         engine.release_steps(2)
         assert (await running.read()).frame.finish_reason == "ok"
 
 
-async def test_jobs_cancelled_by_the_server_say_why() -> None:
+async def test_calls_cancelled_by_the_server_report_the_reason() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers:
         running = servers.stub.Generate(request())
         await running.read()
         servers.service.cancel_all(lambda: NotReady("the server is shutting down", 5))
         assert (await running.read()).frame.finish_reason == "error"
-        error = await status_of(running)
+        error = await read_error(running)
         assert (error.code(), error.details()) == (StatusCode.UNAVAILABLE, "the server is shutting down")

@@ -1,4 +1,4 @@
-"""A gateway waits for its server, loses it and finds it again."""
+"""Connection of a gateway to its upstream server."""
 
 import asyncio
 import socket
@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 
-from codec_grpc.messages import model_to_message, model_from_message
+from codec_grpc.messages import model_from_message, model_to_message
 from codec_grpc.server import start_grpc_server
 from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
@@ -37,19 +37,19 @@ def service_over(engine: FakeEngine) -> LatentService:
 
 
 class States:
-    """Lets a test wait for a gateway's next state."""
+    """Recorder of lifecycle states that tests can wait for."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._queue: asyncio.Queue[State] = asyncio.Queue()
         lifecycle.subscribe(self._queue.put_nowait)
 
-    async def until(self, state: State) -> None:
+    async def wait_for(self, state: State) -> None:
         async with asyncio.timeout(20):
             while await self._queue.get() is not state:
                 pass
 
 
-async def test_a_gateway_follows_its_server() -> None:
+async def test_gateway_follows_the_state_of_its_server() -> None:
     port = free_port()
     gateway = LatentService(Lifecycle(), Admission(8, 10**12))
     states = States(gateway.lifecycle)
@@ -60,24 +60,24 @@ async def test_a_gateway_follows_its_server() -> None:
         following = asyncio.create_task(Upstream(gateway, channel).follow())
         session = await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{http.port}"))
 
-        async def ask() -> int:
+        async def request_status() -> int:
             async with session.post("/v1/images/generations", json=BODY) as response:
                 await response.read()
                 return response.status
 
-        assert await ask() == 503
-        for _ in range(2):  # it comes, goes, and comes again
+        assert await request_status() == 503
+        for _ in range(2):  # the server is started, stopped and started again
             server = await start_grpc_server(service_over(FakeEngine(free_running=True)), "127.0.0.1", port, 60)
-            await states.until(State.SERVING)
-            assert await ask() == 200
+            await states.wait_for(State.SERVING)
+            assert await request_status() == 200
             await server.stop()
-            await states.until(State.LOADING)
-            assert await ask() == 503
+            await states.wait_for(State.LOADING)
+            assert await request_status() == 503
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_a_draining_server_is_no_upstream() -> None:
+async def test_gateway_of_a_draining_server_stops_serving() -> None:
     port = free_port()
     upstream = service_over(FakeEngine(free_running=True))
     server = await start_grpc_server(upstream, "127.0.0.1", port, 60)
@@ -85,20 +85,20 @@ async def test_a_draining_server_is_no_upstream() -> None:
     states = States(gateway.lifecycle)
     channel = upstream_channel(f"127.0.0.1:{port}")
     following = asyncio.create_task(Upstream(gateway, channel).follow())
-    await states.until(State.SERVING)
+    await states.wait_for(State.SERVING)
     upstream.lifecycle.transition_to(State.DRAINING)
-    await states.until(State.LOADING)
+    await states.wait_for(State.LOADING)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await channel.close()
     await server.stop()
 
 
-def test_an_event_of_a_newer_server_is_passed_over() -> None:
+def test_unknown_event_is_ignored() -> None:
     assert event_from_message(pb.GenerateResponse()) is None
 
 
-def test_a_modality_of_a_newer_server_is_passed_over() -> None:
+def test_unknown_modality_is_ignored() -> None:
     message = model_to_message(MODEL)
     message.modalities.append(7)  # type: ignore[arg-type]
     assert model_from_message(message) == MODEL

@@ -1,4 +1,4 @@
-"""What a client finds below /.well-known/codec, and how it pins it."""
+"""Files below /.well-known/codec, and pinning of latent-space maps."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.support.serving import LATENT_SPACE, SCALES, Servers, run_servers
 WELL_KNOWN = "/.well-known/codec"
 
 
-async def test_everything_a_stream_needs_is_found_from_the_index() -> None:
+async def test_index_leads_to_every_file_that_a_stream_needs() -> None:
     async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
         index = await (await servers.http.get(f"{WELL_KNOWN}/index.json")).json()
         assert (index["codec_version"], index["maps"]) == ("0.3", [])
@@ -30,7 +30,7 @@ async def test_everything_a_stream_needs_is_found_from_the_index() -> None:
         assert await (await servers.http.get(f"{WELL_KNOWN}/dicts/{hex_digest}.zstd")).read() == DICTIONARY
 
 
-async def test_files_may_be_read_from_anywhere_and_kept() -> None:
+async def test_files_have_cors_and_cache_headers() -> None:
     async with run_servers(FakeEngine()) as servers:
         path = f"{WELL_KNOWN}/latents/{LATENT_SPACE}.json"
         response = await servers.http.get(path)
@@ -47,12 +47,12 @@ async def test_files_may_be_read_from_anywhere_and_kept() -> None:
 
 @pytest.mark.parametrize("kind", ["latents/{}.json", "dicts/{}.zstd", "scales/{}.bin", "{}"])
 @pytest.mark.parametrize(
-    "trick",
+    "name",
     ["..", "../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "/etc/passwd", "//etc", "a%00b", "x" * 7000, "%C3%BC", "%"],
 )
-async def test_path_tricks_find_nothing(kind: str, trick: str) -> None:
+async def test_path_traversal_returns_400_or_404(kind: str, name: str) -> None:
     async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
-        path = f"{WELL_KNOWN}/{kind.format(trick)}"
+        path = f"{WELL_KNOWN}/{kind.format(name)}"
         response = await servers.http.get(URL(path, encoded=True))
         assert response.status in (400, 404)
         assert b"root:" not in await response.read()
@@ -89,8 +89,8 @@ RAW_PATHS = [
 
 
 @pytest.mark.parametrize("path", RAW_PATHS, ids=[f"{number}" for number in range(len(RAW_PATHS))])
-async def test_path_tricks_on_the_bare_socket_find_nothing(path: bytes) -> None:
-    """As a hostile client sends them: no client library tidies the path on its way."""
+async def test_path_traversal_over_a_raw_socket_returns_400_or_404(path: bytes) -> None:
+    """Send the path over a raw socket, because client libraries normalize paths."""
     async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
         assert servers.http._base_url is not None
         reader, writer = await asyncio.open_connection("127.0.0.1", servers.http._base_url.port)
@@ -104,10 +104,10 @@ async def test_path_tricks_on_the_bare_socket_find_nothing(path: bytes) -> None:
         bundle = servers.service.models.require_default().bundle
         for data in (bundle.document, *bundle.assets.values()):
             assert data not in answer
-        assert (await servers.http.get(f"{WELL_KNOWN}/index.json")).status == 200  # it still serves
+        assert (await servers.http.get(f"{WELL_KNOWN}/index.json")).status == 200
 
 
-async def test_an_asset_is_found_under_its_own_kind_alone() -> None:
+async def test_dictionary_is_not_served_as_scales() -> None:
     async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
         hex_digest = DIGEST.removeprefix("sha256:")
         assert (await servers.http.get(f"{WELL_KNOWN}/scales/{hex_digest}.bin")).status == 404
@@ -117,14 +117,14 @@ BODY = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "steps":
 OTHER = "sha256:" + "0" * 64
 
 
-def pins_of(servers: Servers) -> list[str]:
+def pins_for(servers: Servers) -> list[str]:
     ours = servers.service.models.require_default().bundle.hash
     return [ours, ours.upper().replace("SHA256", "sha256"), f"https://x/map.json;sha256={ours.removeprefix('sha256:')}"]
 
 
-async def test_the_servers_own_map_may_be_pinned() -> None:
+async def test_request_that_pins_the_served_map_succeeds() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
-        for pin in pins_of(servers):
+        for pin in pins_for(servers):
             response = await servers.http.post("/v1/images/generations", json=BODY, headers={"X-Codec-Map": pin})
             assert response.status == 200, pin
             await response.read()
@@ -132,7 +132,7 @@ async def test_the_servers_own_map_may_be_pinned() -> None:
             assert [message async for message in call]
 
 
-async def test_another_map_is_refused_with_both_hashes() -> None:
+async def test_request_that_pins_another_map_returns_409_with_both_hashes() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         ours = servers.service.models.require_default().bundle.hash
         response = await servers.http.post("/v1/images/generations", json=BODY, headers={"X-Codec-Map": OTHER})
@@ -148,7 +148,7 @@ async def test_another_map_is_refused_with_both_hashes() -> None:
 
 
 @pytest.mark.parametrize("pin", ["", "sha256:12", "md5:" + "0" * 64, OTHER + "0"])
-async def test_a_pin_that_is_none_is_400(pin: str) -> None:
+async def test_invalid_map_pin_returns_400(pin: str) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post("/v1/images/generations", json=BODY, headers={"X-Codec-Map": pin})
         assert response.status == 400

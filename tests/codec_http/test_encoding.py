@@ -1,4 +1,4 @@
-"""Content codings: who gets which, that each gives the body back, and that each message can be read as it comes."""
+"""Content codings: negotiation, decompression, and flushing after every message."""
 
 import zlib
 
@@ -15,8 +15,8 @@ IMAGES = "/v1/images/generations"
 BODY = {"prompt": "a sea", "stream_format": "msgpack", "pipeline": "int8", "size": "64x64", "steps": 1}
 
 
-def decoded(data: bytes, coding: str | None) -> bytes:
-    """Return what a client makes of `data`, also where the body has not ended."""
+def decompress(data: bytes, coding: str | None) -> bytes:
+    """Decompress `data`, which may be the beginning of a body."""
     if coding == "gzip":
         return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data)
     if coding == "br":
@@ -58,7 +58,7 @@ CODEC = {"Accept": "application/x-codec-msgpack"}
         ("GZIP", {}, "gzip"),
     ],
 )
-async def test_who_gets_which(accept_encoding: str, headers: dict[str, str], coding: str | None) -> None:
+async def test_content_coding_is_negotiated(accept_encoding: str, headers: dict[str, str], coding: str | None) -> None:
     async with run_servers(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
         plain = await (await servers.http.post(IMAGES, json=BODY)).read()
         response = await servers.http.post(IMAGES, json=BODY, headers={"Accept-Encoding": accept_encoding} | headers)
@@ -66,11 +66,11 @@ async def test_who_gets_which(accept_encoding: str, headers: dict[str, str], cod
         assert response.headers.get("Content-Encoding") == coding
         assert response.headers.get("Codec-Zstd-Dict") == (DIGEST if coding == "zstd" else None)
         assert response.headers["Vary"] == "Accept, Accept-Encoding"
-        assert decoded(await response.read(), coding) == plain
+        assert decompress(await response.read(), coding) == plain
 
 
 @pytest.mark.parametrize("accept_encoding", ["*;q=0", "identity;q=0", "identity;q=0, br;q=0", "gzip;q=0, *;q=0"])
-async def test_nothing_left_is_406(accept_encoding: str) -> None:
+async def test_request_that_accepts_no_coding_returns_406(accept_encoding: str) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, json=BODY, headers={"Accept-Encoding": accept_encoding})
         assert response.status == 406
@@ -81,7 +81,7 @@ async def test_nothing_left_is_406(accept_encoding: str) -> None:
 
 
 @pytest.mark.parametrize("change", [{"pipeline": "raw"}, {"stream_format": "protobuf"}])
-async def test_there_is_no_zstd_without_the_bodys_own_dictionary(change: dict[str, str]) -> None:
+async def test_zstd_is_not_used_without_a_dictionary_for_the_format_and_pipeline(change: dict[str, str]) -> None:
     async with run_servers(FakeEngine(free_running=True), bundle=bundle_with_dictionary()) as servers:
         response = await servers.http.post(IMAGES, json=BODY | change, headers={"Accept-Encoding": "zstd"} | CODEC)
         assert "Content-Encoding" not in response.headers
@@ -90,14 +90,14 @@ async def test_there_is_no_zstd_without_the_bodys_own_dictionary(change: dict[st
 
 
 @pytest.mark.parametrize("coding", ["zstd", "br", "gzip", None])
-async def test_the_header_can_be_read_before_the_first_step_ends(coding: str | None) -> None:
+async def test_header_can_be_decompressed_before_the_first_step_ends(coding: str | None) -> None:
     engine = FakeEngine()
     async with run_servers(engine, bundle=bundle_with_dictionary()) as servers:
         response = await servers.http.post(IMAGES, json=BODY, headers={"Accept-Encoding": coding or "identity"})
         data = await response.content.readany()
         assert engine.finished == 0
         header = engine.started[0].header
-        assert decoded(data, coding) == encode(header, WireFormat.MSGPACK)
+        assert decompress(data, coding) == encode(header, WireFormat.MSGPACK)
         engine.release_steps(1)
         data += await response.content.read()
-        assert read_stream(decoded(data, coding), WireFormat.MSGPACK)[0] == header
+        assert read_stream(decompress(data, coding), WireFormat.MSGPACK)[0] == header

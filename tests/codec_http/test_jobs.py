@@ -1,4 +1,4 @@
-"""A generation over HTTP as a job: when its header goes out, when it is refused, and what ends it."""
+"""The job of a generation over HTTP: start, rejection, failure and cancellation."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ from tests.support.http_requests import IMAGES, LATENTS, read_error
 from tests.support.serving import read_stream, run_servers
 
 
-async def test_the_header_is_sent_when_generation_starts() -> None:
+async def test_header_is_sent_when_the_generation_starts() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers:
         response = await servers.http.post(IMAGES, json=LATENTS)
@@ -20,7 +20,7 @@ async def test_the_header_is_sent_when_generation_starts() -> None:
         assert await response.content.read()
 
 
-async def test_an_error_after_the_header_is_a_last_frame_that_says_so() -> None:
+async def test_failure_after_the_header_is_reported_in_the_last_frame() -> None:
     engine = FakeEngine(free_running=True)
     engine.fail_with = RuntimeError("secret detail")
     async with run_servers(engine) as servers:
@@ -34,14 +34,14 @@ async def test_an_error_after_the_header_is_a_last_frame_that_says_so() -> None:
         assert (await servers.http.post(IMAGES, json=LATENTS)).status == 200
 
 
-async def test_overload_is_429_at_once_and_passes() -> None:
+async def test_request_over_the_job_limit_returns_429_until_a_job_ends() -> None:
     engine = FakeEngine()
     async with run_servers(engine, max_jobs=2) as servers:
         running = [await servers.http.post(IMAGES, json=LATENTS) for _ in range(2)]
-        refused = await servers.http.post(IMAGES, json=LATENTS)
-        assert refused.status == 429
-        assert int(refused.headers["Retry-After"]) >= 1
-        assert (await read_error(refused))["type"] == "rate_limit_error"
+        rejected = await servers.http.post(IMAGES, json=LATENTS)
+        assert rejected.status == 429
+        assert int(rejected.headers["Retry-After"]) >= 1
+        assert (await read_error(rejected))["type"] == "rate_limit_error"
         engine.release_steps(6)
         for response in running:
             assert await response.read()
@@ -50,14 +50,14 @@ async def test_overload_is_429_at_once_and_passes() -> None:
         assert await again.read()
 
 
-async def test_a_job_over_the_whole_house_is_413() -> None:
+async def test_request_over_total_capacity_returns_413() -> None:
     async with run_servers(FakeEngine(), max_cost=64 * 64) as servers:
         response = await servers.http.post(IMAGES, json=LATENTS)
         assert response.status == 413
         assert "fewer steps" in (await read_error(response))["message"]
 
 
-async def test_time_that_is_up_before_the_start_is_504() -> None:
+async def test_timeout_before_the_header_returns_504() -> None:
     class Stuck(FakeEngine):
         async def generate(self, plan: Any, job: Any) -> Any:
             await asyncio.Event().wait()
@@ -70,7 +70,7 @@ async def test_time_that_is_up_before_the_start_is_504() -> None:
         assert servers.service.admission.jobs == 0
 
 
-async def test_a_client_that_leaves_frees_its_job_at_once() -> None:
+async def test_disconnect_cancels_the_job() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers:
         response = await servers.http.post(IMAGES, json=LATENTS | {"steps": 30})

@@ -1,4 +1,4 @@
-"""The openai package as it is, pointed here: it gets pictures, its own errors, and its retry succeeds."""
+"""The openai package as a client: images, its exception types, and its retries."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ from tests.support.serving import Servers, run_servers
 
 
 @asynccontextmanager
-async def openai_over(servers: Servers, **options: Any) -> AsyncIterator[openai.AsyncOpenAI]:
+async def openai_client(servers: Servers, **options: Any) -> AsyncIterator[openai.AsyncOpenAI]:
     server = servers.servers[0]
     assert isinstance(server, HttpServer)
     address = f"http://127.0.0.1:{server.port}/v1"
@@ -30,47 +30,47 @@ async def openai_over(servers: Servers, **options: Any) -> AsyncIterator[openai.
         yield client
 
 
-async def test_it_gets_a_picture_which_is_the_one_we_decode(
+async def test_image_equals_the_decoded_raw_stream(
     engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
 ) -> None:
     name = tiny_model.info.name
-    async with run_servers(engine, tiny_model.info) as servers, openai_over(servers) as client:
-        answer = await client.images.generate(
+    async with run_servers(engine, tiny_model.info) as servers, openai_client(servers) as client:
+        response = await client.images.generate(
             model=name, prompt="a snowy mountain", size="64x64", n=2, extra_body={"steps": 3, "seed": 11}
         )
-        assert answer.data is not None
-        assert len(answer.data) == 2
-        for seed, image in zip((11, 12), answer.data, strict=True):
-            picture = Image.open(io.BytesIO(base64.b64decode(image.b64_json or "")))
+        assert response.data is not None
+        assert len(response.data) == 2
+        for seed, image in zip((11, 12), response.data, strict=True):
+            actual = Image.open(io.BytesIO(base64.b64decode(image.b64_json or "")))
             body = {"prompt": "a snowy mountain", "size": "64x64", "steps": 3, "seed": seed}
             expected = await raw_pixels(servers.http, body, tiny_model, device_thread)
-            assert np.array_equal(np.asarray(picture), expected)
-        assert (answer.output_format, answer.size) == ("png", "64x64")
+            assert np.array_equal(np.asarray(actual), expected)
+        assert (response.output_format, response.size) == ("png", "64x64")
 
 
-async def test_the_shortest_call_gets_the_models_own_size(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
-    async with run_servers(engine, tiny_model.info) as servers, openai_over(servers) as client:
-        answer = await client.images.generate(prompt="a sea")
-        assert answer.data is not None
-        picture = Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json or "")))
-        assert picture.size == tiny_model.info.default_size
+async def test_request_without_size_gets_the_default_size(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
+    async with run_servers(engine, tiny_model.info) as servers, openai_client(servers) as client:
+        response = await client.images.generate(prompt="a sea")
+        assert response.data is not None
+        image = Image.open(io.BytesIO(base64.b64decode(response.data[0].b64_json or "")))
+        assert image.size == tiny_model.info.default_size
 
 
-async def test_a_wrong_model_is_its_not_found_error() -> None:
-    async with run_servers(FakeEngine(free_running=True), RENDERING) as servers, openai_over(servers) as client:
-        with pytest.raises(openai.NotFoundError, match="this server runs tiny-sd, little, got 'dall-e-9'") as caught:
+async def test_invalid_requests_raise_the_exceptions_of_the_package() -> None:
+    async with run_servers(FakeEngine(free_running=True), RENDERING) as servers, openai_client(servers) as client:
+        with pytest.raises(openai.NotFoundError, match="'dall-e-9' not found; .* tiny-sd, little") as caught:
             await client.images.generate(model="dall-e-9", prompt="x")
         assert (caught.value.param, caught.value.code) == ("model", "not_found")
-        with pytest.raises(openai.BadRequestError, match="no picture is kept here"):
+        with pytest.raises(openai.BadRequestError, match="does not store files"):
             await client.images.generate(prompt="x", response_format="url")
-        with pytest.raises(openai.BadRequestError, match="say it in the prompt"):
+        with pytest.raises(openai.BadRequestError, match="describe the style in prompt"):
             await client.images.generate(prompt="x", style="vivid")
 
 
-async def test_a_full_queue_is_its_rate_limit_error_and_its_retry_succeeds() -> None:
+async def test_overload_raises_rate_limit_error_and_the_retry_succeeds() -> None:
     engine = FakeEngine()
     small: dict[str, Any] = {"prompt": "x", "size": "64x64", "extra_body": {"steps": 1}}
-    async with run_servers(engine, RENDERING, max_jobs=1) as servers, openai_over(servers) as client:
+    async with run_servers(engine, RENDERING, max_jobs=1) as servers, openai_client(servers) as client:
         running = asyncio.create_task(client.images.generate(**small))
         await engine.wait_until_started(1)
         with pytest.raises(openai.RateLimitError, match="the queue is full") as caught:
@@ -79,23 +79,23 @@ async def test_a_full_queue_is_its_rate_limit_error_and_its_retry_succeeds() -> 
 
         before = asyncio.get_running_loop().time()
         retrying = asyncio.create_task(client.images.generate(**small))
-        await refused(servers, retrying)
+        await wait_for_rejection(servers, retrying)
         engine.release_steps(2)
         assert (await running).data
         assert (await retrying).data
-        # It waited for as long as it was told, and not for the half second it waits by itself.
+        # It waited for the 1 s of Retry-After, not for its default of half a second.
         assert asyncio.get_running_loop().time() - before >= 1.0
 
 
-async def refused(servers: Servers, task: asyncio.Task[Any]) -> None:
-    """Give the request the time to come and be refused: the first job is still in the house, so it must be."""
+async def wait_for_rejection(servers: Servers, task: asyncio.Task[Any]) -> None:
+    """Wait until the server has rejected the request of `task`, which it must do while the first job is active."""
     await asyncio.sleep(0.3)
     assert not task.done()
     assert servers.service.admission.jobs == 1
 
 
-async def test_models_are_listed_and_looked_up() -> None:
-    async with run_servers(FakeEngine(), RENDERING) as servers, openai_over(servers) as client:
+async def test_models_are_listed_and_retrieved() -> None:
+    async with run_servers(FakeEngine(), RENDERING) as servers, openai_client(servers) as client:
         assert [model.id async for model in client.models.list()] == ["tiny-sd"]
         assert (await client.models.retrieve("little")).id == "little"
         with pytest.raises(openai.NotFoundError):

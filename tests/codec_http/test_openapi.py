@@ -1,4 +1,4 @@
-"""/openapi.json is sound, holds every route and no other, and says what is really taken and answered."""
+"""/openapi.json is valid and complete and agrees with the server's behaviour; /docs renders it."""
 
 import json
 import re
@@ -32,14 +32,14 @@ def validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Va
     return Draft202012Validator(schema | {"components": document["components"]})
 
 
-async def test_the_document_is_openapi() -> None:
+async def test_document_is_valid_openapi() -> None:
     async with run_servers(FakeEngine()) as servers:
         document = await document_of(servers.http)
         OpenAPIV31SpecValidator(document).validate()
         assert document["openapi"].startswith("3.1")
 
 
-async def test_every_registered_route_is_in_it_and_no_other() -> None:
+async def test_document_contains_exactly_the_registered_routes() -> None:
     app = build_app(LatentService(Lifecycle(), Admission(1, 1)), 1)
     registered = {
         (route.method, re.sub(r"{(\w+):[^}]*}", r"{\1}", route.resource.canonical))
@@ -63,12 +63,12 @@ PATHS = {
 }
 
 
-async def test_every_answer_to_a_get_is_as_documented() -> None:
+async def test_get_responses_match_the_document() -> None:
     async with run_servers(FakeEngine()) as servers:
         document = await document_of(servers.http)
         latent_map = servers.service.models.require_default().bundle.latent_map
         scales = next(entry.static_scales for entry in latent_map.pipelines if entry.static_scales)
-        seen = 0
+        validated = 0
         for path, methods in document["paths"].items():
             if "get" not in methods:
                 continue
@@ -79,17 +79,17 @@ async def test_every_answer_to_a_get_is_as_documented() -> None:
                 assert name in response.headers, path
             if "schema" in content:
                 validator(document, content["schema"]).validate(await response.json())
-                seen += 1
-        assert seen >= 8
+                validated += 1
+        assert validated >= 8
 
 
-GOOD: list[dict[str, Any]] = [
+VALID: list[dict[str, Any]] = [
     {"prompt": "x"},
     {"prompt": "x", "n": 2, "size": "64x64", "output_format": "webp", "output_compression": 90, "steps": 1},
     {"prompt": "x", "stream_format": "msgpack", "pipeline": "int8", "size": "64X64", "steps": 1},
     {"prompt": "x", "modality": "image-latents", "resolution": 64, "steps": 1, "guidance_scale": 2},
 ]
-BAD: list[dict[str, Any]] = [
+INVALID: list[dict[str, Any]] = [
     {},
     {"prompt": ""},
     {"prompt": "x", "n": 11},
@@ -108,21 +108,21 @@ BAD: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("body", [*GOOD, *BAD])
-async def test_the_documented_body_is_the_one_that_is_taken(body: dict[str, Any]) -> None:
+@pytest.mark.parametrize("body", [*VALID, *INVALID])
+async def test_body_is_accepted_exactly_if_the_schema_allows_it(body: dict[str, Any]) -> None:
     async with run_servers(FakeEngine(free_running=True), RENDERING) as servers:
         document = await document_of(servers.http)
         operation = document["paths"][IMAGES]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         response = await servers.http.post(IMAGES, json=body)
-        good = validator(document, schema).is_valid(body)
-        assert good == (body in GOOD) == (response.status == 200)
+        is_valid = validator(document, schema).is_valid(body)
+        assert is_valid == (body in VALID) == (response.status == 200)
         content = operation["responses"][str(response.status)]["content"][response.content_type]
         if "schema" in content:
             validator(document, content["schema"]).validate(await response.json())
 
 
-async def test_each_field_of_the_core_is_documented_with_its_bounds() -> None:
+async def test_every_request_field_is_documented_with_its_limits() -> None:
     async with run_servers(FakeEngine()) as servers:
         schemas = (await document_of(servers.http))["components"]["schemas"]
     assert {field.alias or name for name, field in GenerationRequest.model_fields.items()} <= set(
@@ -136,7 +136,7 @@ async def test_each_field_of_the_core_is_documented_with_its_bounds() -> None:
 
 
 class Page(HTMLParser):
-    """Collects what a page would fetch, what it links to, and whether its tags are closed."""
+    """Parser that collects external resources, links, ids and unclosed tags of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-async def test_the_page_holds_every_route_and_fetches_nothing() -> None:
+async def test_page_contains_every_route_and_loads_no_resources() -> None:
     async with run_servers(FakeEngine()) as servers:
         response = await servers.http.get("/docs")
         text = await response.text()

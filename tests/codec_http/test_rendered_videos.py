@@ -1,4 +1,4 @@
-"""Plain video requests: MP4 files that a decoder of video reads back, with what made them inside."""
+"""OpenAI-style video requests: MP4 files with the expected frames and metadata."""
 
 import base64
 import re
@@ -17,26 +17,26 @@ from tests.support.serving import run_servers
 BODY: dict[str, Any] = {"prompt": "a sea 🌊", "size": "64x48", "steps": 1, "frames": 5, "fps": 6}
 
 
-async def test_a_video_holds_its_frames_its_rate_and_its_parameters(tmp_path: Path) -> None:
+async def test_video_contains_its_frames_frame_rate_and_parameters(tmp_path: Path) -> None:
     engine = FakeEngine(free_running=True)
     async with run_servers(engine, RENDERING_VIDEO) as servers:
-        answer = await post_json(servers.http, BODY | {"n": 2}, VIDEOS)
-    assert (answer["output_format"], answer["size"]) == ("mp4", "64x48")
-    assert [file["seed"] for file in answer["data"]] == [42, 43]
-    for file, plan in zip(answer["data"], engine.started, strict=True):
+        response = await post_json(servers.http, BODY | {"n": 2}, VIDEOS)
+    assert (response["output_format"], response["size"]) == ("mp4", "64x48")
+    assert [file["seed"] for file in response["data"]] == [42, 43]
+    for file, plan in zip(response["data"], engine.started, strict=True):
         path = tmp_path / f"{file['seed']}.mp4"
         path.write_bytes(base64.b64decode(file["b64_json"]))
-        about = describe_video(path)
-        assert re.search(r"Video: h264 .*yuv420p.* 64x48.* 6 fps", about), about
+        description = describe_video(path)
+        assert re.search(r"Video: h264 .*yuv420p.* 64x48.* 6 fps", description), description
         expected = noise_frames(plan)
         read = read_frames(path, 64, 48)
-        # H.264 halves the colours' resolution; what is bright and what is dark stays where it was.
+        # H.264 halves the resolution of the colours, so only the brightness is compared.
         assert np.abs(read.mean(-1) - expected.mean(-1)).mean() < 12
         assert read_comment(path)["prompt"] == "a sea 🌊"
         assert read_comment(path)["frames"] == 5
 
 
-async def test_the_longest_prompts_still_fit() -> None:
+async def test_longest_prompts_fit_into_the_metadata() -> None:
     long = {"prompt": "🏔" * 8192, "negative_prompt": "🏔" * 8192}
     async with run_servers(FakeEngine(free_running=True), RENDERING_VIDEO) as servers:
         assert await post_json(servers.http, BODY | long | {"frames": 1}, VIDEOS)
@@ -46,7 +46,7 @@ async def test_the_longest_prompts_still_fit() -> None:
     ("change", "param"),
     [({"output_format": "png"}, "output_format"), ({"keyframe_interval": 2}, "keyframe_interval"), ({"fps": 0}, "fps")],
 )
-async def test_what_a_video_cannot_be_is_refused(change: dict[str, Any], param: str) -> None:
+async def test_invalid_field_of_a_video_request_returns_400(change: dict[str, Any], param: str) -> None:
     async with run_servers(FakeEngine(free_running=True), RENDERING_VIDEO) as servers:
         response = await servers.http.post(VIDEOS, json=BODY | change)
         assert response.status == 400

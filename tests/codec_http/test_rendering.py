@@ -1,4 +1,4 @@
-"""Plain requests: pixels that are those of the raw stream, in files that others open."""
+"""OpenAI-style image requests: pixels, file formats and metadata."""
 
 import asyncio
 import base64
@@ -20,20 +20,20 @@ from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, image_pixe
 from tests.support.serving import MODEL, run_servers
 
 
-async def test_pixels_are_those_that_a_client_decodes_from_the_raw_stream(
+async def test_pixels_equal_those_decoded_from_the_raw_stream(
     engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
 ) -> None:
     more = {"negative_prompt": "fog", "guidance_scale": 3.0}
     async with run_servers(engine, tiny_model.info) as servers:
         for changed in ({}, {"seed": 8}, more):
-            answer = await post_json(servers.http, BODY | changed)
+            response = await post_json(servers.http, BODY | changed)
             expected = await raw_pixels(servers.http, BODY | changed, tiny_model, device_thread)
-            assert answer["size"] == "64x48"
-            assert np.array_equal(image_pixels(answer["data"][0]), expected)
+            assert response["size"] == "64x48"
+            assert np.array_equal(image_pixels(response["data"][0]), expected)
             assert expected.std() > 0
 
 
-async def test_n_pictures_are_those_of_the_seeds_one_by_one(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
+async def test_n_images_equal_those_of_the_single_seeds(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
     async with run_servers(engine, tiny_model.info) as servers:
         alone = [(await post_json(servers.http, BODY | {"seed": seed}))["data"][0] for seed in (7, 8, 9)]
         together = (await post_json(servers.http, BODY | {"n": 3}))["data"]
@@ -42,27 +42,25 @@ async def test_n_pictures_are_those_of_the_seeds_one_by_one(engine: DiffusersEng
     assert len({file["b64_json"] for file in together}) == 3
 
 
-async def test_a_png_says_how_it_was_made_and_making_that_again_gives_it(
-    engine: DiffusersEngine, tiny_model: LoadedModel
-) -> None:
+async def test_png_metadata_reproduces_the_file(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
     async with run_servers(engine, tiny_model.info) as servers:
         file = (await post_json(servers.http, BODY | {"prompt": "сніг \0 🏔", "guidance_scale": 2.5}))["data"][0]
         image = Image.open(io.BytesIO(base64.b64decode(file["b64_json"])))
-        said = json.loads(image.info[KEYWORD])
-        assert image.info["Software"] == said["software"]
-        assert said["latent_map"] == servers.service.models.require_default().bundle.hash
+        metadata = json.loads(image.info[KEYWORD])
+        assert image.info["Software"] == metadata["software"]
+        assert metadata["latent_map"] == servers.service.models.require_default().bundle.hash
         fields = ("prompt", "seed", "steps", "guidance_scale", "size", "model", "latent_space")
-        assert {name: said[name] for name in ("prompt", "seed", "steps")} == {
+        assert {name: metadata[name] for name in ("prompt", "seed", "steps")} == {
             "prompt": "сніг \0 🏔",
             "seed": 7,
             "steps": 3,
         }
-        again = await post_json(servers.http, {name: said[name] for name in fields})
+        again = await post_json(servers.http, {name: metadata[name] for name in fields})
         assert again["data"][0] == file
 
 
 @pytest.mark.parametrize(
-    ("body", "name", "most"),
+    ("body", "name", "max_error"),
     [
         ({}, "PNG", 0),
         ({"output_format": "jpeg"}, "JPEG", 2),
@@ -70,38 +68,38 @@ async def test_a_png_says_how_it_was_made_and_making_that_again_gives_it(
         ({"output_format": "jpeg", "output_compression": 10}, "JPEG", 30),
     ],
 )
-async def test_formats(body: dict[str, Any], name: str, most: int) -> None:
+async def test_file_format_and_quality(body: dict[str, Any], name: str, max_error: int) -> None:
     engine = FakeEngine(free_running=True)
     async with run_servers(engine, RENDERING) as servers:
-        answer = await post_json(servers.http, BODY | body)
-        assert answer["output_format"] == name.lower()
-        assert abs(answer["created"] - asyncio.get_running_loop().time()) > 0
-        data = base64.b64decode(answer["data"][0]["b64_json"])
+        response = await post_json(servers.http, BODY | body)
+        assert response["output_format"] == name.lower()
+        assert abs(response["created"] - asyncio.get_running_loop().time()) > 0
+        data = base64.b64decode(response["data"][0]["b64_json"])
         image = Image.open(io.BytesIO(data))
         assert (image.format, image.size, image.mode) == (name, (64, 48), "RGB")
-        apart = np.abs(np.asarray(image).astype(int) - noise_frames(engine.started[0])[0])
-        assert apart.mean() <= most
+        error = np.abs(np.asarray(image).astype(int) - noise_frames(engine.started[0])[0])
+        assert error.mean() <= max_error
         if name != "PNG":
             assert json.loads(image.getexif()[0x010E])["prompt"] == BODY["prompt"]
 
 
-async def test_parameters_that_exif_cannot_hold_are_left_out() -> None:
+async def test_metadata_too_long_for_exif_is_omitted() -> None:
     async with run_servers(FakeEngine(free_running=True), RENDERING) as servers:
         for output_format in ("jpeg", "webp", "png"):
             long = {"prompt": "🏔" * 8192, "negative_prompt": "🏔" * 8192, "output_format": output_format}
-            answer = await post_json(servers.http, BODY | long)
-            image = Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"])))
+            response = await post_json(servers.http, BODY | long)
+            image = Image.open(io.BytesIO(base64.b64decode(response["data"][0]["b64_json"])))
             assert (0x010E in image.getexif()) is False
             assert (KEYWORD in image.info) is (output_format == "png")
 
 
-async def test_info_lists_the_formats() -> None:
+async def test_info_lists_the_file_formats() -> None:
     for model, formats in ((RENDERING, ["png", "jpeg", "webp"]), (RENDERING_VIDEO, ["mp4"]), (MODEL, [])):
         async with run_servers(FakeEngine(), model) as servers:
             assert (await (await servers.http.get("/codec/info")).json())["rendered_formats"] == formats
 
 
-async def test_the_answer_is_coded_as_its_client_takes_it() -> None:
+async def test_json_body_is_compressed_if_the_client_accepts_it() -> None:
     async with run_servers(FakeEngine(free_running=True), RENDERING) as servers:
         plain = await post_json(servers.http, BODY)
         for coding in ("gzip", "br"):

@@ -1,4 +1,4 @@
-"""Plain requests to real pipelines of video families: the pixels are those of the raw stream, as MP4."""
+"""OpenAI-style requests to real video pipelines: the MP4 file shows the pixels of the raw stream."""
 
 import base64
 import re
@@ -22,7 +22,7 @@ BODY = {"prompt": "a sea", "size": "64x64", "steps": 2, "frames": 9, "fps": 6}
 
 
 @pytest.mark.parametrize("builder", ["build_animatediff", "build_cogvideox"])
-async def test_a_real_video_model_renders_what_its_raw_stream_decodes_to(
+async def test_rendered_video_matches_the_decoded_raw_stream(
     builder: str, device: Device, device_thread: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     model = load_from_factory(f"tests.support.families.videos:{builder}", device)
@@ -37,7 +37,7 @@ async def test_a_real_video_model_renders_what_its_raw_stream_decodes_to(
         assert response.status == 200, await response.text()
         path = tmp_path / "video.mp4"
         path.write_bytes(base64.b64decode((await response.json())["data"][0]["b64_json"]))
-    about = describe_video(path)
-    assert re.search(r"h264 .* 64x64.* 6 fps", about)
+    description = describe_video(path)
+    assert re.search(r"h264 .* 64x64.* 6 fps", description)
     read = read_frames(path, 64, 64)
     assert np.abs(read.mean(-1) - expected.mean(-1)).mean() < 12

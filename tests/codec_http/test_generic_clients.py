@@ -1,4 +1,4 @@
-"""Clients that know nothing of Codec, with the headers they send by themselves, each read the body; so do programs."""
+"""General-purpose HTTP clients, command-line programs and a browser read the body with their default headers."""
 
 import asyncio
 import json
@@ -39,12 +39,12 @@ BODY = {
 BODY_BYTES = 4264
 
 
-def needs(program: str) -> pytest.MarkDecorator:
+def requires(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"the program {program} is not installed")
 
 
 async def trained_bundle(engine: DiffusersEngine, tiny_model: LoadedModel) -> LatentMapBundle:
-    """Return the stand-in's map with a dictionary that is trained on bodies of it."""
+    """Return the tiny model's map with a dictionary trained on its streams."""
     bundle = bundle_of(tiny_model.info)
     served = ModelInstance(tiny_model.info, bundle, engine, "test device")
     bodies = []
@@ -59,36 +59,38 @@ async def trained_bundle(engine: DiffusersEngine, tiny_model: LoadedModel) -> La
 
 @asynccontextmanager
 async def serving(engine: DiffusersEngine, tiny_model: LoadedModel) -> AsyncIterator[tuple[Servers, str, bytes]]:
-    """Yield servers of the stand-in with a dictionary, the address of its images, and the body without a coding."""
+    """Yield servers of the tiny model with a dictionary, the URL of the HTTP server, and the uncompressed body."""
     async with run_servers(engine, tiny_model.info, bundle=await trained_bundle(engine, tiny_model)) as servers:
         plain = await (await servers.http.post(IMAGES, json=BODY)).read()
         assert len(plain) == BODY_BYTES
         yield servers, str(servers.http._base_url).rstrip("/"), plain
 
 
-async def test_libraries_read_the_body_with_what_they_send_by_default(
+async def test_python_libraries_read_the_body_with_default_headers(
     engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
     async with serving(engine, tiny_model) as (_, address, plain):
         url = address + IMAGES
-        answer = await asyncio.to_thread(requests.post, url, json=BODY)
-        assert (answer.headers["Content-Encoding"] in ("br", "gzip"), answer.content) == (True, plain)
+        from_requests = await asyncio.to_thread(requests.post, url, json=BODY)
+        assert from_requests.headers["Content-Encoding"] in ("br", "gzip")
+        assert from_requests.content == plain
         async with httpx.AsyncClient() as http:
-            found = await http.post(url, json=BODY)
-            assert (found.headers["Content-Encoding"] in ("br", "gzip"), found.content) == (True, plain)
+            from_httpx = await http.post(url, json=BODY)
+            assert from_httpx.headers["Content-Encoding"] in ("br", "gzip")
+            assert from_httpx.content == plain
         async with aiohttp.ClientSession() as session, session.post(url, json=BODY) as response:
             assert response.headers["Content-Encoding"] in ("br", "gzip")
             assert await response.read() == plain
 
 
 async def run(*command: str, cwd: Path) -> bytes:
-    """Return what a program writes to stdout."""
+    """Run a program and return its standard output."""
     done = await asyncio.to_thread(subprocess.run, command, cwd=cwd, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@needs("curl")
+@requires("curl")
 async def test_curl_compressed_reads_the_body(engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path) -> None:
     async with serving(engine, tiny_model) as (_, address, plain):
         command = ["curl", "-sS", "--compressed", "-D", "headers", "-d", json.dumps(BODY), address + IMAGES]
@@ -96,15 +98,15 @@ async def test_curl_compressed_reads_the_body(engine: DiffusersEngine, tiny_mode
         assert "content-encoding: " in (tmp_path / "headers").read_text().lower()
 
 
-@needs("curl")
-@needs("zstd")
-async def test_the_documented_curl_and_the_zstd_program_give_the_identity_body(
+@requires("curl")
+@requires("zstd")
+async def test_documented_curl_and_zstd_commands_produce_the_uncompressed_body(
     engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path
 ) -> None:
     async with serving(engine, tiny_model) as (servers, address, plain):
-        asked = ["-H", "Content-Type: application/json", "-H", "Accept: application/x-codec-msgpack"]
-        asked += ["-H", "Accept-Encoding: zstd", "-d", json.dumps(BODY), address + IMAGES]
-        await run("curl", "-sS", "-D", "headers", "-o", "body.zst", *asked, cwd=tmp_path)
+        arguments = ["-H", "Content-Type: application/json", "-H", "Accept: application/x-codec-msgpack"]
+        arguments += ["-H", "Accept-Encoding: zstd", "-d", json.dumps(BODY), address + IMAGES]
+        await run("curl", "-sS", "-D", "headers", "-o", "body.zst", *arguments, cwd=tmp_path)
         lines = (tmp_path / "headers").read_text().splitlines()
         headers = dict(line.split(": ", 1) for line in lines if ": " in line)
         assert headers["Content-Encoding"] == "zstd"
@@ -116,8 +118,10 @@ async def test_the_documented_curl_and_the_zstd_program_give_the_identity_body(
         assert (await run("sha256sum", "dictionary", cwd=tmp_path)).split()[0].decode() == digest
         assert await run("zstd", "-d", "-c", "-D", "dictionary", "body.zst", cwd=tmp_path) == plain
         assert (tmp_path / "body.zst").stat().st_size < len(plain)
-        refused = subprocess.run(["zstd", "-d", "-c", "body.zst"], cwd=tmp_path, capture_output=True, check=False)
-        assert refused.returncode != 0
+        without_dictionary = subprocess.run(
+            ["zstd", "-d", "-c", "body.zst"], cwd=tmp_path, capture_output=True, check=False
+        )
+        assert without_dictionary.returncode != 0
 
 
 PAGE = """<!doctype html><title>a page of another origin</title><script>
@@ -126,14 +130,14 @@ const hash = async bytes => "sha256:" + hex(await crypto.subtle.digest("SHA-256"
 (async () => {
   const found = {};
   try {
-    const answer = await fetch(SERVER + "/v1/images/generations", {
+    const response = await fetch(SERVER + "/v1/images/generations", {
       method: "POST",
       headers: {"Content-Type": "application/json", "Accept": "application/x-codec-msgpack", "X-Codec-Map": MAP},
       body: JSON.stringify(BODY),
     });
-    found.status = answer.status;
-    found.map = answer.headers.get("Codec-Latent-Map");
-    found.body = hex(await answer.arrayBuffer());
+    found.status = response.status;
+    found.map = response.headers.get("Codec-Latent-Map");
+    found.body = hex(await response.arrayBuffer());
     const index = await (await fetch(SERVER + "/.well-known/codec/index.json")).json();
     found.document = await hash(await (await fetch(SERVER + index.latents[0].url)).arrayBuffer());
     const empty = JSON.stringify({stream_format: "msgpack"});
@@ -147,8 +151,8 @@ const hash = async bytes => "sha256:" + hex(await crypto.subtle.digest("SHA-256"
 </script>"""
 
 
-@needs("chromium")
-async def test_a_page_of_another_origin_reads_the_body_in_chromium(
+@requires("chromium")
+async def test_page_of_another_origin_reads_the_body_in_chromium(
     engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path
 ) -> None:
     async with serving(engine, tiny_model) as (servers, address, plain):

@@ -1,4 +1,4 @@
-"""What HTTP answers beside generations: health, what is served, the schema, and paths that are none."""
+"""Endpoints other than generation: health, server information, models, the schema, and unknown paths."""
 
 import pytest
 
@@ -12,21 +12,21 @@ from tests.support.serving import LATENT_SPACE, MODEL, Servers, run_servers
 async def test_health_follows_the_lifecycle() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         for path in ("/health", "/codec/health"):
-            answer = await servers.http.get(path)
-            assert answer.status == 200
-            body = await answer.json()
+            response = await servers.http.get(path)
+            assert response.status == 200
+            body = await response.json()
             assert body == {"ok": True, "model": MODEL.name, "latent_space": LATENT_SPACE, "state": "serving"}
         servers.service.lifecycle.transition_to(State.DRAINING)
         assert (await servers.http.get("/health")).status == 503
         assert (await servers.http.get("/readyz")).status == 503
         assert (await servers.http.get("/livez")).status == 200
-        refused = await servers.http.post(IMAGES, json=LATENTS)
-        assert refused.status == 503
-        assert int(refused.headers["Retry-After"]) >= 1
-        assert (await read_error(refused))["code"] == NotReady.code
+        rejected = await servers.http.post(IMAGES, json=LATENTS)
+        assert rejected.status == 503
+        assert int(rejected.headers["Retry-After"]) >= 1
+        assert (await read_error(rejected))["code"] == NotReady.code
 
 
-async def test_while_loading_everything_answers(servers_loading: Servers) -> None:
+async def test_endpoints_respond_while_the_server_is_loading(servers_loading: Servers) -> None:
     http = servers_loading.http
     info = await (await http.get("/codec/info")).json()
     assert (info["state"], info["model"], info["codec_version"]) == ("loading", None, "0.3")
@@ -44,7 +44,7 @@ async def servers_loading():  # type: ignore[no-untyped-def]  # noqa: ANN201
         yield servers
 
 
-async def test_info_has_the_siblings_keys_and_the_pins() -> None:
+async def test_info_has_the_keys_of_the_sibling_servers_and_the_versions() -> None:
     async with run_servers(FakeEngine()) as servers:
         info = await (await servers.http.get("/codec/info")).json()
     siblings = {
@@ -63,7 +63,7 @@ async def test_info_has_the_siblings_keys_and_the_pins() -> None:
     assert set(info["versions"]) == {"torch", "diffusers", "transformers"}
 
 
-async def test_models_are_listed_as_openais_clients_read_them() -> None:
+async def test_models_are_listed_in_the_format_of_openai() -> None:
     async with run_servers(FakeEngine()) as servers:
         listed = await (await servers.http.get("/v1/models")).json()
         assert (listed["object"], [model["id"] for model in listed["data"]]) == ("list", ["tiny-sd"])
@@ -73,7 +73,7 @@ async def test_models_are_listed_as_openais_clients_read_them() -> None:
         assert (await read_error(missing))["param"] == "model"
 
 
-async def test_the_schema_is_the_committed_one() -> None:
+async def test_schema_is_the_proto_source() -> None:
     async with run_servers(FakeEngine()) as servers:
         response = await servers.http.get("/codec/schema")
         assert response.headers["Content-Type"].startswith("text/plain")
@@ -81,7 +81,7 @@ async def test_the_schema_is_the_committed_one() -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("GET", IMAGES, 405)])
-async def test_paths_that_are_none_are_answered_in_the_same_shape(method: str, path: str, status: int) -> None:
+async def test_unknown_path_or_method_returns_an_error_body(method: str, path: str, status: int) -> None:
     async with run_servers(FakeEngine()) as servers:
         response = await servers.http.request(method, path)
         assert response.status == status

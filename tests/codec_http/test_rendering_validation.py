@@ -1,4 +1,4 @@
-"""What a plain request may say that cannot matter, and what is refused, by the name of the field."""
+"""Validation of OpenAI-style requests: fields that are accepted without effect, and fields that are rejected."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.rendering import BODY, RENDERING, RENDERING_VIDEO, post_json
 from tests.support.serving import MODEL, run_http_gateway, run_servers
 
 
-async def test_what_openai_clients_send_and_cannot_matter_is_taken() -> None:
+async def test_openai_fields_without_effect_are_accepted() -> None:
     harmless = {
         "n": None,
         "model": "little",
@@ -31,9 +31,9 @@ async def test_what_openai_clients_send_and_cannot_matter_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "param", "says"),
+    ("change", "param", "expected"),
     [
-        ({"response_format": "url"}, "response_format", "no picture is kept here"),
+        ({"response_format": "url"}, "response_format", "does not store files"),
         ({"response_format": "file"}, "response_format", "must be 'b64_json', got 'file'"),
         ({"n": 0}, "n", "greater than or equal to 1"),
         ({"n": 11}, "n", "less than or equal to 10"),
@@ -43,39 +43,41 @@ async def test_what_openai_clients_send_and_cannot_matter_is_taken() -> None:
         ({"output_format": "gif"}, "output_format", "'png', 'jpeg' or 'webp'"),
         ({"output_compression": 50}, "output_compression", "for png"),
         ({"output_format": "jpeg", "output_compression": 101}, "output_compression", "less than or equal to 100"),
-        ({"style": "vivid"}, "style", "say it in the prompt"),
-        ({"moderation": "low"}, "moderation", "nothing is filtered"),
+        ({"style": "vivid"}, "style", "describe the style in prompt"),
+        ({"moderation": "low"}, "moderation", "does not filter content"),
         ({"stream": True}, "stream", "must be False"),
         ({"partial_images": 2}, "partial_images", "must be 0"),
-        ({"svg": {"model": "x"}}, "svg", "not taken"),
+        ({"svg": {"model": "x"}}, "svg", "raster images only"),
         ({"pipeline": "int8"}, "pipeline", "add stream_format"),
         ({"keyframe_interval": 4}, "keyframe_interval", "add stream_format"),
-        ({"fps": 4}, "fps", "video-latents alone"),
+        ({"fps": 4}, "fps", "only allowed for video-latents"),
         ({"seed": 2**64 - 2, "n": 3}, "seed", "room for 3 seeds"),
         ({"promt": "x"}, "promt", "did you mean 'prompt'"),
         ({"size": "big"}, "size", '"WIDTHxHEIGHT"'),
         ({"resolution": "64x64"}, "resolution", "got both"),
     ],
 )
-async def test_what_cannot_be_honoured_is_refused_by_name(change: dict[str, Any], param: str, says: str) -> None:
+async def test_unsupported_field_returns_400_with_its_name(change: dict[str, Any], param: str, expected: str) -> None:
     engine = FakeEngine(free_running=True)
     async with run_servers(engine, RENDERING) as servers:
         response = await servers.http.post(IMAGES, json=BODY | change)
         error = (await response.json())["error"]
         assert (response.status, error["param"]) == (400, param)
-        assert says in error["message"]
+        assert expected in error["message"]
         assert engine.started == []
 
 
 @pytest.mark.parametrize(("model", "path"), [(RENDERING, VIDEOS), (RENDERING_VIDEO, IMAGES), (MODEL, IMAGES)])
-async def test_what_the_model_cannot_give_is_415(model: Any, path: str) -> None:
+async def test_modality_that_cannot_be_rendered_returns_415(model: Any, path: str) -> None:
     async with run_servers(FakeEngine(free_running=True), model) as servers:
         response = await servers.http.post(path, json={"prompt": "x"})
         assert response.status == 415
-        assert (await response.json())["error"]["supported_modalities"] == [str(made) for made in model.modalities]
+        assert (await response.json())["error"]["supported_modalities"] == [
+            str(modality) for modality in model.modalities
+        ]
 
 
-async def test_a_gateway_renders_nothing_and_says_what_it_has() -> None:
+async def test_gateway_does_not_render_and_reports_latent_modalities() -> None:
     async with (
         run_servers(FakeEngine(free_running=True), RENDERING) as servers,
         run_http_gateway(servers.grpc_address) as (_, http),
@@ -89,15 +91,15 @@ async def test_a_gateway_renders_nothing_and_says_what_it_has() -> None:
         assert info["rendered_formats"] == []
 
 
-async def test_a_picture_over_what_is_rendered_is_413_while_its_latents_are_not() -> None:
+async def test_video_too_large_to_render_returns_413_but_its_latents_are_streamed() -> None:
     frames = MAX_RENDERED_PIXELS // (256 * 256) + 1
     model = replace(RENDERING_VIDEO, limits=replace(MODEL.limits, max_frames=frames))
     body = {"prompt": "x", "size": "256x256", "frames": frames, "steps": 1}
     engine = FakeEngine()
     async with run_servers(engine, model) as servers:
-        refused = await servers.http.post(VIDEOS, json=body)
-        assert refused.status == 413
-        assert "fewer frames" in (await refused.json())["error"]["message"]
+        rejected = await servers.http.post(VIDEOS, json=body)
+        assert rejected.status == 413
+        assert "fewer frames" in (await rejected.json())["error"]["message"]
         streamed = await servers.http.post(VIDEOS, json=body | {"stream_format": "msgpack"})
         assert streamed.status == 200
         streamed.close()

@@ -1,4 +1,4 @@
-"""The HTTP facade over real sockets: what it answers, to whom, and under which name."""
+"""Generation requests over HTTP: negotiation of the format, validation of the body, and the stream."""
 
 import io
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.http_requests import IMAGES, LATENTS, VIDEOS, read_error
 from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, read_stream, run_servers
 
 
-async def test_the_seeds_request_is_answered_as_the_seed_says() -> None:
+async def test_published_example_request_gets_a_stream_with_all_headers() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(
             IMAGES,
@@ -57,7 +57,7 @@ async def test_the_seeds_request_is_answered_as_the_seed_says() -> None:
         (None, "APPLICATION/X-CODEC-MSGPACK", "application/x-codec-msgpack"),
     ],
 )
-async def test_the_format_and_its_name_are_negotiated(
+async def test_wire_format_and_content_type_are_negotiated(
     stream_format: str | None, accept: str | None, content_type: str
 ) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
@@ -70,17 +70,17 @@ async def test_the_format_and_its_name_are_negotiated(
 
 
 @pytest.mark.parametrize(
-    ("change", "status", "param", "says"),
+    ("change", "status", "param", "expected"),
     [
         ({"stream_format": "json"}, 400, "stream_format", "'msgpack' or 'protobuf', got 'json'"),
         ({"prompt": ""}, 400, "prompt", "at least 1 character"),
         ({"prompt": None}, 400, "prompt", "is required"),
         ({"prompt": 5}, 400, "prompt", "got 5"),
         ({"prompt": "x" * 9000}, 400, "prompt", "at most 8192 characters, got 9000"),
-        ({"model": "sd9"}, 404, "model", "tiny-sd, little, got 'sd9'"),
-        ({"latent_space": "a/b"}, 404, "latent_space", f"{LATENT_SPACE}, got 'a/b'"),
+        ({"model": "sd9"}, 404, "model", "'sd9' not found; this server serves tiny-sd, little"),
+        ({"latent_space": "a/b"}, 404, "latent_space", f"'a/b' not found; allowed are {LATENT_SPACE}"),
         ({"pipeline": "int2"}, 400, "pipeline", "raw, int8, int4, int8-adaptive, int4-adaptive"),
-        ({"pipeline": "delta+int8"}, 400, "pipeline", "is for video alone"),
+        ({"pipeline": "delta+int8"}, 400, "pipeline", "supports only videos"),
         ({"size": "64"}, 400, "size", '"WIDTHxHEIGHT"'),
         ({"size": "65x64"}, 400, "size", "multiples of 8 from 8 to 2048, got 65x64"),
         ({"size": "0x64"}, 400, "size", "got 0"),
@@ -95,7 +95,7 @@ async def test_the_format_and_its_name_are_negotiated(
         ({"seed": 2**64}, 400, "seed", "less than"),
         ({"guidance_scale": "high"}, 400, "guidance_scale", "got 'high'"),
         ({"guidance_scale": -1}, 400, "guidance_scale", "got -1"),
-        ({"fps": 24}, 400, "fps", "video-latents alone"),
+        ({"fps": 24}, 400, "fps", "only allowed for video-latents"),
         ({"modality": "video-latents"}, 400, "modality", "/v1/videos/generations"),
         ({"modality": "sound"}, 400, "modality", "got 'sound'"),
         ({"n": 2}, 400, "n", "must be 1"),
@@ -103,21 +103,21 @@ async def test_the_format_and_its_name_are_negotiated(
         ({"<script>": 5}, 400, "<script>", "allowed are"),
     ],
 )
-async def test_bad_input_names_the_field_what_came_and_what_is_allowed(
-    change: dict[str, Any], status: int, param: str, says: str
+async def test_invalid_field_returns_its_name_the_value_and_the_allowed_values(
+    change: dict[str, Any], status: int, param: str, expected: str
 ) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, json=LATENTS | change)
         error = await read_error(response)
         assert (response.status, error["param"], error["type"]) == (status, param, "invalid_request_error")
-        assert says in error["message"]
+        assert expected in error["message"]
         assert (await servers.http.post(IMAGES, json=LATENTS)).status == 200
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"prompt": NaN}', b"[" * 100_000, b'{"a":' * 5000]
 )
-async def test_a_body_that_is_no_json_object_is_400(body: bytes) -> None:
+async def test_body_that_is_not_a_json_object_returns_400(body: bytes) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, data=body)
         error = await read_error(response)
@@ -125,29 +125,29 @@ async def test_a_body_that_is_no_json_object_is_400(body: bytes) -> None:
         assert len(error["message"]) < 500
 
 
-async def test_a_body_that_is_not_coded_as_it_says_is_400() -> None:
+async def test_body_that_does_not_match_its_content_encoding_returns_400() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, data=b"hello", headers={"Content-Encoding": "gzip"})
         assert response.status == 400
         assert (await read_error(response))["param"] == "body"
 
 
-async def test_a_body_over_the_limit_is_413() -> None:
+async def test_body_over_the_limit_returns_413() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(IMAGES, data=io.BytesIO(b" " * (MAX_BODY_BYTES + 1)))
         assert response.status == 413
         assert (await read_error(response))["code"] == "too_large"
 
 
-@pytest.mark.parametrize("more", [{}, {"n": 1, "response_format": "b64_json", "quality": "auto"}])
-async def test_a_plain_request_is_415_with_what_is_supported(more: dict[str, Any]) -> None:
+@pytest.mark.parametrize("extra", [{}, {"n": 1, "response_format": "b64_json", "quality": "auto"}])
+async def test_openai_request_to_a_model_that_cannot_render_returns_415(extra: dict[str, Any]) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
-        response = await servers.http.post(IMAGES, json={"prompt": "a sea"} | more)
+        response = await servers.http.post(IMAGES, json={"prompt": "a sea"} | extra)
         assert response.status == 415
         assert (await read_error(response))["supported_modalities"] == ["image-latents"]
 
 
-async def test_video_from_an_image_model_is_415_with_what_is_supported() -> None:
+async def test_video_request_to_an_image_model_returns_415_with_supported_modalities() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         response = await servers.http.post(VIDEOS, json=LATENTS)
         assert response.status == 415
@@ -155,7 +155,7 @@ async def test_video_from_an_image_model_is_415_with_what_is_supported() -> None
 
 
 @pytest.mark.parametrize("pipeline", ["raw", "delta+int8", "delta+int4", "int8-adaptive"])
-async def test_a_video_model_streams_frames(pipeline: str) -> None:
+async def test_video_stream_has_its_frames_and_keyframes(pipeline: str) -> None:
     async with run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
         response = await servers.http.post(
             VIDEOS,
@@ -183,7 +183,7 @@ async def test_a_video_model_streams_frames(pipeline: str) -> None:
         ({"resolution": "12"}, "resolution"),
     ],
 )
-async def test_bad_video_fields_are_named(change: dict[str, Any], param: str) -> None:
+async def test_invalid_video_field_returns_400_with_its_name(change: dict[str, Any], param: str) -> None:
     async with run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
         body = {key: value for key, value in LATENTS.items() if key != "size"} | change
         response = await servers.http.post(VIDEOS, json=body)
@@ -191,7 +191,7 @@ async def test_bad_video_fields_are_named(change: dict[str, Any], param: str) ->
         assert (await read_error(response))["param"] == param
 
 
-async def test_a_resolution_of_one_number_is_a_square() -> None:
+async def test_resolution_as_one_number_is_the_side_of_a_square() -> None:
     async with run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers:
         body = {"prompt": "x", "modality": "video-latents", "resolution": 128, "steps": 1, "frames": 1}
         response = await servers.http.post(VIDEOS, json=body)
