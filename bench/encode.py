@@ -1,15 +1,15 @@
 """Encode and decode throughput per pipeline, as a ratio to a named peer in the same run.
 
-Encoding is measured against codecai's LatentStreamEncoder, envelope included on both sides. Where nothing is
-quantized, ours is slower than codecai by the look for NaN and Inf that codecai does not take; that row has a second
-one, against codecai with np.isfinite before it, which is what a user of it would write for the same promise.
+Encoding is compared with codecai's LatentStreamEncoder, including the envelope. For `raw`, this project is slower
+because it checks for NaN and Inf and codecai does not. A second row compares it with codecai and np.isfinite, which
+gives the same guarantee.
 
-codecai has no latent decoder, so decoding is measured against the published inverse formula, written channel by
-channel in NumPy below, with no check but np.isfinite on raw; both start from the frame's bytes. Runs of the two
-alternate, and the median of each is taken.
+codecai does not have a decoder for latents, so decoding is compared with the published inverse formula, written channel
+by channel in NumPy below, without checks except np.isfinite for raw. Both start from the frame's bytes. Runs of the two
+alternate, and their medians are compared.
 
-    python -m bench.encode            table on the terminal
-    python -m bench.encode --markdown the same for docs/benchmarks.md
+    python -m bench.encode              print a table
+    python -m bench.encode --markdown   print the table of docs/benchmarks.md
 """
 
 import argparse
@@ -36,13 +36,13 @@ from codec_wire.pipelines import PIPELINES, Scales
 
 SHAPES = ((4, 64, 64), (4, 128, 128), (16, 128, 128))
 FRAMES = 8
-"""Frames of a stream: one keyframe and seven residuals where the pipeline is a delta one."""
+"""Latent frames in a stream: one keyframe and seven residuals for delta pipelines."""
 RUNS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Median seconds per frame of ours and of the peer."""
+    """Median seconds per frame of this project (`ours`) and of the peer."""
 
     pipeline: str
     shape: tuple[int, ...]
@@ -53,25 +53,25 @@ class Measurement:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as the peer."""
+        """The speed relative to the peer; above 1 is faster."""
         return self.peer / self.ours
 
     @property
     def too_slow(self) -> bool:
-        """Whether it is slower than a peer that does no less."""
-        less_done = self.pipeline == "raw" and self.peer_name == "codecai"
-        return self.ratio < 1 and not less_done
+        """Whether it is slower than a peer that does the same work."""
+        peer_does_less = self.pipeline == "raw" and self.peer_name == "codecai"
+        return self.ratio < 1 and not peer_does_less
 
 
 def header_for(pipeline: str, shape: tuple[int, ...]) -> LatentStreamHeader:
-    """Return the header of a benchmark stream; static scales are 4 for every channel."""
+    """Return the header of a benchmark stream. Static scales are 4 for every channel."""
     static = PIPELINES[pipeline].scales is Scales.STATIC
     scales = np.full(shape[0], 4, "<f2").tobytes() if static else None
     return LatentStreamHeader("bench/latents", shape, LatentDtype.FP16, pipeline, scales, fps=24, total_frames=FRAMES)
 
 
 def our_encoding(header: LatentStreamHeader, latents: list[NDArray[Any]]) -> list[bytes]:
-    """Return the stream's frames as msgpack, made by this project."""
+    """Encode the stream's frames to msgpack with this project."""
     encoder = LatentEncoder(header)
     return [
         encode(
@@ -83,7 +83,7 @@ def our_encoding(header: LatentStreamHeader, latents: list[NDArray[Any]]) -> lis
 
 
 def peer_encoding(header: LatentStreamHeader, latents: list[NDArray[Any]]) -> list[bytes]:
-    """Return the stream's frames as msgpack, made by codecai."""
+    """Encode the stream's frames to msgpack with codecai."""
     encoder = LatentStreamEncoder(
         header.latent_space_id,
         header.shape,
@@ -107,7 +107,7 @@ def peer_encoding(header: LatentStreamHeader, latents: list[NDArray[Any]]) -> li
 
 
 def formula_decoding(header: LatentStreamHeader, frames: list[bytes]) -> list[NDArray[Any]]:
-    """Return the stream's latents by the published formula, one channel after the other, checking nothing."""
+    """Decode the data of the stream's frames with the published formula, channel by channel, without checks."""
     row, channels = header.pipeline_spec, header.shape[0]
     size = int(np.prod(header.shape))
     scales = None if header.scales is None else np.frombuffer(header.scales, "<f2")
@@ -143,25 +143,25 @@ def formula_decoding(header: LatentStreamHeader, frames: list[bytes]) -> list[ND
 
 
 def medians(ours: Callable[[], Any], peer: Callable[[], Any]) -> tuple[float, float]:
-    """Return the median seconds per frame of both, run in turns."""
-    taken: tuple[list[float], list[float]] = ([], [])
+    """Return the median seconds per frame of both functions, which run alternately."""
+    durations: tuple[list[float], list[float]] = ([], [])
     for _ in range(RUNS):
-        for times, function in zip(taken, (ours, peer), strict=True):
+        for times, function in zip(durations, (ours, peer), strict=True):
             start = time.perf_counter()
             function()
             times.append((time.perf_counter() - start) / FRAMES)
-    return statistics.median(taken[0]), statistics.median(taken[1])
+    return statistics.median(durations[0]), statistics.median(durations[1])
 
 
 def measure(pipeline: str, shape: tuple[int, ...]) -> Iterator[Measurement]:
-    """Yield how encoding and decoding of one pipeline and shape compare; both sides must give the same first."""
+    """Yield measurements of encoding and decoding for one pipeline and shape, after checking that results are equal."""
     rng = np.random.default_rng(0)
     latents = [rng.standard_normal(shape).astype(np.float16) for _ in range(FRAMES)]
     header = header_for(pipeline, shape)
     if our_encoding(header, latents) != peer_encoding(header, latents):
         raise AssertionError(f"{pipeline} {shape}: the two encoders differ")
 
-    def ours_out() -> list[bytes]:
+    def encode_all() -> list[bytes]:
         return our_encoding(header, latents)
 
     def checked_peer() -> list[bytes]:
@@ -169,9 +169,11 @@ def measure(pipeline: str, shape: tuple[int, ...]) -> Iterator[Measurement]:
             raise ValueError("not finite")
         return peer_encoding(header, latents)
 
-    yield Measurement(pipeline, shape, "encode", "codecai", *medians(ours_out, lambda: peer_encoding(header, latents)))
+    yield Measurement(
+        pipeline, shape, "encode", "codecai", *medians(encode_all, lambda: peer_encoding(header, latents))
+    )
     if header.pipeline_spec.bits is None:
-        yield Measurement(pipeline, shape, "encode", "codecai + isfinite", *medians(ours_out, checked_peer))
+        yield Measurement(pipeline, shape, "encode", "codecai + isfinite", *medians(encode_all, checked_peer))
     encoder = LatentEncoder(header)
     frames = [
         encoder.encode(latent, keyframe=seq == 0 or not header.pipeline_spec.delta, last=seq == FRAMES - 1)
@@ -179,17 +181,19 @@ def measure(pipeline: str, shape: tuple[int, ...]) -> Iterator[Measurement]:
     ]
     data = [frame.data for frame in frames]
 
-    def ours_in() -> list[Any]:
+    def decode_all() -> list[Any]:
         decoder = LatentDecoder(header)
         return [decoder.decode(frame) for frame in frames]
 
-    for one, other in zip(ours_in(), formula_decoding(header, data), strict=True):
+    for one, other in zip(decode_all(), formula_decoding(header, data), strict=True):
         np.testing.assert_array_equal(one, other)
-    yield Measurement(pipeline, shape, "decode", "formula", *medians(ours_in, lambda: formula_decoding(header, data)))
+    yield Measurement(
+        pipeline, shape, "decode", "formula", *medians(decode_all, lambda: formula_decoding(header, data))
+    )
 
 
 def report(results: list[Measurement], *, markdown: bool) -> None:
-    """Print the table."""
+    """Print the measurements as a table."""
     heading = ("", "pipeline", "frame", "peer", "ours, µs", "peer, µs", "ratio", "ours, MB/s of fp16")
     rows = [
         (
@@ -215,7 +219,7 @@ def report(results: list[Measurement], *, markdown: bool) -> None:
 
 
 def main() -> int:
-    """Run the command line; the status is 1 where something is slower than its peer."""
+    """Run the command line. Return exit status 1 if a measurement is slower than its peer."""
     parser = argparse.ArgumentParser(description="Encode and decode throughput as a ratio to a named peer.")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Feeds damaged and made-up bodies to the stream decoder and to inspect, for as long as it is told.
+"""Fuzz test: passes damaged bodies to the stream decoder and to inspect().
 
     python -m bench.fuzz --inputs 1000000
-    python -m bench.fuzz --minutes 60 --guided      # with `pip install atheris`: steered by what code is reached
+    python -m bench.fuzz --minutes 60 --guided      # coverage-guided; needs `pip install atheris`
 
-Whatever comes in, only a StreamError may come out, soon, and memory must not grow. The first input that does
-anything else is written to fuzz-crash.bin and ends the run with status 1.
+For any input, the only allowed exception is StreamError, it must be raised quickly, and memory must not grow. The first
+input that violates this is written to fuzz-crash.bin, and the run ends with exit status 1.
 """
 
 import argparse
@@ -25,7 +25,7 @@ if "--guided" in sys.argv:
     import atheris
 
     INSTRUMENTED = atheris.instrument_imports(include=["codec_client", "codec_wire", "core"])
-with INSTRUMENTED:  # what was imported before cannot be steered by
+with INSTRUMENTED:  # atheris instruments only what is imported here
     from codec_client import LatentStreamDecoder
     from codec_client.inspection import inspect
     from codec_wire import WireFormat, encode
@@ -36,14 +36,15 @@ with INSTRUMENTED:  # what was imported before cannot be steered by
     from codec_wire.pipelines import PIPELINES, Scales
 
 MAX_BYTES = 2**20
-"""What a stream may expand to here: inputs are small, and bombs must be refused."""
+"""Maximum size of a decompressed body. Inputs are small, so larger bodies are decompression bombs."""
 SLOW_S = 5.0
+"""Maximum CPU time for one input, in seconds."""
 CRASH_FILE = Path("fuzz-crash.bin")
 REPORT_EVERY = 100_000
 
 
 def seeds() -> list[bytes]:
-    """Return sound bodies: each pipeline, format and coding, with the byte before it that says how it is fed."""
+    """Return a valid input for each pipeline, format and coding: a control byte (see `check`), then the body."""
     rng = np.random.default_rng(0)
     found = []
     for row in PIPELINES.values():
@@ -60,35 +61,35 @@ def seeds() -> list[bytes]:
                 if coding.name == "zstd":
                     found.append(bytes([number]) + zstandard.compress(b"".join(parts)))
                     continue
-                maker = coding.compressor()
-                found.append(bytes([number]) + b"".join([*map(maker.compress, parts), maker.finish()]))
+                compressor = coding.compressor()
+                found.append(bytes([number]) + b"".join([*map(compressor.compress, parts), compressor.finish()]))
     return found
 
 
 def check(data: bytes) -> None:
-    """Feed one input: its first byte says the coding and how it is cut. Raises whatever should not come out."""
+    """Run one input; its first byte selects the coding and the size of the pieces. Raises if the result is not allowed."""
     if not data:
         return
-    how, body = data[0], data[1:]
-    coding = list(CODINGS)[how % len(CODINGS)]
-    step = (1, 7, 64, 1 << 20)[how // len(CODINGS) % 4]
+    control, body = data[0], data[1:]
+    coding = list(CODINGS)[control % len(CODINGS)]
+    step = (1, 7, 64, 1 << 20)[control // len(CODINGS) % 4]
     pieces = [body[start : start + step] for start in range(0, len(body), step)]
     decoder = LatentStreamDecoder(encoding=coding, max_bytes=MAX_BYTES)
-    sound = False
+    valid = False
     with suppress(StreamError):
         for piece in pieces:
             for latents in decoder.feed(piece):
                 if decoder.header is None or latents.shape != decoder.header.shape:
-                    raise AssertionError("latents without a header, or of another shape")
+                    raise AssertionError("latents without a header, or with a different shape")
         decoder.close()
-        sound = True
+        valid = True
     report = inspect(pieces, encoding=coding, max_bytes=MAX_BYTES)
-    if sound != (report.problem is None):
-        raise AssertionError(f"the decoder says sound: {sound}, inspect says {report.problem}")
+    if valid != (report.problem is None):
+        raise AssertionError(f"the decoder and inspect() disagree: valid is {valid}, the problem is {report.problem}")
 
 
 def mutated(rng: random.Random, corpus: list[bytes]) -> bytes:
-    """Return one of the bodies, damaged in one to eight places."""
+    """Return an input from `corpus` with one to eight random changes."""
     data = bytearray(rng.choice(corpus))
     for _ in range(rng.randint(1, 8)):
         place = rng.randrange(len(data)) if data else 0
@@ -111,7 +112,7 @@ def mutated(rng: random.Random, corpus: list[bytes]) -> bytes:
 
 
 class Run:
-    """Counts inputs, keeps the slowest time, and stops at the first that fails."""
+    """A run of up to `inputs` inputs and `seconds` seconds. Counts the inputs and records the slowest."""
 
     def __init__(self, inputs: int, seconds: float) -> None:
         self.count = 0
@@ -121,29 +122,29 @@ class Run:
         self._end = self._started + seconds
 
     def one(self, data: bytes) -> None:
-        """Check one input."""
-        began = time.process_time()  # the machine may have other work
+        """Check one input. On failure, write it to CRASH_FILE and raise."""
+        start = time.process_time()  # CPU time, because other processes may be running
         try:
             check(data)
-            took = time.process_time() - began
+            took = time.process_time() - start
             if took > SLOW_S:
                 raise AssertionError(f"one input of {len(data)} bytes took {took:.1f} s")
         except BaseException:
             CRASH_FILE.write_bytes(data)
-            print(f"input {self.count + 1} failed and is kept in {CRASH_FILE}", flush=True)
+            print(f"input {self.count + 1} failed; it was written to {CRASH_FILE}", flush=True)
             raise
         self.slowest = max(self.slowest, took)
         self.count += 1
         if self.count % REPORT_EVERY == 0:
-            self.say()
+            self.print_status()
 
     @property
-    def over(self) -> bool:
-        """Whether as much was done as was asked for."""
+    def finished(self) -> bool:
+        """Whether the requested number of inputs or the time limit was reached."""
         return self.count >= self._inputs or time.monotonic() > self._end
 
-    def say(self) -> None:
-        """Print where it stands."""
+    def print_status(self) -> None:
+        """Print the number of inputs, duration, peak memory and slowest input."""
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         seconds = time.monotonic() - self._started
         print(
@@ -153,12 +154,12 @@ class Run:
 
 
 def main() -> int:
-    """Run the command line; return the process's exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=10**7, help="stop after so many (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop after so long (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random damage (default: %(default)s)")
-    parser.add_argument("--guided", action="store_true", help="use atheris")
+    parser.add_argument("--inputs", type=int, default=10**7, help="maximum number of inputs (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="time limit in minutes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random changes (default: %(default)s)")
+    parser.add_argument("--guided", action="store_true", help="choose inputs by code coverage, with atheris")
     options = parser.parse_args()
     run = Run(options.inputs, options.minutes * 60)
     if options.guided:
@@ -166,22 +167,22 @@ def main() -> int:
     rng, corpus = random.Random(options.seed), seeds()
     for body in corpus:
         run.one(body)
-    while not run.over:
+    while not run.finished:
         run.one(mutated(rng, corpus))
-    run.say()
+    run.print_status()
     return 0
 
 
 def guided(run: Run) -> None:
-    """Let atheris choose the inputs, by what code they reach. Ends the process."""
+    """Let atheris choose the inputs by code coverage. Ends the process."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-corpus-"))
     for number, body in enumerate(seeds()):
         (folder / f"seed-{number}").write_bytes(body)
 
     def one(data: bytes) -> None:
         run.one(data)
-        if run.over:
-            run.say()
+        if run.finished:
+            run.print_status()
             sys.stdout.flush()
             os._exit(0)
 

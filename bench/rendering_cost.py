@@ -1,6 +1,6 @@
-"""Counts what decoding to pixels costs in sampler steps, for the shapes of Stable Diffusion 1: `RENDERING_STEPS`.
+"""Cost of decoding to pixels in sampler steps, for the architecture of Stable Diffusion 1: `RENDERING_STEPS`.
 
-Counted on torch's meta device: no weights, no arithmetic. Run it with `python -m bench.rendering_cost`.
+Operations are counted on torch's meta device, without weights or arithmetic. Run with `python -m bench.rendering_cost`.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from core.plan import RENDERING_STEPS
 
 
 def operations(run: Callable[[], object]) -> int:
-    """Return the floating-point operations that `run` takes."""
+    """Return the number of floating-point operations in `run`."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         run()
     total: int = counter.get_total_flops()
@@ -21,7 +21,7 @@ def operations(run: Callable[[], object]) -> int:
 
 
 def main() -> None:
-    """Print the cost of one step, with guidance, and of one decoding, of 512x512 pixels."""
+    """Print the cost of one step with guidance, and of decoding, for 512x512 pixels."""
     with torch.device("meta"):
         unet, vae = sd15_parts()
         step = operations(lambda: unet(torch.empty(2, 4, 64, 64), torch.empty(2), torch.empty(2, 77, 768)))

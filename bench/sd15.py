@@ -1,7 +1,8 @@
-"""Stable Diffusion 1.5's real architecture with random weights, served once: `python -m bench.sd15`.
+"""Time and memory of serving Stable Diffusion 1.5 at full size: `python -m bench.sd15`.
 
-Builds it from diffusers' default configurations in a temporary folder, starts `codec-diffusers serve` on it in a
-process of its own, asks for one image, and prints seconds and peak memory. Nothing is downloaded.
+Builds the original architecture with random weights from diffusers' configurations in a temporary folder, starts
+`codec-diffusers serve` with it in a subprocess, requests one image, and prints durations and peak memory. Nothing is
+downloaded.
 """
 
 import argparse
@@ -27,7 +28,7 @@ READY_S = 900
 
 
 def sd15_parts() -> tuple[Any, Any]:
-    """Return its UNet and its VAE, untrained."""
+    """Return the UNet and the VAE with random weights."""
     silence_libraries()
     from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: PLC0415 - takes seconds, and --help should not
 
@@ -38,12 +39,12 @@ def sd15_parts() -> tuple[Any, Any]:
         layers_per_block=2,
         sample_size=512,
     )
-    # The UNet's defaults are SD-1's but for the width of the text.
+    # The defaults of the UNet are those of SD 1 except for the width of the text embeddings.
     return UNet2DConditionModel(sample_size=64, cross_attention_dim=768), vae
 
 
 def build(folder: Path, dtype: torch.dtype) -> int:
-    """Write the pipeline to `folder`; return the number of its parameters."""
+    """Write the pipeline to `folder` and return the number of parameters."""
     silence_libraries()
     from diffusers import PNDMScheduler, StableDiffusionPipeline  # noqa: PLC0415 - takes seconds, and --help should not
     from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415
@@ -52,7 +53,7 @@ def build(folder: Path, dtype: torch.dtype) -> int:
 
     torch.manual_seed(0)
     unet, vae = sd15_parts()
-    text = CLIPTextModel(  # CLIP ViT-L/14's
+    text = CLIPTextModel(  # the text encoder of CLIP ViT-L/14
         CLIPTextConfig(
             hidden_size=768,
             intermediate_size=3072,
@@ -77,7 +78,7 @@ def build(folder: Path, dtype: torch.dtype) -> int:
 
 
 class Server:
-    """`codec-diffusers serve` in its own process, and the most memory that it held."""
+    """`codec-diffusers serve` in a subprocess."""
 
     def __init__(self, model: Path, dtype: str, threads: int) -> None:
         command = [sys.executable, "-c", "from codec_server.cli import main; main()"]
@@ -99,30 +100,30 @@ class Server:
                 break
         timer.cancel()
         if not self.ready_s:
-            raise SystemExit("the server did not get ready")
+            raise SystemExit(f"the server did not become ready within {READY_S} s")
 
     def memory_gb(self, field: str) -> float:
-        """Return VmRSS or VmHWM of the process, in GB."""
+        """Return VmRSS (current) or VmHWM (peak memory) of the process, in GB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(rf"{field}:\s+(\d+) kB", status)
         assert found is not None
         return int(found[1]) * 1024 / 1e9
 
     def stop(self) -> None:
-        """End it and wait."""
+        """Terminate the process and wait for it."""
         self.process.terminate()
         self.process.wait(60)
 
 
-async def ask(address: str, steps: int) -> tuple[float, list[int]]:
-    """Ask for one 256x256 image; return the seconds it took and the shape of its latent."""
+async def request_image(address: str, steps: int) -> tuple[float, list[int]]:
+    """Request one 256x256 image; return the duration in seconds and the shape of the latent frame."""
     body = {"prompt": "a snowy mountain at dusk", "stream_format": "msgpack", "pipeline": "int8-adaptive"}
     body |= {"size": "256x256", "steps": steps}  # type: ignore[dict-item]
     timeout = aiohttp.ClientTimeout(total=3600)
     async with aiohttp.ClientSession(timeout=timeout, headers={"Accept-Encoding": "identity"}) as session:
         started = time.perf_counter()
-        async with session.post(f"{address}/v1/images/generations", json=body) as answer:
-            content = await answer.read()
+        async with session.post(f"{address}/v1/images/generations", json=body) as response:
+            content = await response.read()
         seconds = time.perf_counter() - started
     reader = StreamReader(WireFormat.MSGPACK)
     header, *frames = reader.feed(content)
@@ -133,7 +134,7 @@ async def ask(address: str, steps: int) -> tuple[float, list[int]]:
 
 
 def measure(dtype: str, steps: int, threads: int) -> dict[str, Any]:
-    """Build, serve, ask, and return what was measured."""
+    """Build the model, serve it, request an image, and return the measurements."""
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "sd15")
         started = time.perf_counter()
@@ -143,7 +144,7 @@ def measure(dtype: str, steps: int, threads: int) -> dict[str, Any]:
         server = Server(model, dtype, threads)
         try:
             loaded_gb = server.memory_gb("VmRSS")
-            seconds, shape = asyncio.run(ask(server.address, steps))
+            seconds, shape = asyncio.run(request_image(server.address, steps))
             return {
                 "dtype": dtype,
                 "parameters": parameters,
@@ -164,7 +165,7 @@ def measure(dtype: str, steps: int, threads: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run the command line; return the process's exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--steps", type=int, default=3)

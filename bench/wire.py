@@ -1,12 +1,12 @@
-"""Body bytes of every wire format and pipeline of a model, in every content coding, beside the order-0 entropy.
+"""Body sizes of every wire format, pipeline and content coding of a model, compared with the order-0 entropy.
 
-Starts the server's own model, generates pictures of 256x256 and 512x512, and a video of 24 frames where the model makes
-videos, and sends each through the server's plan, encoder, envelope and compressors, a flush after every message: the
-bytes are those that a client receives, without HTTP's own. Seeds and prompts are none of those that `map build` trains
-with. The dictionaries are those of the model's latent-space map; "-" where it has none.
+Generates images of 256x256 and 512x512, and a video of 24 frames if the model supports videos. The bodies are the exact
+bytes that a client receives over HTTP, without the HTTP headers: they are encoded, serialized and compressed by the
+server's own code, with a flush after every message. The seeds and prompts differ from those that `map build` trains
+with. The dictionaries are those of the model's latent-space map; "-" means that the map does not have one.
 
-    python -m bench.wire --model standin --models-dir models              table on the terminal
-    python -m bench.wire --model standin --models-dir models --markdown   the same for docs/compression.md
+    python -m bench.wire                print a table for the embedded model
+    python -m bench.wire --markdown     print the table of docs/compression.md
 """
 
 import argparse
@@ -42,7 +42,7 @@ PROMPTS = (
     "two boats on a calm lake at sunrise",
 )
 SEED = 1_000_000
-"""Far from those of `map build`, which counts from 0."""
+"""First seed. `map build` uses the seeds from 0."""
 IMAGE_SIDES = (256, 512)
 FRAMES = 24
 NAMES = ("identity", "gzip", "br", "zstd", "zstd + dictionary", "entropy bound")
@@ -50,20 +50,20 @@ NAMES = ("identity", "gzip", "br", "zstd", "zstd + dictionary", "entropy bound")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one kind of body takes on average."""
+    """The mean size of one kind of body, in bytes."""
 
-    what: str
+    label: str
     wire_format: WireFormat
     pipeline: str
     sizes: BodySizes
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row as text; the savings are those of the entropy bound and of the smallest coding."""
+        """Return the cells of the row; the last two are the savings of the smallest coding and of the entropy bound."""
         sizes = self.sizes
         values = (sizes.identity, sizes.gzip, sizes.br, sizes.zstd, sizes.zstd_dictionary, sizes.entropy_bound)
         least = min(value for value in values[:-1] if value is not None)
         return (
-            self.what,
+            self.label,
             self.wire_format,
             self.pipeline,
             *("-" if value is None else f"{value:.0f}" for value in values),
@@ -76,7 +76,7 @@ HEADING = ("body", "format", "pipeline", *NAMES, "smallest saves", "bound saves"
 
 
 def requests_for(model: ModelInfo, count: int) -> list[tuple[str, list[GenerationRequest]]]:
-    """Return what is measured, in words, and `count` requests for it each."""
+    """Return a label and `count` requests for each kind of output that `model` supports."""
     kinds: list[tuple[str, dict[str, object]]] = []
     if Modality.IMAGE in model.modalities:
         kinds += [(f"{side}x{side}", {"size": (side, side), "modality": Modality.IMAGE}) for side in IMAGE_SIDES]
@@ -86,7 +86,7 @@ def requests_for(model: ModelInfo, count: int) -> list[tuple[str, list[Generatio
         kinds.append((f"{width}x{height}, {FRAMES} frames", video))
     return [
         (
-            what,
+            label,
             [
                 GenerationRequest.model_validate(
                     fields | {"prompt": PROMPTS[number % len(PROMPTS)], "seed": SEED + number}
@@ -94,12 +94,12 @@ def requests_for(model: ModelInfo, count: int) -> list[tuple[str, list[Generatio
                 for number in range(count)
             ],
         )
-        for what, fields in kinds
+        for label, fields in kinds
     ]
 
 
-def rows_of(what: str, samples: Sequence[Sample], served: ModelInstance) -> list[Row]:
-    """Return a row for every pipeline and wire format that `samples` may be sent with."""
+def rows_of(label: str, samples: Sequence[Sample], served: ModelInstance) -> list[Row]:
+    """Return a row for every pipeline and wire format that is available for `samples`."""
     rows = []
     for pipeline in pipelines_for(samples[0], served.bundle):
         for wire_format in WireFormat:
@@ -107,39 +107,39 @@ def rows_of(what: str, samples: Sequence[Sample], served: ModelInstance) -> list
             dictionary = None if found is None else found[1]
             bodies = (encode_body(sample, pipeline, wire_format, served.bundle, served.model) for sample in samples)
             sizes = mean_sizes([measure_sizes(body, dictionary) for body in bodies])
-            rows.append(Row(what, wire_format, pipeline, sizes))
+            rows.append(Row(label, wire_format, pipeline, sizes))
     return rows
 
 
-async def measured(settings: Settings, count: int) -> tuple[ModelInstance, list[Row]]:
-    """Return what is served and its rows. Raises what loading and generating raise."""
+async def run_measurement(settings: Settings, count: int) -> tuple[ModelInstance, list[Row]]:
+    """Load the model, generate samples and return the rows. Raises CodecError if loading or generating fails."""
     model, service = LocalModel(settings), LatentService(Lifecycle(), Admission(1, settings.max_cost))
     try:
-        await model.bring_up(service)
+        await model.start_serving(service)
         served = service.models.require_default()
-        wanted = requests_for(served.model, count)
+        kinds = requests_for(served.model, count)
         rows: list[Row] = []
         with Progress(console=Console(stderr=True)) as progress:
-            task = progress.add_task("generating", total=count * len(wanted))
-            for what, requests in wanted:
+            task = progress.add_task("generating", total=count * len(kinds))
+            for label, requests in kinds:
                 samples = []
                 for request in requests:
                     samples.append(Sample(request, await generate_latents(served, request), held_out=True))
                     progress.advance(task)
-                rows += await asyncio.to_thread(rows_of, what, samples, served)
+                rows += await asyncio.to_thread(rows_of, label, samples, served)
         return served, rows
     finally:
         await asyncio.to_thread(model.free)
 
 
 def report(served: ModelInstance, rows: list[Row], *, markdown: bool) -> None:
-    """Print the table."""
+    """Print the rows as a table."""
     if markdown:
         print(f"`{served.model.name}`, map `{served.bundle.hash}`:\n")
         for cells in (HEADING, ("---",) * len(HEADING), *(row.cells() for row in rows)):
             print("| " + " | ".join(cells) + " |")
         return
-    table = Table(*HEADING, title=f"bytes a body: {served.model.name}, map {served.bundle.hash}")
+    table = Table(*HEADING, title=f"bytes per body: {served.model.name}, map {served.bundle.hash}")
     for row in rows:
         table.add_row(*row.cells())
     Console(width=max(Console().width, 150)).print(table)
@@ -147,18 +147,18 @@ def report(served: ModelInstance, rows: list[Row], *, markdown: bool) -> None:
 
 def main() -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Body bytes of every format and pipeline in every content coding.")
+    parser = argparse.ArgumentParser(description="Body sizes of every wire format, pipeline and content coding.")
     parser.add_argument("--model", help="as for `codec-diffusers serve` (default: CODEC_MODEL)")
     parser.add_argument("--models-dir", type=Path, help="as for `codec-diffusers serve`")
     parser.add_argument("--latent-space", help="as for `codec-diffusers serve`")
     parser.add_argument("--device", help="as for `codec-diffusers serve`")
     parser.add_argument("--threads", type=int, help="as for `codec-diffusers serve`")
-    parser.add_argument("--count", type=int, default=8, help="generations of each size (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=8, help="generations of each kind (default: %(default)s)")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = vars(parser.parse_args())
     markdown, count = options.pop("markdown"), options.pop("count")
     try:
-        served, rows = asyncio.run(measured(read_settings(options), count))
+        served, rows = asyncio.run(run_measurement(read_settings(options), count))
     except CodecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# ./stream.sh http://127.0.0.1:8080 latents.bin: saves a latent stream, says which map decodes it, and looks into it.
+# ./stream.sh http://127.0.0.1:8080 latents.bin
 #
-# Without Accept-Encoding the body comes as it is. `codec-diffusers decode latents.bin -o a.png --server ...` draws it.
+# Saves a latent stream to a file and prints the hash of its latent-space map and its first bytes. Without
+# Accept-Encoding the body is not compressed. To decode it: codec-diffusers decode latents.bin -o a.png --server ...
 set -euo pipefail
-server=${1:?the server, http://HOST:PORT} file=${2:?where the stream goes}
+server=${1:?missing server address, http://HOST:PORT} file=${2:?missing output file}
 
 curl --silent --show-error --fail-with-body "$server/v1/images/generations" \
   --output "$file" --dump-header "$file.headers" \
@@ -12,5 +13,5 @@ curl --silent --show-error --fail-with-body "$server/v1/images/generations" \
            "pipeline": "int8-adaptive", "size": "64x64", "steps": 2, "seed": 7}'
 
 grep --ignore-case '^codec-latent-map:' "$file.headers"
-# The header message names its fields in the clear: the first byte is a msgpack map, the first key is "type".
+# The stream begins with the header message, a msgpack map whose first key is "type".
 head --bytes 12 "$file" | od --address-radix=d --format=x1z

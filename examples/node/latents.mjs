@@ -1,10 +1,10 @@
-// From the frames of a Codec v0.3 latent stream to numbers: all seven pipelines.
+// Decodes the frames of a Codec v0.3 latent stream to numbers. Supports all seven pipelines.
 
 const BITS = {
   "raw": 0, "int8": 8, "int4": 4, "int8-adaptive": 8, "int4-adaptive": 4, "delta+int8": 8, "delta+int4": 4,
 };
 
-/** The value of an IEEE 754 half-precision number, given as its 16 bits. */
+/** Returns the value of an IEEE 754 half-precision number, given its 16 bits. */
 function half(bits) {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 0x1f;
@@ -24,7 +24,7 @@ function singles(bytes) {
   return Float32Array.from({ length: bytes.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
 }
 
-/** Codes of `count` values: a byte each, or two a byte, low nibble first, in two's complement. */
+/** Returns `count` two's complement codes: one per byte, or two per byte with the low nibble first. */
 function unpack(bytes, bits, count) {
   if (bits === 8) return Int8Array.from(bytes, (byte) => (byte << 24) >> 24);
   return Int8Array.from({ length: count }, (_, i) => {
@@ -33,7 +33,7 @@ function unpack(bytes, bits, count) {
   });
 }
 
-/** Decodes the frames of one stream, in order, to Float32Arrays of the header's shape. */
+/** Decodes the frames of one stream, in order, to Float32Arrays in C order of the header's shape. */
 export class LatentDecoder {
   constructor(header) {
     if (!(header.pipeline in BITS)) throw new Error(`unknown pipeline ${header.pipeline}`);
@@ -46,9 +46,9 @@ export class LatentDecoder {
 
   decode(frame) {
     const { shape, dtype, pipeline } = this.header;
-    if (this.ended) throw new Error(`frame ${frame.seq} came after the last one`);
+    if (this.ended) throw new Error(`received frame ${frame.seq} after the last frame`);
     if (frame.seq !== this.next) throw new Error(`expected frame ${this.next}, got ${frame.seq}`);
-    if (frame.finish_reason === "error") throw new Error(`the sender failed at frame ${frame.seq}`);
+    if (frame.finish_reason === "error") throw new Error(`the server reported an error at frame ${frame.seq}`);
     this.next += 1;
     this.ended = frame.done;
     let data = frame.data;
@@ -66,7 +66,7 @@ export class LatentDecoder {
       else codes = codes.map((code, i) => Math.max(-largest, Math.min(largest, this.key[i] + code)));
     }
     const perChannel = this.count / shape[0];
-    // In single precision, multiplied first and then divided, as every decoder does.
+    // In single precision, multiplied first and then divided: the order is part of the protocol.
     return this.checked(
       Float32Array.from(codes, (code, i) =>
         Math.fround(Math.fround(code * this.scales[Math.floor(i / perChannel)]) / largest)),
@@ -74,11 +74,11 @@ export class LatentDecoder {
   }
 
   checked(values) {
-    if (values.length !== this.count) throw new Error(`a frame holds ${values.length} values, not ${this.count}`);
+    if (values.length !== this.count) throw new Error(`a frame must have ${this.count} values, got ${values.length}`);
     return values;
   }
 
   close() {
-    if (!this.ended) throw new Error("the stream ended without a frame that is done");
+    if (!this.ended) throw new Error("the stream ended before its last frame");
   }
 }

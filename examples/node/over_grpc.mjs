@@ -1,6 +1,7 @@
 // node over_grpc.mjs 127.0.0.1:50051 '{"prompt": "a sea", "pipeline": "int8", "size": {"width": 64, "height": 64}}'
 //
-// Prints the header and each frame's values as one line of JSON. "modality": "MODALITY_VIDEO_LATENTS" asks for a video.
+// Prints the header and the values of each frame, one JSON object per line. For a video, set "modality" to
+// "MODALITY_VIDEO_LATENTS".
 
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,7 +12,7 @@ import { serviceClient } from "./schema.mjs";
 const [address, fields] = process.argv.slice(2);
 const LatentService = serviceClient(path.dirname(fileURLToPath(import.meta.url)));
 const client = new LatentService(address, grpc.credentials.createInsecure(), {
-  "grpc.max_receive_message_length": 256 * 1024 * 1024, // the default of 4 MiB is the client's own
+  "grpc.max_receive_message_length": 256 * 1024 * 1024, // the client's default is 4 MiB
 });
 
 const call = client.Generate(JSON.parse(fields));

@@ -1,6 +1,7 @@
 // node over_http.mjs http://127.0.0.1:8080 '{"prompt": "a sea", "pipeline": "int8", "size": "64x64"}' [msgpack|protobuf]
 //
-// Prints the header and each frame's values as one line of JSON. "modality": "video-latents" asks for a video.
+// Prints the header and the values of each frame, one JSON object per line. For a video, set "modality" to
+// "video-latents".
 
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,7 +14,7 @@ const body = { modality: "image-latents", ...JSON.parse(fields), stream_format: 
 const kind = body.modality === "video-latents" ? "videos" : "images";
 const response = await fetch(`${server}/v1/${kind}/generations`, {
   method: "POST",
-  // fetch undoes br and gzip by itself; zstd needs the latent-space map's dictionary, which this program does not hold.
+  // fetch decompresses br and gzip. zstd would need the dictionary of the latent-space map.
   headers: { "Content-Type": "application/json", "Accept": `application/x-codec-${format}`, "Accept-Encoding": "br, gzip" },
   body: JSON.stringify(body),
 });
@@ -22,24 +23,24 @@ if (!response.ok) {
   process.exit(1);
 }
 
-/** The messages of a protobuf body: each has its length before it, 4 bytes, big-endian. */
-async function* prefixed(stream) {
+/** Yields the messages of a protobuf body. Each is preceded by its length, 4 bytes, big-endian. */
+async function* lengthPrefixed(stream) {
   const types = messageTypes(path.dirname(fileURLToPath(import.meta.url)));
-  let held = Buffer.alloc(0);
+  let buffer = Buffer.alloc(0);
   let type = types.header;
   for await (const chunk of stream) {
-    held = Buffer.concat([held, chunk]);
-    while (held.length >= 4 && held.length >= 4 + held.readUInt32BE(0)) {
-      const end = 4 + held.readUInt32BE(0);
-      yield type(held.subarray(4, end));
+    buffer = Buffer.concat([buffer, chunk]);
+    while (buffer.length >= 4 && buffer.length >= 4 + buffer.readUInt32BE(0)) {
+      const end = 4 + buffer.readUInt32BE(0);
+      yield type(buffer.subarray(4, end));
       type = types.frame;
-      held = held.subarray(end);
+      buffer = buffer.subarray(end);
     }
   }
 }
 
 let decoder = null;
-for await (const message of format === "msgpack" ? decodeMultiStream(response.body) : prefixed(response.body)) {
+for await (const message of format === "msgpack" ? decodeMultiStream(response.body) : lengthPrefixed(response.body)) {
   if (decoder === null) {
     decoder = new LatentDecoder(message);
     const { latent_space_id, shape, dtype, pipeline } = message;

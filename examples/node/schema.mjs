@@ -1,4 +1,4 @@
-// Loads the published .proto files: from proto/ of the repository, or from PROTO_DIR.
+// Loads the .proto files from proto/ in the repository, or from PROTO_DIR.
 
 import path from "node:path";
 import grpc from "@grpc/grpc-js";
@@ -11,18 +11,22 @@ function load(here) {
   return protoLoader.loadSync("codec/latents/v1/latent_service.proto", { ...OPTIONS, includeDirs: [root] });
 }
 
-/** The client class of LatentService. */
+/** Returns the client class of LatentService. */
 export function serviceClient(here) {
   return grpc.loadPackageDefinition(load(here)).codec.latents.v1.LatentService;
 }
 
-/** What reads the two messages of a stream from their bytes. proto-loader hands out readers by method, so take Generate's. */
+/**
+ * Returns functions that parse the two messages of a stream from their bytes.
+ *
+ * proto-loader provides parsers for methods only, so this uses the one for the response of Generate.
+ */
 export function messageTypes(here) {
   const generate = load(here)["codec.latents.v1.LatentService"].Generate;
-  // A message is field 1 (header) or 2 (frame) of GenerateResponse: put its tag and length before it.
-  const inside = (field, name) => (bytes) =>
+  // The message is field 1 (header) or 2 (frame) of GenerateResponse: prepend its tag and length.
+  const parserFor = (field, name) => (bytes) =>
     generate.responseDeserialize(Buffer.concat([Buffer.from([(field << 3) | 2, ...varint(bytes.length)]), bytes]))[name];
-  return { header: inside(1, "header"), frame: inside(2, "frame") };
+  return { header: parserFor(1, "header"), frame: parserFor(2, "frame") };
 }
 
 function varint(number) {

@@ -1,4 +1,4 @@
-"""Prints the latents of one generation as they arrive, the header and each frame as one line of JSON.
+"""Print the header and the values of each latent frame of one generation, one JSON object per line.
 
 python stream.py http http://127.0.0.1:8080 '{"prompt": "a sea", "pipeline": "int8", "size": [64, 64]}'
 python stream.py grpc 127.0.0.1:50051 '{"prompt": "a sea", "pipeline": "int8", "size": [64, 64]}'
@@ -14,7 +14,7 @@ from codec_wire.latents import Modality
 
 
 async def main(protocol: str, address: str, fields: str) -> None:
-    """Run one generation."""
+    """Run one generation over `protocol` ("http" or "grpc"). `fields` is the request as JSON."""
     request = json.loads(fields)
     request["size"] = tuple(request["size"])
     request["modality"] = Modality(request.get("modality", Modality.IMAGE))
