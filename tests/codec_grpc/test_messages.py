@@ -1,0 +1,76 @@
+"""Conversion of requests and models from and to protobuf messages. A gateway must not lose any of their fields."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from codec_grpc.messages import model_from_message, model_to_message, plan_to_message, request_from_message
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.latents import Modality
+from codec_wire.request import GenerationRequest
+from core.model import GenerationMode, Lora, ModelInfo, RequestLimits
+from core.plan import plan
+from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, bundle_of
+
+MODEL = replace(
+    VIDEO_MODEL,
+    aliases=("alias",),
+    limits=RequestLimits(max_side=1024, max_steps=100, max_frames=50, max_prompt_characters=1000),
+    temporal_factor=4,
+    frame_multiple=4,
+    modes=(GenerationMode(Modality.VIDEO, image=True, control_image=True, strength=True),),
+    loras=(Lora("style", 0.5),),
+)
+IMAGE = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x40\0\0\0\x40"  # the header of a 64x64 PNG file
+REQUEST = pb.GenerateRequest(
+    model=MODEL.name,
+    prompt="a sea",
+    negative_prompt="fog",
+    modality=pb.MODALITY_VIDEO_LATENTS,
+    latent_space=LATENT_SPACE,
+    pipeline="delta+int4",
+    size=pb.PixelSize(width=128, height=64),
+    steps=7,
+    seed=11,
+    guidance_scale=2.5,
+    fps=8,
+    frames=17,
+    keyframe_interval=3,
+    progress=True,
+    image=IMAGE,
+    control_image=IMAGE + b"control",
+    strength=0.5,
+)
+"""A request with every field except duration_seconds, which must not be combined with frames."""
+
+
+def test_every_request_field_is_sent_to_the_upstream_server() -> None:
+    fields_set = {field.name for field, _ in REQUEST.ListFields()}
+    assert fields_set | {"duration_seconds"} == set(pb.GenerateRequest.DESCRIPTOR.fields_by_name)
+    upstream_request = plan_to_message(plan(request_from_message(REQUEST), bundle_of(MODEL), MODEL), progress=True)
+    assert upstream_request == REQUEST
+
+
+@pytest.mark.parametrize("duration_seconds", [2.125, 2.0])
+def test_duration_is_sent_to_the_upstream_server_as_number_of_frames(duration_seconds: float) -> None:
+    request = pb.GenerateRequest()
+    request.CopyFrom(REQUEST)
+    request.ClearField("frames")
+    request.duration_seconds = duration_seconds
+    upstream_request = plan_to_message(plan(request_from_message(request), bundle_of(MODEL), MODEL), progress=True)
+    assert upstream_request == REQUEST
+
+
+def test_message_has_the_same_fields_as_the_request_model() -> None:
+    names = {field.alias or name for name, field in GenerationRequest.model_fields.items()}
+    assert names | {"progress"} == set(pb.GenerateRequest.DESCRIPTOR.fields_by_name)
+
+
+def test_every_model_field_is_received_by_a_gateway() -> None:
+    sent = replace(MODEL, modalities=(Modality.IMAGE, Modality.VIDEO))
+    defaults = ModelInfo(
+        name="", latent_space="", latent_channels=0, spatial_factor=0, size_multiple=0, default_size=(0, 0)
+    )
+    unchanged = [field.name for field in fields(sent) if getattr(sent, field.name) == getattr(defaults, field.name)]
+    assert unchanged == ["renders"]  # not sent: a gateway cannot render
+    assert model_from_message(model_to_message(sent)) == sent
