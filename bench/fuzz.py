@@ -67,7 +67,7 @@ def seeds() -> list[bytes]:
 
 
 def check(data: bytes) -> None:
-    """Run one input; its first byte selects the coding and the size of the pieces. Raises if the result is not allowed."""
+    """Run one input, whose first byte selects the coding and the size of the pieces. Raises on a forbidden result."""
     if not data:
         return
     control, body = data[0], data[1:]

@@ -1,4 +1,4 @@
-"""What the documents tell a newcomer to run, run as it stands but for the addresses."""
+"""Runs the code snippets in README.md and docs/, unchanged except for server addresses."""
 
 import os
 import re
@@ -37,40 +37,40 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def addressed(text: str, server: Addresses) -> str:
-    """Return `text` with the server's address in place of the default ones."""
+def with_addresses(text: str, server: Addresses) -> str:
+    """Return `text` with the default addresses replaced by those of `server`."""
     return text.replace("http://127.0.0.1:8080", server.http).replace("127.0.0.1:50051", server.grpc)
 
 
 @pytest.fixture(scope="module")
-def made(embedded_server: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every Python snippet was run, after curl had left a stream there."""
+def outputs(embedded_server: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files written by the README's curl command and by every Python snippet."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     folder = tmp_path_factory.mktemp("documents")
     (command,) = [block for block in snippets(README) if block.startswith("curl")]
-    run(["bash", "-c", addressed(command, embedded_server)], folder)
+    run(["bash", "-c", with_addresses(command, embedded_server)], folder)
     for document, count in (("README.md", 2), ("docs/client.md", 3), ("docs/rendering.md", 1)):
         found = snippets((ROOT / document).read_text(), "python")
         assert len(found) == count, document
         for code in found:
-            run([sys.executable, "-W", "error::ResourceWarning", "-c", addressed(code, embedded_server)], folder)
+            run([sys.executable, "-W", "error::ResourceWarning", "-c", with_addresses(code, embedded_server)], folder)
     return folder
 
 
 @pytest.mark.parametrize("name", ["sea.png", "desert.png", "a.png", "mountain.png"])
-def test_each_snippet_writes_its_picture(made: Path, name: str) -> None:
-    with Image.open(made / name) as image:
+def test_snippet_writes_an_image(outputs: Path, name: str) -> None:
+    with Image.open(outputs / name) as image:
         assert image.size == (256, 256)
         assert np.asarray(image).std() > 20
 
 
-def test_curl_gets_a_stream(made: Path) -> None:
-    report = inspect([(made / "latents.bin").read_bytes()])
+def test_curl_command_saves_a_complete_stream(outputs: Path) -> None:
+    report = inspect([(outputs / "latents.bin").read_bytes()])
     assert (report.problem, report.frame_count, report.data_bytes) == (None, 1, 4 * 2 + 4 * 32 * 32)
 
 
-def test_the_first_picture(tmp_path: Path) -> None:
+def test_first_image_command_writes_an_image(tmp_path: Path) -> None:
     first = next(block for block in snippets(README) if "codec-diffusers generate" in block)
     setup, command, *_ = first.strip().splitlines()
     assert setup == "make setup"

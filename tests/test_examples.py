@@ -1,4 +1,4 @@
-"""The example programs, run as a reader would run them, give the numbers that Python gives."""
+"""The example programs decode the same values as codec_client."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ async def expected(servers: Servers, fields: dict[str, Any], cache: Path) -> np.
 
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Node example with its packages, away from the repository."""
+    """A copy of the Node.js example outside the repository, with its packages installed."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("node") / "node"
@@ -76,7 +76,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("kind", "pipeline"), CASES)
-async def test_node_reads_both_protocols_as_python_does(
+async def test_node_example_decodes_the_same_values_over_both_protocols(
     kind: str, pipeline: str, node_folder: Path, tmp_path: Path
 ) -> None:
     fields = (IMAGE if kind == "image" else VIDEO) | {"pipeline": pipeline}
@@ -104,18 +104,18 @@ async def test_node_reads_both_protocols_as_python_does(
         assert json.loads(out.splitlines()[0])["map"] == servers.service.models.require_default().bundle.hash
 
 
-async def test_node_says_what_the_server_says(node_folder: Path) -> None:
+async def test_node_example_prints_the_error_of_the_server(node_folder: Path) -> None:
     proto = {"PROTO_DIR": str(ROOT / "proto")}
     async with run_servers(NoiseEngine()) as servers:
-        wrong = '{"prompt": "a sea", "steps": 0}'
+        invalid = '{"prompt": "a sea", "steps": 0}'
         address = str(servers.http._base_url).rstrip("/")
-        for script, place in (("over_http.mjs", address), ("over_grpc.mjs", servers.grpc_address)):
-            status, _, err = await run("node", node_folder / script, place, wrong, **proto)
+        for script, target in (("over_http.mjs", address), ("over_grpc.mjs", servers.grpc_address)):
+            status, _, err = await run("node", node_folder / script, target, invalid, **proto)
             assert status == 1
             assert "steps: must be greater than or equal to 1" in err
 
 
-async def test_python(tmp_path: Path) -> None:
+async def test_python_example_decodes_the_same_values_over_both_protocols(tmp_path: Path) -> None:
     async with run_servers(NoiseEngine(), VIDEO_MODEL) as servers:
         fields = VIDEO | {"pipeline": "delta+int8"}
         wanted = await expected(servers, fields, tmp_path)
@@ -127,7 +127,9 @@ async def test_python(tmp_path: Path) -> None:
             assert np.array_equal(values_in(out), wanted)
 
 
-async def test_curl(engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path) -> None:
+async def test_curl_example_saves_a_complete_stream(
+    engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path
+) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     async with run_servers(engine, tiny_model.info) as servers:
