@@ -1,4 +1,4 @@
-"""Where the pipeline runs and with which arithmetic."""
+"""The torch device of a pipeline, its dtype and its number of CPU threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A torch device, the dtype the model computes in, and the CPU threads it uses.
+    """A torch device, the dtype in which the model computes, and its number of CPU threads.
 
-    The three are part of what "the same request gives the same bytes" means, so they are fixed at start.
+    All three affect the generated values, so they are fixed for the lifetime of the process.
     """
 
     torch_device: torch.device
@@ -23,22 +23,23 @@ class Device:
 
     @classmethod
     def from_settings(cls, device: str, dtype: str, threads: int | None) -> "Device":
-        """Return the device for the settings: "auto" takes CUDA where there is one, fp16 there and fp32 on a CPU.
+        """Return the device for these settings.
 
-        Raises InvalidSettings for a device that is not there.
+        `device` "auto" is CUDA if it is available, else the CPU; `dtype` "auto" is fp16 on CUDA and fp32 on the CPU;
+        `threads` None is the default of torch. Raises InvalidSettings if the device is not available.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
             torch_device = torch.device(name)
             torch.empty(1, device=torch_device)
         except (RuntimeError, AssertionError) as error:
-            raise InvalidSettings(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+            raise InvalidSettings(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
         dtype_name = ("fp32" if torch_device.type == "cpu" else "fp16") if dtype == "auto" else dtype
         return cls(torch_device, dtype_name, threads or torch.get_num_threads())
 
     @property
     def dtype(self) -> torch.dtype:
-        """The torch dtype the model computes in."""
+        """The torch dtype in which the model computes."""
         return _DTYPES[self.dtype_name]
 
     def __str__(self) -> str:
@@ -48,14 +49,14 @@ class Device:
         return f"{name} {self.dtype_name}, {self.threads} threads"
 
     def new_executor(self) -> ThreadPoolExecutor:
-        """Return the executor whose one thread owns the pipeline: work runs there in the order it is handed in."""
-        # The number of threads is a setting of the thread that computes, not of the process.
+        """Return an executor with a single thread, which runs all calls of the pipeline in the order of submission."""
+        # torch.set_num_threads applies to the calling thread, not to the process.
         return ThreadPoolExecutor(1, "device", initializer=torch.set_num_threads, initargs=(self.threads,))
 
 
 def describe_hardware() -> str:
-    """Return what there is for torch to compute on, in words."""
+    """Return a one-line description of the hardware that torch can use."""
     if not torch.cuda.is_available():
-        return f"no GPU that torch {torch.__version__} can use: the CPU computes"
+        return f"CPU only: torch {torch.__version__} finds no GPU"
     free, total = torch.cuda.mem_get_info()
     return f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"

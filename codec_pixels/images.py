@@ -1,4 +1,4 @@
-"""Pixels as PNG, JPEG or WebP, and as moving pictures without sound that a browser shows by itself: GIF and WebP."""
+"""Encoding of images as PNG, JPEG and WebP, and of short animations as GIF and WebP."""
 
 import io
 from typing import Any, Literal
@@ -14,46 +14,46 @@ BEST_QUALITY = 100
 
 _EXIF_DESCRIPTION, _EXIF_SOFTWARE = 0x010E, 0x0131
 _EXIF_MAX_BYTES = 60_000
-"""A JPEG holds one EXIF block of 64 KiB; what does not fit is left out."""
+"""An EXIF block in a JPEG file is limited to 64 KiB; a longer description is left out."""
 
 
 def encode_image(
     pixels: NDArray[np.uint8],
-    picture_format: ImageFormat,
+    image_format: ImageFormat,
     parameters: Parameters,
     quality: int = BEST_QUALITY,
 ) -> bytes:
-    """Return `pixels`, [height, width, 3] RGB, as a file of that format; `quality`, 0 to 100, is for jpeg and webp.
+    """Return `pixels`, uint8 RGB [height, width, 3], as an image file. `quality`, 0 to 100, applies to jpeg and webp.
 
-    PNG gives back the very pixels and holds the parameters as JSON in an iTXt chunk; jpeg and webp hold them in EXIF's
-    ImageDescription, unless they are longer than that may be.
+    PNG is lossless and contains the parameters as JSON in an iTXt chunk. JPEG and WebP contain them in the EXIF tag
+    ImageDescription, unless they exceed its maximum size.
     """
-    from PIL import Image, PngImagePlugin  # noqa: PLC0415 - a gateway renders nothing and does not have it
+    from PIL import Image, PngImagePlugin  # noqa: PLC0415 - a gateway does not have Pillow
 
     arguments: dict[str, Any]
-    if picture_format == "png":
+    if image_format == "png":
         texts = PngImagePlugin.PngInfo()
         texts.add_text("Software", SOFTWARE)
         texts.add_itxt(KEYWORD, to_json(parameters))
         arguments = {"pnginfo": texts}
     else:
         arguments = {"exif": _exif_of(parameters), "quality": quality}
-        if picture_format == "jpeg":
-            arguments["subsampling"] = "4:4:4"  # colours as sharp as the rest
+        if image_format == "jpeg":
+            arguments["subsampling"] = "4:4:4"  # full colour resolution
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, picture_format, **arguments)
+    Image.fromarray(pixels).save(file, image_format, **arguments)
     return file.getvalue()
 
 
 def encode_animation(
     pixels: NDArray[np.uint8], animation_format: AnimationFormat, fps: int, parameters: Parameters
 ) -> bytes:
-    """Return `pixels`, [frames, height, width, 3] RGB, as a file that plays without end, `fps` frames a second.
+    """Return `pixels`, uint8 RGB [frames, height, width, 3], as an endless animation with `fps` frames per second.
 
-    WebP has the best lossy quality and holds the parameters as a picture's file does; GIF has 256 colours a frame and
-    holds them as JSON in its comment.
+    WebP has the highest lossy quality and contains the parameters like a still image. GIF has 256 colours per frame and
+    contains them as JSON in its comment.
     """
-    from PIL import Image  # noqa: PLC0415 - a gateway renders nothing and does not have it
+    from PIL import Image  # noqa: PLC0415 - a gateway does not have Pillow
 
     arguments: dict[str, Any]
     if animation_format == "gif":
@@ -69,7 +69,7 @@ def encode_animation(
 
 
 def _exif_of(parameters: Parameters) -> Any:
-    from PIL import Image  # noqa: PLC0415 - a gateway renders nothing and does not have it
+    from PIL import Image  # noqa: PLC0415 - a gateway does not have Pillow
 
     exif = Image.Exif()
     exif[_EXIF_SOFTWARE] = SOFTWARE

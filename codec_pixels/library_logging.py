@@ -1,10 +1,10 @@
-"""Stops diffusers and transformers from logging and drawing progress bars over our own output."""
+"""Log level and progress bars of diffusers and transformers."""
 
 import os
 
 
 def silence_libraries() -> None:
-    """Let both libraries speak of errors alone. Their first words come while they are imported: call it before."""
+    """Disable progress bars and all messages below errors. Call this before either library is imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     from diffusers.utils import logging as diffusers_logging  # noqa: PLC0415

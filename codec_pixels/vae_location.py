@@ -1,4 +1,4 @@
-"""Finds the VAE that a latent-space map's `decoder` block names: the one place that decides where it lies."""
+"""Location of the VAE that decodes the latents of a latent-space map."""
 
 import hashlib
 import re
@@ -23,28 +23,28 @@ _SHIPPED = {EMBEDDED.name: EMBEDDED.folder, EMBEDDED.latent_space: EMBEDDED.fold
 def locate_vae(latent_map: LatentMap, models_dir: Path | None = None) -> Path:
     """Return the directory with the config and weights of the map's VAE.
 
-    It is looked for where decoder.weights_url says: a shipped model, a directory (also below `models_dir`), then a
-    hub id, downloaded once. A map without the url is decoded by a model below `models_dir` with that latent space, or
-    by the hub's repository of the latent space's own name. Raises ModelLoadError where it is in none of these places,
-    InvalidMap where the weights have another hash than decoder.weights_hash.
+    `decoder.weights_url` in the map, or the id of the latent space if it is absent, is tried in this order: a model
+    that ships with this project, a directory, a directory below `models_dir`, a model below `models_dir` with this
+    latent space, and a Hugging Face repository, which is downloaded once. Raises ModelLoadError if there is no VAE in
+    any of these, and InvalidMap if no file of weights has the hash decoder.weights_hash.
     """
     decoder = latent_map.decoder
     if decoder is None:
-        raise ModelLoadError(f"the latent-space map of {latent_map.id} names no decoder")
+        raise ModelLoadError(f"the latent-space map of {latent_map.id} has no decoder")
     if decoder.family != "torch":
-        raise ModelLoadError(f"{latent_map.id} is decoded with {decoder.family}; here it can be torch alone")
+        raise ModelLoadError(f"decoder.family of {latent_map.id} must be torch, got {decoder.family}")
     name = decoder.weights_url or latent_map.id
-    place = next(_local_places(latent_map, name, models_dir), None) or _downloaded(name, latent_map.id)
-    _verify(place, decoder, latent_map.id)
-    return place
+    folder = next(_local_folders(latent_map, name, models_dir), None) or _download(name, latent_map.id)
+    _verify_weights(folder, decoder, latent_map.id)
+    return folder
 
 
 def vae_folder(folder: Path) -> Path:
-    """Return where the VAE lies in `folder`, which is a VAE's own or a pipeline's."""
+    """Return the VAE's directory in `folder`, which contains either a pipeline or a VAE."""
     return folder / "vae" if (folder / _PIPELINE_FILE).is_file() else folder
 
 
-def _local_places(latent_map: LatentMap, name: str, models_dir: Path | None) -> Iterator[Path]:
+def _local_folders(latent_map: LatentMap, name: str, models_dir: Path | None) -> Iterator[Path]:
     shipped = _SHIPPED.get(name)
     if shipped is not None:
         yield vae_folder(shipped)
@@ -56,60 +56,60 @@ def _local_places(latent_map: LatentMap, name: str, models_dir: Path | None) -> 
             for path in sorted([*models_dir.glob(f"*/{_PIPELINE_FILE}"), *models_dir.glob(f"*/*/{_PIPELINE_FILE}")])
             if latent_space_of(path.parent.relative_to(models_dir).as_posix()) == latent_map.id
         ]
-    yield from (place for place in map(vae_folder, candidates) if (place / _CONFIG_FILE).is_file())
+    yield from (folder for folder in map(vae_folder, candidates) if (folder / _CONFIG_FILE).is_file())
 
 
-def _downloaded(name: str, latent_space: str) -> Path:
-    """Return the folder of a hub repository's VAE, downloaded or from the hub's own cache."""
+def _download(name: str, latent_space: str) -> Path:
+    """Return the directory of the VAE in a Hugging Face repository, downloaded or from the local cache."""
     match = _HUB_ID.fullmatch(name)
     if match is None:
         raise ModelLoadError(
-            f"there is no VAE for {latent_space} at {name!r}: it is no directory here and no hub id. "
-            "Name the model's directory with --decoder, or where models lie with --models-dir"
+            f"no VAE found for {latent_space}: {name!r} is neither a directory nor a Hugging Face repository; "
+            "pass the model's directory with --decoder, or the directory of all models with --models-dir"
         )
     try:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415 - comes with diffusers, not with the client
+        from huggingface_hub import snapshot_download  # noqa: PLC0415 - installed with diffusers
     except ModuleNotFoundError as error:
         raise missing_torch_error(error) from None
-    wanted = [f"{folder}{file}" for folder in ("", "vae/") for file in (_CONFIG_FILE, _WEIGHTS)]
+    patterns = [f"{folder}{file}" for folder in ("", "vae/") for file in (_CONFIG_FILE, _WEIGHTS)]
     try:
-        folder = Path(snapshot_download(match[1], allow_patterns=[*wanted, _PIPELINE_FILE]))
+        folder = Path(snapshot_download(match[1], allow_patterns=[*patterns, _PIPELINE_FILE]))
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelLoadError(
-            f"the VAE of {latent_space} cannot be fetched from the hub ({match[1]}): {reason}"
+            f"the VAE of {latent_space} cannot be downloaded from Hugging Face ({match[1]}): {reason}"
         ) from None
     return vae_folder(folder)
 
 
-def _verify(place: Path, decoder: Decoder, latent_space: str) -> None:
+def _verify_weights(folder: Path, decoder: Decoder, latent_space: str) -> None:
     if decoder.weights_hash is None:
         return
-    files = sorted(place.glob(_WEIGHTS))
+    files = sorted(folder.glob(_WEIGHTS))
     for path in files:
         with path.open("rb") as file:
             if f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == decoder.weights_hash:
                 return
     names = ", ".join(path.name for path in files) or "no safetensors file"
-    raise InvalidMap(f"decoder of {latent_space}: nothing in {place} has the hash {decoder.weights_hash} ({names})")
+    raise InvalidMap(f"decoder of {latent_space}: no file in {folder} has the hash {decoder.weights_hash} ({names})")
 
 
 def require_torch() -> None:
-    """Raise ModelLoadError where what makes pixels is not installed."""
+    """Raise ModelLoadError unless torch, diffusers and Pillow are installed."""
     for name in ("torch", "diffusers", "PIL"):
         if find_spec(name) is None:
             raise missing_torch_error(ModuleNotFoundError(name=name))
 
 
 def require_vae_folder(folder: Path | None) -> None:
-    """Raise InvalidSettings where `folder`, which somebody named, holds no VAE. None is what nobody named."""
+    """Raise InvalidSettings if `folder` is not None and contains neither a VAE nor a pipeline with one."""
     if folder is not None and not (vae_folder(folder) / _CONFIG_FILE).is_file():
-        raise InvalidSettings(f"there is no VAE in {folder}: it has no {_CONFIG_FILE}, here or in vae/")
+        raise InvalidSettings(f"no VAE found in {folder}: there is no {_CONFIG_FILE} in it or in its subdirectory vae")
 
 
 def missing_torch_error(error: ModuleNotFoundError) -> ModelLoadError:
-    """Return the error for pixels that are asked for where torch or diffusers is not installed."""
+    """Return the error to raise if a package that decodes latents is not installed."""
     return ModelLoadError(
-        f"turning latents into pixels needs {error.name}, which is not installed: install the extra `server` "
-        "(pip install -c constraints.txt '.[server]'), or keep the latents"
+        f"decoding latents to pixels requires {error.name}, which is not installed: install the extra `server` "
+        "(pip install -c constraints.txt '.[server]'), or save the latents instead"
     )

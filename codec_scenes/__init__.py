@@ -10,5 +10,5 @@ NAME = "codec-diffusers/scenes"
 ALIAS = "embedded"
 LATENT_SPACE = "codec-diffusers/scenes-vae"
 FOLDER = Path(__file__).parent
-"""Laid out like a models directory (CODEC_MODELS_DIR)."""
+"""Directory with the layout of a models directory (CODEC_MODELS_DIR)."""
 MODEL_FOLDER = FOLDER / "scenes"

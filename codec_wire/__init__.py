@@ -1,4 +1,11 @@
-"""The two envelopes of a latent stream: core messages as msgpack bytes and as protobuf messages or bytes."""
+"""The Codec protocol without I/O: bytes in, messages out, and the reverse.
+
+A stream is one header and one or more frames of latents (`latents`). `LatentEncoder` and `LatentDecoder` convert
+between latents and frames with one of the seven `pipelines`. `encode` and `StreamReader` convert between these messages
+and bytes, in either wire format; `MessageDecoder` also decompresses. Requests, latent-space maps (`maps`), errors and
+the names that both ends use (`http`, `grpc`) are here too. Nothing in this package opens a socket, file or thread,
+except that a map bundle can be read from and written to a directory.
+"""
 
 from codec_wire.formats import WireFormat, encode
 from codec_wire.reader import StreamReader

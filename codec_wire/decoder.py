@@ -1,4 +1,4 @@
-"""From frames back to latents: one decoder per incoming stream. It refuses whatever breaks the contract."""
+"""Decoder of the frames of one stream to latents."""
 
 from math import prod
 
@@ -15,7 +15,7 @@ DecodedLatent = NDArray[np.float16] | NDArray[np.float32]
 
 
 class LatentDecoder:
-    """Turns the frames of one stream, in order, into latents of the header's shape."""
+    """Decodes the frames of one stream, in order, to latents with the shape in the header."""
 
     def __init__(self, header: LatentStreamHeader) -> None:
         self._header = header
@@ -27,34 +27,34 @@ class LatentDecoder:
             self._scales = parse_scales(header.scales, header.shape[0])
 
     def decode(self, frame: LatentFrame) -> DecodedLatent:
-        """Return the frame's latents: the map's dtype for `raw`, float32 for the quantized pipelines.
+        """Return the latents of `frame`: in the dtype of the header for `raw`, float32 for quantizing pipelines.
 
-        Raises SequenceError on a frame out of order, MalformedMessage on data of the wrong size or value,
-        StreamFailed when the frame says that the sender failed.
+        Raises SequenceError if the frame is out of order, MalformedMessage if its data has the wrong size or values,
+        and StreamFailed if its finish_reason is "error".
         """
         self._check_order(frame)
         if frame.finish_reason is FinishReason.ERROR:
             self._ended = True
-            raise StreamFailed(f"the sender failed at frame {frame.seq}")
+            raise StreamFailed(f"the sender reported an error at frame {frame.seq}")
         size = self._header.pipeline_spec.frame_size(
             self._header.shape, self._header.dtype.numpy.itemsize, keyframe=frame.keyframe
         )
         if len(frame.data) != size:
-            raise MalformedMessage(f"frame {frame.seq} must hold {size} bytes, got {len(frame.data)}")
-        latent = self._values_of(frame).reshape(self._header.shape)
+            raise MalformedMessage(f"data of frame {frame.seq} must have {size} bytes, got {len(frame.data)}")
+        latent = self._decode_values(frame).reshape(self._header.shape)
         self._next_seq += 1
         self._ended = frame.done
         return latent
 
     def close(self) -> None:
-        """Say that no frame follows. Raises TruncatedStream when the last frame has not come."""
+        """Signal the end of the stream. Raises TruncatedStream unless the last frame was decoded."""
         if not self._ended:
-            raise TruncatedStream(f"the stream ended after {self._next_seq} frames without one that is done")
+            raise TruncatedStream(f"the stream ended after {self._next_seq} frames, none of which has done")
 
     def _check_order(self, frame: LatentFrame) -> None:
         header = self._header
         if self._ended:
-            raise SequenceError(f"frame {frame.seq} came after the last one")
+            raise SequenceError(f"frame {frame.seq} follows the last frame")
         if frame.seq != self._next_seq:
             raise SequenceError(f"expected frame {self._next_seq}, got {frame.seq}")
         if not frame.keyframe and (not header.pipeline_spec.delta or frame.seq == 0):
@@ -63,27 +63,27 @@ class LatentDecoder:
             return
         complete = frame.seq + 1 == header.total_frames
         if complete and not frame.done:
-            raise SequenceError(f"frame {frame.seq} is the last of {header.total_frames} but is not done")
+            raise SequenceError(f"frame {frame.seq} is the last of {header.total_frames} frames but does not have done")
         if frame.done and not complete and frame.finish_reason in (None, FinishReason.OK):
-            raise SequenceError(f"frame {frame.seq} is done, but {header.total_frames} frames were announced")
+            raise SequenceError(f"frame {frame.seq} has done, but the header announces {header.total_frames} frames")
 
-    def _values_of(self, frame: LatentFrame) -> DecodedLatent:
-        row, channels = self._header.pipeline_spec, self._header.shape[0]
+    def _decode_values(self, frame: LatentFrame) -> DecodedLatent:
+        spec, channels = self._header.pipeline_spec, self._header.shape[0]
         data = memoryview(frame.data)
-        if row.bits is None:
+        if spec.bits is None:
             values: DecodedLatent = np.frombuffer(data, self._header.dtype.numpy)  # type: ignore[assignment]
             if not all_finite(values):
-                raise MalformedMessage(f"frame {frame.seq} holds NaN or Inf")
+                raise MalformedMessage(f"frame {frame.seq} contains NaN or Inf")
             return values
-        if row.scales is Scales.PER_KEYFRAME and frame.keyframe:
+        if spec.scales is Scales.PER_KEYFRAME and frame.keyframe:
             self._scales = parse_scales(data[: 2 * channels], channels)
             data = data[2 * channels :]
         per_channel = prod(self._header.shape[1:])
-        codes = unpack(data, row.bits, channels, per_channel)
-        if row.delta and frame.keyframe:
+        codes = unpack(data, spec.bits, channels, per_channel)
+        if spec.delta and frame.keyframe:
             self._key_codes = codes
-        elif row.delta:
-            assert self._key_codes is not None  # noqa: S101 - frame 0 was a keyframe
-            codes = add_residual(self._key_codes, codes, row.max_code)
-        assert self._scales is not None  # noqa: S101 - static ones stand in the header, others on frame 0
-        return dequantize(codes, self._scales, row.max_code)
+        elif spec.delta:
+            assert self._key_codes is not None  # noqa: S101 - frame 0 is a keyframe
+            codes = add_residual(self._key_codes, codes, spec.max_code)
+        assert self._scales is not None  # noqa: S101 - from the header or frame 0
+        return dequantize(codes, self._scales, spec.max_code)

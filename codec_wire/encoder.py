@@ -1,4 +1,4 @@
-"""From latents to frames: one encoder per outgoing stream."""
+"""Encoder of latents to the frames of one stream."""
 
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,33 +13,34 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Latent: TypeAlias = "NDArray[np.generic] | Tensor"
-"""One frame's latents, [channels, ...]: a NumPy array, or a torch tensor on any device."""
+"""Latents of one frame, [channels, ...]: a NumPy array, or a torch tensor on any device."""
 
 
 class LatentEncoder:
-    """Makes the frames of one stream, in order, as its header's pipeline says.
+    """Encodes the frames of one stream, in order, with the pipeline named in its header.
 
-    Frames of a torch tensor are quantized on the tensor's device. Not safe for use from two threads at once.
+    Torch tensors are quantized on their own device. Not thread-safe.
     """
 
     def __init__(self, header: LatentStreamHeader) -> None:
         self._header = header
-        self._row = header.pipeline_spec
+        self._spec = header.pipeline_spec
         self._dtype = header.dtype.numpy
         self._next_seq = 0
         self._ended = False
-        # Arrays or tensors: whatever the frames are. A stream keeps to one kind.
+        # NumPy arrays or torch tensors, like the frames of the stream.
         self._key_codes: Any = None
         self._divisors: Any = None
 
     def encode(self, latent: Latent, *, keyframe: bool, last: bool) -> LatentFrame:
-        """Return the next frame. `latent` has the header's shape; the last one is `done`, with reason "ok".
+        """Return the next frame. `latent` has the shape in the header, and any float dtype.
 
-        Raises InvalidLatents on NaN, Inf or a scale that fp16 cannot hold; ValueError when the caller breaks the
-        order that the pipeline needs: a wrong shape, a frame after the last, a residual where none can be.
+        With `last`, the frame has `done` and the finish_reason "ok". Raises InvalidLatents if `latent` contains NaN,
+        Inf or a channel whose scale is not finite in fp16. Raises ValueError if the shape is wrong, the last frame was
+        already encoded, or a frame that must be a keyframe is not one.
         """
         self._check_order(tuple(latent.shape), keyframe=keyframe)
-        data = self._bytes_of(latent, keyframe=keyframe)
+        data = self._encode_values(latent, keyframe=keyframe)
         frame = LatentFrame(
             data=data,
             seq=self._next_seq,
@@ -52,39 +53,39 @@ class LatentEncoder:
         return frame
 
     def _check_order(self, shape: tuple[int, ...], *, keyframe: bool) -> None:
-        row = self._row
+        spec = self._spec
         if self._ended:
-            raise ValueError("the stream's last frame was already made")
+            raise ValueError("the last frame of the stream was already encoded")
         if shape != self._header.shape:
-            raise ValueError(f"the stream's frames are {self._header.shape}, got {shape}")
-        if not keyframe and (not row.delta or self._next_seq == 0):
-            raise ValueError(f"frame {self._next_seq} of a {row.name} stream must be a keyframe")
+            raise ValueError(f"the shape must be {self._header.shape}, got {shape}")
+        if not keyframe and (not spec.delta or self._next_seq == 0):
+            raise ValueError(f"frame {self._next_seq} of a {spec.name} stream must be a keyframe")
 
-    def _bytes_of(self, latent: Latent, *, keyframe: bool) -> bytes:
-        row, math = self._row, _math_for(latent)
+    def _encode_values(self, latent: Latent, *, keyframe: bool) -> bytes:
+        spec, math = self._spec, _math_for(latent)
         values = math.cast(latent, self._dtype)
-        own_scales = row.scales is Scales.PER_KEYFRAME and keyframe
-        if not own_scales:  # taking scales looks for NaN and Inf by itself
+        frame_has_scales = spec.scales is Scales.PER_KEYFRAME and keyframe
+        if not frame_has_scales:  # channel_scales checks this itself
             math.require_finite(values)
-        if row.bits is None:
+        if spec.bits is None:
             return bytes(math.to_bytes(values))
         prefix = b""
-        if own_scales:
+        if frame_has_scales:
             scales = math.channel_scales(values)
             prefix = math.to_bytes(scales)
             self._divisors = math.divisors(scales, self._dtype)
         elif self._divisors is None:
             self._divisors = self._static_divisors(latent)
-        saturate = not (own_scales and self._dtype == np.float16)
-        codes = math.quantize(values, self._divisors, row.max_code, saturate=saturate)
-        if row.delta and keyframe:
+        saturate = not (frame_has_scales and self._dtype == np.float16)
+        codes = math.quantize(values, self._divisors, spec.max_code, saturate=saturate)
+        if spec.delta and keyframe:
             self._key_codes = codes
-        elif row.delta:
-            codes = math.residual(codes, self._key_codes, row.max_code)
-        return prefix + bytes(math.pack(codes, row.bits))
+        elif spec.delta:
+            codes = math.residual(codes, self._key_codes, spec.max_code)
+        return prefix + bytes(math.pack(codes, spec.bits))
 
     def _static_divisors(self, latent: Latent) -> Any:
-        assert self._header.scales is not None  # noqa: S101 - the header was checked against its pipeline
+        assert self._header.scales is not None  # noqa: S101 - checked by LatentStreamHeader
         scales: Any = parse_scales(self._header.scales, self._header.shape[0])
         math = _math_for(latent)
         if not isinstance(latent, np.ndarray):
@@ -93,9 +94,9 @@ class LatentEncoder:
 
 
 def _math_for(latent: Latent) -> ModuleType:
-    """Return the arithmetic for the kind of `latent`; torch is imported only where a tensor shows it is there."""
+    """Return the arithmetic module for `latent`. torch is imported only if `latent` is a tensor."""
     if isinstance(latent, np.ndarray):
         return numpy_math
-    from codec_wire.pipelines import torch_math  # noqa: PLC0415 - a client or gateway has no torch
+    from codec_wire.pipelines import torch_math  # noqa: PLC0415 - torch is optional
 
     return torch_math

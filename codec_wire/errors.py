@@ -1,46 +1,46 @@
-"""Everything that can go wrong, as one tree without status codes.
+"""The exceptions of the project, as one tree without HTTP or gRPC status codes.
 
     CodecError
-    ├── FieldError               what one field of the request asks for cannot be had
-    │   ├── InvalidRequest       it is wrong
-    │   └── NotFound             a model, map or dictionary that is not here
-    ├── Unauthenticated          no credential, or a wrong one
-    ├── Forbidden                a credential that does not allow this
-    ├── MapMismatch              the client holds another latent-space map
-    ├── TooLarge                 a request over what may be asked for at all
-    ├── NotAcceptable            the client takes none of the content codings there are
-    ├── UnsupportedModality      a modality that this server does not make
-    ├── RetryableError           what passes
+    ├── FieldError               names the field of the request that caused it
+    │   ├── InvalidRequest       a field has a value that is not allowed
+    │   └── NotFound             the model, map or dictionary does not exist on this server
+    ├── Unauthenticated          credentials are missing or not valid
+    ├── Forbidden                the credentials do not permit this request
+    ├── MapMismatch              client and server have different latent-space maps
+    ├── TooLarge                 the request exceeds a limit of the server
+    ├── NotAcceptable            the client accepts none of the available content codings
+    ├── UnsupportedModality      the model does not generate this modality
+    ├── RetryableError           temporary; carries the number of seconds to wait
     │   ├── Overloaded           the queue is full
-    │   └── NotReady             loading, or draining
-    ├── OutOfMemory              the device ran out of memory; the next request works
-    ├── DeadlineExceeded         the client's or the server's time is up
-    ├── Cancelled                the client left
-    ├── InvalidLatents           the pipeline gave NaN, Inf, or what fp16 cannot scale
-    ├── StreamError              a latent stream that breaks the contract
-    │   ├── MalformedMessage     bytes that are no message, or a field of the wrong type or value
-    │   ├── MessageTooLarge      a message over what its header allows
-    │   ├── SequenceError        a gap, a repetition, a residual without keyframe, something after the end
-    │   ├── TruncatedStream      the end before a frame with `done`
-    │   └── StreamFailed         the sender ended the stream with finish_reason "error"
-    └── StartupError             the server cannot start
-        ├── InvalidMap           a latent-space map, or one of its files, is not what it should be
+    │   └── NotReady             the server is loading a model or shutting down
+    ├── OutOfMemory              the device ran out of memory for this request
+    ├── DeadlineExceeded         the request did not finish in time
+    ├── Cancelled                the client cancelled the request or disconnected
+    ├── InvalidLatents           the pipeline produced NaN, Inf or values that cannot be encoded
+    ├── StreamError              a received latent stream is not valid
+    │   ├── MalformedMessage     a message cannot be parsed or a field has an invalid value
+    │   ├── MessageTooLarge      a message exceeds the size allowed by its header or by the reader
+    │   ├── SequenceError        frames are missing, repeated or out of order
+    │   ├── TruncatedStream      the stream ended before its last frame
+    │   └── StreamFailed         the sender reported an error in the last frame
+    └── StartupError             the server or a command cannot start
+        ├── InvalidMap           a latent-space map or one of its files is not valid
         ├── ModelLoadError       a model cannot be loaded
-        └── InvalidSettings      a setting is wrong
+        └── InvalidSettings      a setting has a value that is not allowed
 
-How each travels is one table per protocol: codec_http/errors.py and codec_grpc/errors.py.
+The status codes are in one table per protocol: codec_wire/http.py (ERROR_STATUS) and codec_grpc/errors.py.
 """
 
 from typing import Any
 
 INTERNAL_TEXT = "internal error; the server's log has the reason"
-"""All that a client is told of an error that is none of these."""
+"""Message sent to clients for every exception that is not a CodecError."""
 
 
 class CodecError(Exception):
-    """Base of all errors. `str(error)` is one sentence that a client may read.
+    """Base class of all exceptions of the project. `str(error)` is one sentence that is safe to send to clients.
 
-    `code` names the class on the wire; `field` names the request's field at fault, where one is.
+    `code` identifies the class on the wire. `field` is the request field that caused the error, if there is one.
     """
 
     code: str = "internal"
@@ -52,7 +52,7 @@ class CodecError(Exception):
 
 
 class FieldError(CodecError):
-    """Something that one field of the request asks for cannot be had. `field` names it, and the message begins so."""
+    """Base class of errors caused by one field of the request. The message begins with the name of the field."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -60,49 +60,55 @@ class FieldError(CodecError):
 
 
 class InvalidRequest(FieldError):
-    """A field of the request is wrong. The message says what came and what is allowed."""
+    """Raised when a field of the request has a value that is not allowed.
+
+    The message contains the received value and what is allowed.
+    """
 
     code = "invalid_request"
 
 
 class Unauthenticated(CodecError):
-    """No credential came, or a wrong one."""
+    """Raised when the credentials of a request are missing or not valid."""
 
     code = "unauthenticated"
 
 
 class Forbidden(CodecError):
-    """The credential does not allow this."""
+    """Raised when the credentials of a request do not permit it."""
 
     code = "forbidden"
 
 
 class NotFound(FieldError):
-    """A model, latent-space map or dictionary is not on this server."""
+    """Raised when a model, latent-space map or dictionary does not exist on this server."""
 
     code = "not_found"
 
 
 class MapMismatch(CodecError):
-    """The client pins another latent-space map than the server's."""
+    """Raised when the latent-space map that the client pins is not the server's map."""
 
     code = "map_mismatch"
 
 
 class TooLarge(CodecError):
-    """The request is over what may be asked for at all."""
+    """Raised when a request exceeds a limit of the server, however busy the server is."""
 
     code = "too_large"
 
 
 class NotAcceptable(CodecError):
-    """The client takes none of the content codings that the answer could have."""
+    """Raised when the client accepts none of the content codings that are available for the response."""
 
     code = "not_acceptable"
 
 
 class UnsupportedModality(CodecError):
-    """The server does not make this modality. `supported` lists what it makes."""
+    """Raised when the model does not generate the requested modality.
+
+    `supported` are the modalities that it does generate.
+    """
 
     code = "unsupported_modality"
     field = "modality"
@@ -113,7 +119,7 @@ class UnsupportedModality(CodecError):
 
 
 class RetryableError(CodecError):
-    """Something that passes. `retry_after_s` is the server's own estimate, in seconds."""
+    """Base class of temporary errors. `retry_after_s` is the server's estimate of the time to wait, in seconds."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
@@ -121,45 +127,45 @@ class RetryableError(CodecError):
 
 
 class Overloaded(RetryableError):
-    """The queue is full."""
+    """Raised when the server has too many active requests to accept another one."""
 
     code = "overloaded"
 
 
 class NotReady(RetryableError):
-    """The server is loading or draining."""
+    """Raised when the server is loading a model or shutting down."""
 
     code = "not_ready"
 
 
 class OutOfMemory(CodecError):
-    """The device ran out of memory for this request."""
+    """Raised when the device runs out of memory for a request. Later requests are not affected."""
 
     code = "out_of_memory"
 
 
 class DeadlineExceeded(CodecError):
-    """The time for this request is up."""
+    """Raised when a request does not finish within the time set by the client or the server."""
 
     code = "deadline_exceeded"
 
 
 class Cancelled(CodecError):
-    """The client left, or asked to stop."""
+    """Raised when the client cancels a request or disconnects."""
 
     code = "cancelled"
 
 
 class InvalidLatents(CodecError):
-    """The pipeline gave NaN or Inf, or a channel whose scale is not finite in fp16."""
+    """Raised when a pipeline produces NaN, Inf or a channel whose scale is not finite in fp16."""
 
     code = "invalid_latents"
 
 
 class StreamError(CodecError):
-    """A latent stream breaks the contract.
+    """Raised when a received latent stream is not valid; the subclasses give the reason.
 
-    `offset` is the byte of the stream at which the message at fault begins, where that is known.
+    `offset` is the position of the faulty message in the decompressed stream, in bytes, or None if it is unknown.
     """
 
     code = "stream_error"
@@ -171,70 +177,70 @@ class StreamError(CodecError):
 
 
 class MalformedMessage(StreamError):
-    """Bytes that are no message, or a message with a field of the wrong type or value."""
+    """Raised when a message cannot be parsed or one of its fields has an invalid type or value."""
 
     code = "malformed_message"
 
 
 class MessageTooLarge(StreamError):
-    """A message over what its header allows."""
+    """Raised when a message, or the whole stream, is larger than its header or the reader's limit allows."""
 
     code = "message_too_large"
 
 
 class SequenceError(StreamError):
-    """A gap or repetition in `seq`, a residual without its keyframe, or something after the end."""
+    """Raised when frames are missing, repeated or out of order, or when data follows the last frame."""
 
     code = "sequence_error"
 
 
 class TruncatedStream(StreamError):
-    """The stream ended before a frame with `done`."""
+    """Raised when a stream ends before a frame with `done`."""
 
     code = "truncated_stream"
 
 
 class StreamFailed(StreamError):
-    """The sender ended the stream with finish_reason "error"."""
+    """Raised when the last frame has the finish_reason "error": the sender could not complete the stream."""
 
     code = "stream_failed"
 
 
 class StartupError(CodecError):
-    """The server cannot start. The message says what to change."""
+    """Raised when the server or a command cannot start. The message contains what to change."""
 
     code = "startup_error"
 
 
 class InvalidMap(StartupError):
-    """A latent-space map, or one of its files, is not what it should be."""
+    """Raised when a latent-space map, or a file that it refers to, is not valid."""
 
     code = "invalid_map"
 
 
 class ModelLoadError(StartupError):
-    """A model cannot be loaded."""
+    """Raised when a model cannot be loaded."""
 
     code = "model_load_error"
 
 
 class InvalidSettings(StartupError):
-    """A setting is wrong."""
+    """Raised when a setting or a command-line option has a value that is not allowed."""
 
     code = "invalid_settings"
 
 
 def without_traceback(error: CodecError) -> CodecError:
-    """Return `error` without what it was raised from and through.
+    """Return `error` without its traceback, cause and context.
 
-    A traceback keeps every frame alive that the error passed, and with them the tensors that a failed generation
-    still held. An error that is handed on is detached first; whatever it hid was logged before.
+    A traceback keeps the local variables of every frame alive, here the tensors of a failed generation. Call this
+    before storing an error or passing it to another thread, after its cause was logged.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def truncated_repr(value: Any, limit: int = 80) -> str:
-    """Return `value` as it may stand in a message: its repr, cut to `limit` characters."""
+    """Return the repr of `value` for an error message, cut to `limit` characters."""
     text = repr(value[: limit + 1]) if isinstance(value, str | bytes) else repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -8,14 +8,14 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Sampling begins; the header may be sent. The first event of every generation."""
+    """First event of every generation: sampling starts, and the header can be sent."""
 
     header: LatentStreamHeader
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The sampler has done `index` of `total` steps."""
+    """The sampler has finished `index` of `total` steps."""
 
     index: int
     total: int

@@ -1,11 +1,11 @@
-"""Turns the loose values that an envelope carries into the typed fields of a message."""
+"""Conversion of received strings to the enumerations of message fields, shared by both envelopes."""
 
 from codec_wire.errors import MalformedMessage, truncated_repr
 from codec_wire.latents import FinishReason, LatentDtype
 
 
 def parse_dtype(value: str) -> LatentDtype:
-    """Return the dtype of that name. Raises MalformedMessage for one that cannot travel, bf16 among them."""
+    """Return the dtype with this name. Raises MalformedMessage if it is not supported, as bf16 is not."""
     try:
         return LatentDtype(value)
     except ValueError:
@@ -14,7 +14,7 @@ def parse_dtype(value: str) -> LatentDtype:
 
 
 def parse_finish_reason(value: str | None) -> FinishReason | None:
-    """Return the reason of that name, or None for none. Raises MalformedMessage for an unknown one."""
+    """Return the finish reason with this name, or None for None. Raises MalformedMessage if it is unknown."""
     if value is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The wire formats by name, and the one function that makes a message's bytes in either."""
+"""The two wire formats, and the encoding of one message in either of them."""
 
 from enum import StrEnum
 
@@ -7,23 +7,26 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 
 class WireFormat(StrEnum):
-    """How messages lie in an HTTP body."""
+    """Encoding of the messages in an HTTP body."""
 
     MSGPACK = "msgpack"
-    """Maps one after the other, nothing between them."""
+    """Concatenated msgpack maps without delimiters."""
     PROTOBUF = "protobuf"
-    """A 4-byte big-endian length before each message."""
+    """Protobuf messages, each preceded by its length as a 4-byte big-endian integer."""
 
 
-_HEADERS = {
+_ENCODE_HEADER = {
     WireFormat.MSGPACK: msgpack_envelope.encode_header,
     WireFormat.PROTOBUF: protobuf_envelope.encode_header,
 }
-_FRAMES = {WireFormat.MSGPACK: msgpack_envelope.encode_frame, WireFormat.PROTOBUF: protobuf_envelope.encode_frame}
+_ENCODE_FRAME = {
+    WireFormat.MSGPACK: msgpack_envelope.encode_frame,
+    WireFormat.PROTOBUF: protobuf_envelope.encode_frame,
+}
 
 
 def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -> bytes:
-    """Return the bytes of one message as they lie in a body of `wire_format`."""
+    """Return the bytes of one message in an HTTP body of this wire format."""
     if isinstance(message, LatentStreamHeader):
-        return _HEADERS[wire_format](message)
-    return _FRAMES[wire_format](message)
+        return _ENCODE_HEADER[wire_format](message)
+    return _ENCODE_FRAME[wire_format](message)

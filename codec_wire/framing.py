@@ -1,4 +1,4 @@
-"""Cuts a body that arrives in pieces into its messages, still unparsed, holding no more than one of them."""
+"""Framing: splits received bytes into unparsed messages and buffers at most one incomplete message."""
 
 from typing import Any, Protocol
 
@@ -11,35 +11,35 @@ from codec_wire.protobuf_envelope import LENGTH_PREFIX
 
 
 class Framer(Protocol):
-    """One wire format's way to find where a message ends."""
+    """Finds the message boundaries of one wire format."""
 
     limit: int
-    """Bytes that a message may have. The reader sets it as it learns what to expect."""
+    """Maximum size of a message in bytes. The reader sets it again when the header is known."""
     offset: int
-    """Byte of the stream at which the message that comes next begins."""
+    """Position in the stream at which the next message begins, in bytes."""
 
     @property
     def pending(self) -> int:
-        """Bytes held beyond `offset`."""
+        """Number of buffered bytes after `offset`."""
 
     def push(self, chunk: bytes) -> None:
-        """Take what came."""
+        """Append received bytes to the buffer."""
 
     def next(self) -> Any | None:
-        """Return the next complete message and move `offset` past it; None where its end has not come.
+        """Return the next message and advance `offset`; None if the message is incomplete.
 
-        Raises MalformedMessage, and MessageTooLarge as soon as its size shows.
+        Raises MalformedMessage, or MessageTooLarge as soon as the message is known to exceed `limit`.
         """
 
     def parse_header(self, raw: Any) -> LatentStreamHeader:
-        """Return the header in what `next` returned."""
+        """Parse a message returned by `next` as a header."""
 
     def parse_frame(self, raw: Any) -> LatentFrame:
-        """Return the frame in what `next` returned."""
+        """Parse a message returned by `next` as a frame."""
 
 
 class ProtobufFramer:
-    """Messages with a 4-byte big-endian length before each."""
+    """Framer for protobuf messages, each preceded by a 4-byte big-endian length."""
 
     parse_header = staticmethod(protobuf_envelope.parse_header)
     parse_frame = staticmethod(protobuf_envelope.parse_frame)
@@ -51,20 +51,20 @@ class ProtobufFramer:
 
     @property
     def pending(self) -> int:
-        """Bytes held beyond `offset`."""
+        """Number of buffered bytes after `offset`."""
         return len(self._buffer)
 
     def push(self, chunk: bytes) -> None:
-        """Take what came."""
+        """Append received bytes to the buffer."""
         self._buffer += chunk
 
     def next(self) -> bytes | None:
-        """Return the next complete payload. See Framer."""
+        """Return the next message without its length prefix. See Framer."""
         if len(self._buffer) < LENGTH_PREFIX.size:
             return None
         (length,) = LENGTH_PREFIX.unpack_from(self._buffer)
         if length > self.limit:
-            raise MessageTooLarge(f"a message of {length} bytes where at most {self.limit} can come")
+            raise MessageTooLarge(f"the message has {length} bytes, allowed are {self.limit}")
         end = LENGTH_PREFIX.size + length
         if len(self._buffer) < end:
             return None
@@ -75,7 +75,7 @@ class ProtobufFramer:
 
 
 class MsgpackFramer:
-    """Msgpack maps, one after the other."""
+    """Framer for concatenated msgpack maps."""
 
     parse_header = staticmethod(msgpack_envelope.parse_header)
     parse_frame = staticmethod(msgpack_envelope.parse_frame)
@@ -83,52 +83,52 @@ class MsgpackFramer:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.offset = 0
-        self._fed = 0
-        # The lengths bound what the unpacker makes room for before the bytes are there.
+        self._received = 0
+        # The limits prevent the unpacker from allocating memory for a length before the bytes are received.
         self._unpacker = msgpack.Unpacker(
             max_buffer_size=2**31 - 1,
             max_array_len=64,
             max_map_len=64,
             max_str_len=4096,
             max_ext_len=0,
-            object_pairs_hook=_without_repetition,
+            object_pairs_hook=_dict_without_duplicates,
             strict_map_key=True,
         )
 
     @property
     def pending(self) -> int:
-        """Bytes held beyond `offset`."""
-        return self._fed - self.offset
+        """Number of buffered bytes after `offset`."""
+        return self._received - self.offset
 
     def push(self, chunk: bytes) -> None:
-        """Take what came."""
+        """Append received bytes to the buffer."""
         self._unpacker.feed(chunk)
-        self._fed += len(chunk)
+        self._received += len(chunk)
 
     def next(self) -> dict[str, Any] | None:
-        """Return the next complete map. See Framer."""
+        """Return the next msgpack map. See Framer."""
         try:
             message = self._unpacker.unpack()
         except msgpack.OutOfData:
             if self.pending > self.limit:
-                raise MessageTooLarge(f"a message of over {self.limit} bytes") from None
+                raise MessageTooLarge(f"the message has more than {self.limit} bytes") from None
             return None
         except MalformedMessage:
             raise
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
             reason = str(error).partition(" when ")[0] or type(error).__name__
-            raise MalformedMessage(f"no msgpack map: {reason}") from None
+            raise MalformedMessage(f"not a msgpack map: {reason}") from None
         if not isinstance(message, dict):
             raise MalformedMessage(f"expected a msgpack map, got {truncated_repr(message)}")
         end = self._unpacker.tell()
         if end - self.offset > self.limit:
-            raise MessageTooLarge(f"a message of over {self.limit} bytes")
+            raise MessageTooLarge(f"the message has more than {self.limit} bytes")
         self.offset = end
         return message
 
 
-def _without_repetition(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+def _dict_without_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     message = dict(pairs)
     if len(message) != len(pairs):
-        raise MalformedMessage("a msgpack map repeats a key")
+        raise MalformedMessage("a key of a msgpack map is repeated")
     return message

@@ -1,4 +1,7 @@
-"""What both ends of the gRPC service agree on beside the schema: metadata, channel options, events, error details."""
+"""What client and server of the gRPC service share in addition to the schema.
+
+Metadata keys, channel options, and the conversion of messages to events and of status details to errors.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,9 +19,9 @@ from codec_wire.remote_errors import error_from_code
 
 ERROR_DOMAIN = "codec-diffusers"
 MAP_HASH_KEY = LATENT_MAP_HEADER.lower()
-"""Initial metadata of every stream, as HTTP has it in the header Codec-Latent-Map."""
+"""Key of the initial metadata with the hash of the map, sha256:<hex>."""
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
-"""Metadata of a request that pins the map its client holds, as HTTP has it in the header X-Codec-Map."""
+"""Key of the request metadata with the hash of the map that the client holds."""
 
 MODALITIES = {
     Modality.IMAGE: pb.MODALITY_IMAGE_LATENTS,
@@ -27,38 +30,43 @@ MODALITIES = {
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
-    # The default of 4 MiB is a client's own limit; a raw frame of a large video may be over it.
+    # The default limit of 4 MiB applies to messages that a client receives; a raw frame of a large video exceeds it.
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.http2.max_pings_without_data", 0),
-    # The default waits up to two minutes before it tries a lost server again.
+    # By default a client waits up to two minutes before it reconnects.
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 
-_STATUS_KEY = "grpc-status-details-bin"
+_STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
 def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
-    """Return the event that a message carries, None for one that is not to be handed on."""
+    """Return the event in a response message; None if it is of an unknown kind or an error frame.
+
+    The call ends with an error status after an error frame; the receiver builds its own error frame from that status.
+    """
     kind = message.WhichOneof("event")
     if kind == "header":
         return Started(header_from_message(message.header))
     if kind == "progress":
         return Step(message.progress.step, message.progress.total_steps)
     if kind != "frame":
-        return None  # of a newer server, and nothing this one could carry on
+        return None  # sent by a newer server
     frame = frame_from_message(message.frame)
-    # The status that follows says why; whoever hands the stream on makes this frame anew from it.
     return None if frame.finish_reason is FinishReason.ERROR else Frame(frame)
 
 
-def error_from_status(trailing_metadata: Iterable[tuple[str, str | bytes]], code: int, message: str) -> CodecError | None:
-    """Return the core error that a call's end means, rebuilt from the details among its trailing metadata.
+def error_from_status(
+    trailing_metadata: Iterable[tuple[str, str | bytes]], code: int, message: str
+) -> CodecError | None:
+    """Return the error described by the status details in the trailing metadata of a call.
 
-    `code` is the call's own status. None where the details are not ours, or contradict that status.
+    `code` and `message` are the status of the call. None if the details were not written by a server of this project
+    or contradict `code`.
     """
-    packed = dict(trailing_metadata).get(_STATUS_KEY)
+    packed = dict(trailing_metadata).get(_STATUS_DETAILS_KEY)
     status, info, retry = status_pb2.Status(), error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     try:
         status.ParseFromString(packed if isinstance(packed, bytes) else b"")

@@ -1,4 +1,7 @@
-"""The two messages of a latent stream, free of any envelope. Constructing one checks it."""
+"""The two messages of a latent stream, header and frame, independent of the wire format.
+
+Both are validated when they are constructed.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,13 +16,13 @@ from codec_wire.pipelines.table import PIPELINES, Pipeline, Scales
 MAX_UINT32 = 2**32 - 1
 _FP16_INFINITY = 0x7C00
 MAX_VALUES = 2**28
-"""Values in one frame: a bound far above any latent, so that a hostile header cannot ask for all memory."""
+"""Maximum number of values in a frame. Far above any real latent; it bounds the memory that a header can request."""
 
 
 class LatentDtype(StrEnum):
-    """Number format that latents are cast to before any pipeline runs.
+    """Number format to which latents are cast before they are encoded.
 
-    bf16 is not one of them: deployed clients would read it as fp16.
+    bf16 is not supported, because deployed clients decode it as fp16.
     """
 
     FP16 = "fp16"
@@ -32,14 +35,14 @@ class LatentDtype(StrEnum):
 
 
 class Modality(StrEnum):
-    """What a stream shows."""
+    """Kind of content in a stream."""
 
     IMAGE = "image-latents"
     VIDEO = "video-latents"
 
 
 class FinishReason(StrEnum):
-    """Why a stream ended."""
+    """Reason why a stream ended."""
 
     OK = "ok"
     LENGTH = "length"
@@ -51,9 +54,9 @@ class FinishReason(StrEnum):
 class LatentStreamHeader:
     """First message of a stream.
 
-    `shape` is one frame's, channel first, without a batch axis; `scales` holds one little-endian fp16 per channel;
-    `fps` is in frames per second; an absent optional field is None and is left out on the wire.
-    Raises MalformedMessage naming the field that breaks the contract.
+    `shape` is the shape of one frame, channels first and without a batch axis. `scales` are the static scales, one
+    little-endian fp16 per channel. `total_frames` counts latent frames. Optional fields that are None are not sent.
+    Raises MalformedMessage naming the field that is not valid.
     """
 
     latent_space_id: str
@@ -69,9 +72,11 @@ class LatentStreamHeader:
         if not self.latent_space_id:
             raise MalformedMessage("latent_space_id is empty")
         if len(self.shape) < 2 or not all(1 <= size <= MAX_UINT32 for size in self.shape):
-            raise MalformedMessage(f"shape must hold two or more sizes of at least 1, got {truncated_repr(self.shape)}")
+            raise MalformedMessage(
+                f"shape must have two or more dimensions of at least 1, got {truncated_repr(self.shape)}"
+            )
         if prod(self.shape) > MAX_VALUES:
-            raise MalformedMessage(f"shape {truncated_repr(self.shape)} holds more than {MAX_VALUES} values")
+            raise MalformedMessage(f"shape must have at most {MAX_VALUES} values, got {truncated_repr(self.shape)}")
         if self.pipeline not in PIPELINES:
             raise MalformedMessage(
                 f"pipeline must be one of {', '.join(PIPELINES)}, got {truncated_repr(self.pipeline)}"
@@ -86,22 +91,23 @@ class LatentStreamHeader:
     def _check_scales(self) -> None:
         static = self.pipeline_spec.scales is Scales.STATIC
         if (self.scales is not None) != static:
-            rule = "needs scales in the header" if static else "takes no scales in the header"
-            raise MalformedMessage(f"pipeline {self.pipeline} {rule}")
+            rule = "are required" if static else "are not allowed"
+            raise MalformedMessage(f"scales {rule} in the header for pipeline {self.pipeline}")
         if self.scales is not None:
             parse_scales(self.scales, self.shape[0])
 
     @property
     def pipeline_spec(self) -> Pipeline:
-        """The pipeline's row in the registry."""
+        """Specification of the pipeline."""
         return PIPELINES[self.pipeline]
 
 
 @dataclass(frozen=True, slots=True)
 class LatentFrame:
-    """One frame as its pipeline made it. `seq` counts from 0; `finish_reason` may stand on the last frame alone.
+    """One encoded frame.
 
-    Raises MalformedMessage naming the field that breaks the contract.
+    `data` are the bytes produced by the pipeline. `seq` counts from 0. `done` marks the last frame, the only one that
+    may have a `finish_reason`. Raises MalformedMessage naming the field that is not valid.
     """
 
     data: bytes
@@ -114,18 +120,18 @@ class LatentFrame:
         if not 0 <= self.seq <= MAX_UINT32:
             raise MalformedMessage(f"seq must be from 0 to {MAX_UINT32}, got {truncated_repr(self.seq)}")
         if self.finish_reason is not None and not self.done:
-            raise MalformedMessage(f"finish_reason {self.finish_reason} on a frame that is not the last")
+            raise MalformedMessage(f"finish_reason must be absent unless done is true, got {self.finish_reason}")
 
 
 def parse_scales(data: bytes | memoryview, channels: int) -> NDArray[np.float16]:
-    """Return the `channels` fp16 scales that `data` holds, read-only.
+    """Return the scales in `data` as a read-only fp16 array [channels].
 
-    Raises MalformedMessage when the size is wrong or a scale is negative, NaN or infinite.
+    Raises MalformedMessage if `data` has the wrong size or a scale is negative, NaN or infinite.
     """
     if len(data) != 2 * channels:
-        raise MalformedMessage(f"scales of {channels} channels take {2 * channels} bytes, got {len(data)}")
+        raise MalformedMessage(f"scales must have {2 * channels} bytes for {channels} channels, got {len(data)}")
     bits = np.frombuffer(data, dtype="<u2")
-    if bits.max() >= _FP16_INFINITY:  # those of NaN, of Inf and of whatever has the sign bit are not below it
-        raise MalformedMessage("a scale is negative, NaN or infinite")
+    if bits.max() >= _FP16_INFINITY:  # also true for NaN and for numbers with the sign bit
+        raise MalformedMessage("scales must be finite and not negative")
     scales: NDArray[np.float16] = bits.view("<f2")
     return scales

@@ -1,4 +1,4 @@
-"""From the bytes of a body to the messages in it, whatever its coding and format, in bounded memory."""
+"""Incremental decoder of an HTTP body: decompression and parsing, with bounded memory."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -11,18 +11,18 @@ from codec_wire.http import ZSTD_DICTIONARY_HEADER
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 MAX_BYTES = 2**30
-"""What a stream may expand to unless its reader says otherwise, in bytes: 720 frames of a 2048x2048 video take a
-third of it."""
-_FORMATS = {"msgpack": WireFormat.MSGPACK, "protobuf": WireFormat.PROTOBUF}
+"""Default limit of the decompressed size, in bytes: three times that of a 2048x2048 video with 720 frames."""
 
 Message = LatentStreamHeader | LatentFrame
 
 
 class MessageDecoder:
-    """Turns a body's bytes into its header and frames, whatever its coding and format.
+    """Decodes a body in any content coding and wire format to its header and frames.
 
-    Holds one message and one bounded piece of what is still to be expanded. See LatentStreamDecoder, which also
-    turns the frames into latents.
+    `wire_format` None detects the format from the first byte. `encoding` is a Content-Encoding token and `dictionary`
+    the zstd dictionary, if any. `max_bytes` limits the decompressed size. Buffers at most one message and one bounded
+    piece of decompressed data. See codec_client.LatentStreamDecoder, which also decodes frames to latents.
+    Raises StreamError if the coding is unknown or `dictionary` is not valid.
     """
 
     def __init__(
@@ -34,7 +34,6 @@ class MessageDecoder:
     ) -> None:
         self._decompressor = find_coding(encoding).decompressor(dictionary)
         self._reader = None if wire_format is None else StreamReader(wire_format)
-        self._left = max_bytes
         self._max_bytes = max_bytes
         self._chunks: deque[bytes] = deque()
         self._current: Iterator[Message] = iter(())
@@ -44,31 +43,32 @@ class MessageDecoder:
 
     @property
     def offset(self) -> int:
-        """Byte of the expanded stream at which the message last returned begins."""
+        """Position in the decompressed stream at which the last returned message begins, in bytes."""
         return 0 if self._reader is None else self._reader.offset
 
     @property
     def end(self) -> int:
-        """Byte of the expanded stream behind the message last returned."""
+        """Position in the decompressed stream after the last returned message, in bytes."""
         return 0 if self._reader is None else self._reader.end
 
     @property
     def wire_format(self) -> WireFormat | None:
-        """The format, None until the first byte told."""
+        """The wire format; None until it is detected."""
         return None if self._reader is None else self._reader.wire_format
 
     def feed(self, chunk: bytes) -> Iterator[Message]:
-        """Take `chunk`, and return what it completes; what is not taken of that comes first the next time.
+        """Add `chunk` and return an iterator over the messages that are complete.
 
-        Raises StreamError: the body is not what it should be, or expands to more than `max_bytes`.
+        Messages that are not consumed are returned first by the next call. The iterator raises StreamError if the body
+        is not valid or its decompressed size exceeds `max_bytes`; later calls then raise the same error.
         """
         self.received += len(chunk)
         self._chunks.append(chunk)
-        return self._taken()
+        return self._messages()
 
     def close(self) -> None:
-        """Say that no bytes follow. Raises TruncatedStream when the stream has not ended."""
-        for _ in self._taken():  # what was fed counts, whether it was taken or not
+        """Signal the end of the body. Raises TruncatedStream if it is incomplete, or another StreamError."""
+        for _ in self._messages():  # parse the messages that were received but not consumed
             pass
         try:
             if self._reader is None:
@@ -79,59 +79,62 @@ class MessageDecoder:
             self._failure = error
             raise
 
-    def _taken(self) -> Iterator[Message]:
+    def _messages(self) -> Iterator[Message]:
         while (message := self._next()) is not None:
             yield message
 
     def _next(self) -> Message | None:
-        """Return the next message, None where more must be fed; an error is the last word, whatever is fed after."""
+        """Return the next message, or None if more bytes are needed."""
         if self._failure is not None:
             raise self._failure
         try:
             while (message := next(self._current, None)) is None:
                 if not self._chunks:
                     return None
-                self._current = self._messages_of(self._chunks.popleft())
+                self._current = self._decode_chunk(self._chunks.popleft())
         except StreamError as error:
             self._failure = error
             raise
         return message
 
-    def _messages_of(self, chunk: bytes) -> Iterator[Message]:
+    def _decode_chunk(self, chunk: bytes) -> Iterator[Message]:
         for piece in self._decompressor.expand(chunk):
             self.expanded += len(piece)
             if self.expanded > self._max_bytes:
-                raise MessageTooLarge(f"the body expands to more than {self._max_bytes} bytes (max_bytes)")
+                raise MessageTooLarge(f"the decompressed body has more than {self._max_bytes} bytes (max_bytes)")
             if self._reader is None and piece:
                 self._reader = StreamReader(detect_wire_format(piece))
             if self._reader is None:
                 continue
             for message in self._reader.feed(piece):
                 if isinstance(message, LatentStreamHeader):
-                    self._refuse_too_large(message)
+                    self._check_total_size(message)
                 yield message
 
-    def _refuse_too_large(self, header: LatentStreamHeader) -> None:
-        frame = header.pipeline_spec.frame_size(header.shape, header.dtype.numpy.itemsize, keyframe=False)
-        announced = frame * (header.total_frames or 1)
-        if announced > self._max_bytes:
+    def _check_total_size(self, header: LatentStreamHeader) -> None:
+        frame_bytes = header.pipeline_spec.frame_size(header.shape, header.dtype.numpy.itemsize, keyframe=False)
+        total_bytes = frame_bytes * (header.total_frames or 1)
+        if total_bytes > self._max_bytes:
             raise MessageTooLarge(
-                f"the header announces {announced} bytes of frames, more than {self._max_bytes} (max_bytes)", 0
+                f"the header announces {total_bytes} bytes of frames, allowed are {self._max_bytes} (max_bytes)", 0
             )
 
 
 def parse_stream_headers(headers: Mapping[str, str]) -> tuple[WireFormat, str, str | None]:
-    """Return (format, content coding, hash of the zstd dictionary) as an answer's headers name them.
+    """Return (wire format, content coding, hash of the zstd dictionary or None) from the headers of a response.
 
-    Raises StreamError for an answer that is no latent stream, and for zstd without a dictionary or the reverse.
+    Raises StreamError if the response is not a latent stream, or has only one of zstd and Codec-Zstd-Dict.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     content_type = lower.get("content-type", "").partition(";")[0].strip().lower()
-    wire_format = next((found for name, found in _FORMATS.items() if content_type.endswith(name)), None)
+    wire_format = next((found for found in WireFormat if content_type.endswith(found)), None)
     if wire_format is None:
-        raise StreamError(f"the answer is no latent stream: its Content-Type is {content_type or 'missing'}")
+        raise StreamError(f"the response is not a latent stream: its Content-Type is {content_type or 'missing'}")
     encoding = lower.get("content-encoding", "identity").strip().lower()
     digest = lower.get(ZSTD_DICTIONARY_HEADER.lower())
     if find_coding(encoding).uses_dictionary != (digest is not None):
-        raise StreamError(f"zstd and {ZSTD_DICTIONARY_HEADER} come together: got {encoding} and {digest or 'none'}")
+        raise StreamError(
+            f"Content-Encoding zstd requires {ZSTD_DICTIONARY_HEADER} and the reverse, "
+            f"got Content-Encoding {encoding} and {ZSTD_DICTIONARY_HEADER} {digest or '(missing)'}"
+        )
     return wire_format, encoding, digest

@@ -1,4 +1,4 @@
-"""Messages as msgpack maps: keys in the published order, absent optional fields left out, ints minimal."""
+"""Messages as msgpack maps: keys in the published order, minimal integers, no entries for absent optional fields."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -13,21 +13,21 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 
 def encode_header(header: LatentStreamHeader) -> bytes:
-    """Return the header as one msgpack map, `type` first."""
+    """Return the header as a msgpack map. Its first key is `type`."""
     present = {name: value for name, value in _values_of(header) if value is not None}
     packed: bytes = msgpack.packb({"type": "header"} | present)
     return packed
 
 
 def _values_of(header: LatentStreamHeader) -> Iterator[tuple[str, Any]]:
-    """Yield the fields in the order of the dataclass, which is that of the wire."""
+    """Yield name and value of each field. The order of the dataclass is the order on the wire."""
     return ((field.name, getattr(header, field.name)) for field in fields(header))
 
 
 def encode_frame(frame: LatentFrame) -> bytes:
-    """Return the frame as one msgpack map.
+    """Return the frame as a msgpack map.
 
-    `data` is copied once, into its place; a packer that is handed the whole map copies it three times.
+    The map is assembled by hand so that `data` is copied only once; msgpack.packb would copy it three times.
     """
     rest: dict[str, Any] = {"seq": frame.seq, "keyframe": frame.keyframe, "done": frame.done}
     if frame.finish_reason is not None:
@@ -38,12 +38,12 @@ def encode_frame(frame: LatentFrame) -> bytes:
 
 
 _FIXMAP = 0x80
-"""First byte of a map with fewer than 16 pairs; their number stands in its low bits."""
+"""First byte of a map with fewer than 16 pairs, whose number is in the low 4 bits."""
 _DATA_KEY: bytes = msgpack.packb("data")
 
 
 def _bin_header(size: int) -> bytes:
-    """Return what stands before `size` bytes of binary: the shortest of msgpack's three forms."""
+    """Return the msgpack header of `size` bytes of binary data, in the shortest of its three forms."""
     if size < 2**8:
         return struct.pack(">BB", 0xC4, size)
     if size < 2**16:
@@ -52,17 +52,17 @@ def _bin_header(size: int) -> bytes:
 
 
 def parse_header(message: dict[str, Any]) -> LatentStreamHeader:
-    """Return the header that a decoded map holds. Raises MalformedMessage naming the key at fault."""
+    """Return the header in an unpacked map. Raises MalformedMessage naming the key that is not valid."""
     values = _checked(message, _HEADER_KEYS, "header")
     if values.pop("type") != "header":
-        raise MalformedMessage(f"the first message must have type 'header', got {truncated_repr(message['type'])}")
+        raise MalformedMessage(f"type of the first message must be 'header', got {truncated_repr(message['type'])}")
     values["shape"] = tuple(values["shape"])
     values["dtype"] = parse_dtype(values["dtype"])
     return LatentStreamHeader(**values)
 
 
 def parse_frame(message: dict[str, Any]) -> LatentFrame:
-    """Return the frame that a decoded map holds. Raises MalformedMessage naming the key at fault."""
+    """Return the frame in an unpacked map. Raises MalformedMessage naming the key that is not valid."""
     values = _checked(message, _FRAME_KEYS, "frame")
     values["finish_reason"] = parse_finish_reason(values.get("finish_reason"))
     return LatentFrame(**values)
@@ -73,7 +73,7 @@ def _is_int(value: object) -> bool:
 
 
 _Check = tuple[str, bool, Callable[[Any], bool]]
-"""What a value must be, in words; whether it must be there; the test of it."""
+"""Description of the type; whether the key is required; predicate for the value."""
 
 _HEADER_KEYS: dict[str, _Check] = {
     "type": ("a string", True, lambda value: isinstance(value, str)),
@@ -96,14 +96,14 @@ _FRAME_KEYS: dict[str, _Check] = {
 
 
 def _checked(message: dict[str, Any], keys: dict[str, _Check], kind: str) -> dict[str, Any]:
-    """Return a copy of `message` whose keys and value types are those of `keys`."""
+    """Return a copy of `message` after checking its keys and the types of its values."""
     for name in message:
         if name not in keys:
-            raise MalformedMessage(f"a {kind} has no key {truncated_repr(name)}")
-    for name, (what, required, is_right) in keys.items():
+            raise MalformedMessage(f"unknown key {truncated_repr(name)} in a {kind}")
+    for name, (description, required, is_valid) in keys.items():
         if name not in message:
             if required:
-                raise MalformedMessage(f"a {kind} needs the key {name!r}")
-        elif not is_right(message[name]):
-            raise MalformedMessage(f"{name} must be {what}, got {truncated_repr(message[name])}")
+                raise MalformedMessage(f"missing key {name!r} in a {kind}")
+        elif not is_valid(message[name]):
+            raise MalformedMessage(f"{name} must be {description}, got {truncated_repr(message[name])}")
     return dict(message)

@@ -1,4 +1,4 @@
-"""Messages as protobuf: bare messages for gRPC, and with a 4-byte big-endian length before each for HTTP."""
+"""Messages as protobuf: without framing for gRPC, and with a 4-byte big-endian length prefix for HTTP."""
 
 import struct
 from dataclasses import fields
@@ -20,20 +20,20 @@ def header_to_message(header: LatentStreamHeader) -> stream_pb2.LatentStreamHead
 
 
 def frame_to_message(frame: LatentFrame) -> stream_pb2.LatentFrame:
-    """Return the frame as a protobuf message; fields 1 to 4 are set, and so sent, also where they hold a default."""
+    """Return the frame as a protobuf message. Fields 1 to 4 are set explicitly, so that they are sent even if zero."""
     return stream_pb2.LatentFrame(**{field.name: getattr(frame, field.name) for field in fields(frame)})
 
 
 def encode_header(header: LatentStreamHeader) -> bytes:
-    """Return the header with its length before it."""
+    """Return the serialized header with its length prefix."""
     payload = header_to_message(header).SerializeToString()
     return LENGTH_PREFIX.pack(len(payload)) + payload
 
 
 def encode_frame(frame: LatentFrame) -> bytes:
-    """Return the frame with its length before it.
+    """Return the serialized frame with its length prefix.
 
-    `data` is field 1 and so comes first; it is copied once, into its place, and protobuf serializes the rest.
+    `data` is field 1 and therefore first. It is copied only once; protobuf serializes the other fields.
     """
     rest = stream_pb2.LatentFrame(
         seq=frame.seq, keyframe=frame.keyframe, done=frame.done, finish_reason=frame.finish_reason
@@ -44,11 +44,11 @@ def encode_frame(frame: LatentFrame) -> bytes:
 
 
 _DATA_TAG = b"\x0a"
-"""Field 1, length-delimited."""
+"""Tag of field 1, length-delimited."""
 
 
 def _varint(number: int) -> bytes:
-    """Return protobuf's encoding of an unsigned number: seven bits a byte, lowest first, all but the last marked."""
+    """Return a number as a protobuf varint: 7 bits per byte, lowest first; all but the last byte have the high bit."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -58,21 +58,21 @@ def _varint(number: int) -> bytes:
 
 
 def parse_header(payload: bytes) -> LatentStreamHeader:
-    """Return the header in `payload` (without length). Raises MalformedMessage."""
+    """Return the header in `payload`, without length prefix. Raises MalformedMessage if it is not valid."""
     message = stream_pb2.LatentStreamHeader()
     _parse(message, payload)
     return header_from_message(message)
 
 
 def parse_frame(payload: bytes) -> LatentFrame:
-    """Return the frame in `payload` (without length). Raises MalformedMessage."""
+    """Return the frame in `payload`, without length prefix. Raises MalformedMessage if it is not valid."""
     message = stream_pb2.LatentFrame()
     _parse(message, payload)
     return frame_from_message(message)
 
 
 def header_from_message(message: stream_pb2.LatentStreamHeader) -> LatentStreamHeader:
-    """Return the header that a protobuf message holds. Raises MalformedMessage naming the field at fault."""
+    """Return the header in a protobuf message. Raises MalformedMessage naming the field that is not valid."""
     return LatentStreamHeader(
         latent_space_id=message.latent_space_id,
         shape=tuple(message.shape),
@@ -86,7 +86,10 @@ def header_from_message(message: stream_pb2.LatentStreamHeader) -> LatentStreamH
 
 
 def frame_from_message(message: stream_pb2.LatentFrame) -> LatentFrame:
-    """Return the frame that a protobuf message holds. An absent field holds its default, as proto3 senders mean it."""
+    """Return the frame in a protobuf message. An absent field has its default value, as in proto3.
+
+    Raises MalformedMessage naming the field that is not valid.
+    """
     return LatentFrame(
         data=message.data,
         seq=message.seq,
@@ -97,18 +100,20 @@ def frame_from_message(message: stream_pb2.LatentFrame) -> LatentFrame:
 
 
 def _parse(message: Message, payload: bytes) -> None:
-    """Fill `message` from `payload`, which must be just what `message` serializes to.
+    """Parse `payload` into `message`. Raises MalformedMessage unless `message` serializes to the same bytes.
 
-    Protobuf itself lets a later field replace an earlier one, cuts numbers to their width and keeps what it does not
-    know; here all three are refused.
+    The protobuf library accepts repeated fields, truncates numbers to their width and keeps unknown fields; all three
+    are errors here.
     """
     name = message.DESCRIPTOR.name
     try:
         message.ParseFromString(payload)
     except DecodeError:
-        raise MalformedMessage(f"{len(payload)} bytes are no {name}") from None
+        raise MalformedMessage(f"{len(payload)} bytes cannot be parsed as {name}") from None
     unknown = UnknownFieldSet(message)
     if len(unknown):
-        raise MalformedMessage(f"a {name} has no field {unknown[0].field_number}, or not of that type")
+        raise MalformedMessage(
+            f"{name} has an unknown field, or one of the wrong type: field number {unknown[0].field_number}"
+        )
     if message.SerializeToString() != payload:
-        raise MalformedMessage(f"a {name} repeats a field, has them out of order, or a number too large for its field")
+        raise MalformedMessage(f"{name} has a repeated field, fields out of order or a number out of range")

@@ -1,9 +1,9 @@
-"""The way back: what another server said went wrong, as the error that it meant."""
+"""Reconstruction of a CodecError from the code and message sent by a remote server."""
 
 from codec_wire import errors
 from codec_wire.errors import CodecError, FieldError, RetryableError, UnsupportedModality
 
-_BY_CODE: dict[str, type[CodecError]] = {
+_CLASS_BY_CODE: dict[str, type[CodecError]] = {
     value.code: value
     for value in vars(errors).values()
     if isinstance(value, type) and issubclass(value, CodecError) and "code" in vars(value)
@@ -18,11 +18,11 @@ def error_from_code(
     retry_after_s: int | None = None,
     supported: tuple[str, ...] = (),
 ) -> CodecError | None:
-    """Return the error whose class has `code` on the wire, None where none has.
+    """Return an instance of the error class with this wire code; None if the code is unknown.
 
-    `message` is as the server said it; the others are what some errors carry beside it.
+    `field`, `retry_after_s` and `supported` are the additional attributes of some classes.
     """
-    cls = _BY_CODE.get(code)
+    cls = _CLASS_BY_CODE.get(code)
     if cls is None:
         return None
     if issubclass(cls, RetryableError):

@@ -8,8 +8,8 @@ from codec_wire.maps import LatentMapBundle, MapPipeline
 from codec_wire.pipelines import PIPELINES
 from codec_wire.request import (
     DEFAULT_FPS,
-    DEFAULT_FRAMES,
     DEFAULT_KEYFRAME_INTERVAL,
+    DEFAULT_NUM_FRAMES,
     DEFAULT_STRENGTH,
     VIDEO_FIELDS,
     GenerationRequest,
@@ -207,7 +207,7 @@ def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, i
             )
         return fps, model.nearest_num_frames(round(request.duration_seconds * fps))
     if request.num_frames is None:
-        return fps, model.nearest_num_frames(DEFAULT_FRAMES)
+        return fps, model.nearest_num_frames(DEFAULT_NUM_FRAMES)
     _require_at_most("frames", request.num_frames, limit)
     if (request.num_frames - 1) % model.frame_multiple:
         nearest = model.nearest_num_frames(request.num_frames)

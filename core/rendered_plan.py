@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from codec_wire.errors import InvalidRequest, TooLarge, UnsupportedModality
 from codec_wire.maps import LatentMapBundle
-from codec_wire.request import SEEDS, GenerationRequest
+from codec_wire.request import NUM_SEEDS, GenerationRequest
 from core.model import ModelInfo
 from core.plan import StreamPlan, plan
 
@@ -31,8 +31,10 @@ def plan_rendered(
         )
     if first.header.pipeline_spec.bits is not None:
         raise InvalidRequest("pipeline", f"must be raw for rendered pixels, got {first.header.pipeline}")
-    if first.seed + count > SEEDS:
-        raise InvalidRequest("seed", f"must be at most {SEEDS - count} for {count} images or videos, got {first.seed}")
+    if first.seed + count > NUM_SEEDS:
+        raise InvalidRequest(
+            "seed", f"must be at most {NUM_SEEDS - count} for {count} images or videos, got {first.seed}"
+        )
     pixels = first.width * first.height * first.num_frames
     if pixels > MAX_RENDERED_PIXELS:
         raise TooLarge(

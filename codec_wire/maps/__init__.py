@@ -1,4 +1,4 @@
-"""Latent-space maps: what a client must know of a latent space, addressed by the sha256 of its bytes."""
+"""Latent-space maps: immutable descriptions of a latent space, addressed by the sha256 of their bytes."""
 
 from codec_wire.maps.bundle import LatentMapBundle
 from codec_wire.maps.document import LatentMap, MapPipeline

@@ -1,10 +1,11 @@
-"""A latent-space map with the files it names, each verified against the hash that the map gives."""
+"""A latent-space map together with the files it refers to, verified against their hashes."""
 
 import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from codec_wire.errors import InvalidMap, MalformedMessage, truncated_repr
 from codec_wire.latents import parse_scales
@@ -12,23 +13,23 @@ from codec_wire.maps.document import LatentMap, parse_map
 
 MAP_FILE = "map.json"
 HASH_FILE = "map.json.sha256"
-"""The hash of map.json, as sha256sum writes it: the other files' hashes stand in the map, its own needs a place."""
-ASSET_FOLDER = "assets"
+"""File with the hash of map.json in the format of sha256sum. The hashes of the other files are in the map."""
+ASSETS_DIR = "assets"
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
 def sha256(data: bytes) -> str:
-    """Return "sha256:<64 hex>" of `data`, the way hashes are written on the wire."""
+    """Return the hash of `data` as "sha256:<64 hex>", the form used on the wire."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _listing(document: bytes) -> str:
+def _hash_file_content(document: bytes) -> str:
     return f"{sha256(document).removeprefix('sha256:')}  {MAP_FILE}\n"
 
 
 @dataclass(frozen=True, slots=True)
 class LatentMapBundle:
-    """A map, its exact bytes, their hash, and the files it names by their hashes."""
+    """A map: parsed, as its exact bytes (`document`) with their hash, and the files it refers to by hash (`assets`)."""
 
     latent_map: LatentMap
     document: bytes
@@ -37,20 +38,21 @@ class LatentMapBundle:
 
     @classmethod
     def from_parts(cls, document: bytes, assets: Mapping[str, bytes]) -> "LatentMapBundle":
-        """Return the bundle of a map's exact bytes and the files by the hash each must have.
+        """Return the bundle of a map and its files. `assets` are the files by the hash in the map.
 
-        Raises InvalidMap: a bad document, a file that is missing, has another hash, or holds no scales.
+        Raises InvalidMap if the document is not valid, or if a file is missing, has another hash or size than in the
+        map, or does not contain valid scales.
         """
         latent_map = parse_map(document)
         verified = {}
-        for what, _, expected, size in map_files(latent_map):
+        for name, _, expected, size in map_files(latent_map):
             if expected not in assets:
-                raise InvalidMap(f"{what} of {latent_map.id}: the file {expected} is missing")
+                raise InvalidMap(f"{name} of {latent_map.id}: file {expected} is missing")
             data = assets[expected]
             if sha256(data) != expected:
-                raise InvalidMap(f"{what} of {latent_map.id}: expected {expected}, the file has {sha256(data)}")
+                raise InvalidMap(f"{name} of {latent_map.id}: expected {expected}, the file has {sha256(data)}")
             if size is not None and len(data) != size:
-                raise InvalidMap(f"{what} of {latent_map.id}: expected {size} bytes, the file has {len(data)}")
+                raise InvalidMap(f"{name} of {latent_map.id}: expected {size} bytes, the file has {len(data)}")
             verified[expected] = data
         bundle = cls(latent_map, document, sha256(document), verified)
         bundle._check_scales()
@@ -58,25 +60,23 @@ class LatentMapBundle:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "LatentMapBundle":
-        """Return the bundle in `folder`: map.json, its hash, and assets/<hex> for each file it names.
+        """Read the bundle in `folder`: map.json, map.json.sha256, and assets/<hex> for each file of the map.
 
-        Raises InvalidMap naming the file at fault, what it should be and what it is.
+        Raises InvalidMap naming the file that is missing or not valid.
         """
         try:
             document = (folder / MAP_FILE).read_bytes()
             listed = (folder / HASH_FILE).read_text(errors="replace")
-            files = [path for path in (folder / ASSET_FOLDER).glob("*") if path.is_file()]
+            files = [path for path in (folder / ASSETS_DIR).glob("*") if path.is_file()]
             assets = {f"sha256:{path.name}": path.read_bytes() for path in files}
         except OSError as error:
-            place = Path(error.filename or "")
-            hint = f"; `sha256sum {MAP_FILE} > {HASH_FILE}` makes it" if place.name == HASH_FILE else ""
-            raise InvalidMap(
-                f"cannot read the latent-space map in {folder}: {place.name}: {error.strerror}{hint}"
-            ) from None
-        if listed != _listing(document):
+            name = Path(error.filename or "").name
+            hint = f"; create it with `sha256sum {MAP_FILE} > {HASH_FILE}`" if name == HASH_FILE else ""
+            raise InvalidMap(f"cannot read the latent-space map in {folder}: {name}: {error.strerror}{hint}") from None
+        if listed != _hash_file_content(document):
             raise InvalidMap(
                 f"{folder}: {MAP_FILE} has the hash {sha256(document)}, but {HASH_FILE} contains "
-                f"{truncated_repr(listed)}; one of the two files was changed"
+                f"{truncated_repr(listed)}; one of the two files was modified"
             )
         try:
             return cls.from_parts(document, assets)
@@ -84,30 +84,30 @@ class LatentMapBundle:
             raise InvalidMap(f"{folder}: {error.message}") from None
 
     def write(self, folder: Path) -> None:
-        """Write map.json, its hash and assets/<hex> to `folder`, made where it is not there.
+        """Write map.json, map.json.sha256 and assets/<hex> to `folder`, which is created if it does not exist.
 
-        Files of an older map of that folder go. Raises OSError.
+        Assets of a previous map in this folder are deleted. Raises OSError.
         """
-        assets = folder / ASSET_FOLDER
+        assets = folder / ASSETS_DIR
         assets.mkdir(parents=True, exist_ok=True)
-        ours = {name.removeprefix("sha256:"): data for name, data in self.assets.items()}
-        for name, data in ours.items():
+        files = {name.removeprefix("sha256:"): data for name, data in self.assets.items()}
+        for name, data in files.items():
             (assets / name).write_bytes(data)
         (folder / MAP_FILE).write_bytes(self.document)
-        (folder / HASH_FILE).write_text(_listing(self.document))
+        (folder / HASH_FILE).write_text(_hash_file_content(self.document))
         for path in assets.iterdir():
-            if path.name not in ours and _HEX.fullmatch(path.name):
+            if path.name not in files and _HEX.fullmatch(path.name):
                 path.unlink()
 
     def static_scales(self, pipeline: str) -> bytes | None:
-        """Return the pipeline's scales, one little-endian fp16 per channel; None where it takes none from the map."""
+        """Return the static scales of a pipeline, one little-endian fp16 per channel, or None if it has none."""
         entry = self.latent_map.pipeline(pipeline)
         if entry is None or entry.static_scales is None:
             return None
         return self.assets[entry.static_scales.hash]
 
     def dictionary(self, wire_format: str, pipeline: str) -> tuple[str, bytes] | None:
-        """Return (hash, bytes) of the zstd dictionary for bodies of that format and pipeline; None where none is."""
+        """Return (hash, bytes) of the zstd dictionary for this wire format and pipeline, or None if there is none."""
         for entry in self.latent_map.zstd_dictionaries:
             if (entry.format, entry.pipeline) == (wire_format, pipeline):
                 return entry.hash, self.assets[entry.hash]
@@ -123,14 +123,23 @@ class LatentMapBundle:
                 raise InvalidMap(f"static scales of {entry.name} of {self.latent_map.id}: {error.message}") from None
 
 
-def map_files(latent_map: LatentMap) -> list[tuple[str, str, str, int | None]]:
-    """Return (what it is, url, hash, size in bytes where given) of every file that the map names."""
-    files: list[tuple[str, str, str, int | None]] = []
+class MapFile(NamedTuple):
+    """A file that a map refers to. `size_bytes` is None if the map does not contain it."""
+
+    name: str
+    url: str
+    hash: str
+    size_bytes: int | None
+
+
+def map_files(latent_map: LatentMap) -> list[MapFile]:
+    """Return the files that the map refers to: static scales and zstd dictionaries."""
+    files = []
     for entry in latent_map.pipelines:
         scales = entry.static_scales
         if scales is not None:
-            files.append((f"static scales of {entry.name}", scales.url, scales.hash, scales.size_bytes))
+            files.append(MapFile(f"static scales of {entry.name}", scales.url, scales.hash, scales.size_bytes))
     for dictionary in latent_map.zstd_dictionaries:
-        what = f"zstd dictionary for {dictionary.format} {dictionary.pipeline}"
-        files.append((what, dictionary.url, dictionary.hash, dictionary.size_bytes))
+        name = f"zstd dictionary for {dictionary.format} {dictionary.pipeline}"
+        files.append(MapFile(name, dictionary.url, dictionary.hash, dictionary.size_bytes))
     return files

@@ -1,36 +1,58 @@
-"""The latent-space map document: the published schema as types."""
+"""The latent-space map document, after the published JSON schema, version 1."""
 
 import re
 from math import prod
 from typing import Annotated, Any, Literal, Self
 
 import pydantic_core
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from codec_wire.errors import InvalidMap, truncated_repr
+from codec_wire.formats import WireFormat
 from codec_wire.latents import MAX_VALUES, LatentDtype, Modality
 from codec_wire.pipelines import PIPELINES, Pipeline, Scales
 
 LATENT_SPACE_ID = re.compile(r"[a-z0-9._-]+(/[a-z0-9._-]+)*")
 
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-_PipelineName = Literal["raw", "int8", "int4", "int8-adaptive", "int4-adaptive", "delta+int8", "delta+int4"]
 
 
-class _Part(BaseModel):
+def _require_pipeline(name: str) -> str:
+    if name not in PIPELINES:
+        raise PydanticCustomError("pipeline", "must be one of {allowed}", {"allowed": ", ".join(PIPELINES)})
+    return name
+
+
+_PipelineName = Annotated[
+    str, AfterValidator(_require_pipeline), WithJsonSchema({"type": "string", "enum": list(PIPELINES)})
+]
+
+
+class _MapModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class StaticScales(_Part):
-    """Where the scales of int8 or int4 lie: C fp16 numbers, little-endian."""
+class StaticScales(_MapModel):
+    """Location of the scales of int8 or int4, a file with one little-endian fp16 per channel."""
 
     url: str
     hash: Sha256
     size_bytes: int | None = Field(None, ge=2)
 
 
-class QualityThresholds(_Part):
-    """Perceptual bounds that the pipeline keeps against the reference decoder."""
+class QualityThresholds(_MapModel):
+    """Limits on the difference between the decoded images of a pipeline and those of `raw`."""
 
     ssim_min: float | None = Field(None, ge=0, le=1)
     psnr_min_db: float | None = None
@@ -38,8 +60,8 @@ class QualityThresholds(_Part):
     fixture_suite: str | None = None
 
 
-class MapPipeline(_Part):
-    """One pipeline that the latent space may be sent with."""
+class MapPipeline(_MapModel):
+    """A pipeline that is available for this latent space."""
 
     name: _PipelineName
     static_scales: StaticScales | None = None
@@ -48,20 +70,20 @@ class MapPipeline(_Part):
 
     @property
     def pipeline_spec(self) -> Pipeline:
-        """The pipeline's row in the registry."""
+        """Specification of the pipeline."""
         return PIPELINES[self.name]
 
     @model_validator(mode="after")
-    def _has_what_it_needs(self) -> Self:
+    def _check_required_fields(self) -> Self:
         if self.pipeline_spec.scales is Scales.STATIC and self.static_scales is None:
-            raise ValueError(f"pipeline {self.name} needs static_scales")
+            raise ValueError(f"static_scales is required for pipeline {self.name}")
         if self.pipeline_spec.delta and self.keyframe_interval_frames is None:
-            raise ValueError(f"pipeline {self.name} needs keyframe_interval_frames")
+            raise ValueError(f"keyframe_interval_frames is required for pipeline {self.name}")
         return self
 
 
-class Decoder(_Part):
-    """The VAE that turns these latents into pixels."""
+class Decoder(_MapModel):
+    """The VAE that decodes the latents to pixels."""
 
     family: Literal["torch", "onnx", "ggml", "wgsl"]
     model_class: str
@@ -70,10 +92,10 @@ class Decoder(_Part):
     canonical_image: str | None = None
 
 
-class ZstdDictionary(_Part):
-    """Where the dictionary for one wire format and pipeline lies."""
+class ZstdDictionary(_MapModel):
+    """Location of the zstd dictionary for one wire format and pipeline."""
 
-    format: Literal["msgpack", "protobuf"]
+    format: WireFormat
     pipeline: _PipelineName
     url: str
     hash: Sha256
@@ -82,8 +104,11 @@ class ZstdDictionary(_Part):
     corpus_summary: dict[str, Any] | None = None
 
 
-class LatentMap(_Part):
-    """A latent-space map. `shape` is one frame's at the model's own size, channel first."""
+class LatentMap(_MapModel):
+    """A latent-space map.
+
+    `shape` is the shape of one frame at the default size of the model, channels first.
+    """
 
     id: str
     version: Literal["1"]
@@ -97,70 +122,70 @@ class LatentMap(_Part):
 
     @field_validator("id")
     @classmethod
-    def _is_an_id(cls, value: str) -> str:
+    def _check_id(cls, value: str) -> str:
         if not LATENT_SPACE_ID.fullmatch(value) or ".." in value:
             raise ValueError("must match [a-z0-9._/-]+ without '..' and without a '/' at either end")
         return value
 
     @field_validator("dtype", mode="before")
     @classmethod
-    def _can_be_sent(cls, value: object) -> object:
+    def _refuse_bf16(cls, value: object) -> object:
         if value == "bf16":
-            raise ValueError("bf16 is not served: deployed clients would read it as fp16")
+            raise ValueError("bf16 is not supported: deployed clients decode it as fp16")
         return value
 
     @field_validator("shape")
     @classmethod
-    def _is_bounded(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_number_of_values(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if prod(value) > MAX_VALUES:
-            raise ValueError(f"holds more than {MAX_VALUES} values")
+            raise ValueError(f"must have at most {MAX_VALUES} values")
         return value
 
     @model_validator(mode="after")
-    def _lists_pipelines_once_and_raw(self) -> Self:
+    def _check_pipelines(self) -> Self:
         names = [pipeline.name for pipeline in self.pipelines]
         if "raw" not in names:
-            raise ValueError("pipeline raw is mandatory")
+            raise ValueError("pipeline raw is required")
         if len(names) != len(set(names)):
-            raise ValueError("a pipeline is listed twice")
+            raise ValueError("pipelines must not contain a pipeline twice")
         return self
 
     def pipeline(self, name: str) -> MapPipeline | None:
-        """Return what the map says of that pipeline, None where it does not list it."""
+        """Return the entry of a pipeline, or None if the map does not contain it."""
         return next((entry for entry in self.pipelines if entry.name == name), None)
 
     def pipelines_for(self, modality: Modality) -> list[MapPipeline]:
-        """Return those that a request for that modality may name."""
+        """Return the entries of the pipelines that can encode this modality."""
         return [entry for entry in self.pipelines if modality is Modality.VIDEO or not entry.pipeline_spec.video_only]
 
 
-_OLDER_SHAPE = ("space_kind", "decoders")
+_OLD_SCHEMA_KEYS = ("space_kind", "decoders")
 
 
 def parse_map(document: bytes) -> LatentMap:
-    """Return the map that a JSON document holds.
+    """Parse and validate a map, a JSON document.
 
-    Raises InvalidMap naming the key at fault, what came and what is allowed; a document of the older published
-    shape (string pipelines, `decoders`, `space_kind`) is refused as such.
+    Raises InvalidMap naming the key that is not valid and its value. The previous published schema (string pipelines,
+    `decoders`, `space_kind`) is recognized, and the message says so.
     """
     try:
-        loose = pydantic_core.from_json(document, allow_inf_nan=False)
+        content = pydantic_core.from_json(document, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidMap(f"the latent-space map is not JSON: {error}") from None
-    if isinstance(loose, dict):
-        older = [key for key in _OLDER_SHAPE if key in loose]
-        pipelines = loose.get("pipelines")
+    if isinstance(content, dict):
+        old_keys = [key for key in _OLD_SCHEMA_KEYS if key in content]
+        pipelines = content.get("pipelines")
         if isinstance(pipelines, list) and any(isinstance(entry, str) for entry in pipelines):
-            older.append("pipelines as strings")
-        if older:
+            old_keys.append("pipelines as strings")
+        if old_keys:
             raise InvalidMap(
-                f"the latent-space map has an older shape ({', '.join(older)}); "
-                "rewrite it after latent-space-map schema version 1"
+                f"the latent-space map uses an older schema ({', '.join(old_keys)}); "
+                "convert it to latent-space-map schema version 1"
             )
     try:
         return LatentMap.model_validate_json(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "document"
-        came = "" if first["type"] == "missing" else f", got {truncated_repr(first['input'])}"
-        raise InvalidMap(f"latent-space map: {place}: {first['msg']}{came}") from None
+        key = ".".join(str(part) for part in first["loc"]) or "document"
+        received = "" if first["type"] == "missing" else f", got {truncated_repr(first['input'])}"
+        raise InvalidMap(f"latent-space map: {key}: {first['msg'].removeprefix('Value error, ')}{received}") from None

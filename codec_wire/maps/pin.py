@@ -1,4 +1,4 @@
-"""Reads what a client says of the map it holds."""
+"""Map pins: the hash of the latent-space map that a client holds."""
 
 import re
 
@@ -9,9 +9,9 @@ _PIN = re.compile(r"(?:.*;\s*sha256=|sha256:)([0-9a-f]{64})", re.IGNORECASE)
 
 
 def parse_map_pin(pin: str | None) -> str | None:
-    """Return the sha256:<hex> in a pin, which is that hash or "<url>;sha256=<hex>"; None for none.
+    """Return the hash in a pin, as sha256:<hex>; None if `pin` is None.
 
-    Raises InvalidRequest for anything else.
+    A pin is "sha256:<hex>" or "<url>;sha256=<hex>". Raises InvalidRequest if it is neither.
     """
     if pin is None:
         return None

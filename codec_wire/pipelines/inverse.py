@@ -1,4 +1,4 @@
-"""From a frame's bytes back to codes and values. NumPy alone: whoever decodes may have no torch."""
+"""Inverse of the pipelines: bytes of a frame to codes and values. NumPy only, so that clients do not need torch."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,9 +7,10 @@ from codec_wire.errors import MalformedMessage
 
 
 def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int) -> NDArray[np.int8]:
-    """Return the codes [channels, per_channel] that `data` holds, the inverse of `pack`.
+    """Return the codes in `data` as int8 [channels, per_channel]. Inverse of `pack`.
 
-    `data` has the exact size. Raises MalformedMessage on a code outside [-Q, Q] or an odd tail that is not 0.
+    `data` must have the exact size. Raises MalformedMessage if a code is outside [-Q, Q], or if the padding after an
+    odd number of 4-bit codes is not 0.
     """
     count = channels * per_channel
     if bits == 8:
@@ -18,28 +19,28 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
     else:
         packed = np.frombuffer(data, dtype=np.uint8)
         nibbles = np.empty((packed.size, 2), dtype=np.int8)
-        # An arithmetic shift right carries the sign of the nibble that was moved to the top.
+        # Arithmetic right shift: extends the sign of the nibble in the high bits.
         nibbles[:, 0] = (packed << 4).view(np.int8) >> 4
         nibbles[:, 1] = packed.view(np.int8) >> 4
         codes = nibbles.reshape(-1)
         if count % 2 and codes[-1] != 0:
-            raise MalformedMessage("the unused high nibble of the last byte is not 0")
+            raise MalformedMessage("the unused high nibble of the last byte must be 0")
         codes = codes[:count]
         forbidden = -8
     if count and codes.min() == forbidden:
-        raise MalformedMessage(f"a code is {forbidden}, codes lie from {forbidden + 1} to {-forbidden - 1}")
+        raise MalformedMessage(f"codes must be from {forbidden + 1} to {-forbidden - 1}, got {forbidden}")
     return codes.reshape(channels, per_channel)
 
 
 def add_residual(key: NDArray[np.int8], residual: NDArray[np.int8], max_code: int) -> NDArray[np.int8]:
-    """Return clip(key + residual, -Q, Q)."""
+    """Return clip(key + residual, -Q, Q), the codes of a frame that is not a keyframe."""
     total = key.astype(np.int16)
     total += residual
     return np.clip(total, -max_code, max_code, out=total).astype(np.int8)
 
 
 def dequantize(codes: NDArray[np.int8], scales: NDArray[np.float16], max_code: int) -> NDArray[np.float32]:
-    """Return float32(code) * scale / Q for codes [channels, n] and scales [channels], in that order of operations."""
+    """Return float32(code) * scale / Q, in this order of operations, for codes [channels, n] and scales [channels]."""
     values = codes.astype(np.float32)
     values *= scales.astype(np.float32)[:, np.newaxis]
     values /= np.float32(max_code)

@@ -1,4 +1,4 @@
-"""The closed registry of pipelines: one row each, no behaviour elsewhere depends on a pipeline's name."""
+"""The table of pipelines. To add a pipeline of existing kinds, add a row: no other code depends on pipeline names."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -6,18 +6,22 @@ from math import prod
 
 
 class Scales(Enum):
-    """Where a pipeline's per-channel scales come from."""
+    """Origin of the per-channel scales of a pipeline."""
 
     NONE = "none"
     STATIC = "static"
-    """From the latent-space map; once, in the header."""
+    """From the latent-space map, sent once in the header."""
     PER_KEYFRAME = "per keyframe"
-    """From the frame itself; before the values of every keyframe."""
+    """Computed for every keyframe and sent in front of its values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """One row of the registry. `bits` is the width of a quantized value, None where values travel as they are."""
+    """Specification of a pipeline.
+
+    `bits` is the width of a quantized value, None if values are not quantized. With `delta`, frames that are not
+    keyframes contain residuals to the last keyframe.
+    """
 
     name: str
     scales: Scales
@@ -26,28 +30,28 @@ class Pipeline:
 
     @property
     def max_code(self) -> int:
-        """The largest quantized value Q: 127 or 7. Codes lie in [-Q, Q]. 0 where nothing is quantized."""
+        """Largest quantized value Q, 127 or 7: codes are in [-Q, Q]. 0 if values are not quantized."""
         return 0 if self.bits is None else 2 ** (self.bits - 1) - 1
 
     @property
     def video_only(self) -> bool:
-        """Whether images cannot use it."""
+        """Whether the pipeline is available only for videos."""
         return self.delta
 
     def values_size(self, shape: tuple[int, ...], itemsize: int) -> int:
-        """Bytes that the values of one frame of `shape` take; `itemsize` is the latent dtype's, in bytes."""
+        """Return the size in bytes of the values of one frame. `itemsize` is the size of the latent dtype in bytes."""
         count = prod(shape)
         return count * itemsize if self.bits is None else (count * self.bits + 7) // 8
 
     def frame_size(self, shape: tuple[int, ...], itemsize: int, *, keyframe: bool) -> int:
-        """Bytes of a frame's data: its scales, where it carries them, and its values."""
+        """Return the size in bytes of the data of one frame: scales, if it contains them, and values."""
         with_scales = self.scales is Scales.PER_KEYFRAME and keyframe
         return self.values_size(shape, itemsize) + (2 * shape[0] if with_scales else 0)
 
 
 PIPELINES: dict[str, Pipeline] = {
-    row.name: row
-    for row in (
+    spec.name: spec
+    for spec in (
         Pipeline("raw", Scales.NONE, bits=None, delta=False),
         Pipeline("int8", Scales.STATIC, bits=8, delta=False),
         Pipeline("int4", Scales.STATIC, bits=4, delta=False),
@@ -57,3 +61,4 @@ PIPELINES: dict[str, Pipeline] = {
         Pipeline("delta+int4", Scales.PER_KEYFRAME, bits=4, delta=True),
     )
 }
+"""Pipelines by name."""

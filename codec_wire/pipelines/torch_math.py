@@ -1,6 +1,6 @@
-"""The same arithmetic in torch, on the tensor's own device: only the small result crosses to the host.
+"""Quantization and packing in torch, on the device of the tensor: only the encoded bytes are copied to the host.
 
-Everywhere here `values` is a contiguous [channels, n] tensor of float16 or float32, `scales` is float16 [channels] on
+In all functions `values` is a contiguous tensor [channels, n] of float16 or float32, `scales` is float16 [channels] on
 the same device, and `codes` is int8 [channels, n]. The bytes equal those of numpy_math for every finite input.
 """
 
@@ -23,54 +23,54 @@ def cast(latent: Tensor, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> 
 
 
 def channel_scales(values: Tensor) -> Tensor:
-    """Return max |x| per channel as float16. Raises InvalidLatents when one is not finite in fp16."""
+    """Return max |x| per channel as float16 [channels]. Raises InvalidLatents if one of them is not finite in fp16."""
     scales = values.abs().amax(dim=1).to(torch.float16)
-    if not bool(torch.isfinite(scales).all()):  # amax hands a NaN on
-        raise InvalidLatents("the latents hold NaN, Inf, or a value over what an fp16 scale can hold")
+    if not bool(torch.isfinite(scales).all()):  # amax propagates NaN
+        raise InvalidLatents("the latents contain NaN, Inf or values that are too large for an fp16 scale")
     return scales
 
 
 def require_finite(values: Tensor) -> None:
-    """Raise InvalidLatents when `values` hold NaN or Inf."""
+    """Raise InvalidLatents if `values` contain NaN or Inf."""
     if not bool(torch.isfinite(values).all()):
-        raise InvalidLatents("the latents hold NaN or Inf")
+        raise InvalidLatents("the latents contain NaN or Inf")
 
 
 def divisors(scales: Tensor, _dtype: np.dtype[Any]) -> Tensor:
-    """Return what `quantize` divides by, [channels, 1]; a scale of 0 becomes one that gives zeros.
+    """Return the divisors of `quantize`, float32 [channels, 1]. A scale of 0 becomes infinity, so that its codes are 0.
 
-    They stay a tensor on the device: a division by a host number may be done as a multiplication by its reciprocal,
-    which rounds differently.
+    They remain a tensor on the device: torch may replace a division by a Python number with a multiplication by its
+    reciprocal, which rounds differently.
     """
     wide = scales.to(torch.float32)
     return torch.where(wide == 0, torch.inf, wide).unsqueeze(1)
 
 
 def quantize(values: Tensor, divisors: Tensor, max_code: int, *, saturate: bool) -> Tensor:
-    """Return the codes of finite `values` against the scales that gave `divisors`. See numpy_math."""
+    """Return the codes of finite `values` for the scales from which `divisors` were computed. See numpy_math."""
     ratio = (values.to(torch.float32) / divisors * float(max_code)).round_()
     return (ratio.clamp_(-max_code, max_code) if saturate else ratio).to(torch.int8)
 
 
 def residual(codes: Tensor, key: Tensor, max_code: int) -> Tensor:
-    """Return clip(codes - key, -Q, Q), what a delta pipeline sends between keyframes."""
+    """Return clip(codes - key, -Q, Q), the residual to a keyframe."""
     return (codes.to(torch.int16) - key).clamp_(-max_code, max_code).to(torch.int8)
 
 
 def pack(codes: Tensor, bits: int) -> bytes:
-    """Return the codes as bytes: one each for 8 bits; for 4 bits two a byte, low nibble first, odd tail padded by 0."""
+    """Return the codes as bytes. Two 4-bit codes share a byte, the first in the low nibble; an odd number is padded."""
     flat = codes.reshape(-1)
     if bits == 8:
-        return _host(flat).tobytes()
+        return _to_host(flat).tobytes()
     if flat.numel() % 2:
         flat = torch.nn.functional.pad(flat, (0, 1))
     low, high = (flat.view(torch.uint8).reshape(-1, 2) & 0x0F).unbind(1)
-    return _host(low | high << 4).tobytes()
+    return _to_host(low | high << 4).tobytes()
 
 
 def to_bytes(values: Tensor) -> bytes:
-    """Return little-endian bytes in C order, of values or of scales."""
-    array = _host(values)
+    """Return values or scales as little-endian bytes in C order."""
+    array = _to_host(values)
     return (array if sys.byteorder == "little" else array.byteswap()).tobytes()
 
 
@@ -80,10 +80,10 @@ def scales_to_device(device: torch.device, scales: NDArray[np.float16]) -> Tenso
 
 
 def to_tensor(latents: NDArray[np.float16] | NDArray[np.float32]) -> Tensor:
-    """Return decoded latents as a tensor on the host, a copy that may be written to."""
+    """Return decoded latents as a writable CPU tensor, a copy."""
     return torch.from_numpy(latents.astype(latents.dtype.newbyteorder("=")))
 
 
-def _host(tensor: Tensor) -> NDArray[np.generic]:
+def _to_host(tensor: Tensor) -> NDArray[np.generic]:
     array: NDArray[np.generic] = tensor.cpu().numpy()
     return array

@@ -78,9 +78,9 @@ def test_weights_with_a_different_hash_raise_invalid_map(models_dir: Path) -> No
 @pytest.mark.parametrize(
     ("decoder", "message"),
     [
-        ({"weights_url": "/not/there"}, "no directory here and no hub id"),
-        ({"family": "onnx"}, "decoded with onnx"),
-        ({"model_class": "AutoencoderXYZ"}, "class AutoencoderXYZ cannot be decoded"),
+        ({"weights_url": "/not/there"}, "is neither a directory nor a Hugging Face repository"),
+        ({"family": "onnx"}, "must be torch, got onnx"),
+        ({"model_class": "AutoencoderXYZ"}, "VAE class AutoencoderXYZ is not supported"),
     ],
 )
 def test_unavailable_vae_raises_model_load_error(decoder: dict[str, str], message: str, models_dir: Path) -> None:
@@ -91,5 +91,5 @@ def test_unavailable_vae_raises_model_load_error(decoder: dict[str, str], messag
 def test_map_without_a_decoder_raises_model_load_error(models_dir: Path) -> None:
     document = json.loads(build_bundle("tiny-sd-vae").document)
     del document["decoder"]
-    with pytest.raises(ModelLoadError, match="names no decoder"):
+    with pytest.raises(ModelLoadError, match="has no decoder"):
         PixelDecoder(parse_map(json.dumps(document).encode()), models_dir=models_dir)

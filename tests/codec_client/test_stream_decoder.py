@@ -124,7 +124,7 @@ def test_finish_reason_error_raises_stream_failed() -> None:
     decoder = LatentStreamDecoder()
     latents = decoder.feed(body_of([HEADER, FRAMES[0], failed], WireFormat.PROTOBUF))
     assert np.array_equal(next(latents), np.zeros((1, 2)))
-    with pytest.raises(StreamFailed, match="the sender failed at frame 1"):
+    with pytest.raises(StreamFailed, match="the sender reported an error at frame 1"):
         next(latents)
 
 
@@ -145,7 +145,7 @@ def test_unconsumed_latents_are_returned_by_the_next_call() -> None:
     many = LatentStreamDecoder()
     for byte in BODY * 400:
         many.feed(bytes([byte]))
-    with pytest.raises(SequenceError, match="after the last frame"):
+    with pytest.raises(SequenceError, match="bytes follow the last frame"):
         many.close()
 
 

@@ -1,4 +1,4 @@
-"""What is generated to make a map: sizes, prompts, and what is held out."""
+"""Sample requests for a map: sizes, prompts and held-out samples."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -27,11 +27,11 @@ FIXTURES = [(256, 256), (512, 512)]
         ((2048, 2048), [(2048, 2048), *FIXTURES]),
     ],
 )
-def test_sizes_differ(own: tuple[int, int], sizes: list[tuple[int, int]]) -> None:
+def test_corpus_sizes(own: tuple[int, int], sizes: list[tuple[int, int]]) -> None:
     assert corpus_sizes(replace(MODEL, default_size=own)) == sizes
 
 
-def test_held_out_requests_share_neither_prompt_nor_seed() -> None:
+def test_held_out_requests_use_other_prompts_and_seeds() -> None:
     requests = corpus_requests(MODEL, default_prompts(), 64)
     held = [request for request, held_out in requests if held_out]
     used = [request for request, held_out in requests if not held_out]
@@ -43,28 +43,28 @@ def test_held_out_requests_share_neither_prompt_nor_seed() -> None:
         assert sum(request.size == MODEL.default_size for request in part) == len(part) / 2
 
 
-def test_few_prompts_serve_both() -> None:
+def test_few_prompts_are_shared_with_held_out_requests() -> None:
     requests = corpus_requests(MODEL, ["a sea", "a desert"], 8)
     assert {request.prompt for request, held_out in requests if held_out} == {"a sea", "a desert"}
 
 
-def test_a_model_that_makes_both_gives_of_both() -> None:
+def test_requests_are_divided_among_modalities() -> None:
     both = replace(VIDEO_MODEL, modalities=(Modality.IMAGE, Modality.VIDEO))
-    made = [request.modality for request, _ in corpus_requests(both, ["a sea"], 8)]
-    assert made == [Modality.IMAGE] * 4 + [Modality.VIDEO] * 4
+    modalities = [request.modality for request, _ in corpus_requests(both, ["a sea"], 8)]
+    assert modalities == [Modality.IMAGE] * 4 + [Modality.VIDEO] * 4
 
 
 class SmallEngine(FakeEngine):
-    """Has memory for pictures up to 256x256."""
+    """Runs out of memory above 256x256 pixels."""
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         if plan.width * plan.height > 256 * 256:
-            raise OutOfMemory("the device has too little memory")
+            raise OutOfMemory("the device ran out of memory")
         async for event in super().generate(plan, job):
             yield event
 
 
-async def test_a_size_that_does_not_fit_is_left_out_unless_it_is_the_models_own() -> None:
+async def test_out_of_memory_skips_a_sample_unless_it_has_the_default_size() -> None:
     engine = SmallEngine(free_running=True)
     done: list[int] = []
     samples = await generate_corpus(ModelInstance(MODEL, bundle_of(MODEL), engine, "test"), ["x"], 8, done.append)

@@ -1,4 +1,4 @@
-"""The entropy bound against what can be counted by hand, and against theory."""
+"""Entropy bound: values counted by hand, and the entropy of a Gaussian."""
 
 import math
 
@@ -20,18 +20,18 @@ def frame(data: bytes) -> LatentFrame:
     return LatentFrame(data, 0, keyframe=True, done=True)
 
 
-def test_bytes_are_the_symbols_at_eight_bits() -> None:
+def test_symbols_at_eight_bits_are_bytes() -> None:
     assert entropy_bound(header("int8"), [frame(b"\1" * 8)]) == 0
     assert entropy_bound(header("int8"), [frame(bytes(range(8)))]) == pytest.approx(3)
     assert entropy_bound(header("int8"), [frame(b"\0\0\0\0\1\1\1\1")] * 2) == pytest.approx(2)
 
 
-def test_the_frames_own_scales_are_not_counted_and_nibbles_are() -> None:
+def test_scales_are_not_counted_and_symbols_at_four_bits_are_nibbles() -> None:
     assert entropy_bound(header("int8-adaptive"), [frame(b"\x12\x34" + b"\1" * 8)]) == 0
     assert entropy_bound(header("int4-adaptive"), [frame(b"\x12\x34" + b"\x10\x32\x10\x32")]) == pytest.approx(2)
 
 
-def test_the_bytes_of_a_value_are_counted_apart() -> None:
+def test_bytes_of_raw_values_are_counted_separately() -> None:
     assert entropy_bound(header("raw"), [frame(b"\1\2" * 8)]) == 0
 
 
@@ -48,8 +48,8 @@ def test_the_bytes_of_a_value_are_counted_apart() -> None:
         ("int4", 64, 0.12),
     ],
 )
-def test_what_there_is_to_save_of_a_gaussian(pipeline: str, side: int, share: float) -> None:
-    """The numbers in docs/compression.md, for pictures of eight times that side."""
+def test_possible_saving_of_gaussian_latents(pipeline: str, side: int, share: float) -> None:
+    """The numbers in docs/compression.md, for images with eight times that side."""
     shape = (4, side, side)
     latent = np.random.default_rng(0).standard_normal(shape).astype(np.float16)
     scales = static_scales([latent]).get(pipeline)
@@ -59,7 +59,7 @@ def test_what_there_is_to_save_of_a_gaussian(pipeline: str, side: int, share: fl
     assert 1 - entropy_bound(stream, [encoded]) / values == pytest.approx(share, abs=0.012)
 
 
-def test_a_gaussian_at_eight_bits_has_about_eleven_percent_to_save() -> None:
+def test_possible_saving_of_a_gaussian_at_eight_bits_is_about_eleven_percent() -> None:
     """Its entropy is log2(sqrt(2 pi e) / step) bits (Cover and Thomas, 8.4); the step is the largest value / 127."""
     shape = (4, 64, 64)
     latent = np.random.default_rng(0).standard_normal(shape).astype(np.float16)

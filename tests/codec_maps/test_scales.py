@@ -1,4 +1,4 @@
-"""Static scales: the least error there is, and honest words about what each pipeline keeps."""
+"""Static scales: minimal squared error, and the reported quality of each pipeline."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ def snr_db(scale: float, max_code: int, values: np.ndarray) -> float:
     return float(10 * np.log10((exact**2).sum() / ((exact - coded) ** 2).sum()))
 
 
-def test_four_bits_cut_a_gaussian_where_theory_does() -> None:
-    """2.45 standard deviations, and 18.9 dB against 16.0 for the largest value."""
+def test_scale_of_a_gaussian_at_four_bits_is_the_theoretical_optimum() -> None:
+    """2.45 standard deviations give 18.9 dB; the largest value as scale gives 16.0 dB."""
     values = gaussian()
     (scale,) = best_scales(values, 7).astype(float)
     assert scale == pytest.approx(2.45, abs=0.05)
@@ -27,14 +27,14 @@ def test_four_bits_cut_a_gaussian_where_theory_does() -> None:
     assert snr_db(float(np.abs(values[:, :4096]).max()), 7, values) < 17.5
 
 
-def test_eight_bits_keep_nearly_the_whole_range() -> None:
+def test_scale_at_eight_bits_is_close_to_the_largest_value() -> None:
     values = gaussian(count=4096)
     (scale,) = best_scales(values, 127).astype(float)
     assert scale > 0.85 * np.abs(values).max()
 
 
 @pytest.mark.parametrize("max_code", [7, 127])
-def test_no_other_scale_is_noticeably_better(max_code: int) -> None:
+def test_no_other_scale_has_a_noticeably_smaller_error(max_code: int) -> None:
     rng = np.random.default_rng(1)
     values = np.stack([rng.laplace(size=5000), rng.uniform(-3, 3, 5000), rng.standard_normal(5000)]).astype(np.float16)
     chosen = best_scales(values, max_code)
@@ -44,7 +44,7 @@ def test_no_other_scale_is_noticeably_better(max_code: int) -> None:
         assert snr_db(scale, max_code, row) >= max(snr_db(other, max_code, row) for other in others) - 0.02
 
 
-def test_a_dead_channel_has_scale_zero() -> None:
+def test_channel_of_zeros_has_scale_zero() -> None:
     values = np.zeros((2, 100), np.float16)
     values[1] = np.linspace(-1, 1, 100)
     scales = best_scales(values, 7)
@@ -52,7 +52,7 @@ def test_a_dead_channel_has_scale_zero() -> None:
     assert scales[1] > 0
 
 
-def test_scales_are_those_that_a_map_can_hold() -> None:
+def test_static_scales_can_be_parsed() -> None:
     latents = [gaussian(count=1024, channels=4).reshape(4, 32, 32), gaussian(count=256, channels=4).reshape(4, 16, 16)]
     scales = static_scales(latents)
     assert set(scales) == {"int8", "int4"}
@@ -60,12 +60,12 @@ def test_scales_are_those_that_a_map_can_hold() -> None:
         assert (parse_scales(data, 4) > 0).all()
 
 
-def test_the_report_says_what_each_pipeline_keeps() -> None:
+def test_measured_quality_of_each_pipeline() -> None:
     latents = [gaussian(count=4096, channels=4).reshape(4, 64, 64)]
     scales = static_scales(latents)
     quality = {entry.pipeline: entry for entry in measure_quality(latents, scales)}
     assert set(quality) == {"int8", "int4", "int8-adaptive", "int4-adaptive"}
     assert quality["int8-adaptive"].saturated == quality["int4-adaptive"].saturated == 0
-    assert 0.005 < quality["int4"].saturated < 0.03  # 1.4 % of a Gaussian lie over 2.45 deviations
+    assert 0.005 < quality["int4"].saturated < 0.03  # 1.4 % of a Gaussian is beyond 2.45 standard deviations
     assert quality["int4"].snr_db > quality["int4-adaptive"].snr_db + 1
     assert quality["int8"].snr_db > 40

@@ -1,4 +1,4 @@
-"""Decoding gives what the pipeline itself gives."""
+"""Decoding of latents, compared with the pixels of the diffusers pipeline."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from codec_wire.errors import ModelLoadError
 from tests.support.tiny_sd import build_pipeline, build_vae
 
 
-def test_latents_decode_to_the_pipelines_own_pixels(tmp_path: Path) -> None:
+def test_decoded_pixels_equal_those_of_the_pipeline(tmp_path: Path) -> None:
     pipeline = build_pipeline()
     pipeline.set_progress_bar_config(disable=True)
 
@@ -20,29 +20,29 @@ def test_latents_decode_to_the_pipelines_own_pixels(tmp_path: Path) -> None:
         generator = torch.Generator("cpu").manual_seed(3)
         return pipeline("sea", width=64, height=64, num_inference_steps=3, generator=generator, output_type=output_type)
 
-    latents, own = run("latent").images, np.asarray(run("pil").images[0])
-    assert np.array_equal(decode_latents(pipeline.vae, latents)[0], own)
+    latents, expected = run("latent").images, np.asarray(run("pil").images[0])
+    assert np.array_equal(decode_latents(pipeline.vae, latents)[0], expected)
 
     pipeline.vae.save_pretrained(tmp_path)
     loaded = load_vae("AutoencoderKL", str(tmp_path))
-    assert np.array_equal(decode_latents(loaded, latents.numpy())[0], own)
+    assert np.array_equal(decode_latents(loaded, latents.numpy())[0], expected)
 
 
-def test_a_vae_in_fp16_decodes_in_fp32_where_it_says_so() -> None:
+def test_fp16_vae_with_force_upcast_decodes_in_fp32() -> None:
     vae = build_vae(scaling_factor=0.18215).half()
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     assert vae.config.force_upcast
-    seen: list[torch.dtype] = []
-    hook = vae.decoder.register_forward_pre_hook(lambda _module, given: seen.append(given[0].dtype))
+    dtypes: list[torch.dtype] = []
+    hook = vae.decoder.register_forward_pre_hook(lambda _module, inputs: dtypes.append(inputs[0].dtype))
     pixels = decode_latents(vae, latents.half())
     hook.remove()
-    assert seen == [torch.float32]
+    assert dtypes == [torch.float32]
     assert vae.dtype == torch.float16
     assert np.array_equal(pixels, decode_latents(vae.float(), latents.half()))
 
 
-def test_a_vae_that_cannot_be_had_says_why(tmp_path: Path) -> None:
+def test_missing_or_unsupported_vae_raises_model_load_error(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="AutoencoderKL at"):
         load_vae("AutoencoderKL", str(tmp_path))
-    with pytest.raises(ModelLoadError, match="class Other"):
+    with pytest.raises(ModelLoadError, match="VAE class Other is not supported"):
         load_vae("Other", str(tmp_path))

@@ -39,7 +39,7 @@ MSGPACK = WireFormat.MSGPACK
     ("data", "byte", "says"),
     [
         (BODY[:-3], HEADER_LENGTH + len(encode(FRAMES[0], MSGPACK)), "ends within a message"),
-        (BODY[:HEADER_LENGTH], HEADER_LENGTH, "without a frame that is done"),
+        (BODY[:HEADER_LENGTH], HEADER_LENGTH, "without a frame with done"),
         (b"", 0, "without a header|empty"),
         (
             encode(HEADER, MSGPACK) + encode(FRAMES[1], MSGPACK) + encode(FRAMES[0], MSGPACK),
@@ -57,7 +57,7 @@ MSGPACK = WireFormat.MSGPACK
         (b"root:x:0:0", 0, r"text, not a latent stream: 'root:x:0:0'"),
         (brotli.compress(b"\x07\x06" * 40), 0, "br has no mark: where it is that, name the encoding"),
         (bytes(100), 0, "WRONG"),
-        (b"\xc1\x02" * 35, 0, "c1 02 c1 02 begins no msgpack map and no protobuf length"),
+        (b"\xc1\x02" * 35, 0, "c1 02 c1 02 is neither the beginning of a msgpack map nor a protobuf length"),
     ],
 )
 def test_inspect_says_what_is_wrong_and_where(data: bytes, byte: int, says: str, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ async def started(models_dir: Path, images: int) -> LatentMapBundle:
     )
     model, service = LocalModel(settings), LatentService(Lifecycle(), Admission(1, 10**12))
     try:
-        await model.bring_up(service)
+        await model.start_serving(service)
     finally:
         assert model.free()
     return service.models.require_default().bundle

@@ -1,4 +1,4 @@
-"""The decoder gives back what was encoded and refuses whatever breaks the contract, by name."""
+"""LatentDecoder: inverse of the encoder, and errors for frames that are not valid."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,37 +18,37 @@ from tests.support.strategies import Stream, encoded, streams
 @settings(max_examples=200)
 @given(streams())
 def test_decoding_inverts_encoding(stream: Stream) -> None:
-    """Against the formula itself, frame by frame, with the keyframe's codes kept by hand."""
+    """Compare with the formula of the protocol, computed here frame by frame."""
     header, frames = encoded(stream)
     decoder = LatentDecoder(header)
-    row, channels = header.pipeline_spec, header.shape[0]
+    spec, channels = header.pipeline_spec, header.shape[0]
     scales = None if header.scales is None else parse_scales(header.scales, channels)
     key = np.zeros(0, np.int64)
     for latent, keyframe, frame in zip(stream[1], stream[2], frames, strict=True):
         decoded = decoder.decode(frame)
         assert decoded.shape == header.shape
         values = numpy_math.cast(latent, header.dtype.numpy)
-        if row.bits is None:
+        if spec.bits is None:
             np.testing.assert_array_equal(decoded, values.reshape(header.shape))
             continue
-        if row.scales is Scales.PER_KEYFRAME and keyframe:
+        if spec.scales is Scales.PER_KEYFRAME and keyframe:
             scales = numpy_math.channel_scales(values)
         assert scales is not None
         divisors = numpy_math.divisors(scales, values.dtype)
-        codes = numpy_math.quantize(values, divisors, row.max_code, saturate=True).astype(np.int64)
-        if row.delta and keyframe:
+        codes = numpy_math.quantize(values, divisors, spec.max_code, saturate=True).astype(np.int64)
+        if spec.delta and keyframe:
             key = codes
-        elif row.delta:
-            residual = np.clip(codes - key, -row.max_code, row.max_code)
-            codes = np.clip(key + residual, -row.max_code, row.max_code)
-        expected = codes.astype(np.float32) * scales.astype(np.float32)[:, None] / np.float32(row.max_code)
+        elif spec.delta:
+            residual = np.clip(codes - key, -spec.max_code, spec.max_code)
+            codes = np.clip(key + residual, -spec.max_code, spec.max_code)
+        expected = codes.astype(np.float32) * scales.astype(np.float32)[:, None] / np.float32(spec.max_code)
         np.testing.assert_array_equal(decoded, expected.reshape(header.shape))
     decoder.close()
 
 
 @settings(max_examples=200)
 @given(streams(max_frames=5), st.data())
-def test_every_reordering_and_repetition_is_refused(stream: Stream, data: st.DataObject) -> None:
+def test_reordered_or_repeated_frames_raise_sequence_error(stream: Stream, data: st.DataObject) -> None:
     header, frames = encoded(stream)
     order = data.draw(st.lists(st.integers(0, len(frames) - 1), min_size=1, max_size=len(frames) + 2))
     decoder = LatentDecoder(header)
@@ -63,18 +63,18 @@ def test_every_reordering_and_repetition_is_refused(stream: Stream, data: st.Dat
 
 @settings(max_examples=200)
 @given(streams(max_frames=3), st.data())
-def test_data_of_any_other_size_is_refused(stream: Stream, data: st.DataObject) -> None:
+def test_data_of_wrong_size_raises_malformed_message(stream: Stream, data: st.DataObject) -> None:
     header, frames = encoded(stream)
     decoder = LatentDecoder(header)
     index = data.draw(st.integers(0, len(frames) - 1))
     for frame in frames[:index]:
         decoder.decode(frame)
-    right = frames[index].data
-    cut = right[: data.draw(st.integers(0, len(right) - 1))]
-    for other in (cut, right + b"\0", b""):
+    valid = frames[index].data
+    cut = valid[: data.draw(st.integers(0, len(valid) - 1))]
+    for wrong in (cut, valid + b"\0", b""):
         with pytest.raises(MalformedMessage, match="bytes"):
-            decoder.decode(replace(frames[index], data=other))
-    decoder.decode(frames[index])  # what was refused left no trace
+            decoder.decode(replace(frames[index], data=wrong))
+    decoder.decode(frames[index])  # the errors did not change the state of the decoder
 
 
 def header_of(pipeline: str, shape: tuple[int, ...] = (1, 3), **fields: Any) -> LatentStreamHeader:
@@ -85,7 +85,7 @@ ONE = np.array([1], "<f2").tobytes()
 
 
 @pytest.mark.parametrize(
-    ("header", "data", "what"),
+    ("header", "data", "message"),
     [
         (header_of("int8", scales=ONE), b"\x80\0\0", "-128"),
         (header_of("int4", scales=ONE), b"\x08\0", "-8"),
@@ -97,17 +97,17 @@ ONE = np.array([1], "<f2").tobytes()
         (header_of("int4-adaptive"), np.array([-1], "<f2").tobytes() + b"\0\0", "scale"),
     ],
 )
-def test_values_that_no_encoder_makes_are_refused(header: LatentStreamHeader, data: bytes, what: str) -> None:
-    with pytest.raises(MalformedMessage, match=what):
+def test_invalid_values_raise_malformed_message(header: LatentStreamHeader, data: bytes, message: str) -> None:
+    with pytest.raises(MalformedMessage, match=message):
         LatentDecoder(header).decode(LatentFrame(data, 0, keyframe=True, done=True))
 
 
-def test_a_residual_without_its_keyframe_is_refused() -> None:
+def test_residual_without_a_keyframe_raises_sequence_error() -> None:
     with pytest.raises(SequenceError, match="keyframe"):
         LatentDecoder(header_of("delta+int8")).decode(LatentFrame(b"\0\0\0", 0, keyframe=False, done=True))
 
 
-def test_a_residual_where_none_can_be_is_refused() -> None:
+def test_residual_in_a_pipeline_without_delta_raises_sequence_error() -> None:
     with pytest.raises(SequenceError, match="keyframe"):
         LatentDecoder(header_of("raw")).decode(LatentFrame(bytes(6), 0, keyframe=False, done=True))
 
@@ -122,7 +122,7 @@ def test_a_residual_where_none_can_be_is_refused() -> None:
         (2, 2, FinishReason.OK, True),
     ],
 )
-def test_the_announced_number_of_frames_holds(
+def test_number_of_frames_must_match_total_frames(
     total: int, done_at: int, reason: FinishReason | None, refused: bool
 ) -> None:
     decoder = LatentDecoder(header_of("raw", total_frames=total))
@@ -140,14 +140,14 @@ def test_the_announced_number_of_frames_holds(
         run()
 
 
-def test_a_frame_that_says_error_raises_and_ends_the_stream() -> None:
+def test_error_frame_raises_stream_failed_and_ends_the_stream() -> None:
     decoder = LatentDecoder(header_of("raw", total_frames=5))
     with pytest.raises(StreamFailed, match="frame 0"):
         decoder.decode(LatentFrame(b"", 0, keyframe=True, done=True, finish_reason=FinishReason.ERROR))
     decoder.close()
 
 
-def test_an_end_without_a_done_frame_is_a_failure() -> None:
+def test_close_before_the_last_frame_raises_truncated_stream() -> None:
     decoder = LatentDecoder(header_of("raw"))
     decoder.decode(LatentFrame(bytes(6), 0, keyframe=True, done=False))
     with pytest.raises(TruncatedStream, match="after 1 frames"):
@@ -155,15 +155,15 @@ def test_an_end_without_a_done_frame_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "what"),
+    ("fields", "message"),
     [
         ({"latent_space_id": ""}, "latent_space_id"),
         ({"shape": (4,)}, "shape"),
         ({"shape": (4, 0)}, "shape"),
-        ({"shape": (2**31, 2**31)}, "more than"),
+        ({"shape": (2**31, 2**31)}, "at most 268435456 values"),
         ({"pipeline": "int2"}, "pipeline must be one of raw"),
-        ({"scales": ONE}, "takes no scales"),
-        ({"pipeline": "int8"}, "needs scales"),
+        ({"scales": ONE}, "scales are not allowed"),
+        ({"pipeline": "int8"}, "scales are required"),
         ({"pipeline": "int8", "scales": ONE + ONE}, "4"),
         ({"fps": 0}, "fps"),
         ({"total_frames": 2**32}, "total_frames"),
@@ -171,12 +171,12 @@ def test_an_end_without_a_done_frame_is_a_failure() -> None:
         ({"vae_scale_factor": -1.0}, "vae_scale_factor"),
     ],
 )
-def test_a_header_that_breaks_the_contract_is_refused(fields: dict[str, Any], what: str) -> None:
-    with pytest.raises(MalformedMessage, match=what):
+def test_invalid_header_raises_malformed_message_naming_the_field(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(MalformedMessage, match=message):
         replace(header_of("raw"), **fields)
 
 
 @pytest.mark.parametrize("fields", [{"seq": -1}, {"seq": 2**32}, {"done": False, "finish_reason": FinishReason.OK}])
-def test_a_frame_that_breaks_the_contract_is_refused(fields: dict[str, Any]) -> None:
+def test_invalid_frame_raises_malformed_message(fields: dict[str, Any]) -> None:
     with pytest.raises(MalformedMessage):
         replace(LatentFrame(b"", 0, keyframe=True, done=True), **fields)

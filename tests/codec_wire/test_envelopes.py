@@ -1,4 +1,4 @@
-"""Single messages: our bytes are the reference's, and every message comes back as it went."""
+"""Encoding and parsing of single messages, compared with the reference encoder."""
 
 import msgpack
 import pytest
@@ -12,7 +12,7 @@ from tests.support.strategies import frames, headers
 
 
 @given(headers())
-def test_header_bytes_are_the_references(header: LatentStreamHeader) -> None:
+def test_header_bytes_equal_the_reference(header: LatentStreamHeader) -> None:
     fields = {
         "latent_space_id": header.latent_space_id,
         "shape": header.shape,
@@ -28,7 +28,7 @@ def test_header_bytes_are_the_references(header: LatentStreamHeader) -> None:
 
 
 @given(frames())
-def test_frame_bytes_are_the_references(frame: LatentFrame) -> None:
+def test_frame_bytes_equal_the_reference(frame: LatentFrame) -> None:
     fields = {
         "data": frame.data,
         "seq": frame.seq,
@@ -41,7 +41,7 @@ def test_frame_bytes_are_the_references(frame: LatentFrame) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 16383, 16384, 65535, 65536, 2**21 - 1, 2**21])
-def test_frames_of_every_length_of_length_are_the_references(size: int) -> None:
+def test_frame_bytes_equal_the_reference_at_boundaries_of_the_length_encoding(size: int) -> None:
     frame = LatentFrame(bytes(size), 300, keyframe=False, done=False)
     fields = {"data": frame.data, "seq": 300, "keyframe": False, "done": False}
     assert encode(frame, WireFormat.MSGPACK) == reference.encode_latent_frame_msgpack(**fields)
@@ -50,13 +50,13 @@ def test_frames_of_every_length_of_length_are_the_references(size: int) -> None:
 
 
 @given(headers())
-def test_headers_come_back(header: LatentStreamHeader) -> None:
+def test_parsing_inverts_encoding_of_headers(header: LatentStreamHeader) -> None:
     assert msgpack_envelope.parse_header(msgpack.unpackb(encode(header, WireFormat.MSGPACK))) == header
     assert protobuf_envelope.parse_header(encode(header, WireFormat.PROTOBUF)[4:]) == header
 
 
 @given(frames())
-def test_frames_come_back(frame: LatentFrame) -> None:
+def test_parsing_inverts_encoding_of_frames(frame: LatentFrame) -> None:
     assert msgpack_envelope.parse_frame(msgpack.unpackb(encode(frame, WireFormat.MSGPACK))) == frame
     assert protobuf_envelope.parse_frame(encode(frame, WireFormat.PROTOBUF)[4:]) == frame
 
@@ -67,19 +67,19 @@ WRONG = {"type": "frame", "shape": [4, "2"], "dtype": "bf16", "pipeline": "int3"
 
 
 @pytest.mark.parametrize("key", [*HEADER])
-def test_a_header_lacks_no_key(key: str) -> None:
+def test_missing_header_key_raises_malformed_message(key: str) -> None:
     with pytest.raises(MalformedMessage, match=key):
         msgpack_envelope.parse_header({name: value for name, value in HEADER.items() if name != key})
 
 
 @pytest.mark.parametrize("key", ["data", "seq", "keyframe", "done"])
-def test_a_frame_lacks_no_key(key: str) -> None:
+def test_missing_frame_key_raises_malformed_message(key: str) -> None:
     with pytest.raises(MalformedMessage, match=key):
         msgpack_envelope.parse_frame({name: value for name, value in FRAME.items() if name != key})
 
 
 @pytest.mark.parametrize(("key", "value"), [*WRONG.items(), ("scales", "text"), ("shape", 4), ("more", 1)])
-def test_a_header_value_of_the_wrong_kind_is_named(key: str, value: object) -> None:
+def test_invalid_header_value_raises_malformed_message_naming_the_key(key: str, value: object) -> None:
     with pytest.raises(MalformedMessage, match=key if key != "type" else "header"):
         msgpack_envelope.parse_header(HEADER | {key: value})
 
@@ -96,16 +96,16 @@ def test_a_header_value_of_the_wrong_kind_is_named(key: str, value: object) -> N
         ("x", 1),
     ],
 )
-def test_a_frame_value_of_the_wrong_kind_is_named(key: str, value: object) -> None:
+def test_invalid_frame_value_raises_malformed_message_naming_the_key(key: str, value: object) -> None:
     with pytest.raises(MalformedMessage, match=key):
         msgpack_envelope.parse_frame(FRAME | {key: value})
 
 
-def test_protobuf_fields_that_the_schema_lacks_are_refused() -> None:
+def test_unknown_protobuf_field_or_truncated_message_raises_malformed_message() -> None:
     payload = encode(LatentFrame(b"x", 0, keyframe=True, done=True), WireFormat.PROTOBUF)[4:]
-    with pytest.raises(MalformedMessage, match="no field 9"):
+    with pytest.raises(MalformedMessage, match="field number 9"):
         protobuf_envelope.parse_frame(payload + b"\x48\x01")
-    with pytest.raises(MalformedMessage, match="no LatentFrame"):
+    with pytest.raises(MalformedMessage, match="cannot be parsed as LatentFrame"):
         protobuf_envelope.parse_frame(payload[:-1])
 
 
@@ -116,14 +116,14 @@ def test_protobuf_fields_that_the_schema_lacks_are_refused() -> None:
         pytest.param(b"\x10\x01", id="a second seq"),
         pytest.param(b"\x18\x02", id="keyframe 2"),
         pytest.param(b"\x0a\x01y", id="a second data"),
-        pytest.param(b"\x10\x81\x00", id="a number longer than it need be"),
+        pytest.param(b"\x10\x81\x00", id="varint with superfluous bytes"),
     ],
 )
-def test_protobuf_that_no_encoder_makes_is_refused(more: bytes) -> None:
+def test_noncanonical_protobuf_raises_malformed_message(more: bytes) -> None:
     start = b"\x0a\x01x" + (b"\x10\x01" if more == b"\x10\x01" else b"")
-    with pytest.raises(MalformedMessage, match="repeats a field"):
+    with pytest.raises(MalformedMessage, match="has a repeated field"):
         protobuf_envelope.parse_frame(start + more)
 
 
-def test_a_proto3_sender_may_leave_defaults_out() -> None:
+def test_absent_protobuf_fields_have_their_defaults() -> None:
     assert protobuf_envelope.parse_frame(b"") == LatentFrame(b"", 0, keyframe=False, done=False)

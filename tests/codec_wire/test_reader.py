@@ -1,4 +1,4 @@
-"""The incremental reader: any cut of a stream gives the same messages, and any damage is refused by name."""
+"""StreamReader: independence of chunk boundaries, and a StreamError for every kind of damage."""
 
 import struct
 
@@ -29,7 +29,7 @@ def read(body: bytes, wire_format: WireFormat) -> Messages:
 
 @settings(max_examples=150)
 @given(streams(max_frames=4), formats, st.lists(st.integers(0, 4000), max_size=12))
-def test_any_cut_gives_the_same_messages(stream: Stream, wire_format: WireFormat, cuts: list[int]) -> None:
+def test_messages_do_not_depend_on_chunk_boundaries(stream: Stream, wire_format: WireFormat, cuts: list[int]) -> None:
     header, frames = encoded(stream)
     body = body_of([header, *frames], wire_format)
     edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
@@ -43,7 +43,7 @@ def test_any_cut_gives_the_same_messages(stream: Stream, wire_format: WireFormat
 
 @settings(max_examples=100)
 @given(streams(max_frames=3), formats, st.data())
-def test_every_truncation_is_refused(stream: Stream, wire_format: WireFormat, data: st.DataObject) -> None:
+def test_truncated_stream_raises_truncated_stream(stream: Stream, wire_format: WireFormat, data: st.DataObject) -> None:
     header, frames = encoded(stream)
     body = body_of([header, *frames], wire_format)
     cut = data.draw(st.integers(0, len(body) - 1))
@@ -55,7 +55,7 @@ def test_every_truncation_is_refused(stream: Stream, wire_format: WireFormat, da
 
 @settings(max_examples=100)
 @given(streams(max_frames=2), formats, st.binary(min_size=1, max_size=20))
-def test_anything_after_the_last_frame_is_refused(stream: Stream, wire_format: WireFormat, more: bytes) -> None:
+def test_bytes_after_the_last_frame_raise_stream_error(stream: Stream, wire_format: WireFormat, more: bytes) -> None:
     header, frames = encoded(stream)
     body = body_of([header, *frames], wire_format)
     with pytest.raises(StreamError, match=f"at byte {len(body)}"):
@@ -68,7 +68,7 @@ def test_anything_after_the_last_frame_is_refused(stream: Stream, wire_format: W
 
 @settings(max_examples=300)
 @given(streams(max_frames=2), formats, st.data())
-def test_any_damage_is_a_named_error_or_another_sound_stream(
+def test_damaged_bytes_raise_stream_error_or_form_another_valid_stream(
     stream: Stream, wire_format: WireFormat, data: st.DataObject
 ) -> None:
     header, frames = encoded(stream)
@@ -79,13 +79,13 @@ def test_any_damage_is_a_named_error_or_another_sound_stream(
         found = read(bytes(body), wire_format)
     except StreamError as error:
         assert error.offset is not None
-    else:  # damage within the data or a number: what was read is what these bytes say
+    else:  # the damage is within data or a number, so the messages must encode to the damaged bytes
         assert body_of(found, wire_format) == bytes(body)
 
 
 @settings(max_examples=200)
 @given(st.binary(max_size=300), formats)
-def test_noise_is_never_a_stream(noise: bytes, wire_format: WireFormat) -> None:
+def test_random_bytes_raise_stream_error(noise: bytes, wire_format: WireFormat) -> None:
     with pytest.raises(StreamError):
         read(noise, wire_format)
 
@@ -95,25 +95,25 @@ FRAME = LatentFrame(bytes(4), 0, keyframe=True, done=True, finish_reason=FinishR
 
 
 @pytest.mark.parametrize("wire_format", WireFormat)
-def test_two_headers_are_refused(wire_format: WireFormat) -> None:
+def test_second_header_raises_malformed_message(wire_format: WireFormat) -> None:
     with pytest.raises(MalformedMessage):
         read(body_of([HEADER, HEADER, FRAME], wire_format), wire_format)
 
 
 @pytest.mark.parametrize("wire_format", WireFormat)
-def test_a_frame_in_the_headers_place_is_refused(wire_format: WireFormat) -> None:
+def test_frame_before_the_header_raises_stream_error(wire_format: WireFormat) -> None:
     with pytest.raises(StreamError, match="at byte 0"):
         read(body_of([FRAME], wire_format), wire_format)
 
 
 @pytest.mark.parametrize("wire_format", WireFormat)
-def test_a_second_last_frame_is_refused(wire_format: WireFormat) -> None:
+def test_second_frame_with_done_raises_sequence_error(wire_format: WireFormat) -> None:
     with pytest.raises(SequenceError):
         read(body_of([HEADER, FRAME, FRAME], wire_format), wire_format)
 
 
 @pytest.mark.parametrize("wire_format", WireFormat)
-def test_a_message_over_what_the_header_allows_is_refused_before_it_is_held(wire_format: WireFormat) -> None:
+def test_oversized_frame_raises_before_it_is_buffered(wire_format: WireFormat) -> None:
     reader = StreamReader(wire_format)
     list(reader.feed(encode(HEADER, wire_format)))
     large = encode(LatentFrame(bytes(2**24), 0, keyframe=True, done=True), wire_format)
@@ -122,7 +122,7 @@ def test_a_message_over_what_the_header_allows_is_refused_before_it_is_held(wire
 
 
 @pytest.mark.parametrize("wire_format", WireFormat)
-def test_after_an_error_the_reader_is_done(wire_format: WireFormat) -> None:
+def test_reader_repeats_its_first_error(wire_format: WireFormat) -> None:
     reader = StreamReader(wire_format)
     with pytest.raises(StreamError) as first:
         list(reader.feed(encode(FRAME, wire_format)))
@@ -133,14 +133,14 @@ def test_after_an_error_the_reader_is_done(wire_format: WireFormat) -> None:
 
 
 @pytest.mark.parametrize("wire_format", WireFormat)
-def test_messages_that_were_not_taken_are_not_lost(wire_format: WireFormat) -> None:
+def test_unconsumed_messages_are_returned_by_the_next_feed(wire_format: WireFormat) -> None:
     reader = StreamReader(wire_format)
     assert next(reader.feed(body_of([HEADER, FRAME], wire_format))) == HEADER
     assert list(reader.feed(b"")) == [FRAME]
     reader.close()
 
 
-def test_a_length_that_promises_gigabytes_is_refused_at_once() -> None:
+def test_huge_protobuf_length_raises_message_too_large() -> None:
     with pytest.raises(MessageTooLarge):
         list(StreamReader(WireFormat.PROTOBUF).feed(struct.pack(">I", 2**32 - 1)))
 
@@ -155,30 +155,30 @@ def test_a_length_that_promises_gigabytes_is_refused_at_once() -> None:
         b"\xc9\xff\xff\xff\xff\x01",
     ],
 )
-def test_a_msgpack_size_that_promises_gigabytes_takes_none(head: bytes) -> None:
+def test_huge_msgpack_size_raises_stream_error(head: bytes) -> None:
     with pytest.raises(StreamError):
         read(head, WireFormat.MSGPACK)
 
 
-def test_depth_is_bounded() -> None:
+def test_deeply_nested_msgpack_raises_stream_error() -> None:
     with pytest.raises(StreamError):
         read(b"\x81\xa1a" * 50_000, WireFormat.MSGPACK)
 
 
 @pytest.mark.parametrize("value", [1, "text", [1], b"bytes", None])
-def test_a_msgpack_value_that_is_no_map_is_refused(value: object) -> None:
+def test_msgpack_value_other_than_a_map_raises_malformed_message(value: object) -> None:
     with pytest.raises(MalformedMessage, match="at byte 0: expected a msgpack map"):
         read(msgpack.packb(value), WireFormat.MSGPACK)
 
 
-def test_a_repeated_key_is_refused() -> None:
+def test_repeated_key_raises_malformed_message() -> None:
     body = bytearray(encode(HEADER, WireFormat.MSGPACK))
     body[0] += 1  # one more pair in the map
-    with pytest.raises(MalformedMessage, match="repeats a key"):
+    with pytest.raises(MalformedMessage, match="is repeated"):
         read(bytes(body) + msgpack.packb("dtype") + msgpack.packb("fp16"), WireFormat.MSGPACK)
 
 
-def test_text_that_is_not_utf8_is_refused() -> None:
+def test_string_that_is_not_utf8_raises_malformed_message() -> None:
     body = encode(HEADER, WireFormat.MSGPACK).replace(b"a/b", b"a\xff\xfe")
     with pytest.raises(MalformedMessage):
         read(body, WireFormat.MSGPACK)

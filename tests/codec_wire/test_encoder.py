@@ -1,4 +1,4 @@
-"""Bytes are law: every pipeline, both arithmetics and both envelopes against the published encoder."""
+"""LatentEncoder: every pipeline, NumPy and torch, both wire formats, compared with the published reference encoder."""
 
 from typing import Any
 
@@ -18,33 +18,33 @@ from tests.support.oracle import reference_messages
 from tests.support.strategies import Stream, streams
 
 
-def our_messages(stream: Stream, wire_format: WireFormat, *, with_torch: bool) -> list[bytes]:
+def encoded_messages(stream: Stream, wire_format: WireFormat, *, with_torch: bool) -> list[bytes]:
     header, latents, keyframes = stream
     encoder = LatentEncoder(header)
     messages = [encode(header, wire_format)]
     for seq, (latent, keyframe) in enumerate(zip(latents, keyframes, strict=True)):
-        given_latent = torch.from_numpy(latent) if with_torch else latent
-        frame = encoder.encode(given_latent, keyframe=keyframe, last=seq == len(latents) - 1)
+        converted = torch.from_numpy(latent) if with_torch else latent
+        frame = encoder.encode(converted, keyframe=keyframe, last=seq == len(latents) - 1)
         messages.append(encode(frame, wire_format))
     return messages
 
 
-def by_numpy(values: NDArray[Any], scales: NDArray[Any], max_code: int) -> NDArray[np.int8]:
+def quantize_with_numpy(values: NDArray[Any], scales: NDArray[Any], max_code: int) -> NDArray[np.int8]:
     divisors = numpy_math.divisors(scales, values.dtype)
     return numpy_math.quantize(values, divisors, max_code, saturate=True)
 
 
 @settings(max_examples=400)
 @given(streams(), st.sampled_from(WireFormat))
-def test_both_paths_give_the_reference_bytes(stream: Stream, wire_format: WireFormat) -> None:
+def test_numpy_and_torch_bytes_equal_the_reference(stream: Stream, wire_format: WireFormat) -> None:
     expected = reference_messages(*stream, wire_format)
-    assert our_messages(stream, wire_format, with_torch=False) == expected
-    assert our_messages(stream, wire_format, with_torch=True) == expected
+    assert encoded_messages(stream, wire_format, with_torch=False) == expected
+    assert encoded_messages(stream, wire_format, with_torch=True) == expected
 
 
 @pytest.mark.parametrize("max_code", [127, 7])
-def test_every_fp16_pair_of_a_sampled_scale(max_code: int) -> None:
-    """All 63,488 finite fp16 values against scales over the whole range, the quotient taken as the formula says."""
+def test_quantization_of_every_fp16_value_equals_the_formula(max_code: int) -> None:
+    """All 63,488 finite fp16 values with scales from the whole range."""
     bits = np.arange(2**16, dtype=np.uint16)
     values = bits.view(np.float16)
     values = values[np.isfinite(values)][np.newaxis]
@@ -53,37 +53,37 @@ def test_every_fp16_pair_of_a_sampled_scale(max_code: int) -> None:
         with np.errstate(over="ignore"):
             ratio = values.astype(np.float32) / scales.astype(np.float32)[:, None] * np.float32(max_code)
         expected = np.clip(np.rint(ratio), -max_code, max_code).astype(np.int8)
-        np.testing.assert_array_equal(by_numpy(values, scales, max_code), expected)
+        np.testing.assert_array_equal(quantize_with_numpy(values, scales, max_code), expected)
         tensors = torch.from_numpy(values), torch.from_numpy(scales)
         divisors = torch_math.divisors(tensors[1], scales.dtype)
-        by_torch = torch_math.quantize(tensors[0], divisors, max_code, saturate=True)
-        np.testing.assert_array_equal(by_torch.numpy(), expected)
+        codes = torch_math.quantize(tensors[0], divisors, max_code, saturate=True)
+        np.testing.assert_array_equal(codes.numpy(), expected)
 
 
 @pytest.mark.parametrize("pipeline", ["int8-adaptive", "int4-adaptive", "delta+int8"])
-def test_a_processor_that_flushes_subnormals_changes_nothing(pipeline: str) -> None:
-    """Some libraries switch that on for the thread that loads them."""
+def test_bytes_do_not_depend_on_flushing_of_subnormals(pipeline: str) -> None:
+    """Some libraries enable flush-to-zero for the thread that loads them."""
     rng = np.random.default_rng(3)
     latent = (rng.standard_normal((4, 8, 8)) * np.array([1e-7, 1e-5, 1e-2, 1])[:, None, None]).astype(np.float16)
     header = LatentStreamHeader("a/b", (4, 8, 8), LatentDtype.FP16, pipeline)
     stream = header, [latent, latent[::-1].copy()], [True, not header.pipeline_spec.delta]
-    expected = our_messages(stream, WireFormat.MSGPACK, with_torch=False)
+    expected = encoded_messages(stream, WireFormat.MSGPACK, with_torch=False)
     assert torch.set_flush_denormal(True)
     try:
-        assert our_messages(stream, WireFormat.MSGPACK, with_torch=False) == expected
+        assert encoded_messages(stream, WireFormat.MSGPACK, with_torch=False) == expected
     finally:
         torch.set_flush_denormal(False)
 
 
-def test_dividing_first_is_not_multiplying_by_the_quotient() -> None:
-    """The formula's order matters for real latents, so a shortcut would show."""
+def test_multiplying_by_a_quotient_gives_other_codes() -> None:
+    """The order of operations matters for realistic latents, so the comparison above would detect this shortcut."""
     rng = np.random.default_rng(0)
     different = 0
     for _ in range(50):
         values = rng.standard_normal((4, 4096)).astype(np.float16)
         scales = numpy_math.channel_scales(values)
         shortcut = np.rint(values.astype(np.float32) * (np.float32(127) / scales.astype(np.float32))[:, None])
-        different += bool((shortcut.astype(np.int8) != by_numpy(values, scales, 127)).any())
+        different += bool((shortcut.astype(np.int8) != quantize_with_numpy(values, scales, 127)).any())
     assert different > 5
 
 
@@ -92,14 +92,14 @@ BAD_VALUES = [
     for dtype in LatentDtype
     for bad in (np.nan, np.inf, -np.inf, 1e30)
     for pipeline in PIPELINES
-    # 1e30 is a sound fp32 where no scale is taken from it
+    # 1e30 is a valid fp32 value unless a scale is computed from it
     if not (bad == 1e30 and dtype is LatentDtype.FP32 and pipeline in ("raw", "int8", "int4"))
 ]
 
 
 @pytest.mark.parametrize(("dtype", "bad", "pipeline"), BAD_VALUES)
 @pytest.mark.parametrize("with_torch", [False, True])
-def test_a_value_that_is_not_finite_is_never_bytes(
+def test_nonfinite_value_raises_invalid_latents(
     dtype: LatentDtype, bad: float, pipeline: str, with_torch: bool
 ) -> None:
     scales = np.full(2, 3, "<f2").tobytes() if pipeline in ("int8", "int4") else None
@@ -112,7 +112,7 @@ def test_a_value_that_is_not_finite_is_never_bytes(
 
 @pytest.mark.parametrize("with_torch", [False, True])
 @pytest.mark.parametrize("pipeline", ["delta+int8", "delta+int4"])
-def test_a_residual_that_is_not_finite_is_never_bytes(pipeline: str, with_torch: bool) -> None:
+def test_nonfinite_residual_raises_invalid_latents(pipeline: str, with_torch: bool) -> None:
     encoder = LatentEncoder(LatentStreamHeader("a/b", (1, 4), LatentDtype.FP16, pipeline))
     good, bad = np.ones((1, 4), np.float16), np.full((1, 4), np.nan, np.float16)
     encoder.encode(torch.from_numpy(good) if with_torch else good, keyframe=True, last=False)
@@ -120,14 +120,14 @@ def test_a_residual_that_is_not_finite_is_never_bytes(pipeline: str, with_torch:
         encoder.encode(torch.from_numpy(bad) if with_torch else bad, keyframe=False, last=True)
 
 
-def test_bfloat16_tensors_are_cast_to_the_maps_dtype_first() -> None:
+def test_bfloat16_tensor_is_cast_to_the_dtype_of_the_header() -> None:
     header = LatentStreamHeader("a/b", (1, 2, 2), LatentDtype.FP16, "raw")
     tensor = torch.tensor([[[0.1, -2.5], [3.0, 7.0]]], dtype=torch.bfloat16)
     frame = LatentEncoder(header).encode(tensor, keyframe=True, last=True)
     assert frame.data == tensor.to(torch.float16).numpy().tobytes()
 
 
-def test_arrays_of_any_layout_and_byte_order() -> None:
+def test_bytes_do_not_depend_on_memory_layout_or_byte_order() -> None:
     latent = np.random.default_rng(1).standard_normal((4, 6, 5)).astype(np.float16)
     header = LatentStreamHeader("a/b", (4, 6, 5), LatentDtype.FP16, "int8-adaptive")
     expected = LatentEncoder(header).encode(latent, keyframe=True, last=True)
@@ -135,15 +135,19 @@ def test_arrays_of_any_layout_and_byte_order() -> None:
         assert LatentEncoder(header).encode(same, keyframe=True, last=True) == expected
 
 
-def test_a_frame_after_the_last_is_refused() -> None:
+def test_frame_after_the_last_raises_value_error() -> None:
     encoder = LatentEncoder(LatentStreamHeader("a/b", (1, 2, 2), LatentDtype.FP16, "raw"))
     encoder.encode(np.zeros((1, 2, 2)), keyframe=True, last=True)
-    with pytest.raises(ValueError, match="already made"):
+    with pytest.raises(ValueError, match="already encoded"):
         encoder.encode(np.zeros((1, 2, 2)), keyframe=True, last=True)
 
 
-@pytest.mark.parametrize(("shape", "keyframe", "message"), [((1, 2, 3), True, "got"), ((1, 2, 2), False, "must be a")])
-def test_a_frame_that_the_pipeline_cannot_make_is_refused(shape: tuple[int, ...], keyframe: bool, message: str) -> None:
+@pytest.mark.parametrize(
+    ("shape", "keyframe", "message"), [((1, 2, 3), True, "shape must be"), ((1, 2, 2), False, "must be a")]
+)
+def test_wrong_shape_or_missing_keyframe_raises_value_error(
+    shape: tuple[int, ...], keyframe: bool, message: str
+) -> None:
     encoder = LatentEncoder(LatentStreamHeader("a/b", (1, 2, 2), LatentDtype.FP16, "int8-adaptive"))
     with pytest.raises(ValueError, match=message):
         encoder.encode(np.zeros(shape), keyframe=keyframe, last=True)

@@ -1,4 +1,4 @@
-"""Measured bounds, written into a map."""
+"""Quality thresholds in a map."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.serving import MODEL, bundle_of
 BOUNDS = {"int8": {"ssim_min": 0.98, "psnr_min_db": 38, "lpips_max": 0.01, "fixture_suite": "golden/1"}, "raw": {}}
 
 
-def test_thresholds_change_the_map_and_nothing_else(tmp_path: Path) -> None:
+def test_with_thresholds_changes_only_the_thresholds(tmp_path: Path) -> None:
     path = tmp_path / "thresholds.json"
     path.write_text(json.dumps(BOUNDS))
     plain = bundle_of(MODEL)
@@ -31,7 +31,7 @@ def test_thresholds_change_the_map_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (None, "cannot read"),
         ("{", "document: Invalid JSON"),
@@ -39,15 +39,17 @@ def test_thresholds_change_the_map_and_nothing_else(tmp_path: Path) -> None:
         ('{"int8": {"ssim": 1}}', "int8.ssim: Extra inputs are not permitted"),
     ],
 )
-def test_thresholds_that_are_none_are_refused_with_the_key(content: str | None, says: str, tmp_path: Path) -> None:
+def test_invalid_thresholds_file_raises_invalid_settings_naming_the_key(
+    content: str | None, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "thresholds.json"
     if content is not None:
         path.write_text(content)
     with pytest.raises(InvalidSettings) as caught:
         read_thresholds(path)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_thresholds_of_a_pipeline_that_is_not_there_are_refused() -> None:
+def test_thresholds_of_an_unlisted_pipeline_raise_invalid_map() -> None:
     with pytest.raises(InvalidMap, match=r"pipeline 'delta\+int8' is not in the map of .*, which lists raw, int8, "):
         with_thresholds(bundle_of(MODEL), {"delta+int8": QualityThresholds(ssim_min=0.9, lpips_max=0.1)})

@@ -28,7 +28,7 @@ SIZES = ((256, 256), (128, 128), (256, 128))
 def samples_of(
     model: ModelInfo, count: int, values: Callable[[np.random.Generator, tuple[int, ...]], Any], frames: int = 1
 ) -> list[Sample]:
-    """Return samples with these values, every fourth held out, sizes in turns."""
+    """Return `count` samples with latents from `values`, in rotating sizes. Every fourth is held out."""
     rng = np.random.default_rng(0)
     samples = []
     for number in range(count):
@@ -55,7 +55,7 @@ def images() -> tuple[list[Sample], BuiltMap]:
     return samples, built(MODEL, samples)
 
 
-def test_every_format_and_pipeline_is_tried(images: tuple[list[Sample], BuiltMap]) -> None:
+def test_every_wire_format_and_pipeline_has_a_trial(images: tuple[list[Sample], BuiltMap]) -> None:
     _, result = images
     expected = {
         (name, wire_format)
@@ -65,11 +65,11 @@ def test_every_format_and_pipeline_is_tried(images: tuple[list[Sample], BuiltMap
     assert {(trial.pipeline, trial.wire_format) for trial in result.trials} == expected
 
 
-def test_a_dictionary_is_kept_exactly_where_it_wins(images: tuple[list[Sample], BuiltMap]) -> None:
+def test_map_contains_only_dictionaries_that_save_bytes(images: tuple[list[Sample], BuiltMap]) -> None:
     _, result = images
-    kept = {(trial.pipeline, str(trial.wire_format)) for trial in result.trials if trial.accepted}
+    accepted = {(trial.pipeline, str(trial.wire_format)) for trial in result.trials if trial.accepted}
     entries = {(str(entry.pipeline), str(entry.format)): entry for entry in result.bundle.latent_map.zstd_dictionaries}
-    assert set(entries) == kept
+    assert set(entries) == accepted
     for trial in result.trials:
         sizes = trial.sizes
         assert sizes.zstd_dictionary is not None
@@ -84,13 +84,13 @@ def test_a_dictionary_is_kept_exactly_where_it_wins(images: tuple[list[Sample], 
             assert summary["latent_shapes"] == [[4, 16, 16], [4, 16, 32], [4, 32, 32]]
             assert summary["mean_held_out_bytes"] == sizes.rounded()
             assert summary["mean_saving"] > 0
-    # Small bodies of noise: what is saved is the envelope and the table of frequencies, and there is no more to save.
-    assert ("int4-adaptive", "msgpack") in kept
+    # Bodies of small noise images: the dictionary saves the envelope and the entropy tables, and cannot save more.
+    assert ("int4-adaptive", "msgpack") in accepted
     for trial in result.trials:
         assert trial.sizes.entropy_bound < (trial.sizes.zstd_dictionary or 0)
 
 
-def test_what_is_measured_is_what_a_client_gets_and_can_read(images: tuple[list[Sample], BuiltMap]) -> None:
+def test_measured_sizes_equal_those_of_bodies_that_a_client_can_decode(images: tuple[list[Sample], BuiltMap]) -> None:
     samples, result = images
     trial = next(trial for trial in result.trials if trial.accepted)
     found = result.bundle.dictionary(trial.wire_format, trial.pipeline)
@@ -114,27 +114,27 @@ def test_what_is_measured_is_what_a_client_gets_and_can_read(images: tuple[list[
     assert np.mean(sizes) == trial.sizes.zstd_dictionary
 
 
-def test_the_same_latents_make_the_same_bytes(images: tuple[list[Sample], BuiltMap]) -> None:
+def test_same_samples_give_the_same_map(images: tuple[list[Sample], BuiltMap]) -> None:
     samples, result = images
     assert built(MODEL, samples).bundle == result.bundle
 
 
-def test_a_dictionary_that_loses_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Winner:
+def test_dictionary_that_saves_nothing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PerfectCompressor:
         def compress(self, _message: bytes) -> bytes:
             return b""
 
         def finish(self) -> bytes:
             return b"x"
 
-    monkeypatch.setitem(CODINGS, "gzip", Coding("gzip", Winner, GzipDecompressor))
+    monkeypatch.setitem(CODINGS, "gzip", Coding("gzip", PerfectCompressor, GzipDecompressor))
     result = built(MODEL, samples_of(MODEL, 12, gaussian))
     assert len(result.trials) == 10
     assert not any(trial.accepted for trial in result.trials)
     assert not result.bundle.latent_map.zstd_dictionaries
 
 
-def test_held_out_samples_choose_nothing() -> None:
+def test_held_out_samples_do_not_affect_scales_and_dictionaries() -> None:
     samples = samples_of(MODEL, 12, gaussian)
     others = [
         replace(sample, latents=[latent * 2 for latent in sample.latents]) if sample.held_out else sample
@@ -148,18 +148,18 @@ def test_held_out_samples_choose_nothing() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 8])
-def test_with_few_samples_there_are_scales_and_no_dictionaries(count: int) -> None:
+def test_few_samples_give_scales_but_no_dictionaries(count: int) -> None:
     result = built(MODEL, samples_of(MODEL, count, gaussian))
     assert (result.bundle.static_scales("int8") is not None) == (count > 0)
     assert not result.trials
     assert not result.bundle.latent_map.zstd_dictionaries
 
 
-def test_latents_that_are_one_value_do_no_harm() -> None:
+def test_constant_latents_give_valid_scales() -> None:
     result = built(MODEL, samples_of(MODEL, 12, lambda _rng, shape: np.zeros(shape)))
     assert result.bundle.static_scales("int8") == bytes(8)
 
 
-def test_videos_have_their_delta_pipelines_too() -> None:
+def test_video_samples_have_trials_of_delta_pipelines() -> None:
     result = built(VIDEO_MODEL, samples_of(VIDEO_MODEL, 12, gaussian, frames=3))
     assert {"delta+int8", "delta+int4"} < {trial.pipeline for trial in result.trials}
