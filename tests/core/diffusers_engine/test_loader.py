@@ -1,4 +1,4 @@
-"""Models come from a directory, a hub id or a factory; whatever cannot be served is refused with the reason."""
+"""Loading from a directory, a hub id or a factory, and the errors for models that cannot be served."""
 
 import json
 from pathlib import Path
@@ -22,11 +22,17 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def empty_working_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model name may be a path relative to the working directory, which must contain none of the names used here."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+
+
 def source(name: str | None, models_dir: Path, factory: str | None = None) -> ModelSource:
     return ModelSource(name, factory, models_dir)
 
 
-def test_a_directory_below_the_models_directory_is_found_by_name(models_dir: Path, device: Device) -> None:
+def test_directory_in_the_models_directory_is_found_by_name(models_dir: Path, device: Device) -> None:
     model = load(source("tiny-sd", models_dir), device)
     assert (model.info.name, model.info.latent_space) == ("tiny-sd", "tiny-sd-vae")
     assert model.info.default_size == (256, 256)
@@ -34,13 +40,13 @@ def test_a_directory_below_the_models_directory_is_found_by_name(models_dir: Pat
     assert model.vae_scale_factor == pytest.approx(0.18215)
 
 
-def test_a_path_is_a_name_too_and_is_not_shown_to_clients(models_dir: Path, device: Device) -> None:
+def test_model_loaded_from_a_path_has_the_name_of_its_folder(models_dir: Path, device: Device) -> None:
     info = load(source(str(models_dir / "tiny-sd"), Path("nowhere")), device).info
     assert (info.name, info.latent_space) == ("tiny-sd", "tiny-sd-vae")
     assert "/" not in "".join(info.aliases)
 
 
-def test_a_unet_that_names_no_size_has_its_pipelines(device: Device, tmp_path: Path) -> None:
+def test_unet_without_sample_size_has_the_default_of_the_pipeline(device: Device, tmp_path: Path) -> None:
     info = load(source(None, tmp_path, f"{__name__}:make_without_size"), device).info
     assert info.default_size == (512, 512)
 
@@ -51,14 +57,14 @@ def make_without_size() -> object:
     return pipeline
 
 
-def test_the_same_weights_come_from_the_factory_and_from_disk(models_dir: Path, device: Device) -> None:
+def test_factory_and_directory_give_the_same_weights(models_dir: Path, device: Device) -> None:
     built, loaded = build_pipeline(), load(source("tiny-sd", models_dir), device).pipeline
     for name in ("unet", "vae", "text_encoder"):
         for key, value in getattr(built, name).state_dict().items():
             torch.testing.assert_close(getattr(loaded, name).state_dict()[key], value, rtol=0, atol=0)
 
 
-def test_weights_that_can_run_code_are_refused_unless_allowed(models_dir: Path, tmp_path: Path, device: Device) -> None:
+def test_pickled_weights_are_rejected_unless_allowed(models_dir: Path, tmp_path: Path, device: Device) -> None:
     folder = tmp_path / "pickled"
     build_pipeline().save_pretrained(folder, safe_serialization=False)
     with pytest.raises(ModelLoadError, match="pickled"):
@@ -67,7 +73,7 @@ def test_weights_that_can_run_code_are_refused_unless_allowed(models_dir: Path, 
     assert load(allowed, device).info.name == "pickled"
 
 
-def test_a_class_without_a_row_is_refused_with_the_list_of_those_with_one(tmp_path: Path, device: Device) -> None:
+def test_unsupported_pipeline_class_is_rejected_with_the_supported_ones(tmp_path: Path, device: Device) -> None:
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "model_index.json").write_text(json.dumps({"_class_name": "AudioLDMPipeline"}))
     with pytest.raises(ModelLoadError, match="AudioLDMPipeline") as caught:
@@ -76,14 +82,16 @@ def test_a_class_without_a_row_is_refused_with_the_list_of_those_with_one(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("no-such", "no directory 'no-such'"), ("../up", "no directory"), ("a/b/c", "no hub id")]
+    ("name", "message"), [("no-such", "no directory 'no-such'"), ("../up", "no directory"), ("a/b/c", "not a hub id")]
 )
-def test_a_name_that_is_nothing_is_refused(name: str, what: str, device: Device, tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=what):
+def test_name_that_is_neither_directory_nor_hub_id_is_rejected(
+    name: str, message: str, device: Device, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelLoadError, match=message):
         load(source(name, tmp_path), device)
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line(
+def test_unreachable_hub_gives_a_one_line_error(
     device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -92,7 +100,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_broken_directory_is_one_line(models_dir: Path, tmp_path: Path, device: Device) -> None:
+def test_broken_weights_give_a_one_line_error(models_dir: Path, tmp_path: Path, device: Device) -> None:
     save_model_and_map(tmp_path, "tiny-sd-vae")
     (tmp_path / "tiny-sd" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelLoadError, match="cannot load tiny-sd") as caught:
@@ -101,12 +109,12 @@ def test_a_broken_directory_is_one_line(models_dir: Path, tmp_path: Path, device
 
 
 @pytest.mark.parametrize("factory", ["nothing", "no.such:thing", "json:no_such", ":x", "x:"])
-def test_a_factory_that_is_none_is_a_wrong_setting(factory: str, device: Device, tmp_path: Path) -> None:
-    with pytest.raises(InvalidSettings, match="factory"):
+def test_factory_that_cannot_be_imported_is_an_invalid_setting(factory: str, device: Device, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="CODEC_PIPELINE"):
         load(source(None, tmp_path, factory), device)
 
 
-def test_a_factory_may_return_a_subclass(device: Device, tmp_path: Path) -> None:
+def test_factory_may_return_a_subclass_of_a_supported_pipeline(device: Device, tmp_path: Path) -> None:
     model = load(source(None, tmp_path, f"{__name__}:make_subclass"), device)
     assert model.family.pipeline_class == "StableDiffusionPipeline"
 
@@ -118,30 +126,30 @@ def make_subclass() -> object:
 
 
 @pytest.mark.parametrize("factory", ["json:JSONDecoder", "builtins:dict"])
-def test_what_a_factory_returns_must_be_a_pipeline(factory: str, device: Device, tmp_path: Path) -> None:
+def test_factory_that_does_not_return_a_pipeline_is_rejected(factory: str, device: Device, tmp_path: Path) -> None:
     with pytest.raises(CodecError):
         load(source(None, tmp_path, factory), device)
 
 
-def test_the_seeds_short_name_and_latent_space_are_known() -> None:
+def test_known_model_has_aliases_and_a_latent_space() -> None:
     assert "sd2.1" in aliases_of("stabilityai/stable-diffusion-2-1")
     assert latent_space_of("stabilityai/stable-diffusion-2-1") == "stabilityai/sd-vae-ft-mse"
 
 
 @pytest.mark.parametrize("name", ["Org/My Model_v1.5", "tiny-sd", "a/..b", "UPPER", "ünïcode/x", "m:f", "..."])
-def test_every_name_gives_a_latent_space_id(name: str) -> None:
+def test_every_model_name_gives_a_valid_latent_space_id(name: str) -> None:
     latent_space = latent_space_of(name)
     assert LATENT_SPACE_ID.fullmatch(latent_space)
     assert ".." not in latent_space
 
 
-def test_a_device_that_is_not_there_is_a_wrong_setting() -> None:
+def test_unavailable_device_is_an_invalid_setting() -> None:
     for name in ("cuda:99", "nonsense"):
         with pytest.raises(InvalidSettings, match=name):
             Device.from_settings(name, "auto", None)
 
 
-def test_threads_are_those_of_the_setting(device: Device) -> None:
+def test_device_thread_uses_the_configured_number_of_cpu_threads(device: Device) -> None:
     thread = Device(device.torch_device, "fp32", 1).new_executor()
     assert thread.submit(torch.get_num_threads).result() == 1
     thread.shutdown()
