@@ -25,8 +25,8 @@ def locate_vae(latent_map: LatentMap, models_dir: Path | None = None) -> Path:
 
     `decoder.weights_url` in the map, or the id of the latent space if it is absent, is tried in this order: a model
     that ships with this project, a directory, a directory below `models_dir`, a model below `models_dir` with this
-    latent space, and a Hugging Face repository, which is downloaded once. Raises ModelLoadError if there is no VAE in
-    any of these, and InvalidMap if no file of weights has the hash decoder.weights_hash.
+    latent space, and a Hugging Face repository, which is downloaded once. Raises ModelLoadError if none of these
+    contains a VAE, and InvalidMap if no file of weights has the hash decoder.weights_hash.
     """
     decoder = latent_map.decoder
     if decoder is None:

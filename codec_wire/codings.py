@@ -59,7 +59,7 @@ CODINGS: dict[str, Coding] = {
 def find_coding(name: str) -> Coding:
     """Return the coding with this Content-Encoding token, in any case; an empty token means identity.
 
-    Raises StreamError if there is no such coding.
+    Raises StreamError if the coding is not supported.
     """
     token = name.strip().lower() or IDENTITY
     for coding in CODINGS.values():

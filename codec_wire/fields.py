@@ -14,7 +14,7 @@ def parse_dtype(value: str) -> LatentDtype:
 
 
 def parse_finish_reason(value: str | None) -> FinishReason | None:
-    """Return the finish reason with this name, or None for None. Raises MalformedMessage if it is unknown."""
+    """Return the finish reason with this name; None if `value` is None. Raises MalformedMessage if it is unknown."""
     if value is None:
         return None
     try:

@@ -11,7 +11,7 @@ from codec_wire.http import ZSTD_DICTIONARY_HEADER
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 MAX_BYTES = 2**30
-"""Default limit of the decompressed size, in bytes: three times that of a 2048x2048 video with 720 frames."""
+"""Default limit of the decompressed size, in bytes: about three times that of a 2048x2048 video with 720 frames."""
 
 Message = LatentStreamHeader | LatentFrame
 
@@ -39,7 +39,9 @@ class MessageDecoder:
         self._current: Iterator[Message] = iter(())
         self._failure: StreamError | None = None
         self.received = 0
+        """Number of bytes received, before decompression."""
         self.expanded = 0
+        """Number of bytes after decompression."""
 
     @property
     def offset(self) -> int:

@@ -166,7 +166,7 @@ def parse_map(document: bytes) -> LatentMap:
     """Parse and validate a map, a JSON document.
 
     Raises InvalidMap naming the key that is not valid and its value. The previous published schema (string pipelines,
-    `decoders`, `space_kind`) is recognized, and the message says so.
+    `decoders`, `space_kind`) is recognized and reported as such.
     """
     try:
         content = pydantic_core.from_json(document, allow_inf_nan=False)
