@@ -1,12 +1,17 @@
-"""What a client of latent streams imports. Needs no torch, until pixels are asked for.
+"""Python client for Codec latent streams, over HTTP and gRPC.
 
-from codec_client import HttpClient, decode_to_images
+The shortest useful program generates an image and decodes it:
 
-with HttpClient("http://127.0.0.1:8080").blocking() as client:
-    answer = client.generate("a snowy mountain at dusk", pipeline="int8", seed=7)
-    pictures = decode_to_images(answer.latents, client.latent_map(answer.map_hash).latent_map)
+    from codec_client import HttpClient, decode_to_images
 
-docs/client.md shows the rest.
+    with HttpClient("http://127.0.0.1:8080").blocking() as client:
+        generation = client.generate("a snowy mountain at dusk", pipeline="int8", seed=7)
+        latent_map = client.latent_map(generation.map_hash).latent_map
+
+    decode_to_images(generation.latents, latent_map)[0].save("mountain.png")
+
+Receiving latents needs no torch. Decoding them to pixels needs torch and diffusers (the extra `server`).
+All errors are subclasses of codec_wire.errors.CodecError. See docs/client.md for streaming, progress and TLS.
 """
 
 from codec_client.blocking import BlockingClient, BlockingStream

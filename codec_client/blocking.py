@@ -1,4 +1,4 @@
-"""The async clients without async: a private event loop in a thread, and a thin face in front of it."""
+"""Blocking client: runs an async client on an event loop in a background thread."""
 
 import asyncio
 import threading
@@ -13,70 +13,77 @@ from codec_wire.latents import LatentStreamHeader
 from codec_wire.maps import LatentMapBundle
 
 ResultT = TypeVar("ResultT")
-ENDS_S = 5.0
-"""How long cancelled work gets to end, in seconds."""
+CANCEL_TIMEOUT_S = 5.0
+"""Maximum time to wait for a cancelled coroutine to finish, in seconds."""
 
 
-class LoopThread:
-    """An event loop in a thread of its own, for callers that have none."""
+class EventLoopThread:
+    """An event loop that runs in its own daemon thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="codec-client", daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """Return what `work` returns; interrupting the wait (Ctrl-C) cancels it and waits until it has ended."""
-        ended = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(_settled(work, ended), self._loop)
+    def run(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """Run `coroutine` on the loop and return its result.
+
+        If the calling thread is interrupted (Ctrl-C), the coroutine is cancelled and this method waits up to
+        CANCEL_TIMEOUT_S until it has finished.
+        """
+        finished = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(_run_and_signal(coroutine, finished), self._loop)
         try:
             return future.result()
         except BaseException:
             if future.cancel():
-                ended.wait(ENDS_S)
+                finished.wait(CANCEL_TIMEOUT_S)
             raise
 
     def stop(self) -> None:
-        """End the loop and its thread."""
+        """Stop the loop, join its thread and close the loop."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
 
-async def _settled(work: Coroutine[Any, Any, ResultT], ended: threading.Event) -> ResultT:
+async def _run_and_signal(coroutine: Coroutine[Any, Any, ResultT], finished: threading.Event) -> ResultT:
     try:
-        return await work
-    except StopAsyncIteration as error:  # which no future can hold
+        return await coroutine
+    except StopAsyncIteration as error:  # a future cannot hold this exception
         raise EndOfStream from error
     finally:
-        ended.set()
+        finished.set()
 
 
 class EndOfStream(Exception):
-    """A stream has no more latents."""
+    """Raised when a stream has no more latents."""
 
 
 class BlockingStream:
-    """One generation, for `with` and `for`. See LatentStream, whose callbacks here come from another thread."""
+    """A single generation, read with `with` and `for`; each item is one latent frame [C, h, w].
 
-    def __init__(self, stream: LatentStream, loop: LoopThread) -> None:
+    The blocking form of LatentStream. The `on_progress` callback is called from another thread.
+    """
+
+    def __init__(self, stream: LatentStream, loop: EventLoopThread) -> None:
         self._stream = stream
         self._loop = loop
 
     @property
     def header(self) -> LatentStreamHeader:
-        """The stream's header."""
+        """The stream header."""
         return self._stream.header
 
     @property
     def map_hash(self) -> str | None:
-        """Hash of the latent-space map that the answer names, sha256:<hex>."""
+        """Hash of the latent-space map that decodes the latents ("sha256:<hex>"); None if the server sent none."""
         return self._stream.map_hash
 
     @property
     def progress(self) -> Progress:
-        """How far it is."""
+        """Progress of the generation at the last received event."""
         return self._stream.progress
 
     def __enter__(self) -> Self:
@@ -87,15 +94,15 @@ class BlockingStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cancel the job where it still runs."""
+        """Cancel the generation if it is still running."""
         self._loop.run(self._stream.aclose())
 
     def __iter__(self) -> Self:
-        """Return itself: a stream can be read once."""
+        """Return the stream itself; it can be iterated once."""
         return self
 
     def __next__(self) -> DecodedLatent:
-        """Return the next frame's latents."""
+        """Return the next latent frame, an array [C, h, w]."""
         try:
             return self._loop.run(self._stream.__anext__())
         except EndOfStream:
@@ -122,46 +129,46 @@ class AsyncClient(Protocol):
 
 
 class BlockingClient:
-    """A client's surface without async, for `with`. See LatentClient."""
+    """The blocking form of LatentClient, used with `with`. Returned by LatentClient.blocking()."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-        self._loop: LoopThread | None = None
+        self._loop: EventLoopThread | None = None
 
     def stream(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> BlockingStream:
-        """Return the stream of one generation, to be entered with `with`. See LatentClient.stream."""
-        return BlockingStream(self._client.stream(prompt, on_progress=on_progress, **fields), self._running())
+        """Return a stream for one generation; enter it with `with` to send the request. See LatentClient.stream."""
+        return BlockingStream(self._client.stream(prompt, on_progress=on_progress, **fields), self._loop_thread())
 
     def generate(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> Generation:
-        """Return one whole generation. See LatentClient.generate."""
-        return self._running().run(self._client.generate(prompt, on_progress=on_progress, **fields))
+        """Generate and return the complete result. See LatentClient.generate."""
+        return self._loop_thread().run(self._client.generate(prompt, on_progress=on_progress, **fields))
 
     def latent_map(self, digest: str | None = None) -> LatentMapBundle:
-        """Return the server's latent-space map. See LatentClient.latent_map."""
-        return self._running().run(self._client.latent_map(digest))
+        """Return a latent-space map of the server. See LatentClient.latent_map."""
+        return self._loop_thread().run(self._client.latent_map(digest))
 
     def models(self) -> list[ServedModel]:
-        """Return the models that the server runs. See LatentClient.models."""
-        return self._running().run(self._client.models())
+        """Return the models that the server serves. See LatentClient.models."""
+        return self._loop_thread().run(self._client.models())
 
     def close(self) -> None:
-        """Let go of the connections and of the loop."""
+        """Close the connections and stop the event loop."""
         if self._loop is not None:
             self._loop.run(self._client.close())
             self._loop.stop()
             self._loop = None
 
     def __enter__(self) -> Self:
-        """Return itself; connections are made when they are needed."""
+        """Return the client itself; connections are opened on first use."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the client."""
         self.close()
 
-    def _running(self) -> LoopThread:
+    def _loop_thread(self) -> EventLoopThread:
         if self._loop is None:
-            self._loop = LoopThread()
+            self._loop = EventLoopThread()
         return self._loop

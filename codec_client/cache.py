@@ -1,4 +1,4 @@
-"""Keeps maps, scales and dictionaries on disk by their hash: what is read from there is verified again."""
+"""Disk cache for latent-space maps, static scales and zstd dictionaries, addressed by sha256."""
 
 import contextlib
 import os
@@ -9,19 +9,22 @@ from codec_wire.maps.bundle import sha256
 
 
 def default_cache_dir() -> Path:
-    """Return the folder for this program's caches: below $XDG_CACHE_HOME, or ~/.cache where that is not set."""
+    """Return the default cache directory: $XDG_CACHE_HOME/codec-diffusers, or ~/.cache/codec-diffusers if unset."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "codec-diffusers"
 
 
 class FileCache:
-    """Immutable files below `folder`, each named after its sha256. A folder that cannot be written to keeps nothing."""
+    """Immutable files in a directory, each named after its sha256.
+
+    Contents are verified whenever they are read. If the directory is not writable, nothing is cached.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = (default_cache_dir() if folder is None else folder) / "sha256"
 
     def get(self, digest: str) -> bytes | None:
-        """Return the file with the hash `digest` (sha256:<hex>), None where it is not kept or was damaged."""
+        """Return the file whose hash is `digest` ("sha256:<hex>"), or None if it is missing or corrupt."""
         try:
             data = self._path(digest).read_bytes()
         except OSError:
@@ -29,9 +32,9 @@ class FileCache:
         return data if sha256(data) == digest else None
 
     def put(self, data: bytes) -> None:
-        """Keep `data`. Readers never see a part of it."""
+        """Store `data` atomically, so that concurrent readers never read a partial file."""
         path = self._path(sha256(data))
-        with contextlib.suppress(OSError):  # a cache that cannot be written to is no reason to fail
+        with contextlib.suppress(OSError):  # caching is optional
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 file.write(data)

@@ -25,7 +25,7 @@ RETRIES = 2
 class LatentClient(ABC):
     """Async client of one server, used with `async with`. Call `blocking()` for the same methods without async.
 
-    Parameters:
+    Args:
         api_key: Sent to the server as a bearer token. Default: none.
         timeout_s: Timeout of a whole generation in seconds, including retries.
         retries: Number of times a request is sent again if the server did not respond, or responded that it is
@@ -33,6 +33,7 @@ class LatentClient(ABC):
         pinned_map: Hash ("sha256:<hex>") of the only latent-space map to accept. Responses for any other map raise
             MapMismatch. Default: accept every map.
         cache_dir: Directory that caches maps and dictionaries. Default: default_cache_dir().
+
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class LatentClient(ABC):
 
         Raises:
             InvalidRequest: a field is unknown or has an invalid value; the message starts with its name.
+
         """
         return LatentStream(self._events, parse_request({"prompt": prompt} | fields), self, on_progress)
 
@@ -81,6 +83,7 @@ class LatentClient(ABC):
         Raises:
             InvalidMap: the server has no such map, or a file is invalid or has a different hash.
             ServerUnreachable: the server did not respond.
+
         """
 
     @abstractmethod
@@ -90,6 +93,7 @@ class LatentClient(ABC):
         Raises:
             UnexpectedAnswer: the response does not list models.
             ServerUnreachable: the server did not respond.
+
         """
 
     @abstractmethod

@@ -1,20 +1,20 @@
-"""What can go wrong on the way to a server, beside what codec_wire.errors names and a server says.
+"""Errors that only a client raises, in addition to those of codec_wire.errors.
 
 CodecError
-├── ServerUnreachable    nothing answers at the address, or the connection broke before an answer
-└── UnexpectedAnswer     something answers, but not as a Codec server does
+├── ServerUnreachable    no server responded, or the connection was lost before the response
+└── UnexpectedAnswer     the response is not that of a Codec server
 """
 
 from codec_wire.errors import CodecError
 
 
 class ServerUnreachable(CodecError):
-    """Nothing answers at the address, or the connection broke before an answer."""
+    """Raised when no server responds at the address, or the connection is lost before the response starts."""
 
     code = "server_unreachable"
 
 
 class UnexpectedAnswer(CodecError):
-    """Something answers, but not as a Codec server does."""
+    """Raised when a server responds, but not as a Codec server does."""
 
     code = "unexpected_answer"

@@ -36,15 +36,16 @@ if TYPE_CHECKING:  # the asyncio stub class exists only for the type checker
 class GrpcClient(LatentClient):
     """Async client of a gRPC server.
 
-    Parameters:
+    Args:
         address: The server's address, HOST:PORT.
         tls: Whether to encrypt the connection. Default: False.
         ca_file: PEM file with the certificate authority of the server; implies `tls`. Default: the system's
             certificate authorities.
-        options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
+        **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
         InvalidSettings: `ca_file` cannot be read.
+
     """
 
     def __init__(

@@ -43,17 +43,18 @@ _MAX_INFO_BYTES = 1024 * 1024
 class HttpClient(LatentClient):
     """Async client of an HTTP server.
 
-    Parameters:
+    Args:
         server: The server's address, http://HOST:PORT or https://HOST:PORT. The base URL of an OpenAI client, which
             ends in /v1, is accepted too.
         wire_format: Wire format of the responses, "msgpack" (default) or "protobuf".
         compressed: Whether responses may be compressed. Default: True.
         ca_file: PEM file with the certificate authority of an https server. Default: the system's certificate
             authorities.
-        options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
+        **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
         InvalidSettings: `server` is not an HTTP address, or `ca_file` cannot be read.
+
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What an HTTP server's refusal, and a connection that fails, are as errors of ours."""
+"""Conversion of HTTP error responses and connection errors to CodecErrors."""
 
 import json
 import os
@@ -15,14 +15,14 @@ _MAX_ERROR_BYTES = 64 * 1024
 
 
 async def error_of(response: aiohttp.ClientResponse) -> CodecError:
-    """Return the error that an answer other than 200 says, as the server said it."""
+    """Return the error that a response with a status other than 200 reports."""
     text = await response.content.read(_MAX_ERROR_BYTES)
     after = response.headers.get("Retry-After", "")
     retry_after_s = int(after) if after.isascii() and after.isdecimal() else None
     try:
         error = json.loads(text)["error"]
         code, message = str(error["code"]), str(error["message"])
-        said = error_from_code(
+        reported = error_from_code(
             code,
             message,
             field=error.get("param"),
@@ -30,20 +30,20 @@ async def error_of(response: aiohttp.ClientResponse) -> CodecError:
             supported=tuple(map(str, error.get("supported_modalities", ()))),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        said, message = None, text[:200].decode(errors="replace").strip()
-    if said is not None:
-        return said
+        reported, message = None, text[:200].decode(errors="replace").strip()
+    if reported is not None:
+        return reported
     # The response is from a proxy, or from other software with its own error codes.
     cls = retryable_error(response.status)
     if cls is not None:
         return cls(message or f"the server returned {response.status} {response.reason}", retry_after_s or 1)
-    return UnexpectedAnswer(f"{response.url} answers {response.status}: {message or response.reason}")
+    return UnexpectedAnswer(f"{response.url} returned HTTP status {response.status}: {message or response.reason}")
 
 
 def reason_of(error: BaseException) -> str:
-    """Return an error's reason without the address, which stands before it already."""
+    """Return the reason of a connection error, without the address that aiohttp adds to its message."""
     cause = getattr(error, "os_error", error)
-    if isinstance(cause, ssl.SSLError):  # its number is no system's
+    if isinstance(cause, ssl.SSLError):  # its errno is not a system error number
         return str(getattr(cause, "verify_message", None) or cause.reason or cause).replace("_", " ").lower()
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
         return os.strerror(cause.errno)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class PixelDecoder:
     """A VAE that is loaded once and decodes any number of latents. It always computes in float32.
 
-    Parameters:
+    Args:
         latent_map: The map whose `decoder` block names the VAE. May be None if `path` or `vae` is given.
         path: Directory of the VAE, or of a diffusers pipeline that contains it. Overrides the map.
         models_dir: Directory that is also searched for the VAE that the map names.
@@ -31,6 +31,7 @@ class PixelDecoder:
         ModelLoadError: the VAE cannot be found or loaded, or torch is not installed.
         InvalidMap: the weights have a different hash than the map states.
         InvalidSettings: the device is not available.
+
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class PixelDecoder:
 
         Raises:
             ModelLoadError: the latents have a different number of dimensions, or there are none.
+
         """
         array = np.array(latents if isinstance(latents, np.ndarray) else list(latents), dtype=np.float32)
         if array.ndim == 3:

@@ -79,12 +79,13 @@ def inspect(
 ) -> Inspection:
     """Return a report on a captured stream. Invalid contents are reported, never raised.
 
-    Parameters:
+    Args:
         chunks: The whole capture, in chunks of any size.
         encoding: The content coding. Default: detected from the first bytes, except br, which cannot be detected.
         wire_format: The wire format. Default: detected from the first byte of the decompressed stream.
         dictionaries: zstd dictionaries with any keys; the one whose id the zstd frame states is used.
         max_bytes: Maximum size of the decompressed stream in bytes.
+
     """
     report = Inspection()
     head, chunks = _peek(chunks)
@@ -114,6 +115,7 @@ def find_dictionary(head: bytes, dictionaries: Mapping[str, bytes]) -> bytes | N
 
     Raises:
         StreamError: the body needs a dictionary that is not in `dictionaries`.
+
     """
     try:
         dictionary_id = zstandard.get_frame_parameters(head).dict_id

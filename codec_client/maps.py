@@ -30,16 +30,17 @@ async def fetch_map(
 ) -> LatentMapBundle:
     """Download one latent-space map and the files that it refers to, and verify their hashes.
 
-    Parameters:
+    Args:
         server: The server's address, http://HOST:PORT or https://HOST:PORT.
         latent_space: Id of the latent space. Default: any.
         digest: Hash of the map ("sha256:<hex>"). Default: any. The first map in the server's index that matches
             `latent_space` and `digest` is returned.
-        options: Keyword arguments of PublishedMaps: api_key, cache and tls.
+        **options: Keyword arguments of PublishedMaps: api_key, cache and tls.
 
     Raises:
         InvalidMap: the server publishes no such map, or a file is missing, invalid or has a different hash.
         ServerUnreachable: the server did not respond.
+
     """
     async with PublishedMaps(server, **options) as published:
         entries = await published.entries()
@@ -71,11 +72,12 @@ class IndexEntry:
 class PublishedMaps:
     """The latent-space maps that a server publishes. Used with `async with`.
 
-    Parameters:
+    Args:
         server: The server's address, http://HOST:PORT or https://HOST:PORT.
         api_key: Sent as a bearer token to this server only, not to other hosts that a map refers to.
         cache: Cached files are not downloaded again; downloaded files are added. Default: no cache.
         tls: TLS context for an https server. Default: the system's certificate authorities.
+
     """
 
     def __init__(
@@ -168,6 +170,7 @@ async def fetch_file(session: aiohttp.ClientSession, url: str, headers: Mapping[
     Raises:
         InvalidMap: the response status is not 200, or the file has more than MAX_FILE_BYTES bytes.
         ServerUnreachable: the server did not respond.
+
     """
     try:
         async with session.get(url, headers=headers) as response:
@@ -178,6 +181,8 @@ async def fetch_file(session: aiohttp.ClientSession, url: str, headers: Mapping[
                 data += more
     except (aiohttp.ClientConnectionError, TimeoutError) as error:
         raise ServerUnreachable(f"cannot connect to {url}: {reason_of(error)}") from None
+    except aiohttp.InvalidURL:
+        raise InvalidMap(f"cannot download {url}: not an absolute http:// or https:// URL") from None
     except (aiohttp.ClientError, ValueError) as error:
         raise InvalidMap(f"cannot download {url}: {error or type(error).__name__}") from None
     if len(data) > MAX_FILE_BYTES:

@@ -1,4 +1,4 @@
-"""One generation as its client sees it: latents as they arrive, progress, cancellation by leaving."""
+"""One generation as an async stream of latents, with progress and cancellation."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -13,26 +13,38 @@ from codec_wire.events import Frame, Started, Step, StreamEvent
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 from codec_wire.request import GenerationRequest
 
-RECONNECT_S = 1.0
-"""How long to wait before a server that did not answer is asked again."""
+RECONNECT_DELAY_S = 1.0
+"""Delay before a request is sent again to a server that did not respond, in seconds."""
 
 
 @dataclass(slots=True)
-class Arrival:
-    """What a transport tells of one answer beside its events: whether one came, the map it names, bytes received."""
+class ResponseState:
+    """State of one response that a transport reports in addition to its events.
 
-    answered: bool = False
+    `started` is true once part of the result has been received; the request is then not sent again.
+    """
+
+    started: bool = False
     map_hash: str | None = None
     received_bytes: int = 0
 
 
-Transport = Callable[[GenerationRequest, Arrival, float], AsyncGenerator[StreamEvent, None]]
-"""Runs a request within that many seconds and yields its events; closing the iterator cancels the job."""
+Transport = Callable[[GenerationRequest, ResponseState, float], AsyncGenerator[StreamEvent, None]]
+"""Runs a request with a timeout in seconds and yields its events. Closing the generator cancels the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a generation is. `step` of `total_steps` is known in process and over gRPC; HTTP carries no steps."""
+    """Progress of a generation.
+
+    Attributes:
+        header: The stream header, or None before it is received.
+        step: Number of completed sampling steps. Only gRPC and the in-process client report steps; None over HTTP.
+        total_steps: Total number of sampling steps, or None if unknown.
+        frames: Number of latent frames received.
+        received_bytes: Number of bytes received, before decompression.
+
+    """
 
     header: LatentStreamHeader | None = None
     step: int | None = None
@@ -42,7 +54,7 @@ class Progress:
 
     @property
     def total_frames(self) -> int | None:
-        """Number of frames that will come, where the header said so."""
+        """Total number of latent frames, or None if the header does not state it."""
         return None if self.header is None else self.header.total_frames
 
 
@@ -50,18 +62,24 @@ OnProgress = Callable[[Progress], None]
 
 
 class StreamOptions(Protocol):
-    """What a stream takes from its client."""
+    """The client settings that a stream uses. See LatentClient."""
 
     timeout_s: float
     retries: int
 
 
 class LatentStream:
-    """An async context manager and iterator over the latents of one generation, [C, h, w] each.
+    """A single generation: an async context manager and iterator; each item is one latent frame [C, h, w].
 
-    Entering it sends the request and waits for the header; leaving it before the end cancels the job. Raises what the
-    server says as the core's errors, StreamError for a stream that breaks the contract, DeadlineExceeded, and
-    ServerUnreachable. A request is sent again only while nothing of an answer was received.
+    Entering the stream sends the request and waits for the header. Leaving it before the end cancels the generation
+    on the server. A request is sent again after a failure only if no part of the result has been received.
+
+    Raises:
+        CodecError: the server reported an error; the subclass of codec_wire.errors that matches its code.
+        StreamError: the received stream is invalid.
+        DeadlineExceeded: the generation did not finish within the client's timeout_s.
+        ServerUnreachable: the server did not respond.
+
     """
 
     def __init__(
@@ -69,28 +87,29 @@ class LatentStream:
     ) -> None:
         self._transport = transport
         self.request = request
-        """What was asked for."""
+        """The request that is sent."""
         self._options = options
         self._on_progress = on_progress
-        self._arrival = Arrival()
+        self._response = ResponseState()
         self._events: AsyncGenerator[StreamEvent, None] | None = None
         self._decoder: LatentDecoder | None = None
         self._deadline = 0.0
         self.progress = Progress()
+        """Progress at the last received event."""
         self.frame: LatentFrame | None = None
-        """The frame, as it travelled, that the last latents came from."""
+        """The encoded frame from which the last latents were decoded."""
 
     @property
     def header(self) -> LatentStreamHeader:
-        """The stream's header."""
+        """The stream header."""
         if self.progress.header is None:
             raise RuntimeError("the stream is not entered: use `async with`")
         return self.progress.header
 
     @property
     def map_hash(self) -> str | None:
-        """Hash of the latent-space map that the answer names, sha256:<hex>."""
-        return self._arrival.map_hash
+        """Hash of the latent-space map that decodes the latents ("sha256:<hex>"); None if the server sent none."""
+        return self._response.map_hash
 
     async def __aenter__(self) -> Self:
         """Send the request and wait for the header."""
@@ -100,11 +119,11 @@ class LatentStream:
                 await self._open()
             except (RetryableError, ServerUnreachable) as error:
                 await self.aclose()
-                wait = error.retry_after_s if isinstance(error, RetryableError) else RECONNECT_S
-                out_of_time = asyncio.get_running_loop().time() + wait > self._deadline
-                if self._arrival.answered or attempt == self._options.retries or out_of_time:
+                delay = error.retry_after_s if isinstance(error, RetryableError) else RECONNECT_DELAY_S
+                too_late = asyncio.get_running_loop().time() + delay > self._deadline
+                if self._response.started or attempt == self._options.retries or too_late:
                     raise
-                await asyncio.sleep(wait)
+                await asyncio.sleep(delay)
             except BaseException:
                 await self.aclose()
                 raise
@@ -115,58 +134,59 @@ class LatentStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cancel the job where it still runs."""
+        """Cancel the generation if it is still running."""
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel the job where it still runs."""
+        """Cancel the generation if it is still running."""
         if self._events is not None:
             await self._events.aclose()
 
     def __aiter__(self) -> Self:
-        """Return itself: a stream can be read once."""
+        """Return the stream itself; it can be iterated once."""
         return self
 
     async def __anext__(self) -> DecodedLatent:
-        """Return the next frame's latents."""
+        """Return the next latent frame, an array [C, h, w]."""
         decoder = self._decoder
         if decoder is None:
             raise RuntimeError("the stream is not entered: use `async with`")
-        while (event := await self._next()) is not None:
+        while (event := await self._next_event()) is not None:
             if isinstance(event, Frame):
                 latents = decoder.decode(event.frame)
                 self.frame = event.frame
-                self._tell(frames=self.progress.frames + 1)
+                self._update_progress(frames=self.progress.frames + 1)
                 return latents
             if isinstance(event, Step):
-                self._tell(step=event.index, total_steps=event.total)
+                self._update_progress(step=event.index, total_steps=event.total)
         decoder.close()
         raise StopAsyncIteration
 
     async def _open(self) -> None:
-        left = self._deadline - asyncio.get_running_loop().time()
-        self._events = self._transport(self.request, self._arrival, left)
-        first = await self._next()
+        remaining_s = self._deadline - asyncio.get_running_loop().time()
+        self._events = self._transport(self.request, self._response, remaining_s)
+        first = await self._next_event()
         if not isinstance(first, Started):
-            raise TruncatedStream("the answer ends without a header")
+            raise TruncatedStream("the response ended without a header")
         self._decoder = LatentDecoder(first.header)
-        self._tell(header=first.header)
+        self._update_progress(header=first.header)
 
-    async def _next(self) -> StreamEvent | None:
-        assert self._events is not None  # noqa: S101 - whoever calls has opened
+    async def _next_event(self) -> StreamEvent | None:
+        assert self._events is not None  # noqa: S101 - set by _open
         timeout = asyncio.timeout_at(self._deadline)
         try:
             async with timeout:
                 return await anext(self._events, None)
         except TimeoutError:
             if timeout.expired():
-                raise self._out_of_time() from None
+                raise self._deadline_exceeded() from None
             raise
 
-    def _out_of_time(self) -> CodecError:
-        return DeadlineExceeded(f"there was no whole answer within {self._options.timeout_s:g} s")
+    def _deadline_exceeded(self) -> CodecError:
+        return DeadlineExceeded(f"the generation did not finish within {self._options.timeout_s:g} s")
 
-    def _tell(self, **changes: object) -> None:
-        self.progress = replace(self.progress, received_bytes=self._arrival.received_bytes, **changes)  # type: ignore[arg-type]
+    def _update_progress(self, **changes: object) -> None:
+        received_bytes = self._response.received_bytes
+        self.progress = replace(self.progress, received_bytes=received_bytes, **changes)  # type: ignore[arg-type]
         if self._on_progress is not None:
             self._on_progress(self.progress)

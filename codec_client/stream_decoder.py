@@ -34,6 +34,7 @@ class LatentStreamDecoder(Generic[ArrayT]):
     Attributes:
         header: The stream header, or None before it is received.
         frames: Number of decoded latent frames.
+
     """
 
     @overload
@@ -67,12 +68,13 @@ class LatentStreamDecoder(Generic[ArrayT]):
     ) -> None:
         """Create a decoder for one stream.
 
-        Parameters:
+        Args:
             wire_format: "msgpack" or "protobuf". Default: detected from the first byte.
             encoding: The content coding, as in the response's Content-Encoding: identity, gzip, br or zstd.
             dictionary: The zstd dictionary that the response's Codec-Zstd-Dict header names.
             max_bytes: Maximum size of the decompressed body in bytes.
             arrays: Type of the decoded arrays, "numpy" or "torch".
+
         """
         self._messages = MessageDecoder(
             None if wire_format is None else WireFormat(wire_format), encoding, dictionary, max_bytes
@@ -93,6 +95,7 @@ class LatentStreamDecoder(Generic[ArrayT]):
 
         Raises:
             StreamError: the Content-Type or Content-Encoding is not supported, or the dictionary is missing.
+
         """
         wire_format, encoding, digest = parse_stream_headers(headers)
         if digest is not None and digest not in dictionaries:
@@ -108,6 +111,7 @@ class LatentStreamDecoder(Generic[ArrayT]):
 
         Raises:
             StreamError: the stream is invalid. Raised by the call or by its iterator.
+
         """
         messages = self._messages.feed(chunk)
         return self._decode(messages)
@@ -118,6 +122,7 @@ class LatentStreamDecoder(Generic[ArrayT]):
         Raises:
             TruncatedStream: the last frame is incomplete or missing.
             StreamError: a frame that was not consumed is invalid.
+
         """
         for _ in self._decode(self._messages.feed(b"")):
             pass

@@ -1,1 +1,1 @@
-"""The composition root: settings in, servers up, drain, exit."""
+"""The command line and the composition of servers and clients from the other packages."""

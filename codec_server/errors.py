@@ -1,4 +1,4 @@
-"""How a command fails: one line on stderr and an exit status that a script can read."""
+"""Error reporting of the command line: one line on standard error, and an exit status for scripts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,18 +20,18 @@ from codec_wire.errors import (
 
 
 class ExitStatus(IntEnum):
-    """What the exit status of a command means."""
+    """Exit statuses of the commands."""
 
     FAILED = 1
-    """It did not work."""
+    """The command failed."""
     USAGE = 2
-    """What was asked for cannot be: a flag, a setting, a field of the request, an output that cannot be written."""
+    """An option, a setting, a field of the request or the output file is invalid."""
     LATER = 3
-    """No server answers, or it is loading, full or too slow: the same may work later."""
+    """The server is unreachable, loading, overloaded or too slow; the same command may succeed later."""
     BROKEN_STREAM = 4
-    """A latent stream that breaks the contract."""
+    """A latent stream is invalid."""
     INTERRUPTED = 130
-    """Ctrl-C, as shells count it."""
+    """The user pressed Ctrl-C. The value is the one that shells use."""
 
 
 _STATUS: list[tuple[type[CodecError], ExitStatus]] = [
@@ -45,8 +45,8 @@ _STATUS: list[tuple[type[CodecError], ExitStatus]] = [
     (StreamError, ExitStatus.BROKEN_STREAM),
 ]
 EXIT_STATUS_HELP = (
-    "Exit status: 0 done, 1 failed, 2 asked for what cannot be, 3 no server or not now, 4 broken stream, "
-    "130 interrupted."
+    "Exit status: 0 success, 1 failure, 2 invalid option or request, 3 server unavailable (try again later), "
+    "4 invalid stream, 130 interrupted."
 )
 
 
@@ -57,7 +57,7 @@ def exit_status_of(error: CodecError) -> ExitStatus:
 
 @contextmanager
 def report_cli_errors() -> Iterator[None]:
-    """Turn an error into one line and an exit status."""
+    """Convert a CodecError or KeyboardInterrupt to one line on standard error and an exit status."""
     try:
         yield
     except CodecError as error:

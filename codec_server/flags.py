@@ -1,25 +1,25 @@
-"""Makes a command's flags from the settings, so that each stands in one place."""
+"""Command-line flags that are generated from the settings."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import typer
 
-from core.settings import PREFIX, Settings
+from core.settings import PREFIX, Settings, panel_of
 
 LOCAL_MODEL = ("model", "pipeline", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads")
-"""Settings that say which model runs in this process, and on what."""
+"""Settings that select the model that runs in this process, and its device."""
+_CHOICE_METAVAR = "<choice>"
 
 
 def with_settings(
     names: Iterable[str], panel: str | None = None, **defaults: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a typer command a flag for each of the settings `names`.
+    """Return a decorator that adds a flag for each of the settings `names` to a typer command.
 
-    The command's own parameters come first; the flags arrive in its **flags by field name, None where not given.
-    `panel` is the heading under which --help lists them; `defaults` is what it says where the command's default is
-    another than the setting's.
+    The command receives the flags in its **flags, by field name; a flag that is not given is None. `panel` overrides
+    the heading under which --help lists them. `defaults` overrides the defaults that --help states.
     """
     names = list(names)
 
@@ -29,7 +29,7 @@ def with_settings(
             for parameter in inspect.signature(command).parameters.values()
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        signature = inspect.Signature([*own, *(_flag(name, panel, defaults) for name in names)])
+        signature = inspect.Signature([*own, *(_flag(name, panel or panel_of(name), defaults) for name in names)])
         # Typer reads both.
         command.__signature__ = signature  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
@@ -38,15 +38,21 @@ def with_settings(
     return decorate
 
 
-def _flag(name: str, panel: str | None, defaults: Mapping[str, str]) -> inspect.Parameter:
+def _flag(name: str, panel: str, defaults: Mapping[str, str]) -> inspect.Parameter:
     field = Settings.model_fields[name]
+    flag = f"--{name.replace('_', '-')}"
+    is_bool = field.annotation is bool
     value = defaults.get(name, field.default)
+    if is_bool:
+        value = "on" if value else "off"
     default = "" if value is None else f" Default: {value}."
-    words = name.replace("_", "-")
+    description = str(field.description).replace("[", r"\[")  # rich markup
     option = typer.Option(
         None,
-        f"--{words}/--no-{words}" if field.annotation is bool else f"--{words}",
-        help=f"{field.description}{default} \\[{PREFIX}{name.upper()}]",
+        f"{flag}/--no-{flag[2:]}" if is_bool else flag,
+        help=rf"{description}{default} \[env var: {PREFIX}{name.upper()}]",
+        # The list of choices is too long for its column at 80 characters; the description names them.
+        metavar=_CHOICE_METAVAR if get_origin(field.annotation) is Literal else None,
         show_default=False,
         rich_help_panel=panel,
     )

@@ -1,4 +1,4 @@
-"""The local model with a client's surface: what `generate` uses where no server is named."""
+"""Client that runs the model in this process. `generate` uses it if no server is given."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ import typer
 
 from codec_client.client import LatentClient
 from codec_client.results import ServedModel
-from codec_client.stream import Arrival
+from codec_client.stream import ResponseState
 from codec_server.errors import ExitStatus
 from codec_server.local_model import LocalModel
 from codec_wire.errors import NotFound
@@ -26,30 +26,30 @@ from core.settings import Settings
 
 
 class InProcessClient(LatentClient):
-    """Generates with the model that `settings` name, in this process. See LatentClient."""
+    """Generates with the model that `settings` select, in this process. See LatentClient."""
 
     def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(retries=0, **options)
         self._model = LocalModel(settings)
         self.service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost))
         self.used: ModelInstance | None = None
-        """What the last generation was made with."""
+        """The model that ran the last generation."""
 
     async def load(self) -> None:
-        """Load and warm the model. Raises StartupError."""
-        await self._model.bring_up(self.service)
+        """Load and warm up the model. Raises StartupError."""
+        await self._model.start_serving(self.service)
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
-        """Return the model's latent-space map. See LatentClient."""
+        """Return the model's latent-space map. See LatentClient.latent_map."""
         bundles = self.service.models.maps()
         for bundle in bundles.values():
             if digest in (None, bundle.hash):
                 return bundle
         hashes = ", ".join(bundle.hash for bundle in bundles.values())
-        raise NotFound("map", f"the model has {hashes}, wanted is {digest}")
+        raise NotFound("map", f"{digest} not found; the loaded models use {hashes}")
 
     async def models(self) -> list[ServedModel]:
-        """Return the models in this process. See LatentClient."""
+        """Return the models in this process. See LatentClient.models."""
         return [
             ServedModel(
                 name=served.model.name,
@@ -62,20 +62,20 @@ class InProcessClient(LatentClient):
         ]
 
     async def close(self) -> None:
-        """Free the model."""
+        """Release the model."""
         if not await asyncio.to_thread(self._model.free):
-            # Only an interrupted load still runs: it cannot be stopped, and the interpreter would wait for it.
+            # Loading cannot be interrupted, and the interpreter would wait for its thread.
             typer.echo("interrupted", err=True)
             os._exit(ExitStatus.INTERRUPTED)
 
     async def _events(
-        self, request: GenerationRequest, arrival: Arrival, seconds: float
+        self, request: GenerationRequest, response: ResponseState, timeout_s: float
     ) -> AsyncGenerator[StreamEvent, None]:
-        arrival.answered = True
+        response.started = True
         plan = self.service.plan(request)
         self.used = self.service.models.for_plan(plan)
-        self._is_of_map(arrival, self.used.bundle.hash)
-        job = Job(deadline=asyncio.get_running_loop().time() + seconds)
+        self._record_map_hash(response, self.used.bundle.hash)
+        job = Job(deadline=asyncio.get_running_loop().time() + timeout_s)
         async with aclosing(self.service.generate(plan, job)) as events:
             async for event in events:
                 yield event

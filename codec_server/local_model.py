@@ -1,4 +1,4 @@
-"""Brings the local models up: load, find or make their maps, warm, serve."""
+"""The models that run in this process: load them, find or create their latent-space maps, warm them up."""
 
 import asyncio
 import logging
@@ -26,16 +26,19 @@ from core.settings import Settings
 log = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 5
-"""Enough for the schedulers that cannot do with fewer."""
-FREE_S = 5.0
-"""How long the thread gets to end what it does, in seconds: a step, not the download of a model."""
-WARM_UP_CELLS = 8
-"""Side of the warm-up's latent: small, and large enough for every level of a UNet."""
+"""Number of sampling steps of the warm-up generation; some schedulers require at least this many."""
+STOP_TIMEOUT_S = 5.0
+"""Maximum time to wait for the device thread, in seconds: enough for a sampling step, not for loading a model."""
+WARM_UP_LATENT_SIZE = 8
+"""Height and width of the latent of the warm-up generation: the smallest that every level of a UNet can halve."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A warm model as it is served, what a map says of its VAE, and whether its map was found or made from that."""
+class _LoadedModel:
+    """A loaded model, the facts about its VAE that a map contains, and whether its map was found or generated.
+
+    `modalities` are those of all loaded models with its latent space, which share one map.
+    """
 
     served: ModelInstance
     modalities: tuple[Modality, ...]
@@ -44,101 +47,110 @@ class _Loaded:
     map_found: bool
 
     def map_with(self, scales: Mapping[str, bytes], dictionaries: Sequence[Dictionary]) -> LatentMapBundle:
-        """Return a map of this model with these static scales and dictionaries."""
-        described = replace(self.served.model, modalities=self.modalities)
-        return map_from_model(described, self.vae_scale_factor, self.vae_class, scales, dictionaries)
+        """Return a latent-space map for this model with these static scales and dictionaries."""
+        model = replace(self.served.model, modalities=self.modalities)
+        return map_from_model(model, self.vae_scale_factor, self.vae_class, scales, dictionaries)
 
 
 class LocalModel:
-    """The pipelines of this process and the one thread that owns them."""
+    """The pipelines of this process and the device thread that runs them."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._thread: ThreadPoolExecutor | None = None
 
-    async def bring_up(self, service: LatentService) -> None:
-        """Load and warm the model, and let `service` serve it. The event loop answers meanwhile.
+    async def start_serving(self, service: LatentService) -> None:
+        """Load and warm up the models, then let `service` serve them. Does not block the event loop.
 
-        A model without a map is calibrated once, and the map is kept. Raises ModelLoadError, InvalidMap or
-        InvalidSettings.
+        A model without a latent-space map is calibrated, and its map is stored in the models directory.
+        Raises ModelLoadError, InvalidMap or InvalidSettings.
         """
         served: list[ModelInstance] = []
         for loaded in await self._load(service.lifecycle):
-            # Two models of one latent space have one map.
+            # Models with the same latent space share one map.
             shared = [one.bundle for one in served if one.model.latent_space == loaded.served.model.latent_space]
             if shared:
                 served.append(replace(loaded.served, bundle=shared[0]))
             else:
-                served.append(loaded.served if loaded.map_found else await self._with_own_map(loaded))
+                served.append(loaded.served if loaded.map_found else await self._calibrate(loaded))
         service.models.replace(served)
         service.lifecycle.transition_to(State.SERVING)
 
     async def build_map(
         self, prompts: Sequence[str], on_image: Callable[[int], None], on_trial: Callable[[int, int], None]
     ) -> BuiltMap:
-        """Load the model, generate, and return its map with what was measured. See codec_maps.build_map.
+        """Load the model, generate an image per prompt, and return a calibrated map. See codec_maps.build_map.
 
-        `on_image` is called with the number of images done. Raises what loading and generating raise.
+        `on_image` is called with the number of generated images, `on_trial` with the number of evaluated
+        dictionaries and their total. Raises StartupError if loading fails, CodecError if a generation fails.
         """
         return await self._build((await self._load(Lifecycle()))[0], prompts, on_image, on_trial)
 
-    async def _load(self, lifecycle: Lifecycle) -> list[_Loaded]:
-        # These imports take seconds, and a client or gateway that shares this package has no torch.
+    async def _load(self, lifecycle: Lifecycle) -> list[_LoadedModel]:
+        # Importing torch takes seconds, and it is not installed with a gateway.
         device_module, engine_module, loader, sources = await asyncio.to_thread(_import_engine)
         settings, loop = self._settings, asyncio.get_running_loop()
-        device = await asyncio.to_thread(device_module.Device.from_settings, settings.device, settings.dtype, settings.threads)
+        device = await asyncio.to_thread(
+            device_module.Device.from_settings, settings.device, settings.dtype, settings.threads
+        )
         self._thread = device.new_executor()
         models = []
         for source in sources.model_sources(settings):
-            log.info("loading %s on %s", source.what, device)
+            log.info("loading %s on %s", source.label, device)
             models.append(await loop.run_in_executor(self._thread, loader.load, source, device))
         lifecycle.transition_to(State.WARMING)
         loaded = []
         for model in models:
             info = model.info
-            # What one map describes is what all models of its latent space make.
-            beside = [other.info for other in models if other.info.latent_space == info.latent_space]
-            made = tuple(dict.fromkeys(modality for other in beside for modality in other.modalities))
+            # A map lists the pipelines of every modality that the models with its latent space generate.
+            sharing = [other.info for other in models if other.info.latent_space == info.latent_space]
+            modalities = tuple(dict.fromkeys(modality for other in sharing for modality in other.modalities))
             found = find_bundle(settings.models_dir, info, model.vae_scale_factor)
-            bundle = found or map_from_model(replace(info, modalities=made), model.vae_scale_factor, model.vae_class)
+            bundle = found or map_from_model(
+                replace(info, modalities=modalities), model.vae_scale_factor, model.vae_class
+            )
             for modality in info.modalities:
                 warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
                 await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
             served = ModelInstance(info, bundle, engine_module.DiffusersEngine(model, self._thread), str(device))
-            loaded.append(_Loaded(served, made, model.vae_scale_factor, model.vae_class, map_found=found is not None))
+            loaded.append(
+                _LoadedModel(served, modalities, model.vae_scale_factor, model.vae_class, map_found=found is not None)
+            )
         return loaded
 
-    async def _with_own_map(self, loaded: _Loaded) -> ModelInstance:
-        """Return what is served with a map that is calibrated, where that is not turned off, and kept."""
+    async def _calibrate(self, loaded: _LoadedModel) -> ModelInstance:
+        """Calibrate and store a map; return the model with it, or unchanged if calibration is disabled or fails."""
         images, served = self._settings.calibration_images, loaded.served
         latent_space = served.model.latent_space
         if not images:
-            log.info("no latent-space map for %s, and CODEC_CALIBRATION_IMAGES is 0: no int8, no int4", latent_space)
+            log.info("%s has no latent-space map, calibration is disabled: serving without int8 and int4", latent_space)
             return served
-        log.info("no latent-space map for %s: generating %d images to make one", latent_space, images)
+        log.info("%s has no latent-space map: generating %d images to calibrate one", latent_space, images)
         try:
             built = await self._build(
                 loaded,
                 default_prompts(),
-                lambda done: log.info("calibration: %d of %d images", done, images),
+                lambda done: log.info("calibration: generated %d of %d images", done, images),
                 lambda _done, _total: None,
             )
         except CodecError as error:
-            log.warning("calibration failed, so there is no int8 and no int4: %s", error)
+            log.warning("calibration failed, serving without int8 and int4: %s", error)
             return served
         bundle = built.bundle
-        kept = ", ".join(f"{quality.pipeline} {quality.snr_db:.1f} dB" for quality in built.qualities)
-        log.info("calibrated %s: %s; %d dictionaries", latent_space, kept, len(bundle.latent_map.zstd_dictionaries))
+        snr = ", ".join(f"{quality.pipeline} {quality.snr_db:.1f} dB" for quality in built.qualities)
+        log.info("calibrated %s: SNR %s; %d dictionaries", latent_space, snr, len(bundle.latent_map.zstd_dictionaries))
         folder = bundle_folder(self._settings.models_dir, latent_space)
         try:
             bundle.write(folder)
         except OSError as error:
-            log.warning("the map cannot be kept in %s (%s): it is made anew at each start", folder, error.strerror)
+            log.warning(
+                "cannot store the map in %s (%s): it will be calibrated again at the next start", folder, error.strerror
+            )
         return replace(served, bundle=bundle)
 
     async def _build(
         self,
-        loaded: _Loaded,
+        loaded: _LoadedModel,
         prompts: Sequence[str],
         on_image: Callable[[int], None],
         on_trial: Callable[[int, int], None],
@@ -147,11 +159,11 @@ class LocalModel:
         return await asyncio.to_thread(build_map, loaded.served.model, samples, loaded.map_with, on_trial)
 
     def free(self) -> bool:
-        """Let go of the thread and, with it, of the pipeline; return False where a load still runs that cannot stop."""
+        """Stop the device thread and release its pipelines. Return False if it is still loading a model."""
         if self._thread is None:
             return True
         idle = self._thread.submit(lambda: None)
-        _, busy = wait([idle], FREE_S)
+        _, busy = wait([idle], STOP_TIMEOUT_S)
         self._thread.shutdown(wait=not busy, cancel_futures=True)
         return not busy
 
@@ -163,12 +175,12 @@ def _import_engine() -> tuple[ModuleType, ModuleType, ModuleType, ModuleType]:
     except ModuleNotFoundError as error:
         raise InvalidSettings(
             f"serving a model needs {error.name}, which is not installed: install the extra `server` "
-            "(pip install -c constraints.txt '.[server]'); a gateway needs none of it"
+            "(pip install -c constraints.txt '.[server]'); a gateway does not need it"
         ) from None
 
     return device, engine, loader, sources
 
 
 def _warm_up_request(model: ModelInfo, modality: Modality) -> GenerationRequest:
-    side = model.size_multiple * WARM_UP_CELLS
+    side = model.size_multiple * WARM_UP_LATENT_SIZE
     return probe_request(model, modality, "warm-up", 0, size=(side, side), steps=WARM_UP_STEPS)

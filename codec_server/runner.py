@@ -1,49 +1,63 @@
-"""Runs servers until a signal, then stops them in order: nothing that runs is lost, nothing hangs."""
+"""Run servers until a signal, then drain and stop them."""
 
 import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
-from codec_server.terminal.startup import say
+import typer
+
+from codec_server.errors import report_cli_errors
+from codec_server.terminal.startup import configure_log
 from codec_wire.errors import NotReady
 from core.lifecycle import RETRY_AFTER_S, State
 from core.service import LatentService
+from core.settings import Settings, read_settings, unknown_variables
 
 log = logging.getLogger(__name__)
 
-CANCELLED_JOBS_END_S = 10.0
-"""How long cancelled jobs get to end: a step, and the client's reading of the last frame."""
+CANCEL_TIMEOUT_S = 10.0
+"""Maximum time to wait for cancelled generations, in seconds: one sampling step, and sending the last frame."""
+
+
+def run_server(flags: dict[str, Any], serve: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+    """Read the settings from `flags` and the environment, configure the log, and run `serve`."""
+    with report_cli_errors():
+        settings = read_settings(flags)
+        configure_log(settings.log_level)
+        for warning in unknown_variables():
+            log.warning("%s", warning)
+        asyncio.run(serve(settings))
 
 
 class Stoppable(Protocol):
-    """A started server."""
+    """A server that has been started."""
 
     async def stop(self) -> None:
-        """Stop at once."""
+        """Stop immediately."""
 
 
 def stop_on_signals() -> asyncio.Event:
-    """Return the event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+    """Return an event that SIGTERM or SIGINT sets. A second signal ends the process immediately."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
-    def stop_or_end(number: signal.Signals) -> None:
+    def handle_signal(number: signal.Signals) -> None:
         if stop.is_set():
-            # Not by the default action: in a container the kernel keeps that from the first process.
+            # The default action of a signal is not available: the kernel ignores it for process 1 of a container.
             os._exit(128 + number)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop_or_end, number)
+        loop.add_signal_handler(number, handle_signal, number)
     return stop
 
 
 async def run_until(stop: asyncio.Event, background: Awaitable[None]) -> None:
-    """Run `background` until `stop` is set; it may end before. What it raises is raised here, at once."""
+    """Run `background` until `stop` is set. It may finish earlier; if it raises, the error is raised immediately."""
     task = asyncio.ensure_future(background)
     stopped = asyncio.ensure_future(stop.wait())
     try:
@@ -59,22 +73,19 @@ async def run_until(stop: asyncio.Event, background: Awaitable[None]) -> None:
 
 
 async def drain(service: LatentService, timeout_s: float, servers: list[Stoppable]) -> None:
-    """Stop in order: not ready and nothing new, running jobs end or are cancelled, the servers stop.
-
-    `timeout_s` is what running jobs get, in seconds.
-    """
+    """Reject new requests, wait up to `timeout_s` seconds for active generations, cancel the rest, stop the servers."""
     if service.lifecycle.state is State.SERVING:
-        say("Stopping: running generations finish, new ones are refused.")
+        typer.echo("Stopping: active generations finish, new requests are rejected.")
     service.lifecycle.transition_to(State.DRAINING)
     if service.admission.jobs:
-        log.info("draining: %d generations are running, %g s left", service.admission.jobs, timeout_s)
+        log.info("draining: %d active generations, timeout %g s", service.admission.jobs, timeout_s)
     try:
         await asyncio.wait_for(service.admission.wait_idle(), timeout_s)
     except TimeoutError:
-        log.warning("cancelling %d generations", service.admission.jobs)
+        log.warning("drain timeout: cancelling %d active generations", service.admission.jobs)
         service.cancel_all(lambda: NotReady("the server is shutting down", RETRY_AFTER_S))
         with suppress(TimeoutError):
-            await asyncio.wait_for(service.admission.wait_idle(), CANCELLED_JOBS_END_S)
+            await asyncio.wait_for(service.admission.wait_idle(), CANCEL_TIMEOUT_S)
     for server in servers:
         await server.stop()
     service.lifecycle.transition_to(State.STOPPED)

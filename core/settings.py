@@ -1,7 +1,7 @@
-"""The server's settings: CODEC_* variables, and command-line flags of the same names, which win."""
+"""Server settings, read from CODEC_* variables and from command-line flags of the same names. Flags take precedence."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -14,80 +14,113 @@ from codec_wire.errors import InvalidSettings, truncated_repr
 PREFIX = "CODEC_"
 
 
-def _also(name: str, sibling: str) -> AliasChoices:
-    """Return the variables of a setting that the sibling servers call by another name."""
-    return AliasChoices(f"{PREFIX}{name}", f"{PREFIX}{sibling}")
+def _setting(panel: str, default: Any, description: str, **constraints: Any) -> Any:
+    """Return a field. `panel` is the heading under which --help lists its flag."""
+    return Field(default, description=description, json_schema_extra={"panel": panel}, **constraints)
+
+
+def _or_variable(name: str, other: str) -> AliasChoices:
+    """Return the variable names of a setting for which other Codec servers use the variable `other`."""
+    return AliasChoices(f"{PREFIX}{name}", f"{PREFIX}{other}")
 
 
 class Settings(BaseSettings):
-    """Every setting, with its default. Each is the variable CODEC_<NAME> and the flag --<name>."""
+    """All settings and their defaults. Each is set by the variable CODEC_<NAME> or the flag --<name>."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, populate_by_name=True
     )
 
-    model: str | None = Field(
+    model: str | None = _setting(
+        "Model",
         None,
-        validation_alias=_also("MODEL", "INITIAL_MODEL"),
-        description="Hub id, or directory, of a diffusers pipeline. Default: `embedded`, the model that ships with the "
-        "project.",
+        "Hugging Face Hub id or directory of a diffusers pipeline. A directory may be relative to --models-dir. "
+        "Default: embedded, the model that ships with codec-diffusers.",
+        validation_alias=_or_variable("MODEL", "INITIAL_MODEL"),
     )
-    pipeline: str | None = Field(
-        None, description="module:function that returns a diffusers pipeline, instead of a model that is loaded."
+    pipeline: str | None = _setting(
+        "Model", None, "Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model."
     )
-    video_model: str | None = Field(
+    video_model: str | None = _setting(
+        "Model",
         None,
-        description="Hub id, or directory, of a diffusers pipeline that makes videos beside the model; or directory of "
-        "a MotionAdapter, with which the model's own parts make them.",
+        "Hub id or directory of a second diffusers pipeline, which generates videos; or the directory of a "
+        "MotionAdapter, which is combined with --model.",
     )
-    loras: str | None = Field(None, description="LoRA weights added to the model: path:scale,path:scale,...")
-    latent_space: str | None = Field(
+    loras: str | None = _setting("Model", None, "LoRA weights to add to the model, as PATH:SCALE,PATH:SCALE,...")
+    models_dir: Path = _setting("Model", Path("/models"), "Directory of local models and latent-space maps.")
+    allow_pickle: bool = _setting(
+        "Model",
+        False,
+        "Load weights that are not safetensors files. Loading such a file can execute code that it contains.",
+    )
+    latent_space: str | None = _setting(
+        "Latent-space map",
         None,
-        validation_alias=_also("LATENT_SPACE", "INITIAL_LATENT_SPACE"),
-        description="Id of the model's latent space. Default: the published one, or one after the model's name.",
+        "Id of the model's latent space. Default: the published id if the model is known, else an id that is derived "
+        "from the model's name.",
+        validation_alias=_or_variable("LATENT_SPACE", "INITIAL_LATENT_SPACE"),
     )
-    models_dir: Path = Field(Path("/models"), description="Where local models and latent-space maps lie.")
-    calibration_images: int = Field(
+    calibration_images: int = _setting(
+        "Latent-space map",
         12,
+        "Number of images to generate when a model without a latent-space map is loaded. They calibrate int8 and int4 "
+        "and train zstd dictionaries; a quarter of them is held out for evaluation. 0 disables calibration: the model "
+        "is served without int8, int4 and dictionaries.",
         ge=0,
-        description="Images generated once, for a model without a latent-space map, to choose the scales of int8 and "
-        "int4 and to train dictionaries; a quarter is held out to judge them. 0: none, and the map has none of it.",
     )
-    allow_pickle: bool = Field(False, description="Also read weights that are not safetensors. They can run code.")
-    device: str = Field("auto", description="torch device: auto, cpu, cuda, cuda:1, ...")
-    dtype: Literal["auto", "fp16", "bf16", "fp32"] = Field(
-        "auto", description="What the model computes in. auto: fp16 on a GPU, fp32 on a CPU."
+    device: str = _setting(
+        "Device", "auto", "torch device: cpu, cuda, cuda:1, ... auto selects a GPU if there is one, else the CPU."
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads of the model. Default: one per core.")
-    host: str = Field("127.0.0.1", description="Address that both servers listen on.")
-    port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP facade; 0 takes a free one.")
-    grpc_port: int = Field(50051, ge=0, le=65535, description="Port of the gRPC server; 0 takes a free one.")
-    upstream: str | None = Field(None, description="HOST:PORT of the gRPC server behind a gateway.")
-    max_jobs: int = Field(32, ge=1, description="Generations in the house at once, running and waiting.")
-    max_cost: int = Field(
-        10_000_000_000, ge=1, description="Sum of their costs at the most, in pixels x frames x steps."
+    dtype: Literal["auto", "fp16", "bf16", "fp32"] = _setting(
+        "Device", "auto", "Floating-point type of the model: fp16, bf16 or fp32. auto is fp16 on a GPU, fp32 on a CPU."
     )
-    request_timeout_s: float = Field(600, gt=0, description="Seconds after which a generation is given up.")
-    drain_timeout_s: float = Field(30, ge=0, description="Seconds that running generations get when stopping.")
-    require_pins: bool = Field(
-        False, description="Refuse to start where torch, diffusers or transformers are not the pinned versions."
+    threads: int | None = _setting("Device", None, "Number of CPU threads of the model. Default: one per core.", ge=1)
+    host: str = _setting("Server", "127.0.0.1", "IP address or host name to listen on, for HTTP and gRPC.")
+    port: int = _setting("Server", 8080, "Port of the HTTP server. 0 selects a free port.", ge=0, le=65535)
+    grpc_port: int = _setting("Server", 50051, "Port of the gRPC server. 0 selects a free port.", ge=0, le=65535)
+    upstream: str | None = _setting("Server", None, "Address of the gRPC server behind a gateway, as HOST:PORT.")
+    max_jobs: int = _setting("Limits", 32, "Maximum number of active generations, queued and running.", ge=1)
+    max_cost: int = _setting(
+        "Limits", 10_000_000_000, "Maximum total cost of active generations, in pixels x frames x steps.", ge=1
     )
-    image_digest: str | None = Field(
+    request_timeout_s: float = _setting("Limits", 600, "Request timeout in seconds.", gt=0)
+    drain_timeout_s: float = _setting(
+        "Limits", 30, "Maximum time in seconds for active generations to finish when the server stops.", ge=0
+    )
+    require_pins: bool = _setting(
+        "Reproducibility",
+        False,
+        "Refuse to start unless torch, diffusers and transformers have the pinned versions.",
+    )
+    image_digest: str | None = _setting(
+        "Reproducibility",
         None,
+        "Digest of the container image, as [NAME@]sha256:HEX with 64 hex digits. Reported in /codec/info and in golden "
+        "manifests.",
         pattern=r"^(\S+@)?sha256:[0-9a-f]{64}$",
-        description="Digest of the image that this runs in, given back in /codec/info and in golden manifests.",
     )
-    lpips_backbone: str | None = Field(
+    lpips_backbone: str | None = _setting(
+        "Reproducibility",
         None,
-        description="AlexNet's weights for LPIPS, torchvision's file: a path, or REPOSITORY:FILE on the hub.",
+        "AlexNet weights for LPIPS in torchvision's format: a path, or REPOSITORY:FILE on the Hugging Face Hub.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "Logging", "info", "Minimum level of log messages: debug, info, warning or error."
+    )
+
+
+def panel_of(name: str) -> str:
+    """Return the heading under which --help lists the flag of the setting `name`."""
+    extra = Settings.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)  # noqa: S101 - set by _setting
+    return str(extra["panel"])
 
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:
-    """Return the settings of the environment, with `flags` (by field name, None for not given) over them.
+    """Return the settings from `flags` (by field name, None if not given) and the environment.
 
-    Raises InvalidSettings naming the setting at fault, what came and what is allowed.
+    Raises InvalidSettings, whose message names the setting, the received value and what is allowed.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
@@ -101,22 +134,22 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return a warning for each CODEC_* variable that is no setting, with the nearest setting where one is near.
+    """Return a warning for each CODEC_* variable that is not a setting, with the most similar setting if there is one.
 
-    It is no error: supervisors set variables of their own.
+    Unknown variables are not errors, because container platforms set variables of their own.
     """
     known = [name.removeprefix(PREFIX) for name in _variables()]
     warnings = []
     for name in sorted(environment):
         if not name.startswith(PREFIX) or name.removeprefix(PREFIX) in known:
             continue
-        near = get_close_matches(name.removeprefix(PREFIX), known, n=1)
-        hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
-        warnings.append(f"{name} is no setting and is ignored{hint}")
+        similar = get_close_matches(name.removeprefix(PREFIX), known, n=1)
+        hint = f"; did you mean {PREFIX}{similar[0]}?" if similar else ""
+        warnings.append(f"{name} is not a setting and is ignored{hint}")
     return warnings
 
 
-def _variables() -> Iterable[str]:
+def _variables() -> Iterator[str]:
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
         if isinstance(alias, AliasChoices):

@@ -1,1 +1,1 @@
-"""One file per command."""
+"""The commands of `codec-diffusers`, one module each."""

@@ -1,9 +1,14 @@
-"""`codec-diffusers gateway`: the HTTP facade alone, over a gRPC server elsewhere. Imports no torch."""
+"""The `gateway` command: an HTTP server in front of a remote gRPC server. Does not import torch."""
+
+from typing import Any
+
+import typer
 
 from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
-from codec_server.runner import drain, run_until, stop_on_signals
-from codec_server.terminal.startup import say, say_addresses
+from codec_server.flags import with_settings
+from codec_server.runner import drain, run_server, run_until, stop_on_signals
+from codec_server.terminal.startup import print_addresses
 from codec_wire.errors import InvalidSettings
 from core.admission import Admission
 from core.lifecycle import Lifecycle
@@ -11,27 +16,35 @@ from core.service import LatentService
 from core.settings import Settings
 
 SETTINGS = ("upstream", "host", "port", "max_jobs", "max_cost", "request_timeout_s", "drain_timeout_s", "log_level")
-"""The settings that mean something to a gateway."""
+"""The settings that a gateway uses."""
+
+
+@with_settings(SETTINGS)
+def gateway(**flags: Any) -> None:
+    """Serve HTTP in front of a remote gRPC server. Does not need torch.
+
+    Example: codec-diffusers gateway --upstream 10.0.0.7:50051 --port 8080
+    """
+    run_server(flags, run_gateway)
 
 
 async def run_gateway(settings: Settings) -> None:
-    """Serve HTTP over the gRPC server at the setting `upstream` until a signal.
+    """Serve HTTP in front of the gRPC server `settings.upstream` until SIGTERM or SIGINT.
 
-    Raises InvalidSettings when none is named or the port cannot be had. An upstream that does not answer is no error:
-    the gateway waits for it.
+    Waits for an upstream that does not respond. Raises InvalidSettings if there is no upstream or the port is in use.
     """
     upstream = settings.upstream
     if upstream is None:
-        raise InvalidSettings("no upstream is named: give --upstream (or CODEC_UPSTREAM) HOST:PORT of a gRPC server")
+        raise InvalidSettings("gateway needs the address of a gRPC server: set --upstream (CODEC_UPSTREAM) HOST:PORT")
     stop = stop_on_signals()
     service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost))
     http = await start_http_server(service, settings.host, settings.port, settings.request_timeout_s)
-    say_addresses(f"{settings.host}:{http.port}", None)
-    say(f"  upstream {upstream}")
-    # The channel outlives the drain: what still runs, runs over it.
+    print_addresses(f"{settings.host}:{http.port}", None)
+    typer.echo(f"  upstream {upstream}")
+    # Active generations use the channel until the drain has finished.
     async with upstream_channel(upstream) as channel:
         try:
             await run_until(stop, Upstream(service, channel).follow())
         finally:
             await drain(service, settings.drain_timeout_s, [http])
-    say("Stopped.")
+    typer.echo("Stopped.")

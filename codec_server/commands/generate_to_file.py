@@ -1,4 +1,4 @@
-"""What `generate` does once it knows what is asked for: one generation by any client, and a file of it."""
+"""One generation with any client, written to a file. Used by `generate`."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from codec_client import LatentClient, PixelDecoder
 from codec_pixels.parameters import REQUEST_FIELDS, Parameters, file_parameters
 from codec_server.in_process import InProcessClient
-from codec_server.terminal.output_file import Output
+from codec_server.terminal.output_file import OutputFile
 from codec_server.terminal.progress_bar import ProgressBar
 from codec_wire import WireFormat, encode
 from codec_wire.errors import CodecError
@@ -23,10 +23,11 @@ from core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What was generated, and what it took.
+class ReceivedLatents:
+    """The latents of one generation and the stream that contained them.
 
-    `body` is the stream without compression; `received_bytes` is what came of it over a wire, None in process.
+    `latents` is [latent frames, C, h, w]. `body` is the uncompressed stream. `received_bytes` is the number of bytes
+    received over the network, None for a model in this process.
     """
 
     request: GenerationRequest
@@ -38,67 +39,65 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What was generated, the file's size in bytes, what its pictures were made with, and how long all of it took."""
+class GeneratedFile:
+    """A written file: its size in bytes, the parameters embedded in it, and the duration of the whole command."""
 
-    made: Made
+    received: ReceivedLatents
     bytes: int
     parameters: Parameters
     seconds: float
 
     def report(self, output: str) -> dict[str, Any]:
-        """Return it as `generate --json` prints it."""
-        header = self.made.header
+        """Return the report that `generate --json` prints."""
+        header = self.received.header
         return {
             "output": output,
             "bytes": self.bytes,
             "seconds": round(self.seconds, 3),
             "latent_space": header.latent_space_id,
-            "latent_map": self.made.map_hash,
+            "latent_map": self.received.map_hash,
             "shape": list(header.shape),
             "pipeline": header.pipeline,
-            "frames": len(self.made.latents),
+            "frames": len(self.received.latents),
             "fps": header.fps,
-            "stream_bytes": len(self.made.body),
-            "received_bytes": self.made.received_bytes,
+            "stream_bytes": len(self.received.body),
+            "received_bytes": self.received.received_bytes,
             "parameters": self.parameters,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Where the VAE is looked for: in the directory `place`, for None where the map says, and on what it runs."""
+    """How latents are decoded to pixels: by the VAE in the directory `path`, or by the map's VAE if it is None."""
 
     settings: Settings
-    place: Path | None
+    path: Path | None
 
-    def frames(self, made: Made, latent_map: Any, client: LatentClient) -> NDArray[np.uint8]:
-        """Return the pictures; the loaded pipeline's own VAE is taken where it came from no directory."""
-        own = self._own_place(client)
-        vae = client.used.engine.vae if own is _OF_PIPELINE else None  # type: ignore[attr-defined]
+    def frames(self, received: ReceivedLatents, latent_map: Any, client: LatentClient) -> NDArray[np.uint8]:
+        """Return the pixels [frames, H, W, 3] of uint8.
+
+        For a model in this process that was not loaded from a local directory, the VAE of its pipeline is used.
+        """
+        path = self._local_path(client)
+        use_pipeline_vae = path is None and isinstance(client, InProcessClient)
+        vae = client.used.engine.vae if use_pipeline_vae else None  # type: ignore[attr-defined]
         pixels = PixelDecoder(
-            latent_map,
-            place=None if own is _OF_PIPELINE else own,
-            models_dir=self.settings.models_dir,
-            device=self.settings.device,
-            vae=vae,
+            latent_map, path=path, models_dir=self.settings.models_dir, device=self.settings.device, vae=vae
         )
-        return pixels.frames(made.latents)
+        return pixels.frames(received.latents)
 
-    def _own_place(self, client: LatentClient) -> Path | None:
-        if self.place is not None or not isinstance(client, InProcessClient):
-            return self.place
-        for folder in (Path(self.settings.model or ""), self.settings.models_dir / (self.settings.model or "")):
-            if self.settings.model is not None and folder.is_dir():
-                return folder
-        return _OF_PIPELINE
-
-
-_OF_PIPELINE = Path("the loaded pipeline")
+    def _local_path(self, client: LatentClient) -> Path | None:
+        """Return the directory of --decoder, or that of the model if it runs in this process; else None."""
+        if self.path is not None or not isinstance(client, InProcessClient):
+            return self.path
+        model = self.settings.model
+        if model is None:
+            return None
+        return next((folder for folder in (Path(model), self.settings.models_dir / model) if folder.is_dir()), None)
 
 
-async def generate_to(
-    place: Output,
+async def generate_to_file(
+    output_file: OutputFile,
     client: LatentClient,
     prompt: str,
     fields: dict[str, Any],
@@ -106,60 +105,65 @@ async def generate_to(
     decoding: Decoding,
     wire_format: WireFormat,
     bar: ProgressBar,
-) -> Written:
-    """Generate with `client`, write to `place`, and return what was done. Raises what each of them raises."""
+) -> GeneratedFile:
+    """Generate with `client` and write the image, video or stream to `output_file`.
+
+    `fields` are the request's fields. Raises what LatentStream, PixelDecoder and OutputFile raise.
+    """
     started = time.perf_counter()
     async with client:
         if isinstance(client, InProcessClient):
-            bar.say("loading the model")
+            bar.set_status("loading the model")
             await client.load()
-        bar.say("waiting")
-        made = await _made(client, prompt, fields, wire_format, bar)
-        place.require_room_for(len(made.latents))
-        if place.is_stream:
-            return Written(made, place.write(made.body), {}, time.perf_counter() - started)
-        bar.say("decoding")
-        latent_map = None if decoding.place is not None else (await client.latent_map(made.map_hash)).latent_map
-        frames = await asyncio.to_thread(decoding.frames, made, latent_map, client)
-        model = await _model_of(client, made)
-        parameters = file_parameters(made.header, made.map_hash, frames.shape, _request_parameters(made.request, model))
-        bar.say("writing")
-        written = await asyncio.to_thread(place.write_frames, frames, made.header.fps, parameters)
-        return Written(made, written, parameters, time.perf_counter() - started)
+        bar.set_status("waiting")
+        received = await _receive(client, prompt, fields, wire_format, bar)
+        output_file.require_format_for(len(received.latents))
+        if output_file.is_stream:
+            return GeneratedFile(received, output_file.write(received.body), {}, time.perf_counter() - started)
+        bar.set_status("decoding")
+        latent_map = None if decoding.path is not None else (await client.latent_map(received.map_hash)).latent_map
+        frames = await asyncio.to_thread(decoding.frames, received, latent_map, client)
+        model = await _find_model(client, received)
+        parameters = file_parameters(
+            received.header, received.map_hash, frames.shape, _request_parameters(received.request, model)
+        )
+        bar.set_status("writing")
+        written = await asyncio.to_thread(output_file.write_frames, frames, received.header.fps, parameters)
+        return GeneratedFile(received, written, parameters, time.perf_counter() - started)
 
 
-async def _made(
+async def _receive(
     client: LatentClient, prompt: str, fields: dict[str, Any], wire_format: WireFormat, bar: ProgressBar
-) -> Made:
-    async with client.stream(prompt, on_progress=bar.show, **fields) as stream:
+) -> ReceivedLatents:
+    async with client.stream(prompt, on_progress=bar.update, **fields) as stream:
         parts, latents = [encode(stream.header, wire_format)], []
         async for latent in stream:
             latents.append(latent)
             if stream.frame is not None:
                 parts.append(encode(stream.frame, wire_format))
         body = b"".join(parts)
-        received = None if isinstance(client, InProcessClient) else stream.progress.received_bytes
-        return Made(stream.request, stream.header, np.stack(latents), body, stream.map_hash, received)
+        received_bytes = None if isinstance(client, InProcessClient) else stream.progress.received_bytes
+        return ReceivedLatents(stream.request, stream.header, np.stack(latents), body, stream.map_hash, received_bytes)
 
 
-async def _model_of(client: LatentClient, made: Made) -> str | None:
-    """Return the name of the model that answered, None where the server does not say."""
-    asked = made.request
+async def _find_model(client: LatentClient, received: ReceivedLatents) -> str | None:
+    """Return the name of the model that generated the latents, or None if the server does not report it."""
+    request = received.request
     with suppress(CodecError):
         for model in await client.models():
             if (
-                made.map_hash == model.map_hash
-                and asked.modality in model.modalities
-                and asked.model in (None, model.name, *model.aliases)
+                received.map_hash == model.map_hash
+                and request.modality in model.modalities
+                and request.model in (None, model.name, *model.aliases)
             ):
                 return model.name
     return None
 
 
 def _request_parameters(request: GenerationRequest, model: str | None) -> dict[str, Any]:
-    """Return the request's part of the file's parameters; `model` is the one that ran, if it is known."""
+    """Return the file's parameters that are taken from the request. `model` is the one that ran, if known."""
     values = {name: getattr(request, name, None) for name in REQUEST_FIELDS} | {"model": model or request.model}
-    # An image-to-video request has no strength; an image-to-image request has a default.
+    # strength applies to image-to-image requests only, where it has a default.
     if request.image is None or request.modality is Modality.VIDEO:
         values["strength"] = None
     elif request.strength is None:

@@ -1,4 +1,4 @@
-"""`codec-diffusers map …`: make, show and verify latent-space map bundles."""
+"""The `map` commands: build, show and verify latent-space map bundles."""
 
 import asyncio
 import json
@@ -12,8 +12,8 @@ from rich.table import Table
 
 from codec_client import fetch_map
 from codec_maps import DictionaryTrial
-from codec_maps.corpus import default_prompts
 from codec_maps.annotations import read_thresholds, require_image_digest, with_canonical_image, with_thresholds
+from codec_maps.corpus import default_prompts
 from codec_maps.scales import Quality
 from codec_server.errors import report_cli_errors
 from codec_server.flags import LOCAL_MODEL, with_settings
@@ -24,7 +24,7 @@ from codec_wire.maps import LatentMapBundle
 from core.map_store import bundle_folder
 from core.settings import Settings, read_settings
 
-app = typer.Typer(no_args_is_help=True, help="Make, show and verify latent-space maps.")
+app = typer.Typer(no_args_is_help=True, help="Build, show and verify latent-space maps.")
 
 BUILD_SETTINGS = (*LOCAL_MODEL, "calibration_images", "log_level")
 TABLE_WIDTH = 130
@@ -33,15 +33,19 @@ TABLE_WIDTH = 130
 @app.command()
 @with_settings(BUILD_SETTINGS)
 def build(
-    prompts: Annotated[Path | None, typer.Option(help="File, a prompt a line. Default: our own.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Text file with one prompt per line. Default: the included prompts.")
+    ] = None,
     canonical_image: Annotated[
-        str | None, typer.Option(help="Image that the reference pixels come from, NAME@sha256:...")
+        str | None, typer.Option(help="Container image that renders the reference pixels, as NAME@sha256:HEX.")
     ] = None,
     **flags: Any,
 ) -> None:
-    """Generate images with a model, choose static scales, train dictionaries, and write the map where servers look.
+    """Calibrate a latent-space map for a model and write it to the models directory.
 
-    Example: codec-diffusers map build --model stabilityai/stable-diffusion-2-1 --calibration-images 64
+    Generates images, measures static scales and trains zstd dictionaries.
+
+    Example: codec-diffusers map build --calibration-images 64
     """
     with report_cli_errors():
         settings = read_settings(flags)
@@ -70,7 +74,7 @@ async def _build(settings: Settings, prompts: list[str], canonical_image: str | 
         bundle = with_canonical_image(bundle, canonical_image)
     folder = bundle_folder(settings.models_dir, bundle.latent_map.id)
     bundle.write(folder)
-    # A table that is cut off says nothing: a narrow terminal may break its lines.
+    # On a narrow terminal, wrapped lines are more useful than columns that are cut off.
     Console(stderr=True, width=max(console.width, TABLE_WIDTH)).print(
         quality_table(built.qualities), dictionary_table(built.trials)
     )
@@ -78,21 +82,21 @@ async def _build(settings: Settings, prompts: list[str], canonical_image: str | 
 
 
 def quality_table(qualities: list[Quality]) -> Table:
-    """Return what each pipeline keeps, as a table for people."""
-    table = Table("pipeline", "SNR, dB", "values cut off", title="what each pipeline keeps of these latents")
+    """Return a table of the signal-to-noise ratio and saturation of each pipeline."""
+    table = Table("pipeline", "SNR (dB)", "saturated values", title="Quality of the calibrated pipelines")
     for quality in qualities:
         table.add_row(quality.pipeline, f"{quality.snr_db:.1f}", f"{quality.saturated:.2%}")
     return table
 
 
 def dictionary_table(trials: list[DictionaryTrial]) -> Table:
-    """Return how the dictionaries did, as a table for people."""
+    """Return a table of the compressed sizes with and without dictionaries."""
     names = ("identity", "gzip", "br", "zstd", "zstd+dict", "entropy")
-    table = Table("format", "pipeline", *names, "saved", "kept", title="mean bytes of held-out bodies")
+    table = Table("format", "pipeline", *names, "saved", "used", title="Mean size of held-out responses (bytes)")
     for trial in trials:
         sizes = map(str, trial.sizes.rounded().values())
-        kept = "yes" if trial.accepted else "no"
-        table.add_row(trial.wire_format, trial.pipeline, *sizes, f"{trial.saving:.1%}", kept)
+        used = "yes" if trial.accepted else "no"
+        table.add_row(trial.wire_format, trial.pipeline, *sizes, f"{trial.saving:.1%}", used)
     return table
 
 
@@ -102,31 +106,31 @@ def _read_prompts(path: Path | None) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"cannot read the prompts in {path}: {error}") from None
+        raise InvalidSettings(f"--prompts: cannot read {path}: {error}") from None
     if not any(lines):
-        raise InvalidSettings(f"{path} holds no prompt")
+        raise InvalidSettings(f"--prompts: {path} contains no prompt")
     return [line for line in lines if line]
 
 
 @app.command()
 def thresholds(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
-    file: Annotated[Path, typer.Argument(help="JSON: {pipeline: {ssim_min, psnr_min_db, lpips_max, fixture_suite}}.")],
+    bundle: Annotated[Path, typer.Argument(help="Directory of a map bundle.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="JSON file written by `golden thresholds`.", show_default=False)],
 ) -> None:
-    """Write quality thresholds that were measured into a bundle's map. Its hash changes.
+    """Add measured quality thresholds to a map. This changes its hash.
 
-    Example: codec-diffusers map thresholds models/latent-spaces/stabilityai/sd-vae-ft-mse thresholds.json
+    Example: codec-diffusers map thresholds BUNDLE thresholds.json
     """
     with report_cli_errors():
         bounds = read_thresholds(file)
-        found = with_thresholds(LatentMapBundle.from_folder(bundle), bounds)
-        found.write(bundle)
-        typer.echo(f"wrote {bundle}: {found.latent_map.id} {found.hash}")
+        changed = with_thresholds(LatentMapBundle.from_folder(bundle), bounds)
+        changed.write(bundle)
+        typer.echo(f"wrote {bundle}: {changed.latent_map.id} {changed.hash}")
 
 
 @app.command()
-def show(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")]) -> None:
-    """Print a bundle's map, its hash and its files, verified.
+def show(bundle: Annotated[Path, typer.Argument(help="Directory of a map bundle.", show_default=False)]) -> None:
+    """Verify a bundle, then print its map and the hashes of its files.
 
     Example: codec-diffusers map show models/latent-spaces/stabilityai/sd-vae-ft-mse
     """
@@ -139,12 +143,16 @@ def show(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")]) ->
 
 
 @app.command()
-def verify(bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or http://HOST:PORT of a server.")]) -> None:
-    """Check a bundle's map against the schema and every file against its hash, on disk or as a server publishes it.
+def verify(
+    bundle: Annotated[
+        str, typer.Argument(help="Directory of a map bundle, or http://HOST:PORT of a server.", show_default=False)
+    ],
+) -> None:
+    """Check a map against the schema, and its files against their hashes, on disk or on a server.
 
     Example: codec-diffusers map verify http://127.0.0.1:8080
     """
     with report_cli_errors():
         remote = bundle.startswith(("http://", "https://"))
         found = asyncio.run(fetch_map(bundle)) if remote else LatentMapBundle.from_folder(Path(bundle))
-        typer.echo(f"{found.latent_map.id} is sound: {found.hash}, {len(found.assets)} files")
+        typer.echo(f"{found.latent_map.id} is valid: {found.hash}, {len(found.assets)} files")

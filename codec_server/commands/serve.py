@@ -1,14 +1,18 @@
-"""`codec-diffusers serve`: a local model behind both protocols, in one process."""
+"""The `serve` command: a local model behind gRPC and HTTP, in one process."""
 
 import asyncio
 import os
 import time
+from typing import Any
+
+import typer
 
 from codec_grpc.server import start_grpc_server
 from codec_http.server import start_http_server
+from codec_server.flags import with_settings
 from codec_server.local_model import LocalModel
-from codec_server.runner import drain, run_until, stop_on_signals
-from codec_server.terminal.startup import say, say_addresses, say_served, warn_of_pins
+from codec_server.runner import drain, run_server, run_until, stop_on_signals
+from codec_server.terminal.startup import print_addresses, print_models, warn_about_versions
 from codec_wire.errors import StartupError
 from core.admission import Admission
 from core.lifecycle import Lifecycle, State
@@ -16,9 +20,24 @@ from core.pins import Provenance, require_pins
 from core.service import LatentService
 from core.settings import Settings
 
+NOT_FOR_SERVE = ("upstream", "lpips_backbone")
+"""Settings of other commands."""
 
-async def serve(settings: Settings) -> None:
-    """Serve until a signal. Raises StartupError when the model or a port cannot be had."""
+
+@with_settings(name for name in Settings.model_fields if name not in NOT_FOR_SERVE)
+def serve(**flags: Any) -> None:
+    """Serve a model over gRPC and HTTP, in one process.
+
+    Example: codec-diffusers serve --model stabilityai/stable-diffusion-2-1
+    """
+    run_server(flags, run_serve)
+
+
+async def run_serve(settings: Settings) -> None:
+    """Serve a local model until SIGTERM or SIGINT.
+
+    Raises StartupError if the model cannot be loaded or a port is in use.
+    """
     started = time.perf_counter()
     if settings.require_pins:
         require_pins()
@@ -30,22 +49,22 @@ async def serve(settings: Settings) -> None:
     http = await start_http_server(service, settings.host, settings.port, settings.request_timeout_s)
     grpc = await start_grpc_server(service, settings.host, settings.grpc_port, settings.request_timeout_s)
     http_address = f"{settings.host}:{http.port}"
-    say_addresses(http_address, f"{settings.host}:{grpc.port}")
-    warn_of_pins()
+    print_addresses(http_address, f"{settings.host}:{grpc.port}")
+    warn_about_versions()
 
-    async def bring_up() -> None:
-        await model.bring_up(service)
-        say_served(service.models.require_all(), http_address, time.perf_counter() - started)
+    async def load_and_report() -> None:
+        await model.start_serving(service)
+        print_models(service.models.require_all(), http_address, time.perf_counter() - started)
 
     try:
-        await run_until(stop, bring_up())
+        await run_until(stop, load_and_report())
     except StartupError:
         service.lifecycle.transition_to(State.FAILED)
         raise
     finally:
         await drain(service, settings.drain_timeout_s, [http, grpc])
         freed = await asyncio.to_thread(model.free)
-    say("Stopped.")
+    typer.echo("Stopped.")
     if not freed:
         # Loading cannot be interrupted, and the interpreter would wait for its thread.
         os._exit(0)

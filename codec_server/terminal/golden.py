@@ -1,4 +1,4 @@
-"""What the golden commands show on a terminal: progress on stderr, the table and its notes on stdout."""
+"""Output of the golden commands: progress on standard error, tables and messages on standard output."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,29 +12,29 @@ TABLE_WIDTH = 120
 
 
 def progress_bar() -> Progress:
-    """Return a progress bar on stderr, to be entered."""
+    """Return a progress bar on standard error. Enter it to start drawing."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True))
 
 
-def steps_on(progress: Progress, task: Any) -> Any:
-    """Return what takes (steps done, steps there are) and shows them as `task`."""
+def step_callback(progress: Progress, task: Any) -> Any:
+    """Return a callback that takes the number of completed steps and their total, and updates `task`."""
     return lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @contextmanager
-def rows_shown(total: int) -> Iterator[Any]:
-    """Show a bar of `total` rows; the context's value takes the name of each one done."""
+def row_progress(total: int) -> Iterator[Any]:
+    """Show a progress bar for `total` rows. The context's value is called with the name of each finished row."""
     with progress_bar() as progress:
-        task = progress.add_task("judging", total=total)
+        task = progress.add_task("evaluating", total=total)
         yield lambda name: progress.update(task, advance=1, description=name)
 
 
-def print_evaluation(found: Any) -> None:
-    """Print the table and the notes of a codec_golden.evaluation.EvaluationResult."""
+def print_evaluation(result: Any) -> None:
+    """Print a codec_golden.evaluation.EvaluationResult: its table and its notes."""
     from codec_golden.result_table import build_table  # noqa: PLC0415
 
-    # A table that is cut off says nothing: a narrow terminal may break its lines.
-    Console(width=max(Console().width, TABLE_WIDTH)).print(build_table(found.rows))
-    for note in found.notes:
+    # On a narrow terminal, wrapped lines are more useful than columns that are cut off.
+    Console(width=max(Console().width, TABLE_WIDTH)).print(build_table(result.rows))
+    for note in result.notes:
         typer.echo(note)

@@ -1,4 +1,4 @@
-"""How `inspect` shows what a capture holds: as lines for people, as JSON for scripts."""
+"""Output of `inspect`: a report for people, or JSON."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,15 +10,15 @@ from codec_client.inspection import Inspection
 from codec_wire.latents import parse_scales
 
 PIPE_WIDTH = 120
-ROWS = 20
-"""Frames that are printed one by one; the JSON has them all."""
-SCALES = 16
-"""Static scales that are printed one by one."""
+MAX_ROWS = 20
+"""Maximum number of frames in the printed table. The JSON report contains all frames."""
+MAX_SCALES = 16
+"""Maximum number of static scales that are printed; if there are more, only their range is."""
 _FIELDS = ("latent_space_id", "shape", "dtype", "pipeline", "fps", "total_frames", "vae_scale_factor")
 
 
-def as_json(report: Inspection) -> dict[str, Any]:
-    """Return everything in a report; static scales as numbers, one a channel, and as the bytes that travelled."""
+def to_json(report: Inspection) -> dict[str, Any]:
+    """Return the whole report as JSON-compatible values. Static scales are given as numbers and as hex bytes."""
     values = asdict(report) | {"sound": report.problem is None, "envelope_bytes": report.envelope_bytes}
     if report.header is not None and report.header.scales is not None:
         values["header"]["scales"] = report.header.scales.hex()
@@ -28,40 +28,44 @@ def as_json(report: Inspection) -> dict[str, Any]:
 
 def print_report(report: Inspection) -> None:
     """Print a report on standard output."""
-    # What comes out of a file is shown as it is: no colours, no [markup], no :emoji:.
+    # Text from the file is printed as it is, without rich's colours, [markup] and :emoji:.
     console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, emoji=False, width=PIPE_WIDTH)
     console.print(
         f"{report.wire_format or 'unknown format'}, {report.encoding}: {report.received_bytes} bytes"
-        + ("" if report.encoding == "identity" else f", {report.expanded_bytes} expanded"),
+        + ("" if report.encoding == "identity" else f", {report.expanded_bytes} decompressed"),
         markup=False,
     )
     if report.header is not None:
-        console.print(f"header    {report.header_bytes} bytes", markup=False)
-        for name in _FIELDS:
-            value = getattr(report.header, name)
-            if value is not None:
-                console.print(f"  {name:<17}{list(value) if name == 'shape' else value}", markup=False)
-        if report.header.scales is not None:
-            numbers = _static_scales(report)
-            shown = ", ".join(f"{number:.4g}" for number in numbers)
-            if len(numbers) > SCALES:
-                shown = f"{min(numbers):.4g} to {max(numbers):.4g}"
-            console.print(f"  {'scales':<17}{len(report.header.scales)} bytes: {shown}", markup=False)
+        _print_header(console, report)
     if report.frame_count:
         console.print(
             f"frames    {report.frame_count}: {report.data_bytes} bytes of data, "
-            f"{report.envelope_bytes} of envelope around them",
+            f"{report.envelope_bytes} bytes of envelope",
             markup=False,
         )
-        console.print(_table(report))
-        if report.frame_count > ROWS:
-            console.print(f"... and {report.frame_count - ROWS} more", markup=False)
+        console.print(_frame_table(report))
+        if report.frame_count > MAX_ROWS:
+            console.print(f"... and {report.frame_count - MAX_ROWS} more", markup=False)
     if report.problem is None:
-        console.print("sound     the stream ends as it should", markup=False)
+        console.print("valid     the stream is complete", markup=False)
     else:
-        console.print(f"WRONG     at byte {report.problem_offset}: {report.problem}", markup=False, soft_wrap=True)
+        console.print(f"INVALID   at byte {report.problem_offset}: {report.problem}", markup=False, soft_wrap=True)
+
+
+def _print_header(console: Console, report: Inspection) -> None:
+    console.print(f"header    {report.header_bytes} bytes", markup=False)
+    for name in _FIELDS:
+        value = getattr(report.header, name)
+        if value is not None:
+            console.print(f"  {name:<17}{list(value) if name == 'shape' else value}", markup=False)
+    scales = _static_scales(report)
+    if scales:
+        text = ", ".join(f"{scale:.4g}" for scale in scales)
+        if len(scales) > MAX_SCALES:
+            text = f"{min(scales):.4g} to {max(scales):.4g}"
+        console.print(f"  {'scales':<17}{2 * len(scales)} bytes: {text}", markup=False)
 
 
 def _static_scales(report: Inspection) -> list[float]:
@@ -70,9 +74,9 @@ def _static_scales(report: Inspection) -> list[float]:
     return [float(scale) for scale in parse_scales(report.header.scales, report.header.shape[0])]
 
 
-def _table(report: Inspection) -> Table:
-    table = Table("seq", "at byte", "kind", "data", "scales", "min", "max", "mean", "deviation", box=None)
-    for frame in report.frames[:ROWS]:
+def _frame_table(report: Inspection) -> Table:
+    table = Table("seq", "offset", "kind", "bytes", "scales", "min", "max", "mean", "std", box=None)
+    for frame in report.frames[:MAX_ROWS]:
         kind = "key" if frame.keyframe else "residual"
         if frame.done:
             kind += f", done ({frame.finish_reason or 'no reason'})"

@@ -1,4 +1,4 @@
-"""Where a command's result goes: a picture, a video, or the stream itself, in a file or in a pipe."""
+"""Output file of `generate` and `decode`: an image, a video, or the latent stream itself."""
 
 import os
 import sys
@@ -14,67 +14,71 @@ from codec_pixels.videos import encode_video
 from codec_wire.errors import InvalidSettings
 from codec_wire.request import DEFAULT_FPS
 
-STILL_FORMATS = ("png", "jpg", "jpeg")
-MOVING_FORMATS = ("mp4", "gif", "webp")
+SINGLE_IMAGE_FORMATS = ("png", "jpg", "jpeg")
+VIDEO_FORMATS = ("mp4", "gif", "webp")
 STREAM_FORMAT = "bin"
-FORMATS = (*STILL_FORMATS, *MOVING_FORMATS, STREAM_FORMAT)
+FORMATS = (*SINGLE_IMAGE_FORMATS, *VIDEO_FORMATS, STREAM_FORMAT)
 PIPE = "-"
 
 
-class Output:
-    """A file or the standard output, and the format of what is written there. Nothing is half written."""
+class OutputFile:
+    """A file or standard output, and the format that is written to it. Files are replaced atomically."""
 
-    def __init__(self, place: str, file_format: str | None = None) -> None:
-        """Check the place before anything runs. A pipe takes the stream unless `file_format` says otherwise.
+    def __init__(self, path: str, file_format: str | None = None) -> None:
+        """Check that `path` is writable, or that standard output is a pipe if `path` is "-".
 
-        Raises InvalidSettings for a format that is not known and a place that cannot be written to.
+        `file_format` is one of FORMATS. It defaults to the extension of `path`, and to STREAM_FORMAT for a pipe.
+        Raises InvalidSettings if the format is unknown or the file is not writable.
         """
-        self._path = None if place == PIPE else Path(place)
-        suffix = STREAM_FORMAT if self._path is None else self._path.suffix.lstrip(".").lower()
-        self.format = (file_format or suffix).lower()
+        self._path = None if path == PIPE else Path(path)
+        extension = STREAM_FORMAT if self._path is None else self._path.suffix.lstrip(".").lower()
+        self.format = (file_format or extension).lower()
         if self.format not in FORMATS:
-            what = f"{place!r} ends in none of them" if not file_format else f"got {file_format!r}"
-            raise InvalidSettings(f"the output must be one of {', '.join(FORMATS)}: {what}")
+            option = f"--format {file_format}" if file_format else f"--output {path}"
+            raise InvalidSettings(f"{option}: the file format must be one of {', '.join(FORMATS)}")
         if self._path is None:
             if sys.stdout.isatty():
-                raise InvalidSettings("standard output is a terminal: name a file, or send it into a pipe")
+                raise InvalidSettings("--output -: standard output is a terminal; redirect it to a file or a pipe")
             return
         folder = self._path.parent
         if not folder.is_dir():
-            raise InvalidSettings(f"cannot write {place}: there is no folder {folder}")
+            raise InvalidSettings(f"cannot write {path}: the directory {folder} does not exist")
         if self._path.is_dir() or not os.access(self._path if self._path.exists() else folder, os.W_OK):
-            raise InvalidSettings(f"cannot write {place}: it is not writable")
+            raise InvalidSettings(f"cannot write {path}: not writable")
 
     @property
     def is_video(self) -> bool:
-        """Whether the format alone says that a video is wanted."""
+        """Whether the format is only used for videos."""
         return self.format in ("mp4", "gif")
 
     @property
     def is_stream(self) -> bool:
-        """Whether the stream itself is wanted, and no pixels."""
+        """Whether the latent stream itself is written instead of pixels."""
         return self.format == STREAM_FORMAT
 
     @property
     def is_pipe(self) -> bool:
-        """Whether it goes to standard output."""
+        """Whether the output is standard output."""
         return self._path is None
 
-    def require_room_for(self, frames: int) -> None:
-        """Raise InvalidSettings where the format holds one picture and `frames` is more."""
-        if frames > 1 and self.format in STILL_FORMATS:
-            raise InvalidSettings(f"a {self.format} holds one picture, and a video has more: use .mp4, .gif or .webp")
+    def require_format_for(self, num_frames: int) -> None:
+        """Raise InvalidSettings if the format holds a single image and `num_frames` is more than 1."""
+        if num_frames > 1 and self.format in SINGLE_IMAGE_FORMATS:
+            raise InvalidSettings(
+                f"a .{self.format} file holds one image, got a video of {num_frames} frames: use .mp4, .gif or .webp"
+            )
 
     def write_frames(self, frames: NDArray[np.uint8], fps: int | None, parameters: Parameters) -> int:
-        """Write uint8 frames [n, H, W, 3], `fps` a second, with what made them inside; return the number of bytes.
+        """Encode and write pixels [frames, H, W, 3] of uint8 with embedded generation parameters.
 
-        These are the files that a server's rendered answer holds, of the same pixels and parameters.
+        The file is identical to the one that a server renders from the same pixels and parameters. `fps` defaults to
+        DEFAULT_FPS. Returns the size in bytes. Raises InvalidSettings if the file cannot be written.
         """
-        self.require_room_for(len(frames))
-        return self.write(_file_of(frames, self.format, fps or DEFAULT_FPS, parameters))
+        self.require_format_for(len(frames))
+        return self.write(_encode(frames, self.format, fps or DEFAULT_FPS, parameters))
 
     def write(self, data: bytes) -> int:
-        """Write `data` and return its size. Raises InvalidSettings where that fails."""
+        """Write `data` and return its size in bytes. Raises InvalidSettings if the file cannot be written."""
         try:
             if self._path is None:
                 sys.stdout.buffer.write(data)
@@ -84,25 +88,25 @@ class Output:
             else:
                 self._replace(self._path, data)
         except BrokenPipeError:
-            # The interpreter would complain again when it flushes at its end.
+            # Otherwise the interpreter reports the error again when it flushes standard output at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise InvalidSettings("whoever read the output has left") from None
+            raise InvalidSettings("cannot write to standard output: the reading process has closed the pipe") from None
         except OSError as error:
-            raise InvalidSettings(f"cannot write {self._path or 'the output'}: {error.strerror}") from None
+            raise InvalidSettings(f"cannot write {self._path or 'to standard output'}: {error.strerror}") from None
         return len(data)
 
     @staticmethod
     def _replace(path: Path, data: bytes) -> None:
         mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            part = Path(file.name)
+            temporary = Path(file.name)
             try:
                 file.write(data)
                 file.flush()
-                part.chmod(mode & 0o777)
-                part.replace(path)
+                temporary.chmod(mode & 0o777)
+                temporary.replace(path)
             except BaseException:
-                part.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
                 raise
 
 
@@ -112,20 +116,20 @@ def _umask() -> int:
     return mask
 
 
-def _file_of(frames: NDArray[np.uint8], file_format: str, fps: int, parameters: Parameters) -> bytes:
+def _encode(frames: NDArray[np.uint8], file_format: str, fps: int, parameters: Parameters) -> bytes:
     match file_format:
         case "mp4":
             try:
                 return encode_video(frames, fps, parameters)
             except ModuleNotFoundError:
                 raise InvalidSettings(
-                    "writing mp4 needs imageio-ffmpeg: install the extra `server`, or use .gif or .webp"
+                    "writing .mp4 needs imageio-ffmpeg: install the extra `server`, or use .gif or .webp"
                 ) from None
         case "gif":
             return encode_animation(frames, "gif", fps, parameters)
         case "webp" if len(frames) > 1:
             return encode_animation(frames, "webp", fps, parameters)
-        case "webp" | "png" as known:
-            return encode_image(frames[0], known, parameters)
+        case "webp" | "png" as image_format:
+            return encode_image(frames[0], image_format, parameters)
         case _:
             return encode_image(frames[0], "jpeg", parameters)

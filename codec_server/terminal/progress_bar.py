@@ -1,4 +1,4 @@
-"""A live bar on the terminal for one generation; silent where there is no terminal."""
+"""Progress bar for one generation. Draws nothing if the output is not a terminal."""
 
 from types import TracebackType
 from typing import Self
@@ -10,7 +10,7 @@ from codec_client import Progress as StreamProgress
 
 
 class ProgressBar:
-    """Shows what a stream says of itself: steps where they are known, frames, bytes."""
+    """A progress bar that shows sampling steps if they are known, then received frames and bytes."""
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(
@@ -24,16 +24,16 @@ class ProgressBar:
         )
         self._task = self._bar.add_task("starting", total=None, count="")
 
-    def say(self, what: str) -> None:
-        """Show what is done where nothing can be counted."""
-        self._bar.update(self._task, description=what, total=None, count="")
+    def set_status(self, text: str) -> None:
+        """Show `text` without a count."""
+        self._bar.update(self._task, description=text, total=None, count="")
 
-    def show(self, progress: StreamProgress) -> None:
-        """Show how far the stream is."""
+    def update(self, progress: StreamProgress) -> None:
+        """Show the progress of a stream."""
         if progress.frames or progress.step is None:
             total = progress.total_frames
             count = f"{progress.frames}/{total or '?'} frames, {progress.received_bytes / 1024:.1f} KiB"
-            # An image is one frame: until it is there, nothing can be counted.
+            # An image has one frame, so there is nothing to count before it is received.
             self._bar.update(
                 self._task,
                 description="receiving" if progress.frames else "sampling",
@@ -51,12 +51,12 @@ class ProgressBar:
         )
 
     def __enter__(self) -> Self:
-        """Start to draw."""
+        """Start drawing."""
         self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wipe the bar."""
+        """Erase the bar."""
         self._bar.stop()

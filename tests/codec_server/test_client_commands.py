@@ -1,4 +1,4 @@
-"""generate, decode, inspect and doctor as a user runs them: what they write, what they say, how they fail."""
+"""The commands generate, decode, inspect and doctor: their files, output, errors and exit statuses."""
 
 import gzip
 import json
@@ -22,10 +22,10 @@ from tests.support.tiny_sd import build_bundle, save_model_and_map
 REQUEST = ["a snowy mountain", "--steps", "3", "--size", "64x48", "--seed", "7"]
 
 
-def fails(status: int, *arguments: object) -> str:
-    """Return the one or two lines that a command fails with."""
-    found, output = invoke(*arguments)
-    assert found == status, output
+def run_failing(status: int, *arguments: object) -> str:
+    """Run a command that fails with the exit status `status`, and return its error message."""
+    actual, output = invoke(*arguments)
+    assert actual == status, output
     assert output.startswith("error: ")
     assert output.count("\n") <= 2, output
     return output
@@ -53,21 +53,21 @@ def servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> Iterator[Server
         yield found
 
 
-def test_a_factorys_own_vae_draws_its_pictures(servers: Servers, tmp_path: Path) -> None:
+def test_pipeline_from_a_factory_decodes_with_its_own_vae(servers: Servers, tmp_path: Path) -> None:
     factory = ["--factory", "tests.support.tiny_sd:build_pipeline", "--latent-space", "x/y", "--threads", "1"]
     assert invoke("generate", *REQUEST, "-o", tmp_path / "a.png", *factory)[0] == 0
     assert invoke("generate", *REQUEST, "-o", tmp_path / "b.png", "--grpc", servers.grpc_address)[0] == 0
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), np.asarray(Image.open(tmp_path / "b.png")))
 
 
-def test_a_capture_decodes_to_the_picture_that_generate_writes(servers: Servers, tmp_path: Path) -> None:
-    way = ["--server", http_address(servers), "--pipeline", "int8"]
+def test_decoded_capture_equals_the_image_that_generate_writes(servers: Servers, tmp_path: Path) -> None:
+    options = ["--server", http_address(servers), "--pipeline", "int8"]
     capture, direct, decoded = tmp_path / "a.bin", tmp_path / "a.png", tmp_path / "b.png"
-    status, output = invoke("generate", *REQUEST, "-o", capture, "--json", *way)
+    status, output = invoke("generate", *REQUEST, "-o", capture, "--json", *options)
     report = json.loads(output)
     assert (status, report["pipeline"], report["frames"]) == (0, "int8", 1)
     assert capture.stat().st_size == report["bytes"] == report["stream_bytes"]
-    assert invoke("generate", *REQUEST, "-o", direct, *way)[0] == 0
+    assert invoke("generate", *REQUEST, "-o", direct, *options)[0] == 0
     bundle = bundle_folder(Path(os.environ["CODEC_MODELS_DIR"]), "tiny-sd-vae")
     for source in ([], ["--server", http_address(servers)], ["--bundle", bundle]):
         assert invoke("decode", capture, "-o", decoded, *source)[0] == 0
@@ -77,44 +77,50 @@ def test_a_capture_decodes_to_the_picture_that_generate_writes(servers: Servers,
     assert invoke("decode", zipped, "-o", decoded)[0] == 0
 
 
-def test_what_cannot_be_is_one_line(servers: Servers, tmp_path: Path) -> None:
-    here, server = tmp_path / "a.png", ["--server", http_address(servers)]
-    assert "no server answers at http://127.0.0.1:1: Connection refused" in fails(
-        3, "generate", "x", "-o", here, "--server", "http://127.0.0.1:1"
+def test_invalid_usage_fails_with_one_line_and_its_exit_status(servers: Servers, tmp_path: Path) -> None:
+    image, server = tmp_path / "a.png", ["--server", http_address(servers)]
+    assert "cannot connect to http://127.0.0.1:1: Connection refused" in run_failing(
+        3, "generate", "x", "-o", image, "--server", "http://127.0.0.1:1"
     )
-    assert "no server answers at 127.0.0.1:1: Connection refused" in fails(
-        3, "generate", "x", "-o", here, "--grpc", "127.0.0.1:1"
+    assert "cannot connect to 127.0.0.1:1: Connection refused" in run_failing(
+        3, "generate", "x", "-o", image, "--grpc", "127.0.0.1:1"
     )
-    assert "prompt: must have at least 1 character" in fails(2, "generate", "", "-o", here, *server)
-    assert "steps: must be at most" in fails(2, "generate", "x", "--steps", 9999, "-o", here, *server)
-    assert "size: must be" in fails(2, "generate", "x", "--size", "big", "-o", here, *server)
-    assert "this server runs tiny-sd" in fails(2, "generate", "x", "--model", "other", "-o", here, *server)
-    assert "no folder" in fails(2, "generate", "x", "-o", tmp_path / "no" / "a.png", *server)
-    assert "ends in none of them" in fails(2, "generate", "x", "-o", tmp_path / "a.tiff", *server)
+    assert "prompt: must have at least 1 character" in run_failing(2, "generate", "", "-o", image, *server)
+    assert "steps: must be at most" in run_failing(2, "generate", "x", "--steps", 9999, "-o", image, *server)
+    assert "size: must be" in run_failing(2, "generate", "x", "--size", "big", "-o", image, *server)
+    assert "this server serves tiny-sd" in run_failing(2, "generate", "x", "--model", "other", "-o", image, *server)
+    assert "does not exist" in run_failing(2, "generate", "x", "-o", tmp_path / "no" / "a.png", *server)
+    assert "the file format must be one of" in run_failing(2, "generate", "x", "-o", tmp_path / "a.tiff", *server)
     (tmp_path / "folder.png").mkdir()
-    assert "not writable" in fails(2, "generate", "x", "-o", tmp_path / "folder.png", *server)
-    assert "--server or --grpc, got both" in fails(2, "generate", "x", "-o", here, *server, "--grpc", "x:1")
-    assert "there is no directory 'missing'" in fails(1, "generate", "x", "-o", here, "--model", "missing")
-    assert "no HTTP server; is it the gRPC port?" in fails(
-        1, "generate", "x", "-o", here, "--server", f"http://{servers.grpc_address}"
+    assert "not writable" in run_failing(2, "generate", "x", "-o", tmp_path / "folder.png", *server)
+    assert "--server and --grpc cannot be combined" in run_failing(
+        2, "generate", "x", "-o", image, *server, "--grpc", "x:1"
     )
-    assert "makes image-latents, got 'video-latents'" in fails(2, "generate", "x", "-o", tmp_path / "a.mp4", *server)
-    assert "a png holds one picture" in fails(2, "generate", "x", "-o", here, "--video", *server)
-    assert "there is no VAE in" in fails(2, "generate", "x", "-o", here, "--decoder", tmp_path, *server)
-    assert "cannot read" in fails(2, "generate", "x", "-o", here, "--image", tmp_path / "no.png", *server)
-    assert "cannot read" in fails(2, "decode", tmp_path / "no.bin", "-o", here)
+    assert "there is no directory 'missing'" in run_failing(1, "generate", "x", "-o", image, "--model", "missing")
+    assert "is not an HTTP server; is it the gRPC port?" in run_failing(
+        1, "generate", "x", "-o", image, "--server", f"http://{servers.grpc_address}"
+    )
+    assert "'video-latents' is not supported by tiny-sd" in run_failing(
+        2, "generate", "x", "-o", tmp_path / "a.mp4", *server
+    )
+    assert "a .png file holds one image" in run_failing(2, "generate", "x", "-o", image, "--video", *server)
+    assert "no VAE found in" in run_failing(2, "generate", "x", "-o", image, "--decoder", tmp_path, *server)
+    assert "cannot read" in run_failing(2, "generate", "x", "-o", image, "--image", tmp_path / "no.png", *server)
+    assert "cannot read" in run_failing(2, "decode", tmp_path / "no.bin", "-o", image)
     (tmp_path / "a.bin").write_bytes(b"hello")
-    assert "is text, not a latent stream: 'hello'" in fails(4, "decode", tmp_path / "a.bin", "-o", here)
+    assert "is text, not a latent stream: 'hello'" in run_failing(4, "decode", tmp_path / "a.bin", "-o", image)
     (tmp_path / "a.bin.gz").write_bytes(gzip.compress(b"hello"))
-    nobody = ["--server", "http://127.0.0.1:1"]
-    assert "no server answers at http://127.0.0.1:1" in fails(3, "decode", tmp_path / "a.bin.gz", "-o", here, *nobody)
-    assert not here.exists()
+    unreachable = ["--server", "http://127.0.0.1:1"]
+    assert "cannot connect to http://127.0.0.1:1" in run_failing(
+        3, "decode", tmp_path / "a.bin.gz", "-o", image, *unreachable
+    )
+    assert not image.exists()
 
 
-def test_doctor_generates_for_real(tmp_path: Path) -> None:
+def test_doctor_loads_the_model_and_generates(tmp_path: Path) -> None:
     status, output = invoke("doctor", "--model", "tiny-sd", "--threads", "1", "--port", "0", "--grpc-port", "0")
     assert status == 0, output
-    assert re.search(r"ok +generation +64x64, 4 steps in .* s; 1 picture decoded in", output)
+    assert re.search(r"ok +generation +64x64, 4 steps in .* s; 1 frame decoded in", output)
     assert re.search(r"ok +device ", output)
     assert output.endswith("This machine can serve this model.\n")
     status, output = invoke("doctor", "--model", "missing", "--json")
@@ -127,4 +133,4 @@ def test_help_has_an_example_and_the_exit_status(command: str) -> None:
     status, output = invoke(command, "--help")
     assert status == 0
     assert "Example" in output
-    assert "Exit status: 0 done" in output
+    assert "Exit status: 0 success" in output

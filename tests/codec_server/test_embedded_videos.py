@@ -1,4 +1,4 @@
-"""The embedded model's videos: 24 pictures in every pipeline over both protocols, and what they look like decoded."""
+"""Videos of the embedded model: every pipeline over both protocols, and their quality."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ def video_map(embedded_server: Addresses, tmp_path_factory: pytest.TempPathFacto
 def streams(
     embedded_server: Addresses, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[tuple[str, str], Generation]]:
-    """What comes, by (protocol, pipeline)."""
+    """Return generations by (protocol, pipeline)."""
     cache = tmp_path_factory.mktemp("cache")
     with (
         HttpClient(embedded_server.http, cache_dir=cache).blocking() as http,
@@ -51,7 +51,7 @@ def streams(
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
-def test_24_pictures_come_over_both_protocols(pipeline: str, streams: dict[tuple[str, str], Generation]) -> None:
+def test_both_protocols_return_the_same_24_frames(pipeline: str, streams: dict[tuple[str, str], Generation]) -> None:
     over_http, over_grpc = streams["http", pipeline], streams["grpc", pipeline]
     assert over_http.latents.shape == (24, 4, 16, 16)
     assert (over_http.header.fps, over_http.header.total_frames) == (12, 24)
@@ -61,28 +61,28 @@ def test_24_pictures_come_over_both_protocols(pipeline: str, streams: dict[tuple
 
 
 @pytest.mark.parametrize("pipeline", [name for name, row in PIPELINES.items() if row.scales is not Scales.STATIC])
-def test_what_scales_itself_keeps_to_its_bounds_of_raw(
+def test_adaptive_pipelines_meet_the_maps_quality_thresholds(
     pipeline: str, streams: dict[tuple[str, str], Generation], video_map: LatentMap
 ) -> None:
-    """Static scales are for finished pictures, which two steps do not make: tests/codec_golden judges those."""
+    """Static scales need converged latents, which two steps do not give; tests/codec_golden evaluates them."""
     entry = video_map.pipeline(pipeline)
     assert entry is not None
     assert entry.quality_thresholds is not None
     assert entry.quality_thresholds.ssim_min is not None
     assert entry.quality_thresholds.psnr_min_db is not None
     decoder = PixelDecoder(video_map, device="cpu")
-    pictures, exact = (decoder.frames(streams["grpc", name].latents) for name in (pipeline, "raw"))
-    assert np.mean(ssim_of_frames(exact, pictures)) >= entry.quality_thresholds.ssim_min
-    assert psnr_db(exact, pictures) >= entry.quality_thresholds.psnr_min_db
+    frames, reference = (decoder.frames(streams["grpc", name].latents) for name in (pipeline, "raw"))
+    assert np.mean(ssim_of_frames(reference, frames)) >= entry.quality_thresholds.ssim_min
+    assert psnr_db(reference, frames) >= entry.quality_thresholds.psnr_min_db
 
 
-def test_the_command_writes_a_video_that_moves(embedded_server: Addresses, tmp_path: Path) -> None:
+def test_command_writes_a_video_with_motion(embedded_server: Addresses, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     request = [PROMPT, "--frames", "24", "--fps", "12", "--size", "128x128", "--steps", "6", "--seed", "3"]
     status, output = invoke("generate", "--video", *request, "-o", path, "--grpc", embedded_server.grpc)
     assert status == 0, output
     moving = read_frames(path, 128, 128).astype(float)
     assert len(moving) == 24
-    steps = np.abs(np.diff(moving, axis=0)).mean()
-    far = np.abs(moving[12:] - moving[:12]).mean()
-    assert far > 1.2 * steps > 0, "neighbours are more alike than frames that are far apart"
+    adjacent = np.abs(np.diff(moving, axis=0)).mean()
+    distant = np.abs(moving[12:] - moving[:12]).mean()
+    assert distant > 1.2 * adjacent > 0, "adjacent frames are more similar than distant ones"

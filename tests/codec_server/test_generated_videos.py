@@ -1,4 +1,4 @@
-"""`generate` makes videos: in process and over both protocols the same file, with what made it written inside."""
+"""Videos written by `generate`: the same file in process and over both protocols, with embedded parameters."""
 
 import hashlib
 import json
@@ -53,9 +53,9 @@ def environment(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-def ways(server: Addresses, model: str) -> dict[str, list[str]]:
+def client_options(server: Addresses, model: str) -> dict[str, list[str]]:
     return {
-        "here": ["--model", model, "--threads", "1"],
+        "in process": ["--model", model, "--threads", "1"],
         "http": ["--server", server.http],
         "protobuf": ["--server", server.http, "--wire-format", "protobuf"],
         "grpc": ["--grpc", server.grpc],
@@ -85,23 +85,23 @@ def parameters_in(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("pipeline", ["raw", "delta+int8", "int4-adaptive"])
-def test_every_way_gives_the_same_video(moving: Addresses, pipeline: str, tmp_path: Path) -> None:
+def test_all_clients_write_the_same_video(moving: Addresses, pipeline: str, tmp_path: Path) -> None:
     files = {
-        name: generate(tmp_path / f"{name}.mp4", *REQUEST, "--pipeline", pipeline, *way)
-        for name, way in ways(moving, "moving").items()
+        name: generate(tmp_path / f"{name}.mp4", *REQUEST, "--pipeline", pipeline, *options)
+        for name, options in client_options(moving, "moving").items()
     }
     assert len({path.read_bytes() for path in files.values()}) == 1
-    frames = frames_of(files["here"])
+    frames = frames_of(files["in process"])
     assert frames.shape == (6, 48, 64, 3)
     assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 0, "the frames differ"
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "gif", "webp"])
-def test_what_made_a_video_stands_in_it(moving: Addresses, suffix: str, tmp_path: Path) -> None:
+def test_parameters_are_embedded_in_the_video(moving: Addresses, suffix: str, tmp_path: Path) -> None:
     arguments = ["--pipeline", "delta+int8", *(["--video"] if suffix == "webp" else [])]
     path = generate(tmp_path / f"a.{suffix}", *REQUEST, *arguments, "--grpc", moving.grpc)
-    said = parameters_in(path)
-    assert said | {"latent_map": "", "software": "", "latent_space": ""} == {
+    parameters = parameters_in(path)
+    assert parameters | {"latent_map": "", "software": "", "latent_space": ""} == {
         "model": "moving",
         "prompt": "waves",
         "seed": 3,
@@ -117,29 +117,32 @@ def test_what_made_a_video_stands_in_it(moving: Addresses, suffix: str, tmp_path
     assert len(frames_of(path)) == 6
 
 
-def test_a_video_is_kept_as_a_stream_and_drawn_later(moving: Addresses, tmp_path: Path) -> None:
-    wanted = generate(tmp_path / "a.gif", *REQUEST, "--pipeline", "delta+int8", "--server", moving.http)
+def test_stored_stream_decodes_to_the_same_video(moving: Addresses, tmp_path: Path) -> None:
+    expected = generate(tmp_path / "a.gif", *REQUEST, "--pipeline", "delta+int8", "--server", moving.http)
     capture = generate(tmp_path / "a.bin", *REQUEST, "--video", "--pipeline", "delta+int8", "--grpc", moving.grpc)
     assert invoke("decode", capture, "-o", tmp_path / "b.gif", "--server", moving.http)[0] == 0
-    assert np.array_equal(frames_of(tmp_path / "b.gif"), frames_of(wanted))
+    assert np.array_equal(frames_of(tmp_path / "b.gif"), frames_of(expected))
     decoder = LatentStreamDecoder()
     assert len(list(decoder.feed(capture.read_bytes()))) == 6
     decoder.close()
     status, output = invoke("decode", capture, "-o", tmp_path / "b.png", "--server", moving.http)
-    assert (status, "a png holds one picture" in output) == (2, True)
+    assert (status, "a .png file holds one image" in output) == (2, True)
 
 
-def test_a_picture_becomes_a_video_on_every_way(svd: Addresses, tmp_path: Path) -> None:
-    picture = tmp_path / "a.png"
-    picture.write_bytes(sample_image(1))
-    request = ["x", "--image", picture, "--frames", "3", "--size", "64x64", "--steps", "1"]
-    files = {name: generate(tmp_path / f"{name}.mp4", *request, *way) for name, way in ways(svd, "svd").items()}
+def test_all_clients_generate_the_same_video_from_an_image(svd: Addresses, tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes(sample_image(1))
+    request = ["x", "--image", image, "--frames", "3", "--size", "64x64", "--steps", "1"]
+    files = {
+        name: generate(tmp_path / f"{name}.mp4", *request, *options)
+        for name, options in client_options(svd, "svd").items()
+    }
     assert len({path.read_bytes() for path in files.values()}) == 1
-    said = parameters_in(files["here"])
-    assert said["image"] == f"sha256:{hashlib.sha256(picture.read_bytes()).hexdigest()}"
-    assert "strength" not in said
+    parameters = parameters_in(files["in process"])
+    assert parameters["image"] == f"sha256:{hashlib.sha256(image.read_bytes()).hexdigest()}"
+    assert "strength" not in parameters
 
 
-def test_a_video_is_not_written_as_a_picture(tmp_path: Path) -> None:
+def test_video_is_not_written_to_an_image_file(tmp_path: Path) -> None:
     status, output = invoke("generate", "a sea", "-o", tmp_path / "a.png", "--video", "--grpc", "127.0.0.1:1")
     assert (status, "use .mp4, .gif or .webp" in output) == (2, True)

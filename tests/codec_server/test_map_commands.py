@@ -1,4 +1,4 @@
-"""`map build`, `map show`, `map verify`, and a server that makes its own map once."""
+"""The map commands, and the calibration of a model without a map when a server starts."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def invoke(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_a_map_is_built_shown_and_verified(tmp_path: Path) -> None:
+def test_map_is_built_shown_and_verified(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a sea\n\na desert\n")
     options = [*MODEL, "--models-dir", str(tmp_path), "--calibration-images", "2", "--prompts", str(prompts)]
@@ -47,8 +47,8 @@ def test_a_map_is_built_shown_and_verified(tmp_path: Path) -> None:
     assert status == 0
     assert json.loads(output[: output.index("}\nsha256") + 1]) == json.loads(first.document)
     assert first.hash in output
-    assert invoke("map", "verify", str(folder)) == (0, f"test/space is sound: {first.hash}, 2 files\n")
-    # The same model makes the same map.
+    assert invoke("map", "verify", str(folder)) == (0, f"test/space is valid: {first.hash}, 2 files\n")
+    # Building is deterministic.
     status, output = invoke("map", "build", *options)
     assert status == 0, output
     assert LatentMapBundle.from_folder(folder) == first
@@ -57,11 +57,11 @@ def test_a_map_is_built_shown_and_verified(tmp_path: Path) -> None:
 SMALL = ["--pipeline", "tests.support.tiny_sd:build_small_pipeline", "--latent-space", "test/small", "--threads", "1"]
 
 
-def test_dictionaries_are_trained_judged_and_the_same_again(tmp_path: Path) -> None:
+def test_dictionaries_are_trained_evaluated_and_reproducible(tmp_path: Path) -> None:
     options = [*SMALL, "--calibration-images", "12"]
     status, output = invoke("map", "build", *options, "--models-dir", str(tmp_path / "one"))
     assert status == 0, output
-    assert "mean bytes of held-out bodies" in output
+    assert "Mean size of held-out responses (bytes)" in output
     folder = bundle_folder(tmp_path / "one", "test/small")
     first = LatentMapBundle.from_folder(folder)
     entry = next(entry for entry in first.latent_map.zstd_dictionaries if entry.pipeline == "int4-adaptive")
@@ -75,7 +75,7 @@ def test_dictionaries_are_trained_judged_and_the_same_again(tmp_path: Path) -> N
     assert LatentMapBundle.from_folder(bundle_folder(tmp_path / "two", "test/small")) == first
 
 
-def test_thresholds_are_written_into_a_bundle(tmp_path: Path) -> None:
+def test_thresholds_are_written_to_a_bundle(tmp_path: Path) -> None:
     save_model_and_map(tmp_path, "tiny-sd-vae")
     folder = bundle_folder(tmp_path, "tiny-sd-vae")
     before = LatentMapBundle.from_folder(folder)
@@ -95,7 +95,7 @@ def test_thresholds_are_written_into_a_bundle(tmp_path: Path) -> None:
     assert LatentMapBundle.from_folder(folder) == after
 
 
-def test_the_canonical_image_stands_in_the_map_by_digest(tmp_path: Path) -> None:
+def test_canonical_image_is_stored_in_the_map_by_digest(tmp_path: Path) -> None:
     image = f"example/codec-diffusers@sha256:{'a' * 64}"
     options = [*MODEL, "--models-dir", str(tmp_path), "--calibration-images", "0", "--canonical-image"]
     status, output = invoke("map", "build", *options, image)
@@ -108,7 +108,7 @@ def test_the_canonical_image_stands_in_the_map_by_digest(tmp_path: Path) -> None
     assert "--canonical-image must be NAME@sha256:<64 hex>, because tags can change" in output
 
 
-def test_a_broken_bundle_is_one_line_and_status_1(tmp_path: Path) -> None:
+def test_corrupt_bundle_fails_with_one_line_and_status_1(tmp_path: Path) -> None:
     save_model_and_map(tmp_path, "tiny-sd-vae")
     folder = bundle_folder(tmp_path, "tiny-sd-vae")
     asset = next((folder / "assets").iterdir())
@@ -121,7 +121,7 @@ def test_a_broken_bundle_is_one_line_and_status_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "\n \n"])
-def test_prompts_that_are_none_are_one_line_and_status_2(content: str | None, tmp_path: Path) -> None:
+def test_missing_or_empty_prompts_file_fails_with_status_2(content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     if content is not None:
         path.write_text(content)
@@ -130,8 +130,8 @@ def test_prompts_that_are_none_are_one_line_and_status_2(content: str | None, tm
     assert output.startswith("error: ")
 
 
-async def started(models_dir: Path, images: int) -> LatentMapBundle:
-    """Return the map that a server with these settings comes to serve."""
+async def start_and_get_map(models_dir: Path, images: int) -> LatentMapBundle:
+    """Start a server with `images` calibration images, and return the map that it serves."""
     settings = read_settings(
         {
             "pipeline": "tests.support.tiny_sd:build_pipeline",
@@ -149,31 +149,31 @@ async def started(models_dir: Path, images: int) -> LatentMapBundle:
     return service.models.require_default().bundle
 
 
-async def test_a_server_without_a_map_makes_one_once_and_keeps_it(tmp_path: Path) -> None:
-    first = await started(tmp_path, images=1)
+async def test_server_without_a_map_calibrates_and_stores_one(tmp_path: Path) -> None:
+    first = await start_and_get_map(tmp_path, images=1)
     assert first.static_scales("int8") is not None
     assert LatentMapBundle.from_folder(bundle_folder(tmp_path, "test/space")) == first
-    again = await started(tmp_path, images=2)  # it is there, and is not made again
+    again = await start_and_get_map(tmp_path, images=2)  # uses the stored map
     assert again.hash == first.hash
 
 
-async def test_calibration_can_be_turned_off(tmp_path: Path) -> None:
-    bundle = await started(tmp_path, images=0)
+async def test_zero_calibration_images_disable_calibration(tmp_path: Path) -> None:
+    bundle = await start_and_get_map(tmp_path, images=0)
     assert [entry.name for entry in bundle.latent_map.pipelines] == ["raw", "int8-adaptive", "int4-adaptive"]
     assert not bundle_folder(tmp_path, "test/space").exists()
 
 
-async def test_a_map_that_cannot_be_kept_is_served_all_the_same(tmp_path: Path) -> None:
+async def test_map_is_served_if_it_cannot_be_stored(tmp_path: Path) -> None:
     (tmp_path / "latent-spaces").write_text("in the way")
-    assert (await started(tmp_path, images=1)).static_scales("int4") is not None
+    assert (await start_and_get_map(tmp_path, images=1)).static_scales("int4") is not None
 
 
-async def test_a_calibration_that_fails_leaves_a_map_without_static_scales(
+async def test_failed_calibration_leaves_a_map_without_static_scales(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_arguments: object) -> None:
         raise OutOfMemory("the device has too little memory for 256x256, 1 frames")
 
     monkeypatch.setattr("codec_server.local_model.generate_corpus", fail)
-    bundle = await started(tmp_path, images=1)
+    bundle = await start_and_get_map(tmp_path, images=1)
     assert "int8" not in [entry.name for entry in bundle.latent_map.pipelines]

@@ -63,6 +63,6 @@ def test_a_wrong_value_is_named(variable: str, value: str, says: str, monkeypatc
 def test_an_unknown_variable_is_one_warning_with_the_nearest_name() -> None:
     warnings = unknown_variables({"CODEC_MODLE": "x", "CODEC_MODEL": "y", "PATH": "z", "CODEC_ZZZZ": "1"})
     assert warnings == [
-        "CODEC_MODLE is no setting and is ignored; did you mean CODEC_MODEL?",
-        "CODEC_ZZZZ is no setting and is ignored",
+        "CODEC_MODLE is not a setting and is ignored; did you mean CODEC_MODEL?",
+        "CODEC_ZZZZ is not a setting and is ignored",
     ]

@@ -73,7 +73,7 @@ def error_body(**error: Any) -> str:
         (web.Response(text="<html>", content_type="text/html"), errors.StreamError, "Content-Type is text/html"),
         (web.Response(status=404, text="nothing here"), UnexpectedAnswer, "HTTP status 404: nothing here"),
         (web.Response(status=302, headers={"Location": "/x"}), UnexpectedAnswer, "HTTP status 302"),
-        (web.Response(status=503, text="", headers={"Retry-After": "600"}), errors.NotReady, "not ready"),
+        (web.Response(status=503, text="", headers={"Retry-After": "600"}), errors.NotReady, "503 Service Unavailable"),
         (web.Response(status=429, text="full"), errors.Overloaded, "full"),
         (web.Response(status=500, text=error_body(code="x", message="y")), UnexpectedAnswer, "HTTP status 500: y"),
         (web.Response(status=500, text='{"error": [1]}'), UnexpectedAnswer, "HTTP status 500"),

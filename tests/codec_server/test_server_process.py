@@ -1,4 +1,4 @@
-"""The command as a user runs it: what it prints, how it stops, how it fails."""
+"""serve and gateway as processes: output, shutdown, errors and exit statuses."""
 
 import hashlib
 import json
@@ -51,8 +51,8 @@ def jobs_at(address: str) -> int:
 BODY: dict[str, object] = {"prompt": "a sea", "stream_format": "msgpack", "pipeline": "int8", "size": "64x64"}
 
 
-def long_request(address: str) -> tuple[Thread, list[bytes]]:
-    """Return, once it runs, a request of many steps, and the list that its answer comes into."""
+def start_long_request(address: str) -> tuple[Thread, list[bytes]]:
+    """Start a request with many steps. Return its thread, and the list to which the response body is appended."""
     bodies: list[bytes] = []
     long = Thread(target=lambda: bodies.append(post(address, BODY | {"steps": 250})))
     long.start()
@@ -61,7 +61,7 @@ def long_request(address: str) -> tuple[Thread, list[bytes]]:
     return long, bodies
 
 
-def test_serve_says_what_it_serves_answers_and_drains_on_sigterm(models_dir: Path) -> None:
+def test_serve_prints_its_models_and_drains_on_sigterm(models_dir: Path) -> None:
     arguments = ["serve", "--model", "tiny-sd", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
     digest = f"sha256:{'d' * 64}"
     with start_process([*arguments, "--threads", "1"], CODEC_IMAGE_DIGEST=digest) as server:
@@ -79,13 +79,13 @@ def test_serve_says_what_it_serves_answers_and_drains_on_sigterm(models_dir: Pat
             assert post(gateway_address, BODY | {"steps": 2}) == post(address, BODY | {"steps": 2})
             gateway.popen.send_signal(signal.SIGINT)
             assert gateway.exit_status() == 0
-        long, bodies = long_request(address)
+        long, bodies = start_long_request(address)
         server.popen.send_signal(signal.SIGTERM)
         server.wait_for("Stopping")
-        with pytest.raises(urllib.error.HTTPError) as refused:
+        with pytest.raises(urllib.error.HTTPError) as rejected:
             post(address, BODY)
-        assert refused.value.code == 503
-        refused.value.close()
+        assert rejected.value.code == 503
+        rejected.value.close()
         long.join(60)
         assert server.exit_status() == 0
     assert read_stream(bodies[0], WireFormat.MSGPACK)[1][-1].finish_reason == "ok"
@@ -102,7 +102,7 @@ def load():
 """
 
 
-def test_a_signal_while_loading_ends_the_process_soon(tmp_path: Path) -> None:
+def test_signal_while_loading_stops_the_process(tmp_path: Path) -> None:
     (tmp_path / "slow_model.py").write_text(SLOW_MODEL)
     arguments = ["serve", "--pipeline", "slow_model:load", "--port", "0", "--grpc-port", "0"]
     with start_process(arguments, PYTHONPATH=str(tmp_path)) as process:
@@ -112,7 +112,7 @@ def test_a_signal_while_loading_ends_the_process_soon(tmp_path: Path) -> None:
     assert process.lines[-1] == "Stopped."
 
 
-def test_a_gateway_lets_running_jobs_finish_on_sigterm(models_dir: Path) -> None:
+def test_gateway_drains_on_sigterm(models_dir: Path) -> None:
     arguments = ["serve", "--model", "tiny-sd", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
     with start_process([*arguments, "--threads", "1"]) as server:
         grpc_address = server.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
@@ -120,7 +120,7 @@ def test_a_gateway_lets_running_jobs_finish_on_sigterm(models_dir: Path) -> None
         with start_process(["gateway", "--port", "0"], CODEC_UPSTREAM=grpc_address) as gateway:
             address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
             gateway.wait_for("serves tiny-sd")
-            long, bodies = long_request(address)
+            long, bodies = start_long_request(address)
             gateway.popen.send_signal(signal.SIGTERM)
             long.join(60)
             assert gateway.exit_status() == 0
@@ -128,11 +128,11 @@ def test_a_gateway_lets_running_jobs_finish_on_sigterm(models_dir: Path) -> None
             assert "Traceback" not in gateway.output
 
 
-def test_a_gateway_without_an_upstream_is_one_line_and_status_2() -> None:
-    assert "error: no upstream is named" in fails(["gateway", "--port", "0"], 2)
+def test_gateway_without_an_upstream_fails_with_status_2() -> None:
+    assert "error: gateway needs the address of a gRPC server" in run_failing(["gateway", "--port", "0"], 2)
 
 
-def test_a_second_signal_ends_the_process_at_once(models_dir: Path) -> None:
+def test_second_signal_ends_the_process_immediately(models_dir: Path) -> None:
     arguments = ["serve", "--model", "tiny-sd", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
     with start_process([*arguments, "--threads", "1"]) as server:
         address = server.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
@@ -150,14 +150,14 @@ def test_a_second_signal_ends_the_process_at_once(models_dir: Path) -> None:
             assert server.exit_status(5) == 128 + signal.SIGINT
 
 
-def fails(arguments: list[str], status: int) -> str:
+def run_failing(arguments: list[str], status: int) -> str:
     with start_process(arguments) as process:
         assert process.exit_status(120) == status, process.output
     assert "Traceback" not in process.output
     return process.output
 
 
-def test_without_a_model_the_embedded_one_is_served_and_no_hub_is_asked() -> None:
+def test_serve_without_a_model_serves_the_embedded_one_offline() -> None:
     with start_process(["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"], HF_HUB_OFFLINE="1") as server:
         server.wait_for("Ready after")
         assert "codec-diffusers/scenes, 256x256" in server.output
@@ -169,34 +169,34 @@ def test_without_a_model_the_embedded_one_is_served_and_no_hub_is_asked() -> Non
         assert server.exit_status(60) == 0, server.output
 
 
-def test_a_model_that_is_not_there_is_one_line_and_status_1(tmp_path: Path) -> None:
+def test_missing_model_fails_with_status_1(tmp_path: Path) -> None:
     arguments = ["serve", "--model", "missing", "--models-dir", str(tmp_path), "--port", "0", "--grpc-port", "0"]
-    assert "error: there is no directory 'missing'" in fails(arguments, 1)
+    assert "error: there is no directory 'missing'" in run_failing(arguments, 1)
 
 
-def flipped(path: Path, position: int) -> None:
-    """Turn one bit of a file over."""
+def flip_bit(path: Path, position: int) -> None:
+    """Flip one bit of a file."""
     data = bytearray(path.read_bytes())
     data[position // 8] ^= 1 << position % 8
     path.write_bytes(data)
 
 
-def served_from(models_dir: Path) -> list[str]:
+def serve_arguments(models_dir: Path) -> list[str]:
     return ["serve", "--model", "tiny-sd", "--models-dir", str(models_dir), "--port", "0", "--grpc-port", "0"]
 
 
 @pytest.mark.parametrize("file", ["scales", "dictionary", "map.json", "map.json.sha256"])
-def test_a_flipped_bit_in_any_file_of_the_map_stops_the_server_with_its_name(file: str, tmp_path: Path) -> None:
+def test_corrupt_file_of_the_map_fails_with_its_name(file: str, tmp_path: Path) -> None:
     save_model_and_map(tmp_path, "tiny-sd-vae")
     folder = bundle_folder(tmp_path, "tiny-sd-vae")
     bundle = with_dictionary(LatentMapBundle.from_folder(folder))
     bundle.write(folder)
     scales = bundle.latent_map.pipelines[1].static_scales
     assert scales is not None
-    named = {"scales": scales.hash, "dictionary": DIGEST}
-    digest = named.get(file, "").removeprefix("sha256:")
-    flipped(folder / "assets" / digest if digest else folder / file, 100 if file != "scales" else 5)
-    output = fails(served_from(tmp_path), 1)
+    digests = {"scales": scales.hash, "dictionary": DIGEST}
+    digest = digests.get(file, "").removeprefix("sha256:")
+    flip_bit(folder / "assets" / digest if digest else folder / file, 100 if file != "scales" else 5)
+    output = run_failing(serve_arguments(tmp_path), 1)
     assert str(folder) in output
     if digest:
         what = {"scales": "static scales of int8", "dictionary": "zstd dictionary for msgpack int8"}[file]
@@ -206,30 +206,30 @@ def test_a_flipped_bit_in_any_file_of_the_map_stops_the_server_with_its_name(fil
         assert "map.json.sha256 says" in output
 
 
-def test_a_map_of_the_older_shape_stops_the_server_with_the_reason(tmp_path: Path) -> None:
+def test_map_with_the_older_schema_fails_with_the_reason(tmp_path: Path) -> None:
     save_model_and_map(tmp_path, "tiny-sd-vae")
     folder = bundle_folder(tmp_path, "tiny-sd-vae")
     older = {"id": "tiny-sd-vae", "space_kind": "vae", "pipelines": ["raw", "int8"], "decoders": []}
     document = json.dumps(older).encode()
     (folder / "map.json").write_bytes(document)
     (folder / "map.json.sha256").write_text(f"{hashlib.sha256(document).hexdigest()}  map.json\n")
-    output = fails(served_from(tmp_path), 1)
-    assert f"{folder}: the latent-space map has an older shape (space_kind, decoders, pipelines as strings)" in output
+    output = run_failing(serve_arguments(tmp_path), 1)
+    assert f"{folder}: the latent-space map uses an older schema (space_kind, decoders, pipelines as strings)" in output
     assert "rewrite it after latent-space-map schema version 1" in output
 
 
 @pytest.mark.parametrize("flag", ["--port", "--grpc-port"])
-def test_a_port_in_use_is_one_line_and_status_2(flag: str) -> None:
+def test_port_in_use_fails_with_status_2(flag: str) -> None:
     other = {"--port": "--grpc-port", "--grpc-port": "--port"}[flag]
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         arguments = ["serve", "--model", "x", flag, str(taken.getsockname()[1]), other, "0"]
-        assert f"cannot listen on 127.0.0.1:{taken.getsockname()[1]}" in fails(arguments, 2)
+        assert f"cannot listen on 127.0.0.1:{taken.getsockname()[1]}" in run_failing(arguments, 2)
 
 
-def test_an_unknown_flag_is_refused_with_the_nearest() -> None:
-    output = fails(["serve", "--modle", "x"], 2)
+def test_unknown_flag_fails_with_the_most_similar_flag() -> None:
+    output = run_failing(["serve", "--modle", "x"], 2)
     assert "No such option: --modle" in output
     assert "--model" in output
 

@@ -1,4 +1,4 @@
-"""The embedded model as a newcomer meets it: one request in process, over HTTP and over gRPC, to a real server."""
+"""Images of the embedded model, generated in process, over HTTP and over gRPC."""
 
 import base64
 import hashlib
@@ -22,12 +22,12 @@ PROMPT = "a snowy mountain at dusk"
 FIELDS: dict[str, Any] = {"size": "256x256", "steps": 2, "seed": 7}
 REQUEST = [PROMPT, "--size", "256x256", "--steps", "2", "--seed", "7"]
 PIPELINES = ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive")
-HERE = ["--model", "embedded", "--threads", "1"]
+IN_PROCESS = ["--model", "embedded", "--threads", "1"]
 
 
-def ways_to(server: Addresses) -> dict[str, list[str]]:
+def client_options(server: Addresses) -> dict[str, list[str]]:
     return {
-        "here": HERE,
+        "in process": IN_PROCESS,
         "http": ["--server", server.http],
         "protobuf": ["--server", server.http, "--wire-format", "protobuf"],
         "grpc": ["--grpc", server.grpc],
@@ -42,7 +42,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Have this process decode with as many threads as `--threads 1` and the server do: their number is in the bits."""
+    """Decode with one thread, as the server does: the number of threads changes the last bits of the pixels."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -54,8 +54,8 @@ def pixels(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
-def made(path: Path, *arguments: object) -> NDArray[np.uint8]:
-    """Return the pixels that `generate` writes to `path`."""
+def generate(path: Path, *arguments: object) -> NDArray[np.uint8]:
+    """Run the command `generate` and return the pixels of its file `path`."""
     status, output = invoke("generate", *REQUEST, "-o", path, *arguments)
     assert (status, output.startswith(f"wrote {path}")) == (0, True), output
     return pixels(path)
@@ -68,13 +68,13 @@ def parameters_in(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
-def test_every_way_gives_the_same_file(embedded_server: Addresses, pipeline: str, tmp_path: Path) -> None:
-    files = {name: tmp_path / f"{name}.png" for name in ways_to(embedded_server)}
-    for name, way in ways_to(embedded_server).items():
-        assert made(files[name], "--pipeline", pipeline, *way).shape == (256, 256, 3)
-    assert pixels(files["here"]).std() > 20, "a picture, not an even grey"
+def test_all_clients_write_the_same_file(embedded_server: Addresses, pipeline: str, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.png" for name in client_options(embedded_server)}
+    for name, options in client_options(embedded_server).items():
+        assert generate(files[name], "--pipeline", pipeline, *options).shape == (256, 256, 3)
+    assert pixels(files["in process"]).std() > 20, "the image is not uniform"
     assert len({path.read_bytes() for path in files.values()}) == 1
-    assert parameters_in(files["here"]) | {"latent_map": "", "software": ""} == {
+    assert parameters_in(files["in process"]) | {"latent_map": "", "software": ""} == {
         "model": "codec-diffusers/scenes",
         "prompt": PROMPT,
         "seed": 7,
@@ -85,59 +85,59 @@ def test_every_way_gives_the_same_file(embedded_server: Addresses, pipeline: str
         "pipeline": pipeline,
         "software": "",
     }
-    # What is kept now is drawn later, to the same pixels.
-    capture, later = tmp_path / "a.bin", tmp_path / "later.png"
+    # A stored stream decodes to the same pixels.
+    capture, decoded = tmp_path / "a.bin", tmp_path / "decoded.png"
     assert invoke("generate", *REQUEST, "-o", capture, "--pipeline", pipeline, "--grpc", embedded_server.grpc)[0] == 0
-    assert invoke("decode", capture, "-o", later)[0] == 0
-    assert np.array_equal(pixels(later), pixels(files["here"]))
-    assert parameters_in(later)["pipeline"] == pipeline
+    assert invoke("decode", capture, "-o", decoded)[0] == 0
+    assert np.array_equal(pixels(decoded), pixels(files["in process"]))
+    assert parameters_in(decoded)["pipeline"] == pipeline
 
 
 @pytest.mark.parametrize(("suffix", "output_format"), [("png", "png"), ("jpg", "jpeg"), ("webp", "webp")])
-def test_the_file_is_the_one_that_the_server_renders(
+def test_file_equals_the_image_that_the_server_renders(
     embedded_server: Addresses, suffix: str, output_format: str, tmp_path: Path
 ) -> None:
     body = json.dumps({"prompt": PROMPT, "output_format": output_format} | FIELDS).encode()
     request = urllib.request.Request(f"{embedded_server.http}/v1/images/generations", body)
     with urllib.request.urlopen(request, timeout=120) as response:
         rendered = base64.b64decode(json.load(response)["data"][0]["b64_json"])
-    made(tmp_path / f"a.{suffix}", "--grpc", embedded_server.grpc)
+    generate(tmp_path / f"a.{suffix}", "--grpc", embedded_server.grpc)
     assert (tmp_path / f"a.{suffix}").read_bytes() == rendered
 
 
-def test_a_picture_to_start_from_counts_and_so_does_its_strength(embedded_server: Addresses, tmp_path: Path) -> None:
+def test_input_image_and_strength_affect_the_result(embedded_server: Addresses, tmp_path: Path) -> None:
     start = tmp_path / "start.png"
-    blank = made(start, "--seed", "8", "--grpc", embedded_server.grpc)
+    original = generate(start, "--seed", "8", "--grpc", embedded_server.grpc)
     from_image = ["--image", start, "--steps", "4"]
     found = {}
-    for name, way in ways_to(embedded_server).items():
+    for name, options in client_options(embedded_server).items():
         for strength in ("0.25", "1"):
-            found[name, strength] = made(tmp_path / f"{name}.png", *from_image, "--strength", strength, *way)
-        assert np.array_equal(found[name, "1"], found["here", "1"]), name
-        assert np.array_equal(found[name, "0.25"], found["here", "0.25"]), name
-    said = parameters_in(tmp_path / "here.png")
-    assert said["image"] == f"sha256:{hashlib.sha256(start.read_bytes()).hexdigest()}"
-    assert said["strength"] == 1
+            found[name, strength] = generate(tmp_path / f"{name}.png", *from_image, "--strength", strength, *options)
+        assert np.array_equal(found[name, "1"], found["in process", "1"]), name
+        assert np.array_equal(found[name, "0.25"], found["in process", "0.25"]), name
+    parameters = parameters_in(tmp_path / "here.png")
+    assert parameters["image"] == f"sha256:{hashlib.sha256(start.read_bytes()).hexdigest()}"
+    assert parameters["strength"] == 1
 
     def distance(strength: str) -> float:
-        return float(np.abs(found["here", strength].astype(float) - blank).mean())
+        return float(np.abs(found["in process", strength].astype(float) - original).mean())
 
-    assert distance("0.25") < 0.8 * distance("1"), "a low strength stays near the picture"
+    assert distance("0.25") < 0.8 * distance("1"), "a low strength stays close to the input image"
     status, output = invoke(
         "generate", PROMPT, "-o", tmp_path / "x.png", "--strength", "0.5", "--grpc", embedded_server.grpc
     )
     assert status == 2
-    assert "strength: is not taken" in output
+    assert "strength: is not supported" in output
 
 
-def test_a_script_is_told_what_was_made(embedded_server: Addresses, tmp_path: Path) -> None:
+def test_json_report_describes_the_file_and_the_stream(embedded_server: Addresses, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    for way in (["--grpc", embedded_server.grpc], ["--server", embedded_server.http], HERE):
-        status, output = invoke("generate", *REQUEST, "-o", path, "--pipeline", "int4", "--json", *way)
+    for options in (["--grpc", embedded_server.grpc], ["--server", embedded_server.http], IN_PROCESS):
+        status, output = invoke("generate", *REQUEST, "-o", path, "--pipeline", "int4", "--json", *options)
         report = json.loads(output)
         assert (status, report["output"], report["bytes"]) == (0, str(path), path.stat().st_size)
         assert (report["shape"], report["frames"], report["fps"]) == ([4, 32, 32], 1, None)
         assert report["parameters"] == parameters_in(path)
-        # What came over the wire is smaller than the stream where it was compressed, and nothing where none came.
+        # Compression makes the received body smaller than the stream; nothing is received in process.
         assert (report["received_bytes"] or 0) <= report["stream_bytes"] + 100
-        assert (report["received_bytes"] is None) is (way is HERE)
+        assert (report["received_bytes"] is None) is (options is IN_PROCESS)

@@ -1,4 +1,4 @@
-"""Two models in one server: who gets which request, and what the server says of both."""
+"""A server with two models: routing of requests, discovery and errors."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,12 +32,12 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def serving(models_dir: Path, **fields: Any) -> AsyncIterator[Servers]:
+async def run_two_models(models_dir: Path, **fields: Any) -> AsyncIterator[Servers]:
     settings = Settings(models_dir=models_dir, threads=1, calibration_images=1, device="cpu", **fields)
     local = LocalModel(settings)
     service = LatentService(Lifecycle(), Admission(8, 10**12))
     try:
-        await local.bring_up(service)
+        await local.start_serving(service)
         async with run_servers_for(service) as servers:
             yield servers
     finally:
@@ -48,9 +48,9 @@ IMAGE = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "steps"
 VIDEO = IMAGE | {"frames": 5}
 
 
-async def test_each_request_goes_to_the_model_that_is_meant(models_dir: Path) -> None:
+async def test_requests_are_routed_by_modality_and_model(models_dir: Path) -> None:
     async with (
-        serving(models_dir, model="tiny-sd", video_model="wan") as servers,
+        run_two_models(models_dir, model="tiny-sd", video_model="wan") as servers,
         run_http_gateway(servers.grpc_address) as (_, gateway),
     ):
         for http in (servers.http, gateway):
@@ -61,14 +61,14 @@ async def test_each_request_goes_to_the_model_that_is_meant(models_dir: Path) ->
             header, frames = read_stream(await video.read(), WireFormat.MSGPACK)
             assert (header.latent_space_id, header.shape, len(frames)) == ("wan-vae", (16, 8, 8), 2)
             assert image.headers["Codec-Latent-Map"] != video.headers["Codec-Latent-Map"]
-            for fields, status, words in (
-                ({"model": "wan"}, 415, "wan makes video-latents"),
+            for fields, status, message in (
+                ({"model": "wan"}, 415, "is not supported by wan; allowed: video-latents"),
                 ({"model": "other"}, 404, "tiny-sd, wan"),
                 ({"latent_space": "other"}, 404, "tiny-sd-vae"),
             ):
-                refused = await http.post("/v1/images/generations", json=IMAGE | fields)
-                assert refused.status == status
-                assert words in (await refused.json())["error"]["message"]
+                response = await http.post("/v1/images/generations", json=IMAGE | fields)
+                assert response.status == status
+                assert message in (await response.json())["error"]["message"]
             pinned = {"X-Codec-Map": image.headers["Codec-Latent-Map"]}
             for endpoint, body, status in (("images", IMAGE, 200), ("videos", VIDEO, 409)):
                 answer = await http.post(f"/v1/{endpoint}/generations", json=body, headers=pinned)
@@ -76,9 +76,9 @@ async def test_each_request_goes_to_the_model_that_is_meant(models_dir: Path) ->
                 assert answer.status == status
 
 
-async def test_both_are_listed_and_both_maps_can_be_had(models_dir: Path) -> None:
+async def test_both_models_and_maps_are_listed(models_dir: Path) -> None:
     async with (
-        serving(models_dir, model="tiny-sd", video_model="wan") as servers,
+        run_two_models(models_dir, model="tiny-sd", video_model="wan") as servers,
         run_http_gateway(servers.grpc_address) as (_, gateway),
     ):
         for http in (servers.http, gateway):
@@ -103,8 +103,8 @@ async def test_both_are_listed_and_both_maps_can_be_had(models_dir: Path) -> Non
         assert found.latent_map.id == "tiny-sd-vae"
 
 
-async def test_a_motion_adapter_as_video_model_makes_videos_of_the_models_own_parts(models_dir: Path) -> None:
-    async with serving(models_dir, model="tiny-sd", video_model="motion", latent_space="embedded") as servers:
+async def test_motion_adapter_as_video_model_uses_the_image_model(models_dir: Path) -> None:
+    async with run_two_models(models_dir, model="tiny-sd", video_model="motion", latent_space="embedded") as servers:
         assert len(servers.service.models) == 1
         for endpoint, count in (("images", 1), ("videos", 5)):
             body = VIDEO if endpoint == "videos" else IMAGE
@@ -116,9 +116,9 @@ async def test_a_motion_adapter_as_video_model_makes_videos_of_the_models_own_pa
         assert "int8" in info["image_pipelines"]
 
 
-async def test_a_video_model_may_be_the_only_one(models_dir: Path) -> None:
-    async with serving(models_dir, video_model="moving") as servers:
+async def test_video_model_can_be_the_only_model(models_dir: Path) -> None:
+    async with run_two_models(models_dir, video_model="moving") as servers:
         answer = await servers.http.post("/v1/videos/generations", json=VIDEO | {"pipeline": "delta+int4"})
         assert len(read_stream(await answer.read(), WireFormat.MSGPACK)[1]) == 5
-        refused = await servers.http.post("/v1/images/generations", json=IMAGE)
-        assert refused.status == 415
+        response = await servers.http.post("/v1/images/generations", json=IMAGE)
+        assert response.status == 415

@@ -1,0 +1,126 @@
+"""Captured latent streams, and the latent-space maps and zstd dictionaries that decode them."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codec_client import HttpClient, fetch_maps
+from codec_client.cache import FileCache
+from codec_client.inspection import HEAD_BYTES
+from codec_server.terminal.output_file import PIPE
+from codec_wire.errors import InvalidMap, InvalidSettings
+from codec_wire.latents import LatentStreamHeader
+from codec_wire.maps import LatentMapBundle
+from core.map_store import find_bundle_folder, list_bundle_folders
+from core.settings import Settings
+
+CHUNK_BYTES = 64 * 1024
+MAP_PANEL = "Latent-space map"
+
+CaptureArgument = Annotated[
+    str,
+    typer.Argument(help="File with the body of a response, or - for standard input.", show_default=False),
+]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Content coding of the file: gzip, br, zstd or identity. Default: detected, except br, which cannot be."
+    ),
+]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(help="Server to download the map from, http://HOST:PORT.", rich_help_panel=MAP_PANEL),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="API key for --server, sent as a bearer token.",
+        envvar="CODEC_API_KEY",
+        show_default=False,
+        rich_help_panel=MAP_PANEL,
+    ),
+]
+BundleOption = Annotated[Path | None, typer.Option(help="Directory of the map bundle.", rich_help_panel=MAP_PANEL)]
+ModelsDirOption = Annotated[
+    Path,
+    typer.Option(
+        help="Directory of local models and latent-space maps.", envvar="CODEC_MODELS_DIR", rich_help_panel=MAP_PANEL
+    ),
+]
+MODELS_DIR = Path(Settings.model_fields["models_dir"].default)
+
+
+def read_capture(capture: str) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first HEAD_BYTES bytes of a capture, and an iterator over all of it.
+
+    Raises InvalidSettings, also while iterating, if the file cannot be read.
+    """
+    chunks = _read_chunks(capture)
+    first = b""
+    while len(first) < HEAD_BYTES and (chunk := next(chunks, None)) is not None:
+        first += chunk
+
+    def all_chunks() -> Iterator[bytes]:
+        yield first
+        yield from chunks
+
+    return first[:HEAD_BYTES], all_chunks()
+
+
+def _read_chunks(capture: str) -> Iterator[bytes]:
+    try:
+        if capture == PIPE:
+            while chunk := os.read(sys.stdin.fileno(), CHUNK_BYTES):
+                yield chunk
+            return
+        with Path(capture).open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise InvalidSettings(f"cannot read {capture}: {error.strerror}") from None
+
+
+def load_bundles(server: str | None, api_key: str | None, bundle: Path | None) -> list[LatentMapBundle]:
+    """Return the maps that --bundle or --server selects; an empty list if neither is given."""
+    if bundle is not None:
+        return [LatentMapBundle.from_folder(bundle)]
+    if server is None:
+        return []
+    return asyncio.run(fetch_maps(HttpClient(server).server, api_key=api_key, cache=FileCache()))
+
+
+def find_bundle(
+    header: LatentStreamHeader, selected: list[LatentMapBundle], models_dir: Path, *, required: bool
+) -> LatentMapBundle | None:
+    """Return the map of the stream's latent space: one of `selected`, else from `models_dir` or the embedded model.
+
+    Raises InvalidMap if none of `selected` has the latent space, or if `required` and there is no map.
+    """
+    latent_space = header.latent_space_id
+    for bundle in selected:
+        if bundle.latent_map.id == latent_space:
+            return bundle
+    if selected:
+        available = ", ".join(repr(bundle.latent_map.id) for bundle in selected)
+        raise InvalidMap(f"the stream has the latent space {latent_space!r}, but the map is for {available}")
+    folder = find_bundle_folder(models_dir, latent_space)
+    if folder is not None:
+        return LatentMapBundle.from_folder(folder)
+    if required:
+        raise InvalidMap(
+            f"no latent-space map for {latent_space!r} found in {models_dir}: use --server, --bundle or --decoder"
+        )
+    return None
+
+
+def zstd_dictionaries(selected: list[LatentMapBundle], models_dir: Path) -> dict[str, bytes]:
+    """Return the zstd dictionaries, by hash, of the maps `selected`, or of all local maps if it is empty."""
+    bundles = selected or [LatentMapBundle.from_folder(folder) for folder in list_bundle_folders(models_dir)]
+    return {
+        entry.hash: bundle.assets[entry.hash] for bundle in bundles for entry in bundle.latent_map.zstd_dictionaries
+    }
