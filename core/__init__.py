@@ -1,1 +1,7 @@
-"""The service: plans, model information, engines, admission, lifecycle and settings. Knows no protocol."""
+"""The service behind both protocols. It knows neither HTTP nor gRPC.
+
+A request is checked against a model and becomes a StreamPlan (`plan`, `model_selection`, `rendered_plan`).
+`LatentService` admits the plan (`admission`) and runs it on an `Engine`, which yields the events of the stream.
+`served` is the registry of loaded models, and `lifecycle` the state of the server.
+`diffusers_engine` runs diffusers pipelines and is the only part that imports torch.
+"""

@@ -1,4 +1,4 @@
-"""The one seam between what a generation is and what makes it."""
+"""The interface between the service and whatever runs a model: events, jobs and the Engine protocol."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ from core.plan import StreamPlan
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """What a plan to be rendered gives, once and last, in place of frames: uint8 [frames, height, width, 3], RGB."""
+    """The only result of a plan with `rendered` set: RGB, uint8 [num_frames, height, width, 3]."""
 
     frames: NDArray[np.uint8]
 
@@ -25,10 +25,10 @@ Event: TypeAlias = StreamEvent | Pixels
 
 
 class Job:
-    """One running or waiting generation, as the device thread and the event loop both see it.
+    """One queued or running generation, shared by the event loop and the thread that runs the model.
 
-    `deadline` is in the event loop's time, in seconds; None where there is none. Cancelling is final, may be done
-    from any thread, and says why.
+    `deadline` is in seconds of the event loop's clock; None means no deadline. A job can be cancelled from any thread
+    and only once: later reasons are ignored.
     """
 
     def __init__(self, deadline: float | None = None) -> None:
@@ -38,7 +38,7 @@ class Job:
         self._lock = threading.Lock()
 
     def cancel(self, reason: CodecError) -> None:
-        """Ask whoever runs this job to stop within one step; the first reason stands."""
+        """Ask the engine to stop within one step; it then raises `reason`."""
         with self._lock:
             if self._reason is not None:
                 return
@@ -48,39 +48,42 @@ class Job:
             listener()
 
     def on_cancel(self, listener: Callable[[], object]) -> None:
-        """Call `listener` when the job is cancelled, in the canceller's thread; at once where it already is."""
+        """Call `listener` when the job is cancelled, in the cancelling thread; immediately if it already is."""
         with self._lock:
             self._listeners.append(listener)
-            cancelled = self._reason is not None
-        if cancelled:
+            is_cancelled = self._reason is not None
+        if is_cancelled:
             listener()
 
     @property
     def reason(self) -> CodecError | None:
-        """Why the job must stop, None while it may go on."""
+        """Why the job was cancelled, or None if it was not."""
         return self._reason
 
 
 class Engine(Protocol):
-    """Makes the events of a generation: Started, any number of Step, every Frame; or Pixels, where those are planned.
+    """Runs plans on a model.
 
-    Exhaustion is success. A failure is a CodecError, raised. Closing the iterator early cancels the job.
+    Implementations: a local diffusers pipeline, a remote gRPC server, the fakes of the tests.
     """
 
     def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Run `plan` as `job`."""
+        """Yield the events of `plan`: Started, any number of Steps, then every Frame, or Pixels if `plan.rendered`.
+
+        Raises a CodecError on failure. Closing the iterator cancels `job`.
+        """
 
 
-def deadline_of(job: Job) -> asyncio.Timeout:
-    """Return the timeout context of `job`'s deadline; TimeoutError leaves it when the time is up."""
+def job_timeout(job: Job) -> asyncio.Timeout:
+    """Return a timeout context that ends at the deadline of `job`."""
     return asyncio.timeout_at(job.deadline)
 
 
 def deadline_exceeded() -> DeadlineExceeded:
-    """Return the error for a job whose time is up."""
-    return DeadlineExceeded("the time for this request is up")
+    """Return the error for a job whose deadline has passed."""
+    return DeadlineExceeded("deadline exceeded")
 
 
 def client_disconnected() -> Cancelled:
-    """Return the error for a job whose client is gone."""
-    return Cancelled("the client left")
+    """Return the error for a job whose client disconnected."""
+    return Cancelled("the client disconnected")

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from codec_wire.errors import INTERNAL_TEXT, CodecError, without_traceback
 from codec_wire.events import Frame, Started, StreamEvent
-from core.engine import Engine, Event, Job, client_disconnected, deadline_exceeded, deadline_of
+from core.engine import Engine, Event, Job, client_disconnected, deadline_exceeded, job_timeout
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> Async
     async with aclosing(engine.generate(plan, job)) as events:
         try:
             while True:
-                timeout = deadline_of(job)
+                timeout = job_timeout(job)
                 try:
                     async with timeout:
                         event = await anext(events, None)

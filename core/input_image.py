@@ -1,77 +1,76 @@
-"""Pictures that come with a request: what is allowed, read from their first bytes before anything is decoded."""
+"""Validation of input images from the first bytes of the file, without decoding them."""
 
 from dataclasses import dataclass
 
 from codec_wire.errors import InvalidRequest
 
 MAX_IMAGE_BYTES = 8 * 1024 * 1024
-"""Bytes that one picture may have as a file."""
+"""Maximum size of an image file."""
 MAX_IMAGE_PIXELS = 16 * 1024 * 1024
-"""Pixels that one picture may have: 4096x4096. Decoded it then holds 64 MiB at the most."""
-FORMATS = ("png", "jpeg", "webp")
+"""Maximum number of pixels of an image, e.g. 4096x4096, which takes at most 64 MiB when decoded."""
 
-_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Markers of a frame header (ITU-T T.81, table B.1); the three left out are tables and reserved."""
-_JPEG_ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
-"""Markers that no length follows."""
+_JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of a frame header (ITU-T T.81, table B.1). The three excluded markers are tables and a reserved one."""
+_JPEG_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
+"""Markers that are not followed by a segment length."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """A picture as it came, checked against the bounds and not decoded. Sides in pixels."""
+    """An image file from a request, checked against the limits but not decoded. Sides in pixels."""
 
     data: bytes
-    kind: str
+    format: str
     width: int
     height: int
 
     def __repr__(self) -> str:
-        return f"InputImage({self.kind}, {self.width}x{self.height}, {len(self.data)} bytes)"
+        return f"InputImage({self.format}, {self.width}x{self.height}, {len(self.data)} bytes)"
 
 
 def read_input_image(field: str, data: bytes) -> InputImage:
-    """Return the picture that the request's `field` holds.
+    """Return the image in `data`, the value of the request's `field`.
 
-    Only its header is read, so a small file that would unpack to gigabytes costs nothing. Raises InvalidRequest: too
-    many bytes or pixels, no png, jpeg or webp, or a header that breaks off.
+    Only the header is read, so that a small file that decodes to gigabytes is rejected at no cost. Raises
+    InvalidRequest if the file has too many bytes or pixels, is not a PNG, JPEG or WebP file, or has a broken header.
     """
     if len(data) > MAX_IMAGE_BYTES:
         raise InvalidRequest(field, f"must have at most {MAX_IMAGE_BYTES} bytes, got {len(data)}")
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        kind, size = "png", _png_size(data)
+        name, size = "png", _png_size(data)
     elif data.startswith(b"\xff\xd8\xff"):
-        kind, size = "jpeg", _jpeg_size(data)
+        name, size = "jpeg", _jpeg_size(data)
     elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        kind, size = "webp", _webp_size(data)
+        name, size = "webp", _webp_size(data)
     else:
-        raise InvalidRequest(field, f"must be a picture ({', '.join(FORMATS)}), got {len(data)} bytes of neither")
+        raise InvalidRequest(field, f"must be a PNG, JPEG or WebP image, got {len(data)} bytes of another format")
     if size is None or 0 in size:
-        raise InvalidRequest(field, f"is a broken {kind}: its header names no size")
+        raise InvalidRequest(field, f"is a broken {name} file: its header contains no valid size")
     width, height = size
     if width * height > MAX_IMAGE_PIXELS:
         raise InvalidRequest(field, f"must have at most {MAX_IMAGE_PIXELS} pixels, got {width}x{height}")
-    return InputImage(data, kind, width, height)
+    return InputImage(data, name, width, height)
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height stand in IHDR, which is the first chunk (PNG specification, 11.2.1)."""
+    """Return (width, height) from IHDR, the first chunk (PNG specification, 11.2.1); None if it is missing."""
     if len(data) < 24 or data[12:16] != b"IHDR":
         return None
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height stand in the first frame header; the segments before it are skipped by their lengths."""
+    """Return (width, height) from the first frame header, after skipping the segments before it (ITU-T T.81, B.2.2)."""
     at = 2
     while at + 9 <= len(data):
         if data[at] != 0xFF:
             return None
         marker = data[at + 1]
-        if marker == 0xFF:  # fill
+        if marker == 0xFF:  # a fill byte
             at += 1
-        elif marker in _JPEG_ALONE:
+        elif marker in _JPEG_WITHOUT_LENGTH:
             at += 2
-        elif marker in _JPEG_SIZES:
+        elif marker in _JPEG_FRAME_HEADERS:
             return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
         else:
             at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
@@ -79,7 +78,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height stand in the first chunk (RFC 9649): VP8X the canvas, VP8L lossless, VP8 lossy."""
+    """Return (width, height) from the first chunk (RFC 9649): VP8X (canvas), VP8L (lossless) or VP8 (lossy)."""
     chunk, body = data[12:16], data[20:30]
     if len(body) < 10:
         return None

@@ -1,4 +1,4 @@
-"""Where the server stands in its life. Every health answer, on either protocol, is fed from here."""
+"""Server lifecycle state machine. All health endpoints, of both protocols, report its state."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -7,7 +7,7 @@ from codec_wire.errors import NotReady
 
 
 class State(StrEnum):
-    """Stages of a server's life, in order; `failed` ends it early."""
+    """States of a server, in the order in which they are passed. FAILED can follow any state before DRAINING."""
 
     LOADING = "loading"
     WARMING = "warming"
@@ -20,19 +20,20 @@ class State(StrEnum):
 _NEXT: dict[State, frozenset[State]] = {
     State.LOADING: frozenset({State.WARMING, State.SERVING, State.DRAINING, State.FAILED}),
     State.WARMING: frozenset({State.SERVING, State.DRAINING, State.FAILED}),
-    # A gateway goes back to loading while it has lost its upstream.
+    # A gateway returns to LOADING while its upstream server is unreachable.
     State.SERVING: frozenset({State.LOADING, State.DRAINING, State.FAILED}),
     State.DRAINING: frozenset({State.STOPPED}),
     State.STOPPED: frozenset(),
     State.FAILED: frozenset({State.DRAINING}),
 }
+"""Allowed transitions."""
 
 RETRY_AFTER_S = 5
-"""What a client is told to wait for when the server cannot know better, in seconds."""
+"""Seconds after which a client may retry, if the server has no better estimate."""
 
 
 class Lifecycle:
-    """The state and whoever wants to know of its changes. Used from the event loop's thread alone."""
+    """The current state and its listeners. Not thread-safe: use it only from the event loop's thread."""
 
     def __init__(self) -> None:
         self._state = State.LOADING
@@ -40,25 +41,25 @@ class Lifecycle:
 
     @property
     def state(self) -> State:
-        """Where the server stands."""
+        """The current state."""
         return self._state
 
     def subscribe(self, listener: Callable[[State], None]) -> None:
-        """Call `listener` now and at every change."""
+        """Call `listener` with the current state now, and with the new state after every change."""
         self._listeners.append(listener)
         listener(self._state)
 
     def transition_to(self, state: State) -> None:
-        """Go on to `state`; staying is no change. Raises ValueError on a way that life does not take."""
+        """Change the state; do nothing if it is the current one. Raises ValueError if the transition is not allowed."""
         if state is self._state:
             return
         if state not in _NEXT[self._state]:
-            raise ValueError(f"a server does not go from {self._state} to {state}")
+            raise ValueError(f"the transition from {self._state} to {state} is not allowed")
         self._state = state
         for listener in self._listeners:
             listener(state)
 
     def require_serving(self) -> None:
-        """Raise NotReady unless requests are taken."""
+        """Raise NotReady unless the server accepts requests."""
         if self._state is not State.SERVING:
             raise NotReady(f"the server is {self._state}", RETRY_AFTER_S)

@@ -1,4 +1,4 @@
-"""Finds the map bundle of a latent space: below the models directory, or among those that ship with the project."""
+"""Lookup of latent-space map bundles on disk: in the models directory, then among those of the embedded models."""
 
 from pathlib import Path
 
@@ -8,45 +8,46 @@ from codec_wire.maps.bundle import MAP_FILE, LatentMapBundle
 from core.model import ModelInfo
 
 FOLDER = "latent-spaces"
+"""Folder of the bundles in a models directory."""
 
 
 def bundle_folder(models_dir: Path, latent_space: str) -> Path:
-    """Return where the bundle of `latent_space` lies below the models directory."""
+    """Return the folder where the bundle of `latent_space` is stored in `models_dir`, whether it exists or not."""
     return models_dir / FOLDER / latent_space
 
 
-def bundle_place(models_dir: Path, latent_space: str) -> Path | None:
-    """Return the folder of the bundle of `latent_space`: one below `models_dir` before one that ships with the project.
+def find_bundle_folder(models_dir: Path, latent_space: str) -> Path | None:
+    """Return the folder of the bundle of `latent_space`, or None if there is no bundle.
 
-    None where there is none, and for an id that would lead out of the directory.
+    `models_dir` takes precedence over the embedded models. An id that would lead out of the directory has no bundle.
     """
     if ".." in latent_space or latent_space.startswith("/"):
         return None
-    folders = [bundle_folder(place, latent_space) for place in (models_dir, EMBEDDED_MODELS_DIR)]
+    folders = [bundle_folder(directory, latent_space) for directory in (models_dir, EMBEDDED_MODELS_DIR)]
     return next((folder for folder in folders if (folder / MAP_FILE).is_file()), None)
 
 
-def bundle_places(models_dir: Path) -> list[Path]:
-    """Return the folders of every bundle below `models_dir`, and of those that ship with the project."""
-    places = (models_dir, EMBEDDED_MODELS_DIR)
-    return [path.parent for place in places for path in sorted((place / FOLDER).glob(f"**/{MAP_FILE}"))]
+def list_bundle_folders(models_dir: Path) -> list[Path]:
+    """Return the folders of all bundles in `models_dir`, followed by those of the embedded models."""
+    directories = (models_dir, EMBEDDED_MODELS_DIR)
+    return [path.parent for directory in directories for path in sorted((directory / FOLDER).glob(f"**/{MAP_FILE}"))]
 
 
 def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> LatentMapBundle | None:
-    """Return the bundle for `model`'s latent space, None where there is none.
+    """Return the bundle of the latent space of `model`, or None if there is none.
 
-    Raises InvalidMap when there is one that is broken or was made for other latents than the model's.
+    Raises InvalidMap if the bundle is broken or does not fit the model.
     """
-    folder = bundle_place(models_dir, model.latent_space)
+    folder = find_bundle_folder(models_dir, model.latent_space)
     if folder is None:
         return None
     bundle = LatentMapBundle.from_folder(folder)
     found = bundle.latent_map
-    for what, expected, came in (
+    for name, expected, actual in (
         ("id", model.latent_space, found.id),
         ("number of channels", model.latent_channels, found.shape[0]),
         ("vae_scale_factor", vae_scale_factor, found.vae_scale_factor or vae_scale_factor),
     ):
-        if came != expected:
-            raise InvalidMap(f"{folder}: the map's {what} is {came}, {model.name} has {expected}")
+        if actual != expected:
+            raise InvalidMap(f"{folder}: the {name} of the latent-space map is {actual}, {model.name} has {expected}")
     return bundle

@@ -1,4 +1,4 @@
-"""What a loaded model is, as far as requests and clients are concerned."""
+"""What clients need to know about a loaded model: its names, latent space, sizes and supported inputs."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from codec_wire.latents import Modality
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one request may ask for at most. Sides in pixels; `max_frames` counts pictures."""
+    """Upper limits of one request. `max_side` is in pixels, `max_frames` in video frames."""
 
     max_side: int = 2048
     max_steps: int = 250
@@ -16,25 +16,27 @@ class RequestLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """One way to ask a model: what it makes, and what must come beside the prompt for it to be made so."""
+class GenerationMode:
+    """One supported input combination of a model: its output modality and the conditioning inputs it requires."""
 
     modality: Modality
     image: bool = False
+    """Whether the request must contain an input image."""
     control_image: bool = False
+    """Whether the request must contain a ControlNet conditioning image."""
     strength: bool = False
-    """Whether `strength` means something: how far the result may be from the image."""
+    """Whether `strength` is supported: how much of the input image is replaced."""
     negative_prompt: bool = True
-    """Whether a negative prompt is heeded."""
+    """Whether a negative prompt is supported."""
 
     def __str__(self) -> str:
-        pictures = [name for name in ("image", "control_image") if getattr(self, name)]
-        return f"{self.modality} from {' and '.join(('a prompt', *pictures))}"
+        images = [name for name in ("image", "control_image") if getattr(self, name)]
+        return f"{self.modality} from {' and '.join(('a prompt', *images))}"
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """LoRA weights that a model was loaded with, and how strongly they count."""
+    """LoRA weights that a model was loaded with, and the scale they are applied with."""
 
     name: str
     scale: float
@@ -42,43 +44,49 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One model: its names, its latent space and the sizes it takes.
-
-    `spatial_factor` is pixels per latent cell along each side; `default_size` is (width, height) in pixels; `renders`
-    says whether its latents can be made into pixels here: not behind a gateway, and not with every VAE. The first
-    latent frame of a video holds one picture, each later one `temporal_factor`; the pictures that may be asked for
-    are 1 more than a multiple of `frame_multiple`. `forms` are the ways to ask it; none given means that a prompt
-    alone makes each of its modalities.
-    """
+    """The description of one model."""
 
     name: str
     latent_space: str
+    """Id of the latent space. Models with the same id can share a latent-space map."""
     latent_channels: int
     spatial_factor: int
+    """Pixels per latent cell along each side."""
     size_multiple: int
+    """Width and height in pixels must be multiples of this."""
     default_size: tuple[int, int]
+    """(width, height) in pixels."""
     modalities: tuple[Modality, ...] = (Modality.IMAGE,)
     aliases: tuple[str, ...] = ()
     renders: bool = False
+    """Whether this process can decode the model's latents to pixels: its VAE is supported, and this is no gateway."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     temporal_factor: int = 1
+    """Video frames per latent frame, except for the first latent frame, which decodes to one video frame."""
     frame_multiple: int = 1
-    forms: tuple[Form, ...] = ()
+    """The number of video frames must be 1 more than a multiple of this."""
+    modes: tuple[GenerationMode, ...] = ()
+    """Supported input combinations. Empty means that each modality is generated from a prompt alone."""
     loras: tuple[Lora, ...] = ()
 
-    def answers_to(self, name: str) -> bool:
-        """Return whether a request for `name` means this model."""
-        return name == self.name or name in self.aliases
-
-    def forms_of(self, modality: Modality) -> tuple[Form, ...]:
-        """Return the ways to ask for that modality."""
-        forms = self.forms or tuple(Form(made) for made in self.modalities)
-        return tuple(form for form in forms if form.modality is modality)
+    def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:
+        """Return the supported input combinations for `modality`."""
+        modes = self.modes or tuple(GenerationMode(supported) for supported in self.modalities)
+        return tuple(mode for mode in modes if mode.modality is modality)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
-        """Return the latent shape [C, H/f, W/f] of a picture of that size in pixels."""
+        """Return the shape [C, H/f, W/f] of one latent frame for a size in pixels."""
         return (self.latent_channels, height // self.spatial_factor, width // self.spatial_factor)
 
-    def latent_frames(self, pictures: int) -> int:
-        """Return the number of latent frames that hold `pictures` pictures, 1 more than a multiple allowed."""
-        return 1 + (pictures - 1) // self.temporal_factor
+    def latent_frames(self, num_frames: int) -> int:
+        """Return the number of latent frames for `num_frames` video frames (see `frame_multiple`)."""
+        return 1 + (num_frames - 1) // self.temporal_factor
+
+    def nearest_num_frames(self, num_frames: int) -> int:
+        """Return the nearest number of video frames that this model supports, at most `limits.max_frames`.
+
+        The larger one if two are equally near.
+        """
+        multiple, limit = self.frame_multiple, self.limits.max_frames
+        nearest = 1 + max(0, int((num_frames - 1) / multiple + 0.5)) * multiple
+        return min(nearest, limit - (limit - 1) % multiple)

@@ -1,4 +1,7 @@
-"""The versions that define the reference pixels, and whether they are the ones installed."""
+"""Pinned and installed versions of the libraries that determine the reference pixels.
+
+`python -m core.pins FILE` writes them as JSON; the Dockerfile does so when it builds an image.
+"""
 
 import json
 import platform
@@ -12,9 +15,12 @@ from typing import Self
 
 from codec_wire.errors import InvalidSettings
 
+_OTHER_LIBRARIES = ("accelerate", "numpy", "safetensors", "tokenizers")
+"""Libraries that also affect pixels. Their versions are in constraints.txt, not in core/pins.txt."""
+
 
 def pinned_versions() -> dict[str, str]:
-    """Return {library: version} as core/pins.txt has it, the one place that says so."""
+    """Return {library: version} from core/pins.txt, the only file that pins them."""
     lines = resources.files("core").joinpath("pins.txt").read_text().splitlines()
     pins = (line.split("==") for line in lines if line and not line.startswith("#"))
     return {name.strip(): version.strip() for name, version in pins}
@@ -22,7 +28,7 @@ def pinned_versions() -> dict[str, str]:
 
 @cache
 def installed_versions() -> dict[str, str]:
-    """Return {library: version} of the pinned libraries that are installed."""
+    """Return {library: version} of those pinned libraries that are installed."""
     found = {}
     for name in pinned_versions():
         try:
@@ -33,10 +39,10 @@ def installed_versions() -> dict[str, str]:
 
 
 def pin_differences() -> list[str]:
-    """Return a line for each library whose version is not the pinned one. A build tag ("+cpu") is no difference."""
+    """Return a message for each library whose version differs from the pinned one. Build tags ("+cpu") are ignored."""
     installed = installed_versions()
     return [
-        f"{name} {installed.get(name, 'is not installed')} where {version} is pinned"
+        f"{name} {f'{installed[name]} is' if name in installed else 'is not'} installed, {version} is pinned"
         for name, version in pinned_versions().items()
         if installed.get(name, "").partition("+")[0] != version
     ]
@@ -44,9 +50,9 @@ def pin_differences() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What whoever compares pixels must know of the process that makes them.
+    """Library versions and image digest of the process that generates latents and renders reference images.
 
-    `versions` are the installed ones by library, `image_digest` is that of the image it runs in, where it was told.
+    `versions` maps libraries to installed versions. `image_digest` is None if the setting CODEC_IMAGE_DIGEST is unset.
     """
 
     versions: Mapping[str, str]
@@ -55,37 +61,36 @@ class Provenance:
 
     @classmethod
     def current(cls, image_digest: str | None = None) -> Self:
-        """Return this process's."""
+        """Return the provenance of this process."""
         return cls(installed_versions(), pin_differences(), image_digest)
 
 
 def require_pins() -> None:
-    """Raise InvalidSettings, saying what to do, when what is installed is not what is pinned."""
+    """Raise InvalidSettings, with the command that helps, if an installed version differs from the pinned one."""
     differences = pin_differences()
     if differences:
-        wanted = " ".join(f"{name}=={version}" for name, version in pinned_versions().items())
+        pins = " ".join(f"{name}=={version}" for name, version in pinned_versions().items())
         raise InvalidSettings(
-            f"CODEC_REQUIRE_PINS is set, and this is not the reference: {'; '.join(differences)}. "
-            f"Install {wanted} (core/pins.txt), or unset it"
+            "CODEC_REQUIRE_PINS is set, but the installed versions are not the pinned ones: "
+            f"{'; '.join(differences)}. Install {pins} (core/pins.txt), or unset CODEC_REQUIRE_PINS"
         )
 
 
-ALSO = ("accelerate", "numpy", "safetensors", "tokenizers")
-"""What else has a part in a pixel. constraints.txt holds their versions, and core/pins.txt does not."""
-
-
 def pins_document() -> dict[str, object]:
-    """Return the pinned versions, the installed ones, and those of what works beside them."""
+    """Return the versions that `python -m core.pins` writes."""
     return {
         "pinned": pinned_versions(),
         "installed": installed_versions(),
-        "beside": {name: metadata.version(name) for name in ALSO},
+        "others": {name: metadata.version(name) for name in _OTHER_LIBRARIES},
         "python": platform.python_version(),
     }
 
 
 def main() -> int:
-    """Write the file that the command line names; return the exit status. Raises InvalidSettings on a difference."""
+    """Write the versions to the file named on the command line and return the exit status.
+
+    Raises InvalidSettings if the installed versions are not the pinned ones.
+    """
     require_pins()
     Path(sys.argv[1]).write_text(json.dumps(pins_document(), indent=2) + "\n")
     return 0

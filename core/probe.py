@@ -1,33 +1,60 @@
-"""Makes a picture where one is needed and none came: to warm up and to calibrate models that begin with one."""
+"""Short test requests for warm-up and calibration, with generated input images for models that need them."""
 
 import struct
 import zlib
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codec_wire.latents import Modality
 from codec_wire.request import GenerationRequest
 from core.model import ModelInfo
 
 PROBE_FRAMES = 9
-"""Pictures of a video that is made to see what latents are like: enough for every temporal compression there is."""
-_COARSE = 4
-"""Cells along each side that get a colour of their own; between them colours run into each other."""
+"""Minimum number of frames of a test video: more than one latent frame at every temporal factor in use (at most 8)."""
+_GRID = 4
+"""Cells along each side of a sample image. Their corners have random colours, interpolated in between."""
+
+
+def probe_request(model: ModelInfo, modality: Modality, prompt: str, seed: int, **fields: Any) -> GenerationRequest:
+    """Return a request that `model` can serve: a short video or an image, with the input images it requires.
+
+    `fields` are further fields of the request.
+    """
+    mode = model.modes_of(modality)[0]
+    return GenerationRequest(
+        prompt=prompt,
+        seed=seed,
+        modality=modality,
+        image=sample_image(seed) if mode.image else None,
+        control_image=sample_image(seed + 1) if mode.control_image else None,
+        frames=_num_frames(model) if modality is Modality.VIDEO else None,
+        **fields,
+    )
+
+
+def _num_frames(model: ModelInfo) -> int:
+    """Return the smallest number of frames that `model` supports from PROBE_FRAMES on, or its maximum if lower."""
+    multiple = model.frame_multiple
+    return model.nearest_num_frames(1 + -(-(PROBE_FRAMES - 1) // multiple) * multiple)
 
 
 def sample_image(seed: int, side: int = 256) -> bytes:
-    """Return a png of `side` x `side` pixels: soft patches of colour, the same for the same seed."""
-    colours = np.random.default_rng(seed).random((_COARSE + 1, _COARSE + 1, 3))
-    at = np.linspace(0, _COARSE, side, endpoint=False)
-    low, share = at.astype(int), (at % 1)[:, np.newaxis]
+    """Return a PNG file of `side` x `side` pixels: a smooth random colour gradient that depends only on `seed`."""
+    colours = np.random.default_rng(seed).random((_GRID + 1, _GRID + 1, 3))
+    positions = np.linspace(0, _GRID, side, endpoint=False)
+    low, share = positions.astype(int), (positions % 1)[:, np.newaxis]
     rows = colours[low] * (1 - share[..., np.newaxis]) + colours[low + 1] * share[..., np.newaxis]
     smooth = rows[:, low] * (1 - share) + rows[:, low + 1] * share
-    return _png((smooth * 255).astype(np.uint8))
+    return _encode_png((smooth * 255).astype(np.uint8))
 
 
-def _png(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
-    """Return [H, W, 3] as a png: no filter, one IDAT (PNG specification, 5)."""
+def _encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return pixels [H, W, 3] as a PNG file without filters and with one IDAT chunk (PNG specification, section 5).
+
+    A gateway has no image library, so this module does not use one.
+    """
     height, width, _ = pixels.shape
     lines = b"".join(b"\0" + line.tobytes() for line in pixels)
     chunks = (
@@ -38,25 +65,3 @@ def _png(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
-
-
-def probe(model: ModelInfo, modality: Modality, prompt: str, seed: int, **fields: Any) -> GenerationRequest:
-    """Return a request that `model` can serve: with pictures where it needs some, and short where it is a video.
-
-    `fields` are further fields of the request.
-    """
-    form = model.forms_of(modality)[0]
-    longest = model.limits.max_frames - (model.limits.max_frames - 1) % model.frame_multiple
-    return GenerationRequest(
-        prompt=prompt,
-        seed=seed,
-        modality=modality,
-        image=sample_image(seed) if form.image else None,
-        control_image=sample_image(seed + 1) if form.control_image else None,
-        frames=min(_at_least(PROBE_FRAMES, model.frame_multiple), longest) if modality is Modality.VIDEO else None,
-        **fields,
-    )
-
-
-def _at_least(frames: int, multiple: int) -> int:
-    return 1 + -(-(frames - 1) // multiple) * multiple

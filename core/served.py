@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from codec_wire.errors import MapMismatch, NotFound, NotReady, truncated_repr
+from codec_wire.errors import MapMismatch, NotReady
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
 from core.engine import Engine
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.model import ModelInfo
-from core.model_selection import choose
+from core.model_selection import models_in_latent_space, select_model
 from core.plan import StreamPlan
 
 
@@ -64,7 +64,7 @@ class ServedModels:
         Raises NotReady unless the server accepts requests; NotFound or UnsupportedModality if no model fits.
         """
         self._lifecycle.require_serving()
-        return choose(request, self.require_all())
+        return self._instance_of(select_model(request, self._infos()))
 
     def for_plan(self, plan: StreamPlan) -> ModelInstance:
         """Return the model that `plan` was made for. Raises NotReady if it is no longer served."""
@@ -94,10 +94,7 @@ class ServedModels:
         """
         if latent_space is None:
             return self.require_default().bundle
-        maps = self.maps()
-        if latent_space not in maps:
-            raise NotFound("latent_space", f"this server has {', '.join(maps)}, got {truncated_repr(latent_space)}")
-        return maps[latent_space]
+        return self._instance_of(models_in_latent_space(latent_space, self._infos())[0]).bundle
 
     def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:
         """Check that the map for `plan` has the hash that the client expects, "sha256:<hex>"; None skips the check.
@@ -109,6 +106,12 @@ class ServedModels:
         actual = self.for_plan(plan).bundle.hash
         if expected != actual:
             raise MapMismatch(f"the client expects the latent-space map {expected}, this server has {actual}")
+
+    def _infos(self) -> list[ModelInfo]:
+        return [instance.model for instance in self.require_all()]
+
+    def _instance_of(self, model: ModelInfo) -> ModelInstance:
+        return next(instance for instance in self._models if instance.model is model)
 
     def _not_ready(self) -> NotReady:
         return NotReady(f"the server is {self._lifecycle.state}", RETRY_AFTER_S)

@@ -58,7 +58,7 @@ def change_torch_pin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_version_other_than_the_pinned_one_raises_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     change_torch_pin(monkeypatch)
-    with pytest.raises(InvalidSettings, match=r"torch 2.*, pinned is 99.0. Install torch==99.0 ") as error:
+    with pytest.raises(InvalidSettings, match=r"torch 2.* is installed, 99.0 is pinned. Install torch==99.0 ") as error:
         pins.require_pins()
     assert "\n" not in str(error.value)
 
@@ -82,7 +82,7 @@ def test_pins_file_contains_pinned_and_installed_versions(tmp_path: Path, monkey
     assert set(document["installed"]) == set(document["pinned"])
     assert set(document["others"]) >= {"numpy", "safetensors"}
     # It is not written, and the image build fails, if the versions differ.
-    monkeypatch.setattr(pins, "pin_differences", lambda: ["torch 1, pinned is 2"])
+    monkeypatch.setattr(pins, "pin_differences", lambda: ["torch 1 is installed, 2 is pinned"])
     with pytest.raises(InvalidSettings):
         pins.main()
 
@@ -98,6 +98,6 @@ def test_each_difference_is_one_message(monkeypatch: pytest.MonkeyPatch, request
     request.addfinalizer(pins.installed_versions.cache_clear)
     pinned = pins.pinned_versions()
     assert pins.pin_differences() == [
-        f"torch 2.0.0+cu130, pinned is {pinned['torch']}",
-        f"transformers is not installed, pinned is {pinned['transformers']}",
+        f"torch 2.0.0+cu130 is installed, {pinned['torch']} is pinned",
+        f"transformers is not installed, {pinned['transformers']} is pinned",
     ]

@@ -1,1 +1,1 @@
-"""The local engine: a diffusers pipeline on its own thread. The only room that imports diffusers."""
+"""The local engine, which runs a diffusers pipeline on a dedicated thread. No other part of core imports torch."""

@@ -1,4 +1,4 @@
-"""The local engine: hands plans to the device thread and its results, as events, to the event loop."""
+"""The local engine: passes plans to the device thread and yields its results as events on the event loop."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import INTERNAL_TEXT, CodecError, ModelLoadError, without_traceback
 from codec_wire.events import Frame, Started, Step
 from codec_wire.latents import LatentFrame
-from core.diffusers_engine.input_images import decoded_pictures
+from core.diffusers_engine.input_images import decode_input_images
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.rendering import render
 from core.diffusers_engine.sampler import memory_guard, sample, stop_if_cancelled
@@ -22,15 +22,16 @@ from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-_Posted = Started | Step | Tensor | Pixels | CodecError
+_Result = Started | Step | Tensor | Pixels | CodecError
+"""What the device thread sends to the event loop."""
 
 
 class DiffusersEngine:
-    """Runs one pipeline. Jobs sample one at a time, in the order they came, on the thread that owns it.
+    """Runs the pipelines of one model on the device thread, one job at a time and in the order of submission.
 
-    What crosses from that thread is bounded by the plan: an event for the start, one a step, and the latents. Frames
-    are made of the latents only as fast as the reader takes them, off the device thread, so that a slow reader holds
-    its own stream and neither memory nor the next job.
+    The device thread sends a bounded number of results: Started, one Step per step, and the latents or pixels. Latents
+    are encoded to frames on other threads and only as fast as the client reads them, so that a slow client neither
+    delays the next job nor fills the memory with frames.
     """
 
     def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
@@ -40,56 +41,57 @@ class DiffusersEngine:
 
     @property
     def vae(self) -> Any:
-        """The pipeline's VAE. Only for use while nothing samples."""
+        """The VAE of the pipeline. Use it only while no job is running."""
         return self._model.pipeline.vae
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield Started, a Step for each step, and every Frame or the Pixels of `plan`. See core.engine.Engine."""
+        """Yield Started, the Steps, and every Frame or the Pixels of `plan`. See core.engine.Engine."""
         loop = asyncio.get_running_loop()
-        posted: asyncio.Queue[_Posted] = asyncio.Queue()
-        # Before the job waits for the device, so that a broken picture is refused at once. One at a time: decoded it
-        # may be large, what is kept of it is not.
+        results: asyncio.Queue[_Result] = asyncio.Queue()
+        # Before the job is queued, so that a broken image is rejected immediately. One request at a time, because a
+        # decoded image can be large before it is scaled to the size of the plan.
         async with self._decoding:
-            pictures = await asyncio.to_thread(decoded_pictures, plan)
-        item: _Posted | None
+            images = await asyncio.to_thread(decode_input_images, plan)
+        result: _Result | None
 
-        def post(item: _Posted) -> None:
-            # The loop is closed when the process ends in mid-generation: nobody is left to tell.
+        def post(result: _Result) -> None:
+            # The event loop is closed if the process exits during a generation.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(posted.put_nowait, item)
+                loop.call_soon_threadsafe(results.put_nowait, result)
 
         def work() -> None:
             try:
                 stop_if_cancelled(job)
                 post(Started(plan.header))
-                latents = sample(self._model, plan, job, lambda done, total: post(Step(done, total)), pictures)
+                latents = sample(self._model, plan, job, lambda done, total: post(Step(done, total)), images)
                 post(render(self._model, plan, latents, job) if plan.rendered else latents)
             except CodecError as error:
                 post(without_traceback(error))
-            except BaseException:  # whatever it is, somebody waits for an answer
-                log.exception("a generation failed")
+            except BaseException:  # the event loop waits for a result in any case
+                log.exception("generation failed")
                 post(CodecError(INTERNAL_TEXT))
 
-        handed_in = self._thread.submit(work)
+        submitted = self._thread.submit(work)
         try:
-            while not isinstance(item := await posted.get(), Tensor):
-                if isinstance(item, CodecError):
-                    raise item
-                yield item
-                if isinstance(item, Pixels):
+            while not isinstance(result := await results.get(), Tensor):
+                if isinstance(result, CodecError):
+                    raise result
+                yield result
+                if isinstance(result, Pixels):
                     return
             encoder = LatentEncoder(plan.header)
-            for seq in range(plan.frames):
+            for seq in range(plan.latent_frames):
                 stop_if_cancelled(job)
-                last = seq == plan.frames - 1
+                last = seq == plan.latent_frames - 1
                 frame = await asyncio.to_thread(
-                    _encode, encoder, item[seq], plan, keyframe=plan.is_keyframe(seq), last=last
+                    _encode, encoder, result[seq], plan, keyframe=plan.is_keyframe(seq), last=last
                 )
                 yield Frame(frame)
         finally:
             job.cancel(client_disconnected())
-            handed_in.cancel()
-            item = None  # an error that passes here holds this frame: it must not hold the latents, nor itself
+            submitted.cancel()
+            # An exception holds this frame, which must then hold neither the latents nor the exception itself.
+            result = None
 
 
 def _encode(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, keyframe: bool, last: bool) -> LatentFrame:
@@ -98,20 +100,20 @@ def _encode(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, keyfram
 
 
 def warm_up(model: LoadedModel, plan: StreamPlan) -> None:
-    """Run `plan` for real, on the device thread, before the first client does.
+    """Run a complete generation of `plan`, with encoding and rendering, on the calling (device) thread.
 
-    Raises ModelLoadError when the model cannot do what it is loaded for.
+    Raises ModelLoadError if the model cannot generate.
     """
     try:
         latents = sample(model, plan, Job(), lambda _done, _total: None)
         encoder = LatentEncoder(plan.header)
         for seq, latent in enumerate(latents):
-            encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.frames - 1)
+            encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1)
         if model.info.renders:
             render(model, plan, latents, Job())
     except ModelLoadError:
         raise
     except Exception as error:
-        log.debug("the warm-up failed", exc_info=error)
+        log.debug("warm-up failed", exc_info=error)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelLoadError(f"{model.info.name} is loaded but cannot generate: {reason}") from error
+        raise ModelLoadError(f"{model.info.name} was loaded but cannot generate: {reason}") from error

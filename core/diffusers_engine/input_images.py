@@ -1,4 +1,4 @@
-"""Decodes the pictures that come with a request, within bounds checked before."""
+"""Decoding of the input images of a request, whose file headers were validated before."""
 
 import io
 import warnings
@@ -12,26 +12,34 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def decoded_pictures(plan: StreamPlan) -> "dict[str, Image]":
-    """Return the pictures that came with `plan`, in its size, by the field they came in. Raises InvalidRequest."""
+def decode_input_images(plan: StreamPlan) -> "dict[str, Image]":
+    """Return the input images of `plan` by field name, in the size of the plan. Raises InvalidRequest."""
     files = {"image": plan.image, "control_image": plan.control_image}
-    return {field: decoded(field, file, (plan.width, plan.height)) for field, file in files.items() if file is not None}
+    size = (plan.width, plan.height)
+    return {field: decode_input_image(field, file, size) for field, file in files.items() if file is not None}
 
 
-def decoded(field: str, file: InputImage, size: tuple[int, int]) -> "Image":
-    """Return the picture as RGB of `size` (width, height): scaled and cut about its middle, never stretched.
+def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "Image":
+    """Return an RGB image of `size` (width, height), scaled and cropped around its centre without distortion.
 
-    Raises InvalidRequest naming the request's `field` where the file is broken.
+    Raises InvalidRequest naming the request's `field` if the file is broken.
     """
     from PIL import Image, ImageOps  # noqa: PLC0415 - a gateway has no Pillow
 
     try:
-        # Pillow warns of large pictures and of odd metadata. The bounds are ours.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(file.data), formats=[file.kind]) as opened:
-            if opened.width * opened.height > MAX_IMAGE_PIXELS:
-                raise InvalidRequest(field, f"holds {opened.width}x{opened.height} pixels, its header said otherwise")
-            upright = ImageOps.exif_transpose(opened).convert("RGB")
+        # Pillow warns about large images and unusual metadata. The size limit is checked below.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(file.data), formats=[file.format]) as image,
+        ):
+            if image.width * image.height > MAX_IMAGE_PIXELS:
+                raise InvalidRequest(
+                    field,
+                    f"must have at most {MAX_IMAGE_PIXELS} pixels: the header says {file.width}x{file.height}, "
+                    f"the image has {image.width}x{image.height}",
+                )
+            upright = ImageOps.exif_transpose(image).convert("RGB")
             return ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
-    # Its decoders raise whatever they meet.
+    # Pillow's decoders raise all of these for broken files.
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, Image.DecompressionBombError) as error:
-        raise InvalidRequest(field, f"is a broken {file.kind}: {error or type(error).__name__}") from None
+        raise InvalidRequest(field, f"is a broken {file.format} file: {error or type(error).__name__}") from None

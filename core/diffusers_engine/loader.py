@@ -1,4 +1,4 @@
-"""Gets a diffusers pipeline from a hub id, a local directory or a factory."""
+"""Loads a diffusers pipeline from a hub id, a local directory or a factory function."""
 
 import importlib
 import logging
@@ -15,7 +15,7 @@ from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
 from core.diffusers_engine.families import Family, family_named, family_of
 from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.sources import ModelSource, locate_model
-from core.diffusers_engine.variants import Route, motion_variant, variants_of
+from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
 from core.model import ModelInfo
 from core.plan import StreamPlan
 
@@ -24,14 +24,14 @@ __all__ = ["LoadedModel", "ModelSource", "load"]
 log = logging.getLogger(__name__)
 
 MOTION_ADAPTER = "motion_adapter"
-"""Folder of a model directory that holds a MotionAdapter: with it, the same parts make videos."""
+"""Subfolder of a model directory with a MotionAdapter, with which an image model also generates videos."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A pipeline on its device, the ways to call it and its parts, and what clients may know of it."""
+    """The pipelines of a model on their device, and its description for clients."""
 
-    routes: tuple[Route, ...]
+    variants: tuple[PipelineVariant, ...]
     info: ModelInfo
     vae_scale_factor: float
     vae_class: str
@@ -39,67 +39,67 @@ class LoadedModel:
     @property
     def pipeline(self) -> Any:
         """The pipeline that was loaded."""
-        return self.routes[0].pipeline
+        return self.variants[0].pipeline
 
     @property
     def family(self) -> Family:
-        """The row of the pipeline that was loaded."""
-        return self.routes[0].family
+        """The family of the pipeline that was loaded."""
+        return self.variants[0].family
 
-    def route(self, plan: StreamPlan) -> Route:
-        """Return the way to call for `plan`, which was made for this model and so has one."""
+    def variant_for(self, plan: StreamPlan) -> PipelineVariant:
+        """Return the pipeline for the modality and the input images of `plan`, a plan for this model."""
+        inputs = (plan.modality, plan.image is not None, plan.control_image is not None)
         return next(
-            route
-            for route in self.routes
-            if (route.form.modality, route.form.image, route.form.control_image) == plan.form
+            variant
+            for variant in self.variants
+            if (variant.mode.modality, variant.mode.image, variant.mode.control_image) == inputs
         )
 
 
 def load(source: ModelSource, device: Device) -> LoadedModel:
-    """Return the pipeline of `source` on `device`.
+    """Return the pipelines of `source` on `device`.
 
-    Raises ModelLoadError saying which model and why: not found, no network, unsafe weights only, a class without a
-    row in the family table, parts that do not fit each other.
+    Raises ModelLoadError with the name of the model and the reason: not found, no network, only unsafe weights, a
+    pipeline class that is not in the family table, or components that do not fit each other.
     """
     silence_libraries()
-    what = source.what
     try:
         if source.factory is not None:
             pipeline = _from_factory(source.factory)
-            family = family_of(pipeline, what)
+            family = family_of(pipeline, source.label)
         else:
             pipeline, family = _from_pretrained(source, device)
         apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle)
-        # Before the other ways are made of it: what is moved afterwards is no longer shared.
+        # Moved before the other pipelines are built: components that are moved later would no longer be shared.
         pipeline.to(device.torch_device, device.dtype)
-        routes = tuple(_routes(pipeline, family, source))
-        for route in routes:
-            route.pipeline.to(device.torch_device, device.dtype)
-            route.pipeline.set_progress_bar_config(disable=True)
+        variants = tuple(_variants(pipeline, family, source))
+        for variant in variants:
+            variant.pipeline.to(device.torch_device, device.dtype)
+            variant.pipeline.set_progress_bar_config(disable=True)
         return LoadedModel(
-            routes=routes,
-            info=_describe(routes, source),
-            # Where a VAE has none, its latents travel as they are, and its own mean and deviation are undone instead.
+            variants=variants,
+            info=_describe(variants, source),
+            # A VAE without a scaling factor has latents_mean and latents_std, which decoding applies instead.
             vae_scale_factor=float(getattr(pipeline.vae.config, "scaling_factor", None) or 1.0),
             vae_class=type(pipeline.vae).__name__,
         )
     except CodecError:
         raise
     except Exception as error:
-        log.debug("loading failed", exc_info=error)
-        raise ModelLoadError(f"cannot load {what}: {_first_line(error)}") from error
+        log.debug("loading a model failed", exc_info=error)
+        raise ModelLoadError(f"cannot load {source.label}: {_first_line(error)}") from error
 
 
 def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
-    from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, and the servers answer meanwhile
+    from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, during which the servers already respond
 
-    place = locate_model(source)
-    index = DiffusionPipeline.load_config(place)
+    location = locate_model(source)
+    index = DiffusionPipeline.load_config(location)
     family = family_named(index.get("_class_name"), str(source.name))
-    # What was saved without a part, as Stable Diffusion 3 may be without its T5, loads only when told so.
+    # A model that was saved without a component, e.g. Stable Diffusion 3 without T5, loads only with an explicit None.
     absent = {name: None for name, part in index.items() if isinstance(part, list | tuple) and set(part) == {None}}
     pipeline = DiffusionPipeline.from_pretrained(
-        place,
+        location,
         dtype=device.dtype,
         use_safetensors=not source.allow_pickle or None,
         **absent | dict(family.load_arguments),
@@ -107,7 +107,7 @@ def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
     return pipeline, family
 
 
-def _routes(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Route]:
+def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
     yield from variants_of(pipeline, family)
     folder = source.motion_adapter
     if folder is None and source.factory is None:
@@ -124,25 +124,25 @@ def _routes(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Rout
 def _from_factory(factory: str) -> Any:
     module_name, _, function_name = factory.partition(":")
     if not module_name or not function_name:
-        raise InvalidSettings(f"the pipeline factory must be module:function, got {factory!r}")
+        raise InvalidSettings(f"CODEC_PIPELINE must be module:function, got {factory!r}")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
-        raise InvalidSettings(f"the pipeline factory {factory} cannot be imported: {error}") from None
+        raise InvalidSettings(f"cannot import CODEC_PIPELINE={factory}: {error}") from None
     return function()
 
 
-def _describe(routes: tuple[Route, ...], source: ModelSource) -> ModelInfo:
+def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> ModelInfo:
     name = source.name or str(source.factory)
     if source.name is not None and Path(source.name).is_dir():
         name = Path(source.name).resolve().name
-    pipeline, geometry = routes[0].pipeline, routes[0].family.geometry
+    pipeline, geometry = variants[0].pipeline, variants[0].family.geometry
     channels, factor = geometry.channels(pipeline), geometry.spatial(pipeline)
     unet = getattr(pipeline, "unet", None)
-    if unet is not None and not routes[0].form.image and unet.config.in_channels != channels:
+    if unet is not None and not variants[0].mode.image and unet.config.in_channels != channels:
         raise ModelLoadError(
-            f"{name}: its UNet takes {unet.config.in_channels} channels and its VAE makes {channels}; "
-            "a model that needs more than a prompt cannot be served as text-to-image"
+            f"{name}: its UNet has {unet.config.in_channels} input channels, its VAE {channels} latent channels; "
+            "inpainting and other models that need further inputs cannot be served as text-to-image"
         )
     temporal = geometry.temporal(pipeline)
     return ModelInfo(
@@ -153,12 +153,12 @@ def _describe(routes: tuple[Route, ...], source: ModelSource) -> ModelInfo:
         spatial_factor=factor,
         size_multiple=factor * geometry.patch(pipeline),
         default_size=geometry.default_size(pipeline),
-        modalities=tuple(dict.fromkeys(route.form.modality for route in routes)),
+        modalities=tuple(dict.fromkeys(variant.mode.modality for variant in variants)),
         renders=type(pipeline.vae).__name__ in VAE_DECODERS,
         temporal_factor=temporal,
         frame_multiple=temporal * geometry.group,
-        forms=tuple(route.form for route in routes),
-        loras=tuple(lora.told for lora in source.loras),
+        modes=tuple(variant.mode for variant in variants),
+        loras=tuple(lora.info for lora in source.loras),
     )
 
 

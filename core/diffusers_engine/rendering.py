@@ -1,4 +1,4 @@
-"""Makes pixels of what was sampled: exactly those that a reader of the raw stream gets with the same VAE."""
+"""Decoding of sampled latents to pixels, identical to those of a client that decodes the raw stream."""
 
 from torch import Tensor
 
@@ -11,10 +11,10 @@ from core.plan import StreamPlan
 
 
 def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> Pixels:
-    """Return the pictures of `latents`, [frames, channels, height, width]; called from the device thread alone.
+    """Return the pixels of `latents` [latent_frames, channels, height, width]. Call it only from the device thread.
 
-    The latents are first cast to the map's dtype, in which they travel: pixels must not depend on where they are made.
-    Raises the job's own reason where it was cancelled, InvalidLatents on NaN or Inf, OutOfMemory.
+    The latents are first cast to the dtype of the stream, so that the pixels equal those that a client decodes.
+    Raises the job's reason if the job was cancelled, InvalidLatents on NaN or Inf, OutOfMemory.
     """
     stop_if_cancelled(job)
     with memory_guard(plan):

@@ -1,4 +1,4 @@
-"""Runs a plan on a pipeline: deterministic by seed, cancellable between steps. Called from the device thread alone."""
+"""Sampling of a plan on a diffusers pipeline: deterministic for a seed, and cancellable between steps."""
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from codec_wire.errors import ModelLoadError, OutOfMemory
 from core.diffusers_engine.families import Family
-from core.diffusers_engine.input_images import decoded_pictures
+from core.diffusers_engine.input_images import decode_input_images
 from core.diffusers_engine.loader import LoadedModel
 from core.engine import Job
 from core.plan import StreamPlan
 
 StepListener = Callable[[int, int], None]
-"""Called with the number of steps done and of those there are: some schedulers take more than were asked for."""
+"""Called with the number of completed steps and the total, which for some schedulers exceeds the requested number."""
 
 
 def sample(
@@ -24,20 +24,20 @@ def sample(
     plan: StreamPlan,
     job: Job,
     on_step: StepListener,
-    pictures: Mapping[str, Any] | None = None,
+    images: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """Return the latents of `plan`, [frames, channels, height, width] on the pipeline's device.
+    """Return the latents of `plan`, [latent_frames, channels, height, width] on the pipeline's device.
 
-    `pictures` are those that came with it, decoded; None has them decoded here.
-
-    Raises the job's own reason as soon as a step ends after it was cancelled, OutOfMemory when the device is full.
+    Call it only from the device thread. `images` are the decoded input images by field name; None decodes those of
+    the plan. Raises the job's reason after the step in which the job was cancelled, InvalidRequest for a broken input
+    image, OutOfMemory if the device has too little memory, ModelLoadError if the latents have an unexpected shape.
     """
-    route = model.route(plan)
-    pipeline, family = route.pipeline, route.family
-    # A scheduler keeps the state of the run it served; a new one makes every run start alike.
+    variant = model.variant_for(plan)
+    pipeline, family = variant.pipeline, variant.family
+    # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
 
-    def after_step(_running: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+    def after_step(_pipeline: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         stop_if_cancelled(job)
         on_step(index + 1, len(pipeline.scheduler.timesteps) if family.legacy_callback else pipeline.num_timesteps)
         return values
@@ -45,37 +45,38 @@ def sample(
     def after_legacy_step(index: int, timestep: Any, _latents: Tensor) -> None:
         after_step(pipeline, index, timestep, {})
 
-    hook = {"callback": after_legacy_step} if family.legacy_callback else {"callback_on_step_end": after_step}
+    callback = {"callback": after_legacy_step} if family.legacy_callback else {"callback_on_step_end": after_step}
     stop_if_cancelled(job)
-    if pictures is None:
-        pictures = decoded_pictures(plan)
-    with memory_guard(plan), family.around(pipeline, plan):
-        latents = family.frames(pipeline, pipeline(**_arguments(family, plan, pictures), **hook), plan)
-    expected = (plan.frames, *plan.header.shape)
+    if images is None:
+        images = decode_input_images(plan)
+    with memory_guard(plan), family.call_context(pipeline, plan):
+        output = pipeline(**_arguments(family, plan, images), **callback)
+        latents = family.latents(pipeline, output, plan)
+    expected = (plan.latent_frames, *plan.header.shape)
     if tuple(latents.shape) != expected:
-        raise ModelLoadError(f"{plan.model} gave latents of {tuple(latents.shape)} where {expected} were planned")
+        raise ModelLoadError(f"{plan.model} returned latents of shape {tuple(latents.shape)}, expected {expected}")
     return latents
 
 
-def _arguments(family: Family, plan: StreamPlan, pictures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `plan` says, by the names that the family's pipeline has for it; what is None is left out."""
-    said = {
+def _arguments(family: Family, plan: StreamPlan, images: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of the pipeline call. Fields of the plan that are None are left out."""
+    values = {
         "prompt": plan.prompt,
         "negative_prompt": plan.negative_prompt,
         "guidance_scale": plan.guidance_scale,
         "width": plan.width,
         "height": plan.height,
-        "pictures": plan.pictures,
+        "num_frames": plan.num_frames,
         "fps": plan.header.fps,
         "strength": plan.strength,
-        **pictures,
+        **images,
     }
-    named = {family.arguments[field]: value for field, value in said.items() if field in family.arguments}
+    arguments = {family.arguments[field]: value for field, value in values.items() if field in family.arguments}
     return {
-        **{name: value for name, value in named.items() if value is not None},
-        **family.fixed,
+        **{name: value for name, value in arguments.items() if value is not None},
+        **family.fixed_arguments,
         "num_inference_steps": plan.steps,
-        # Noise drawn on the host is the same on every device.
+        # A CPU generator gives the same noise for every device.
         "generator": torch.Generator("cpu").manual_seed(plan.seed),
         "output_type": "latent",
     }
@@ -83,26 +84,27 @@ def _arguments(family: Family, plan: StreamPlan, pictures: Mapping[str, Any]) ->
 
 @contextmanager
 def memory_guard(plan: StreamPlan) -> Iterator[None]:
-    """Turn a lack of memory within into OutOfMemory, and give back what the failed work held."""
+    """Convert out-of-memory errors in the `with` block to OutOfMemory, and free the memory that the block held."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_lack_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        traceback.clear_frames(error.__traceback__)  # they hold the activations
+        traceback.clear_frames(error.__traceback__)  # the frames hold the activations
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         raise OutOfMemory(
-            f"the device has too little memory for {plan.width}x{plan.height}, {plan.frames} frames"
+            f"the device has too little memory for {plan.num_frames} frames of {plan.width}x{plan.height}; "
+            "request a smaller size or fewer frames"
         ) from None
 
 
-def _is_lack_of_memory(error: Exception) -> bool:
-    words = ("allocate memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+def _is_out_of_memory(error: Exception) -> bool:
+    texts = ("allocate memory", "ALLOC_FAILED")  # some CPU and cuDNN errors are plain RuntimeErrors
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def stop_if_cancelled(job: Job) -> None:
-    """Raise the reason why `job` must stop, if there is one."""
+    """Raise the reason of `job` if the job was cancelled."""
     if job.reason is not None:
         raise job.reason

@@ -1,4 +1,4 @@
-"""Where models come from, as the settings name them."""
+"""The models that the settings name, and where their files are."""
 
 import json
 from dataclasses import dataclass, replace
@@ -12,30 +12,32 @@ from core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model comes from: `name` is a hub id or a directory, `factory` a module:function; one may be None.
-
-    `models_dir` is looked into for a directory of that name; `latent_space` overrides the id the model would get;
-    `loras` are added to it; with `motion_adapter`, the folder of one, its parts make videos too.
-    """
+    """Where a model comes from. Exactly one of `name` and `factory` is used; `factory` takes precedence."""
 
     name: str | None
+    """Hub id or directory of a pipeline."""
     factory: str | None
+    """module:function that returns a pipeline."""
     models_dir: Path
+    """Directory that is searched for a directory called `name`."""
     latent_space: str | None = None
+    """Id of the latent space, instead of the default one for the model."""
     allow_pickle: bool = False
+    """Whether to load weights that are not safetensors."""
     loras: tuple[LoraSource, ...] = ()
     motion_adapter: Path | None = None
+    """Folder of a MotionAdapter, with which an image model also generates videos."""
 
     @property
-    def what(self) -> str:
-        """What it is called in messages."""
+    def label(self) -> str:
+        """How log lines and messages name the model."""
         return self.name or self.factory or ""
 
 
-def sources_of(settings: Settings) -> list[ModelSource]:
-    """Return the models that `settings` name, the one for requests that name none first.
+def model_sources(settings: Settings) -> list[ModelSource]:
+    """Return the models that `settings` name, the default model first; the embedded model if they name none.
 
-    None named: the embedded one. Raises InvalidSettings.
+    Raises InvalidSettings for a malformed CODEC_LORAS, ModelLoadError if the video model cannot be located.
     """
     sources = []
     name = settings.model
@@ -54,9 +56,9 @@ def sources_of(settings: Settings) -> list[ModelSource]:
         )
     if settings.video_model is not None:
         video = ModelSource(settings.video_model, None, settings.models_dir, allow_pickle=settings.allow_pickle)
-        place = Path(place_of(video))
-        if sources and _is_motion_adapter(place):
-            sources[0] = replace(sources[0], motion_adapter=place)
+        location = Path(locate_model(video))
+        if sources and _is_motion_adapter(location):
+            sources[0] = replace(sources[0], motion_adapter=location)
         else:
             sources.append(video)
     return sources
@@ -67,8 +69,8 @@ def _is_motion_adapter(folder: Path) -> bool:
     return config.is_file() and json.loads(config.read_bytes()).get("_class_name") == "MotionAdapter"
 
 
-def place_of(source: ModelSource) -> str:
-    """Return the directory or hub id that `source` names. Raises ModelLoadError where it can be neither."""
+def locate_model(source: ModelSource) -> str:
+    """Return the directory or hub id of `source`. Raises ModelLoadError if its name is neither."""
     name = str(source.name)
     if is_embedded(name):
         return str(EMBEDDED.folder)
@@ -76,5 +78,7 @@ def place_of(source: ModelSource) -> str:
         if directory.is_dir():
             return str(directory)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelLoadError(f"there is no directory {name!r}, here or below {source.models_dir}, and it is no hub id")
+        raise ModelLoadError(
+            f"there is no directory {name!r} (also searched: {source.models_dir}), and it is not a hub id (owner/name)"
+        )
     return name

@@ -1,4 +1,7 @@
-"""The ways to call a loaded model: its own pipeline, and those that can be made of the same parts."""
+"""The pipelines of a loaded model: the one that was loaded, and others that are built from its components.
+
+For example, a Stable Diffusion text-to-image pipeline also serves image-to-image requests.
+"""
 
 import inspect
 import logging
@@ -7,62 +10,62 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.diffusers_engine.families import FAMILIES, Family
-from core.model import Form
+from core.model import GenerationMode
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """A pipeline and the row that says how it is called."""
+class PipelineVariant:
+    """A pipeline and the row of the family table that states how to call it."""
 
     pipeline: Any
     family: Family
 
     @property
-    def form(self) -> Form:
-        """What a request must be for this way."""
-        return self.family.form
+    def mode(self) -> GenerationMode:
+        """The input combination that this pipeline serves."""
+        return self.family.mode
 
 
-def routes_of(pipeline: Any, family: Family) -> Iterator[Route]:
-    """Yield the way to call `pipeline`, and those of the rows beside its own. All share its parts, weights included.
+def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
+    """Yield `pipeline`, then the pipelines of `family.related`. All share its components, including the weights.
 
-    A way that cannot be made of these parts is left out, for the model's own does not depend on it.
+    A related pipeline that cannot be built is skipped with a warning, since the loaded one works without it.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
-    yield Route(pipeline, family)
-    for name in family.beside:
+    yield PipelineVariant(pipeline, family)
+    for name in family.related:
         try:
-            made = _made_of_parts(getattr(diffusers, name), pipeline)
+            related = _from_components(getattr(diffusers, name), pipeline)
         except Exception as error:
-            log.warning("the model cannot be called as %s: %s", name, error)
+            log.warning("%s cannot be built from the components of the model: %s", name, error)
             continue
-        yield Route(made, FAMILIES[name])
+        yield PipelineVariant(related, FAMILIES[name])
 
 
-def _made_of_parts(pipeline_class: type, pipeline: Any) -> Any:
-    """Return a pipeline of that class over the parts of another. Where theirs differ, parts may be None."""
+def _from_components(pipeline_class: type, pipeline: Any) -> Any:
+    """Return a pipeline of `pipeline_class` with the components of `pipeline`."""
     accepted = inspect.signature(pipeline_class).parameters
-    given = dict(pipeline.components)
-    # Settings of the pipeline itself, beside its parts, e.g. whether it needs a safety checker.
-    given |= {name: value for name, value in pipeline.config.items() if name in accepted and name not in given}
-    return pipeline_class(**{name: part for name, part in given.items() if name in accepted})
+    arguments = dict(pipeline.components)
+    # Settings of the pipeline itself, e.g. whether it requires a safety checker.
+    arguments |= {name: value for name, value in pipeline.config.items() if name in accepted and name not in arguments}
+    return pipeline_class(**{name: value for name, value in arguments.items() if name in accepted})
 
 
-def motion_route(pipeline: Any, adapter: Any) -> Route:
-    """Return the way that makes videos of an image pipeline's parts and a motion adapter.
+def motion_variant(pipeline: Any, adapter: Any) -> PipelineVariant:
+    """Return an AnimateDiff pipeline built from the components of an image pipeline and a MotionAdapter.
 
-    Its UNet holds the very weights of the image pipeline's, and the adapter's: neither is in memory twice.
-    Raises ValueError where the two do not fit.
+    Its UNet uses the same tensors as the image pipeline and the adapter, so that no weights are in memory twice.
+    Raises ValueError if the two do not fit each other.
     """
     from diffusers import AnimateDiffPipeline, UNetMotionModel  # noqa: PLC0415 - takes seconds
 
     unet = UNetMotionModel.from_unet2d(pipeline.unet, adapter)
     unet.load_state_dict({**pipeline.unet.state_dict(), **adapter.state_dict()}, assign=True)
     accepted = inspect.signature(AnimateDiffPipeline).parameters
-    parts = {name: part for name, part in pipeline.components.items() if name in accepted}
-    # Its constructor takes a motion UNet as it is.
-    video = AnimateDiffPipeline(**parts | {"unet": unet.eval(), "motion_adapter": adapter})
-    return Route(video, FAMILIES["AnimateDiffPipeline"])
+    components = {name: part for name, part in pipeline.components.items() if name in accepted}
+    # The constructor uses a UNetMotionModel as it is and would convert any other UNet.
+    video = AnimateDiffPipeline(**components | {"unet": unet.eval(), "motion_adapter": adapter})
+    return PipelineVariant(video, FAMILIES["AnimateDiffPipeline"])

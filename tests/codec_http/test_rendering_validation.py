@@ -51,7 +51,7 @@ async def test_openai_fields_without_effect_are_accepted() -> None:
         ({"pipeline": "int8"}, "pipeline", "add stream_format"),
         ({"keyframe_interval": 4}, "keyframe_interval", "add stream_format"),
         ({"fps": 4}, "fps", "only allowed for video-latents"),
-        ({"seed": 2**64 - 2, "n": 3}, "seed", "room for 3 seeds"),
+        ({"seed": 2**64 - 2, "n": 3}, "seed", "for 3 images or videos"),
         ({"promt": "x"}, "promt", "did you mean 'prompt'"),
         ({"size": "big"}, "size", '"WIDTHxHEIGHT"'),
         ({"resolution": "64x64"}, "resolution", "got both"),
@@ -86,7 +86,7 @@ async def test_gateway_does_not_render_and_reports_latent_modalities() -> None:
         assert response.status == 415
         error = (await response.json())["error"]
         assert error["supported_modalities"] == ["image-latents"]
-        assert "ask for its latents" in error["message"]
+        assert "request latents" in error["message"]
         info = await (await http.get("/codec/info")).json()
         assert info["rendered_formats"] == []
 

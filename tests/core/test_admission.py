@@ -1,4 +1,4 @@
-"""Admission: bounds that hold, refusals at once, places that come back."""
+"""Admission control: limits, immediate rejection, and release after each job."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from codec_wire.errors import Overloaded, TooLarge
 from core.admission import Admission
 
 
-def test_the_number_of_jobs_is_bounded_and_places_come_back() -> None:
+def test_job_over_the_limit_is_rejected_until_another_ends() -> None:
     admission = Admission(2, 10**9)
     with admission.admit(1), admission.admit(1):
         with pytest.raises(Overloaded, match="2 of 2 jobs"), admission.admit(1):
@@ -19,7 +19,7 @@ def test_the_number_of_jobs_is_bounded_and_places_come_back() -> None:
     assert admission.jobs == 0
 
 
-def test_the_sum_of_costs_is_bounded() -> None:
+def test_job_over_the_total_cost_is_rejected() -> None:
     admission = Admission(10, 100)
     with admission.admit(60):
         with pytest.raises(Overloaded, match="a cost of 60 of 100"), admission.admit(41):
@@ -28,12 +28,12 @@ def test_the_sum_of_costs_is_bounded() -> None:
             pass
 
 
-def test_what_can_never_fit_is_too_large() -> None:
+def test_job_over_the_cost_limit_by_itself_is_too_large() -> None:
     with pytest.raises(TooLarge, match="costs 101"), Admission(10, 100).admit(101):
         pass
 
 
-def test_a_failing_job_gives_its_place_back() -> None:
+def test_failed_job_is_released() -> None:
     admission = Admission(1, 100)
     with pytest.raises(ZeroDivisionError), admission.admit(100):
         raise ZeroDivisionError
@@ -41,19 +41,19 @@ def test_a_failing_job_gives_its_place_back() -> None:
         pass
 
 
-def test_the_time_to_retry_follows_the_measured_speed() -> None:
+def test_retry_after_follows_the_measured_speed() -> None:
     admission = Admission(10, 10**9)
     assert admission.retry_after_s() == 1
     admission.record_duration(100, 20.0)  # 0.2 s per unit of cost
     assert admission.retry_after_s() == 1
     with admission.admit(300):
         assert admission.retry_after_s() == 30
-        for _ in range(30):  # the device has become ten times as fast
+        for _ in range(30):  # the device is now ten times as fast
             admission.record_duration(100, 2.0)
         assert admission.retry_after_s() == 4
 
 
-def test_one_tiny_job_does_not_make_the_time_to_retry_absurd() -> None:
+def test_retry_after_is_weighted_by_cost_and_bounded() -> None:
     admission = Admission(40, 10**12)
     admission.record_duration(10**8, 100.0)
     admission.record_duration(4096, 0.1)
@@ -63,7 +63,7 @@ def test_one_tiny_job_does_not_make_the_time_to_retry_absurd() -> None:
         assert admission.retry_after_s() == 120
 
 
-async def test_idle_waits_for_the_last_job() -> None:
+async def test_wait_idle_returns_after_the_last_job() -> None:
     admission = Admission(10, 100)
     await asyncio.wait_for(admission.wait_idle(), 1)
     with admission.admit(1):

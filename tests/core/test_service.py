@@ -1,4 +1,4 @@
-"""Every stream ends once, in the same way, whatever the engine does."""
+"""LatentService.generate: a stream ends exactly once and in the same way for every failure of the engine."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -23,8 +23,8 @@ from tests.support.serving import MODEL, bundle_of
 Script = Callable[[StreamPlan], AsyncGenerator[Event, None]]
 
 
-class Scripted:
-    """An engine that does what a test's generator does."""
+class ScriptedEngine:
+    """An engine whose events come from an async generator function of the test."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -38,82 +38,82 @@ def frame_of(plan: StreamPlan) -> Frame:
 
 
 async def events_of(script: Script, job: Job | None = None) -> tuple[list[Event], CodecError | None]:
-    """Return what a service yields over that engine, and what it raises at the end."""
+    """Return the events that a service with a ScriptedEngine yields, and the error that it raises, if any."""
     service = LatentService(Lifecycle(), Admission(1, 10**12))
-    service.models.replace([ModelInstance(MODEL, bundle_of(MODEL), Scripted(script), "test")])
+    service.models.replace([ModelInstance(MODEL, bundle_of(MODEL), ScriptedEngine(script), "test")])
     service.lifecycle.transition_to(State.SERVING)
     plan = service.plan(GenerationRequest(prompt="a sea", size=(64, 64), steps=1))
-    found: list[Event] = []
+    received: list[Event] = []
     error: CodecError | None = None
     try:
         async with aclosing(service.generate(plan, job or Job())) as events:
             async for event in events:
-                found.append(event)  # noqa: PERF401 - what came before an error counts
+                received.append(event)  # noqa: PERF401 - keep the events before an error
     except CodecError as raised:
         error = raised
     assert service.admission.jobs == 0
-    return found, error
+    return received, error
 
 
 def is_error_frame(event: Event) -> bool:
     return isinstance(event, Frame) and event.frame.finish_reason is FinishReason.ERROR and event.frame.data == b""
 
 
-async def test_a_failure_before_the_start_yields_nothing() -> None:
+async def test_failure_before_the_start_yields_no_events() -> None:
     async def script(plan: StreamPlan) -> AsyncGenerator[Event, None]:
         if plan.steps > 1:
             yield Started(plan.header)
         raise OutOfMemory("full")
 
-    found, error = await events_of(script)
-    assert found == []
+    received, error = await events_of(script)
+    assert received == []
     assert isinstance(error, OutOfMemory)
 
 
-async def test_a_failure_after_the_start_yields_one_frame_that_says_so() -> None:
+async def test_failure_after_the_start_yields_an_error_frame() -> None:
     async def script(plan: StreamPlan) -> AsyncGenerator[Event, None]:
         yield Started(plan.header)
         raise OutOfMemory("full")
 
-    found, error = await events_of(script)
-    assert len(found) == 2
-    assert is_error_frame(found[1])
+    received, error = await events_of(script)
+    assert len(received) == 2
+    assert is_error_frame(received[1])
     assert isinstance(error, OutOfMemory)
 
 
-async def test_a_failure_after_the_last_frame_changes_nothing() -> None:
+async def test_failure_after_the_last_frame_is_not_raised() -> None:
     async def script(plan: StreamPlan) -> AsyncGenerator[Event, None]:
         yield Started(plan.header)
         yield frame_of(plan)
-        raise NotReady("the upstream is gone", 1)
+        raise NotReady("upstream unavailable", 1)
 
-    found, error = await events_of(script)
+    received, error = await events_of(script)
     assert error is None
-    assert [isinstance(event, Frame) for event in found] == [False, True]
-    assert not is_error_frame(found[1])
+    assert [isinstance(event, Frame) for event in received] == [False, True]
+    assert not is_error_frame(received[1])
 
 
-async def test_a_deadline_after_the_last_frame_changes_nothing() -> None:
+async def test_deadline_after_the_last_frame_is_not_raised() -> None:
     async def script(plan: StreamPlan) -> AsyncGenerator[Event, None]:
         yield Started(plan.header)
         yield frame_of(plan)
         await asyncio.Event().wait()
 
-    found, error = await events_of(script, Job(asyncio.get_running_loop().time() + 0.05))
+    received, error = await events_of(script, Job(asyncio.get_running_loop().time() + 0.05))
     assert error is None
-    assert len(found) == 2
+    assert len(received) == 2
 
 
-async def test_an_engine_that_ends_without_a_last_frame_has_failed() -> None:
+async def test_stream_without_a_last_frame_is_truncated() -> None:
     async def script(plan: StreamPlan) -> AsyncGenerator[Event, None]:
         yield Started(plan.header)
 
-    found, error = await events_of(script)
-    assert is_error_frame(found[1])
+    received, error = await events_of(script)
+    assert is_error_frame(received[1])
     assert isinstance(error, TruncatedStream)
 
 
-async def test_a_timeout_within_the_engine_is_not_the_clients_deadline() -> None:
+async def test_timeout_error_of_the_engine_is_an_internal_error() -> None:
     async def script(plan: StreamPlan) -> AsyncGenerator[Event, None]:
         yield Started(plan.header)
         raise TimeoutError("a socket")
@@ -123,17 +123,17 @@ async def test_a_timeout_within_the_engine_is_not_the_clients_deadline() -> None
     assert "socket" not in str(error)
 
 
-async def test_a_deadline_while_sampling_is_the_clients() -> None:
+async def test_deadline_while_sampling_raises_deadline_exceeded() -> None:
     async def script(plan: StreamPlan) -> AsyncGenerator[Event, None]:
         yield Started(plan.header)
         await asyncio.Event().wait()
 
-    found, error = await events_of(script, Job(asyncio.get_running_loop().time() + 0.05))
-    assert is_error_frame(found[1])
+    received, error = await events_of(script, Job(asyncio.get_running_loop().time() + 0.05))
+    assert is_error_frame(received[1])
     assert isinstance(error, DeadlineExceeded)
 
 
-async def test_errors_are_handed_on_without_what_they_passed_through() -> None:
+async def test_raised_error_has_no_cause_and_no_context() -> None:
     async def script(plan: StreamPlan) -> AsyncGenerator[Event, None]:
         yield Started(plan.header)
         try:
@@ -146,10 +146,10 @@ async def test_errors_are_handed_on_without_what_they_passed_through() -> None:
     assert (error.__cause__, error.__context__) == (None, None)
 
 
-@pytest.mark.parametrize("served", [True, False])
-async def test_nothing_is_planned_unless_the_server_serves(served: bool) -> None:
+@pytest.mark.parametrize("serving", [True, False])
+async def test_request_is_rejected_unless_serving_with_a_model(serving: bool) -> None:
     service = LatentService(Lifecycle(), Admission(1, 1))
-    if served:
+    if serving:
         service.lifecycle.transition_to(State.SERVING)
     with pytest.raises(NotReady):
         service.plan(GenerationRequest(prompt="x"))

@@ -1,4 +1,8 @@
-"""The table of pipeline families: how each is loaded, called, and gives its latents back. One row a class."""
+"""The table of supported diffusers pipeline classes, one row per class.
+
+To support a class, add a row to IMAGE_FAMILIES or VIDEO_FAMILIES. `Family` in family.py documents the columns.
+tests/test_families.py checks every row against the pixels that the pipeline class itself generates.
+"""
 
 from codec_wire.errors import ModelLoadError
 from core.diffusers_engine.families.family import Family, Geometry
@@ -7,22 +11,22 @@ from core.diffusers_engine.families.videos import VIDEO_FAMILIES
 
 __all__ = ["FAMILIES", "Family", "Geometry", "family_named", "family_of"]
 
-FAMILIES: dict[str, Family] = {row.pipeline_class: row for row in (*IMAGE_FAMILIES, *VIDEO_FAMILIES)}
+FAMILIES: dict[str, Family] = {family.pipeline_class: family for family in (*IMAGE_FAMILIES, *VIDEO_FAMILIES)}
 
 
 def family_named(class_name: str | None, model: str) -> Family:
-    """Return the row of a pipeline class. Raises ModelLoadError listing what is served, for one without a row."""
+    """Return the family of a pipeline class. Raises ModelLoadError, with the supported classes, if there is none."""
     family = FAMILIES.get(class_name or "")
     if family is None:
         raise ModelLoadError(
-            f"{model} is a {class_name or 'model of no pipeline class'}; served are {', '.join(FAMILIES)}. "
-            "Anything scripted can be served by a factory that returns one of these (CODEC_PIPELINE=module:function)"
+            f"{model} is a {class_name or 'model without a pipeline class'}; supported are {', '.join(FAMILIES)}. "
+            "A function that returns one of these can be served with CODEC_PIPELINE=module:function"
         )
     return family
 
 
 def family_of(pipeline: object, model: str) -> Family:
-    """Return the row of a pipeline's class or of the nearest class it extends. Raises ModelLoadError for none."""
+    """Return the family of the pipeline's class or of its nearest supported base class. Raises ModelLoadError."""
     names = [cls.__name__ for cls in type(pipeline).__mro__]
-    served = next((name for name in names if name in FAMILIES), names[0])
-    return family_named(served, model)
+    supported = next((name for name in names if name in FAMILIES), names[0])
+    return family_named(supported, model)

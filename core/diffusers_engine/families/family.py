@@ -1,4 +1,4 @@
-"""What a row of the family table says."""
+"""The columns of the family table."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -7,73 +7,74 @@ from typing import Any
 
 from torch import Tensor
 
-from codec_wire.latents import Modality
 from core.model import GenerationMode
 from core.plan import StreamPlan
 
-Frames = Callable[[Any, Any, StreamPlan], Tensor]
-"""From (pipeline, what `output_type="latent"` returned, plan) to [frames, channels, height, width]."""
+LatentLayout = Callable[[Any, Any, StreamPlan], Tensor]
+"""Converts (pipeline, output of the call, plan) to latents [latent_frames, channels, height, width]."""
 
-TEXT = {
+TEXT_ARGUMENTS = {
     "prompt": "prompt",
     "negative_prompt": "negative_prompt",
     "guidance_scale": "guidance_scale",
     "width": "width",
     "height": "height",
 }
-"""What most pipelines take: the plan's field, and the argument that it becomes."""
-TEXT_VIDEO = {**TEXT, "pictures": "num_frames"}
+"""Arguments of most text-to-image pipelines."""
+TEXT_VIDEO_ARGUMENTS = {**TEXT_ARGUMENTS, "num_frames": "num_frames"}
+"""Arguments of most text-to-video pipelines."""
 
 
 def _one(_pipeline: Any) -> int:
     return 1
 
 
-def _as_it_is(_pipeline: Any, _plan: StreamPlan) -> AbstractContextManager[None]:
+def _no_context(_pipeline: Any, _plan: StreamPlan) -> AbstractContextManager[None]:
     return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What a loaded pipeline says of its latents.
-
-    `channels` of a latent; `spatial`, pixels per cell along a side; `patch`, cells that sides must be a multiple of;
-    `default_size`, (width, height) in pixels; `temporal`, pictures per latent frame after the first; `group`, latent
-    frames that must come together after the first.
-    """
+    """How to read the sizes of a loaded pipeline. Each callable gets the pipeline."""
 
     default_size: Callable[[Any], tuple[int, int]]
+    """(width, height) in pixels if the request has no size."""
     channels: Callable[[Any], int] = lambda pipeline: int(pipeline.vae.config.latent_channels)
+    """Channels of a latent."""
     spatial: Callable[[Any], int] = lambda pipeline: int(pipeline.vae_scale_factor)
+    """Pixels per latent cell along each side."""
     patch: Callable[[Any], int] = _one
+    """Width and height in latent cells must be multiples of this."""
     temporal: Callable[[Any], int] = _one
+    """Video frames per latent frame, except for the first latent frame, which decodes to one video frame."""
     group: int = 1
+    """The number of latent frames must be 1 more than a multiple of this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One row.
-
-    `pipeline_class` is the class in diffusers; `form` what a request must bring for it; `arguments` maps fields of the
-    plan to arguments of the call, `fixed` are further ones; `frames` turns what comes back into
-    [frames, channels, height, width], scaled as the VAE's row in `pixels.VAE_DECODERS` undoes it; `load_arguments` goes to
-    `from_pretrained`; `beside` names the rows whose pipelines can be made of the same parts; `around` is entered with
-    (pipeline, plan) for the time of a call.
-    """
+    """How to load and call one pipeline class, and how to read its latents."""
 
     pipeline_class: str
-    form: GenerationMode
-    frames: Frames
-    geometry: Geometry
-    arguments: Mapping[str, str] = field(default_factory=lambda: TEXT)
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    load_arguments: Mapping[str, Any] = field(default_factory=dict)
-    beside: tuple[str, ...] = ()
-    around: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _as_it_is
-    legacy_callback: bool = False
-    """Whether steps are told to `callback(index, timestep, latents)`, as before diffusers 0.22."""
+    """Name of the class in diffusers."""
+    mode: GenerationMode
+    """The output modality and the inputs that the class requires."""
+    latents: LatentLayout
+    """Reads the latents from the output of a call with `output_type="latent"` (a function of latent_layouts.py).
 
-    @property
-    def modality(self) -> Modality:
-        """What it makes."""
-        return self.form.modality
+    They must have the scale that the row of the VAE class in codec_pixels.vae.VAES expects.
+    """
+    geometry: Geometry
+    """How to read the latent and image sizes of a loaded pipeline."""
+    arguments: Mapping[str, str] = field(default_factory=lambda: TEXT_ARGUMENTS)
+    """Maps fields of the plan to names of the call's arguments. The class does not get the other fields."""
+    fixed_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of every call."""
+    load_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of `from_pretrained`."""
+    related: tuple[str, ...] = ()
+    """Pipeline classes, with rows of their own, that are also served: they use the components of this one."""
+    call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
+    """Context manager, created from (pipeline, plan), in which the pipeline is called."""
+    legacy_callback: bool = False
+    """Whether the class reports steps through `callback(index, timestep, latents)`, as before diffusers 0.22."""

@@ -1,23 +1,28 @@
-"""Families that make images."""
+"""Rows of the family table for pipeline classes that generate images."""
 
 from dataclasses import replace
 from typing import Any
 
 from codec_wire.latents import Modality
 from core.diffusers_engine.families import latent_layouts
-from core.diffusers_engine.families.family import TEXT, Family, Geometry
-from core.model import Form
+from core.diffusers_engine.families.family import TEXT_ARGUMENTS, Family, Geometry
+from core.model import GenerationMode
 
 SAMPLE_SIZE = 64
-"""Side of the latent of a model that names none: that of SD 1, for which 512x512 is the published default."""
+"""Latent side of a UNet without a configured sample size: that of Stable Diffusion 1, for 512x512 pixels."""
 
-FROM_TEXT = Form(Modality.IMAGE)
-FROM_IMAGE = Form(Modality.IMAGE, image=True, strength=True)
-FROM_CONTROL = Form(Modality.IMAGE, control_image=True)
-FROM_BOTH = Form(Modality.IMAGE, image=True, control_image=True, strength=True)
+TEXT_TO_IMAGE = GenerationMode(Modality.IMAGE)
+IMAGE_TO_IMAGE = GenerationMode(Modality.IMAGE, image=True, strength=True)
+CONTROL_TO_IMAGE = GenerationMode(Modality.IMAGE, control_image=True)
+CONTROL_IMAGE_TO_IMAGE = GenerationMode(Modality.IMAGE, image=True, control_image=True, strength=True)
 
-_IMAGE = {"image": "image", "strength": "strength"}
-_IMAGE_SETS_THE_SIZE = {**{name: name for name in TEXT if name not in ("width", "height")}, **_IMAGE}
+_IMAGE_ARGUMENTS = {**TEXT_ARGUMENTS, "image": "image", "strength": "strength"}
+_IMAGE_ARGUMENTS_WITHOUT_SIZE = {
+    field: name for field, name in _IMAGE_ARGUMENTS.items() if field not in ("width", "height")
+}
+"""For classes that use the size of the input image, which is scaled to that of the plan before the call."""
+_CONTROL_ARGUMENTS = {**TEXT_ARGUMENTS, "control_image": "image"}
+_CONTROL_IMAGE_ARGUMENTS = {**_IMAGE_ARGUMENTS, "control_image": "control_image"}
 
 
 def _unet_size(pipeline: Any) -> tuple[int, int]:
@@ -40,100 +45,83 @@ def _flux_size(pipeline: Any) -> tuple[int, int]:
     return side, side
 
 
-UNET = Geometry(_unet_size)
-_DIT = Geometry(_transformer_size, patch=_transformer_patch)
-_FLUX = Geometry(_flux_size, patch=lambda _pipeline: 2)
-# Its own check asks for multiples of 32, whatever its VAE's factor is.
-_SANA = Geometry(_transformer_size, patch=lambda pipeline: max(1, 32 // int(pipeline.vae_scale_factor)))
+UNET_GEOMETRY = Geometry(_unet_size)
+_TRANSFORMER_GEOMETRY = Geometry(_transformer_size, patch=_transformer_patch)
+_FLUX_GEOMETRY = Geometry(_flux_size, patch=lambda _pipeline: 2)
+# SanaPipeline accepts only multiples of 32 pixels, whatever the spatial factor of its VAE is.
+_SANA_GEOMETRY = Geometry(_transformer_size, patch=lambda pipeline: max(1, 32 // int(pipeline.vae_scale_factor)))
 
-# The safety checker looks at pixels, and none are made here: its 1.2 GB need not be read.
-_NO_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+# The safety checker needs pixels, which are not decoded during generation, so its 1.2 GB are not loaded.
+_NO_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
+# Resolution binning would change the requested size, and caption cleaning depends on optional packages.
+_NO_BINNING = {"use_resolution_binning": False, "clean_caption": False}
 
 _SD = Family(
-    "StableDiffusionPipeline",
-    FROM_TEXT,
-    latent_layouts.pictures,
-    UNET,
-    load_arguments=_NO_CHECKER,
-    beside=("StableDiffusionImg2ImgPipeline",),
+    "StableDiffusionPipeline", TEXT_TO_IMAGE, latent_layouts.image, UNET_GEOMETRY, load_arguments=_NO_SAFETY_CHECKER
 )
-_SDXL = replace(
-    _SD, pipeline_class="StableDiffusionXLPipeline", load_arguments={}, beside=("StableDiffusionXLImg2ImgPipeline",)
-)
-_SD3 = Family(
-    "StableDiffusion3Pipeline",
-    FROM_TEXT,
-    latent_layouts.pictures,
-    _DIT,
-    beside=("StableDiffusion3Img2ImgPipeline",),
-)
-_FLUX_FROM_TEXT = Family(
+_SDXL = Family("StableDiffusionXLPipeline", TEXT_TO_IMAGE, latent_layouts.image, UNET_GEOMETRY)
+_SD3 = Family("StableDiffusion3Pipeline", TEXT_TO_IMAGE, latent_layouts.image, _TRANSFORMER_GEOMETRY)
+_FLUX = Family(
     "FluxPipeline",
-    # Its guidance is distilled: a negative prompt would ask for a second run of the model at each step.
-    replace(FROM_TEXT, negative_prompt=False),
-    latent_layouts.packed_pictures,
-    _FLUX,
-    beside=("FluxImg2ImgPipeline",),
+    # The model is guidance-distilled: a negative prompt would double the cost of each step.
+    replace(TEXT_TO_IMAGE, negative_prompt=False),
+    latent_layouts.packed_image,
+    _FLUX_GEOMETRY,
 )
-# Binning would change the size that was asked for, and the cleaning of captions depends on what is installed.
-_AS_ASKED = {"use_resolution_binning": False, "clean_caption": False}
-_PIXART = Family("PixArtAlphaPipeline", FROM_TEXT, latent_layouts.pictures, _DIT, fixed=_AS_ASKED, legacy_callback=True)
+_PIXART = Family(
+    "PixArtAlphaPipeline",
+    TEXT_TO_IMAGE,
+    latent_layouts.image,
+    _TRANSFORMER_GEOMETRY,
+    fixed_arguments=_NO_BINNING,
+    legacy_callback=True,
+)
 
 IMAGE_FAMILIES = (
-    _SD,
+    replace(_SD, related=("StableDiffusionImg2ImgPipeline",)),
     replace(
         _SD,
         pipeline_class="StableDiffusionImg2ImgPipeline",
-        form=FROM_IMAGE,
-        arguments=_IMAGE_SETS_THE_SIZE,
-        beside=(),
+        mode=IMAGE_TO_IMAGE,
+        arguments=_IMAGE_ARGUMENTS_WITHOUT_SIZE,
     ),
     replace(
         _SD,
         pipeline_class="StableDiffusionControlNetPipeline",
-        form=FROM_CONTROL,
-        arguments={**TEXT, "control_image": "image"},
-        beside=("StableDiffusionControlNetImg2ImgPipeline",),
+        mode=CONTROL_TO_IMAGE,
+        arguments=_CONTROL_ARGUMENTS,
+        related=("StableDiffusionControlNetImg2ImgPipeline",),
     ),
     replace(
         _SD,
         pipeline_class="StableDiffusionControlNetImg2ImgPipeline",
-        form=FROM_BOTH,
-        arguments={**TEXT, **_IMAGE, "control_image": "control_image"},
-        beside=(),
+        mode=CONTROL_IMAGE_TO_IMAGE,
+        arguments=_CONTROL_IMAGE_ARGUMENTS,
     ),
-    _SDXL,
+    replace(_SDXL, related=("StableDiffusionXLImg2ImgPipeline",)),
     replace(
         _SDXL,
         pipeline_class="StableDiffusionXLImg2ImgPipeline",
-        form=FROM_IMAGE,
-        arguments=_IMAGE_SETS_THE_SIZE,
-        beside=(),
+        mode=IMAGE_TO_IMAGE,
+        arguments=_IMAGE_ARGUMENTS_WITHOUT_SIZE,
     ),
     replace(
         _SDXL,
         pipeline_class="StableDiffusionXLControlNetPipeline",
-        form=FROM_CONTROL,
-        arguments={**TEXT, "control_image": "image"},
-        beside=(),
+        mode=CONTROL_TO_IMAGE,
+        arguments=_CONTROL_ARGUMENTS,
     ),
-    _SD3,
+    replace(_SD3, related=("StableDiffusion3Img2ImgPipeline",)),
+    replace(_SD3, pipeline_class="StableDiffusion3Img2ImgPipeline", mode=IMAGE_TO_IMAGE, arguments=_IMAGE_ARGUMENTS),
+    replace(_FLUX, related=("FluxImg2ImgPipeline",)),
     replace(
-        _SD3,
-        pipeline_class="StableDiffusion3Img2ImgPipeline",
-        form=FROM_IMAGE,
-        arguments={**TEXT, **_IMAGE},
-        beside=(),
-    ),
-    _FLUX_FROM_TEXT,
-    replace(
-        _FLUX_FROM_TEXT,
+        _FLUX,
         pipeline_class="FluxImg2ImgPipeline",
-        form=replace(FROM_IMAGE, negative_prompt=False),
-        arguments={**TEXT, **_IMAGE},
-        beside=(),
+        mode=replace(IMAGE_TO_IMAGE, negative_prompt=False),
+        arguments=_IMAGE_ARGUMENTS,
     ),
     _PIXART,
     replace(_PIXART, pipeline_class="PixArtSigmaPipeline"),
-    Family("SanaPipeline", FROM_TEXT, latent_layouts.pictures, _SANA, fixed=_AS_ASKED),
+    Family("SanaPipeline", TEXT_TO_IMAGE, latent_layouts.image, _SANA_GEOMETRY, fixed_arguments=_NO_BINNING),
 )

@@ -1,4 +1,7 @@
-"""How latents come back from a pipeline, made into frames [frames, channels, height, width]."""
+"""Conversion of a pipeline's output to latents [latent_frames, channels, height, width], one function per layout.
+
+B is the batch size, which is always 1; F latent frames, C channels, H height and W width in latent cells.
+"""
 
 from typing import Any
 
@@ -7,36 +10,36 @@ from torch import Tensor
 from core.plan import StreamPlan
 
 
-def pictures(_pipeline: Any, output: Any, _plan: StreamPlan) -> Tensor:
-    """[B, C, H, W] with one picture in the batch: one frame."""
+def image(_pipeline: Any, output: Any, _plan: StreamPlan) -> Tensor:
+    """Convert an image [B, C, H, W]."""
     latents: Tensor = output.images
     return latents
 
 
-def packed_pictures(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
-    """[B, H/2 * W/2, 4C], each token a patch of 2x2 cells: one frame."""
+def packed_image(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
+    """Convert an image [B, H/2 * W/2, 4C], where each token is a patch of 2x2 cells."""
     latents: Tensor = pipeline._unpack_latents(output.images, plan.height, plan.width, pipeline.vae_scale_factor)
     return latents
 
 
-def frames_first(_pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
-    """[B, F, C, H, W]; frames beyond the planned ones are padding, and stand first."""
+def frames_first_video(_pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
+    """Convert a video [B, F, C, H, W]. CogVideoX may prepend frames as padding, which are dropped."""
     latents: Tensor = output.frames[0]
-    return latents[-plan.frames :]
+    return latents[-plan.latent_frames :]
 
 
-def channels_first(_pipeline: Any, output: Any, _plan: StreamPlan) -> Tensor:
-    """[B, C, F, H, W]."""
+def channels_first_video(_pipeline: Any, output: Any, _plan: StreamPlan) -> Tensor:
+    """Convert a video [B, C, F, H, W]."""
     latents: Tensor = output.frames[0]
     return latents.transpose(0, 1)
 
 
-def packed_frames(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
-    """[B, F * H * W / patches, C * patches]."""
+def packed_video(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
+    """Convert a video [B, F * H * W / p, C * p], where each token is a patch of p cells."""
     _channels, height, width = plan.header.shape
     latents: Tensor = pipeline._unpack_latents(
         output.frames,
-        plan.frames,
+        plan.latent_frames,
         height,
         width,
         pipeline.transformer_spatial_patch_size,

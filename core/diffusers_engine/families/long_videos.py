@@ -1,4 +1,4 @@
-"""More pictures than motion modules can see at once: FreeNoise (arXiv 2310.15169), as diffusers has it."""
+"""AnimateDiff videos with more frames than its motion modules support, by FreeNoise (arXiv 2310.15169)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,17 +7,17 @@ from typing import Any
 from core.plan import StreamPlan
 
 WINDOW, STRIDE = 16, 4
-"""Pictures that are seen together, and how far the next window is: diffusers' own. Most adapters know 16."""
+"""Frames in one attention window, and frames from one window to the next: the defaults of diffusers."""
 
 
 @contextmanager
 def sliding_windows(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """Have the motion modules of an AnimateDiff `pipeline` look through windows, where `plan` has too many pictures.
+    """Enable FreeNoise in an AnimateDiff `pipeline` if `plan` has more frames than its motion adapter supports.
 
-    Others are made as ever, all pictures seen together.
+    With fewer frames the pipeline is unchanged: all frames attend to each other.
     """
-    known = int(pipeline.motion_adapter.config.motion_max_seq_length)
-    if plan.pictures <= known:
+    limit = int(pipeline.motion_adapter.config.motion_max_seq_length)
+    if plan.num_frames <= limit:
         yield
         return
     blocks = [
@@ -25,13 +25,14 @@ def sliding_windows(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
         for module in _motion_modules(pipeline.unet)
         for index, block in enumerate(module.transformer_blocks)
     ]
-    pipeline.enable_free_noise(context_length=min(WINDOW, known), context_stride=min(STRIDE, known))
+    pipeline.enable_free_noise(context_length=min(WINDOW, limit), context_stride=min(STRIDE, limit))
     try:
         yield
     finally:
-        # Its own disable_free_noise fails for adapters without motion modules in the middle, and copies the weights.
-        for places, index, block in blocks:
-            places[index] = block
+        # pipeline.disable_free_noise() fails for adapters without motion modules in the middle block, and copies the
+        # weights. Restore the original blocks instead.
+        for container, index, block in blocks:
+            container[index] = block
         pipeline._free_noise_context_length = None
 
 

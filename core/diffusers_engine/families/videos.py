@@ -1,17 +1,17 @@
-"""Families that make videos."""
+"""Rows of the family table for pipeline classes that generate videos."""
 
 from dataclasses import replace
 from typing import Any
 
 from codec_wire.latents import Modality
 from core.diffusers_engine.families import latent_layouts
-from core.diffusers_engine.families.family import TEXT_VIDEO, Family, Geometry
-from core.diffusers_engine.families.images import UNET
+from core.diffusers_engine.families.family import TEXT_VIDEO_ARGUMENTS, Family, Geometry
+from core.diffusers_engine.families.images import UNET_GEOMETRY
 from core.diffusers_engine.families.long_videos import sliding_windows
-from core.model import Form
+from core.model import GenerationMode
 
-FROM_TEXT = Form(Modality.VIDEO)
-FROM_IMAGE = Form(Modality.VIDEO, image=True)
+TEXT_TO_VIDEO = GenerationMode(Modality.VIDEO)
+IMAGE_TO_VIDEO = GenerationMode(Modality.VIDEO, image=True)
 
 
 def _spatial(pipeline: Any) -> int:
@@ -22,98 +22,109 @@ def _temporal(pipeline: Any) -> int:
     return int(pipeline.vae_scale_factor_temporal)
 
 
-def _cog_size(pipeline: Any) -> tuple[int, int]:
+def _cogvideox_size(pipeline: Any) -> tuple[int, int]:
     config, factor = pipeline.transformer.config, _spatial(pipeline)
     return int(config.sample_width) * factor, int(config.sample_height) * factor
 
 
 def _wan_transformer(pipeline: Any) -> Any:
-    # Of its two networks, one for each half of the noise, a model may leave out the first.
+    # Wan 2.2 has two transformers, for high and low noise. A model may contain only the second one.
     return pipeline.transformer if pipeline.transformer is not None else pipeline.transformer_2
 
 
-# The last sizes are the defaults of the pipelines' own calls: their configurations name none.
-_SVD = Geometry(
+# Default sizes given as numbers are the defaults of the pipeline's __call__, since its configuration has none.
+_SVD_GEOMETRY = Geometry(
     lambda _pipeline: (1024, 576),
-    # Each level of its UNet but the last halves the sides, and it pads nothing.
+    # Each level of its UNet except the last halves the sides, without padding.
     patch=lambda pipeline: int(2 ** (len(pipeline.unet.config.block_out_channels) - 1)),
 )
-_COG = Geometry(
-    _cog_size,
+_COGVIDEOX_GEOMETRY = Geometry(
+    _cogvideox_size,
     spatial=_spatial,
     patch=lambda pipeline: int(pipeline.transformer.config.patch_size),
     temporal=_temporal,
-    group=2,  # its VAE decodes two by two after the first
+    group=2,  # its VAE decodes two latent frames at a time after the first
 )
-_WAN = Geometry(
+_WAN_GEOMETRY = Geometry(
     lambda _pipeline: (832, 480),
     channels=lambda pipeline: int(pipeline.vae.config.z_dim),
     spatial=_spatial,
     patch=lambda pipeline: int(_wan_transformer(pipeline).config.patch_size[1]),
     temporal=_temporal,
 )
-_LTX = Geometry(
+_LTX_GEOMETRY = Geometry(
     lambda _pipeline: (704, 512),
     spatial=lambda pipeline: int(pipeline.vae_spatial_compression_ratio),
+    # LTXPipeline accepts only multiples of 32 pixels, whatever the spatial factor of its VAE is.
     patch=lambda pipeline: max(1, 32 // int(pipeline.vae_spatial_compression_ratio)),
     temporal=lambda pipeline: int(pipeline.vae_temporal_compression_ratio),
 )
-_HUNYUAN = Geometry(
+_HUNYUAN_GEOMETRY = Geometry(
     lambda _pipeline: (1280, 720),
     spatial=_spatial,
     patch=lambda pipeline: int(pipeline.transformer.config.patch_size),
     temporal=_temporal,
 )
 
-_LTX_FROM_TEXT = Family(
+_LTX = Family(
     "LTXPipeline",
-    FROM_TEXT,
-    latent_layouts.packed_frames,
-    _LTX,
-    arguments={**TEXT_VIDEO, "fps": "frame_rate"},
-    beside=("LTXImageToVideoPipeline",),
+    TEXT_TO_VIDEO,
+    latent_layouts.packed_video,
+    _LTX_GEOMETRY,
+    arguments={**TEXT_VIDEO_ARGUMENTS, "fps": "frame_rate"},
 )
 
 VIDEO_FAMILIES = (
     Family(
         "AnimateDiffPipeline",
-        FROM_TEXT,
-        latent_layouts.channels_first,
-        UNET,
-        arguments=TEXT_VIDEO,
-        around=sliding_windows,
+        TEXT_TO_VIDEO,
+        latent_layouts.channels_first_video,
+        UNET_GEOMETRY,
+        arguments=TEXT_VIDEO_ARGUMENTS,
+        call_context=sliding_windows,
     ),
     Family(
         "StableVideoDiffusionPipeline",
-        replace(FROM_IMAGE, negative_prompt=False),
-        latent_layouts.frames_first,
-        _SVD,
-        # It knows no words. Its guidance grows from the first frame to the last.
+        replace(IMAGE_TO_VIDEO, negative_prompt=False),
+        latent_layouts.frames_first_video,
+        _SVD_GEOMETRY,
+        # It has no prompt. Its guidance increases from the first frame to the last.
         arguments={
             "image": "image",
             "width": "width",
             "height": "height",
-            "pictures": "num_frames",
+            "num_frames": "num_frames",
             "fps": "fps",
             "guidance_scale": "max_guidance_scale",
         },
     ),
-    Family("CogVideoXPipeline", FROM_TEXT, latent_layouts.frames_first, _COG, arguments=TEXT_VIDEO),
-    Family("WanPipeline", FROM_TEXT, latent_layouts.channels_first, _WAN, arguments=TEXT_VIDEO),
-    _LTX_FROM_TEXT,
+    Family(
+        "CogVideoXPipeline",
+        TEXT_TO_VIDEO,
+        latent_layouts.frames_first_video,
+        _COGVIDEOX_GEOMETRY,
+        arguments=TEXT_VIDEO_ARGUMENTS,
+    ),
+    Family(
+        "WanPipeline",
+        TEXT_TO_VIDEO,
+        latent_layouts.channels_first_video,
+        _WAN_GEOMETRY,
+        arguments=TEXT_VIDEO_ARGUMENTS,
+    ),
+    replace(_LTX, related=("LTXImageToVideoPipeline",)),
     replace(
-        _LTX_FROM_TEXT,
+        _LTX,
         pipeline_class="LTXImageToVideoPipeline",
-        form=FROM_IMAGE,
-        arguments={**_LTX_FROM_TEXT.arguments, "image": "image"},
-        beside=(),
+        mode=IMAGE_TO_VIDEO,
+        arguments={**_LTX.arguments, "image": "image"},
     ),
     Family(
         "HunyuanVideoPipeline",
-        # Its guidance is distilled, as that of Flux.
-        replace(FROM_TEXT, negative_prompt=False),
-        latent_layouts.channels_first,
-        _HUNYUAN,
-        arguments=TEXT_VIDEO,
+        # The model is guidance-distilled, as Flux is.
+        replace(TEXT_TO_VIDEO, negative_prompt=False),
+        latent_layouts.channels_first_video,
+        _HUNYUAN_GEOMETRY,
+        arguments=TEXT_VIDEO_ARGUMENTS,
     ),
 )

@@ -1,4 +1,4 @@
-"""One loaded model, several ways to call it: they share their weights, LoRAs included."""
+"""Pipelines that are built from the components of a loaded one: they share its weights, including LoRAs."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -27,7 +27,7 @@ from tests.support.tiny_sd import build_pipeline
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model directory as the embedded model's: a StableDiffusionPipeline with a motion adapter beside its parts."""
+    """A directory with a StableDiffusionPipeline that contains a motion adapter, as the embedded model does."""
     folder = tmp_path_factory.mktemp("models")
     build_pipeline().save_pretrained(folder / "both")
     build_motion_adapter().save_pretrained(folder / "both" / "motion_adapter")
@@ -43,58 +43,58 @@ def write_lora(folder: Path, seed: int) -> None:
     type(build_pipeline()).save_lora_weights(folder, unet_lora_layers=layers)
 
 
-async def made(model: LoadedModel, thread: ThreadPoolExecutor, **fields: Any) -> list[bytes]:
+async def frame_data(model: LoadedModel, thread: ThreadPoolExecutor, **fields: Any) -> list[bytes]:
     request = GenerationRequest(prompt="a sea", size=(64, 64), steps=3, **fields)
     engine = DiffusersEngine(model, thread)
-    what = plan(request, bundle_of(model.info), model.info)
-    return [event.frame.data async for event in engine.generate(what, Job()) if isinstance(event, Frame)]
+    planned = plan(request, bundle_of(model.info), model.info)
+    return [event.frame.data async for event in engine.generate(planned, Job()) if isinstance(event, Frame)]
 
 
-async def test_a_motion_adapter_beside_a_models_parts_makes_videos_of_them(
+async def test_model_with_a_motion_adapter_generates_images_and_videos(
     models_dir: Path, device: Device, device_thread: ThreadPoolExecutor
 ) -> None:
     model = load(ModelSource("both", None, models_dir), device)
     assert model.info.modalities == (Modality.IMAGE, Modality.VIDEO)
-    assert GenerationMode(Modality.VIDEO) in model.info.forms
+    assert GenerationMode(Modality.VIDEO) in model.info.modes
     assert model.info.limits == RequestLimits()
-    assert len(await made(model, device_thread, modality=Modality.VIDEO)) == 24
-    assert len(await made(model, device_thread)) == 1
+    assert len(await frame_data(model, device_thread, modality=Modality.VIDEO)) == 24
+    assert len(await frame_data(model, device_thread)) == 1
 
 
-@pytest.mark.parametrize("way", ["directory", "factory, to another dtype"])
-def test_all_ways_hold_the_same_weights_once(way: str, models_dir: Path, device: Device) -> None:
+@pytest.mark.parametrize("origin", ["directory", "factory, to another dtype"])
+def test_variants_share_the_same_weights(origin: str, models_dir: Path, device: Device) -> None:
     source = ModelSource("both", None, models_dir)
-    if way != "directory":
+    if origin != "directory":
         adapter = models_dir / "both" / "motion_adapter"
         source = ModelSource(None, "tests.support.tiny_sd:build_pipeline", models_dir, motion_adapter=adapter)
         device = replace(device, dtype_name="bf16")
     model = load(source, device)
     assert model.pipeline.unet.dtype == device.dtype
-    image, picture, video = model.routes
-    assert [route.family.pipeline_class for route in model.routes] == [
+    text_to_image, image_to_image, video = model.variants
+    assert [variant.family.pipeline_class for variant in model.variants] == [
         "StableDiffusionPipeline",
         "StableDiffusionImg2ImgPipeline",
         "AnimateDiffPipeline",
     ]
     for name in ("vae", "text_encoder"):
-        parts = {id(getattr(route.pipeline, name)) for route in model.routes}
-        assert len(parts) == 1
-    assert picture.pipeline.unet is image.pipeline.unet
-    places = {weight.data_ptr() for weight in image.pipeline.unet.parameters()}
-    moved = {weight.data_ptr() for weight in video.pipeline.motion_adapter.parameters()}
+        components = {id(getattr(variant.pipeline, name)) for variant in model.variants}
+        assert len(components) == 1
+    assert image_to_image.pipeline.unet is text_to_image.pipeline.unet
+    image_weights = {weight.data_ptr() for weight in text_to_image.pipeline.unet.parameters()}
+    motion_weights = {weight.data_ptr() for weight in video.pipeline.motion_adapter.parameters()}
     for name, weight in video.pipeline.unet.named_parameters():
-        assert weight.data_ptr() in (moved if "motion_modules" in name else places), name
+        assert weight.data_ptr() in (motion_weights if "motion_modules" in name else image_weights), name
 
 
-async def test_images_are_the_same_with_and_without_the_adapter(
+async def test_images_are_the_same_with_and_without_a_motion_adapter(
     models_dir: Path, device: Device, device_thread: ThreadPoolExecutor, tiny_model: LoadedModel
 ) -> None:
     both = load(ModelSource("both", None, models_dir), device)
-    await made(both, device_thread, modality=Modality.VIDEO)
-    assert await made(both, device_thread) == await made(tiny_model, device_thread)
+    await frame_data(both, device_thread, modality=Modality.VIDEO)
+    assert await frame_data(both, device_thread) == await frame_data(tiny_model, device_thread)
 
 
-async def test_loras_change_what_is_made_by_their_scale(
+async def test_lora_scale_changes_the_latents(
     models_dir: Path, device: Device, device_thread: ThreadPoolExecutor, tiny_model: LoadedModel
 ) -> None:
     file = models_dir / "lora" / "pytorch_lora_weights.safetensors"
@@ -103,9 +103,9 @@ async def test_loras_change_what_is_made_by_their_scale(
         sources = tuple(LoraSource(str(file), scale) for scale in scales)
         model = load(ModelSource("both", None, models_dir, loras=sources), device)
         assert model.info.loras == tuple(Lora("pytorch_lora_weights", scale) for scale in scales)
-        return await made(model, device_thread, modality=modality)
+        return await frame_data(model, device_thread, modality=modality)
 
-    plain = await made(tiny_model, device_thread)
+    plain = await frame_data(tiny_model, device_thread)
     whole = await with_scale(1.0)
     assert plain != whole
     assert await with_scale(0.0) == plain
@@ -114,23 +114,25 @@ async def test_loras_change_what_is_made_by_their_scale(
     assert await with_scale(1.0, modality=Modality.VIDEO) != await with_scale(modality=Modality.VIDEO)
 
 
-def test_the_setting_is_read() -> None:
+def test_parse_loras_accepts_paths_with_and_without_scale() -> None:
     assert parse_loras(None) == ()
     assert parse_loras(" a/b.safetensors:0.5, org/name ,") == (
         LoraSource("a/b.safetensors", 0.5),
         LoraSource("org/name", 1.0),
     )
-    assert parse_loras("/models/style.safetensors:1")[0].told == Lora("style", 1.0)
-    with pytest.raises(InvalidSettings, match="a number after the colon"):
+    assert parse_loras("/models/style.safetensors:1")[0].info == Lora("style", 1.0)
+    with pytest.raises(InvalidSettings, match="a number as the scale, got 'a:b'"):
         parse_loras("a:b")
 
 
-@pytest.mark.parametrize("what", ["missing", "broken", "other"])
-def test_a_lora_that_cannot_be_had_is_named(what: str, models_dir: Path, tmp_path: Path, device: Device) -> None:
+@pytest.mark.parametrize("fault", ["missing", "broken", "other"])
+def test_lora_that_cannot_be_loaded_is_named_in_the_error(
+    fault: str, models_dir: Path, tmp_path: Path, device: Device
+) -> None:
     file = tmp_path / "style.safetensors"
-    if what == "broken":
+    if fault == "broken":
         file.write_bytes(b"not weights")
-    elif what == "other":
+    elif fault == "other":
         from safetensors.torch import save_file
 
         save_file({"unet.nowhere.lora_A.weight": torch.ones(2, 2)}, file)

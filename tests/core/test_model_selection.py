@@ -1,0 +1,67 @@
+"""Model selection by name, modality and latent space, and the errors if no model matches."""
+
+from dataclasses import replace
+
+import pytest
+
+from codec_wire.errors import NotFound, UnsupportedModality
+from codec_wire.latents import Modality
+from codec_wire.request import GenerationRequest, parse_request
+from core.model_selection import select_model
+from core.plan import plan
+from tests.support.serving import LATENT_SPACE, MODEL, VIDEO_MODEL, bundle_of
+
+OTHER_SPACE_MODEL = replace(MODEL, name="other", aliases=(), latent_space="a/b")
+MODELS = [MODEL, VIDEO_MODEL, OTHER_SPACE_MODEL]
+
+
+def request(**fields: object) -> GenerationRequest:
+    return parse_request({"prompt": "x"} | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({}, "tiny-sd"),
+        ({"model": "little"}, "tiny-sd"),
+        ({"modality": Modality.VIDEO}, "tiny-sd-video"),
+        ({"latent_space": "a/b"}, "other"),
+        ({"model": "other", "latent_space": "a/b"}, "other"),
+    ],
+)
+def test_first_model_that_matches_all_fields_is_selected(fields: dict[str, object], name: str) -> None:
+    assert select_model(request(**fields), MODELS).name == name
+
+
+def test_unknown_model_is_not_found_and_the_error_lists_all_names() -> None:
+    message = "^model: 'sd9' not found; this server serves tiny-sd, little, tiny-sd-video, other$"
+    with pytest.raises(NotFound, match=message):
+        select_model(request(model="sd9"), MODELS)
+
+
+def test_unknown_latent_space_is_not_found_and_the_error_lists_those_of_the_candidates() -> None:
+    message = f"^latent_space: 'x/y' not found; allowed are {LATENT_SPACE}, a/b$"
+    with pytest.raises(NotFound, match=message):
+        select_model(request(latent_space="x/y"), MODELS)
+    with pytest.raises(NotFound, match=f"allowed are {LATENT_SPACE}$"):
+        select_model(request(model="tiny-sd", latent_space="a/b"), MODELS)
+
+
+def test_modality_that_the_named_model_does_not_generate_is_unsupported() -> None:
+    message = "^modality: 'video-latents' is not supported by tiny-sd; allowed: image-latents$"
+    with pytest.raises(UnsupportedModality, match=message) as caught:
+        select_model(request(model="tiny-sd", modality=Modality.VIDEO), MODELS)
+    assert caught.value.supported == ("image-latents",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"model": "sd9"}, NotFound),
+        ({"latent_space": "a/b"}, NotFound),
+        ({"modality": Modality.VIDEO}, UnsupportedModality),
+    ],
+)
+def test_plan_rejects_a_request_for_another_model(fields: dict[str, object], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        plan(request(**fields), bundle_of(MODEL), MODEL)
