@@ -1,0 +1,99 @@
+"""Every request field reaches the server behind a gateway: request -> plan -> upstream request -> the same plan."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from codec_client.grpc_client import message_of
+from codec_grpc.messages import plan_to_message, request_from_message
+from codec_wire.errors import InvalidRequest
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.latents import Modality
+from codec_wire.request import GenerationRequest, parse_request
+from core.model import GenerationMode
+from core.model_selection import select_model
+from core.plan import StreamPlan, plan
+from core.probe import sample_image
+from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
+
+IMAGE_MODEL = replace(
+    MODEL,
+    modes=(
+        GenerationMode(Modality.IMAGE),
+        GenerationMode(Modality.IMAGE, image=True, strength=True),
+        GenerationMode(Modality.IMAGE, control_image=True),
+    ),
+)
+OTHER_MODEL = replace(IMAGE_MODEL, name="other", aliases=(), latent_space="a/b")
+MODELS = (IMAGE_MODEL, OTHER_MODEL, VIDEO_MODEL)
+
+IMAGE = {"prompt": "a sea"}
+IMAGE_TO_IMAGE = IMAGE | {"image": sample_image(0)}
+VIDEO = IMAGE | {"modality": Modality.VIDEO}
+CASES: dict[str, tuple[Mapping[str, object], object]] = {
+    "prompt": (IMAGE, "a mountain"),
+    "negative_prompt": (IMAGE, "fog"),
+    "model": (IMAGE, "other"),
+    "modality": (IMAGE, Modality.VIDEO),
+    "latent_space": (IMAGE, "a/b"),
+    "pipeline": (IMAGE, "int8"),
+    "size": (IMAGE, (64, 32)),
+    "steps": (IMAGE, 7),
+    "seed": (IMAGE, 2**64 - 1),
+    "guidance_scale": (IMAGE, 3.5),
+    "fps": (VIDEO, 8),
+    "num_frames": (VIDEO, 5),
+    "duration_seconds": (VIDEO, 0.5),
+    "keyframe_interval": (VIDEO, 2),
+    "image": (IMAGE, sample_image(0)),
+    "control_image": (IMAGE, sample_image(1)),
+    "strength": (IMAGE_TO_IMAGE, 0.5),
+}
+"""For each field, the other fields of a request, and a value that is not the default."""
+
+
+def plan_for(request: GenerationRequest) -> StreamPlan:
+    model = select_model(request, MODELS)
+    return plan(request, bundle_of(model), model)
+
+
+def request_with(field: str) -> GenerationRequest:
+    fields, value = CASES[field]
+    return parse_request({**fields, wire_name(field): value})
+
+
+def wire_name(field: str) -> str:
+    return GenerationRequest.model_fields[field].alias or field
+
+
+def test_every_request_field_has_a_case() -> None:
+    assert CASES.keys() == GenerationRequest.model_fields.keys(), "add the new field to CASES"
+
+
+def test_every_request_field_has_a_protobuf_field_of_its_wire_name() -> None:
+    names = {wire_name(field) for field in GenerationRequest.model_fields}
+    assert set(pb.GenerateRequest.DESCRIPTOR.fields_by_name) == names | {"progress"}
+
+
+@pytest.mark.parametrize("field", GenerationRequest.model_fields)
+def test_gateway_sends_the_field_upstream(field: str) -> None:
+    without, with_field = parse_request(CASES[field][0]), request_with(field)
+    sent_without, sent = (plan_to_message(plan_for(request), progress=True) for request in (without, with_field))
+    assert sent != sent_without, f"{field} is not part of the upstream request"
+    assert plan_for(request_from_message(sent)) == plan_for(with_field)
+
+
+@pytest.mark.parametrize("field", GenerationRequest.model_fields)
+def test_grpc_client_sends_the_field(field: str) -> None:
+    request = request_with(field)
+    assert request_from_message(message_of(request)) == request
+
+
+def test_number_of_frames_is_called_frames_on_the_wire_and_num_frames_in_python() -> None:
+    assert GenerationRequest(prompt="x", frames=5).num_frames == 5
+    assert GenerationRequest.model_validate({"prompt": "x", "num_frames": 5}).num_frames == 5
+    with pytest.raises(InvalidRequest, match="^num_frames: .* did you mean 'frames'"):
+        parse_request({"prompt": "x", "num_frames": 5})
+    with pytest.raises(InvalidRequest, match="^frames: "):
+        parse_request({"prompt": "x", "frames": 0})
