@@ -14,7 +14,7 @@ from codec_wire import WireFormat, encode
 from codec_wire.decoder import LatentDecoder
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.latents import LatentFrame, LatentStreamHeader
-from codec_wire.protobuf_envelope import frame_of, header_of
+from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.fake_engine import FakeEngine
@@ -32,7 +32,7 @@ async def generate_over_grpc(servers: Servers, body: dict[str, Any]) -> Stream:
         pb.GenerateRequest(**fields, size=pb.PixelSize(width=width, height=height), modality=modality)
     )
     header, *frames = [message async for message in call]
-    return header_of(header.header), [frame_of(message.frame) for message in frames]
+    return header_from_message(header.header), [frame_from_message(message.frame) for message in frames]
 
 
 async def generate_over_http(http: Any, body: dict[str, Any], wire_format: WireFormat) -> tuple[Stream, bytes]:

@@ -23,7 +23,7 @@ from codec_wire.errors import OutOfMemory
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 from codec_wire.pipelines import PIPELINES
-from codec_wire.protobuf_envelope import frame_of, header_of
+from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import load_from_factory
@@ -56,7 +56,7 @@ def grpc_request(body: dict[str, Any]) -> pb.GenerateRequest:
 
 async def generate_over_grpc(servers: Servers, body: dict[str, Any]) -> Stream:
     header, *frames = [message async for message in servers.stub.Generate(grpc_request(body))]
-    return header_of(header.header), [frame_of(message.frame) for message in frames]
+    return header_from_message(header.header), [frame_from_message(message.frame) for message in frames]
 
 
 async def generate_over_http(http: Any, body: dict[str, Any], wire_format: WireFormat = WireFormat.MSGPACK) -> bytes:

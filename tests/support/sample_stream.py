@@ -8,7 +8,7 @@ FRAMES = [
     LatentFrame(bytes(4), 0, keyframe=True, done=False),
     LatentFrame(bytes(4), 1, keyframe=True, done=True, finish_reason=FinishReason.OK),
 ]
-BODY = b"".join(encode(message, WireFormat.MSGPACK) for message in (HEADER, *FRAMES))
+BODY = encode(HEADER, WireFormat.MSGPACK) + b"".join(encode(frame, WireFormat.MSGPACK) for frame in FRAMES)
 """The stream in msgpack, uncompressed."""
 HEADER_LENGTH = len(encode(HEADER, WireFormat.MSGPACK))
 """Length of the header message in BODY, which is the offset of the first frame."""
