@@ -48,6 +48,6 @@ def _envelopes(bodies: Sequence[Body], wire_format: WireFormat) -> bytes:
 
 
 def _dictionary_id(body: Body, wire_format: WireFormat) -> int:
-    """Return a dictionary id between 2^15 and 2^16, the range for private use (RFC 8878, section 3.1.1.1.3)."""
+    """Return a dictionary id from 2^15 to 2^16 - 1: two bytes, in the private range (RFC 8878, section 3.1.1.1.3)."""
     name = f"{body.header.latent_space_id} {wire_format} {body.header.pipeline}"
     return 0x8000 | int.from_bytes(hashlib.sha256(name.encode()).digest()[:2], "big")

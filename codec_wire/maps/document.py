@@ -52,7 +52,7 @@ class StaticScales(_MapModel):
 
 
 class QualityThresholds(_MapModel):
-    """Limits on the difference between the decoded images of a pipeline and those of `raw`."""
+    """Limits on the perceptual difference between images decoded from a pipeline and the reference images."""
 
     ssim_min: float | None = Field(None, ge=0, le=1)
     psnr_min_db: float | None = None
