@@ -17,7 +17,7 @@ def bundle_folder(models_dir: Path, latent_space: str) -> Path:
 
 
 def find_bundle_folder(models_dir: Path, latent_space: str) -> Path | None:
-    """Return the folder of the bundle of `latent_space`, or None if there is no bundle.
+    """Return the folder of the bundle of `latent_space`, or None if it has none.
 
     `models_dir` takes precedence over the embedded models. An id that would lead out of the directory has no bundle.
     """
@@ -34,7 +34,7 @@ def list_bundle_folders(models_dir: Path) -> list[Path]:
 
 
 def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> LatentMapBundle | None:
-    """Return the bundle of the latent space of `model`, or None if there is none.
+    """Return the bundle of the latent space of `model`, or None if it does not exist.
 
     Raises InvalidMap if the bundle is broken or does not fit the model.
     """

@@ -59,7 +59,7 @@ class ModelInfo:
     modalities: tuple[Modality, ...] = (Modality.IMAGE,)
     aliases: tuple[str, ...] = ()
     renders: bool = False
-    """Whether this process can decode the model's latents to pixels: its VAE is supported, and this is no gateway."""
+    """Whether this process can decode the latents to pixels: not in a gateway, and not for every VAE."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     temporal_factor: int = 1
     """Video frames per latent frame, except for the first latent frame, which decodes to one video frame."""

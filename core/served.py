@@ -1,4 +1,4 @@
-"""The models that a server serves, and lookups among them."""
+"""Registry of the models that a server serves."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -68,24 +68,27 @@ class ServedModels:
 
     def for_plan(self, plan: StreamPlan) -> ModelInstance:
         """Return the model that `plan` was made for. Raises NotReady if it is no longer served."""
-        for served in self._models:
-            model = served.model
+        for instance in self._models:
+            model = instance.model
             if (model.name, model.latent_space) == (plan.model, plan.header.latent_space_id) and (
                 plan.modality in model.modalities
             ):
-                return served
+                return instance
         raise self._not_ready()
 
     def modalities(self) -> tuple[str, ...]:
         """Return the modalities of all models. Raises NotReady if no model is loaded."""
-        return tuple(dict.fromkeys(str(modality) for one in self.require_all() for modality in one.model.modalities))
+        return tuple(dict.fromkeys(str(modality) for model in self._infos() for modality in model.modalities))
 
     def maps(self) -> dict[str, LatentMapBundle]:
-        """Return the latent-space map of each latent space, the default model's first.
+        """Return the latent-space map of each latent space: that of the first model with this latent space.
 
         Raises NotReady if no model is loaded.
         """
-        return {served.bundle.latent_map.id: served.bundle for served in self.require_all()}
+        maps: dict[str, LatentMapBundle] = {}
+        for instance in self.require_all():
+            maps.setdefault(instance.bundle.latent_map.id, instance.bundle)
+        return maps
 
     def require_map(self, latent_space: str | None) -> LatentMapBundle:
         """Return the map of `latent_space`; None selects the default model's.

@@ -35,7 +35,7 @@ def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "
             if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise InvalidRequest(
                     field,
-                    f"must have at most {MAX_IMAGE_PIXELS} pixels: the header says {file.width}x{file.height}, "
+                    f"must have at most {MAX_IMAGE_PIXELS} pixels: the file header has {file.width}x{file.height}, "
                     f"the image has {image.width}x{image.height}",
                 )
             upright = ImageOps.exif_transpose(image).convert("RGB")
