@@ -27,7 +27,7 @@ def _values_of(header: LatentStreamHeader) -> Iterator[tuple[str, Any]]:
 def encode_frame(frame: LatentFrame) -> bytes:
     """Return the frame as a msgpack map.
 
-    The map is assembled by hand so that `data` is copied only once; msgpack.packb would copy it three times.
+    The map is assembled here so that `data` is copied only once; msgpack.packb would copy it three times.
     """
     rest: dict[str, Any] = {"seq": frame.seq, "keyframe": frame.keyframe, "done": frame.done}
     if frame.finish_reason is not None:

@@ -23,7 +23,7 @@ _FP16_MINUS_INFINITY = 0xFC00
 _FP16_IN_FP32 = np.uint32(0x8FFFE000).view(np.int32)
 """Mask of the sign, exponent and mantissa of an fp16 number after its bits are shifted to their places in fp32."""
 _WIDENING_FACTOR = np.float32(2.0**-112)
-"""fp16 bits that are read as fp32 have this factor: the exponent biases are 15 and 127."""
+"""Factor between an fp16 number and the fp32 number with its shifted bits: the exponent biases are 15 and 127."""
 _INFINITY = np.float32(np.inf)
 _SAFE_SCALE = 0x2400
 """Bits of the fp16 number 2^-6. With this scale or a larger one, every fp16 subnormal has the code 0."""
