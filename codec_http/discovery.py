@@ -7,7 +7,7 @@ from aiohttp import web
 from codec_http.response_models import IndexEntry, IndexResponse
 from codec_http.state import SERVICE
 from codec_wire.errors import NotFound, truncated_repr
-from codec_wire.http import map_path
+from codec_wire.http import INDEX_PATH, map_path
 from codec_wire.maps.document import LatentMap
 from codec_wire.version import CODEC_VERSION
 
@@ -46,15 +46,16 @@ async def scales(request: web.Request) -> web.Response:
 
 
 def _asset(request: web.Request, hashes_in: Callable[[LatentMap], set[str]]) -> web.Response:
-    """Return the response with the asset whose hash is in the URL, if `hashes_in` a served map contains it.
+    """Return the response with the asset whose hash is in the URL.
 
-    The hash is only used as a dictionary key, never as a file path.
+    `hashes_in` returns the hashes of a map's assets of the requested kind. The hash in the URL is only used as a
+    dictionary key, never as a file path. Raises NotFound if no served map contains it.
     """
     digest = f"sha256:{request.match_info['hex']}"
     for bundle in request.app[SERVICE].models.maps().values():
         if digest in hashes_in(bundle.latent_map):
             return _file(request, bundle.assets[digest], digest, "application/octet-stream")
-    raise NotFound("hash", f"no such file on this server, got {truncated_repr(request.match_info['hex'])}")
+    raise NotFound("hash", f"{truncated_repr(digest)} not found; see the latent-space maps in {INDEX_PATH}")
 
 
 def _file(request: web.Request, data: bytes, digest: str, content_type: str) -> web.Response:

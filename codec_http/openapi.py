@@ -21,6 +21,11 @@ if TYPE_CHECKING:  # routes.py imports the handler that serves this document
 Json: TypeAlias = dict[str, Any]
 
 _REF_TEMPLATE = "#/components/schemas/{model}"
+_PATH_PARAMETERS = {
+    "name": "Name or alias of a model.",
+    "id": "Id of a latent space.",
+    "hex": "sha256 of the file in hexadecimal.",
+}
 _PATH_PARAMETER = re.compile(r"{(\w+)(?::[^}]*)?}")
 
 
@@ -47,7 +52,13 @@ def openapi_document(routes: Iterable["Route"]) -> Json:
 
 def _operation(route: "Route") -> Json:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": _PATH_PARAMETERS[name],
+            "schema": {"type": "string"},
+        }
         for name in _PATH_PARAMETER.findall(route.path)
     ]
     operation: Json = {

@@ -85,7 +85,7 @@ class ModelDescription(ResponseModel):
     model_aliases: list[str] = Field(description="Other names that requests may use for the model.")
     modality_supported: list[str] = Field(description="Modalities that the model generates.")
     latent_space_id: str = Field(description="Id of the latent space.")
-    latent_map_url: str = Field(description="URL of the latent-space map.")
+    latent_map_url: str = Field(description="URL of the latent-space map, absolute or relative to the server.")
     latent_map_sha256: str = Field(description="sha256:<hex> of the latent-space map.")
     pipelines: list[str] = Field(description="Pipelines that the latent-space map lists.")
     default_size: str = Field(description='Default size in pixels as "WIDTHxHEIGHT".')
@@ -116,7 +116,7 @@ class InfoResponse(ResponseModel):
     image_pipelines: list[str] = Field(description="Pipelines for images of the default image model.")
     video_pipelines: list[str] = Field(description="Pipelines for videos of the default video model.")
     latent_space_id: str | None = Field(description="Id of the latent space.")
-    latent_map_url: str | None = Field(description="URL of the latent-space map.")
+    latent_map_url: str | None = Field(description="URL of the latent-space map, absolute or relative to the server.")
     latent_map_sha256: str | None = Field(description="sha256:<hex> of the latent-space map.")
     model: str | None = Field(description="Name of the default model.")
     codec_version: str = Field(description="Version of the Codec protocol.")
@@ -148,7 +148,7 @@ class IndexEntry(ResponseModel):
     """A published latent-space map."""
 
     id: str = Field(description="Id of the latent space.")
-    url: str = Field(description="URL of the latent-space map.")
+    url: str = Field(description="URL of the latent-space map, absolute or relative to the server.")
     hash: str = Field(description="sha256:<hex> of the latent-space map.")
 
 
