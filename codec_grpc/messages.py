@@ -111,7 +111,7 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
         size_multiple=message.size_multiple,
         default_size=(message.default_size.width, message.default_size.height),
         limits=RequestLimits(**MessageToDict(message.limits, preserving_proto_field_name=True)),
-        # 0 if the server is older than these fields.
+        # 0 if the server does not know these fields.
         temporal_factor=message.temporal_factor or 1,
         frame_multiple=message.frame_multiple or 1,
         modes=tuple(

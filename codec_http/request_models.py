@@ -182,7 +182,7 @@ class RenderedImagesBody(RenderedBody):
         default=None,
         ge=0,
         le=100,
-        description="Quality of JPEG and WebP files; 100 is the best. Default: 100. Not allowed for PNG, except 100.",
+        description="Quality of JPEG and WebP files; 100 is the best. Default: 100. PNG files allow only 100.",
     )
     quality: Literal["auto", "standard"] = Field(
         default="auto", description="Both values are equivalent. Use `steps` to trade speed for quality."
