@@ -71,7 +71,9 @@ def test_commands_do_not_start_with_other_versions_if_pins_are_required(
     monkeypatch.setenv("CODEC_REQUIRE_PINS", "1")
     status, output = invoke(*command.split(), "--model", "nowhere")
     assert status == 2
-    assert output.startswith("error: CODEC_REQUIRE_PINS is set, but the installed versions are not the pinned ones: torch ")
+    assert output.startswith(
+        "error: CODEC_REQUIRE_PINS is set, but the installed versions are not the pinned ones: torch "
+    )
 
 
 def test_pins_file_contains_pinned_and_installed_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
