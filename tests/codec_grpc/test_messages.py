@@ -1,4 +1,4 @@
-"""Conversion of requests and models from and to protobuf messages. tests/test_request_fields.py has every request field."""
+"""Protobuf messages of requests and models. Every request field is covered by tests/test_request_fields.py."""
 
 from dataclasses import fields, replace
 
