@@ -66,7 +66,7 @@ def test_thresholds_are_the_worst_fixture_less_the_margin(evaluation: Evaluation
         QualityThresholds.model_validate(entry)  # accepted by the map
 
 
-def test_the_gate(tmp_path: Path, golden_folder: Path, models_dir: Path) -> None:
+def test_gate_passes(tmp_path: Path, golden_folder: Path, models_dir: Path) -> None:
     """Required for a release: the 256 image and the short video pass the shipped bounds with every pipeline."""
     command = ("golden", "verify", golden_folder, *FLAGS, "--models-dir", models_dir)
     status, output = invoke(*command, "--json", tmp_path / "v.json", "--report", tmp_path / "r.html")
