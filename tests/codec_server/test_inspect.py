@@ -46,16 +46,16 @@ MSGPACK = WireFormat.MSGPACK
             HEADER_LENGTH,
             "expected frame 0",
         ),
-        (BODY + b"x", len(BODY), "after the last frame"),
+        (BODY + b"x", len(BODY), "follow the last frame"),
         (BODY[:9] + b"\xff" + BODY[10:], 0, "INVALID"),
         (gzip.compress(BODY)[:-9], 0, "gzip"),
         (b"\x89PNG\r\n\x1a\n" + bytes(50), 0, "a PNG image"),
-        (b'{"error": {"message": "no"}}', 0, "an error that a server answered"),
+        (b'{"error": {"message": "no"}}', 0, "a JSON error response"),
         (b"PK\x03\x04" + bytes(50), 0, "zip archive"),
         (b'{"created": 1, "data": []}', 0, "a JSON response with rendered images"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + BODY, 0, "an HTTP answer with its headers"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + BODY, 0, "an HTTP response with its headers"),
         (b"root:x:0:0", 0, r"text, not a latent stream: 'root:x:0:0'"),
-        (brotli.compress(b"\x07\x06" * 40), 0, "br has no mark: where it is that, name the encoding"),
+        (brotli.compress(b"\x07\x06" * 40), 0, "br has no magic bytes"),
         (bytes(100), 0, "INVALID"),
         (b"\xc1\x02" * 35, 0, "c1 02 c1 02 is neither the beginning of a msgpack map nor a protobuf length"),
     ],
@@ -111,7 +111,7 @@ def test_frames_before_the_error_of_a_compressed_body_are_reported(
         invalid = inspect_json(tmp_path, bytes(wrong_checksum))
         assert (invalid["sound"], invalid["header_bytes"]) == (False, whole["header_bytes"])
         assert invalid["frame_count"] >= 23
-        assert "cannot be decompressed data check" in invalid["problem"]
+        assert "incorrect data check" in invalid["problem"]
 
 
 def test_scales_are_printed_as_numbers(tmp_path: Path) -> None:
