@@ -68,8 +68,8 @@ class Buildah:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """Return the command line of `buildah arguments`."""
-        # vfs and chroot work in containers and on small machines. With --root, buildah ignores the storage driver in the
-        # environment.
+        # vfs and chroot work in containers and on small machines. With --root, buildah does not read the storage driver
+        # from the environment.
         storage = ["--root", WORK / "storage", "--runroot", WORK / "storage-run", "--storage-driver", "vfs"]
         return ["buildah", *map(str, (*storage, *arguments))]
 
