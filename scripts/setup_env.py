@@ -39,7 +39,13 @@ def create_environment(folder: Path, constraints: Path, groups: Iterable[str]) -
 
     Raises CalledProcessError if pip fails.
     """
-    pip = [folder / ("Scripts" if sys.platform == "win32" else "bin") / "python", "-m", "pip", "install", *QUIET]
+    pip: list[str | Path] = [
+        folder / ("Scripts" if sys.platform == "win32" else "bin") / "python",
+        "-m",
+        "pip",
+        "install",
+        *QUIET,
+    ]
     print(f"Creating {folder.relative_to(ROOT)} ...", flush=True)
     venv.create(folder, with_pip=True, clear=True)
     subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)  # the first version that installs dependency groups

@@ -106,7 +106,7 @@ class Installation:
         Raises RuntimeError, with the server's output, if it does not become ready.
         """
         log = self.work / f"{arguments[0]}.log"
-        command = [self.bin / "codec-diffusers", *arguments, "--port", str(port)]
+        command: list[str | Path] = [self.bin / "codec-diffusers", *arguments, "--port", str(port)]
         with log.open("w") as output:
             process = subprocess.Popen(
                 command, cwd=self.work, env=self.environment, stdout=output, stderr=subprocess.STDOUT
