@@ -173,9 +173,9 @@ def check_client(client: Installation, wheel: Path) -> None:
 
 def check_server(server: Installation, client: Installation, wheel: Path) -> None:
     """Generate an image, serve latents to the torch-free client and decode them next to a package named core."""
-    if wants_cpu_build():
-        server.pip_install(cpu_build_of_torch(), check=False)
     with step("Installing it with [server]"):
+        if wants_cpu_build():
+            server.pip_install(cpu_build_of_torch(), check=False)
         server.pip_install(f"codec-diffusers[server] @ {wheel.as_uri()}")
     with step("Generating an image"):
         server.run("codec-diffusers", "generate", "a calm sea", "--size", "256x256", "--steps", "4", "-o", "sea.png")
