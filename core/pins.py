@@ -17,7 +17,7 @@ from typing import Self
 from codec_wire.errors import InvalidSettings
 
 _OTHER_LIBRARIES = ("accelerate", "numpy", "safetensors", "tokenizers")
-"""Libraries that also affect pixels. Their versions are in constraints.txt, not in core/pins.txt."""
+"""Libraries that also affect pixels. Their versions are in constraints.txt."""
 
 
 PIN = re.compile(r"""(?P<name>[\w.-]+)==(?P<version>[\w.]+) *; *extra *== *["']server["']""")
