@@ -49,7 +49,7 @@ def test_dockerfile_targets_share_their_stages_and_contain_no_version() -> None:
 
 
 def change_torch_pin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Change the pin of torch, as if pyproject.toml had been edited without installing the new version."""
+    """Change the pin of torch, as if it had been edited without installing the new version."""
     pinned = pins.pinned_versions()
     monkeypatch.setattr(pins, "pinned_versions", lambda: pinned | {"torch": "99.0"})
 
