@@ -1,7 +1,7 @@
 # The image of codec-diffusers. docs/image.md says how to build, pin and run it.
 #
-# No version stands here: core/pins.txt and constraints.txt have them all. Give the base by digest for an image that
-# others measure against.
+# All versions are in pyproject.toml and constraints.txt. Name the base image by digest for an image that others use as a
+# reference.
 ARG BASE_IMAGE=debian:bookworm-slim
 
 # What every target runs on: Python, and the CA certificates that downloads from a model hub are checked with.
@@ -21,22 +21,21 @@ RUN apt-get update \
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE constraints.txt ./
-COPY core/pins.txt core/
-COPY requirements requirements
 # Without its packages the project is a list of what it needs, and goes once that is there.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip="/opt/pip/bin/pip --python /opt/codec/bin/python" \
+    && /opt/pip/bin/pip install --quiet --upgrade 'pip>=25.1' \
     && $pip install --quiet --constraint constraints.txt '.[server]' \
     && $pip check \
     && $pip uninstall --quiet --yes codec-diffusers
 
-# What judging pictures needs beyond that, in a folder of its own: the golden image is the server's and these.
-# LPIPS' heads come without what that package asks for, which is torchvision.
+# What the golden image contains in addition, in a directory of its own. The package lpips is installed without its
+# dependencies, because only weights are read from it.
 FROM dependencies AS golden-dependencies
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip="/opt/pip/bin/pip --python /opt/codec/bin/python install --quiet --root /golden" \
-    && $pip --constraint constraints.txt --requirement requirements/golden.txt \
-    && $pip --no-deps --requirement requirements/lpips.txt
+    && $pip --constraint constraints.txt '.[golden]' \
+    && $pip --no-deps --group lpips
 
 FROM dependencies AS builder
 COPY . .

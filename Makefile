@@ -1,60 +1,89 @@
-# Everything starts here: `make run` and `make test` work on a fresh clone and need Python, make and a package index.
+# `make run` and `make test` work on a fresh clone. They need Python, make and a package index.
 PYTHON ?= python3
+JOBS ?= 0
 BIN := .venv/bin
 READY := .venv/.ready
 MODELS := models
 BUF_VERSION := 1.75.0
 BUF := .tools/node_modules/.bin/buf
+COVERAGE_FLOOR := 90
+PYTEST = $(BIN)/python -m pytest
 
-.PHONY: help setup run test lint format proto proto-release buf bench constraints image-test clean
+.PHONY: help setup run test test-fast test-random test-lowest coverage lint format docs proto proto-release buf bench \
+	constraints wheel-test image-test clean
 .DEFAULT_GOAL := help
 
-help: ## Say what can be made
+help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-setup: $(READY) ## Make .venv with everything in it
+setup: $(READY) ## Create .venv with everything that the other targets need
 
-$(READY): pyproject.toml constraints.txt core/pins.txt $(wildcard requirements/*.txt)
+$(READY): pyproject.toml constraints.txt scripts/setup_env.py
 	$(PYTHON) scripts/setup_env.py
 	@touch $@
 
-run: $(READY) ## Serve the embedded model on 127.0.0.1, HTTP 8080 and gRPC 50051
+run: $(READY) ## Serve the embedded model on 127.0.0.1: HTTP 8080, gRPC 50051
 	$(BIN)/codec-diffusers serve --models-dir $(MODELS)
 
-test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest
+test: $(READY) ## Run all tests (JOBS=4 for four processes)
+	$(PYTEST) -n $(JOBS)
 
-lint: $(READY) ## Check style, types and the generated code
+test-fast: $(READY) ## Run the tests that are not marked slow
+	$(PYTEST) -n $(JOBS) -m "not slow"
+
+test-random: $(READY) ## Run all tests in random order
+	$(PYTEST) -n $(JOBS) -p randomly
+
+test-lowest: $(READY) ## Run the fast tests with the lowest allowed versions
+	$(BIN)/python -m scripts.lowest_versions
+
+coverage: $(READY) ## Run `make test` and require a minimum of branch coverage
+	$(BIN)/coverage erase
+	$(MAKE) test PYTEST="$(BIN)/coverage run -m pytest"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --fail-under $(COVERAGE_FLOOR)
+
+lint: $(READY) ## Check style, types, the generated code and the workflow files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m scripts.generate_proto --check
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY) ## Build the documentation site in build/site and check its links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 proto: $(READY) ## Generate codec_wire/generated from proto/
 	$(BIN)/python -m scripts.generate_proto
 
-buf: $(BUF) ## Lint the schema, and compare it with the released one (needs npm)
+buf: $(BUF) ## Lint the schema and compare it with the released one (needs npm)
 	$(BUF) lint
 	$(BUF) breaking --against proto/released.binpb
 
-proto-release: $(BUF) ## Make the schema as it stands the one that later ones must not break
+proto-release: $(BUF) ## Record the current schema as the released one
 	$(BUF) build -o proto/released.binpb
 
 $(BUF):
 	npm install --silent --no-audit --no-fund --prefix .tools @bufbuild/buf@$(BUF_VERSION)
 
-bench: $(READY) ## Measure encoding and decoding against the reference encoder
+bench: $(READY) ## Compare the speed of encoding and decoding with the reference encoder
 	$(BIN)/python -m bench.encode
 
-constraints: $(READY) ## Write constraints.txt from what .venv holds
+constraints: $(READY) ## Write the installed versions to constraints.txt
 	$(BIN)/python -m scripts.write_constraints
 
-image-test: ## Build the Dockerfile with buildah and start it once (Debian, root)
+wheel-test: ## Build the wheel, install it outside the checkout and use it
+	$(PYTHON) -m scripts.wheel_test
+
+image-test: ## Build the container image with buildah and run it once (Debian, root)
 	$(PYTHON) -m scripts.image_test
 
-clean: ## Remove what was made here
-	rm -rf .venv .tools $(MODELS) build
+clean: ## Remove the environment, downloaded models and everything that was built
+	rm -rf .venv .tools $(MODELS) build dist .coverage .coverage.*

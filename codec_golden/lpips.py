@@ -116,7 +116,7 @@ def read_heads() -> list[Tensor]:
     """
     found = importlib.util.find_spec("lpips")
     if found is None or not found.submodule_search_locations:
-        raise NotMeasured("the package lpips is not installed (pip install --no-deps -r requirements/lpips.txt)")
+        raise NotMeasured("the package lpips is not installed (pip install --no-deps lpips)")
     path = Path(found.submodule_search_locations[0]) / HEADS_FILE
     state = torch.load(path, map_location="cpu", weights_only=True)
     return [state[f"lin{number}.model.1.weight"] for number in range(LAYERS)]

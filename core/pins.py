@@ -5,25 +5,30 @@
 
 import json
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Self
 
 from codec_wire.errors import InvalidSettings
 
 _OTHER_LIBRARIES = ("accelerate", "numpy", "safetensors", "tokenizers")
-"""Libraries that also affect pixels. Their versions are in constraints.txt, not in core/pins.txt."""
+"""Libraries that also affect pixels. Their versions are in constraints.txt."""
+
+
+PIN = re.compile(r"""(?P<name>[\w.-]+)==(?P<version>[\w.]+) *; *extra *== *["']server["']""")
+"""An exact requirement of the extra `server`, as package metadata writes it."""
 
 
 def pinned_versions() -> dict[str, str]:
-    """Return {library: version} from core/pins.txt, the only file that pins them."""
-    lines = resources.files("core").joinpath("pins.txt").read_text().splitlines()
-    pins = (line.split("==") for line in lines if line and not line.startswith("#"))
-    return {name.strip(): version.strip() for name, version in pins}
+    """Return {library: version} of the exact requirements of the extra `server` in pyproject.toml."""
+    requirements = metadata.requires("codec-diffusers") or []
+    pins = (PIN.fullmatch(requirement) for requirement in requirements)
+    return {pin["name"]: pin["version"] for pin in pins if pin}
 
 
 @cache
@@ -72,7 +77,7 @@ def require_pins() -> None:
         pins = " ".join(f"{name}=={version}" for name, version in pinned_versions().items())
         raise InvalidSettings(
             "CODEC_REQUIRE_PINS is set, but the installed versions are not the pinned ones: "
-            f"{'; '.join(differences)}. Install {pins} (core/pins.txt), or unset CODEC_REQUIRE_PINS"
+            f"{'; '.join(differences)}. Install {pins} (pyproject.toml, extra server), or unset CODEC_REQUIRE_PINS"
         )
 
 

@@ -1,6 +1,7 @@
-"""Generates codec_wire/generated from proto/: messages, stubs, their types, and the schema text served to clients.
+"""Generate codec_wire/generated from proto/: messages, stubs, their types, and the schema text served to clients.
 
-Run as a program it writes the files; `--check` only compares and names what is stale; `--as-plugin` answers buf.
+Run by `make proto`. `--check` changes nothing and lists the files that are out of date; `--as-plugin` implements buf's
+plugin protocol.
 """
 
 import argparse
@@ -20,9 +21,9 @@ PACKAGE = "codec_wire.generated"
 
 
 def generate(proto_dir: Path) -> dict[str, bytes]:
-    """Return {path below the generated folder: content} for every .proto below `proto_dir`.
+    """Return {path in the generated folder: content} for all .proto files in `proto_dir`.
 
-    Raises RuntimeError when protoc refuses a file; protoc itself prints why.
+    Raises RuntimeError if protoc fails; protoc prints the reason.
     """
     sources = sorted(path.relative_to(proto_dir).as_posix() for path in proto_dir.rglob("*.proto"))
     well_known = str(resources.files("grpc_tools") / "_proto")
@@ -32,10 +33,10 @@ def generate(proto_dir: Path) -> dict[str, bytes]:
         arguments += [f"--plugin=protoc-gen-{name}={bin_dir / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
         arguments += [f"--{kind}_out={folder}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
         if protoc.main([*arguments, *sources]) != 0:
-            raise RuntimeError(f"protoc refused one of {', '.join(sources)}")
+            raise RuntimeError(f"protoc failed for {', '.join(sources)}")
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*.py*")}
     outputs = {name: _inside_our_package(content) for name, content in files.items()}
-    # A file without a service gets stubs too, empty ones.
+    # The plugin also writes stubs, which are empty, for a file without a service.
     stubs = {
         f"{name.removesuffix('.proto')}_pb2_grpc"
         for name in sources
@@ -55,7 +56,7 @@ def generate(proto_dir: Path) -> dict[str, bytes]:
 
 
 def _inside_our_package(content: bytes) -> bytes:
-    """Point the generated absolute imports at the package that the code is committed in."""
+    """Change the generated absolute imports to the package that the code is committed in."""
     text = content.decode()
     text = text.replace("from codec.latents.v1 import", f"from {PACKAGE}.codec.latents.v1 import")
     # The typing plugin writes fully qualified module names.
@@ -65,7 +66,7 @@ def _inside_our_package(content: bytes) -> bytes:
 
 
 def stale_files(expected: dict[str, bytes]) -> list[str]:
-    """Name the files below codec_wire/generated that differ from `expected`, are missing, or are left over."""
+    """Return the files in codec_wire/generated that differ from `expected`, are missing, or should not exist."""
     present = {
         path.relative_to(GENERATED).as_posix(): path.read_bytes()
         for path in GENERATED.rglob("*")
@@ -74,7 +75,7 @@ def stale_files(expected: dict[str, bytes]) -> list[str]:
     return sorted(name for name in expected.keys() | present.keys() if expected.get(name) != present.get(name))
 
 
-def _answer_buf() -> None:
+def _run_as_plugin() -> None:
     CodeGeneratorRequest.FromString(sys.stdin.buffer.read())
     response = CodeGeneratorResponse(supported_features=CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL)
     for name, content in sorted(generate(PROTO).items()):
@@ -85,17 +86,17 @@ def _answer_buf() -> None:
 def main() -> int:
     """Run the command line; return the process's exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing, fail when a file is stale")
-    parser.add_argument("--as-plugin", action="store_true", help="speak buf's plugin protocol on stdin and stdout")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is out of date")
+    parser.add_argument("--as-plugin", action="store_true", help="implement buf's plugin protocol on stdin and stdout")
     options = parser.parse_args()
     if options.as_plugin:
-        _answer_buf()
+        _run_as_plugin()
         return 0
     expected = generate(PROTO)
     if options.check:
         stale = stale_files(expected)
         for name in stale:
-            print(f"stale: codec_wire/generated/{name} (run `make proto`)")
+            print(f"out of date: codec_wire/generated/{name} (run `make proto`)")
         return 1 if stale else 0
     shutil.rmtree(GENERATED, ignore_errors=True)
     for name, content in expected.items():

@@ -1,8 +1,8 @@
-"""Builds the Dockerfile with buildah, asks the server image for latents and lets the golden one judge its own.
+"""Build both container images with buildah, request latents from the server image and run the gate in the golden image.
 
 Run by `make image-test`.
 
-Needs a Debian machine, root, Debian's package mirror and a package index for pip; installs the tools that it misses.
+Requires a Debian machine, root, Debian's package mirror and a package index for pip; installs missing tools.
 """
 
 import http.client
@@ -29,72 +29,73 @@ from scripts.image_test_build import (
     require,
 )
 from scripts.image_test_serve import HOST, Container, check_answer, image_config, user_ids
+from scripts.setup_env import pinned_requirements
 
 STEPS = 30
 LONG_STEPS = 120
-"""Steps of the generation that is under way when SIGTERM comes: some seconds."""
+"""Steps of the generation that is running when SIGTERM is sent; it takes a few seconds."""
 DRAINING_WITHIN_S = 5.0
 PINS_FILE = "/opt/codec/pins.json"
 FIXTURES = ("--fixtures", "256")
 PIPELINES = 5
-"""Those that an image can have."""
+"""Number of pipelines for images."""
 PORTS = {"8080/tcp", "50051/tcp"}
 
-ASK_GRPC_HEALTH = """
+CHECK_GRPC_HEALTH = """
 import sys, grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(sys.argv[1]))
 print(stub.Check(health_pb2.HealthCheckRequest(), timeout=20).status == health_pb2.HealthCheckResponse.SERVING)
 """
-SAY_VERSIONS = """
+PRINT_VERSIONS = """
 from importlib.metadata import version
 print(*(f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "diffusers", "transformers")))
 """
-SAY_PLACES = """
+PRINT_PATHS = """
 import importlib.util, os, core
-print(core.__file__, importlib.util.find_spec("pip") is None, os.access("/models", os.W_OK), os.environ["HF_HOME"])
+without_pip = importlib.util.find_spec("pip") is None
+print(core.__file__, without_pip, os.access("/models", os.W_OK), os.environ["HF_HOME"])
 """
 
 
 @contextmanager
-def step(what: str) -> Iterator[list[str]]:
-    """Print `what`, the seconds it took, and what is appended to the yielded list meanwhile."""
+def step(name: str) -> Iterator[list[str]]:
+    """Print `name`, the seconds it took, and the strings appended to the yielded list."""
     started = time.perf_counter()
     found: list[str] = []
-    print(f"{what} ...", flush=True)
+    print(f"{name} ...", flush=True)
     yield found
     print(f"  {time.perf_counter() - started:6.1f} s  {'; '.join(found) or 'done'}", flush=True)
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Raise Failed unless the image says of itself what docs/image.md promises."""
+    """Raise Failed unless the image's configuration is as docs/image.md documents it."""
     require(set(config.get("ExposedPorts", {})) == PORTS, f"EXPOSE is {config.get('ExposedPorts')}")
     require(set(config.get("Volumes", {})) == {"/models"}, f"VOLUME is {config.get('Volumes')}")
     require(config["Entrypoint"] == ["codec-diffusers"], f"ENTRYPOINT is {config['Entrypoint']}")
     require(config["Cmd"] == ["serve"], f"CMD is {config['Cmd']}")
     require(config.get("Healthcheck", {}).get("Test", [None])[0] == "CMD", "HEALTHCHECK is missing or needs a shell")
     uid = config["User"].partition(":")[0]
-    require(uid.isdecimal() and uid != "0", f"USER is {config['User']!r}, not the number of a plain user")
+    require(uid.isdecimal() and uid != "0", f"USER is {config['User']!r}, not the uid of an unprivileged user")
     labels = config["Labels"]
     require("org.opencontainers.image.licenses" in labels, f"the OCI labels are missing: {labels}")
 
 
 def check_contents(container: Container) -> str:
-    """Raise Failed unless the image holds the pinned versions and the installed project, and no pip; say what."""
-    lines = (ROOT / "core" / "pins.txt").read_text().splitlines()
-    pins = " ".join(line for line in lines if line and not line.startswith("#"))
-    versions = container.run("python", "-c", SAY_VERSIONS)
-    require(versions == pins, f"the image has {versions}, core/pins.txt says {pins}")
-    place, without_pip, writable, hub = container.run("python", "-c", SAY_PLACES).split()
-    require("/site-packages/" in place, f"the project runs from {place}")
+    """Raise Failed unless the image contains the pinned versions, the project and no pip; return the versions."""
+    pins = " ".join(pinned_requirements())
+    versions = container.run("python", "-c", PRINT_VERSIONS)
+    require(versions == pins, f"the image has {versions}, pyproject.toml pins {pins}")
+    path, without_pip, writable, hub = container.run("python", "-c", PRINT_PATHS).split()
+    require("/site-packages/" in path, f"the project runs from {path}")
     require(without_pip == "True", "pip is in the image")
-    require(writable == "True", "the image's user may not write to /models")
-    require(hub.startswith("/models/"), f"hub downloads would go to {hub}, outside of the volume")
+    require(writable == "True", "the image's user cannot write to /models")
+    require(hub.startswith("/models/"), f"hub downloads would be stored in {hub}, outside the volume")
     return versions
 
 
 def check_health(container: Container, command: tuple[str, ...]) -> None:
-    """Raise Failed unless the image's health check passes, and fails where no server is."""
+    """Raise Failed unless the image's health check passes, and fails on a port without a server."""
     container.run(*command)
     try:
         container.run(*command, env={"CODEC_PORT": "9"})
@@ -104,16 +105,18 @@ def check_health(container: Container, command: tuple[str, ...]) -> None:
 
 
 def check_stop(container: Container) -> None:
-    """Send SIGTERM amid a generation. Raise Failed unless it ends whole, nothing new starts, and the status is 0."""
+    """Send SIGTERM during a generation. Raise Failed unless it completes, new ones are refused and the status is 0."""
     answer = container.generate(LONG_STEPS)
-    require(answer.status == http.client.OK, f"a request for {LONG_STEPS} steps got {answer.status}")
+    require(answer.status == http.client.OK, f"a request for {LONG_STEPS} steps received {answer.status}")
     os.kill(container.process(), signal.SIGTERM)
     deadline = time.monotonic() + DRAINING_WITHIN_S
     while (status := container.readiness()) == http.client.OK and time.monotonic() < deadline:
         time.sleep(0.02)
-    require(status == http.client.SERVICE_UNAVAILABLE, f"/readyz says {status} while a generation runs after SIGTERM")
+    require(
+        status == http.client.SERVICE_UNAVAILABLE, f"/readyz returns {status} while a generation runs after SIGTERM"
+    )
     refused = container.generate(STEPS).status
-    require(refused == http.client.SERVICE_UNAVAILABLE, f"a request to a draining server got {refused}")
+    require(refused == http.client.SERVICE_UNAVAILABLE, f"a request to a draining server received {refused}")
     check_answer(answer)
     ended = container.wait_until_ended()
     require(ended == 0, f"the server ended with status {ended}")
@@ -125,10 +128,10 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
     models = WORK / "models"
     shutil.rmtree(models, ignore_errors=True)
     models.mkdir(parents=True)
-    os.chown(models, uid, uid)  # as a new volume belongs to the image's user
+    os.chown(models, uid, uid)  # a new volume also belongs to the image's user
     container = Container(buildah, IMAGES["server"])
     try:
-        with step("Looking into the image") as found:
+        with step("Checking the contents of the image") as found:
             found.append(check_contents(container))
         with step(f"Starting it on {HOST}:{container.http_port} and {container.grpc_port}") as found:
             container.start((*config["Entrypoint"], *config["Cmd"]), models)
@@ -136,17 +139,20 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
             ids = user_ids(container.process())
             require(ids == {uid}, f"the server runs with the uids {ids}")
             found.append(f"ready, as uid {uid}")
-        with step("Asking for latents, as the documented curl does") as found:
+        with step("Requesting latents with the documented request") as found:
             check_answer(container.generate(STEPS))
-            found.append("200, Codec-Latent-Map, every byte there")
-        with step("Asking for its health, over HTTP as the image does and over gRPC"):
+            found.append("200, Codec-Latent-Map, all bytes received")
+        with step("Checking its health, over HTTP with the image's health check and over gRPC"):
             check_health(container, tuple(config["Healthcheck"]["Test"][1:]))
-            serving = container.run("python", "-c", ASK_GRPC_HEALTH, f"{HOST}:{container.grpc_port}")
-            require(serving == "True", "gRPC health does not say SERVING")
-        with step("Stopping it with SIGTERM in the middle of a generation") as found:
+            serving = container.run("python", "-c", CHECK_GRPC_HEALTH, f"{HOST}:{container.grpc_port}")
+            require(serving == "True", "the gRPC health status is not SERVING")
+        with step("Stopping it with SIGTERM during a generation") as found:
             check_stop(container)
-            found.append("the generation ended whole, new ones got 503, status 0")
-        require("NOT THE REFERENCE" not in container.log.read_text(), "the server does not see the pinned versions")
+            found.append("the generation completed, new ones received 503, exit status 0")
+        require(
+            "NOT THE REFERENCE" not in container.log.read_text(),
+            "the server reports other versions than the pinned ones",
+        )
     except (Failed, OSError, http.client.HTTPException) as error:
         log = container.log.read_text(errors="replace")[-3000:] if container.log.exists() else ""
         raise Failed(f"{error}\n{log}") from None
@@ -154,8 +160,8 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
         container.remove()
 
 
-def judge_once(buildah: Buildah, uid: int) -> None:
-    """Let the golden image make a reference of the embedded model and judge what the wire does to it. Raises Failed."""
+def run_gate_once(buildah: Buildah, uid: int) -> None:
+    """Build reference images of the embedded model in the golden image and run the gate there. Raises Failed."""
     folder = WORK / "golden"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -168,46 +174,49 @@ def judge_once(buildah: Buildah, uid: int) -> None:
             pins = [container.run("cat", PINS_FILE) for container in (server, golden)]
             require(pins[0] == pins[1], f"they differ: {pins[0]} and {pins[1]}")
             found.append("equal")
-        with step("Making reference pictures in the golden image"):
+        with step("Building reference images in the golden image"):
             golden.run(*command, "build", "/golden", *FIXTURES, volumes=volumes)
-        with step("Judging every pipeline there"):
+        with step("Running the gate for every pipeline there"):
             written = ("--json", "/golden/verify.json", "--report", "/golden/report.html")
             table = golden.run(*command, "verify", "/golden", *FIXTURES, *written, volumes=volumes)
         print(table)
-        judged = json.loads((folder / "verify.json").read_text())
-        require(judged["passed"], "not every pipeline passed")
-        rows = judged["rows"]
+        results = json.loads((folder / "verify.json").read_text())
+        require(results["passed"], "not every pipeline passed")
+        rows = results["rows"]
         require(len(rows) == PIPELINES and all(row["bits"] == "exact" for row in rows), f"the rows are {rows}")
-        require(judged["environment"]["pin_differences"] == [], "the golden image is not the reference")
+        require(
+            results["environment"]["pin_differences"] == [],
+            "the golden image reports other versions than the pinned ones",
+        )
     finally:
         server.remove()
         golden.remove()
 
 
 def size_of(buildah: Buildah, target: str) -> str:
-    """Return an image's size, as buildah counts it."""
+    """Return the size of an image as buildah reports it."""
     return buildah("images", "--format", "{{.Size}}", IMAGES[target])
 
 
 def check_image() -> None:
     """Build and use the image. Raises Failed."""
-    require(os.geteuid() == 0, "run it as root: debootstrap and chroot need that")
-    require(Path("/etc/debian_version").exists(), "a Debian machine is needed, for apt and debootstrap")
+    require(os.geteuid() == 0, "root is required, for debootstrap and chroot")
+    require(Path("/etc/debian_version").exists(), "a Debian machine is required, for apt and debootstrap")
     WORK.mkdir(parents=True, exist_ok=True)
     with step("Looking for buildah and debootstrap") as found:
         found += [f"installed {tool}" for tool in install_tools()]
     buildah = Buildah()
-    with step("Making a Debian base with debootstrap") as found:
-        found.append("made" if make_base(buildah) else "there already")
+    with step("Creating a Debian base image with debootstrap") as found:
+        found.append("created" if make_base(buildah) else "exists")
     for target in IMAGES:
         with step(f"Building the target {target} on it (log: build-{target}.log in {WORK.relative_to(ROOT)})") as found:
-            handed_in = build_image(buildah, target)
-            found.append(f"{size_of(buildah, target)}, with pip's {', '.join(handed_in) or 'defaults'}")
+            pip_options = build_image(buildah, target)
+            found.append(f"{size_of(buildah, target)}, with pip's {', '.join(pip_options) or 'defaults'}")
     with step("Reading the server image's configuration"):
         config = image_config(buildah, IMAGES["server"])
         check_config(config)
     run_once(buildah, config)
-    judge_once(buildah, int(config["User"].partition(":")[0]))
+    run_gate_once(buildah, int(config["User"].partition(":")[0]))
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
-"""Builds the image for `make image-test`: tools, a Debian base, this machine's pip configuration, the Dockerfile.
+"""Build the images for `make image-test`: tools, a Debian base image, this machine's pip configuration, the Dockerfile.
 
-Standard library alone: it runs on the system's Python of a clean machine. All it makes lies below build/image.
+Uses the standard library only, because it runs on the system's Python of a clean machine. Everything it creates is
+stored in build/image.
 """
 
 import contextlib
@@ -19,10 +20,10 @@ WORK = ROOT / "build" / "image"
 SUITE = "bookworm"
 BASE = f"localhost/codec-base:{SUITE}"
 IMAGES = {"server": "localhost/codec-diffusers:test", "golden": "localhost/codec-diffusers-golden:test"}
-"""The Dockerfile's targets, and the tags that they get here."""
+"""The tag of each target of the Dockerfile."""
 
 TOOLS = ("buildah", "debootstrap")
-# What says where packages come from. The rest of a pip configuration is about the machine that has it.
+# The pip options that select package sources. Other options concern this machine only.
 PIP_SOURCES = (
     *("index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "prefer-binary"),
     *("cert", "client-cert", "proxy", "timeout", "default-timeout", "retries"),
@@ -31,7 +32,7 @@ PIP_INDEXES = ("index-url", "extra-index-url")
 
 
 class Failed(Exception):
-    """The image is not what it has to be, or could not be made."""
+    """Raised when an image could not be built or a check of it failed."""
 
 
 def require(holds: bool, otherwise: str) -> None:
@@ -41,7 +42,7 @@ def require(holds: bool, otherwise: str) -> None:
 
 
 def call(*command: str | Path, log: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Run a command; return what it wrote to stdout, or nothing where it all goes to the file `log`.
+    """Run a command; return its stdout, or an empty string if its output goes to the file `log`.
 
     Raises Failed with the end of its output.
     """
@@ -50,15 +51,15 @@ def call(*command: str | Path, log: Path | None = None, env: Mapping[str, str] |
         done = subprocess.run(
             command, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True, env=env
         )
-    said = done.stdout + done.stderr if log is None else log.read_text(errors="replace")
+    written = done.stdout + done.stderr if log is None else log.read_text(errors="replace")
     if done.returncode != 0:
-        end = "\n".join(said.strip().splitlines()[-25:])
+        end = "\n".join(written.strip().splitlines()[-25:])
         raise Failed(f"{Path(command[0]).name} ended with status {done.returncode}:\n{end}")
     return (done.stdout or "").strip()
 
 
 class Buildah:
-    """buildah with a storage of its own, so that no other image or container of this machine is touched."""
+    """buildah with a separate storage, so that it does not affect other images and containers."""
 
     def __init__(self) -> None:
         temporary = WORK / "tmp"
@@ -67,8 +68,8 @@ class Buildah:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """Return the command line of `buildah arguments`."""
-        # vfs and chroot need nothing of the kernel that a container or a small machine may lack. Given a root, buildah
-        # takes no driver from the environment.
+        # vfs and chroot work in containers and on small machines. With --root, buildah does not read the storage driver
+        # from the environment.
         storage = ["--root", WORK / "storage", "--runroot", WORK / "storage-run", "--storage-driver", "vfs"]
         return ["buildah", *map(str, (*storage, *arguments))]
 
@@ -79,7 +80,7 @@ class Buildah:
 
 def install_tools() -> list[str]:
     """Install the tools that are missing; return their names."""
-    # They lie in sbin, which a su without a login shell leaves out of PATH.
+    # They are in sbin, which is not in PATH after `su` without a login shell.
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
@@ -91,18 +92,18 @@ def install_tools() -> list[str]:
 
 
 def make_base(buildah: Buildah) -> bool:
-    """Have the plain Debian base in the storage; return False where it was there already."""
+    """Create the Debian base image in the storage; return False if it exists already."""
     if buildah("images", "--quiet", "--filter", f"reference={BASE}"):
         return False
     archive, rootfs = WORK / f"{SUITE}.tar", WORK / SUITE
     if not archive.exists():
-        # Not shutil.rmtree: a debootstrap that was cut short may have left its /proc mounted.
+        # Not shutil.rmtree: an interrupted debootstrap may have left its /proc mounted.
         call("rm", "-rf", "--one-file-system", rootfs)
         call("debootstrap", "--variant=minbase", SUITE, rootfs, log=WORK / "debootstrap.log")
-        left_out = [f"--exclude=./{part}" for part in ("dev/*", "proc/*", "var/cache/apt/*.bin", "var/lib/apt/lists/*")]
-        left_out.append("--exclude=*.deb")
+        excluded = [f"--exclude=./{part}" for part in ("dev/*", "proc/*", "var/cache/apt/*.bin", "var/lib/apt/lists/*")]
+        excluded.append("--exclude=*.deb")
         partial = archive.with_suffix(".partial")
-        call("tar", "--create", "--file", partial, "--directory", rootfs, *left_out, ".")
+        call("tar", "--create", "--file", partial, "--directory", rootfs, *excluded, ".")
         partial.rename(archive)
         call("rm", "-rf", "--one-file-system", rootfs)
     container = buildah("from", "scratch")
@@ -115,12 +116,12 @@ def make_base(buildah: Buildah) -> bool:
 
 
 def pip_settings() -> dict[str, str]:
-    """Return where this machine's pip takes packages from: its configuration files, and PIP_* over them."""
+    """Return the package sources of this machine's pip: its configuration files, overridden by PIP_* variables."""
     home, override = Path.home(), os.environ.get("PIP_CONFIG_FILE", "")
     user = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     files = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"), home / ".pip/pip.conf", user / "pip/pip.conf"]
     parser = ConfigParser(interpolation=None)
-    if override != os.devnull:  # pip's way of saying: no file at all
+    if override != os.devnull:  # in pip, this disables all configuration files
         parser.read([*files, override] if override else files)
     found: dict[str, str] = {}
     for section in ("global", "install"):
@@ -128,25 +129,25 @@ def pip_settings() -> dict[str, str]:
             found |= {name.replace("_", "-"): value for name, value in parser.items(section)}
     variables = {name: value for name, value in os.environ.items() if name.startswith("PIP_") and value}
     found |= {name.removeprefix("PIP_").lower().replace("_", "-"): value for name, value in variables.items()}
-    for variable in ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):  # pip's HTTP library reads them
+    for variable in ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):  # read by pip's HTTP library
         if os.environ.get(variable):
             found.setdefault("cert", os.environ[variable])
     return {name: value for name, value in found.items() if name in PIP_SOURCES}
 
 
 def carry_into_build(settings: Mapping[str, str]) -> tuple[dict[str, str], set[str]]:
-    """Return the settings as they hold inside the build, and the mounts (host:container:ro) that make them hold."""
+    """Return the settings for use inside the build, and the mounts (host:container:ro) that they require."""
     carried, mounts = {}, set()
     for name, value in settings.items():
         words = []
         for word in value.split():
             path = _local_path(word)
             if path is not None and path.is_dir():
-                # The pages of an index link to files that usually lie beside it.
+                # The pages of an index link to files that are usually next to it.
                 shared = path.parent if name in PIP_INDEXES and path.parent != Path("/") else path
                 mounts.add(f"{shared}:{shared}:ro")
             elif path is not None and path.is_file():
-                # Not at its own path: the build installs CA certificates, and a file cannot be replaced under a mount.
+                # At a different path: the build installs CA certificates, which cannot replace a mounted file.
                 mounts.add(f"{path.resolve()}:/mnt/{name}.pem:ro")
                 word = f"/mnt/{name}.pem"  # noqa: PLW2901
             words.append(word)
@@ -161,15 +162,15 @@ def _local_path(word: str) -> Path | None:
 
 
 def build_image(buildah: Buildah, target: str) -> list[str]:
-    """Build a target of the Dockerfile on the base; return the names of the pip settings that were handed in."""
+    """Build a target of the Dockerfile on the base image; return the names of the pip options passed to it."""
     settings, mounts = carry_into_build(pip_settings())
     configuration = WORK / "pip.conf"
     configuration.touch(mode=0o600)
     configuration.write_text("\n".join(["[global]", *(f"{name} = {value}" for name, value in settings.items()), ""]))
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     buildah(
-        # The OCI format has no HEALTHCHECK. Layers are not kept for the next build: vfs copies all below each of them,
-        # some 30 GB in all.
+        # The OCI format has no HEALTHCHECK. Layers are not cached: vfs stores a full copy for each of them, about 30 GB
+        # in total.
         *("build", "--format", "docker", "--pull=never", "--target", target, "--tag", IMAGES[target]),
         *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"VERSION={version}"),
         *("--secret", f"id=pip.conf,src={configuration}"),
@@ -177,5 +178,5 @@ def build_image(buildah: Buildah, target: str) -> list[str]:
         ROOT,
         log=WORK / f"build-{target}.log",
     )
-    buildah("rmi", "--prune")  # what an earlier run left under this tag
+    buildah("rmi", "--prune")  # the image that an earlier run built with this tag
     return sorted(settings)

@@ -1,4 +1,4 @@
-"""Starts a container of the image for `make image-test`, talks to it, and stops it."""
+"""Run a container of an image for `make image-test`, send requests to it and stop it."""
 
 import http.client
 import json
@@ -23,19 +23,19 @@ SIDE = 256
 BODY_BYTES = 4265
 """4 scales of 2 bytes, 4x32x32 values of one byte, and the 161 bytes of the two msgpack messages around them."""
 LAST_BYTES = b"\xa2ok"
-"""How a whole body ends: the finish reason "ok" in msgpack."""
+"""End of a complete body: the finish reason "ok" in msgpack."""
 READY_WITHIN_S = 300.0
 STOPPED_WITHIN_S = 90.0
-"""More than the server's own limits: 30 s to drain, 10 s for what is cancelled."""
+"""More than the server's own limits: 30 s to drain, 10 s for cancelled requests."""
 
 
 class Container:
-    """A working container; the server in it shares this machine's network."""
+    """A buildah working container, which shares this machine's network."""
 
     def __init__(self, buildah: Buildah, image: str) -> None:
         self._buildah = buildah
         self._id = buildah("from", "--pull=never", image)
-        # buildah would mount its own volume there too, and which of the two lies on top differs from run to run.
+        # Otherwise buildah also mounts its own volume there, and which of the two is visible differs between runs.
         buildah("config", "--volume", "/models-", self._id)
         self._server: subprocess.Popen[bytes] | None = None
         self.log = WORK / "server.log"
@@ -49,11 +49,11 @@ class Container:
     def run(
         self, *command: str, volumes: Mapping[Path, str] | None = None, env: Mapping[str, str] | None = None
     ) -> str:
-        """Run a command in it, as the image's user and with the server's settings; return what it wrote."""
+        """Run a command in it, as the image's user and with the server's settings; return its stdout."""
         return self._buildah(*self._run_arguments(command, volumes or {}, env or {}))
 
     def start(self, command: tuple[str, ...], models: Path) -> None:
-        """Start `command`, the server, over `models`."""
+        """Start the server `command` with `models` mounted at /models."""
         arguments = self._run_arguments(command, {models: "/models"}, {})
         with self.log.open("w") as log:
             self._server = subprocess.Popen(
@@ -65,15 +65,15 @@ class Container:
             )
 
     def wait_until_ready(self) -> None:
-        """Return once /readyz answers 200. Raises Failed when the server ends before, or takes too long."""
+        """Return once /readyz answers 200. Raises Failed if the server exits or takes too long."""
         deadline = time.monotonic() + READY_WITHIN_S
         while self.readiness() != http.client.OK:
-            require(self._started.poll() is None, "the server ended while it started")
+            require(self._started.poll() is None, "the server exited during startup")
             require(time.monotonic() < deadline, f"the server was not ready within {READY_WITHIN_S:g} s")
             time.sleep(0.25)
 
     def readiness(self) -> int | None:
-        """Return the status of /readyz, None where nothing answers."""
+        """Return the status of /readyz, or None if the connection fails."""
         connection = http.client.HTTPConnection(HOST, self.http_port, timeout=5)
         try:
             connection.request("GET", "/readyz")
@@ -84,7 +84,7 @@ class Container:
             connection.close()
 
     def generate(self, steps: int) -> http.client.HTTPResponse:
-        """Send the documented request, for this model and size; return its answer once that begins."""
+        """Send the documented request for this model and size; return the response when its headers have arrived."""
         connection = http.client.HTTPConnection(HOST, self.http_port, timeout=120)
         request = {
             "model": MODEL,
@@ -102,22 +102,22 @@ class Container:
         return connection.getresponse()
 
     def process(self) -> int:
-        """Return the pid of the server itself, below buildah's own processes."""
+        """Return the pid of the server, a descendant of buildah's processes."""
         for pid in _descendants(self._started.pid):
             with suppress(OSError):
                 if Path(f"/proc/{pid}/exe").readlink().name.startswith("python"):
                     return pid
-        raise Failed("there is no Python process below buildah")
+        raise Failed("no descendant of buildah is a Python process")
 
     def wait_until_ended(self) -> int:
-        """Return the server's exit status. Raises Failed when it does not end."""
+        """Return the server's exit status. Raises Failed if it does not exit."""
         try:
             return self._started.wait(STOPPED_WITHIN_S)
         except subprocess.TimeoutExpired:
-            raise Failed(f"the server did not end within {STOPPED_WITHIN_S:g} s of SIGTERM") from None
+            raise Failed(f"the server did not exit within {STOPPED_WITHIN_S:g} s of SIGTERM") from None
 
     def remove(self) -> None:
-        """End what still runs in it and remove it."""
+        """Kill the processes that still run in it and remove it."""
         if self._server is not None and self._server.poll() is None:
             for pid in [*_descendants(self._server.pid), self._server.pid]:
                 with suppress(ProcessLookupError):
@@ -140,15 +140,15 @@ class Container:
 
 
 def check_answer(answer: http.client.HTTPResponse) -> None:
-    """Raise Failed unless `answer` is a whole latent stream as WIRE.md counts its bytes."""
+    """Raise Failed unless `answer` is a complete latent stream of the documented size."""
     body = answer.read()
-    require(answer.status == http.client.OK, f"the request got {answer.status}: {body[:500]!r}")
+    require(answer.status == http.client.OK, f"the request received {answer.status}: {body[:500]!r}")
     latent_map = answer.getheader("Codec-Latent-Map", "")
     require(re.fullmatch("sha256:[0-9a-f]{64}", latent_map) is not None, f"Codec-Latent-Map is {latent_map!r}")
     coding = answer.getheader("Content-Encoding")
-    require(coding is None, f"the body came as {coding}, and none was asked for")
+    require(coding is None, f"Content-Encoding is {coding}, although the request accepts none")
     require(len(body) == BODY_BYTES, f"the body has {len(body)} bytes instead of {BODY_BYTES}")
-    require(body.endswith(LAST_BYTES), f"the stream does not end well: {body[-40:]!r}")
+    require(body.endswith(LAST_BYTES), f"the stream is incomplete, it ends with {body[-40:]!r}")
 
 
 def user_ids(pid: int) -> set[int]:
@@ -159,7 +159,7 @@ def user_ids(pid: int) -> set[int]:
 
 
 def image_config(buildah: Buildah, image: str) -> dict[str, Any]:
-    """Return what the image says of itself: user, ports, volumes, commands."""
+    """Return the configuration of the image: user, ports, volumes, commands."""
     config: dict[str, Any] = json.loads(buildah("inspect", "--type", "image", image))["Docker"]["config"]
     return config
 

@@ -1,54 +1,76 @@
-"""Makes .venv and installs the project into it. Runs on the system's Python, with the standard library alone.
+"""Create .venv and install the project with everything that development needs.
 
-Without a GPU a CPU build of torch is taken where the configured package indexes have one; it is gigabytes smaller.
+Runs on the system's Python and uses the standard library only. Without a GPU it prefers a CPU build of torch, which is
+several GB smaller, if one of the package indexes that pip is configured with has it.
 """
 
 import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import venv
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
-PYTHON = VENV / ("Scripts" if sys.platform == "win32" else "bin") / "python"
 QUIET = ("--quiet", "--disable-pip-version-check")
 
 
-def torch_pin() -> str:
-    """Return torch's line of core/pins.txt, e.g. torch==2.13.0."""
-    lines = (ROOT / "core" / "pins.txt").read_text().splitlines()
-    return next(line for line in lines if line.startswith("torch=="))
+def pinned_requirements() -> list[str]:
+    """Return the exact requirements of the extra `server`, torch first, e.g. "torch==2.13.0"."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements: list[str] = project["optional-dependencies"]["server"]
+    return [requirement for requirement in requirements if "==" in requirement]
 
 
-def pip_install(*arguments: str, check: bool = True) -> bool:
-    """Install into .venv; return whether it worked. Raises CalledProcessError where it must and does not."""
-    command = [str(PYTHON), "-m", "pip", "install", *QUIET, *arguments]
-    done = subprocess.run(command, cwd=ROOT, check=check, stderr=None if check else subprocess.DEVNULL)
-    return done.returncode == 0
+def cpu_build_of_torch() -> str:
+    """Return the requirement that only a CPU build of the pinned torch satisfies."""
+    return f"{pinned_requirements()[0]}+cpu"
+
+
+def wants_cpu_build() -> bool:
+    """Return whether this machine should try to install a CPU build of torch."""
+    return sys.platform == "linux" and shutil.which("nvidia-smi") is None
+
+
+def create_environment(folder: Path, constraints: Path, groups: Iterable[str]) -> None:
+    """Create a virtual environment with the project (editable), its extras and these dependency groups.
+
+    Raises CalledProcessError if pip fails.
+    """
+    pip: list[str | Path] = [
+        folder / ("Scripts" if sys.platform == "win32" else "bin") / "python",
+        "-m",
+        "pip",
+        "install",
+        *QUIET,
+    ]
+    print(f"Creating {folder.relative_to(ROOT)} ...", flush=True)
+    venv.create(folder, with_pip=True, clear=True)
+    subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)  # the first version that installs dependency groups
+    if wants_cpu_build():
+        print("No GPU found. Looking for a CPU build of torch ...", flush=True)
+        if subprocess.run([*pip, cpu_build_of_torch()], check=False, stderr=subprocess.DEVNULL).returncode != 0:
+            print(
+                "No package index that pip is configured with has one. The default build is installed instead, with "
+                "its CUDA libraries (several GB).\nTo get the CPU build, add PyTorch's CPU index, which PyTorch's "
+                "installation page names: `make setup PIP_EXTRA_INDEX_URL=...`",
+                flush=True,
+            )
+    print("Installing codec-diffusers and its dependencies (a few minutes the first time) ...", flush=True)
+    arguments = [argument for group in groups for argument in ("--group", group)]
+    subprocess.run([*pip, "-c", constraints, "-e", ".[server,golden]", *arguments], cwd=ROOT, check=True)
+    subprocess.run([*pip, "--no-deps", "--group", "lpips"], cwd=ROOT, check=True)
 
 
 def main() -> int:
-    """Make the environment; return the process's exit status."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - this runs before anything was checked
-        print(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; try `make PYTHON=python3.12`")
+    """Create the environment; return the process's exit status."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - this runs before anything else checks the version
+        print(f"Python 3.11 or newer is required, this is {sys.version.split()[0]}; try `make PYTHON=python3.12`")
         return 1
     started = time.perf_counter()
-    print("Making .venv ...", flush=True)
-    venv.create(VENV, with_pip=True, clear=True)
-    if shutil.which("nvidia-smi") is None and sys.platform == "linux":
-        print("No GPU found: looking for a CPU build of torch ...", flush=True)
-        if not pip_install(f"{torch_pin()}+cpu", check=False):
-            print(
-                "No package index that pip knows has one, so the default build comes, with its CUDA libraries (several "
-                "GB).\nFor the CPU build, name PyTorch's own CPU index to pip: "
-                "`make setup PIP_EXTRA_INDEX_URL=...` (it stands on PyTorch's installation page).",
-                flush=True,
-            )
-    print("Installing codec-diffusers and what it needs (a few minutes the first time) ...", flush=True)
-    pip_install("-c", "constraints.txt", "-e", ".[server,golden,test,dev,training]")
-    pip_install("--no-deps", "-r", "requirements/lpips.txt")
+    create_environment(ROOT / ".venv", ROOT / "constraints.txt", ("test", "dev", "docs", "training"))
     print(f"Ready after {time.perf_counter() - started:.0f} s.")
     return 0
 

@@ -1,6 +1,6 @@
-"""Writes constraints.txt from the packages installed in this environment, so that everyone gets the same ones.
+"""Write the versions of the packages in this environment to constraints.txt, so that everyone gets the same ones.
 
-torch, diffusers and transformers are left out: core/pins.txt pins them, and constraints.txt points there.
+torch, diffusers and transformers are left out: the extra `server` in pyproject.toml pins them.
 """
 
 import subprocess
@@ -10,10 +10,7 @@ from pathlib import Path
 from core.pins import pinned_versions
 
 TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
-HEAD = """\
-# Versions of everything that a full setup installs. Written by `make constraints`; do not edit.
--c core/pins.txt
-"""
+HEAD = "# Versions of everything that a full setup installs. Written by `make constraints`; do not edit.\n"
 
 
 def main() -> int:
@@ -24,8 +21,8 @@ def main() -> int:
         capture_output=True,
         text=True,
     ).stdout.splitlines()
-    left_out = {*pinned_versions(), "codec-diffusers", "pip", "wheel"}
-    kept = [line for line in frozen if "==" in line and line.split("==")[0] not in left_out]
+    excluded = {*pinned_versions(), "codec-diffusers", "pip", "wheel"}
+    kept = [line for line in frozen if "==" in line and line.split("==")[0] not in excluded]
     TARGET.write_text(HEAD + "\n".join(kept) + "\n")
     print(f"wrote {TARGET.name}: {len(kept)} packages")
     return 0

@@ -14,6 +14,8 @@ from PIL import Image
 from codec_client.inspection import inspect
 from tests.support.processes import COMMAND, Addresses
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 

@@ -20,6 +20,8 @@ from core.diffusers_engine.loader import LoadedModel
 from tests.support.noise_engine import NoiseEngine
 from tests.support.serving import MODEL, VIDEO_MODEL, Servers, run_servers
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 IMAGE: dict[str, Any] = {"prompt": "a sea", "size": (32, 24), "steps": 2, "seed": 7}

@@ -32,6 +32,8 @@ from tests.support.clients import make_client
 from tests.support.families.cases import CASES, Case, pipeline_class_name
 from tests.support.serving import run_servers
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEIGHT, STEPS, SEED = 64, 96, 3, 5
 
 

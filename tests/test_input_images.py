@@ -28,6 +28,8 @@ from tests.support.factories import load_from_factory
 from tests.support.http_requests import VIDEOS
 from tests.support.serving import read_stream, run_http_gateway, run_servers
 
+pytestmark = pytest.mark.slow
+
 BODY = {"prompt": "x", "stream_format": "msgpack", "size": "64x64", "steps": 1, "frames": 3}
 IMAGE = sample_image(1)
 

@@ -15,19 +15,17 @@ from tests.support.commands import invoke
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_exactly_three_libraries_are_pinned() -> None:
-    assert set(pins.pinned_versions()) == {"torch", "diffusers", "transformers"}
+def test_pins_are_the_exact_requirements_of_the_server_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    exact = dict(line.split("==") for line in project["optional-dependencies"]["server"] if "==" in line)
+    assert set(exact) == {"torch", "diffusers", "transformers"}
+    assert pins.pinned_versions() == exact
 
 
-def test_no_other_file_contains_a_version_of_them() -> None:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    assert "-c core/pins.txt" in lines
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    server = project["tool"]["setuptools"]["dynamic"]["optional-dependencies"]["server"]["file"]
-    assert server[0] == "core/pins.txt"
+def test_pinned_libraries_have_a_version_in_no_other_place() -> None:
     named = re.compile(r"^\s*\"?(torch|diffusers|transformers)\s*[=<>~]", re.MULTILINE)
-    for path in [ROOT / "constraints.txt", ROOT / "pyproject.toml", *(ROOT / "requirements").glob("*.txt")]:
-        assert not named.search(path.read_text()), path
+    assert not named.search((ROOT / "constraints.txt").read_text())
+    assert len(named.findall((ROOT / "pyproject.toml").read_text())) == 3
 
 
 def test_installed_versions_are_the_pinned_ones() -> None:
@@ -51,7 +49,7 @@ def test_dockerfile_targets_share_their_stages_and_contain_no_version() -> None:
 
 
 def change_torch_pin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Change the pin of torch, as if core/pins.txt had been edited without installing the new version."""
+    """Change the pin of torch, as if it had been edited without installing the new version."""
     pinned = pins.pinned_versions()
     monkeypatch.setattr(pins, "pinned_versions", lambda: pinned | {"torch": "99.0"})
 

@@ -21,6 +21,8 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.oracle import reference_messages
 from tests.support.serving import MODEL, VIDEO_MODEL, Servers, read_stream, run_http_gateway, run_servers
 
+pytestmark = pytest.mark.slow
+
 Stream = tuple[LatentStreamHeader, list[LatentFrame]]
 
 

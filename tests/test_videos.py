@@ -31,6 +31,8 @@ from tests.support.held_sampler import HELD_STEP, hold_sampler, wait_for_device_
 from tests.support.oracle import reference_messages
 from tests.support.serving import Servers, read_stream, run_http_gateway, run_servers
 
+pytestmark = pytest.mark.slow
+
 Stream = tuple[LatentStreamHeader, list[LatentFrame]]
 VIDEOS = "/v1/videos/generations"
 BODY = {"prompt": "a sea", "modality": "video-latents", "size": "64x64", "steps": 2, "frames": 24, "fps": 8}

@@ -32,6 +32,8 @@ from tests.support.dictionaries import DICTIONARY, DIGEST
 from tests.support.sample_stream import BODY, FRAMES, HEADER, HEADER_LENGTH
 from tests.support.strategies import Stream, encoded, streams
 
+pytestmark = pytest.mark.slow
+
 formats = st.sampled_from(WireFormat)
 codings = st.sampled_from(list(CODINGS))
 

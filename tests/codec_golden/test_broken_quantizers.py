@@ -19,6 +19,8 @@ from codec_wire.maps.document import QualityThresholds
 from codec_wire.pipelines import PIPELINES, inverse, numpy_math, torch_math
 from tests.support.reference_model import SUITE, shipped_bundle
 
+pytestmark = pytest.mark.slow
+
 QUANTIZED = frozenset(PIPELINES) - {"raw"}
 DELTA = frozenset({"delta+int8", "delta+int4"})
 STATIC = frozenset({"int8", "int4"})

@@ -20,6 +20,8 @@ from codec_wire.latents import LatentStreamHeader
 from tests.support.commands import invoke
 from tests.support.reference_model import FLAGS, LATENT_SPACE, SUITE, settings_for, shipped_bundle
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"kind": "image", "resolution": 64, "seed": 1, "prompt": "a sea", "steps": 5}
 SHAPE = (1, 4, 8, 8)
 

@@ -26,6 +26,8 @@ from core.map_store import bundle_folder
 from tests.support.commands import invoke
 from tests.support.reference_model import FLAGS, LATENT_SPACE, SUITE, shipped_bundle, write_map
 
+pytestmark = pytest.mark.slow
+
 FOR_VIDEOS = list(PIPELINES)
 FOR_IMAGES = [name for name, row in PIPELINES.items() if not row.video_only]
 

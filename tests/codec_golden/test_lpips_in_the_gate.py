@@ -11,6 +11,8 @@ from codec_maps.annotations import read_thresholds
 from tests.support.commands import invoke
 from tests.support.reference_model import FLAGS
 
+pytestmark = pytest.mark.slow
+
 REASON = "weights.pth does not contain the published AlexNet weights: its sha256 begins with "
 
 

@@ -9,6 +9,8 @@ from codec_golden.evaluation import EvaluationResult
 from codec_golden.report import describe_difference, render_report
 from codec_golden.report_images import AMPLIFICATION, difference_image, most_different_region
 
+pytestmark = pytest.mark.slow
+
 IMAGE = re.compile(r'src="data:image/png;base64,[^"]+"')
 
 

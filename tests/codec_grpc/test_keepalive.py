@@ -12,6 +12,8 @@ from codec_grpc import server
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import run_servers
 
+pytestmark = pytest.mark.slow
+
 MIN_PING_INTERVAL = "grpc.http2.min_ping_interval_without_data_ms"
 # RFC 9113, sections 3.4 and 6: connection preface, frame header (length, type, flags, stream), frame types.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -18,6 +18,8 @@ from codec_pixels.parameters import KEYWORD
 from tests.support.commands import invoke
 from tests.support.processes import Addresses
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "a snowy mountain at dusk"
 FIELDS: dict[str, Any] = {"size": "256x256", "steps": 2, "seed": 7}
 REQUEST = [PROMPT, "--size", "256x256", "--steps", "2", "--seed", "7"]

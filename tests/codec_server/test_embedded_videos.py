@@ -16,6 +16,8 @@ from tests.support.commands import invoke
 from tests.support.ffmpeg import read_frames
 from tests.support.processes import Addresses
 
+pytestmark = pytest.mark.slow
+
 FIELDS: dict[str, Any] = {
     "modality": Modality.VIDEO,
     "size": (128, 128),

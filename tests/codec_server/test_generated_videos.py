@@ -18,6 +18,8 @@ from tests.support.families.videos import build_animatediff, build_svd
 from tests.support.ffmpeg import read_comment, read_frames
 from tests.support.processes import Addresses, start_server
 
+pytestmark = pytest.mark.slow
+
 REQUEST = ["waves", "--frames", "6", "--fps", "5", "--size", "64x48", "--steps", "2", "--seed", "3"]
 EXIF_DESCRIPTION = 0x010E
 

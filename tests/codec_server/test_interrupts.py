@@ -15,6 +15,8 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.noise_engine import NoiseEngine
 from tests.support.serving import http_address
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -17,6 +17,8 @@ from core.service import LatentService
 from core.settings import read_settings
 from tests.support.tiny_sd import save_model_and_map
 
+pytestmark = pytest.mark.slow
+
 MODEL = ["--pipeline", "tests.support.tiny_sd:build_pipeline", "--latent-space", "test/space", "--threads", "1"]
 
 

@@ -20,6 +20,8 @@ from tests.support.families.videos import build_animatediff, build_motion_adapte
 from tests.support.serving import Servers, read_stream, run_http_gateway, run_servers_for
 from tests.support.tiny_sd import save_model_and_map
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:

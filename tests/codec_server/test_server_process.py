@@ -22,6 +22,8 @@ from tests.support.processes import COMMAND, start_process
 from tests.support.serving import read_stream
 from tests.support.tiny_sd import save_model_and_map
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -26,6 +26,8 @@ from training.scenes.labels import Scene, sample_scene
 from training.scenes.render import render_motion
 from training.state import load_state, save_state
 
+pytestmark = pytest.mark.slow
+
 TINY_VAE = (8, 8, 8, 8)
 TINY_UNET = (16, 16, 32)
 CPU = torch.device("cpu")
