@@ -119,9 +119,9 @@ def test_deepened_vae_has_more_layers_and_the_same_outputs(with_vae: Path) -> No
 def test_polish_trains_only_the_decoder(with_vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polish, "IMAGE_SIZE", 64)
     monkeypatch.setattr(polish, "ADVERSARIAL_FROM", 1)
-    before = polish.deepen(AutoencoderKL.from_pretrained(with_vae / "vae"), polish.LAYERS_PER_BLOCK)
+    before = polish.deepen(AutoencoderKL.from_pretrained(with_vae / "vae"), 2)
     before.save_pretrained(with_vae / "vae")
-    polish.train(with_vae, steps=2, scenes=1, held_out=1)
+    polish.train(with_vae, steps=2, scenes=1, held_out=1, layers=2)
     after = AutoencoderKL.from_pretrained(with_vae / "vae")
     assert latents.encoder_fingerprint(after) == latents.encoder_fingerprint(before)
     assert not equal_weights(after.decoder.state_dict(), before.decoder.state_dict())
