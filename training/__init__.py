@@ -1,1 +1,1 @@
-"""The recipe of the embedded model: scenes that we draw, and stages that train a latent diffusion model."""
+"""Training recipe of the embedded model: a scene renderer and the stages that train a latent diffusion model on it."""

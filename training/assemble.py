@@ -1,4 +1,4 @@
-"""Stage 4, the pipeline: `python -m training.assemble` writes a StableDiffusionPipeline, fp16 safetensors."""
+"""Stage 4, the pipeline: `python -m training.assemble` writes a StableDiffusionPipeline as fp16 safetensors."""
 
 import json
 from pathlib import Path
@@ -7,27 +7,27 @@ from typing import Annotated
 import torch
 import typer
 from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, StableDiffusionPipeline
-from rich import print as show
+from rich import print as rich_print
 
+from training.checkpoint import DEFAULT_FOLDER
 from training.denoiser import CHANNELS, NOISE, Denoiser
-from training.machine import device
-from training.run import load_average
-from training.state import DEFAULT_FOLDER
+from training.runtime import select_device
 from training.tokenizer import build_tokenizer, save_tokenizer
+from training.trainer import load_averaged_weights
 
 
 def averaged_denoiser(folder: Path, channels: tuple[int, ...] = CHANNELS) -> Denoiser:
     """Return the trained denoiser with its averaged weights."""
-    model = Denoiser(build_tokenizer(), channels).to(device()).eval()
-    load_average(folder / "denoiser.pt", model)
+    model = Denoiser(build_tokenizer(), channels).to(select_device()).eval()
+    load_averaged_weights(folder / "denoiser.pt", model)
     return model
 
 
 def assemble(folder: Path, channels: tuple[int, ...] = CHANNELS) -> StableDiffusionPipeline:
-    """Return the pipeline of the finished VAE and the averaged denoiser, float32."""
+    """Return a float32 pipeline of the finished VAE and the averaged denoiser."""
     model = averaged_denoiser(folder, channels)
     return StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(folder / "vae").to(device()).eval(),
+        vae=AutoencoderKL.from_pretrained(folder / "vae").to(select_device()).eval(),
         text_encoder=model.text,
         tokenizer=model.tokenizer,
         unet=model.unet,
@@ -39,9 +39,9 @@ def assemble(folder: Path, channels: tuple[int, ...] = CHANNELS) -> StableDiffus
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="where states and finished parts are kept")] = DEFAULT_FOLDER,
+    folder: Annotated[Path, typer.Option(help="Folder of checkpoints and finished models.")] = DEFAULT_FOLDER,
 ) -> None:
-    """Write FOLDER/pipeline, with the motion adapter beside its parts if there is one, and say its size."""
+    """Write the pipeline, and the motion adapter if it has been trained, to FOLDER/pipeline; print the size."""
     out = folder / "pipeline"
     pipeline = assemble(folder).to(torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
@@ -49,12 +49,13 @@ def main(
     if (folder / "motion").exists():
         adapter = MotionAdapter.from_pretrained(folder / "motion")
         adapter.to(torch.float16).save_pretrained(out / "motion_adapter")
-    for config in out.rglob("config.json"):  # says where a part was loaded from, which is this machine's business
+    # diffusers records the path that a model was loaded from, which has no meaning on other machines.
+    for config in out.rglob("config.json"):
         written = json.loads(config.read_text(encoding="utf-8"))
         if written.pop("_name_or_path", None) is not None:
             config.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    show(f"{out}: {size / 1e6:.1f} MB")
+    rich_print(f"{out}: {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The judge: `python -m training.classifier` trains a network that reads place, time and weather.
+"""Scene classifier: `python -m training.classifier` trains a network that predicts place, time of day and weather.
 
-It learns from the renderer alone, its pictures blurred and roughened so that sharpness is not what it judges.
+It evaluates generated images (training.evaluate). It is trained on rendered scenes only; blur and noise are added so
+that its predictions do not depend on sharpness.
 """
 
 import json
@@ -11,113 +12,121 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from rich import print as show
+from rich import print as rich_print
 from torch import nn
 from torch.nn import functional
 
-from training.machine import device, fast_math, limit_threads, torch_rng
-from training.pictures import HELD_OUT, scene_pictures, to_tensor
-from training.run import Run, load_average
+from training.checkpoint import DEFAULT_FOLDER
+from training.images import HELD_OUT, scene_images, to_tensor
+from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
 from training.scenes.labels import PLACES, TIMES, WEATHERS, Scene, sample_scene
 from training.scenes.render import Image
-from training.state import DEFAULT_FOLDER
+from training.trainer import Trainer, load_averaged_weights
 
 LABELS: dict[str, tuple[str, ...]] = {"place": PLACES, "time": TIMES, "weather": WEATHERS}
-BATCH, PEAK_RATE, WARMUP = 32, 2e-3, 50
+BATCH, PEAK_LEARNING_RATE, WARMUP = 32, 2e-3, 50
 
 
 class Classifier(nn.Module):
-    """Reads pictures float [B, 3, H, W] in -1…1 at half their size; native to 256 by 256."""
+    """Convolutional classifier of images float [B, 3, H, W] with values in [-1, 1], trained at 256x256."""
 
     def __init__(self) -> None:
-        """Start untrained."""
+        """Create an untrained network."""
         super().__init__()
         widths = (3, 24, 48, 96, 128, 128)
         blocks: list[nn.Module] = [nn.AvgPool2d(2)]
         for before, after in pairwise(widths):
             blocks += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(8, after), nn.SiLU()]
         self.body = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        self.heads = nn.ModuleDict({name: nn.Linear(4 * widths[-1], len(of)) for name, of in LABELS.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(4 * widths[-1], len(values)) for name, values in LABELS.items()})
 
-    def forward(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the scores of each label's values, float [B, values]."""
-        seen = self.body(pictures)
-        return {name: head(seen) for name, head in self.heads.items()}
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return logits float [B, values] for each label."""
+        features = self.body(images)
+        return {name: head(features) for name, head in self.heads.items()}
 
 
-def truth(scenes: list[Scene]) -> dict[str, torch.Tensor]:
-    """Return the number of each label's value, int64 [B]."""
+def label_indices(scenes: list[Scene]) -> dict[str, torch.Tensor]:
+    """Return the index of each scene's value for each label, int64 [B]."""
     return {
         name: torch.tensor([values.index(getattr(scene, name)) for scene in scenes]) for name, values in LABELS.items()
     }
 
 
-def roughen(pictures: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """Return pictures [B, 3, H, W], half of them blurred, all with a little noise."""
-    blurred = functional.avg_pool2d(pictures, 3, 1, 1, count_include_pad=False)
-    chosen = torch.rand(len(pictures), 1, 1, 1, generator=random, device=pictures.device) < 0.5
-    noise = torch.randn(pictures.shape, generator=random, device=pictures.device)
-    return torch.where(chosen, blurred, pictures) + 0.04 * noise
+def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Blur a random half of images [B, 3, H, W] and add noise to all of them."""
+    blurred = functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+    chosen = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
+    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    return torch.where(chosen, blurred, images) + 0.04 * noise
 
 
 @torch.no_grad()
-def read(model: Classifier, pictures: Image, batch: int = 32) -> dict[str, list[str]]:
-    """Return what the classifier sees in pictures uint8 [N, H, W, 3]: a value for each label and picture."""
-    where = next(model.parameters()).device
-    seen: dict[str, list[str]] = {name: [] for name in LABELS}
-    for start in range(0, len(pictures), batch):
-        for name, scores in model(to_tensor(pictures[start : start + batch], where)).items():
-            seen[name] += [LABELS[name][index] for index in scores.argmax(1).tolist()]
-    return seen
+def classify(model: Classifier, images: Image, batch: int = 32) -> dict[str, list[str]]:
+    """Return the predicted value of each label for each of the images uint8 [N, H, W, 3]."""
+    device = next(model.parameters()).device
+    predicted: dict[str, list[str]] = {name: [] for name in LABELS}
+    for start in range(0, len(images), batch):
+        for name, logits in model(to_tensor(images[start : start + batch], device)).items():
+            predicted[name] += [LABELS[name][index] for index in logits.argmax(1).tolist()]
+    return predicted
 
 
-def agreement(seen: dict[str, list[str]], scenes: list[Scene]) -> dict[str, float]:
-    """Return the share of scenes whose label was read rightly, for each label."""
+def accuracy(predicted: dict[str, list[str]], scenes: list[Scene]) -> dict[str, float]:
+    """Return the share of correct predictions for each label."""
     return {
         name: float(np.mean([value == getattr(scene, name) for value, scene in zip(values, scenes, strict=True)]))
-        for name, values in seen.items()
+        for name, values in predicted.items()
     }
 
 
 def load_classifier(folder: Path) -> Classifier:
     """Return the trained classifier."""
-    model = Classifier().to(device()).eval()
-    load_average(folder / "classifier.pt", model)
+    model = Classifier().to(select_device()).eval()
+    load_averaged_weights(folder / "classifier.pt", model)
     return model
 
 
 def train(folder: Path, steps: int, scenes: int, seed: int = 2) -> float:
-    """Train up to step `steps`, from the last state in `folder` where there is one; return the last loss."""
-    where = device()
+    """Train up to step `steps`, resuming from FOLDER/classifier.pt if it exists; return the last loss."""
+    device = select_device()
     torch.manual_seed(seed)
-    model = Classifier().to(where)
-    run = Run(folder / "classifier.pt", model, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.99, seed=seed)
-    pictures = scene_pictures(folder, scenes)
-    for _, rng in run.rounds():
+    model = Classifier().to(device)
+    trainer = Trainer(
+        folder / "classifier.pt",
+        model,
+        steps=steps,
+        learning_rate=PEAK_LEARNING_RATE,
+        warmup=WARMUP,
+        decay=0.99,
+        seed=seed,
+    )
+    images = scene_images(folder, scenes)
+    for _, rng in trainer.remaining_steps():
         chosen = rng.integers(scenes, size=BATCH)
-        labels = truth([sample_scene(int(index)) for index in chosen])
-        seen = roughen(to_tensor(pictures[chosen], where), torch_rng(rng, where))
-        with fast_math(where):
-            scores = model(seen)
-        losses = [functional.cross_entropy(scores[name].float(), labels[name].to(where)) for name in LABELS]
-        run.descend(torch.stack(losses).sum())
-    return run.loss
+        labels = label_indices([sample_scene(int(index)) for index in chosen])
+        augmented = augment(to_tensor(images[chosen], device), torch_rng(rng, device))
+        with mixed_precision(device):
+            logits = model(augmented)
+        losses = [functional.cross_entropy(logits[name].float(), labels[name].to(device)) for name in LABELS]
+        trainer.update(torch.stack(losses).sum())
+    return trainer.loss
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="where states and drawn scenes are kept")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="the step to train up to")] = 500,
-    scenes: Annotated[int, typer.Option(help="how many scenes to draw")] = 4000,
-    held_out: Annotated[int, typer.Option(help="how many unseen scenes to measure on")] = 500,
+    folder: Annotated[Path, typer.Option(help="Folder of checkpoints and rendered scenes.")] = DEFAULT_FOLDER,
+    steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 500,
+    scenes: Annotated[int, typer.Option(help="Number of scenes to render for training.")] = 4000,
+    held_out: Annotated[int, typer.Option(help="Number of evaluation scenes to measure on.")] = 500,
 ) -> None:
-    """Train the classifier, and write its accuracy on unseen scenes to FOLDER/classifier.json."""
+    """Train the classifier and write its accuracy on evaluation scenes to FOLDER/classifier.json."""
     limit_threads()
     train(folder, steps, scenes)
-    unseen = [sample_scene(HELD_OUT + index) for index in range(held_out)]
-    pictures = scene_pictures(folder, held_out, first_seed=HELD_OUT)
-    accuracy = agreement(read(load_classifier(folder), pictures), unseen)
-    (folder / "classifier.json").write_text(json.dumps(accuracy, indent=2) + "\n", encoding="utf-8")
-    show(accuracy)
+    evaluation_scenes = [sample_scene(HELD_OUT + index) for index in range(held_out)]
+    images = scene_images(folder, held_out, first_seed=HELD_OUT)
+    result = accuracy(classify(load_classifier(folder), images), evaluation_scenes)
+    (folder / "classifier.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    rich_print(result)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""What the pipeline makes, to be looked at: `python -m training.contact_sheet` writes a PNG."""
+"""Contact sheet of generated images: `python -m training.contact_sheet` writes a PNG."""
 
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from PIL import Image as Picture
+from PIL import Image as PILImage
 from rich.progress import track
 
+from training.checkpoint import DEFAULT_FOLDER
 from training.evaluate import generate, load_pipeline
-from training.machine import limit_threads
-from training.state import DEFAULT_FOLDER
+from training.runtime import limit_threads
 
 PROMPTS = (
     "a wide-angle photograph of a snowy mountain at dusk",
@@ -25,18 +25,18 @@ PROMPTS = (
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="where the pipeline is kept")] = DEFAULT_FOLDER,
-    seeds: Annotated[int, typer.Option(help="pictures to a prompt")] = 4,
-    size: Annotated[int, typer.Option(help="side of a picture in pixels")] = 256,
+    folder: Annotated[Path, typer.Option(help="Folder of the pipeline.")] = DEFAULT_FOLDER,
+    seeds: Annotated[int, typer.Option(help="Number of images per prompt.")] = 4,
+    size: Annotated[int, typer.Option(help="Height and width of an image in pixels.")] = 256,
 ) -> None:
-    """Write FOLDER/contact-sheet.png with a row to a prompt and a column to a seed."""
+    """Write FOLDER/contact-sheet.png with one row per prompt and one column per seed."""
     limit_threads()
     pipeline = load_pipeline(folder / "pipeline")
     rows = [
         np.concatenate([generate(pipeline, prompt, seed, size) for seed in range(seeds)], axis=1)
         for prompt in track(PROMPTS, "generating")
     ]
-    Picture.fromarray(np.concatenate(rows, axis=0)).save(folder / "contact-sheet.png")
+    PILImage.fromarray(np.concatenate(rows, axis=0)).save(folder / "contact-sheet.png")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stage 3, the denoiser: `python -m training.denoiser` trains a UNet and a text encoder on latents.
 
-It starts on small latents, where a step is cheap and teaches what words mean, and goes on at the sizes that
-it is to serve.
+Training starts on small latents, where a step is cheap and the meaning of words is learned, and continues with the
+sizes that will be served.
 """
 
 from pathlib import Path
@@ -16,24 +16,24 @@ from torch import nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from training.checkpoint import DEFAULT_FOLDER
 from training.latents import scene_latents
-from training.machine import device, fast_math, limit_threads, torch_rng
-from training.run import Run
+from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
 from training.scenes.captions import caption
 from training.scenes.labels import MOTIONS, sample_scene
-from training.state import DEFAULT_FOLDER
 from training.tokenizer import MAX_TOKENS, build_tokenizer
+from training.trainer import Trainer
 
 CHANNELS = (64, 128, 160)
 TEXT_WIDTH = 192
-BATCHES = {16: 32, 32: 16, 64: 4}  # pictures a step, by the side of their latents
-SMALL_STEPS = 1400  # on 16 by 16 before the native 32 by 32
-LARGE_FROM, LARGE_EVERY = 3000, 8  # from then on, every so many steps are on 64 by 64
-PEAK_RATE, WARMUP = 1.5e-3, 100
-UNCONDITIONED = 0.1  # share of captions left out, for classifier-free guidance
-MOVING = 0.1  # share of captions that speak of motion
+BATCHES = {16: 32, 32: 16, 64: 4}  # batch size for each latent height and width
+SMALL_STEPS = 1400  # number of steps on 16x16 latents before the native 32x32
+LARGE_FROM, LARGE_INTERVAL = 3000, 8  # from step 3000 on, every eighth step uses 64x64 latents
+PEAK_LEARNING_RATE, WARMUP = 1.5e-3, 100
+EMPTY_CAPTION_SHARE = 0.1  # required for classifier-free guidance
+MOTION_CAPTION_SHARE = 0.1  # still images must not change if the prompt describes a motion
 
-# The noise that training adds: v-prediction, and nothing left of the picture at the last step.
+# Noise schedule: v-prediction with zero terminal SNR, so the last timestep is pure noise.
 NOISE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -45,7 +45,7 @@ NOISE = {
 
 
 def new_unet(channels: tuple[int, ...] = CHANNELS) -> UNet2DConditionModel:
-    """Return an untrained UNet; its finest level has no attention, which keeps a step cheap."""
+    """Return an untrained UNet. Its highest resolution has no attention, which would be the most expensive part."""
     levels = len(channels) - 1
     return UNet2DConditionModel(
         sample_size=32,
@@ -62,7 +62,7 @@ def new_unet(channels: tuple[int, ...] = CHANNELS) -> UNet2DConditionModel:
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Return an untrained two-layer text encoder for a tokenizer: [B, 77] token numbers to [B, 77, 192]."""
+    """Return an untrained two-layer text encoder: token ids [B, 77] to embeddings [B, 77, 192]."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -80,47 +80,50 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 class Denoiser(nn.Module):
-    """The two networks that are trained together."""
+    """UNet and text encoder, trained together."""
 
     def __init__(self, tokenizer: CLIPTokenizer, channels: tuple[int, ...] = CHANNELS) -> None:
-        """Start untrained."""
+        """Create untrained networks for the vocabulary of `tokenizer`."""
         super().__init__()
         self.tokenizer = tokenizer
         self.unet = new_unet(channels)
         self.text = new_text_encoder(tokenizer)
 
-    def words(self, captions: list[str]) -> torch.Tensor:
-        """Return what the UNet sees of captions, [B, 77, 192]."""
+    def encode_captions(self, captions: list[str]) -> torch.Tensor:
+        """Return the text embeddings that condition the UNet, [B, 77, 192]."""
         tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
         encoded: torch.Tensor = self.text(tokens.input_ids.to(self.unet.device)).last_hidden_state
         return encoded
 
-    def forward(self, noisy: torch.Tensor, times: torch.Tensor, captions: list[str]) -> torch.Tensor:
-        """Return the predicted velocity of latents [B, 4, h, w] at time steps [B]."""
-        predicted: torch.Tensor = self.unet(noisy, times, self.words(captions)).sample
+    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, captions: list[str]) -> torch.Tensor:
+        """Return the velocity (v-prediction) of noisy latents [B, 4, h, w] at timesteps int64 [B]."""
+        predicted: torch.Tensor = self.unet(noisy, timesteps, self.encode_captions(captions)).sample
         return predicted
 
 
-def side_at(step: int) -> int:
-    """Return the side of the latents that a step trains on."""
+def latent_size_at(step: int) -> int:
+    """Return the height and width of the latents used in training step `step`."""
     if step < SMALL_STEPS:
         return 16
-    return 64 if step >= LARGE_FROM and step % LARGE_EVERY == 0 else 32
+    return 64 if step >= LARGE_FROM and step % LARGE_INTERVAL == 0 else 32
 
 
 def draw_captions(rng: np.random.Generator, scenes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[str]:
-    """Return fresh captions of scenes: some empty, some with words of motion, which a still must survive."""
+    """Return one random caption per scene seed int64 [B]: some are empty, some describe a motion."""
     drawn = []
     for seed in scenes:
         scene, chance = sample_scene(int(seed)), rng.random()
-        if chance > 1 - MOVING:
+        if chance > 1 - MOTION_CAPTION_SHARE:
             scene = scene.moving(MOTIONS[int(rng.integers(len(MOTIONS)))])
-        drawn.append("" if chance < UNCONDITIONED else caption(scene, rng))
+        drawn.append("" if chance < EMPTY_CAPTION_SHARE else caption(scene, rng))
     return drawn
 
 
-def spread_times(rng: np.random.Generator, count: int) -> torch.Tensor:
-    """Return a time step from each of `count` equal stretches, int64: every batch sees all noise levels."""
+def stratified_timesteps(rng: np.random.Generator, count: int) -> torch.Tensor:
+    """Return one random timestep from each of `count` equal intervals of 0 to 999, int64 [count].
+
+    Every batch so contains all noise levels, which lowers the variance of the loss.
+    """
     return torch.from_numpy(((np.arange(count) + rng.random(count)) * 1000 / count).astype(np.int64))
 
 
@@ -131,38 +134,46 @@ def train(
     channels: tuple[int, ...] = CHANNELS,
     seed: int = 1,
 ) -> float:
-    """Train up to step `steps`, from the last state in `folder` where there is one; return the last loss."""
-    where = device()
+    """Train up to step `steps`, resuming from FOLDER/denoiser.pt if it exists; return the last loss."""
+    device = select_device()
     torch.manual_seed(seed)
-    vae = AutoencoderKL.from_pretrained(folder / "vae").to(where).eval()
+    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
     counts = {16: scenes, 32: scenes, 64: scenes // 8}
-    model = Denoiser(build_tokenizer(), channels).to(where)
-    # Plain attention: on a CPU its gradient takes less time than that of torch's fused one.
+    model = Denoiser(build_tokenizer(), channels).to(device)
+    # On a CPU the backward pass of unfused attention is faster than that of torch's fused attention.
     model.unet.set_attn_processor(AttnProcessor())
-    state = folder / "denoiser.pt"
-    run = Run(state, model, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.998, seed=seed, muon=True)
-    noising = DDPMScheduler(**NOISE)
-    sides = sorted({side_at(step) for step in range(run.start, steps)})
+    trainer = Trainer(
+        folder / "denoiser.pt",
+        model,
+        steps=steps,
+        learning_rate=PEAK_LEARNING_RATE,
+        warmup=WARMUP,
+        decay=0.998,
+        seed=seed,
+        muon=True,
+    )
+    scheduler = DDPMScheduler(**NOISE)
+    sides = sorted({latent_size_at(step) for step in range(trainer.start, steps)})
     latents = {side: scene_latents(folder, vae, counts[side], side) for side in sides}
-    for step, rng in run.rounds():
-        side = side_at(step)
+    for step, rng in trainer.remaining_steps():
+        side = latent_size_at(step)
         chosen = rng.integers(counts[side], size=BATCHES[side])
-        clean = latents[side][torch.from_numpy(chosen)].to(where).float()
-        noise = torch.randn(clean.shape, generator=torch_rng(rng, where), device=where)
-        times = spread_times(rng, len(chosen)).to(where)
-        with fast_math(where):
-            predicted = model(noising.add_noise(clean, noise, times), times, draw_captions(rng, chosen))
-        wanted = noising.get_velocity(clean, noise, times)
-        run.descend(functional.mse_loss(predicted.float(), wanted), side=side)
-    return run.loss
+        clean = latents[side][torch.from_numpy(chosen)].to(device).float()
+        noise = torch.randn(clean.shape, generator=torch_rng(rng, device), device=device)
+        timesteps = stratified_timesteps(rng, len(chosen)).to(device)
+        with mixed_precision(device):
+            predicted = model(scheduler.add_noise(clean, noise, timesteps), timesteps, draw_captions(rng, chosen))
+        target = scheduler.get_velocity(clean, noise, timesteps)
+        trainer.update(functional.mse_loss(predicted.float(), target), side=side)
+    return trainer.loss
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="where states, scenes and latents are kept")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="the step to train up to")] = 4600,
-    scenes: Annotated[int, typer.Option(help="how many scenes to draw and encode, in steps of 500")] = 6000,
+    folder: Annotated[Path, typer.Option(help="Folder of checkpoints and latents.")] = DEFAULT_FOLDER,
+    steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 4600,
+    scenes: Annotated[int, typer.Option(help="Number of scenes to encode, a multiple of 500.")] = 6000,
 ) -> None:
-    """Train the denoiser, or go on from its last state."""
+    """Train the denoiser, or resume its training."""
     limit_threads()
     train(folder, steps, scenes)
 

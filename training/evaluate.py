@@ -1,6 +1,7 @@
-"""The honest measure: `python -m training.evaluate` has the classifier judge pictures of unseen captions.
+"""Evaluation of generated images: `python -m training.evaluate` compares the classifier's labels with the captions.
 
-Pictures are kept in FOLDER/generated, so a stopped evaluation goes on; delete them for another model.
+The captions and seeds are not used for training. Images are stored in FOLDER/generated so that an interrupted
+evaluation can resume; delete that folder to evaluate another model.
 """
 
 import json
@@ -12,24 +13,24 @@ import numpy as np
 import torch
 import typer
 from diffusers import StableDiffusionPipeline
-from PIL import Image as Picture
-from rich import print as show
+from PIL import Image as PILImage
+from rich import print as rich_print
 from rich.progress import track
 
-from training.classifier import LABELS, agreement, load_classifier, read
-from training.machine import device, limit_threads
-from training.pictures import HELD_OUT
+from training.checkpoint import DEFAULT_FOLDER
+from training.classifier import LABELS, accuracy, classify, load_classifier
+from training.images import HELD_OUT
+from training.runtime import limit_threads, select_device
 from training.scenes.captions import caption
 from training.scenes.labels import Scene, sample_scene
 from training.scenes.render import Image
-from training.state import DEFAULT_FOLDER
 
 STEPS, GUIDANCE = 20, 4.0
 
 
 def generate(pipeline: StableDiffusionPipeline, prompt: str, seed: int, size: int = 256) -> Image:
-    """Return one picture, uint8 [size, size, 3]."""
-    made = pipeline(
+    """Generate one image, uint8 [size, size, 3]."""
+    output = pipeline(
         prompt,
         height=size,
         width=size,
@@ -37,49 +38,49 @@ def generate(pipeline: StableDiffusionPipeline, prompt: str, seed: int, size: in
         guidance_scale=GUIDANCE,
         generator=torch.Generator().manual_seed(seed),
     )
-    return np.asarray(made.images[0])
+    return np.asarray(output.images[0])
 
 
-def confusion(seen: list[str], scenes: list[Scene], label: str) -> dict[str, dict[str, int]]:
-    """Return how often each asked value (outer) was read as each value (inner)."""
-    counts = Counter((getattr(scene, label), value) for scene, value in zip(scenes, seen, strict=True))
-    return {asked: {value: counts[asked, value] for value in LABELS[label]} for asked in LABELS[label]}
+def confusion(predicted: list[str], scenes: list[Scene], label: str) -> dict[str, dict[str, int]]:
+    """Return the confusion matrix of `label`: true value, then predicted value, to the number of scenes."""
+    counts = Counter((getattr(scene, label), value) for scene, value in zip(scenes, predicted, strict=True))
+    return {true: {value: counts[true, value] for value in LABELS[label]} for true in LABELS[label]}
 
 
-def load_pipeline(where: Path) -> StableDiffusionPipeline:
-    """Return the assembled pipeline, float32, silent."""
-    pipeline = StableDiffusionPipeline.from_pretrained(where, torch_dtype=torch.float32).to(device())
+def load_pipeline(path: Path) -> StableDiffusionPipeline:
+    """Return the assembled pipeline in float32, without a progress bar."""
+    pipeline = StableDiffusionPipeline.from_pretrained(path, torch_dtype=torch.float32).to(select_device())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="where states and the pipeline are kept")] = DEFAULT_FOLDER,
-    count: Annotated[int, typer.Option(help="how many pictures to judge")] = 200,
+    folder: Annotated[Path, typer.Option(help="Folder of checkpoints and the pipeline.")] = DEFAULT_FOLDER,
+    count: Annotated[int, typer.Option(help="Number of images to generate.")] = 200,
 ) -> None:
-    """Write agreement and confusion of `count` pictures to FOLDER/evaluation.json."""
+    """Write the accuracy and confusion matrices of `count` generated images to FOLDER/evaluation.json."""
     limit_threads()
     pipeline = load_pipeline(folder / "pipeline")
     scenes = [sample_scene(HELD_OUT + index) for index in range(count)]
-    home = folder / "generated"
-    home.mkdir(parents=True, exist_ok=True)
-    pictures = []
-    for scene in track(scenes, f"generating {count} pictures"):
-        path = home / f"{scene.seed}.png"
+    generated = folder / "generated"
+    generated.mkdir(parents=True, exist_ok=True)
+    images = []
+    for scene in track(scenes, f"generating {count} images"):
+        path = generated / f"{scene.seed}.png"
         if not path.exists():
             prompt = caption(scene, np.random.default_rng((scene.seed, 7)))
-            Picture.fromarray(generate(pipeline, prompt, scene.seed)).save(path)
-        pictures.append(np.asarray(Picture.open(path)))
-    seen = read(load_classifier(folder), np.stack(pictures))
+            PILImage.fromarray(generate(pipeline, prompt, scene.seed)).save(path)
+        images.append(np.asarray(PILImage.open(path)))
+    predicted = classify(load_classifier(folder), np.stack(images))
     result = {
-        "pictures": count,
+        "images": count,
         "steps": STEPS,
         "guidance": GUIDANCE,
-        "agreement": agreement(seen, scenes),
-        "confusion": {label: confusion(values, scenes, label) for label, values in seen.items()},
+        "accuracy": accuracy(predicted, scenes),
+        "confusion": {label: confusion(values, scenes, label) for label, values in predicted.items()},
     }
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    show(result)
+    rich_print(result)
 
 
 if __name__ == "__main__":

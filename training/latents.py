@@ -1,4 +1,4 @@
-"""Scenes encoded once: the latents that the denoiser trains on, kept on disk beside their VAE."""
+"""Latents of rendered scenes, encoded once and stored on disk for training the denoiser."""
 
 import hashlib
 from pathlib import Path
@@ -9,13 +9,13 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 
 from training.finish_vae import encode
-from training.pictures import draw_scenes, renderer_mark
+from training.images import render_scenes, renderer_fingerprint
 
-CHUNK = 500  # scenes to a file
+CHUNK = 500  # scenes per file
 
 
-def encoder_mark(vae: AutoencoderKL) -> str:
-    """Return a short name for the encoding half of a VAE: a better decoder does not make latents stale."""
+def encoder_fingerprint(vae: AutoencoderKL) -> str:
+    """Return a short hash of the encoder weights and scaling factor; the decoder does not affect it."""
     digest = hashlib.sha256(str(vae.config.scaling_factor).encode())
     for half in (vae.encoder, vae.quant_conv):
         for weight in half.state_dict().values():
@@ -24,14 +24,17 @@ def encoder_mark(vae: AutoencoderKL) -> str:
 
 
 def scene_latents(folder: Path, vae: AutoencoderKL, count: int, side: int) -> torch.Tensor:
-    """Return the scaled latents of scenes 0…count, float16 [count, 4, side, side], none of another VAE's."""
-    home = folder / f"latents-{renderer_mark()}-{encoder_mark(vae)}"
+    """Return the scaled latents of scenes 0 to count - 1, float16 [count, 4, side, side].
+
+    Files are stored per renderer and encoder, so latents of another renderer or encoder are never reused.
+    """
+    cache = folder / f"latents-{renderer_fingerprint()}-{encoder_fingerprint(vae)}"
     parts = []
-    for first in track(range(0, count, CHUNK), f"encoding {count} scenes to {side} by {side}"):
+    for first in track(range(0, count, CHUNK), f"encoding {count} scenes to {side}x{side} latents"):
         wanted = min(CHUNK, count - first)
-        path = home / f"{side}-{first}-{wanted}.safetensors"
+        path = cache / f"{side}-{first}-{wanted}.safetensors"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"latents": encode(vae, draw_scenes(first, wanted, 8 * side)).half()}, path)
+            save_file({"latents": encode(vae, render_scenes(first, wanted, 8 * side)).half()}, path)
         parts.append(load_file(path)["latents"])
     return torch.cat(parts)

@@ -1,4 +1,4 @@
-"""The tokenizer: a byte-level CLIPTokenizer whose merges are learned from the caption grammar."""
+"""Byte-level CLIP tokenizer whose merges are learned from the caption grammar."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 def grammar_captions(count: int, seed: int = 0) -> list[str]:
-    """Return `count` captions of random scenes, every fifth of them in motion."""
+    """Return captions of `count` random scenes; every fifth scene may have a motion."""
     rng = np.random.default_rng((seed, 6))
     scenes = (sample_scene(index) for index in range(count))
     return [
@@ -25,9 +25,9 @@ def grammar_captions(count: int, seed: int = 0) -> list[str]:
 
 
 def build_tokenizer(size: int = 1024) -> CLIPTokenizer:
-    """Return a tokenizer with a token for every byte and, by merging, one for every word of the grammar.
+    """Return a tokenizer with one token per byte and, through merges, one per word of the caption grammar.
 
-    `size` bounds what is learned; the grammar's words need fewer merges than that.
+    `size` is the maximum vocabulary size of the merge training; the grammar needs fewer merges than it allows.
     """
     blank = CLIPTokenizer(vocab={_START: 0, _END: 1}, merges=[])
     learned = blank.train_new_from_iterator(grammar_captions(4000), size, show_progress=False)
@@ -45,7 +45,7 @@ def build_tokenizer(size: int = 1024) -> CLIPTokenizer:
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write vocab.json and merges.txt, which every CLIPTokenizer reads, beside the files of this version."""
+    """Save the tokenizer to `folder`, including vocab.json and merges.txt for older transformers versions."""
     tokenizer.save_pretrained(folder)
     lines = ["#version: 0.2", *(" ".join(pair) for pair in _merges(tokenizer))]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Stage 1, the VAE: `python -m training.vae` trains an AutoencoderKL on crops of scenes."""
+"""Stage 1, the VAE: `python -m training.vae` trains an AutoencoderKL on crops of rendered scenes."""
 
 import math
 from pathlib import Path
@@ -13,21 +13,23 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 from torch.nn import functional
 
-from training.machine import device, fast_math, limit_threads, torch_rng
-from training.pictures import random_crops, scene_pictures, to_tensor
-from training.run import Run
-from training.state import DEFAULT_FOLDER
+from training.checkpoint import DEFAULT_FOLDER
+from training.images import random_crops, scene_images, to_tensor
+from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
+from training.trainer import Trainer
 
 CHANNELS = (16, 32, 64, 96)
 SMALL_CROP, SMALL_BATCH, SMALL_STEPS = 64, 16, 3600
-LARGE_CROP, LARGE_BATCH = 128, 4  # afterwards: normalisation sees statistics nearer to a whole picture's
-PEAK_RATE, WARMUP = 1e-3, 100
-KL_WEIGHT = 2e-7  # of the divergence summed over a crop's 256 latents; 1e-3 of the mean killed a channel
+LARGE_CROP, LARGE_BATCH = 128, 4  # second phase: group statistics closer to those of whole images
+PEAK_LEARNING_RATE, WARMUP = 1e-3, 100
+# Weight of the KL divergence, which is summed over the latents of a crop. A weight of 1e-3 on its mean made one latent
+# channel constant.
+KL_WEIGHT = 2e-7
 EDGE_WEIGHT = 0.2
 
 
 def new_vae(channels: tuple[int, ...] = CHANNELS) -> AutoencoderKL:
-    """Return an untrained VAE, [B, 3, H, W] ⇄ [B, 4, H/8, W/8]."""
+    """Return an untrained VAE: images [B, 3, H, W] to latents [B, 4, H/8, W/8] and back."""
     levels = len(channels)
     vae = AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * levels,
@@ -38,70 +40,78 @@ def new_vae(channels: tuple[int, ...] = CHANNELS) -> AutoencoderKL:
         norm_num_groups=8,
         mid_block_add_attention=False,
         sample_size=256,
-        scaling_factor=1.0,  # measured when training is over
+        scaling_factor=1.0,  # replaced by a measured value in training.finish_vae
     )
-    start_near_identity(vae)
+    initialise_near_identity(vae)
     return vae
 
 
-def decibels(made: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Return the PSNR of a batch in -1…1, in dB."""
-    return -10 * math.log10(functional.mse_loss(made, wanted).item() / 4)
+def psnr(output: torch.Tensor, target: torch.Tensor) -> float:
+    """Return the peak signal-to-noise ratio in dB of two batches with values in [-1, 1]."""
+    return -10 * math.log10(functional.mse_loss(output, target).item() / 4)
 
 
 @torch.no_grad()
-def start_near_identity(vae: AutoencoderKL) -> None:
-    """Let every block begin by passing on what it gets; colours so reach the latents at once.
+def initialise_near_identity(vae: AutoencoderKL) -> None:
+    """Initialise every block to pass on its input, so that colours reach the latents from the first step.
 
-    Measured after 120 steps: 19.4 dB instead of 18.6 dB (24, 48, 96, 96 channels, batch 8).
+    After 120 steps this gave 19.4 dB instead of 18.6 dB (channels 24, 48, 96, 96; batch size 8).
     """
-    for part in vae.modules():
-        match part:
+    for module in vae.modules():
+        match module:
             case ResnetBlock2D():
-                part.conv2.weight.zero_()
-                part.conv2.bias.zero_()
-                if part.conv_shortcut is not None:
-                    nn.init.orthogonal_(part.conv_shortcut.weight)
+                module.conv2.weight.zero_()
+                module.conv2.bias.zero_()
+                if module.conv_shortcut is not None:
+                    nn.init.orthogonal_(module.conv_shortcut.weight)
             case Downsample2D():
-                part.conv.weight.mul_(0.1)[range(part.channels), range(part.channels), :2, :2] += 0.25
+                module.conv.weight.mul_(0.1)[range(module.channels), range(module.channels), :2, :2] += 0.25
             case Upsample2D():
-                part.conv.weight.mul_(0.1)[range(part.channels), range(part.channels), 1, 1] += 1
+                module.conv.weight.mul_(0.1)[range(module.channels), range(module.channels), 1, 1] += 1
             case _:
                 pass
 
 
-def picture_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Return how far two batches [B, 3, H, W] differ, in pixels and (to stay sharp) in edges."""
-    wrong = made - wanted
-    edges = wrong.diff(dim=2).abs().mean() + wrong.diff(dim=3).abs().mean()
-    return wrong.abs().mean() + EDGE_WEIGHT * edges
+def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the mean absolute error of [B, 3, H, W] plus, to keep edges sharp, that of neighbour differences."""
+    error = output - target
+    edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    return error.abs().mean() + EDGE_WEIGHT * edges
 
 
 def train(folder: Path, steps: int, scenes: int, channels: tuple[int, ...] = CHANNELS, seed: int = 0) -> float:
-    """Train up to step `steps`, from the last state in `folder` if there is one; return the last loss."""
-    where = device()
+    """Train up to step `steps`, resuming from FOLDER/vae.pt if it exists; return the last loss."""
+    device = select_device()
     torch.manual_seed(seed)
-    vae = new_vae(channels).to(where)
-    run = Run(folder / "vae.pt", vae, steps=steps, rate=PEAK_RATE, warmup=WARMUP, decay=0.998, seed=seed)
-    pictures = scene_pictures(folder, scenes)
-    for step, rng in run.rounds():
+    vae = new_vae(channels).to(device)
+    trainer = Trainer(
+        folder / "vae.pt",
+        vae,
+        steps=steps,
+        learning_rate=PEAK_LEARNING_RATE,
+        warmup=WARMUP,
+        decay=0.998,
+        seed=seed,
+    )
+    images = scene_images(folder, scenes)
+    for step, rng in trainer.remaining_steps():
         small = step < SMALL_STEPS
         count, size = (SMALL_BATCH, SMALL_CROP) if small else (LARGE_BATCH, LARGE_CROP)
-        wanted = to_tensor(random_crops(pictures, rng, count, size), where)
-        with fast_math(where):
-            latents = vae.encode(wanted).latent_dist
-            made = vae.decode(latents.sample(torch_rng(rng, where))).sample.float()
-        loss = picture_loss(made, wanted) + KL_WEIGHT * latents.kl().float().mean()
-        run.descend(loss, psnr=decibels(made, wanted))
-    return run.loss
+        target = to_tensor(random_crops(images, rng, count, size), device)
+        with mixed_precision(device):
+            posterior = vae.encode(target).latent_dist
+            output = vae.decode(posterior.sample(torch_rng(rng, device))).sample.float()
+        loss = reconstruction_loss(output, target) + KL_WEIGHT * posterior.kl().float().mean()
+        trainer.update(loss, psnr=psnr(output, target))
+    return trainer.loss
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="where states and drawn scenes are kept")] = DEFAULT_FOLDER,
-    steps: Annotated[int, typer.Option(help="the step to train up to")] = 8200,
-    scenes: Annotated[int, typer.Option(help="how many scenes to draw")] = 4000,
+    folder: Annotated[Path, typer.Option(help="Folder of checkpoints and rendered scenes.")] = DEFAULT_FOLDER,
+    steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 8200,
+    scenes: Annotated[int, typer.Option(help="Number of scenes to render for training.")] = 4000,
 ) -> None:
-    """Train the VAE, or go on from its last state."""
+    """Train the VAE, or resume its training."""
     limit_threads()
     train(folder, steps, scenes)
 

@@ -19,7 +19,7 @@ SEED_PROMPT = "a wide-angle photograph of a snowy mountain at dusk"
 SNOWY_DUSK = Scene("mountain", "dusk", "snow", "wide", 0)
 
 
-def test_every_label_has_words() -> None:
+def test_every_label_has_caption_words() -> None:
     assert set(PLACE_WORDS) == set(PLACES)
     assert set(TIME_PHRASES) == set(TIMES)
     assert set(WEATHER_ADJECTIVES) == set(WEATHER_PHRASES) == set(WEATHERS)
@@ -27,23 +27,23 @@ def test_every_label_has_words() -> None:
     assert set(MOTION_PHRASES) == set(MOTIONS)
 
 
-def test_no_word_means_two_labels() -> None:
+def test_words_of_different_labels_are_distinct() -> None:
     for table in (PLACE_WORDS, TIME_PHRASES, WEATHER_ADJECTIVES, WEATHER_PHRASES):
-        words = [word for said in table.values() for word in said]
+        words = [word for alternatives in table.values() for word in alternatives]
         assert len(words) == len(set(words))
 
 
-def test_the_seed_prompt_is_what_the_grammar_says_of_a_snowy_mountain_at_dusk() -> None:
+def test_captions_of_a_snowy_mountain_at_dusk_include_the_seed_prompt() -> None:
     assert plain_caption(SNOWY_DUSK) == SEED_PROMPT
     rng = np.random.default_rng(0)
-    said = {caption(SNOWY_DUSK, rng) for _ in range(6_000)}
-    assert SEED_PROMPT in said
-    assert len(said) > 1000
+    captions = {caption(SNOWY_DUSK, rng) for _ in range(6_000)}
+    assert SEED_PROMPT in captions
+    assert len(captions) > 1000
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("weather", WEATHERS)
-def test_a_caption_says_its_labels(place: Place, weather: Weather) -> None:
+def test_caption_names_every_label(place: Place, weather: Weather) -> None:
     rng = np.random.default_rng(1)
     for time in TIMES:
         for camera in CAMERAS:
@@ -53,7 +53,7 @@ def test_a_caption_says_its_labels(place: Place, weather: Weather) -> None:
                 assert any(phrase in text for phrase in TIME_PHRASES[time]), text
                 assert any(phrase in text for phrase in MOTION_PHRASES["zoom"]), text
                 assert any(name.split()[-1] in text for name in PLACE_WORDS[place]), text
-                said = (*WEATHER_ADJECTIVES[weather], *WEATHER_PHRASES[weather])
-                assert weather == "clear" or any(phrase in text for phrase in said), text
+                weather_words = (*WEATHER_ADJECTIVES[weather], *WEATHER_PHRASES[weather])
+                assert weather == "clear" or any(phrase in text for phrase in weather_words), text
                 assert camera == "wide" or any(w in text for side in CAMERA_WORDS[camera] for w in side), text
                 assert not re.search(r"\ba [aeiou]|  |\ban [^aeiou]", text), text

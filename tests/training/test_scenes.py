@@ -36,23 +36,23 @@ Pixels = npt.NDArray[np.float64]
 
 @settings(max_examples=25, deadline=None)
 @given(scenes, sides, sides, st.floats(0, 1))
-def test_any_scene_is_drawn_at_any_size_and_always_the_same(
+def test_rendering_is_deterministic_for_any_scene_and_size(
     scene: Scene, width: int, height: int, moment: float
 ) -> None:
     first, second = (render(scene, width, height, moment) for _ in range(2))
     assert first.shape == (height, width, 3)
     assert first.dtype == np.uint8
-    assert first.std() > 3  # something is there
+    assert first.std() > 3  # the image is not uniform
     np.testing.assert_array_equal(first, second)
 
 
-def test_seeds_change_the_picture() -> None:
-    pictures = {render(Scene("mountain", "day", "clear", "wide", seed), 64, 64).tobytes() for seed in range(8)}
-    assert len(pictures) == 8
+def test_different_seeds_give_different_images() -> None:
+    images = {render(Scene("mountain", "day", "clear", "wide", seed), 64, 64).tobytes() for seed in range(8)}
+    assert len(images) == 8
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_larger_picture_shows_the_same_scene(place: Place) -> None:
+def test_larger_image_shows_the_same_scene(place: Place) -> None:
     scene = Scene(place, "day", "clear", "wide", 3)
     small, large = render(scene, 128, 128).astype(float), render(scene, 256, 256).astype(float)
     halved = large.reshape(128, 2, 128, 2, 3).mean(axis=(1, 3))
@@ -60,10 +60,10 @@ def test_a_larger_picture_shows_the_same_scene(place: Place) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_times_of_day_differ_by_more_than_their_scenes_vary(place: Place) -> None:
+def test_sky_colours_differ_more_between_times_of_day_than_between_seeds(place: Place) -> None:
     def mean_colours(time: Time) -> Pixels:
-        pictures = [render(Scene(place, time, "clear", "wide", seed), 64, 64) for seed in range(4)]
-        return np.stack([picture[:24].mean(axis=(0, 1)) for picture in pictures])  # the sky
+        images = [render(Scene(place, time, "clear", "wide", seed), 64, 64) for seed in range(4)]
+        return np.stack([image[:24].mean(axis=(0, 1)) for image in images])  # the sky
 
     colours = {time: mean_colours(time) for time in TIMES}
     for time in TIMES:
@@ -73,17 +73,17 @@ def test_times_of_day_differ_by_more_than_their_scenes_vary(place: Place) -> Non
 
 
 @pytest.mark.parametrize("motion", [motion for motion in MOTIONS if motion != "still"])
-def test_a_motion_goes_on_in_small_steps(motion: Motion) -> None:
+def test_consecutive_frames_differ_less_than_first_and_last(motion: Motion) -> None:
     frames = render_motion(Scene("mountain", "dusk", "clouds", "wide", 5, motion), 9, 64, 64).astype(float)
     steps = [np.abs(after - before).mean() for before, after in pairwise(frames)]
-    whole = np.abs(frames[-1] - frames[0]).mean()
+    total = np.abs(frames[-1] - frames[0]).mean()
     assert min(steps) > 0
-    assert max(steps) < whole
+    assert max(steps) < total
 
 
-def test_labels_are_drawn_evenly() -> None:
-    drawn = [sample_scene(seed) for seed in range(2000)]
+def test_sampled_labels_are_uniform() -> None:
+    sampled = [sample_scene(seed) for seed in range(2000)]
     for place in PLACES:
-        assert sum(scene.place == place for scene in drawn) == pytest.approx(2000 / len(PLACES), rel=0.2)
+        assert sum(scene.place == place for scene in sampled) == pytest.approx(2000 / len(PLACES), rel=0.2)
     for weather in WEATHERS:
-        assert sum(scene.weather == weather for scene in drawn) == pytest.approx(2000 / len(WEATHERS), rel=0.2)
+        assert sum(scene.weather == weather for scene in sampled) == pytest.approx(2000 / len(WEATHERS), rel=0.2)

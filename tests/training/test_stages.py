@@ -1,5 +1,6 @@
-"""Each stage for a few steps, with networks so small that a step takes milliseconds."""
+"""Each training stage runs for a few steps with networks so small that a step takes milliseconds."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AnimateDiffPipeline, AutoencoderKL, MotionAdapter, StableDiffusionPipeline
+from skimage.metrics import structural_similarity
 
 from training import (
     assemble,
@@ -16,15 +18,16 @@ from training import (
     evaluate_video,
     finish_vae,
     latents,
+    losses,
     motion,
     polish,
-    run,
+    trainer,
     vae,
 )
-from training.pictures import scene_pictures
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.images import scene_images, to_tensor
 from training.scenes.labels import Scene, sample_scene
 from training.scenes.render import render_motion
-from training.state import load_state, save_state
 
 pytestmark = pytest.mark.slow
 
@@ -36,23 +39,23 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae, "SMALL_BATCH", 2)
-    monkeypatch.setattr(run, "SAVE_EVERY", 2)
+    monkeypatch.setattr(trainer, "CHECKPOINT_INTERVAL", 2)
     monkeypatch.setattr(denoiser, "BATCHES", {16: 2})
     monkeypatch.setattr(motion, "BATCHES", {16: 1})
     monkeypatch.setattr(motion, "FRAMES", 4)
-    monkeypatch.setattr(motion, "SEEN", 3)
+    monkeypatch.setattr(motion, "FRAMES_PER_STEP", 3)
 
 
 @pytest.fixture
-def stopped_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the first save the last thing that a stage does, as when its machine is taken away."""
+def interrupted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt training directly after its first checkpoint."""
 
-    def save_and_stop(path: Path, state: dict[str, Any]) -> None:
-        save_state(path, state)
-        monkeypatch.setattr(run, "save_state", save_state)
+    def save_and_interrupt(path: Path, state: dict[str, Any]) -> None:
+        save_checkpoint(path, state)
+        monkeypatch.setattr(trainer, "save_checkpoint", save_checkpoint)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "save_state", save_and_stop)
+    monkeypatch.setattr(trainer, "save_checkpoint", save_and_interrupt)
 
 
 @pytest.fixture
@@ -62,56 +65,87 @@ def with_vae(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def saved(path: Path) -> dict[str, Any]:
-    state = load_state(path, CPU)
+def checkpoint(path: Path) -> dict[str, Any]:
+    state = load_checkpoint(path, CPU)
     assert state is not None
     return state
 
 
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+def equal_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_vae_resumes_as_if_it_had_not_been_stopped(tmp_path: Path, stopped_once: None) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+def test_interrupted_vae_training_gives_the_same_weights_as_uninterrupted(
+    tmp_path: Path, interrupted_once: None
+) -> None:
+    uninterrupted, interrupted = tmp_path / "uninterrupted", tmp_path / "interrupted"
     with pytest.raises(KeyboardInterrupt):
-        vae.train(parts, steps=4, scenes=3, channels=TINY_VAE)
-    assert saved(parts / "vae.pt")["step"] == 2
-    vae.train(parts, steps=4, scenes=3, channels=TINY_VAE)
-    vae.train(whole, steps=4, scenes=3, channels=TINY_VAE)
-    first, second = (saved(folder / "vae.pt") for folder in (whole, parts))
+        vae.train(interrupted, steps=4, scenes=3, channels=TINY_VAE)
+    assert checkpoint(interrupted / "vae.pt")["step"] == 2
+    vae.train(interrupted, steps=4, scenes=3, channels=TINY_VAE)
+    vae.train(uninterrupted, steps=4, scenes=3, channels=TINY_VAE)
+    first, second = (checkpoint(folder / "vae.pt") for folder in (uninterrupted, interrupted))
     assert second["step"] == 4
-    assert same(first["model"], second["model"])
+    assert equal_weights(first["model"], second["model"])
 
 
-def test_the_vae_learns(tmp_path: Path) -> None:
+def test_vae_loss_decreases(tmp_path: Path) -> None:
     early = vae.train(tmp_path, steps=2, scenes=1, channels=TINY_VAE)
     assert vae.train(tmp_path, steps=30, scenes=1, channels=TINY_VAE) < 0.8 * early
 
 
-def test_standardising_moves_latents_but_not_pictures(tmp_path: Path) -> None:
+def test_standardise_normalises_latents_and_keeps_decoded_images(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = vae.new_vae(TINY_VAE).eval()
-    pictures = scene_pictures(tmp_path, 6, size=64)
-    before = finish_vae.encode(model, pictures)
+    images = scene_images(tmp_path, 6, size=64)
+    before = finish_vae.encode(model, images)
     decoded = finish_vae.decode(model, before)
     finish_vae.standardise(model, before)
-    after = finish_vae.encode(model, pictures)
+    after = finish_vae.encode(model, images)
     assert after.std(dim=(0, 2, 3)).tolist() == pytest.approx([1] * 4, rel=0.02)
     assert after.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0] * 4, abs=0.02)
     assert np.abs(finish_vae.decode(model, after).astype(int) - decoded).max() <= 1
 
 
-def test_polishing_changes_the_decoder_alone(with_vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polish, "LARGE_BATCH", 1)
-    before = AutoencoderKL.from_pretrained(with_vae / "vae")
-    polish.train(with_vae, steps=2, scenes=1, held_out=1)
+def test_deepened_vae_has_more_layers_and_the_same_outputs(with_vae: Path) -> None:
+    before = AutoencoderKL.from_pretrained(with_vae / "vae").eval()
+    after = polish.deepen(before, 2).eval()
+    assert after.config.layers_per_block == 2
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        encoded = before.encode(images).latent_dist.mean
+        assert torch.equal(after.encode(images).latent_dist.mean, encoded)
+        assert torch.equal(after.decode(encoded).sample, before.decode(encoded).sample)
+
+
+def test_polish_trains_only_the_decoder(with_vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polish, "IMAGE_SIZE", 64)
+    monkeypatch.setattr(polish, "ADVERSARIAL_FROM", 1)
+    before = polish.deepen(AutoencoderKL.from_pretrained(with_vae / "vae"), 2)
+    before.save_pretrained(with_vae / "vae")
+    polish.train(with_vae, steps=2, scenes=1, held_out=1, layers=2)
     after = AutoencoderKL.from_pretrained(with_vae / "vae")
-    assert latents.encoder_mark(after) == latents.encoder_mark(before)
-    assert not same(after.decoder.state_dict(), before.decoder.state_dict())
+    assert latents.encoder_fingerprint(after) == latents.encoder_fingerprint(before)
+    assert not equal_weights(after.decoder.state_dict(), before.decoder.state_dict())
+    assert "gradient_ratio" in json.loads((with_vae / "vae.json").read_text(encoding="utf-8"))
 
 
-def test_latents_are_encoded_once_and_anew_for_another_encoder(with_vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_structural_similarity_equals_that_of_scikit_image() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 256, (24, 32, 3), dtype=np.uint8) for _ in range(2))
+    tensors = [to_tensor(image[None], CPU) for image in (first, (first // 2 + second // 2))]
+    expected = structural_similarity(first, first // 2 + second // 2, channel_axis=2)  # type: ignore[no-untyped-call]
+    assert float(losses.structural_similarity(*tensors)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_texture_loss_ignores_the_position_of_details_but_not_their_absence() -> None:
+    sharp = torch.zeros(1, 3, 32, 32)
+    sharp[..., ::4] = 1
+    moved, absent = sharp.roll(1, dims=3), torch.full_like(sharp, 0.25)
+    assert losses.texture_loss(moved, sharp) < 0.2 * losses.texture_loss(absent, sharp)
+
+
+def test_cached_latents_are_reused_only_for_the_same_encoder(with_vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = AutoencoderKL.from_pretrained(with_vae / "vae")
     first = latents.scene_latents(with_vae, model, 3, 8)
     assert first.shape == (3, 4, 8, 8)
@@ -126,64 +160,62 @@ def test_latents_are_encoded_once_and_anew_for_another_encoder(with_vae: Path, m
         latents.scene_latents(with_vae, model, 3, 8)
 
 
-def test_the_denoiser_resumes_and_its_pipeline_makes_pictures(
-    with_vae: Path, stopped_once: None, tmp_path: Path
+def test_denoiser_training_resumes_and_its_pipeline_generates_images(
+    with_vae: Path, interrupted_once: None, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         denoiser.train(with_vae, steps=3, scenes=3, channels=TINY_UNET)
     denoiser.train(with_vae, steps=3, scenes=3, channels=TINY_UNET)
-    assert saved(with_vae / "denoiser.pt")["step"] == 3
+    assert checkpoint(with_vae / "denoiser.pt")["step"] == 3
     assemble.assemble(with_vae, TINY_UNET).save_pretrained(tmp_path / "pipeline")
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline")
     pipeline.set_progress_bar_config(disable=True)
-    made = [
+    generated = [
         pipeline("a snowy mountain at dusk", height=64, width=128, num_inference_steps=2,
                  generator=torch.Generator().manual_seed(1), output_type="np").images[0]
         for _ in range(2)
     ]  # fmt: skip
-    assert made[0].shape == (64, 128, 3)
-    np.testing.assert_array_equal(*made)
+    assert generated[0].shape == (64, 128, 3)
+    np.testing.assert_array_equal(*generated)
 
 
-def test_the_adapter_learns_motion_and_its_pipeline_makes_frames(with_vae: Path) -> None:
+def test_motion_adapter_is_trained_and_its_pipeline_generates_frames(with_vae: Path) -> None:
     denoiser.train(with_vae, steps=2, scenes=2, channels=TINY_UNET)
     motion.train(with_vae, steps=2, clips=1, channels=TINY_UNET)
     weights = MotionAdapter.from_pretrained(with_vae / "motion").state_dict()
     assert any(weights[name].any() for name in weights if name.endswith("proj_out.weight"))
-    parts = assemble.assemble(with_vae, TINY_UNET).components
+    components = assemble.assemble(with_vae, TINY_UNET).components
     for unused in ("safety_checker", "requires_safety_checker"):
-        parts.pop(unused, None)
-    pipeline = AnimateDiffPipeline(**parts, motion_adapter=MotionAdapter.from_pretrained(with_vae / "motion"))
+        components.pop(unused, None)
+    pipeline = AnimateDiffPipeline(**components, motion_adapter=MotionAdapter.from_pretrained(with_vae / "motion"))
     pipeline.set_progress_bar_config(disable=True)
-    made = pipeline("a city, zooming in", num_frames=8, height=64, width=64, num_inference_steps=2, output_type="np")
-    assert made.frames.shape == (1, 8, 64, 64, 3)
+    output = pipeline("a city, zooming in", num_frames=8, height=64, width=64, num_inference_steps=2, output_type="np")
+    assert output.frames.shape == (1, 8, 64, 64, 3)
 
 
-def test_sizes_follow_the_plan() -> None:
-    assert denoiser.side_at(0) == denoiser.side_at(denoiser.SMALL_STEPS - 1) == 16
-    assert {denoiser.side_at(step) for step in range(denoiser.SMALL_STEPS, denoiser.LARGE_FROM)} == {32}
-    assert {denoiser.side_at(denoiser.LARGE_FROM + step) for step in range(20)} == {32, 64}
+def test_latent_sizes_follow_the_schedule() -> None:
+    assert denoiser.latent_size_at(0) == denoiser.latent_size_at(denoiser.SMALL_STEPS - 1) == 16
+    assert {denoiser.latent_size_at(step) for step in range(denoiser.SMALL_STEPS, denoiser.LARGE_FROM)} == {32}
+    assert {denoiser.latent_size_at(denoiser.LARGE_FROM + step) for step in range(20)} == {32, 64}
 
 
-def test_the_classifier_learns_its_labels_and_is_judged_by_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_classifier_learns_places_and_accuracy_counts_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "BATCH", 4)
     scenes = [sample_scene(seed) for seed in range(4)]
     classifier.train(tmp_path, steps=40, scenes=4)
-    read = classifier.read(classifier.load_classifier(tmp_path), scene_pictures(tmp_path, 4))
-    assert classifier.agreement(read, scenes)["place"] == 1
-    assert classifier.agreement({"place": [*read["place"][1:], "sea"]}, scenes)["place"] < 1
+    predicted = classifier.classify(classifier.load_classifier(tmp_path), scene_images(tmp_path, 4))
+    assert classifier.accuracy(predicted, scenes)["place"] == 1
+    assert classifier.accuracy({"place": [*predicted["place"][1:], "sea"]}, scenes)["place"] < 1
 
 
-def test_confusion_counts_what_was_asked_against_what_was_seen() -> None:
+def test_confusion_counts_predictions_per_true_value() -> None:
     scenes = [Scene(place, "day", "clear", "wide", 0) for place in ("sea", "sea", "city")]
     table = evaluate.confusion(["sea", "field", "city"], scenes, "place")
     assert table["sea"] == {"mountain": 0, "sea": 1, "desert": 0, "forest": 0, "city": 0, "field": 1}
     assert table["city"]["city"] == sum(table["city"].values()) == 1
 
 
-def test_coherence_tells_a_motion_from_its_shuffled_frames() -> None:
+def test_coherence_ratio_is_low_for_motion_and_one_for_noise() -> None:
     moving = render_motion(Scene("sea", "dusk", "clear", "wide", 0, "sunset"), 8, 64, 64)
     assert evaluate_video.coherence(moving)["ratio"] < 0.6
     noise = np.random.default_rng(0).integers(0, 256, moving.shape, dtype=np.uint8)

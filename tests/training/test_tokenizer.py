@@ -14,28 +14,28 @@ tokenizer = build_tokenizer()
 
 @settings(deadline=None)
 @given(st.text("abcz ,.'-!?09éß漢🙂", max_size=30))
-def test_tokens_spell_every_text_byte_for_byte(text: str) -> None:
+def test_tokens_decode_to_the_original_text_without_spaces(text: str) -> None:
     inside = tokenizer(text).input_ids[1:-1]
-    assert tokenizer.eos_token_id not in inside  # which is also the unknown token
+    assert tokenizer.eos_token_id not in inside  # the end token is also the unknown token
     letters = [token.removesuffix("</w>") for token in tokenizer.convert_ids_to_tokens(inside)]
     assert decoders.ByteLevel().decode(letters) == "".join(text.split())
 
 
-def test_words_of_the_grammar_are_single_tokens() -> None:
+def test_each_word_of_the_caption_grammar_is_one_token() -> None:
     words = {word for line in grammar_captions(400) for word in line.replace(",", " ").split()}
-    plain = [word for word in words if word.isalpha()]
-    assert len(plain) > 80
-    assert all(len(tokenizer(word).input_ids) == 3 for word in plain)
+    alphabetic = [word for word in words if word.isalpha()]
+    assert len(alphabetic) > 80
+    assert all(len(tokenizer(word).input_ids) == 3 for word in alphabetic)  # start, word, end
 
 
-def test_captions_fit() -> None:
+def test_captions_have_at_most_40_tokens() -> None:
     assert max(len(tokenizer(line).input_ids) for line in grammar_captions(400)) <= 40
 
 
-@pytest.mark.parametrize("only", [("vocab.json", "merges.txt"), ()])
-def test_saved_files_give_the_same_tokens(tmp_path: Path, only: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("with_fast_file", [True, False])
+def test_tokenizer_loaded_from_files_returns_the_same_tokens(tmp_path: Path, with_fast_file: bool) -> None:
     save_tokenizer(tokenizer, tmp_path)
-    if only:
+    if not with_fast_file:
         (tmp_path / "tokenizer.json").unlink()
     loaded = CLIPTokenizer.from_pretrained(tmp_path)
     text = "a bird's-eye view of a snowy mountain at dusk — 3 écrans!"

@@ -1,1 +1,1 @@
-"""Captioned scenes: what a picture shows (`labels`), its words (`captions`), its pixels (`render`)."""
+"""Captioned synthetic scenes: labels (`labels`), their captions (`captions`) and the renderer (`render`)."""

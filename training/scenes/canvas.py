@@ -1,8 +1,8 @@
-"""The painter's tools: anti-aliased shapes laid over a picture in scene coordinates.
+"""Canvas for anti-aliased shapes in scene coordinates.
 
-Scene coordinates do not know the picture's size: one unit is its shorter side, `u` grows rightwards from the
-middle, `v` downwards from the horizon. So a scene looks the same at every resolution, and zooming is a change
-of unit.
+Scene coordinates are independent of the image size: one unit is the shorter image side, `u` increases to the right
+from the centre and `v` downwards from the horizon. A scene therefore looks the same at every resolution, and a zoom
+changes only the size of a unit.
 """
 
 from collections.abc import Sequence
@@ -11,26 +11,29 @@ import numpy as np
 
 from training.scenes.noise import Array
 
-Colour = Array  # float32 [3], sRGB in 0…1
+Colour = Array  # sRGB, float32 [3] in [0, 1]
 
 
 def colour(red: float, green: float, blue: float) -> Colour:
-    """Return an sRGB colour from its parts in 0…1."""
+    """Return an sRGB colour from components in [0, 1]."""
     return np.array((red, green, blue), np.float32)
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Return the colour `share` of the way from `first` to `second`."""
+    """Interpolate linearly between two colours; `share` 0 returns `first` and 1 returns `second`."""
     return (first + (second - first) * np.float32(share)).astype(np.float32)
 
 
 class Canvas:
-    """A picture being painted: `rgb` float32 [3, H, W] in 0…1; `u` [W] and `v` [H] place its pixels."""
+    """Image being painted: `rgb` float32 [3, H, W] in [0, 1]; `u` [W] and `v` [H] are the pixel coordinates."""
 
     def __init__(self, width: int, height: int, horizon: float, zoom: float) -> None:
-        """Start black; `horizon` is where v=0 lies (0 top, 1 bottom), `zoom` the magnification."""
+        """Create a black canvas of `width` by `height` pixels.
+
+        `horizon` is the vertical position of v=0 as a share of the height from the top, `zoom` the magnification.
+        """
         self.width, self.height = width, height
-        self.pixels = min(width, height) * zoom  # a unit in pixels
+        self.pixels = min(width, height) * zoom  # pixels per unit
         self.u = ((np.arange(width) + 0.5 - width / 2) / self.pixels).astype(np.float32)
         self.v = ((np.arange(height) + 0.5 - height * horizon) / self.pixels).astype(np.float32)
         self.top, self.bottom = float(self.v[0]), float(self.v[-1])
@@ -38,26 +41,26 @@ class Canvas:
         self.rgb: Array = np.zeros((3, height, width), np.float32)
 
     def cover(self, signed: Array) -> Array:
-        """Turn a signed distance in units (inside positive) into coverage 0…1, soft over one pixel."""
+        """Convert signed distances in units (positive inside a shape) to pixel coverage in [0, 1]."""
         covered: Array = np.clip(signed * np.float32(self.pixels) + np.float32(0.5), 0, 1)
         return covered
 
     def box(self, left: float, top: float, right: float, bottom: float, margin: float = 1.5) -> tuple[slice, slice]:
-        """Return the rows and columns of pixels that a rectangle in units touches; `margin` in pixels."""
+        """Return the rows and columns of the pixels within `margin` pixels of a rectangle in units."""
         edge = margin / self.pixels
         rows = slice(*np.searchsorted(self.v, (top - edge, bottom + edge)).tolist())
         columns = slice(*np.searchsorted(self.u, (left - edge, right + edge)).tolist())
         return rows, columns
 
     def blend(self, mask: Array, paint: Array, rows: slice = slice(None), columns: slice = slice(None)) -> None:
-        """Lay `paint` (a colour [3], or [3, h, w]) over the given part as strongly as `mask` [h, w] says."""
+        """Blend `paint`, a colour [3] or image [3, h, w], over a region with the opacity `mask` [h, w]."""
         part = self.rgb[:, rows, columns]
         if paint.ndim == 1:
             paint = paint[:, None, None]
         part += mask * (paint - part)
 
     def below(self, line: Array, paint: Array, depth: Array | float | None = None) -> None:
-        """Paint everything below a height line v(u) [W]; with `depth` only a band that thick (units)."""
+        """Paint everything below the line v(u) [W], or only a band of thickness `depth` (units) if it is given."""
         rows = slice(int(np.searchsorted(self.v, float(line.min()) - 2 / self.pixels)), None)
         beneath = self.v[rows, None] - line[None, :]
         mask = self.cover(beneath)
@@ -70,7 +73,7 @@ class Canvas:
     def disc(
         self, u: float, v: float, radius: float, paint: Colour, *, opacity: float = 1.0, soft: float = 0.0
     ) -> None:
-        """Paint a disc; `soft` widens its edge by so many units."""
+        """Paint a disc whose edge is blurred over `soft` units."""
         reach = radius + soft
         rows, columns = self.box(u - reach, v - reach, u + reach, v + reach)
         far = np.hypot(self.v[rows, None] - v, self.u[None, columns] - u)
@@ -78,7 +81,7 @@ class Canvas:
         self.blend(np.float32(opacity) * mask.astype(np.float32), paint, rows, columns)
 
     def glow(self, u: float, v: float, radius: float, paint: Colour, strength: float) -> None:
-        """Lighten around a point; the light falls to 1/e at `radius`."""
+        """Blend `paint` around a point with an opacity that decreases to strength / e at `radius`."""
         reach = 4 * radius
         rows, columns = self.box(u - reach, v - reach, u + reach, v + reach)
         far = np.hypot(self.v[rows, None] - v, self.u[None, columns] - u)
@@ -86,7 +89,7 @@ class Canvas:
         self.blend((strength * fade).astype(np.float32), paint, rows, columns)
 
     def polygon(self, points: Sequence[tuple[float, float]], paint: Colour, opacity: float = 1.0) -> None:
-        """Paint a convex polygon, its corners (u, v) in clockwise order as seen on the screen."""
+        """Paint a convex polygon with corners (u, v) in clockwise order on the screen."""
         us, vs = [point[0] for point in points], [point[1] for point in points]
         rows, columns = self.box(min(us), min(vs), max(us), max(vs))
         across, down = self.u[None, columns], self.v[rows, None]
@@ -99,15 +102,15 @@ class Canvas:
             self.blend(np.float32(opacity) * mask, paint, rows, columns)
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, paint: Colour) -> None:
-        """Paint an upright rectangle."""
+        """Paint an axis-aligned rectangle."""
         rows, columns = self.box(left, top, right, bottom)
         mask = self.span(self.v[rows], top, bottom)[:, None] * self.span(self.u[columns], left, right)[None, :]
         self.blend(mask, paint, rows, columns)
 
     def span(self, positions: Array, start: float, end: float) -> Array:
-        """Return how much of each pixel along one axis lies between two positions."""
+        """Return the share of each pixel along one axis that is between two positions."""
         return np.minimum(self.cover(positions - np.float32(start)), self.cover(np.float32(end) - positions))
 
     def image(self) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
-        """Return the picture as uint8 [H, W, 3]."""
+        """Return the image as uint8 [H, W, 3]."""
         return (np.clip(self.rgb, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0).copy()

@@ -1,4 +1,4 @@
-"""Words for scenes: a small grammar that says the same labels in many ways."""
+"""Caption grammar: random English sentences that name the labels of a scene."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,7 +31,7 @@ PLACE_WORDS: Mapping[Place, Sequence[str]] = {
     "field": ("a field", "fields", "farmland", "a farm", "the countryside", "a field with a barn"),
 }
 
-# Alone before a noun, or after it.
+# A caption names the weather either by an adjective before the noun or by a phrase after it.
 WEATHER_ADJECTIVES: Mapping[Weather, Sequence[str]] = {
     "clear": ("clear",),
     "clouds": ("cloudy",),
@@ -55,7 +55,7 @@ TIME_PHRASES: Mapping[Time, Sequence[str]] = {
 }
 
 CAMERA_WORDS: Mapping[Camera, tuple[Sequence[str], Sequence[str]]] = {
-    # before the medium; after the scene
+    # (adjectives before the medium, phrases after the scene)
     "wide": (("wide-angle", "wide", "panoramic"), ("wide angle", "wide shot")),
     "close": (("close-up", "telephoto", "close"), ("close up", "seen from near")),
     "aerial": (("aerial", "bird's-eye"), ("seen from above", "from a drone")),
@@ -71,7 +71,7 @@ MOTION_PHRASES: Mapping[Motion, Sequence[str]] = {
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Return one sentence about a scene. Clear weather and a wide view often go without saying."""
+    """Return a random caption of a scene. Clear weather and a wide camera are often left out."""
     place = _pick(rng, PLACE_WORDS[scene.place])
     time = _pick(rng, TIME_PHRASES[scene.time])
     before, weather = _weather(scene.weather, rng)
@@ -86,7 +86,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def plain_caption(scene: Scene) -> str:
-    """Return the plainest full sentence: "a wide-angle photograph of a snowy mountain at dusk"."""
+    """Return the first-choice caption, such as "a wide-angle photograph of a snowy mountain at dusk"."""
     described = _with_adjective(PLACE_WORDS[scene.place][0], WEATHER_ADJECTIVES[scene.weather][0])
     medium = _article(f"{CAMERA_WORDS[scene.camera][0][0]} photograph")
     return f"{medium} of {described} {TIME_PHRASES[scene.time][0]}"
@@ -97,7 +97,7 @@ def _pick(rng: np.random.Generator, words: Sequence[str]) -> str:
 
 
 def _weather(weather: Weather, rng: np.random.Generator) -> tuple[str, str]:
-    """Return (adjective, phrase): one of the two, or neither where clear weather goes without saying."""
+    """Return (adjective, phrase), one of them empty; both are empty if clear weather is left out."""
     chance = rng.random()
     if weather == "clear" and chance < 0.5:
         return "", ""
@@ -107,7 +107,7 @@ def _weather(weather: Weather, rng: np.random.Generator) -> tuple[str, str]:
 
 
 def _with_adjective(place: str, adjective: str) -> str:
-    """Put an adjective between an article and its noun: "a mountain" and "snowy" make "a snowy mountain"."""
+    """Insert an adjective after the article: "a mountain" and "snowy" become "a snowy mountain"."""
     if not adjective:
         return place
     first, _, rest = place.partition(" ")
@@ -117,7 +117,7 @@ def _with_adjective(place: str, adjective: str) -> str:
 
 
 def _framed(text: str, camera: Camera, rng: np.random.Generator) -> str:
-    """Put a medium and the camera around a description."""
+    """Add a medium ("a photograph of") and the camera to a description."""
     before, after = CAMERA_WORDS[camera]
     if camera == "wide" and rng.random() < 0.4:
         return f"{_article(_pick(rng, MEDIA))} of {text}" if rng.random() < 0.5 else text

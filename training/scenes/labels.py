@@ -1,4 +1,4 @@
-"""What a scene shows: the labels that a caption names, a picture displays and the classifier reads back."""
+"""Scenes and their labels, which the caption names, the renderer shows and the classifier predicts."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -20,7 +20,7 @@ MOTIONS: tuple[Motion, ...] = get_args(Motion)
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One scene; the labels say what must be seen, the seed settles everything else."""
+    """Description of one scene: labels for its content, and a seed for all other random choices."""
 
     place: Place
     time: Time
@@ -30,12 +30,12 @@ class Scene:
     motion: Motion = "still"
 
     def moving(self, motion: Motion) -> "Scene":
-        """Return the same scene with another motion."""
+        """Return a copy of the scene with the given motion."""
         return replace(self, motion=motion)
 
 
 def sample_scene(seed: int) -> Scene:
-    """Return the scene of this seed: labels uniform and independent, the camera wide half of the time."""
+    """Return the scene of `seed`. Labels are independent and uniform, except that half of the cameras are wide."""
     rng = np.random.default_rng((seed, 1))
     return Scene(
         place=PLACES[rng.integers(len(PLACES))],

@@ -1,4 +1,4 @@
-"""Smooth and jagged one-dimensional noise: the outlines of ridges, dunes, waves and clouds."""
+"""One-dimensional value noise for the outlines of ridges, dunes, waves and clouds."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,10 @@ _LATTICE = 512
 
 
 def value_noise(rng: np.random.Generator, frequency: float, smooth: bool = True) -> Line:
-    """Return a random function of position, in [-1, 1], with `frequency` knots a unit, periodic in 512."""
+    """Return a random function of the position with values in [-1, 1].
+
+    It interpolates `frequency` random values per unit, linearly unless `smooth`, and repeats after 512 of them.
+    """
     knots = rng.uniform(-1, 1, _LATTICE).astype(np.float32)
 
     def at(position: Array) -> Array:
@@ -30,7 +33,10 @@ def value_noise(rng: np.random.Generator, frequency: float, smooth: bool = True)
 
 
 def octaves(rng: np.random.Generator, frequency: float, count: int, gain: float = 0.5, smooth: bool = True) -> Line:
-    """Return a sum of `count` noises, each twice as fine and `gain` times as strong, scaled to [-1, 1]."""
+    """Return the sum of `count` value noises, each with twice the frequency and `gain` times the amplitude of the last.
+
+    The sum is scaled to [-1, 1].
+    """
     noises = [value_noise(rng, frequency * 2**level, smooth) for level in range(count)]
     total = sum(gain**level for level in range(count))
 

@@ -1,4 +1,4 @@
-"""From a scene to pixels: the one place where sky, land and weather come together."""
+"""Renderer of scenes: combines sky, land and weather into an image."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,9 +6,9 @@ import numpy.typing as npt
 from training.scenes import sky
 from training.scenes.canvas import Canvas
 from training.scenes.labels import Camera, Scene
-from training.scenes.mood import mood_of
+from training.scenes.paint_context import PaintContext
+from training.scenes.palette import palette_of
 from training.scenes.places import city, desert, field, forest, mountain, sea
-from training.scenes.stage import Stage
 from training.scenes.weather import paint_weather
 
 Image = npt.NDArray[np.uint8]
@@ -29,30 +29,30 @@ _PLACES = {
 
 
 def render(scene: Scene, width: int = 256, height: int = 256, moment: float = 0.0) -> Image:
-    """Return the picture of a scene as uint8 [H, W, 3]; `moment` (0…1) is the time within its motion."""
+    """Render a scene as uint8 [H, W, 3]; `moment` in [0, 1] is the time within its motion."""
     layout, air, land, falling = (np.random.default_rng((scene.seed, part)) for part in (2, 3, 4, 5))
     horizon, zoom = _VIEWS[scene.camera]
     horizon += layout.uniform(-0.03, 0.03)
     zoom *= layout.uniform(0.92, 1.08)
     hour = layout.uniform(-0.10, 0.10)
-    moving = scene.motion
-    if moving == "zoom":
+    motion = scene.motion
+    if motion == "zoom":
         zoom *= 1 + 0.35 * moment
-    if moving == "sunset":
+    if motion == "sunset":
         hour += 0.22 * (moment - 0.5)
     canvas = Canvas(width, height, horizon, zoom)
-    mood = mood_of(scene, hour)
-    light = sky.place_light(scene, layout, 0.16 * moment if moving == "sunset" else 0.0)
-    sky.paint_sky(canvas, scene, mood, light, air)
-    sky.paint_clouds(canvas, scene, mood, air, 0.30 * moment if moving == "drift" else 0.04 * moment)
-    stage = Stage(canvas, scene, mood, light, 0.35 * moment if moving == "pan" else 0.0)
+    palette = palette_of(scene, hour)
+    light = sky.place_light(scene, layout, 0.16 * moment if motion == "sunset" else 0.0)
+    sky.paint_sky(canvas, scene, palette, light, air)
+    sky.paint_clouds(canvas, scene, palette, air, 0.30 * moment if motion == "drift" else 0.04 * moment)
+    context = PaintContext(canvas, scene, palette, light, 0.35 * moment if motion == "pan" else 0.0)
     paint_land = _PLACES[scene.place]
-    paint_land(stage, land)
-    paint_weather(stage, falling, moment)
+    paint_land(context, land)
+    paint_weather(context, falling, moment)
     return canvas.image()
 
 
-def render_motion(scene: Scene, frames: int, width: int = 256, height: int = 256) -> Image:
-    """Return a scene's motion as uint8 [F, H, W, 3], its moments evenly spread over 0…1."""
-    moments = np.linspace(0, 1, frames)
+def render_motion(scene: Scene, num_frames: int, width: int = 256, height: int = 256) -> Image:
+    """Render `num_frames` evenly spaced moments of a scene's motion as uint8 [F, H, W, 3]."""
+    moments = np.linspace(0, 1, num_frames)
     return np.stack([render(scene, width, height, float(moment)) for moment in moments])

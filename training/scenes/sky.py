@@ -1,4 +1,4 @@
-"""What hangs above the horizon: the gradient, stars, sun or moon, clouds."""
+"""Sky: colour gradient, stars, sun or moon, and clouds."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from training.scenes.canvas import Canvas, Colour, colour, mix
 from training.scenes.labels import Scene
-from training.scenes.mood import Mood
+from training.scenes.palette import Palette
 
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """Where sun or moon stands (units) and how large it is."""
+    """Position and radius of the sun or moon in scene units."""
 
     u: float
     v: float
@@ -19,7 +19,10 @@ class Light:
 
 
 def place_light(scene: Scene, rng: np.random.Generator, sinking: float) -> Light:
-    """Choose where the light stands: low left at dawn, low right at dusk, else high; `sinking` lowers it."""
+    """Return a random position of the sun or moon: low left at dawn, low right at dusk, otherwise high.
+
+    `sinking` lowers it by that many scene units.
+    """
     side, height, size = rng.random(3)
     match scene.time:
         case "dawn":
@@ -37,35 +40,35 @@ def place_light(scene: Scene, rng: np.random.Generator, sinking: float) -> Light
     return Light(u, v + sinking, radius * (0.9 + 0.25 * size))
 
 
-def paint_sky(canvas: Canvas, scene: Scene, mood: Mood, light: Light, rng: np.random.Generator) -> None:
-    """Paint everything above the horizon but the clouds."""
+def paint_sky(canvas: Canvas, scene: Scene, palette: Palette, light: Light, rng: np.random.Generator) -> None:
+    """Paint the sky without its clouds."""
     top = min(canvas.top, -0.3)
     height = np.clip(canvas.v / top, 0, 1)[:, None]
-    low, mid, high = (part[:, None, None] for part in (mood.sky_low, mood.sky_mid, mood.sky_top))
+    low, mid, high = (part[:, None, None] for part in (palette.sky_low, palette.sky_mid, palette.sky_top))
     lower = np.clip(height / 0.42, 0, 1)
     upper = np.clip((height - 0.42) / 0.58, 0, 1)
     canvas.rgb[:] = low + (mid - low) * lower + (high - mid) * upper
-    _stars(canvas, mood, rng)
-    _light(canvas, mood, light, rng, scene.time == "night")
+    _stars(canvas, palette, rng)
+    _light(canvas, palette, light, rng, scene.time == "night")
 
 
-def _stars(canvas: Canvas, mood: Mood, rng: np.random.Generator) -> None:
+def _stars(canvas: Canvas, palette: Palette, rng: np.random.Generator) -> None:
     spots = rng.random((48, 4))
-    if mood.stars < 0.05:
+    if palette.stars < 0.05:
         return
-    for across, up, size, bright in spots[: int(48 * min(1.0, mood.stars + 0.2))]:
-        opacity = mood.stars * (0.45 + 0.55 * bright) * min(1.0, 1.4 * up + 0.1)
+    for across, up, size, bright in spots[: int(48 * min(1.0, palette.stars + 0.2))]:
+        opacity = palette.stars * (0.45 + 0.55 * bright) * min(1.0, 1.4 * up + 0.1)
         canvas.disc(3.0 * across - 1.5, -0.9 * up, 0.0036 + 0.0036 * size**3, colour(1, 1, 0.94), opacity=opacity)
 
 
-def _light(canvas: Canvas, mood: Mood, light: Light, rng: np.random.Generator, moon: bool) -> None:
+def _light(canvas: Canvas, palette: Palette, light: Light, rng: np.random.Generator, moon: bool) -> None:
     crescent = rng.random()
-    if mood.sun_strength == 0:
+    if palette.sun_strength == 0:
         return
-    strength = mood.sun_strength
-    canvas.glow(light.u, light.v, 0.34, mood.sun, (0.10 if moon else 0.42) * strength)
-    canvas.glow(light.u, light.v, light.radius * 1.8, mood.sun, (0.45 if moon else 0.8) * strength)
-    face = mix(mood.sun, colour(1, 1, 1), 0.25)
+    strength = palette.sun_strength
+    canvas.glow(light.u, light.v, 0.34, palette.sun, (0.10 if moon else 0.42) * strength)
+    canvas.glow(light.u, light.v, light.radius * 1.8, palette.sun, (0.45 if moon else 0.8) * strength)
+    face = mix(palette.sun, colour(1, 1, 1), 0.25)
     opacity = min(1.0, 0.25 + strength)
     if moon and crescent < 0.5:
         _crescent(canvas, light, face, opacity)
@@ -82,13 +85,13 @@ def _crescent(canvas: Canvas, light: Light, face: Colour, opacity: float) -> Non
     canvas.blend(np.float32(opacity) * full * (1 - dark), face, rows, columns)
 
 
-def paint_clouds(canvas: Canvas, scene: Scene, mood: Mood, rng: np.random.Generator, drift: float) -> None:
-    """Paint heaped clouds for cloudy weather, a low ragged deck for rain and snow, else none."""
+def paint_clouds(canvas: Canvas, scene: Scene, palette: Palette, rng: np.random.Generator, drift: float) -> None:
+    """Paint cumulus clouds in cloudy weather and a low cloud layer in rain and snow; no clouds otherwise."""
     if scene.weather == "clouds":
         for row in range(9):
-            _heap(canvas, mood, rng, (row + rng.random()) * 0.34 - 1.5 + drift, -0.14 - 0.30 * rng.random())
+            _heap(canvas, palette, rng, (row + rng.random()) * 0.34 - 1.5 + drift, -0.14 - 0.30 * rng.random())
     elif scene.weather in ("rain", "snow"):
-        dark = mood.sky_top * np.float32(0.78)
+        dark = palette.sky_top * np.float32(0.78)
         for row in range(14):
             u, v = (
                 (row + rng.random()) * 0.22 - 1.5 + drift,
@@ -98,18 +101,18 @@ def paint_clouds(canvas: Canvas, scene: Scene, mood: Mood, rng: np.random.Genera
                 u,
                 v,
                 0.12 + 0.10 * rng.random(),
-                mix(dark, mood.sky_mid, 0.5 * rng.random()),
+                mix(dark, palette.sky_mid, 0.5 * rng.random()),
                 opacity=0.75,
                 soft=0.06,
             )
 
 
-def _heap(canvas: Canvas, mood: Mood, rng: np.random.Generator, u: float, v: float) -> None:
+def _heap(canvas: Canvas, palette: Palette, rng: np.random.Generator, u: float, v: float) -> None:
     size = 0.035 + 0.045 * rng.random()
     puffs = int(rng.integers(4, 7))
     across = (np.arange(puffs) - (puffs - 1) / 2) * size * 1.05
     radii = size * (0.75 + 0.55 * rng.random(puffs)) * (1 - 0.35 * np.abs(np.linspace(-1, 1, puffs)))
-    shade = mix(mood.cloud * np.float32(0.80), mood.sky_mid, 0.25)
+    shade = mix(palette.cloud * np.float32(0.80), palette.sky_mid, 0.25)
     rows, columns = canvas.box(u - 6 * size, v - 3 * size, u + 6 * size, v + size)
     down, right = canvas.v[rows, None], canvas.u[None, columns]
     inside = np.full(np.broadcast_shapes(down.shape, right.shape), -1, np.float32)
@@ -121,5 +124,5 @@ def _heap(canvas: Canvas, mood: Mood, rng: np.random.Generator, u: float, v: flo
     base = np.float32(v + 0.25 * size) - down
     mask = np.minimum(canvas.cover(inside), canvas.cover(base))
     lower = np.clip((down - np.float32(v - 0.9 * size)) / np.float32(1.1 * size), 0, 1)
-    paint = mood.cloud[:, None, None] + (shade - mood.cloud)[:, None, None] * lower
+    paint = palette.cloud[:, None, None] + (shade - palette.cloud)[:, None, None] * lower
     canvas.blend(np.float32(0.95) * mask, paint.astype(np.float32), rows, columns)

@@ -1,27 +1,27 @@
-"""What falls or hangs between the viewer and the land: fog banks, rain, snow."""
+"""Weather in front of the land: fog banks, rain and snow."""
 
 import numpy as np
 
 from training.scenes.canvas import colour, mix
 from training.scenes.noise import octaves
-from training.scenes.stage import Stage
+from training.scenes.paint_context import PaintContext
 
 
-def paint_weather(stage: Stage, rng: np.random.Generator, moment: float) -> None:
-    """Paint this weather over the finished land; `moment` (0…1) moves drops, flakes and banks."""
-    match stage.scene.weather:
+def paint_weather(context: PaintContext, rng: np.random.Generator, moment: float) -> None:
+    """Paint the weather of the scene over the finished land; `moment` in [0, 1] moves drops, flakes and banks."""
+    match context.scene.weather:
         case "fog":
-            _fog(stage, rng, moment)
+            _fog(context, rng, moment)
         case "rain":
-            _rain(stage, rng, moment)
+            _rain(context, rng, moment)
         case "snow":
-            _snow(stage, rng, moment)
+            _snow(context, rng, moment)
         case _:
             pass
 
 
-def _fog(stage: Stage, rng: np.random.Generator, moment: float) -> None:
-    canvas, haze = stage.canvas, mix(stage.mood.haze, stage.mood.sky_low, 0.4)
+def _fog(context: PaintContext, rng: np.random.Generator, moment: float) -> None:
+    canvas, haze = context.canvas, mix(context.palette.haze, context.palette.sky_low, 0.4)
     veil = 0.20 + 0.55 * np.exp(-(((canvas.v - 0.0) / 0.16) ** 2))
     for centre, thick, strength in ((-0.10, 0.05, 0.35), (0.07, 0.045, 0.40), (0.22, 0.05, 0.30)):
         bank = octaves(rng, 1.6, 2)
@@ -31,9 +31,9 @@ def _fog(stage: Stage, rng: np.random.Generator, moment: float) -> None:
     canvas.blend(veil.astype(np.float32)[:, None], haze)
 
 
-def _rain(stage: Stage, rng: np.random.Generator, moment: float) -> None:
-    canvas = stage.canvas
-    drop = mix(stage.mood.sky_low, colour(0.92, 0.95, 1.0), 0.55)
+def _rain(context: PaintContext, rng: np.random.Generator, moment: float) -> None:
+    canvas = context.canvas
+    drop = mix(context.palette.sky_low, colour(0.92, 0.95, 1.0), 0.55)
     high, wide = canvas.bottom - canvas.top, canvas.right - canvas.left
     zoom = canvas.pixels / min(canvas.width, canvas.height)
     for across, down, size in rng.random((36, 3)):
@@ -48,9 +48,9 @@ def _rain(stage: Stage, rng: np.random.Generator, moment: float) -> None:
         )
 
 
-def _snow(stage: Stage, rng: np.random.Generator, moment: float) -> None:
-    canvas = stage.canvas
-    flake = mix(colour(1, 1, 1), stage.mood.sky_low, 0.12)
+def _snow(context: PaintContext, rng: np.random.Generator, moment: float) -> None:
+    canvas = context.canvas
+    flake = mix(colour(1, 1, 1), context.palette.sky_low, 0.12)
     high, wide = canvas.bottom - canvas.top, canvas.right - canvas.left
     zoom = canvas.pixels / min(canvas.width, canvas.height)
     for across, down, size, sway in rng.random((42, 4)):

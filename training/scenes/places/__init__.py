@@ -1,1 +1,1 @@
-"""One file a place: each paints its land below the sky that is already there."""
+"""Painters of the places, one module per place; each paints the land over a finished sky."""

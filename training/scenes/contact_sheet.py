@@ -1,18 +1,18 @@
-"""A contact sheet of scenes, to be looked at: a row a place, a column a time, weathers in turn."""
+"""Contact sheet of rendered scenes: `python -m training.scenes.contact_sheet PATH` writes a PNG."""
 
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import typer
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from training.scenes.labels import CAMERAS, PLACES, TIMES, WEATHERS, Scene
 from training.scenes.render import render
 
 
 def main(path: Path, size: int = 256, seed: int = 0) -> None:
-    """Write a PNG of six places  by  four times  by  five weathers, cameras in turn."""
+    """Write a PNG to PATH with a row for each place and weather and a column for each time of day."""
     rows = []
     for index, (place, weather) in enumerate(product(PLACES, WEATHERS)):
         cells = [
@@ -25,7 +25,7 @@ def main(path: Path, size: int = 256, seed: int = 0) -> None:
         ]
         rows.append(np.concatenate(cells, axis=1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Picture.fromarray(np.concatenate(rows, axis=0)).save(path)
+    PILImage.fromarray(np.concatenate(rows, axis=0)).save(path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The light of a scene: the colours that time of day and weather give to sky, land, haze and lamps."""
+"""Colours of a scene that depend on time of day and weather: sky, light on land, haze, clouds and lamps."""
 
 from dataclasses import dataclass
 
@@ -9,25 +9,28 @@ from training.scenes.labels import Scene, Time, Weather
 
 
 @dataclass(frozen=True, slots=True)
-class Mood:
-    """Every colour that does not depend on the place; strengths are 0…1."""
+class Palette:
+    """Colours and intensities shared by all places; intensities are in [0, 1]."""
 
     sky_top: Colour
     sky_mid: Colour
     sky_low: Colour
     light: Colour  # multiplies the colour of land
-    snow: Colour  # the colour of lit snow, which stays bright when land is dark
-    haze: Colour  # what distance fades to
-    thickness: float  # how quickly it does
+    snow: Colour  # colour of snow, which stays bright when other land is dark
+    haze: Colour  # colour of distant objects
+    thickness: float  # how quickly objects fade to `haze` with distance
     sun: Colour
     sun_strength: float
     cloud: Colour
     lamps: float  # share of lit windows
     stars: float
-    white: float  # snow on the ground
+    white: float  # amount of snow on the ground
 
     def lit(self, base: Colour, distance: float, snow: float = 0.0) -> Colour:
-        """Return a land colour, `snow` of it under snow, as seen at `distance` (0 near, 1 at the horizon)."""
+        """Return the land colour `base`, covered by the share `snow`, as it appears at `distance`.
+
+        The distance is 0 for the nearest objects and 1 at the horizon.
+        """
         share = 1 - (1 - distance * 0.55) * (1 - self.thickness * distance)
         return mix(mix(base * self.light, self.snow, snow), self.haze, min(share, 0.96))
 
@@ -84,8 +87,8 @@ def _between(first: _Hour, second: _Hour, share: float) -> _Hour:
     )
 
 
-def mood_of(scene: Scene, shift: float) -> Mood:
-    """Return the light of a scene; `shift` moves the hour towards the next (up to 0.3) or the last (-0.3)."""
+def palette_of(scene: Scene, shift: float) -> Palette:
+    """Return the palette of a scene; `shift` in [-0.3, 0.3] blends it with the previous or next time of day."""
     index = _ORDER.index(scene.time) or 4 * (shift < 0)
     hour = _between(_HOURS[scene.time], _HOURS[_ORDER[index + (1 if shift >= 0 else -1)]], abs(shift))
     grey, deck = _OVERCAST[scene.weather], _DECK[scene.weather]
@@ -93,7 +96,7 @@ def mood_of(scene: Scene, shift: float) -> Mood:
     flat: Colour = (mix(mean, np.full(3, mean.mean(), np.float32), 0.45) * deck).astype(np.float32)
     dim = 1 - 0.35 * (scene.weather == "rain") - 0.08 * (scene.weather in ("fog", "clouds"))
     light = mix(hour.light, np.full(3, hour.light.mean(), np.float32), grey * 0.4) * np.float32(dim)
-    return Mood(
+    return Palette(
         sky_top=mix(hour.top, flat * np.float32(0.85), grey),
         sky_mid=mix(hour.mid, flat, grey),
         sky_low=mix(hour.low, np.minimum(flat * np.float32(1.12), np.float32(1)), grey * 0.85),
