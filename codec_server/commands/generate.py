@@ -73,7 +73,7 @@ def generate(
     image: Annotated[Path | None, _option(_REQUEST, "Image file to start from, if the model supports it.")] = None,
     strength: Annotated[
         float | None,
-        _option(_REQUEST, "How much to change --image: greater than 0, at most 1, which ignores it. Default: 0.8."),
+        _option(_REQUEST, "How much to change --image: above 0, up to 1 (ignores the image). Default: 0.8."),
     ] = None,
     video: Annotated[
         bool | None,
