@@ -1,18 +1,17 @@
-# The image of codec-diffusers. docs/image.md says how to build, pin and run it.
+# Container images of codec-diffusers. docs/image.md describes how to build, pin and run them.
 #
-# All versions are in pyproject.toml and constraints.txt. Name the base image by digest for an image that others use as a
-# reference.
+# All versions are in pyproject.toml and constraints.txt. For a reference image, set BASE_IMAGE to a name with a digest.
 ARG BASE_IMAGE=debian:bookworm-slim
 
-# What every target runs on: Python, and the CA certificates that downloads from a model hub are checked with.
+# Base of every target: Python, and the CA certificates for downloads from a model hub.
 FROM ${BASE_IMAGE} AS base
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates python3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
-# The environment without the project, so that a change of code neither installs nor ships torch again.
-# pip has an environment of its own: none of it reaches the image. The secret is optional: a pip.conf for an index
-# that needs credentials (docker build --secret id=pip.conf,src=...).
+# The virtual environment without the project: a change of the code does not rebuild this large layer.
+# pip is installed in a separate environment, which is not copied to the image. The optional secret is a pip.conf for an
+# index that needs credentials (docker build --secret id=pip.conf,src=...).
 FROM base AS dependencies
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3-venv \
@@ -21,7 +20,7 @@ RUN apt-get update \
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE constraints.txt ./
-# Without its packages the project is a list of what it needs, and goes once that is there.
+# Only pyproject.toml is here yet, so this installs the dependencies; the empty project is uninstalled again.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip="/opt/pip/bin/pip --python /opt/codec/bin/python" \
     && /opt/pip/bin/pip install --quiet --upgrade 'pip>=25.1' \
@@ -29,8 +28,8 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     && $pip check \
     && $pip uninstall --quiet --yes codec-diffusers
 
-# What the golden image contains in addition, in a directory of its own. The package lpips is installed without its
-# dependencies, because only weights are read from it.
+# Additional packages of the golden image, in a separate directory. lpips is installed without its dependencies, because
+# only weights are read from it.
 FROM dependencies AS golden-dependencies
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip="/opt/pip/bin/pip --python /opt/codec/bin/python install --quiet --root /golden" \
@@ -42,13 +41,13 @@ COPY . .
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/codec/bin/python install --quiet --no-deps --root /project .
 
-# What both targets share, down to the last library.
+# Everything that both targets share: the same libraries in the same versions.
 FROM base AS common
-# The uid is fixed, so that the owner of a bind-mounted /models can be told beforehand.
+# The uid is fixed, so that the owner of a bind-mounted /models can be set in advance.
 RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin codec \
     && install --directory --owner codec --group codec /models
 COPY --from=dependencies /opt/codec /opt/codec
-# A base may set no PATH of its own, so all of it stands here. Downloads go below /models, and so into the volume.
+# The base image may not set PATH, so the complete value is here. Models are downloaded to the volume /models.
 ENV PATH=/opt/codec/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HF_HOME=/models/huggingface \
     CODEC_MODELS_DIR=/models \
@@ -64,7 +63,7 @@ LABEL org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${BASE_IMAGE}"
 
-# Makes reference pictures and judges decoders against them. docs/conformance.md says how.
+# Generates reference images and compares decoders with them; see docs/conformance.md.
 FROM common AS golden
 COPY --from=golden-dependencies /golden/opt/codec /opt/codec
 COPY --from=builder /project/opt/codec /opt/codec
@@ -72,11 +71,11 @@ RUN ["python", "-m", "core.pins", "/opt/codec/pins.json"]
 ENV CODEC_REQUIRE_PINS=1
 USER 10001:10001
 LABEL org.opencontainers.image.title="codec-diffusers golden" \
-      org.opencontainers.image.description="Makes reference pictures and judges latent decoders against them"
+      org.opencontainers.image.description="Generates reference images and compares latent decoders with them"
 ENTRYPOINT ["codec-diffusers", "golden"]
 CMD ["--help"]
 
-# The last target is what is built by default.
+# The last target is built by default.
 FROM common AS server
 COPY --from=builder /project/opt/codec /opt/codec
 RUN ["python", "-m", "core.pins", "/opt/codec/pins.json"]
@@ -86,7 +85,7 @@ EXPOSE 8080 50051
 LABEL org.opencontainers.image.title="codec-diffusers" \
       org.opencontainers.image.description="Runs diffusers pipelines and streams latents over gRPC and HTTP"
 
-# The start period covers the first download of a large model; the first answer of 200 ends it.
+# The start period covers the first download of a large model; it ends with the first response of status 200.
 HEALTHCHECK --interval=15s --timeout=5s --retries=3 --start-period=60m \
     CMD ["python", "-I", "-c", "\
 import http.client, os, sys; \
