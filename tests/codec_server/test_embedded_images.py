@@ -117,7 +117,7 @@ def test_input_image_and_strength_affect_the_result(embedded_server: Addresses, 
             found[name, strength] = generate(tmp_path / f"{name}.png", *from_image, "--strength", strength, *options)
         assert np.array_equal(found[name, "1"], found["in process", "1"]), name
         assert np.array_equal(found[name, "0.25"], found["in process", "0.25"]), name
-    parameters = parameters_in(tmp_path / "here.png")
+    parameters = parameters_in(tmp_path / "in process.png")
     assert parameters["image"] == f"sha256:{hashlib.sha256(start.read_bytes()).hexdigest()}"
     assert parameters["strength"] == 1
 
