@@ -6,7 +6,7 @@ READY := .venv/.ready
 MODELS := models
 BUF_VERSION := 1.75.0
 BUF := .tools/node_modules/.bin/buf
-COVERAGE_FLOOR := 90
+COVERAGE_FLOOR := 96
 PYTEST = $(BIN)/python -m pytest
 
 .PHONY: help setup run test test-fast test-random test-lowest coverage lint format docs proto proto-release buf bench \
@@ -82,7 +82,7 @@ constraints: $(READY) ## Write the installed versions to constraints.txt
 wheel-test: ## Build the wheel, install it outside the checkout and use it
 	$(PYTHON) -m scripts.wheel_test
 
-image-test: ## Build the container image with buildah and run it once (Debian, root)
+image-test: ## Build both container images with buildah and use them (Debian, root)
 	$(PYTHON) -m scripts.image_test
 
 clean: ## Remove the environment, downloaded models and everything that was built
