@@ -126,6 +126,9 @@ class LatentClient(ABC):
 
 
 def explicit_fields(request: GenerationRequest) -> dict[str, Any]:
-    """Return the fields of `request` that were set explicitly, by their wire names; the server defaults the others."""
+    """Return the fields of `request` that were set explicitly, by wire name.
+
+    The server applies its defaults to the others.
+    """
     fields = request.model_dump(exclude_unset=True, by_alias=True)
     return {name: value for name, value in fields.items() if value is not None}

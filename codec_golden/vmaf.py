@@ -51,7 +51,9 @@ def _ffmpeg() -> str:
     try:
         path: str = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:
-        raise NotMeasured("ffmpeg not found: it is neither installed nor part of imageio-ffmpeg here") from None
+        raise NotMeasured(
+            "ffmpeg not found: it is neither installed nor included in imageio-ffmpeg on this platform"
+        ) from None
     filters = subprocess.run([path, "-hide_banner", "-filters"], capture_output=True, text=True, check=False).stdout  # noqa: S603
     if " libvmaf " not in filters:
         raise NotMeasured(f"{path} was built without libvmaf")

@@ -63,9 +63,13 @@ class LatentDecoder:
             return
         complete = frame.seq + 1 == header.total_frames
         if complete and not frame.done:
-            raise SequenceError(f"frame {frame.seq} is the last of {header.total_frames} frames but does not have done")
+            raise SequenceError(
+                f"frame {frame.seq} is the last of {header.total_frames} frames, but its `done` is false"
+            )
         if frame.done and not complete and frame.finish_reason in (None, FinishReason.OK):
-            raise SequenceError(f"frame {frame.seq} has done, but the header announces {header.total_frames} frames")
+            raise SequenceError(
+                f"frame {frame.seq} has `done` set, but the header announces {header.total_frames} frames"
+            )
 
     def _decode_values(self, frame: LatentFrame) -> DecodedLatent:
         spec, channels = self._header.pipeline_spec, self._header.shape[0]

@@ -118,7 +118,7 @@ class MessageDecoder:
         total_bytes = frame_bytes * (header.total_frames or 1)
         if total_bytes > self._max_bytes:
             raise MessageTooLarge(
-                f"the header announces {total_bytes} bytes of frames, allowed are {self._max_bytes} (max_bytes)", 0
+                f"the header announces {total_bytes} bytes of frames, the maximum is {self._max_bytes} (max_bytes)", 0
             )
 
 

@@ -20,7 +20,7 @@ def encode_header(header: LatentStreamHeader) -> bytes:
 
 
 def _values_of(header: LatentStreamHeader) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of each field. The order of the dataclass is the order on the wire."""
+    """Yield name and value of each field. Fields are sent in the order in which the dataclass declares them."""
     return ((field.name, getattr(header, field.name)) for field in fields(header))
 
 

@@ -122,5 +122,5 @@ def unknown_field_error(name: str, known: Iterable[str]) -> InvalidRequest:
     """Return the error for a field that requests do not have. It suggests the most similar name in `known`, if any."""
     known = sorted(known)
     similar = get_close_matches(name, known, n=1)
-    hint = f"did you mean {similar[0]!r}?" if similar else f"allowed are {', '.join(known)}"
+    hint = f"did you mean {similar[0]!r}?" if similar else f"allowed: {', '.join(known)}"
     return InvalidRequest(truncated_repr(name).strip("'\""), f"is not a field of a request; {hint}")

@@ -16,7 +16,8 @@ class Admission:
     """Bound the number and the total cost of active jobs, and reject requests over a limit immediately.
 
     A job is active while it is queued, running or being read by its client. `max_jobs` bounds their number, `max_cost`
-    the sum of their costs in pixels x frames x steps. Not thread-safe: use it only from the event loop's thread.
+    the sum of their costs in pixels x latent frames x steps. Not thread-safe: use it only from the event loop's
+    thread.
     """
 
     def __init__(self, max_jobs: int, max_cost: int) -> None:
@@ -43,7 +44,7 @@ class Admission:
         """
         if cost > self._max_cost:
             raise TooLarge(
-                f"this request costs {cost} (pixels x frames x steps), the limit is {self._max_cost}; "
+                f"this request costs {cost} (pixels x latent frames x steps), the limit is {self._max_cost}; "
                 "request a smaller size, fewer frames or fewer steps"
             )
         if self._jobs >= self._max_jobs or self._cost + cost > self._max_cost:

@@ -37,7 +37,7 @@ def models_in_latent_space(latent_space: str, models: Iterable[ModelInfo]) -> li
     matching = [model for model in models if model.latent_space == latent_space]
     if not matching:
         known = ", ".join(dict.fromkeys(model.latent_space for model in models))
-        raise NotFound("latent_space", f"{truncated_repr(latent_space)} not found; allowed are {known}")
+        raise NotFound("latent_space", f"{truncated_repr(latent_space)} not found; allowed: {known}")
     return matching
 
 

@@ -25,7 +25,7 @@ RENDERING_STEPS = 2
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """A validated request with all defaults filled in: what to sample, and the header of the stream it becomes.
+    """A validated request with all defaults filled in: what to sample, and the header of the resulting stream.
 
     `width` and `height` are in pixels. `num_frames` counts video frames, `latent_frames` the latents on the wire; both
     are 1 for an image. If `rendered`, the latents are decoded to pixels instead of being sent.
@@ -145,7 +145,7 @@ def _select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode
 
 
 def _strength(request: GenerationRequest) -> float:
-    """Return the strength. Pipelines run this share of the steps, so that at least one step must remain."""
+    """Return the strength. Pipelines run only this fraction of the steps, which must be at least one step."""
     strength = DEFAULT_STRENGTH if request.strength is None else request.strength
     if strength * request.steps < 1:
         raise InvalidRequest(
@@ -174,7 +174,7 @@ def _pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipelin
     """Return the latent-space map's entry for the requested pipeline."""
     latent_map = bundle.latent_map
     usable = [known.name for known in latent_map.pipelines_for(request.modality)]
-    allowed = f"allowed are {', '.join(usable)}"
+    allowed = f"allowed: {', '.join(usable)}"
     if request.pipeline not in PIPELINES:
         raise InvalidRequest("pipeline", f"{truncated_repr(request.pipeline)} is unknown; {allowed}")
     if PIPELINES[request.pipeline].video_only and request.modality is not Modality.VIDEO:

@@ -100,7 +100,7 @@ class ServedModels:
         return self._instance_of(models_in_latent_space(latent_space, self._infos())[0]).bundle
 
     def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:
-        """Check that the map for `plan` has the hash that the client expects, "sha256:<hex>"; None skips the check.
+        """Check that the map for `plan` has the hash that the client requires, "sha256:<hex>"; None skips the check.
 
         Raises MapMismatch with both hashes.
         """
@@ -108,7 +108,7 @@ class ServedModels:
             return
         actual = self.for_plan(plan).bundle.hash
         if expected != actual:
-            raise MapMismatch(f"the client expects the latent-space map {expected}, this server has {actual}")
+            raise MapMismatch(f"the client requires the latent-space map {expected}, but this server has {actual}")
 
     def _infos(self) -> list[ModelInfo]:
         return [instance.model for instance in self.require_all()]

@@ -76,13 +76,13 @@ class Settings(BaseSettings):
         "Device", "auto", "Floating-point type of the model: fp16, bf16 or fp32. auto is fp16 on a GPU, fp32 on a CPU."
     )
     threads: int | None = _setting("Device", None, "Number of CPU threads of the model. Default: one per core.", ge=1)
-    host: str = _setting("Server", "127.0.0.1", "IP address or host name to listen on, for HTTP and gRPC.")
+    host: str = _setting("Server", "127.0.0.1", "IP address or host name to listen on.")
     port: int = _setting("Server", 8080, "Port of the HTTP server. 0 selects a free port.", ge=0, le=65535)
     grpc_port: int = _setting("Server", 50051, "Port of the gRPC server. 0 selects a free port.", ge=0, le=65535)
-    upstream: str | None = _setting("Server", None, "Address of the gRPC server behind a gateway, as HOST:PORT.")
+    upstream: str | None = _setting("Server", None, "Address of the gRPC server that generates, as HOST:PORT.")
     max_jobs: int = _setting("Limits", 32, "Maximum number of active generations, queued and running.", ge=1)
     max_cost: int = _setting(
-        "Limits", 10_000_000_000, "Maximum total cost of active generations, in pixels x frames x steps.", ge=1
+        "Limits", 10_000_000_000, "Maximum total cost of active generations, in pixels x latent frames x steps.", ge=1
     )
     request_timeout_s: float = _setting("Limits", 600, "Request timeout in seconds.", gt=0)
     drain_timeout_s: float = _setting(

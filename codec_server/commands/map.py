@@ -108,7 +108,7 @@ def _read_prompts(path: Path | None) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"--prompts: cannot read {path}: {error}") from None
     if not any(lines):
-        raise InvalidSettings(f"--prompts: {path} contains no prompt")
+        raise InvalidSettings(f"--prompts: {path} contains no prompts")
     return [line for line in lines if line]
 
 

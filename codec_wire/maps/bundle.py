@@ -38,7 +38,7 @@ class LatentMapBundle:
 
     @classmethod
     def from_parts(cls, document: bytes, assets: Mapping[str, bytes]) -> "LatentMapBundle":
-        """Return the bundle of a map and its files. `assets` are the files by the hash in the map.
+        """Return the bundle of a map and its files. `assets` contains the files, keyed by hash.
 
         Raises InvalidMap if the document is not valid, or if a file is missing, has another hash or size than in the
         map, or does not contain valid scales.

@@ -18,7 +18,7 @@ class LoraSource:
 
     @property
     def info(self) -> Lora:
-        """The description for clients. It contains only the last part of the path, since paths are private."""
+        """The description for clients. It contains only the last part of `location`, because paths are private."""
         return Lora(PurePath(self.location).name.removesuffix(".safetensors"), self.scale)
 
 

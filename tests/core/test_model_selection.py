@@ -40,10 +40,10 @@ def test_unknown_model_is_not_found_and_the_error_lists_all_names() -> None:
 
 
 def test_unknown_latent_space_is_not_found_and_the_error_lists_those_of_the_candidates() -> None:
-    message = f"^latent_space: 'x/y' not found; allowed are {LATENT_SPACE}, a/b$"
+    message = f"^latent_space: 'x/y' not found; allowed: {LATENT_SPACE}, a/b$"
     with pytest.raises(NotFound, match=message):
         select_model(request(latent_space="x/y"), MODELS)
-    with pytest.raises(NotFound, match=f"allowed are {LATENT_SPACE}$"):
+    with pytest.raises(NotFound, match=f"allowed: {LATENT_SPACE}$"):
         select_model(request(model="tiny-sd", latent_space="a/b"), MODELS)
 
 

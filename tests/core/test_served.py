@@ -57,7 +57,7 @@ def test_map_is_found_by_latent_space() -> None:
     assert list(models.maps()) == [LATENT_SPACE, "a/b"]
     assert models.require_map(None) is models.require_default().bundle
     assert models.require_map("a/b") is models.maps()["a/b"]
-    with pytest.raises(NotFound, match=f"allowed are {LATENT_SPACE}, a/b"):
+    with pytest.raises(NotFound, match=f"allowed: {LATENT_SPACE}, a/b"):
         models.require_map("x/y")
 
 
@@ -73,5 +73,5 @@ def test_other_map_hash_than_the_expected_one_raises_with_both() -> None:
     planned = plan(GenerationRequest(prompt="x"), bundle, MODEL)
     models.require_map_hash(None, planned)
     models.require_map_hash(bundle.hash, planned)
-    with pytest.raises(MapMismatch, match=f"expects the latent-space map sha256:0, this server has {bundle.hash}"):
+    with pytest.raises(MapMismatch, match=f"requires the latent-space map sha256:0, but this server has {bundle.hash}"):
         models.require_map_hash("sha256:0", planned)

@@ -32,7 +32,7 @@ def _wan_transformer(pipeline: Any) -> Any:
     return pipeline.transformer if pipeline.transformer is not None else pipeline.transformer_2
 
 
-# Default sizes given as numbers are the defaults of the pipeline's __call__, since its configuration has none.
+# If the pipeline's configuration contains no default size, the numbers are those of its __call__ method.
 _SVD_GEOMETRY = Geometry(
     lambda _pipeline: (1024, 576),
     # Each level of its UNet except the last halves the sides, without padding.

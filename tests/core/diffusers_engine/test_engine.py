@@ -118,7 +118,7 @@ async def test_closing_the_stream_stops_sampling_within_a_step(
             if event.index == 3:
                 break
     await events.aclose()
-    # The device thread is free for the next job, far before the 200 steps would have ended.
+    # The device thread is free for the next job, long before 200 steps could have finished.
     assert await asyncio.wait_for(frame_data(engine, plan_for(tiny_model)), 5)
     assert done == [1, 2, 3]
 
