@@ -11,7 +11,8 @@ from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
-from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY
+from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY, SEED_KEY
+from codec_wire.http import header_value
 from codec_wire.maps import parse_map_pin
 from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
@@ -54,7 +55,9 @@ class LatentServicer(LatentServiceServicer):
         map_hash = self._service.models.for_plan(plan).bundle.hash
         if compression is not None:
             context.set_compression(compression)
-        await context.send_initial_metadata([(MAP_HASH_KEY, map_hash)])
+        await context.send_initial_metadata(
+            [(MAP_HASH_KEY, map_hash), (MODEL_KEY, header_value(plan.model)), (SEED_KEY, str(plan.seed))]
+        )
         remaining = context.time_remaining()
         seconds = self._request_timeout_s if remaining is None else min(remaining, self._request_timeout_s)
         job = Job(deadline=asyncio.get_running_loop().time() + seconds)

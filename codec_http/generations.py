@@ -44,16 +44,16 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
     service = request.app[SERVICE]
     pinned = parse_map_pin(request.headers.get(MAP_PIN_HEADER))
     body = await read_json(request)
-    if requests_pixels(body):
+    accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
+    if requests_pixels(body, accept):
         return await render(request, parse_rendered_body(body, modality), pinned)
     generation = parse_latents_body(body, modality)
     plan = service.plan(generation)
     service.models.require_map_hash(pinned, plan)
-    accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
     wire_format, content_type = negotiate(generation.stream_format, accept)
     bundle = service.models.for_plan(plan).bundle
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
-    response = web.StreamResponse(headers=generation_headers(content_type, bundle.hash, encoding))
+    response = web.StreamResponse(headers=generation_headers(content_type, plan, bundle.hash, encoding))
     await _stream(request, response, plan, StreamBodyEncoder(wire_format, encoding.compressor()))
     return response
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from urllib.parse import quote
 
 from codec_wire import errors
 from codec_wire.errors import CodecError, RetryableError
@@ -12,10 +13,17 @@ LATENT_MAP_HEADER = "Codec-Latent-Map"
 ZSTD_DICTIONARY_HEADER = "Codec-Zstd-Dict"
 MAP_PIN_HEADER = "X-Codec-Map"
 CLIENT_VERSION_HEADER = "Codec-Client-Version"
+MODEL_HEADER = "Codec-Model"
+SEED_HEADER = "Codec-Seed"
+GENERATION_MS_HEADER = "X-Codec-Generation-Ms"
 
 RESPONSE_HEADERS: Mapping[str, str] = {
     LATENT_MAP_HEADER: "sha256:<hex> of the latent-space map that describes the latents.",
     ZSTD_DICTIONARY_HEADER: "sha256:<hex> of the zstd dictionary; present if Content-Encoding is zstd.",
+    MODEL_HEADER: "Name of the model that generates, with characters other than printable ASCII percent-encoded.",
+    SEED_HEADER: "Seed of the noise, also if it was selected at random. With `n`, that of the first image or video.",
+    GENERATION_MS_HEADER: "Time to generate and decode, in milliseconds. Only for rendered images and videos, since "
+    "the headers of a latent stream are sent before the generation ends.",
 }
 """Protocol headers of a generation response and their descriptions. Scripts of other origins may read them (CORS)."""
 REQUEST_HEADERS: Mapping[str, str] = {
@@ -37,6 +45,11 @@ LIVENESS_PATH = "/livez"
 READINESS_PATH = "/readyz"
 WELL_KNOWN_PATH = "/.well-known/codec"
 INDEX_PATH = f"{WELL_KNOWN_PATH}/index.json"
+
+
+def header_value(text: str) -> str:
+    """Return `text` with every character that is not printable ASCII percent-encoded, for headers and gRPC metadata."""
+    return "".join(char if " " <= char <= "~" and char != "%" else quote(char, safe="") for char in text).strip()
 
 
 def map_path(latent_space_id: str) -> str:
@@ -75,7 +88,7 @@ ACCEPT: Mapping[WireFormat, str] = {
 
 
 def default_media_type(wire_format: WireFormat) -> str:
-    """Return the Content-Type of a stream if the client accepts no other name of its format."""
+    """Return the Content-Type of a stream, whatever name of its format the client accepts."""
     return next(name for name, found in MEDIA_TYPES.items() if found is wire_format)
 
 

@@ -19,6 +19,8 @@ class Pixels:
     """The only result of a plan with `rendered` set: RGB, uint8 [num_frames, height, width, 3]."""
 
     frames: NDArray[np.uint8]
+    generation_s: float = 0.0
+    """Seconds from the start of sampling until the pixels were decoded. Set by LatentService.render."""
 
 
 Event: TypeAlias = StreamEvent | Pixels

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 
 from codec_wire.errors import CodecError, TruncatedStream
 from codec_wire.events import Frame, Started, StreamEvent
@@ -134,8 +135,8 @@ class LatentService:
                 if isinstance(event, Started):
                     started_at = time.monotonic()
                 elif isinstance(event, Pixels):
-                    pixels = event
-                    self.admission.record_duration(plan.cost, time.monotonic() - started_at)
+                    pixels = replace(event, generation_s=time.monotonic() - started_at)
+                    self.admission.record_duration(plan.cost, pixels.generation_s)
         if pixels is None:
             raise TruncatedStream("the engine ended the stream without pixels")
         return pixels
