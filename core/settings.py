@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         "MotionAdapter, which is combined with --model.",
     )
     loras: str | None = _setting("Model", None, "LoRA weights to add to the model, as PATH:SCALE,PATH:SCALE,...")
+    allow_partial_loras: bool = _setting(
+        "Model", False, "Apply LoRA weights that fit the model only in part, with a warning, instead of refusing them."
+    )
     models_dir: Path = _setting("Model", Path("/models"), "Directory of local models and latent-space maps.")
     allow_pickle: bool = _setting(
         "Model",
@@ -63,6 +66,25 @@ class Settings(BaseSettings):
         "Id of the model's latent space. Default: the published id if the model is known, else an id that is derived "
         "from the model's name.",
         validation_alias=_or_variable("LATENT_SPACE", "INITIAL_LATENT_SPACE"),
+    )
+    latent_map_url: str | None = _setting(
+        "Latent-space map",
+        None,
+        "URL of the latent-space map to serve. It is downloaded and verified at the start. Default: the map in "
+        "--models-dir.",
+        pattern=r"^https?://\S+$",
+    )
+    latent_map_sha256: str | None = _setting(
+        "Latent-space map",
+        None,
+        "Hash of the latent-space map, as [sha256:]HEX with 64 hex digits. The server does not start with another map.",
+        pattern=r"^(sha256:)?[0-9a-fA-F]{64}$",
+    )
+    latent_dicts_dir: Path | None = _setting(
+        "Latent-space map",
+        None,
+        "Directory with files of the map at --latent-map-url, e.g. zstd dictionaries. They are recognized by their hash "
+        "and not downloaded.",
     )
     calibration_images: int = _setting(
         "Latent-space map",
@@ -145,6 +167,11 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return _TORCH_DTYPES.get(value.lower(), value.lower())
+
+    @field_validator("latent_map_sha256")
+    @classmethod
+    def _with_algorithm(cls, value: str | None) -> str | None:
+        return None if value is None else f"sha256:{value.removeprefix('sha256:').lower()}"
 
     @field_validator("public_url")
     @classmethod
