@@ -83,8 +83,8 @@ class Settings(BaseSettings):
     latent_dicts_dir: Path | None = _setting(
         "Latent-space map",
         None,
-        "Directory with files of the map at --latent-map-url, e.g. zstd dictionaries. They are recognized by their hash "
-        "and not downloaded.",
+        "Directory with files of the map at --latent-map-url, e.g. zstd dictionaries. They are recognized by their "
+        "hash and not downloaded.",
     )
     calibration_images: int = _setting(
         "Latent-space map",
