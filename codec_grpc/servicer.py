@@ -115,7 +115,11 @@ def _compression(name: str | bytes | None) -> grpc.Compression | None:
 
 def _to_message(event: StreamEvent) -> pb.GenerateResponse:
     if isinstance(event, Started):
-        return pb.GenerateResponse(header=header_to_message(event.header))
+        truncations = [
+            pb.PromptTruncation(field=item.field, encoder=item.encoder, dropped_tokens=item.dropped_tokens)
+            for item in event.truncations
+        ]
+        return pb.GenerateResponse(header=header_to_message(event.header), prompt_truncations=truncations)
     if isinstance(event, Frame):
         return pb.GenerateResponse(frame=frame_to_message(event.frame))
     return pb.GenerateResponse(progress=pb.Progress(step=event.index, total_steps=event.total))

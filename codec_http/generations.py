@@ -18,7 +18,7 @@ from codec_wire import WireFormat, encode
 from codec_wire.compression import Compressor
 from codec_wire.errors import CodecError
 from codec_wire.events import Frame, Started
-from codec_wire.http import MAP_PIN_HEADER
+from codec_wire.http import MAP_PIN_HEADER, truncation_headers
 from codec_wire.latents import LatentFrame, LatentStreamHeader, Modality
 from codec_wire.maps import parse_map_pin
 from core.engine import Job
@@ -90,6 +90,7 @@ async def _stream(
             async for event in events:
                 async with write_deadline(request, response, job):
                     if isinstance(event, Started):
+                        response.headers.update(truncation_headers(event.truncations))
                         await response.prepare(request)
                         await response.write(await encoder.encode(event.header))
                     elif isinstance(event, Frame):

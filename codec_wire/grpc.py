@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from codec_wire.errors import CodecError
-from codec_wire.events import Frame, Started, Step, StreamEvent
+from codec_wire.events import Frame, PromptTruncation, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER, MODEL_HEADER, SEED_HEADER
 from codec_wire.latents import FinishReason, Modality
@@ -53,7 +53,10 @@ def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
     """
     kind = message.WhichOneof("event")
     if kind == "header":
-        return Started(header_from_message(message.header))
+        truncations = (
+            PromptTruncation(item.field, item.encoder, item.dropped_tokens) for item in message.prompt_truncations
+        )
+        return Started(header_from_message(message.header), tuple(truncations))
     if kind == "progress":
         return Step(message.progress.step, message.progress.total_steps)
     if kind != "frame":

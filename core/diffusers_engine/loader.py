@@ -15,6 +15,7 @@ from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
 from core.diffusers_engine.families import Family, family_named, family_of
 from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.precision import automatic_dtype, dtype_name_of, stored_dtype
+from core.diffusers_engine.schedule import step_check
 from core.diffusers_engine.sources import ModelSource, locate_model
 from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
 from core.model import ModelInfo
@@ -77,7 +78,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
         else:
             device = _with_dtype(source, device)
             pipeline, family = _from_pretrained(source, device)
-        apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle)
+        apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle, allow_partial=source.allow_partial_loras)
         if source.factory is None:
             # Moved before the other pipelines are built: components that are moved later would no longer be shared.
             pipeline.to(device.torch_device)
@@ -185,6 +186,7 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> Mod
         frame_multiple=temporal * geometry.group,
         modes=tuple(variant.mode for variant in variants),
         loras=tuple(lora.info for lora in source.loras),
+        accepts_steps=step_check(variants),
     )
 
 
