@@ -50,8 +50,8 @@ class Settings(BaseSettings):
         "Hub id or directory of a second diffusers pipeline, which generates videos; or the directory of a "
         "MotionAdapter, which is combined with --model.",
     )
-    loras: str | None = _setting("Model", None, "LoRA weights to add to the model, as PATH:SCALE,PATH:SCALE,...")
-    allow_partial_loras: bool = _setting(
+    loras: str | None = _setting("Model", None, "LoRA weights to add to the model, as PATH:SCALE, separated by commas.")
+    partial_loras: bool = _setting(
         "Model", False, "Apply LoRA weights that fit the model only in part, with a warning, instead of refusing them."
     )
     models_dir: Path = _setting("Model", Path("/models"), "Directory of local models and latent-space maps.")

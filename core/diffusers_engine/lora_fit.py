@@ -49,7 +49,7 @@ def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, 
         raise ModelLoadError(f"the LoRA weights {location} do not fit {model}: none of their {len(keys)} keys: {shown}")
     problem = f"{len(unmatched)} of {len(keys)} keys of the LoRA weights {location} do not fit {model}: {shown}"
     if not allow_partial:
-        raise ModelLoadError(f"{problem}. CODEC_ALLOW_PARTIAL_LORAS=true applies the others")
+        raise ModelLoadError(f"{problem}. CODEC_PARTIAL_LORAS=true applies the others")
     log.warning("%s; the others are applied", problem)
 
 

@@ -54,7 +54,7 @@ def model_sources(settings: Settings) -> list[ModelSource]:
                 settings.latent_space,
                 settings.allow_pickle,
                 parse_loras(settings.loras),
-                settings.allow_partial_loras,
+                settings.partial_loras,
             )
         )
     if settings.video_model is not None:

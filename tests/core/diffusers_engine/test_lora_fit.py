@@ -86,7 +86,7 @@ def test_lora_that_fits_in_part_is_refused_with_the_first_unmatched_keys(tmp_pat
     message = str(caught.value)
     assert message.startswith(f"2 of {count} keys of the LoRA weights {file} do not fit StableDiffusionPipeline: ")
     assert f"{STRAY}.lora_A.weight" in message
-    assert "CODEC_ALLOW_PARTIAL_LORAS" in message
+    assert "CODEC_PARTIAL_LORAS" in message
 
 
 def test_weights_for_a_component_that_the_model_lacks_are_refused(tmp_path: Path) -> None:
