@@ -89,7 +89,9 @@ LABEL org.opencontainers.image.title="codec-diffusers" \
 HEALTHCHECK --interval=15s --timeout=5s --retries=3 --start-period=60m \
     CMD ["python", "-I", "-c", "\
 import http.client, os, sys; \
-host, port = os.environ.get('CODEC_HOST') or '127.0.0.1', int(os.environ.get('CODEC_PORT') or 8080); \
+host = os.environ.get('CODEC_HOST') or os.environ.get('CODEC_BACKEND_HOST') or '127.0.0.1'; \
+ports = [os.environ.get(name, '') for name in ('CODEC_PORT', 'CODEC_BACKEND_PORT')]; \
+port = int(next(filter(str.isdecimal, ports), 8080)); \
 server = http.client.HTTPConnection(host, port, timeout=4); \
 server.request('GET', '/readyz'); \
 sys.exit(server.getresponse().status != 200)"]

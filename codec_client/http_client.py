@@ -29,7 +29,16 @@ from codec_wire.errors import (
     truncated_repr,
 )
 from codec_wire.events import Frame, Started, StreamEvent
-from codec_wire.http import ACCEPT, GENERATION_PATHS, INFO_PATH, LATENT_MAP_HEADER, MAP_PIN_HEADER, dictionary_path
+from codec_wire.http import (
+    ACCEPT,
+    GENERATION_PATHS,
+    INFO_PATH,
+    LATENT_MAP_HEADER,
+    MAP_PIN_HEADER,
+    PROMPT_TRUNCATED_HEADER,
+    dictionary_path,
+    parse_truncations,
+)
 from codec_wire.latents import FinishReason, LatentStreamHeader, Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import sha256
@@ -130,7 +139,8 @@ class HttpClient(LatentClient):
                 response.received_bytes += len(chunk)
                 for message in messages.feed(chunk):
                     if isinstance(message, LatentStreamHeader):
-                        yield Started(message)
+                        truncated = http_response.headers.get(PROMPT_TRUNCATED_HEADER)
+                        yield Started(message, parse_truncations(truncated))
                         continue
                     if message.finish_reason is FinishReason.ERROR:
                         raise StreamFailed(

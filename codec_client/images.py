@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec_pixels.vae_location import locate_vae, missing_torch_error, vae_folder
+from codec_pixels.vae_location import locate_vae, missing_torch_error, pipeline_class_of, vae_folder
 from codec_wire.errors import ModelLoadError
 from codec_wire.maps import LatentMap
 
@@ -26,6 +26,9 @@ class PixelDecoder:
         models_dir: Directory that is also searched for the VAE that the map names.
         device: torch device, for example "cpu" or "cuda:1". Default: "auto", a GPU if there is one.
         vae: A diffusers VAE that is already loaded. Overrides the map and `path`.
+        pipeline_class: Name of the diffusers class of the pipeline that generates the latents. Default: the class in
+            the model_index.json next to or above the VAE. It determines how the latents are scaled before they are
+            decoded; if it is unknown, the configuration of the VAE does: see codec_pixels.latent_scaling.scaling_of.
 
     Raises:
         ModelLoadError: the VAE cannot be found or loaded, or torch is not installed.
@@ -42,6 +45,7 @@ class PixelDecoder:
         models_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         vae: Any = None,
+        pipeline_class: str | None = None,
     ) -> None:
         try:
             from codec_pixels.device import Device  # noqa: PLC0415 - importing codec_client needs no torch
@@ -59,7 +63,11 @@ class PixelDecoder:
             else:
                 raise ModelLoadError("decoding needs a latent-space map, or the directory of the VAE")
             vae = load_vae(_model_class(latent_map, folder), str(folder))
-        self._vae = vae.to(device=torch_device.torch_device, dtype=torch_device.dtype)
+            pipeline_class = pipeline_class or pipeline_class_of(folder)
+        # The hooks of an offloaded VAE move its weights. It can be neither moved nor cast.
+        offloaded = any(hasattr(module, "_hf_hook") for module in vae.modules())
+        self._vae = vae if offloaded else vae.to(device=torch_device.torch_device, dtype=torch_device.dtype)
+        self._pipeline_class = pipeline_class
         self._decode = decode_latents
 
     def frames(self, latents: NDArray[Any] | Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
@@ -79,7 +87,7 @@ class PixelDecoder:
             raise ModelLoadError(
                 f"latents must have the shape [C, h, w] or [latent frames, C, h, w], got {list(array.shape)}"
             )
-        return self._decode(self._vae, array)
+        return self._decode(self._vae, array, self._pipeline_class)
 
     def images(self, latents: NDArray[Any] | Iterable[NDArray[Any]]) -> "list[Image]":
         """Decode latents to PIL images, one per frame. Parameters and errors are those of frames()."""
@@ -103,9 +111,9 @@ def decode_to_images(
 ) -> "list[Image]":
     """Decode latents to PIL images, one per frame, with the VAE that the map's `decoder` block names.
 
-    `options` are the keyword arguments of PixelDecoder: path, models_dir, device and vae. `latents` and the errors
-    raised are those of PixelDecoder.frames. The VAE is loaded at every call; use a PixelDecoder to decode several
-    generations.
+    `options` are the keyword arguments of PixelDecoder: path, models_dir, device, vae and pipeline_class. `latents` and
+    the errors raised are those of PixelDecoder.frames. The VAE is loaded at every call; use a PixelDecoder to decode
+    several generations.
     """
     return PixelDecoder(latent_map, **options).images(latents)
 

@@ -44,7 +44,7 @@ class ReferenceModel:
     def environment(self) -> Environment:
         """The environment that the latents and pixels of this process depend on."""
         capability = torch.backends.cpu.get_cpu_capability()
-        return Environment.of(str(self._device), self._device.threads, capability, self._settings.image_digest)
+        return Environment.of(str(self._model.device), self._device.threads, capability, self._settings.image_digest)
 
     @property
     def torch_device(self) -> Any:
@@ -74,7 +74,8 @@ class ReferenceModel:
 
     def pixels(self, latents: Any) -> Pixels:
         """Decode `latents` [frames, C, h, w], scaled as on the wire, with the model's VAE. Raises ModelLoadError."""
-        return self._thread.submit(decode_latents, self._model.pipeline.vae, latents).result()
+        model = self._model
+        return self._thread.submit(decode_latents, model.pipeline.vae, latents, model.family.pipeline_class).result()
 
     def close(self) -> None:
         """Stop the thread."""

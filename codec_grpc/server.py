@@ -12,6 +12,7 @@ from codec_grpc.interceptor import ErrorBoundary
 from codec_grpc.servicer import LatentServicer
 from codec_wire.errors import InvalidSettings
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
+from core.address import host_port
 from core.input_image import MAX_IMAGE_BYTES
 from core.service import LatentService
 
@@ -55,7 +56,7 @@ async def start_grpc_server(service: LatentService, host: str, port: int, reques
     health_pb2_grpc.add_HealthServicer_to_server(LifecycleHealth(service.lifecycle), server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     reflection.enable_server_reflection((*SERVICES[1:], health_name, reflection.SERVICE_NAME), server)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = host_port(host, port)
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError:

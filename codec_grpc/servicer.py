@@ -11,7 +11,8 @@ from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
-from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY
+from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY, SEED_KEY
+from codec_wire.http import header_value
 from codec_wire.maps import parse_map_pin
 from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
@@ -54,7 +55,9 @@ class LatentServicer(LatentServiceServicer):
         map_hash = self._service.models.for_plan(plan).bundle.hash
         if compression is not None:
             context.set_compression(compression)
-        await context.send_initial_metadata([(MAP_HASH_KEY, map_hash)])
+        await context.send_initial_metadata(
+            [(MAP_HASH_KEY, map_hash), (MODEL_KEY, header_value(plan.model)), (SEED_KEY, str(plan.seed))]
+        )
         remaining = context.time_remaining()
         seconds = self._request_timeout_s if remaining is None else min(remaining, self._request_timeout_s)
         job = Job(deadline=asyncio.get_running_loop().time() + seconds)
@@ -112,7 +115,11 @@ def _compression(name: str | bytes | None) -> grpc.Compression | None:
 
 def _to_message(event: StreamEvent) -> pb.GenerateResponse:
     if isinstance(event, Started):
-        return pb.GenerateResponse(header=header_to_message(event.header))
+        truncations = [
+            pb.PromptTruncation(field=item.field, encoder=item.encoder, dropped_tokens=item.dropped_tokens)
+            for item in event.truncations
+        ]
+        return pb.GenerateResponse(header=header_to_message(event.header), prompt_truncations=truncations)
     if isinstance(event, Frame):
         return pb.GenerateResponse(frame=frame_to_message(event.frame))
     return pb.GenerateResponse(progress=pb.Progress(step=event.index, total_steps=event.total))

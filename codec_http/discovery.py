@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from codec_http.public_url import absolute_url
 from codec_http.response_models import IndexEntry, IndexResponse
 from codec_http.state import SERVICE
 from codec_wire.errors import NotFound, truncated_repr
@@ -17,7 +18,7 @@ CACHE_HEADERS = {"Cache-Control": "public, max-age=300, stale-while-revalidate=8
 async def index(request: web.Request) -> web.Response:
     """Handle GET index.json."""
     entries = [
-        IndexEntry(id=latent_space, url=map_path(latent_space), hash=bundle.hash)
+        IndexEntry(id=latent_space, url=absolute_url(request, map_path(latent_space)), hash=bundle.hash)
         for latent_space, bundle in request.app[SERVICE].models.maps().items()
     ]
     body = IndexResponse(codec_version=CODEC_VERSION, maps=[], latents=entries)

@@ -18,7 +18,7 @@ from codec_wire import WireFormat, encode
 from codec_wire.compression import Compressor
 from codec_wire.errors import CodecError
 from codec_wire.events import Frame, Started
-from codec_wire.http import MAP_PIN_HEADER
+from codec_wire.http import MAP_PIN_HEADER, truncation_headers
 from codec_wire.latents import LatentFrame, LatentStreamHeader, Modality
 from codec_wire.maps import parse_map_pin
 from core.engine import Job
@@ -44,16 +44,16 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
     service = request.app[SERVICE]
     pinned = parse_map_pin(request.headers.get(MAP_PIN_HEADER))
     body = await read_json(request)
-    if requests_pixels(body):
+    accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
+    if requests_pixels(body, accept):
         return await render(request, parse_rendered_body(body, modality), pinned)
     generation = parse_latents_body(body, modality)
     plan = service.plan(generation)
     service.models.require_map_hash(pinned, plan)
-    accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
     wire_format, content_type = negotiate(generation.stream_format, accept)
     bundle = service.models.for_plan(plan).bundle
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
-    response = web.StreamResponse(headers=generation_headers(content_type, bundle.hash, encoding))
+    response = web.StreamResponse(headers=generation_headers(content_type, plan, bundle.hash, encoding))
     await _stream(request, response, plan, StreamBodyEncoder(wire_format, encoding.compressor()))
     return response
 
@@ -90,6 +90,7 @@ async def _stream(
             async for event in events:
                 async with write_deadline(request, response, job):
                     if isinstance(event, Started):
+                        response.headers.update(truncation_headers(event.truncations))
                         await response.prepare(request)
                         await response.write(await encoder.encode(event.header))
                     elif isinstance(event, Frame):

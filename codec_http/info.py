@@ -5,6 +5,7 @@ from typing import get_args
 from aiohttp import web
 
 from codec_http.encoding import available_codings
+from codec_http.public_url import absolute_url
 from codec_http.request_body import RENDERED_BODIES
 from codec_http.response_models import (
     InfoResponse,
@@ -52,16 +53,16 @@ async def info(request: web.Request) -> web.Response:
             "image_digest": service.provenance.image_digest,
             "jobs": service.admission.jobs,
         }
-        | _models_info(service.models)
+        | _models_info(request, service.models)
     )
     return web.json_response(body.model_dump(exclude_unset=True))
 
 
-def _models_info(models: ServedModels) -> dict[str, object]:
+def _models_info(request: web.Request, models: ServedModels) -> dict[str, object]:
     """Return the fields of InfoResponse that are known once the models are loaded; empty before that."""
     if models.default is None:
         return {}
-    descriptions = [describe_model(instance) for instance in models]
+    descriptions = [describe_model(request, instance) for instance in models]
     return descriptions[0].model_dump(include=set(_DEFAULT_MODEL_FIELDS)) | {
         "modality_supported": list(models.modalities()),
         "compression_supported": available_codings(models.maps().values()),
@@ -74,15 +75,15 @@ def _models_info(models: ServedModels) -> dict[str, object]:
     }
 
 
-def describe_model(instance: ModelInstance) -> ModelDescription:
-    """Return the description of a served model for clients."""
+def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescription:
+    """Return the description of a served model for the client that sent `request`."""
     model = instance.model
     return ModelDescription(
         model=model.name,
         model_aliases=list(model.aliases),
         modality_supported=list(model.modalities),
         latent_space_id=model.latent_space,
-        latent_map_url=map_path(model.latent_space),
+        latent_map_url=absolute_url(request, map_path(model.latent_space)),
         latent_map_sha256=instance.bundle.hash,
         pipelines=[pipeline.name for pipeline in instance.bundle.latent_map.pipelines],
         default_size="{}x{}".format(*model.default_size),

@@ -5,16 +5,19 @@ from codec_wire.http import MEDIA_TYPES, default_media_type
 
 
 def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat, str]:
-    """Return the wire format of the response and its Content-Type.
+    """Return the wire format of the response and its Content-Type, which depends only on the format.
 
     `stream_format`, from the request body, takes precedence over the Accept header. If neither names a format, the
-    format is msgpack. The Content-Type is the media type of the format that Accept prefers, otherwise its default one.
+    format is msgpack.
     """
-    accepted = [name for name, weight in parse_quality_values(accept) if name in MEDIA_TYPES and weight > 0]
     if stream_format is None:
-        stream_format = MEDIA_TYPES[accepted[0]] if accepted else WireFormat.MSGPACK
-    names = [name for name in accepted if MEDIA_TYPES[name] is stream_format]
-    return stream_format, names[0] if names else default_media_type(stream_format)
+        stream_format = next(iter(accepted_formats(accept)), WireFormat.MSGPACK)
+    return stream_format, default_media_type(stream_format)
+
+
+def accepted_formats(accept: str) -> list[WireFormat]:
+    """Return the wire formats whose media types an Accept header names, preferred ones first."""
+    return [MEDIA_TYPES[name] for name, weight in parse_quality_values(accept) if name in MEDIA_TYPES and weight > 0]
 
 
 def parse_quality_values(header: str) -> list[tuple[str, float]]:

@@ -18,6 +18,8 @@ from codec_http.write_deadline import write_deadline
 from codec_pixels.images import BEST_QUALITY, encode_image
 from codec_pixels.parameters import file_parameters
 from codec_pixels.videos import encode_video
+from codec_wire.events import PromptTruncation
+from codec_wire.http import GENERATION_MS_HEADER, truncation_headers
 from core.engine import Job
 from core.plan import StreamPlan
 
@@ -35,13 +37,19 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
     map_hash = service.models.for_plan(plans[0]).bundle.hash
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     files: list[RenderedFile] = []
+    generation_s = 0.0
+    truncations: tuple[PromptTruncation, ...] = ()
     async with aclosing(service.render(plans, job)) as rendered:
         for plan in plans:
-            pixels = (await anext(rendered)).frames
-            files.append(await asyncio.to_thread(_encode_file, pixels, plan, body, map_hash))
+            pixels = await anext(rendered)
+            generation_s += pixels.generation_s
+            truncations += pixels.truncations
+            files.append(await asyncio.to_thread(_encode_file, pixels.frames, plan, body, map_hash))
         response = web.Response(
             body=await asyncio.to_thread(_encode_response, files, plans[0], body, encoding),
-            headers=generation_headers("application/json", map_hash, encoding),
+            headers=generation_headers("application/json", plans[0], map_hash, encoding)
+            | {GENERATION_MS_HEADER: f"{generation_s * 1000:.1f}"}
+            | truncation_headers(truncations),
         )
         async with write_deadline(request, response, job):
             await response.prepare(request)

@@ -1,11 +1,14 @@
 """Parse the JSON body of a generation request."""
 
+import codecs
 from typing import Any, TypeVar
 
 import pydantic_core
 from aiohttp import web
 
+from codec_http.negotiation import accepted_formats
 from codec_http.request_models import (
+    LATENTS_MARKERS,
     GenerationBody,
     ImageLatentsBody,
     LatentsBody,
@@ -17,7 +20,7 @@ from codec_http.request_models import (
 from codec_wire.errors import InvalidRequest, TooLarge, truncated_repr
 from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
-from codec_wire.request import parse_request_as
+from codec_wire.request import RANDOM_SEED, parse_request_as
 
 _BodyT = TypeVar("_BodyT", bound=GenerationBody)
 
@@ -30,13 +33,9 @@ RENDERED_BODIES: dict[Modality, type[RenderedBody]] = {
     Modality.VIDEO: RenderedVideosBody,
 }
 
-_ONLY_FOR_LATENTS = "is only valid for latents: add stream_format (msgpack or protobuf), or remove this field"
 _USE_VIDEO_ENDPOINT = f"is not supported: send requests for videos to {GENERATION_PATHS[Modality.VIDEO]}"
 UNSUPPORTED_FIELDS = {
-    "pipeline": _ONLY_FOR_LATENTS,
-    "keyframe_interval": _ONLY_FOR_LATENTS,
-    "style": "is not supported: describe the style in prompt",
-    "moderation": "is not supported: this server does not filter content",
+    "keyframe_interval": "is only valid for latents: add stream_format (msgpack or protobuf), or remove this field",
     "complexity": "is not supported: use steps to trade speed for quality",
     "frame_count": _USE_VIDEO_ENDPOINT,
     "frame_duration_ms": _USE_VIDEO_ENDPOINT,
@@ -45,9 +44,13 @@ UNSUPPORTED_FIELDS = {
 """Fields that are rejected in a request for pixels, and the reason. Ignoring them would change the requested result."""
 
 
-def requests_pixels(body: dict[str, Any]) -> bool:
-    """Return whether `body` is an OpenAI-style request for pixels: it has neither `stream_format` nor `modality`."""
-    return body.get("stream_format") is None and body.get("modality") is None
+def requests_pixels(body: dict[str, Any], accept: str) -> bool:
+    """Return whether a request is an OpenAI-style request for pixels.
+
+    It is one unless the body has a field that applies only to latents (LATENTS_MARKERS), or the Accept header names a
+    Codec media type.
+    """
+    return all(body.get(name) is None for name in LATENTS_MARKERS) and not accepted_formats(accept)
 
 
 async def read_json(request: web.Request) -> dict[str, Any]:
@@ -64,7 +67,7 @@ async def read_json(request: web.Request) -> dict[str, Any]:
             "body", "cannot be decoded; it must match its Content-Encoding and Transfer-Encoding headers"
         ) from None
     try:
-        body = pydantic_core.from_json(text, allow_inf_nan=False)
+        body = pydantic_core.from_json(text.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest("body", f"must be a JSON object, got {truncated_repr(text)}: {error}") from None
     if not isinstance(body, dict):
@@ -86,6 +89,8 @@ def parse_rendered_body(body: dict[str, Any], modality: Modality) -> RenderedBod
 
 
 def _parse(model: type[_BodyT], body: dict[str, Any]) -> _BodyT:
+    if "seed" in body and body["seed"] is None:
+        body = body | {"seed": RANDOM_SEED}
     parsed = parse_request_as(model, body)
     if parsed.resolution is None:
         return parsed

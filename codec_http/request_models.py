@@ -15,6 +15,7 @@ from codec_http.image_field import MAX_BASE64_CHARACTERS, decode_image_field
 from codec_pixels.images import ImageFormat
 from codec_wire import WireFormat
 from codec_wire.http import GENERATION_PATHS
+from codec_wire.integers import parse_integer
 from codec_wire.latents import Modality
 from codec_wire.request import VIDEO_FIELDS, GenerationRequest, PositiveUint32
 
@@ -36,8 +37,9 @@ def _parse_size(value: object) -> object:
 
 def _parse_resolution(value: object) -> object:
     """Parse a size, or one number as the side of a square, to (width, height) in pixels."""
-    is_side = isinstance(value, int) and not isinstance(value, bool)
-    return (value, value) if is_side else _parse_size(value)
+    side = parse_integer(value)
+    is_side = isinstance(side, int) and not isinstance(side, bool)
+    return (side, side) if is_side else _parse_size(value)
 
 
 def _require_modality(modality: Modality) -> Callable[[object], object]:
@@ -63,7 +65,9 @@ def _reject_url(value: object) -> object:
 
 
 _SIZE_SCHEMA = {"type": "string", "pattern": f"^({_SIZE.pattern}|{AUTO})$", "examples": ["512x512"]}
-_RESOLUTION_SCHEMA = {"anyOf": [_SIZE_SCHEMA, {"type": "integer", "minimum": 1}]}
+_RESOLUTION_SCHEMA = {
+    "anyOf": [_SIZE_SCHEMA, {"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[1-9][0-9]*$"}]
+}
 _Size = tuple[PositiveUint32, PositiveUint32] | None
 _StreamFormat = Annotated[WireFormat, Field(strict=False)]
 _ImageModality = Annotated[
@@ -89,8 +93,10 @@ def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) 
     return adapt
 
 
-_LATENTS_MARKERS = ("stream_format", "modality")
-"""Fields of which a request for latents contains at least one."""
+LATENTS_MARKERS = ("stream_format", "modality", "latent_space", "pipeline")
+"""Fields of which a request for latents contains at least one, unless its Accept header names a Codec media type."""
+_LATENTS_ONLY = ("modality", "latent_space", "pipeline")
+"""Those of LATENTS_MARKERS that are fields of GenerationRequest."""
 
 
 def _image_annotations(field: str) -> tuple[BeforeValidator, WithJsonSchema]:
@@ -124,39 +130,64 @@ class GenerationBody(GenerationRequest):
         default=None, description="Alias of `size`. A single number is the side of a square."
     )
     user: str | None = Field(default=None, description="Accepted for compatibility with OpenAI's API and ignored.")
+    quality: Literal["auto", "standard", "hd", "high", "medium", "low"] = Field(
+        default="auto",
+        description="Accepted for compatibility with OpenAI's API and ignored. Use `steps` to trade speed for quality.",
+    )
+    style: str | None = Field(
+        default=None,
+        description="Accepted for compatibility with OpenAI's API and ignored. Describe the style in `prompt`.",
+    )
+    moderation: Literal["auto", "low"] = Field(
+        default="auto",
+        description="Accepted for compatibility with OpenAI's API and ignored: this server does not filter content.",
+    )
 
 
 class LatentsBody(GenerationBody):
-    """Request for a stream of latents. It contains `stream_format`, `modality` or both."""
+    """Request for a stream of latents.
+
+    It contains `stream_format`, `modality`, `latent_space` or `pipeline`, or its Accept header names a Codec media
+    type.
+    """
 
     stream_format: _StreamFormat | None = Field(
         default=None,
         description="Serialization of the stream. Default: the format named in the Accept header, otherwise msgpack.",
     )
-    n: Literal[1] = Field(default=1, description="Number of generations. A latent stream contains exactly one.")
+    n: Annotated[Literal[1], BeforeValidator(parse_integer)] = Field(
+        default=1, description="Number of generations. A latent stream contains exactly one."
+    )
+    stream: bool = Field(default=True, description="Accepted and ignored: latents are always streamed.")
 
 
 class ImageLatentsBody(LatentsBody):
-    """Request for the latents of one image. Contains `stream_format`, `modality` or both."""
+    """Request for the latents of one image.
 
-    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=VIDEO_FIELDS, require_any=_LATENTS_MARKERS))
+    Contains `stream_format`, `modality`, `latent_space` or `pipeline`, unless the Accept header names a Codec media
+    type.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=VIDEO_FIELDS, require_any=LATENTS_MARKERS))
     modality: _ImageModality = Field(default=Modality.IMAGE, description="This endpoint generates image latents only.")
 
 
 class VideoLatentsBody(LatentsBody):
-    """Request for the latents of one video. Contains `stream_format`, `modality` or both."""
+    """Request for the latents of one video.
 
-    model_config = ConfigDict(json_schema_extra=_adapt_schema(require_any=_LATENTS_MARKERS))
+    Contains `stream_format`, `modality`, `latent_space` or `pipeline`, unless the Accept header names a Codec media
+    type.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_adapt_schema(require_any=LATENTS_MARKERS))
     modality: _VideoModality = Field(default=Modality.VIDEO, description="This endpoint generates video latents only.")
 
 
 class RenderedBody(GenerationBody):
-    """Request for pixels. It contains neither `stream_format` nor `modality`."""
+    """Request for pixels. It contains no field that applies only to latents."""
 
-    n: int = Field(
+    n: Annotated[int, Field(ge=1, le=MAX_N), BeforeValidator(parse_integer)] = Field(
         default=1,
-        ge=1,
-        le=MAX_N,
         description="Number of images or videos. The first uses `seed`, the next `seed` + 1, and so on.",
     )
     response_format: Annotated[Literal["b64_json"], BeforeValidator(_reject_url)] = Field(
@@ -173,19 +204,14 @@ class RenderedBody(GenerationBody):
 
 
 class RenderedImagesBody(RenderedBody):
-    """OpenAI-style request for images. Contains neither `stream_format` nor `modality`."""
+    """OpenAI-style request for images. Contains no field that applies only to latents."""
 
-    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=("modality", "pipeline", *VIDEO_FIELDS)))
+    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=(*_LATENTS_ONLY, *VIDEO_FIELDS)))
     modality: _ImageModality = Modality.IMAGE
     output_format: ImageFormat = Field(default="png", description="File format of the images. PNG is lossless.")
-    output_compression: int | None = Field(
+    output_compression: Annotated[int | None, Field(ge=0, le=100), BeforeValidator(parse_integer)] = Field(
         default=None,
-        ge=0,
-        le=100,
         description="Quality of JPEG and WebP files; 100 is the best. Default: 100. PNG files allow only 100.",
-    )
-    quality: Literal["auto", "standard"] = Field(
-        default="auto", description="Both values are equivalent. Use `steps` to trade speed for quality."
     )
     background: Literal["auto", "opaque"] = Field(
         default="auto", description="Images are always opaque; both values are equivalent."
@@ -201,8 +227,8 @@ class RenderedImagesBody(RenderedBody):
 
 
 class RenderedVideosBody(RenderedBody):
-    """OpenAI-style request for videos. Contains neither `stream_format` nor `modality`."""
+    """OpenAI-style request for videos. Contains no field that applies only to latents."""
 
-    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=("modality", "pipeline", "keyframe_interval")))
+    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=(*_LATENTS_ONLY, "keyframe_interval")))
     modality: _VideoModality = Modality.VIDEO
     output_format: Literal["mp4"] = Field(default="mp4", description="File format of the videos: MP4 with H.264.")

@@ -5,7 +5,17 @@ from collections.abc import Mapping
 from aiohttp import hdrs
 
 from codec_http.encoding import Encoding
-from codec_wire.http import LATENT_MAP_HEADER, RESPONSE_HEADERS
+from codec_wire.http import (
+    CLIENT_VERSION_HEADER,
+    LATENT_MAP_HEADER,
+    MAP_PIN_HEADER,
+    MODEL_HEADER,
+    RESPONSE_HEADERS,
+    SEED_HEADER,
+    ZSTD_DICTIONARY_HEADER,
+    header_value,
+)
+from core.plan import StreamPlan
 
 DOCUMENTED_HEADERS: Mapping[str, str] = {
     **RESPONSE_HEADERS,
@@ -15,11 +25,26 @@ DOCUMENTED_HEADERS: Mapping[str, str] = {
 """Descriptions of the headers, for the OpenAPI document."""
 
 
-def generation_headers(content_type: str, map_hash: str, encoding: Encoding) -> dict[str, str]:
-    """Return the headers of a response whose latents are described by the latent-space map `map_hash`."""
+VARY = ", ".join(
+    (
+        hdrs.ACCEPT,
+        hdrs.ACCEPT_ENCODING,
+        MAP_PIN_HEADER,
+        CLIENT_VERSION_HEADER,
+        ZSTD_DICTIONARY_HEADER,
+        "Sec-Fetch-Mode",
+    )
+)
+"""Request headers that select the representation: latents or pixels, their format, and the coding (choose_encoding)."""
+
+
+def generation_headers(content_type: str, plan: StreamPlan, map_hash: str, encoding: Encoding) -> dict[str, str]:
+    """Return the headers of the response for `plan`, whose latent-space map has the hash `map_hash`."""
     return {
         hdrs.CONTENT_TYPE: content_type,
         LATENT_MAP_HEADER: map_hash,
-        hdrs.VARY: "Accept, Accept-Encoding",
+        MODEL_HEADER: header_value(plan.model),
+        SEED_HEADER: str(plan.seed),
+        hdrs.VARY: VARY,
         hdrs.CACHE_CONTROL: "no-store",
     } | encoding.headers

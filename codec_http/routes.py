@@ -83,10 +83,11 @@ _GENERATION_ERRORS = (
     errors.DeadlineExceeded,
 )
 _GENERATION_DESCRIPTION = (
-    "If the body contains `stream_format` or `modality`, the response is a latent stream: one header message, then "
-    "{frames}. Each message is sent as soon as it exists. Otherwise the request is OpenAI-style, and the JSON response "
-    "contains {files} that the server has rendered. Errors after the first byte of a latent stream are reported as a "
-    'final frame with finish_reason "error". Closing the connection cancels the generation.'
+    "If the body contains `stream_format`, `modality`, `latent_space` or `pipeline`, or the Accept header names a "
+    "Codec media type, the response is a latent stream: one header message, then {frames}. Each message is sent as "
+    "soon as it exists. Otherwise the request is OpenAI-style, and the JSON response contains {files} that the server "
+    "has rendered. Errors after the first byte of a latent stream are reported as a final frame with finish_reason "
+    '"error". Closing the connection cancels the generation.'
 )
 _FILE_CONTENT: Content = {"application/octet-stream": None}
 _FILE_HEADERS: Mapping[str, str] = {

@@ -9,20 +9,29 @@ from codec_http.errors import error_boundary
 from codec_http.image_field import IMAGE_FIELDS, MAX_BASE64_CHARACTERS
 from codec_http.openapi import openapi_document
 from codec_http.routes import ROUTES
-from codec_http.state import DOCUMENT, REQUEST_TIMEOUT_S, SERVICE
+from codec_http.state import DOCUMENT, PUBLIC_URL, REQUEST_TIMEOUT_S, SERVICE
 from codec_wire.errors import InvalidSettings
+from core.address import host_port
 from core.service import LatentService
 
 MAX_BODY_BYTES = 1024 * 1024 + len(IMAGE_FIELDS) * MAX_BASE64_CHARACTERS
 """Maximum size of a request body: all image fields, and 1 MiB for the other fields."""
 
+MAX_HEADER_BYTES = 64 * 1024
+"""Maximum size of the request line and of each header. Cookies of other servers on localhost are often long."""
 
-def build_app(service: LatentService, request_timeout_s: float) -> web.Application:
-    """Return the aiohttp application for `service`. A generation may take at most `request_timeout_s` seconds."""
+
+def build_app(service: LatentService, request_timeout_s: float, public_url: str | None = None) -> web.Application:
+    """Return the aiohttp application for `service`.
+
+    A generation may take at most `request_timeout_s` seconds. `public_url` is the URL under which clients reach the
+    server; None if it is unknown.
+    """
     app = web.Application(middlewares=[error_boundary, answer_preflight], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(allow_any_origin)
     app[SERVICE] = service
     app[REQUEST_TIMEOUT_S] = request_timeout_s
+    app[PUBLIC_URL] = public_url or ""
     app[DOCUMENT] = openapi_document(ROUTES)
     app.add_routes([web.route(route.method, route.path, route.handler) for route in ROUTES])
     return app
@@ -40,19 +49,26 @@ class HttpServer:
         await self.runner.cleanup()
 
 
-async def start_http_server(service: LatentService, host: str, port: int, request_timeout_s: float) -> HttpServer:
-    """Start the HTTP server on `host`:`port`; port 0 selects a free port.
+async def start_http_server(
+    service: LatentService, host: str, port: int, request_timeout_s: float, public_url: str | None = None
+) -> HttpServer:
+    """Start the HTTP server on `host`:`port`; port 0 selects a free port. See build_app for the other parameters.
 
     Raises InvalidSettings if the address is not available.
     """
     # handler_cancellation is off by default in AppRunner; without it, a disconnect would not cancel the generation.
     runner = web.AppRunner(
-        build_app(service, request_timeout_s), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
+        build_app(service, request_timeout_s, public_url),
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=1.0,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
     )
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         await runner.cleanup()
-        raise InvalidSettings(f"HTTP cannot listen on {host}:{port}: {error.strerror or error}") from None
+        raise InvalidSettings(f"HTTP cannot listen on {host_port(host, port)}: {error.strerror or error}") from None
     return HttpServer(runner, runner.addresses[0][1])

@@ -8,4 +8,6 @@ from core.service import LatentService
 
 SERVICE = web.AppKey("service", LatentService)
 DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("openapi_document", dict)
+PUBLIC_URL = web.AppKey("public_url", str)
+"""URL under which clients reach the server; empty if it is not configured."""
 REQUEST_TIMEOUT_S = web.AppKey("request_timeout_s", float)

@@ -28,14 +28,18 @@ def map_from_model(
     vae_class: str,
     static_scales: Mapping[str, bytes] | None = None,
     dictionaries: Sequence[Dictionary] = (),
+    *,
+    public_url: str | None = None,
 ) -> LatentMapBundle:
     """Return the map of `model`'s latent space. The same arguments produce the same bytes, and so the same hash.
 
     `vae_scale_factor` is the VAE's scaling factor, by which latents are divided before decoding. `static_scales` are
     the scales of int8 and int4 by pipeline name (one little-endian fp16 per channel); a pipeline without them is
-    left out of the map. Raises InvalidMap if scales or a dictionary are not valid.
+    left out of the map. URLs are below `public_url`, or relative to the server if it is None. Raises InvalidMap if
+    scales or a dictionary are not valid.
     """
     scales = dict(static_scales or {})
+    base = public_url or ""
     width, height = model.default_size
     document: dict[str, object] = {
         "id": model.latent_space,
@@ -43,11 +47,11 @@ def map_from_model(
         "shape": list(model.latent_shape(width, height)),
         "dtype": "fp16",
         "vae_scale_factor": vae_scale_factor,
-        "pipelines": list(_pipeline_entries(model, scales)),
+        "pipelines": list(_pipeline_entries(model, scales, base)),
         "decoder": {"family": "torch", "model_class": vae_class},
     }
     if dictionaries:
-        document["zstd_dictionaries"] = [_dictionary_entry(dictionary) for dictionary in dictionaries]
+        document["zstd_dictionaries"] = [_dictionary_entry(dictionary, base) for dictionary in dictionaries]
     files = (*scales.values(), *(dictionary.data for dictionary in dictionaries))
     return LatentMapBundle.from_parts(serialize_map(document), {sha256(data): data for data in files})
 
@@ -57,7 +61,7 @@ def serialize_map(document: Mapping[str, object]) -> bytes:
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def _pipeline_entries(model: ModelInfo, scales: Mapping[str, bytes]) -> Iterable[dict[str, object]]:
+def _pipeline_entries(model: ModelInfo, scales: Mapping[str, bytes], base: str) -> Iterable[dict[str, object]]:
     for spec in PIPELINES.values():
         if spec.video_only and Modality.VIDEO not in model.modalities:
             continue
@@ -65,22 +69,22 @@ def _pipeline_entries(model: ModelInfo, scales: Mapping[str, bytes]) -> Iterable
         if spec.scales is Scales.STATIC:
             if spec.name not in scales:
                 continue
-            entry["static_scales"] = _file_entry(scales[spec.name], scales_path)
+            entry["static_scales"] = _file_entry(scales[spec.name], base, scales_path)
         if spec.delta:
             entry["keyframe_interval_frames"] = DEFAULT_KEYFRAME_INTERVAL
         yield entry
 
 
-def _dictionary_entry(dictionary: Dictionary) -> dict[str, object]:
+def _dictionary_entry(dictionary: Dictionary, base: str) -> dict[str, object]:
     """Return the map's entry of a dictionary. Without `trained_at`, so that the map does not depend on the date."""
     return {
         "format": str(dictionary.wire_format),
         "pipeline": dictionary.pipeline,
-        **_file_entry(dictionary.data, dictionary_path),
+        **_file_entry(dictionary.data, base, dictionary_path),
         "corpus_summary": dict(dictionary.corpus_summary),
     }
 
 
-def _file_entry(data: bytes, path_of: Callable[[str], str]) -> dict[str, object]:
+def _file_entry(data: bytes, base: str, path_of: Callable[[str], str]) -> dict[str, object]:
     digest = sha256(data)
-    return {"url": path_of(digest), "hash": digest, "size_bytes": len(data)}
+    return {"url": base + path_of(digest), "hash": digest, "size_bytes": len(data)}

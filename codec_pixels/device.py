@@ -8,6 +8,8 @@ import torch
 from codec_wire.errors import InvalidSettings
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+AUTO = "auto"
+"""The dtype depends on the weights of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +21,15 @@ class Device:
 
     torch_device: torch.device
     dtype_name: str
+    """fp16, bf16 or fp32; AUTO on a GPU until the weights of the model are known."""
     threads: int
 
     @classmethod
     def from_settings(cls, device: str, dtype: str, threads: int | None) -> "Device":
         """Return the device for these settings.
 
-        `device` "auto" is CUDA if it is available, else the CPU; `dtype` "auto" is fp16 on CUDA and fp32 on the CPU;
-        `threads` None is the default of torch. Raises InvalidSettings if the device is not available.
+        `device` "auto" is CUDA if it is available, else the CPU; `dtype` "auto" is fp32 on the CPU, otherwise it stays
+        AUTO; `threads` None is the default of torch. Raises InvalidSettings if the device is not available.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
@@ -34,7 +37,7 @@ class Device:
             torch.empty(1, device=torch_device)
         except (RuntimeError, AssertionError) as error:
             raise InvalidSettings(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
-        dtype_name = ("fp32" if torch_device.type == "cpu" else "fp16") if dtype == "auto" else dtype
+        dtype_name = "fp32" if dtype == AUTO and torch_device.type == "cpu" else dtype
         return cls(torch_device, dtype_name, threads or torch.get_num_threads())
 
     @property

@@ -28,6 +28,14 @@ EMBEDDED = KnownModel(codec_scenes.NAME, (codec_scenes.ALIAS,), codec_scenes.LAT
 EMBEDDED_MODELS_DIR = codec_scenes.FOLDER
 """Directory of EMBEDDED and its latent-space map, laid out like CODEC_MODELS_DIR."""
 
+DELETED_SD2_OWNER, SD2_MIRROR_OWNER = "stabilityai", "sd2-community"
+"""Hub owner whose Stable Diffusion 2 repositories were deleted in November 2025, and the owner of their mirrors."""
+_SD2_ALIASES = {
+    "stable-diffusion-2": ("sd2", "sd-2"),
+    "stable-diffusion-2-base": ("sd2", "sd-2"),
+    "stable-diffusion-2-1": ("sd2.1", "sd-2.1"),
+    "stable-diffusion-2-1-base": ("sd2.1", "sd-2.1"),
+}
 
 _KNOWN = {
     row.name: row
@@ -36,12 +44,17 @@ _KNOWN = {
         KnownModel("stable-diffusion-v1-5/stable-diffusion-v1-5", ("sd1.5", "sd-1.5"), SD_VAE),
         KnownModel("runwayml/stable-diffusion-v1-5", ("sd1.5", "sd-1.5"), SD_VAE),
         KnownModel("CompVis/stable-diffusion-v1-4", ("sd1.4", "sd-1.4"), SD_VAE),
-        KnownModel("stabilityai/stable-diffusion-2", ("sd2", "sd-2"), SD_VAE),
-        KnownModel("stabilityai/stable-diffusion-2-base", ("sd2", "sd-2"), SD_VAE),
-        KnownModel("stabilityai/stable-diffusion-2-1", ("sd2.1", "sd-2.1"), SD_VAE),
-        KnownModel("stabilityai/stable-diffusion-2-1-base", ("sd2.1", "sd-2.1"), SD_VAE),
+        *(
+            KnownModel(f"{owner}/{name}", aliases, SD_VAE)
+            for owner in (DELETED_SD2_OWNER, SD2_MIRROR_OWNER)
+            for name, aliases in _SD2_ALIASES.items()
+        ),
         KnownModel("stabilityai/stable-diffusion-xl-base-1.0", ("sdxl", "sdxl-1.0"), SDXL_VAE),
         KnownModel("stabilityai/sdxl-turbo", ("sdxl-turbo",), SDXL_VAE),
+        *(
+            KnownModel(f"stabilityai/{name}", ("svd",), f"stabilityai/{name}-vae")
+            for name in ("stable-video-diffusion-img2vid-xt", "stable-video-diffusion-img2vid")
+        ),
     )
 }
 
@@ -61,6 +74,29 @@ def latent_space_of(name: str) -> str:
     return "/".join(part or "model" for part in parts) + "-vae"
 
 
+def mirror_of(name: str) -> str | None:
+    """Return the hub id of the mirror of `name`, or None unless `name` is known to be deleted from the hub."""
+    owner, _, repository = name.partition("/")
+    if owner == DELETED_SD2_OWNER and repository in _SD2_ALIASES:
+        return f"{SD2_MIRROR_OWNER}/{repository}"
+    return None
+
+
 def is_embedded(name: str | None) -> bool:
     """Return whether `name` is the embedded model's name or alias."""
     return name is not None and name in (EMBEDDED.name, *EMBEDDED.aliases)
+
+
+def hub_id_of_name(name: str) -> str | None:
+    """Return the hub id of the first known model with this name or alias that can be loaded, or None."""
+    return next((_existing_id(row.name) for row in _KNOWN.values() if name in (row.name, *row.aliases)), None)
+
+
+def hub_id_of_latent_space(latent_space: str) -> str | None:
+    """Return the hub id of the first known model with this latent space, or None."""
+    return next((_existing_id(row.name) for row in _KNOWN.values() if row.latent_space == latent_space), None)
+
+
+def _existing_id(name: str) -> str:
+    """Return the hub id, or that of the mirror if the repository was deleted."""
+    return mirror_of(name) or name

@@ -3,6 +3,7 @@
 The server, the client and the golden fixtures all use this module, so they produce the same pixels.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -12,67 +13,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from codec_pixels.latent_scaling import scaling_of
 from codec_wire.errors import ModelLoadError
 
 Decode: TypeAlias = Callable[[Any, Tensor], Tensor]
-"""Function of a VAE and latents [F, C, h, w], scaled as on the wire, that returns pixels in [-1, 1], [N, 3, H, W].
+"""Function of a VAE and latents [F, C, h, w] that returns pixels in [-1, 1], [N, 3, H, W].
 
-N is F, or 1 + (F - 1) * t if the VAE compresses time by t. It first reverses the scaling that the diffusers pipeline
-of this VAE applies, in the same order of operations.
+N is F, or 1 + (F - 1) * t if the VAE compresses time by t. The scaling of the pipeline is already reversed.
 """
 
 
 def _decode_images(vae: Any, latents: Tensor) -> Tensor:
     """Decode frames one by one, so that no image depends on the others and memory use does not grow with F."""
-    shift = getattr(vae.config, "shift_factor", None) or 0.0
-    return torch.cat([vae.decode(one / vae.config.scaling_factor + shift).sample for one in latents.unsqueeze(1)])
+    return torch.cat([vae.decode(one).sample for one in latents.unsqueeze(1)])
 
 
 def _decode_frames_jointly(vae: Any, latents: Tensor) -> Tensor:
     """Decode all frames in one call: this decoder has temporal layers, so each frame depends on its neighbours."""
-    pixels: Tensor = vae.decode(latents / vae.config.scaling_factor, num_frames=len(latents)).sample
+    pixels: Tensor = vae.decode(latents, num_frames=len(latents)).sample
     return pixels
 
 
-def _decode_video(vae: Any, latents: Tensor) -> Tensor:
-    """Decode a video whose latents are scaled by `scaling_factor`."""
-    return _run_video_decoder(vae, _to_video(latents) / vae.config.scaling_factor)
-
-
-def _decode_wan_video(vae: Any, latents: Tensor) -> Tensor:
-    """Decode a video whose latents are normalized per channel with the mean and deviation in the configuration."""
-    mean, deviation = (
-        torch.tensor(numbers, device=latents.device, dtype=latents.dtype).view(1, -1, 1, 1, 1)
-        for numbers in (vae.config.latents_mean, vae.config.latents_std)
-    )
-    # The pipeline divides by the inverse; multiplying by the deviation would round differently.
-    return _run_video_decoder(vae, _to_video(latents) / (1.0 / deviation) + mean)
+def _decode_video(vae: Any, latents: Tensor, *arguments: Tensor) -> Tensor:
+    """Decode a video [1, C, F, h, w]."""
+    pixels: Tensor = vae.decode(latents.transpose(0, 1).unsqueeze(0), *arguments).sample[0]
+    return pixels.transpose(0, 1)
 
 
 def _decode_ltx_video(vae: Any, latents: Tensor) -> Tensor:
-    """Decode a video whose latents are normalized with the mean and deviation stored as buffers of the VAE.
-
-    Some of these decoders also take a timestep: 0, which means no noise.
-    """
-    mean, deviation = (
-        numbers.to(latents.device, latents.dtype).view(1, -1, 1, 1, 1)
-        for numbers in (vae.latents_mean, vae.latents_std)
-    )
-    unscaled = _to_video(latents) * deviation / vae.config.scaling_factor + mean
+    """Decode a video. Some of these decoders also take a timestep: 0, which means no noise."""
     if not vae.config.timestep_conditioning:
-        return _run_video_decoder(vae, unscaled)
-    return _run_video_decoder(vae, unscaled, torch.zeros(1, device=latents.device, dtype=latents.dtype))
-
-
-def _to_video(latents: Tensor) -> Tensor:
-    """Return [F, C, h, w] as [1, C, F, h, w]."""
-    return latents.transpose(0, 1).unsqueeze(0)
-
-
-def _run_video_decoder(vae: Any, video: Tensor, *arguments: Tensor) -> Tensor:
-    """Return the pixels [N, 3, H, W] of unscaled latents [1, C, F, h, w]."""
-    pixels: Tensor = vae.decode(video, *arguments).sample[0]
-    return pixels.transpose(0, 1)
+        return _decode_video(vae, latents)
+    return _decode_video(vae, latents, torch.zeros(1, device=latents.device, dtype=latents.dtype))
 
 
 VAE_DECODERS: dict[str, Decode] = {
@@ -81,7 +53,7 @@ VAE_DECODERS: dict[str, Decode] = {
     "AutoencoderKLTemporalDecoder": _decode_frames_jointly,
     "AutoencoderKLCogVideoX": _decode_video,
     "AutoencoderKLHunyuanVideo": _decode_video,
-    "AutoencoderKLWan": _decode_wan_video,
+    "AutoencoderKLWan": _decode_video,
     "AutoencoderKLLTXVideo": _decode_ltx_video,
 }
 """Decode function by class name of the VAE."""
@@ -102,18 +74,47 @@ def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
         raise ModelLoadError(f"cannot load the {model_class} at {path}: {reason}") from error
 
 
+def vae_class_of(vae: Any) -> str:
+    """Return the name of the class that decodes the latents of `vae`: its own, or its nearest supported base class.
+
+    Clients can load only diffusers' own classes, so a subclass is decoded as its base class. The name is that of the
+    VAE's own class if none of its base classes is supported.
+    """
+    return _supported_class(vae).__name__
+
+
+def _supported_class(vae: Any) -> type:
+    return next((cls for cls in type(vae).__mro__ if cls.__name__ in VAE_DECODERS), type(vae))
+
+
 @torch.inference_mode()
-def decode_latents(vae: Any, latents: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
+def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str | None) -> NDArray[np.uint8]:
     """Return the pixels of latents [F, C, h, w], scaled as on the wire: uint8 RGB [N, H, W, 3].
 
-    N is the number of images or video frames, see Decode. Values are rounded like in the image processor of diffusers:
-    (x / 2 + 0.5), clamped to [0, 1], times 255, to the nearest integer. Raises ModelLoadError if the class of the VAE
-    is not supported.
+    `pipeline_class` is the diffusers class of the pipeline that generated the latents: it determines how the scaling is
+    reversed. If it is None, the configuration of the VAE does (see latent_scaling.scaling_of). N is the number of
+    images or video frames, see Decode. Values are rounded like in the image processor of diffusers: (x / 2 + 0.5),
+    clamped to [0, 1], times 255, to the nearest integer. Raises ModelLoadError if the class of the VAE is not
+    supported.
     """
-    decode = _decoder_of(type(vae).__name__)
-    with _upcast_if_required(vae):
-        decoded = decode(vae, torch.as_tensor(latents).to(device=vae.device, dtype=vae.dtype))
+    from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds
+
+    vae_class = _supported_class(vae)
+    decode = _decoder_of(vae_class.__name__)
+    if type(vae) is not vae_class:
+        vae = copy.copy(vae)  # shares the weights
+        vae.__class__ = vae_class
+    scaling = scaling_of(pipeline_class, vae_class.__name__, vae)
+    with _upcast_if_required(vae, supported=scaling.upcast):
+        # With offloading, the weights are on another device than the one that computes.
+        values = torch.as_tensor(latents).to(device=get_module_execution_device(vae), dtype=vae.dtype)
+        decoded = decode(vae, scaling.unscale(vae, values))
     pixels = (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    return to_uint8(pixels)
+
+
+def to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return pixels in [0, 1] as 8-bit values, rounded to the nearest integer as diffusers does."""
     rounded: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
     return rounded
 
@@ -125,10 +126,13 @@ def _decoder_of(model_class: str) -> Decode:
 
 
 @contextmanager
-def _upcast_if_required(vae: Any) -> Iterator[None]:
-    """Convert an fp16 VAE with `force_upcast` to fp32 while it is used: the one of SDXL overflows to NaN in fp16."""
+def _upcast_if_required(vae: Any, *, supported: bool) -> Iterator[None]:
+    """Convert an fp16 VAE with `force_upcast` to fp32 while it is used: the one of SDXL overflows to NaN in fp16.
+
+    `supported` is whether the pipeline class does so; others decode in fp16 whatever the configuration contains.
+    """
     dtype = vae.dtype
-    if dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
+    if not supported or dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
         yield
         return
     vae.to(torch.float32)

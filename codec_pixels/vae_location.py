@@ -1,6 +1,7 @@
 """Location of the VAE that decodes the latents of a latent-space map."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -42,6 +43,22 @@ def locate_vae(latent_map: LatentMap, models_dir: Path | None = None) -> Path:
 def vae_folder(folder: Path) -> Path:
     """Return the VAE's directory in `folder`, which contains either a pipeline or a VAE."""
     return folder / "vae" if (folder / _PIPELINE_FILE).is_file() else folder
+
+
+def pipeline_class_of(folder: Path) -> str | None:
+    """Return the class of the pipeline that the VAE in `folder` belongs to, or None if the VAE is on its own.
+
+    It is read from model_index.json in `folder` or in the directory above it.
+    """
+    for path in (folder / _PIPELINE_FILE, folder.parent / _PIPELINE_FILE):
+        try:
+            name = json.loads(path.read_bytes())["_class_name"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        # The index of a pipeline with custom code contains [module, class].
+        name = name[-1] if isinstance(name, list) and name else name
+        return name if isinstance(name, str) else None
+    return None
 
 
 def _local_folders(latent_map: LatentMap, name: str, models_dir: Path | None) -> Iterator[Path]:

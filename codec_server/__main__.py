@@ -1,6 +1,24 @@
-"""Run the command line with `python -m codec_server`."""
+"""Run the command line with `python -m codec_server`.
+
+Other Codec servers are started with `python -m codec_server --host ... --model ...`: without a command, it serves.
+"""
+
+import sys
 
 from codec_server.cli import main
 
+_WITHOUT_COMMAND = ("--help", "--version")
+"""Options of the command line itself."""
+
+
+def with_default_command(arguments: list[str]) -> list[str]:
+    """Return `arguments` with the command `serve` in front, unless they begin with a command or ask for help."""
+    is_flag = not arguments or arguments[0].startswith("-")
+    return (
+        ["serve", *arguments] if is_flag and arguments[:1] not in ([name] for name in _WITHOUT_COMMAND) else arguments
+    )
+
+
 if __name__ == "__main__":
+    sys.argv[1:] = with_default_command(sys.argv[1:])
     main()

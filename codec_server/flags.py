@@ -11,6 +11,8 @@ from core.settings import PREFIX, Settings, panel_of
 LOCAL_MODEL = ("model", "pipeline", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads")
 """Settings that select the model that runs in this process, and its device."""
 _CHOICE_METAVAR = "<choice>"
+_OTHER_FLAGS = {"dtype": ("--torch-dtype",)}
+"""Flags of other Codec servers for a setting."""
 
 
 def with_settings(
@@ -42,6 +44,7 @@ def _flag(name: str, panel: str, defaults: Mapping[str, str]) -> inspect.Paramet
     field = Settings.model_fields[name]
     flag = f"--{name.replace('_', '-')}"
     is_bool = field.annotation is bool
+    is_choice = get_origin(field.annotation) is Literal
     value = defaults.get(name, field.default)
     if is_bool:
         value = "on" if value else "off"
@@ -50,11 +53,13 @@ def _flag(name: str, panel: str, defaults: Mapping[str, str]) -> inspect.Paramet
     option = typer.Option(
         None,
         f"{flag}/--no-{flag[2:]}" if is_bool else flag,
+        *_OTHER_FLAGS.get(name, ()),
         help=rf"{description}{default} \[env var: {PREFIX}{name.upper()}]",
         # The list of choices is too long for its column at 80 characters; the description names them.
-        metavar=_CHOICE_METAVAR if get_origin(field.annotation) is Literal else None,
+        metavar=_CHOICE_METAVAR if is_choice else None,
         show_default=False,
         rich_help_panel=panel,
     )
-    annotation: Any = field.annotation
+    # Settings checks choices: typer does not ignore their case and does not know other spellings.
+    annotation: Any = str if is_choice else field.annotation
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation | None)

@@ -10,12 +10,13 @@ from types import ModuleType
 from codec_maps import BuiltMap, build_map
 from codec_maps.corpus import default_prompts, generate_corpus
 from codec_maps.model_map import Dictionary, map_from_model
+from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
 from codec_wire.errors import CodecError, InvalidSettings
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
 from core.lifecycle import Lifecycle, State
-from core.map_store import bundle_folder, find_bundle
+from core.map_store import bundle_folder
 from core.model import ModelInfo
 from core.plan import plan
 from core.probe import probe_request
@@ -45,11 +46,14 @@ class _LoadedModel:
     vae_scale_factor: float
     vae_class: str
     map_found: bool
+    public_url: str | None = None
 
     def map_with(self, scales: Mapping[str, bytes], dictionaries: Sequence[Dictionary]) -> LatentMapBundle:
         """Return a latent-space map for this model with these static scales and dictionaries."""
         model = replace(self.served.model, modalities=self.modalities)
-        return map_from_model(model, self.vae_scale_factor, self.vae_class, scales, dictionaries)
+        return map_from_model(
+            model, self.vae_scale_factor, self.vae_class, scales, dictionaries, public_url=self.public_url
+        )
 
 
 class LocalModel:
@@ -90,6 +94,7 @@ class LocalModel:
         # Importing torch takes seconds, and it is not installed with a gateway.
         device_module, engine_module, loader, sources = await asyncio.to_thread(_import_engine)
         settings, loop = self._settings, asyncio.get_running_loop()
+        configured = await fetch_configured_map(settings)
         device = await asyncio.to_thread(
             device_module.Device.from_settings, settings.device, settings.dtype, settings.threads
         )
@@ -98,6 +103,11 @@ class LocalModel:
         for source in sources.model_sources(settings):
             log.info("loading %s on %s", source.label, device)
             models.append(await loop.run_in_executor(self._thread, loader.load, source, device))
+        maps = {
+            model.info.latent_space: find_model_map(settings, configured, model.info, model.vae_scale_factor)
+            for model in models
+        }
+        require_configured_map(settings, configured, maps)
         lifecycle.transition_to(State.WARMING)
         loaded = []
         for model in models:
@@ -105,16 +115,26 @@ class LocalModel:
             # A map lists the pipelines of every modality that the models with its latent space generate.
             sharing = [other.info for other in models if other.info.latent_space == info.latent_space]
             modalities = tuple(dict.fromkeys(modality for other in sharing for modality in other.modalities))
-            found = find_bundle(settings.models_dir, info, model.vae_scale_factor)
+            found = find_model_map(settings, configured, info, model.vae_scale_factor)
             bundle = found or map_from_model(
-                replace(info, modalities=modalities), model.vae_scale_factor, model.vae_class
+                replace(info, modalities=modalities),
+                model.vae_scale_factor,
+                model.vae_class,
+                public_url=settings.public_url,
             )
             for modality in info.modalities:
                 warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
                 await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
-            served = ModelInstance(info, bundle, engine_module.DiffusersEngine(model, self._thread), str(device))
+            served = ModelInstance(info, bundle, engine_module.DiffusersEngine(model, self._thread), str(model.device))
             loaded.append(
-                _LoadedModel(served, modalities, model.vae_scale_factor, model.vae_class, map_found=found is not None)
+                _LoadedModel(
+                    served,
+                    modalities,
+                    model.vae_scale_factor,
+                    model.vae_class,
+                    map_found=found is not None,
+                    public_url=settings.public_url,
+                )
             )
         return loaded
 

@@ -7,10 +7,23 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 
 @dataclass(frozen=True, slots=True)
+class PromptTruncation:
+    """Tokens at the end of a prompt that a text encoder of the model ignores, because it has a maximum length.
+
+    `field` is the request field, "prompt" or "negative_prompt"; `encoder` is the component, e.g. "text_encoder_2".
+    """
+
+    field: str
+    encoder: str
+    dropped_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """First event of every generation: sampling starts, and the header can be sent."""
 
     header: LatentStreamHeader
+    truncations: tuple[PromptTruncation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

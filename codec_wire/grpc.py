@@ -10,9 +10,9 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from codec_wire.errors import CodecError
-from codec_wire.events import Frame, Started, Step, StreamEvent
+from codec_wire.events import Frame, PromptTruncation, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER
+from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER, MODEL_HEADER, SEED_HEADER
 from codec_wire.latents import FinishReason, Modality
 from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from codec_wire.remote_errors import error_from_code
@@ -20,6 +20,10 @@ from codec_wire.remote_errors import error_from_code
 ERROR_DOMAIN = "codec-diffusers"
 MAP_HASH_KEY = LATENT_MAP_HEADER.lower()
 """Key of the initial metadata with the hash of the map, sha256:<hex>."""
+MODEL_KEY = MODEL_HEADER.lower()
+"""Key of the initial metadata with the name of the model that generates (codec_wire.http.header_value)."""
+SEED_KEY = SEED_HEADER.lower()
+"""Key of the initial metadata with the seed."""
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
 """Key of the request metadata with the hash of the map that the client holds."""
 
@@ -49,7 +53,10 @@ def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
     """
     kind = message.WhichOneof("event")
     if kind == "header":
-        return Started(header_from_message(message.header))
+        truncations = (
+            PromptTruncation(item.field, item.encoder, item.dropped_tokens) for item in message.prompt_truncations
+        )
+        return Started(header_from_message(message.header), tuple(truncations))
     if kind == "progress":
         return Step(message.progress.step, message.progress.total_steps)
     if kind != "frame":

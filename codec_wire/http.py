@@ -1,10 +1,12 @@
 """HTTP names of the protocol: headers, paths and media types, for server and client."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from urllib.parse import quote
 
 from codec_wire import errors
 from codec_wire.errors import CodecError, RetryableError
+from codec_wire.events import PromptTruncation
 from codec_wire.formats import WireFormat
 from codec_wire.latents import Modality
 
@@ -12,10 +14,20 @@ LATENT_MAP_HEADER = "Codec-Latent-Map"
 ZSTD_DICTIONARY_HEADER = "Codec-Zstd-Dict"
 MAP_PIN_HEADER = "X-Codec-Map"
 CLIENT_VERSION_HEADER = "Codec-Client-Version"
+MODEL_HEADER = "Codec-Model"
+SEED_HEADER = "Codec-Seed"
+PROMPT_TRUNCATED_HEADER = "Codec-Prompt-Truncated"
+GENERATION_MS_HEADER = "X-Codec-Generation-Ms"
 
 RESPONSE_HEADERS: Mapping[str, str] = {
     LATENT_MAP_HEADER: "sha256:<hex> of the latent-space map that describes the latents.",
     ZSTD_DICTIONARY_HEADER: "sha256:<hex> of the zstd dictionary; present if Content-Encoding is zstd.",
+    MODEL_HEADER: "Name of the model that generates, with characters other than printable ASCII percent-encoded.",
+    SEED_HEADER: "Seed of the noise, also if it was selected at random. With `n`, that of the first image or video.",
+    PROMPT_TRUNCATED_HEADER: "Number of tokens at the end of a prompt that a text encoder of the model ignores, as "
+    "prompt.text_encoder=12, negative_prompt.text_encoder_2=3. Absent if the prompts are used completely.",
+    GENERATION_MS_HEADER: "Time to generate and decode, in milliseconds. Only for rendered images and videos, since "
+    "the headers of a latent stream are sent before the generation ends.",
 }
 """Protocol headers of a generation response and their descriptions. Scripts of other origins may read them (CORS)."""
 REQUEST_HEADERS: Mapping[str, str] = {
@@ -37,6 +49,28 @@ LIVENESS_PATH = "/livez"
 READINESS_PATH = "/readyz"
 WELL_KNOWN_PATH = "/.well-known/codec"
 INDEX_PATH = f"{WELL_KNOWN_PATH}/index.json"
+
+
+def header_value(text: str) -> str:
+    """Return `text` with every character that is not printable ASCII percent-encoded, for headers and gRPC metadata."""
+    return "".join(char if " " <= char <= "~" and char != "%" else quote(char, safe="") for char in text).strip()
+
+
+def truncation_headers(truncations: Iterable[PromptTruncation]) -> dict[str, str]:
+    """Return PROMPT_TRUNCATED_HEADER, or nothing if there are no truncations."""
+    items = [f"{item.field}.{item.encoder}={item.dropped_tokens}" for item in dict.fromkeys(truncations)]
+    return {PROMPT_TRUNCATED_HEADER: ", ".join(items)} if items else {}
+
+
+def parse_truncations(header: str | None) -> tuple[PromptTruncation, ...]:
+    """Return the truncations in the value of PROMPT_TRUNCATED_HEADER, None if it is absent. Skips malformed items."""
+    found = []
+    for item in (header or "").split(","):
+        names, _, count = item.strip().partition("=")
+        field, _, encoder = names.partition(".")
+        if encoder and count.isascii() and count.isdigit():
+            found.append(PromptTruncation(field, encoder, int(count)))
+    return tuple(found)
 
 
 def map_path(latent_space_id: str) -> str:
@@ -75,7 +109,7 @@ ACCEPT: Mapping[WireFormat, str] = {
 
 
 def default_media_type(wire_format: WireFormat) -> str:
-    """Return the Content-Type of a stream if the client accepts no other name of its format."""
+    """Return the Content-Type of a stream, whatever name of its format the client accepts."""
     return next(name for name, found in MEDIA_TYPES.items() if found is wire_format)
 
 

@@ -1,12 +1,14 @@
 """The generation request, shared by both protocols: fields, types and bounds."""
 
+import secrets
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from codec_wire.errors import InvalidRequest, truncated_repr
+from codec_wire.integers import parse_integer
 from codec_wire.latents import MAX_UINT32, Modality
 from codec_wire.pipelines import PIPELINES
 
@@ -17,9 +19,22 @@ DEFAULT_NUM_FRAMES = 24
 DEFAULT_KEYFRAME_INTERVAL = 24
 NUM_SEEDS = 2**64
 """Seeds are from 0 to NUM_SEEDS - 1."""
+RANDOM_SEED = -1
+"""Value of `seed` that selects a random seed."""
+_RANDOM_SEEDS = 2**32
+"""Random seeds are below this: every client can represent them, and other tools accept them."""
 DEFAULT_STRENGTH = 0.8
 
-PositiveUint32 = Annotated[int, Field(ge=1, le=MAX_UINT32)]
+
+def _parse_seed(value: object) -> object:
+    """Return the seed, or a random one for RANDOM_SEED."""
+    seed = parse_integer(value)
+    is_random = isinstance(seed, int) and not isinstance(seed, bool) and seed == RANDOM_SEED
+    return secrets.randbelow(_RANDOM_SEEDS) if is_random else seed
+
+
+_SEED_SCHEMA = {"type": ["integer", "null"], "minimum": RANDOM_SEED, "exclusiveMaximum": NUM_SEEDS}
+PositiveUint32 = Annotated[int, Field(ge=1, le=MAX_UINT32), BeforeValidator(parse_integer)]
 
 
 class GenerationRequest(BaseModel):
@@ -35,7 +50,10 @@ class GenerationRequest(BaseModel):
     prompt: str = Field(min_length=1, description="Text that describes the image or video.")
     negative_prompt: str | None = Field(default=None, description="Text that describes what to avoid.")
     model: str | None = Field(
-        default=None, description="Name or alias of a served model. Default: the server's default model."
+        default=None,
+        description="Name or alias of a served model. If `latent_space` is given, it is only a preference: a request "
+        "for a served latent space is never refused because of its model. Default, and the meaning of an empty string: "
+        "the server's default model.",
     )
     modality: Modality = Field(default=Modality.IMAGE, description="Kind of latents to generate.")
     latent_space: str | None = Field(
@@ -50,8 +68,9 @@ class GenerationRequest(BaseModel):
         default=None, description="Width and height in pixels. Default: the model's own size."
     )
     steps: PositiveUint32 = Field(default=DEFAULT_STEPS, description="Number of denoising steps.")
-    seed: int = Field(
-        default=DEFAULT_SEED, ge=0, lt=NUM_SEEDS, description="Seed of the noise. The same seed gives the same result."
+    seed: Annotated[int, BeforeValidator(_parse_seed), Field(ge=0, lt=NUM_SEEDS), WithJsonSchema(_SEED_SCHEMA)] = Field(
+        default=DEFAULT_SEED,
+        description="Seed of the noise. The same seed gives the same result. -1 or null selects a random seed.",
     )
     guidance_scale: float | None = Field(
         default=None,
@@ -99,11 +118,13 @@ def parse_request(values: Mapping[str, object]) -> GenerationRequest:
 
 
 def parse_request_as(kind: type[RequestT], values: Mapping[str, object]) -> RequestT:
-    """Return a request of class `kind` with these field values, by wire name. Values that are None are ignored.
+    """Return a request of class `kind` with these field values, by wire name.
+
+    Values that are None are ignored, and so is an empty `model`.
 
     Raises InvalidRequest naming the first invalid field, the received value and what is allowed.
     """
-    present = {name: value for name, value in values.items() if value is not None}
+    present = {name: value for name, value in values.items() if value is not None and (name, value) != ("model", "")}
     try:
         return kind.model_validate(present, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -114,8 +135,13 @@ def parse_request_as(kind: type[RequestT], values: Mapping[str, object]) -> Requ
         raise InvalidRequest(field, "is required")
     if first["type"] == "extra_forbidden":
         raise unknown_field_error(field, (info.alias or name for name, info in kind.model_fields.items()))
-    reason = first["msg"].partition(" should ")[2] or first["msg"]
-    raise InvalidRequest(field, f"must {reason}, got {truncated_repr(first['input'])}")
+    raise InvalidRequest(field, f"{_requirement(first['msg'])}, got {truncated_repr(first['input'])}")
+
+
+def _requirement(message: str) -> str:
+    """Return pydantic's "Input should be ..." or a validator's "should be ..." as "must be ..."."""
+    rule = f" {message}".partition(" should ")[2]
+    return f"must {rule}" if rule else message
 
 
 def unknown_field_error(name: str, known: Iterable[str]) -> InvalidRequest:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec_wire.errors import Cancelled, CodecError, DeadlineExceeded
-from codec_wire.events import StreamEvent
+from codec_wire.events import PromptTruncation, StreamEvent
 from core.plan import StreamPlan
 
 
@@ -19,6 +19,10 @@ class Pixels:
     """The only result of a plan with `rendered` set: RGB, uint8 [num_frames, height, width, 3]."""
 
     frames: NDArray[np.uint8]
+    generation_s: float = 0.0
+    """Seconds from the start of sampling until the pixels were decoded. Set by LatentService.render."""
+    truncations: tuple[PromptTruncation, ...] = ()
+    """Ignored ends of the prompts. Set by LatentService.render."""
 
 
 Event: TypeAlias = StreamEvent | Pixels

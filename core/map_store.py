@@ -42,6 +42,12 @@ def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> 
     if folder is None:
         return None
     bundle = LatentMapBundle.from_folder(folder)
+    require_map_of(model, vae_scale_factor, bundle, str(folder))
+    return bundle
+
+
+def require_map_of(model: ModelInfo, vae_scale_factor: float, bundle: LatentMapBundle, origin: str) -> None:
+    """Raise InvalidMap if the map in `bundle`, which was read from `origin`, does not fit the model."""
     found = bundle.latent_map
     for name, expected, actual in (
         ("id", model.latent_space, found.id),
@@ -49,5 +55,4 @@ def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> 
         ("vae_scale_factor", vae_scale_factor, found.vae_scale_factor or vae_scale_factor),
     ):
         if actual != expected:
-            raise InvalidMap(f"{folder}: the {name} of the latent-space map is {actual}, {model.name} has {expected}")
-    return bundle
+            raise InvalidMap(f"{origin}: the {name} of the latent-space map is {actual}, {model.name} has {expected}")

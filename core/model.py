@@ -1,5 +1,6 @@
 """What clients need to know about a loaded model: its names, latent space, sizes and supported inputs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from codec_wire.latents import Modality
@@ -32,6 +33,10 @@ class GenerationMode:
     def __str__(self) -> str:
         images = [name for name in ("image", "control_image") if getattr(self, name)]
         return f"{self.modality} from {' and '.join(('a prompt', *images))}"
+
+
+StepCheck = Callable[[GenerationMode, int, float | None], bool]
+"""Whether a mode can run this number of steps with this strength, which is None if the mode has none. Thread-safe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,8 @@ class ModelInfo:
     modes: tuple[GenerationMode, ...] = ()
     """Supported input combinations. Empty means that each modality is generated from a prompt alone."""
     loras: tuple[Lora, ...] = ()
+    accepts_steps: StepCheck | None = field(default=None, compare=False, repr=False)
+    """Asks the scheduler of the model. None in a gateway: the upstream server decides."""
 
     def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:
         """Return the supported input combinations for `modality`."""

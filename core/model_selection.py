@@ -1,7 +1,8 @@
-"""Selection of the model for a request, by model name, modality and latent space."""
+"""Selection of the model for a request, by latent space, modality and model name."""
 
 from collections.abc import Iterable, Sequence
 
+from codec_pixels.known_models import hub_id_of_latent_space, hub_id_of_name
 from codec_wire.errors import NotFound, UnsupportedModality, truncated_repr
 from codec_wire.request import GenerationRequest
 from core.model import ModelInfo
@@ -10,35 +11,58 @@ from core.model import ModelInfo
 def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> ModelInfo:
     """Return the model for `request`: the first one with the requested name, modality and latent space.
 
+    If the request names a served latent space, its model name is only a preference: the client can decode the latents
+    of every model with this latent space. Other Codec servers ignore the name.
     Raises NotFound or UnsupportedModality, naming the field that no model matches and the values that are allowed.
     """
     candidates = list(models)
-    if request.model is not None:
+    if request.latent_space is not None:
+        candidates = models_in_latent_space(request.latent_space, candidates, request.model)
+    elif request.model is not None:
         candidates = models_named(request.model, candidates)
     candidates = _models_with_modality(request.modality, candidates)
-    if request.latent_space is not None:
-        candidates = models_in_latent_space(request.latent_space, candidates)
-    return candidates[0]
+    return next((model for model in candidates if request.model in _names(model)), candidates[0])
 
 
 def models_named(name: str, models: Iterable[ModelInfo]) -> list[ModelInfo]:
     """Return the models with this name or alias. Raises NotFound if there are none."""
     models = list(models)
-    matching = [model for model in models if name in (model.name, *model.aliases)]
+    matching = [model for model in models if name in _names(model)]
     if not matching:
-        names = ", ".join(dict.fromkeys(known for model in models for known in (model.name, *model.aliases)))
-        raise NotFound("model", f"{truncated_repr(name)} not found; this server serves {names}")
+        names = ", ".join(dict.fromkeys(known for model in models for known in _names(model)))
+        other = hub_id_of_name(name) or "HUB_ID_OR_DIRECTORY"
+        raise NotFound(
+            "model",
+            f"{truncated_repr(name)} not found; this server serves {names} (GET /v1/models); "
+            f"to serve another model, start the server with --model {other}",
+        )
     return matching
 
 
-def models_in_latent_space(latent_space: str, models: Iterable[ModelInfo]) -> list[ModelInfo]:
-    """Return the models with this latent space. Raises NotFound if there are none."""
+def models_in_latent_space(
+    latent_space: str, models: Iterable[ModelInfo], requested_model: str | None = None
+) -> list[ModelInfo]:
+    """Return the models with this latent space.
+
+    Raises NotFound if there are none. Its message names the value to send instead, and how to serve this latent space:
+    with `requested_model` if it is a known model.
+    """
     models = list(models)
     matching = [model for model in models if model.latent_space == latent_space]
     if not matching:
-        known = ", ".join(dict.fromkeys(model.latent_space for model in models))
-        raise NotFound("latent_space", f"{truncated_repr(latent_space)} not found; allowed: {known}")
+        served = list(dict.fromkeys(model.latent_space for model in models))
+        known = None if requested_model is None else hub_id_of_name(requested_model)
+        other = known or hub_id_of_latent_space(latent_space) or "HUB_ID_OR_DIRECTORY"
+        raise NotFound(
+            "latent_space",
+            f"{truncated_repr(latent_space)} not found; allowed: {', '.join(served)}: "
+            f'send "latent_space": "{served[0]}", or start the server with --model {other}',
+        )
     return matching
+
+
+def _names(model: ModelInfo) -> tuple[str, ...]:
+    return (model.name, *model.aliases)
 
 
 def _models_with_modality(modality: str, models: Sequence[ModelInfo]) -> list[ModelInfo]:

@@ -17,6 +17,7 @@ from codec_wire.request import (
 from core.input_image import InputImage, read_input_image
 from core.model import GenerationMode, ModelInfo
 from core.model_selection import select_model
+from core.step_limits import require_accepted_steps
 
 RENDERING_STEPS = 2
 """Cost of decoding to pixels, in sampler steps. Measured: 1.57 steps of Stable Diffusion 1 at 512x512
@@ -91,6 +92,8 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         if len(text) > model.limits.max_prompt_characters:
             limit = model.limits.max_prompt_characters
             raise InvalidRequest(field, f"must have at most {limit} characters, got {len(text)}")
+    strength = (DEFAULT_STRENGTH if request.strength is None else request.strength) if mode.strength else None
+    require_accepted_steps(model, mode, request.steps, strength)
     pipeline = _pipeline(request, bundle)
     fps, num_frames = _timing(request, model)
     latent_frames = model.latent_frames(num_frames)
@@ -118,7 +121,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         ),
         image=image,
         control_image=control_image,
-        strength=_strength(request) if mode.strength else None,
+        strength=strength,
     )
 
 
@@ -142,16 +145,6 @@ def _select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode
     if request.negative_prompt and not mode.negative_prompt:
         raise InvalidRequest("negative_prompt", f"is not supported by {model.name}")
     return mode
-
-
-def _strength(request: GenerationRequest) -> float:
-    """Return the strength. Pipelines run only this fraction of the steps, which must be at least one step."""
-    strength = DEFAULT_STRENGTH if request.strength is None else request.strength
-    if strength * request.steps < 1:
-        raise InvalidRequest(
-            "strength", f"must be at least 1/steps = {1 / request.steps:g}, so that a step is run, got {strength:g}"
-        )
-    return strength
 
 
 def _require_at_most(field: str, value: int, limit: int) -> None:

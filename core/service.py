@@ -4,9 +4,10 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 
 from codec_wire.errors import CodecError, TruncatedStream
-from codec_wire.events import Frame, Started, StreamEvent
+from codec_wire.events import Frame, PromptTruncation, Started, StreamEvent
 from codec_wire.latents import FinishReason, LatentFrame
 from codec_wire.request import GenerationRequest
 from core.admission import Admission
@@ -129,13 +130,15 @@ class LatentService:
         job.on_cancel(lambda: part.cancel(job.reason or client_disconnected()))
         started_at = time.monotonic()
         pixels: Pixels | None = None
+        truncations: tuple[PromptTruncation, ...] = ()
         async with aclosing(run_with_deadline(engine, plan, part)) as events:
             async for event in events:
                 if isinstance(event, Started):
                     started_at = time.monotonic()
+                    truncations = event.truncations
                 elif isinstance(event, Pixels):
-                    pixels = event
-                    self.admission.record_duration(plan.cost, time.monotonic() - started_at)
+                    pixels = replace(event, generation_s=time.monotonic() - started_at, truncations=truncations)
+                    self.admission.record_duration(plan.cost, pixels.generation_s)
         if pixels is None:
             raise TruncatedStream("the engine ended the stream without pixels")
         return pixels

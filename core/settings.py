@@ -6,12 +6,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from codec_wire.errors import InvalidSettings, truncated_repr
+from core.service_links import service_links
 
 PREFIX = "CODEC_"
+_TORCH_DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
+"""Other names of the values of `dtype`: those of torch."""
 
 
 def _setting(panel: str, default: Any, description: str, **constraints: Any) -> Any:
@@ -47,7 +50,10 @@ class Settings(BaseSettings):
         "Hub id or directory of a second diffusers pipeline, which generates videos; or the directory of a "
         "MotionAdapter, which is combined with --model.",
     )
-    loras: str | None = _setting("Model", None, "LoRA weights to add to the model, as PATH:SCALE,PATH:SCALE,...")
+    loras: str | None = _setting("Model", None, "LoRA weights to add to the model, as PATH:SCALE, separated by commas.")
+    partial_loras: bool = _setting(
+        "Model", False, "Apply LoRA weights that fit the model only in part, with a warning, instead of refusing them."
+    )
     models_dir: Path = _setting("Model", Path("/models"), "Directory of local models and latent-space maps.")
     allow_pickle: bool = _setting(
         "Model",
@@ -61,6 +67,25 @@ class Settings(BaseSettings):
         "from the model's name.",
         validation_alias=_or_variable("LATENT_SPACE", "INITIAL_LATENT_SPACE"),
     )
+    latent_map_url: str | None = _setting(
+        "Latent-space map",
+        None,
+        "URL of the latent-space map to serve. It is downloaded and verified at the start. Default: the map in "
+        "--models-dir.",
+        pattern=r"^https?://\S+$",
+    )
+    latent_map_sha256: str | None = _setting(
+        "Latent-space map",
+        None,
+        "Hash of the latent-space map, as [sha256:]HEX with 64 hex digits. The server does not start with another map.",
+        pattern=r"^(sha256:)?[0-9a-fA-F]{64}$",
+    )
+    latent_dicts_dir: Path | None = _setting(
+        "Latent-space map",
+        None,
+        "Directory with files of the map at --latent-map-url, e.g. zstd dictionaries. They are recognized by their "
+        "hash and not downloaded.",
+    )
     calibration_images: int = _setting(
         "Latent-space map",
         12,
@@ -73,12 +98,35 @@ class Settings(BaseSettings):
         "Device", "auto", "torch device: cpu, cuda, cuda:1, ... auto selects a GPU if there is one, else the CPU."
     )
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = _setting(
-        "Device", "auto", "Floating-point type of the model: fp16, bf16 or fp32. auto is fp16 on a GPU, fp32 on a CPU."
+        "Device",
+        "auto",
+        "Floating-point type of the model: fp16, bf16 or fp32. auto is fp32 on a CPU; on a GPU bf16 if the "
+        "weights are stored in it, else fp16.",
     )
     threads: int | None = _setting("Device", None, "Number of CPU threads of the model. Default: one per core.", ge=1)
-    host: str = _setting("Server", "127.0.0.1", "IP address or host name to listen on.")
-    port: int = _setting("Server", 8080, "Port of the HTTP server. 0 selects a free port.", ge=0, le=65535)
+    host: str = _setting(
+        "Server",
+        "127.0.0.1",
+        "IP address or host name to listen on.",
+        validation_alias=_or_variable("HOST", "BACKEND_HOST"),
+    )
+    port: int = _setting(
+        "Server",
+        8080,
+        "Port of the HTTP server. 0 selects a free port.",
+        ge=0,
+        le=65535,
+        validation_alias=_or_variable("PORT", "BACKEND_PORT"),
+    )
     grpc_port: int = _setting("Server", 50051, "Port of the gRPC server. 0 selects a free port.", ge=0, le=65535)
+    public_url: str | None = _setting(
+        "Server",
+        None,
+        "URL under which clients reach the HTTP server, e.g. https://latents.example.com. It is the base of the URLs "
+        "in /codec/info, in index.json and in new latent-space maps. Default: the origin of each request; maps then "
+        "contain relative URLs.",
+        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+    )
     upstream: str | None = _setting("Server", None, "Address of the gRPC server that generates, as HOST:PORT.")
     max_jobs: int = _setting("Limits", 32, "Maximum number of active generations, queued and running.", ge=1)
     max_cost: int = _setting(
@@ -86,7 +134,11 @@ class Settings(BaseSettings):
     )
     request_timeout_s: float = _setting("Limits", 600, "Request timeout in seconds.", gt=0)
     drain_timeout_s: float = _setting(
-        "Limits", 30, "Maximum time in seconds for active generations to finish when the server stops.", ge=0
+        "Limits",
+        30,
+        "Maximum time in seconds for active generations to finish when the server stops.",
+        ge=0,
+        validation_alias=_or_variable("DRAIN_TIMEOUT_S", "SHUTDOWN_GRACE_S"),
     )
     require_pins: bool = _setting(
         "Reproducibility",
@@ -108,6 +160,40 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "Logging", "info", "Minimum level of log messages: debug, info, warning or error."
     )
+
+    @field_validator("dtype", "log_level", "device", mode="before")
+    @classmethod
+    def _ignore_case(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return _TORCH_DTYPES.get(value.lower(), value.lower())
+
+    @field_validator("latent_map_sha256")
+    @classmethod
+    def _with_algorithm(cls, value: str | None) -> str | None:
+        return None if value is None else f"sha256:{value.removeprefix('sha256:').lower()}"
+
+    @field_validator("public_url")
+    @classmethod
+    def _remove_last_slash(cls, value: str | None) -> str | None:
+        return None if value is None else value.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes it
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources of values: flags, then variables other than Kubernetes service links."""
+        assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101 - pydantic-settings always passes one
+        links = {name.lower() for name in service_links(os.environ)}
+        env_settings.env_vars = {
+            name: value for name, value in env_settings.env_vars.items() if name.lower() not in links
+        }
+        return init_settings, env_settings
 
 
 def panel_of(name: str) -> str:
@@ -136,12 +222,16 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Return a warning for each CODEC_* variable that is not a setting, with the most similar setting if there is one.
 
-    Unknown variables are not errors, because container platforms set variables of their own.
+    Unknown variables are not errors, because container platforms set variables of their own. Kubernetes service links
+    are reported in one warning.
     """
     known = [name.removeprefix(PREFIX) for name in _variables()]
+    links = service_links(environment)
     warnings = []
+    if links:
+        warnings.append(f"ignored, because they are Kubernetes service links and not settings: {', '.join(links)}")
     for name in sorted(environment):
-        if not name.startswith(PREFIX) or name.removeprefix(PREFIX) in known:
+        if not name.startswith(PREFIX) or name.removeprefix(PREFIX) in known or name in links:
             continue
         similar = get_close_matches(name.removeprefix(PREFIX), known, n=1)
         hint = f"; did you mean {PREFIX}{similar[0]}?" if similar else ""

@@ -62,6 +62,8 @@ def _inside_our_package(content: bytes) -> bytes:
     # The typing plugin writes fully qualified module names.
     text = text.replace("import codec.latents.v1.", f"import {PACKAGE}.codec.latents.v1.")
     text = text.replace("import codec\n", f"import {PACKAGE}.codec\n")
+    # The module name that the message classes get. pickle imports it.
+    text = text.replace("DESCRIPTOR, 'codec.latents.v1.", f"DESCRIPTOR, '{PACKAGE}.codec.latents.v1.")
     return text.encode()
 
 

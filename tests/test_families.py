@@ -21,6 +21,7 @@ from PIL import Image
 from codec_client import decode_to_frames
 from codec_maps.model_map import map_from_model
 from codec_pixels.device import Device
+from codec_pixels.latent_scaling import PIPELINE_SCALINGS
 from codec_pixels.vae import VAE_DECODERS
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
@@ -41,7 +42,7 @@ PROMPT = "a sea at dawn"
 
 
 def test_every_family_has_a_case() -> None:
-    assert {pipeline_class_name(name) for name in CASES} == set(FAMILIES)
+    assert {pipeline_class_name(name) for name in CASES} == set(FAMILIES) == set(PIPELINE_SCALINGS)
 
 
 def test_every_supported_vae_has_a_case() -> None:

@@ -147,7 +147,8 @@ async def _generate(client: InProcessClient) -> list[Finding]:
             return [*findings, Finding("generation", "bad", f"{sampled}; all latent values are equal")]
         started = time.perf_counter()
         try:
-            decoder = PixelDecoder(latent_map, vae=served.engine.vae)  # type: ignore[attr-defined]
+            engine: Any = served.engine
+            decoder = PixelDecoder(latent_map, vae=engine.vae, pipeline_class=engine.pipeline_class)
             pixels = await asyncio.to_thread(decoder.frames, generation.latents)
         except CodecError as error:
             return [*findings, Finding("generation", "note", f"{sampled}; cannot be decoded to pixels: {error}")]

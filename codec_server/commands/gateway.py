@@ -10,12 +10,23 @@ from codec_server.flags import with_settings
 from codec_server.runner import drain, run_server, run_until, stop_on_signals
 from codec_server.terminal.startup import print_addresses
 from codec_wire.errors import InvalidSettings
+from core.address import host_port
 from core.admission import Admission
 from core.lifecycle import Lifecycle
 from core.service import LatentService
 from core.settings import Settings
 
-SETTINGS = ("upstream", "host", "port", "max_jobs", "max_cost", "request_timeout_s", "drain_timeout_s", "log_level")
+SETTINGS = (
+    "upstream",
+    "host",
+    "port",
+    "public_url",
+    "max_jobs",
+    "max_cost",
+    "request_timeout_s",
+    "drain_timeout_s",
+    "log_level",
+)
 """The settings that a gateway uses."""
 
 
@@ -38,8 +49,10 @@ async def run_gateway(settings: Settings) -> None:
         raise InvalidSettings("gateway needs the address of a gRPC server: set --upstream (CODEC_UPSTREAM) HOST:PORT")
     stop = stop_on_signals()
     service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost))
-    http = await start_http_server(service, settings.host, settings.port, settings.request_timeout_s)
-    print_addresses(f"{settings.host}:{http.port}", None)
+    http = await start_http_server(
+        service, settings.host, settings.port, settings.request_timeout_s, settings.public_url
+    )
+    print_addresses(host_port(settings.host, http.port), None)
     typer.echo(f"  upstream {upstream}")
     # Active generations use the channel until the drain has finished.
     async with upstream_channel(upstream) as channel:

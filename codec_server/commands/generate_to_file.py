@@ -79,11 +79,11 @@ class Decoding:
         For a model in this process that was not loaded from a local directory, the VAE of its pipeline is used.
         """
         path = self._local_path(client)
-        use_pipeline_vae = path is None and isinstance(client, InProcessClient)
-        vae = client.used.engine.vae if use_pipeline_vae else None  # type: ignore[attr-defined]
-        pixels = PixelDecoder(
-            latent_map, path=path, models_dir=self.settings.models_dir, device=self.settings.device, vae=vae
-        )
+        options: dict[str, Any] = {"path": path}
+        if path is None and isinstance(client, InProcessClient):
+            engine: Any = client.used and client.used.engine
+            options = {"vae": engine.vae, "pipeline_class": engine.pipeline_class}
+        pixels = PixelDecoder(latent_map, models_dir=self.settings.models_dir, device=self.settings.device, **options)
         return pixels.frames(received.latents)
 
     def _local_path(self, client: LatentClient) -> Path | None:

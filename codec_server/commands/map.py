@@ -26,7 +26,7 @@ from core.settings import Settings, read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Build, show and verify latent-space maps.")
 
-BUILD_SETTINGS = (*LOCAL_MODEL, "calibration_images", "log_level")
+BUILD_SETTINGS = (*LOCAL_MODEL, "calibration_images", "public_url", "log_level")
 TABLE_WIDTH = 130
 
 

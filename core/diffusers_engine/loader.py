@@ -3,17 +3,19 @@
 import importlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codec_pixels.device import Device
+from codec_pixels.device import AUTO, Device
 from codec_pixels.known_models import aliases_of, latent_space_of
 from codec_pixels.library_logging import silence_libraries
-from codec_pixels.vae import VAE_DECODERS
+from codec_pixels.vae import VAE_DECODERS, vae_class_of
 from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
 from core.diffusers_engine.families import Family, family_named, family_of
 from core.diffusers_engine.loras import apply_loras
+from core.diffusers_engine.precision import automatic_dtype, dtype_name_of, stored_dtype
+from core.diffusers_engine.schedule import step_check
 from core.diffusers_engine.sources import ModelSource, locate_model
 from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
 from core.model import ModelInfo
@@ -35,6 +37,8 @@ class LoadedModel:
     info: ModelInfo
     vae_scale_factor: float
     vae_class: str
+    device: Device
+    """Where the pipelines compute and in which dtype."""
 
     @property
     def pipeline(self) -> Any:
@@ -59,6 +63,9 @@ class LoadedModel:
 def load(source: ModelSource, device: Device) -> LoadedModel:
     """Return the pipelines of `source` on `device`.
 
+    `from_pretrained` selects the dtype of every module and nothing is cast afterwards, because some modules must stay
+    in fp32. The pipeline of a factory is used as it is, with its own dtypes, devices and offload hooks.
+
     Raises ModelLoadError with the name of the model and the reason: not found, no network, only unsafe weights, a
     pipeline class that is not in the family table, or components that do not fit each other.
     """
@@ -67,27 +74,47 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
         if source.factory is not None:
             pipeline = _from_factory(source.factory)
             family = family_of(pipeline, source.label)
+            device = _device_of(pipeline, device)
         else:
+            device = _with_dtype(source, device)
             pipeline, family = _from_pretrained(source, device)
-        apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle)
-        # Moved before the other pipelines are built: components that are moved later would no longer be shared.
-        pipeline.to(device.torch_device, device.dtype)
+        apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle, allow_partial=source.allow_partial_loras)
+        if source.factory is None:
+            # Moved before the other pipelines are built: components that are moved later would no longer be shared.
+            pipeline.to(device.torch_device)
         variants = tuple(_variants(pipeline, family, source))
         for variant in variants:
-            variant.pipeline.to(device.torch_device, device.dtype)
             variant.pipeline.set_progress_bar_config(disable=True)
         return LoadedModel(
             variants=variants,
             info=_describe(variants, source),
             # A VAE without a scaling factor has latents_mean and latents_std, which decoding applies instead.
             vae_scale_factor=float(getattr(pipeline.vae.config, "scaling_factor", None) or 1.0),
-            vae_class=type(pipeline.vae).__name__,
+            vae_class=vae_class_of(pipeline.vae),
+            device=device,
         )
     except CodecError:
         raise
     except Exception as error:
         log.debug("loading a model failed", exc_info=error)
         raise ModelLoadError(f"cannot load {source.label}: {_first_line(error)}") from error
+
+
+def _with_dtype(source: ModelSource, device: Device) -> Device:
+    """Return `device` with the dtype for the weights of `source` if none is set. Downloads the model if necessary."""
+    if device.dtype_name != AUTO:
+        return device
+    from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
+
+    path = Path(locate_model(source))
+    if not path.exists():
+        path = Path(DiffusionPipeline.download(str(source.name), use_safetensors=not source.allow_pickle or None))
+    return replace(device, dtype_name=automatic_dtype(stored_dtype(path)))
+
+
+def _device_of(pipeline: Any, device: Device) -> Device:
+    """Return where the pipeline of a factory computes and in which dtype. The number of threads is that of `device`."""
+    return replace(device, torch_device=pipeline._execution_device, dtype_name=dtype_name_of(pipeline))
 
 
 def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
@@ -118,7 +145,7 @@ def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Pi
         adapter = MotionAdapter.from_pretrained(
             folder, dtype=pipeline.unet.dtype, use_safetensors=not source.allow_pickle or None
         )
-        yield motion_variant(pipeline, adapter)
+        yield motion_variant(pipeline, adapter.to(pipeline.unet.device))
 
 
 def _from_factory(factory: str) -> Any:
@@ -154,11 +181,12 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> Mod
         size_multiple=factor * geometry.patch(pipeline),
         default_size=geometry.default_size(pipeline),
         modalities=tuple(dict.fromkeys(variant.mode.modality for variant in variants)),
-        renders=type(pipeline.vae).__name__ in VAE_DECODERS,
+        renders=vae_class_of(pipeline.vae) in VAE_DECODERS,
         temporal_factor=temporal,
         frame_multiple=temporal * geometry.group,
         modes=tuple(variant.mode for variant in variants),
         loras=tuple(lora.info for lora in source.loras),
+        accepts_steps=step_check(variants),
     )
 
 

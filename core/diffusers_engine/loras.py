@@ -1,11 +1,13 @@
 """LoRA weights that are added to a model when it is loaded (CODEC_LORAS)."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from codec_wire.errors import InvalidSettings, ModelLoadError
+from core.diffusers_engine.lora_fit import recorded_keys, require_fit
 from core.model import Lora
 
 
@@ -32,15 +34,21 @@ def _parse_lora(entry: str) -> LoraSource:
     if not colon:
         return LoraSource(entry, 1.0)
     try:
-        return LoraSource(location, float(scale))
+        number = float(scale)
     except ValueError:
         raise InvalidSettings(f"CODEC_LORAS: must be path:scale with a number as the scale, got {entry!r}") from None
+    if not math.isfinite(number):
+        raise InvalidSettings(f"CODEC_LORAS: must be path:scale with a finite number as the scale, got {entry!r}")
+    return LoraSource(location, number)
 
 
-def apply_loras(pipeline: Any, sources: tuple[LoraSource, ...], *, allow_pickle: bool) -> None:
+def apply_loras(
+    pipeline: Any, sources: tuple[LoraSource, ...], *, allow_pickle: bool, allow_partial: bool = False
+) -> None:
     """Add the weights of all `sources` to those of the pipeline permanently, so that they do not slow down sampling.
 
-    Raises ModelLoadError naming the weights that cannot be read or do not fit the model.
+    Raises ModelLoadError naming the weights that cannot be read or do not fit the model. If `allow_partial`, weights
+    that fit only in part are a warning.
     """
     if not sources:
         return
@@ -53,13 +61,17 @@ def apply_loras(pipeline: Any, sources: tuple[LoraSource, ...], *, allow_pickle:
         location, options = (str(path.parent), {"weight_name": path.name}) if path.is_file() else (source.location, {})
         try:
             # diffusers warns about every further adapter, which is intended here.
-            with warnings.catch_warnings(action="ignore", category=UserWarning):
+            with (
+                warnings.catch_warnings(action="ignore", category=UserWarning),
+                recorded_keys(pipeline) as keys,
+            ):
                 pipeline.load_lora_weights(
                     location, adapter_name=name, use_safetensors=not allow_pickle or None, **options
                 )
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelLoadError(f"cannot load the LoRA weights {source.location}: {reason}") from error
+        require_fit(pipeline, name, keys, source.location, allow_partial=allow_partial)
     pipeline.set_adapters(names, [source.scale for source in sources])
     pipeline.fuse_lora(adapter_names=names)
     pipeline.unload_lora_weights()

@@ -20,4 +20,8 @@ def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> P
     with memory_guard(plan):
         values = torch_math.cast(latents, plan.header.dtype.numpy)
         torch_math.require_finite(values)
-        return Pixels(decode_latents(model.pipeline.vae, values.reshape(latents.shape)))
+        variant = model.variant_for(plan)
+        pixels = decode_latents(variant.pipeline.vae, values.reshape(latents.shape), variant.family.pipeline_class)
+        # Does nothing unless the pipeline offloads its models: then the VAE must leave the device again.
+        variant.pipeline.maybe_free_model_hooks()
+        return Pixels(pixels)

@@ -25,6 +25,8 @@ class ModelSource:
     allow_pickle: bool = False
     """Whether to load weights that are not safetensors."""
     loras: tuple[LoraSource, ...] = ()
+    allow_partial_loras: bool = False
+    """Whether to apply LoRA weights that fit the model only in part."""
     motion_adapter: Path | None = None
     """Folder of a MotionAdapter, with which an image model also generates videos."""
 
@@ -52,6 +54,7 @@ def model_sources(settings: Settings) -> list[ModelSource]:
                 settings.latent_space,
                 settings.allow_pickle,
                 parse_loras(settings.loras),
+                settings.partial_loras,
             )
         )
     if settings.video_model is not None:

@@ -31,7 +31,8 @@ class PipelineVariant:
 def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
     """Yield `pipeline`, then the pipelines of `family.related`. All share its components, including the weights.
 
-    A related pipeline that cannot be built is skipped with a warning, since the loaded one works without it.
+    A related pipeline that cannot be built, or that cannot work with the model's scheduler, is skipped with a warning,
+    since the loaded one works without it.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
@@ -42,7 +43,25 @@ def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
         except Exception as error:
             log.warning("%s cannot be built from the components of the model: %s", name, error)
             continue
-        yield PipelineVariant(related, FAMILIES[name])
+        variant = PipelineVariant(related, FAMILIES[name])
+        if _can_add_noise(variant):
+            yield variant
+        else:
+            log.warning(
+                "%s cannot start from an image with %s: input images are not supported",
+                name,
+                type(related.scheduler).__name__,
+            )
+
+
+_SCALE_NOISE = ("StableDiffusion3Img2ImgPipeline", "FluxImg2ImgPipeline")
+"""Classes that add noise to the input image with the scheduler's `scale_noise`. The others use `add_noise`."""
+
+
+def _can_add_noise(variant: PipelineVariant) -> bool:
+    """Return whether the scheduler of `variant` has what its pipeline class needs to start from an input image."""
+    method = "scale_noise" if variant.family.pipeline_class in _SCALE_NOISE else "add_noise"
+    return not variant.mode.strength or hasattr(variant.pipeline.scheduler, method)
 
 
 def _from_components(pipeline_class: type, pipeline: Any) -> Any:

@@ -30,9 +30,9 @@ async def test_published_example_request_gets_a_stream_with_all_headers() -> Non
             },
         )
         assert response.status == 200
-        assert response.headers["Content-Type"] == "application/x-codec-msgpack"
+        assert response.headers["Content-Type"] == "application/x-msgpack"
         assert response.headers["Codec-Latent-Map"] == servers.service.models.require_default().bundle.hash
-        assert response.headers["Vary"] == "Accept, Accept-Encoding"
+        assert (response.headers["Codec-Model"], response.headers["Codec-Seed"]) == ("tiny-sd", "42")
         assert response.headers["Cache-Control"] == "no-store"
         assert "Content-Encoding" not in response.headers
         assert "Codec-Zstd-Dict" not in response.headers
@@ -46,15 +46,15 @@ async def test_published_example_request_gets_a_stream_with_all_headers() -> Non
     [
         ("msgpack", None, "application/x-msgpack"),
         ("protobuf", None, "application/x-protobuf"),
-        ("msgpack", "application/codec+msgpack", "application/codec+msgpack"),
-        ("msgpack", "application/vnd.msgpack", "application/vnd.msgpack"),
+        ("msgpack", "application/codec+msgpack", "application/x-msgpack"),
+        ("msgpack", "application/vnd.msgpack", "application/x-msgpack"),
         ("protobuf", "application/x-msgpack", "application/x-protobuf"),
-        ("protobuf", "application/x-msgpack, application/x-codec-protobuf;q=0.1", "application/x-codec-protobuf"),
+        ("protobuf", "application/x-msgpack, application/x-codec-protobuf;q=0.1", "application/x-protobuf"),
         (None, "application/x-protobuf", "application/x-protobuf"),
         (None, "application/x-protobuf;q=0.2, application/x-msgpack;q=0.5", "application/x-msgpack"),
         (None, "application/x-protobuf;q=0, */*", "application/x-msgpack"),
         (None, "text/html, */*;q=0.8", "application/x-msgpack"),
-        (None, "APPLICATION/X-CODEC-MSGPACK", "application/x-codec-msgpack"),
+        (None, "APPLICATION/X-CODEC-MSGPACK", "application/x-msgpack"),
     ],
 )
 async def test_wire_format_and_content_type_are_negotiated(
@@ -77,7 +77,12 @@ async def test_wire_format_and_content_type_are_negotiated(
         ({"prompt": None}, 400, "prompt", "is required"),
         ({"prompt": 5}, 400, "prompt", "got 5"),
         ({"prompt": "x" * 9000}, 400, "prompt", "at most 8192 characters, got 9000"),
-        ({"model": "sd9"}, 404, "model", "'sd9' not found; this server serves tiny-sd, little"),
+        (
+            {"model": "sd9"},
+            404,
+            "model",
+            "'sd9' not found; this server serves tiny-sd, little (GET /v1/models); to serve",
+        ),
         ({"latent_space": "a/b"}, 404, "latent_space", f"'a/b' not found; allowed: {LATENT_SPACE}"),
         ({"pipeline": "int2"}, 400, "pipeline", "raw, int8, int4, int8-adaptive, int4-adaptive"),
         ({"pipeline": "delta+int8"}, 400, "pipeline", "supports only videos"),
@@ -89,9 +94,11 @@ async def test_wire_format_and_content_type_are_negotiated(
         ({"resolution": "64x64"}, 400, "resolution", "got both"),
         ({"steps": 0}, 400, "steps", "greater than or equal to 1, got 0"),
         ({"steps": 10**9}, 400, "steps", "at most 250"),
-        ({"steps": "5"}, 400, "steps", "got '5'"),
+        ({"steps": "five"}, 400, "steps", "got 'five'"),
+        ({"steps": "2.0"}, 400, "steps", "got '2.0'"),
+        ({"steps": 2.5}, 400, "steps", "got 2.5"),
         ({"steps": True}, 400, "steps", "got True"),
-        ({"seed": -1}, 400, "seed", "got -1"),
+        ({"seed": -2}, 400, "seed", "got -2"),
         ({"seed": 2**64}, 400, "seed", "less than"),
         ({"guidance_scale": "high"}, 400, "guidance_scale", "got 'high'"),
         ({"guidance_scale": -1}, 400, "guidance_scale", "got -1"),
@@ -180,7 +187,7 @@ async def test_video_stream_has_its_frames_and_keyframes(pipeline: str) -> None:
         ({"frames": 0}, "frames"),
         ({"pipeline": "delta+int8", "keyframe_interval": 25}, "keyframe_interval"),
         ({"resolution": 0}, "resolution"),
-        ({"resolution": "12"}, "resolution"),
+        ({"resolution": "12px"}, "resolution"),
     ],
 )
 async def test_invalid_video_field_returns_400_with_its_name(change: dict[str, Any], param: str) -> None:

@@ -110,7 +110,7 @@ async def test_documented_curl_and_zstd_commands_produce_the_uncompressed_body(
         lines = (tmp_path / "headers").read_text().splitlines()
         headers = dict(line.split(": ", 1) for line in lines if ": " in line)
         assert headers["Content-Encoding"] == "zstd"
-        assert headers["Content-Type"] == "application/x-codec-msgpack"
+        assert headers["Content-Type"] == "application/x-msgpack"
         assert headers["Codec-Latent-Map"] == servers.service.models.require_default().bundle.hash
         digest = headers["Codec-Zstd-Dict"].removeprefix("sha256:")
         url = f"{address}/.well-known/codec/dicts/{digest}.zstd"

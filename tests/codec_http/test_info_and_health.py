@@ -6,7 +6,7 @@ from codec_wire.errors import NotReady
 from core.lifecycle import State
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES, LATENTS, read_error
-from tests.support.serving import LATENT_SPACE, MODEL, Servers, run_servers
+from tests.support.serving import LATENT_SPACE, MODEL, Servers, http_address, run_servers
 
 
 async def test_health_follows_the_lifecycle() -> None:
@@ -54,7 +54,7 @@ async def test_info_has_the_keys_of_the_sibling_servers_and_the_versions() -> No
         "image_pipelines": ["raw", "int8", "int4", "int8-adaptive", "int4-adaptive"],
         "video_pipelines": [],
         "latent_space_id": LATENT_SPACE,
-        "latent_map_url": f"/.well-known/codec/latents/{LATENT_SPACE}.json",
+        "latent_map_url": f"{http_address(servers)}/.well-known/codec/latents/{LATENT_SPACE}.json",
         "model": MODEL.name,
         "codec_version": "0.3",
     }

@@ -87,6 +87,10 @@ VALID: list[dict[str, Any]] = [
     {"prompt": "x"},
     {"prompt": "x", "n": 2, "size": "64x64", "output_format": "webp", "output_compression": 90, "steps": 1},
     {"prompt": "x", "stream_format": "msgpack", "pipeline": "int8", "size": "64X64", "steps": 1},
+    {"prompt": "x", "pipeline": "int8", "steps": 1, "size": "64x64", "seed": -1},
+    {"prompt": "x", "latent_space": MODEL.latent_space, "size": "64x64", "seed": None, "style": "vivid"},
+    {"prompt": "x", "quality": "hd", "moderation": "auto", "style": "vivid", "size": "64x64"},
+    {"prompt": "x", "modality": "image-latents", "resolution": "64", "steps": 2.0},
     {"prompt": "x", "modality": "image-latents", "resolution": 64, "steps": 1, "guidance_scale": 2},
 ]
 INVALID: list[dict[str, Any]] = [
@@ -95,10 +99,9 @@ INVALID: list[dict[str, Any]] = [
     {"prompt": "x", "n": 11},
     {"prompt": "x", "n": 2, "stream_format": "msgpack"},
     {"prompt": "x", "stream_format": "json"},
-    {"prompt": "x", "pipeline": "int8"},
     {"prompt": "x", "steps": 0},
     {"prompt": "x", "seed": 2**64},
-    {"prompt": "x", "seed": -1},
+    {"prompt": "x", "seed": -2},
     {"prompt": "x", "size": "64"},
     {"prompt": "x", "response_format": "url"},
     {"prompt": "x", "fps": 3},

@@ -49,7 +49,7 @@ async def test_png_metadata_reproduces_the_file(engine: DiffusersEngine, tiny_mo
         metadata = json.loads(image.info[KEYWORD])
         assert image.info["Software"] == metadata["software"]
         assert metadata["latent_map"] == servers.service.models.require_default().bundle.hash
-        fields = ("prompt", "seed", "steps", "guidance_scale", "size", "model", "latent_space")
+        fields = ("prompt", "seed", "steps", "guidance_scale", "size", "model")
         assert {name: metadata[name] for name in ("prompt", "seed", "steps")} == {
             "prompt": "сніг \0 🏔",
             "seed": 7,

@@ -31,7 +31,9 @@ async def test_rendered_video_matches_the_decoded_raw_stream(
         header, frames = read_stream(await raw.read(), WireFormat.MSGPACK)
         decoder = LatentDecoder(header)
         latents = np.stack([decoder.decode(frame) for frame in frames])
-        expected = device_thread.submit(decode_latents, model.pipeline.vae, latents).result()
+        expected = device_thread.submit(
+            decode_latents, model.pipeline.vae, latents, model.family.pipeline_class
+        ).result()
         assert expected.shape == (9, 64, 64, 3)
         response = await servers.http.post(VIDEOS, json=BODY)
         assert response.status == 200, await response.text()

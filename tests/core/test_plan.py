@@ -16,6 +16,10 @@ COMPRESSED_VIDEO_MODEL = replace(VIDEO_MODEL, temporal_factor=4, frame_multiple=
 IMG2IMG_MODEL = replace(
     MODEL, modes=(GenerationMode(Modality.IMAGE), GenerationMode(Modality.IMAGE, image=True, strength=True))
 )
+STEPPED_MODEL = replace(
+    IMG2IMG_MODEL,
+    accepts_steps=lambda _mode, steps, strength: (steps <= 40 or steps == 50) and int(steps * (strength or 1)) > 0,
+)
 CONTROLNET_MODEL = replace(MODEL, modes=(GenerationMode(Modality.IMAGE, control_image=True, negative_prompt=False),))
 
 
@@ -93,11 +97,13 @@ def test_video_fields_are_rejected_for_images() -> None:
         (IMG2IMG_MODEL, {"image": sample_image(0), "strength": 0.0}, "strength", "greater than 0"),
         (IMG2IMG_MODEL, {"image": sample_image(0), "strength": 1.5}, "strength", "less than or equal to 1"),
         (
-            IMG2IMG_MODEL,
+            STEPPED_MODEL,
             {"image": sample_image(0), "strength": 0.1, "steps": 5},
             "strength",
             "at least 1/steps = 0.2",
         ),
+        (STEPPED_MODEL, {"steps": 41}, "steps", "must be 1 to 40 or 50 for the scheduler of tiny-sd, got 41"),
+        (STEPPED_MODEL, {"image": sample_image(0), "steps": 41}, "steps", "must be 1 to 40 or 50 .*, got 41"),
         (IMG2IMG_MODEL, {"image": b"GIF89a"}, "image", "must be a PNG, JPEG or WebP image"),
     ],
 )

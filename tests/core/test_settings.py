@@ -30,13 +30,23 @@ def test_flags_take_precedence_over_variables(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("variable", "field"), [("CODEC_INITIAL_MODEL", "model"), ("CODEC_INITIAL_LATENT_SPACE", "latent_space")]
+    ("variable", "field", "value"),
+    [
+        ("CODEC_INITIAL_MODEL", "model", "x/y"),
+        ("CODEC_INITIAL_LATENT_SPACE", "latent_space", "x/y"),
+        ("CODEC_BACKEND_HOST", "host", "10.0.0.7"),
+        ("CODEC_BACKEND_PORT", "port", 8200),
+        ("CODEC_SHUTDOWN_GRACE_S", "drain_timeout_s", 5.0),
+        ("CODEC_LATENT_DICTS_DIR", "latent_dicts_dir", Path("/opt/dicts")),
+        ("CODEC_LATENT_MAP_URL", "latent_map_url", "https://x/map.json"),
+        ("CODEC_LATENT_MAP_SHA256", "latent_map_sha256", f"sha256:{'a' * 64}"),
+    ],
 )
 def test_variable_names_of_other_codec_servers_are_accepted(
-    variable: str, field: str, monkeypatch: pytest.MonkeyPatch
+    variable: str, field: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(variable, "x/y")
-    assert getattr(read_settings({}), field) == "x/y"
+    monkeypatch.setenv(variable, str(value))
+    assert getattr(read_settings({}), field) == value
     assert unknown_variables() == []
 
 
@@ -69,3 +79,63 @@ def test_unknown_variable_gives_a_warning_with_the_most_similar_name() -> None:
         "CODEC_MODLE is not a setting and is ignored; did you mean CODEC_MODEL?",
         "CODEC_ZZZZ is not a setting and is ignored",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("log_level", "INFO", "info"),
+        ("log_level", "Warning", "warning"),
+        ("dtype", "FP16", "fp16"),
+        ("dtype", "float16", "fp16"),
+        ("dtype", "BFloat16", "bf16"),
+        ("dtype", "float32", "fp32"),
+        ("device", "CUDA:1", "cuda:1"),
+    ],
+)
+def test_enumerations_ignore_case(name: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert getattr(read_settings({name: value}), name) == expected
+    monkeypatch.setenv(f"CODEC_{name.upper()}", value)
+    assert getattr(read_settings({}), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [("https://a.example/", "https://a.example"), ("http://a:8080/codec/", "http://a:8080/codec"), (None, None)],
+)
+def test_public_url_has_no_slash_at_the_end(given: str | None, url: str | None) -> None:
+    assert read_settings({"public_url": given}).public_url == url
+
+
+@pytest.mark.parametrize("value", ["a.example", "ftp://a", "https://", "https://a?b", "https://a b"])
+def test_public_url_that_is_not_an_http_url_is_rejected(value: str) -> None:
+    with pytest.raises(InvalidSettings, match="CODEC_PUBLIC_URL"):
+        read_settings({"public_url": value})
+
+
+SERVICE_LINKS = {
+    "CODEC_PORT": "tcp://10.96.0.10:8080",
+    "CODEC_PORT_8080_TCP": "tcp://10.96.0.10:8080",
+    "CODEC_PORT_8080_TCP_ADDR": "10.96.0.10",
+    "CODEC_PORT_8080_TCP_PORT": "8080",
+    "CODEC_PORT_8080_TCP_PROTO": "tcp",
+    "CODEC_SERVICE_HOST": "10.96.0.10",
+    "CODEC_SERVICE_PORT": "8080",
+    "CODEC_SERVICE_PORT_HTTP": "8080",
+    "CODEC_GRPC_PORT": "tcp://10.96.0.11:50051",
+    "CODEC_GRPC_SERVICE_HOST": "10.96.0.11",
+    "CODEC_BACKEND_PORT": "udp://10.96.0.12:1",
+    "CODEC_DIFFUSERS_PORT": "tcp://10.96.0.13:80",
+}
+
+
+def test_kubernetes_service_links_are_ignored_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICE_LINKS.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings({})
+    assert (settings.port, settings.grpc_port) == (8080, 50051)
+    (warning,) = unknown_variables()
+    for name in SERVICE_LINKS:
+        assert name in warning
+    monkeypatch.setenv("CODEC_PORT", "9000")
+    assert read_settings({}).port == 9000

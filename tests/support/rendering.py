@@ -44,4 +44,5 @@ async def raw_pixels(http: Any, body: dict[str, Any], model: LoadedModel, thread
     header, frames = read_stream(await response.read(), WireFormat.MSGPACK)
     latents = LatentDecoder(header).decode(frames[0])
     assert latents.dtype == np.float16
-    return thread.submit(decode_latents, model.pipeline.vae, latents[np.newaxis].copy()).result()[0]
+    arguments = (model.pipeline.vae, latents[np.newaxis].copy(), model.family.pipeline_class)
+    return thread.submit(decode_latents, *arguments).result()[0]

@@ -62,7 +62,7 @@ class Family:
     latents: LatentLayout
     """Reads the latents from the output of a call with `output_type="latent"` (a function of latent_layouts.py).
 
-    They must have the scale that the row of the VAE class in codec_pixels.vae.VAES expects.
+    They must have the scale that the entry of the class in codec_pixels.latent_scaling.PIPELINE_SCALINGS expects.
     """
     geometry: Geometry
     """How to read the latent and image sizes of a loaded pipeline."""

@@ -61,16 +61,22 @@ async def test_model_with_a_motion_adapter_generates_images_and_videos(
     assert len(await frame_data(model, device_thread)) == 1
 
 
-@pytest.mark.parametrize("origin", ["directory", "factory, to another dtype"])
+def build_bf16_pipeline() -> Any:
+    return build_pipeline().to(dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("origin", ["directory", "directory, in bf16", "factory, in bf16"])
 def test_variants_share_the_same_weights(origin: str, models_dir: Path, device: Device) -> None:
     source = ModelSource("both", None, models_dir)
-    if origin != "directory":
-        adapter = models_dir / "both" / "motion_adapter"
-        source = ModelSource(None, "tests.support.tiny_sd:build_pipeline", models_dir, motion_adapter=adapter)
+    if origin == "directory, in bf16":
         device = replace(device, dtype_name="bf16")
+    elif origin == "factory, in bf16":
+        adapter = models_dir / "both" / "motion_adapter"
+        source = ModelSource(None, f"{__name__}:build_bf16_pipeline", models_dir, motion_adapter=adapter)
     model = load(source, device)
-    assert model.pipeline.unet.dtype == device.dtype
     text_to_image, image_to_image, video = model.variants
+    expected = torch.float32 if origin == "directory" else torch.bfloat16
+    assert {weight.dtype for weight in video.pipeline.unet.parameters()} == {expected}
     assert [variant.family.pipeline_class for variant in model.variants] == [
         "StableDiffusionPipeline",
         "StableDiffusionImg2ImgPipeline",

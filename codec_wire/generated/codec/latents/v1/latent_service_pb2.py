@@ -25,51 +25,55 @@ _sym_db = _symbol_database.Default()
 from codec_wire.generated.codec.latents.v1 import stream_pb2 as codec_dot_latents_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%codec/latents/v1/latent_service.proto\x12\x10\x63odec.latents.v1\x1a\x1d\x63odec/latents/v1/stream.proto\"*\n\tPixelSize\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\"\xb8\x05\n\x0fGenerateRequest\x12\x12\n\x05model\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x1c\n\x0fnegative_prompt\x18\x03 \x01(\tH\x01\x88\x01\x01\x12,\n\x08modality\x18\x04 \x01(\x0e\x32\x1a.codec.latents.v1.Modality\x12\x19\n\x0clatent_space\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x15\n\x08pipeline\x18\x06 \x01(\tH\x03\x88\x01\x01\x12.\n\x04size\x18\x07 \x01(\x0b\x32\x1b.codec.latents.v1.PixelSizeH\x04\x88\x01\x01\x12\x12\n\x05steps\x18\x08 \x01(\rH\x05\x88\x01\x01\x12\x11\n\x04seed\x18\t \x01(\x04H\x06\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\n \x01(\x01H\x07\x88\x01\x01\x12\x10\n\x03\x66ps\x18\x0b \x01(\rH\x08\x88\x01\x01\x12\x13\n\x06\x66rames\x18\x0c \x01(\rH\t\x88\x01\x01\x12\x1d\n\x10\x64uration_seconds\x18\r \x01(\x01H\n\x88\x01\x01\x12\x1e\n\x11keyframe_interval\x18\x0e \x01(\rH\x0b\x88\x01\x01\x12\x10\n\x08progress\x18\x0f \x01(\x08\x12\x12\n\x05image\x18\x10 \x01(\x0cH\x0c\x88\x01\x01\x12\x1a\n\rcontrol_image\x18\x11 \x01(\x0cH\r\x88\x01\x01\x12\x15\n\x08strength\x18\x12 \x01(\x01H\x0e\x88\x01\x01\x42\x08\n\x06_modelB\x12\n\x10_negative_promptB\x0f\n\r_latent_spaceB\x0b\n\t_pipelineB\x07\n\x05_sizeB\x08\n\x06_stepsB\x07\n\x05_seedB\x11\n\x0f_guidance_scaleB\x06\n\x04_fpsB\t\n\x07_framesB\x13\n\x11_duration_secondsB\x14\n\x12_keyframe_intervalB\x08\n\x06_imageB\x10\n\x0e_control_imageB\x0b\n\t_strength\"\xb3\x01\n\x10GenerateResponse\x12\x36\n\x06header\x18\x01 \x01(\x0b\x32$.codec.latents.v1.LatentStreamHeaderH\x00\x12.\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1d.codec.latents.v1.LatentFrameH\x00\x12.\n\x08progress\x18\x03 \x01(\x0b\x32\x1a.codec.latents.v1.ProgressH\x00\x42\x07\n\x05\x65vent\"-\n\x08Progress\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\x13\n\x0btotal_steps\x18\x02 \x01(\r\"\x16\n\x14GetServerInfoRequest\"\xdf\x03\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x15\n\rcodec_version\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.codec.latents.v1.ServerState\x12/\n\x05model\x18\x04 \x01(\x0b\x32\x1b.codec.latents.v1.ModelInfoH\x00\x88\x01\x01\x12\x1c\n\x0flatent_map_hash\x18\x05 \x01(\tH\x01\x88\x01\x01\x12G\n\x08versions\x18\x06 \x03(\x0b\x32\x35.codec.latents.v1.GetServerInfoResponse.VersionsEntry\x12\x17\n\x0fpin_differences\x18\x07 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12-\n\x06models\x18\t \x03(\x0b\x32\x1d.codec.latents.v1.ServedModel\x12\x19\n\x0cimage_digest\x18\n \x01(\tH\x02\x88\x01\x01\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_modelB\x12\n\x10_latent_map_hashB\x0f\n\r_image_digest\"b\n\x0bServedModel\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.codec.latents.v1.ModelInfo\x12\x17\n\x0flatent_map_hash\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\"\x9b\x03\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12.\n\nmodalities\x18\x03 \x03(\x0e\x32\x1a.codec.latents.v1.Modality\x12\x14\n\x0clatent_space\x18\x04 \x01(\t\x12\x17\n\x0flatent_channels\x18\x05 \x01(\r\x12\x16\n\x0espatial_factor\x18\x06 \x01(\r\x12\x15\n\rsize_multiple\x18\x07 \x01(\r\x12\x31\n\x0c\x64\x65\x66\x61ult_size\x18\x08 \x01(\x0b\x32\x1b.codec.latents.v1.PixelSize\x12/\n\x06limits\x18\t \x01(\x0b\x32\x1f.codec.latents.v1.RequestLimits\x12\x17\n\x0ftemporal_factor\x18\n \x01(\r\x12\x16\n\x0e\x66rame_multiple\x18\x0b \x01(\r\x12%\n\x05\x66orms\x18\x0c \x03(\x0b\x32\x16.codec.latents.v1.Form\x12%\n\x05loras\x18\r \x03(\x0b\x32\x16.codec.latents.v1.Lora\"\x85\x01\n\x04\x46orm\x12,\n\x08modality\x18\x01 \x01(\x0e\x32\x1a.codec.latents.v1.Modality\x12\r\n\x05image\x18\x02 \x01(\x08\x12\x15\n\rcontrol_image\x18\x03 \x01(\x08\x12\x10\n\x08strength\x18\x04 \x01(\x08\x12\x17\n\x0fnegative_prompt\x18\x05 \x01(\x08\"#\n\x04Lora\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\x01\"g\n\rRequestLimits\x12\x10\n\x08max_side\x18\x01 \x01(\r\x12\x11\n\tmax_steps\x18\x02 \x01(\r\x12\x12\n\nmax_frames\x18\x03 \x01(\r\x12\x1d\n\x15max_prompt_characters\x18\x04 \x01(\r\"A\n\x13GetLatentMapRequest\x12\x19\n\x0clatent_space\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_latent_space\"\xa9\x01\n\x14GetLatentMapResponse\x12\x0c\n\x04hash\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\x0c\x12\x42\n\x06\x61ssets\x18\x03 \x03(\x0b\x32\x32.codec.latents.v1.GetLatentMapResponse.AssetsEntry\x1a-\n\x0b\x41ssetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01*\\\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16MODALITY_IMAGE_LATENTS\x10\x01\x12\x1a\n\x16MODALITY_VIDEO_LATENTS\x10\x02*\xc7\x01\n\x0bServerState\x12\x1c\n\x18SERVER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SERVER_STATE_LOADING\x10\x01\x12\x18\n\x14SERVER_STATE_WARMING\x10\x02\x12\x18\n\x14SERVER_STATE_SERVING\x10\x03\x12\x19\n\x15SERVER_STATE_DRAINING\x10\x04\x12\x18\n\x14SERVER_STATE_STOPPED\x10\x05\x12\x17\n\x13SERVER_STATE_FAILED\x10\x06\x32\xa5\x02\n\rLatentService\x12S\n\x08Generate\x12!.codec.latents.v1.GenerateRequest\x1a\".codec.latents.v1.GenerateResponse0\x01\x12`\n\rGetServerInfo\x12&.codec.latents.v1.GetServerInfoRequest\x1a\'.codec.latents.v1.GetServerInfoResponse\x12]\n\x0cGetLatentMap\x12%.codec.latents.v1.GetLatentMapRequest\x1a&.codec.latents.v1.GetLatentMapResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%codec/latents/v1/latent_service.proto\x12\x10\x63odec.latents.v1\x1a\x1d\x63odec/latents/v1/stream.proto\"*\n\tPixelSize\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\"\xb8\x05\n\x0fGenerateRequest\x12\x12\n\x05model\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x1c\n\x0fnegative_prompt\x18\x03 \x01(\tH\x01\x88\x01\x01\x12,\n\x08modality\x18\x04 \x01(\x0e\x32\x1a.codec.latents.v1.Modality\x12\x19\n\x0clatent_space\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x15\n\x08pipeline\x18\x06 \x01(\tH\x03\x88\x01\x01\x12.\n\x04size\x18\x07 \x01(\x0b\x32\x1b.codec.latents.v1.PixelSizeH\x04\x88\x01\x01\x12\x12\n\x05steps\x18\x08 \x01(\rH\x05\x88\x01\x01\x12\x11\n\x04seed\x18\t \x01(\x04H\x06\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\n \x01(\x01H\x07\x88\x01\x01\x12\x10\n\x03\x66ps\x18\x0b \x01(\rH\x08\x88\x01\x01\x12\x13\n\x06\x66rames\x18\x0c \x01(\rH\t\x88\x01\x01\x12\x1d\n\x10\x64uration_seconds\x18\r \x01(\x01H\n\x88\x01\x01\x12\x1e\n\x11keyframe_interval\x18\x0e \x01(\rH\x0b\x88\x01\x01\x12\x10\n\x08progress\x18\x0f \x01(\x08\x12\x12\n\x05image\x18\x10 \x01(\x0cH\x0c\x88\x01\x01\x12\x1a\n\rcontrol_image\x18\x11 \x01(\x0cH\r\x88\x01\x01\x12\x15\n\x08strength\x18\x12 \x01(\x01H\x0e\x88\x01\x01\x42\x08\n\x06_modelB\x12\n\x10_negative_promptB\x0f\n\r_latent_spaceB\x0b\n\t_pipelineB\x07\n\x05_sizeB\x08\n\x06_stepsB\x07\n\x05_seedB\x11\n\x0f_guidance_scaleB\x06\n\x04_fpsB\t\n\x07_framesB\x13\n\x11_duration_secondsB\x14\n\x12_keyframe_intervalB\x08\n\x06_imageB\x10\n\x0e_control_imageB\x0b\n\t_strength\"\xf3\x01\n\x10GenerateResponse\x12\x36\n\x06header\x18\x01 \x01(\x0b\x32$.codec.latents.v1.LatentStreamHeaderH\x00\x12.\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1d.codec.latents.v1.LatentFrameH\x00\x12.\n\x08progress\x18\x03 \x01(\x0b\x32\x1a.codec.latents.v1.ProgressH\x00\x12>\n\x12prompt_truncations\x18\x04 \x03(\x0b\x32\".codec.latents.v1.PromptTruncationB\x07\n\x05\x65vent\"J\n\x10PromptTruncation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12\x16\n\x0e\x64ropped_tokens\x18\x03 \x01(\r\"-\n\x08Progress\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\x13\n\x0btotal_steps\x18\x02 \x01(\r\"\x16\n\x14GetServerInfoRequest\"\xdf\x03\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x15\n\rcodec_version\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.codec.latents.v1.ServerState\x12/\n\x05model\x18\x04 \x01(\x0b\x32\x1b.codec.latents.v1.ModelInfoH\x00\x88\x01\x01\x12\x1c\n\x0flatent_map_hash\x18\x05 \x01(\tH\x01\x88\x01\x01\x12G\n\x08versions\x18\x06 \x03(\x0b\x32\x35.codec.latents.v1.GetServerInfoResponse.VersionsEntry\x12\x17\n\x0fpin_differences\x18\x07 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12-\n\x06models\x18\t \x03(\x0b\x32\x1d.codec.latents.v1.ServedModel\x12\x19\n\x0cimage_digest\x18\n \x01(\tH\x02\x88\x01\x01\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_modelB\x12\n\x10_latent_map_hashB\x0f\n\r_image_digest\"\x96\x01\n\x0bServedModel\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.codec.latents.v1.ModelInfo\x12\x17\n\x0flatent_map_hash\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x32\n\x0cpixel_checks\x18\x04 \x03(\x0b\x32\x1c.codec.latents.v1.PixelCheck\"\x8e\x01\n\nPixelCheck\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0b\n\x03vae\x18\x02 \x01(\t\x12\x1b\n\x0emax_difference\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x11\n\ttolerance\x18\x04 \x01(\r\x12\x13\n\x06reason\x18\x05 \x01(\tH\x01\x88\x01\x01\x42\x11\n\x0f_max_differenceB\t\n\x07_reason\"\x9b\x03\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12.\n\nmodalities\x18\x03 \x03(\x0e\x32\x1a.codec.latents.v1.Modality\x12\x14\n\x0clatent_space\x18\x04 \x01(\t\x12\x17\n\x0flatent_channels\x18\x05 \x01(\r\x12\x16\n\x0espatial_factor\x18\x06 \x01(\r\x12\x15\n\rsize_multiple\x18\x07 \x01(\r\x12\x31\n\x0c\x64\x65\x66\x61ult_size\x18\x08 \x01(\x0b\x32\x1b.codec.latents.v1.PixelSize\x12/\n\x06limits\x18\t \x01(\x0b\x32\x1f.codec.latents.v1.RequestLimits\x12\x17\n\x0ftemporal_factor\x18\n \x01(\r\x12\x16\n\x0e\x66rame_multiple\x18\x0b \x01(\r\x12%\n\x05\x66orms\x18\x0c \x03(\x0b\x32\x16.codec.latents.v1.Form\x12%\n\x05loras\x18\r \x03(\x0b\x32\x16.codec.latents.v1.Lora\"\x85\x01\n\x04\x46orm\x12,\n\x08modality\x18\x01 \x01(\x0e\x32\x1a.codec.latents.v1.Modality\x12\r\n\x05image\x18\x02 \x01(\x08\x12\x15\n\rcontrol_image\x18\x03 \x01(\x08\x12\x10\n\x08strength\x18\x04 \x01(\x08\x12\x17\n\x0fnegative_prompt\x18\x05 \x01(\x08\"#\n\x04Lora\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\x01\"g\n\rRequestLimits\x12\x10\n\x08max_side\x18\x01 \x01(\r\x12\x11\n\tmax_steps\x18\x02 \x01(\r\x12\x12\n\nmax_frames\x18\x03 \x01(\r\x12\x1d\n\x15max_prompt_characters\x18\x04 \x01(\r\"A\n\x13GetLatentMapRequest\x12\x19\n\x0clatent_space\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_latent_space\"\xa9\x01\n\x14GetLatentMapResponse\x12\x0c\n\x04hash\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\x0c\x12\x42\n\x06\x61ssets\x18\x03 \x03(\x0b\x32\x32.codec.latents.v1.GetLatentMapResponse.AssetsEntry\x1a-\n\x0b\x41ssetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01*\\\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16MODALITY_IMAGE_LATENTS\x10\x01\x12\x1a\n\x16MODALITY_VIDEO_LATENTS\x10\x02*\xc7\x01\n\x0bServerState\x12\x1c\n\x18SERVER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SERVER_STATE_LOADING\x10\x01\x12\x18\n\x14SERVER_STATE_WARMING\x10\x02\x12\x18\n\x14SERVER_STATE_SERVING\x10\x03\x12\x19\n\x15SERVER_STATE_DRAINING\x10\x04\x12\x18\n\x14SERVER_STATE_STOPPED\x10\x05\x12\x17\n\x13SERVER_STATE_FAILED\x10\x06\x32\xa5\x02\n\rLatentService\x12S\n\x08Generate\x12!.codec.latents.v1.GenerateRequest\x1a\".codec.latents.v1.GenerateResponse0\x01\x12`\n\rGetServerInfo\x12&.codec.latents.v1.GetServerInfoRequest\x1a\'.codec.latents.v1.GetServerInfoResponse\x12]\n\x0cGetLatentMap\x12%.codec.latents.v1.GetLatentMapRequest\x1a&.codec.latents.v1.GetLatentMapResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'codec.latents.v1.latent_service_pb2', _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'codec_wire.generated.codec.latents.v1.latent_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETSERVERINFORESPONSE_VERSIONSENTRY']._loaded_options = None
   _globals['_GETSERVERINFORESPONSE_VERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_GETLATENTMAPRESPONSE_ASSETSENTRY']._loaded_options = None
   _globals['_GETLATENTMAPRESPONSE_ASSETSENTRY']._serialized_options = b'8\001'
-  _globals['_MODALITY']._serialized_start=2599
-  _globals['_MODALITY']._serialized_end=2691
-  _globals['_SERVERSTATE']._serialized_start=2694
-  _globals['_SERVERSTATE']._serialized_end=2893
+  _globals['_MODALITY']._serialized_start=2937
+  _globals['_MODALITY']._serialized_end=3029
+  _globals['_SERVERSTATE']._serialized_start=3032
+  _globals['_SERVERSTATE']._serialized_end=3231
   _globals['_PIXELSIZE']._serialized_start=90
   _globals['_PIXELSIZE']._serialized_end=132
   _globals['_GENERATEREQUEST']._serialized_start=135
   _globals['_GENERATEREQUEST']._serialized_end=831
   _globals['_GENERATERESPONSE']._serialized_start=834
-  _globals['_GENERATERESPONSE']._serialized_end=1013
-  _globals['_PROGRESS']._serialized_start=1015
-  _globals['_PROGRESS']._serialized_end=1060
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=1062
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=1084
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=1087
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=1566
-  _globals['_GETSERVERINFORESPONSE_VERSIONSENTRY']._serialized_start=1472
-  _globals['_GETSERVERINFORESPONSE_VERSIONSENTRY']._serialized_end=1519
-  _globals['_SERVEDMODEL']._serialized_start=1568
-  _globals['_SERVEDMODEL']._serialized_end=1666
-  _globals['_MODELINFO']._serialized_start=1669
-  _globals['_MODELINFO']._serialized_end=2080
-  _globals['_FORM']._serialized_start=2083
-  _globals['_FORM']._serialized_end=2216
-  _globals['_LORA']._serialized_start=2218
-  _globals['_LORA']._serialized_end=2253
-  _globals['_REQUESTLIMITS']._serialized_start=2255
-  _globals['_REQUESTLIMITS']._serialized_end=2358
-  _globals['_GETLATENTMAPREQUEST']._serialized_start=2360
-  _globals['_GETLATENTMAPREQUEST']._serialized_end=2425
-  _globals['_GETLATENTMAPRESPONSE']._serialized_start=2428
-  _globals['_GETLATENTMAPRESPONSE']._serialized_end=2597
-  _globals['_GETLATENTMAPRESPONSE_ASSETSENTRY']._serialized_start=2552
-  _globals['_GETLATENTMAPRESPONSE_ASSETSENTRY']._serialized_end=2597
-  _globals['_LATENTSERVICE']._serialized_start=2896
-  _globals['_LATENTSERVICE']._serialized_end=3189
+  _globals['_GENERATERESPONSE']._serialized_end=1077
+  _globals['_PROMPTTRUNCATION']._serialized_start=1079
+  _globals['_PROMPTTRUNCATION']._serialized_end=1153
+  _globals['_PROGRESS']._serialized_start=1155
+  _globals['_PROGRESS']._serialized_end=1200
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=1202
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=1224
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=1227
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=1706
+  _globals['_GETSERVERINFORESPONSE_VERSIONSENTRY']._serialized_start=1612
+  _globals['_GETSERVERINFORESPONSE_VERSIONSENTRY']._serialized_end=1659
+  _globals['_SERVEDMODEL']._serialized_start=1709
+  _globals['_SERVEDMODEL']._serialized_end=1859
+  _globals['_PIXELCHECK']._serialized_start=1862
+  _globals['_PIXELCHECK']._serialized_end=2004
+  _globals['_MODELINFO']._serialized_start=2007
+  _globals['_MODELINFO']._serialized_end=2418
+  _globals['_FORM']._serialized_start=2421
+  _globals['_FORM']._serialized_end=2554
+  _globals['_LORA']._serialized_start=2556
+  _globals['_LORA']._serialized_end=2591
+  _globals['_REQUESTLIMITS']._serialized_start=2593
+  _globals['_REQUESTLIMITS']._serialized_end=2696
+  _globals['_GETLATENTMAPREQUEST']._serialized_start=2698
+  _globals['_GETLATENTMAPREQUEST']._serialized_end=2763
+  _globals['_GETLATENTMAPRESPONSE']._serialized_start=2766
+  _globals['_GETLATENTMAPRESPONSE']._serialized_end=2935
+  _globals['_GETLATENTMAPRESPONSE_ASSETSENTRY']._serialized_start=2890
+  _globals['_GETLATENTMAPRESPONSE_ASSETSENTRY']._serialized_end=2935
+  _globals['_LATENTSERVICE']._serialized_start=3234
+  _globals['_LATENTSERVICE']._serialized_end=3527
 # @@protoc_insertion_point(module_scope)

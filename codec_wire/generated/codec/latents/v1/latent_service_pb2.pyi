@@ -279,6 +279,7 @@ class GenerateResponse(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    PROMPT_TRUNCATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _stream_pb2.LatentStreamHeader:
         """The first message. It is sent when sampling starts."""
@@ -291,22 +292,57 @@ class GenerateResponse(_message.Message):
     def progress(self) -> Global___Progress:
         """Sampling progress. Only sent if GenerateRequest.progress is true."""
 
+    @_builtins.property
+    def prompt_truncations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptTruncation]:
+        """Only set in the message with the header: the ends of prompts that the model ignores. Empty if there are none."""
+
     def __init__(
         self,
         *,
         header: _stream_pb2.LatentStreamHeader | None = ...,
         frame: _stream_pb2.LatentFrame | None = ...,
         progress: Global___Progress | None = ...,
+        prompt_truncations: _abc.Iterable[Global___PromptTruncation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frame", b"frame", "header", b"header", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frame", b"frame", "header", b"header", "progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frame", b"frame", "header", b"header", "progress", b"progress", "prompt_truncations", b"prompt_truncations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["header", "frame", "progress"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class PromptTruncation(_message.Message):
+    """Tokens at the end of a prompt that a text encoder of the model ignores, because it has a maximum length."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    ENCODER_FIELD_NUMBER: _builtins.int
+    DROPPED_TOKENS_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Field of the request: prompt or negative_prompt."""
+    encoder: _builtins.str
+    """Component of the diffusers pipeline, e.g. text_encoder or text_encoder_2."""
+    dropped_tokens: _builtins.int
+    """Number of ignored tokens."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        encoder: _builtins.str = ...,
+        dropped_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_tokens", b"dropped_tokens", "encoder", b"encoder", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptTruncation: _TypeAlias = PromptTruncation  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
@@ -457,6 +493,7 @@ class ServedModel(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     LATENT_MAP_HASH_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    PIXEL_CHECKS_FIELD_NUMBER: _builtins.int
     latent_map_hash: _builtins.str
     """sha256:<hex> of its latent-space map."""
     device: _builtins.str
@@ -465,20 +502,72 @@ class ServedModel(_message.Message):
     def model(self) -> Global___ModelInfo:
         """Description of the model."""
 
+    @_builtins.property
+    def pixel_checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PixelCheck]:
+        """How far decoded latents are from the pixels of the model's own pipelines, compared when it was loaded. Empty if
+        that is unknown.
+        """
+
     def __init__(
         self,
         *,
         model: Global___ModelInfo | None = ...,
         latent_map_hash: _builtins.str = ...,
         device: _builtins.str = ...,
+        pixel_checks: _abc.Iterable[Global___PixelCheck] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "latent_map_hash", b"latent_map_hash", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "latent_map_hash", b"latent_map_hash", "model", b"model", "pixel_checks", b"pixel_checks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
+
+@_typing.final
+class PixelCheck(_message.Message):
+    """Comparison of decoded latents with the pixels that one pipeline of a model itself returns, for the same seed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    VAE_FIELD_NUMBER: _builtins.int
+    MAX_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    TOLERANCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    pipeline: _builtins.str
+    """Class of the pipeline."""
+    vae: _builtins.str
+    """Class of its VAE."""
+    max_difference: _builtins.int
+    """Largest difference in 8-bit levels. Not set if they could not be compared."""
+    tolerance: _builtins.int
+    """Largest difference that is allowed, in 8-bit levels."""
+    reason: _builtins.str
+    """Why they could not be compared. Not set if they were."""
+    def __init__(
+        self,
+        *,
+        pipeline: _builtins.str = ...,
+        vae: _builtins.str = ...,
+        max_difference: _builtins.int | None = ...,
+        tolerance: _builtins.int = ...,
+        reason: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_difference", b"_max_difference", "_reason", b"_reason", "max_difference", b"max_difference", "reason", b"reason"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_difference", b"_max_difference", "_reason", b"_reason", "max_difference", b"max_difference", "pipeline", b"pipeline", "reason", b"reason", "tolerance", b"tolerance", "vae", b"vae"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_difference: _TypeAlias = _typing.Literal["max_difference"]  # noqa: Y015
+    _WhichOneofArgType__max_difference: _TypeAlias = _typing.Literal["_max_difference", b"_max_difference"]  # noqa: Y015
+    _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
+    _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_difference) -> _WhichOneofReturnType__max_difference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+
+Global___PixelCheck: _TypeAlias = PixelCheck  # noqa: Y015
 
 @_typing.final
 class ModelInfo(_message.Message):

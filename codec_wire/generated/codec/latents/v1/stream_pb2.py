@@ -28,7 +28,7 @@ DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63odec/laten
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'codec.latents.v1.stream_pb2', _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'codec_wire.generated.codec.latents.v1.stream_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LATENTSTREAMHEADER']._serialized_start=52

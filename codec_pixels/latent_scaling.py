@@ -1,0 +1,126 @@
+"""What each diffusers pipeline class does to its latents immediately before its VAE decodes them.
+
+A VAE can be configured with `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std`. Which of them are
+applied depends on the class of the pipeline, not on the class of the VAE: SDXL applies the mean and deviation, Stable
+Diffusion 1 ignores them. The operations and their order are those of the pinned diffusers, because another order rounds
+differently.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LatentScaling:
+    """How a pipeline class prepares latents for its VAE."""
+
+    unscale: Callable[[Any, Tensor], Tensor]
+    """Function of the VAE and latents [F, C, h, w], scaled as on the wire, that returns the input of the decoder."""
+    upcast: bool = False
+    """Whether the class decodes in fp32 if its VAE is fp16 and its configuration has `force_upcast`."""
+
+
+def _divide(vae: Any, latents: Tensor) -> Tensor:
+    return latents / _factor(vae)
+
+
+def _multiply(vae: Any, latents: Tensor) -> Tensor:
+    """Multiply by the inverse of the scaling factor, which rounds differently from a division."""
+    return 1 / _factor(vae) * latents
+
+
+def _divide_and_shift(vae: Any, latents: Tensor) -> Tensor:
+    """Divide, then add the shift. diffusers requires a shift here; without one this only divides."""
+    shift = vae.config.shift_factor
+    return latents / _factor(vae) + float(0.0 if shift is None else shift)
+
+
+def _divide_or_denormalize(vae: Any, latents: Tensor) -> Tensor:
+    """Apply the mean and deviation if both are configured, as SDXL does."""
+    mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+    if mean is None or deviation is None:
+        return _divide(vae, latents)
+    return latents * _per_channel(deviation, latents) / _factor(vae) + _per_channel(mean, latents)
+
+
+def _denormalize_wan(vae: Any, latents: Tensor) -> Tensor:
+    """Apply the mean and deviation of the configuration. The pipeline divides by the inverse of the deviation."""
+    mean, deviation = (_per_channel(values, latents) for values in (vae.config.latents_mean, vae.config.latents_std))
+    return latents / (1.0 / deviation) + mean
+
+
+def _denormalize_ltx(vae: Any, latents: Tensor) -> Tensor:
+    """Apply the mean and deviation that are buffers of the VAE."""
+    mean, deviation = (_per_channel(values, latents) for values in (vae.latents_mean, vae.latents_std))
+    return latents * deviation / _factor(vae) + mean
+
+
+def _factor(vae: Any) -> float:
+    return float(vae.config.scaling_factor)
+
+
+def _per_channel(values: Any, latents: Tensor) -> Tensor:
+    """Return one value per channel in the shape, dtype and device to combine with `latents`."""
+    return torch.as_tensor(values).view(1, -1, 1, 1).to(latents.device, latents.dtype)
+
+
+_DIVIDED = LatentScaling(_divide)
+_MULTIPLIED = LatentScaling(_multiply)
+_SHIFTED = LatentScaling(_divide_and_shift)
+_SDXL = LatentScaling(_divide_or_denormalize, upcast=True)
+
+PIPELINE_SCALINGS: dict[str, LatentScaling] = {
+    "StableDiffusionPipeline": _DIVIDED,
+    "StableDiffusionImg2ImgPipeline": _DIVIDED,
+    "StableDiffusionControlNetPipeline": _DIVIDED,
+    "StableDiffusionControlNetImg2ImgPipeline": _DIVIDED,
+    "StableDiffusionXLPipeline": _SDXL,
+    "StableDiffusionXLImg2ImgPipeline": _SDXL,
+    "StableDiffusionXLControlNetPipeline": _SDXL,
+    "StableDiffusion3Pipeline": _SHIFTED,
+    "StableDiffusion3Img2ImgPipeline": _SHIFTED,
+    "FluxPipeline": _SHIFTED,
+    "FluxImg2ImgPipeline": _SHIFTED,
+    "PixArtAlphaPipeline": _DIVIDED,
+    "PixArtSigmaPipeline": _DIVIDED,
+    "SanaPipeline": _DIVIDED,
+    "AnimateDiffPipeline": _MULTIPLIED,
+    "StableVideoDiffusionPipeline": _MULTIPLIED,
+    "CogVideoXPipeline": _MULTIPLIED,
+    "WanPipeline": LatentScaling(_denormalize_wan),
+    "LTXPipeline": LatentScaling(_denormalize_ltx),
+    "LTXImageToVideoPipeline": LatentScaling(_denormalize_ltx),
+    "HunyuanVideoPipeline": _DIVIDED,
+}
+"""By the name of the pipeline class in diffusers. Every supported class has an entry (tests/test_families.py)."""
+
+_PIPELINES_OF_VAE_CLASSES = {
+    "AutoencoderDC": "SanaPipeline",
+    "AutoencoderKLTemporalDecoder": "StableVideoDiffusionPipeline",
+    "AutoencoderKLCogVideoX": "CogVideoXPipeline",
+    "AutoencoderKLWan": "WanPipeline",
+    "AutoencoderKLLTXVideo": "LTXPipeline",
+    "AutoencoderKLHunyuanVideo": "HunyuanVideoPipeline",
+}
+"""The pipeline class for VAE classes that only one family uses."""
+_CHANNELS_WITHOUT_SHIFT = 4
+"""Latent channels of Stable Diffusion 1, 2 and XL."""
+
+
+def scaling_of(pipeline_class: str | None, vae_class: str, vae: Any) -> LatentScaling:
+    """Return how `pipeline_class` prepares latents for its VAE.
+
+    If the pipeline class is None or not in the table, a rule applies to the VAE alone. An AutoencoderKL with 4 latent
+    channels is decoded as by SDXL: the mean and deviation are applied if both are configured, a shift is ignored. With
+    more channels it is decoded as by Stable Diffusion 3 and Flux: the shift is applied. Every other VAE class belongs
+    to one family.
+    """
+    if pipeline_class in PIPELINE_SCALINGS:
+        return PIPELINE_SCALINGS[pipeline_class]
+    if vae_class in _PIPELINES_OF_VAE_CLASSES:
+        return PIPELINE_SCALINGS[_PIPELINES_OF_VAE_CLASSES[vae_class]]
+    return _SDXL if vae.config.latent_channels == _CHANNELS_WITHOUT_SHIFT else _SHIFTED

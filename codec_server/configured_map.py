@@ -1,0 +1,96 @@
+"""The latent-space map that the settings name: --latent-map-url and --latent-map-sha256."""
+
+import logging
+from pathlib import Path
+from urllib.parse import urljoin
+
+import aiohttp
+
+from codec_client.cache import FileCache
+from codec_client.maps import TIMEOUT_S, fetch_file
+from codec_wire.errors import CodecError, InvalidMap, InvalidSettings
+from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.bundle import map_files, sha256
+from codec_wire.maps.document import parse_map
+from core.map_store import find_bundle, require_map_of
+from core.model import ModelInfo
+from core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+async def fetch_configured_map(settings: Settings, cache: FileCache | None = None) -> LatentMapBundle | None:
+    """Return the map at `settings.latent_map_url`, verified, or None if no URL is configured.
+
+    Files in `cache` (default: the client's) and in `settings.latent_dicts_dir` are not downloaded. Raises InvalidMap.
+    """
+    url, digest = settings.latent_map_url, settings.latent_map_sha256
+    if url is None:
+        if settings.latent_dicts_dir is not None:
+            log.warning("CODEC_LATENT_DICTS_DIR is ignored: it applies only to a map at CODEC_LATENT_MAP_URL")
+        return None
+    try:
+        return await _fetch(url, digest, _files_in(settings.latent_dicts_dir), cache or FileCache())
+    except CodecError as error:
+        raise InvalidMap(f"the latent-space map at CODEC_LATENT_MAP_URL (--latent-map-url): {error}") from None
+
+
+async def _fetch(url: str, digest: str | None, local: dict[str, bytes], cache: FileCache) -> LatentMapBundle:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
+        document = None if digest is None else cache.get(digest)
+        if document is None:
+            document = await fetch_file(session, url, {})
+        if digest not in (None, sha256(document)):
+            raise InvalidMap(f"{url} has the hash {sha256(document)}, CODEC_LATENT_MAP_SHA256 is {digest}")
+        assets = {
+            file.hash: local.get(file.hash)
+            or cache.get(file.hash)
+            or await fetch_file(session, urljoin(url, file.url), {})
+            for file in map_files(parse_map(document))
+        }
+    bundle = LatentMapBundle.from_parts(document, assets)
+    for data in (document, *assets.values()):
+        cache.put(data)
+    return bundle
+
+
+def _files_in(folder: Path | None) -> dict[str, bytes]:
+    """Return the files in `folder` by their hash; empty if it is None or does not exist."""
+    if folder is None:
+        return {}
+    return {sha256(data): data for data in (path.read_bytes() for path in sorted(folder.glob("*")) if path.is_file())}
+
+
+def find_model_map(
+    settings: Settings, configured: LatentMapBundle | None, model: ModelInfo, vae_scale_factor: float
+) -> LatentMapBundle | None:
+    """Return the map of `model`: the configured one if it is for its latent space, else the stored one, or None.
+
+    Raises InvalidMap if the map is broken or does not fit the model.
+    """
+    if configured is not None and configured.latent_map.id == model.latent_space:
+        require_map_of(model, vae_scale_factor, configured, str(settings.latent_map_url))
+        return configured
+    return find_bundle(settings.models_dir, model, vae_scale_factor)
+
+
+def require_configured_map(
+    settings: Settings, configured: LatentMapBundle | None, maps: dict[str, LatentMapBundle | None]
+) -> None:
+    """Check that one of the maps, by latent space, is the one that the settings name; None is a map to be created.
+
+    Raises InvalidSettings otherwise.
+    """
+    digest = settings.latent_map_sha256
+    if configured is not None and configured.latent_map.id not in maps:
+        raise InvalidSettings(
+            f"CODEC_LATENT_MAP_URL (--latent-map-url) is a map of {configured.latent_map.id}, the served latent space "
+            f"is {', '.join(maps)}; if the model has the latent space of the map, set --latent-space to its id"
+        )
+    hashes = {latent_space: None if bundle is None else bundle.hash for latent_space, bundle in maps.items()}
+    served = ", ".join(f"{latent_space} ({found or 'no map yet'})" for latent_space, found in hashes.items())
+    if digest is not None and digest not in hashes.values():
+        raise InvalidSettings(
+            f"CODEC_LATENT_MAP_SHA256 (--latent-map-sha256) is {digest}, which is not the hash of the map of {served}; "
+            "set --latent-map-url to download the map, and --latent-space to its id"
+        )

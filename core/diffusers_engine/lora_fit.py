@@ -1,0 +1,95 @@
+"""Check that all weights of a LoRA file were applied. diffusers ignores those that the model has no place for."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from codec_wire.errors import ModelLoadError
+
+log = logging.getLogger(__name__)
+
+_SHOWN_KEYS = 3
+"""Number of unmatched keys in a message."""
+
+
+@contextmanager
+def recorded_keys(pipeline: Any) -> Iterator[list[str]]:
+    """Record the keys of the weights that `pipeline.load_lora_weights` reads in the `with` block.
+
+    They have the names that diffusers converts them to, "<component>.<module>.lora_A.weight".
+    """
+    keys: list[str] = []
+    read = pipeline.lora_state_dict
+
+    def record(*arguments: Any, **options: Any) -> Any:
+        result = read(*arguments, **options)
+        keys.extend(result[0] if isinstance(result, tuple) else result)
+        return result
+
+    pipeline.lora_state_dict = record
+    try:
+        yield keys
+    finally:
+        del pipeline.lora_state_dict
+
+
+def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, allow_partial: bool) -> None:
+    """Check that every one of `keys` was loaded as part of `adapter`; `location` is the file, for the message.
+
+    Raises ModelLoadError naming the first unmatched keys. If `allow_partial`, logs a warning instead unless no key was
+    loaded.
+    """
+    unmatched = unmatched_keys(pipeline, adapter, keys)
+    if not unmatched:
+        return
+    shown = ", ".join(unmatched[:_SHOWN_KEYS]) + (", ..." if len(unmatched) > _SHOWN_KEYS else "")
+    model = type(pipeline).__name__
+    if len(unmatched) == len(keys):
+        raise ModelLoadError(f"the LoRA weights {location} do not fit {model}: none of their {len(keys)} keys: {shown}")
+    problem = f"{len(unmatched)} of {len(keys)} keys of the LoRA weights {location} do not fit {model}: {shown}"
+    if not allow_partial:
+        raise ModelLoadError(f"{problem}. CODEC_PARTIAL_LORAS=true applies the others")
+    log.warning("%s; the others are applied", problem)
+
+
+def unmatched_keys(pipeline: Any, adapter: str, keys: list[str]) -> list[str]:
+    """Return those of `keys` that no component of `pipeline` has loaded as part of `adapter`."""
+    loaded = {
+        name: _loaded_keys(component, adapter)
+        for name, component in pipeline.components.items()
+        if adapter in (getattr(component, "peft_config", None) or {})
+    }
+    unmatched = []
+    for key in keys:
+        component, _, name = key.partition(".")
+        if _peft_name(name, component) not in loaded.get(component, ()):
+            unmatched.append(key)
+    return unmatched
+
+
+def _loaded_keys(component: Any, adapter: str) -> set[str]:
+    from peft import get_peft_model_state_dict  # noqa: PLC0415 - imports torch
+
+    return {_normalized(name) for name in get_peft_model_state_dict(component, adapter_name=adapter)}
+
+
+def _peft_name(name: str, component: str) -> str:
+    """Return the name that PEFT gives the weight `name` of a component, e.g. "unet", as `_normalized` returns it."""
+    from diffusers.utils import state_dict_utils as conversion  # noqa: PLC0415 - takes seconds
+
+    weight = {name: None}
+    if "lora_A" not in name and "lora_B" not in name:
+        try:
+            if component.startswith("text_encoder"):
+                weight = conversion.convert_state_dict_to_peft(conversion.convert_state_dict_to_diffusers(weight))
+            else:
+                weight = conversion.convert_unet_state_dict_to_peft(weight)
+        except ValueError:  # a name in no format that diffusers knows
+            return _normalized(name)
+    return _normalized(str(next(iter(weight))))
+
+
+def _normalized(name: str) -> str:
+    """Return `name` without the parts that depend on the versions of PEFT and of transformers' CLIPTextModel."""
+    return name.removesuffix(".weight").removeprefix("text_model.")

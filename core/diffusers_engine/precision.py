@@ -1,0 +1,66 @@
+"""The dtype in which a model computes: the one that is set, or the one that its weights are stored in."""
+
+import json
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+_DENOISERS = ("transformer", "unet", "transformer_2")
+_NAMES = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
+_HEADER_LENGTH = struct.Struct("<Q")
+
+
+def stored_dtype(path: Path) -> str | None:
+    """Return the dtype that most weights of a model have: fp16, bf16 or fp32, or None if it cannot be read.
+
+    `path` is the directory of a pipeline, whose denoiser (transformer or UNet) is read, or a single safetensors file.
+    Only the headers of the files are read.
+    """
+    counts: Counter[str] = Counter()
+    for file in _weight_files(path):
+        try:
+            header = _read_header(file)
+            for name, tensor in header.items():
+                if name != "__metadata__":
+                    counts[tensor["dtype"]] += prod(tensor["shape"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+            return None  # from_pretrained reports what is wrong with the file
+    known = [_NAMES[name] for name, _ in counts.most_common() if name in _NAMES]
+    return known[0] if known else None
+
+
+def automatic_dtype(stored: str | None) -> str:
+    """Return the dtype for a GPU if none is set: bf16 if the weights are stored in it, else fp16.
+
+    The values of a model that was trained in bf16 can exceed the range of fp16.
+    """
+    return "bf16" if stored == "bf16" else "fp16"
+
+
+def dtype_name_of(pipeline: Any) -> str:
+    """Return the dtype in which the denoiser of a loaded pipeline computes, e.g. fp16, or torch's own name for it."""
+    denoiser = next((part for name in _DENOISERS if (part := getattr(pipeline, name, None)) is not None), None)
+    name = str(getattr(denoiser, "dtype", "unknown dtype")).removeprefix("torch.")
+    return {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}.get(name, name)
+
+
+def _weight_files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    for name in _DENOISERS:
+        files = sorted((path / name).glob("*.safetensors"))
+        if files:
+            yield from files
+            return
+
+
+def _read_header(file: Path) -> dict[str, Any]:
+    """Return the header of a safetensors file: its length as 8 bytes, then JSON."""
+    with file.open("rb") as opened:
+        (length,) = _HEADER_LENGTH.unpack(opened.read(_HEADER_LENGTH.size))
+        header: dict[str, Any] = json.loads(opened.read(min(length, file.stat().st_size)))
+        return header

@@ -1,0 +1,66 @@
+"""Count the prompt tokens that a pipeline drops because its text encoders have a maximum length."""
+
+import inspect
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from codec_wire.events import PromptTruncation
+from core.diffusers_engine.variants import PipelineVariant
+from core.plan import StreamPlan
+
+log = logging.getLogger(__name__)
+
+_ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2", "tokenizer_3": "text_encoder_3"}
+"""Name of the text encoder of a tokenizer, as pipelines name the two."""
+
+
+def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[PromptTruncation, ...]:
+    """Return the truncations of the prompts of `plan`, one for each prompt field and text encoder that drops tokens.
+
+    Call it only from the device thread. Each truncation is also logged.
+    """
+    pipeline, arguments = variant.pipeline, variant.family.arguments
+    found = []
+    for field, text in (("prompt", plan.prompt), ("negative_prompt", plan.negative_prompt)):
+        if not text or field not in arguments:
+            continue
+        for name, encoder in _ENCODERS.items():
+            tokenizer = getattr(pipeline, name, None)
+            if tokenizer is None or getattr(pipeline, encoder, None) is None:
+                continue
+            dropped = _dropped_tokens(pipeline, tokenizer, field, text)
+            if dropped > 0:
+                found.append(PromptTruncation(field, encoder, dropped))
+    for truncation in found:
+        log.warning(
+            "the %s is too long for %s of %s: its last %d tokens are ignored",
+            truncation.field,
+            truncation.encoder,
+            plan.model,
+            truncation.dropped_tokens,
+        )
+    return tuple(found)
+
+
+def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str) -> int:
+    """Return the number of tokens of `text` over the limit with which the pipeline class calls `tokenizer`."""
+    defaults = {name: value.default for name, value in inspect.signature(pipeline.__call__).parameters.items()}
+    if hasattr(pipeline, "maybe_convert_prompt"):  # replaces the names of textual inversion embeddings
+        text = pipeline.maybe_convert_prompt(text, tokenizer)
+    if hasattr(pipeline, "_text_preprocessing"):
+        text = pipeline._text_preprocessing(text, clean_caption=False)[0]
+    if "CLIP" in type(tokenizer).__name__:
+        return _count(tokenizer, text) - int(tokenizer.model_max_length)
+    limit = int(defaults.get("max_sequence_length") or tokenizer.model_max_length)
+    template, instruction = defaults.get("prompt_template"), defaults.get("complex_human_instruction")
+    if isinstance(template, Mapping):  # HunyuanVideo
+        text, limit = template["template"].format(text), limit + int(template.get("crop_start") or 0)
+    elif instruction and field == "prompt":  # Sana
+        prefix = "\n".join(instruction)
+        text, limit = prefix + text, len(tokenizer.encode(prefix)) + limit - 2
+    return _count(tokenizer, text) - limit
+
+
+def _count(tokenizer: Any, text: str) -> int:
+    return len(tokenizer(text, truncation=False, add_special_tokens=True).input_ids)

@@ -1,0 +1,81 @@
+"""The numbers of sampling steps that a pipeline can run, found by asking a copy of its scheduler."""
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.diffusers_engine.variants import PipelineVariant
+from core.model import GenerationMode, StepCheck
+
+
+def _linear_sigmas(steps: int) -> Any:
+    return np.linspace(1.0, 1 / steps, steps)
+
+
+_SIGMAS: dict[str, Callable[[int], Any]] = {
+    "FluxPipeline": _linear_sigmas,
+    "FluxImg2ImgPipeline": _linear_sigmas,
+    "LTXPipeline": _linear_sigmas,
+    "LTXImageToVideoPipeline": _linear_sigmas,
+    "HunyuanVideoPipeline": lambda steps: np.linspace(1.0, 0.0, steps + 1)[:-1],
+}
+"""The sigmas that a pipeline class passes to its scheduler. The other classes pass the number of steps."""
+
+
+def step_check(variants: tuple[PipelineVariant, ...]) -> StepCheck:
+    """Return a function that reports whether the variant of a mode can run a number of steps. It is thread-safe."""
+    by_mode = {variant.mode: _variant_check(variant) for variant in variants}
+
+    @lru_cache(maxsize=4096)
+    def accepts(mode: GenerationMode, steps: int, strength: float | None) -> bool:
+        return by_mode[mode](steps, strength)
+
+    return accepts
+
+
+def _variant_check(variant: PipelineVariant) -> Callable[[int, float | None], bool]:
+    pipeline_class, name = type(variant.pipeline), variant.family.pipeline_class
+    scheduler_class, config = type(variant.pipeline.scheduler), variant.pipeline.scheduler.config
+
+    def accepts(steps: int, strength: float | None) -> bool:
+        scheduler = scheduler_class.from_config(config)
+        try:
+            with np.errstate(all="ignore"):
+                _set_timesteps(scheduler, steps, name)
+            timesteps = scheduler.timesteps
+            if strength is not None:
+                timesteps, _ = pipeline_class.get_timesteps(
+                    SimpleNamespace(scheduler=scheduler), steps, strength, "cpu"
+                )
+            if name == "PixArtAlphaPipeline" and steps == 1 and not _predicts_original_sample(scheduler):
+                return False
+        except Exception:  # schedulers raise whatever their arithmetic does
+            return False
+        values = torch.as_tensor(timesteps, dtype=torch.float64)
+        return len(values) > 0 and bool(values.isfinite().all())
+
+    return accepts
+
+
+def _predicts_original_sample(scheduler: Any) -> bool:
+    """Return whether a step returns a second tensor, which PixArtAlphaPipeline uses if there is only one step."""
+    latents = torch.ones(1, 1, 1, 1)
+    return len(scheduler.step(latents, scheduler.timesteps[0], latents, return_dict=False)) > 1
+
+
+def _set_timesteps(scheduler: Any, steps: int, pipeline_class: str) -> None:
+    """Call `scheduler.set_timesteps` as `pipeline_class` does."""
+    arguments: dict[str, Any] = {}
+    config = scheduler.config
+    # The shift depends on the size of the image, which does not change whether the call succeeds.
+    if config.get("use_dynamic_shifting") and "mu" in inspect.signature(scheduler.set_timesteps).parameters:
+        arguments["mu"] = 1.0
+    if pipeline_class in _SIGMAS and not config.get("use_flow_sigmas"):
+        scheduler.set_timesteps(sigmas=_SIGMAS[pipeline_class](steps), device="cpu", **arguments)
+    else:
+        scheduler.set_timesteps(steps, device="cpu", **arguments)
