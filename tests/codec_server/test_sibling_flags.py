@@ -88,15 +88,11 @@ async def test_files_in_the_dictionary_directory_are_not_downloaded(
     dictionaries.mkdir()
     (dictionaries / "sd-vae-ft-mse-msgpack-int8-v1.dict").write_bytes(DICTIONARY)
     requested: list[str] = []
-    from codec_server import configured_map
-
-    fetch = configured_map.fetch_file
-
-    async def recording(session: object, url: str, headers: dict[str, str]) -> bytes:
+    async def recording(session: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> bytes:
         requested.append(url)
-        return await fetch(session, url, headers)  # type: ignore[arg-type]
+        return await fetch_file(session, url, headers)
 
-    monkeypatch.setattr(configured_map, "fetch_file", recording)
+    monkeypatch.setattr("codec_server.configured_map.fetch_file", recording)
     async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
         settings = read_settings({"latent_map_url": http_address(servers) + URL, "latent_dicts_dir": dictionaries})
         found = await fetch_configured_map(settings, FileCache(tmp_path / "cache"))
