@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
 from grpc.aio import AbortError, ServerInterceptor
 
 from codec_grpc.errors import status_code, to_status
-from codec_wire.errors import CodecError
+from codec_wire.errors import CodecError, InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,25 @@ class ErrorBoundary(ServerInterceptor):
         behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
         wrapped: grpc.RpcMethodHandler[Any, Any] = make(
             _with_error_status(behaviour, method.removeprefix(METHOD_PREFIX)),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_parse_or_invalid(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
         return wrapped
+
+
+def _parse_or_invalid(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return a deserializer that returns InvalidRequest for bytes that `parse` rejects.
+
+    An exception in a deserializer would reach the client as UNKNOWN, with the name of a Python class.
+    """
+
+    def deserialize(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return InvalidRequest("request", f"is not a valid protobuf message ({len(data)} bytes)")
+
+    return deserialize
 
 
 def _with_error_status(behaviour: Handler, method: str) -> Handler:
@@ -53,6 +69,8 @@ def _with_error_status(behaviour: Handler, method: str) -> Handler:
         started = time.perf_counter()
         outcome = StatusCode.OK.name
         try:
+            if isinstance(request, InvalidRequest):
+                raise request
             return await behaviour(request, context)
         except asyncio.CancelledError:
             outcome = StatusCode.CANCELLED.name

@@ -1,8 +1,7 @@
 """Conversion of requests, plans, models and states from and to protobuf messages."""
 
+from dataclasses import asdict, fields
 from typing import Any
-
-from google.protobuf.json_format import MessageToDict
 
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MODALITIES
@@ -10,6 +9,7 @@ from codec_wire.latents import Modality
 from codec_wire.request import GenerationRequest, parse_request
 from core.lifecycle import State
 from core.model import GenerationMode, Lora, ModelInfo, RequestLimits
+from core.pixel_checks import PixelCheck
 from core.plan import StreamPlan
 from core.served import ModelInstance
 
@@ -60,7 +60,24 @@ def state_to_message(state: State) -> pb.ServerState.ValueType:
 def served_model_to_message(instance: ModelInstance) -> pb.ServedModel:
     """Return the description of a served model for clients."""
     return pb.ServedModel(
-        model=model_to_message(instance.model), latent_map_hash=instance.bundle.hash, device=instance.device
+        model=model_to_message(instance.model),
+        latent_map_hash=instance.bundle.hash,
+        device=instance.device,
+        pixel_checks=[pb.PixelCheck(**asdict(check)) for check in instance.pixel_checks],
+    )
+
+
+def pixel_checks_from_message(message: pb.ServedModel) -> tuple[PixelCheck, ...]:
+    """Return the comparisons in the description of a served model."""
+    return tuple(
+        PixelCheck(
+            pipeline=check.pipeline,
+            vae=check.vae,
+            max_difference=check.max_difference if check.HasField("max_difference") else None,
+            tolerance=check.tolerance,
+            reason=check.reason if check.HasField("reason") else None,
+        )
+        for check in message.pixel_checks
     )
 
 
@@ -110,7 +127,7 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
         spatial_factor=message.spatial_factor,
         size_multiple=message.size_multiple,
         default_size=(message.default_size.width, message.default_size.height),
-        limits=RequestLimits(**MessageToDict(message.limits, preserving_proto_field_name=True)),
+        limits=_limits_from_message(message.limits) if message.HasField("limits") else RequestLimits(),
         # 0 if the server does not know these fields.
         temporal_factor=message.temporal_factor or 1,
         frame_multiple=message.frame_multiple or 1,
@@ -121,3 +138,8 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
         ),
         loras=tuple(Lora(lora.name, lora.scale) for lora in message.loras),
     )
+
+
+def _limits_from_message(limits: pb.RequestLimits) -> RequestLimits:
+    """Return the limits in `limits`. Fields of value 0 are limits too, e.g. a server that accepts no videos."""
+    return RequestLimits(**{field.name: getattr(limits, field.name) for field in fields(RequestLimits)})

@@ -5,10 +5,10 @@ from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from codec_grpc.health import SERVICES, LifecycleHealth
 from codec_grpc.interceptor import ErrorBoundary
+from codec_grpc.reflection import enable_reflection
 from codec_grpc.servicer import LatentServicer
 from codec_wire.errors import InvalidSettings
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
@@ -55,7 +55,7 @@ async def start_grpc_server(service: LatentService, host: str, port: int, reques
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), server)
     health_pb2_grpc.add_HealthServicer_to_server(LifecycleHealth(service.lifecycle), server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-    reflection.enable_server_reflection((*SERVICES[1:], health_name, reflection.SERVICE_NAME), server)
+    enable_reflection((*SERVICES[1:], health_name), server)
     address = host_port(host, port)
     try:
         bound = server.add_insecure_port(address)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from codec_grpc.messages import model_from_message
+from codec_grpc.messages import model_from_message, pixel_checks_from_message
 from codec_grpc.remote_engine import RemoteEngine
 from codec_wire.errors import CodecError, NotReady
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -79,7 +79,8 @@ class Upstream:
             request = pb.GetLatentMapRequest(latent_space=model.latent_space)
             response = await stub.GetLatentMap(request, timeout=RPC_TIMEOUT_S)
             bundle = LatentMapBundle.from_parts(response.document, response.assets)
-            instances.append(ModelInstance(model, bundle, RemoteEngine(stub, bundle.hash), description.device))
+            checks = pixel_checks_from_message(description)
+            instances.append(ModelInstance(model, bundle, RemoteEngine(stub, bundle.hash), description.device, checks))
         digest = info.image_digest if info.HasField("image_digest") else None
         self._service.provenance = Provenance(dict(info.versions), list(info.pin_differences), digest)
         self._service.models.replace(instances)

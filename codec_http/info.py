@@ -1,5 +1,6 @@
 """Handlers that describe the server and its models: /codec/info, /codec/schema and /v1/models."""
 
+from dataclasses import asdict
 from typing import get_args
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from codec_http.response_models import (
     ModelDescription,
     ModelListResponse,
     ModelResponse,
+    PixelCheckDescription,
 )
 from codec_http.state import SERVICE
 from codec_wire import WireFormat
@@ -94,6 +96,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         frame_multiple=model.frame_multiple,
         forms=[str(mode) for modality in model.modalities for mode in model.modes_of(modality)],
         loras=[LoraDescription(name=lora.name, scale=lora.scale) for lora in model.loras],
+        pixel_checks=[PixelCheckDescription(**asdict(check)) for check in instance.pixel_checks],
     )
 
 

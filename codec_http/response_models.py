@@ -78,6 +78,18 @@ class LoraDescription(ResponseModel):
     scale: float = Field(description="Weight with which they are applied.")
 
 
+class PixelCheckDescription(ResponseModel):
+    """Comparison of decoded latents with the pixels that one pipeline of the model itself returns."""
+
+    pipeline: str = Field(description="Class of the pipeline.")
+    vae: str = Field(description="Class of its VAE.")
+    max_difference: int | None = Field(
+        description="Largest difference in 8-bit levels. Null if they could not be compared."
+    )
+    tolerance: int = Field(description="Largest difference that is allowed, in 8-bit levels.")
+    reason: str | None = Field(description="Why they could not be compared. Null if they were.")
+
+
 class ModelDescription(ResponseModel):
     """Capabilities of a served model: what a client needs to know to send requests to it."""
 
@@ -98,6 +110,10 @@ class ModelDescription(ResponseModel):
     frame_multiple: int = Field(description="The number of frames of a video must be 1 more than a multiple of this.")
     forms: list[str] = Field(description="Supported combinations of modality and inputs.")
     loras: list[LoraDescription] = Field(description="LoRA weights that are loaded into the model.")
+    pixel_checks: list[PixelCheckDescription] = Field(
+        description="How far decoded latents are from the pixels of the model's own pipelines, compared when it was "
+        "loaded. Empty if that is unknown, for example for a gateway."
+    )
 
 
 class InfoResponse(ResponseModel):

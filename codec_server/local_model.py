@@ -11,6 +11,7 @@ from codec_maps import BuiltMap, build_map
 from codec_maps.corpus import default_prompts, generate_corpus
 from codec_maps.model_map import Dictionary, map_from_model
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
+from codec_server.pixel_proof import prove_pixels
 from codec_wire.errors import CodecError, InvalidSettings
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
@@ -125,7 +126,9 @@ class LocalModel:
             for modality in info.modalities:
                 warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
                 await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
-            served = ModelInstance(info, bundle, engine_module.DiffusersEngine(model, self._thread), str(model.device))
+            checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS)
+            engine = engine_module.DiffusersEngine(model, self._thread)
+            served = ModelInstance(info, bundle, engine, str(model.device), checks)
             loaded.append(
                 _LoadedModel(
                     served,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from codec_wire.latents import Modality
 from codec_wire.request import GenerationRequest
-from core.model import ModelInfo
+from core.model import GenerationMode, ModelInfo
 
 PROBE_FRAMES = 9
 """Minimum number of frames of a test video: more than one latent frame at every temporal factor in use (at most 8)."""
@@ -17,12 +17,15 @@ _GRID = 4
 """Cells along each side of a sample image. Their corners have random colours, interpolated in between."""
 
 
-def probe_request(model: ModelInfo, modality: Modality, prompt: str, seed: int, **fields: Any) -> GenerationRequest:
+def probe_request(
+    model: ModelInfo, modality: Modality, prompt: str, seed: int, mode: GenerationMode | None = None, **fields: Any
+) -> GenerationRequest:
     """Return a request that `model` can serve: a short video or an image, with the input images it requires.
 
-    `fields` are further fields of the request.
+    `mode` is the input combination; the first one of `modality` if it is None. `fields` are further fields of the
+    request.
     """
-    mode = model.modes_of(modality)[0]
+    mode = mode or model.modes_of(modality)[0]
     return GenerationRequest(
         prompt=prompt,
         seed=seed,

@@ -11,6 +11,9 @@ from core.plan import StreamPlan, plan
 MAX_RENDERED_PIXELS = 2**26
 """Maximum pixels of one image or video: 256 frames of 512x512. Unlike latents they are all in memory at once."""
 
+MAX_RENDERED_FPS = 1000
+"""Maximum frames per second of a rendered video. Latents have no such limit: their frame rate is only a number."""
+
 
 def plan_rendered(
     request: GenerationRequest, count: int, bundle: LatentMapBundle, model: ModelInfo
@@ -31,6 +34,8 @@ def plan_rendered(
         )
     if first.header.pipeline_spec.bits is not None:
         raise InvalidRequest("pipeline", f"must be raw for rendered pixels, got {first.header.pipeline}")
+    if first.header.fps is not None and first.header.fps > MAX_RENDERED_FPS:
+        raise InvalidRequest("fps", f"must be from 1 to {MAX_RENDERED_FPS} for rendered videos, got {first.header.fps}")
     if first.seed + count > NUM_SEEDS:
         raise InvalidRequest(
             "seed", f"must be at most {NUM_SEEDS - count} for {count} images or videos, got {first.seed}"

@@ -10,6 +10,7 @@ from core.engine import Engine
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.model import ModelInfo
 from core.model_selection import models_in_latent_space, select_model
+from core.pixel_checks import PixelCheck
 from core.plan import StreamPlan
 
 
@@ -21,6 +22,8 @@ class ModelInstance:
     bundle: LatentMapBundle
     engine: Engine
     device: str
+    pixel_checks: tuple[PixelCheck, ...] = ()
+    """How far decoded latents are from the pixels of the model's own pipelines. Empty if that was not compared."""
 
 
 class ServedModels:

@@ -143,6 +143,9 @@ async def _generate(client: InProcessClient) -> list[Finding]:
         generation = await client.generate(**request.model_dump(exclude_unset=True, by_alias=True))
         sampled = f"{side}x{side}, {STEPS} steps in {_seconds_since(started)}"
         findings = [loaded, Finding("latents", "ok", f"{latent_map.id}: {pipelines}")]
+        findings += [
+            Finding("pixels", "ok" if check.reason is None else "note", str(check)) for check in served.pixel_checks
+        ]
         if float(np.std(generation.latents.astype(np.float32))) == 0:
             return [*findings, Finding("generation", "bad", f"{sampled}; all latent values are equal")]
         started = time.perf_counter()

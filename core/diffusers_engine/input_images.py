@@ -1,10 +1,14 @@
 """Decoding of the input images of a request, whose file headers were validated before."""
 
 import io
+import struct
 import warnings
+import zlib
 from typing import TYPE_CHECKING
 
 from codec_wire.errors import InvalidRequest
+from core.diffusers_engine.image_metadata import orientation_of, without_metadata
+from core.diffusers_engine.rgb import to_rgb
 from core.input_image import MAX_IMAGE_PIXELS, InputImage
 from core.plan import StreamPlan
 
@@ -22,7 +26,8 @@ def decode_input_images(plan: StreamPlan) -> "dict[str, Image]":
 def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "Image":
     """Return an RGB image of `size` (width, height), scaled and cropped around its centre without distortion.
 
-    Raises InvalidRequest naming the request's `field` if the file is broken.
+    It is rotated by its EXIF orientation; other metadata are ignored, also if they are broken. See `to_rgb` for the
+    conversion of its colours. Raises InvalidRequest naming the request's `field` if the file is broken.
     """
     from PIL import Image, ImageOps  # noqa: PLC0415 - a gateway has no Pillow
 
@@ -30,7 +35,7 @@ def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "
         # Pillow warns about large images and unusual metadata. The size limit is checked below.
         with (
             warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(file.data), formats=[file.format]) as image,
+            Image.open(io.BytesIO(without_metadata(file)), formats=[file.format]) as image,
         ):
             if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise InvalidRequest(
@@ -38,8 +43,29 @@ def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "
                     f"must have at most {MAX_IMAGE_PIXELS} pixels: the file header has {file.width}x{file.height}, "
                     f"the image has {image.width}x{image.height}",
                 )
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            return ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
+            return ImageOps.fit(_upright(to_rgb(image), orientation_of(file)), size, Image.Resampling.LANCZOS)
     # Pillow's decoders raise all of these for broken files.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, Image.DecompressionBombError) as error:
-        raise InvalidRequest(field, f"is a broken {file.format} file: {error or type(error).__name__}") from None
+    except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError) as error:
+        raise _broken(field, file, error) from None
+    except (struct.error, zlib.error, Image.DecompressionBombError) as error:
+        raise _broken(field, file, error) from None
+
+
+def _broken(field: str, file: InputImage, error: Exception) -> InvalidRequest:
+    return InvalidRequest(field, f"is a broken {file.format} file: {str(error) or type(error).__name__}")
+
+
+def _upright(image: "Image", orientation: int) -> "Image":
+    """Undo an EXIF orientation, 1 to 8 (Exif 2.32, 4.6.4)."""
+    from PIL.Image import Transpose  # noqa: PLC0415 - a gateway has no Pillow
+
+    methods = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(methods[orientation]) if orientation in methods else image

@@ -13,6 +13,7 @@ from codec_pixels.library_logging import silence_libraries
 from codec_pixels.vae import VAE_DECODERS, vae_class_of
 from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
 from core.diffusers_engine.families import Family, family_named, family_of
+from core.diffusers_engine.load_errors import load_failure
 from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.precision import automatic_dtype, dtype_name_of, stored_dtype
 from core.diffusers_engine.schedule import step_check
@@ -97,7 +98,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
         raise
     except Exception as error:
         log.debug("loading a model failed", exc_info=error)
-        raise ModelLoadError(f"cannot load {source.label}: {_first_line(error)}") from error
+        raise ModelLoadError(load_failure(source.label, error)) from error
 
 
 def _with_dtype(source: ModelSource, device: Device) -> Device:
@@ -188,7 +189,3 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> Mod
         loras=tuple(lora.info for lora in source.loras),
         accepts_steps=step_check(variants),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,6 +12,7 @@ from codec_wire.errors import ModelLoadError, OutOfMemory
 from core.diffusers_engine.families import Family
 from core.diffusers_engine.input_images import decode_input_images
 from core.diffusers_engine.loader import LoadedModel
+from core.diffusers_engine.variants import PipelineVariant
 from core.engine import Job
 from core.plan import StreamPlan
 
@@ -34,8 +35,6 @@ def sample(
     """
     variant = model.variant_for(plan)
     pipeline, family = variant.pipeline, variant.family
-    # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
-    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
 
     def after_step(_pipeline: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         stop_if_cancelled(job)
@@ -49,13 +48,24 @@ def sample(
     stop_if_cancelled(job)
     if images is None:
         images = decode_input_images(plan)
-    with memory_guard(plan), family.call_context(pipeline, plan):
-        output = pipeline(**_arguments(family, plan, images), **callback)
+    with memory_guard(plan):
+        output = call_pipeline(variant, plan, images, "latent", **callback)
         latents = family.latents(pipeline, output, plan)
     expected = (plan.latent_frames, *plan.header.shape)
     if tuple(latents.shape) != expected:
         raise ModelLoadError(f"{plan.model} returned latents of shape {tuple(latents.shape)}, expected {expected}")
     return latents
+
+
+def call_pipeline(
+    variant: PipelineVariant, plan: StreamPlan, images: Mapping[str, Any], output_type: str, **callback: Any
+) -> Any:
+    """Return the output of the pipeline for `plan`. `images` are the decoded input images by field name."""
+    pipeline, family = variant.pipeline, variant.family
+    # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    with family.call_context(pipeline, plan):
+        return pipeline(**_arguments(family, plan, images), output_type=output_type, **callback)
 
 
 def _arguments(family: Family, plan: StreamPlan, images: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +88,6 @@ def _arguments(family: Family, plan: StreamPlan, images: Mapping[str, Any]) -> d
         "num_inference_steps": plan.steps,
         # A CPU generator gives the same noise for every device.
         "generator": torch.Generator("cpu").manual_seed(plan.seed),
-        "output_type": "latent",
     }
 
 

@@ -44,7 +44,12 @@ async def test_longest_prompts_fit_into_the_metadata() -> None:
 
 @pytest.mark.parametrize(
     ("change", "param"),
-    [({"output_format": "png"}, "output_format"), ({"keyframe_interval": 2}, "keyframe_interval"), ({"fps": 0}, "fps")],
+    [
+        ({"output_format": "png"}, "output_format"),
+        ({"keyframe_interval": 2}, "keyframe_interval"),
+        ({"fps": 0}, "fps"),
+        ({"fps": 4294967295}, "fps"),
+    ],
 )
 async def test_invalid_field_of_a_video_request_returns_400(change: dict[str, Any], param: str) -> None:
     async with run_servers(FakeEngine(free_running=True), RENDERING_VIDEO) as servers:

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from codec_client.cache import FileCache
+from codec_client.maps import fetch_file
 from codec_server.__main__ import with_default_command
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
 from codec_wire.errors import InvalidMap, InvalidSettings
@@ -88,6 +90,7 @@ async def test_files_in_the_dictionary_directory_are_not_downloaded(
     dictionaries.mkdir()
     (dictionaries / "sd-vae-ft-mse-msgpack-int8-v1.dict").write_bytes(DICTIONARY)
     requested: list[str] = []
+
     async def recording(session: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> bytes:
         requested.append(url)
         return await fetch_file(session, url, headers)

@@ -4,7 +4,7 @@ To support a class, add a row to IMAGE_FAMILIES or VIDEO_FAMILIES. `Family` in f
 tests/test_families.py checks every row against the pixels that the pipeline class itself generates.
 """
 
-from codec_wire.errors import ModelLoadError
+from codec_wire.errors import ModelLoadError, truncated_repr
 from core.diffusers_engine.families.family import Family, Geometry
 from core.diffusers_engine.families.images import IMAGE_FAMILIES
 from core.diffusers_engine.families.videos import VIDEO_FAMILIES
@@ -14,8 +14,13 @@ __all__ = ["FAMILIES", "Family", "Geometry", "family_named", "family_of"]
 FAMILIES: dict[str, Family] = {family.pipeline_class: family for family in (*IMAGE_FAMILIES, *VIDEO_FAMILIES)}
 
 
-def family_named(class_name: str | None, model: str) -> Family:
+def family_named(class_name: object, model: str) -> Family:
     """Return the family of a pipeline class. Raises ModelLoadError, with the supported classes, if there is none."""
+    if class_name is not None and not isinstance(class_name, str):
+        raise ModelLoadError(
+            f"{model}: _class_name in model_index.json must be the name of a pipeline class, got "
+            f"{truncated_repr(class_name)}"
+        )
     family = FAMILIES.get(class_name or "")
     if family is None:
         raise ModelLoadError(

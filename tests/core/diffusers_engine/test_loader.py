@@ -91,6 +91,28 @@ def test_name_that_is_neither_directory_nor_hub_id_is_rejected(
         load(source(name, tmp_path), device)
 
 
+@pytest.mark.parametrize("class_name", [["diffusers", "StableDiffusionPipeline"], {"a": 1}, 3])
+def test_class_name_that_is_not_a_string_is_a_clear_error(class_name: object, tmp_path: Path, device: Device) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
+    with pytest.raises(ModelLoadError, match=r"odd: _class_name in model_index\.json must be the name of a"):
+        load(source("odd", tmp_path), device)
+
+
+def test_deleted_model_names_its_mirror(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in ("stable-diffusion-2-1", "stable-diffusion-2-base"):
+        with pytest.raises(ModelLoadError, match=f"deleted .*mirror is sd2-community/{name}$"):
+            load(source(f"stabilityai/{name}", tmp_path), device)
+
+
+@pytest.mark.parametrize("name", ["stable-diffusion-2", "stable-diffusion-2-1-base"])
+def test_mirror_has_the_aliases_and_latent_space_of_the_deleted_model(name: str) -> None:
+    mirror, deleted = f"sd2-community/{name}", f"stabilityai/{name}"
+    assert aliases_of(mirror) == aliases_of(deleted)
+    assert latent_space_of(mirror) == latent_space_of(deleted) == "stabilityai/sd-vae-ft-mse"
+
+
 def test_unreachable_hub_gives_a_one_line_error(
     device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

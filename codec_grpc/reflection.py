@@ -1,0 +1,47 @@
+"""gRPC server reflection, versions v1 and v1alpha.
+
+The grpcio-reflection package contains only v1alpha. The two versions differ in nothing but the package name, so that
+the servicer and the messages of v1alpha serve v1 too.
+"""
+
+from collections.abc import Iterable
+
+import grpc
+import grpc.aio
+from google.protobuf import descriptor_pb2, descriptor_pool
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+_V1ALPHA, _V1 = "grpc.reflection.v1alpha", "grpc.reflection.v1"
+SERVICE_NAME_V1 = f"{_V1}.ServerReflection"
+
+
+def enable_reflection(service_names: Iterable[str], server: grpc.aio.Server) -> None:
+    """Add both versions of the reflection service to `server`. They list `service_names` and themselves."""
+    _register_v1_schema()
+    names = (*service_names, reflection.SERVICE_NAME, SERVICE_NAME_V1)
+    reflection.enable_server_reflection(names, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(SERVICE_NAME_V1, {"ServerReflectionInfo": handler}),)
+    )
+
+
+def _register_v1_schema() -> None:
+    """Add the schema of v1, made from that of v1alpha, to the pool in which reflection looks services up."""
+    pool = descriptor_pool.Default()
+    schema = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(schema)
+    schema.name, schema.package = "grpc/reflection/v1/reflection.proto", _V1
+    schema.ClearField("options")  # names of generated code for v1alpha
+    for message in schema.message_type:
+        for field in message.field:
+            if field.type_name:
+                field.type_name = field.type_name.replace(_V1ALPHA, _V1)
+    method = schema.service[0].method[0]
+    method.input_type = method.input_type.replace(_V1ALPHA, _V1)
+    method.output_type = method.output_type.replace(_V1ALPHA, _V1)
+    pool.AddSerializedFile(schema.SerializeToString())

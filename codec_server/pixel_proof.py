@@ -1,0 +1,58 @@
+"""Proof at start that decoded latents are the pixels of the model's own pipelines. See core.pixel_checks."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codec_wire.errors import CodecError
+from codec_wire.maps import LatentMapBundle
+from core.model import ModelInfo
+from core.pixel_checks import PixelCheck, load_checks, store_checks
+from core.plan import StreamPlan, plan
+from core.probe import probe_request
+
+if TYPE_CHECKING:
+    from core.diffusers_engine.loader import LoadedModel
+
+log = logging.getLogger(__name__)
+
+LATENT_SIZE = 8
+"""Height and width of the latents: the smallest that every level of a UNet can halve."""
+
+
+async def prove_pixels(
+    model: "LoadedModel", bundle: LatentMapBundle, thread: ThreadPoolExecutor, models_dir: Path, *, steps: int
+) -> tuple[PixelCheck, ...]:
+    """Return the stored comparison of `model`; without one, generate with every pipeline and store the result.
+
+    The images are as small as the model supports and have `steps` sampling steps. Raises ModelLoadError if
+    the pixels differ.
+    """
+    from core.diffusers_engine.pixel_check import check_key, check_pixels  # noqa: PLC0415 - imports torch
+
+    latent_space, key = model.info.latent_space, check_key(model)
+    stored = await asyncio.to_thread(load_checks, models_dir, latent_space, key)
+    if stored is not None:
+        return stored
+    plans = _plans(model.info, bundle, steps)
+    checks = await asyncio.get_running_loop().run_in_executor(thread, check_pixels, model, plans)
+    for check in checks:
+        log.info("decoded latents compared with the pixels of %s", check)
+    if checks and all(check.reason is None for check in checks):
+        await asyncio.to_thread(store_checks, models_dir, latent_space, key, checks)
+    return checks
+
+
+def _plans(info: ModelInfo, bundle: LatentMapBundle, steps: int) -> list[StreamPlan]:
+    """Return a small request for every input combination of the model. One that cannot be planned is left out."""
+    plans, side = [], info.size_multiple * LATENT_SIZE
+    for modality in info.modalities:
+        for mode in info.modes_of(modality):
+            try:
+                request = probe_request(info, modality, "warm-up", 0, mode, size=(side, side), steps=steps)
+                plans.append(plan(request, bundle, info))
+            except CodecError as error:
+                log.warning("%s is not compared with the pixels of its pipeline: %s", mode, error)
+    return plans

@@ -1,0 +1,107 @@
+"""Image files without their metadata, and the orientation that the metadata contain.
+
+Pillow parses some metadata when it opens a file, and a fault in them stops it from decoding the pixels. Metadata must
+not decide whether an image is accepted, so that the pixels are decoded from a copy without them.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from core.input_image import InputImage
+
+_ORIENTATION = 0x0112
+_UPRIGHT = 1
+_PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_PNG_ORIENTATION = frozenset((b"eXIf", b"iTXt", b"tEXt", b"zTXt"))
+_JPEG_MIN_LENGTHS = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
+"""The application segments that decide the colours: first bytes, and the length below which libjpeg ignores them."""
+_WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
+"""Metadata chunks of WebP and their flags in VP8X (RFC 9649, 2.7.1)."""
+
+
+def without_metadata(file: InputImage) -> bytes:
+    """Return the file with only the parts that decide its pixels; bytes that cannot be parsed are kept."""
+    return _FILTERS[file.format](file.data, False)
+
+
+def orientation_of(file: InputImage) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or cannot be read. Other metadata are ignored."""
+    from PIL import Image  # noqa: PLC0415 - a gateway has no Pillow
+
+    try:
+        data = _FILTERS[file.format](file.data, True)
+        with Image.open(io.BytesIO(data), formats=[file.format]) as image:
+            value: Any = image.getexif().get(_ORIENTATION, _UPRIGHT)
+    # What Pillow raises for broken EXIF and XMP.
+    except (OSError, ValueError, SyntaxError, LookupError, TypeError, OverflowError, struct.error, zlib.error):
+        return _UPRIGHT
+    return value if type(value) is int and value in range(1, 9) else _UPRIGHT
+
+
+def _png(data: bytes, keep_orientation: bool) -> bytes:
+    """Keep the chunks that decide the pixels (PNG specification, section 5)."""
+    kept = _PNG_PIXELS | _PNG_ORIENTATION if keep_orientation else _PNG_PIXELS
+    parts, at = [data[:8]], 8
+    while at + 12 <= len(data):
+        name = data[at + 4 : at + 8]
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if name in kept or not name[0] & 0x20:  # an upper-case first letter marks a chunk that decoders need
+            parts.append(data[at:end])
+        at = end
+        if name == b"IEND":
+            return b"".join(parts)
+    return b"".join((*parts, data[at:]))
+
+
+def _jpeg(data: bytes, keep_orientation: bool) -> bytes:
+    """Remove the comments and application segments before the first scan (ITU-T T.81, B.2.4), except the colours'."""
+    parts, at = [data[:2]], 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        marker = data[at + 1]
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9:  # without a length
+            end = at + (1 if marker == 0xFF else 2)
+        else:
+            end = at + 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+        body = data[at + 4 : end]
+        if marker in _JPEG_MIN_LENGTHS:
+            prefix, length = _JPEG_MIN_LENGTHS[marker]
+            keep = body.startswith(prefix) and len(body) >= length
+        elif marker == 0xE1:
+            keep = keep_orientation
+        else:
+            keep = not (0xE0 <= marker <= 0xEF or marker == 0xFE)
+        if keep:
+            parts.append(data[at:end])
+        at = end
+    return b"".join((*parts, data[at:]))
+
+
+def _webp(data: bytes, keep_orientation: bool) -> bytes:
+    """Remove the metadata chunks, and their flags in the header (RFC 9649)."""
+    removed = dict(_WEBP_FLAGS)
+    if keep_orientation:
+        del removed[b"EXIF"], removed[b"XMP "]
+    parts = []
+    for name, chunk in _riff_chunks(data[: 8 + int.from_bytes(data[4:8], "little")]):
+        if name == b"VP8X" and len(chunk) > 8:
+            parts.append(chunk[:8] + bytes([chunk[8] & ~sum(removed.values())]) + chunk[9:])
+        elif name not in removed:
+            parts.append(chunk)
+    body = b"WEBP" + b"".join(parts)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the name and the bytes of each chunk, including its header and padding."""
+    at = 12
+    while at < len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        end = at + 8 + size + size % 2
+        yield data[at : at + 4], data[at:end]
+        at = end
+
+
+_FILTERS = {"png": _png, "jpeg": _jpeg, "webp": _webp}

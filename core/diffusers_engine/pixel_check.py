@@ -1,0 +1,124 @@
+"""Comparison of decoded latents with the pixels that the pipeline itself returns.
+
+Which settings of a VAE a pipeline applies depends on its code, which a factory may have changed. The comparison is the
+only proof that clients, which decode latents with the VAE alone, get the pipeline's own pixels.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec_pixels.vae import VAE_DECODERS, decode_latents, to_uint8, vae_class_of
+from codec_wire.errors import ModelLoadError
+from codec_wire.version import SERVER_VERSION
+from core.diffusers_engine.input_images import decode_input_images
+from core.diffusers_engine.loader import LoadedModel
+from core.diffusers_engine.sampler import call_pipeline, memory_guard, sample
+from core.diffusers_engine.variants import PipelineVariant
+from core.engine import Job
+from core.pins import installed_versions
+from core.pixel_checks import PixelCheck
+from core.plan import StreamPlan
+
+log = logging.getLogger(__name__)
+
+TOLERANCES = {"fp32": 1, "fp16": 8, "bf16": 24}
+"""Largest allowed difference in 8-bit levels by dtype.
+
+Both sides use the same latents and the same VAE. They may differ in the batch size of the decoder and in the order of
+two operations, that is by a few units in the last place: in fp16 (11 bits) and bf16 (8 bits) a decoder with tens of
+layers turns those into several levels. Wrong scaling gives tens of levels.
+"""
+_STEPS_AFTER_DECODING = ("safety_checker", "watermark")
+"""Components that change pixels after they are decoded. They do not affect what latents mean."""
+
+
+def check_key(model: LoadedModel) -> dict[str, Any]:
+    """Return everything that the result of check_pixels depends on, as a JSON object."""
+    vae = model.pipeline.vae
+    config = json.dumps(dict(vae.config), sort_keys=True, default=str).encode()
+    return {
+        "model": model.info.name,
+        "pipelines": [_qualified_name(variant.pipeline) for variant in model.variants],
+        "vae": _qualified_name(vae),
+        "vae_config": f"sha256:{hashlib.sha256(config).hexdigest()}",
+        "device": str(model.device),
+        "vae_dtype": str(vae.dtype),
+        "versions": dict(installed_versions()),
+        "server_version": SERVER_VERSION,
+    }
+
+
+def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[PixelCheck, ...]:
+    """Run every plan twice and compare its decoded latents with the pipeline's pixels. Call it on the device thread.
+
+    Raises ModelLoadError, with the largest difference, if a pipeline's pixels differ by more than the tolerance.
+    """
+    checks = []
+    for plan in plans:
+        variant = model.variant_for(plan)
+        check = _check(model, variant, plan)
+        checks.append(check)
+        if check.max_difference is not None and check.max_difference > check.tolerance:
+            raise ModelLoadError(
+                f"{model.info.name} cannot be served: its decoded latents differ from the pixels of its own pipeline "
+                f"by {check.max_difference} of 255 levels, {check.tolerance} are allowed "
+                f"({_qualified_name(variant.pipeline)} with {_qualified_name(model.pipeline.vae)}). The pipeline or "
+                "its VAE does something before or after decoding that clients cannot repeat: remove it, or serve a "
+                "pipeline class without it"
+            )
+        if check.reason is not None:
+            log.warning("the pixels of %s cannot be compared: %s", check.pipeline, check.reason)
+    return tuple(checks)
+
+
+def _check(model: LoadedModel, variant: PipelineVariant, plan: StreamPlan) -> PixelCheck:
+    vae = variant.pipeline.vae
+    tolerance = TOLERANCES.get(model.device.dtype_name, TOLERANCES["bf16"])
+    result = partial(PixelCheck, variant.family.pipeline_class, type(vae).__name__, tolerance=tolerance)
+    if vae_class_of(vae) not in VAE_DECODERS:
+        return result(None, reason="the class of its VAE is not supported")
+    try:
+        latents = sample(model, plan, Job(), lambda _done, _total: None)
+        expected = pipeline_pixels(variant, plan)
+    except Exception as error:
+        # A factory may combine dtypes so that only separate decoding works, e.g. an fp32 VAE in an fp16 pipeline.
+        log.debug("a pipeline cannot generate pixels", exc_info=error)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return result(None, reason=f"the pipeline itself fails: {reason}")
+    decoded = decode_latents(vae, latents, variant.family.pipeline_class)
+    if decoded.shape != expected.shape:
+        return result(255)
+    return result(int(np.abs(decoded.astype(int) - expected).max()))
+
+
+def pipeline_pixels(variant: PipelineVariant, plan: StreamPlan) -> NDArray[np.uint8]:
+    """Return the pixels [N, H, W, 3] of uint8 that the pipeline itself decodes for `plan`."""
+    images = decode_input_images(plan)
+    with memory_guard(plan), _without_steps_after_decoding(variant.pipeline):
+        output = call_pipeline(variant, plan, images, "np")
+    pixels = output.images if hasattr(output, "images") else output.frames[0]
+    return to_uint8(np.asarray(pixels))
+
+
+@contextmanager
+def _without_steps_after_decoding(pipeline: Any) -> Iterator[None]:
+    # Assigned past __setattr__, which would also change the pipeline's configuration.
+    attributes = vars(pipeline)
+    removed = {name: attributes[name] for name in _STEPS_AFTER_DECODING if attributes.get(name) is not None}
+    attributes.update(dict.fromkeys(removed))
+    try:
+        yield
+    finally:
+        attributes.update(removed)
+
+
+def _qualified_name(instance: Any) -> str:
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"

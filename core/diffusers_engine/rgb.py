@@ -1,0 +1,45 @@
+"""Conversion of images of every Pillow mode to 8-bit RGB.
+
+Opaque 8-bit images are converted by Pillow, as diffusers does it. Pillow's conversion is not used for three kinds:
+16-bit greyscale, which it clips instead of scaling; transparency, which it ignores; and L*a*b*, which it refuses.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_WIDE_MODES = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
+"""Modes in which Pillow opens 16-bit greyscale files."""
+_STRAIGHT_ALPHA = {"La": "LA", "RGBa": "RGBA"}
+"""Modes with premultiplied alpha, and the mode that they can be converted to."""
+
+
+def to_rgb(image: "Image") -> "Image":
+    """Return `image` as RGB.
+
+    16-bit greyscale values are divided by 257 and rounded, so that 65535 becomes 255; values outside the 16-bit range
+    and, in mode F, outside 0 to 255 are clipped. Transparent pixels are composited on black.
+    """
+    from PIL import Image, ImageCms  # noqa: PLC0415 - a gateway has no Pillow
+
+    if image.mode in _WIDE_MODES:
+        wide = np.asarray(image).astype(np.int64)
+        if isinstance(transparent := image.info.get("transparency"), int):
+            wide[wide == transparent] = 0
+        return Image.fromarray(((np.clip(wide, 0, 65535) + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image), nan=0, posinf=255, neginf=0)
+        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
+        assert converted is not None  # noqa: S101 - None only if it converts in place
+        return converted
+    image = image.convert(_STRAIGHT_ALPHA.get(image.mode, image.mode))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    background = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return Image.alpha_composite(background, image.convert("RGBA")).convert("RGB")

@@ -1,0 +1,80 @@
+"""Results of comparing decoded latents with the pixels that a pipeline itself returns, and where they are stored.
+
+core.diffusers_engine.pixel_check makes the comparison. It is repeated only if something changes that affects it.
+"""
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core.map_store import bundle_folder
+
+log = logging.getLogger(__name__)
+
+FILE = "pixel_checks.json"
+"""File in the folder of a latent-space map: a list of {"key": {...}, "checks": [...]}, the latest one last."""
+_MAX_RECORDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PixelCheck:
+    """The difference between decoded latents and the pixels of one pipeline, for the same seed.
+
+    `max_difference` and `tolerance` are in 8-bit levels. `max_difference` is None if they cannot be compared, and
+    `reason` is then the reason.
+    """
+
+    pipeline: str
+    vae: str
+    max_difference: int | None
+    tolerance: int
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        if self.max_difference is None:
+            return f"{self.pipeline}: not compared: {self.reason}"
+        return f"{self.pipeline}: at most {self.max_difference} of 255 levels (allowed: {self.tolerance})"
+
+
+def load_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any]) -> tuple[PixelCheck, ...] | None:
+    """Return the stored results for `key`, or None if there are none."""
+    for record in _records(bundle_folder(models_dir, latent_space) / FILE):
+        try:
+            if record["key"] == key:
+                return tuple(PixelCheck(**check) for check in record["checks"])
+        except (KeyError, TypeError):
+            continue
+    return None
+
+
+def store_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any], checks: tuple[PixelCheck, ...]) -> None:
+    """Store the results for `key`. Only logs if the directory is not writable: the comparison is then repeated."""
+    path = bundle_folder(models_dir, latent_space) / FILE
+    kept = [record for record in _records(path) if isinstance(record, dict) and record.get("key") != key]
+    records = [*kept[1 - _MAX_RECORDS :], {"key": key, "checks": [asdict(check) for check in checks]}]
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=FILE, delete=False) as file:
+            temporary = file.name
+            file.write(json.dumps(records, indent=2) + "\n")
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        log.info("cannot store the result of the pixel comparison in %s: %s", path, error.strerror)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)
+
+
+def _records(path: Path) -> list[Any]:
+    try:
+        records = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return []
+    return records if isinstance(records, list) else []
