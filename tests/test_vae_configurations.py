@@ -18,9 +18,7 @@ from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import ModelSource, load
 from tests.support.clients import make_client
 from tests.support.families.cases import CASES
-from tests.support.rendering import image_pixels, post_json
-from tests.support.serving import run_servers
-from tests.test_families import (
+from tests.support.pipeline_pixels import (
     HEIGHT,
     PROMPT,
     SEED,
@@ -30,6 +28,8 @@ from tests.test_families import (
     expected_pixels,
     request_fields,
 )
+from tests.support.rendering import image_pixels, post_json
+from tests.support.serving import run_servers
 
 PLAYGROUND = {
     "latents_mean": (-1.6574, 1.886, -1.383, 2.5155),

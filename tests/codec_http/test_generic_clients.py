@@ -139,7 +139,7 @@ const hash = async bytes => "sha256:" + hex(await crypto.subtle.digest("SHA-256"
     found.map = response.headers.get("Codec-Latent-Map");
     found.body = hex(await response.arrayBuffer());
     const index = await (await fetch(SERVER + "/.well-known/codec/index.json")).json();
-    found.document = await hash(await (await fetch(SERVER + index.latents[0].url)).arrayBuffer());
+    found.document = await hash(await (await fetch(new URL(index.latents[0].url, SERVER))).arrayBuffer());
     const empty = JSON.stringify({stream_format: "msgpack"});
     const wrong = await fetch(SERVER + "/v1/images/generations", {method: "POST", body: empty});
     found.error = (await wrong.json()).error.param;

@@ -63,8 +63,8 @@ async def test_invalid_requests_raise_the_exceptions_of_the_package() -> None:
         assert (caught.value.param, caught.value.code) == ("model", "not_found")
         with pytest.raises(openai.BadRequestError, match="does not store files"):
             await client.images.generate(prompt="x", response_format="url")
-        with pytest.raises(openai.BadRequestError, match="describe the style in prompt"):
-            await client.images.generate(prompt="x", style="vivid")
+        with pytest.raises(openai.BadRequestError, match="output_compression"):
+            await client.images.generate(prompt="x", output_compression=101)
 
 
 async def test_overload_raises_rate_limit_error_and_the_retry_succeeds() -> None:

@@ -20,6 +20,7 @@ Requests and results
     grpc_requests, http_requests, rendering   small requests, and readers of their responses
     commands            a command of the CLI run in this process
     ffmpeg              frames and metadata of video files
+    pipeline_pixels     one request for a tiny pipeline, called directly and through a client
 
 Data
     strategies          Hypothesis strategies for latents, headers, frames and streams
