@@ -29,6 +29,11 @@ async def answer_preflight(
 
 
 async def allow_any_origin(_request: web.Request, response: web.StreamResponse) -> None:
-    """Add the CORS headers to every response, including errors; otherwise scripts could not read error messages."""
+    """Add the CORS headers to every response of the application."""
+    add_cors_headers(response)
+
+
+def add_cors_headers(response: web.StreamResponse) -> None:
+    """Add the CORS headers to `response`. Errors have them too; otherwise scripts could not read error messages."""
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
     response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED_HEADERS

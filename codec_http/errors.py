@@ -8,10 +8,12 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import LineTooLong
 
+from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES
 from codec_http.response_models import ErrorDetail, ErrorResponse
 from codec_wire import errors
-from codec_wire.errors import INTERNAL_TEXT, CodecError
+from codec_wire.errors import INTERNAL_TEXT, CodecError, truncated_repr
 from codec_wire.http import CODEC_HEALTH_PATH, HEALTH_PATH, LIVENESS_PATH, READINESS_PATH, error_status
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,24 @@ def error_response(error: BaseException) -> web.Response:
     if isinstance(error, errors.UnsupportedModality):
         extra["supported_modalities"] = list(error.supported)
     return _error_response(status, error.message, error.code, param=error.field, extra=extra, headers=headers)
+
+
+def malformed_request_response(error: BaseException, message: str) -> web.Response:
+    """Return the response to bytes that aiohttp's parser rejected with `error`, whose text is `message`."""
+    if isinstance(error, LineTooLong):
+        if error.args[1] == MAX_LINE_BYTES:
+            return _error_response(
+                HTTPStatus.REQUEST_URI_TOO_LONG,
+                f"the request line must have at most {MAX_LINE_BYTES} bytes",
+                errors.TooLarge.code,
+            )
+        return _error_response(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            f"the request header must have at most {MAX_HEADER_BYTES} bytes",
+            errors.TooLarge.code,
+        )
+    reason = message.partition("\n")[0].rstrip(":")
+    return error_response(errors.InvalidRequest("request", f"is not valid HTTP: {truncated_repr(reason)}"))
 
 
 def _error_response(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from codec_http.connection import ConnectionRunner
 from codec_http.cors import allow_any_origin, answer_preflight
 from codec_http.errors import error_boundary
 from codec_http.image_field import IMAGE_FIELDS, MAX_BASE64_CHARACTERS
@@ -16,9 +17,6 @@ from core.service import LatentService
 
 MAX_BODY_BYTES = 1024 * 1024 + len(IMAGE_FIELDS) * MAX_BASE64_CHARACTERS
 """Maximum size of a request body: all image fields, and 1 MiB for the other fields."""
-
-MAX_HEADER_BYTES = 64 * 1024
-"""Maximum size of the request line and of each header. Cookies of other servers on localhost are often long."""
 
 
 def build_app(service: LatentService, request_timeout_s: float, public_url: str | None = None) -> web.Application:
@@ -56,15 +54,7 @@ async def start_http_server(
 
     Raises InvalidSettings if the address is not available.
     """
-    # handler_cancellation is off by default in AppRunner; without it, a disconnect would not cancel the generation.
-    runner = web.AppRunner(
-        build_app(service, request_timeout_s, public_url),
-        handler_cancellation=True,
-        access_log=None,
-        shutdown_timeout=1.0,
-        max_line_size=MAX_HEADER_BYTES,
-        max_field_size=MAX_HEADER_BYTES,
-    )
+    runner = ConnectionRunner(build_app(service, request_timeout_s, public_url), shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

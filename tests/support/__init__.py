@@ -18,6 +18,7 @@ Engines and models
 
 Requests and results
     grpc_requests, http_requests, rendering   small requests, and readers of their responses
+    raw_http            bytes that HTTP clients refuse to send, and the responses to them
     commands            a command of the CLI run in this process
     ffmpeg              frames and metadata of video files
     pipeline_pixels     one request for a tiny pipeline, called directly and through a client

@@ -56,6 +56,13 @@ class Servers:
     channel: grpc.aio.Channel
 
     @property
+    def http_port(self) -> int:
+        """The port of the HTTP server."""
+        port = self.http._base_url.port if self.http._base_url else None
+        assert port is not None
+        return port
+
+    @property
     def stub(self) -> Any:
         """A stub of the gRPC server. Any, because the generated type is that of a blocking stub."""
         return LatentServiceStub(self.channel)

@@ -1,0 +1,52 @@
+"""A limit on the size of a whole request header, around aiohttp's parser, which limits only the single lines."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+MAX_LINE_BYTES = 8190
+"""Maximum size of the request line."""
+MAX_HEADER_BYTES = 64 * 1024
+"""Maximum size of a request header, and of each field in it. Cookies of other servers on localhost are often long."""
+
+Parsed: TypeAlias = tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]
+"""What feed_data() returns: new messages with their payloads, whether the protocol was upgraded, and the bytes left."""
+
+
+class LimitedRequestParser:
+    """aiohttp's request parser with a limit on the size of a header. Other attributes are those of `parser`."""
+
+    def __init__(self, parser: Any) -> None:
+        self._parser = parser
+        self._payload: StreamReader = EMPTY_PAYLOAD
+        self.header_bytes = 0
+        """Received bytes of a header that is not complete."""
+
+    def feed_data(self, data: bytes) -> Parsed:
+        """Parse `data`. Raises HttpProcessingError if it is not valid or a header is too large."""
+        in_body = not self._payload.is_eof()
+        parsed: Parsed = self._parser.feed_data(data)
+        messages = parsed[0]
+        size = len(data) if in_body else self.header_bytes + len(data)
+        if messages:
+            self._payload = messages[-1][1]
+            self.header_bytes = 0
+            is_too_large = size > MAX_HEADER_BYTES and any(_size(message) > MAX_HEADER_BYTES for message, _ in messages)
+        else:
+            self.header_bytes = 0 if in_body else size
+            is_too_large = self.header_bytes > MAX_HEADER_BYTES
+        if is_too_large:
+            raise LineTooLong(b"", MAX_HEADER_BYTES)
+        return parsed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+
+def _size(message: RawRequestMessage) -> int:
+    """Return the size of a request header in bytes."""
+    line = len(f"{message.method} {message.path} HTTP/1.1\r\n")
+    return line + sum(len(name) + len(value) + len(": \r\n") for name, value in message.raw_headers) + len("\r\n")
