@@ -1,5 +1,8 @@
 """Validation of the number of sampling steps against the scheduler of a model."""
 
+from bisect import bisect_left
+from collections.abc import Callable
+
 from codec_wire.errors import InvalidRequest
 from core.model import GenerationMode, ModelInfo
 
@@ -16,20 +19,21 @@ def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, s
         raise InvalidRequest(
             "strength", f"must be at least 1/steps = {1 / steps:g}, so that a step is run, got {strength:g}"
         )
-    accepted = [
-        number
-        for number in range(1, model.limits.max_steps + 1)
-        if accepts(mode, number, strength if strength is None else 1.0)
-    ]
-    raise InvalidRequest("steps", f"must be {_ranges(accepted)} for the scheduler of {model.name}, got {steps}")
+    full_strength = strength if strength is None else 1.0
+    accepted = _accepted_range(lambda number: accepts(mode, number, full_strength), model.limits.max_steps)
+    raise InvalidRequest("steps", f"must be {accepted} for the scheduler of {model.name}, got {steps}")
 
 
-def _ranges(numbers: list[int]) -> str:
-    """Return ascending `numbers` as ranges, e.g. "1 to 40 or 50"."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and ranges[-1][1] == number - 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return " or ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in ranges)
+def _accepted_range(accepts: Callable[[int], bool], maximum: int) -> str:
+    """Return the accepted numbers of steps from 1 to `maximum`, e.g. "4 to 250".
+
+    The accepted numbers of every scheduler of diffusers have no gap. Bisection asks the scheduler about 20 times: it
+    computes its whole schedule for an answer, and the event loop waits for it.
+    """
+    powers = [1 << exponent for exponent in range(maximum.bit_length())]
+    inner = next(filter(accepts, [*powers, maximum]), None)
+    if inner is None:
+        return "another number"
+    first = 1 + bisect_left(range(1, inner), True, key=accepts)
+    last = inner + bisect_left(range(inner + 1, maximum + 1), True, key=lambda number: not accepts(number))
+    return f"{first} to {last}"

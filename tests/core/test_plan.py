@@ -18,7 +18,7 @@ IMG2IMG_MODEL = replace(
 )
 STEPPED_MODEL = replace(
     IMG2IMG_MODEL,
-    accepts_steps=lambda _mode, steps, strength: (steps <= 40 or steps == 50) and int(steps * (strength or 1)) > 0,
+    accepts_steps=lambda _mode, steps, strength: 3 <= steps <= 40 and int(steps * (strength or 1)) > 0,
 )
 CONTROLNET_MODEL = replace(MODEL, modes=(GenerationMode(Modality.IMAGE, control_image=True, negative_prompt=False),))
 
@@ -102,8 +102,8 @@ def test_video_fields_are_rejected_for_images() -> None:
             "strength",
             "at least 1/steps = 0.2",
         ),
-        (STEPPED_MODEL, {"steps": 41}, "steps", "must be 1 to 40 or 50 for the scheduler of tiny-sd, got 41"),
-        (STEPPED_MODEL, {"image": sample_image(0), "steps": 41}, "steps", "must be 1 to 40 or 50 .*, got 41"),
+        (STEPPED_MODEL, {"steps": 41}, "steps", "must be 3 to 40 for the scheduler of tiny-sd, got 41"),
+        (STEPPED_MODEL, {"image": sample_image(0), "steps": 41}, "steps", "must be 3 to 40 .*, got 41"),
         (IMG2IMG_MODEL, {"image": b"GIF89a"}, "image", "must be a PNG, JPEG or WebP image"),
     ],
 )

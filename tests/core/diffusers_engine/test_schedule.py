@@ -1,9 +1,12 @@
 """Plans accept exactly the step counts and strengths that the scheduler and the pipeline class of a model can run."""
 
 import contextlib
+import copy
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -25,20 +28,40 @@ from tests.support.families.videos import build_hunyuan, build_ltx
 from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 from tests.support.tiny_sd import build_pipeline
 
-STEPS = (*range(1, 61), 100, 250)
-FEW_STEPS = (1, 3, 25)
-SLOW = (
-    "KDPM2DiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "LMSDiscreteScheduler",
-    "SASolverScheduler",
-    "UniPCMultistepScheduler",
-)
-"""Schedulers whose schedules or steps take long to compute, tested with fewer step counts."""
-STRENGTHS = (0.03, 0.5, 1.0)
+STRENGTHS = (None, 0.03, 0.5, 1.0)
 IMAGE = sample_image(0, 64)
+NOT_FOR_STABLE_DIFFUSION = (
+    "AmusedScheduler",
+    "BlockRefinementScheduler",
+    "CogVideoXDPMScheduler",
+    "CosineDPMSolverMultistepScheduler",
+    "DDPMWuerstchenScheduler",
+    "DPMSolverSDEScheduler",
+    "DiscreteDDIMScheduler",
+    "EntropyBoundScheduler",
+    "FlowMapEulerDiscreteScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "FlowMatchLCMScheduler",
+    "HeliosScheduler",
+    "HeliosDMDScheduler",
+    "KarrasVeScheduler",
+    "LTXEulerAncestralRFScheduler",
+    "MiniMaxH3Scheduler",
+    "PiflowScheduler",
+    "RFD4ProteinaScheduler",
+    "RePaintScheduler",
+    "SCMScheduler",
+    "ScoreSdeVeScheduler",
+    "UnCLIPScheduler",
+    "VQDiffusionScheduler",
+)
+"""Schedulers that cannot be built from the configuration of the tiny pipeline, or with which it runs no step."""
+ALL_SCHEDULERS = frozenset(
+    name for name in dir(diffusers) if name.endswith("Scheduler") and not name.startswith("Flax")
+)
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
-    name: {} for name in sorted(dir(diffusers)) if name.endswith("Scheduler") and not name.startswith("Flax")
+    name: {} for name in sorted(ALL_SCHEDULERS.difference(NOT_FOR_STABLE_DIFFUSION))
 } | {
     "PNDMScheduler, with prk steps": {"skip_prk_steps": False},
     "LCMScheduler, 20 steps": {"original_inference_steps": 20},
@@ -72,7 +95,7 @@ def accepted(model: ModelInfo, **fields: object) -> bool:
 
 def runs(pipeline: Any, steps: int, strength: float | None) -> bool:
     """Run the sampling loop of `pipeline`, or of its image-to-image variant, with a UNet that predicts zeros."""
-    scheduler = pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    scheduler = copy.deepcopy(pipeline.scheduler)
     latents = torch.ones(1, 4, 1, 1)
     try:
         timesteps, _ = pipeline_stable_diffusion.retrieve_timesteps(scheduler, steps, "cpu")
@@ -80,7 +103,7 @@ def runs(pipeline: Any, steps: int, strength: float | None) -> bool:
             latents = latents * scheduler.init_noise_sigma
         else:
             image_to_image = diffusers.StableDiffusionImg2ImgPipeline
-            timesteps, _ = image_to_image.get_timesteps(pipeline, steps, strength, "cpu")
+            timesteps, _ = image_to_image.get_timesteps(SimpleNamespace(scheduler=scheduler), steps, strength, "cpu")
             latents = scheduler.add_noise(latents, torch.ones_like(latents), timesteps[:1])
         for timestep in timesteps:
             scheduler.scale_model_input(latents, timestep)
@@ -90,25 +113,42 @@ def runs(pipeline: Any, steps: int, strength: float | None) -> bool:
     return len(timesteps) > 0 and bool(latents.isfinite().all())
 
 
+@pytest.mark.parametrize("name", NOT_FOR_STABLE_DIFFUSION)
+def test_excluded_schedulers_run_no_step_of_stable_diffusion(name: str) -> None:
+    with contextlib.suppress(Exception):
+        pipeline = with_scheduler(build_pipeline(), name)
+        assert not any(runs(pipeline, steps, None) for steps in (1, 3, 25))
+
+
 @pytest.mark.filterwarnings("ignore")  # of NumPy, about the arithmetic of some schedulers
+@pytest.mark.parametrize(
+    "numbers_of_steps",
+    [
+        pytest.param((1, 3, 25), id="three numbers of steps"),
+        pytest.param((*range(1, 61), 100, 250), id="all numbers of steps", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_plan_accepts_exactly_what_the_scheduler_can_run(configuration: str) -> None:
+def test_plan_accepts_exactly_what_the_scheduler_can_run(configuration: str, numbers_of_steps: tuple[int, ...]) -> None:
     name, config = configuration.partition(",")[0], CONFIGURATIONS[configuration]
-    pipeline = build_pipeline()
-    try:
-        with_scheduler(pipeline, name, **config)
-    except Exception:
-        pytest.skip(f"{name} cannot be built from the configuration of the tiny pipeline")
-    if not any(runs(pipeline, steps, None) for steps in FEW_STEPS):
-        pytest.skip(f"StableDiffusionPipeline cannot run with {name}: such a model fails at the warm-up")
+    pipeline = with_scheduler(build_pipeline(), name, **config)
     model = info_of(pipeline)
-    for steps in FEW_STEPS if name in SLOW else STEPS:
-        assert accepted(model, steps=steps) == runs(pipeline, steps, None), steps
-        for strength in (
-            STRENGTHS if steps in (*FEW_STEPS, 2, 4, 5, 20, 21, 40, 41, 50, 51, 60) and name not in SLOW else ()
-        ):
-            outcome = accepted(model, steps=steps, strength=strength, image=IMAGE)
-            assert outcome == runs(pipeline, steps, strength), (steps, strength)
+    for steps, strength in itertools.product(numbers_of_steps, STRENGTHS):
+        fields = {} if strength is None else {"strength": strength, "image": IMAGE}
+        assert accepted(model, steps=steps, **fields) == runs(pipeline, steps, strength), (steps, strength)
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_accepted_numbers_of_steps_have_no_gap(configuration: str) -> None:
+    name, config = configuration.partition(",")[0], CONFIGURATIONS[configuration]
+    model = info_of(with_scheduler(build_pipeline(), name, **config))
+    assert model.accepts_steps is not None
+    for mode in model.modes:
+        numbers = range(1, 61) if name.startswith("KDPM2") else range(1, 251)  # KDPM2 takes 0.1 s for 250 steps
+        strength = 1.0 if mode.strength else None
+        accepted_numbers = [steps for steps in numbers if model.accepts_steps(mode, steps, strength)]
+        assert accepted_numbers == [*range(accepted_numbers[0], accepted_numbers[-1] + 1)]
 
 
 @pytest.mark.parametrize(
