@@ -66,6 +66,7 @@ def configuration_for(name: str, vae: Any) -> dict[str, Any]:
     return settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_client_and_server_apply_the_vae_settings_that_the_pipeline_applies(

@@ -11,6 +11,8 @@ from codec_wire import WireFormat
 from tests.support.processes import Addresses
 from tests.support.serving import read_stream
 
+pytestmark = pytest.mark.slow
+
 SEED_REQUEST = {
     "model": "sd2.1",
     "prompt": "a wide-angle photograph of a snowy mountain at dusk",

@@ -37,6 +37,7 @@ def test_module_without_a_command_serves(given: list[str], expected: list[str]) 
     assert with_default_command(given) == expected
 
 
+@pytest.mark.slow
 def test_python_m_codec_server_serves_as_codec_supervisor_starts_it() -> None:
     arguments = ["--host", "127.0.0.1", "--port", "0", "--model", "embedded", "--device", "cpu"]
     arguments += ["--torch-dtype", "float32", "--preload", "--grpc-port", "0", "--threads", "1"]
@@ -56,6 +57,7 @@ def test_python_m_codec_server_serves_as_codec_supervisor_starts_it() -> None:
         assert process.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_serve_starts_with_service_links_and_upper_case_and_ipv6() -> None:
     variables = {"CODEC_LOG_LEVEL": "INFO", "CODEC_PORT": "tcp://10.0.0.1:8080", "CODEC_DTYPE": "FP32"}
     arguments = ["serve", "--port", "0", "--grpc-port", "0", "--threads", "1"]

@@ -40,6 +40,7 @@ def dtypes_of(pipeline: Any) -> Mapping[str, torch.dtype]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 @pytest.mark.parametrize("case", BUILDERS.values(), ids=BUILDERS)
 def test_every_tensor_has_the_dtype_that_from_pretrained_gives_it(

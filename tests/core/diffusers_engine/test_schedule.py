@@ -138,6 +138,7 @@ def test_plan_accepts_exactly_what_the_scheduler_can_run(configuration: str, num
         assert accepted(model, steps=steps, **fields) == runs(pipeline, steps, strength), (steps, strength)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # as above
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_accepted_numbers_of_steps_have_no_gap(configuration: str) -> None:
