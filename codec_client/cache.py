@@ -1,17 +1,20 @@
 """Disk cache for latent-space maps, static scales and zstd dictionaries, addressed by sha256."""
 
 import contextlib
-import os
 import tempfile
 from pathlib import Path
+
+import platformdirs
 
 from codec_wire.maps.bundle import sha256
 
 
 def default_cache_dir() -> Path:
-    """Return the default cache directory: $XDG_CACHE_HOME/codec-diffusers, or ~/.cache/codec-diffusers if unset."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "codec-diffusers"
+    """Return the cache directory of the operating system for this project.
+
+    On Linux: $XDG_CACHE_HOME/codec-diffusers, or ~/.cache/codec-diffusers if the variable is unset or not absolute.
+    """
+    return platformdirs.user_cache_path("codec-diffusers", appauthor=False)
 
 
 class FileCache:

@@ -13,12 +13,12 @@ import brotli
 import zstandard
 
 from codec_wire.errors import MalformedMessage, StreamError, TruncatedStream
+from codec_wire.zstd_blocks import ZstdBlockSplitter
 
 PIECE_BYTES = 64 * 1024
 """Maximum size of a decompressed piece of a gzip or br body."""
-ZSTD_INPUT_BYTES = 256
-"""Compressed bytes passed to zstd at once, because the library cannot limit its output. A block takes at least 4 bytes
-and expands to at most 128 KiB, so a piece has at most 8 MiB."""
+ZSTD_PIECE_BLOCKS = 8
+"""Number of blocks that begin in the bytes passed to zstd at once: a piece has at most (8 + 1) * 128 KiB."""
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
 """Largest window size accepted: the limit that RFC 9659 sets for the content coding."""
 
@@ -155,14 +155,15 @@ class ZstdDecompressor(_CheckedDecompressor):
             prepared = None if dictionary is None else zstandard.ZstdCompressionDict(dictionary)
             decompressor = zstandard.ZstdDecompressor(dict_data=prepared, max_window_size=ZSTD_WINDOW_BYTES)
             self._context = decompressor.decompressobj()
+            self._splitter = ZstdBlockSplitter(ZSTD_PIECE_BLOCKS)
         except zstandard.ZstdError as error:
             raise StreamError(f"not a zstd dictionary: {_reason(error)}") from None
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:
-        for start in range(0, len(data), ZSTD_INPUT_BYTES):
-            if self._context.eof:
-                self._refuse_trailing(len(data) - start)
-            yield self._context.decompress(data[start : start + ZSTD_INPUT_BYTES])
+        if self._context.eof:
+            self._refuse_trailing(len(data))
+        for piece in self._splitter.split(data):
+            yield self._context.decompress(piece)
             self._refuse_trailing(len(self._context.unused_data))
 
     def _ended(self) -> bool:

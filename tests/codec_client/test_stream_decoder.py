@@ -221,6 +221,23 @@ def test_decompression_bomb_is_rejected_before_it_is_expanded(coding: str) -> No
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("coding", CODINGS)
+def test_frame_is_returned_before_any_byte_of_the_next_message(coding: str) -> None:
+    rng = np.random.default_rng(0)
+    header = LatentStreamHeader("a/b", (4, 64, 64), LatentDtype.FP16, "raw", fps=24, total_frames=3)
+    encoder, compressor, decoder = LatentEncoder(header), CODINGS[coding].compressor(DICTIONARY), decoder_for(coding)
+    assert not list(decoder.feed(compressor.compress(encode(header, WireFormat.MSGPACK))))
+    assert decoder.header == header
+    for seq in range(3):
+        latents = rng.standard_normal(header.shape).astype(np.float16)
+        frame = encoder.encode(latents, keyframe=True, last=seq == 2)
+        message = compressor.compress(encode(frame, WireFormat.MSGPACK))
+        chunks = [message[start : start + 1000] for start in range(0, len(message), 1000)]
+        assert np.array_equal([found for chunk in chunks for found in decoder.feed(chunk)], [latents])
+    list(decoder.feed(compressor.finish()))
+    decoder.close()
+
+
 def test_stream_without_total_frames_is_limited_by_max_bytes() -> None:
     header = LatentStreamHeader("a/b", (4, 64, 64), LatentDtype.FP16, "raw")
     body = encode(header, WireFormat.MSGPACK) + b"".join(
