@@ -153,6 +153,24 @@ async def test_gateway_returns_the_errors_of_the_server() -> None:
         running.cancel()
 
 
+async def test_gateway_passes_on_the_400_for_steps_that_the_scheduler_refuses() -> None:
+    model = replace(MODEL, accepts_steps=lambda _mode, steps, _strength: steps <= 8 or steps == 50)
+    async with (
+        run_servers(FakeEngine(), model) as servers,
+        run_http_gateway(servers.grpc_address) as (_, gateway),
+    ):
+        responses = []
+        for http in (servers.http, gateway):
+            response = await http.post("/v1/images/generations", json=IMAGE | {"pipeline": "raw", "steps": 9})
+            headers = {name: response.headers.get(name) for name in ("Content-Type", "Cache-Control", "Retry-After")}
+            responses.append((response.status, headers, await response.json()))
+        assert responses[0] == responses[1]
+        status, _, body = responses[0]
+        assert (status, body["error"]["param"], body["error"]["code"]) == (400, "steps", "invalid_request")
+        assert body["error"]["message"] == "steps: must be 1 to 8 or 50 for the scheduler of tiny-sd, got 9"
+        assert servers.service.admission.jobs == 0
+
+
 async def test_disconnecting_from_the_gateway_cancels_the_job_on_the_server() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers, run_http_gateway(servers.grpc_address) as (service, gateway):
