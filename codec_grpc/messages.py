@@ -3,10 +3,11 @@
 from dataclasses import asdict, fields
 from typing import Any
 
+from codec_wire.errors import InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MODALITIES
 from codec_wire.latents import Modality
-from codec_wire.request import GenerationRequest, parse_request
+from codec_wire.request import RANDOM_SEED, GenerationRequest, parse_request
 from core.lifecycle import State
 from core.model import GenerationMode, Lora, ModelInfo, RequestLimits
 from core.pixel_checks import PixelCheck
@@ -20,6 +21,10 @@ def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
     """Return the request in `message`. Raises InvalidRequest with the name of the invalid field."""
     values: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     values.pop("progress", None)
+    if values.pop("random_seed", False):
+        if "seed" in values:
+            raise InvalidRequest("random_seed", f"must not be combined with seed, got true and {values['seed']}")
+        values["seed"] = RANDOM_SEED
     if message.HasField("size"):
         values["size"] = (message.size.width, message.size.height)
     if "modality" in values:

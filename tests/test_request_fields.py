@@ -73,7 +73,7 @@ def test_every_request_field_has_a_case() -> None:
 
 def test_every_request_field_has_a_protobuf_field_of_its_wire_name() -> None:
     names = {wire_name(field) for field in GenerationRequest.model_fields}
-    assert set(pb.GenerateRequest.DESCRIPTOR.fields_by_name) == names | {"progress"}
+    assert set(pb.GenerateRequest.DESCRIPTOR.fields_by_name) == names | {"progress", "random_seed"}
 
 
 @pytest.mark.parametrize("field", GenerationRequest.model_fields)
@@ -97,3 +97,27 @@ def test_number_of_frames_is_called_frames_on_the_wire_and_num_frames_in_python(
         parse_request({"prompt": "x", "num_frames": 5})
     with pytest.raises(InvalidRequest, match="^frames: "):
         parse_request({"prompt": "x", "frames": 0})
+
+
+def test_grpc_request_for_a_random_seed_gets_a_different_one_each_time() -> None:
+    message = pb.GenerateRequest(prompt="x", random_seed=True)
+    seeds = {request_from_message(message).seed for _ in range(8)}
+    assert len(seeds) > 1
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_random_seed_must_not_be_combined_with_a_seed() -> None:
+    with pytest.raises(InvalidRequest, match="^random_seed: must not be combined with seed, got true and 0$"):
+        request_from_message(pb.GenerateRequest(prompt="x", seed=0, random_seed=True))
+    assert request_from_message(pb.GenerateRequest(prompt="x", seed=5, random_seed=False)).seed == 5
+
+
+def test_gateway_sends_upstream_the_random_seed_that_it_reports() -> None:
+    planned = plan_for(parse_request(IMAGE | {"seed": -1}))
+    sent = plan_to_message(planned, progress=True)
+    assert (sent.seed, sent.HasField("seed"), sent.random_seed) == (planned.seed, True, False)
+
+
+def test_grpc_client_sends_the_random_seed_that_it_selects() -> None:
+    request = parse_request(IMAGE | {"seed": -1})
+    assert message_of(request).seed == request.seed

@@ -30,6 +30,20 @@ async def test_image_stream_is_a_header_and_one_frame() -> None:
         assert metadata["codec-latent-map"] == servers.service.models.require_default().bundle.hash
 
 
+async def test_random_seed_is_reported_and_reproduces_the_result() -> None:
+    engine = FakeEngine(free_running=True)
+    async with run_servers(engine) as servers:
+        reported = []
+        requests: list[dict[str, Any]] = [{"random_seed": True}, {"random_seed": True}, {"seed": 2**64 - 1}, {}]
+        for fields in requests:
+            call = servers.stub.Generate(request(**fields))
+            reported.append(int(dict(await call.initial_metadata())["codec-seed"]))
+            assert [message async for message in call]
+    assert [plan.seed for plan in engine.started] == reported
+    assert len(set(reported)) == 4
+    assert reported[2:] == [2**64 - 1, 42]
+
+
 async def test_progress_is_sent_if_requested() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         messages = [message async for message in servers.stub.Generate(request(progress=True))]

@@ -134,6 +134,7 @@ class GenerateRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     CONTROL_IMAGE_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
+    RANDOM_SEED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or alias of a model in GetServerInfoResponse. Default: the server's default model."""
     prompt: _builtins.str
@@ -149,7 +150,7 @@ class GenerateRequest(_message.Message):
     steps: _builtins.int
     """Number of sampling steps. Default: 25."""
     seed: _builtins.int
-    """Seed of the initial noise. Default: 42."""
+    """Seed of the initial noise. Default: 42. See random_seed."""
     guidance_scale: _builtins.float
     """Classifier-free guidance scale. Default: the diffusers pipeline's own."""
     fps: _builtins.int
@@ -177,6 +178,10 @@ class GenerateRequest(_message.Message):
     """ControlNet conditioning image, with the same limits and scaling as `image`. Default: none."""
     strength: _builtins.float
     """How much the result may differ from `image`, greater than 0 and at most 1. Default: 0.8."""
+    random_seed: _builtins.bool
+    """Whether to select a random seed. The initial metadata `codec-seed` contains it. Must not be combined with seed.
+    Default: false.
+    """
     @_builtins.property
     def size(self) -> Global___PixelSize:
         """Size in pixels. Default: the model's default size."""
@@ -202,10 +207,11 @@ class GenerateRequest(_message.Message):
         image: _builtins.bytes | None = ...,
         control_image: _builtins.bytes | None = ...,
         strength: _builtins.float | None = ...,
+        random_seed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "progress", b"progress", "prompt", b"prompt", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "progress", b"progress", "prompt", b"prompt", "random_seed", b"random_seed", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__control_image: _TypeAlias = _typing.Literal["control_image"]  # noqa: Y015
     _WhichOneofArgType__control_image: _TypeAlias = _typing.Literal["_control_image", b"_control_image"]  # noqa: Y015
