@@ -12,12 +12,12 @@ from codec_maps.corpus import default_prompts, generate_corpus
 from codec_maps.model_map import Dictionary, map_from_model
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
 from codec_server.pixel_proof import prove_pixels
-from codec_wire.errors import CodecError, InvalidSettings
+from codec_wire.errors import CodecError, InvalidMap, InvalidSettings
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
 from core.lifecycle import Lifecycle, State
-from core.map_store import bundle_folder
+from core.map_store import bundle_folder, store_calibrated
 from core.model import ModelInfo
 from core.plan import plan
 from core.probe import probe_request
@@ -104,19 +104,16 @@ class LocalModel:
         for source in sources.model_sources(settings):
             log.info("loading %s on %s", source.label, device)
             models.append(await loop.run_in_executor(self._thread, loader.load, source, device))
-        maps = {
-            model.info.latent_space: find_model_map(settings, configured, model.info, model.vae_scale_factor)
-            for model in models
-        }
-        require_configured_map(settings, configured, maps)
+        bundles = [find_model_map(settings, configured, model.info, model.vae_scale_factor) for model in models]
+        found_maps = {model.info.latent_space: found for model, found in zip(models, bundles, strict=True)}
+        require_configured_map(settings, configured, found_maps)
         lifecycle.transition_to(State.WARMING)
         loaded = []
-        for model in models:
+        for model, found in zip(models, bundles, strict=True):
             info = model.info
             # A map lists the pipelines of every modality that the models with its latent space generate.
             sharing = [other.info for other in models if other.info.latent_space == info.latent_space]
             modalities = tuple(dict.fromkeys(modality for other in sharing for modality in other.modalities))
-            found = find_model_map(settings, configured, info, model.vae_scale_factor)
             bundle = found or map_from_model(
                 replace(info, modalities=modalities),
                 model.vae_scale_factor,
@@ -164,11 +161,9 @@ class LocalModel:
         log.info("calibrated %s: SNR %s; %d dictionaries", latent_space, snr, len(bundle.latent_map.zstd_dictionaries))
         folder = bundle_folder(self._settings.models_dir, latent_space)
         try:
-            bundle.write(folder)
-        except OSError as error:
-            log.warning(
-                "cannot store the map in %s (%s): it will be calibrated again at the next start", folder, error.strerror
-            )
+            store_calibrated(folder, bundle)
+        except InvalidMap as error:
+            log.warning("%s: it will be calibrated again at the next start", error)
         return replace(served, bundle=bundle)
 
     async def _build(

@@ -1,14 +1,20 @@
 """Lookup of latent-space map bundles on disk: in the models directory, then among those of the embedded models."""
 
+import logging
 from pathlib import Path
 
 from codec_pixels.known_models import EMBEDDED_MODELS_DIR
+from codec_wire.atomic_file import write_atomically
 from codec_wire.errors import InvalidMap
-from codec_wire.maps.bundle import MAP_FILE, LatentMapBundle
+from codec_wire.maps.bundle import HASH_FILE, MAP_FILE, LatentMapBundle
 from core.model import ModelInfo
+
+log = logging.getLogger(__name__)
 
 FOLDER = "latent-spaces"
 """Folder of the bundles in a models directory."""
+CALIBRATED_FILE = "calibrated.sha256"
+"""File in the folder of a map that a server has calibrated at its start: the hash of that map."""
 
 
 def bundle_folder(models_dir: Path, latent_space: str) -> Path:
@@ -36,14 +42,46 @@ def list_bundle_folders(models_dir: Path) -> list[Path]:
 def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> LatentMapBundle | None:
     """Return the bundle of the latent space of `model`, or None if it does not exist.
 
-    Raises InvalidMap if the bundle is broken or does not fit the model.
+    A damaged bundle that a server has calibrated itself is logged, and is to be calibrated again: None. Raises
+    InvalidMap if another bundle is damaged, or if the bundle does not fit the model.
     """
     folder = find_bundle_folder(models_dir, model.latent_space)
     if folder is None:
         return None
-    bundle = LatentMapBundle.from_folder(folder)
+    try:
+        bundle = LatentMapBundle.from_folder(folder)
+    except InvalidMap as error:
+        if not _is_calibrated(folder):
+            raise
+        log.warning("%s; this map was calibrated by the server and will be calibrated again", error)
+        return None
     require_map_of(model, vae_scale_factor, bundle, str(folder))
     return bundle
+
+
+def store_calibrated(folder: Path, bundle: LatentMapBundle) -> None:
+    """Write a map that the server has calibrated to `folder`. Raises InvalidMap if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / CALIBRATED_FILE, f"{bundle.hash}\n".encode())
+    except OSError as error:
+        raise InvalidMap(f"cannot write the latent-space map to {folder}: {error.strerror}") from None
+    bundle.write(folder)
+
+
+def _is_calibrated(folder: Path) -> bool:
+    """Return whether the map in `folder` was calibrated by a server, and not replaced by another one since."""
+    try:
+        digest = (folder / CALIBRATED_FILE).read_text(errors="replace").strip()
+    except OSError:
+        return False
+    try:
+        listed = (folder / HASH_FILE).read_text(errors="replace")
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return digest.removeprefix("sha256:") in listed.split()
 
 
 def require_map_of(model: ModelInfo, vae_scale_factor: float, bundle: LatentMapBundle, origin: str) -> None:

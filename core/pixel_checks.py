@@ -3,15 +3,14 @@
 core.diffusers_engine.pixel_check makes the comparison. It is repeated only if something changes that affects it.
 """
 
-import contextlib
 import json
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from codec_wire.atomic_file import write_atomically
 from core.map_store import bundle_folder
 
 log = logging.getLogger(__name__)
@@ -57,19 +56,11 @@ def store_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any], ch
     path = bundle_folder(models_dir, latent_space) / FILE
     kept = [record for record in _records(path) if isinstance(record, dict) and record.get("key") != key]
     records = [*kept[1 - _MAX_RECORDS :], {"key": key, "checks": [asdict(check) for check in checks]}]
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=FILE, delete=False) as file:
-            temporary = file.name
-            file.write(json.dumps(records, indent=2) + "\n")
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        write_atomically(path, f"{json.dumps(records, indent=2)}\n".encode())
     except OSError as error:
         log.info("cannot store the result of the pixel comparison in %s: %s", path, error.strerror)
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink(missing_ok=True)
 
 
 def _records(path: Path) -> list[Any]:

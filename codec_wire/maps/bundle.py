@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from codec_wire.atomic_file import delete_leftovers, write_atomically
 from codec_wire.errors import InvalidMap, MalformedMessage, truncated_repr
 from codec_wire.latents import parse_scales
 from codec_wire.maps.document import LatentMap, parse_map
@@ -23,8 +24,8 @@ def sha256(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _hash_file_content(document: bytes) -> str:
-    return f"{sha256(document).removeprefix('sha256:')}  {MAP_FILE}\n"
+def _hash_line(document: bytes) -> str:
+    return f"{sha256(document).removeprefix('sha256:')}  {MAP_FILE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class LatentMapBundle:
             name = Path(error.filename or "").name
             hint = f"; create it with `sha256sum {MAP_FILE} > {HASH_FILE}`" if name == HASH_FILE else ""
             raise InvalidMap(f"cannot read the latent-space map in {folder}: {name}: {error.strerror}{hint}") from None
-        if listed != _hash_file_content(document):
+        if _hash_line(document) not in _lines(listed):
             raise InvalidMap(
                 f"{folder}: {MAP_FILE} has the hash {sha256(document)}, but {HASH_FILE} contains "
                 f"{truncated_repr(listed)}; one of the two files was modified"
@@ -86,18 +87,28 @@ class LatentMapBundle:
     def write(self, folder: Path) -> None:
         """Write map.json, map.json.sha256 and assets/<hex> to `folder`, which is created if it does not exist.
 
-        Assets of a previous map in this folder are deleted. Raises OSError.
+        If the process is killed meanwhile, `folder` contains the previous map or this one, or no map.json if there was
+        no map before. Assets of a previous map are deleted at the end. Raises InvalidMap, with the reason, if the
+        files cannot be written.
         """
         assets = folder / ASSETS_DIR
-        assets.mkdir(parents=True, exist_ok=True)
         files = {name.removeprefix("sha256:"): data for name, data in self.assets.items()}
-        for name, data in files.items():
-            (assets / name).write_bytes(data)
-        (folder / MAP_FILE).write_bytes(self.document)
-        (folder / HASH_FILE).write_text(_hash_file_content(self.document))
-        for path in assets.iterdir():
-            if path.name not in files and _HEX.fullmatch(path.name):
-                path.unlink()
+        line = _hash_line(self.document)
+        try:
+            assets.mkdir(parents=True, exist_ok=True)
+            for name, data in files.items():
+                write_atomically(assets / name, data)
+            # Two files cannot be replaced at the same time, so the list contains both hashes in between.
+            write_atomically(folder / HASH_FILE, "".join(f"{one}\n" for one in [line, *_valid_line(folder)]).encode())
+            write_atomically(folder / MAP_FILE, self.document)
+            write_atomically(folder / HASH_FILE, f"{line}\n".encode())
+            for path in assets.iterdir():
+                if path.name not in files and _HEX.fullmatch(path.name):
+                    path.unlink(missing_ok=True)  # another process may delete it too
+            for directory in (folder, assets):
+                delete_leftovers(directory)
+        except OSError as error:
+            raise InvalidMap(f"cannot write the latent-space map to {folder}: {error.strerror}") from None
 
     def static_scales(self, pipeline: str) -> bytes | None:
         """Return the static scales of a pipeline, one little-endian fp16 per channel, or None if it has none."""
@@ -121,6 +132,20 @@ class LatentMapBundle:
                 parse_scales(self.assets[entry.static_scales.hash], self.latent_map.shape[0])
             except MalformedMessage as error:
                 raise InvalidMap(f"static scales of {entry.name} of {self.latent_map.id}: {error.message}") from None
+
+
+def _lines(text: str) -> list[str]:
+    """Return the complete lines of `text`."""
+    return text.split("\n")[:-1]
+
+
+def _valid_line(folder: Path) -> list[str]:
+    """Return the line of HASH_FILE that belongs to the map in `folder`; empty if there is no map or it is damaged."""
+    try:
+        line, listed = _hash_line((folder / MAP_FILE).read_bytes()), (folder / HASH_FILE).read_text(errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line] if line in _lines(listed) else []
 
 
 class MapFile(NamedTuple):

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from codec_server.cli import app
 from codec_server.local_model import LocalModel
-from codec_wire.errors import OutOfMemory
+from codec_wire.errors import InvalidMap, OutOfMemory
 from codec_wire.maps import LatentMapBundle
 from core.admission import Admission
 from core.lifecycle import Lifecycle
@@ -132,6 +132,16 @@ def test_missing_or_empty_prompts_file_fails_with_status_2(content: str | None, 
     assert output.startswith("error: ")
 
 
+def test_map_that_cannot_be_written_fails_with_one_line_and_status_1(tmp_path: Path) -> None:
+    (tmp_path / "latent-spaces").write_text("in the way")
+    options = ["--models-dir", str(tmp_path), "--calibration-images", "0"]
+    status, output = invoke("map", "build", *MODEL, *options)
+    assert status == 1
+    (line,) = [line for line in output.splitlines() if line.startswith("error")]
+    folder = bundle_folder(tmp_path, "test/space")
+    assert line == f"error: cannot write the latent-space map to {folder}: Not a directory"
+
+
 async def start_and_get_map(models_dir: Path, images: int) -> LatentMapBundle:
     """Start a server with `images` calibration images, and return the map that it serves."""
     settings = read_settings(
@@ -157,6 +167,18 @@ async def test_server_without_a_map_calibrates_and_stores_one(tmp_path: Path) ->
     assert LatentMapBundle.from_folder(bundle_folder(tmp_path, "test/space")) == first
     again = await start_and_get_map(tmp_path, images=2)  # uses the stored map
     assert again.hash == first.hash
+
+
+async def test_damaged_map_of_the_server_is_calibrated_again_at_the_next_start(tmp_path: Path) -> None:
+    first = await start_and_get_map(tmp_path, images=1)
+    folder = bundle_folder(tmp_path, "test/space")
+    (folder / "map.json.sha256").unlink()
+    assert await start_and_get_map(tmp_path, images=1) == first
+    assert LatentMapBundle.from_folder(folder) == first
+    (folder / "calibrated.sha256").unlink()
+    (folder / "map.json.sha256").unlink()
+    with pytest.raises(InvalidMap, match=r"map\.json\.sha256: No such file"):
+        await start_and_get_map(tmp_path, images=1)
 
 
 async def test_zero_calibration_images_disable_calibration(tmp_path: Path) -> None:
