@@ -70,7 +70,7 @@ def main() -> int:
         print(f"Python 3.11 or newer is required, this is {sys.version.split()[0]}; try `make PYTHON=python3.12`")
         return 1
     started = time.perf_counter()
-    create_environment(ROOT / ".venv", ROOT / "constraints.txt", ("test", "dev", "docs", "training"))
+    create_environment(ROOT / ".venv", ROOT / "constraints.txt", ("test", "dev", "docs", "training", "bench"))
     print(f"Ready after {time.perf_counter() - started:.0f} s.")
     return 0
 

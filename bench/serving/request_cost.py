@@ -1,0 +1,66 @@
+"""CPU time per request and latencies, of our server and its peers in interleaved rounds."""
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.serving.load import LoadCommand, Protocol
+from bench.serving.processes import LoadProcess, ServerProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server under one protocol. `peers` are the names of the targets that it is compared with."""
+
+    name: str
+    protocol: Protocol
+    server: ServerProcess
+    port: int
+    peers: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Cost:
+    """What one target cost at one number of clients: a value per round, in seconds per request, and all latencies."""
+
+    cpu_s: list[float] = field(default_factory=list)
+    wall_s: list[float] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list)
+
+    def percentile(self, percent: int) -> float:
+        """Return a percentile of the latencies in seconds."""
+        return statistics.quantiles(self.latencies_s, n=100, method="inclusive")[percent - 1]
+
+
+Costs = dict[tuple[str, int], Cost]
+"""Costs by the name of the target and the number of clients."""
+
+
+def measure_costs(
+    targets: Sequence[Target], load: LoadProcess, *, clients: Sequence[int], rounds: int, requests: int
+) -> Costs:
+    """Return the costs of every target at every number of clients, after a warm-up that is not counted.
+
+    In every round each target gets `requests` image requests per number of clients, or as many as there are clients.
+    """
+    costs: Costs = defaultdict(Cost)
+    for number in range(-1, rounds):
+        for count in clients:
+            for target in targets:
+                total = max(requests, 2 * count)
+                cpu, wall = target.server.cpu_s, time.perf_counter()
+                latencies = load.run(LoadCommand(target.protocol, target.port, "image", count, total))
+                cpu, wall = target.server.cpu_s - cpu, time.perf_counter() - wall
+                if number >= 0:
+                    cost = costs[target.name, count]
+                    cost.cpu_s.append(cpu / total)
+                    cost.wall_s.append(wall / total)
+                    cost.latencies_s += latencies
+    return dict(costs)
+
+
+def median_ratio(ours: Sequence[float], peer: Sequence[float]) -> float:
+    """Return the median of the ratios of values that were measured in the same round."""
+    return statistics.median(one / other for one, other in zip(ours, peer, strict=True))
