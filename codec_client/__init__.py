@@ -14,17 +14,22 @@ Receiving latents does not require torch. Decoding them to pixels requires torch
 All errors are subclasses of codec_wire.errors.CodecError. See docs/client.md for streaming, progress and TLS.
 """
 
-from codec_client.blocking import BlockingClient, BlockingStream
-from codec_client.cache import default_cache_dir
-from codec_client.client import LatentClient
-from codec_client.errors import ServerUnreachable, UnexpectedAnswer
-from codec_client.grpc_client import GrpcClient
-from codec_client.http_client import HttpClient
-from codec_client.images import PixelDecoder, decode_to_frames, decode_to_images
-from codec_client.maps import fetch_map, fetch_maps
-from codec_client.results import Generation, ServedModel
-from codec_client.stream import LatentStream, Progress
-from codec_client.stream_decoder import LatentStreamDecoder
+from typing import TYPE_CHECKING
+
+from codec_wire.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from codec_client.blocking import BlockingClient, BlockingStream
+    from codec_client.cache import default_cache_dir
+    from codec_client.client import LatentClient
+    from codec_client.errors import ServerUnreachable, UnexpectedAnswer
+    from codec_client.grpc_client import GrpcClient
+    from codec_client.http_client import HttpClient
+    from codec_client.images import PixelDecoder, decode_to_frames, decode_to_images
+    from codec_client.maps import fetch_map, fetch_maps
+    from codec_client.results import Generation, ServedModel
+    from codec_client.stream import LatentStream, Progress
+    from codec_client.stream_decoder import LatentStreamDecoder
 
 __all__ = [
     "BlockingClient",
@@ -46,3 +51,28 @@ __all__ = [
     "fetch_map",
     "fetch_maps",
 ]
+
+# The HTTP client does not need gRPC, the gRPC client does not need aiohttp, and the errors need neither.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BlockingClient": "blocking",
+        "BlockingStream": "blocking",
+        "Generation": "results",
+        "GrpcClient": "grpc_client",
+        "HttpClient": "http_client",
+        "LatentClient": "client",
+        "LatentStream": "stream",
+        "LatentStreamDecoder": "stream_decoder",
+        "PixelDecoder": "images",
+        "Progress": "stream",
+        "ServedModel": "results",
+        "ServerUnreachable": "errors",
+        "UnexpectedAnswer": "errors",
+        "decode_to_frames": "images",
+        "decode_to_images": "images",
+        "default_cache_dir": "cache",
+        "fetch_map": "maps",
+        "fetch_maps": "maps",
+    },
+)

@@ -5,9 +5,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from codec_client import HttpClient, fetch_maps
 from codec_client.cache import FileCache
@@ -17,42 +14,8 @@ from codec_wire.errors import InvalidMap, InvalidSettings
 from codec_wire.latents import LatentStreamHeader
 from codec_wire.maps import LatentMapBundle
 from core.map_store import find_bundle_folder, list_bundle_folders
-from core.settings import Settings
 
 CHUNK_BYTES = 64 * 1024
-MAP_PANEL = "Latent-space map"
-
-CaptureArgument = Annotated[
-    str,
-    typer.Argument(help="File with the body of a response, or - for standard input.", show_default=False),
-]
-EncodingOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Content coding of the file: gzip, br, zstd or identity. Default: detected, except br, which cannot be."
-    ),
-]
-ServerOption = Annotated[
-    str | None,
-    typer.Option(help="Server to download the map from, http://HOST:PORT.", rich_help_panel=MAP_PANEL),
-]
-ApiKeyOption = Annotated[
-    str | None,
-    typer.Option(
-        help="API key for --server, sent as a bearer token.",
-        envvar="CODEC_API_KEY",
-        show_default=False,
-        rich_help_panel=MAP_PANEL,
-    ),
-]
-BundleOption = Annotated[Path | None, typer.Option(help="Directory of the map bundle.", rich_help_panel=MAP_PANEL)]
-ModelsDirOption = Annotated[
-    Path,
-    typer.Option(
-        help="Directory of local models and latent-space maps.", envvar="CODEC_MODELS_DIR", rich_help_panel=MAP_PANEL
-    ),
-]
-MODELS_DIR = Path(Settings.model_fields["models_dir"].default)
 
 
 def read_capture(capture: str) -> tuple[bytes, Iterator[bytes]]:

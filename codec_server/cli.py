@@ -4,18 +4,44 @@ from typing import Annotated
 
 import typer
 
-from codec_server.commands import golden as golden_commands
-from codec_server.commands import map as map_commands
-from codec_server.commands.decode import decode
-from codec_server.commands.doctor import doctor
-from codec_server.commands.gateway import gateway
-from codec_server.commands.generate import generate
-from codec_server.commands.inspect import inspect
-from codec_server.commands.serve import serve
 from codec_server.errors import EXIT_STATUS_HELP
+from codec_server.lazy_commands import LazyCommand, lazy_group
 from codec_wire.version import SERVER_VERSION
 
+_COMMANDS = "codec_server.commands"
+COMMANDS = {
+    "generate": LazyCommand(
+        f"{_COMMANDS}.generate",
+        "generate",
+        "Generate an image or a video from PROMPT, on a server or with a model in this process.",
+        EXIT_STATUS_HELP,
+    ),
+    "decode": LazyCommand(
+        f"{_COMMANDS}.decode", "decode", "Decode a captured latent stream to an image or a video.", EXIT_STATUS_HELP
+    ),
+    "inspect": LazyCommand(
+        f"{_COMMANDS}.inspect",
+        "inspect",
+        "Print the header, the frames and the first error of a captured latent stream.",
+        EXIT_STATUS_HELP,
+    ),
+    "doctor": LazyCommand(
+        f"{_COMMANDS}.doctor",
+        "doctor",
+        "Check whether this machine can serve a model: versions, device, memory, ports and one generation.",
+        EXIT_STATUS_HELP,
+    ),
+    "serve": LazyCommand(f"{_COMMANDS}.serve", "serve", "Serve a model over gRPC and HTTP, in one process."),
+    "gateway": LazyCommand(
+        f"{_COMMANDS}.gateway", "gateway", "Serve HTTP in front of a remote gRPC server. Does not need torch."
+    ),
+    "map": LazyCommand(f"{_COMMANDS}.map", "app", "Build, show and verify latent-space maps."),
+    "golden": LazyCommand(f"{_COMMANDS}.golden", "app", "Build reference images, and evaluate decoders against them."),
+}
+"""The commands in the order in which --help lists them."""
+
 app = typer.Typer(
+    cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -23,14 +49,6 @@ app = typer.Typer(
     help="Run diffusers pipelines and stream latents instead of pixels, over gRPC and HTTP.",
     epilog='To start: codec-diffusers generate "a snowy mountain at dusk" -o a.png',
 )
-app.command(epilog=EXIT_STATUS_HELP)(generate)
-app.command(epilog=EXIT_STATUS_HELP)(decode)
-app.command(epilog=EXIT_STATUS_HELP)(inspect)
-app.command(epilog=EXIT_STATUS_HELP)(doctor)
-app.command()(serve)
-app.command()(gateway)
-app.add_typer(map_commands.app, name="map")
-app.add_typer(golden_commands.app, name="golden")
 
 
 @app.callback(invoke_without_command=True)

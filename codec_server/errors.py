@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import typer
 
-from codec_client import ServerUnreachable
+from codec_client.errors import ServerUnreachable
 from codec_wire.errors import (
     CodecError,
     DeadlineExceeded,

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import typer
 
-from codec_server.errors import report_cli_errors
 from codec_server.terminal.startup import configure_log
 from codec_wire.errors import NotReady
 from core.lifecycle import RETRY_AFTER_S, State
@@ -24,13 +23,15 @@ CANCEL_TIMEOUT_S = 10.0
 
 
 def run_server(flags: dict[str, Any], serve: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
-    """Read the settings from `flags` and the environment, configure the log, and run `serve`."""
-    with report_cli_errors():
-        settings = read_settings(flags)
-        configure_log(settings.log_level)
-        for warning in unknown_variables():
-            log.warning("%s", warning)
-        asyncio.run(serve(settings))
+    """Read the settings from `flags` and the environment, configure the log, and run `serve`.
+
+    Raises InvalidSettings, and what `serve` raises.
+    """
+    settings = read_settings(flags)
+    configure_log(settings.log_level)
+    for warning in unknown_variables():
+        log.warning("%s", warning)
+    asyncio.run(serve(settings))
 
 
 class Stoppable(Protocol):

@@ -7,7 +7,16 @@ the names that both ends use (`http`, `grpc`) are here too. Nothing in this pack
 except that a map bundle can be read from and written to a directory.
 """
 
-from codec_wire.formats import WireFormat, encode
-from codec_wire.reader import StreamReader
+from typing import TYPE_CHECKING
+
+from codec_wire.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from codec_wire.formats import encode
+    from codec_wire.reader import StreamReader
+    from codec_wire.wire_format import WireFormat
 
 __all__ = ["StreamReader", "WireFormat", "encode"]
+
+# The error classes and the names, for example, need no NumPy.
+__getattr__ = lazy_names(__name__, {"StreamReader": "reader", "WireFormat": "wire_format", "encode": "formats"})

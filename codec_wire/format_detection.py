@@ -2,7 +2,7 @@
 
 from codec_wire.codings import CODINGS, IDENTITY
 from codec_wire.errors import truncated_repr
-from codec_wire.formats import WireFormat
+from codec_wire.wire_format import WireFormat
 
 _FOREIGN_MAGIC = {
     b"\x89PNG": "a PNG image",

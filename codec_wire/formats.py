@@ -1,19 +1,8 @@
-"""The two wire formats, and the encoding of one message in either of them."""
-
-from enum import StrEnum
+"""Encoding of one message in either wire format."""
 
 from codec_wire import msgpack_envelope, protobuf_envelope
 from codec_wire.latents import LatentFrame, LatentStreamHeader
-
-
-class WireFormat(StrEnum):
-    """Encoding of the messages in an HTTP body."""
-
-    MSGPACK = "msgpack"
-    """Concatenated msgpack maps without delimiters."""
-    PROTOBUF = "protobuf"
-    """Protobuf messages, each preceded by its length as a 4-byte big-endian integer."""
-
+from codec_wire.wire_format import WireFormat
 
 _ENCODE_HEADER = {
     WireFormat.MSGPACK: msgpack_envelope.encode_header,

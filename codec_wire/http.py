@@ -7,8 +7,8 @@ from urllib.parse import quote
 from codec_wire import errors
 from codec_wire.errors import CodecError, RetryableError
 from codec_wire.events import PromptTruncation
-from codec_wire.formats import WireFormat
 from codec_wire.latents import Modality
+from codec_wire.wire_format import WireFormat
 
 LATENT_MAP_HEADER = "Codec-Latent-Map"
 ZSTD_DICTIONARY_HEADER = "Codec-Zstd-Dict"

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from codec_wire.errors import SequenceError, StreamError, TruncatedStream
-from codec_wire.formats import WireFormat
 from codec_wire.framing import Framer, MsgpackFramer, ProtobufFramer
 from codec_wire.latents import LatentFrame, LatentStreamHeader
+from codec_wire.wire_format import WireFormat
 
 MAX_HEADER_BYTES = 64 * 1024
 FRAME_OVERHEAD_BYTES = 256

@@ -5,11 +5,7 @@ from typing import Annotated
 
 import typer
 
-from codec_client import LatentStreamDecoder, PixelDecoder
-from codec_client.inspection import find_dictionary
-from codec_pixels.parameters import file_parameters
-from codec_pixels.vae_location import require_torch, require_vae_folder
-from codec_server.captures import (
+from codec_server.commands.capture_options import (
     MODELS_DIR,
     ApiKeyOption,
     BundleOption,
@@ -17,15 +13,8 @@ from codec_server.captures import (
     EncodingOption,
     ModelsDirOption,
     ServerOption,
-    find_bundle,
-    load_bundles,
-    read_capture,
-    zstd_dictionaries,
 )
 from codec_server.errors import report_cli_errors
-from codec_server.terminal.output_file import OutputFile
-from codec_wire.errors import InvalidSettings, MalformedMessage
-from codec_wire.format_detection import detect_coding, identify_foreign_file
 
 
 def decode(
@@ -58,27 +47,17 @@ def decode(
 
     """
     with report_cli_errors():
-        output_file = OutputFile(output, file_format)
-        if output_file.is_stream:
-            raise InvalidSettings("--output must end in .png, .jpg, .webp, .gif or .mp4; .bin is a latent stream")
-        require_torch()
-        require_vae_folder(decoder)
-        head, chunks = read_capture(capture)
-        other_format = identify_foreign_file(head)
-        if other_format is not None and encoding is None:
-            raise MalformedMessage(f"{capture} is {other_format}", 0)
-        coding = encoding or detect_coding(head)
-        bundles = load_bundles(server, api_key, bundle)
-        dictionary = find_dictionary(head, zstd_dictionaries(bundles, models_dir)) if coding == "zstd" else None
-        stream = LatentStreamDecoder(encoding=coding, dictionary=dictionary)
-        latents = [latent for chunk in chunks for latent in stream.feed(chunk)]
-        stream.close()
-        header = stream.header
-        assert header is not None  # noqa: S101 - close() raises if there was no header
-        output_file.require_format_for(len(latents))
-        map_bundle = find_bundle(header, bundles, models_dir, required=decoder is None)
-        latent_map, digest = (None, None) if map_bundle is None else (map_bundle.latent_map, map_bundle.hash)
-        pixels = PixelDecoder(latent_map, path=decoder, models_dir=models_dir, device=device)
-        frames = pixels.frames(latents)
-        written = output_file.write_frames(frames, header.fps, file_parameters(header, digest, frames.shape, {}))
-        typer.echo(f"wrote {output}, {written} bytes", err=True)
+        from codec_server.actions.decode import run_decode
+
+        run_decode(
+            capture,
+            output,
+            file_format=file_format,
+            encoding=encoding,
+            device=device,
+            server=server,
+            api_key=api_key,
+            bundle=bundle,
+            models_dir=models_dir,
+            decoder=decoder,
+        )

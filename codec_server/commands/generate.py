@@ -1,34 +1,18 @@
 """The `generate` command: generates an image, a video or a latent stream, on a server or in this process."""
 
-import asyncio
-import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from codec_client import GrpcClient, HttpClient, LatentClient
-from codec_pixels.vae_location import require_torch, require_vae_folder
-from codec_server.commands.generate_to_file import Decoding, generate_to_file
 from codec_server.errors import report_cli_errors
 from codec_server.flags import with_settings
-from codec_server.in_process import InProcessClient
-from codec_server.terminal.output_file import OutputFile
-from codec_server.terminal.progress_bar import ProgressBar
-from codec_server.terminal.startup import configure_log
-from codec_wire import WireFormat
-from codec_wire.errors import InvalidRequest, InvalidSettings
-from codec_wire.latents import Modality
-from codec_wire.pipelines import PIPELINES, Scales
-from codec_wire.request import DEFAULT_NUM_FRAMES
-from core.settings import PREFIX, Settings, read_settings
+from codec_wire.pipelines import PIPELINES
+from codec_wire.wire_format import WireFormat
 
 SETTINGS = ("model", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
 LOG_LEVEL = "warning"
-_CALIBRATED = [spec.name for spec in PIPELINES.values() if spec.scales is Scales.STATIC]
-"""Pipelines that need static scales. For the others, a model without a map is not calibrated first."""
+"""Default of the log level: the report of a generation is enough."""
 _OUTPUT, _REQUEST, _SERVER, _WIRE = "Output", "Image or video", "Server", "Latent stream"
 _LOCAL = "Model in this process (without --server and --grpc)"
 
@@ -127,75 +111,32 @@ def generate(
 
     """
     with report_cli_errors():
-        output_file = OutputFile(output, file_format)
-        if as_json and output_file.is_pipe:
-            raise InvalidSettings("--json and --output - cannot be combined: both write to standard output")
-        if server is not None and grpc is not None:
-            raise InvalidSettings("--server and --grpc cannot be combined")
-        is_video = output_file.is_video if video is None else video
-        output_file.require_format_for((frames or DEFAULT_NUM_FRAMES) if is_video else 1)
+        from codec_server.actions.generate import Target, run_generate
+
         fields = {
-            "modality": Modality.VIDEO if is_video else Modality.IMAGE,
             "pipeline": pipeline,
             "seed": seed,
-            "size": None if size is None else parse_size(size),
+            "size": size,
             "steps": steps,
             "guidance_scale": guidance_scale,
             "negative_prompt": negative_prompt,
             "frames": frames,
             "fps": fps,
             "keyframe_interval": keyframe_interval,
-            "image": None if image is None else _read_image(image),
+            "image": image,
             "strength": strength,
         }
-        fields = {name: value for name, value in fields.items() if value is not None}
-        settings = _read_settings(flags, factory, pipeline)
-        configure_log(settings.log_level)
-        client: LatentClient
-        options: dict[str, Any] = {"api_key": api_key, "timeout_s": timeout_s}
-        if server is not None:
-            client = HttpClient(server, wire_format=wire_format, ca_file=ca_file, **options)
-        elif grpc is not None:
-            client = GrpcClient(grpc, ca_file=ca_file, **options)
-        else:
-            client = InProcessClient(settings, **options)
-        if flags["model"] is not None and not isinstance(client, InProcessClient):
-            fields["model"] = flags["model"]
-        if not output_file.is_stream:  # fail before the generation rather than after it
-            require_torch()
-            require_vae_folder(decoder)
-        with ProgressBar(Console(stderr=True)) as bar:
-            decoding = Decoding(settings, decoder)
-            result = asyncio.run(
-                generate_to_file(
-                    output_file, client, prompt, fields, decoding=decoding, wire_format=wire_format, bar=bar
-                )
-            )
-        if as_json:
-            typer.echo(json.dumps(result.report(output)))
-        elif not output_file.is_pipe:
-            typer.echo(f"wrote {output}, {result.bytes} bytes, in {result.seconds:.1f} s", err=True)
-
-
-def parse_size(value: str) -> tuple[int, int]:
-    """Return (width, height) of "WIDTHxHEIGHT". Raises InvalidRequest if `value` has another form."""
-    width, _, height = value.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and len(value) < 16):
-        raise InvalidRequest("size", f"must be WIDTHxHEIGHT in pixels, for example 512x512, got {value!r}")
-    return int(width), int(height)
-
-
-def _read_settings(flags: dict[str, Any], factory: str | None, pipeline: str | None) -> Settings:
-    overrides: dict[str, Any] = {"pipeline": factory}
-    if pipeline not in _CALIBRATED:  # calibration takes much longer than one generation
-        overrides["calibration_images"] = 0
-    if f"{PREFIX}LOG_LEVEL" not in os.environ:
-        overrides["log_level"] = flags["log_level"] or LOG_LEVEL
-    return read_settings(flags | overrides)
-
-
-def _read_image(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidSettings(f"--image: cannot read {path}: {error.strerror}") from None
+        target = Target(
+            server=server, grpc=grpc, api_key=api_key, ca_file=ca_file, timeout_s=timeout_s, wire_format=wire_format
+        )
+        run_generate(
+            prompt,
+            fields,
+            target,
+            flags | {"pipeline": factory},
+            output=output,
+            file_format=file_format,
+            is_video=video,
+            decoder=decoder,
+            as_json=as_json,
+        )

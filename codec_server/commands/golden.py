@@ -1,26 +1,17 @@
 """The `golden` commands: build reference images, evaluate decoders against them, write conformance vectors."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from codec_server.errors import report_cli_errors
+from codec_server.errors import ExitStatus, report_cli_errors
 from codec_server.flags import LOCAL_MODEL, with_settings
-from codec_server.terminal.golden import print_evaluation, progress_bar, row_progress, step_callback
-from codec_server.terminal.startup import configure_log, warn_about_versions
 from codec_wire.errors import InvalidSettings
-from core.pins import require_pins
-from core.settings import Settings, read_settings
 
-if TYPE_CHECKING:
-    from codec_golden.build import FixtureBuilder
-    from codec_golden.reference import ReferenceModel
-
-app = typer.Typer(no_args_is_help=True, help="Build reference images, and evaluate decoders against them.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Build reference images, and evaluate decoders against them.")
 
 MODEL_SETTINGS = (*LOCAL_MODEL, "require_pins", "image_digest", "log_level")
 EVALUATION_SETTINGS = (*MODEL_SETTINGS, "lpips_backbone")
@@ -61,47 +52,11 @@ def build(
     Example: codec-diffusers golden build ./golden --fixtures 256,512 --threads 1
     """
     with _report_errors():
-        settings = _read_settings(flags)
-        from codec_golden.build import FixtureBuilder  # noqa: PLC0415 - importing torch takes seconds
-        from codec_golden.fixtures import read_suite  # noqa: PLC0415
+        from codec_server.actions.golden_build import run_build
 
-        suite = read_suite(fixtures_file)
-        with _open_model(settings) as model:
-            builder = FixtureBuilder(model, suite.suite, folder, latents)
-            selected, skipped = builder.select(suite, _split_names(fixtures))
-            for line in skipped:
-                typer.echo(line, err=True)
-            (_check if check else _build)(builder, selected)
-
-
-def _build(builder: "FixtureBuilder", fixtures: dict[str, Any]) -> None:
-    with progress_bar() as progress:
-        for key, fixture in fixtures.items():
-            task = progress.add_task(key, total=fixture.steps)
-            built = builder.build(key, fixture, step_callback(progress, task))
-            built.write()
-            progress.update(task, completed=1, total=1)
-            manifest = built.golden.manifest
-            typer.echo(f"{key}  latents {manifest.input_latent_sha256}  pixels {manifest.pixels_sha256}")
-
-
-def _check(builder: "FixtureBuilder", fixtures: dict[str, Any]) -> None:
-    changed = 0
-    with progress_bar() as progress:
-        task = progress.add_task("checking", total=None)
-        for checked in builder.check(fixtures, step_callback(progress, task)):
-            changed += bool(checked.changed)
-            if not checked.changed:
-                typer.echo(f"{checked.key}  unchanged")
-                continue
-            difference = checked.max_difference
-            largest = "different size" if difference is None else f"largest difference {difference} of 255"
-            typer.echo(f"{checked.key}  CHANGED: {', '.join(checked.changed)}; {largest}")
-            for line in checked.environment or ["the recorded environment is the same"]:
-                typer.echo(f"    {line}")
-    if changed:
-        typer.echo(f"{changed} of {len(fixtures)} fixtures changed: results measured against them are no longer valid")
-        raise typer.Exit(1)
+        unchanged = run_build(flags, folder, fixtures, fixtures_file=fixtures_file, latents=latents, check=check)
+    if not unchanged:
+        raise typer.Exit(ExitStatus.FAILED)
 
 
 @app.command()
@@ -123,21 +78,11 @@ def verify(  # noqa: PLR0917 - typer arguments
     Example: codec-diffusers golden verify ./golden --report report.html
     """
     with _report_errors():
-        from codec_golden.evaluation import EvaluationResult, evaluate  # noqa: PLC0415
+        from codec_server.actions.golden import run_verify
 
-        result: EvaluationResult = evaluate(
-            _read_settings(flags), folder, _split_names(fixtures), latent_map, pixels, progress=row_progress
-        )
-        print_evaluation(result)
-        if json_file is not None:
-            json_file.write_text(json.dumps(result.json, indent=2) + "\n")
-        if report is not None:
-            from codec_golden.report import render_report  # noqa: PLC0415
-
-            report.write_text(render_report(result))
-            typer.echo(f"wrote {report}")
-        if not result.passed:
-            raise typer.Exit(1)
+        passed = run_verify(flags, folder, fixtures, latent_map, pixels, json_file=json_file, report=report)
+    if not passed:
+        raise typer.Exit(ExitStatus.FAILED)
 
 
 @app.command()
@@ -154,18 +99,11 @@ def thresholds(
     Example: codec-diffusers golden thresholds ./golden -o thresholds.json
     """
     with _report_errors():
-        from codec_golden.evaluation import evaluate  # noqa: PLC0415
-        from codec_golden.thresholds import compute_thresholds  # noqa: PLC0415
+        from codec_server.actions.golden import run_thresholds
 
-        result = evaluate(
-            _read_settings(flags), folder, _split_names(fixtures), latent_map, None, progress=row_progress
-        )
-        print_evaluation(result)
-        if any(row.bits for row in result.rows):
-            typer.echo("no thresholds written: the encoded bytes differ from the reference encoder", err=True)
-            raise typer.Exit(1)
-        output.write_text(json.dumps(compute_thresholds(result.rows, result.suite), indent=2) + "\n")
-        typer.echo(f"wrote {output}")
+        written = run_thresholds(flags, folder, fixtures, latent_map, output)
+    if not written:
+        raise typer.Exit(ExitStatus.FAILED)
 
 
 @app.command()
@@ -184,10 +122,9 @@ def streams(
     Example: codec-diffusers golden streams ./golden -o ./streams
     """
     with _report_errors():
-        from codec_golden.evaluation import write_streams  # noqa: PLC0415
+        from codec_server.actions.golden import run_streams
 
-        for path, size in write_streams(read_settings(flags), folder, _split_names(fixtures), latent_map, output):
-            typer.echo(f"{size:>10}  {path}")
+        run_streams(flags, folder, fixtures, latent_map, output)
 
 
 @app.command()
@@ -197,7 +134,7 @@ def vectors(folder: Annotated[Path, typer.Argument(help="Directory to write to."
     Example: codec-diffusers golden vectors ./vectors
     """
     with _report_errors():
-        from codec_golden.vectors import write_vectors  # noqa: PLC0415
+        from codec_golden.vectors import write_vectors
 
         typer.echo(
             f"wrote {folder}: {write_vectors(folder)} bytes; README.md describes how to check a decoder with them"
@@ -212,27 +149,3 @@ def _report_errors() -> Iterator[None]:
             yield
         except OSError as error:
             raise InvalidSettings(f"{error.filename or 'a file'}: {error.strerror or error}") from None
-
-
-def _read_settings(flags: dict[str, Any]) -> Settings:
-    settings = read_settings(flags)
-    configure_log(settings.log_level)
-    if settings.require_pins:
-        require_pins()
-    warn_about_versions()
-    return settings
-
-
-@contextmanager
-def _open_model(settings: Settings) -> "Iterator[ReferenceModel]":
-    from codec_golden.reference import ReferenceModel  # noqa: PLC0415 - importing torch takes seconds
-
-    model = ReferenceModel(settings)
-    try:
-        yield model
-    finally:
-        model.close()
-
-
-def _split_names(fixtures: str | None) -> list[str] | None:
-    return None if fixtures is None else [name.strip() for name in fixtures.split(",") if name.strip()]

@@ -1,12 +1,10 @@
 """The `inspect` command: prints the contents of a captured latent stream and its first error."""
 
-import json
 from typing import Annotated
 
 import typer
 
-from codec_client.inspection import inspect as inspect_chunks
-from codec_server.captures import (
+from codec_server.commands.capture_options import (
     MODELS_DIR,
     ApiKeyOption,
     BundleOption,
@@ -14,13 +12,8 @@ from codec_server.captures import (
     EncodingOption,
     ModelsDirOption,
     ServerOption,
-    load_bundles,
-    read_capture,
-    zstd_dictionaries,
 )
 from codec_server.errors import ExitStatus, report_cli_errors
-from codec_server.terminal import inspection
-from codec_wire.format_detection import detect_coding
 
 
 def inspect(
@@ -46,13 +39,16 @@ def inspect(
 
     """
     with report_cli_errors():
-        head, chunks = read_capture(capture)
-        is_zstd = (encoding or detect_coding(head)) == "zstd"
-        dictionaries = zstd_dictionaries(load_bundles(server, api_key, bundle), models_dir) if is_zstd else {}
-        report = inspect_chunks(chunks, encoding=encoding, dictionaries=dictionaries)
-        if as_json:
-            typer.echo(json.dumps(inspection.to_json(report)))
-        else:
-            inspection.print_report(report)
-    if report.problem is not None:
+        from codec_server.actions.inspect import run_inspect
+
+        is_valid = run_inspect(
+            capture,
+            encoding=encoding,
+            as_json=as_json,
+            server=server,
+            api_key=api_key,
+            bundle=bundle,
+            models_dir=models_dir,
+        )
+    if not is_valid:
         raise typer.Exit(ExitStatus.BROKEN_STREAM)

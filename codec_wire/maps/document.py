@@ -19,9 +19,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from codec_wire.errors import InvalidMap, truncated_repr
-from codec_wire.formats import WireFormat
 from codec_wire.latents import MAX_VALUES, LatentDtype, Modality
 from codec_wire.pipelines import PIPELINES, Pipeline, Scales
+from codec_wire.wire_format import WireFormat
 
 LATENT_SPACE_ID = re.compile(r"[a-z0-9._-]+(/[a-z0-9._-]+)*")
 

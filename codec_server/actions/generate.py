@@ -1,0 +1,135 @@
+"""Generates an image, a video or a latent stream, on a server or in this process.
+
+See codec_server.commands.generate.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from codec_client import GrpcClient, HttpClient, LatentClient
+from codec_pixels.vae_location import require_torch, require_vae_folder
+from codec_server.actions.generate_to_file import Decoding, generate_to_file
+from codec_server.commands.generate import LOG_LEVEL
+from codec_server.in_process import InProcessClient
+from codec_server.terminal.output_file import OutputFile
+from codec_server.terminal.progress_bar import ProgressBar
+from codec_server.terminal.startup import configure_log
+from codec_wire import WireFormat
+from codec_wire.errors import InvalidRequest, InvalidSettings
+from codec_wire.latents import Modality
+from codec_wire.pipelines import PIPELINES, Scales
+from codec_wire.request import DEFAULT_NUM_FRAMES
+from core.settings import PREFIX, Settings, read_settings
+
+_CALIBRATED = [spec.name for spec in PIPELINES.values() if spec.scales is Scales.STATIC]
+"""Pipelines that need static scales. For the others, a model without a map is not calibrated first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to generate: the HTTP server `server`, the gRPC server `grpc`, or this process if both are None."""
+
+    server: str | None
+    grpc: str | None
+    api_key: str | None
+    ca_file: Path | None
+    timeout_s: float
+    wire_format: WireFormat
+
+    def client(self, settings: Settings) -> LatentClient:
+        """Return a client for the target. `settings` select the model that runs in this process."""
+        options: dict[str, Any] = {"api_key": self.api_key, "timeout_s": self.timeout_s}
+        if self.server is not None:
+            return HttpClient(self.server, wire_format=self.wire_format, ca_file=self.ca_file, **options)
+        if self.grpc is not None:
+            return GrpcClient(self.grpc, ca_file=self.ca_file, **options)
+        return InProcessClient(settings, **options)
+
+
+def run_generate(
+    prompt: str,
+    fields: Mapping[str, Any],
+    target: Target,
+    flags: Mapping[str, Any],
+    *,
+    output: str,
+    file_format: str | None,
+    is_video: bool | None,
+    decoder: Path | None,
+    as_json: bool,
+) -> None:
+    """Generate with `target` and write the file `output`.
+
+    `fields` are the request's fields as the command line has them: `size` as text, `image` as a path, None for what is
+    not given. `flags` are the settings. Raises CodecError.
+    """
+    output_file = OutputFile(output, file_format)
+    if as_json and output_file.is_pipe:
+        raise InvalidSettings("--json and --output - cannot be combined: both write to standard output")
+    if target.server is not None and target.grpc is not None:
+        raise InvalidSettings("--server and --grpc cannot be combined")
+    modality = Modality.VIDEO if (output_file.is_video if is_video is None else is_video) else Modality.IMAGE
+    output_file.require_format_for((fields["frames"] or DEFAULT_NUM_FRAMES) if modality is Modality.VIDEO else 1)
+    given = {name: _parse_field(name, value) for name, value in fields.items() if value is not None}
+    request = {"modality": modality} | given
+    settings = _read_settings(flags, given.get("pipeline"))
+    configure_log(settings.log_level)
+    client = target.client(settings)
+    if flags["model"] is not None and not isinstance(client, InProcessClient):
+        request["model"] = flags["model"]
+    if not output_file.is_stream:  # fail before the generation rather than after it
+        require_torch()
+        require_vae_folder(decoder)
+    with ProgressBar(Console(stderr=True)) as bar:
+        decoding = Decoding(settings, decoder)
+        result = asyncio.run(
+            generate_to_file(
+                output_file, client, prompt, request, decoding=decoding, wire_format=target.wire_format, bar=bar
+            )
+        )
+    if as_json:
+        typer.echo(json.dumps(result.report(output)))
+    elif not output_file.is_pipe:
+        typer.echo(f"wrote {output}, {result.bytes} bytes, in {result.seconds:.1f} s", err=True)
+
+
+def _parse_field(name: str, value: Any) -> Any:
+    match name:
+        case "size":
+            return parse_size(value)
+        case "image":
+            return _read_image(value)
+        case _:
+            return value
+
+
+def parse_size(value: str) -> tuple[int, int]:
+    """Return (width, height) of "WIDTHxHEIGHT". Raises InvalidRequest if `value` has another form."""
+    width, _, height = value.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and len(value) < 16):
+        raise InvalidRequest("size", f"must be WIDTHxHEIGHT in pixels, for example 512x512, got {value!r}")
+    return int(width), int(height)
+
+
+def _read_settings(flags: Mapping[str, Any], pipeline: str | None) -> Settings:
+    overrides: dict[str, Any] = {}
+    if pipeline not in _CALIBRATED:  # calibration takes much longer than one generation
+        overrides["calibration_images"] = 0
+    if f"{PREFIX}LOG_LEVEL" not in os.environ:
+        overrides["log_level"] = flags["log_level"] or LOG_LEVEL
+    return read_settings({**flags, **overrides})
+
+
+def _read_image(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidSettings(f"--image: cannot read {path}: {error.strerror}") from None

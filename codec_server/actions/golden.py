@@ -1,0 +1,91 @@
+"""Evaluates decoders against golden fixtures. See codec_server.commands.golden."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from codec_golden.evaluation import EvaluationResult, evaluate, write_streams
+from codec_golden.thresholds import compute_thresholds
+from codec_server.terminal.golden import print_evaluation, row_progress
+from codec_server.terminal.startup import configure_log, warn_about_versions
+from core.pins import require_pins
+from core.settings import Settings, read_settings
+
+
+def run_verify(
+    flags: Mapping[str, Any],
+    folder: Path,
+    fixtures: str | None,
+    latent_map: str | None,
+    pixels: Path | None,
+    *,
+    json_file: Path | None,
+    report: Path | None,
+) -> bool:
+    """Evaluate the fixtures in `folder`, print the results and write the requested files.
+
+    Return whether all bounds are met. Raises CodecError or OSError.
+    """
+    result = _evaluate(flags, folder, fixtures, latent_map, pixels)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result.json, indent=2) + "\n")
+    if report is not None:
+        from codec_golden.report import render_report  # noqa: PLC0415 - needs the extra `golden`
+
+        report.write_text(render_report(result))
+        typer.echo(f"wrote {report}")
+    return result.passed
+
+
+def run_thresholds(
+    flags: Mapping[str, Any], folder: Path, fixtures: str | None, latent_map: str | None, output: Path
+) -> bool:
+    """Evaluate the fixtures in `folder` and write quality thresholds to `output`.
+
+    Return False, and write nothing, if the encoded bytes are wrong. Raises CodecError or OSError.
+    """
+    result = _evaluate(flags, folder, fixtures, latent_map, None)
+    if any(row.bits for row in result.rows):
+        typer.echo("no thresholds written: the encoded bytes differ from the reference encoder", err=True)
+        return False
+    output.write_text(json.dumps(compute_thresholds(result.rows, result.suite), indent=2) + "\n")
+    typer.echo(f"wrote {output}")
+    return True
+
+
+def run_streams(
+    flags: Mapping[str, Any], folder: Path, fixtures: str | None, latent_map: str | None, output: Path
+) -> None:
+    """Write the latents of the fixtures in `folder` as streams below `output`. Raises CodecError or OSError."""
+    for path, size in write_streams(read_settings(flags), folder, split_names(fixtures), latent_map, output):
+        typer.echo(f"{size:>10}  {path}")
+
+
+def _evaluate(
+    flags: Mapping[str, Any], folder: Path, fixtures: str | None, latent_map: str | None, pixels: Path | None
+) -> EvaluationResult:
+    settings = read_golden_settings(flags)
+    result = evaluate(settings, folder, split_names(fixtures), latent_map, pixels, progress=row_progress)
+    print_evaluation(result)
+    return result
+
+
+def read_golden_settings(flags: Mapping[str, Any]) -> Settings:
+    """Return the settings, configure the log, and warn about versions that are not the pinned ones.
+
+    Raises InvalidSettings.
+    """
+    settings = read_settings(flags)
+    configure_log(settings.log_level)
+    if settings.require_pins:
+        require_pins()
+    warn_about_versions()
+    return settings
+
+
+def split_names(fixtures: str | None) -> list[str] | None:
+    """Return the names in a list separated by commas; None, which means all fixtures, if `fixtures` is None."""
+    return None if fixtures is None else [name.strip() for name in fixtures.split(",") if name.strip()]

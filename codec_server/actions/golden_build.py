@@ -1,0 +1,80 @@
+"""Builds golden latents and reference images, or checks them. See codec_server.commands.golden."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from codec_golden.build import FixtureBuilder
+from codec_golden.fixtures import read_suite
+from codec_golden.reference import ReferenceModel
+from codec_server.actions.golden import read_golden_settings, split_names
+from codec_server.terminal.golden import progress_bar, step_callback
+from core.settings import Settings
+
+
+def run_build(
+    flags: Mapping[str, Any],
+    folder: Path,
+    fixtures: str | None,
+    *,
+    fixtures_file: Path | None,
+    latents: Path | None,
+    check: bool,
+) -> bool:
+    """Write the fixtures to `folder`, or with `check` compare the model's latents and pixels with those in `folder`.
+
+    Return False if a checked fixture has changed. Raises CodecError or OSError.
+    """
+    settings = read_golden_settings(flags)
+    suite = read_suite(fixtures_file)
+    with _open_model(settings) as model:
+        builder = FixtureBuilder(model, suite.suite, folder, latents)
+        selected, skipped = builder.select(suite, split_names(fixtures))
+        for line in skipped:
+            typer.echo(line, err=True)
+        if check:
+            return _check(builder, selected)
+        _build(builder, selected)
+        return True
+
+
+def _build(builder: FixtureBuilder, fixtures: dict[str, Any]) -> None:
+    with progress_bar() as progress:
+        for key, fixture in fixtures.items():
+            task = progress.add_task(key, total=fixture.steps)
+            built = builder.build(key, fixture, step_callback(progress, task))
+            built.write()
+            progress.update(task, completed=1, total=1)
+            manifest = built.golden.manifest
+            typer.echo(f"{key}  latents {manifest.input_latent_sha256}  pixels {manifest.pixels_sha256}")
+
+
+def _check(builder: FixtureBuilder, fixtures: dict[str, Any]) -> bool:
+    changed = 0
+    with progress_bar() as progress:
+        task = progress.add_task("checking", total=None)
+        for checked in builder.check(fixtures, step_callback(progress, task)):
+            changed += bool(checked.changed)
+            if not checked.changed:
+                typer.echo(f"{checked.key}  unchanged")
+                continue
+            difference = checked.max_difference
+            largest = "different size" if difference is None else f"largest difference {difference} of 255"
+            typer.echo(f"{checked.key}  CHANGED: {', '.join(checked.changed)}; {largest}")
+            for line in checked.environment or ["the recorded environment is the same"]:
+                typer.echo(f"    {line}")
+    if changed:
+        typer.echo(f"{changed} of {len(fixtures)} fixtures changed: results measured against them are no longer valid")
+    return not changed
+
+
+@contextmanager
+def _open_model(settings: Settings) -> Iterator[ReferenceModel]:
+    model = ReferenceModel(settings)
+    try:
+        yield model
+    finally:
+        model.close()

@@ -1,0 +1,36 @@
+"""Prints the contents of a captured latent stream and its first error. See codec_server.commands.inspect."""
+
+import json
+from pathlib import Path
+
+import typer
+
+from codec_client.inspection import inspect
+from codec_server.captures import load_bundles, read_capture, zstd_dictionaries
+from codec_server.terminal import inspection
+from codec_wire.format_detection import detect_coding
+
+
+def run_inspect(
+    capture: str,
+    *,
+    encoding: str | None,
+    as_json: bool,
+    server: str | None,
+    api_key: str | None,
+    bundle: Path | None,
+    models_dir: Path,
+) -> bool:
+    """Print a report about the stream in the file `capture`. Return whether the stream is valid.
+
+    Raises InvalidSettings or InvalidMap.
+    """
+    head, chunks = read_capture(capture)
+    is_zstd = (encoding or detect_coding(head)) == "zstd"
+    dictionaries = zstd_dictionaries(load_bundles(server, api_key, bundle), models_dir) if is_zstd else {}
+    report = inspect(chunks, encoding=encoding, dictionaries=dictionaries)
+    if as_json:
+        typer.echo(json.dumps(inspection.to_json(report)))
+    else:
+        inspection.print_report(report)
+    return report.problem is None

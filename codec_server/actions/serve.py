@@ -1,0 +1,59 @@
+"""Runs a local model behind gRPC and HTTP, in one process. See codec_server.commands.serve."""
+
+import asyncio
+import os
+import time
+
+import typer
+
+from codec_grpc.server import start_grpc_server
+from codec_http.server import start_http_server
+from codec_server.local_model import LocalModel
+from codec_server.runner import drain, run_until, stop_on_signals
+from codec_server.terminal.startup import print_addresses, print_models, warn_about_versions
+from codec_wire.errors import StartupError
+from core.address import host_port
+from core.admission import Admission
+from core.lifecycle import Lifecycle, State
+from core.pins import Provenance, require_pins
+from core.service import LatentService
+from core.settings import Settings
+
+
+async def run_serve(settings: Settings) -> None:
+    """Serve a local model until SIGTERM or SIGINT.
+
+    Raises StartupError if the model cannot be loaded or a port is in use.
+    """
+    started = time.perf_counter()
+    if settings.require_pins:
+        require_pins()
+    model = LocalModel(settings)
+    stop = stop_on_signals()
+    service = LatentService(
+        Lifecycle(), Admission(settings.max_jobs, settings.max_cost), Provenance.current(settings.image_digest)
+    )
+    http = await start_http_server(
+        service, settings.host, settings.port, settings.request_timeout_s, settings.public_url
+    )
+    grpc = await start_grpc_server(service, settings.host, settings.grpc_port, settings.request_timeout_s)
+    http_address = host_port(settings.host, http.port)
+    print_addresses(http_address, host_port(settings.host, grpc.port))
+    warn_about_versions()
+
+    async def load_and_report() -> None:
+        await model.start_serving(service)
+        print_models(service.models.require_all(), http_address, time.perf_counter() - started)
+
+    try:
+        await run_until(stop, load_and_report())
+    except StartupError:
+        service.lifecycle.transition_to(State.FAILED)
+        raise
+    finally:
+        await drain(service, settings.drain_timeout_s, [http, grpc])
+        freed = await asyncio.to_thread(model.free)
+    typer.echo("Stopped.")
+    if not freed:
+        # Loading cannot be interrupted, and the interpreter would wait for its thread.
+        os._exit(0)
