@@ -141,7 +141,8 @@ def test_gateway_and_client_work_without_torch() -> None:
     done = run_without_torch(
         """
 import numpy as np
-import codec_client, codec_server.cli, codec_server.commands.gateway, codec_grpc.upstream, codec_wire
+import codec_server.actions.gateway, codec_server.cli, codec_wire
+from codec_client import GrpcClient, HttpClient, PixelDecoder
 from codec_wire.encoder import LatentEncoder
 from codec_wire.decoder import LatentDecoder
 from codec_wire.latents import LatentDtype, LatentStreamHeader

@@ -5,7 +5,6 @@ See codec_server.commands.generate.
 
 import asyncio
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from rich.console import Console
 from codec_client import GrpcClient, HttpClient, LatentClient
 from codec_pixels.vae_location import require_torch, require_vae_folder
 from codec_server.actions.generate_to_file import Decoding, generate_to_file
-from codec_server.commands.generate import LOG_LEVEL
 from codec_server.in_process import InProcessClient
 from codec_server.terminal.output_file import OutputFile
 from codec_server.terminal.progress_bar import ProgressBar
@@ -27,7 +25,7 @@ from codec_wire.errors import InvalidRequest, InvalidSettings
 from codec_wire.latents import Modality
 from codec_wire.pipelines import PIPELINES, Scales
 from codec_wire.request import DEFAULT_NUM_FRAMES
-from core.settings import PREFIX, Settings, read_settings
+from core.settings import Settings, read_settings
 
 _CALIBRATED = [spec.name for spec in PIPELINES.values() if spec.scales is Scales.STATIC]
 """Pipelines that need static scales. For the others, a model without a map is not calibrated first."""
@@ -120,12 +118,8 @@ def parse_size(value: str) -> tuple[int, int]:
 
 
 def _read_settings(flags: Mapping[str, Any], pipeline: str | None) -> Settings:
-    overrides: dict[str, Any] = {}
-    if pipeline not in _CALIBRATED:  # calibration takes much longer than one generation
-        overrides["calibration_images"] = 0
-    if f"{PREFIX}LOG_LEVEL" not in os.environ:
-        overrides["log_level"] = flags["log_level"] or LOG_LEVEL
-    return read_settings({**flags, **overrides})
+    # Calibration takes much longer than one generation.
+    return read_settings(flags if pipeline in _CALIBRATED else {**flags, "calibration_images": 0})
 
 
 def _read_image(path: Path) -> bytes:

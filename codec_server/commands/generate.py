@@ -1,5 +1,6 @@
 """The `generate` command: generates an image, a video or a latent stream, on a server or in this process."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from codec_server.errors import report_cli_errors
 from codec_server.flags import with_settings
 from codec_wire.pipelines import PIPELINES
 from codec_wire.wire_format import WireFormat
+from core.settings import PREFIX
 
 SETTINGS = ("model", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
 LOG_LEVEL = "warning"
@@ -126,6 +128,8 @@ def generate(
             "image": image,
             "strength": strength,
         }
+        if f"{PREFIX}LOG_LEVEL" not in os.environ:
+            flags["log_level"] = flags["log_level"] or LOG_LEVEL
         target = Target(
             server=server, grpc=grpc, api_key=api_key, ca_file=ca_file, timeout_s=timeout_s, wire_format=wire_format
         )

@@ -11,7 +11,9 @@ from codec_server.errors import ExitStatus, report_cli_errors
 from codec_server.flags import LOCAL_MODEL, with_settings
 from codec_wire.errors import InvalidSettings
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Build reference images, and evaluate decoders against them.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Build reference images, and evaluate decoders against them."
+)
 
 MODEL_SETTINGS = (*LOCAL_MODEL, "require_pins", "image_digest", "log_level")
 EVALUATION_SETTINGS = (*MODEL_SETTINGS, "lpips_backbone")
