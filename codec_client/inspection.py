@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
-import zstandard
 
 from codec_wire import WireFormat
 from codec_wire.decoder import DecodedLatent, LatentDecoder
+from codec_wire.dictionary_selection import find_dictionary
 from codec_wire.errors import StreamError
 from codec_wire.format_detection import detect_coding, identify_foreign_file
 from codec_wire.latents import LatentFrame, LatentStreamHeader, parse_scales
@@ -108,25 +108,6 @@ def inspect(
     report.wire_format = messages.wire_format
     report.received_bytes, report.expanded_bytes = messages.received, messages.expanded
     return report
-
-
-def find_dictionary(head: bytes, dictionaries: Mapping[str, bytes]) -> bytes | None:
-    """Return the dictionary that a zstd body needs, given its first bytes; None if it needs none.
-
-    Raises:
-        StreamError: the body needs a dictionary that is not in `dictionaries`.
-
-    """
-    try:
-        dictionary_id = zstandard.get_frame_parameters(head).dict_id
-    except zstandard.ZstdError:
-        return None  # the decompressor will report the error
-    if not dictionary_id:
-        return None
-    for data in dictionaries.values():
-        if zstandard.ZstdCompressionDict(data).dict_id() == dictionary_id:
-            return data
-    raise StreamError(f"the body needs the zstd dictionary {dictionary_id}, which is in none of the available maps", 0)
 
 
 def _peek(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations  # RpcMethodHandler is generic only in the ty
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -37,16 +37,22 @@ class ErrorBoundary(ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(METHOD_PREFIX):
             return handler  # type: ignore[no-any-return]
-        make = (
-            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-        )
-        behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        make, behaviour = _KINDS[handler.request_streaming, handler.response_streaming]
         wrapped: grpc.RpcMethodHandler[Any, Any] = make(
-            _with_error_status(behaviour, method.removeprefix(METHOD_PREFIX)),
+            _with_error_status(getattr(handler, behaviour), method.removeprefix(METHOD_PREFIX)),
             request_deserializer=_parse_or_invalid(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
         return wrapped
+
+
+_KINDS: dict[tuple[bool, bool], tuple[Callable[..., Any], str]] = {
+    (False, False): (grpc.unary_unary_rpc_method_handler, "unary_unary"),
+    (False, True): (grpc.unary_stream_rpc_method_handler, "unary_stream"),
+    (True, False): (grpc.stream_unary_rpc_method_handler, "stream_unary"),
+    (True, True): (grpc.stream_stream_rpc_method_handler, "stream_stream"),
+}
+"""Constructor of a handler, and its attribute with the method, by whether requests and responses are streams."""
 
 
 def _parse_or_invalid(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -69,9 +75,7 @@ def _with_error_status(behaviour: Handler, method: str) -> Handler:
         started = time.perf_counter()
         outcome = StatusCode.OK.name
         try:
-            if isinstance(request, InvalidRequest):
-                raise request
-            return await behaviour(request, context)
+            return await behaviour(_checked(request), context)
         except asyncio.CancelledError:
             outcome = StatusCode.CANCELLED.name
             raise
@@ -88,3 +92,15 @@ def _with_error_status(behaviour: Handler, method: str) -> Handler:
             log.info("gRPC %s %s %.3f s", method, outcome, time.perf_counter() - started)
 
     return wrapped
+
+
+def _checked(request: Any) -> Any:
+    """Return `request`, a message or an iterator of messages. Raises the error of a message that cannot be parsed."""
+    if isinstance(request, InvalidRequest):
+        raise request
+    return _checked_messages(request) if isinstance(request, AsyncIterator) else request
+
+
+async def _checked_messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)

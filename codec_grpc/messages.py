@@ -69,6 +69,7 @@ def served_model_to_message(instance: ModelInstance) -> pb.ServedModel:
         latent_map_hash=instance.bundle.hash,
         device=instance.device,
         pixel_checks=[pb.PixelCheck(**asdict(check)) for check in instance.pixel_checks],
+        decodes=instance.vae is not None,
     )
 
 

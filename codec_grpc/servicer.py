@@ -1,11 +1,13 @@
 """The gRPC methods of LatentService."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import grpc
 import grpc.aio
 
+from codec_grpc import decode_call
 from codec_grpc.messages import request_from_message, served_model_to_message, state_to_message
 from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.events import Frame, Started, StreamEvent
@@ -71,6 +73,12 @@ class LatentServicer(LatentServiceServicer):
                         await context.write(_to_message(event))
                 except TimeoutError:
                     raise deadline_exceeded() from None
+
+    async def Decode(  # type: ignore[override]  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.DecodeRequest], context: decode_call.Context
+    ) -> None:
+        """Decode a latent stream to pixels. Cancellation takes effect after the current frame."""
+        await decode_call.decode(self._service, request_iterator, context, self._request_timeout_s)
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: Context

@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from codec_grpc.messages import model_from_message, pixel_checks_from_message
 from codec_grpc.remote_engine import RemoteEngine
+from codec_grpc.remote_vae import RemoteVae
 from codec_wire.errors import CodecError, NotReady
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
@@ -80,7 +81,8 @@ class Upstream:
             response = await stub.GetLatentMap(request, timeout=RPC_TIMEOUT_S)
             bundle = LatentMapBundle.from_parts(response.document, response.assets)
             checks = pixel_checks_from_message(description)
-            instances.append(ModelInstance(model, bundle, RemoteEngine(stub, bundle.hash), description.device, checks))
+            engine, vae = RemoteEngine(stub, bundle.hash), RemoteVae(stub) if description.decodes else None
+            instances.append(ModelInstance(model, bundle, engine, description.device, checks, vae))
         digest = info.image_digest if info.HasField("image_digest") else None
         self._service.provenance = Provenance(dict(info.versions), list(info.pin_differences), digest)
         self._service.models.replace(instances)

@@ -24,6 +24,7 @@ class Connection(web.RequestHandler):
             server,
             loop=loop,
             access_log=None,  # type: ignore[arg-type]  # the application logs requests
+            auto_decompress=False,  # its decompressors have no dictionaries: see request_body and received_body
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_HEADER_BYTES,
         )

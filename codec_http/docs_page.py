@@ -45,8 +45,7 @@ def _operation(method: str, path: str, operation: Json) -> str:
     if rows:
         parts.append(f"<h4>Parameters</h4>{_table(('name', 'in', 'description'), rows)}")
     if "requestBody" in operation:
-        schema = operation["requestBody"]["content"]["application/json"]["schema"]
-        parts.append(f"<h4>JSON body</h4><p>{_type(schema)}</p>")
+        parts.append(_body(operation["requestBody"]["content"]))
     responses = _response_rows(operation["responses"])
     parts.append(f"<h4>Responses</h4>{_table(('status', 'description', 'content'), responses)}")
     expanded = " open" if method == "post" else ""
@@ -54,6 +53,13 @@ def _operation(method: str, path: str, operation: Json) -> str:
         f'<details{expanded}><summary><b class="{method}">{method.upper()}</b> {_code(path)} '
         f"<span>{escape(operation['summary'])}</span></summary>{''.join(parts)}</details>"
     )
+
+
+def _body(content: Json) -> str:
+    """Return the description of a request body: the schema of a JSON body, or the media types of a file."""
+    if "application/json" in content:
+        return f"<h4>JSON body</h4><p>{_type(content['application/json']['schema'])}</p>"
+    return f"<h4>Body</h4><p>{', '.join(_code(name) for name in content)}</p>"
 
 
 def _response_rows(responses: Json) -> Iterable[tuple[str, ...]]:

@@ -95,6 +95,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         temporal_factor=model.temporal_factor,
         frame_multiple=model.frame_multiple,
         forms=[str(mode) for modality in model.modalities for mode in model.modes_of(modality)],
+        decodes=instance.vae is not None,
         loras=[LoraDescription(name=lora.name, scale=lora.scale) for lora in model.loras],
         pixel_checks=[PixelCheckDescription(**asdict(check)) for check in instance.pixel_checks],
     )

@@ -16,7 +16,7 @@ from codec_wire.http import REQUEST_HEADERS, error_status
 from codec_wire.version import SERVER_VERSION
 
 if TYPE_CHECKING:  # routes.py imports the handler that serves this document
-    from codec_http.routes import Content, Route
+    from codec_http.route import Content, Route
 
 Json: TypeAlias = dict[str, Any]
 
@@ -67,6 +67,10 @@ def _operation(route: "Route") -> Json:
         "summary": route.summary,
         "description": route.description,
     }
+    parameters += [
+        {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
+        for name, description in route.query.items()
+    ]
     if route.bodies:
         parameters += [
             {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
@@ -74,6 +78,8 @@ def _operation(route: "Route") -> Json:
         ]
         schema = {"oneOf": [_reference(body) for body in route.bodies]}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if route.files:
+        operation["requestBody"] = {"required": True, "content": {name: {} for name in route.files}}
     if parameters:
         operation["parameters"] = parameters
     operation["responses"] = _responses(route)

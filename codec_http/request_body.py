@@ -1,12 +1,14 @@
 """Parse the JSON body of a generation request."""
 
+import asyncio
 import codecs
 from typing import Any, TypeVar
 
 import pydantic_core
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from codec_http.negotiation import accepted_formats
+from codec_http.request_decompression import decompress
 from codec_http.request_models import (
     LATENTS_MARKERS,
     GenerationBody,
@@ -63,9 +65,10 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     except web.HTTPRequestEntityTooLarge as error:
         raise TooLarge(f"the request body must have at most {request.client_max_size} bytes") from error
     except web.RequestPayloadError:
-        raise InvalidRequest(
-            "body", "cannot be decoded; it must match its Content-Encoding and Transfer-Encoding headers"
-        ) from None
+        raise InvalidRequest("body", "cannot be decoded; it must match its Transfer-Encoding header") from None
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING)
+    if encoding is not None:
+        text = await asyncio.to_thread(decompress, text, encoding, request.client_max_size)
     try:
         body = pydantic_core.from_json(text.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from codec_wire.http import DECODE_PATH
 from core.lifecycle import State
 
 
@@ -109,6 +110,7 @@ class ModelDescription(ResponseModel):
     )
     frame_multiple: int = Field(description="The number of frames of a video must be 1 more than a multiple of this.")
     forms: list[str] = Field(description="Supported combinations of modality and inputs.")
+    decodes: bool = Field(description=f"Whether {DECODE_PATH} decodes latents of its latent space.")
     loras: list[LoraDescription] = Field(description="LoRA weights that are loaded into the model.")
     pixel_checks: list[PixelCheckDescription] = Field(
         description="How far decoded latents are from the pixels of the model's own pipelines, compared when it was "

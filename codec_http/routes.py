@@ -1,13 +1,11 @@
 """Table of all routes. The application is built from it, and so is the OpenAPI document."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Mapping
 
-from aiohttp import hdrs, web
-from pydantic import BaseModel
+from aiohttp import hdrs
 
 from codec_http import discovery, documentation, generations, health, info
+from codec_http.latent_routes import LATENT_ROUTES
 from codec_http.request_models import ImageLatentsBody, RenderedImagesBody, RenderedVideosBody, VideoLatentsBody
 from codec_http.response_headers import DOCUMENTED_HEADERS
 from codec_http.response_models import (
@@ -18,8 +16,8 @@ from codec_http.response_models import (
     ModelResponse,
     RenderedResponse,
 )
+from codec_http.route import JSON, TEXT, Content, Route
 from codec_wire import errors
-from codec_wire.errors import CodecError
 from codec_wire.http import (
     CODEC_HEALTH_PATH,
     GENERATION_PATHS,
@@ -38,32 +36,6 @@ from codec_wire.http import (
 )
 from codec_wire.latents import Modality
 from codec_wire.maps.document import LatentMap
-
-JSON, TEXT = "application/json", "text/plain"
-
-Content: TypeAlias = Mapping[str, type[BaseModel] | None]
-"""Model of a response body by media type; None if the body is not JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """An operation: one HTTP method on one path, which is in aiohttp's syntax.
-
-    `bodies` are the models of the request body, any of which it may match, `responses` the contents of the responses
-    by status, `headers` the descriptions of the headers of the 200 response, `errors` the classes that may be raised.
-    """
-
-    method: str
-    path: str
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    tag: str
-    summary: str
-    description: str
-    responses: Mapping[int, Content]
-    bodies: tuple[type[BaseModel], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    errors: tuple[type[CodecError], ...] = ()
-
 
 GENERATION, MODELS, LATENT_MAP, SERVER = "Generation", "Models", "Latent-space map", "Server"
 """Tags: the sections of the documentation page."""
@@ -125,6 +97,7 @@ ROUTES = (
         DOCUMENTED_HEADERS,
         _GENERATION_ERRORS,
     ),
+    *LATENT_ROUTES,
     Route(
         "GET",
         MODELS_PATH,

@@ -87,6 +87,11 @@ def _supported_class(vae: Any) -> type:
     return next((cls for cls in type(vae).__mro__ if cls.__name__ in VAE_DECODERS), type(vae))
 
 
+def decodes_frames_separately(vae: Any) -> bool:
+    """Return whether the frames of a video can be decoded one by one, with the same pixels as in one call."""
+    return VAE_DECODERS.get(vae_class_of(vae)) is _decode_images
+
+
 @torch.inference_mode()
 def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str | None) -> NDArray[np.uint8]:
     """Return the pixels of latents [F, C, h, w], scaled as on the wire: uint8 RGB [N, H, W, 3].

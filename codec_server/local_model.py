@@ -93,7 +93,7 @@ class LocalModel:
 
     async def _load(self, lifecycle: Lifecycle) -> list[_LoadedModel]:
         # Importing torch takes seconds, and it is not installed with a gateway.
-        device_module, engine_module, loader, sources = await asyncio.to_thread(_import_engine)
+        device_module, engine_module, loader, sources, vae_module = await asyncio.to_thread(_import_engine)
         settings, loop = self._settings, asyncio.get_running_loop()
         configured = await fetch_configured_map(settings)
         device = await asyncio.to_thread(
@@ -125,7 +125,8 @@ class LocalModel:
                 await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
             checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS)
             engine = engine_module.DiffusersEngine(model, self._thread)
-            served = ModelInstance(info, bundle, engine, str(model.device), checks)
+            vae = vae_module.DiffusersVae(model, self._thread) if info.renders else None
+            served = ModelInstance(info, bundle, engine, str(model.device), checks, vae)
             loaded.append(
                 _LoadedModel(
                     served,
@@ -186,17 +187,17 @@ class LocalModel:
         return not busy
 
 
-def _import_engine() -> tuple[ModuleType, ModuleType, ModuleType, ModuleType]:
+def _import_engine() -> tuple[ModuleType, ...]:
     try:
         from codec_pixels import device  # noqa: PLC0415
-        from core.diffusers_engine import engine, loader, sources  # noqa: PLC0415
+        from core.diffusers_engine import engine, loader, sources, vae_engine  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise InvalidSettings(
             f"serving a model needs {error.name}, which is not installed: install the extra `server` "
             "(pip install -c constraints.txt '.[server]'); a gateway does not need it"
         ) from None
 
-    return device, engine, loader, sources
+    return device, engine, loader, sources, vae_engine
 
 
 def _warm_up_request(model: ModelInfo, modality: Modality) -> GenerationRequest:

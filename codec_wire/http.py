@@ -40,6 +40,7 @@ GENERATION_PATHS: Mapping[Modality, str] = {
     Modality.IMAGE: "/v1/images/generations",
     Modality.VIDEO: "/v1/videos/generations",
 }
+DECODE_PATH = "/v1/latents/decode"
 MODELS_PATH = "/v1/models"
 INFO_PATH = "/codec/info"
 SCHEMA_PATH = "/codec/schema"
@@ -99,6 +100,8 @@ MEDIA_TYPES: Mapping[str, WireFormat] = {
     "application/vnd.protobuf": WireFormat.PROTOBUF,
 }
 """Wire format by media type. The first media type of a format is its default."""
+NPY_MEDIA_TYPE = "application/x-npy"
+"""Media type of a NumPy array file."""
 CODEC_MEDIA_TYPES = frozenset(name for name in MEDIA_TYPES if "codec" in name)
 """Media types that only a Codec client sends in Accept."""
 ACCEPT: Mapping[WireFormat, str] = {

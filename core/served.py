@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from codec_wire.errors import MapMismatch, NotReady
+from codec_wire.errors import MapMismatch, NotReady, UnsupportedModality
+from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
 from core.engine import Engine
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.model import ModelInfo
-from core.model_selection import models_in_latent_space, select_model
+from core.model_selection import models_in_latent_space, models_named, select_model
 from core.pixel_checks import PixelCheck
 from core.plan import StreamPlan
+from core.vae_engine import VaeEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,29 @@ class ModelInstance:
     device: str
     pixel_checks: tuple[PixelCheck, ...] = ()
     """How far decoded latents are from the pixels of the model's own pipelines. Empty if that was not compared."""
+    vae: VaeEngine | None = None
+    """Decodes the latents that clients send. None if this server cannot."""
+
+    def require_vae(self) -> VaeEngine:
+        """Return the engine that decodes latents. Raises UnsupportedModality if there is none."""
+        if self.vae is None:
+            modalities = tuple(str(modality) for modality in self.model.modalities)
+            raise UnsupportedModality(
+                f"this server cannot decode the latents of {self.model.name}: request latents "
+                f"(modality {' or '.join(modalities)})",
+                modalities,
+            )
+        return self.vae
+
+    def require_map_hash(self, expected: str | None) -> None:
+        """Check that the map has the hash that the client requires, "sha256:<hex>"; None skips the check.
+
+        Raises MapMismatch with both hashes.
+        """
+        if expected not in (None, self.bundle.hash):
+            raise MapMismatch(
+                f"the client requires the latent-space map {expected}, but this server has {self.bundle.hash}"
+            )
 
 
 class ServedModels:
@@ -79,6 +104,21 @@ class ServedModels:
                 return instance
         raise self._not_ready()
 
+    def for_decoding(self, latent_space: str, modality: Modality, name: str | None) -> ModelInstance:
+        """Return the model that decodes latents of `latent_space`, preferably one that generates `modality`.
+
+        `name` is the name or alias of a model, or None. Raises NotReady unless the server accepts requests, NotFound
+        if no model fits, UnsupportedModality if it cannot decode latents.
+        """
+        self._lifecycle.require_serving()
+        candidates = models_in_latent_space(latent_space, self._infos())
+        if name is not None:
+            candidates = models_named(name, candidates)
+        model = next((one for one in candidates if modality in one.modalities), candidates[0])
+        served = self._instance_of(model)
+        served.require_vae()
+        return served
+
     def modalities(self) -> tuple[str, ...]:
         """Return the modalities of all models. Raises NotReady if no model is loaded."""
         return tuple(dict.fromkeys(str(modality) for model in self._infos() for modality in model.modalities))
@@ -92,6 +132,13 @@ class ServedModels:
         for instance in self.require_all():
             maps.setdefault(instance.bundle.latent_map.id, instance.bundle)
         return maps
+
+    def zstd_dictionaries(self) -> dict[str, bytes]:
+        """Return the zstd dictionaries of all maps by hash. Raises NotReady if no model is loaded."""
+        bundles = [instance.bundle for instance in self.require_all()]
+        return {
+            entry.hash: bundle.assets[entry.hash] for bundle in bundles for entry in bundle.latent_map.zstd_dictionaries
+        }
 
     def require_map(self, latent_space: str | None) -> LatentMapBundle:
         """Return the map of `latent_space`; None selects the default model's.
@@ -107,11 +154,7 @@ class ServedModels:
 
         Raises MapMismatch with both hashes.
         """
-        if expected is None:
-            return
-        actual = self.for_plan(plan).bundle.hash
-        if expected != actual:
-            raise MapMismatch(f"the client requires the latent-space map {expected}, but this server has {actual}")
+        self.for_plan(plan).require_map_hash(expected)
 
     def _infos(self) -> list[ModelInfo]:
         return [instance.model for instance in self.require_all()]

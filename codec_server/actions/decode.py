@@ -5,11 +5,11 @@ from pathlib import Path
 import typer
 
 from codec_client import LatentStreamDecoder, PixelDecoder
-from codec_client.inspection import find_dictionary
 from codec_pixels.parameters import file_parameters
 from codec_pixels.vae_location import require_torch, require_vae_folder
 from codec_server.captures import find_bundle, load_bundles, read_capture, zstd_dictionaries
 from codec_server.terminal.output_file import OutputFile
+from codec_wire.dictionary_selection import find_dictionary
 from codec_wire.errors import InvalidSettings, MalformedMessage
 from codec_wire.format_detection import detect_coding, identify_foreign_file
 

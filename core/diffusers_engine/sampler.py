@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from codec_wire.errors import ModelLoadError, OutOfMemory
+from core.decode_plan import DecodePlan
 from core.diffusers_engine.families import Family
 from core.diffusers_engine.input_images import decode_input_images
 from core.diffusers_engine.loader import LoadedModel
@@ -92,7 +93,7 @@ def _arguments(family: Family, plan: StreamPlan, images: Mapping[str, Any]) -> d
 
 
 @contextmanager
-def memory_guard(plan: StreamPlan) -> Iterator[None]:
+def memory_guard(plan: StreamPlan | DecodePlan) -> Iterator[None]:
     """Convert out-of-memory errors in the `with` block to OutOfMemory, and free the memory that the block held."""
     try:
         yield

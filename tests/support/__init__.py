@@ -10,6 +10,7 @@ Servers and clients
 Engines and models
     fake_engine         an engine that waits for the test before each step
     noise_engine        an engine that yields seeded noise without a model
+    fake_vae            a VAE that waits for the test before each frame
     held_sampler        a real pipeline stopped in its third step
     tiny_sd, tiny_sdxl  small pipelines with random weights
     families            one such pipeline for each row of the family table
@@ -25,6 +26,7 @@ Requests and results
 
 Data
     strategies          Hypothesis strategies for latents, headers, frames and streams
+    latent_streams      streams of random latents, as clients send them
     sample_stream       a short valid stream without randomness
     dictionaries        latent-space maps with a zstd dictionary
     oracle              the published reference encoder

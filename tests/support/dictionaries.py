@@ -16,9 +16,13 @@ DIGEST = sha256(DICTIONARY)
 
 
 def with_dictionary(
-    bundle: LatentMapBundle, pipeline: str = "int8", data: bytes = DICTIONARY, url: str | None = None
+    bundle: LatentMapBundle,
+    pipeline: str = "int8",
+    data: bytes = DICTIONARY,
+    url: str | None = None,
+    wire_format: str = "msgpack",
 ) -> LatentMapBundle:
-    """Return `bundle` with the dictionary `data` for msgpack bodies of `pipeline`.
+    """Return `bundle` with the dictionary `data` for bodies of `pipeline` in `wire_format`.
 
     `url` is the dictionary's URL in the map; by default, the path at which a server publishes it.
     """
@@ -26,7 +30,7 @@ def with_dictionary(
     document: dict[str, Any] = json.loads(bundle.document)
     document["zstd_dictionaries"] = [
         {
-            "format": "msgpack",
+            "format": wire_format,
             "pipeline": pipeline,
             "url": url or f"/.well-known/codec/dicts/{digest.removeprefix('sha256:')}.zstd",
             "hash": digest,

@@ -25,6 +25,7 @@ from core.lifecycle import Lifecycle, State
 from core.model import ModelInfo
 from core.served import ModelInstance
 from core.service import LatentService
+from core.vae_engine import VaeEngine
 
 LATENT_SPACE = "stabilityai/sd-vae-ft-mse"
 SCALES = bytes.fromhex("0044") * 4  # 4.0 for each of four channels
@@ -86,16 +87,17 @@ async def run_servers(
     model: ModelInfo = MODEL,
     *,
     bundle: LatentMapBundle | None = None,
+    vae: VaeEngine | None = None,
     max_jobs: int = 32,
     max_cost: int = 10**12,
     request_timeout_s: float = 60,
 ) -> AsyncIterator[Servers]:
     """Run both servers for `engine` as the only engine; `model` describes it, `bundle` is its map.
 
-    `max_jobs` and `max_cost` are the limits of admission control.
+    `vae` decodes latents; None if the server cannot. `max_jobs` and `max_cost` are the limits of admission control.
     """
     service = LatentService(Lifecycle(), Admission(max_jobs, max_cost))
-    service.models.replace([ModelInstance(model, bundle or bundle_of(model), engine, "test device")])
+    service.models.replace([ModelInstance(model, bundle or bundle_of(model), engine, "test device", vae=vae)])
     service.lifecycle.transition_to(State.SERVING)
     async with run_servers_for(service, request_timeout_s) as servers:
         yield servers

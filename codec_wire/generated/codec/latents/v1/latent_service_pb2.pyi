@@ -84,6 +84,42 @@ SERVER_STATE_FAILED: ServerState.ValueType  # 6
 """The server has failed, e.g. because the model could not be loaded."""
 Global___ServerState: _TypeAlias = ServerState  # noqa: Y015
 
+class _PixelFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PixelFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PixelFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PIXEL_FORMAT_UNSPECIFIED: _PixelFormat.ValueType  # 0
+    """Treated as PIXEL_FORMAT_RGB."""
+    PIXEL_FORMAT_RGB: _PixelFormat.ValueType  # 1
+    """8-bit RGB values without a file format, row by row."""
+    PIXEL_FORMAT_PNG: _PixelFormat.ValueType  # 2
+    """One PNG file per frame."""
+    PIXEL_FORMAT_JPEG: _PixelFormat.ValueType  # 3
+    """One JPEG file per frame."""
+    PIXEL_FORMAT_WEBP: _PixelFormat.ValueType  # 4
+    """One WebP file per frame."""
+    PIXEL_FORMAT_MP4: _PixelFormat.ValueType  # 5
+    """One MP4 file with H.264. Only for videos."""
+
+class PixelFormat(_PixelFormat, metaclass=_PixelFormatEnumTypeWrapper):
+    """Format of decoded pixels."""
+
+PIXEL_FORMAT_UNSPECIFIED: PixelFormat.ValueType  # 0
+"""Treated as PIXEL_FORMAT_RGB."""
+PIXEL_FORMAT_RGB: PixelFormat.ValueType  # 1
+"""8-bit RGB values without a file format, row by row."""
+PIXEL_FORMAT_PNG: PixelFormat.ValueType  # 2
+"""One PNG file per frame."""
+PIXEL_FORMAT_JPEG: PixelFormat.ValueType  # 3
+"""One JPEG file per frame."""
+PIXEL_FORMAT_WEBP: PixelFormat.ValueType  # 4
+"""One WebP file per frame."""
+PIXEL_FORMAT_MP4: PixelFormat.ValueType  # 5
+"""One MP4 file with H.264. Only for videos."""
+Global___PixelFormat: _TypeAlias = PixelFormat  # noqa: Y015
+
 @_typing.final
 class PixelSize(_message.Message):
     """Size of an image or of the frames of a video."""
@@ -500,10 +536,13 @@ class ServedModel(_message.Message):
     LATENT_MAP_HASH_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     PIXEL_CHECKS_FIELD_NUMBER: _builtins.int
+    DECODES_FIELD_NUMBER: _builtins.int
     latent_map_hash: _builtins.str
     """sha256:<hex> of its latent-space map."""
     device: _builtins.str
     """Device and precision on which it runs."""
+    decodes: _builtins.bool
+    """Whether Decode is available for its latent space."""
     @_builtins.property
     def model(self) -> Global___ModelInfo:
         """Description of the model."""
@@ -521,10 +560,11 @@ class ServedModel(_message.Message):
         latent_map_hash: _builtins.str = ...,
         device: _builtins.str = ...,
         pixel_checks: _abc.Iterable[Global___PixelCheck] | None = ...,
+        decodes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "latent_map_hash", b"latent_map_hash", "model", b"model", "pixel_checks", b"pixel_checks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decodes", b"decodes", "device", b"device", "latent_map_hash", b"latent_map_hash", "model", b"model", "pixel_checks", b"pixel_checks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -830,3 +870,160 @@ class GetLatentMapResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLatentMapResponse: _TypeAlias = GetLatentMapResponse  # noqa: Y015
+
+@_typing.final
+class DecodeRequest(_message.Message):
+    """One message of the request stream of Decode: the next part of a latent stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    body: _builtins.bytes
+    """The next bytes of the body of an HTTP response, in msgpack or protobuf. Chunks may have any size."""
+    @_builtins.property
+    def header(self) -> _stream_pb2.LatentStreamHeader:
+        """Header of the stream. `total_frames` is required for a video."""
+
+    @_builtins.property
+    def frame(self) -> _stream_pb2.LatentFrame:
+        """The next frame of the stream."""
+
+    @_builtins.property
+    def options(self) -> Global___DecodeOptions:
+        """Only read in the first message."""
+
+    def __init__(
+        self,
+        *,
+        header: _stream_pb2.LatentStreamHeader | None = ...,
+        frame: _stream_pb2.LatentFrame | None = ...,
+        body: _builtins.bytes = ...,
+        options: Global___DecodeOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "frame", b"frame", "header", b"header", "options", b"options", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "frame", b"frame", "header", b"header", "options", b"options", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "frame", "body"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___DecodeRequest: _TypeAlias = DecodeRequest  # noqa: Y015
+
+@_typing.final
+class DecodeOptions(_message.Message):
+    """How to decode a latent stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    CONTENT_ENCODING_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name or alias of a model. Default: the first model with the latent space of the stream."""
+    format: Global___PixelFormat.ValueType
+    """Format of the pixels. Default: PIXEL_FORMAT_RGB."""
+    quality: _builtins.int
+    """Quality of JPEG and WebP files, 0 to 100. Default: 100."""
+    content_encoding: _builtins.str
+    """Content coding of `body`: identity, gzip, br or zstd. zstd may use a dictionary of the latent-space map. Default:
+    identity.
+    """
+    def __init__(
+        self,
+        *,
+        model: _builtins.str | None = ...,
+        format: Global___PixelFormat.ValueType = ...,
+        quality: _builtins.int | None = ...,
+        content_encoding: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_content_encoding", b"_content_encoding", "_model", b"_model", "_quality", b"_quality", "content_encoding", b"content_encoding", "model", b"model", "quality", b"quality"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content_encoding", b"_content_encoding", "_model", b"_model", "_quality", b"_quality", "content_encoding", b"content_encoding", "format", b"format", "model", b"model", "quality", b"quality"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__content_encoding: _TypeAlias = _typing.Literal["content_encoding"]  # noqa: Y015
+    _WhichOneofArgType__content_encoding: _TypeAlias = _typing.Literal["_content_encoding", b"_content_encoding"]  # noqa: Y015
+    _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
+    _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
+    _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
+    _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__content_encoding) -> _WhichOneofReturnType__content_encoding | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
+
+Global___DecodeOptions: _TypeAlias = DecodeOptions  # noqa: Y015
+
+@_typing.final
+class DecodeResponse(_message.Message):
+    """One message of the response stream of Decode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The pixels of the next frame, width * height * 3 bytes for RGB, otherwise a file. For MP4 the next bytes of the
+    file, whose chunks have no relation to the frames.
+    """
+    @_builtins.property
+    def size(self) -> Global___DecodedSize:
+        """The first message: what the stream is decoded to."""
+
+    def __init__(
+        self,
+        *,
+        size: Global___DecodedSize | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "event", b"event", "size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "event", b"event", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["size", "data"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___DecodeResponse: _TypeAlias = DecodeResponse  # noqa: Y015
+
+@_typing.final
+class DecodedSize(_message.Message):
+    """Size of decoded pixels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    NUM_FRAMES_FIELD_NUMBER: _builtins.int
+    FPS_FIELD_NUMBER: _builtins.int
+    width: _builtins.int
+    """Width in pixels."""
+    height: _builtins.int
+    """Height in pixels."""
+    num_frames: _builtins.int
+    """Number of images or video frames."""
+    fps: _builtins.int
+    """Frames per second. Not set for an image."""
+    def __init__(
+        self,
+        *,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        num_frames: _builtins.int = ...,
+        fps: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "fps", b"fps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "fps", b"fps", "height", b"height", "num_frames", b"num_frames", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fps: _TypeAlias = _typing.Literal["fps"]  # noqa: Y015
+    _WhichOneofArgType__fps: _TypeAlias = _typing.Literal["_fps", b"_fps"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fps) -> _WhichOneofReturnType__fps | None: ...
+
+Global___DecodedSize: _TypeAlias = DecodedSize  # noqa: Y015

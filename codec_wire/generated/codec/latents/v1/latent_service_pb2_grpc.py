@@ -50,6 +50,11 @@ class LatentServiceStub:
                 request_serializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.GetLatentMapRequest.SerializeToString,
                 response_deserializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.GetLatentMapResponse.FromString,
                 _registered_method=True)
+        self.Decode = channel.stream_stream(
+                '/codec.latents.v1.LatentService/Decode',
+                request_serializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeRequest.SerializeToString,
+                response_deserializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeResponse.FromString,
+                _registered_method=True)
 
 
 class LatentServiceServicer:
@@ -79,6 +84,13 @@ class LatentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Decode(self, request_iterator, context):
+        """Decodes a latent stream to pixels. The stream is read and checked completely before the first response is sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LatentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +108,11 @@ def add_LatentServiceServicer_to_server(servicer, server):
                     servicer.GetLatentMap,
                     request_deserializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.GetLatentMapRequest.FromString,
                     response_serializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.GetLatentMapResponse.SerializeToString,
+            ),
+            'Decode': grpc.stream_stream_rpc_method_handler(
+                    servicer.Decode,
+                    request_deserializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeRequest.FromString,
+                    response_serializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +197,33 @@ class LatentService:
             '/codec.latents.v1.LatentService/GetLatentMap',
             codec_dot_latents_dot_v1_dot_latent__service__pb2.GetLatentMapRequest.SerializeToString,
             codec_dot_latents_dot_v1_dot_latent__service__pb2.GetLatentMapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Decode(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/codec.latents.v1.LatentService/Decode',
+            codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeRequest.SerializeToString,
+            codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,8 @@ class LatentServiceStub:
     """Returns the state, models and software versions of the server."""
     GetLatentMap: _grpc.UnaryUnaryMultiCallable[_latent_service_pb2.GetLatentMapRequest, _latent_service_pb2.GetLatentMapResponse]
     """Returns a latent-space map and all files it refers to, which clients need to decode streams."""
+    Decode: _grpc.StreamStreamMultiCallable[_latent_service_pb2.DecodeRequest, _latent_service_pb2.DecodeResponse]
+    """Decodes a latent stream to pixels. The stream is read and checked completely before the first response is sent."""
 
 @_typing.type_check_only
 class LatentServiceAsyncStub(LatentServiceStub):
@@ -57,6 +59,8 @@ class LatentServiceAsyncStub(LatentServiceStub):
     """Returns the state, models and software versions of the server."""
     GetLatentMap: _aio.UnaryUnaryMultiCallable[_latent_service_pb2.GetLatentMapRequest, _latent_service_pb2.GetLatentMapResponse]  # type: ignore[assignment]
     """Returns a latent-space map and all files it refers to, which clients need to decode streams."""
+    Decode: _aio.StreamStreamMultiCallable[_latent_service_pb2.DecodeRequest, _latent_service_pb2.DecodeResponse]  # type: ignore[assignment]
+    """Decodes a latent stream to pixels. The stream is read and checked completely before the first response is sent."""
 
 class LatentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs diffusion pipelines and streams their latents."""
@@ -87,5 +91,13 @@ class LatentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_latent_service_pb2.GetLatentMapResponse, _abc.Awaitable[_latent_service_pb2.GetLatentMapResponse]]:
         """Returns a latent-space map and all files it refers to, which clients need to decode streams."""
+
+    @_abc_1.abstractmethod
+    def Decode(
+        self,
+        request_iterator: _MaybeAsyncIterator[_latent_service_pb2.DecodeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_latent_service_pb2.DecodeResponse], _abc.AsyncIterator[_latent_service_pb2.DecodeResponse]]:
+        """Decodes a latent stream to pixels. The stream is read and checked completely before the first response is sent."""
 
 def add_LatentServiceServicer_to_server(servicer: LatentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

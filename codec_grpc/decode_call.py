@@ -1,0 +1,118 @@
+"""The Decode method: a latent stream in, pixels out."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import TypeAlias
+
+import grpc.aio
+
+from codec_grpc.pixel_formats import FORMATS
+from codec_wire.codings import IDENTITY
+from codec_wire.errors import InvalidRequest
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY
+from codec_wire.http import header_value
+from codec_wire.maps import parse_map_pin
+from codec_wire.message_decoder import Message
+from codec_wire.protobuf_envelope import frame_from_message, header_from_message
+from core import decoding
+from core.decode_plan import LATENTS_FIELD, MAX_QUALITY, DecodePlan, DecodeRequest
+from core.engine import Job, deadline_exceeded, job_timeout
+from core.pixel_format import PixelFormat
+from core.received_stream import BodyReader, MessageReader, invalid_stream
+from core.service import LatentService
+
+Context: TypeAlias = "grpc.aio.ServicerContext[pb.DecodeRequest, pb.DecodeResponse]"
+
+
+async def decode(
+    service: LatentService, requests: AsyncIterator[pb.DecodeRequest], context: Context, timeout_s: float
+) -> None:
+    """Handle one call of Decode, which may take at most `timeout_s` seconds. Raises a CodecError."""
+    remaining = context.time_remaining()
+    seconds = timeout_s if remaining is None else min(remaining, timeout_s)
+    job = Job(deadline=asyncio.get_running_loop().time() + seconds)
+    first = await _first(requests, job)
+    pin = dict(context.invocation_metadata() or ()).get(MAP_PIN_KEY)
+    wanted = _wanted(first.options, parse_map_pin(None if pin is None else str(pin)))
+    messages = _messages(first, requests, service.models.zstd_dictionaries())
+    async with aclosing(decoding.decode(service, wanted, messages, job)) as parts:
+        async for part in parts:
+            if isinstance(part, DecodePlan):
+                await context.send_initial_metadata(
+                    [(MAP_HASH_KEY, part.map_hash), (MODEL_KEY, header_value(part.model))]
+                )
+            try:
+                # A client that does not read must not block a slot after the deadline.
+                async with job_timeout(job):
+                    await context.write(_to_message(part))
+            except TimeoutError:
+                raise deadline_exceeded() from None
+
+
+async def _first(requests: AsyncIterator[pb.DecodeRequest], job: Job) -> pb.DecodeRequest:
+    try:
+        async with job_timeout(job):
+            return await anext(requests)
+    except TimeoutError:
+        raise deadline_exceeded() from None
+    except StopAsyncIteration:
+        raise InvalidRequest(LATENTS_FIELD, "the stream is empty") from None
+
+
+def _wanted(options: pb.DecodeOptions, map_pin: str | None) -> DecodeRequest:
+    pixel_format = FORMATS.get(options.format)
+    if pixel_format is None:
+        raise InvalidRequest("format", f"must be one of {', '.join(PixelFormat)}, got {options.format}")
+    return DecodeRequest(
+        image_formats=() if pixel_format is PixelFormat.MP4 else (pixel_format,),
+        video_formats=(pixel_format,),
+        model=options.model or None,
+        map_pin=map_pin,
+        quality=options.quality if options.HasField("quality") else MAX_QUALITY,
+    )
+
+
+async def _messages(
+    first: pb.DecodeRequest, requests: AsyncIterator[pb.DecodeRequest], dictionaries: Mapping[str, bytes]
+) -> AsyncGenerator[Message, None]:
+    """Yield the header and the frames of the stream. Raises InvalidRequest if it is invalid or incomplete."""
+    body: BodyReader | None = None
+    if first.WhichOneof("part") == "body":
+        encoding = first.options.content_encoding or IDENTITY
+        body = BodyReader(None, encoding, dictionaries)
+    reader = MessageReader()
+    async for request in _chain(first, requests):
+        kind = request.WhichOneof("part")
+        if kind is None:
+            continue  # a message with options alone, or a part that only newer servers know
+        if (kind == "body") != (body is not None):
+            raise InvalidRequest(LATENTS_FIELD, "body must not be combined with header and frame")
+        if body is not None:
+            for message in await asyncio.to_thread(body.feed, request.body):
+                yield message
+            continue
+        with invalid_stream():
+            message = header_from_message(request.header) if kind == "header" else frame_from_message(request.frame)
+        yield reader.add(message)
+    if body is None:
+        reader.close()
+        return
+    for message in await asyncio.to_thread(body.close):
+        yield message
+
+
+async def _chain(
+    first: pb.DecodeRequest, requests: AsyncIterator[pb.DecodeRequest]
+) -> AsyncGenerator[pb.DecodeRequest, None]:
+    yield first
+    async for request in requests:
+        yield request
+
+
+def _to_message(part: DecodePlan | bytes) -> pb.DecodeResponse:
+    if isinstance(part, bytes):
+        return pb.DecodeResponse(data=part)
+    size = pb.DecodedSize(width=part.width, height=part.height, num_frames=part.num_frames, fps=part.header.fps)
+    return pb.DecodeResponse(size=size)

@@ -1,0 +1,38 @@
+"""The VAE of a gateway. It decodes on a remote gRPC server."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING
+
+from codec_grpc.pixel_formats import format_to_message
+from codec_grpc.upstream_call import timeout_of, upstream_call
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.latents import LatentFrame
+from codec_wire.protobuf_envelope import frame_to_message, header_to_message
+from core.decode_plan import DecodePlan
+from core.engine import Job
+
+if TYPE_CHECKING:  # the generated module defines the class only in its type stubs
+    from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
+
+
+class RemoteVae:
+    """Decodes on the server of `stub`. See core.vae_engine.VaeEngine."""
+
+    def __init__(self, stub: "LatentServiceAsyncStub") -> None:
+        self._stub = stub
+
+    async def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
+        """Yield the pixels as they are received. See core.vae_engine.VaeEngine."""
+        call = self._stub.Decode(_requests(plan, frames), timeout=timeout_of(job))
+        async with upstream_call(call, job, plan.map_hash):
+            async for message in call:
+                if message.WhichOneof("event") == "data":
+                    yield message.data
+
+
+async def _requests(plan: DecodePlan, frames: Sequence[LatentFrame]) -> AsyncGenerator[pb.DecodeRequest, None]:
+    """Yield the messages for which a server with the same model and latent-space map makes the same plan."""
+    options = pb.DecodeOptions(model=plan.model, format=format_to_message(plan.pixel_format), quality=plan.quality)
+    yield pb.DecodeRequest(header=header_to_message(plan.header), options=options)
+    for frame in frames:
+        yield pb.DecodeRequest(frame=frame_to_message(frame))

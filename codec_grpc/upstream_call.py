@@ -1,0 +1,51 @@
+"""What all calls of a gateway to its upstream server have in common: timeout, cancellation and errors."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc.aio
+
+from codec_grpc.errors import from_rpc_error
+from codec_wire.errors import NotReady
+from codec_wire.grpc import MAP_HASH_KEY
+from core.engine import Job
+from core.lifecycle import RETRY_AFTER_S
+
+
+def timeout_of(job: Job) -> float | None:
+    """Return the seconds until the deadline of `job`, for the timeout of a call; None without a deadline."""
+    return None if job.deadline is None else max(0.0, job.deadline - asyncio.get_running_loop().time())
+
+
+@asynccontextmanager
+async def upstream_call(call: Any, job: Job, map_hash: str) -> AsyncGenerator[None, None]:
+    """Cancel `call` when `job` is cancelled and on exit, and convert its errors to CodecErrors.
+
+    Raises NotReady before the `with` block if the server has another latent-space map than `map_hash`.
+    """
+    loop = asyncio.get_running_loop()
+    job.on_cancel(lambda: loop.call_soon_threadsafe(call.cancel))
+    try:
+        await _require_same_map(call, map_hash)
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from error
+    except asyncio.CancelledError:
+        # grpc.aio raises CancelledError both if this task is cancelled and if the call is, e.g. because the channel
+        # was closed. codec_client.grpc_client has the same check: the only package that both may import it from is
+        # codec_wire, which must not import asyncio.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise job.reason or NotReady("the connection to the upstream server was closed", RETRY_AFTER_S) from None
+    finally:
+        call.cancel()
+
+
+async def _require_same_map(call: Any, map_hash: str) -> None:
+    metadata = await call.initial_metadata()
+    served = dict(metadata or ()).get(MAP_HASH_KEY)
+    if served is not None and served != map_hash:
+        raise NotReady("the upstream server was restarted with another latent-space map", RETRY_AFTER_S)

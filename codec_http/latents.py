@@ -1,0 +1,102 @@
+"""Handler of the latent service: decodes a latent stream that the client sends."""
+
+import asyncio
+import logging
+from contextlib import aclosing
+
+from aiohttp import hdrs, web
+
+from codec_http.npy import npy_header
+from codec_http.pixel_negotiation import IMAGE_MEDIA_TYPES, VIDEO_MEDIA_TYPES, acceptable_formats, media_type_of
+from codec_http.received_body import received_messages
+from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
+from codec_http.write_deadline import write_deadline
+from codec_wire.errors import CodecError, InvalidRequest, truncated_repr
+from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER, MODEL_HEADER, header_value
+from codec_wire.maps import parse_map_pin
+from codec_wire.request import unknown_field_error
+from core import decoding
+from core.decode_plan import MAX_QUALITY, DecodePlan, DecodeRequest
+from core.engine import Job
+from core.pixel_format import PixelFormat
+
+log = logging.getLogger(__name__)
+
+DECODE_PARAMETERS = {
+    "model": "Name or alias of a model. Default: the first model with the latent space of the stream.",
+    "quality": "Quality of JPEG and WebP, 0 to 100. Default: 100.",
+}
+"""Query parameters of the decode endpoint."""
+DECODE_HEADERS = (LATENT_MAP_HEADER, MODEL_HEADER, hdrs.VARY)
+"""Headers of a decode response, in addition to those of every response."""
+
+
+async def decode(request: web.Request) -> web.StreamResponse:
+    """Handle POST /v1/latents/decode: a latent stream in, an image, a video or an array of pixels out."""
+    service = request.app[SERVICE]
+    job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
+    wanted = _wanted(request)
+    messages = received_messages(request, service.models.zstd_dictionaries())
+    async with aclosing(decoding.decode(service, wanted, messages, job)) as parts:
+        plan = await anext(parts)
+        assert isinstance(plan, DecodePlan)  # noqa: S101 - the first item is the plan
+        response = web.StreamResponse(headers=_headers(plan))
+        try:
+            async for part in parts:
+                assert isinstance(part, bytes)  # noqa: S101 - only the first item is the plan
+                async with write_deadline(request, response, job):
+                    if not response.prepared:
+                        head = _head(plan)
+                        response.content_length = _length(plan, head, part)
+                        await response.prepare(request)
+                        await response.write(head)
+                    await response.write(part)
+        except CodecError as error:
+            if not response.prepared:
+                raise
+            # Without the end of the body, the client sees that it is incomplete.
+            log.warning("decoding failed after the response was started: %s", error)
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("decoding failed after the response was started") from None
+        await response.write_eof()
+        return response
+
+
+def _wanted(request: web.Request) -> DecodeRequest:
+    for name in request.query:
+        if name not in DECODE_PARAMETERS:
+            raise unknown_field_error(name, DECODE_PARAMETERS)
+    accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
+    quality = request.query.get("quality", str(MAX_QUALITY))
+    if not (quality.isascii() and quality.isdecimal() and len(quality) <= 3):
+        raise InvalidRequest("quality", f"must be from 0 to {MAX_QUALITY}, got {truncated_repr(quality)}")
+    return DecodeRequest(
+        image_formats=acceptable_formats(accept, IMAGE_MEDIA_TYPES),
+        video_formats=acceptable_formats(accept, VIDEO_MEDIA_TYPES),
+        model=request.query.get("model") or None,
+        map_pin=parse_map_pin(request.headers.get(MAP_PIN_HEADER)),
+        quality=int(quality),
+    )
+
+
+def _headers(plan: DecodePlan) -> dict[str, str]:
+    return {
+        hdrs.CONTENT_TYPE: media_type_of(plan.pixel_format),
+        LATENT_MAP_HEADER: plan.map_hash,
+        MODEL_HEADER: header_value(plan.model),
+        hdrs.VARY: f"{hdrs.ACCEPT}, {MAP_PIN_HEADER}",
+        hdrs.CACHE_CONTROL: "no-store",
+    }
+
+
+def _head(plan: DecodePlan) -> bytes:
+    """Return what precedes the pixels: the header of a .npy file with the shape [frames, height, width, 3]."""
+    if plan.pixel_format is not PixelFormat.RGB:
+        return b""
+    return npy_header((plan.num_frames, plan.height, plan.width, 3))
+
+
+def _length(plan: DecodePlan, head: bytes, part: bytes) -> int | None:
+    """Return the length of the body whose first part is `part`; None if it is unknown."""
+    return None if plan.pixel_format is PixelFormat.MP4 else len(head) + plan.num_frames * len(part)

@@ -1,0 +1,39 @@
+"""Latent streams in request bodies: read in chunks, decompressed and checked with bounded memory."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+
+from aiohttp import hdrs, web
+
+from codec_wire.codings import IDENTITY
+from codec_wire.errors import InvalidRequest
+from codec_wire.http import MEDIA_TYPES
+from codec_wire.message_decoder import Message
+from core.decode_plan import LATENTS_FIELD
+from core.received_stream import BodyReader
+
+MAX_INLINE_BYTES = 4096
+"""Uncompressed chunks up to this size are read on the event loop: starting a thread would take longer."""
+
+
+async def received_messages(request: web.Request, dictionaries: Mapping[str, bytes]) -> AsyncGenerator[Message, None]:
+    """Yield the header and the frames of the latent stream in the body of `request`, as they are received.
+
+    The wire format is that of the Content-Type, or detected if that is another one. `dictionaries` are the available
+    zstd dictionaries by hash. Raises InvalidRequest, with the byte position, if the stream is invalid or incomplete.
+    """
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, IDENTITY)
+    reader = BodyReader(MEDIA_TYPES.get(request.content_type), encoding, dictionaries)
+    is_plain = encoding.strip().lower() == IDENTITY
+    try:
+        async for chunk in request.content.iter_any():
+            if is_plain and len(chunk) <= MAX_INLINE_BYTES:
+                messages = reader.feed(chunk)
+            else:
+                messages = await asyncio.to_thread(reader.feed, chunk)
+            for message in messages:
+                yield message
+    except web.RequestPayloadError:
+        raise InvalidRequest(LATENTS_FIELD, "the request body is incomplete or not correctly chunked") from None
+    for message in await asyncio.to_thread(reader.close):
+        yield message

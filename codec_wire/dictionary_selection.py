@@ -1,0 +1,24 @@
+"""Selection of the zstd dictionary with which a body was compressed."""
+
+from collections.abc import Mapping
+
+import zstandard
+
+from codec_wire.errors import StreamError
+
+
+def find_dictionary(head: bytes, dictionaries: Mapping[str, bytes]) -> bytes | None:
+    """Return the dictionary that a zstd body needs, given its first bytes; None if it needs none.
+
+    Raises StreamError if the body needs a dictionary that is not in `dictionaries`.
+    """
+    try:
+        dictionary_id = zstandard.get_frame_parameters(head).dict_id
+    except zstandard.ZstdError:
+        return None  # the decompressor will report the error
+    if not dictionary_id:
+        return None
+    for data in dictionaries.values():
+        if zstandard.ZstdCompressionDict(data).dict_id() == dictionary_id:
+            return data
+    raise StreamError(f"the body needs the zstd dictionary {dictionary_id}, which is in none of the available maps", 0)

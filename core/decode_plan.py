@@ -1,0 +1,129 @@
+"""Validation of the header of a latent stream that a client sends, before its frames are read."""
+
+from dataclasses import dataclass
+
+from codec_wire.errors import InvalidRequest, NotAcceptable
+from codec_wire.latents import LatentStreamHeader, Modality
+from core.model import ModelInfo
+from core.pixel_format import PixelFormat
+from core.plan import RENDERING_STEPS
+from core.rendered_plan import MAX_RENDERED_FPS
+
+LATENTS_FIELD = "latents"
+"""Name of the received stream in error messages."""
+MAX_QUALITY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRequest:
+    """What a client asks for, in addition to the stream.
+
+    `image_formats` and `video_formats` are the acceptable formats of the pixels, the preferred one first. `model` is
+    the name or alias of a model; None selects by latent space. `map_pin` is the hash of the latent-space map that the
+    client holds, or None. `quality`, 0 to 100, applies to JPEG and WebP.
+    """
+
+    image_formats: tuple[PixelFormat, ...]
+    video_formats: tuple[PixelFormat, ...]
+    model: str | None = None
+    map_pin: str | None = None
+    quality: int = MAX_QUALITY
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePlan:
+    """A validated header and everything that follows from it.
+
+    `width` and `height` are in pixels. `latent_frames` counts the frames of the stream, `num_frames` the images or
+    video frames that they decode to.
+    """
+
+    model: str
+    header: LatentStreamHeader
+    map_hash: str
+    modality: Modality
+    width: int
+    height: int
+    latent_frames: int
+    num_frames: int
+    pixel_format: PixelFormat
+    quality: int
+
+    @property
+    def cost(self) -> int:
+        """Estimated cost on the device, in pixels x latent frames x steps."""
+        return self.width * self.height * self.latent_frames * RENDERING_STEPS
+
+
+def modality_of(header: LatentStreamHeader) -> Modality:
+    """Return whether a stream is an image or a video: only the header of a video has `fps`."""
+    return Modality.IMAGE if header.fps is None else Modality.VIDEO
+
+
+def plan_decode(request: DecodeRequest, header: LatentStreamHeader, map_hash: str, model: ModelInfo) -> DecodePlan:
+    """Return the plan for decoding a stream with this header on `model`, whose latent-space map has `map_hash`.
+
+    Raises InvalidRequest if the header does not fit the model or exceeds its limits, NotAcceptable if none of the
+    requested formats fits.
+    """
+    if not 0 <= request.quality <= MAX_QUALITY:
+        raise InvalidRequest("quality", f"must be from 0 to {MAX_QUALITY}, got {request.quality}")
+    modality = modality_of(header)
+    latent_frames = _latent_frames(header, modality)
+    width, height = _size(header, model)
+    num_frames = 1 + (latent_frames - 1) * model.temporal_factor
+    if num_frames > model.limits.max_frames or (num_frames - 1) % model.frame_multiple:
+        raise InvalidRequest(
+            LATENTS_FIELD,
+            f"total_frames must give at most {model.limits.max_frames} video frames, 1 more than a multiple of "
+            f"{model.frame_multiple}; {latent_frames} latent frames give {num_frames}",
+        )
+    pixel_format = _pixel_format(request, modality)
+    if pixel_format is PixelFormat.MP4 and header.fps is not None and header.fps > MAX_RENDERED_FPS:
+        raise InvalidRequest(LATENTS_FIELD, f"fps must be from 1 to {MAX_RENDERED_FPS} for mp4, got {header.fps}")
+    return DecodePlan(
+        model=model.name,
+        header=header,
+        map_hash=map_hash,
+        modality=modality,
+        width=width,
+        height=height,
+        latent_frames=latent_frames,
+        num_frames=num_frames,
+        pixel_format=pixel_format,
+        quality=request.quality,
+    )
+
+
+def _latent_frames(header: LatentStreamHeader, modality: Modality) -> int:
+    if header.total_frames is not None:
+        if modality is Modality.IMAGE and header.total_frames != 1:
+            raise InvalidRequest(LATENTS_FIELD, f"{header.total_frames} frames need fps in the header of the stream")
+        return header.total_frames
+    if modality is Modality.VIDEO:
+        raise InvalidRequest(LATENTS_FIELD, "total_frames is required in the header of a video")
+    return 1
+
+
+def _size(header: LatentStreamHeader, model: ModelInfo) -> tuple[int, int]:
+    """Return (width, height) in pixels."""
+    factor, limit = model.spatial_factor, model.limits.max_side
+    cells = model.size_multiple // factor
+    if (
+        len(header.shape) != 3
+        or header.shape[0] != model.latent_channels
+        or any(side % cells or side * factor > limit for side in header.shape[1:])
+    ):
+        raise InvalidRequest(
+            LATENTS_FIELD,
+            f"shape must be [{model.latent_channels}, height, width] for {model.latent_space}, with sides that are "
+            f"multiples of {cells} up to {limit // factor}, got {list(header.shape)}",
+        )
+    return header.shape[2] * factor, header.shape[1] * factor
+
+
+def _pixel_format(request: DecodeRequest, modality: Modality) -> PixelFormat:
+    acceptable = request.image_formats if modality is Modality.IMAGE else request.video_formats
+    if not acceptable:
+        raise NotAcceptable(f"none of the accepted media types is available for {modality}")
+    return acceptable[0]

@@ -1,0 +1,56 @@
+"""Decoding of received latent streams, for both protocols."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+
+from codec_wire.errors import CodecError, InvalidRequest
+from codec_wire.latents import LatentFrame, LatentStreamHeader
+from codec_wire.message_decoder import Message
+from core.deadline import before_deadline
+from core.decode_plan import LATENTS_FIELD, DecodePlan, DecodeRequest, modality_of, plan_decode
+from core.engine import Job
+from core.generation import to_public_error
+from core.service import LatentService
+
+
+async def decode(
+    service: LatentService, request: DecodeRequest, messages: AsyncGenerator[Message, None], job: Job
+) -> AsyncGenerator[DecodePlan | bytes, None]:
+    """Yield the plan, and then the pixels in the format of the plan. See core.vae_engine.VaeEngine.decode.
+
+    `messages` are those of a core.received_stream reader: the header is the first one, and the iterator raises if the
+    stream is invalid or incomplete. The job is admitted when the header is known, and counts as active until the
+    iterator is exhausted or closed (contextlib.aclosing), which cancels it. All frames are received before the plan is
+    yielded, so that an invalid stream has no pixels.
+
+    Raises a CodecError.
+    """
+    failure: CodecError | None = None
+    try:
+        async with aclosing(messages):
+            header = await before_deadline(anext(messages, None), job)
+            if not isinstance(header, LatentStreamHeader):
+                raise InvalidRequest(LATENTS_FIELD, "the stream is empty")
+            served = service.models.for_decoding(header.latent_space_id, modality_of(header), request.model)
+            served.require_map_hash(request.map_pin)
+            plan = plan_decode(request, header, served.bundle.hash, served.model)
+            with service.active(job, plan.cost):
+                frames: list[LatentFrame] = []
+                while (message := await before_deadline(anext(messages, None), job)) is not None:
+                    assert isinstance(message, LatentFrame)  # noqa: S101 - the reader rejects a second header
+                    frames.append(message)
+                if len(frames) != plan.latent_frames:  # the sender stopped early
+                    header = replace(header, total_frames=len(frames))
+                    plan = plan_decode(request, header, served.bundle.hash, served.model)
+                yield plan
+                async with aclosing(served.require_vae().decode(plan, frames, job)) as parts:
+                    while (part := await before_deadline(anext(parts, None), job)) is not None:
+                        yield part
+    except Exception as error:
+        failure = to_public_error(error)
+    try:
+        if failure is not None:
+            raise failure
+    finally:
+        del failure  # break the reference cycle between the exception and this frame

@@ -1,0 +1,155 @@
+"""The VAE of a local pipeline as a service: decodes received latents on the device thread."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec_pixels.images import ImageFormat, encode_image
+from codec_pixels.parameters import Parameters, file_parameters
+from codec_pixels.vae import decode_latents, decodes_frames_separately
+from codec_pixels.videos import VideoWriter
+from codec_wire.decoder import LatentDecoder
+from codec_wire.errors import TooLarge
+from codec_wire.latents import LatentFrame, Modality
+from core.decode_plan import DecodePlan
+from core.diffusers_engine.loader import LoadedModel
+from core.diffusers_engine.sampler import memory_guard, stop_if_cancelled
+from core.diffusers_engine.variants import PipelineVariant
+from core.engine import Job, client_disconnected
+from core.pixel_format import PixelFormat
+from core.rendered_plan import MAX_RENDERED_PIXELS
+
+BATCH_PIXELS = 2**22
+"""Pixels that are decoded before the device thread turns to the next job: 16 frames of 512x512. At most that many are
+in memory, however long the video is, unless the VAE decodes all frames together."""
+CHUNK_BYTES = 256 * 1024
+"""Maximum size of a part of an MP4 file."""
+_IMAGE_FORMATS: Mapping[PixelFormat, ImageFormat] = {
+    PixelFormat.PNG: "png",
+    PixelFormat.JPEG: "jpeg",
+    PixelFormat.WEBP: "webp",
+}
+
+
+class DiffusersVae:
+    """Decodes latents with the VAE of one model. See core.vae_engine.VaeEngine.
+
+    The device thread is that of the model's engine; it decodes a batch of frames and then turns to the next job. The
+    next batch is decoded when the client has read the previous one. The pixels are those that a rendered generation
+    returns, and those that a client decodes itself.
+    """
+
+    def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
+        self._model = model
+        self._thread = thread
+
+    async def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
+        """Yield the pixels of `frames` in the format of the plan. See core.vae_engine.VaeEngine."""
+        shape = (plan.num_frames, plan.height, plan.width, 3)
+        parameters = file_parameters(plan.header, plan.map_hash, shape, {})
+        try:
+            async with aclosing(self._batches(plan, frames, job)) as batches:
+                if plan.pixel_format is PixelFormat.MP4:
+                    async with aclosing(_mp4(plan, parameters, batches)) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                    return
+                async for batch in batches:
+                    for pixels in batch:
+                        yield await asyncio.to_thread(_encode, pixels, plan, parameters)
+        finally:
+            job.cancel(client_disconnected())
+
+    async def _batches(
+        self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job
+    ) -> AsyncGenerator[NDArray[np.uint8], None]:
+        """Yield the pixels of `frames` in batches, uint8 [n, height, width, 3]."""
+        variant = _variant_for(self._model, plan.modality)
+        if decodes_frames_separately(variant.pipeline.vae):
+            batch = max(1, BATCH_PIXELS // (plan.width * plan.height))
+        else:
+            batch = len(frames)
+            _require_in_memory(plan)
+        decoder = LatentDecoder(plan.header)
+        loop = asyncio.get_running_loop()
+        for start in range(0, len(frames), batch):
+            work = partial(_decode, variant, plan, frames[start : start + batch], decoder, job)
+            yield await loop.run_in_executor(self._thread, work)
+
+
+def _variant_for(model: LoadedModel, modality: Modality) -> PipelineVariant:
+    """Return the pipeline whose class determines how latents are scaled: the first one that generates `modality`."""
+    return next((one for one in model.variants if one.mode.modality is modality), model.variants[0])
+
+
+def _require_in_memory(plan: DecodePlan) -> None:
+    """Raise TooLarge if the pixels of a video whose frames are decoded together are too many."""
+    pixels = plan.width * plan.height * plan.num_frames
+    if pixels > MAX_RENDERED_PIXELS:
+        raise TooLarge(
+            f"{plan.num_frames} frames of {plan.width}x{plan.height} have {pixels} pixels, the limit of a VAE that "
+            f"decodes all frames together is {MAX_RENDERED_PIXELS}"
+        )
+
+
+def _decode(
+    variant: PipelineVariant, plan: DecodePlan, frames: Sequence[LatentFrame], decoder: LatentDecoder, job: Job
+) -> NDArray[np.uint8]:
+    """Return the pixels of `frames`, the next ones for `decoder`. Runs on the device thread."""
+    vae, pipeline_class = variant.pipeline.vae, variant.family.pipeline_class
+    with memory_guard(plan):
+        parts = [
+            decode_latents(vae, latents, pipeline_class)
+            for latents in _latents(frames, decoder, job, together=not decodes_frames_separately(vae))
+        ]
+        # Does nothing unless the pipeline offloads its models: then the VAE must leave the device again.
+        variant.pipeline.maybe_free_model_hooks()
+        return np.concatenate(parts)
+
+
+def _latents(
+    frames: Sequence[LatentFrame], decoder: LatentDecoder, job: Job, *, together: bool
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the latents [F, C, h, w] of `frames`: all of them `together`, or one frame at a time.
+
+    Raises the job's reason if the job was cancelled.
+    """
+    pending = []
+    for frame in frames:
+        stop_if_cancelled(job)
+        pending.append(decoder.decode(frame).astype(np.float32))
+        if not together:
+            yield np.stack(pending)
+            pending.clear()
+    if pending:
+        yield np.stack(pending)
+
+
+def _encode(pixels: NDArray[np.uint8], plan: DecodePlan, parameters: Parameters) -> bytes:
+    """Return one frame, uint8 [height, width, 3], in the format of the plan."""
+    image_format = _IMAGE_FORMATS.get(plan.pixel_format)
+    return pixels.tobytes() if image_format is None else encode_image(pixels, image_format, parameters, plan.quality)
+
+
+async def _mp4(
+    plan: DecodePlan, parameters: Parameters, batches: AsyncGenerator[NDArray[np.uint8], None]
+) -> AsyncGenerator[bytes, None]:
+    """Yield an MP4 file in chunks. Only the encoder has seen all frames; the file is on disk."""
+    with VideoWriter(plan.width, plan.height, plan.header.fps or 1, parameters) as writer:
+        async for pixels in batches:
+            await asyncio.to_thread(writer.write, pixels)
+        path = await asyncio.to_thread(writer.finish)
+        for start in range(0, path.stat().st_size, CHUNK_BYTES):
+            yield await asyncio.to_thread(_read, path, start)
+
+
+def _read(path: Path, start: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(CHUNK_BYTES)

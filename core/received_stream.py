@@ -1,0 +1,122 @@
+"""Strict readers of a latent stream that a client sends. They check every frame and keep it as it was received."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from codec_wire import WireFormat
+from codec_wire.codings import IDENTITY, find_coding
+from codec_wire.decoder import LatentDecoder
+from codec_wire.dictionary_selection import find_dictionary
+from codec_wire.errors import InvalidRequest, MalformedMessage, StreamError, TruncatedStream
+from codec_wire.format_detection import identify_foreign_file
+from codec_wire.latents import LatentStreamHeader
+from codec_wire.message_decoder import Message, MessageDecoder
+from core.decode_plan import LATENTS_FIELD
+
+MAX_STREAM_BYTES = 128 * 1024 * 1024
+"""Maximum size of a received stream, decompressed: 720 frames of 1024x1024 in fp16 have 90 MiB."""
+_HEAD_BYTES = 64
+"""Number of leading bytes by which other files are recognized."""
+_DICTIONARY_HEAD_BYTES = 18
+"""Length of the longest zstd frame header (RFC 8878, 3.1.1.1), which contains the id of the dictionary."""
+
+
+class MessageReader:
+    """Reader of a stream that is received as header and frame messages."""
+
+    def __init__(self) -> None:
+        self._decoder: LatentDecoder | None = None
+        self._received_bytes = 0
+
+    def add(self, message: Message, offset: int | None = None) -> Message:
+        """Check the next message and return it. `offset` is its position in the stream in bytes, None if unknown.
+
+        Raises InvalidRequest if it is out of order, has invalid values, or exceeds MAX_STREAM_BYTES.
+        """
+        with invalid_stream():
+            try:
+                self._check(message)
+            except StreamError as error:
+                raise type(error)(error.message, offset if error.offset is None else error.offset) from None
+        return message
+
+    def close(self) -> None:
+        """Check that the stream is complete. Raises InvalidRequest."""
+        with invalid_stream():
+            if self._decoder is None:
+                raise TruncatedStream("the stream is empty")
+            self._decoder.close()
+
+    def _check(self, message: Message) -> None:
+        if isinstance(message, LatentStreamHeader):
+            if self._decoder is not None:
+                raise StreamError("the stream has a second header")
+            self._decoder = LatentDecoder(message)
+            return
+        if self._decoder is None:
+            raise StreamError("the stream begins with a frame; its header is missing")
+        self._received_bytes += len(message.data)
+        if self._received_bytes > MAX_STREAM_BYTES:
+            raise StreamError(f"the frames have more than {MAX_STREAM_BYTES} bytes")
+        self._decoder.decode(message)
+
+
+class BodyReader:
+    """Reader of a stream that is received as the bytes of an HTTP body.
+
+    `wire_format` None detects the format from the first byte. `encoding` is a Content-Encoding token. `dictionaries`
+    are the zstd dictionaries of the served maps by hash; the body states which of them it needs.
+    Raises InvalidRequest if the coding is not supported.
+    """
+
+    def __init__(self, wire_format: WireFormat | None, encoding: str, dictionaries: Mapping[str, bytes]) -> None:
+        with invalid_stream():
+            self._coding = find_coding(encoding)
+        self._wire_format = wire_format
+        self._dictionaries = dictionaries
+        self._messages: MessageDecoder | None = None
+        self._checks = MessageReader()
+        self._head = b""
+
+    def feed(self, chunk: bytes) -> list[Message]:
+        """Add `chunk` and return the messages that are complete. Raises InvalidRequest with the byte position."""
+        with invalid_stream():
+            decoder = self._messages
+            if decoder is None:
+                self._head += chunk
+                if self._coding.uses_dictionary and len(self._head) < _DICTIONARY_HEAD_BYTES:
+                    return []
+                decoder, chunk = self._open(), self._head
+            return [self._checks.add(message, decoder.offset) for message in decoder.feed(chunk)]
+
+    def close(self) -> list[Message]:
+        """Signal the end of the body; return the messages that only now are known to be complete.
+
+        Raises InvalidRequest if the body or the stream is incomplete.
+        """
+        with invalid_stream():
+            messages: list[Message] = []
+            if self._messages is None:
+                decoder = self._open()
+                messages = [self._checks.add(message, decoder.offset) for message in decoder.feed(self._head)]
+            assert self._messages is not None  # noqa: S101 - set by _open
+            self._messages.close()
+        self._checks.close()
+        return messages
+
+    def _open(self) -> MessageDecoder:
+        foreign = identify_foreign_file(self._head[:_HEAD_BYTES]) if self._coding.name == IDENTITY else None
+        if foreign is not None:
+            raise MalformedMessage(f"the body is {foreign}", 0)
+        dictionary = find_dictionary(self._head, self._dictionaries) if self._coding.uses_dictionary else None
+        self._messages = MessageDecoder(self._wire_format, self._coding.name, dictionary, MAX_STREAM_BYTES)
+        return self._messages
+
+
+@contextmanager
+def invalid_stream() -> Iterator[None]:
+    """Convert a StreamError, which elsewhere is a fault of this server or of another one, to InvalidRequest."""
+    try:
+        yield
+    except StreamError as error:
+        raise InvalidRequest(LATENTS_FIELD, str(error)) from None
