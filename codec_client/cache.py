@@ -6,6 +6,7 @@ from pathlib import Path
 
 import platformdirs
 
+from codec_wire.digest import is_digest
 from codec_wire.maps.bundle import sha256
 
 
@@ -27,7 +28,12 @@ class FileCache:
         self._folder = (default_cache_dir() if folder is None else folder) / "sha256"
 
     def get(self, digest: str) -> bytes | None:
-        """Return the file whose hash is `digest` ("sha256:<hex>"), or None if it is missing or corrupt."""
+        """Return the file whose hash is `digest` ("sha256:<hex>"), or None if it is missing or corrupt.
+
+        None also if `digest` is not a hash: it may have been received from a server.
+        """
+        if not is_digest(digest):
+            return None
         try:
             data = self._path(digest).read_bytes()
         except OSError:

@@ -11,10 +11,13 @@ import numpy as np
 
 from codec_client.blocking import BlockingClient
 from codec_client.cache import FileCache
+from codec_client.errors import UnexpectedAnswer
 from codec_client.results import Generation, ServedModel
 from codec_client.stream import LatentStream, OnProgress, ResponseState
-from codec_wire.errors import MapMismatch
+from codec_wire.digest import is_digest
+from codec_wire.errors import MapMismatch, truncated_repr
 from codec_wire.events import StreamEvent
+from codec_wire.http import LATENT_MAP_HEADER
 from codec_wire.maps import LatentMapBundle, parse_map_pin
 from codec_wire.request import GenerationRequest, parse_request
 
@@ -117,7 +120,12 @@ class LatentClient(ABC):
         await self.close()
 
     def _record_map_hash(self, response: ResponseState, map_hash: str | None) -> None:
-        """Record the map hash of a response. Raises MapMismatch if it differs from the pinned map."""
+        """Record the map hash of a response.
+
+        Raises UnexpectedAnswer if it is not a hash, MapMismatch if it differs from the pinned map.
+        """
+        if map_hash is not None and not is_digest(map_hash):
+            raise UnexpectedAnswer(f"{LATENT_MAP_HEADER} must be sha256:<64 hex>, got {truncated_repr(map_hash)}")
         response.map_hash = map_hash
         if self.pinned_map not in (None, map_hash):
             raise MapMismatch(

@@ -4,8 +4,7 @@ import asyncio
 import base64
 import json
 import os
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -13,11 +12,13 @@ from typing import Any
 import aiohttp
 
 from codec_client.client import LatentClient, explicit_fields
+from codec_client.downloads import auth_headers, fetch_file
 from codec_client.errors import ServerUnreachable, UnexpectedAnswer
 from codec_client.http_errors import error_of, reason_of
-from codec_client.maps import auth_headers, fetch_file, fetch_map, load_bundle
+from codec_client.maps import fetch_map, load_bundle
 from codec_client.results import ServedModel
 from codec_client.stream import ResponseState
+from codec_client.tls import tls_context
 from codec_wire import WireFormat
 from codec_wire.codings import CODINGS, IDENTITY
 from codec_wire.errors import (
@@ -59,6 +60,8 @@ class HttpClient(LatentClient):
         compressed: Whether responses may be compressed. Default: True.
         ca_file: PEM file with the certificate authority of an https server. Default: the system's certificate
             authorities.
+        map_origins: Other origins, scheme://HOST[:PORT], from which maps and their files may be downloaded. They do
+            not receive the API key. Default: none.
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
@@ -73,6 +76,7 @@ class HttpClient(LatentClient):
         wire_format: WireFormat | str = WireFormat.MSGPACK,
         compressed: bool = True,
         ca_file: str | os.PathLike[str] | None = None,
+        map_origins: Iterable[str] = (),
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -82,13 +86,21 @@ class HttpClient(LatentClient):
         self._wire_format = WireFormat(wire_format)
         self._encodings = ", ".join(name for name in CODINGS if name != IDENTITY) if compressed else IDENTITY
         self._tls = tls_context(ca_file)
+        self._map_origins = tuple(map_origins)
         self._session: aiohttp.ClientSession | None = None
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return a latent-space map of the server. See LatentClient.latent_map."""
         bundle = None if digest is None else load_bundle(self.cache, digest)
         if bundle is None:
-            bundle = await fetch_map(self.server, digest=digest, api_key=self.api_key, cache=self.cache, tls=self._tls)
+            bundle = await fetch_map(
+                self.server,
+                digest=digest,
+                api_key=self.api_key,
+                cache=self.cache,
+                tls=self._tls,
+                map_origins=self._map_origins,
+            )
         return bundle
 
     async def models(self) -> list[ServedModel]:
@@ -218,21 +230,6 @@ class HttpClient(LatentClient):
                 raise InvalidMap(f"{self.server}{path} has the hash {sha256(data)}, expected {digest}")
             self.cache.put(data)
         return data
-
-
-def tls_context(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext | None:
-    """Return a TLS context that trusts the certificate authority in a PEM file; None if `ca_file` is None.
-
-    Raises InvalidSettings if the file cannot be read or is not a PEM file.
-    """
-    if ca_file is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=os.fspath(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidSettings(
-            f"cannot read ca_file {os.fspath(ca_file)} as PEM certificates: {reason_of(error)}"
-        ) from None
 
 
 def _as_json(value: Any) -> Any:

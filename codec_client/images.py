@@ -23,7 +23,9 @@ class PixelDecoder:
     Args:
         latent_map: The map whose `decoder` block names the VAE. May be None if `path` or `vae` is given.
         path: Directory of the VAE, or of a diffusers pipeline that contains it. Overrides the map.
-        models_dir: Directory that is also searched for the VAE that the map names.
+        models_dir: Directory of local models, in which the VAE that the map names is searched.
+        download: Whether to download the VAE if the map names a Hugging Face repository that is not on this machine.
+            Default: False, because the map is usually received from a server. The error names the repository.
         device: torch device, for example "cpu" or "cuda:1". Default: "auto", a GPU if there is one.
         vae: A diffusers VAE that is already loaded. Overrides the map and `path`.
         pipeline_class: Name of the diffusers class of the pipeline that generates the latents. Default: the class in
@@ -43,6 +45,7 @@ class PixelDecoder:
         *,
         path: str | os.PathLike[str] | None = None,
         models_dir: str | os.PathLike[str] | None = None,
+        download: bool = False,
         device: str = "auto",
         vae: Any = None,
         pipeline_class: str | None = None,
@@ -59,10 +62,11 @@ class PixelDecoder:
             if path is not None:
                 folder = vae_folder(Path(path))
             elif latent_map is not None:
-                folder = locate_vae(latent_map, None if models_dir is None else Path(models_dir))
+                folder = locate_vae(latent_map, None if models_dir is None else Path(models_dir), download=download)
             else:
                 raise ModelLoadError("decoding needs a latent-space map, or the directory of the VAE")
-            vae = load_vae(_model_class(latent_map, folder), str(folder))
+            # Other weights than safetensors can contain code.
+            vae = load_vae(_model_class(latent_map, folder), str(folder), use_safetensors=True)
             pipeline_class = pipeline_class or pipeline_class_of(folder)
         # The hooks of an offloaded VAE move its weights. It can be neither moved nor cast.
         offloaded = any(hasattr(module, "_hf_hook") for module in vae.modules())
@@ -111,7 +115,8 @@ def decode_to_images(
 ) -> "list[Image]":
     """Decode latents to PIL images, one per frame, with the VAE that the map's `decoder` block names.
 
-    `options` are the keyword arguments of PixelDecoder: path, models_dir, device, vae and pipeline_class. `latents` and
+    `options` are the keyword arguments of PixelDecoder: path, models_dir, download, device, vae
+    and pipeline_class. `latents` and
     the errors raised are those of PixelDecoder.frames. The VAE is loaded at every call; use a PixelDecoder to decode
     several generations.
     """

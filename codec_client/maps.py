@@ -2,27 +2,27 @@
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urljoin, urlsplit
-
-import aiohttp
+from urllib.parse import urljoin
 
 from codec_client.cache import FileCache
-from codec_client.errors import ServerUnreachable
-from codec_client.http_errors import reason_of
+from codec_client.downloads import MAX_FILE_BYTES, auth_headers, fetch_file, file_session, origin_of
+from codec_wire.digest import is_digest
 from codec_wire.errors import InvalidMap, truncated_repr
-from codec_wire.http import INDEX_PATH
+from codec_wire.http import INDEX_PATH, WELL_KNOWN_PATH
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import map_files
-from codec_wire.maps.document import parse_map
+from codec_wire.maps.document import MAX_DOCUMENT_BYTES, parse_map
 
-MAX_FILE_BYTES = 16 * 1024 * 1024
-"""Maximum size of a published file. Maps have a few kilobytes, dictionaries a few hundred."""
-TIMEOUT_S = 30.0
+MAX_INDEX_BYTES = 1024 * 1024
+"""Maximum size of a server's index. An entry has about 200 bytes."""
+MAX_BUNDLE_BYTES = 64 * 1024 * 1024
+"""Maximum total size of the files that a map refers to."""
+MAX_FILES = 64
+"""Maximum number of maps in an index, and of files that a map refers to."""
 
 
 async def fetch_map(
@@ -35,7 +35,7 @@ async def fetch_map(
         latent_space: Id of the latent space. Default: any.
         digest: Hash of the map ("sha256:<hex>"). Default: any. The first map in the server's index that matches
             `latent_space` and `digest` is returned.
-        **options: Keyword arguments of PublishedMaps: api_key, cache and tls.
+        **options: Keyword arguments of PublishedMaps: api_key, cache, tls and map_origins.
 
     Raises:
         InvalidMap: the server publishes no such map, or a file is missing, invalid or has a different hash.
@@ -77,6 +77,10 @@ class PublishedMaps:
         api_key: Sent as a bearer token to this server only, not to other hosts that a map refers to.
         cache: Cached files are not downloaded again; downloaded files are added. Default: no cache.
         tls: TLS context for an https server. Default: the system's certificate authorities.
+        map_origins: Other origins, scheme://HOST[:PORT], from which files may be downloaded. Default: none.
+
+    A URL of another origin whose path is one at which a Codec server publishes its files is requested from `server`
+    itself: a server behind a proxy does not always know the origin that its clients use.
 
     """
 
@@ -87,29 +91,45 @@ class PublishedMaps:
         api_key: str | None = None,
         cache: FileCache | None = None,
         tls: ssl.SSLContext | None = None,
+        map_origins: Iterable[str] = (),
     ) -> None:
         self._server = server
         self._api_key = api_key
         self._cache = cache
         self._tls = tls
+        self._origins = {origin_of(server), *map(origin_of, map_origins)}
 
     async def entries(self) -> list[IndexEntry]:
         """Return the entries of the server's index. Raises InvalidMap if the index is missing or invalid."""
-        index = await self._fetch(INDEX_PATH)
+        index = await self._fetch(INDEX_PATH, MAX_INDEX_BYTES)
         try:
-            return [
-                IndexEntry(str(entry["id"]), str(entry["url"]), str(entry["hash"]))
-                for entry in json.loads(index)["latents"]
-            ]
+            listed = json.loads(index)["latents"]
+            entries = [IndexEntry(str(entry["id"]), str(entry["url"]), str(entry["hash"])) for entry in listed]
         except (ValueError, TypeError, KeyError, RecursionError):
             raise InvalidMap(
                 f"{self._server}{INDEX_PATH} is not an index of latent-space maps: {truncated_repr(index)}"
             ) from None
+        if len(entries) > MAX_FILES:
+            raise InvalidMap(f"{self._server}{INDEX_PATH} lists {len(entries)} maps, the maximum is {MAX_FILES}")
+        for entry in entries:
+            if not is_digest(entry.hash):
+                raise InvalidMap(
+                    f"{self._server}{INDEX_PATH}: hash must be sha256:<64 hex>, got {truncated_repr(entry.hash)}"
+                )
+        return entries
 
     async def bundle(self, entry: IndexEntry) -> LatentMapBundle:
         """Return a map and the files that it refers to. Raises InvalidMap if one is missing or has a different hash."""
-        document = await self._load(entry.url, entry.hash)
-        assets = {digest: await self._load(url, digest) for _, url, digest, _ in map_files(parse_map(document))}
+        document = await self._load(entry.url, entry.hash, MAX_DOCUMENT_BYTES)
+        files = map_files(parse_map(document))
+        if len(files) > MAX_FILES:
+            raise InvalidMap(f"{entry.url} refers to {len(files)} files, the maximum is {MAX_FILES}")
+        assets: dict[str, bytes] = {}
+        remaining = MAX_BUNDLE_BYTES
+        for file in files:
+            if file.hash not in assets:
+                assets[file.hash] = await self._load(file.url, file.hash, min(MAX_FILE_BYTES, remaining))
+                remaining -= len(assets[file.hash])
         bundle = LatentMapBundle.from_parts(document, assets)
         if bundle.hash != entry.hash:
             raise InvalidMap(
@@ -119,21 +139,38 @@ class PublishedMaps:
             store_bundle(bundle, self._cache)
         return bundle
 
-    async def _load(self, url: str, digest: str) -> bytes:
+    async def _load(self, url: str, digest: str, max_bytes: int) -> bytes:
         """Return a file from the cache, or download it."""
         cached = None if self._cache is None else self._cache.get(digest)
-        return await self._fetch(url) if cached is None else cached
+        return await self._fetch(url, max_bytes) if cached is None else cached
 
-    async def _fetch(self, url: str) -> bytes:
-        url = urljoin(self._server, url)
-        same_origin = urlsplit(url)[:2] == urlsplit(self._server)[:2]
-        return await fetch_file(self._session, url, auth_headers(self._api_key) if same_origin else {})
+    async def _fetch(self, url: str, max_bytes: int) -> bytes:
+        url = self._allowed_url(url)
+        headers = auth_headers(self._api_key) if origin_of(url) == origin_of(self._server) else {}
+        return await fetch_file(self._session, url, headers, max_bytes=max_bytes)
+
+    def _allowed_url(self, url: str) -> str:
+        """Return the URL from which to download `url`, which is relative to the server.
+
+        Raises InvalidMap if it is of an origin that is not allowed.
+        """
+        try:
+            url = urljoin(self._server, url)
+        except ValueError:  # e.g. an invalid IPv6 address
+            raise InvalidMap(f"{self._server} refers to {truncated_repr(url)}, which is not a URL") from None
+        if origin_of(url) in self._origins:
+            return url
+        _, published, path = url.partition(f"{WELL_KNOWN_PATH}/")
+        if published:
+            return urljoin(self._server, published + path)
+        raise InvalidMap(
+            f"{self._server} refers to {truncated_repr(url)}, which is of another origin; "
+            "map_origins (scheme://HOST[:PORT]) allows it"
+        )
 
     async def __aenter__(self) -> Self:
         """Return the object itself; connections are opened on first use."""
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), connector=aiohttp.TCPConnector(ssl=self._tls or True)
-        )
+        self._session = file_session(self._tls)
         return self
 
     async def __aexit__(
@@ -141,11 +178,6 @@ class PublishedMaps:
     ) -> None:
         """Close the connections."""
         await self._session.close()
-
-
-def auth_headers(api_key: str | None) -> dict[str, str]:
-    """Return the HTTP headers that carry an API key; empty if `api_key` is None."""
-    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
 
 def store_bundle(bundle: LatentMapBundle, cache: FileCache) -> None:
@@ -162,29 +194,3 @@ def load_bundle(cache: FileCache, digest: str) -> LatentMapBundle | None:
     assets = {asset: cache.get(asset) for _, _, asset, _ in map_files(parse_map(document))}
     cached = {asset: data for asset, data in assets.items() if data is not None}
     return LatentMapBundle.from_parts(document, cached) if len(cached) == len(assets) else None
-
-
-async def fetch_file(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> bytes:
-    """Download a published file without verifying its contents.
-
-    Raises:
-        InvalidMap: the response status is not 200, or the file has more than MAX_FILE_BYTES bytes.
-        ServerUnreachable: the server did not respond.
-
-    """
-    try:
-        async with session.get(url, headers=headers) as response:
-            if response.status != HTTPStatus.OK:
-                raise InvalidMap(f"cannot download {url}: HTTP status {response.status}")
-            data = await response.content.read(MAX_FILE_BYTES + 1)
-            while len(data) <= MAX_FILE_BYTES and (more := await response.content.read(MAX_FILE_BYTES)):
-                data += more
-    except (aiohttp.ClientConnectionError, TimeoutError) as error:
-        raise ServerUnreachable(f"cannot connect to {url}: {reason_of(error)}") from None
-    except aiohttp.InvalidURL:
-        raise InvalidMap(f"cannot download {url}: not an absolute http:// or https:// URL") from None
-    except (aiohttp.ClientError, ValueError) as error:
-        raise InvalidMap(f"cannot download {url}: {error or type(error).__name__}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise InvalidMap(f"{url} is larger than {MAX_FILE_BYTES} bytes, the maximum for a published file")
-    return data

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from codec_pixels.known_models import EMBEDDED, latent_space_of
 from codec_wire.errors import InvalidMap, InvalidSettings, ModelLoadError
@@ -21,13 +21,14 @@ _SHIPPED = {EMBEDDED.name: EMBEDDED.folder, EMBEDDED.latent_space: EMBEDDED.fold
 """Directories of shipped models by decoder.weights_url, or by latent space for maps without it."""
 
 
-def locate_vae(latent_map: LatentMap, models_dir: Path | None = None) -> Path:
+def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, download: bool = False) -> Path:
     """Return the directory with the config and weights of the map's VAE.
 
     `decoder.weights_url` in the map, or the id of the latent space if it is absent, is tried in this order: a model
-    that ships with this project, a directory, a directory below `models_dir`, a model below `models_dir` with this
-    latent space, and a Hugging Face repository, which is downloaded once. Raises ModelLoadError if none of these
-    contains a VAE, and InvalidMap if no file of weights has the hash decoder.weights_hash.
+    that ships with this project, a directory below `models_dir`, a model below `models_dir` with this latent space,
+    and a Hugging Face repository, which is downloaded only if `download`. A map may have been received from a server:
+    it cannot name other directories. Raises ModelLoadError if none of these contains a VAE, and InvalidMap if no file
+    of weights has the hash decoder.weights_hash.
     """
     decoder = latent_map.decoder
     if decoder is None:
@@ -35,7 +36,9 @@ def locate_vae(latent_map: LatentMap, models_dir: Path | None = None) -> Path:
     if decoder.family != "torch":
         raise ModelLoadError(f"decoder.family of {latent_map.id} must be torch, got {decoder.family}")
     name = decoder.weights_url or latent_map.id
-    folder = next(_local_folders(latent_map, name, models_dir), None) or _download(name, latent_map.id)
+    folder = next(_local_folders(latent_map, name, models_dir), None)
+    if folder is None:
+        folder = _hub_folder(name, latent_map.id, download=download)
     _verify_weights(folder, decoder, latent_map.id)
     return folder
 
@@ -65,9 +68,10 @@ def _local_folders(latent_map: LatentMap, name: str, models_dir: Path | None) ->
     shipped = _SHIPPED.get(name)
     if shipped is not None:
         yield vae_folder(shipped)
-    candidates = [Path(name.removeprefix("file://"))]
+    candidates = []
     if models_dir is not None:
-        candidates.append(models_dir / name)
+        if _is_below(name):
+            candidates.append(models_dir / name)
         candidates += [
             path.parent
             for path in sorted([*models_dir.glob(f"*/{_PIPELINE_FILE}"), *models_dir.glob(f"*/*/{_PIPELINE_FILE}")])
@@ -76,27 +80,52 @@ def _local_folders(latent_map: LatentMap, name: str, models_dir: Path | None) ->
     yield from (folder for folder in map(vae_folder, candidates) if (folder / _CONFIG_FILE).is_file())
 
 
-def _download(name: str, latent_space: str) -> Path:
-    """Return the directory of the VAE in a Hugging Face repository, downloaded or from the local cache."""
+def _is_below(name: str) -> bool:
+    """Return whether `name` is a relative path that does not lead out of its directory."""
+    return not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
+
+
+def _hub_folder(name: str, latent_space: str, *, download: bool) -> Path:
+    """Return the directory of the VAE in a Hugging Face repository: from the local cache, else downloaded."""
     match = _HUB_ID.fullmatch(name)
     if match is None:
         raise ModelLoadError(
-            f"no VAE found for {latent_space}: {name!r} is neither a directory nor a Hugging Face repository; "
+            f"no VAE found for {latent_space}: {name!r} is neither a local model nor a Hugging Face repository; "
             "pass the model's directory with --decoder, or the directory of all models with --models-dir"
         )
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - installed with diffusers
     except ModuleNotFoundError as error:
         raise missing_torch_error(error) from None
-    patterns = [f"{folder}{file}" for folder in ("", "vae/") for file in (_CONFIG_FILE, _WEIGHTS)]
+    folder = _cached_folder(match[1])
+    if folder is not None:
+        return folder
+    if not download:
+        raise ModelLoadError(
+            f"the latent-space map of {latent_space} names the VAE {match[1]} on Hugging Face, which is not on this "
+            "machine: download it with --download-decoder (PixelDecoder: download=True) if you trust the map, "
+            "or pass the model's directory with --decoder"
+        )
+    patterns = [f"{prefix}{file}" for prefix in ("", "vae/") for file in (_CONFIG_FILE, _WEIGHTS)]
     try:
-        folder = Path(snapshot_download(match[1], allow_patterns=[*patterns, _PIPELINE_FILE]))
+        return vae_folder(Path(snapshot_download(match[1], allow_patterns=[*patterns, _PIPELINE_FILE])))
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelLoadError(
             f"the VAE of {latent_space} cannot be downloaded from Hugging Face ({match[1]}): {reason}"
         ) from None
-    return vae_folder(folder)
+
+
+def _cached_folder(repository: str) -> Path | None:
+    """Return the directory of the VAE of a Hugging Face repository in the local cache, or None if it is missing."""
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - installed with diffusers
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    try:
+        folder = vae_folder(Path(snapshot_download(repository, local_files_only=True)))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return folder if (folder / _CONFIG_FILE).is_file() and any(folder.glob(_WEIGHTS)) else None
 
 
 def _verify_weights(folder: Path, decoder: Decoder, latent_space: str) -> None:

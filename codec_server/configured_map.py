@@ -4,14 +4,12 @@ import logging
 from pathlib import Path
 from urllib.parse import urljoin
 
-import aiohttp
-
 from codec_client.cache import FileCache
-from codec_client.maps import TIMEOUT_S, fetch_file
+from codec_client.downloads import fetch_file, file_session
 from codec_wire.errors import CodecError, InvalidMap, InvalidSettings
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import map_files, sha256
-from codec_wire.maps.document import parse_map
+from codec_wire.maps.document import MAX_DOCUMENT_BYTES, parse_map
 from core.map_store import find_bundle, require_map_of
 from core.model import ModelInfo
 from core.settings import Settings
@@ -36,16 +34,17 @@ async def fetch_configured_map(settings: Settings, cache: FileCache | None = Non
 
 
 async def _fetch(url: str, digest: str | None, local: dict[str, bytes], cache: FileCache) -> LatentMapBundle:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
+    # Redirects and other hosts are allowed here: the operator of this server has configured the URL.
+    async with file_session() as session:
         document = None if digest is None else cache.get(digest)
         if document is None:
-            document = await fetch_file(session, url, {})
+            document = await fetch_file(session, url, {}, max_bytes=MAX_DOCUMENT_BYTES, redirects=True)
         if digest not in (None, sha256(document)):
             raise InvalidMap(f"{url} has the hash {sha256(document)}, CODEC_LATENT_MAP_SHA256 is {digest}")
         assets = {
             file.hash: local.get(file.hash)
             or cache.get(file.hash)
-            or await fetch_file(session, urljoin(url, file.url), {})
+            or await fetch_file(session, urljoin(url, file.url), {}, redirects=True)
             for file in map_files(parse_map(document))
         }
     bundle = LatentMapBundle.from_parts(document, assets)

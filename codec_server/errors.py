@@ -55,13 +55,18 @@ def exit_status_of(error: CodecError) -> ExitStatus:
     return next((status for cls, status in _STATUS if isinstance(error, cls)), ExitStatus.FAILED)
 
 
+def _one_printable_line(text: str) -> str:
+    """Return `text` in one line and without control characters: a message may contain strings of a server."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
+
+
 @contextmanager
 def report_cli_errors() -> Iterator[None]:
     """Convert a CodecError or KeyboardInterrupt to one line on standard error and an exit status."""
     try:
         yield
     except CodecError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"error: {_one_printable_line(str(error))}", err=True)
         raise typer.Exit(exit_status_of(error)) from None
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from codec_wire import StreamReader, WireFormat
 from codec_wire.codings import find_coding
-from codec_wire.errors import MessageTooLarge, StreamError, TruncatedStream
+from codec_wire.digest import is_digest
+from codec_wire.errors import MessageTooLarge, StreamError, TruncatedStream, truncated_repr
 from codec_wire.format_detection import detect_wire_format
 from codec_wire.http import ZSTD_DICTIONARY_HEADER
 from codec_wire.latents import LatentFrame, LatentStreamHeader
@@ -125,7 +126,8 @@ class MessageDecoder:
 def parse_stream_headers(headers: Mapping[str, str]) -> tuple[WireFormat, str, str | None]:
     """Return (wire format, content coding, hash of the zstd dictionary or None) from the headers of a response.
 
-    Raises StreamError if the response is not a latent stream, or has only one of zstd and Codec-Zstd-Dict.
+    Raises StreamError if the response is not a latent stream, has only one of zstd and Codec-Zstd-Dict, or
+    Codec-Zstd-Dict is not a hash.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     content_type = lower.get("content-type", "").partition(";")[0].strip().lower()
@@ -139,4 +141,6 @@ def parse_stream_headers(headers: Mapping[str, str]) -> tuple[WireFormat, str, s
             f"Content-Encoding zstd requires {ZSTD_DICTIONARY_HEADER} and the reverse, "
             f"got Content-Encoding {encoding} and {ZSTD_DICTIONARY_HEADER} {digest or '(missing)'}"
         )
+    if digest is not None and not is_digest(digest):
+        raise StreamError(f"{ZSTD_DICTIONARY_HEADER} must be sha256:<64 hex>, got {truncated_repr(digest)}")
     return wire_format, encoding, digest

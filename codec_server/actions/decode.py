@@ -26,6 +26,7 @@ def run_decode(
     bundle: Path | None,
     models_dir: Path,
     decoder: Path | None,
+    download: bool,
 ) -> None:
     """Decode the stream in the file `capture` to the file `output`.
 
@@ -51,7 +52,7 @@ def run_decode(
     output_file.require_format_for(len(latents))
     map_bundle = find_bundle(header, bundles, models_dir, required=decoder is None)
     latent_map, digest = (None, None) if map_bundle is None else (map_bundle.latent_map, map_bundle.hash)
-    pixels = PixelDecoder(latent_map, path=decoder, models_dir=models_dir, device=device)
+    pixels = PixelDecoder(latent_map, path=decoder, models_dir=models_dir, device=device, download=download)
     frames = pixels.frames(latents)
     written = output_file.write_frames(frames, header.fps, file_parameters(header, digest, frames.shape, {}))
     typer.echo(f"wrote {output}, {written} bytes", err=True)

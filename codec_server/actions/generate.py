@@ -62,6 +62,7 @@ def run_generate(
     file_format: str | None,
     is_video: bool | None,
     decoder: Path | None,
+    download: bool,
     as_json: bool,
 ) -> None:
     """Generate with `target` and write the file `output`.
@@ -87,7 +88,7 @@ def run_generate(
         require_torch()
         require_vae_folder(decoder)
     with ProgressBar(Console(stderr=True)) as bar:
-        decoding = Decoding(settings, decoder)
+        decoding = Decoding(settings, decoder, download)
         result = asyncio.run(
             generate_to_file(
                 output_file, client, prompt, request, decoding=decoding, wire_format=target.wire_format, bar=bar

@@ -68,10 +68,14 @@ class GeneratedFile:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How latents are decoded to pixels: by the VAE in the directory `path`, or by the map's VAE if it is None."""
+    """How latents are decoded to pixels: by the VAE in the directory `path`, or by the map's VAE if it is None.
+
+    The map's VAE is downloaded from Hugging Face only if `download`.
+    """
 
     settings: Settings
     path: Path | None
+    download: bool
 
     def frames(self, received: ReceivedLatents, latent_map: Any, client: LatentClient) -> NDArray[np.uint8]:
         """Return the pixels [frames, H, W, 3] of uint8.
@@ -79,7 +83,7 @@ class Decoding:
         For a model in this process that was not loaded from a local directory, the VAE of its pipeline is used.
         """
         path = self._local_path(client)
-        options: dict[str, Any] = {"path": path}
+        options: dict[str, Any] = {"path": path, "download": self.download}
         if path is None and isinstance(client, InProcessClient):
             engine: Any = client.used and client.used.engine
             options = {"vae": engine.vae, "pipeline_class": engine.pipeline_class}

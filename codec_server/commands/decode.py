@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from codec_server.commands.capture_options import (
+    DOWNLOAD_HELP,
     MODELS_DIR,
     ApiKeyOption,
     BundleOption,
@@ -37,6 +38,7 @@ def decode(
         Path | None,
         typer.Option(help="Directory of the VAE. Default: the VAE that the latent-space map names."),
     ] = None,
+    download_decoder: Annotated[bool, typer.Option("--download-decoder", help=DOWNLOAD_HELP)] = False,
 ) -> None:
     """Decode a captured latent stream to an image or a video.
 
@@ -60,4 +62,5 @@ def decode(
             bundle=bundle,
             models_dir=models_dir,
             decoder=decoder,
+            download=download_decoder,
         )

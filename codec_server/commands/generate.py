@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from codec_server.commands.capture_options import DOWNLOAD_HELP
 from codec_server.errors import report_cli_errors
 from codec_server.flags import with_settings
 from codec_wire.pipelines import PIPELINES
@@ -46,6 +47,7 @@ def generate(
         Path | None,
         _option(_OUTPUT, "Directory of the VAE. Default: the VAE that the latent-space map names."),
     ] = None,
+    download_decoder: Annotated[bool, _option(_OUTPUT, DOWNLOAD_HELP, "--download-decoder")] = False,
     seed: Annotated[
         int | None, _option(_REQUEST, "Seed of the noise. The same seed gives the same result. Default: 42.")
     ] = None,
@@ -142,5 +144,6 @@ def generate(
             file_format=file_format,
             is_video=video,
             decoder=decoder,
+            download=download_decoder,
             as_json=as_json,
         )

@@ -25,6 +25,9 @@ from codec_wire.wire_format import WireFormat
 
 LATENT_SPACE_ID = re.compile(r"[a-z0-9._-]+(/[a-z0-9._-]+)*")
 
+MAX_DOCUMENT_BYTES = 1024 * 1024
+"""Maximum size of a map. Maps have a few kilobytes; a parsed document takes many times its size in memory."""
+
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -163,11 +166,13 @@ _OLD_SCHEMA_KEYS = ("space_kind", "decoders")
 
 
 def parse_map(document: bytes) -> LatentMap:
-    """Parse and validate a map, a JSON document.
+    """Parse and validate a map, a JSON document of at most MAX_DOCUMENT_BYTES bytes.
 
     Raises InvalidMap naming the key that is not valid and its value. The previous published schema (string pipelines,
     `decoders`, `space_kind`) is recognized and reported as such.
     """
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise InvalidMap(f"the latent-space map has {len(document)} bytes, the maximum is {MAX_DOCUMENT_BYTES}")
     try:
         content = pydantic_core.from_json(document, allow_inf_nan=False)
     except ValueError as error:

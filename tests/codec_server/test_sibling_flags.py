@@ -4,12 +4,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from codec_client.cache import FileCache
-from codec_client.maps import fetch_file
+from codec_client.downloads import fetch_file
 from codec_server.__main__ import with_default_command
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
 from codec_wire.errors import InvalidMap, InvalidSettings
@@ -93,9 +94,9 @@ async def test_files_in_the_dictionary_directory_are_not_downloaded(
     (dictionaries / "sd-vae-ft-mse-msgpack-int8-v1.dict").write_bytes(DICTIONARY)
     requested: list[str] = []
 
-    async def recording(session: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> bytes:
+    async def recording(session: aiohttp.ClientSession, url: str, headers: dict[str, str], **options: Any) -> bytes:
         requested.append(url)
-        return await fetch_file(session, url, headers)
+        return await fetch_file(session, url, headers, **options)
 
     monkeypatch.setattr("codec_server.configured_map.fetch_file", recording)
     async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:

@@ -1,0 +1,75 @@
+"""Download of one published file: a limited number of bytes, without decompression, from an allowed origin."""
+
+import ssl
+from collections.abc import Mapping
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from codec_client.errors import ServerUnreachable
+from codec_client.http_errors import reason_of
+from codec_wire.codings import IDENTITY
+from codec_wire.errors import InvalidMap
+
+MAX_FILE_BYTES = 16 * 1024 * 1024
+"""Maximum size of a file that a map refers to. Dictionaries have a few hundred kilobytes."""
+TIMEOUT_S = 30.0
+"""Timeout of a download in seconds."""
+
+
+def origin_of(url: str) -> tuple[str, str]:
+    """Return the scheme and the HOST[:PORT] of `url`. Two empty strings if it is not a URL."""
+    try:
+        scheme, location = urlsplit(url)[:2]
+    except ValueError:  # e.g. an invalid IPv6 address
+        return "", ""
+    return scheme.lower(), location.lower()
+
+
+def file_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
+    """Return a session for fetch_file. It does not decompress: a small response cannot become a large file."""
+    return aiohttp.ClientSession(
+        auto_decompress=False,
+        headers={"Accept-Encoding": IDENTITY},
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+        connector=aiohttp.TCPConnector(ssl=tls or True),
+    )
+
+
+def auth_headers(api_key: str | None) -> dict[str, str]:
+    """Return the HTTP headers that carry an API key; empty if `api_key` is None."""
+    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+
+
+async def fetch_file(
+    session: aiohttp.ClientSession,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    max_bytes: int = MAX_FILE_BYTES,
+    redirects: bool = False,
+) -> bytes:
+    """Download a published file without verifying its contents. Redirects are followed only if `redirects`.
+
+    Raises:
+        InvalidMap: the response status is not 200, or the file has more than `max_bytes` bytes.
+        ServerUnreachable: the server did not respond.
+
+    """
+    try:
+        async with session.get(url, headers=headers, allow_redirects=redirects) as response:
+            if response.status != HTTPStatus.OK:
+                raise InvalidMap(f"cannot download {url}: HTTP status {response.status}")
+            data = bytearray()
+            while len(data) <= max_bytes and (more := await response.content.read(max_bytes + 1 - len(data))):
+                data += more
+    except (aiohttp.ClientConnectionError, TimeoutError) as error:
+        raise ServerUnreachable(f"cannot connect to {url}: {reason_of(error)}") from None
+    except aiohttp.InvalidURL:
+        raise InvalidMap(f"cannot download {url}: not an absolute http:// or https:// URL") from None
+    except (aiohttp.ClientError, ValueError) as error:
+        raise InvalidMap(f"cannot download {url}: {error or type(error).__name__}") from None
+    if len(data) > max_bytes:
+        raise InvalidMap(f"{url} is larger than {max_bytes} bytes, the maximum for this file")
+    return bytes(data)
