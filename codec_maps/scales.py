@@ -59,8 +59,8 @@ def _least_error(
 
 def _noise(values: NDArray[np.float16], scales: NDArray[np.float16], max_code: int) -> NDArray[np.float64]:
     """Return the squared error per channel of quantizing and dequantizing `values` with `scales`."""
-    divisors = numpy_math.divisors(scales, values.dtype)
-    codes = numpy_math.quantize(values, divisors, max_code, saturate=True)
+    scaling = numpy_math.scaling(scales, values.dtype, max_code)
+    codes = numpy_math.quantize(values, scaling, max_code, saturate=True)
     difference = dequantize(codes, scales, max_code) - values.astype(np.float32)
     noise: NDArray[np.float64] = np.square(difference, dtype=np.float64).sum(axis=1)
     return noise

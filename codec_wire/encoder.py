@@ -19,7 +19,7 @@ Latent: TypeAlias = "NDArray[np.generic] | Tensor"
 class LatentEncoder:
     """Encodes the frames of one stream, in order, with the pipeline named in its header.
 
-    Torch tensors are quantized on their own device. Not thread-safe.
+    Torch tensors on other devices than the CPU are quantized there. Not thread-safe.
     """
 
     def __init__(self, header: LatentStreamHeader) -> None:
@@ -30,7 +30,7 @@ class LatentEncoder:
         self._ended = False
         # NumPy arrays or torch tensors, like the frames of the stream.
         self._key_codes: Any = None
-        self._divisors: Any = None
+        self._scaling: Any = None
 
     def encode(self, latent: Latent, *, keyframe: bool, last: bool) -> LatentFrame:
         """Return the next frame. `latent` has the shape in the header, and any float dtype.
@@ -62,41 +62,46 @@ class LatentEncoder:
             raise ValueError(f"frame {self._next_seq} of a {spec.name} stream must be a keyframe")
 
     def _encode_values(self, latent: Latent, *, keyframe: bool) -> bytes:
-        spec, math = self._spec, _math_for(latent)
-        values = math.cast(latent, self._dtype)
+        spec = self._spec
+        math, values = _cast(latent, self._dtype)
         frame_has_scales = spec.scales is Scales.PER_KEYFRAME and keyframe
         if not frame_has_scales:  # channel_scales checks this itself
             math.require_finite(values)
         if spec.bits is None:
-            return bytes(math.to_bytes(values))
+            return math.to_bytes(values)  # type: ignore[no-any-return]
         prefix = b""
         if frame_has_scales:
             scales = math.channel_scales(values)
             prefix = math.to_bytes(scales)
-            self._divisors = math.divisors(scales, self._dtype)
-        elif self._divisors is None:
-            self._divisors = self._static_divisors(latent)
+            self._scaling = math.scaling(scales, self._dtype, spec.max_code)
+        elif self._scaling is None:
+            self._scaling = self._static_scaling(math, values)
         saturate = not (frame_has_scales and self._dtype == np.float16)
-        codes = math.quantize(values, self._divisors, spec.max_code, saturate=saturate)
+        codes = math.quantize(values, self._scaling, spec.max_code, saturate=saturate)
         if spec.delta and keyframe:
-            self._key_codes = codes
+            self._key_codes = math.key_codes(codes, spec.max_code)
         elif spec.delta:
-            codes = math.residual(codes, self._key_codes, spec.max_code)
-        return prefix + bytes(math.pack(codes, spec.bits))
+            codes = math.residual(codes, self._key_codes)
+        data: bytes = math.pack(codes, spec.bits)
+        return prefix + data if prefix else data
 
-    def _static_divisors(self, latent: Latent) -> Any:
+    def _static_scaling(self, math: ModuleType, values: Any) -> Any:
         assert self._header.scales is not None  # noqa: S101 - checked by LatentStreamHeader
         scales: Any = parse_scales(self._header.scales, self._header.shape[0])
-        math = _math_for(latent)
-        if not isinstance(latent, np.ndarray):
-            scales = math.scales_to_device(latent.device, scales)
-        return math.divisors(scales, self._dtype)
+        if math is not numpy_math:
+            scales = math.scales_to_device(values.device, scales)
+        return math.scaling(scales, self._dtype, self._spec.max_code)
 
 
-def _math_for(latent: Latent) -> ModuleType:
-    """Return the arithmetic module for `latent`. torch is imported only if `latent` is a tensor."""
+def _cast(latent: Latent, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> tuple[ModuleType, Any]:
+    """Return the module that encodes `latent` and its values [channels, n] of `dtype`, an array or a tensor.
+
+    Tensors on the CPU are encoded with NumPy, which is faster than torch and shares their memory. torch is imported
+    only if `latent` is a tensor.
+    """
     if isinstance(latent, np.ndarray):
-        return numpy_math
+        return numpy_math, numpy_math.cast(latent, dtype)
     from codec_wire.pipelines import torch_math  # noqa: PLC0415 - torch is optional
 
-    return torch_math
+    values = torch_math.cast(latent, dtype)
+    return (numpy_math, values.numpy()) if values.device.type == "cpu" else (torch_math, values)

@@ -9,7 +9,7 @@ import msgpack
 
 from codec_wire.errors import MalformedMessage, truncated_repr
 from codec_wire.fields import parse_dtype, parse_finish_reason
-from codec_wire.latents import LatentFrame, LatentStreamHeader
+from codec_wire.latents import FinishReason, LatentFrame, LatentStreamHeader
 
 
 def encode_header(header: LatentStreamHeader) -> bytes:
@@ -29,17 +29,34 @@ def encode_frame(frame: LatentFrame) -> bytes:
 
     The map is assembled here so that `data` is copied only once; msgpack.packb would copy it three times.
     """
-    rest: dict[str, Any] = {"seq": frame.seq, "keyframe": frame.keyframe, "done": frame.done}
-    if frame.finish_reason is not None:
-        rest["finish_reason"] = frame.finish_reason
-    packed: bytes = msgpack.packb(rest)
-    count = _FIXMAP | len(rest) + 1
-    return b"".join((bytes((count,)), _DATA_KEY, _bin_header(len(frame.data)), frame.data, packed[1:]))
+    reason = frame.finish_reason
+    return b"".join(
+        (
+            _FOUR_PAIRS if reason is None else _FIVE_PAIRS,
+            _DATA_KEY,
+            _bin_header(len(frame.data)),
+            frame.data,
+            _SEQ_KEY,
+            _uint(frame.seq),
+            _FLAGS[frame.keyframe, frame.done],
+            b"" if reason is None else _FINISH_REASONS[reason],
+        )
+    )
 
 
-_FIXMAP = 0x80
-"""First byte of a map with fewer than 16 pairs, whose number is in the low 4 bits."""
+_FOUR_PAIRS = b"\x84"
+_FIVE_PAIRS = b"\x85"
 _DATA_KEY: bytes = msgpack.packb("data")
+_SEQ_KEY: bytes = msgpack.packb("seq")
+_FLAGS: dict[tuple[bool, bool], bytes] = {
+    (keyframe, done): msgpack.packb({"keyframe": keyframe, "done": done})[1:]
+    for keyframe in (False, True)
+    for done in (False, True)
+}
+"""Both pairs, by the values of keyframe and done."""
+_FINISH_REASONS: dict[FinishReason, bytes] = {
+    reason: msgpack.packb({"finish_reason": str(reason)})[1:] for reason in FinishReason
+}
 
 
 def _bin_header(size: int) -> bytes:
@@ -49,6 +66,14 @@ def _bin_header(size: int) -> bytes:
     if size < 2**16:
         return struct.pack(">BH", 0xC5, size)
     return struct.pack(">BI", 0xC6, size)
+
+
+def _uint(number: int) -> bytes:
+    """Return a number below 2^32 as a msgpack integer in the shortest form."""
+    if number < 2**7:
+        return bytes((number,))
+    packed: bytes = msgpack.packb(number)
+    return packed
 
 
 def parse_header(message: dict[str, Any]) -> LatentStreamHeader:

@@ -9,7 +9,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from codec_wire.errors import MalformedMessage
 from codec_wire.fields import parse_dtype, parse_finish_reason
 from codec_wire.generated.codec.latents.v1 import stream_pb2
-from codec_wire.latents import LatentFrame, LatentStreamHeader
+from codec_wire.latents import FinishReason, LatentFrame, LatentStreamHeader
 
 LENGTH_PREFIX = struct.Struct(">I")
 
@@ -33,18 +33,30 @@ def encode_header(header: LatentStreamHeader) -> bytes:
 def encode_frame(frame: LatentFrame) -> bytes:
     """Return the serialized frame with its length prefix.
 
-    `data` is field 1 and therefore first. It is copied only once; protobuf serializes the other fields.
+    The message is assembled here so that `data` is copied only once.
     """
-    rest = stream_pb2.LatentFrame(
-        seq=frame.seq, keyframe=frame.keyframe, done=frame.done, finish_reason=frame.finish_reason
-    ).SerializeToString()
     head = _DATA_TAG + _varint(len(frame.data))
+    reason = frame.finish_reason
+    seq, flags = _varint(frame.seq), _FLAGS[frame.keyframe, frame.done]
+    rest = b"".join((_SEQ_TAG, seq, flags, b"" if reason is None else _FINISH_REASONS[reason]))
     length = len(head) + len(frame.data) + len(rest)
     return b"".join((LENGTH_PREFIX.pack(length), head, frame.data, rest))
 
 
 _DATA_TAG = b"\x0a"
 """Tag of field 1, length-delimited."""
+_SEQ_TAG = b"\x10"
+"""Tag of field 2, varint."""
+_FLAGS: dict[tuple[bool, bool], bytes] = {
+    (keyframe, done): stream_pb2.LatentFrame(keyframe=keyframe, done=done).SerializeToString()
+    for keyframe in (False, True)
+    for done in (False, True)
+}
+"""Fields 3 and 4, by the values of keyframe and done."""
+_FINISH_REASONS: dict[FinishReason, bytes] = {
+    reason: stream_pb2.LatentFrame(finish_reason=reason).SerializeToString() for reason in FinishReason
+}
+"""Field 5."""
 
 
 def _varint(number: int) -> bytes:

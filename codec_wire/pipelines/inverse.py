@@ -27,16 +27,24 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
             raise MalformedMessage("the unused high nibble of the last byte must be 0")
         codes = codes[:count]
         forbidden = -8
-    if count and codes.min() == forbidden:
+    if count and np.minimum.reduce(codes) == forbidden:
         raise MalformedMessage(f"codes must be from {forbidden + 1} to {-forbidden - 1}, got {forbidden}")
     return codes.reshape(channels, per_channel)
 
 
 def add_residual(key: NDArray[np.int8], residual: NDArray[np.int8], max_code: int) -> NDArray[np.int8]:
-    """Return clip(key + residual, -Q, Q), the codes of a frame that is not a keyframe."""
-    total = key.astype(np.int16)
-    total += residual
-    return np.clip(total, -max_code, max_code, out=total).astype(np.int8)
+    """Return clip(key + residual, -Q, Q), the codes of a frame that is not a keyframe.
+
+    The residual is clipped first, to [-Q - min(key, 0), Q - max(key, 0)], so int8 is enough.
+    """
+    limit, bound = np.int8(max_code), np.zeros_like(key)
+    lowest = np.minimum(key, bound)
+    np.subtract(-limit, lowest, out=lowest)
+    np.maximum(key, bound, out=bound)
+    np.subtract(limit, bound, out=bound)
+    np.minimum(residual, bound, out=bound)
+    np.maximum(bound, lowest, out=bound)
+    return np.add(bound, key, out=bound)
 
 
 def dequantize(codes: NDArray[np.int8], scales: NDArray[np.float16], max_code: int) -> NDArray[np.float32]:

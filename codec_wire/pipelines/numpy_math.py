@@ -4,7 +4,8 @@ In all functions `values` is a C-contiguous array [channels, n] in the dtype of 
 fp16 or fp32), `scales` is fp16 [channels], and `codes` is int8 [channels, n] in [-Q, Q].
 
 Codes are q = clip(rint((x / s) * Q), -Q, Q), computed in float32 in this order and rounded half to even. This formula
-and its order of operations are part of the Codec protocol: x * (Q / s) gives other bytes.
+and its order of operations are part of the Codec protocol: x * (Q / s) gives other bytes, unless Q / s is replaced with
+a multiplier that was verified for s (`multipliers`).
 """
 
 import sys
@@ -14,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec_wire.errors import InvalidLatents
+from codec_wire.pipelines.multipliers import SMALLEST_SCALE_BITS, multipliers
 
 Values = NDArray[np.float16] | NDArray[np.float32]
 
 _FP16_MAGNITUDE = np.uint16(0x7FFF)
 _FP16_INFINITY = 0x7C00
 _FP16_MINUS_INFINITY = 0xFC00
+_FP16_SIGN = np.uint16(0x8000)
+_FP16_TO_FP32_SHIFT = np.int32(13)
 _FP16_IN_FP32 = np.uint32(0x8FFFE000).view(np.int32)
 """Mask of the sign, exponent and mantissa of an fp16 number after its bits are shifted to their places in fp32."""
 _WIDENING_FACTOR = np.float32(2.0**-112)
 """Factor between an fp16 number and the fp32 number with its shifted bits: the exponent biases are 15 and 127."""
-_INFINITY = np.float32(np.inf)
-_SAFE_SCALE = 0x2400
-"""Bits of the fp16 number 2^-6. With this scale or a larger one, every fp16 subnormal has the code 0."""
 
 
 def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Values:
@@ -46,7 +47,7 @@ def channel_scales(values: Values) -> NDArray[np.float16]:
     """Return max |x| per channel as fp16 [channels]. Raises InvalidLatents if one of them is not finite in fp16."""
     if values.dtype == np.float16:
         # Magnitudes of fp16 are ordered like their bits, and Inf and NaN are the largest: one pass finds all of them.
-        bits = np.bitwise_and(values.view(np.uint16), _FP16_MAGNITUDE).max(axis=1)
+        bits = np.maximum.reduce(np.bitwise_and(values.view(np.uint16), _FP16_MAGNITUDE), axis=1)
         scales: NDArray[np.float16] = bits.view(np.float16)
         finite = max(bits.tolist()) < _FP16_INFINITY  # for a few numbers, max() is faster than NumPy
     else:
@@ -70,61 +71,118 @@ def all_finite(values: Values) -> bool:
         return bool(np.isfinite(values).all())
     # As signed integers, the bits of positive numbers are ordered like the numbers; as unsigned integers, those of the
     # most negative number are the largest. Two passes without a temporary array.
-    return bool(values.view(np.int16).max() < _FP16_INFINITY and values.view(np.uint16).max() < _FP16_MINUS_INFINITY)
+    positive = np.maximum.reduce(values.view(np.int16), axis=None)
+    negative = np.maximum.reduce(values.view(np.uint16), axis=None)
+    return bool(positive < _FP16_INFINITY and negative < _FP16_MINUS_INFINITY)
 
 
-class Divisors(NamedTuple):
-    """Divisors of `quantize`: fp32 [channels, 1], and whether they and the values are multiplied by 2^-112."""
+class Scaling:
+    """Scales of one or more frames of a stream, prepared for `quantize`.
 
-    column: NDArray[np.float32]
-    widened: bool
+    `multipliers` is fp32 [channels, 1], or None if the values must be divided by the scales.
+    """
+
+    def __init__(self, scales: NDArray[np.float16], multipliers: NDArray[np.float32] | None) -> None:
+        self.scales = scales
+        self.multipliers = multipliers
+        self._limits: NDArray[np.uint16] | None = None
+
+    def limits(self, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+        """Return the bits of the scales and of the negative scales, [2, channels, n], for `shape` [channels, n].
+
+        They are repeated n times because NumPy is several times as slow with a broadcast operand.
+        """
+        if self._limits is None or self._limits.shape[1:] != shape:
+            bits = self.scales.view(np.uint16)[:, np.newaxis]
+            self._limits = np.empty((2, *shape), np.uint16)
+            self._limits[0] = bits
+            self._limits[1] = bits | _FP16_SIGN
+        return self._limits
 
 
-def divisors(scales: NDArray[np.float16], dtype: np.dtype[Any]) -> Divisors:
-    """Return the divisors for values of `dtype`. A scale of 0 becomes infinity, so that its codes are 0."""
-    # With a smaller scale, fp16 subnormals can have codes other than 0, but the CPU may flush them to 0 when widened.
-    widened = dtype == np.float16 and min(scales.view(np.uint16).tolist()) >= _SAFE_SCALE
-    column = scales.astype(np.float32)
-    if widened:
-        column *= _WIDENING_FACTOR
-    else:
-        column[scales == 0] = _INFINITY
-    return Divisors(column[:, np.newaxis], widened)
+def scaling(scales: NDArray[np.float16], dtype: np.dtype[Any], max_code: int) -> Scaling:
+    """Prepare `scales` for values of `dtype`."""
+    if dtype != np.float16:
+        return Scaling(scales, None)
+    column = multipliers(max_code).take(scales.view(np.uint16))
+    return Scaling(scales, column[:, np.newaxis] if min(column.tolist()) > 0 else None)
 
 
-def quantize(values: Values, divisors: Divisors, max_code: int, *, saturate: bool) -> NDArray[np.int8]:
-    """Return the codes of finite `values` for the scales from which `divisors` were computed.
+def quantize(values: Values, scaling: Scaling, max_code: int, *, saturate: bool) -> NDArray[np.int8]:
+    """Return the codes of finite `values`.
 
     Pass `saturate` False only if no |x| is larger than its scale, as for fp16 values and their own scales.
     """
-    ratio = _widen(values) if divisors.widened else values.astype(np.float32)
-    if not saturate:
-        ratio /= divisors.column
-        ratio *= np.float32(max_code)
-        return np.rint(ratio, out=ratio).astype(np.int8)
+    if scaling.multipliers is None:
+        return _quantize_by_division(values, scaling.scales, max_code, saturate=saturate)
+    ratio = _widen(_clip(values.view(np.uint16), scaling.limits(values.shape)) if saturate else values)
+    ratio *= scaling.multipliers
+    return np.rint(ratio, out=ratio).astype(np.int8)
+
+
+def _quantize_by_division(
+    values: Values, scales: NDArray[np.float16], max_code: int, *, saturate: bool
+) -> NDArray[np.int8]:
+    """Return the codes for any scales and dtype. With a scale of 0 they are 0."""
+    column = scales.astype(np.float32)
+    # With a smaller scale, fp16 subnormals can have codes other than 0, but the CPU may flush them to 0 when widened.
+    if values.dtype == np.float16 and min(scales.view(np.uint16).tolist()) >= SMALLEST_SCALE_BITS:
+        ratio = _widen(values)
+        column *= _WIDENING_FACTOR
+    else:
+        ratio = values.astype(np.float32)
+        column[scales == 0] = np.inf
     with np.errstate(over="ignore"):
-        ratio /= divisors.column
+        ratio /= column[:, np.newaxis]
         ratio *= np.float32(max_code)
     np.rint(ratio, out=ratio)
-    return np.clip(ratio, -max_code, max_code, out=ratio).astype(np.int8)
+    if saturate:
+        np.clip(ratio, -max_code, max_code, out=ratio)
+    return ratio.astype(np.int8)
 
 
-def _widen(values: Values) -> NDArray[np.float32]:
+def _clip(bits: NDArray[np.uint16], limits: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Return fp16 numbers, given as their bits [channels, n], limited to [-scale, scale].
+
+    As unsigned integers the bits of negative numbers are the largest, and as signed integers those of positive numbers;
+    both are ordered by magnitude.
+    """
+    clipped: NDArray[np.uint16] = np.minimum(bits, limits[1])
+    signed = clipped.view(np.int16)
+    np.minimum(signed, limits[0].view(np.int16), out=signed)
+    return clipped
+
+
+def _widen(values: Values | NDArray[np.uint16]) -> NDArray[np.float32]:
     """Return finite fp16 numbers as fp32, multiplied exactly by 2^-112.
 
-    The factor cancels in a quotient of two such numbers, bit for bit. Shifting the bits takes a quarter of the time of
-    NumPy's conversion.
+    Shifting the bits takes a quarter of the time of NumPy's conversion.
     """
     bits = values.view(np.int16).astype(np.int32)
-    np.left_shift(bits, 13, out=bits)
+    np.left_shift(bits, _FP16_TO_FP32_SHIFT, out=bits)
     np.bitwise_and(bits, _FP16_IN_FP32, out=bits)
     return bits.view(np.float32)
 
 
-def residual(codes: NDArray[np.int8], key: NDArray[np.int8], max_code: int) -> NDArray[np.int8]:
-    """Return clip(codes - key, -Q, Q), the residual to a keyframe."""
-    difference = np.subtract(codes, key, dtype=np.int16)
-    return np.clip(difference, -max_code, max_code, out=difference).astype(np.int8)
+class KeyCodes(NamedTuple):
+    """Codes of a keyframe, and the lowest and highest codes of another frame whose residual does not exceed Q."""
+
+    codes: NDArray[np.int8]
+    lowest: NDArray[np.int8]
+    highest: NDArray[np.int8]
+
+
+def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
+    """Prepare the codes of a keyframe for `residual`."""
+    limit, zeros = np.int8(max_code), np.zeros_like(codes)
+    return KeyCodes(codes, np.maximum(codes, zeros) - limit, np.minimum(codes, zeros) + limit)
+
+
+def residual(codes: NDArray[np.int8], key: KeyCodes) -> NDArray[np.int8]:
+    """Return clip(codes - key, -Q, Q), the residual to a keyframe. The codes are clipped first, so int8 is enough."""
+    difference = np.maximum(codes, key.lowest)
+    np.minimum(difference, key.highest, out=difference)
+    return np.subtract(difference, key.codes, out=difference)
 
 
 def pack(codes: NDArray[np.int8], bits: int) -> bytes:

@@ -36,7 +36,7 @@ def require_finite(values: Tensor) -> None:
         raise InvalidLatents("the latents contain NaN or Inf")
 
 
-def divisors(scales: Tensor, _dtype: np.dtype[Any]) -> Tensor:
+def scaling(scales: Tensor, _dtype: np.dtype[Any], _max_code: int) -> Tensor:
     """Return the divisors of `quantize`, float32 [channels, 1]. A scale of 0 becomes infinity, so that its codes are 0.
 
     They remain a tensor on the device: torch may replace a division by a Python number with a multiplication by its
@@ -46,15 +46,21 @@ def divisors(scales: Tensor, _dtype: np.dtype[Any]) -> Tensor:
     return torch.where(wide == 0, torch.inf, wide).unsqueeze(1)
 
 
-def quantize(values: Tensor, divisors: Tensor, max_code: int, *, saturate: bool) -> Tensor:
-    """Return the codes of finite `values` for the scales from which `divisors` were computed. See numpy_math."""
-    ratio = (values.to(torch.float32) / divisors * float(max_code)).round_()
+def quantize(values: Tensor, scaling: Tensor, max_code: int, *, saturate: bool) -> Tensor:
+    """Return the codes of finite `values`. See numpy_math."""
+    ratio = (values.to(torch.float32) / scaling * float(max_code)).round_()
     return (ratio.clamp_(-max_code, max_code) if saturate else ratio).to(torch.int8)
 
 
-def residual(codes: Tensor, key: Tensor, max_code: int) -> Tensor:
+def key_codes(codes: Tensor, max_code: int) -> tuple[Tensor, int]:
+    """Prepare the codes of a keyframe for `residual`."""
+    return codes, max_code
+
+
+def residual(codes: Tensor, key: tuple[Tensor, int]) -> Tensor:
     """Return clip(codes - key, -Q, Q), the residual to a keyframe."""
-    return (codes.to(torch.int16) - key).clamp_(-max_code, max_code).to(torch.int8)
+    key_codes, max_code = key
+    return (codes.to(torch.int16) - key_codes).clamp_(-max_code, max_code).to(torch.int8)
 
 
 def pack(codes: Tensor, bits: int) -> bytes:

@@ -14,6 +14,7 @@ from codec_golden.reference import ReferenceModel
 from codec_golden.storage import GoldenFixture, Pixels
 from codec_golden.thresholds import compute_thresholds
 from codec_maps.annotations import with_thresholds
+from codec_wire import encoder
 from codec_wire.encoder import LatentEncoder
 from codec_wire.maps.document import QualityThresholds
 from codec_wire.pipelines import PIPELINES, inverse, numpy_math, torch_math
@@ -33,15 +34,15 @@ RowsOf = Callable[[Gate], list[Row]]
 def round_half_away(patch: pytest.MonkeyPatch) -> None:
     """Round halves away from zero instead of to the even neighbour."""
 
-    def by_numpy(values: Any, divisors: Any, max_code: int, *, saturate: bool) -> Any:
-        column = divisors.column / (numpy_math._WIDENING_FACTOR if divisors.widened else np.float32(1))
+    def by_numpy(values: Any, scaling: Any, max_code: int, *, saturate: bool) -> Any:
+        column = scaling.scales.astype(np.float32)[:, np.newaxis]
         with np.errstate(over="ignore"):
             ratio = values.astype(np.float32) / column * np.float32(max_code)
         rounded = np.copysign(np.floor(np.abs(ratio) + np.float32(0.5)), ratio)
         return np.clip(rounded, -max_code, max_code).astype(np.int8)
 
-    def by_torch(values: Any, divisors: Any, max_code: int, *, saturate: bool) -> Any:
-        ratio = values.float() / divisors * float(max_code)
+    def by_torch(values: Any, scaling: Any, max_code: int, *, saturate: bool) -> Any:
+        ratio = values.float() / scaling * float(max_code)
         rounded = torch.copysign(torch.floor(ratio.abs() + 0.5), ratio)
         return rounded.clamp(-max_code, max_code).to(torch.int8)
 
@@ -55,8 +56,8 @@ def no_clip(patch: pytest.MonkeyPatch) -> None:
         quantize: Any = math.quantize
         wrong = lambda *a, quantize=quantize, saturate: quantize(*a, saturate=False)  # noqa: E731
         patch.setattr(math, "quantize", wrong)
-    patch.setattr(numpy_math, "residual", lambda codes, key, _max_code: codes - key)
-    patch.setattr(torch_math, "residual", lambda codes, key, _max_code: codes - key)
+    patch.setattr(numpy_math, "residual", lambda codes, key: codes - key.codes)
+    patch.setattr(torch_math, "residual", lambda codes, key: codes - key[0])
 
 
 def scales_swapped(patch: pytest.MonkeyPatch) -> None:
@@ -90,9 +91,9 @@ def wrong_keyframe(patch: pytest.MonkeyPatch) -> None:
     def with_updated_key(self: Any, latent: Any, *, keyframe: bool) -> Any:
         data = encode_values(self, latent, keyframe=keyframe)
         if self._spec.delta and not keyframe:
-            math: Any = numpy_math if isinstance(latent, np.ndarray) else torch_math
-            values = math.cast(latent, self._dtype)
-            self._key_codes = math.quantize(values, self._divisors, self._spec.max_code, saturate=True)
+            math, values = encoder._cast(latent, self._dtype)
+            codes = math.quantize(values, self._scaling, self._spec.max_code, saturate=True)
+            self._key_codes = math.key_codes(codes, self._spec.max_code)
         return data
 
     patch.setattr(LatentEncoder, "_encode_values", with_updated_key)
@@ -101,14 +102,14 @@ def wrong_keyframe(patch: pytest.MonkeyPatch) -> None:
 def multiplied_first(patch: pytest.MonkeyPatch) -> None:
     """Compute x * (Q / s) instead of (x / s) * Q, which changes a few codes, too few to be visible."""
 
-    def by_numpy(values: Any, divisors: Any, max_code: int, *, saturate: bool) -> Any:
-        column = divisors.column / (numpy_math._WIDENING_FACTOR if divisors.widened else np.float32(1))
+    def by_numpy(values: Any, scaling: Any, max_code: int, *, saturate: bool) -> Any:
+        column = scaling.scales.astype(np.float32)[:, np.newaxis]
         with np.errstate(over="ignore"):
             ratio = values.astype(np.float32) * (np.float32(max_code) / column)
         return np.clip(np.rint(ratio), -max_code, max_code).astype(np.int8)
 
-    def by_torch(values: Any, divisors: Any, max_code: int, *, saturate: bool) -> Any:
-        ratio = values.float() * (float(max_code) / divisors)
+    def by_torch(values: Any, scaling: Any, max_code: int, *, saturate: bool) -> Any:
+        ratio = values.float() * (float(max_code) / scaling)
         return ratio.round().clamp(-max_code, max_code).to(torch.int8)
 
     patch.setattr(numpy_math, "quantize", by_numpy)

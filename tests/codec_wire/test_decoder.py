@@ -34,8 +34,8 @@ def test_decoding_inverts_encoding(stream: Stream) -> None:
         if spec.scales is Scales.PER_KEYFRAME and keyframe:
             scales = numpy_math.channel_scales(values)
         assert scales is not None
-        divisors = numpy_math.divisors(scales, values.dtype)
-        codes = numpy_math.quantize(values, divisors, spec.max_code, saturate=True).astype(np.int64)
+        scaling = numpy_math.scaling(scales, values.dtype, spec.max_code)
+        codes = numpy_math.quantize(values, scaling, spec.max_code, saturate=True).astype(np.int64)
         if spec.delta and keyframe:
             key = codes
         elif spec.delta:

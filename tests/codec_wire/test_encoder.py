@@ -1,6 +1,9 @@
 """LatentEncoder: every pipeline, NumPy and torch, both wire formats, compared with the published reference encoder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,29 +12,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from codec_wire import WireFormat, encode
+from codec_wire import WireFormat, encode, encoder
 from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import InvalidLatents
 from codec_wire.latents import LatentDtype, LatentStreamHeader
 from codec_wire.pipelines import PIPELINES, numpy_math, torch_math
+from codec_wire.pipelines.multipliers import SMALLEST_SCALE_BITS, multipliers
 from tests.support.oracle import reference_messages
 from tests.support.strategies import Stream, streams
 
 
 def encoded_messages(stream: Stream, wire_format: WireFormat, *, with_torch: bool) -> list[bytes]:
     header, latents, keyframes = stream
-    encoder = LatentEncoder(header)
+    stream_encoder = LatentEncoder(header)
     messages = [encode(header, wire_format)]
     for seq, (latent, keyframe) in enumerate(zip(latents, keyframes, strict=True)):
         converted = torch.from_numpy(latent) if with_torch else latent
-        frame = encoder.encode(converted, keyframe=keyframe, last=seq == len(latents) - 1)
+        frame = stream_encoder.encode(converted, keyframe=keyframe, last=seq == len(latents) - 1)
         messages.append(encode(frame, wire_format))
     return messages
 
 
+@contextmanager
+def arithmetic_of_other_devices() -> Iterator[None]:
+    """Encode tensors on the CPU with torch, as those on other devices."""
+    cast = lambda latent, dtype: (torch_math, torch_math.cast(latent, dtype))  # noqa: E731
+    with mock.patch.object(encoder, "_cast", cast):
+        yield
+
+
 def quantize_with_numpy(values: NDArray[Any], scales: NDArray[Any], max_code: int) -> NDArray[np.int8]:
-    divisors = numpy_math.divisors(scales, values.dtype)
-    return numpy_math.quantize(values, divisors, max_code, saturate=True)
+    scaling = numpy_math.scaling(scales, values.dtype, max_code)
+    return numpy_math.quantize(values, scaling, max_code, saturate=True)
 
 
 @settings(max_examples=400)
@@ -40,6 +52,8 @@ def test_numpy_and_torch_bytes_equal_the_reference(stream: Stream, wire_format: 
     expected = reference_messages(*stream, wire_format)
     assert encoded_messages(stream, wire_format, with_torch=False) == expected
     assert encoded_messages(stream, wire_format, with_torch=True) == expected
+    with arithmetic_of_other_devices():
+        assert encoded_messages(stream, wire_format, with_torch=True) == expected
 
 
 @pytest.mark.parametrize("max_code", [127, 7])
@@ -55,8 +69,8 @@ def test_quantization_of_every_fp16_value_equals_the_formula(max_code: int) -> N
         expected = np.clip(np.rint(ratio), -max_code, max_code).astype(np.int8)
         np.testing.assert_array_equal(quantize_with_numpy(values, scales, max_code), expected)
         tensors = torch.from_numpy(values), torch.from_numpy(scales)
-        divisors = torch_math.divisors(tensors[1], scales.dtype)
-        codes = torch_math.quantize(tensors[0], divisors, max_code, saturate=True)
+        scaling = torch_math.scaling(tensors[1], scales.dtype, max_code)
+        codes = torch_math.quantize(tensors[0], scaling, max_code, saturate=True)
         np.testing.assert_array_equal(codes.numpy(), expected)
 
 
@@ -73,6 +87,30 @@ def test_bytes_do_not_depend_on_flushing_of_subnormals(pipeline: str) -> None:
         assert encoded_messages(stream, WireFormat.MSGPACK, with_torch=False) == expected
     finally:
         torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("max_code", [127, 7])
+def test_every_significand_of_a_scale_has_the_codes_of_the_formula(max_code: int) -> None:
+    """All 1,024 significands with all fp16 values up to the scale whose code is not always 0."""
+    magnitudes = np.arange(0x3800, 0x5C00, dtype=np.uint16).view(np.float16)  # 0.5 to 255
+    for scale_bits in range(0x5800, 0x5C00):  # 128 to 255
+        scales = np.array([scale_bits], np.uint16).view(np.float16)
+        values = magnitudes[np.newaxis, : scale_bits - 0x3800 + 1]
+        expected = np.rint(values.astype(np.float32) / scales.astype(np.float32) * np.float32(max_code))
+        scaling = numpy_math.scaling(scales, values.dtype, max_code)
+        codes = numpy_math.quantize(values, scaling, max_code, saturate=False)
+        np.testing.assert_array_equal(codes, expected.astype(np.int8))
+
+
+@pytest.mark.parametrize("max_code", [127, 7])
+def test_nearly_every_scale_has_a_multiplier_and_powers_of_two_shift_it(max_code: int) -> None:
+    table = multipliers(max_code)
+    missing = table[SMALLEST_SCALE_BITS:] == 0
+    assert missing.mean() < 0.03
+    assert not table[:SMALLEST_SCALE_BITS].any()
+    for exponent in range(9, 30):
+        bits = np.arange(1024) + (exponent << 10)
+        np.testing.assert_array_equal(table[bits], table[bits + 1024] * np.float32(2))
 
 
 def test_multiplying_by_a_quotient_gives_other_codes() -> None:
@@ -98,26 +136,26 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize(("dtype", "bad", "pipeline"), BAD_VALUES)
-@pytest.mark.parametrize("with_torch", [False, True])
-def test_nonfinite_value_raises_invalid_latents(
-    dtype: LatentDtype, bad: float, pipeline: str, with_torch: bool
-) -> None:
+def test_nonfinite_value_raises_invalid_latents(dtype: LatentDtype, bad: float, pipeline: str) -> None:
     scales = np.full(2, 3, "<f2").tobytes() if pipeline in ("int8", "int4") else None
     header = LatentStreamHeader("a/b", (2, 3, 3), dtype, pipeline, scales)
     latent = np.ones((2, 3, 3), np.float32)
     latent[1, 2, 0] = bad
     with pytest.raises(InvalidLatents):
-        LatentEncoder(header).encode(torch.from_numpy(latent) if with_torch else latent, keyframe=True, last=True)
+        LatentEncoder(header).encode(latent, keyframe=True, last=True)
+    with arithmetic_of_other_devices(), pytest.raises(InvalidLatents):
+        LatentEncoder(header).encode(torch.from_numpy(latent), keyframe=True, last=True)
 
 
-@pytest.mark.parametrize("with_torch", [False, True])
+@pytest.mark.parametrize("context", [nullcontext, arithmetic_of_other_devices])
 @pytest.mark.parametrize("pipeline", ["delta+int8", "delta+int4"])
-def test_nonfinite_residual_raises_invalid_latents(pipeline: str, with_torch: bool) -> None:
+def test_nonfinite_residual_raises_invalid_latents(pipeline: str, context: Any) -> None:
     encoder = LatentEncoder(LatentStreamHeader("a/b", (1, 4), LatentDtype.FP16, pipeline))
     good, bad = np.ones((1, 4), np.float16), np.full((1, 4), np.nan, np.float16)
-    encoder.encode(torch.from_numpy(good) if with_torch else good, keyframe=True, last=False)
-    with pytest.raises(InvalidLatents):
-        encoder.encode(torch.from_numpy(bad) if with_torch else bad, keyframe=False, last=True)
+    with context():
+        encoder.encode(torch.from_numpy(good), keyframe=True, last=False)
+        with pytest.raises(InvalidLatents):
+            encoder.encode(torch.from_numpy(bad), keyframe=False, last=True)
 
 
 def test_bfloat16_tensor_is_cast_to_the_dtype_of_the_header() -> None:

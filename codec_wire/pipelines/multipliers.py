@@ -1,0 +1,57 @@
+"""Multipliers that quantize fp16 values as exactly as the division of the protocol, in one operation.
+
+The codes of the protocol are rint((x / s) * Q). For fp16 numbers x and s, rint(x * m) with m near Q / s is equal,
+except where x * Q / s is exactly between two integers:
+
+* Write x and s as integers a and b below 2048 times powers of two. If x * Q / s is not exactly n / 2 for an odd n < 2Q,
+  then the two differ by at least 1 / (n * b) > 1.9e-6, relative to n / 2. The rounding of m and of the product change
+  the result by less than 2.4e-7, so both round to the same integer.
+* If it is exactly n / 2, the result is the even neighbour. Only such ties need a check, and for an s there are at most
+  Q of them. For most s the number next to Q / s passes it, for some the next larger one, and for a few neither.
+"""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+SMALLEST_SCALE_BITS = 0x2400
+"""Bits of the fp16 number 2^-6. With this scale or a larger one, every fp16 subnormal has the code 0."""
+_INFINITY_BITS = 0x7C00
+_MANTISSA_BITS = 10
+_EXPONENT_BIAS = 15
+
+
+@cache
+def multipliers(max_code: int) -> NDArray[np.float32]:
+    """Return the multiplier for every finite fp16 scale, indexed by its bits: float32 [0x7C00], read-only.
+
+    The multipliers contain a factor of 2^112, for values that are 2^-112 times as large as the fp16 numbers. A scale
+    that has no multiplier, or is smaller than 2^-6, has 0.
+    """
+    significands = np.arange(1 << _MANTISSA_BITS, 2 << _MANTISSA_BITS)
+    exact = _multipliers_of_significands(significands, max_code)
+    exponents = np.arange(SMALLEST_SCALE_BITS >> _MANTISSA_BITS, _INFINITY_BITS >> _MANTISSA_BITS)
+    table = np.zeros(_INFINITY_BITS, np.float32)
+    # The scale is significand * 2^(exponent - bias - 10).
+    powers = 112 + _EXPONENT_BIAS + _MANTISSA_BITS - exponents
+    table[SMALLEST_SCALE_BITS:] = np.ldexp(exact, powers[:, np.newaxis]).reshape(-1)
+    table.flags.writeable = False
+    return table
+
+
+def _multipliers_of_significands(significands: NDArray[np.int64], max_code: int) -> NDArray[np.float32]:
+    """Return an exact multiplier for each scale in `significands`, 0 if there is none. float32, the same shape."""
+    odd = np.arange(1, 2 * max_code, 2)
+    products = significands[:, np.newaxis] * odd  # x * 2Q of a tie
+    doubled = products // max_code
+    # The tie exists if x is an fp16 number: `doubled` is exact and has at most 11 significant bits.
+    tie = (products % max_code == 0) & ((doubled < 2048) | (doubled % 2 == 0))
+    values = doubled.astype(np.float32) / np.float32(2)
+    expected = np.rint(odd / 2).astype(np.float32)
+    nearest = np.float32(max_code) / significands.astype(np.float32)
+    found = np.zeros_like(nearest)
+    for candidate in (np.nextafter(nearest, np.float32(np.inf)), nearest):
+        exact = (np.rint(values * candidate[:, np.newaxis]) == expected) | ~tie
+        found = np.where(exact.all(axis=1), candidate, found)
+    return found
