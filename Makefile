@@ -75,6 +75,7 @@ $(BUF):
 
 bench: $(READY) ## Compare the speed of encoding and decoding with the reference encoder
 	$(BIN)/python -m bench.encode
+	$(BIN)/python -m bench.client_decoding
 
 constraints: $(READY) ## Write the installed versions to constraints.txt
 	$(BIN)/python -m scripts.write_constraints

@@ -1,24 +1,18 @@
-"""Encode and decode throughput per pipeline, as a ratio to a named peer in the same run.
+"""Speed of encoding and decoding per pipeline, as a ratio to a named peer in the same run.
 
-Encoding is compared with codecai's LatentStreamEncoder, including the envelope. For `raw`, this project is slower
-because it checks for NaN and Inf and codecai does not. A second row compares it with codecai and np.isfinite, which
-gives the same guarantee.
+Encoding is compared with codecai's LatentStreamEncoder, including the envelope. This project checks for NaN and Inf and
+codecai does not; for `raw`, a second row compares it with codecai and np.isfinite, which gives the same guarantee.
 
 codecai does not have a decoder for latents, so decoding is compared with the published inverse formula, written channel
-by channel in NumPy below, without checks except np.isfinite for raw. Both start from the frame's bytes. Runs of the two
-alternate, and their medians are compared.
+by channel in NumPy below, without checks except np.isfinite for raw. Both start from the frame's bytes.
 
     python -m bench.encode              print a table
     python -m bench.encode --markdown   print the table of docs/benchmarks.md
 """
 
 import argparse
-import platform
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,41 +20,27 @@ from codecai.server.latent_frame import LatentStreamEncoder
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from bench.comparison import Comparison, compare, print_comparisons
 from codec_wire import WireFormat, encode
 from codec_wire.decoder import LatentDecoder
 from codec_wire.encoder import LatentEncoder
 from codec_wire.latents import LatentDtype, LatentStreamHeader
 from codec_wire.pipelines import PIPELINES, Scales
 
-SHAPES = ((4, 64, 64), (4, 128, 128), (16, 128, 128))
+SHAPES = {"256x256": (4, 32, 32), "512x512": (4, 64, 64), "1024x1024": (4, 128, 128), "video 832x480": (16, 60, 104)}
+"""Shape of a latent frame by the size of its pixels."""
 FRAMES = 8
 """Latent frames in a stream: one keyframe and seven residuals for delta pipelines."""
-RUNS = 60
+DECODING_GOAL = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """Median seconds per frame of this project (`ours`) and of the peer."""
-
-    pipeline: str
-    shape: tuple[int, ...]
-    direction: str
-    peer_name: str
-    ours: float
-    peer: float
-
-    @property
-    def ratio(self) -> float:
-        """The speed relative to the peer; above 1 is faster."""
-        return self.peer / self.ours
-
-    @property
-    def too_slow(self) -> bool:
-        """Whether it is slower than a peer that does the same work."""
-        peer_does_less = self.pipeline == "raw" and self.peer_name == "codecai"
-        return self.ratio < 1 and not peer_does_less
+def encoding_goal(pipeline: str) -> float:
+    """Return the smallest ratio to codecai that is intended for `pipeline`."""
+    spec = PIPELINES[pipeline]
+    if spec.bits is None:
+        return 1.0
+    return 3.0 if spec.delta else 4.0
 
 
 def header_for(pipeline: str, shape: tuple[int, ...]) -> LatentStreamHeader:
@@ -142,19 +122,9 @@ def formula_decoding(header: LatentStreamHeader, frames: list[bytes]) -> list[ND
     return decoded
 
 
-def medians(ours: Callable[[], Any], peer: Callable[[], Any]) -> tuple[float, float]:
-    """Return the median seconds per frame of both functions, which run alternately."""
-    durations: tuple[list[float], list[float]] = ([], [])
-    for _ in range(RUNS):
-        for times, function in zip(durations, (ours, peer), strict=True):
-            start = time.perf_counter()
-            function()
-            times.append((time.perf_counter() - start) / FRAMES)
-    return statistics.median(durations[0]), statistics.median(durations[1])
-
-
-def measure(pipeline: str, shape: tuple[int, ...]) -> Iterator[Measurement]:
-    """Yield measurements of encoding and decoding for one pipeline and shape, after checking that results are equal."""
+def measure(pipeline: str, size: str) -> Iterator[Comparison]:
+    """Yield comparisons of encoding and decoding for one pipeline and size, after checking that results are equal."""
+    shape = SHAPES[size]
     rng = np.random.default_rng(0)
     latents = [rng.standard_normal(shape).astype(np.float16) for _ in range(FRAMES)]
     header = header_for(pipeline, shape)
@@ -164,16 +134,18 @@ def measure(pipeline: str, shape: tuple[int, ...]) -> Iterator[Measurement]:
     def encode_all() -> list[bytes]:
         return our_encoding(header, latents)
 
+    def peer_encode_all() -> list[bytes]:
+        return peer_encoding(header, latents)
+
     def checked_peer() -> list[bytes]:
         if not all(np.isfinite(latent).all() for latent in latents):
             raise ValueError("not finite")
         return peer_encoding(header, latents)
 
-    yield Measurement(
-        pipeline, shape, "encode", "codecai", *medians(encode_all, lambda: peer_encoding(header, latents))
-    )
+    cells, goal = ("encode", pipeline, size), encoding_goal(pipeline)
+    yield compare((*cells, "codecai"), encode_all, peer_encode_all, FRAMES, goal)
     if header.pipeline_spec.bits is None:
-        yield Measurement(pipeline, shape, "encode", "codecai + isfinite", *medians(encode_all, checked_peer))
+        yield compare((*cells, "codecai + isfinite"), encode_all, checked_peer, FRAMES, goal)
     encoder = LatentEncoder(header)
     frames = [
         encoder.encode(latent, keyframe=seq == 0 or not header.pipeline_spec.delta, last=seq == FRAMES - 1)
@@ -185,52 +157,25 @@ def measure(pipeline: str, shape: tuple[int, ...]) -> Iterator[Measurement]:
         decoder = LatentDecoder(header)
         return [decoder.decode(frame) for frame in frames]
 
-    for one, other in zip(decode_all(), formula_decoding(header, data), strict=True):
+    def formula_decode_all() -> list[Any]:
+        return formula_decoding(header, data)
+
+    for one, other in zip(decode_all(), formula_decode_all(), strict=True):
         np.testing.assert_array_equal(one, other)
-    yield Measurement(
-        pipeline, shape, "decode", "formula", *medians(decode_all, lambda: formula_decoding(header, data))
-    )
-
-
-def report(results: list[Measurement], *, markdown: bool) -> None:
-    """Print the measurements as a table."""
-    heading = ("", "pipeline", "frame", "peer", "ours, µs", "peer, µs", "ratio", "ours, MB/s of fp16")
-    rows = [
-        (
-            found.direction,
-            found.pipeline,
-            str(list(found.shape)),
-            found.peer_name,
-            f"{found.ours * 1e6:.0f}",
-            f"{found.peer * 1e6:.0f}",
-            f"{found.ratio:.1f}x",
-            f"{np.prod(found.shape) * 2 / found.ours / 1e6:.0f}",
-        )
-        for found in results
-    ]
-    if markdown:
-        for cells in (heading, ("---",) * len(heading), *rows):
-            print("| " + " | ".join(cells) + " |")
-        return
-    table = Table(*heading, title=f"NumPy {np.__version__} on {platform.machine()}, one thread")
-    for cells in rows:
-        table.add_row(*cells)
-    Console().print(table)
+    yield compare(("decode", pipeline, size, "formula"), decode_all, formula_decode_all, FRAMES, DECODING_GOAL)
 
 
 def main() -> int:
     """Run the command line. Return exit status 1 if a measurement is slower than its peer."""
-    parser = argparse.ArgumentParser(description="Encode and decode throughput as a ratio to a named peer.")
+    parser = argparse.ArgumentParser(description="Encode and decode speed as a ratio to a named peer.")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args()
-    cases = [(pipeline, shape) for pipeline in PIPELINES for shape in SHAPES]
+    cases = [(pipeline, size) for pipeline in PIPELINES for size in SHAPES]
     bar = track(cases, "measuring", console=Console(stderr=True), transient=True)
-    results = [found for pipeline, shape in bar for found in measure(pipeline, shape)]
-    report(sorted(results, key=lambda found: found.direction, reverse=True), markdown=options.markdown)
-    slower = [found for found in results if found.too_slow]
-    for found in slower:
-        print(f"slower than its peer: {found.direction} {found.pipeline} {list(found.shape)}, {found.ratio:.2f}x")
-    return 1 if slower else 0
+    results = [found for pipeline, size in bar for found in measure(pipeline, size)]
+    results.sort(key=lambda found: found.cells[0], reverse=True)
+    print_comparisons(("", "pipeline", "size", "peer"), results, markdown=options.markdown)
+    return 1 if any(found.ratio < 1 for found in results) else 0
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
             raise MalformedMessage("the unused high nibble of the last byte must be 0")
         codes = codes[:count]
         forbidden = -8
-    if count and np.minimum.reduce(codes) == forbidden:
+    if count and codes.item(codes.argmin()) == forbidden:  # argmin() is faster than min()
         raise MalformedMessage(f"codes must be from {forbidden + 1} to {-forbidden - 1}, got {forbidden}")
     return codes.reshape(channels, per_channel)
 
