@@ -1,5 +1,6 @@
 """Encoder of latents to the frames of one stream."""
 
+from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -86,11 +87,18 @@ class LatentEncoder:
         return prefix + data if prefix else data
 
     def _static_scaling(self, math: ModuleType, values: Any) -> Any:
-        assert self._header.scales is not None  # noqa: S101 - checked by LatentStreamHeader
-        scales: Any = parse_scales(self._header.scales, self._header.shape[0])
-        if math is not numpy_math:
-            scales = math.scales_to_device(values.device, scales)
+        data = self._header.scales
+        assert data is not None  # noqa: S101 - checked by LatentStreamHeader
+        if math is numpy_math:
+            return _shared_scaling(data, self._header.shape, self._dtype, self._spec.max_code)
+        scales = math.scales_to_device(values.device, parse_scales(data, self._header.shape[0]))
         return math.scaling(scales, self._dtype, self._spec.max_code)
+
+
+@lru_cache(maxsize=8)
+def _shared_scaling(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], max_code: int) -> numpy_math.Scaling:
+    """Return the scaling of static scales, shared by the streams of one latent space that have frames of one shape."""
+    return numpy_math.scaling(parse_scales(data, shape[0]), dtype, max_code)
 
 
 def _cast(latent: Latent, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> tuple[ModuleType, Any]:

@@ -92,12 +92,14 @@ class Scaling:
 
         They are repeated n times because NumPy is several times as slow with a broadcast operand.
         """
-        if self._limits is None or self._limits.shape[1:] != shape:
-            bits = self.scales.view(np.uint16)[:, np.newaxis]
-            self._limits = np.empty((2, *shape), np.uint16)
-            self._limits[0] = bits
-            self._limits[1] = bits | _FP16_SIGN
-        return self._limits
+        limits = self._limits
+        if limits is None or limits.shape[1:] != shape:
+            bits = self.scales.view(np.uint16).repeat(shape[1]).reshape(shape)
+            limits = np.empty((2, *shape), np.uint16)
+            limits[0] = bits
+            np.bitwise_or(bits, _FP16_SIGN, out=limits[1])
+            self._limits = limits  # only when complete: other threads may share this object
+        return limits
 
 
 def scaling(scales: NDArray[np.float16], dtype: np.dtype[Any], max_code: int) -> Scaling:
