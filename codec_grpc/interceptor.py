@@ -16,16 +16,26 @@ from grpc.aio import AbortError, ServerInterceptor
 from codec_grpc.errors import status_code, to_status
 from codec_wire.errors import CodecError, InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from core.api_keys import ApiKeys
 
 log = logging.getLogger(__name__)
 
 METHOD_PREFIX = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/"
 
+PUBLIC_METHODS = ("GetServerInfo", "GetLatentMap")
+"""Methods that require no API key: discovery, as over HTTP."""
+
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
 class ErrorBoundary(ServerInterceptor):
-    """Interceptor that converts exceptions to gRPC statuses. Clients receive only the messages of CodecErrors."""
+    """Interceptor that checks API keys and converts exceptions to gRPC statuses.
+
+    Clients receive only the messages of CodecErrors. `api_keys` are the accepted keys; None if no key is required.
+    """
+
+    def __init__(self, api_keys: ApiKeys | None = None) -> None:
+        self._api_keys = api_keys
 
     async def intercept_service(
         self,
@@ -39,10 +49,36 @@ class ErrorBoundary(ServerInterceptor):
             return handler  # type: ignore[no-any-return]
         make, behaviour = _KINDS[handler.request_streaming, handler.response_streaming]
         wrapped: grpc.RpcMethodHandler[Any, Any] = make(
-            _with_error_status(getattr(handler, behaviour), method.removeprefix(METHOD_PREFIX)),
+            self._with_error_status(getattr(handler, behaviour), method.removeprefix(METHOD_PREFIX)),
             request_deserializer=_parse_or_invalid(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
+        return wrapped
+
+    def _with_error_status(self, behaviour: Handler, method: str) -> Handler:
+        async def wrapped(request: Any, context: Any) -> Any:
+            started = time.perf_counter()
+            outcome, key = StatusCode.OK.name, ""
+            try:
+                if self._api_keys is not None and method not in PUBLIC_METHODS:
+                    authorization = dict(context.invocation_metadata() or ()).get("authorization")
+                    key = f" key {self._api_keys.authenticate(authorization)}"
+                return await behaviour(_checked(request), context)
+            except asyncio.CancelledError:
+                outcome = StatusCode.CANCELLED.name
+                raise
+            except AbortError:
+                raise
+            except Exception as error:
+                code = status_code(error)
+                outcome = f"{code.name} ({error})"
+                if not isinstance(error, CodecError):  # the line below contains the message of a CodecError
+                    log.exception("%s failed", method)
+                status = to_status(error)
+                await context.abort(status.code, status.details, status.trailing_metadata)
+            finally:
+                log.info("gRPC %s %s %.3f s%s", method, outcome, time.perf_counter() - started, key)
+
         return wrapped
 
 
@@ -68,30 +104,6 @@ def _parse_or_invalid(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             return InvalidRequest("request", f"is not a valid protobuf message ({len(data)} bytes)")
 
     return deserialize
-
-
-def _with_error_status(behaviour: Handler, method: str) -> Handler:
-    async def wrapped(request: Any, context: Any) -> Any:
-        started = time.perf_counter()
-        outcome = StatusCode.OK.name
-        try:
-            return await behaviour(_checked(request), context)
-        except asyncio.CancelledError:
-            outcome = StatusCode.CANCELLED.name
-            raise
-        except AbortError:
-            raise
-        except Exception as error:
-            code = status_code(error)
-            outcome = f"{code.name} ({error})"
-            if not isinstance(error, CodecError):  # the line below contains the message of a CodecError
-                log.exception("%s failed", method)
-            status = to_status(error)
-            await context.abort(status.code, status.details, status.trailing_metadata)
-        finally:
-            log.info("gRPC %s %s %.3f s", method, outcome, time.perf_counter() - started)
-
-    return wrapped
 
 
 def _checked(request: Any) -> Any:

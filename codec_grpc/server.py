@@ -13,6 +13,7 @@ from codec_grpc.servicer import LatentServicer
 from codec_wire.errors import InvalidSettings
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
 from core.address import host_port
+from core.api_keys import ApiKeys
 from core.input_image import MAX_IMAGE_BYTES
 from core.service import LatentService
 
@@ -46,12 +47,15 @@ class GrpcServer:
         await self.server.stop(None)
 
 
-async def start_grpc_server(service: LatentService, host: str, port: int, request_timeout_s: float) -> GrpcServer:
+async def start_grpc_server(
+    service: LatentService, host: str, port: int, request_timeout_s: float, *, api_keys: ApiKeys | None = None
+) -> GrpcServer:
     """Start the gRPC server on `host`:`port`; port 0 selects a free port.
 
-    A generation may take at most `request_timeout_s` seconds. Raises InvalidSettings if the address is not available.
+    A generation may take at most `request_timeout_s` seconds. `api_keys` are the accepted keys; None if no key is
+    required. Raises InvalidSettings if the address is not available.
     """
-    server = grpc.aio.server(interceptors=[ErrorBoundary()], options=SERVER_OPTIONS)
+    server = grpc.aio.server(interceptors=[ErrorBoundary(api_keys)], options=SERVER_OPTIONS)
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), server)
     health_pb2_grpc.add_HealthServicer_to_server(LifecycleHealth(service.lifecycle), server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -35,18 +36,22 @@ def upstream_channel(address: str) -> grpc.aio.Channel:
 
 
 class Upstream:
-    """Connection to the server of `channel`, which keeps the models and the state of `service` up to date."""
+    """Connection to the server of `channel`, which keeps the models and the state of `service` up to date.
 
-    def __init__(self, service: LatentService, channel: grpc.aio.Channel) -> None:
+    `api_key` is the gateway's own key for that server. The keys of its clients are not passed on.
+    """
+
+    def __init__(self, service: LatentService, channel: grpc.aio.Channel, api_key: str | None = None) -> None:
         self._service = service
         self._channel = channel
+        self._api_key = api_key
 
     async def follow(self) -> None:
         """Load the models, then watch the health of the server; start over when it is lost. Runs until cancelled."""
         logged_reason: str | None = None
         while True:
             try:
-                await self._load_models(LatentServiceStub(self._channel))
+                await self._load_models(self._stub())
                 self._service.lifecycle.transition_to(State.SERVING)
                 names = ", ".join(instance.model.name for instance in self._service.models)
                 log.info("the upstream server serves %s", names)
@@ -66,6 +71,15 @@ class Upstream:
                 log.warning("waiting for the upstream server: %s", reason)
             logged_reason = reason
             await asyncio.sleep(RETRY_INTERVAL_S)
+
+    def _stub(self) -> "LatentServiceAsyncStub":
+        """Return a stub that sends the API key with every call."""
+        stub = LatentServiceStub(self._channel)
+        if self._api_key is not None:
+            metadata = [("authorization", f"Bearer {self._api_key}")]
+            for name in pb.DESCRIPTOR.services_by_name["LatentService"].methods_by_name:
+                setattr(stub, name, partial(getattr(stub, name), metadata=metadata))
+        return stub
 
     async def _load_models(self, stub: "LatentServiceAsyncStub") -> None:
         """Replace the service's models and provenance by those of the server. Raises NotReady unless it is serving."""

@@ -1,6 +1,7 @@
 """What all calls of a gateway to its upstream server have in common: timeout, cancellation and errors."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import grpc.aio
 
 from codec_grpc.errors import from_rpc_error
-from codec_wire.errors import NotReady
+from codec_wire.errors import Forbidden, NotReady, Unauthenticated
 from codec_wire.grpc import MAP_HASH_KEY
 from core.engine import Job
 from core.lifecycle import RETRY_AFTER_S
+
+log = logging.getLogger(__name__)
 
 
 def timeout_of(job: Job) -> float | None:
@@ -31,7 +34,11 @@ async def upstream_call(call: Any, job: Job, map_hash: str) -> AsyncGenerator[No
         await _require_same_map(call, map_hash)
         yield
     except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error) from error
+        reported = from_rpc_error(error)
+        if isinstance(reported, Unauthenticated | Forbidden):  # the caller cannot change the gateway's key
+            log.error("the upstream server refused the gateway: %s; see CODEC_UPSTREAM_API_KEY", reported)  # noqa: TRY400
+            raise NotReady("the upstream server refused the gateway", RETRY_AFTER_S) from error
+        raise reported from error
     except asyncio.CancelledError:
         # grpc.aio raises CancelledError both if this task is cancelled and if the call is, e.g. because the channel
         # was closed. codec_client.grpc_client has the same check: the only package that both may import it from is

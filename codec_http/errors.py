@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 
+from codec_http.api_key import KEY_NAME
 from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES
 from codec_http.response_models import ErrorDetail, ErrorResponse
 from codec_wire import errors
@@ -30,6 +31,8 @@ def error_response(error: BaseException) -> web.Response:
     headers: dict[str, str] = {}
     if isinstance(error, errors.RetryableError):
         headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
+    if isinstance(error, errors.Unauthenticated):
+        headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     extra: dict[str, Any] = {}
     if isinstance(error, errors.UnsupportedModality):
         extra["supported_modalities"] = list(error.supported)
@@ -92,7 +95,9 @@ async def error_boundary(request: web.Request, handler: Handler) -> web.StreamRe
         return response
     finally:
         level = logging.DEBUG if request.path in PROBE_PATHS else logging.INFO
-        log.log(level, "HTTP %s %s %s %.3f s", request.method, request.raw_path, outcome, time.perf_counter() - started)
+        key = f" key {request[KEY_NAME]}" if KEY_NAME in request else ""
+        seconds = time.perf_counter() - started
+        log.log(level, "HTTP %s %s %s %.3f s%s", request.method, request.raw_path, outcome, seconds, key)
 
 
 async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:

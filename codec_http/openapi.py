@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from codec_http.response_models import ErrorResponse
-from codec_wire.errors import CodecError, RetryableError
+from codec_wire.errors import CodecError, RetryableError, Unauthenticated
 from codec_wire.http import REQUEST_HEADERS, error_status
 from codec_wire.version import SERVER_VERSION
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # routes.py imports the handler that serves this document
 
 Json: TypeAlias = dict[str, Any]
 
+_SECURITY_SCHEME = "apiKey"
 _REF_TEMPLATE = "#/components/schemas/{model}"
 _PATH_PARAMETERS = {
     "name": "Name or alias of a model.",
@@ -46,7 +47,16 @@ def openapi_document(routes: Iterable["Route"]) -> Json:
         },
         "tags": [{"name": tag} for tag in tags],
         "paths": dict(paths),
-        "components": {"schemas": _schemas(routes)},
+        "components": {
+            "schemas": _schemas(routes),
+            "securitySchemes": {
+                _SECURITY_SCHEME: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, if the server is configured to require one.",
+                }
+            },
+        },
     }
 
 
@@ -82,6 +92,8 @@ def _operation(route: "Route") -> Json:
         operation["requestBody"] = {"required": True, "content": {name: {} for name in route.files}}
     if parameters:
         operation["parameters"] = parameters
+    if not route.is_public:
+        operation["security"] = [{}, {_SECURITY_SCHEME: []}]
     operation["responses"] = _responses(route)
     return operation
 
@@ -97,7 +109,7 @@ def _responses(route: "Route") -> Json:
         if status == HTTPStatus.OK and route.headers:
             response["headers"] = {name: _header(description) for name, description in route.headers.items()}
     by_status: dict[int, list[type[CodecError]]] = defaultdict(list)
-    for error in route.errors:
+    for error in (*route.errors, *(() if route.is_public else (Unauthenticated,))):
         by_status[error_status(error)].append(error)
     for status, classes in sorted(by_status.items()):
         responses[str(status)] = _error_response(classes)

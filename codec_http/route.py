@@ -8,11 +8,36 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from codec_wire.errors import CodecError
+from codec_wire.http import (
+    CODEC_HEALTH_PATH,
+    HEALTH_PATH,
+    INFO_PATH,
+    LIVENESS_PATH,
+    READINESS_PATH,
+    SCHEMA_PATH,
+    WELL_KNOWN_PATH,
+)
 
 JSON, TEXT = "application/json", "text/plain"
 
 Content: TypeAlias = Mapping[str, type[BaseModel] | None]
 """Model of a response body by media type; None if the body is not JSON."""
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+OPENAPI_PATH, DOCS_PATH = "/openapi.json", "/docs"
+_PUBLIC_PATHS = frozenset(
+    {
+        LIVENESS_PATH,
+        READINESS_PATH,
+        HEALTH_PATH,
+        CODEC_HEALTH_PATH,
+        INFO_PATH,
+        SCHEMA_PATH,
+        OPENAPI_PATH,
+        DOCS_PATH,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +51,7 @@ class Route:
 
     method: str
     path: str
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    handler: Handler
     tag: str
     summary: str
     description: str
@@ -36,3 +61,8 @@ class Route:
     errors: tuple[type[CodecError], ...] = ()
     files: tuple[str, ...] = ()
     query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether no API key is required: for probes, and for discovery, which precedes the choice of a key."""
+        return self.path in _PUBLIC_PATHS or self.path.startswith(f"{WELL_KNOWN_PATH}/")

@@ -16,7 +16,7 @@ from codec_http.response_models import (
     ModelResponse,
     RenderedResponse,
 )
-from codec_http.route import JSON, TEXT, Content, Route
+from codec_http.route import DOCS_PATH, JSON, OPENAPI_PATH, TEXT, Content, Route
 from codec_wire import errors
 from codec_wire.http import (
     CODEC_HEALTH_PATH,
@@ -220,7 +220,7 @@ ROUTES = (
     ),
     Route(
         "GET",
-        "/openapi.json",
+        OPENAPI_PATH,
         documentation.openapi,
         SERVER,
         "Get this document",
@@ -229,7 +229,7 @@ ROUTES = (
     ),
     Route(
         "GET",
-        "/docs",
+        DOCS_PATH,
         documentation.page,
         SERVER,
         "Read this document",

@@ -4,34 +4,44 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from codec_http.api_key import require_key
 from codec_http.connection import ConnectionRunner
 from codec_http.cors import allow_any_origin, answer_preflight
 from codec_http.errors import error_boundary
 from codec_http.image_field import IMAGE_FIELDS, MAX_BASE64_CHARACTERS
 from codec_http.openapi import openapi_document
 from codec_http.routes import ROUTES
-from codec_http.state import DOCUMENT, PUBLIC_URL, REQUEST_TIMEOUT_S, SERVICE
+from codec_http.state import API_KEYS, DOCUMENT, PUBLIC_URL, REQUEST_TIMEOUT_S, SERVICE
 from codec_wire.errors import InvalidSettings
 from core.address import host_port
+from core.api_keys import ApiKeys
 from core.service import LatentService
 
 MAX_BODY_BYTES = 1024 * 1024 + len(IMAGE_FIELDS) * MAX_BASE64_CHARACTERS
 """Maximum size of a request body: all image fields, and 1 MiB for the other fields."""
 
 
-def build_app(service: LatentService, request_timeout_s: float, public_url: str | None = None) -> web.Application:
+def build_app(
+    service: LatentService,
+    request_timeout_s: float,
+    public_url: str | None = None,
+    *,
+    api_keys: ApiKeys | None = None,
+) -> web.Application:
     """Return the aiohttp application for `service`.
 
     A generation may take at most `request_timeout_s` seconds. `public_url` is the URL under which clients reach the
-    server; None if it is unknown.
+    server; None if it is unknown. `api_keys` are the accepted keys; None if no key is required.
     """
     app = web.Application(middlewares=[error_boundary, answer_preflight], client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(allow_any_origin)
     app[SERVICE] = service
     app[REQUEST_TIMEOUT_S] = request_timeout_s
     app[PUBLIC_URL] = public_url or ""
+    app[API_KEYS] = api_keys
     app[DOCUMENT] = openapi_document(ROUTES)
-    app.add_routes([web.route(route.method, route.path, route.handler) for route in ROUTES])
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, route.handler if route.is_public else require_key(route.handler))
     return app
 
 
@@ -48,13 +58,21 @@ class HttpServer:
 
 
 async def start_http_server(
-    service: LatentService, host: str, port: int, request_timeout_s: float, public_url: str | None = None
+    service: LatentService,
+    host: str,
+    port: int,
+    request_timeout_s: float,
+    public_url: str | None = None,
+    *,
+    api_keys: ApiKeys | None = None,
 ) -> HttpServer:
     """Start the HTTP server on `host`:`port`; port 0 selects a free port. See build_app for the other parameters.
 
     Raises InvalidSettings if the address is not available.
     """
-    runner = ConnectionRunner(build_app(service, request_timeout_s, public_url), shutdown_timeout=1.0)
+    runner = ConnectionRunner(
+        build_app(service, request_timeout_s, public_url, api_keys=api_keys), shutdown_timeout=1.0
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -57,6 +57,11 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
+def reload_on_hangup(reload: Callable[[], None]) -> None:
+    """Call `reload` on every SIGHUP, which otherwise ends the process."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
 async def run_until(stop: asyncio.Event, background: Awaitable[None]) -> None:
     """Run `background` until `stop` is set. It may finish earlier; if it raises, the error is raised immediately."""
     task = asyncio.ensure_future(background)

@@ -6,20 +6,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from codec_wire.errors import InvalidSettings, truncated_repr
+from core.access_settings import AccessSettings
 from core.service_links import service_links
+from core.setting_field import setting as _setting
 
 PREFIX = "CODEC_"
 _TORCH_DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 """Other names of the values of `dtype`: those of torch."""
-
-
-def _setting(panel: str, default: Any, description: str, **constraints: Any) -> Any:
-    """Return a field. `panel` is the heading under which --help lists its flag."""
-    return Field(default, description=description, json_schema_extra={"panel": panel}, **constraints)
 
 
 def _or_variable(name: str, other: str) -> AliasChoices:
@@ -27,7 +24,7 @@ def _or_variable(name: str, other: str) -> AliasChoices:
     return AliasChoices(f"{PREFIX}{name}", f"{PREFIX}{other}")
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """All settings and their defaults. Each is set by the variable CODEC_<NAME> or the flag --<name>."""
 
     model_config = SettingsConfigDict(

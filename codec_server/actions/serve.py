@@ -9,11 +9,12 @@ import typer
 from codec_grpc.server import start_grpc_server
 from codec_http.server import start_http_server
 from codec_server.local_model import LocalModel
-from codec_server.runner import drain, run_until, stop_on_signals
+from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
 from codec_server.terminal.startup import print_addresses, print_models, warn_about_versions
 from codec_wire.errors import StartupError
 from core.address import host_port
 from core.admission import Admission
+from core.api_keys import read_api_keys
 from core.lifecycle import Lifecycle, State
 from core.pins import Provenance, require_pins
 from core.service import LatentService
@@ -28,15 +29,20 @@ async def run_serve(settings: Settings) -> None:
     started = time.perf_counter()
     if settings.require_pins:
         require_pins()
+    api_keys = read_api_keys(settings)
     model = LocalModel(settings)
     stop = stop_on_signals()
+    if api_keys is not None:
+        reload_on_hangup(api_keys.reload)
     service = LatentService(
         Lifecycle(), Admission(settings.max_jobs, settings.max_cost), Provenance.current(settings.image_digest)
     )
     http = await start_http_server(
-        service, settings.host, settings.port, settings.request_timeout_s, settings.public_url
+        service, settings.host, settings.port, settings.request_timeout_s, settings.public_url, api_keys=api_keys
     )
-    grpc = await start_grpc_server(service, settings.host, settings.grpc_port, settings.request_timeout_s)
+    grpc = await start_grpc_server(
+        service, settings.host, settings.grpc_port, settings.request_timeout_s, api_keys=api_keys
+    )
     http_address = host_port(settings.host, http.port)
     print_addresses(http_address, host_port(settings.host, grpc.port))
     warn_about_versions()

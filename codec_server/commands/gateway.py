@@ -7,6 +7,7 @@ from codec_server.flags import with_settings
 
 SETTINGS = (
     "upstream",
+    "upstream_api_key",
     "host",
     "port",
     "public_url",
@@ -15,6 +16,8 @@ SETTINGS = (
     "request_timeout_s",
     "drain_timeout_s",
     "log_level",
+    "api_key",
+    "api_keys_file",
 )
 """The settings that a gateway uses."""
 

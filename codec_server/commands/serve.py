@@ -6,13 +6,18 @@ import typer
 
 from codec_server.errors import report_cli_errors
 from codec_server.flags import with_settings
+from core.access_settings import AccessSettings
 from core.settings import Settings
 
-NOT_FOR_SERVE = ("upstream", "lpips_backbone")
+NOT_FOR_SERVE = ("upstream", "upstream_api_key", "lpips_backbone")
 """Settings of other commands."""
 
 
-@with_settings(name for name in Settings.model_fields if name not in NOT_FOR_SERVE)
+# The settings of the model are listed first.
+_SETTINGS = sorted(Settings.model_fields, key=lambda name: name in AccessSettings.model_fields)
+
+
+@with_settings(name for name in _SETTINGS if name not in NOT_FOR_SERVE)
 def serve(
     preload: Annotated[  # noqa: ARG001 - a flag of other Codec servers
         bool, typer.Option("--preload", help="Accepted and ignored: the model is always loaded at the start.")

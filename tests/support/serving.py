@@ -20,6 +20,7 @@ from codec_wire.grpc import CHANNEL_OPTIONS
 from codec_wire.latents import LatentFrame, LatentStreamHeader, Modality
 from codec_wire.maps import LatentMapBundle
 from core.admission import Admission
+from core.api_keys import ApiKeys
 from core.engine import Engine
 from core.lifecycle import Lifecycle, State
 from core.model import ModelInfo
@@ -91,23 +92,27 @@ async def run_servers(
     max_jobs: int = 32,
     max_cost: int = 10**12,
     request_timeout_s: float = 60,
+    api_keys: ApiKeys | None = None,
 ) -> AsyncIterator[Servers]:
     """Run both servers for `engine` as the only engine; `model` describes it, `bundle` is its map.
 
     `vae` decodes latents; None if the server cannot. `max_jobs` and `max_cost` are the limits of admission control.
+    `api_keys` are the accepted keys; None if no key is required.
     """
     service = LatentService(Lifecycle(), Admission(max_jobs, max_cost))
     service.models.replace([ModelInstance(model, bundle or bundle_of(model), engine, "test device", vae=vae)])
     service.lifecycle.transition_to(State.SERVING)
-    async with run_servers_for(service, request_timeout_s) as servers:
+    async with run_servers_for(service, request_timeout_s, api_keys) as servers:
         yield servers
 
 
 @asynccontextmanager
-async def run_servers_for(service: LatentService, request_timeout_s: float = 60) -> AsyncIterator[Servers]:
+async def run_servers_for(
+    service: LatentService, request_timeout_s: float = 60, api_keys: ApiKeys | None = None
+) -> AsyncIterator[Servers]:
     """Run both servers for a service that the test has built."""
-    http = await start_http_server(service, "127.0.0.1", 0, request_timeout_s)
-    grpc_server = await start_grpc_server(service, "127.0.0.1", 0, request_timeout_s)
+    http = await start_http_server(service, "127.0.0.1", 0, request_timeout_s, api_keys=api_keys)
+    grpc_server = await start_grpc_server(service, "127.0.0.1", 0, request_timeout_s, api_keys=api_keys)
     address = f"127.0.0.1:{grpc_server.port}"
     try:
         async with (
@@ -121,8 +126,10 @@ async def run_servers_for(service: LatentService, request_timeout_s: float = 60)
 
 
 @asynccontextmanager
-async def run_http_gateway(grpc_address: str) -> AsyncIterator[tuple[LatentService, aiohttp.ClientSession]]:
-    """Run an HTTP gateway to the gRPC server at `grpc_address`.
+async def run_http_gateway(
+    grpc_address: str, upstream_api_key: str | None = None
+) -> AsyncIterator[tuple[LatentService, aiohttp.ClientSession]]:
+    """Run an HTTP gateway to the gRPC server at `grpc_address`, to which it sends `upstream_api_key`.
 
     Yields the gateway's service and an HTTP session once it is ready to serve.
     """
@@ -131,7 +138,7 @@ async def run_http_gateway(grpc_address: str) -> AsyncIterator[tuple[LatentServi
     service.lifecycle.subscribe(lambda state: serving.set() if state is State.SERVING else None)
     http = await start_http_server(service, "127.0.0.1", 0, 60)
     channel = upstream_channel(grpc_address)
-    following = asyncio.create_task(Upstream(service, channel).follow())
+    following = asyncio.create_task(Upstream(service, channel, upstream_api_key).follow())
     try:
         async with asyncio.timeout(10):
             await serving.wait()

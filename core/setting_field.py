@@ -1,0 +1,10 @@
+"""Fields of settings models."""
+
+from typing import Any
+
+from pydantic import Field
+
+
+def setting(panel: str, default: Any, description: str, **constraints: Any) -> Any:
+    """Return a field. `panel` is the heading under which --help lists its flag."""
+    return Field(default, description=description, json_schema_extra={"panel": panel}, **constraints)
