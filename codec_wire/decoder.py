@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from codec_wire.errors import MalformedMessage, SequenceError, StreamFailed, TruncatedStream
 from codec_wire.latents import FinishReason, LatentFrame, LatentStreamHeader, parse_scales
 from codec_wire.pipelines import Scales
-from codec_wire.pipelines.inverse import add_residual, dequantize, unpack
+from codec_wire.pipelines.inverse import KeyCodes, add_residual, dequantize, key_codes, unpack
 from codec_wire.pipelines.numpy_math import all_finite
 
 DecodedLatent = NDArray[np.float16] | NDArray[np.float32]
@@ -21,7 +21,7 @@ class LatentDecoder:
         self._header = header
         self._next_seq = 0
         self._ended = False
-        self._key_codes: NDArray[np.int8] | None = None
+        self._key_codes: KeyCodes | None = None
         self._scales: NDArray[np.float16] | None = None
         if header.scales is not None:
             self._scales = parse_scales(header.scales, header.shape[0])
@@ -85,9 +85,9 @@ class LatentDecoder:
         per_channel = prod(self._header.shape[1:])
         codes = unpack(data, spec.bits, channels, per_channel)
         if spec.delta and frame.keyframe:
-            self._key_codes = codes
+            self._key_codes = key_codes(codes, spec.max_code)
         elif spec.delta:
             assert self._key_codes is not None  # noqa: S101 - frame 0 is a keyframe
-            codes = add_residual(self._key_codes, codes, spec.max_code)
+            codes = add_residual(self._key_codes, codes)
         assert self._scales is not None  # noqa: S101 - from the header or frame 0
         return dequantize(codes, self._scales, spec.max_code)

@@ -131,7 +131,7 @@ def parse_scales(data: bytes | memoryview, channels: int) -> NDArray[np.float16]
     if len(data) != 2 * channels:
         raise MalformedMessage(f"scales must have {2 * channels} bytes for {channels} channels, got {len(data)}")
     bits = np.frombuffer(data, dtype="<u2")
-    if bits.max() >= _FP16_INFINITY:  # also true for NaN and for numbers with the sign bit
+    if bits.item(bits.argmax()) >= _FP16_INFINITY:  # also true for NaN and for numbers with the sign bit
         raise MalformedMessage("scales must be finite and not negative")
     scales: NDArray[np.float16] = bits.view("<f2")
     return scales

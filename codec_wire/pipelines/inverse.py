@@ -1,5 +1,7 @@
 """Inverse of the pipelines: bytes of a frame to codes and values. NumPy only, so that clients do not need torch."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,19 +34,28 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
     return codes.reshape(channels, per_channel)
 
 
-def add_residual(key: NDArray[np.int8], residual: NDArray[np.int8], max_code: int) -> NDArray[np.int8]:
+class KeyCodes(NamedTuple):
+    """Codes of a keyframe, and the lowest and highest residuals with which their sum does not exceed Q."""
+
+    codes: NDArray[np.int8]
+    lowest: NDArray[np.int8]
+    highest: NDArray[np.int8]
+
+
+def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
+    """Prepare the codes of a keyframe for `add_residual`."""
+    limit, zeros = np.int8(max_code), np.zeros_like(codes)
+    return KeyCodes(codes, -limit - np.minimum(codes, zeros), limit - np.maximum(codes, zeros))
+
+
+def add_residual(key: KeyCodes, residual: NDArray[np.int8]) -> NDArray[np.int8]:
     """Return clip(key + residual, -Q, Q), the codes of a frame that is not a keyframe.
 
-    The residual is clipped first, to [-Q - min(key, 0), Q - max(key, 0)], so int8 is enough.
+    The residual is clipped first, so int8 is enough.
     """
-    limit, bound = np.int8(max_code), np.zeros_like(key)
-    lowest = np.minimum(key, bound)
-    np.subtract(-limit, lowest, out=lowest)
-    np.maximum(key, bound, out=bound)
-    np.subtract(limit, bound, out=bound)
-    np.minimum(residual, bound, out=bound)
-    np.maximum(bound, lowest, out=bound)
-    return np.add(bound, key, out=bound)
+    total = np.minimum(residual, key.highest)
+    np.maximum(total, key.lowest, out=total)
+    return np.add(total, key.codes, out=total)
 
 
 def dequantize(codes: NDArray[np.int8], scales: NDArray[np.float16], max_code: int) -> NDArray[np.float32]:

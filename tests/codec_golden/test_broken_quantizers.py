@@ -31,11 +31,18 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 RowsOf = Callable[[Gate], list[Row]]
 
 
+def divisor_column(scaling: numpy_math.Scaling) -> Any:
+    """Return the scales as float32 [channels, 1], with infinity instead of 0."""
+    column = scaling.scales.astype(np.float32)
+    column[column == 0] = np.inf
+    return column[:, np.newaxis]
+
+
 def round_half_away(patch: pytest.MonkeyPatch) -> None:
     """Round halves away from zero instead of to the even neighbour."""
 
     def by_numpy(values: Any, scaling: Any, max_code: int, *, saturate: bool) -> Any:
-        column = scaling.scales.astype(np.float32)[:, np.newaxis]
+        column = divisor_column(scaling)
         with np.errstate(over="ignore"):
             ratio = values.astype(np.float32) / column * np.float32(max_code)
         rounded = np.copysign(np.floor(np.abs(ratio) + np.float32(0.5)), ratio)
@@ -103,7 +110,7 @@ def multiplied_first(patch: pytest.MonkeyPatch) -> None:
     """Compute x * (Q / s) instead of (x / s) * Q, which changes a few codes, too few to be visible."""
 
     def by_numpy(values: Any, scaling: Any, max_code: int, *, saturate: bool) -> Any:
-        column = scaling.scales.astype(np.float32)[:, np.newaxis]
+        column = divisor_column(scaling)
         with np.errstate(over="ignore"):
             ratio = values.astype(np.float32) * (np.float32(max_code) / column)
         return np.clip(np.rint(ratio), -max_code, max_code).astype(np.int8)

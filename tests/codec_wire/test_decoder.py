@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from codec_wire.decoder import LatentDecoder
 from codec_wire.errors import MalformedMessage, SequenceError, StreamFailed, TruncatedStream
 from codec_wire.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader, parse_scales
-from codec_wire.pipelines import Scales, numpy_math
+from codec_wire.pipelines import Scales, inverse, numpy_math
 from tests.support.strategies import Stream, encoded, streams
 
 
@@ -180,3 +180,13 @@ def test_invalid_header_raises_malformed_message_naming_the_field(fields: dict[s
 def test_invalid_frame_raises_malformed_message(fields: dict[str, Any]) -> None:
     with pytest.raises(MalformedMessage):
         replace(LatentFrame(b"", 0, keyframe=True, done=True), **fields)
+
+
+@pytest.mark.parametrize("max_code", [127, 7])
+def test_residuals_of_all_pairs_of_codes_are_clipped(max_code: int) -> None:
+    key, other = np.meshgrid(*[np.arange(-max_code, max_code + 1)] * 2)
+    keys, codes = key.astype(np.int8), other.astype(np.int8)
+    residual = numpy_math.residual(codes, numpy_math.key_codes(keys, max_code))
+    np.testing.assert_array_equal(residual, np.clip(other - key, -max_code, max_code))
+    total = inverse.add_residual(inverse.key_codes(keys, max_code), codes)
+    np.testing.assert_array_equal(total, np.clip(key + other, -max_code, max_code))
