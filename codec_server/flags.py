@@ -8,7 +8,17 @@ import typer
 
 from core.settings import PREFIX, Settings, panel_of
 
-LOCAL_MODEL = ("model", "pipeline", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads")
+LOCAL_MODEL = (
+    "model",
+    "variant",
+    "pipeline",
+    "latent_space",
+    "models_dir",
+    "allow_pickle",
+    "device",
+    "dtype",
+    "threads",
+)
 """Settings that select the model that runs in this process, and its device."""
 _CHOICE_METAVAR = "<choice>"
 _OTHER_FLAGS = {"dtype": ("--torch-dtype",)}

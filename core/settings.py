@@ -34,9 +34,15 @@ class Settings(AccessSettings):
     model: str | None = _setting(
         "Model",
         None,
-        "Hugging Face Hub id or directory of a diffusers pipeline. A directory may be relative to --models-dir. "
-        "Default: embedded, the model that ships with codec-diffusers.",
+        "Hugging Face Hub id or directory of a diffusers pipeline, or one .safetensors file with its weights. A path "
+        "may be relative to --models-dir. Default: embedded, the model that ships with codec-diffusers.",
         validation_alias=_or_variable("MODEL", "INITIAL_MODEL"),
+    )
+    variant: str | None = _setting(
+        "Model",
+        None,
+        "Variant of the weights of --model, e.g. fp16 for files such as model.fp16.safetensors. Default: the weights "
+        "without a variant, else the only variant.",
     )
     pipeline: str | None = _setting(
         "Model", None, "Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model."
@@ -119,9 +125,8 @@ class Settings(AccessSettings):
     public_url: str | None = _setting(
         "Server",
         None,
-        "URL under which clients reach the HTTP server, e.g. https://latents.example.com. It is the base of the URLs "
-        "in /codec/info, in index.json and in new latent-space maps. Default: the origin of each request; maps then "
-        "contain relative URLs.",
+        "URL under which clients reach the HTTP server, e.g. https://latents.example.com. Base of the URLs in "
+        "/codec/info, index.json and new maps. Default: the origin of each request; maps then contain relative URLs.",
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
     )
     upstream: str | None = _setting("Server", None, "Address of the gRPC server that generates, as HOST:PORT.")
@@ -138,9 +143,7 @@ class Settings(AccessSettings):
         validation_alias=_or_variable("DRAIN_TIMEOUT_S", "SHUTDOWN_GRACE_S"),
     )
     require_pins: bool = _setting(
-        "Reproducibility",
-        False,
-        "Refuse to start unless torch, diffusers and transformers have the pinned versions.",
+        "Reproducibility", False, "Refuse to start unless torch, diffusers and transformers have the pinned versions."
     )
     image_digest: str | None = _setting(
         "Reproducibility",

@@ -13,7 +13,7 @@ from codec_wire.pipelines import PIPELINES
 from codec_wire.wire_format import WireFormat
 from core.settings import PREFIX
 
-SETTINGS = ("model", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
+SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
 LOG_LEVEL = "warning"
 """Default of the log level: the report of a generation is enough."""
 _OUTPUT, _REQUEST, _SERVER, _WIRE = "Output", "Image or video", "Server", "Latent stream"

@@ -1,4 +1,4 @@
-"""Loads a diffusers pipeline from a hub id, a local directory or a factory function."""
+"""Loads a diffusers pipeline from a hub id, a local directory, a single file or a factory function."""
 
 import importlib
 import logging
@@ -12,13 +12,16 @@ from codec_pixels.known_models import aliases_of, latent_space_of
 from codec_pixels.library_logging import silence_libraries
 from codec_pixels.vae import VAE_DECODERS, vae_class_of
 from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
-from core.diffusers_engine.families import Family, family_named, family_of
+from core.diffusers_engine.families import Family, family_of
 from core.diffusers_engine.load_errors import load_failure
 from core.diffusers_engine.loras import apply_loras
+from core.diffusers_engine.model_files import fetch_model
 from core.diffusers_engine.precision import automatic_dtype, dtype_name_of, stored_dtype
 from core.diffusers_engine.schedule import step_check
+from core.diffusers_engine.single_file import load_single_file
 from core.diffusers_engine.sources import ModelSource, locate_model
 from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
+from core.diffusers_engine.weight_variants import choose_variant
 from core.model import ModelInfo
 from core.plan import StreamPlan
 
@@ -68,7 +71,8 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
     in fp32. The pipeline of a factory is used as it is, with its own dtypes, devices and offload hooks.
 
     Raises ModelLoadError with the name of the model and the reason: not found, no network, only unsafe weights, a
-    pipeline class that is not in the family table, or components that do not fit each other.
+    variant that does not exist, a pipeline class that is not in the family table, or components that do not fit each
+    other.
     """
     silence_libraries()
     try:
@@ -77,8 +81,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             family = family_of(pipeline, source.label)
             device = _device_of(pipeline, device)
         else:
-            device = _with_dtype(source, device)
-            pipeline, family = _from_pretrained(source, device)
+            pipeline, family, device = _from_files(source, device)
         apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle, allow_partial=source.allow_partial_loras)
         if source.factory is None:
             # Moved before the other pipelines are built: components that are moved later would no longer be shared.
@@ -101,38 +104,35 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
         raise ModelLoadError(load_failure(source.label, error)) from error
 
 
-def _with_dtype(source: ModelSource, device: Device) -> Device:
-    """Return `device` with the dtype for the weights of `source` if none is set. Downloads the model if necessary."""
+def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Device]:
+    """Return the pipeline of `source`, its family, and `device` with the dtype of the weights if none is set."""
+    path = Path(locate_model(source))
+    if path.is_file():
+        device = _with_dtype(device, path)
+        return *load_single_file(source, path, device.dtype), device
+    from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, during which the servers already respond
+
+    files = fetch_model(source)
+    device = _with_dtype(device, files.folder, files.variant)
+    pipeline = DiffusionPipeline.from_pretrained(
+        files.folder,
+        variant=files.variant,
+        dtype=device.dtype,
+        use_safetensors=not source.allow_pickle or None,
+        **files.arguments,
+    )
+    return pipeline, files.family, device
+
+
+def _with_dtype(device: Device, path: Path, variant: str | None = None) -> Device:
     if device.dtype_name != AUTO:
         return device
-    from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
-
-    path = Path(locate_model(source))
-    if not path.exists():
-        path = Path(DiffusionPipeline.download(str(source.name), use_safetensors=not source.allow_pickle or None))
-    return replace(device, dtype_name=automatic_dtype(stored_dtype(path)))
+    return replace(device, dtype_name=automatic_dtype(stored_dtype(path, variant)))
 
 
 def _device_of(pipeline: Any, device: Device) -> Device:
     """Return where the pipeline of a factory computes and in which dtype. The number of threads is that of `device`."""
     return replace(device, torch_device=pipeline._execution_device, dtype_name=dtype_name_of(pipeline))
-
-
-def _from_pretrained(source: ModelSource, device: Device) -> tuple[Any, Family]:
-    from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, during which the servers already respond
-
-    location = locate_model(source)
-    index = DiffusionPipeline.load_config(location)
-    family = family_named(index.get("_class_name"), str(source.name))
-    # A model that was saved without a component, e.g. Stable Diffusion 3 without T5, loads only with an explicit None.
-    absent = {name: None for name, part in index.items() if isinstance(part, list | tuple) and set(part) == {None}}
-    pipeline = DiffusionPipeline.from_pretrained(
-        location,
-        dtype=device.dtype,
-        use_safetensors=not source.allow_pickle or None,
-        **absent | dict(family.load_arguments),
-    )
-    return pipeline, family
 
 
 def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
@@ -144,9 +144,18 @@ def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Pi
         from diffusers import MotionAdapter  # noqa: PLC0415 - takes seconds
 
         adapter = MotionAdapter.from_pretrained(
-            folder, dtype=pipeline.unet.dtype, use_safetensors=not source.allow_pickle or None
+            folder,
+            variant=_only_variant(folder, allow_pickle=source.allow_pickle),
+            dtype=pipeline.unet.dtype,
+            use_safetensors=not source.allow_pickle or None,
         )
         yield motion_variant(pipeline, adapter.to(pipeline.unet.device))
+
+
+def _only_variant(folder: Path, *, allow_pickle: bool) -> str | None:
+    """Return the variant of the weights of the component in `folder`; None is the default weights."""
+    paths = [f"{folder.name}/{path.name}" for path in folder.iterdir()]
+    return choose_variant(str(folder), paths, {folder.name}, None, allow_pickle=allow_pickle)
 
 
 def _from_factory(factory: str) -> Any:
@@ -162,8 +171,12 @@ def _from_factory(factory: str) -> Any:
 
 def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> ModelInfo:
     name = source.name or str(source.factory)
-    if source.name is not None and Path(source.name).is_dir():
-        name = Path(source.name).resolve().name
+    if source.name is not None:
+        path = Path(locate_model(source))
+        if path.is_file():
+            name = path.stem
+        elif Path(source.name).is_dir():
+            name = path.resolve().name
     pipeline, geometry = variants[0].pipeline, variants[0].family.geometry
     channels, factor = geometry.channels(pipeline), geometry.spatial(pipeline)
     unet = getattr(pipeline, "unet", None)

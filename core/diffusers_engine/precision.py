@@ -8,19 +8,22 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from core.diffusers_engine.weight_variants import variants_of_files
+
 _DENOISERS = ("transformer", "unet", "transformer_2")
 _NAMES = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
 _HEADER_LENGTH = struct.Struct("<Q")
 
 
-def stored_dtype(path: Path) -> str | None:
+def stored_dtype(path: Path, variant: str | None = None) -> str | None:
     """Return the dtype that most weights of a model have: fp16, bf16 or fp32, or None if it cannot be read.
 
     `path` is the directory of a pipeline, whose denoiser (transformer or UNet) is read, or a single safetensors file.
+    `variant` selects the weights in a directory, e.g. fp16; None is the default weights, if there are any.
     Only the headers of the files are read.
     """
     counts: Counter[str] = Counter()
-    for file in _weight_files(path):
+    for file in _weight_files(path, variant):
         try:
             header = _read_header(file)
             for name, tensor in header.items():
@@ -47,14 +50,17 @@ def dtype_name_of(pipeline: Any) -> str:
     return {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}.get(name, name)
 
 
-def _weight_files(path: Path) -> Iterator[Path]:
+def _weight_files(path: Path, variant: str | None) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
     for name in _DENOISERS:
-        files = sorted((path / name).glob("*.safetensors"))
-        if files:
-            yield from files
+        files = {file: variants_of_files([file.name], allow_pickle=False) for file in (path / name).glob("*")}
+        chosen = [file for file, found in files.items() if variant in found]
+        # A component without the variant is loaded from its default weights.
+        chosen = chosen or [file for file, found in files.items() if None in found]
+        if chosen:
+            yield from chosen
             return
 
 

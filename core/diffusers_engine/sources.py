@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codec_pixels.known_models import EMBEDDED, is_embedded
-from codec_wire.errors import ModelLoadError
+from codec_wire.errors import InvalidSettings, ModelLoadError
 from core.diffusers_engine.loras import LoraSource, parse_loras
 from core.settings import Settings
 
@@ -15,11 +15,11 @@ class ModelSource:
     """Where a model comes from. Exactly one of `name` and `factory` is used; `factory` takes precedence."""
 
     name: str | None
-    """Hub id or directory of a pipeline."""
+    """Hub id or directory of a pipeline, or a single safetensors file."""
     factory: str | None
     """module:function that returns a pipeline."""
     models_dir: Path
-    """Directory that is searched for a directory called `name`."""
+    """Directory that is searched for a directory or file called `name`."""
     latent_space: str | None = None
     """Id of the latent space, instead of the default one for the model."""
     allow_pickle: bool = False
@@ -29,6 +29,8 @@ class ModelSource:
     """Whether to apply LoRA weights that fit the model only in part."""
     motion_adapter: Path | None = None
     """Folder of a MotionAdapter, with which an image model also generates videos."""
+    variant: str | None = None
+    """Variant of the weights, e.g. fp16. None selects the default weights or the only variant."""
 
     @property
     def label(self) -> str:
@@ -39,8 +41,11 @@ class ModelSource:
 def model_sources(settings: Settings) -> list[ModelSource]:
     """Return the models that `settings` name, the default model first; the embedded model if they name none.
 
-    Raises InvalidSettings for a malformed CODEC_LORAS, ModelLoadError if the video model cannot be located.
+    The variant applies to the default model. Raises InvalidSettings for a malformed CODEC_LORAS and for a variant of a
+    factory, ModelLoadError if the video model cannot be located.
     """
+    if settings.variant is not None and settings.pipeline is not None:
+        raise InvalidSettings("CODEC_VARIANT (--variant) selects weights of --model, it cannot be used with --pipeline")
     sources = []
     name = settings.model
     if is_embedded(name) or (name, settings.pipeline, settings.video_model) == (None, None, None):
@@ -64,6 +69,7 @@ def model_sources(settings: Settings) -> list[ModelSource]:
             sources[0] = replace(sources[0], motion_adapter=location)
         else:
             sources.append(video)
+    sources[0] = replace(sources[0], variant=settings.variant)
     return sources
 
 
@@ -73,15 +79,18 @@ def _is_motion_adapter(folder: Path) -> bool:
 
 
 def locate_model(source: ModelSource) -> str:
-    """Return the directory or hub id of `source`. Raises ModelLoadError if its name is neither."""
+    """Return the directory, file or hub id of `source`. Raises ModelLoadError if its name is none of them."""
     name = str(source.name)
     if is_embedded(name):
         return str(EMBEDDED.folder)
-    for directory in (Path(name), source.models_dir / name):
-        if directory.is_dir():
-            return str(directory)
+    for path in (Path(name), source.models_dir / name):
+        if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
+            return str(path)
+        if path.is_file():
+            raise ModelLoadError(f"{path} is not a model: a single file must be a .safetensors file")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelLoadError(
-            f"there is no directory {name!r} (also searched: {source.models_dir}), and it is not a hub id (owner/name)"
+            f"there is no directory {name!r} and no .safetensors file of this name (also searched: "
+            f"{source.models_dir}), and it is not a hub id (owner/name)"
         )
     return name

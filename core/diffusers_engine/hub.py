@@ -1,0 +1,66 @@
+"""Access to the Hugging Face Hub that fails within seconds if the hub cannot be reached."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import constants, model_info, try_to_load_from_cache
+from huggingface_hub.utils import get_session
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 4.0
+"""Maximum time to connect to the hub, and then to wait for its response, in seconds.
+
+The hub's own client waits 10 s and repeats each request several times.
+"""
+INDEX = "model_index.json"
+"""File of a pipeline that names its class and its components."""
+
+
+class HubUnavailable(OSError):
+    """The hub cannot be reached and its cache does not contain the files."""
+
+
+@contextmanager
+def hub_access(repository: str, remedy: str) -> Iterator[bool]:
+    """Yield whether only cached files of `repository` may be used: offline mode is on, or the hub does not respond.
+
+    Raises HubUnavailable, which ends with `remedy`, in place of an OSError in the body if that is so.
+    """
+    reason = _unavailable()
+    if reason is not None:
+        log.info("%s: using the cached files of %s", reason, repository)
+    try:
+        yield reason is not None
+    except OSError as error:
+        if reason is None:
+            raise
+        raise HubUnavailable(f"{reason}, and its cache does not contain all files of {repository}; {remedy}") from error
+
+
+def repository_files(repository: str, *, local_files_only: bool) -> list[str]:
+    """Return the paths of the files in `repository`, or only of the cached ones. Raises what huggingface_hub raises."""
+    if not local_files_only:
+        return [file.rfilename for file in model_info(repository).siblings or ()]
+    index = try_to_load_from_cache(repository, INDEX)
+    if not isinstance(index, str):
+        return []
+    folder = Path(index).parent
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def _unavailable() -> str | None:
+    """Return why the hub cannot be used, or None if it responds."""
+    if constants.HF_HUB_OFFLINE:
+        return "offline mode is on (HF_HUB_OFFLINE)"
+    try:
+        status = get_session().head(constants.ENDPOINT, timeout=TIMEOUT_S, follow_redirects=False).status_code
+    except Exception as error:  # the HTTP library differs between releases of huggingface_hub
+        reason = str(error) or type(error).__name__
+    else:
+        if status < 500:
+            return None
+        reason = f"status {status}"
+    return f"the Hugging Face Hub ({constants.ENDPOINT}) could not be reached: {reason}"

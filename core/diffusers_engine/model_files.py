@@ -1,0 +1,70 @@
+"""The files of a model: found in a local directory, or downloaded from the Hugging Face Hub."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.diffusers_engine.families import Family, family_named
+from core.diffusers_engine.hub import hub_access, repository_files
+from core.diffusers_engine.sources import ModelSource, locate_model
+from core.diffusers_engine.weight_variants import choose_variant
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A local pipeline, which has the layout of `save_pretrained`."""
+
+    folder: Path
+    variant: str | None
+    """Variant of the weights to load, e.g. fp16; None for the default weights."""
+    family: Family
+    arguments: Mapping[str, Any]
+    """Components that `from_pretrained` must not load, and other arguments of the family."""
+
+
+def fetch_model(source: ModelSource) -> ModelFiles:
+    """Return the files of `source`, which has a name; download them if they are on the hub and not in its cache.
+
+    Raises ModelLoadError for a pipeline class that is not in the family table and for a variant that does not exist,
+    HubUnavailable, and what diffusers raises.
+    """
+    location = locate_model(source)
+    folder = Path(location)
+    if folder.is_dir():
+        paths = (path.relative_to(folder).as_posix() for path in folder.glob("*/*"))
+        variant, family, arguments = _read_index(source, location, paths)
+        return ModelFiles(folder, variant, family, arguments)
+    from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
+
+    with hub_access(location, "use --model with the directory of a local copy") as local_files_only:
+        options = {"local_files_only": local_files_only}
+        # Before the weights are downloaded. Also reports a repository that does not exist.
+        DiffusionPipeline.load_config(location, **options)
+        paths = repository_files(location, **options)
+        variant, family, arguments = _read_index(source, location, paths, **options)
+        downloaded = DiffusionPipeline.download(
+            location, variant=variant, use_safetensors=not source.allow_pickle or None, **options, **arguments
+        )
+    return ModelFiles(Path(downloaded), variant, family, arguments)
+
+
+def _read_index(
+    source: ModelSource, location: str, paths: Iterable[str], **options: bool
+) -> tuple[str | None, Family, Mapping[str, Any]]:
+    """Return the variant, the family and the arguments for the pipeline at `location` with the files `paths`."""
+    from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
+
+    index = DiffusionPipeline.load_config(location, **options)
+    family = family_named(index.get("_class_name"), source.label)
+    # A model that was saved without a component, e.g. Stable Diffusion 3 without T5, loads only with an explicit None.
+    absent = {name: None for name, part in index.items() if isinstance(part, list | tuple) and set(part) == {None}}
+    arguments = absent | dict(family.load_arguments)
+    components = index.keys() - {name for name, value in arguments.items() if value is None}
+    variant = choose_variant(source.label, paths, components, source.variant, allow_pickle=source.allow_pickle)
+    if variant is not None:
+        log.info("loading the variant %s of the weights of %s", variant, source.label)
+    return variant, family, arguments

@@ -1,0 +1,57 @@
+"""Checkpoints that are one safetensors file, in the key layout in which the model was first published."""
+
+from pathlib import Path
+from typing import Any
+
+from codec_wire.errors import ModelLoadError
+from core.diffusers_engine.families import Family, family_named
+from core.diffusers_engine.hub import INDEX, hub_access
+from core.diffusers_engine.sources import ModelSource
+
+_CONFIGURATION = ["*.json", "*.txt", "*.model"]
+"""Files of a pipeline that are not weights. The patterns also match in subfolders."""
+
+
+def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, Family]:
+    """Return the pipeline in `file`, as `from_single_file` loads it with a torch `dtype`, and its family.
+
+    Its class and configuration are those of the pipeline next to the file (see local_configuration), else those of
+    the repository on the hub that diffusers infers from the keys of the checkpoint.
+    Raises ModelLoadError, HubUnavailable, and what diffusers raises.
+    """
+    import diffusers  # noqa: PLC0415 - takes seconds
+
+    if source.variant is not None:
+        raise ModelLoadError(f"{source.label} is one file, which has no variants: leave --variant out")
+    folder = local_configuration(file) or _download_configuration(file)
+    index = diffusers.DiffusionPipeline.load_config(folder)
+    family = family_named(index.get("_class_name"), source.label)
+    pipeline_class = getattr(diffusers, index["_class_name"])
+    pipeline = pipeline_class.from_single_file(file, config=str(folder), dtype=dtype, **family.load_arguments)
+    return pipeline, family
+
+
+def local_configuration(file: Path) -> Path | None:
+    """Return the directory with the configuration of the checkpoint `file`, or None.
+
+    That is the directory with the name of the file without its suffix, else the directory that contains the file, if
+    they contain a pipeline; its weights are not used.
+    """
+    return next((folder for folder in (file.with_suffix(""), file.parent) if (folder / INDEX).is_file()), None)
+
+
+def _download_configuration(file: Path) -> Path:
+    """Return the directory of the configuration that diffusers infers for `file`. Downloads it if necessary."""
+    from diffusers.loaders.single_file_utils import (  # noqa: PLC0415 - takes seconds
+        fetch_diffusers_config,
+        load_single_file_checkpoint,
+    )
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - installed with diffusers
+
+    repository = fetch_diffusers_config(load_single_file_checkpoint(str(file)))["pretrained_model_name_or_path"]
+    remedy = (
+        f"the checkpoint needs the configuration of {repository}: copy its model_index.json and the JSON and text "
+        f"files in its subfolders to {file.with_suffix('')}/"
+    )
+    with hub_access(repository, remedy) as local_files_only:
+        return Path(snapshot_download(repository, allow_patterns=_CONFIGURATION, local_files_only=local_files_only))

@@ -1,0 +1,65 @@
+"""Variants of a model's weights, e.g. `model.fp16.safetensors`, which `from_pretrained(variant="fp16")` loads."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+
+from codec_wire.errors import ModelLoadError
+
+_WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_model|pytorch_model|model)"
+    r"(?:\.(?P<variant>[\w-]+?))?"
+    r"(?:-\d{5}-of-\d{5})?"
+    r"(?:\.(?P<variant_after_part>[\w-]+))?"  # how older releases of diffusers named the parts of a variant
+    r"\.(?P<format>safetensors|bin)"
+)
+
+
+def variants_of_files(names: Iterable[str], *, allow_pickle: bool) -> frozenset[str | None]:
+    """Return the variants of which `names`, file names without a folder, are weights; None is the default weights.
+
+    Files that are not safetensors are ignored unless `allow_pickle`.
+    """
+    matches = (_WEIGHTS.fullmatch(name) for name in names)
+    return frozenset(
+        match["variant"] or match["variant_after_part"]
+        for match in matches
+        if match and (allow_pickle or match["format"] == "safetensors")
+    )
+
+
+def choose_variant(
+    label: str, paths: Iterable[str], components: Collection[str], requested: str | None, *, allow_pickle: bool
+) -> str | None:
+    """Return the variant of the model `label` to load; None is the default weights.
+
+    `paths` are the files of the model relative to its directory, with slashes; `components` are the folders that are
+    loaded. That is the `requested` variant, else the default weights, else the only variant that has all weights: a
+    component without the variant is loaded from its default weights, as diffusers does.
+    Raises ModelLoadError, naming the variants that exist, if `requested` does not exist, or if it is None and the model
+    has several variants but no default weights.
+    """
+    files: dict[str, list[str]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if folder in components:
+            files.setdefault(folder, []).append(name)
+    folders = {folder: variants_of_files(names, allow_pickle=allow_pickle) for folder, names in files.items()}
+    return _choose(label, {folder: found for folder, found in folders.items() if found}, requested)
+
+
+def _choose(label: str, folders: Mapping[str, frozenset[str | None]], requested: str | None) -> str | None:
+    existing = sorted({name for found in folders.values() for name in found if name is not None})
+    if requested is not None:
+        if requested not in existing:
+            known = f"it has {', '.join(existing)}" if existing else "it has no variants, leave --variant out"
+            raise ModelLoadError(f"{label} has no weights of the variant {requested!r} (--variant): {known}")
+        return requested
+    if all(None in found for found in folders.values()):
+        return None
+    complete = [name for name in existing if all(found & {name, None} for found in folders.values())]
+    if len(complete) > 1:
+        raise ModelLoadError(
+            f"{label} has only variants of its weights: {', '.join(complete)}; choose one with --variant "
+            "(CODEC_VARIANT)"
+        )
+    return complete[0] if complete else None  # from_pretrained reports which weights are missing
