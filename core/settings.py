@@ -108,10 +108,7 @@ class Settings(AccessSettings):
     )
     threads: int | None = _setting("Device", None, "Number of CPU threads of the model. Default: one per core.", ge=1)
     host: str = _setting(
-        "Server",
-        "127.0.0.1",
-        "IP address or host name to listen on.",
-        validation_alias=_or_variable("HOST", "BACKEND_HOST"),
+        "Server", "127.0.0.1", "IP address or name to listen on.", validation_alias=_or_variable("HOST", "BACKEND_HOST")
     )
     port: int = _setting(
         "Server",

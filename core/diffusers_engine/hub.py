@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import constants, model_info, try_to_load_from_cache
-from huggingface_hub.utils import get_session
+from huggingface_hub import constants, get_session, model_info, try_to_load_from_cache
+from huggingface_hub.errors import RepositoryNotFoundError
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +19,16 @@ INDEX = "model_index.json"
 """File of a pipeline that names its class and its components."""
 
 
-class HubUnavailable(OSError):
-    """The hub cannot be reached and its cache does not contain the files."""
+class HubError(OSError):
+    """A repository cannot be used: it does not exist, or the hub cannot be reached and the files are not cached."""
 
 
 @contextmanager
 def hub_access(repository: str, remedy: str) -> Iterator[bool]:
     """Yield whether only cached files of `repository` may be used: offline mode is on, or the hub does not respond.
 
-    Raises HubUnavailable, which ends with `remedy`, in place of an OSError in the body if that is so.
+    Raises HubError in place of an OSError in the body: with `remedy` if only cached files may be used, or if the hub
+    does not return the repository.
     """
     reason = _unavailable()
     if reason is not None:
@@ -35,9 +36,12 @@ def hub_access(repository: str, remedy: str) -> Iterator[bool]:
     try:
         yield reason is not None
     except OSError as error:
+        if reason is None and isinstance(error, RepositoryNotFoundError):
+            message = "there is no such repository on the hub, or access to it needs a token (HF_TOKEN)"
+            raise HubError(f"{repository}: {message}") from error
         if reason is None:
             raise
-        raise HubUnavailable(f"{reason}, and its cache does not contain all files of {repository}; {remedy}") from error
+        raise HubError(f"{reason}, and its cache does not contain all files of {repository}; {remedy}") from error
 
 
 def repository_files(repository: str, *, local_files_only: bool) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.diffusers_engine.families import Family, family_named
-from core.diffusers_engine.hub import hub_access, repository_files
+from core.diffusers_engine.hub import INDEX, hub_access, repository_files
 from core.diffusers_engine.sources import ModelSource, locate_model
 from core.diffusers_engine.weight_variants import choose_variant
 
@@ -30,35 +30,39 @@ def fetch_model(source: ModelSource) -> ModelFiles:
     """Return the files of `source`, which has a name; download them if they are on the hub and not in its cache.
 
     Raises ModelLoadError for a pipeline class that is not in the family table and for a variant that does not exist,
-    HubUnavailable, and what diffusers raises.
+    HubError, and what diffusers raises.
     """
     location = locate_model(source)
     folder = Path(location)
     if folder.is_dir():
         paths = (path.relative_to(folder).as_posix() for path in folder.glob("*/*"))
-        variant, family, arguments = _read_index(source, location, paths)
+        variant, family, arguments = _read_index(source, folder, paths)
         return ModelFiles(folder, variant, family, arguments)
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - installed with diffusers
 
     with hub_access(location, "use --model with the directory of a local copy") as local_files_only:
-        options = {"local_files_only": local_files_only}
-        # Before the weights are downloaded. Also reports a repository that does not exist.
-        DiffusionPipeline.load_config(location, **options)
-        paths = repository_files(location, **options)
-        variant, family, arguments = _read_index(source, location, paths, **options)
+        # The family and the variant are checked before the weights are downloaded.
+        index = Path(hf_hub_download(location, INDEX, local_files_only=local_files_only))
+        files = repository_files(location, local_files_only=local_files_only)
+        variant, family, arguments = _read_index(source, index.parent, files)
         downloaded = DiffusionPipeline.download(
-            location, variant=variant, use_safetensors=not source.allow_pickle or None, **options, **arguments
+            location,
+            variant=variant,
+            use_safetensors=not source.allow_pickle or None,
+            local_files_only=local_files_only,
+            **arguments,
         )
     return ModelFiles(Path(downloaded), variant, family, arguments)
 
 
 def _read_index(
-    source: ModelSource, location: str, paths: Iterable[str], **options: bool
+    source: ModelSource, folder: Path, paths: Iterable[str]
 ) -> tuple[str | None, Family, Mapping[str, Any]]:
-    """Return the variant, the family and the arguments for the pipeline at `location` with the files `paths`."""
+    """Return the variant, the family and the arguments for the pipeline in `folder` with the files `paths`."""
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
 
-    index = DiffusionPipeline.load_config(location, **options)
+    index = DiffusionPipeline.load_config(folder)
     family = family_named(index.get("_class_name"), source.label)
     # A model that was saved without a component, e.g. Stable Diffusion 3 without T5, loads only with an explicit None.
     absent = {name: None for name, part in index.items() if isinstance(part, list | tuple) and set(part) == {None}}

@@ -17,7 +17,7 @@ def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, 
 
     Its class and configuration are those of the pipeline next to the file (see local_configuration), else those of
     the repository on the hub that diffusers infers from the keys of the checkpoint.
-    Raises ModelLoadError, HubUnavailable, and what diffusers raises.
+    Raises ModelLoadError, HubError, and what diffusers raises.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
