@@ -1,6 +1,5 @@
 """The dtypes and devices of loaded models: those of `from_pretrained`, or those of the factory."""
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from core.diffusers_engine.loader import LoadedModel, ModelSource, load
 from core.diffusers_engine.precision import automatic_dtype, stored_dtype
 from core.engine import Event, Job
 from core.plan import plan
+from tests.support.dtypes import dtypes_of
 from tests.support.families.cases import CASES, Case, pipeline_class_name
 from tests.support.families.images import build_flux
 from tests.support.families.videos import build_wan
@@ -28,16 +28,6 @@ from tests.support.tiny_sd import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
 
 BUILDERS = {pipeline_class_name(name): case for name, case in CASES.items() if "," not in name}
-
-
-def dtypes_of(pipeline: Any) -> Mapping[str, torch.dtype]:
-    """Return the dtype of every parameter and buffer of a pipeline."""
-    modules = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
-    return {
-        f"{name}.{key}": tensor.dtype
-        for name, module in modules.items()
-        for key, tensor in (*module.named_parameters(), *module.named_buffers())
-    }
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from core.diffusers_engine.precision import stored_dtype
 from core.diffusers_engine.sources import model_sources
 from core.diffusers_engine.weight_variants import choose_variant, variants_of_files
 from core.settings import Settings
-from tests.core.diffusers_engine.test_precision import dtypes_of
+from tests.support.dtypes import dtypes_of
 from tests.support.families.images import build_flux
 from tests.support.tiny_sd import build_small_pipeline
 
