@@ -15,6 +15,8 @@ Engines and models
     tiny_sd, tiny_sdxl  small pipelines with random weights
     families            one such pipeline for each row of the family table
     factories           models loaded through the server's factory setting
+    original_checkpoint a small pipeline as one file, with the keys of the first releases
+    dtypes              the dtypes of the tensors of a pipeline
     reference_model     the embedded model and its map, for tests of the gate
 
 Requests and results
