@@ -73,9 +73,9 @@ proto-release: $(BUF) ## Record the current schema as the released one
 $(BUF):
 	npm install --silent --no-audit --no-fund --prefix .tools @bufbuild/buf@$(BUF_VERSION)
 
-bench: $(READY) ## Compare the speed of encoding and decoding with the reference encoder
-	$(BIN)/python -m bench.encode
+bench: $(READY) ## Compare the speed of encoding and decoding with named peers; fails if one is faster
 	$(BIN)/python -m bench.client_decoding
+	$(BIN)/python -m bench.encode
 
 constraints: $(READY) ## Write the installed versions to constraints.txt
 	$(BIN)/python -m scripts.write_constraints
