@@ -11,8 +11,8 @@ from codec_maps import BuiltMap, build_map
 from codec_maps.corpus import default_prompts, generate_corpus
 from codec_maps.model_map import Dictionary, map_from_model
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
-from codec_server.pixel_proof import prove_pixels
-from codec_wire.errors import CodecError, InvalidMap, InvalidSettings
+from codec_server.pixel_proof import prove_pixels, without_unproven_pixels
+from codec_wire.errors import CodecError, InvalidMap, InvalidSettings, ModelLoadError
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
@@ -77,7 +77,8 @@ class LocalModel:
             if shared:
                 served.append(replace(loaded.served, bundle=shared[0]))
             else:
-                served.append(loaded.served if loaded.map_found else await self._calibrate(loaded))
+                known = loaded.map_found or loaded.served.model.unproven_pixels is not None
+                served.append(loaded.served if known else await self._calibrate(loaded))
         service.models.replace(served)
         service.lifecycle.transition_to(State.SERVING)
 
@@ -89,7 +90,11 @@ class LocalModel:
         `on_image` is called with the number of generated images, `on_trial` with the number of evaluated
         dictionaries and their total. Raises StartupError if loading fails, CodecError if a generation fails.
         """
-        return await self._build((await self._load(Lifecycle()))[0], prompts, on_image, on_trial)
+        loaded = (await self._load(Lifecycle()))[0]
+        model = loaded.served.model
+        if model.unproven_pixels is not None:
+            raise ModelLoadError(f"no map can be built for {model.name}: {model.unproven_pixels}")
+        return await self._build(loaded, prompts, on_image, on_trial)
 
     async def _load(self, lifecycle: Lifecycle) -> list[_LoadedModel]:
         # Importing torch takes seconds, and it is not installed with a gateway.
@@ -124,6 +129,7 @@ class LocalModel:
                 warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
                 await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
             checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS)
+            info = without_unproven_pixels(info, checks)
             engine = engine_module.DiffusersEngine(model, self._thread)
             vae = vae_module.DiffusersVae(model, self._thread) if info.renders else None
             served = ModelInstance(info, bundle, engine, str(model.device), checks, vae)

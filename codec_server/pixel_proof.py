@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +45,15 @@ async def prove_pixels(
     if checks and all(check.reason is None for check in checks):
         await asyncio.to_thread(store_checks, models_dir, latent_space, key, checks)
     return checks
+
+
+def without_unproven_pixels(info: ModelInfo, checks: Sequence[PixelCheck]) -> ModelInfo:
+    """Return `info` so that only latents are served if one of `checks` failed although the VAE can be decoded."""
+    failed = next((check for check in checks if check.reason is not None), None)
+    if failed is None or not info.renders:
+        return info
+    log.warning("%s: only latents are served, without a stored map: %s", info.name, failed)
+    return replace(info, renders=False, unproven_pixels=str(failed))
 
 
 def _plans(info: ModelInfo, bundle: LatentMapBundle, steps: int) -> list[StreamPlan]:

@@ -65,6 +65,8 @@ class ModelInfo:
     aliases: tuple[str, ...] = ()
     renders: bool = False
     """Whether this process can decode the latents to pixels: not in a gateway, and not for every VAE."""
+    unproven_pixels: str | None = None
+    """Why the pixels could not be compared with those of the model's own pipelines; `renders` is then False."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     temporal_factor: int = 1
     """Video frames per latent frame, except for the first latent frame, which decodes to one video frame."""

@@ -26,6 +26,12 @@ def plan_rendered(
     """
     first = plan(request, bundle, model)
     modalities = tuple(str(modality) for modality in model.modalities)
+    if model.unproven_pixels is not None:
+        raise UnsupportedModality(
+            f"this server does not render {model.name}, because its pixels could not be compared with those of its own "
+            f"pipeline ({model.unproven_pixels}): request latents (modality {' or '.join(modalities)})",
+            modalities,
+        )
     if not model.renders:
         raise UnsupportedModality(
             f"this server cannot decode the latents of {model.name} to pixels: "

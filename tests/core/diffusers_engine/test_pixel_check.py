@@ -9,10 +9,10 @@ import torch
 from diffusers import AutoencoderKL
 
 from codec_server.local_model import LocalModel
-from codec_wire.errors import ModelLoadError
+from codec_wire.errors import ModelLoadError, UnsupportedModality
+from codec_wire.request import GenerationRequest
 from core.admission import Admission
 from core.lifecycle import Lifecycle
-from core.map_store import bundle_folder
 from core.pixel_checks import FILE, PixelCheck
 from core.service import LatentService
 from core.settings import Settings
@@ -152,8 +152,37 @@ async def test_result_that_cannot_be_stored_does_not_prevent_serving(tmp_path: P
     assert checks[0].max_difference is not None
 
 
-async def test_pipeline_that_cannot_decode_its_own_latents_is_served_with_the_reason(tmp_path: Path) -> None:
-    checks = await checks_of("make_that_cannot_decode", tmp_path)
-    assert checks[0].max_difference is None
-    assert "the pipeline itself fails" in str(checks[0])
-    assert not list(bundle_folder(tmp_path, "").rglob(FILE))
+def settings_for_failing_pipeline(models_dir: Path) -> Settings:
+    factory = f"{__name__}:make_that_cannot_decode"
+    return Settings(pipeline=factory, models_dir=models_dir, device="cpu", threads=1, calibration_images=4)
+
+
+async def test_pipeline_that_cannot_decode_its_own_latents_serves_only_latents_and_stores_no_map(
+    tmp_path: Path,
+) -> None:
+    model, service = (
+        LocalModel(settings_for_failing_pipeline(tmp_path)),
+        LatentService(Lifecycle(), Admission(1, 10**10)),
+    )
+    try:
+        await model.start_serving(service)
+        (check, *_) = service.models.require_default().pixel_checks
+        assert check.max_difference is None
+        assert "the pipeline itself fails" in str(check)
+        request = GenerationRequest(prompt="a sea", size=(64, 64), steps=5)
+        assert not service.plan(request).rendered
+        with pytest.raises(UnsupportedModality, match="does not render .* the pipeline itself fails: ") as caught:
+            service.plan_rendered(request, 1)
+        assert "\n" not in str(caught.value)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    finally:
+        model.free()
+
+
+async def test_no_map_is_built_for_a_pipeline_that_cannot_decode_its_own_latents(tmp_path: Path) -> None:
+    model = LocalModel(settings_for_failing_pipeline(tmp_path))
+    try:
+        with pytest.raises(ModelLoadError, match="no map can be built for .* the pipeline itself fails: "):
+            await model.build_map(["a sea"], lambda _done: None, lambda _done, _total: None)
+    finally:
+        model.free()
