@@ -10,7 +10,7 @@ COVERAGE_FLOOR := 95
 PYTEST = $(BIN)/python -m pytest
 
 .PHONY: help setup run test test-fast test-random test-lowest coverage lint format docs proto proto-release buf bench \
-	constraints wheel-test image-test clean
+	bench-serving constraints wheel-test image-test clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -76,6 +76,9 @@ $(BUF):
 bench: $(READY) ## Compare the speed of encoding and decoding with named peers; fails if one is faster
 	$(BIN)/python -m bench.client_decoding
 	$(BIN)/python -m bench.encode
+
+bench-serving: $(READY) ## Measure the servers and write docs/benchmarks.md (about 20 minutes; Linux)
+	$(BIN)/python -m bench.serving --write
 
 constraints: $(READY) ## Write the installed versions to constraints.txt
 	$(BIN)/python -m scripts.write_constraints

@@ -1,66 +1,56 @@
 """Command line of the benchmark.
 
-python -m bench.serving --quick     print the cost of an image request, in less than 40 seconds
+python -m bench.serving                     run all parts and print their tables
+python -m bench.serving requests video      run these parts
+python -m bench.serving --write             also write the tables and the plot to docs/benchmarks.md
+python -m bench.serving --quick             print the cost of an image request, in less than 40 seconds
 """
 
 import argparse
-import statistics
+import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from bench.serving import gateway, memory, profile, requests, start, video
+from bench.serving.report import Section, replace_section
 
-from bench.serving.processes import ServerProcess, run_load, run_servers
-from bench.serving.request_cost import Costs, Target, measure_costs, median_ratio
-
-SERVERS = (
-    ("bench.serving.constant_server",),
-    ("bench.serving.peers", "fastapi"),
-    ("bench.serving.peers", "aiohttp"),
-    ("bench.serving.peers", "grpc"),
-)
-
-
-def targets_of(servers: Sequence[ServerProcess]) -> list[Target]:
-    """Return the targets for the processes of SERVERS."""
-    ours, fastapi, aiohttp, grpc = servers
-    return [
-        Target("codec HTTP", "http", ours, ours.ports["http"], ("FastAPI + codecai", "bare aiohttp")),
-        Target("FastAPI + codecai", "http", fastapi, fastapi.ports["port"]),
-        Target("bare aiohttp", "http", aiohttp, aiohttp.ports["port"]),
-        Target("codec gRPC", "grpc", ours, ours.ports["grpc"], ("bare grpc.aio",)),
-        Target("bare grpc.aio", "grpc", grpc, grpc.ports["port"]),
-    ]
-
-
-def report(targets: Sequence[Target], costs: Costs) -> None:
-    """Print a table."""
-    table = Table("server", "clients", "CPU, µs", "ratio of CPU to the peers", "wall, µs", "p50, ms", "p99, ms")
-    for (name, clients), cost in sorted(costs.items(), key=lambda item: item[0][1]):
-        peers = next(target.peers for target in targets if target.name == name)
-        ratios = (f"{median_ratio(cost.cpu_s, costs[peer, clients].cpu_s):.2f} x {peer}" for peer in peers)
-        table.add_row(
-            name,
-            str(clients),
-            f"{statistics.median(cost.cpu_s) * 1e6:.0f}",
-            ", ".join(ratios),
-            f"{statistics.median(cost.wall_s) * 1e6:.0f}",
-            f"{cost.percentile(50) * 1e3:.2f}",
-            f"{cost.percentile(99) * 1e3:.2f}",
-        )
-    Console(width=max(Console().width, 130)).print(table)
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+PLOT = DOCUMENT.with_suffix(".png")
+PARTS: dict[str, Callable[[], Section]] = {
+    "requests": lambda: requests.measure(plot=PLOT),
+    "video": video.measure,
+    "gateway": gateway.measure,
+    "memory": memory.measure,
+    "start": start.measure,
+    "profile": profile.measure,
+}
 
 
 def main() -> int:
-    """Run the command line."""
+    """Run the command line. Return exit status 1 if a goal is not met."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving", description="Cost of serving.")
-    parser.add_argument("--quick", action="store_true", help="1 and 32 clients only, few rounds")
-    parser.parse_args()
-    with run_servers(SERVERS) as servers, run_load() as load:
-        targets = targets_of(servers)
-        report(targets, measure_costs(targets, load, clients=(1, 32), rounds=5, requests=64))
-    return 0
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="the part `requests` with 1 and 32 clients and few rounds")
+    parser.add_argument("--write", action="store_true", help=f"write the tables to docs/{DOCUMENT.name}")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"unknown part: {', '.join(sorted(unknown))}")
+    if options.quick and (options.parts or options.write):
+        parser.error("--quick cannot be combined with parts or --write")
+    if platform.system() != "Linux":
+        parser.error("CPU time and memory of other processes are read as Linux provides them")
+    if options.quick:
+        sections: Iterator[Section] = iter([requests.measure_quickly()])
+    else:
+        sections = (PARTS[name]() for name in options.parts or PARTS)
+    missed = 0
+    for section in sections:
+        section.print()
+        missed += sum(not goal.met for goal in section.goals)
+        if options.write:
+            DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), section))
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

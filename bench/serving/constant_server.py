@@ -2,12 +2,14 @@
 
     python -m bench.serving.constant_server
 
-Prints a line of JSON with the ports as soon as it is ready, and stops at SIGTERM. There is no warm-up, since the
-sampler does not compute anything.
+Prints a line with the ports as soon as it is ready, and the number of active jobs at SIGUSR1. Stops at SIGTERM.
+There is no warm-up, since the sampler does not compute anything.
 """
 
-import json
+import asyncio
+import signal
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.serving.workload import SPATIAL_FACTOR, VIDEO_LATENT_SPACE, Workload
+from bench.serving.workload import HELD_PROMPT, SPATIAL_FACTOR, VIDEO_LATENT_SPACE, Workload
 from codec_grpc.server import start_grpc_server
 from codec_http.server import start_http_server
 from codec_maps.model_map import map_from_model
@@ -61,17 +63,23 @@ VIDEO_MODEL = ModelInfo(
 
 
 class ConstantSampler:
-    """Stands in for core.diffusers_engine.sampler.sample: reports every step at once and returns constant latents."""
+    """Replaces core.diffusers_engine.sampler.sample: reports every step at once and returns constant latents.
+
+    A plan with the prompt HELD_PROMPT waits until its job is cancelled.
+    """
 
     def __init__(self) -> None:
         self._latents: dict[tuple[tuple[int, ...], int], Tensor] = {}
 
-    def __call__(
-        self, _model: Any, plan: StreamPlan, _job: Job, on_step: sampler.StepListener, *_images: Any
-    ) -> Tensor:
+    def __call__(self, _model: Any, plan: StreamPlan, job: Job, on_step: sampler.StepListener, *_images: Any) -> Tensor:
         """Return the latents of the workload with the shape and number of frames of `plan`."""
         for step in range(plan.steps):
             on_step(step + 1, plan.steps)
+        if plan.prompt == HELD_PROMPT:
+            cancelled = threading.Event()
+            job.on_cancel(cancelled.set)
+            cancelled.wait()
+            sampler.stop_if_cancelled(job)
         key = (plan.header.shape, plan.latent_frames)
         if key not in self._latents:
             channels, height, width = plan.header.shape
@@ -117,7 +125,10 @@ async def serve(settings: Settings) -> None:
     http = await start_http_server(service, settings.host, settings.port, settings.request_timeout_s)
     grpc = await start_grpc_server(service, settings.host, settings.grpc_port, settings.request_timeout_s)
     service.lifecycle.transition_to(State.SERVING)
-    print(json.dumps({"http": http.port, "grpc": grpc.port}), flush=True)
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGUSR1, lambda: print(f"jobs={service.admission.jobs}", flush=True)
+    )
+    print(f"ready http={http.port} grpc={grpc.port}", flush=True)
     try:
         await stop.wait()
     finally:

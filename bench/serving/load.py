@@ -17,11 +17,10 @@ from typing import Any, Literal
 
 import grpc.aio
 
-from bench.serving.workload import Workload, by_name
+from bench.serving.workload import GRPC_METHOD, Workload, by_name
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import CHANNEL_OPTIONS
 
-METHOD = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/Generate"
 Protocol = Literal["http", "grpc"]
 SendRequest = Callable[[], Awaitable[None]]
 
@@ -30,25 +29,31 @@ workload_of = lru_cache(by_name)
 
 @dataclass(frozen=True, slots=True)
 class LoadCommand:
-    """Send `requests` requests in total from `clients` clients, each of which waits for its response."""
+    """Send `requests` requests in total from `clients` clients, each of which waits for its response.
+
+    If `copied`, the body of an HTTP response is expected to be the messages of a gRPC response, as the bare gateway
+    sends them.
+    """
 
     protocol: Protocol
     port: int
     workload: str
     clients: int
     requests: int
+    copied: bool = False
 
 
 class HttpClient:
     """One HTTP/1.1 connection on an asyncio stream, to cost as little as possible on the cores that it shares."""
 
-    def __init__(self, workload: Workload, port: int) -> None:
+    def __init__(self, workload: Workload, port: int, expected: bytes) -> None:
+        """Prepare requests; `expected` is the SHA-256 of the body of every response."""
         body = workload.json_body()
         self._request = (
             f"POST {workload.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
             f"Accept-Encoding: identity\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode() + body
-        self._expected = workload.http_digest
+        self._expected = expected
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -83,7 +88,9 @@ class GrpcClient:
 
     def __init__(self, workload: Workload, port: int) -> None:
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS)
-        self._call: Any = self._channel.unary_stream(METHOD, request_serializer=pb.GenerateRequest.SerializeToString)
+        self._call: Any = self._channel.unary_stream(
+            GRPC_METHOD, request_serializer=pb.GenerateRequest.SerializeToString
+        )
         self._request = workload.grpc_request()
         self._expected = workload.grpc_digest
 
@@ -104,7 +111,8 @@ async def send_load(command: LoadCommand) -> list[float]:
     """Return the latency of every request of `command` in seconds. Raises ValueError for an unexpected response."""
     workload = workload_of(command.workload)
     if command.protocol == "http":
-        clients = [HttpClient(workload, command.port) for _ in range(command.clients)]
+        expected = workload.grpc_digest if command.copied else workload.http_digest
+        clients = [HttpClient(workload, command.port, expected) for _ in range(command.clients)]
         senders: list[SendRequest] = [client.send for client in clients]
         closers = [client.close for client in clients]
     else:

@@ -1,16 +1,16 @@
-"""The servers that ours is compared with. All send the bytes of a workload to every request.
+"""The servers that ours is compared with. All send the bytes of a workload in response to every request.
 
-    python -m bench.serving.peers NAME [WORKLOAD]
+    python -m bench.serving.peers NAME [WORKLOAD [UPSTREAM]]
 
-Prints a line of JSON with the port as soon as it is ready, and stops at SIGTERM.
+Prints a line with the port as soon as it is ready, and stops at SIGTERM. UPSTREAM is the port of a gRPC server.
 """
 
 import asyncio
-import json
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -20,16 +20,16 @@ from aiohttp import web
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from bench.serving.workload import Workload, by_name
+from bench.serving.workload import GRPC_METHOD, GRPC_SERVICE, Workload, by_name
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.grpc import CHANNEL_OPTIONS
 
-SERVICE = pb.DESCRIPTOR.services_by_name["LatentService"].full_name
 CONTENT_TYPE = "application/x-msgpack"
 
 
-def report_port(port: int) -> None:
+def report_port(protocol: str, port: int) -> None:
     """Print the port for the parent process."""
-    print(json.dumps({"port": port}), flush=True)
+    print(f"ready {protocol}={port}", flush=True)
 
 
 async def wait_for_sigterm() -> None:
@@ -40,7 +40,10 @@ async def wait_for_sigterm() -> None:
 
 
 async def serve_fastapi(workload: Workload) -> None:
-    """Run FastAPI on uvicorn: both messages are built for every request by the published reference encoder."""
+    """Run FastAPI on uvicorn, which builds the messages of every request with the published reference encoder.
+
+    This is the shape of other Codec servers. uvicorn uses the asyncio event loop, like our server, and its own parser.
+    """
     app = FastAPI()
     latents = workload.latents().astype(np.float16)
 
@@ -57,8 +60,8 @@ async def serve_fastapi(workload: Workload) -> None:
     # asyncio sets TCP_NODELAY only on sockets that are created with this protocol number.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
-    report_port(listener.getsockname()[1])
+    server = uvicorn.Server(uvicorn.Config(app, loop="asyncio", http="h11", log_level="error", access_log=False))
+    report_port("http", listener.getsockname()[1])
     await server.serve(sockets=[listener])
 
 
@@ -75,12 +78,34 @@ async def serve_aiohttp(workload: Workload) -> None:
         await response.write_eof()
         return response
 
+    await run_handler(workload, generate)
+
+
+async def serve_gateway(workload: Workload, upstream: str) -> None:
+    """Run an aiohttp handler that calls the gRPC server on the port `upstream` and copies its messages unchanged."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{upstream}", options=CHANNEL_OPTIONS) as channel:
+        call: Any = channel.unary_stream(GRPC_METHOD, request_serializer=pb.GenerateRequest.SerializeToString)
+
+        async def generate(request: web.Request) -> web.StreamResponse:
+            await request.json()
+            response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
+            await response.prepare(request)
+            async for message in call(workload.grpc_request()):
+                await response.write(message)
+            await response.write_eof()
+            return response
+
+        await run_handler(workload, generate)
+
+
+async def run_handler(workload: Workload, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+    """Serve `handler` with aiohttp until SIGTERM."""
     app = web.Application()
-    app.router.add_post(workload.path, generate)
+    app.router.add_post(workload.path, handler)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    report_port(runner.addresses[0][1])
+    report_port("http", runner.addresses[0][1])
     await wait_for_sigterm()
     await runner.cleanup()
 
@@ -99,24 +124,25 @@ async def serve_grpc(workload: Workload) -> None:
         response_serializer=pb.GenerateResponse.SerializeToString,
     )
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Generate": handler}),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(GRPC_SERVICE, {"Generate": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    report_port(port)
+    report_port("grpc", port)
     await wait_for_sigterm()
     await server.stop(None)
 
 
-PEERS: dict[str, Callable[[Workload], Awaitable[None]]] = {
+PEERS: dict[str, Callable[..., Awaitable[None]]] = {
     "fastapi": serve_fastapi,
     "aiohttp": serve_aiohttp,
     "grpc": serve_grpc,
+    "gateway": serve_gateway,
 }
 
 
-async def main(name: str, workload: str = "image") -> None:
+async def main(name: str, workload: str = "image", *arguments: str) -> None:
     """Run the peer `name` for `workload` until SIGTERM."""
-    await PEERS[name](by_name(workload))
+    await PEERS[name](by_name(workload), *arguments)
 
 
 if __name__ == "__main__":

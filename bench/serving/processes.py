@@ -1,6 +1,8 @@
 """The processes of the benchmark: servers, whose CPU time and memory are read from the kernel, and the load."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,40 +15,59 @@ from typing import Self
 from bench.serving.load import LoadCommand
 
 STOP_TIMEOUT_S = 20
+_PORT = re.compile(r"(\w+)(?:=| +(?:http://)?127\.0\.0\.1:)(\d+)")
+"""A name and a port, as in "http=8080" or "HTTP     http://127.0.0.1:8080/v1"."""
 
 
 class ServerProcess:
-    """A running server. `ports` are what it printed when it was ready."""
+    """A running server. `ports` are those that it printed until it was ready, by lower-case name: http, grpc."""
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    def __init__(self, *command: str, ready: str = "ready") -> None:
+        """Start `python -m` with `command`, a module and its arguments; a line with `ready` means that it is ready."""
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+            [sys.executable, "-m", *command], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
         )
+        self._ready = ready
         self.ports: dict[str, int] = {}
 
     def wait_until_ready(self) -> Self:
-        """Wait for the line with the ports. Raises RuntimeError if the process exits instead."""
+        """Wait until the server is ready. Raises RuntimeError if the process exits instead."""
+        self.read_until(self._ready)
+        return self
+
+    def read_until(self, text: str) -> str:
+        """Return the next line of the output that contains `text`. Raises RuntimeError if the process exits before."""
         assert self._popen.stdout is not None
         for line in self._popen.stdout:
-            if line.startswith("{"):
-                self.ports = json.loads(line)
-                return self
-        raise RuntimeError(f"a server exited with status {self._popen.wait()} before it was ready")
+            self.ports |= {name.lower(): int(port) for name, port in _PORT.findall(line)}
+            if text in line:
+                return line
+        raise RuntimeError(f"a server exited with status {self._popen.wait()}")
+
+    @property
+    def pid(self) -> int:
+        """Id of the process."""
+        return self._popen.pid
 
     @property
     def cpu_s(self) -> float:
         """CPU time of the process in seconds, user and system, of all threads including those that have ended."""
-        return time.clock_gettime((~self._popen.pid << 3) | 2)  # clock_getcpuclockid(3); Linux
+        return time.clock_gettime((~self.pid << 3) | 2)  # clock_getcpuclockid(3); Linux
 
     def memory(self, field: str = "VmRSS") -> int:
         """Return a size in /proc/PID/status in bytes: VmRSS is the resident memory, VmHWM its maximum."""
-        status = Path(f"/proc/{self._popen.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith(f"{field}:"))
         return int(line.split()[1]) * 1024
 
     def reset_peak(self) -> None:
         """Set VmHWM to the current resident memory."""
-        Path(f"/proc/{self._popen.pid}/clear_refs").write_text("5")
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def count_jobs(self) -> int:
+        """Return the number of active jobs of bench.serving.constant_server."""
+        self._popen.send_signal(signal.SIGUSR1)
+        return int(self.read_until("jobs=").split("=")[1])
 
     def stop(self) -> None:
         """Stop the process with SIGTERM; kill it if it does not stop."""

@@ -12,13 +12,22 @@ from bench.serving.processes import LoadProcess, ServerProcess
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server under one protocol. `peers` are the names of the targets that it is compared with."""
+    """A server under one protocol. `peers` are the names of the targets that it is compared with.
+
+    `copied` is that of LoadCommand.
+    """
 
     name: str
     protocol: Protocol
     server: ServerProcess
-    port: int
     peers: tuple[str, ...] = ()
+    copied: bool = False
+
+    def command(self, workload: str, clients: int, requests: int) -> LoadCommand:
+        """Return the command that sends requests to this target."""
+        return LoadCommand(
+            self.protocol, self.server.ports[self.protocol], workload, clients, requests, copied=self.copied
+        )
 
 
 @dataclass(slots=True)
@@ -51,7 +60,7 @@ def measure_costs(
             for target in targets:
                 total = max(requests, 2 * count)
                 cpu, wall = target.server.cpu_s, time.perf_counter()
-                latencies = load.run(LoadCommand(target.protocol, target.port, "image", count, total))
+                latencies = load.run(target.command("image", count, total))
                 cpu, wall = target.server.cpu_s - cpu, time.perf_counter() - wall
                 if number >= 0:
                     cost = costs[target.name, count]

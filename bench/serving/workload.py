@@ -17,7 +17,11 @@ from codec_wire.generated.codec.latents.v1 import stream_pb2
 from codec_wire.grpc import MODALITIES
 from codec_wire.latents import Modality
 
+GRPC_SERVICE = pb.DESCRIPTOR.services_by_name["LatentService"].full_name
+GRPC_METHOD = f"/{GRPC_SERVICE}/Generate"
 PROMPT = "a lighthouse on a cliff in a storm"
+HELD_PROMPT = "hold"
+"""Prompt of a generation that our server does not finish until the client disconnects."""
 STEPS = 4
 """Number of steps that the replaced sampler reports."""
 KEYFRAME_INTERVAL = 24
@@ -37,6 +41,7 @@ class Workload:
     pipeline: str
     modality: Modality = Modality.IMAGE
     latent_frames: int = 1
+    prompt: str = PROMPT
 
     def latents(self) -> NDArray[np.float32]:
         """Return the latents, float32 [latent_frames, *shape], which fp16 represents exactly. The frames overlap."""
@@ -77,9 +82,10 @@ class Workload:
 
     def grpc_messages(self) -> Iterator[bytes]:
         """Yield the serialized messages of a gRPC response."""
-        header, *frames = (message[4:] for message in self.messages("protobuf"))  # without the length prefix
-        yield pb.GenerateResponse(header=stream_pb2.LatentStreamHeader.FromString(header)).SerializeToString()
-        for frame in frames:
+        messages = (message[4:] for message in self.messages("protobuf"))  # without the length prefix
+        header = stream_pb2.LatentStreamHeader.FromString(next(messages))
+        yield pb.GenerateResponse(header=header).SerializeToString()
+        for frame in messages:
             yield pb.GenerateResponse(frame=stream_pb2.LatentFrame.FromString(frame)).SerializeToString()
 
     @cached_property
@@ -101,7 +107,7 @@ class Workload:
         """Return the body of an HTTP request."""
         _, height, width = self.shape
         fields: dict[str, object] = {
-            "prompt": PROMPT,
+            "prompt": self.prompt,
             "stream_format": "msgpack",
             "latent_space": self.latent_space,
             "pipeline": self.pipeline,
@@ -117,7 +123,7 @@ class Workload:
         _, height, width = self.shape
         is_video = self.modality is Modality.VIDEO
         return pb.GenerateRequest(
-            prompt=PROMPT,
+            prompt=self.prompt,
             modality=MODALITIES[self.modality],
             latent_space=self.latent_space,
             pipeline=self.pipeline,

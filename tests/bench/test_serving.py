@@ -42,11 +42,11 @@ def test_every_server_sends_the_expected_bytes_and_its_cpu_time_is_measured() ->
     ]
     with run_servers(commands) as (ours, fastapi, aiohttp, grpc), run_load() as load:
         targets = [
-            Target("http", "http", ours, ours.ports["http"]),
-            Target("fastapi", "http", fastapi, fastapi.ports["port"]),
-            Target("aiohttp", "http", aiohttp, aiohttp.ports["port"]),
-            Target("grpc", "grpc", ours, ours.ports["grpc"]),
-            Target("bare grpc", "grpc", grpc, grpc.ports["port"]),
+            Target("http", "http", ours),
+            Target("fastapi", "http", fastapi),
+            Target("aiohttp", "http", aiohttp),
+            Target("grpc", "grpc", ours),
+            Target("bare grpc", "grpc", grpc),
         ]
         costs = measure_costs(targets, load, clients=(1, 2), rounds=1, requests=4)
         assert set(costs) == {(target.name, clients) for target in targets for clients in (1, 2)}
@@ -65,7 +65,7 @@ def test_every_server_sends_the_expected_bytes_and_its_cpu_time_is_measured() ->
 def test_response_with_other_bytes_fails_the_benchmark() -> None:
     command = [("bench.serving.peers", "aiohttp", "video raw 1")]
     with run_servers(command) as (server,), run_load() as load, pytest.raises(RuntimeError, match="failed for"):
-        load.run(LoadCommand("http", server.ports["port"], "video delta+int8 1", clients=1, requests=1))
+        load.run(LoadCommand("http", server.ports["http"], "video delta+int8 1", clients=1, requests=1))
 
 
 def test_server_that_cannot_start_is_reported() -> None:
