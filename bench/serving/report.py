@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -55,7 +55,9 @@ class Section:
     title: str
     text: str
     tables: Sequence[Table]
-    goals: Sequence[Goal] = field(default=())
+    goals: Sequence[Goal] = ()
+    command: str = ""
+    """Module and arguments of the command that measures it. Default: bench.serving and the name."""
 
     @property
     def all_tables(self) -> list[Table]:
@@ -65,7 +67,7 @@ class Section:
 
     def markdown(self) -> str:
         """Return the section in Markdown, between the comments that `replace_section` finds it by."""
-        parts = [f"### {self.title}", f"    python -m bench.serving {self.name}", self.text]
+        parts = [f"### {self.title}", f"    python -m {self.command or f'bench.serving {self.name}'}", self.text]
         parts += [table.markdown() for table in self.all_tables]
         return "\n\n".join([_begin(self.name), *parts, _end(self.name)])
 
