@@ -20,6 +20,10 @@ from core.service import LatentService
 MAX_BODY_BYTES = 1024 * 1024 + len(IMAGE_FIELDS) * MAX_BASE64_CHARACTERS
 """Maximum size of a request body: all image fields, and 1 MiB for the other fields."""
 
+BACKLOG = 1024
+"""Connections that the kernel completes before the server accepts them. It drops the packets of further clients, which
+repeat them after 1, 3 and 7 seconds. The default of aiohttp is 128."""
+
 
 def build_app(
     service: LatentService,
@@ -75,7 +79,7 @@ async def start_http_server(
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
     except OSError as error:
         await runner.cleanup()
         raise InvalidSettings(f"HTTP cannot listen on {host_port(host, port)}: {error.strerror or error}") from None

@@ -21,6 +21,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from bench.serving.workload import GRPC_METHOD, GRPC_SERVICE, Workload, by_name
+from codec_http.server import BACKLOG
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import CHANNEL_OPTIONS
 
@@ -104,7 +105,7 @@ async def run_handler(workload: Workload, handler: Callable[[web.Request], Await
     app.router.add_post(workload.path, handler)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
     report_port("http", runner.addresses[0][1])
     await wait_for_sigterm()
     await runner.cleanup()
