@@ -88,11 +88,13 @@ LABEL org.opencontainers.image.title="codec-diffusers" \
 # The start period covers the first download of a large model; it ends with the first response of status 200.
 HEALTHCHECK --interval=15s --timeout=5s --retries=3 --start-period=60m \
     CMD ["python", "-I", "-c", "\
-import http.client, os, sys; \
+import http.client, os, ssl, sys; \
 host = os.environ.get('CODEC_HOST') or os.environ.get('CODEC_BACKEND_HOST') or '127.0.0.1'; \
 ports = [os.environ.get(name, '') for name in ('CODEC_PORT', 'CODEC_BACKEND_PORT')]; \
 port = int(next(filter(str.isdecimal, ports), 8080)); \
-server = http.client.HTTPConnection(host, port, timeout=4); \
+tls = ssl._create_unverified_context() if os.environ.get('CODEC_TLS_CERT') else None; \
+server = http.client.HTTPSConnection(host, port, timeout=4, context=tls) if tls else \
+http.client.HTTPConnection(host, port, timeout=4); \
 server.request('GET', '/readyz'); \
 sys.exit(server.getresponse().status != 200)"]
 ENTRYPOINT ["codec-diffusers"]

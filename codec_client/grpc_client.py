@@ -14,6 +14,7 @@ from codec_client.errors import ServerUnreachable, UnexpectedAnswer
 from codec_client.maps import load_bundle, store_bundle
 from codec_client.results import ServedModel
 from codec_client.stream import ResponseState
+from codec_client.tls import require_pair
 from codec_wire.errors import Cancelled, CodecError, DeadlineExceeded, InvalidMap, InvalidRequest, InvalidSettings
 from codec_wire.events import StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -41,25 +42,33 @@ class GrpcClient(LatentClient):
         tls: Whether to encrypt the connection. Default: False.
         ca_file: PEM file with the certificate authority of the server; implies `tls`. Default: the system's
             certificate authorities.
+        cert_file: PEM file with the client's certificate, for a server that requires one; implies `tls`. `key_file` is
+            the PEM file with its private key.
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
-        InvalidSettings: `ca_file` cannot be read.
+        InvalidSettings: a PEM file cannot be read.
 
     """
 
     def __init__(
-        self, address: str, *, tls: bool = False, ca_file: str | os.PathLike[str] | None = None, **options: Any
+        self,
+        address: str,
+        *,
+        tls: bool = False,
+        ca_file: str | os.PathLike[str] | None = None,
+        cert_file: str | os.PathLike[str] | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.address = address
-        self._tls = tls or ca_file is not None
-        self._root_certificates: bytes | None = None
-        if ca_file is not None:
-            try:
-                self._root_certificates = Path(ca_file).read_bytes()
-            except OSError as error:
-                raise InvalidSettings(f"cannot read ca_file {os.fspath(ca_file)}: {error.strerror}") from None
+        self._credentials: grpc.ChannelCredentials | None = None
+        require_pair(cert_file, key_file)
+        if tls or ca_file is not None or cert_file is not None:
+            self._credentials = grpc.ssl_channel_credentials(
+                _read_pem("ca_file", ca_file), _read_pem("key_file", key_file), _read_pem("cert_file", cert_file)
+            )
         self._channel: grpc.aio.Channel | None = None
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
@@ -146,10 +155,8 @@ class GrpcClient(LatentClient):
     def _stub(self) -> "LatentServiceAsyncStub":
         if self._channel is None:
             self._channel = (
-                grpc.aio.secure_channel(
-                    self.address, grpc.ssl_channel_credentials(self._root_certificates), CHANNEL_OPTIONS
-                )
-                if self._tls
+                grpc.aio.secure_channel(self.address, self._credentials, CHANNEL_OPTIONS)
+                if self._credentials is not None
                 else grpc.aio.insecure_channel(self.address, CHANNEL_OPTIONS)
             )
         return LatentServiceStub(self._channel)
@@ -182,6 +189,15 @@ class GrpcClient(LatentClient):
         if "Failed parsing HTTP/2" in details:
             return UnexpectedAnswer(f"{self.address} is not a gRPC server; is it the HTTP port?")
         return ServerUnreachable(f"cannot connect to {self.address}: {_last_reason(details)}")
+
+
+def _read_pem(name: str, path: str | os.PathLike[str] | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidSettings(f"cannot read {name} {os.fspath(path)}: {error.strerror}") from None
 
 
 def message_of(request: GenerationRequest) -> pb.GenerateRequest:

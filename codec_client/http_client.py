@@ -60,12 +60,13 @@ class HttpClient(LatentClient):
         compressed: Whether responses may be compressed. Default: True.
         ca_file: PEM file with the certificate authority of an https server. Default: the system's certificate
             authorities.
+        cert_file: PEM file with the client's certificate, for a server that requires one, and `key_file` with its key.
         map_origins: Other origins, scheme://HOST[:PORT], from which maps and their files may be downloaded. They do
             not receive the API key. Default: none.
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
-        InvalidSettings: `server` is not an HTTP address, or `ca_file` cannot be read.
+        InvalidSettings: `server` is not an HTTP address, or a PEM file cannot be read.
 
     """
 
@@ -76,6 +77,8 @@ class HttpClient(LatentClient):
         wire_format: WireFormat | str = WireFormat.MSGPACK,
         compressed: bool = True,
         ca_file: str | os.PathLike[str] | None = None,
+        cert_file: str | os.PathLike[str] | None = None,
+        key_file: str | os.PathLike[str] | None = None,
         map_origins: Iterable[str] = (),
         **options: Any,
     ) -> None:
@@ -85,7 +88,7 @@ class HttpClient(LatentClient):
             raise InvalidSettings(f"server must be http://HOST:PORT or https://HOST:PORT, got {server!r}")
         self._wire_format = WireFormat(wire_format)
         self._encodings = ", ".join(name for name in CODINGS if name != IDENTITY) if compressed else IDENTITY
-        self._tls = tls_context(ca_file)
+        self._tls = tls_context(ca_file, cert_file, key_file)
         self._map_origins = tuple(map_origins)
         self._session: aiohttp.ClientSession | None = None
 

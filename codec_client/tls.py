@@ -2,21 +2,40 @@
 
 import os
 import ssl
+from typing import TypeAlias
 
 from codec_client.http_errors import reason_of
 from codec_wire.errors import InvalidSettings
 
+PemFile: TypeAlias = str | os.PathLike[str] | None
 
-def tls_context(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext | None:
-    """Return a TLS context that trusts the certificate authority in a PEM file; None if `ca_file` is None.
 
-    Raises InvalidSettings if the file cannot be read or is not a PEM file.
+def tls_context(ca_file: PemFile, cert_file: PemFile, key_file: PemFile) -> ssl.SSLContext | None:
+    """Return a TLS context that trusts the certificate authority in `ca_file`, or the system's if it is None.
+
+    It sends the certificate in `cert_file`, whose private key is in `key_file`. None if no file is given. Raises
+    InvalidSettings if a file cannot be read or is not a PEM file.
     """
-    if ca_file is None:
+    require_pair(cert_file, key_file)
+    if ca_file is None and cert_file is None:
         return None
     try:
-        return ssl.create_default_context(cafile=os.fspath(ca_file))
+        context = ssl.create_default_context(cafile=None if ca_file is None else os.fspath(ca_file))
     except (OSError, ssl.SSLError) as error:
-        raise InvalidSettings(
-            f"cannot read ca_file {os.fspath(ca_file)} as PEM certificates: {reason_of(error)}"
-        ) from None
+        raise InvalidSettings(f"cannot read ca_file {ca_file} as PEM certificates: {reason_of(error)}") from None
+    if cert_file is not None:
+        try:
+            # An encrypted key fails; without a password, the ssl module would ask for one on the terminal.
+            context.load_cert_chain(os.fspath(cert_file), None if key_file is None else os.fspath(key_file), "")
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidSettings(
+                f"cannot read cert_file {cert_file} and key_file {key_file} as a PEM certificate and its key: "
+                f"{reason_of(error)}"
+            ) from None
+    return context
+
+
+def require_pair(cert_file: PemFile, key_file: PemFile) -> None:
+    """Raise InvalidSettings if only one of the files of a client certificate is given."""
+    if (cert_file is None) != (key_file is None):
+        raise InvalidSettings("a client certificate needs both cert_file and key_file")

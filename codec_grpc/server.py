@@ -10,12 +10,14 @@ from codec_grpc.health import SERVICES, LifecycleHealth
 from codec_grpc.interceptor import ErrorBoundary
 from codec_grpc.reflection import enable_reflection
 from codec_grpc.servicer import LatentServicer
+from codec_grpc.tls import server_credentials
 from codec_wire.errors import InvalidSettings
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import add_LatentServiceServicer_to_server
 from core.address import host_port
 from core.api_keys import ApiKeys
 from core.input_image import MAX_IMAGE_BYTES
 from core.service import LatentService
+from core.tls import ServerTls
 
 MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_IMAGE_BYTES
 """Maximum size of a request message: two images, and 1 MiB for the other fields."""
@@ -48,12 +50,19 @@ class GrpcServer:
 
 
 async def start_grpc_server(
-    service: LatentService, host: str, port: int, request_timeout_s: float, *, api_keys: ApiKeys | None = None
+    service: LatentService,
+    host: str,
+    port: int,
+    request_timeout_s: float,
+    *,
+    api_keys: ApiKeys | None = None,
+    tls: ServerTls | None = None,
 ) -> GrpcServer:
     """Start the gRPC server on `host`:`port`; port 0 selects a free port.
 
     A generation may take at most `request_timeout_s` seconds. `api_keys` are the accepted keys; None if no key is
-    required. Raises InvalidSettings if the address is not available.
+    required. `tls` are the certificates; None for a server without TLS. Raises InvalidSettings if the address is not
+    available.
     """
     server = grpc.aio.server(interceptors=[ErrorBoundary(api_keys)], options=SERVER_OPTIONS)
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), server)
@@ -62,7 +71,11 @@ async def start_grpc_server(
     enable_reflection((*SERVICES[1:], health_name), server)
     address = host_port(host, port)
     try:
-        bound = server.add_insecure_port(address)
+        bound = (
+            server.add_insecure_port(address)
+            if tls is None
+            else server.add_secure_port(address, server_credentials(tls))
+        )
     except RuntimeError:
         raise InvalidSettings(
             f"gRPC cannot listen on {address}: the port is in use, or it is not an address of this host"

@@ -30,8 +30,13 @@ RETRY_INTERVAL_S = 1.0
 RPC_TIMEOUT_S = 10.0
 
 
-def upstream_channel(address: str) -> grpc.aio.Channel:
-    """Return a channel to the server at `address` (HOST:PORT). Closing it cancels its active calls."""
+def upstream_channel(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
+    """Return a channel to the server at `address` (HOST:PORT), with TLS if there are `credentials`.
+
+    Closing it cancels its active calls.
+    """
+    if credentials is not None:
+        return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
     return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 

@@ -16,6 +16,7 @@ from codec_wire.errors import InvalidSettings
 from core.address import host_port
 from core.api_keys import ApiKeys
 from core.service import LatentService
+from core.tls import ServerTls
 
 MAX_BODY_BYTES = 1024 * 1024 + len(IMAGE_FIELDS) * MAX_BASE64_CHARACTERS
 """Maximum size of a request body: all image fields, and 1 MiB for the other fields."""
@@ -69,17 +70,20 @@ async def start_http_server(
     public_url: str | None = None,
     *,
     api_keys: ApiKeys | None = None,
+    tls: ServerTls | None = None,
 ) -> HttpServer:
     """Start the HTTP server on `host`:`port`; port 0 selects a free port. See build_app for the other parameters.
 
-    Raises InvalidSettings if the address is not available.
+    `tls` are the certificates of an https server; None for http. Raises InvalidSettings if the address is not
+    available.
     """
     runner = ConnectionRunner(
         build_app(service, request_timeout_s, public_url, api_keys=api_keys), shutdown_timeout=1.0
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        context = None if tls is None else tls.context
+        await web.TCPSite(runner, host, port, backlog=BACKLOG, ssl_context=context).start()
     except OSError as error:
         await runner.cleanup()
         raise InvalidSettings(f"HTTP cannot listen on {host_port(host, port)}: {error.strerror or error}") from None

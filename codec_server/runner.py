@@ -57,9 +57,23 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def reload_on_hangup(reload: Callable[[], None]) -> None:
-    """Call `reload` on every SIGHUP, which otherwise ends the process."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+class Reloadable(Protocol):
+    """Something that is read from files."""
+
+    def reload(self) -> None:
+        """Read the files again."""
+
+
+def reload_on_hangup(*sources: Reloadable | None) -> None:
+    """Read all `sources` again on every SIGHUP. Without sources, SIGHUP ends the process."""
+    present = [source for source in sources if source is not None]
+
+    def reload() -> None:
+        for source in present:
+            source.reload()
+
+    if present:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 async def run_until(stop: asyncio.Event, background: Awaitable[None]) -> None:

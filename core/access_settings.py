@@ -10,7 +10,7 @@ _PANEL = "Access"
 
 
 class AccessSettings(BaseSettings):
-    """API keys. core.settings.Settings contains these fields."""
+    """API keys and TLS. core.settings.Settings contains these fields."""
 
     api_key: str | None = setting(
         _PANEL,
@@ -28,3 +28,24 @@ class AccessSettings(BaseSettings):
     upstream_api_key: str | None = setting(
         _PANEL, None, "API key that a gateway sends to its upstream server, whatever keys its clients send.", repr=False
     )
+    tls_cert: Path | None = setting(
+        _PANEL,
+        None,
+        "PEM file with the TLS certificate of both servers and its chain. It is read again on SIGHUP. Default: no TLS.",
+    )
+    tls_key: Path | None = setting(_PANEL, None, "PEM file with the private key of --tls-cert.")
+    tls_client_ca: Path | None = setting(
+        _PANEL,
+        None,
+        "PEM file with the certificate authority of the clients, which then need a certificate (mutual TLS).",
+    )
+    upstream_tls_ca: Path | None = setting(
+        _PANEL,
+        None,
+        "PEM file with the certificate authority of a gateway's upstream server. Default: the connection does not use "
+        "TLS.",
+    )
+    upstream_tls_cert: Path | None = setting(
+        _PANEL, None, "PEM file with the certificate that a gateway sends to its upstream server."
+    )
+    upstream_tls_key: Path | None = setting(_PANEL, None, "PEM file with the private key of --upstream-tls-cert.")

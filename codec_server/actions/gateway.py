@@ -2,17 +2,18 @@
 
 import typer
 
+from codec_grpc.tls import upstream_credentials
 from codec_grpc.upstream import Upstream, upstream_channel
 from codec_http.server import start_http_server
 from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
-from codec_server.terminal.startup import print_addresses
+from codec_server.terminal.startup import print_addresses, server_url, warn_about_access
 from codec_wire.errors import InvalidSettings
-from core.address import host_port
 from core.admission import Admission
 from core.api_keys import read_api_keys
 from core.lifecycle import Lifecycle
 from core.service import LatentService
 from core.settings import Settings
+from core.tls import read_server_tls
 
 
 async def run_gateway(settings: Settings) -> None:
@@ -23,18 +24,24 @@ async def run_gateway(settings: Settings) -> None:
     upstream = settings.upstream
     if upstream is None:
         raise InvalidSettings("gateway needs the address of a gRPC server: set --upstream (CODEC_UPSTREAM) HOST:PORT")
-    api_keys = read_api_keys(settings)
+    api_keys, tls, credentials = read_api_keys(settings), read_server_tls(settings), upstream_credentials(settings)
     stop = stop_on_signals()
-    if api_keys is not None:
-        reload_on_hangup(api_keys.reload)
+    reload_on_hangup(api_keys, tls)
     service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost))
     http = await start_http_server(
-        service, settings.host, settings.port, settings.request_timeout_s, settings.public_url, api_keys=api_keys
+        service,
+        settings.host,
+        settings.port,
+        settings.request_timeout_s,
+        settings.public_url,
+        api_keys=api_keys,
+        tls=tls,
     )
-    print_addresses(host_port(settings.host, http.port), None)
+    print_addresses(server_url(settings, http.port), None)
     typer.echo(f"  upstream {upstream}")
+    warn_about_access(settings)
     # Active generations use the channel until the drain has finished.
-    async with upstream_channel(upstream) as channel:
+    async with upstream_channel(upstream, credentials) as channel:
         try:
             await run_until(stop, Upstream(service, channel, settings.upstream_api_key).follow())
         finally:

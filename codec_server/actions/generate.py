@@ -39,16 +39,19 @@ class Target:
     grpc: str | None
     api_key: str | None
     ca_file: Path | None
+    cert_file: Path | None
+    key_file: Path | None
     timeout_s: float
     wire_format: WireFormat
 
     def client(self, settings: Settings) -> LatentClient:
         """Return a client for the target. `settings` select the model that runs in this process."""
         options: dict[str, Any] = {"api_key": self.api_key, "timeout_s": self.timeout_s}
+        tls: dict[str, Any] = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
         if self.server is not None:
-            return HttpClient(self.server, wire_format=self.wire_format, ca_file=self.ca_file, **options)
+            return HttpClient(self.server, wire_format=self.wire_format, **tls, **options)
         if self.grpc is not None:
-            return GrpcClient(self.grpc, ca_file=self.ca_file, **options)
+            return GrpcClient(self.grpc, **tls, **options)
         return InProcessClient(settings, **options)
 
 

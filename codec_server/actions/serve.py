@@ -10,7 +10,13 @@ from codec_grpc.server import start_grpc_server
 from codec_http.server import start_http_server
 from codec_server.local_model import LocalModel
 from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
-from codec_server.terminal.startup import print_addresses, print_models, warn_about_versions
+from codec_server.terminal.startup import (
+    print_addresses,
+    print_models,
+    server_url,
+    warn_about_access,
+    warn_about_versions,
+)
 from codec_wire.errors import StartupError
 from core.address import host_port
 from core.admission import Admission
@@ -19,6 +25,7 @@ from core.lifecycle import Lifecycle, State
 from core.pins import Provenance, require_pins
 from core.service import LatentService
 from core.settings import Settings
+from core.tls import read_server_tls
 
 
 async def run_serve(settings: Settings) -> None:
@@ -29,27 +36,33 @@ async def run_serve(settings: Settings) -> None:
     started = time.perf_counter()
     if settings.require_pins:
         require_pins()
-    api_keys = read_api_keys(settings)
+    api_keys, tls = read_api_keys(settings), read_server_tls(settings)
     model = LocalModel(settings)
     stop = stop_on_signals()
-    if api_keys is not None:
-        reload_on_hangup(api_keys.reload)
+    reload_on_hangup(api_keys, tls)
     service = LatentService(
         Lifecycle(), Admission(settings.max_jobs, settings.max_cost), Provenance.current(settings.image_digest)
     )
     http = await start_http_server(
-        service, settings.host, settings.port, settings.request_timeout_s, settings.public_url, api_keys=api_keys
+        service,
+        settings.host,
+        settings.port,
+        settings.request_timeout_s,
+        settings.public_url,
+        api_keys=api_keys,
+        tls=tls,
     )
     grpc = await start_grpc_server(
-        service, settings.host, settings.grpc_port, settings.request_timeout_s, api_keys=api_keys
+        service, settings.host, settings.grpc_port, settings.request_timeout_s, api_keys=api_keys, tls=tls
     )
-    http_address = host_port(settings.host, http.port)
-    print_addresses(http_address, host_port(settings.host, grpc.port))
+    url = server_url(settings, http.port)
+    print_addresses(url, host_port(settings.host, grpc.port))
+    warn_about_access(settings)
     warn_about_versions()
 
     async def load_and_report() -> None:
         await model.start_serving(service)
-        print_models(service.models.require_all(), http_address, time.perf_counter() - started)
+        print_models(service.models.require_all(), url, time.perf_counter() - started)
 
     try:
         await run_until(stop, load_and_report())

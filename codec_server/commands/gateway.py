@@ -8,6 +8,9 @@ from codec_server.flags import with_settings
 SETTINGS = (
     "upstream",
     "upstream_api_key",
+    "upstream_tls_ca",
+    "upstream_tls_cert",
+    "upstream_tls_key",
     "host",
     "port",
     "public_url",
@@ -18,6 +21,9 @@ SETTINGS = (
     "log_level",
     "api_key",
     "api_keys_file",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
 )
 """The settings that a gateway uses."""
 

@@ -77,6 +77,10 @@ def generate(
     ca_file: Annotated[
         Path | None, _option(_SERVER, "PEM file with the certificate authority of a TLS server.")
     ] = None,
+    cert_file: Annotated[
+        Path | None, _option(_SERVER, "PEM file with the client's certificate, for a server that requires one.")
+    ] = None,
+    key_file: Annotated[Path | None, _option(_SERVER, "PEM file with the private key of --cert-file.")] = None,
     timeout_s: Annotated[float, _option(_SERVER, "Timeout of the whole generation in seconds. Default: 600.")] = 600.0,
     pipeline: Annotated[
         str | None,
@@ -133,7 +137,14 @@ def generate(
         if f"{PREFIX}LOG_LEVEL" not in os.environ:
             flags["log_level"] = flags["log_level"] or LOG_LEVEL
         target = Target(
-            server=server, grpc=grpc, api_key=api_key, ca_file=ca_file, timeout_s=timeout_s, wire_format=wire_format
+            server=server,
+            grpc=grpc,
+            api_key=api_key,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+            timeout_s=timeout_s,
+            wire_format=wire_format,
         )
         run_generate(
             prompt,

@@ -9,7 +9,7 @@ from codec_server.flags import with_settings
 from core.access_settings import AccessSettings
 from core.settings import Settings
 
-NOT_FOR_SERVE = ("upstream", "upstream_api_key", "lpips_backbone")
+NOT_FOR_SERVE = (*(name for name in Settings.model_fields if name.startswith("upstream")), "lpips_backbone")
 """Settings of other commands."""
 
 

@@ -8,8 +8,10 @@ import typer
 from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
 from codec_wire.version import SERVER_VERSION
+from core.address import host_port, is_loopback
 from core.pins import pin_differences
 from core.served import ModelInstance
+from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +24,15 @@ def configure_log(level: str) -> None:
             logging.getLogger(library).setLevel(logging.WARNING)
 
 
+def server_url(settings: Settings, port: int) -> str:
+    """Return the URL of the HTTP server that listens on `port`."""
+    return f"{'http' if settings.tls_cert is None else 'https'}://{host_port(settings.host, port)}"
+
+
 def print_addresses(http: str, grpc: str | None) -> None:
-    """Print the version and the addresses of the servers, HOST:PORT each; `grpc` is None for a gateway."""
+    """Print the version, the URL of the HTTP server and HOST:PORT of the gRPC server, which is None for a gateway."""
     typer.echo(f"codec-diffusers {SERVER_VERSION}")
-    typer.echo(f"  HTTP     http://{http}{GENERATION_PATHS[Modality.IMAGE]}")
+    typer.echo(f"  HTTP     {http}{GENERATION_PATHS[Modality.IMAGE]}")
     if grpc is not None:
         typer.echo(f"  gRPC     {grpc} codec.latents.v1.LatentService/Generate")
 
@@ -42,9 +49,20 @@ def print_models(models: Sequence[ModelInstance], http: str, seconds: float) -> 
     path = GENERATION_PATHS[Modality.IMAGE if Modality.IMAGE in modalities else Modality.VIDEO]
     typer.echo(f"Ready after {seconds:.1f} s. Try:")
     typer.echo(
-        f"  curl http://{http}{path} -o latents.bin -H 'Content-Type: application/json' \\\n"
+        f"  curl {http}{path} -o latents.bin -H 'Content-Type: application/json' \\\n"
         '    -d \'{"prompt": "a snowy mountain at dusk", "stream_format": "msgpack", "pipeline": "int8-adaptive"}\''
     )
+
+
+def warn_about_access(settings: Settings) -> None:
+    """Log a warning if the server accepts requests from other hosts without authentication."""
+    authenticated = settings.api_key or settings.api_keys_file or settings.tls_client_ca
+    if not authenticated and not is_loopback(settings.host):
+        log.warning(
+            "listening on %s without API keys: everyone who can reach this address can use the server; "
+            "set CODEC_API_KEYS_FILE or CODEC_API_KEY, see docs/deploying.md",
+            settings.host,
+        )
 
 
 def warn_about_versions() -> None:

@@ -6,6 +6,7 @@ Servers and clients
     processes           `codec-diffusers` as a subprocess
     static_files        an HTTP server with fixed responses
     clients             Python clients of these servers
+    certificates        certificates of a new certificate authority
 
 Engines and models
     fake_engine         an engine that waits for the test before each step

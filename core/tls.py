@@ -1,0 +1,102 @@
+"""TLS certificates of the servers, which can be replaced while they run."""
+
+import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from codec_wire.errors import InvalidSettings
+from core.access_settings import AccessSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Contents of PEM files: a certificate with its chain, its private key, and the CA of the clients if required."""
+
+    chain: bytes
+    key: bytes
+    client_ca: bytes | None
+
+
+class ServerTls:
+    """Certificate of a server, and the certificate authority of its clients if they need a certificate too.
+
+    `certificates` are the current ones. `context` is for servers of the ssl module; it applies the current ones to
+    every new connection.
+    """
+
+    def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
+        """Read the files. Raises InvalidSettings if one of them is not valid."""
+        self._cert, self._key, self._client_ca = cert, key, client_ca
+        self.certificates, self._current = self._read()
+        self.context = self._current
+
+        def use_current(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+            connection.context = self._current
+
+        self.context.sni_callback = use_current  # called for every connection, also without a server name
+
+    def reload(self) -> None:
+        """Read the files again. If they are not valid, the error is logged and the previous ones stay in use."""
+        try:
+            self.certificates, self._current = self._read()
+        except InvalidSettings as error:
+            log.error("the previous TLS certificate stays in use: %s", error)  # noqa: TRY400
+            return
+        log.info("read the TLS certificate %s", self._cert)
+
+    def _read(self) -> tuple[Certificates, ssl.SSLContext]:
+        ca = self._client_ca
+        certificates = Certificates(
+            read_pem("CODEC_TLS_CERT", self._cert),
+            read_pem("CODEC_TLS_KEY", self._key),
+            None if ca is None else read_pem("CODEC_TLS_CLIENT_CA", ca),
+        )
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            # An encrypted key fails; without a password, the ssl module would ask for one on the terminal.
+            context.load_cert_chain(self._cert, self._key, password="")
+        except (ssl.SSLError, OSError) as error:
+            raise InvalidSettings(
+                f"CODEC_TLS_CERT and CODEC_TLS_KEY: {self._cert} and {self._key} are not a certificate and its private "
+                f"key in PEM format: {_reason(error)}"
+            ) from None
+        if ca is not None:
+            try:
+                context.load_verify_locations(ca)
+            except (ssl.SSLError, OSError) as error:
+                raise InvalidSettings(
+                    f"CODEC_TLS_CLIENT_CA: {ca} is not a certificate in PEM format: {_reason(error)}"
+                ) from None
+            context.verify_mode = ssl.CERT_REQUIRED
+        # A resumed session would be accepted without the certificate of the client, which may have been revoked since.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        return certificates, context
+
+
+def read_server_tls(settings: AccessSettings) -> ServerTls | None:
+    """Return the TLS certificates that `settings` name, or None if the servers do not use TLS.
+
+    Raises InvalidSettings if a file is not valid, or if only a part of the settings is given.
+    """
+    cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.tls_client_ca
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise InvalidSettings("TLS needs both CODEC_TLS_CERT (--tls-cert) and CODEC_TLS_KEY (--tls-key)")
+    return ServerTls(cert, key, client_ca)
+
+
+def read_pem(name: str, path: Path) -> bytes:
+    """Return the contents of the file `path`, the value of the variable `name`. Raises InvalidSettings."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidSettings(f"{name}: cannot read {path}: {error.strerror}") from None
+
+
+def _reason(error: ssl.SSLError | OSError) -> str:
+    return str(getattr(error, "reason", None) or error.strerror or error).replace("_", " ").lower()
