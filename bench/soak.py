@@ -27,6 +27,7 @@ import grpc
 import grpc.aio
 
 from bench.serving.load import Protocol
+from bench.serving.machine import describe_machine
 from bench.serving.processes import ServerProcess, run_servers
 from bench.serving.report import Goal, Section, Table, megabytes, replace_section
 from bench.serving.workload import GRPC_METHOD, HELD_PROMPT, IMAGE, Workload, video
@@ -204,7 +205,7 @@ def main() -> int:
     for line in soak.wrong[:20]:
         print(line)
     if options.write:
-        DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), section))
+        DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), section, describe_machine()))
     return 0 if all(goal.met for goal in section.goals) else 1
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.serving import gateway, memory, profile, requests, start, video
+from bench.serving.machine import describe_machine
 from bench.serving.report import Section, replace_section
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -49,7 +50,7 @@ def main() -> int:
         section.print()
         missed += sum(not goal.met for goal in section.goals)
         if options.write:
-            DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), section))
+            DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), section, describe_machine()))
     return 1 if missed else 0
 
 

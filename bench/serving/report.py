@@ -65,10 +65,14 @@ class Section:
         goals = [Table(("", "measured", "goal", ""), [goal.cells() for goal in self.goals])] if self.goals else []
         return [*goals, *self.tables]
 
-    def markdown(self) -> str:
-        """Return the section in Markdown, between the comments that `replace_section` finds it by."""
+    def markdown(self, machine: str = "") -> str:
+        """Return the section in Markdown, between the comments that `replace_section` finds it by.
+
+        `machine` describes where it was measured.
+        """
         parts = [f"### {self.title}", f"    python -m {self.command or f'bench.serving {self.name}'}", self.text]
         parts += [table.markdown() for table in self.all_tables]
+        parts += [machine] if machine else []
         return "\n\n".join([_begin(self.name), *parts, _end(self.name)])
 
     def print(self) -> None:
@@ -89,10 +93,13 @@ def _end(name: str) -> str:
     return f"<!-- end bench.serving {name} -->"
 
 
-def replace_section(document: str, section: Section) -> str:
-    """Return `document` with the section replaced. Raises ValueError if the document does not contain it once."""
+def replace_section(document: str, section: Section, machine: str) -> str:
+    """Return `document` with the section replaced. Raises ValueError if the document does not contain it once.
+
+    `machine` describes where the section was measured.
+    """
     pattern = re.escape(_begin(section.name)) + ".*?" + re.escape(_end(section.name))
-    replaced, count = re.subn(pattern, lambda _match: section.markdown(), document, flags=re.DOTALL)
+    replaced, count = re.subn(pattern, lambda _match: section.markdown(machine), document, flags=re.DOTALL)
     if count != 1:
         raise ValueError(f"the document must contain the section {section.name} once, found {count}")
     return replaced

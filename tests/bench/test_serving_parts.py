@@ -1,12 +1,15 @@
 """Every part of bench.serving runs with small counts and reports its goals."""
 
+import os
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from bench.serving import gateway, memory, profile, requests, start, video
 from bench.serving.__main__ import DOCUMENT, PARTS
+from bench.serving.machine import describe_machine
 from bench.serving.plot import plot_costs
 from bench.serving.report import Goal, Section, Table, replace_section
 from bench.serving.request_cost import Cost
@@ -23,24 +26,31 @@ def test_goal_is_met_up_to_its_limit() -> None:
 
 def test_section_replaces_its_previous_version_in_the_document() -> None:
     document = "before\n\n<!-- begin bench.serving requests -->\nold\n<!-- end bench.serving requests -->\n\nafter\n"
-    replaced = replace_section(document, SECTION)
+    replaced = replace_section(document, SECTION, "A machine.")
     assert "old" not in replaced
     assert replaced.startswith("before\n\n<!-- begin")
     assert replaced.endswith("-->\n\nafter\n")
     assert "| cost | 0.5 x | at most 0.4 x | **not met** |" in replaced
     assert "| 1 | 2 |" in replaced
-    assert replace_section(replaced, SECTION) == replaced
+    assert "A machine." in replaced
+    assert replace_section(replaced, SECTION, "A machine.") == replaced
+
+
+def test_machine_is_described_with_its_processor_and_versions() -> None:
+    text = describe_machine()
+    assert f"{os.cpu_count()} cores" in text
+    assert f"aiohttp {version('aiohttp')}" in text
 
 
 def test_document_without_the_section_is_refused() -> None:
     with pytest.raises(ValueError, match="must contain the section requests once, found 0"):
-        replace_section("nothing", SECTION)
+        replace_section("nothing", SECTION, "")
 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_document_contains_a_place_for_every_part(name: str) -> None:
     section = Section(name, "", "", [])
-    assert section.markdown() in replace_section(DOCUMENT.read_text(), section)
+    assert section.markdown() in replace_section(DOCUMENT.read_text(), section, "")
 
 
 def test_costs_are_plotted(tmp_path: Path) -> None:
