@@ -28,7 +28,7 @@ import grpc.aio
 
 from bench.serving.load import Protocol
 from bench.serving.machine import describe_machine
-from bench.serving.processes import ServerProcess, run_servers
+from bench.serving.processes import ServerProcess, run_servers, stop_processes_at_sigterm
 from bench.serving.report import Goal, Section, Table, megabytes, replace_section
 from bench.serving.workload import GRPC_METHOD, HELD_PROMPT, IMAGE, Workload, video
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -198,6 +198,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choices (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help=f"write the result to docs/{DOCUMENT.name}")
     options = parser.parse_args()
+    stop_processes_at_sigterm()
     with run_servers([("bench.serving.constant_server",)]) as (server,):
         soak = asyncio.run(run_soak(server, options.minutes * 60, options.seed))
     section = soak.section(options.minutes)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench.serving import gateway, memory, profile, requests, start, video
 from bench.serving.machine import describe_machine
+from bench.serving.processes import stop_processes_at_sigterm
 from bench.serving.report import Section, replace_section
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -41,6 +42,7 @@ def main() -> int:
         parser.error("--quick cannot be combined with parts or --write")
     if platform.system() != "Linux":
         parser.error("CPU time and memory of other processes are read as Linux provides them")
+    stop_processes_at_sigterm()
     if options.quick:
         sections: Iterator[Section] = iter([requests.measure_quickly()])
     else:

@@ -92,6 +92,11 @@ def run_servers(commands: Sequence[tuple[str, ...]]) -> Iterator[list[ServerProc
             server.stop()
 
 
+def stop_processes_at_sigterm() -> None:
+    """Let SIGTERM end this process like an exception, so that the processes that it has started are stopped too."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+
+
 class LoadProcess:
     """The client process."""
 
