@@ -70,6 +70,7 @@ def served_model_to_message(instance: ModelInstance) -> pb.ServedModel:
         device=instance.device,
         pixel_checks=[pb.PixelCheck(**asdict(check)) for check in instance.pixel_checks],
         decodes=instance.vae is not None,
+        encodes=instance.vae is not None,
     )
 
 

@@ -1,14 +1,16 @@
-"""The VAE of a gateway. It decodes on a remote gRPC server."""
+"""The VAE of a gateway. It decodes and encodes on a remote gRPC server."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING
 
 from codec_grpc.pixel_formats import format_to_message
 from codec_grpc.upstream_call import timeout_of, upstream_call
+from codec_wire.events import Frame, Started
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.latents import LatentFrame
-from codec_wire.protobuf_envelope import frame_to_message, header_to_message
+from codec_wire.protobuf_envelope import frame_from_message, frame_to_message, header_from_message, header_to_message
 from core.decode_plan import DecodePlan
+from core.encode_plan import EncodePlan
 from core.engine import Job
 
 if TYPE_CHECKING:  # the generated module defines the class only in its type stubs
@@ -16,7 +18,7 @@ if TYPE_CHECKING:  # the generated module defines the class only in its type stu
 
 
 class RemoteVae:
-    """Decodes on the server of `stub`. See core.vae_engine.VaeEngine."""
+    """Decodes and encodes on the server of `stub`. See core.vae_engine.VaeEngine."""
 
     def __init__(self, stub: "LatentServiceAsyncStub") -> None:
         self._stub = stub
@@ -28,6 +30,24 @@ class RemoteVae:
             async for message in call:
                 if message.WhichOneof("event") == "data":
                     yield message.data
+
+    async def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
+        """Yield the events as they are received. See core.vae_engine.VaeEngine."""
+        request = pb.EncodeRequest(
+            file=plan.file.data,
+            model=plan.model,
+            latent_space=plan.header.latent_space_id,
+            pipeline=plan.header.pipeline,
+            size=pb.PixelSize(width=plan.width, height=plan.height),
+            keyframe_interval=plan.keyframe_interval,
+        )
+        call = self._stub.Encode(request, timeout=timeout_of(job))
+        async with upstream_call(call, job, plan.map_hash):
+            async for message in call:
+                if message.WhichOneof("event") == "header":
+                    yield Started(header_from_message(message.header))
+                elif message.WhichOneof("event") == "frame":
+                    yield Frame(frame_from_message(message.frame))
 
 
 async def _requests(plan: DecodePlan, frames: Sequence[LatentFrame]) -> AsyncGenerator[pb.DecodeRequest, None]:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 import grpc
 import grpc.aio
 
-from codec_grpc import decode_call
+from codec_grpc import decode_call, encode_call
 from codec_grpc.messages import request_from_message, served_model_to_message, state_to_message
 from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.events import Frame, Started, StreamEvent
@@ -79,6 +79,12 @@ class LatentServicer(LatentServiceServicer):
     ) -> None:
         """Decode a latent stream to pixels. Cancellation takes effect after the current frame."""
         await decode_call.decode(self._service, request_iterator, context, self._request_timeout_s)
+
+    async def Encode(  # type: ignore[override]  # noqa: N802
+        self, request: pb.EncodeRequest, context: encode_call.Context
+    ) -> None:
+        """Encode an image or a video to a latent stream."""
+        await encode_call.encode(self._service, request, context, self._request_timeout_s)
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: Context

@@ -100,7 +100,8 @@ class Upstream:
             response = await stub.GetLatentMap(request, timeout=RPC_TIMEOUT_S)
             bundle = LatentMapBundle.from_parts(response.document, response.assets)
             checks = pixel_checks_from_message(description)
-            engine, vae = RemoteEngine(stub, bundle.hash), RemoteVae(stub) if description.decodes else None
+            engine = RemoteEngine(stub, bundle.hash)
+            vae = RemoteVae(stub) if description.decodes and description.encodes else None
             instances.append(ModelInstance(model, bundle, engine, description.device, checks, vae))
         digest = info.image_digest if info.HasField("image_digest") else None
         self._service.provenance = Provenance(dict(info.versions), list(info.pin_differences), digest)

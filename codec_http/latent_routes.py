@@ -1,11 +1,18 @@
 """Routes of the latent service."""
 
-from codec_http import latents
+from codec_http import latent_decoding, latent_encoding
 from codec_http.pixel_negotiation import IMAGE_MEDIA_TYPES, VIDEO_MEDIA_TYPES
 from codec_http.response_headers import DOCUMENTED_HEADERS
 from codec_http.route import Route
 from codec_wire import errors
-from codec_wire.http import DECODE_PATH, MEDIA_TYPES
+from codec_wire.http import (
+    DECODE_PATH,
+    ENCODE_PATH,
+    GENERATION_MS_HEADER,
+    MEDIA_TYPES,
+    PROMPT_TRUNCATED_HEADER,
+    SEED_HEADER,
+)
 
 LATENTS = "Latents"
 """Tag: the section of the documentation page."""
@@ -24,11 +31,14 @@ _ERRORS = (
     errors.DeadlineExceeded,
 )
 
+_GENERATION_HEADERS = (SEED_HEADER, PROMPT_TRUNCATED_HEADER, GENERATION_MS_HEADER)
+"""Response headers that only a generation has."""
+
 LATENT_ROUTES = (
     Route(
         "POST",
         DECODE_PATH,
-        latents.decode,
+        latent_decoding.decode,
         LATENTS,
         "Decode latents",
         "Decodes a latent stream, the body of a generation response, to the pixels that the server would have rendered."
@@ -38,8 +48,23 @@ LATENT_ROUTES = (
         " position of the fault in bytes.",
         {200: dict.fromkeys((*IMAGE_MEDIA_TYPES, *VIDEO_MEDIA_TYPES))},
         files=tuple(MEDIA_TYPES),
-        query=latents.DECODE_PARAMETERS,
-        headers={name: DOCUMENTED_HEADERS[name] for name in latents.DECODE_HEADERS},
+        query=latent_decoding.DECODE_PARAMETERS,
+        headers={name: DOCUMENTED_HEADERS[name] for name in latent_decoding.DECODE_HEADERS},
+        errors=_ERRORS,
+    ),
+    Route(
+        "POST",
+        ENCODE_PATH,
+        latent_encoding.encode,
+        LATENTS,
+        "Encode an image or a video",
+        "Encodes a PNG, JPEG or WebP image, or an MP4 video, to a latent stream like that of a generation. The same"
+        " file always gives the same latents: the VAE returns the mode of its distribution. The Content-Type of the"
+        " request is ignored.",
+        {200: dict.fromkeys(MEDIA_TYPES)},
+        files=("image/png", "image/jpeg", "image/webp", "video/mp4"),
+        query=latent_encoding.ENCODE_PARAMETERS,
+        headers={name: text for name, text in DOCUMENTED_HEADERS.items() if name not in _GENERATION_HEADERS},
         errors=_ERRORS,
     ),
 )

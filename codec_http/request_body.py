@@ -55,20 +55,29 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
     return all(body.get(name) is None for name in LATENTS_MARKERS) and not accepted_formats(accept)
 
 
-async def read_json(request: web.Request) -> dict[str, Any]:
-    """Return the JSON object in the body of `request`.
+async def read_body(request: web.Request) -> bytes:
+    """Return the decompressed body of `request`.
 
-    Raises InvalidRequest if the body is not a JSON object, TooLarge if it exceeds the server's limit.
+    Raises InvalidRequest if it does not match its Content-Encoding, TooLarge if it exceeds the server's limit.
     """
     try:
-        text = await request.read()
+        body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise TooLarge(f"the request body must have at most {request.client_max_size} bytes") from error
     except web.RequestPayloadError:
         raise InvalidRequest("body", "cannot be decoded; it must match its Transfer-Encoding header") from None
     encoding = request.headers.get(hdrs.CONTENT_ENCODING)
     if encoding is not None:
-        text = await asyncio.to_thread(decompress, text, encoding, request.client_max_size)
+        body = await asyncio.to_thread(decompress, body, encoding, request.client_max_size)
+    return body
+
+
+async def read_json(request: web.Request) -> dict[str, Any]:
+    """Return the JSON object in the body of `request`.
+
+    Raises InvalidRequest if the body is not a JSON object, TooLarge if it exceeds the server's limit.
+    """
+    text = await read_body(request)
     try:
         body = pydantic_core.from_json(text.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What each diffusers pipeline class does to its latents immediately before its VAE decodes them.
+"""What each diffusers pipeline class does to its latents immediately before its VAE decodes them, and the inverse.
 
 A VAE can be configured with `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std`. Which of them are
 applied depends on the class of the pipeline, not on the class of the VAE: SDXL applies the mean and deviation, Stable
@@ -20,6 +20,10 @@ class LatentScaling:
 
     unscale: Callable[[Any, Tensor], Tensor]
     """Function of the VAE and latents [F, C, h, w], scaled as on the wire, that returns the input of the decoder."""
+    scale: Callable[[Any, Tensor], Tensor]
+    """Function of the VAE and the output of its encoder [F, C, h, w] that returns latents scaled as on the wire.
+
+    Its operations are those of the class that starts from an image, if there is one."""
     upcast: bool = False
     """Whether the class decodes in fp32 if its VAE is fp16 and its configuration has `force_upcast`."""
 
@@ -59,6 +63,34 @@ def _denormalize_ltx(vae: Any, latents: Tensor) -> Tensor:
     return latents * deviation / _factor(vae) + mean
 
 
+def _times_factor(vae: Any, encoded: Tensor) -> Tensor:
+    return _factor(vae) * encoded
+
+
+def _shift_and_multiply(vae: Any, encoded: Tensor) -> Tensor:
+    """Subtract the shift, then multiply. Without a shift this only multiplies."""
+    shift = vae.config.shift_factor
+    return (encoded - float(0.0 if shift is None else shift)) * _factor(vae)
+
+
+def _multiply_or_normalize(vae: Any, encoded: Tensor) -> Tensor:
+    """Apply the mean and deviation if both are configured, as SDXL does."""
+    mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+    if mean is None or deviation is None:
+        return _times_factor(vae, encoded)
+    return (encoded - _per_channel(mean, encoded)) * _factor(vae) / _per_channel(deviation, encoded)
+
+
+def _normalize_wan(vae: Any, encoded: Tensor) -> Tensor:
+    mean, deviation = (_per_channel(values, encoded) for values in (vae.config.latents_mean, vae.config.latents_std))
+    return (encoded - mean) * (1.0 / deviation)
+
+
+def _normalize_ltx(vae: Any, encoded: Tensor) -> Tensor:
+    mean, deviation = (_per_channel(values, encoded) for values in (vae.latents_mean, vae.latents_std))
+    return (encoded - mean) * _factor(vae) / deviation
+
+
 def _factor(vae: Any) -> float:
     return float(vae.config.scaling_factor)
 
@@ -68,10 +100,10 @@ def _per_channel(values: Any, latents: Tensor) -> Tensor:
     return torch.as_tensor(values).view(1, -1, 1, 1).to(latents.device, latents.dtype)
 
 
-_DIVIDED = LatentScaling(_divide)
-_MULTIPLIED = LatentScaling(_multiply)
-_SHIFTED = LatentScaling(_divide_and_shift)
-_SDXL = LatentScaling(_divide_or_denormalize, upcast=True)
+_DIVIDED = LatentScaling(_divide, _times_factor)
+_MULTIPLIED = LatentScaling(_multiply, _times_factor)
+_SHIFTED = LatentScaling(_divide_and_shift, _shift_and_multiply)
+_SDXL = LatentScaling(_divide_or_denormalize, _multiply_or_normalize, upcast=True)
 
 PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "StableDiffusionPipeline": _DIVIDED,
@@ -91,9 +123,9 @@ PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "AnimateDiffPipeline": _MULTIPLIED,
     "StableVideoDiffusionPipeline": _MULTIPLIED,
     "CogVideoXPipeline": _MULTIPLIED,
-    "WanPipeline": LatentScaling(_denormalize_wan),
-    "LTXPipeline": LatentScaling(_denormalize_ltx),
-    "LTXImageToVideoPipeline": LatentScaling(_denormalize_ltx),
+    "WanPipeline": LatentScaling(_denormalize_wan, _normalize_wan),
+    "LTXPipeline": LatentScaling(_denormalize_ltx, _normalize_ltx),
+    "LTXImageToVideoPipeline": LatentScaling(_denormalize_ltx, _normalize_ltx),
     "HunyuanVideoPipeline": _DIVIDED,
 }
 """By the name of the pipeline class in diffusers. Every supported class has an entry (tests/test_families.py)."""

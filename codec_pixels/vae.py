@@ -87,6 +87,15 @@ def _supported_class(vae: Any) -> type:
     return next((cls for cls in type(vae).__mro__ if cls.__name__ in VAE_DECODERS), type(vae))
 
 
+def as_supported_class(vae: Any) -> Any:
+    """Return `vae`, or a copy that shares its weights and has the class that decodes its latents. See vae_class_of."""
+    vae_class = _supported_class(vae)
+    if type(vae) is not vae_class:
+        vae = copy.copy(vae)
+        vae.__class__ = vae_class
+    return vae
+
+
 def decodes_frames_separately(vae: Any) -> bool:
     """Return whether the frames of a video can be decoded one by one, with the same pixels as in one call."""
     return VAE_DECODERS.get(vae_class_of(vae)) is _decode_images
@@ -104,13 +113,10 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds
 
-    vae_class = _supported_class(vae)
-    decode = _decoder_of(vae_class.__name__)
-    if type(vae) is not vae_class:
-        vae = copy.copy(vae)  # shares the weights
-        vae.__class__ = vae_class
-    scaling = scaling_of(pipeline_class, vae_class.__name__, vae)
-    with _upcast_if_required(vae, supported=scaling.upcast):
+    vae = as_supported_class(vae)
+    decode = _decoder_of(type(vae).__name__)
+    scaling = scaling_of(pipeline_class, type(vae).__name__, vae)
+    with upcast_if_required(vae, supported=scaling.upcast):
         # With offloading, the weights are on another device than the one that computes.
         values = torch.as_tensor(latents).to(device=get_module_execution_device(vae), dtype=vae.dtype)
         decoded = decode(vae, scaling.unscale(vae, values))
@@ -131,7 +137,7 @@ def _decoder_of(model_class: str) -> Decode:
 
 
 @contextmanager
-def _upcast_if_required(vae: Any, *, supported: bool) -> Iterator[None]:
+def upcast_if_required(vae: Any, *, supported: bool) -> Iterator[None]:
     """Convert an fp16 VAE with `force_upcast` to fp32 while it is used: the one of SDXL overflows to NaN in fp16.
 
     `supported` is whether the pipeline class does so; others decode in fp16 whatever the configuration contains.

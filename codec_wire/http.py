@@ -41,6 +41,7 @@ GENERATION_PATHS: Mapping[Modality, str] = {
     Modality.VIDEO: "/v1/videos/generations",
 }
 DECODE_PATH = "/v1/latents/decode"
+ENCODE_PATH = "/v1/latents/encode"
 MODELS_PATH = "/v1/models"
 INFO_PATH = "/codec/info"
 SCHEMA_PATH = "/codec/schema"

@@ -32,7 +32,7 @@ async def decode(
             header = await before_deadline(anext(messages, None), job)
             if not isinstance(header, LatentStreamHeader):
                 raise InvalidRequest(LATENTS_FIELD, "the stream is empty")
-            served = service.models.for_decoding(header.latent_space_id, modality_of(header), request.model)
+            served = service.models.with_vae(header.latent_space_id, modality_of(header), request.model)
             served.require_map_hash(request.map_pin)
             plan = plan_decode(request, header, served.bundle.hash, served.model)
             with service.active(job, plan.cost):

@@ -86,7 +86,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         for field, data in (("image", request.image), ("control_image", request.control_image))
     )
     mode = _select_mode(request, model)
-    width, height = _size(request, model)
+    width, height = require_size(request, model)
     _require_at_most("steps", request.steps, model.limits.max_steps)
     for field, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
         if len(text) > model.limits.max_prompt_characters:
@@ -94,7 +94,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
             raise InvalidRequest(field, f"must have at most {limit} characters, got {len(text)}")
     strength = (DEFAULT_STRENGTH if request.strength is None else request.strength) if mode.strength else None
     require_accepted_steps(model, mode, request.steps, strength)
-    pipeline = _pipeline(request, bundle)
+    pipeline = require_pipeline(request, bundle)
     fps, num_frames = _timing(request, model)
     latent_frames = model.latent_frames(num_frames)
     return StreamPlan(
@@ -109,7 +109,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         guidance_scale=request.guidance_scale,
         num_frames=num_frames,
         latent_frames=latent_frames,
-        keyframe_interval=_keyframe_interval(request, pipeline),
+        keyframe_interval=require_keyframe_interval(request, pipeline),
         header=LatentStreamHeader(
             latent_space_id=model.latent_space,
             shape=model.latent_shape(width, height),
@@ -152,7 +152,7 @@ def _require_at_most(field: str, value: int, limit: int) -> None:
         raise InvalidRequest(field, f"must be at most {limit} on this server, got {value}")
 
 
-def _size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int]:
+def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int]:
     """Return (width, height) in pixels."""
     width, height = request.size or model.default_size
     multiple, limit = model.size_multiple, model.limits.max_side
@@ -163,7 +163,7 @@ def _size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int]:
     return width, height
 
 
-def _pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipeline:
+def require_pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipeline:
     """Return the latent-space map's entry for the requested pipeline."""
     latent_map = bundle.latent_map
     usable = [known.name for known in latent_map.pipelines_for(request.modality)]
@@ -211,7 +211,7 @@ def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, i
     return fps, request.num_frames
 
 
-def _keyframe_interval(request: GenerationRequest, pipeline: MapPipeline) -> int:
+def require_keyframe_interval(request: GenerationRequest, pipeline: MapPipeline) -> int:
     """Return the number of frames from one keyframe to the next."""
     limit = pipeline.keyframe_interval_frames
     if limit is None:

@@ -27,14 +27,14 @@ class ModelInstance:
     pixel_checks: tuple[PixelCheck, ...] = ()
     """How far decoded latents are from the pixels of the model's own pipelines. Empty if that was not compared."""
     vae: VaeEngine | None = None
-    """Decodes the latents that clients send. None if this server cannot."""
+    """Decodes and encodes for clients. None if this server cannot."""
 
     def require_vae(self) -> VaeEngine:
         """Return the engine that decodes latents. Raises UnsupportedModality if there is none."""
         if self.vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(
-                f"this server cannot decode the latents of {self.model.name}: request latents "
+                f"this server cannot decode or encode the latents of {self.model.name}: request latents "
                 f"(modality {' or '.join(modalities)})",
                 modalities,
             )
@@ -104,14 +104,16 @@ class ServedModels:
                 return instance
         raise self._not_ready()
 
-    def for_decoding(self, latent_space: str, modality: Modality, name: str | None) -> ModelInstance:
-        """Return the model that decodes latents of `latent_space`, preferably one that generates `modality`.
+    def with_vae(self, latent_space: str | None, modality: Modality, name: str | None) -> ModelInstance:
+        """Return the model whose VAE decodes or encodes latents, preferably one that generates `modality`.
 
-        `name` is the name or alias of a model, or None. Raises NotReady unless the server accepts requests, NotFound
-        if no model fits, UnsupportedModality if it cannot decode latents.
+        `latent_space` is the id of its latent space, `name` its name or an alias; either may be None. Raises NotReady
+        unless the server accepts requests, NotFound if no model fits, UnsupportedModality if it has no VAE.
         """
         self._lifecycle.require_serving()
-        candidates = models_in_latent_space(latent_space, self._infos())
+        candidates = self._infos()
+        if latent_space is not None:
+            candidates = models_in_latent_space(latent_space, candidates)
         if name is not None:
             candidates = models_named(name, candidates)
         model = next((one for one in candidates if modality in one.modalities), candidates[0])

@@ -14,6 +14,7 @@ from core.diffusers_engine.families import Family
 from core.diffusers_engine.input_images import decode_input_images
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.variants import PipelineVariant
+from core.encode_plan import EncodePlan
 from core.engine import Job
 from core.plan import StreamPlan
 
@@ -93,7 +94,7 @@ def _arguments(family: Family, plan: StreamPlan, images: Mapping[str, Any]) -> d
 
 
 @contextmanager
-def memory_guard(plan: StreamPlan | DecodePlan) -> Iterator[None]:
+def memory_guard(plan: StreamPlan | DecodePlan | EncodePlan) -> Iterator[None]:
     """Convert out-of-memory errors in the `with` block to OutOfMemory, and free the memory that the block held."""
     try:
         yield

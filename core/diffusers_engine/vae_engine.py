@@ -1,4 +1,4 @@
-"""The VAE of a local pipeline as a service: decodes received latents on the device thread."""
+"""The VAE of a local pipeline as a service: decodes received latents and encodes pixels on the device thread."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -8,19 +8,26 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from codec_pixels.images import ImageFormat, encode_image
 from codec_pixels.parameters import Parameters, file_parameters
 from codec_pixels.vae import decode_latents, decodes_frames_separately
+from codec_pixels.vae_encoding import encode_pixels, encodes_frames_separately
 from codec_pixels.videos import VideoWriter
 from codec_wire.decoder import LatentDecoder
-from codec_wire.errors import TooLarge
+from codec_wire.encoder import LatentEncoder
+from codec_wire.errors import ModelLoadError, TooLarge
+from codec_wire.events import Frame, Started
 from codec_wire.latents import LatentFrame, Modality
 from core.decode_plan import DecodePlan
+from core.diffusers_engine.input_frames import read_input_frames
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import memory_guard, stop_if_cancelled
 from core.diffusers_engine.variants import PipelineVariant
+from core.encode_plan import EncodePlan
 from core.engine import Job, client_disconnected
 from core.pixel_format import PixelFormat
 from core.rendered_plan import MAX_RENDERED_PIXELS
@@ -48,6 +55,7 @@ class DiffusersVae:
     def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
         self._model = model
         self._thread = thread
+        self._reading = asyncio.Lock()
 
     async def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
         """Yield the pixels of `frames` in the format of the plan. See core.vae_engine.VaeEngine."""
@@ -63,6 +71,24 @@ class DiffusersVae:
                 async for batch in batches:
                     for pixels in batch:
                         yield await asyncio.to_thread(_encode, pixels, plan, parameters)
+        finally:
+            job.cancel(client_disconnected())
+
+    async def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
+        """Yield the header and the frames of the plan's file. See core.vae_engine.VaeEngine."""
+        try:
+            # One file at a time, because a decoded image can be large before it is scaled to the size of the plan.
+            async with self._reading:
+                pixels = await asyncio.to_thread(read_input_frames, plan)
+            loop = asyncio.get_running_loop()
+            latents = await loop.run_in_executor(self._thread, _encode_pixels, self._model, plan, pixels, job)
+            del pixels
+            yield Started(plan.header)
+            encoder = LatentEncoder(plan.header)
+            for seq, latent in enumerate(latents):
+                last = seq == plan.latent_frames - 1
+                encode = partial(encoder.encode, latent, keyframe=plan.is_keyframe(seq), last=last)
+                yield Frame(await asyncio.to_thread(encode))
         finally:
             job.cancel(client_disconnected())
 
@@ -86,6 +112,23 @@ class DiffusersVae:
 def _variant_for(model: LoadedModel, modality: Modality) -> PipelineVariant:
     """Return the pipeline whose class determines how latents are scaled: the first one that generates `modality`."""
     return next((one for one in model.variants if one.mode.modality is modality), model.variants[0])
+
+
+def _encode_pixels(model: LoadedModel, plan: EncodePlan, pixels: NDArray[np.uint8], job: Job) -> Tensor:
+    """Return the latents [latent_frames, C, h, w] of `pixels`, uint8 [frames, H, W, 3]. Runs on the device thread."""
+    variant = _variant_for(model, plan.modality)
+    vae = variant.pipeline.vae
+    with memory_guard(plan):
+        step = 1 if encodes_frames_separately(vae) else len(pixels)
+        parts = []
+        for start in range(0, len(pixels), step):
+            stop_if_cancelled(job)
+            parts.append(encode_pixels(vae, pixels[start : start + step], variant.family.pipeline_class))
+        variant.pipeline.maybe_free_model_hooks()
+        latents = torch.cat(parts)
+    if latents.shape != (plan.latent_frames, *plan.header.shape):
+        raise ModelLoadError(f"the VAE of {plan.model} returned latents of shape {tuple(latents.shape)}")
+    return latents
 
 
 def _require_in_memory(plan: DecodePlan) -> None:

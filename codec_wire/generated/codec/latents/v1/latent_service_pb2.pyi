@@ -537,12 +537,15 @@ class ServedModel(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     PIXEL_CHECKS_FIELD_NUMBER: _builtins.int
     DECODES_FIELD_NUMBER: _builtins.int
+    ENCODES_FIELD_NUMBER: _builtins.int
     latent_map_hash: _builtins.str
     """sha256:<hex> of its latent-space map."""
     device: _builtins.str
     """Device and precision on which it runs."""
     decodes: _builtins.bool
     """Whether Decode is available for its latent space."""
+    encodes: _builtins.bool
+    """Whether Encode is available for this model."""
     @_builtins.property
     def model(self) -> Global___ModelInfo:
         """Description of the model."""
@@ -561,10 +564,11 @@ class ServedModel(_message.Message):
         device: _builtins.str = ...,
         pixel_checks: _abc.Iterable[Global___PixelCheck] | None = ...,
         decodes: _builtins.bool = ...,
+        encodes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decodes", b"decodes", "device", b"device", "latent_map_hash", b"latent_map_hash", "model", b"model", "pixel_checks", b"pixel_checks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decodes", b"decodes", "device", b"device", "encodes", b"encodes", "latent_map_hash", b"latent_map_hash", "model", b"model", "pixel_checks", b"pixel_checks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1027,3 +1031,102 @@ class DecodedSize(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fps) -> _WhichOneofReturnType__fps | None: ...
 
 Global___DecodedSize: _TypeAlias = DecodedSize  # noqa: Y015
+
+@_typing.final
+class EncodeRequest(_message.Message):
+    """Request to encode an image or a video."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    LATENT_SPACE_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    KEYFRAME_INTERVAL_FIELD_NUMBER: _builtins.int
+    file: _builtins.bytes
+    """A PNG, JPEG or WebP file of at most 8 MiB and 16 Mi pixels, or an MP4 file of at most 16 MiB."""
+    model: _builtins.str
+    """Name or alias of a model. Default: the first model with the latent space, or the server's default model."""
+    latent_space: _builtins.str
+    """Id of the latent space. Default: the model's."""
+    pipeline: _builtins.str
+    """Pipeline that encodes the frames' data. Default: raw."""
+    keyframe_interval: _builtins.int
+    """Video with a delta pipeline only: number of latent frames from one keyframe to the next. Default: 24, or the
+    latent-space map's limit if that is lower.
+    """
+    @_builtins.property
+    def size(self) -> Global___PixelSize:
+        """Size to which the frames are scaled and then cropped around their centre. Default: that of the file, rounded down
+        to multiples of the model's `size_multiple` and scaled down to its `max_side`.
+        """
+
+    def __init__(
+        self,
+        *,
+        file: _builtins.bytes = ...,
+        model: _builtins.str | None = ...,
+        latent_space: _builtins.str | None = ...,
+        pipeline: _builtins.str | None = ...,
+        size: Global___PixelSize | None = ...,
+        keyframe_interval: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_pipeline", b"_pipeline", "_size", b"_size", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "model", b"model", "pipeline", b"pipeline", "size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_pipeline", b"_pipeline", "_size", b"_size", "file", b"file", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "model", b"model", "pipeline", b"pipeline", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__keyframe_interval: _TypeAlias = _typing.Literal["keyframe_interval"]  # noqa: Y015
+    _WhichOneofArgType__keyframe_interval: _TypeAlias = _typing.Literal["_keyframe_interval", b"_keyframe_interval"]  # noqa: Y015
+    _WhichOneofReturnType__latent_space: _TypeAlias = _typing.Literal["latent_space"]  # noqa: Y015
+    _WhichOneofArgType__latent_space: _TypeAlias = _typing.Literal["_latent_space", b"_latent_space"]  # noqa: Y015
+    _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
+    _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
+    _WhichOneofReturnType__pipeline: _TypeAlias = _typing.Literal["pipeline"]  # noqa: Y015
+    _WhichOneofArgType__pipeline: _TypeAlias = _typing.Literal["_pipeline", b"_pipeline"]  # noqa: Y015
+    _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
+    _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keyframe_interval) -> _WhichOneofReturnType__keyframe_interval | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latent_space) -> _WhichOneofReturnType__latent_space | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pipeline) -> _WhichOneofReturnType__pipeline | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
+
+Global___EncodeRequest: _TypeAlias = EncodeRequest  # noqa: Y015
+
+@_typing.final
+class EncodeResponse(_message.Message):
+    """One message of the response stream of Encode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _stream_pb2.LatentStreamHeader:
+        """The first message."""
+
+    @_builtins.property
+    def frame(self) -> _stream_pb2.LatentFrame:
+        """A latent frame."""
+
+    def __init__(
+        self,
+        *,
+        header: _stream_pb2.LatentStreamHeader | None = ...,
+        frame: _stream_pb2.LatentFrame | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frame", b"frame", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frame", b"frame", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["header", "frame"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___EncodeResponse: _TypeAlias = EncodeResponse  # noqa: Y015

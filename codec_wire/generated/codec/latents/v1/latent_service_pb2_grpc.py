@@ -55,6 +55,11 @@ class LatentServiceStub:
                 request_serializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeRequest.SerializeToString,
                 response_deserializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeResponse.FromString,
                 _registered_method=True)
+        self.Encode = channel.unary_stream(
+                '/codec.latents.v1.LatentService/Encode',
+                request_serializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.EncodeRequest.SerializeToString,
+                response_deserializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.EncodeResponse.FromString,
+                _registered_method=True)
 
 
 class LatentServiceServicer:
@@ -91,6 +96,13 @@ class LatentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Encode(self, request, context):
+        """Encodes an image or a video to a latent stream: a header, and then one or more frames.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LatentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +125,11 @@ def add_LatentServiceServicer_to_server(servicer, server):
                     servicer.Decode,
                     request_deserializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeRequest.FromString,
                     response_serializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeResponse.SerializeToString,
+            ),
+            'Encode': grpc.unary_stream_rpc_method_handler(
+                    servicer.Encode,
+                    request_deserializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.EncodeRequest.FromString,
+                    response_serializer=codec_dot_latents_dot_v1_dot_latent__service__pb2.EncodeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +241,33 @@ class LatentService:
             '/codec.latents.v1.LatentService/Decode',
             codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeRequest.SerializeToString,
             codec_dot_latents_dot_v1_dot_latent__service__pb2.DecodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Encode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/codec.latents.v1.LatentService/Encode',
+            codec_dot_latents_dot_v1_dot_latent__service__pb2.EncodeRequest.SerializeToString,
+            codec_dot_latents_dot_v1_dot_latent__service__pb2.EncodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,8 @@ class LatentServiceStub:
     """Returns a latent-space map and all files it refers to, which clients need to decode streams."""
     Decode: _grpc.StreamStreamMultiCallable[_latent_service_pb2.DecodeRequest, _latent_service_pb2.DecodeResponse]
     """Decodes a latent stream to pixels. The stream is read and checked completely before the first response is sent."""
+    Encode: _grpc.UnaryStreamMultiCallable[_latent_service_pb2.EncodeRequest, _latent_service_pb2.EncodeResponse]
+    """Encodes an image or a video to a latent stream: a header, and then one or more frames."""
 
 @_typing.type_check_only
 class LatentServiceAsyncStub(LatentServiceStub):
@@ -61,6 +63,8 @@ class LatentServiceAsyncStub(LatentServiceStub):
     """Returns a latent-space map and all files it refers to, which clients need to decode streams."""
     Decode: _aio.StreamStreamMultiCallable[_latent_service_pb2.DecodeRequest, _latent_service_pb2.DecodeResponse]  # type: ignore[assignment]
     """Decodes a latent stream to pixels. The stream is read and checked completely before the first response is sent."""
+    Encode: _aio.UnaryStreamMultiCallable[_latent_service_pb2.EncodeRequest, _latent_service_pb2.EncodeResponse]  # type: ignore[assignment]
+    """Encodes an image or a video to a latent stream: a header, and then one or more frames."""
 
 class LatentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs diffusion pipelines and streams their latents."""
@@ -99,5 +103,13 @@ class LatentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_latent_service_pb2.DecodeResponse], _abc.AsyncIterator[_latent_service_pb2.DecodeResponse]]:
         """Decodes a latent stream to pixels. The stream is read and checked completely before the first response is sent."""
+
+    @_abc_1.abstractmethod
+    def Encode(
+        self,
+        request: _latent_service_pb2.EncodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_latent_service_pb2.EncodeResponse], _abc.AsyncIterator[_latent_service_pb2.EncodeResponse]]:
+        """Encodes an image or a video to a latent stream: a header, and then one or more frames."""
 
 def add_LatentServiceServicer_to_server(servicer: LatentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,13 +8,13 @@ from aiohttp import hdrs, web
 
 from codec_http.npy import npy_header
 from codec_http.pixel_negotiation import IMAGE_MEDIA_TYPES, VIDEO_MEDIA_TYPES, acceptable_formats, media_type_of
+from codec_http.query import query_of
 from codec_http.received_body import received_messages
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_http.write_deadline import write_deadline
 from codec_wire.errors import CodecError, InvalidRequest, truncated_repr
 from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER, MODEL_HEADER, header_value
 from codec_wire.maps import parse_map_pin
-from codec_wire.request import unknown_field_error
 from core import decoding
 from core.decode_plan import MAX_QUALITY, DecodePlan, DecodeRequest
 from core.engine import Job
@@ -64,17 +64,15 @@ async def decode(request: web.Request) -> web.StreamResponse:
 
 
 def _wanted(request: web.Request) -> DecodeRequest:
-    for name in request.query:
-        if name not in DECODE_PARAMETERS:
-            raise unknown_field_error(name, DECODE_PARAMETERS)
+    query = query_of(request, DECODE_PARAMETERS)
     accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
-    quality = request.query.get("quality", str(MAX_QUALITY))
+    quality = query.get("quality", str(MAX_QUALITY))
     if not (quality.isascii() and quality.isdecimal() and len(quality) <= 3):
         raise InvalidRequest("quality", f"must be from 0 to {MAX_QUALITY}, got {truncated_repr(quality)}")
     return DecodeRequest(
         image_formats=acceptable_formats(accept, IMAGE_MEDIA_TYPES),
         video_formats=acceptable_formats(accept, VIDEO_MEDIA_TYPES),
-        model=request.query.get("model") or None,
+        model=query.get("model"),
         map_pin=parse_map_pin(request.headers.get(MAP_PIN_HEADER)),
         quality=int(quality),
     )

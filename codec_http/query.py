@@ -1,0 +1,16 @@
+"""Query parameters of a request."""
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from codec_wire.request import unknown_field_error
+
+
+def query_of(request: web.Request, known: Iterable[str]) -> dict[str, str]:
+    """Return the query parameters that are not empty, by name. Raises InvalidRequest if one is not in `known`."""
+    known = tuple(known)
+    for name in request.query:
+        if name not in known:
+            raise unknown_field_error(name, known)
+    return {name: value for name, value in request.query.items() if value}

@@ -1,0 +1,28 @@
+"""The pixels of a file that is encoded to latents, in the size of the plan."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec_pixels.video_reader import read_video
+from codec_wire.errors import InvalidRequest
+from core.diffusers_engine.input_images import decode_input_image
+from core.encode_plan import FILE_FIELD, EncodePlan
+from core.input_image import InputImage
+
+
+def read_input_frames(plan: EncodePlan) -> NDArray[np.uint8]:
+    """Return the image or the frames of the plan's file, uint8 RGB [num_frames, height, width, 3].
+
+    They are scaled to cover the size of the plan, and then cropped to it around their centre. Raises InvalidRequest if
+    the file is broken or has fewer frames than it announces.
+    """
+    if isinstance(plan.file, InputImage):
+        return np.asarray(decode_input_image(FILE_FIELD, plan.file, (plan.width, plan.height)))[np.newaxis]
+    try:
+        pixels = read_video(plan.file.data, plan.width, plan.height, plan.num_frames)
+    except ValueError as error:
+        raise InvalidRequest(FILE_FIELD, f"is a broken mp4 file: {error}") from None
+    if len(pixels) < plan.num_frames:
+        announced = plan.file.num_frames
+        raise InvalidRequest(FILE_FIELD, f"is a broken mp4 file: it announces {announced} frames, got {len(pixels)}")
+    return pixels

@@ -1,0 +1,133 @@
+"""Validation of a request to encode an image or a video to latents."""
+
+from dataclasses import dataclass
+
+from codec_wire.errors import InvalidRequest
+from codec_wire.latents import LatentStreamHeader, Modality
+from codec_wire.maps import LatentMapBundle
+from codec_wire.request import GenerationRequest
+from core.input_image import InputImage, read_input_image
+from core.input_video import InputVideo, is_mp4, read_input_video
+from core.model import ModelInfo
+from core.orientation import swaps_sides
+from core.plan import RENDERING_STEPS, require_keyframe_interval, require_pipeline, require_size
+from core.rendered_plan import MAX_RENDERED_PIXELS
+
+FILE_FIELD = "file"
+"""Name of the received file in error messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeRequest:
+    """What a client sends. None selects the default.
+
+    `model` and `latent_space` select the VAE, `size` is (width, height) in pixels, `map_pin` the hash of the
+    latent-space map that the client holds.
+    """
+
+    file: bytes
+    model: str | None = None
+    latent_space: str | None = None
+    pipeline: str = "raw"
+    size: tuple[int, int] | None = None
+    keyframe_interval: int | None = None
+    map_pin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodePlan:
+    """A validated request with all defaults filled in, and the header of the resulting stream.
+
+    `width` and `height` are in pixels. `num_frames` counts images or video frames, `latent_frames` latents.
+    """
+
+    model: str
+    header: LatentStreamHeader
+    map_hash: str
+    modality: Modality
+    file: InputImage | InputVideo
+    width: int
+    height: int
+    num_frames: int
+    latent_frames: int
+    keyframe_interval: int
+
+    @property
+    def cost(self) -> int:
+        """Estimated cost on the device, in pixels x latent frames x steps."""
+        return self.width * self.height * self.latent_frames * RENDERING_STEPS
+
+    def is_keyframe(self, seq: int) -> bool:
+        """Return whether latent frame `seq` is a keyframe. Only delta pipelines have frames that are not."""
+        return not self.header.pipeline_spec.delta or seq % self.keyframe_interval == 0
+
+
+def modality_of_file(data: bytes) -> Modality:
+    """Return whether a file is a video or, as everything else, an image."""
+    return Modality.VIDEO if is_mp4(data) else Modality.IMAGE
+
+
+def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInfo) -> EncodePlan:
+    """Return the plan for encoding a file on `model`, whose latent-space map is `bundle`.
+
+    Frames of a video at its end that the model cannot encode, because their number must be 1 more than a multiple of
+    its `frame_multiple`, are left out. Raises InvalidRequest naming the field at fault.
+    """
+    modality = modality_of_file(request.file)
+    file: InputImage | InputVideo
+    if modality is Modality.VIDEO:
+        file = read_input_video(FILE_FIELD, request.file)
+        fps, num_frames = file.fps, file.num_frames - (file.num_frames - 1) % model.frame_multiple
+    else:
+        file = read_input_image(FILE_FIELD, request.file)
+        fps, num_frames = None, 1
+    if num_frames > model.limits.max_frames:
+        raise InvalidRequest(
+            FILE_FIELD, f"must be a video of at most {model.limits.max_frames} frames, got {num_frames}"
+        )
+    fields = GenerationRequest(
+        prompt="-",
+        modality=modality,
+        pipeline=request.pipeline,
+        size=request.size or _default_size(file, model),
+        keyframe_interval=request.keyframe_interval,
+    )
+    width, height = require_size(fields, model)
+    if width * height * num_frames > MAX_RENDERED_PIXELS:
+        raise InvalidRequest(
+            FILE_FIELD,
+            f"must have at most {MAX_RENDERED_PIXELS} pixels in all frames, got {num_frames} frames of "
+            f"{width}x{height}; a smaller size is allowed",
+        )
+    pipeline = require_pipeline(fields, bundle)
+    latent_frames = model.latent_frames(num_frames)
+    return EncodePlan(
+        model=model.name,
+        header=LatentStreamHeader(
+            latent_space_id=model.latent_space,
+            shape=model.latent_shape(width, height),
+            dtype=bundle.latent_map.dtype,
+            pipeline=pipeline.name,
+            scales=bundle.static_scales(pipeline.name),
+            fps=fps,
+            total_frames=latent_frames,
+        ),
+        map_hash=bundle.hash,
+        modality=modality,
+        file=file,
+        width=width,
+        height=height,
+        num_frames=num_frames,
+        latent_frames=latent_frames,
+        keyframe_interval=require_keyframe_interval(fields, pipeline),
+    )
+
+
+def _default_size(file: InputImage | InputVideo, model: ModelInfo) -> tuple[int, int]:
+    """Return the (width, height) of the file as it is shown, scaled down to the model's limit and rounded down."""
+    width, height = file.width, file.height
+    if isinstance(file, InputImage) and swaps_sides(file.data):
+        width, height = height, width
+    multiple, limit = model.size_multiple, model.limits.max_side
+    scale = min(1.0, limit / max(width, height))
+    return tuple(max(multiple, int(side * scale) // multiple * multiple) for side in (width, height))  # type: ignore[return-value]

@@ -1,0 +1,55 @@
+"""Encoding of received images and videos to latent streams, for both protocols."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from codec_wire.errors import CodecError
+from codec_wire.events import Frame, Started
+from codec_wire.latents import FinishReason, LatentFrame
+from codec_wire.maps import LatentMapBundle
+from core.deadline import before_deadline
+from core.encode_plan import EncodePlan, EncodeRequest, modality_of_file, plan_encode
+from core.engine import Job
+from core.generation import to_public_error
+from core.served import ModelInstance
+from core.service import LatentService
+
+
+def plan(service: LatentService, request: EncodeRequest) -> tuple[EncodePlan, LatentMapBundle]:
+    """Return the plan for `request` and the latent-space map of its model.
+
+    Raises NotReady, NotFound, UnsupportedModality, MapMismatch, and what core.encode_plan.plan_encode raises.
+    """
+    modality = modality_of_file(request.file)
+    served = service.models.with_vae(request.latent_space, modality, request.model)
+    served.require_map_hash(request.map_pin)
+    return plan_encode(request, served.bundle, served.model), served.bundle
+
+
+async def encode(service: LatentService, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
+    """Yield the header and the frames of `plan`. See core.vae_engine.VaeEngine.encode.
+
+    A failure after the header first yields a frame with empty data, `done` and finish_reason "error". The job counts as
+    active until the iterator is exhausted or closed (contextlib.aclosing), which cancels it.
+    Raises a CodecError.
+    """
+    failure: CodecError | None = None
+    started, frames = False, 0
+    try:
+        served: ModelInstance = service.models.with_vae(plan.header.latent_space_id, plan.modality, plan.model)
+        with service.active(job, plan.cost):
+            async with aclosing(served.require_vae().encode(plan, job)) as events:
+                while (event := await before_deadline(anext(events, None), job)) is not None:
+                    started, frames = True, frames + isinstance(event, Frame)
+                    yield event
+    except Exception as error:
+        failure = to_public_error(error)
+    try:
+        if failure is None:
+            return
+        if started:
+            keyframe = plan.is_keyframe(frames)
+            yield Frame(LatentFrame(b"", frames, keyframe, done=True, finish_reason=FinishReason.ERROR))
+        raise failure
+    finally:
+        del failure  # break the reference cycle between the exception and this frame

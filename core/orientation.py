@@ -1,0 +1,36 @@
+"""The EXIF orientation of an image file, read without an image library: a gateway has none."""
+
+import struct
+
+_ORIENTATION = 0x0112
+_SWAPPED = range(5, 9)
+"""Orientations whose width and height are exchanged (Exif 2.32, 4.6.4)."""
+_MARKERS = ((b"Exif\0\0", 6), (b"eXIf", 4), (b"EXIF", 8))
+"""What precedes the TIFF structure in JPEG and some WebP files, in PNG, in other WebP files; and its length."""
+_MAX_ENTRIES = 256
+
+
+def swaps_sides(data: bytes) -> bool:
+    """Return whether an image file is shown with its width and height exchanged. False if that is unknown."""
+    for marker, length in _MARKERS:
+        start = data.find(marker)
+        if start >= 0:
+            return _orientation(memoryview(data)[start + length :]) in _SWAPPED
+    return False
+
+
+def _orientation(tiff: memoryview) -> int | None:
+    """Return the value of the orientation tag in the first directory of a TIFF structure (TIFF 6.0, section 2)."""
+    order = {b"II": "<", b"MM": ">"}.get(bytes(tiff[:2]))
+    if order is None:
+        return None
+    try:
+        (at,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, at)
+        for index in range(min(count, _MAX_ENTRIES)):
+            tag, _kind, _count, value = struct.unpack_from(f"{order}HHIH", tiff, at + 2 + 12 * index)
+            if tag == _ORIENTATION:
+                return int(value)
+    except struct.error:
+        return None
+    return None
