@@ -95,6 +95,7 @@ INVALID_IMAGES = {
     "truncated": IMAGE[: len(IMAGE) // 2],
     "decompression bomb": decompression_bomb(),
     "no image": b"hello",
+    "unidentified": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1" + bytes(9),
     "gif": b"GIF89a" + bytes(100),
     "too large": b"\x89PNG\r\n\x1a\n" + bytes(MAX_IMAGE_BYTES),
 }
@@ -102,6 +103,7 @@ MESSAGES = {
     "truncated": "broken png",
     "decompression bomb": "pixels",
     "no image": "must be a",
+    "unidentified": "is a broken png file: its content cannot be identified",
     "gif": "must be a",
     "too large": "at most",
 }

@@ -52,7 +52,11 @@ def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "
 
 
 def _broken(field: str, file: InputImage, error: Exception) -> InvalidRequest:
-    return InvalidRequest(field, f"is a broken {file.format} file: {str(error) or type(error).__name__}")
+    from PIL import UnidentifiedImageError  # noqa: PLC0415 - a gateway has no Pillow
+
+    # The text of UnidentifiedImageError contains the address of a Python object.
+    reason = "its content cannot be identified" if isinstance(error, UnidentifiedImageError) else str(error)
+    return InvalidRequest(field, f"is a broken {file.format} file: {reason or type(error).__name__}")
 
 
 def _upright(image: "Image", orientation: int) -> "Image":

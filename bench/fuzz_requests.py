@@ -1,0 +1,212 @@
+"""Fuzz test of the HTTP server: sends requests with damaged images, or damaged request bodies.
+
+    python -m bench.fuzz_requests images --inputs 200000
+    python -m bench.fuzz_requests bodies --inputs 100000
+
+The server runs in this process. Requests are validated and planned for a small Stable Diffusion pipeline, and input
+images are decoded, but nothing is sampled. Every request must get a response with a status below 500, and nothing may
+be logged as an error. The first input that violates this is written to fuzz-crash.bin, and the run ends with exit
+status 1.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import logging
+import random
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.request_corpus import bodies, images, mutated_image, mutated_request
+from codec_http.server import start_http_server
+from codec_pixels.device import Device
+from codec_wire.encoder import LatentEncoder
+from codec_wire.events import Frame, Started
+from codec_wire.http import GENERATION_PATHS
+from codec_wire.latents import Modality
+from core.admission import Admission
+from core.diffusers_engine.input_images import decode_input_images
+from core.engine import Event, Job, Pixels
+from core.lifecycle import Lifecycle, State
+from core.model import GenerationMode, ModelInfo, RequestLimits
+from core.plan import StreamPlan
+from core.served import ModelInstance
+from core.service import LatentService
+from tests.support.factories import load_from_factory
+from tests.support.serving import bundle_of
+
+CRASH_FILE = Path("fuzz-crash.bin")
+REPORT_EVERY = 10_000
+RESPONSE_TIMEOUT_S = 30
+LIMITS = RequestLimits(max_side=128, max_steps=100, max_frames=8)
+
+JSON = {"Content-Type": "application/json"}
+Request = tuple[str, bytes, dict[str, str]]
+"""Path, body and headers."""
+
+
+class DecodingEngine:
+    """An engine that decodes the input images of a plan and yields zeros."""
+
+    async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:  # noqa: ARG002
+        """See core.engine.Engine."""
+        decode_input_images(plan)
+        yield Started(plan.header)
+        if plan.rendered:
+            yield Pixels(np.zeros((plan.num_frames, plan.height, plan.width, 3), np.uint8))
+            return
+        encoder = LatentEncoder(plan.header)
+        latent = np.zeros(plan.header.shape)
+        for seq in range(plan.latent_frames):
+            yield Frame(encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1))
+
+
+class ErrorRecorder(logging.Handler):
+    """Log handler that stores the last error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.error: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Store the message of `record` and the traceback, if it has one."""
+        self.error = self.format(record)
+
+
+def model_info() -> ModelInfo:
+    """Return the description of a small Stable Diffusion pipeline, extended by videos and control images."""
+    tiny = load_from_factory("tests.support.tiny_sd:build_pipeline", Device.from_settings("cpu", "auto", 1)).info
+    others = (GenerationMode(Modality.IMAGE, control_image=True), GenerationMode(Modality.VIDEO))
+    known = tiny.accepts_steps
+    return replace(
+        tiny,
+        modalities=tuple(Modality),
+        modes=(*tiny.modes, *others),
+        default_size=(64, 64),
+        limits=LIMITS,
+        accepts_steps=lambda mode, steps, strength: mode in others or known is None or known(mode, steps, strength),
+    )
+
+
+class Client:
+    """An HTTP client on one connection, which is opened again when the server closes it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._writer: asyncio.StreamWriter | None = None
+        self._reader = asyncio.StreamReader()
+
+    async def post(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        """Send a request; return the status and the body as received. Raises OSError, EOFError or TimeoutError."""
+        fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n{fields}\r\n"
+        if self._writer is None or self._writer.is_closing() or self._reader.at_eof():
+            self.close()
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writer.write(head.encode("latin-1", "replace") + body)
+        async with asyncio.timeout(RESPONSE_TIMEOUT_S):
+            received = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            fields = received.lower()
+            if "transfer-encoding: chunked" in fields:
+                content = b"".join([chunk async for chunk in self._chunks()])
+            else:
+                length = fields.partition("content-length: ")[2].partition("\r\n")[0]
+                content = await self._reader.readexactly(int(length))
+        if "connection: close" in fields:
+            self.close()
+        return int(received.split(" ", 2)[1]), content
+
+    async def _chunks(self) -> AsyncGenerator[bytes, None]:
+        while size := int(await self._reader.readline(), 16):
+            yield await self._reader.readexactly(size)
+            await self._reader.readline()
+        await self._reader.readline()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+
+
+async def run(make: Callable[[random.Random], Request], inputs: int, seed: int) -> int:
+    """Send `inputs` requests from `make` and print a summary. Return the exit status."""
+    model = model_info()
+    service = LatentService(Lifecycle(), Admission(32, 10**12))
+    service.models.replace([ModelInstance(model, bundle_of(model), DecodingEngine(), "none")])
+    service.lifecycle.transition_to(State.SERVING)
+    server = await start_http_server(service, "127.0.0.1", 0, RESPONSE_TIMEOUT_S)
+    recorder = ErrorRecorder()
+    logging.getLogger().addHandler(recorder)
+    rng, client, statuses = random.Random(seed), Client(server.port), Counter[int]()
+    started, slowest, count = time.monotonic(), 0.0, 0
+    while count < inputs:
+        path, body, headers = make(rng)
+        before = time.process_time()
+        problem = None
+        try:
+            status, content = await client.post(path, body, headers)
+            statuses[status] += 1
+            if status >= 500 or (status == 200 and b"finish_reason\xa5error" in content):
+                problem = f"status {status}, {content[-500:]!r}"
+        except (OSError, EOFError, TimeoutError) as error:
+            problem = f"no response: {error!r}"
+        slowest = max(slowest, time.process_time() - before)
+        count += 1
+        if problem is not None or recorder.error is not None:
+            CRASH_FILE.write_bytes(body)  # noqa: ASYNC240 - the run ends here
+            print(f"input {count} failed; its body was written to {CRASH_FILE}: {path} {headers}")
+            print(problem, recorder.error, sep="\n", flush=True)
+            return 1
+        if count % REPORT_EVERY == 0 or count == inputs:
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            print(
+                f"{count} inputs, {time.monotonic() - started:.0f} s, statuses {dict(sorted(statuses.items()))}, "
+                f"slowest {slowest * 1000:.0f} ms of CPU time, at most {memory} MiB",
+                flush=True,
+            )
+    client.close()
+    await server.stop()
+    return 0
+
+
+def image_requests() -> Callable[[random.Random], Request]:
+    """Return a function that creates a request with a damaged input image."""
+    corpus = images()
+    body = {"prompt": "x", "stream_format": "msgpack", "size": "64x64", "steps": 2}
+
+    def make(rng: random.Random) -> Request:
+        image = base64.b64encode(mutated_image(rng, corpus)).decode()
+        field = rng.choice(("image", "control_image"))
+        return GENERATION_PATHS[Modality.IMAGE], json.dumps(body | {field: image}).encode(), JSON
+
+    return make
+
+
+def body_requests() -> Callable[[random.Random], Request]:
+    """Return a function that creates a request with a damaged body."""
+    corpus = bodies(images()[0])
+    return lambda rng: mutated_request(rng, corpus)
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", choices=("images", "bodies"), help="what is damaged")
+    parser.add_argument("--inputs", type=int, default=100_000, help="number of requests (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random changes (default: %(default)s)")
+    options = parser.parse_args()
+    make = image_requests() if options.target == "images" else body_requests()
+    return asyncio.run(run(make, options.inputs, options.seed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
