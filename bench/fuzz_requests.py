@@ -45,7 +45,7 @@ from tests.support.serving import bundle_of
 
 CRASH_FILE = Path("fuzz-crash.bin")
 REPORT_EVERY = 10_000
-RESPONSE_TIMEOUT_S = 30
+RESPONSE_TIMEOUT_S = 300
 LIMITS = RequestLimits(max_side=128, max_steps=100, max_frames=8)
 
 JSON = {"Content-Type": "application/json"}

@@ -23,6 +23,8 @@ STATUS: dict[type[CodecError], StatusCode] = {
     errors.NotFound: StatusCode.NOT_FOUND,
     errors.MapMismatch: StatusCode.FAILED_PRECONDITION,
     errors.TooLarge: StatusCode.INVALID_ARGUMENT,
+    errors.UnsupportedCoding: StatusCode.INVALID_ARGUMENT,
+    errors.RequestTimeout: StatusCode.DEADLINE_EXCEEDED,
     errors.NotAcceptable: StatusCode.INVALID_ARGUMENT,
     errors.UnsupportedModality: StatusCode.UNIMPLEMENTED,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,

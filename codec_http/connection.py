@@ -2,33 +2,134 @@
 
 import asyncio
 import logging
+import socket
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.http_writer import StreamWriter
 
+from codec_http.connection_limits import ConnectionLimits
 from codec_http.cors import add_cors_headers
 from codec_http.errors import error_response, malformed_request_response
 from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES, LimitedRequestParser
 
+HEADER_TIMEOUT_S = 20.0
+"""Maximum time from the first byte of a request header to its end, in seconds."""
+IDLE_TIMEOUT_S = 75.0
+"""Maximum time to wait for a request on an open connection, in seconds. Longer than that of usual load balancers."""
+HALF_CLOSED_INTERVAL_S = 0.05
+"""Interval in seconds at which a connection is checked after its client has closed it for writing."""
+
 log = logging.getLogger(__name__)
 
 
+def _probe(request: web.BaseRequest) -> bytes:
+    """Return bytes that can be sent at this point of the response to `request` and do not change it.
+
+    Before the response, it is an interim response. In a chunked response, it is the first digit of the size of the next
+    chunk, which may begin with zeros (RFC 9112, 7.1). Empty if there is nothing of that kind.
+    """
+    if request.version < HttpVersion11:
+        return b""
+    writer = request.writer
+    if writer.output_size == 0:
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
+    return b"0" if isinstance(writer, StreamWriter) and writer.chunked and not writer._eof else b""
+
+
 class Connection(web.RequestHandler):
-    """An HTTP connection on which requests that cannot be parsed get the same error responses as all others."""
+    """An HTTP connection with time limits.
 
-    __slots__ = ()
+    Requests that cannot be parsed get the same error responses as all others. A client may close the connection for
+    writing after a request and still gets the response.
+    """
 
-    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_header_timer", "_is_probed", "_limits")
+
+    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, limits: ConnectionLimits) -> None:
         super().__init__(
             server,
             loop=loop,
             access_log=None,  # type: ignore[arg-type]  # the application logs requests
-            auto_decompress=False,  # its decompressors have no dictionaries: see request_body and received_body
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_HEADER_BYTES,
+            keepalive_timeout=IDLE_TIMEOUT_S,
+            auto_decompress=False,  # without a limit on the size, and without dictionaries
         )
         self._parser: Any = LimitedRequestParser(self._parser)
+        self._limits = limits
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._is_probed = False
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether no complete request is being handled. See Evictable."""
+        return self._is_idle or self._parser is None or self._parser.in_body
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._waiter is not None and not self._messages
+
+    def evict(self) -> None:
+        """Close the connection without sending what is buffered. See Evictable."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection and start its idle timer."""
+        super().connection_made(transport)
+        self._limits.add(self, (transport.get_extra_info("peername") or ("",))[0])
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Cancel the request that is being handled."""
+        self._limits.remove(self)
+        self._stop_header_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse `data`; limit the time until the end of a header of which it is the beginning."""
+        super().data_received(data)
+        self._limits.record_activity(self)
+        if self._parser is None or not self._parser.header_bytes:
+            self._stop_header_timer()
+        elif self._header_timer is None:
+            self._header_timer = self._loop.call_later(HEADER_TIMEOUT_S, self.evict)
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Return True if the connection must stay open for a response.
+
+        The end of the data has two meanings: the client has closed the connection, which cancels its request, or only
+        its own side, and waits for the response. In the first case, the operating system of the client answers with a
+        reset to anything that it receives. So something without a meaning is sent, and the connection is checked for
+        the reset. If that is not possible, the connection is closed.
+        """
+        transport, request = self.transport, self._current_request
+        if transport is None or self.waits_for_client or transport.get_extra_info("sslcontext") is not None:
+            return None
+        if request is not None and request.writer.output_size > 0 and not _probe(request):
+            return None
+        self._check_half_closed()
+        return True
+
+    def _check_half_closed(self) -> None:
+        transport = self.transport
+        if transport is None:
+            return
+        if transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            transport.abort()
+        elif self._is_idle:  # the last response was sent
+            transport.close()
+        else:
+            if self._current_request is not None and not self._is_probed:
+                transport.write(_probe(self._current_request))
+                self._is_probed = True
+            self._loop.call_later(HALF_CLOSED_INTERVAL_S, self._check_half_closed)
 
     def handle_error(
         self,
@@ -54,17 +155,28 @@ class Connection(web.RequestHandler):
 class ConnectionServer(web.Server):
     """The factory of connections for an application."""
 
+    def __init__(self, server: web.Server, limits: ConnectionLimits) -> None:
+        # handler_cancellation is off by default; without it, a disconnect would not cancel the generation.
+        super().__init__(server.request_handler, request_factory=server.request_factory, handler_cancellation=True)
+        self.limits = limits
+
     def __call__(self) -> Connection:
         """Return a protocol for a new connection."""
-        return Connection(self, self._loop)
+        return Connection(self, self._loop, self.limits)
 
 
 class ConnectionRunner(web.AppRunner):
-    """Runner whose server creates connections of the class Connection."""
+    """Runner whose server is a ConnectionServer."""
 
-    async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
-        # handler_cancellation is off by default; without it, a disconnect would not cancel the generation.
-        return ConnectionServer(
-            server.request_handler, request_factory=server.request_factory, handler_cancellation=True
-        )
+    def __init__(self, app: web.Application, limits: ConnectionLimits, *, shutdown_timeout: float) -> None:
+        super().__init__(app, shutdown_timeout=shutdown_timeout)
+        self._limits = limits
+
+    async def _make_server(self) -> ConnectionServer:
+        return ConnectionServer(await super()._make_server(), self._limits)
+
+    @property
+    def connection_server(self) -> ConnectionServer:
+        """The server, once setup() has been called."""
+        assert isinstance(self.server, ConnectionServer)  # noqa: S101 - created by _make_server
+        return self.server

@@ -10,7 +10,8 @@ from aiohttp import hdrs, web
 from codec_http.encoding import choose_encoding
 from codec_http.negotiation import negotiate
 from codec_http.rendering import render
-from codec_http.request_body import parse_latents_body, parse_rendered_body, read_json, requests_pixels
+from codec_http.request_body import read_generation
+from codec_http.request_models import RenderedBody
 from codec_http.response_headers import generation_headers
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_http.write_deadline import write_deadline
@@ -43,11 +44,10 @@ async def videos(request: web.Request) -> web.StreamResponse:
 async def _generate(request: web.Request, modality: Modality) -> web.StreamResponse:
     service = request.app[SERVICE]
     pinned = parse_map_pin(request.headers.get(MAP_PIN_HEADER))
-    body = await read_json(request)
     accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
-    if requests_pixels(body, accept):
-        return await render(request, parse_rendered_body(body, modality), pinned)
-    generation = parse_latents_body(body, modality)
+    generation = await read_generation(request, modality, accept)
+    if isinstance(generation, RenderedBody):
+        return await render(request, generation, pinned)
     plan = service.plan(generation)
     service.models.require_map_hash(pinned, plan)
     wire_format, content_type = negotiate(generation.stream_format, accept)

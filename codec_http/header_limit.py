@@ -25,9 +25,14 @@ class LimitedRequestParser:
         self.header_bytes = 0
         """Received bytes of a header that is not complete."""
 
+    @property
+    def in_body(self) -> bool:
+        """Whether the body of the last request is incomplete."""
+        return not self._payload.is_eof()
+
     def feed_data(self, data: bytes) -> Parsed:
         """Parse `data`. Raises HttpProcessingError if it is not valid or a header is too large."""
-        in_body = not self._payload.is_eof()
+        in_body = self.in_body
         parsed: Parsed = self._parser.feed_data(data)
         messages = parsed[0]
         size = len(data) if in_body else self.header_bytes + len(data)

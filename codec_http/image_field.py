@@ -1,7 +1,6 @@
 """Images in a JSON body: base64 text, plain or in a data URL."""
 
 import base64
-import binascii
 import re
 
 from codec_wire.errors import InvalidRequest, truncated_repr
@@ -12,6 +11,8 @@ MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
 """Maximum length of an image field: the largest image in base64, plus the prefix of a data URL."""
 
 _DATA_URL = re.compile(r"data:[\w.+/-]{0,64};base64,", re.ASCII | re.IGNORECASE)
+_PIECE_CHARACTERS = 2**18
+"""Number of characters that are decoded at once, a multiple of 4. It takes about a millisecond."""
 _WHITESPACE = str.maketrans("", "", " \r\n\t")
 
 
@@ -30,12 +31,19 @@ def decode_image_field(field: str, value: object) -> bytes:
     if prefix is None and value[:5].lower() == "data:":
         raise InvalidRequest(field, f"must start with data:<media type>;base64, got {truncated_repr(value)}")
     text = value[prefix.end() if prefix else 0 :]
-    if not text.isascii():
-        raise InvalidRequest(field, f"must be valid base64, got {truncated_repr(value)}")
+    # Some encoders insert line breaks. translate() copies the text, so it is skipped for the common case.
+    if " " in text or "\n" in text:
+        text = text.translate(_WHITESPACE)
     try:
-        # Some encoders insert line breaks. translate() copies the text, so it is skipped for the common case.
-        return base64.b64decode(
-            text if " " not in text and "\n" not in text else text.translate(_WHITESPACE), validate=True
-        )
-    except binascii.Error:
+        return _decode_base64(text)
+    except ValueError:
         raise InvalidRequest(field, f"must be valid base64, got {truncated_repr(value)}") from None
+
+
+def _decode_base64(text: str) -> bytes:
+    """Decode `text` in pieces, so that other threads run in between. Raises ValueError if it is not base64."""
+    padding = text.find("=")
+    if 0 <= padding < len(text) - 2:
+        raise ValueError("padding inside the text")
+    pieces = (text[start : start + _PIECE_CHARACTERS] for start in range(0, len(text), _PIECE_CHARACTERS))
+    return b"".join([base64.b64decode(piece, validate=True) for piece in pieces])

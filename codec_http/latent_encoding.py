@@ -6,11 +6,11 @@ from contextlib import aclosing
 
 from aiohttp import hdrs, web
 
+from codec_http.body_receiver import receive_body
 from codec_http.encoding import choose_encoding
 from codec_http.generations import StreamBodyEncoder
 from codec_http.negotiation import negotiate
 from codec_http.query import query_of
-from codec_http.request_body import read_body
 from codec_http.request_models import LatentsBody
 from codec_http.response_headers import VARY
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
@@ -40,12 +40,17 @@ ENCODE_PARAMETERS = {
 
 async def encode(request: web.Request) -> web.StreamResponse:
     """Handle POST /v1/latents/encode: an image or a video in, a latent stream out."""
+    with request.app[SERVICE].admission.memory.reserve() as reservation:
+        return await _encode(request, bytes(await receive_body(request, reservation)))
+
+
+async def _encode(request: web.Request, file: bytes) -> web.StreamResponse:
     service = request.app[SERVICE]
     fields = parse_request_as(LatentsBody, {"prompt": "-"} | query_of(request, ENCODE_PARAMETERS))
     accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
     wire_format, content_type = negotiate(fields.stream_format, accept)
     wanted = EncodeRequest(
-        file=await read_body(request),
+        file=file,
         model=fields.model,
         latent_space=fields.latent_space,
         pipeline=fields.pipeline.replace(" ", "+"),  # a "+" in a query that is not escaped means a space

@@ -23,6 +23,7 @@ _ERRORS = (
     errors.NotAcceptable,
     errors.MapMismatch,
     errors.TooLarge,
+    errors.RequestTimeout,
     errors.UnsupportedModality,
     errors.Overloaded,
     errors.CodecError,
@@ -65,6 +66,6 @@ LATENT_ROUTES = (
         files=("image/png", "image/jpeg", "image/webp", "video/mp4"),
         query=latent_encoding.ENCODE_PARAMETERS,
         headers={name: text for name, text in DOCUMENTED_HEADERS.items() if name not in _GENERATION_HEADERS},
-        errors=_ERRORS,
+        errors=(*_ERRORS, errors.UnsupportedCoding),
     ),
 )

@@ -3,6 +3,9 @@
 from codec_wire import WireFormat
 from codec_wire.http import MEDIA_TYPES, default_media_type
 
+MAX_ENTRIES = 64
+"""Maximum number of entries of an Accept or Accept-Encoding header that are read."""
+
 
 def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat, str]:
     """Return the wire format of the response and its Content-Type, which depends only on the format.
@@ -24,11 +27,11 @@ def parse_quality_values(header: str) -> list[tuple[str, float]]:
     """Parse a header such as Accept or Accept-Encoding (RFC 9110, section 12.4.2).
 
     Return (name, weight) pairs, sorted by descending weight and then by position. Names are in lower case, weights in
-    [0, 1]. Parameters other than q are ignored; an invalid weight counts as 0.
+    [0, 1]. Parameters other than q are ignored; an invalid weight counts as 0. Only the first MAX_ENTRIES are read.
     """
     found = []
-    for part in header.split(","):
-        name, *parameters = (piece.strip() for piece in part.split(";"))
+    for part in header.split(",", MAX_ENTRIES)[:MAX_ENTRIES]:
+        name, *parameters = (piece.strip() for piece in part.split(";", MAX_ENTRIES))
         if not name:
             continue
         weight = 1.0

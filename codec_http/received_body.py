@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 from aiohttp import hdrs, web
 
+from codec_http.body_receiver import body_pieces
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import InvalidRequest
 from codec_wire.http import MEDIA_TYPES
@@ -20,19 +22,21 @@ async def received_messages(request: web.Request, dictionaries: Mapping[str, byt
     """Yield the header and the frames of the latent stream in the body of `request`, as they are received.
 
     The wire format is that of the Content-Type, or detected if that is another one. `dictionaries` are the available
-    zstd dictionaries by hash. Raises InvalidRequest, with the byte position, if the stream is invalid or incomplete.
+    zstd dictionaries by hash. Raises RequestTimeout; InvalidRequest, with the byte position, if the stream is invalid
+    or incomplete.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, IDENTITY)
     reader = BodyReader(MEDIA_TYPES.get(request.content_type), encoding, dictionaries)
     is_plain = encoding.strip().lower() == IDENTITY
     try:
-        async for chunk in request.content.iter_any():
-            if is_plain and len(chunk) <= MAX_INLINE_BYTES:
-                messages = reader.feed(chunk)
-            else:
-                messages = await asyncio.to_thread(reader.feed, chunk)
-            for message in messages:
-                yield message
+        async with aclosing(body_pieces(request)) as chunks:
+            async for chunk in chunks:
+                if is_plain and len(chunk) <= MAX_INLINE_BYTES:
+                    messages = reader.feed(chunk)
+                else:
+                    messages = await asyncio.to_thread(reader.feed, chunk)
+                for message in messages:
+                    yield message
     except web.RequestPayloadError:
         raise InvalidRequest(LATENTS_FIELD, "the request body is incomplete or not correctly chunked") from None
     for message in await asyncio.to_thread(reader.close):

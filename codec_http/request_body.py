@@ -1,14 +1,13 @@
-"""Parse the JSON body of a generation request."""
+"""Read and validate the JSON body of a generation request."""
 
 import asyncio
-import codecs
 from typing import Any, TypeVar
 
-import pydantic_core
-from aiohttp import hdrs, web
+from aiohttp import web
 
+from codec_http.body_receiver import receive_body
+from codec_http.json_body import MAX_JSON_BYTES, parse_json_object
 from codec_http.negotiation import accepted_formats
-from codec_http.request_decompression import decompress
 from codec_http.request_models import (
     LATENTS_MARKERS,
     GenerationBody,
@@ -19,7 +18,8 @@ from codec_http.request_models import (
     RenderedVideosBody,
     VideoLatentsBody,
 )
-from codec_wire.errors import InvalidRequest, TooLarge, truncated_repr
+from codec_http.state import BODY_PARSER, SERVICE
+from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
 from codec_wire.request import RANDOM_SEED, parse_request_as
@@ -55,36 +55,27 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
     return all(body.get(name) is None for name in LATENTS_MARKERS) and not accepted_formats(accept)
 
 
-async def read_body(request: web.Request) -> bytes:
-    """Return the decompressed body of `request`.
+async def read_generation(request: web.Request, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
+    """Return the validated body of a request to the endpoint of `modality`; `accept` is its Accept header.
 
-    Raises InvalidRequest if it does not match its Content-Encoding, TooLarge if it exceeds the server's limit.
+    Raises InvalidRequest with the field's name, and what receive_body raises.
     """
-    try:
-        body = await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(f"the request body must have at most {request.client_max_size} bytes") from error
-    except web.RequestPayloadError:
-        raise InvalidRequest("body", "cannot be decoded; it must match its Transfer-Encoding header") from None
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING)
-    if encoding is not None:
-        body = await asyncio.to_thread(decompress, body, encoding, request.client_max_size)
-    return body
+    app = request.app
+    with app[SERVICE].admission.memory.reserve() as reservation:
+        data = await receive_body(request, reservation)
+        if len(data) <= MAX_JSON_BYTES:
+            return parse_generation(data, modality, accept)
+        # One at a time, so that the memory for parsing does not depend on the number of requests.
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(app[BODY_PARSER], parse_generation, data, modality, accept)
 
 
-async def read_json(request: web.Request) -> dict[str, Any]:
-    """Return the JSON object in the body of `request`.
-
-    Raises InvalidRequest if the body is not a JSON object, TooLarge if it exceeds the server's limit.
-    """
-    text = await read_body(request)
-    try:
-        body = pydantic_core.from_json(text.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
-    except ValueError as error:
-        raise InvalidRequest("body", f"must be a JSON object, got {truncated_repr(text)}: {error}") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("body", f"must be a JSON object, got {truncated_repr(body)}")
-    return body
+def parse_generation(data: bytes | bytearray, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
+    """Return the validated body in `data`. Raises InvalidRequest and TooLarge. See read_generation."""
+    body = parse_json_object(data)
+    if requests_pixels(body, accept):
+        return parse_rendered_body(body, modality)
+    return parse_latents_body(body, modality)
 
 
 def parse_latents_body(body: dict[str, Any], modality: Modality) -> LatentsBody:
@@ -104,8 +95,8 @@ def _parse(model: type[_BodyT], body: dict[str, Any]) -> _BodyT:
     if "seed" in body and body["seed"] is None:
         body = body | {"seed": RANDOM_SEED}
     parsed = parse_request_as(model, body)
-    if parsed.resolution is None:
+    if body.get("resolution") is None:
         return parsed
-    if parsed.size is not None:
+    if body.get("size") is not None:
         raise InvalidRequest("resolution", "must not be combined with size; got both")
     return parsed.model_copy(update={"size": parsed.resolution})

@@ -81,7 +81,8 @@ _VideoModality = Annotated[
 def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) -> Callable[[dict[str, Any]], None]:
     """Return a `json_schema_extra` function that removes the fields `omit` and requires one of `require_any`.
 
-    Omitted fields are valid in GenerationRequest, but the server rejects them on this endpoint.
+    Omitted fields are valid in GenerationRequest, but the server rejects them on this endpoint. `size` and its alias
+    exclude each other.
     """
 
     def adapt(schema: dict[str, Any]) -> None:
@@ -89,6 +90,7 @@ def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) 
             schema["properties"].pop(name)
         if require_any:
             schema["anyOf"] = [{"required": [name]} for name in require_any]
+        schema["not"] = {"required": ["size", "resolution"]}
 
     return adapt
 

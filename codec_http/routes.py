@@ -44,6 +44,8 @@ _GENERATION_CONTENT: Content = {**dict.fromkeys(MEDIA_TYPES), JSON: RenderedResp
 _GENERATION_ERRORS = (
     errors.InvalidRequest,
     errors.NotFound,
+    errors.UnsupportedCoding,
+    errors.RequestTimeout,
     errors.NotAcceptable,
     errors.MapMismatch,
     errors.TooLarge,

@@ -1,5 +1,6 @@
 """Keys of the application state that handlers use."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiohttp import web
@@ -14,3 +15,5 @@ API_KEYS: web.AppKey[ApiKeys | None] = web.AppKey("api_keys")
 PUBLIC_URL = web.AppKey("public_url", str)
 """URL under which clients reach the server; empty if it is not configured."""
 REQUEST_TIMEOUT_S = web.AppKey("request_timeout_s", float)
+BODY_PARSER = web.AppKey("body_parser", ThreadPoolExecutor)
+"""The thread that parses large request bodies."""

@@ -8,6 +8,8 @@
     ├── Forbidden                the credentials do not permit this request
     ├── MapMismatch              client and server have different latent-space maps
     ├── TooLarge                 the request exceeds a limit of the server
+    ├── UnsupportedCoding        the body of the request has a content coding
+    ├── RequestTimeout           the request does not arrive in time
     ├── NotAcceptable            the client accepts none of the available content codings
     ├── UnsupportedModality      the model does not generate this modality
     ├── RetryableError           temporary; carries the number of seconds to wait
@@ -96,6 +98,18 @@ class TooLarge(CodecError):
     """Raised when a request exceeds a limit of the server, however busy the server is."""
 
     code = "too_large"
+
+
+class UnsupportedCoding(CodecError):
+    """Raised when the body of a request has a content coding, e.g. gzip. Servers accept only bodies without one."""
+
+    code = "unsupported_coding"
+
+
+class RequestTimeout(CodecError):
+    """Raised when the body of a request does not arrive in time."""
+
+    code = "request_timeout"
 
 
 class NotAcceptable(CodecError):

@@ -124,6 +124,8 @@ ERROR_STATUS: Mapping[type[CodecError], int] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.MapMismatch: HTTPStatus.CONFLICT,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedCoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.UnsupportedModality: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,

@@ -1,4 +1,4 @@
-"""Admission control shared by both protocols: bounds on the number and the total cost of active jobs."""
+"""Admission control shared by both protocols: bounds on the number, the total cost and the memory of active jobs."""
 
 import asyncio
 import math
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from codec_wire.errors import Overloaded, TooLarge
+from core.request_memory import DEFAULT_LIMIT_BYTES, RequestMemory
 
 _DECAY = 0.8
 """Weight of each measured duration relative to the next one, so that the estimate follows a change in a few jobs."""
@@ -13,14 +14,16 @@ MAX_RETRY_AFTER_S = 120
 
 
 class Admission:
-    """Bound the number and the total cost of active jobs, and reject requests over a limit immediately.
+    """Bound the number, the total cost and the memory of active jobs, and reject requests over a limit immediately.
 
     A job is active while it is queued, running or being read by its client. `max_jobs` bounds their number, `max_cost`
-    the sum of their costs in pixels x latent frames x steps. Not thread-safe: use it only from the event loop's
-    thread.
+    the sum of their costs in pixels x latent frames x steps, `max_request_bytes` the bytes of their input images,
+    together with those of the request bodies that are being received. Not thread-safe: use it only from the event
+    loop's thread.
     """
 
-    def __init__(self, max_jobs: int, max_cost: int) -> None:
+    def __init__(self, max_jobs: int, max_cost: int, max_request_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        self.memory = RequestMemory(max_request_bytes, self.retry_after_s)
         self._max_jobs = max_jobs
         self._max_cost = max_cost
         self._jobs = 0
@@ -36,10 +39,10 @@ class Admission:
         return self._jobs
 
     @contextmanager
-    def admit(self, cost: int) -> Iterator[None]:
-        """Count a job of this cost as active inside the `with` block.
+    def admit(self, cost: int, request_bytes: int = 0) -> Iterator[None]:
+        """Count a job of this cost, whose input images have `request_bytes`, as active inside the `with` block.
 
-        Raises TooLarge if `cost` exceeds the limit by itself; Overloaded, with the time to wait, if the job does not
+        Raises TooLarge if it exceeds a limit by itself; Overloaded, with the time to wait, if the job does not
         fit next to the active ones.
         """
         if cost > self._max_cost:
@@ -53,16 +56,17 @@ class Admission:
                 f"with a cost of {self._cost} of {self._max_cost}",
                 self.retry_after_s(),
             )
-        self._jobs += 1
-        self._cost += cost
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._jobs -= 1
-            self._cost -= cost
-            if not self._jobs:
-                self._idle.set()
+        with self.memory.reserve(request_bytes):
+            self._jobs += 1
+            self._cost += cost
+            self._idle.clear()
+            try:
+                yield
+            finally:
+                self._jobs -= 1
+                self._cost -= cost
+                if not self._jobs:
+                    self._idle.set()
 
     async def wait_idle(self) -> None:
         """Wait until no job is active."""

@@ -35,10 +35,11 @@ async def decode(
             served = service.models.with_vae(header.latent_space_id, modality_of(header), request.model)
             served.require_map_hash(request.map_pin)
             plan = plan_decode(request, header, served.bundle.hash, served.model)
-            with service.active(job, plan.cost):
+            with service.active(job, plan.cost), service.admission.memory.reserve() as received:
                 frames: list[LatentFrame] = []
                 while (message := await before_deadline(anext(messages, None), job)) is not None:
                     assert isinstance(message, LatentFrame)  # noqa: S101 - the reader rejects a second header
+                    received.grow(len(message.data))
                     frames.append(message)
                 if len(frames) != plan.latent_frames:  # the sender stopped early
                     header = replace(header, total_frames=len(frames))

@@ -13,6 +13,8 @@ _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a frame header (ITU-T T.81, table B.1). The three excluded markers are tables and a reserved one."""
 _JPEG_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
 """Markers that are not followed by a segment length."""
+_MAX_JPEG_MARKERS = 4096
+"""Maximum number of markers and fill bytes before the frame header. Real files have fewer than 1,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,8 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Return (width, height) from the first frame header, after skipping the segments before it (ITU-T T.81, B.2.2)."""
     at = 2
-    while at + 9 <= len(data):
-        if data[at] != 0xFF:
+    for _ in range(_MAX_JPEG_MARKERS):
+        if at + 9 > len(data) or data[at] != 0xFF:
             return None
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte

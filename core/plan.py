@@ -56,6 +56,11 @@ class StreamPlan:
         steps = self.steps + (RENDERING_STEPS if self.rendered else 0)
         return self.width * self.height * self.latent_frames * steps
 
+    @property
+    def request_bytes(self) -> int:
+        """Size of the input images in bytes."""
+        return sum(len(image.data) for image in (self.image, self.control_image) if image is not None)
+
     def file_parameters(self) -> dict[str, str | int | float | bytes | None]:
         """Return the request parameters that are stored in a rendered file (codec_pixels.parameters)."""
         return {

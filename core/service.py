@@ -60,7 +60,7 @@ class LatentService:
         engine = self.models.for_plan(plan).engine
         stats = StreamStats()
         failure: CodecError | None = None
-        with self.active(job, plan.cost):
+        with self.active(job, plan.cost, plan.request_bytes):
             try:
                 async with aclosing(run_with_deadline(engine, plan, job)) as events:
                     async for event in events:
@@ -93,7 +93,7 @@ class LatentService:
         """
         engine = self.models.for_plan(plans[0]).engine
         failure: CodecError | None = None
-        with self.active(job, sum(plan.cost for plan in plans)):
+        with self.active(job, sum(plan.cost for plan in plans), plans[0].request_bytes):  # all have the same images
             try:
                 for plan in plans:
                     yield await self._pixels(engine, plan, job)
@@ -111,9 +111,9 @@ class LatentService:
             job.cancel(reason())
 
     @contextmanager
-    def active(self, job: Job, cost: int) -> Iterator[None]:
+    def active(self, job: Job, cost: int, request_bytes: int = 0) -> Iterator[None]:
         """Admit `job` and keep it in the set of active jobs; cancel it on exit. Raises what Admission.admit raises."""
-        with self.admission.admit(cost):
+        with self.admission.admit(cost, request_bytes):
             self._jobs.add(job)
             try:
                 yield

@@ -11,10 +11,13 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from codec_wire.errors import InvalidSettings, truncated_repr
 from core.access_settings import AccessSettings
+from core.request_memory import DEFAULT_LIMIT_BYTES
 from core.service_links import service_links
 from core.setting_field import setting as _setting
 
 PREFIX = "CODEC_"
+DEFAULT_MAX_CONNECTIONS = 1024
+DEFAULT_MAX_CONNECTIONS_PER_IP = 256
 _TORCH_DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 """Other names of the values of `dtype`: those of torch."""
 
@@ -131,6 +134,25 @@ class Settings(AccessSettings):
     max_cost: int = _setting(
         "Limits", 10_000_000_000, "Maximum total cost of active generations, in pixels x latent frames x steps.", ge=1
     )
+    max_request_mib: int = _setting(
+        "Limits",
+        DEFAULT_LIMIT_BYTES // 2**20,
+        "Maximum memory of request bodies that are being received and of input images of active generations, in MiB.",
+        ge=32,
+    )
+    max_connections: int = _setting(
+        "Limits",
+        DEFAULT_MAX_CONNECTIONS,
+        "Maximum number of HTTP connections. It is lower if the limit on open files of the process requires it. At the "
+        "limit, the connection that has been idle for longest is closed.",
+        ge=1,
+    )
+    max_connections_per_ip: int = _setting(
+        "Limits",
+        DEFAULT_MAX_CONNECTIONS_PER_IP,
+        "Maximum number of HTTP connections from one IP address. Set it to max_connections behind a reverse proxy.",
+        ge=1,
+    )
     request_timeout_s: float = _setting("Limits", 600, "Request timeout in seconds.", gt=0)
     drain_timeout_s: float = _setting(
         "Limits",
@@ -157,6 +179,11 @@ class Settings(AccessSettings):
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "Logging", "info", "Minimum level of log messages: debug, info, warning or error."
     )
+
+    @property
+    def max_request_bytes(self) -> int:
+        """`max_request_mib` in bytes."""
+        return self.max_request_mib * 2**20
 
     @field_validator("dtype", "log_level", "device", mode="before")
     @classmethod

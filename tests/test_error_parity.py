@@ -18,6 +18,8 @@ TABLE: dict[type[CodecError], tuple[int, StatusCode]] = {
     errors.NotFound: (404, StatusCode.NOT_FOUND),
     errors.MapMismatch: (409, StatusCode.FAILED_PRECONDITION),
     errors.TooLarge: (413, StatusCode.INVALID_ARGUMENT),
+    errors.UnsupportedCoding: (415, StatusCode.INVALID_ARGUMENT),
+    errors.RequestTimeout: (408, StatusCode.DEADLINE_EXCEEDED),
     errors.NotAcceptable: (406, StatusCode.INVALID_ARGUMENT),
     errors.UnsupportedModality: (415, StatusCode.UNIMPLEMENTED),
     errors.Overloaded: (429, StatusCode.RESOURCE_EXHAUSTED),

@@ -21,7 +21,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from bench.serving.workload import GRPC_METHOD, GRPC_SERVICE, Workload, by_name
-from codec_http.server import BACKLOG
+from codec_http.listener import BACKLOG
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import CHANNEL_OPTIONS
 

@@ -4,6 +4,7 @@ import typer
 
 from codec_grpc.tls import upstream_credentials
 from codec_grpc.upstream import Upstream, upstream_channel
+from codec_http.connection_limits import ConnectionLimits
 from codec_http.server import start_http_server
 from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
 from codec_server.terminal.startup import print_addresses, server_url, warn_about_access
@@ -27,7 +28,7 @@ async def run_gateway(settings: Settings) -> None:
     api_keys, tls, credentials = read_api_keys(settings), read_server_tls(settings), upstream_credentials(settings)
     stop = stop_on_signals()
     reload_on_hangup(api_keys, tls)
-    service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost))
+    service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost, settings.max_request_bytes))
     http = await start_http_server(
         service,
         settings.host,
@@ -36,6 +37,7 @@ async def run_gateway(settings: Settings) -> None:
         settings.public_url,
         api_keys=api_keys,
         tls=tls,
+        limits=ConnectionLimits(settings.max_connections, settings.max_connections_per_ip),
     )
     print_addresses(server_url(settings, http.port), None)
     typer.echo(f"  upstream {upstream}")

@@ -7,6 +7,7 @@ import time
 import typer
 
 from codec_grpc.server import start_grpc_server
+from codec_http.connection_limits import ConnectionLimits
 from codec_http.server import start_http_server
 from codec_server.local_model import LocalModel
 from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
@@ -40,9 +41,8 @@ async def run_serve(settings: Settings) -> None:
     model = LocalModel(settings)
     stop = stop_on_signals()
     reload_on_hangup(api_keys, tls)
-    service = LatentService(
-        Lifecycle(), Admission(settings.max_jobs, settings.max_cost), Provenance.current(settings.image_digest)
-    )
+    admission = Admission(settings.max_jobs, settings.max_cost, settings.max_request_bytes)
+    service = LatentService(Lifecycle(), admission, Provenance.current(settings.image_digest))
     http = await start_http_server(
         service,
         settings.host,
@@ -51,6 +51,7 @@ async def run_serve(settings: Settings) -> None:
         settings.public_url,
         api_keys=api_keys,
         tls=tls,
+        limits=ConnectionLimits(settings.max_connections, settings.max_connections_per_ip),
     )
     grpc = await start_grpc_server(
         service, settings.host, settings.grpc_port, settings.request_timeout_s, api_keys=api_keys, tls=tls

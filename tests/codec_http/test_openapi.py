@@ -108,6 +108,8 @@ INVALID: list[dict[str, Any]] = [
     {"prompt": "x", "guidance_scale": 101},
     {"prompt": "x", "modality": "video-latents"},
     {"prompt": "x", "colour": "red"},
+    {"prompt": "x", "size": "64x64", "resolution": "64x64"},
+    {"prompt": "x", "size": "auto", "resolution": 64, "modality": "image-latents"},
 ]
 
 

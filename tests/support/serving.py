@@ -24,6 +24,7 @@ from core.api_keys import ApiKeys
 from core.engine import Engine
 from core.lifecycle import Lifecycle, State
 from core.model import ModelInfo
+from core.request_memory import DEFAULT_LIMIT_BYTES
 from core.served import ModelInstance
 from core.service import LatentService
 from core.vae_engine import VaeEngine
@@ -91,15 +92,16 @@ async def run_servers(
     vae: VaeEngine | None = None,
     max_jobs: int = 32,
     max_cost: int = 10**12,
+    max_request_bytes: int = DEFAULT_LIMIT_BYTES,
     request_timeout_s: float = 60,
     api_keys: ApiKeys | None = None,
 ) -> AsyncIterator[Servers]:
     """Run both servers for `engine` as the only engine; `model` describes it, `bundle` is its map.
 
-    `vae` decodes latents; None if the server cannot. `max_jobs` and `max_cost` are the limits of admission control.
-    `api_keys` are the accepted keys; None if no key is required.
+    `vae` decodes latents; None if the server cannot. `max_jobs`, `max_cost` and `max_request_bytes` are the limits of
+    admission control. `api_keys` are the accepted keys; None if no key is required.
     """
-    service = LatentService(Lifecycle(), Admission(max_jobs, max_cost))
+    service = LatentService(Lifecycle(), Admission(max_jobs, max_cost, max_request_bytes))
     service.models.replace([ModelInstance(model, bundle or bundle_of(model), engine, "test device", vae=vae)])
     service.lifecycle.transition_to(State.SERVING)
     async with run_servers_for(service, request_timeout_s, api_keys) as servers:

@@ -1,0 +1,73 @@
+"""Reception of request bodies, with limits on their size, on their time and on the memory of all of them."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from aiohttp import hdrs, web
+
+from codec_http.image_field import IMAGE_FIELDS, MAX_BASE64_CHARACTERS
+from codec_http.json_body import MAX_JSON_BYTES
+from codec_wire.errors import InvalidRequest, RequestTimeout, TooLarge, UnsupportedCoding, truncated_repr
+from core.request_memory import Reservation
+
+MAX_BODY_BYTES = MAX_JSON_BYTES + len(IMAGE_FIELDS) * MAX_BASE64_CHARACTERS
+"""Maximum size of a request body: all image fields, and the JSON around them."""
+BODY_TIMEOUT_S = 120.0
+"""Maximum time to receive a body, in seconds."""
+PAUSE_TIMEOUT_S = 20.0
+"""Maximum time between two pieces of a body, in seconds."""
+
+
+async def receive_body(request: web.Request, reservation: Reservation) -> bytearray:
+    """Return the body of `request`, whose size is added to `reservation` while it is received.
+
+    Raises UnsupportedCoding, TooLarge, RequestTimeout, Overloaded, and InvalidRequest if the body is incomplete.
+    """
+    coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip()
+    if coding.lower() not in ("identity", ""):
+        raise UnsupportedCoding(f"Content-Encoding of a request must be identity, got {truncated_repr(coding)}")
+    _require_size(request.content_length or 0)
+    reservation.require(request.content_length or 0)
+    content = request.content
+    body = bytearray()
+    try:
+        if content.is_eof():  # it came together with the header, as small bodies do
+            body += content.read_nowait()
+            reservation.grow(len(body))
+        else:
+            async with aclosing(body_pieces(request)) as pieces:
+                async for piece in pieces:
+                    _require_size(len(body) + len(piece))
+                    reservation.grow(len(piece))
+                    body += piece
+    except web.RequestPayloadError:
+        raise InvalidRequest("body", "cannot be decoded; it must match its Transfer-Encoding header") from None
+    return body
+
+
+async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
+    """Yield the body of `request` in pieces, as they are received.
+
+    Raises RequestTimeout, and aiohttp's RequestPayloadError if the body is incomplete.
+    """
+    loop = asyncio.get_running_loop()
+    end, received = loop.time() + BODY_TIMEOUT_S, 0
+    while True:
+        try:
+            async with asyncio.timeout_at(min(end, loop.time() + PAUSE_TIMEOUT_S)):
+                piece = await request.content.readany()
+        except TimeoutError:
+            raise RequestTimeout(
+                f"the request body must arrive within {BODY_TIMEOUT_S:g} s and without pauses of {PAUSE_TIMEOUT_S:g} "
+                f"s; received {received} bytes"
+            ) from None
+        if not piece:
+            return
+        received += len(piece)
+        yield piece
+
+
+def _require_size(size: int) -> None:
+    if size > MAX_BODY_BYTES:
+        raise TooLarge(f"the request body must have at most {MAX_BODY_BYTES} bytes")

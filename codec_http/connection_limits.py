@@ -1,0 +1,79 @@
+"""Limits on the number of open HTTP connections. At a limit, the connection that has waited longest is closed."""
+
+import logging
+import resource
+from collections import Counter
+from typing import Protocol
+
+from codec_http.rate_limited_log import RateLimitedLog
+
+RESERVED_FILES = 128
+"""File descriptors that HTTP leaves to the rest of the process: gRPC connections, models, subprocesses."""
+
+log = RateLimitedLog(logging.getLogger(__name__))
+
+
+class Evictable(Protocol):
+    """A connection that can be closed to make room for another one."""
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether the server waits for the client to send something: no complete request is being handled."""
+
+    def evict(self) -> None:
+        """Close the connection immediately."""
+
+
+class ConnectionLimits:
+    """Bound the number of connections in all and from one address.
+
+    Clients that only hold connections open cannot keep others out: at a limit, the connection that waits for its client
+    and has been silent for longest is closed. A new connection is refused only if all are busy.
+    """
+
+    def __init__(self, max_connections: int, max_per_address: int) -> None:
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.max_connections = min(max_connections, max(files - RESERVED_FILES, files // 2))
+        self.max_per_address = max_per_address
+        self._addresses: dict[Evictable, str] = {}
+        """The address of each connection. The connection that has been silent for longest is the first one."""
+        self._counts = Counter[str]()
+
+    def add(self, connection: Evictable, address: str) -> None:
+        """Count a new connection from `address`."""
+        self._addresses[connection] = address
+        self._counts[address] += 1
+
+    def remove(self, connection: Evictable) -> None:
+        """Forget a connection that was closed."""
+        address = self._addresses.pop(connection, None)
+        if address is None:
+            return
+        self._counts[address] -= 1
+        if not self._counts[address]:
+            del self._counts[address]
+
+    def record_activity(self, connection: Evictable) -> None:
+        """Record that data was received on `connection`."""
+        address = self._addresses.pop(connection, None)
+        if address is not None:
+            self._addresses[connection] = address
+
+    def make_room(self, address: str) -> bool:
+        """Return whether a connection from `address` may be opened, after closing another one if that is necessary."""
+        if self._counts[address] >= self.max_per_address:
+            log.warning("%s has %d HTTP connections, the limit per address", address, self._counts[address])
+            return self._evict(address)
+        if len(self._addresses) >= self.max_connections:
+            log.warning("%d HTTP connections are open, the limit", len(self._addresses))
+            return self._evict(None)
+        return True
+
+    def _evict(self, address: str | None) -> bool:
+        """Close the longest silent connection, of `address` unless it is None. Return whether there is one."""
+        for connection, found in self._addresses.items():
+            if address in (None, found) and connection.waits_for_client:
+                self.remove(connection)
+                connection.evict()
+                return True
+        return False

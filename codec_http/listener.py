@@ -1,0 +1,102 @@
+"""Acceptance of HTTP connections, with limits on their number."""
+
+import asyncio
+import logging
+import socket
+import ssl
+
+from codec_http.connection import HEADER_TIMEOUT_S, ConnectionServer
+from codec_http.rate_limited_log import RateLimitedLog
+
+BACKLOG = 1024
+"""Connections that the kernel completes before the server accepts them. It drops the packets of further clients, which
+repeat them after 1, 3 and 7 seconds."""
+RETRY_S = 0.5
+"""Time to wait in seconds if no connection can be accepted, e.g. because there are no file descriptors."""
+
+log = RateLimitedLog(logging.getLogger(__name__))
+
+
+class Listener:
+    """The listening sockets of a server.
+
+    asyncio's own server does not limit the number of connections, and if there are no file descriptors, it logs every
+    attempt to accept a connection with a traceback.
+    """
+
+    def __init__(
+        self, server: ConnectionServer, sockets: list[socket.socket], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._server = server
+        self._sockets = sockets
+        self._tls = tls
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._accepting = [asyncio.create_task(self._accept_all(listening)) for listening in sockets]
+
+    @classmethod
+    async def open(
+        cls, server: ConnectionServer, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> "Listener":
+        """Listen on `host`:`port`; port 0 selects a free port. `tls` is the context of an https server.
+
+        Raises OSError if the address is not available.
+        """
+        loop = asyncio.get_running_loop()
+        # Only binds. The duplicates of the sockets stay bound when it is closed.
+        bound = await loop.create_server(server, host, port, start_serving=False)
+        sockets = [socket.fromfd(found.fileno(), found.family, found.type) for found in bound.sockets]
+        bound.close()
+        try:
+            for listening in sockets:
+                listening.setblocking(False)
+                listening.listen(BACKLOG)
+        except OSError:
+            for listening in sockets:
+                listening.close()
+            raise
+        return cls(server, sockets, tls)
+
+    @property
+    def port(self) -> int:
+        """The port of the first socket."""
+        port: int = self._sockets[0].getsockname()[1]
+        return port
+
+    async def close(self) -> None:
+        """Stop accepting connections. Those that are open stay open."""
+        tasks = [*self._accepting, *self._connecting]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listening in self._sockets:
+            listening.close()
+
+    async def _accept_all(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(listening)
+            except OSError as error:
+                log.warning("HTTP connections cannot be accepted: %s", error.strerror or error)
+                await asyncio.sleep(RETRY_S)
+                continue
+            limits = self._server.limits
+            if len(self._connecting) < limits.max_connections // 2 and limits.make_room(address[0]):
+                task = loop.create_task(self._connect(accepted))
+                self._connecting.add(task)
+                task.add_done_callback(self._connecting.discard)
+            else:
+                accepted.close()
+            await asyncio.sleep(0)  # accepting a waiting connection does not suspend this task
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._server,
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else HEADER_TIMEOUT_S,
+            )
+        except OSError as error:  # the client disconnected, or the TLS handshake failed
+            logging.getLogger(__name__).debug("a connection was not completed: %s", error)
+            accepted.close()

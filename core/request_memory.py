@@ -1,0 +1,67 @@
+"""A common limit on the memory of all requests that are being received or are active."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from codec_wire.errors import Overloaded, TooLarge
+
+DEFAULT_LIMIT_BYTES = 128 * 1024 * 1024
+
+
+class RequestMemory:
+    """Bound the bytes of request bodies and input images in memory, and reject requests over the limit immediately.
+
+    `retry_after_s` returns the number of seconds after which a rejected request may be sent again. Not thread-safe: use
+    it only from the event loop's thread.
+    """
+
+    def __init__(self, limit: int, retry_after_s: Callable[[], int]) -> None:
+        self._limit = limit
+        self._retry_after_s = retry_after_s
+        self._used = 0
+
+    @property
+    def used(self) -> int:
+        """Bytes that are reserved."""
+        return self._used
+
+    @contextmanager
+    def reserve(self, size: int = 0) -> Iterator["Reservation"]:
+        """Reserve `size` bytes inside the `with` block; the reservation can grow. Raises what `require` raises."""
+        reservation = Reservation(self)
+        try:
+            reservation.grow(size)
+            yield reservation
+        finally:
+            self._used -= reservation.size
+
+    def require(self, size: int) -> None:
+        """Check that `size` more bytes fit.
+
+        Raises TooLarge if they never fit; Overloaded, with the time to wait, if they do not fit next to other requests.
+        """
+        if size > self._limit:
+            raise TooLarge(f"this request needs {size} bytes of memory, the limit is {self._limit}")
+        if self._used + size > self._limit:
+            raise Overloaded(
+                f"requests already use {self._used} of {self._limit} bytes of memory, {size} more do not fit",
+                self._retry_after_s(),
+            )
+
+
+class Reservation:
+    """The bytes that one request has reserved."""
+
+    def __init__(self, memory: RequestMemory) -> None:
+        self.size = 0
+        self._memory = memory
+
+    def grow(self, size: int) -> None:
+        """Reserve `size` more bytes. Raises TooLarge or Overloaded, see RequestMemory.require."""
+        self.require(size)
+        self._memory._used += size
+        self.size += size
+
+    def require(self, size: int) -> None:
+        """Check that `size` more bytes fit. See RequestMemory.require."""
+        self._memory.require(size)
