@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 
 from bench.serving.processes import ServerProcess, run_load, run_servers
-from bench.serving.report import Goal, Section, Table, microseconds, milliseconds
+from bench.serving.report import Goal, Section, Table, clients_text, microseconds, milliseconds
 from bench.serving.request_cost import Target, measure_costs, median_ratio
 from codec_wire.http import READINESS_PATH
 
@@ -54,7 +54,7 @@ def measure(*, rounds: int = 9, requests: int = 128) -> Section:
     rows, goals = [], []
     for clients in CLIENTS:
         ratio = median_ratio(costs[OURS, clients].cpu_s, costs[PEER, clients].cpu_s)
-        goals.append(Goal(f"{clients} clients: CPU to the {PEER}", ratio, 1.3))
+        goals.append(Goal(f"{clients_text(clients)}: CPU to the {PEER}", ratio, 1.3))
         for name in (OURS, PEER):
             cost = costs[name, clients]
             cells = (microseconds(statistics.median(cost.cpu_s)), f"{ratio:.2f} x" if name == OURS else "")

@@ -105,6 +105,11 @@ def replace_section(document: str, section: Section, machine: str) -> str:
     return replaced
 
 
+def clients_text(count: int) -> str:
+    """Return a number of clients with its unit."""
+    return f"{count} client{'s' if count > 1 else ''}"
+
+
 def microseconds(seconds: float) -> str:
     """Return a duration in microseconds, without the unit."""
     return f"{seconds * 1e6:.0f}"

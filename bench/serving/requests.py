@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.serving.plot import plot_costs
 from bench.serving.processes import ServerProcess, run_load, run_servers
-from bench.serving.report import Goal, Section, Table, microseconds, milliseconds
+from bench.serving.report import Goal, Section, Table, clients_text, microseconds, milliseconds
 from bench.serving.request_cost import Costs, Target, measure_costs, median_ratio
 
 OURS = ("codec-diffusers HTTP", "codec-diffusers gRPC")
@@ -52,8 +52,8 @@ def goals_of(costs: Costs, clients: Sequence[int]) -> list[Goal]:
     """Return the goals for the measured numbers of clients."""
     goals = []
     for count in sorted({1, 32} & set(clients)):
-        goals.append(Goal(f"HTTP, {count} clients: CPU to {FASTAPI}", ratio(costs, OURS[0], FASTAPI, count), 0.4))
-        goals.append(Goal(f"gRPC, {count} clients: CPU to {GRPC}", ratio(costs, OURS[1], GRPC, count), 2))
+        goals.append(Goal(f"HTTP, {clients_text(count)}: CPU to {FASTAPI}", ratio(costs, OURS[0], FASTAPI, count), 0.4))
+        goals.append(Goal(f"gRPC, {clients_text(count)}: CPU to {GRPC}", ratio(costs, OURS[1], GRPC, count), 2))
     most = max(clients)
     for name in OURS if most > 32 else ():
         growth = median_ratio(costs[name, most].cpu_s, costs[name, 1].cpu_s)
@@ -90,7 +90,7 @@ def growth_table(targets: Sequence[Target], costs: Costs, clients: Sequence[int]
         (target.name, *(microseconds(statistics.median(costs[target.name, count].cpu_s)) for count in clients))
         for target in targets
     ]
-    return Table(("CPU per request, µs", *(f"{count} clients" for count in clients)), rows)
+    return Table(("CPU per request, µs", *map(clients_text, clients)), rows)
 
 
 def measure(
