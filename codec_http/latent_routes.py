@@ -1,7 +1,8 @@
 """Routes of the latent service."""
 
-from codec_http import latent_decoding, latent_encoding
+from codec_http import latent_decoding, latent_encoding, remote_vae
 from codec_http.pixel_negotiation import IMAGE_MEDIA_TYPES, VIDEO_MEDIA_TYPES
+from codec_http.remote_vae import TENSOR_MEDIA_TYPE
 from codec_http.response_headers import DOCUMENTED_HEADERS
 from codec_http.route import Route
 from codec_wire import errors
@@ -9,13 +10,15 @@ from codec_wire.http import (
     DECODE_PATH,
     ENCODE_PATH,
     GENERATION_MS_HEADER,
+    HF_DECODE_PATH,
+    HF_ENCODE_PATH,
     MEDIA_TYPES,
     PROMPT_TRUNCATED_HEADER,
     SEED_HEADER,
 )
 
-LATENTS = "Latents"
-"""Tag: the section of the documentation page."""
+LATENTS, REMOTE_VAE = "Latents", "Remote VAE (Hugging Face)"
+"""Tags: the sections of the documentation page."""
 
 _ERRORS = (
     errors.InvalidRequest,
@@ -67,5 +70,33 @@ LATENT_ROUTES = (
         query=latent_encoding.ENCODE_PARAMETERS,
         headers={name: text for name, text in DOCUMENTED_HEADERS.items() if name not in _GENERATION_HEADERS},
         errors=(*_ERRORS, errors.UnsupportedCoding),
+    ),
+    Route(
+        "POST",
+        HF_DECODE_PATH,
+        remote_vae.decode,
+        REMOTE_VAE,
+        "Decode a tensor",
+        "The endpoint of `diffusers.utils.remote_utils.remote_decode`: the body is a tensor of latents, little-endian"
+        " values in C order. Returns what the VAE returns for it, as an image or video file, or as a tensor whose"
+        " shape and dtype are in the response headers `shape` and `dtype`.",
+        {200: dict.fromkeys(("image/jpeg", "image/png", "video/mp4", TENSOR_MEDIA_TYPE))},
+        files=(TENSOR_MEDIA_TYPE,),
+        query=remote_vae.DECODE_PARAMETERS,
+        errors=_ERRORS,
+    ),
+    Route(
+        "POST",
+        HF_ENCODE_PATH,
+        remote_vae.encode,
+        REMOTE_VAE,
+        "Encode an image or a tensor",
+        "The endpoint of `diffusers.utils.remote_utils.remote_encode`: the body is a PNG, JPEG or WebP file, or a"
+        " tensor of pixels. Returns a tensor of latents, the mode of the VAE's distribution, whose shape and dtype are"
+        " in the response headers `shape` and `dtype`.",
+        {200: {TENSOR_MEDIA_TYPE: None}},
+        files=("image/png", "image/jpeg", "image/webp", TENSOR_MEDIA_TYPE),
+        query=remote_vae.ENCODE_PARAMETERS,
+        errors=_ERRORS,
     ),
 )

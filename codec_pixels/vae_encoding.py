@@ -18,7 +18,8 @@ Encode: TypeAlias = Callable[[Any, Tensor], Tensor]
 
 def _encode_images(vae: Any, pixels: Tensor) -> Tensor:
     """Encode frames one by one, so that no latent depends on the others and memory use does not grow with N."""
-    return torch.cat([mode_of(vae.encode(one)) for one in pixels.unsqueeze(1)])
+    # torch.split keeps the strides, which decide the memory format and with it the last bits.
+    return torch.cat([mode_of(vae.encode(one)) for one in torch.split(pixels, 1)])
 
 
 def _encode_video(vae: Any, pixels: Tensor) -> Tensor:

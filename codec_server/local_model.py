@@ -98,7 +98,8 @@ class LocalModel:
 
     async def _load(self, lifecycle: Lifecycle) -> list[_LoadedModel]:
         # Importing torch takes seconds, and it is not installed with a gateway.
-        device_module, engine_module, loader, sources, vae_module = await asyncio.to_thread(_import_engine)
+        modules = await asyncio.to_thread(_import_engine)
+        device_module, engine_module, loader, sources, vae_module, tensor_module = modules
         settings, loop = self._settings, asyncio.get_running_loop()
         configured = await fetch_configured_map(settings)
         device = await asyncio.to_thread(
@@ -132,7 +133,8 @@ class LocalModel:
             info = without_unproven_pixels(info, checks)
             engine = engine_module.DiffusersEngine(model, self._thread)
             vae = vae_module.DiffusersVae(model, self._thread) if info.renders else None
-            served = ModelInstance(info, bundle, engine, str(model.device), checks, vae)
+            tensor_vae = tensor_module.DiffusersTensorVae(model, self._thread) if info.renders else None
+            served = ModelInstance(info, bundle, engine, str(model.device), checks, vae, tensor_vae)
             loaded.append(
                 _LoadedModel(
                     served,
@@ -196,14 +198,14 @@ class LocalModel:
 def _import_engine() -> tuple[ModuleType, ...]:
     try:
         from codec_pixels import device  # noqa: PLC0415
-        from core.diffusers_engine import engine, loader, sources, vae_engine  # noqa: PLC0415
+        from core.diffusers_engine import engine, loader, sources, tensor_vae, vae_engine  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise InvalidSettings(
             f"serving a model needs {error.name}, which is not installed: install the extra `server` "
             "(pip install -c constraints.txt '.[server]'); a gateway does not need it"
         ) from None
 
-    return device, engine, loader, sources, vae_engine
+    return device, engine, loader, sources, vae_engine, tensor_vae
 
 
 def _warm_up_request(model: ModelInfo, modality: Modality) -> GenerationRequest:

@@ -42,6 +42,8 @@ GENERATION_PATHS: Mapping[Modality, str] = {
 }
 DECODE_PATH = "/v1/latents/decode"
 ENCODE_PATH = "/v1/latents/encode"
+HF_DECODE_PATH = "/hf/decode"
+HF_ENCODE_PATH = "/hf/encode"
 MODELS_PATH = "/v1/models"
 INFO_PATH = "/codec/info"
 SCHEMA_PATH = "/codec/schema"

@@ -13,6 +13,7 @@ from core.model import ModelInfo
 from core.model_selection import models_in_latent_space, models_named, select_model
 from core.pixel_checks import PixelCheck
 from core.plan import StreamPlan
+from core.tensor_vae import TensorVae
 from core.vae_engine import VaeEngine
 
 
@@ -28,6 +29,8 @@ class ModelInstance:
     """How far decoded latents are from the pixels of the model's own pipelines. Empty if that was not compared."""
     vae: VaeEngine | None = None
     """Decodes and encodes for clients. None if this server cannot."""
+    tensor_vae: TensorVae | None = None
+    """Decodes and encodes plain tensors. None unless the VAE is in this process."""
 
     def require_vae(self) -> VaeEngine:
         """Return the engine that decodes latents. Raises UnsupportedModality if there is none."""
@@ -39,6 +42,17 @@ class ModelInstance:
                 modalities,
             )
         return self.vae
+
+    def require_tensor_vae(self) -> TensorVae:
+        """Return the engine that decodes plain tensors. Raises UnsupportedModality if there is none."""
+        if self.tensor_vae is None:
+            modalities = tuple(str(modality) for modality in self.model.modalities)
+            raise UnsupportedModality(
+                f"the VAE of {self.model.name} is not in this process: send tensors to the server that runs it, or "
+                "latent streams to this one",
+                modalities,
+            )
+        return self.tensor_vae
 
     def require_map_hash(self, expected: str | None) -> None:
         """Check that the map has the hash that the client requires, "sha256:<hex>"; None skips the check.

@@ -94,7 +94,7 @@ def _arguments(family: Family, plan: StreamPlan, images: Mapping[str, Any]) -> d
 
 
 @contextmanager
-def memory_guard(plan: StreamPlan | DecodePlan | EncodePlan) -> Iterator[None]:
+def memory_guard(plan: StreamPlan | DecodePlan | EncodePlan | None) -> Iterator[None]:
     """Convert out-of-memory errors in the `with` block to OutOfMemory, and free the memory that the block held."""
     try:
         yield
@@ -104,9 +104,9 @@ def memory_guard(plan: StreamPlan | DecodePlan | EncodePlan) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)  # the frames hold the activations
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        size = "this request" if plan is None else f"{plan.num_frames} frames of {plan.width}x{plan.height}"
         raise OutOfMemory(
-            f"the device has too little memory for {plan.num_frames} frames of {plan.width}x{plan.height}; "
-            "request a smaller size or fewer frames"
+            f"the device has too little memory for {size}; request a smaller size or fewer frames"
         ) from None
 
 

@@ -27,6 +27,7 @@ from core.model import ModelInfo
 from core.request_memory import DEFAULT_LIMIT_BYTES
 from core.served import ModelInstance
 from core.service import LatentService
+from core.tensor_vae import TensorVae
 from core.vae_engine import VaeEngine
 
 LATENT_SPACE = "stabilityai/sd-vae-ft-mse"
@@ -90,6 +91,7 @@ async def run_servers(
     *,
     bundle: LatentMapBundle | None = None,
     vae: VaeEngine | None = None,
+    tensor_vae: TensorVae | None = None,
     max_jobs: int = 32,
     max_cost: int = 10**12,
     max_request_bytes: int = DEFAULT_LIMIT_BYTES,
@@ -98,11 +100,13 @@ async def run_servers(
 ) -> AsyncIterator[Servers]:
     """Run both servers for `engine` as the only engine; `model` describes it, `bundle` is its map.
 
-    `vae` decodes latents; None if the server cannot. `max_jobs`, `max_cost` and `max_request_bytes` are the limits of
-    admission control. `api_keys` are the accepted keys; None if no key is required.
+    `vae` and `tensor_vae` decode latents; None if the server cannot. `max_jobs`, `max_cost` and `max_request_bytes` are
+    the limits of admission control. `api_keys` are the accepted keys; None if no key is required.
     """
     service = LatentService(Lifecycle(), Admission(max_jobs, max_cost, max_request_bytes))
-    service.models.replace([ModelInstance(model, bundle or bundle_of(model), engine, "test device", vae=vae)])
+    service.models.replace(
+        [ModelInstance(model, bundle or bundle_of(model), engine, "test device", vae=vae, tensor_vae=tensor_vae)]
+    )
     service.lifecycle.transition_to(State.SERVING)
     async with run_servers_for(service, request_timeout_s, api_keys) as servers:
         yield servers

@@ -1,0 +1,68 @@
+"""A VAE that takes and returns plain tensors, for clients that decode and encode with their own scaling."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from codec_wire.latents import Modality
+from core.engine import Job
+from core.input_image import InputImage
+
+DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
+"""Size in bytes of a value, by the name of its dtype in torch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorData:
+    """A tensor: little-endian values in C order, its shape, and the name of its dtype in torch."""
+
+    data: bytes
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __repr__(self) -> str:
+        return f"TensorData({self.dtype} {list(self.shape)})"
+
+
+class PixelLayout(StrEnum):
+    """Form of decoded pixels."""
+
+    VAE = "vae"
+    """The output of the VAE, in its dtype and about [-1, 1]: [B, 3, H, W], or [B, 3, F, H, W] for a video."""
+    UNIT = "unit"
+    """Values in [0, 1], in the dtype of the VAE: [N, 3, H, W]."""
+    BYTES = "bytes"
+    """8-bit values, uint8 [N, H, W, 3]."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorScaling:
+    """How latents are scaled: divided by `factor` and shifted by `shift` before decoding, the reverse after encoding.
+
+    If `as_pipeline`, which is ignored by the encoder, they are scaled as the pipeline does it instead.
+    """
+
+    factor: float | None = None
+    shift: float | None = None
+    as_pipeline: bool = False
+
+
+class TensorVae(Protocol):
+    """Decodes and encodes tensors. The implementation is the VAE of a local pipeline."""
+
+    async def decode_tensor(
+        self, latents: TensorData, scaling: TensorScaling, layout: PixelLayout, job: Job
+    ) -> TensorData:
+        """Return the pixels of latents [B, C, h, w] or [1, C, F, h, w]. Raises a CodecError."""
+
+    async def encode_tensor(self, pixels: TensorData | InputImage, scaling: TensorScaling, job: Job) -> TensorData:
+        """Return the latents of an image file, or of pixels [B, 3, H, W] or [1, 3, F, H, W] in [-1, 1].
+
+        Deterministic: the mode of the VAE's distribution. Raises InvalidRequest for a broken image, another CodecError
+        on failure.
+        """
+
+
+def modality_of_shape(shape: tuple[int, ...]) -> Modality:
+    """Return whether a tensor is a video, [B, C, F, h, w], or images."""
+    return Modality.VIDEO if len(shape) == 5 else Modality.IMAGE
