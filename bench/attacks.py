@@ -178,7 +178,7 @@ def measure(attack: Attack, tree: Path, table: Table) -> None:
             outcome = future.result()
         require_generation(server)
         logged = server.log.stat().st_size - log_bytes
-    table.add_row(
+    row = (
         attack.name,
         outcome,
         *(f"{probes.slowest[name] * 1000:.0f}" for name in ("livez", "gRPC")),
@@ -186,6 +186,8 @@ def measure(attack: Attack, tree: Path, table: Table) -> None:
         f"{probes.peak_mb - probes.idle_mb:.0f}",
         f"{logged / 1000:.0f}",
     )
+    print(*row, sep=" | ", file=sys.stderr, flush=True)
+    table.add_row(*row)
 
 
 def main() -> int:
@@ -197,7 +199,6 @@ def main() -> int:
     table = Table(*("attack", "outcome", "livez, ms", "gRPC, ms", "failed probes", "memory, MB", "log, kB"))
     for attack in ATTACKS:
         if options.only in attack.name:
-            print(attack.name, "...", file=sys.stderr, flush=True)
             measure(attack, options.tree.resolve(), table)
     Console(width=150).print(table)
     return 0

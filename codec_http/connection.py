@@ -18,6 +18,8 @@ HEADER_TIMEOUT_S = 20.0
 """Maximum time from the first byte of a request header to its end, in seconds."""
 IDLE_TIMEOUT_S = 75.0
 """Maximum time to wait for a request on an open connection, in seconds. Longer than that of usual load balancers."""
+LINGER_S = 2.0
+"""Time in seconds for which the rest of a refused request is received, so that its client gets the response."""
 HALF_CLOSED_INTERVAL_S = 0.05
 """Interval in seconds at which a connection is checked after its client has closed it for writing."""
 
@@ -55,6 +57,7 @@ class Connection(web.RequestHandler):
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             keepalive_timeout=IDLE_TIMEOUT_S,
+            lingering_time=LINGER_S,
             auto_decompress=False,  # without a limit on the size, and without dictionaries
         )
         self._parser: Any = LimitedRequestParser(self._parser)

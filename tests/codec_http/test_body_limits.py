@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from codec_http import body_receiver
-from codec_http.image_field import MAX_BASE64_CHARACTERS
+from codec_http.image_field import MAX_BASE64_CHARACTERS, decode_image_field
 from codec_http.json_body import MAX_FIELDS, MAX_JSON_BYTES, parse_json_object
+from codec_http.negotiation import MAX_ENTRIES, parse_quality_values
 from codec_wire.errors import InvalidRequest, TooLarge
 from codec_wire.latents import Modality
 from core.model import GenerationMode
@@ -123,6 +124,20 @@ async def test_two_images_of_the_maximum_size_fit_into_a_body() -> None:
     body = json.dumps({"image": largest, "control_image": largest, "prompt": "x" * 60_000}).encode()
     assert len(body) <= body_receiver.MAX_BODY_BYTES
     assert parse_json_object(body)["control_image"] == largest
+
+
+def test_only_the_first_entries_of_a_long_accept_header_are_read() -> None:
+    header = ", ".join(f"text/{number}" for number in range(MAX_ENTRIES + 1))
+    names = [name for name, _ in parse_quality_values(header)]
+    assert (len(names), names[-1]) == (MAX_ENTRIES, f"text/{MAX_ENTRIES - 1}")
+
+
+def test_base64_with_padding_inside_is_rejected_also_between_the_decoded_pieces() -> None:
+    piece = "A" * (2**18 - 4)
+    assert decode_image_field("image", piece + "AAA=") == bytes((2**18 - 4) * 3 // 4 + 2)
+    assert decode_image_field("image", piece + "AAAA" + piece + "AA==") == bytes((2**19 - 4) * 3 // 4 + 1)
+    with pytest.raises(InvalidRequest, match="valid base64"):
+        decode_image_field("image", piece + "AAA=" + piece + "AAAA")
 
 
 @asynccontextmanager

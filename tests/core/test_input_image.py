@@ -1,6 +1,7 @@
 """Input images: size from the header as Pillow reads it, rejection of invalid files, scaling and cropping."""
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -112,6 +113,17 @@ def test_image_is_cropped_around_its_centre_and_rotated_by_exif() -> None:
     upright = np.asarray(decode_input_image("image", read_input_image("image", buffer.getvalue()), (64, 64)))
     assert upright[8].mean() > 200
     assert upright[-8].mean() < 50
+
+
+@pytest.mark.parametrize("markers", [b"\xff", b"\xff\x01", b"\xff\xe0\x00\x02"])
+def test_jpeg_with_many_markers_before_its_header_is_rejected_in_milliseconds(markers: bytes) -> None:
+    real = file_of("jpeg", (24, 16))
+    few, many = (real[:2] + markers * count + real[2:] for count in (1_000, 500_000))
+    assert read_input_image("image", few).width == 24
+    started = time.process_time()
+    with pytest.raises(InvalidRequest, match="broken jpeg"):
+        read_input_image("image", many)
+    assert time.process_time() - started < 0.05
 
 
 def test_repr_omits_the_file_contents() -> None:
