@@ -2,6 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,3 +91,50 @@ async def test_started_event_and_log_name_the_encoder_and_the_number_of_tokens(
     )
     assert "the prompt is too long for text_encoder" in caplog.text
     assert "its last 5 tokens are ignored" in caplog.text
+
+
+class CLIPTokenizer:
+    """A tokenizer with one token per character, except for added tokens, and a limit of 20 tokens."""
+
+    model_max_length = 20
+
+    def __init__(self, *added_tokens: str) -> None:
+        self.added_tokens_encoder = {token: number for number, token in enumerate(added_tokens)}
+        self.tokenized: list[str] = []
+
+    def __call__(self, text: str, **_options: Any) -> SimpleNamespace:
+        self.tokenized.append(text)
+        words = [[word] if word in self.added_tokens_encoder else list(word) for word in text.split()]
+        return SimpleNamespace(input_ids=[token for word in words for token in word])
+
+
+class EmbeddingPipeline:
+    """A pipeline with a textual inversion embedding <sea> of 30 vectors, if its tokenizer has these tokens."""
+
+    text_encoder = object()
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, prompt: str) -> None: ...
+
+    def maybe_convert_prompt(self, prompt: str, tokenizer: CLIPTokenizer) -> str:
+        return prompt.replace("<sea>", " ".join(tokenizer.added_tokens_encoder))
+
+
+def truncations_of(tokenizer: CLIPTokenizer, prompt: str) -> list[int]:
+    variant = PipelineVariant(EmbeddingPipeline(tokenizer), FAMILIES["StableDiffusionPipeline"])
+    return [item.dropped_tokens for item in prompt_truncations(variant, planned(variant.mode, prompt, None))]
+
+
+@pytest.mark.parametrize(("prompt", "is_tokenized"), [("x" * 12, False), ("x" * 13, True), ("\u00e9", True)])
+def test_prompt_that_cannot_be_too_long_is_not_tokenized(prompt: str, is_tokenized: bool) -> None:
+    tokenizer = CLIPTokenizer("<start>", "<end>")
+    assert truncations_of(tokenizer, prompt) == []
+    assert tokenizer.tokenized == [prompt] * is_tokenized
+
+
+def test_vectors_of_textual_inversion_embeddings_are_counted() -> None:
+    vectors = ["<sea>", *(f"<sea>_{number}" for number in range(1, 30))]
+    assert truncations_of(CLIPTokenizer(*vectors), "<sea>") == [10]
+    assert truncations_of(CLIPTokenizer("<sea>"), "<sea>") == []
