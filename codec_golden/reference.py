@@ -63,7 +63,7 @@ class ReferenceModel:
         stream_plan = plan(fixture.request, bundle, self.info)
         decoder, frames = LatentDecoder(stream_plan.header), []
         engine = DiffusersEngine(self._model, self._thread)
-        events: AsyncGenerator[Event, None] = engine.generate(stream_plan, Job())
+        events: AsyncGenerator[Event, None] = engine.generate(stream_plan, Job(reports_steps=True))
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Step):

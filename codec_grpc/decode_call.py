@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import TypeAlias
 
 import grpc.aio
@@ -17,8 +17,9 @@ from codec_wire.maps import parse_map_pin
 from codec_wire.message_decoder import Message
 from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from core import decoding
+from core.deadline import Deadline, before_deadline
 from core.decode_plan import LATENTS_FIELD, MAX_QUALITY, DecodePlan, DecodeRequest
-from core.engine import Job, deadline_exceeded, job_timeout
+from core.engine import Job
 from core.pixel_format import PixelFormat
 from core.received_stream import BodyReader, MessageReader, invalid_stream
 from core.service import LatentService
@@ -37,26 +38,21 @@ async def decode(
     pin = dict(context.invocation_metadata() or ()).get(MAP_PIN_KEY)
     wanted = _wanted(first.options, parse_map_pin(None if pin is None else str(pin)))
     messages = _messages(first, requests, service.models.zstd_dictionaries())
+    # A client that does not read must not block a slot after the deadline.
     async with aclosing(decoding.decode(service, wanted, messages, job)) as parts:
-        async for part in parts:
-            if isinstance(part, DecodePlan):
-                await context.send_initial_metadata(
-                    [(MAP_HASH_KEY, part.map_hash), (MODEL_KEY, header_value(part.model))]
-                )
-            try:
-                # A client that does not read must not block a slot after the deadline.
-                async with job_timeout(job):
+        with closing(Deadline(job)) as deadline:
+            async for part in parts:
+                if isinstance(part, DecodePlan):
+                    await context.send_initial_metadata(
+                        [(MAP_HASH_KEY, part.map_hash), (MODEL_KEY, header_value(part.model))]
+                    )
+                with deadline:
                     await context.write(_to_message(part))
-            except TimeoutError:
-                raise deadline_exceeded() from None
 
 
 async def _first(requests: AsyncIterator[pb.DecodeRequest], job: Job) -> pb.DecodeRequest:
     try:
-        async with job_timeout(job):
-            return await anext(requests)
-    except TimeoutError:
-        raise deadline_exceeded() from None
+        return await before_deadline(anext(requests), job)
     except StopAsyncIteration:
         raise InvalidRequest(LATENTS_FIELD, "the stream is empty") from None
 

@@ -1,7 +1,7 @@
 """The Encode method: an image or a video in, a latent stream out."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import TypeAlias
 
 import grpc.aio
@@ -13,8 +13,9 @@ from codec_wire.http import header_value
 from codec_wire.maps import parse_map_pin
 from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from core import encoding
+from core.deadline import Deadline
 from core.encode_plan import EncodeRequest
-from core.engine import Job, deadline_exceeded, job_timeout
+from core.engine import Job
 from core.service import LatentService
 
 Context: TypeAlias = "grpc.aio.ServicerContext[pb.EncodeRequest, pb.EncodeResponse]"
@@ -39,15 +40,13 @@ async def encode(service: LatentService, request: pb.EncodeRequest, context: Con
     remaining = context.time_remaining()
     seconds = timeout_s if remaining is None else min(remaining, timeout_s)
     job = Job(deadline=asyncio.get_running_loop().time() + seconds)
+    # A client that does not read must not block a slot after the deadline.
     async with aclosing(encoding.encode(service, plan, job)) as events:
-        async for event in events:
-            if isinstance(event, Started):
-                message = pb.EncodeResponse(header=header_to_message(event.header))
-            else:
-                message = pb.EncodeResponse(frame=frame_to_message(event.frame))
-            try:
-                # A client that does not read must not block a slot after the deadline.
-                async with job_timeout(job):
+        with closing(Deadline(job)) as deadline:
+            async for event in events:
+                if isinstance(event, Started):
+                    message = pb.EncodeResponse(header=header_to_message(event.header))
+                else:
+                    message = pb.EncodeResponse(frame=frame_to_message(event.frame))
+                with deadline:
                     await context.write(message)
-            except TimeoutError:
-                raise deadline_exceeded() from None

@@ -25,7 +25,7 @@ class RemoteEngine:
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield the events of the remote server as they are received. See core.engine.Engine."""
-        call = self._stub.Generate(plan_to_message(plan, progress=True), timeout=timeout_of(job))
+        call = self._stub.Generate(plan_to_message(plan, progress=job.reports_steps), timeout=timeout_of(job))
         async with upstream_call(call, job, self._map_hash):
             async for message in call:
                 event = event_from_message(message)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 
 import grpc
 import grpc.aio
@@ -18,7 +18,8 @@ from codec_wire.http import header_value
 from codec_wire.maps import parse_map_pin
 from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
-from core.engine import Job, deadline_exceeded, job_timeout
+from core.deadline import Deadline
+from core.engine import Job
 from core.service import LatentService
 
 COMPRESSION_KEY = "codec-compression"
@@ -62,17 +63,14 @@ class LatentServicer(LatentServiceServicer):
         )
         remaining = context.time_remaining()
         seconds = self._request_timeout_s if remaining is None else min(remaining, self._request_timeout_s)
-        job = Job(deadline=asyncio.get_running_loop().time() + seconds)
+        job = Job(deadline=asyncio.get_running_loop().time() + seconds, reports_steps=request.progress)
         async with aclosing(self._service.generate(plan, job)) as events:
-            async for event in events:
-                if not (isinstance(event, Started | Frame) or request.progress):
-                    continue
-                try:
-                    # A client that does not read must not block a slot after the deadline.
-                    async with job_timeout(job):
-                        await context.write(_to_message(event))
-                except TimeoutError:
-                    raise deadline_exceeded() from None
+            # A client that does not read must not block a slot after the deadline.
+            with closing(Deadline(job)) as deadline:
+                async for event in events:
+                    if isinstance(event, Started | Frame) or request.progress:
+                        with deadline:
+                            await context.write(_to_message(event))
 
     async def Decode(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.DecodeRequest], context: decode_call.Context

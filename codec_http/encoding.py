@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from aiohttp import web
 
@@ -38,8 +38,16 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
     `dictionary` is (hash, bytes) of the zstd dictionary for the body's format and pipeline, or None. zstd is available
     only if there is one and the client is known to have it. Raises NotAcceptable if no available coding is accepted.
     """
-    listed = parse_quality_values(", ".join(request.headers.getall("Accept-Encoding", [])))
-    weights = dict(reversed(listed))  # if a name is repeated, its highest weight counts
+    accepted = ", ".join(request.headers.getall("Accept-Encoding", []))
+    if dictionary is not None and not _supports_dictionaries(request, accepted, dictionary[0]):
+        dictionary = None
+    return _choose(accepted, dictionary)
+
+
+@lru_cache(maxsize=256)
+def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
+    """Return the coding for an Accept-Encoding header. `dictionary` is None if the client cannot use it."""
+    weights = dict(reversed(parse_quality_values(accepted)))  # if a name is repeated, its highest weight counts
     wildcard = weights.get("*")
     choices: list[tuple[float, Encoding]] = []
     for name, coding in CODINGS.items():
@@ -49,21 +57,18 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
             choices.append((weight, Encoding({}, coding.compressor)))
         elif not coding.uses_dictionary:
             choices.append((weights.get(name, wildcard or 0), Encoding({"Content-Encoding": name}, coding.compressor)))
-        elif dictionary is not None and _supports_dictionaries(request, weights, dictionary[0]):
+        elif dictionary is not None:
             digest, data = dictionary
             headers = {"Content-Encoding": name, ZSTD_DICTIONARY_HEADER: digest}
             choices.append((weights.get(name, 0), Encoding(headers, partial(coding.compressor, data))))
     weight, encoding = max(choices, key=lambda choice: choice[0])
     if weight <= 0:
         offered = ", ".join(choice.headers.get("Content-Encoding", IDENTITY) for _, choice in choices)
-        raise NotAcceptable(
-            f"Accept-Encoding must allow one of {offered}, "
-            f"got {truncated_repr(request.headers.get('Accept-Encoding', ''))}"
-        )
+        raise NotAcceptable(f"Accept-Encoding must allow one of {offered}, got {truncated_repr(accepted)}")
     return encoding
 
 
-def _supports_dictionaries(request: web.Request, weights: dict[str, float], digest: str) -> bool:
+def _supports_dictionaries(request: web.Request, accepted: str, digest: str) -> bool:
     """Return whether the client can decode zstd with the dictionary `digest`.
 
     Accept-Encoding does not show that: browsers and general-purpose clients list zstd but do not have the dictionary.
@@ -77,5 +82,5 @@ def _supports_dictionaries(request: web.Request, weights: dict[str, float], dige
         or MAP_PIN_HEADER in headers
         or CLIENT_VERSION_HEADER in headers
         or headers.get(ZSTD_DICTIONARY_HEADER) == digest
-        or [name for name, weight in weights.items() if weight > 0] == ["zstd"]
+        or {name for name, weight in parse_quality_values(accepted) if weight > 0} == {"zstd"}
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
@@ -14,9 +14,9 @@ from codec_http.request_body import read_generation
 from codec_http.request_models import RenderedBody
 from codec_http.response_headers import generation_headers
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
-from codec_http.write_deadline import write_deadline
+from codec_http.write_deadline import WriteDeadline
 from codec_wire import WireFormat, encode
-from codec_wire.compression import Compressor
+from codec_wire.compression import Compressor, IdentityCompressor
 from codec_wire.errors import CodecError
 from codec_wire.events import Frame, Started
 from codec_wire.http import MAP_PIN_HEADER, truncation_headers
@@ -53,9 +53,18 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
     wire_format, content_type = negotiate(generation.stream_format, accept)
     bundle = service.models.for_plan(plan).bundle
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
-    response = web.StreamResponse(headers=generation_headers(content_type, plan, bundle.hash, encoding))
+    response = LatentsResponse(headers=generation_headers(content_type, plan, bundle.hash, encoding))
     await _stream(request, response, plan, StreamBodyEncoder(wire_format, encoding.compressor()))
     return response
+
+
+class LatentsResponse(web.StreamResponse):
+    """A response whose HTTP header is sent together with the first bytes of the body.
+
+    This is an internal setting of aiohttp. Without it, the same bytes are sent in two parts.
+    """
+
+    _send_headers_immediately = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,7 @@ class StreamBodyEncoder:
         Large messages are compressed in a thread so that they do not block the event loop.
         """
         data = encode(message, self.wire_format)
-        if len(data) < MAX_INLINE_BYTES:
+        if len(data) < MAX_INLINE_BYTES or isinstance(self.compressor, IdentityCompressor):
             return self.compressor.compress(data)
         return await asyncio.to_thread(self.compressor.compress, data)
 
@@ -85,18 +94,28 @@ async def _stream(
     frame.
     """
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
+    header = b""
+    """The encoded header while it waits for a frame that is ready too."""
     async with aclosing(request.app[SERVICE].generate(plan, job)) as events:
-        try:
-            async for event in events:
-                async with write_deadline(request, response, job):
-                    if isinstance(event, Started):
-                        response.headers.update(truncation_headers(event.truncations))
-                        await response.prepare(request)
-                        await response.write(await encoder.encode(event.header))
-                    elif isinstance(event, Frame):
-                        await response.write(await encoder.encode(event.frame))
-        except CodecError as error:
-            if not response.prepared:
-                raise
-            log.warning("generation failed after the response was started: %s", error)
-    await response.write_eof(encoder.compressor.finish())
+        with closing(WriteDeadline(request, response, job)) as deadline:
+            try:
+                async for event in events:
+                    with deadline:
+                        if isinstance(event, Started):
+                            response.headers.update(truncation_headers(event.truncations))
+                            await response.prepare(request)
+                            header = await encoder.encode(event.header)
+                            if not event.is_followed:
+                                await response.write(header)
+                                header = b""
+                        elif isinstance(event, Frame):
+                            data = header + await encoder.encode(event.frame)
+                            header = b""
+                            if event.frame.done:
+                                await response.write_eof(data + encoder.compressor.finish())
+                            else:
+                                await response.write(data)
+            except CodecError as error:
+                if not response.prepared:
+                    raise
+                log.warning("generation failed after the response was started: %s", error)

@@ -8,8 +8,9 @@ import pydantic_core
 
 from codec_wire.errors import InvalidRequest, TooLarge, truncated_repr
 
-MAX_JSON_BYTES = 64 * 1024
-"""Maximum size of the JSON text without the values of image fields."""
+MAX_JSON_BYTES = 256 * 1024
+"""Maximum size of the JSON text without the values of image fields: two prompts of 8192 characters, each written as two
+\\u escapes, have 192 KiB."""
 MAX_FIELDS = 64
 """Maximum number of fields."""
 MAX_NAME_CHARACTERS = 64

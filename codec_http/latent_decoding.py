@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, closing
 
 from aiohttp import hdrs, web
 
@@ -11,7 +11,7 @@ from codec_http.pixel_negotiation import IMAGE_MEDIA_TYPES, VIDEO_MEDIA_TYPES, a
 from codec_http.query import query_of
 from codec_http.received_body import received_messages
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
-from codec_http.write_deadline import write_deadline
+from codec_http.write_deadline import WriteDeadline
 from codec_wire.errors import CodecError, InvalidRequest, truncated_repr
 from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER, MODEL_HEADER, header_value
 from codec_wire.maps import parse_map_pin
@@ -42,15 +42,16 @@ async def decode(request: web.Request) -> web.StreamResponse:
         assert isinstance(plan, DecodePlan)  # noqa: S101 - the first item is the plan
         response = web.StreamResponse(headers=_headers(plan))
         try:
-            async for part in parts:
-                assert isinstance(part, bytes)  # noqa: S101 - only the first item is the plan
-                async with write_deadline(request, response, job):
-                    if not response.prepared:
-                        head = _head(plan)
-                        response.content_length = _length(plan, head, part)
-                        await response.prepare(request)
-                        await response.write(head)
-                    await response.write(part)
+            with closing(WriteDeadline(request, response, job)) as deadline:
+                async for part in parts:
+                    assert isinstance(part, bytes)  # noqa: S101 - only the first item is the plan
+                    with deadline:
+                        if not response.prepared:
+                            head = _head(plan)
+                            response.content_length = _length(plan, head, part)
+                            await response.prepare(request)
+                            await response.write(head)
+                        await response.write(part)
         except CodecError as error:
             if not response.prepared:
                 raise

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, closing
 
 from aiohttp import hdrs, web
 
@@ -14,7 +14,7 @@ from codec_http.query import query_of
 from codec_http.request_models import LatentsBody
 from codec_http.response_headers import VARY
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
-from codec_http.write_deadline import write_deadline
+from codec_http.write_deadline import WriteDeadline
 from codec_wire.errors import CodecError
 from codec_wire.events import Started
 from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER, MODEL_HEADER, header_value
@@ -72,12 +72,13 @@ async def _encode(request: web.Request, file: bytes) -> web.StreamResponse:
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     async with aclosing(encoding.encode(service, plan, job)) as events:
         try:
-            async for event in events:
-                message = event.header if isinstance(event, Started) else event.frame
-                async with write_deadline(request, response, job):
-                    if not response.prepared:
-                        await response.prepare(request)
-                    await response.write(await body.encode(message))
+            with closing(WriteDeadline(request, response, job)) as deadline:
+                async for event in events:
+                    message = event.header if isinstance(event, Started) else event.frame
+                    with deadline:
+                        if not response.prepared:
+                            await response.prepare(request)
+                        await response.write(await body.encode(message))
         except CodecError as error:
             if not response.prepared:
                 raise

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from functools import partial
 
 from codec_http.connection import HEADER_TIMEOUT_S, ConnectionServer
 from codec_http.rate_limited_log import RateLimitedLog
@@ -31,7 +32,8 @@ class Listener:
         self._sockets = sockets
         self._tls = tls
         self._connecting: set[asyncio.Task[None]] = set()
-        self._accepting = [asyncio.create_task(self._accept_all(listening)) for listening in sockets]
+        for listening in sockets:
+            self._watch(listening)
 
     @classmethod
     async def open(
@@ -64,30 +66,44 @@ class Listener:
 
     async def close(self) -> None:
         """Stop accepting connections. Those that are open stay open."""
-        tasks = [*self._accepting, *self._connecting]
+        for listening in self._sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+            listening.close()
+        tasks = tuple(self._connecting)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for listening in self._sockets:
-            listening.close()
 
-    async def _accept_all(self, listening: socket.socket) -> None:
+    def _watch(self, listening: socket.socket) -> None:
+        # Not loop.sock_accept: a connection that is accepted while its task is cancelled would never be closed.
+        if listening.fileno() >= 0:  # it was not closed meanwhile
+            asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Accept one connection. The event loop calls this again if more are waiting."""
         loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, address = await loop.sock_accept(listening)
-            except OSError as error:
-                log.warning("HTTP connections cannot be accepted: %s", error.strerror or error)
-                await asyncio.sleep(RETRY_S)
-                continue
-            limits = self._server.limits
-            if len(self._connecting) < limits.max_connections // 2 and limits.make_room(address[0]):
-                task = loop.create_task(self._connect(accepted))
-                self._connecting.add(task)
-                task.add_done_callback(self._connecting.discard)
-            else:
-                accepted.close()
-            await asyncio.sleep(0)  # accepting a waiting connection does not suspend this task
+        try:
+            accepted, address = listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.warning("HTTP connections cannot be accepted: %s", error.strerror or error)
+            loop.remove_reader(listening.fileno())
+            loop.call_later(RETRY_S, self._watch, listening)
+            return
+        accepted.setblocking(False)
+        limits = self._server.limits
+        if len(self._connecting) < limits.max_connections // 2 and limits.make_room(address[0]):
+            task = loop.create_task(self._connect(accepted))
+            self._connecting.add(task)
+            task.add_done_callback(partial(self._connected, accepted))
+        else:
+            accepted.close()
+
+    def _connected(self, accepted: socket.socket, task: asyncio.Task[None]) -> None:
+        self._connecting.discard(task)
+        if task.cancelled():
+            accepted.close()
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:

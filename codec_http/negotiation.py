@@ -1,5 +1,7 @@
 """Negotiation of the wire format and its media type."""
 
+from functools import lru_cache
+
 from codec_wire import WireFormat
 from codec_wire.http import MEDIA_TYPES, default_media_type
 
@@ -23,7 +25,8 @@ def accepted_formats(accept: str) -> list[WireFormat]:
     return [MEDIA_TYPES[name] for name, weight in parse_quality_values(accept) if name in MEDIA_TYPES and weight > 0]
 
 
-def parse_quality_values(header: str) -> list[tuple[str, float]]:
+@lru_cache(maxsize=256)  # most clients send the same header with every request
+def parse_quality_values(header: str) -> tuple[tuple[str, float], ...]:
     """Parse a header such as Accept or Accept-Encoding (RFC 9110, section 12.4.2).
 
     Return (name, weight) pairs, sorted by descending weight and then by position. Names are in lower case, weights in
@@ -40,7 +43,7 @@ def parse_quality_values(header: str) -> list[tuple[str, float]]:
             if key.strip().lower() == "q":
                 weight = _weight(value.strip())
         found.append((name.lower(), weight))
-    return sorted(found, key=lambda entry: -entry[1])
+    return tuple(sorted(found, key=lambda entry: -entry[1]))
 
 
 def _weight(text: str) -> float:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import time
-from contextlib import aclosing
+from contextlib import aclosing, closing
 
 import numpy as np
 from aiohttp import web
@@ -14,7 +14,7 @@ from codec_http.request_models import RenderedBody, RenderedImagesBody
 from codec_http.response_headers import generation_headers
 from codec_http.response_models import RenderedFile, RenderedResponse
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
-from codec_http.write_deadline import write_deadline
+from codec_http.write_deadline import WriteDeadline
 from codec_pixels.images import BEST_QUALITY, encode_image
 from codec_pixels.parameters import file_parameters
 from codec_pixels.videos import encode_video
@@ -51,7 +51,7 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
             | {GENERATION_MS_HEADER: f"{generation_s * 1000:.1f}"}
             | truncation_headers(truncations),
         )
-        async with write_deadline(request, response, job):
+        with closing(WriteDeadline(request, response, job)) as deadline, deadline:
             await response.prepare(request)
             await response.write_eof()
     return response

@@ -170,7 +170,7 @@ class ImageLatentsBody(LatentsBody):
     type.
     """
 
-    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=VIDEO_FIELDS, require_any=LATENTS_MARKERS))
+    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=tuple(VIDEO_FIELDS), require_any=LATENTS_MARKERS))
     modality: _ImageModality = Field(default=Modality.IMAGE, description="This endpoint generates image latents only.")
 
 

@@ -75,7 +75,7 @@ class InProcessClient(LatentClient):
         plan = self.service.plan(request)
         self.used = self.service.models.for_plan(plan)
         self._record_map_hash(response, self.used.bundle.hash)
-        job = Job(deadline=asyncio.get_running_loop().time() + timeout_s)
+        job = Job(deadline=asyncio.get_running_loop().time() + timeout_s, reports_steps=True)
         async with aclosing(self.service.generate(plan, job)) as events:
             async for event in events:
                 yield event

@@ -20,10 +20,14 @@ class PromptTruncation:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """First event of every generation: sampling starts, and the header can be sent."""
+    """First event of every generation: sampling starts, and the header can be sent.
+
+    `is_followed` says that the next event is ready too, so that both can be sent at once.
+    """
 
     header: LatentStreamHeader
     truncations: tuple[PromptTruncation, ...] = ()
+    is_followed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

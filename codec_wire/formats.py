@@ -1,5 +1,7 @@
 """Encoding of one message in either wire format."""
 
+from functools import lru_cache
+
 from codec_wire import msgpack_envelope, protobuf_envelope
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 from codec_wire.wire_format import WireFormat
@@ -17,5 +19,11 @@ _ENCODE_FRAME = {
 def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -> bytes:
     """Return the bytes of one message in an HTTP body of this wire format."""
     if isinstance(message, LatentStreamHeader):
-        return _ENCODE_HEADER[wire_format](message)
+        return _encoded_header(message, wire_format)
     return _ENCODE_FRAME[wire_format](message)
+
+
+@lru_cache(maxsize=256)
+def _encoded_header(header: LatentStreamHeader, wire_format: WireFormat) -> bytes:
+    """Return the bytes of a header. Streams with the same shape and pipeline have the same header."""
+    return _ENCODE_HEADER[wire_format](header)

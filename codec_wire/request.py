@@ -106,8 +106,13 @@ class GenerationRequest(BaseModel):
     )
 
 
-VIDEO_FIELDS = ("fps", "frames", "duration_seconds", "keyframe_interval")
-"""Wire names of the fields that apply only to videos."""
+VIDEO_FIELDS = {
+    "fps": "fps",
+    "frames": "num_frames",
+    "duration_seconds": "duration_seconds",
+    "keyframe_interval": "keyframe_interval",
+}
+"""Names of the attributes that apply only to videos, by wire name."""
 
 RequestT = TypeVar("RequestT", bound=GenerationRequest)
 

@@ -1,7 +1,9 @@
-"""The deadline of a job, applied to a step of its work."""
+"""The deadline of a job, applied to everything that one coroutine waits for on its behalf."""
 
+import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from core.engine import Job, deadline_exceeded, job_timeout
 
@@ -18,3 +20,52 @@ async def before_deadline(step: Awaitable[ResultT], job: Job) -> ResultT:
         if timeout.expired():  # not a TimeoutError raised by the step
             raise deadline_exceeded() from None
         raise
+
+
+class Deadline:
+    """A context manager that ends the awaits in its `with` blocks at the deadline of a job, with one timer for all.
+
+    asyncio.timeout_at sets a timer for each block, which costs more than most blocks of a generation. Each block must
+    run in one task. Call `close` after the last one.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._task: asyncio.Task[object] | None = None
+        """The task in the `with` block; None outside of a block."""
+        self._cancelling = 0
+        self._expired = False
+        self._cancelled = False
+        self._timer = None if job.deadline is None else asyncio.get_running_loop().call_at(job.deadline, self._expire)
+
+    def error(self) -> Exception:
+        """Return the error to raise in a block that the deadline ends."""
+        return deadline_exceeded()
+
+    def close(self) -> None:
+        """Cancel the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def __enter__(self) -> Self:
+        if self._expired:
+            raise self.error()
+        self._task = asyncio.current_task()
+        if self._task is not None:
+            self._cancelling = self._task.cancelling()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        if self._cancelled and task is not None:
+            self._cancelled = False
+            # Another cancellation at the same time must not be lost; asyncio.timeout_at does the same.
+            if task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
+                raise self.error() from None
+
+    def _expire(self) -> None:
+        self._expired = True
+        if self._task is not None:
+            self._cancelled = True
+            self._task.cancel()

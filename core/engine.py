@@ -31,12 +31,13 @@ Event: TypeAlias = StreamEvent | Pixels
 class Job:
     """One queued or running generation, shared by the event loop and the thread that runs the model.
 
-    `deadline` is in seconds of the event loop's clock; None means no deadline. A job can be cancelled from any thread
-    and only once: later reasons are ignored.
+    `deadline` is in seconds of the event loop's clock; None means no deadline. Engines need not yield Steps unless
+    `reports_steps` is set. A job can be cancelled from any thread and only once: later reasons are ignored.
     """
 
-    def __init__(self, deadline: float | None = None) -> None:
+    def __init__(self, deadline: float | None = None, *, reports_steps: bool = False) -> None:
         self.deadline = deadline
+        self.reports_steps = reports_steps
         self._reason: CodecError | None = None
         self._listeners: list[Callable[[], object]] = []
         self._lock = threading.Lock()
@@ -72,9 +73,10 @@ class Engine(Protocol):
     """
 
     def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events of `plan`: Started, any number of Steps, then every Frame, or Pixels if `plan.rendered`.
+        """Yield the events of `plan`: Started, the Steps if the job reports them, then every Frame, or the Pixels.
 
-        Raises a CodecError on failure. Closing the iterator cancels `job`.
+        There are Pixels instead of Frames if `plan.rendered`. Raises a CodecError on failure. Closing the iterator
+        cancels `job`.
         """
 
 

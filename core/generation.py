@@ -7,7 +7,8 @@ from contextlib import aclosing
 
 from codec_wire.errors import INTERNAL_TEXT, CodecError, without_traceback
 from codec_wire.events import Frame, Started, StreamEvent
-from core.engine import Engine, Event, Job, client_disconnected, deadline_exceeded, job_timeout
+from core.deadline import Deadline
+from core.engine import Engine, Event, Job, client_disconnected
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
@@ -45,21 +46,17 @@ async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> Async
     Raises DeadlineExceeded when the job's deadline passes, and whatever the engine raises. The job is cancelled when
     the iterator is exhausted, raises or is closed.
     """
+    deadline = Deadline(job)
     async with aclosing(engine.generate(plan, job)) as events:
         try:
             while True:
-                timeout = job_timeout(job)
-                try:
-                    async with timeout:
-                        event = await anext(events, None)
-                except TimeoutError:
-                    if timeout.expired():  # not a TimeoutError raised by the engine
-                        raise deadline_exceeded() from None
-                    raise
+                with deadline:
+                    event = await anext(events, None)
                 if event is None:
                     return
                 yield event
         finally:
+            deadline.close()
             job.cancel(client_disconnected())
 
 

@@ -1,6 +1,7 @@
 """Validation of a request against a model: everything that will be sent is decided here, before anything runs."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.latents import LatentStreamHeader, Modality
@@ -115,14 +116,14 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         num_frames=num_frames,
         latent_frames=latent_frames,
         keyframe_interval=require_keyframe_interval(request, pipeline),
-        header=LatentStreamHeader(
-            latent_space_id=model.latent_space,
-            shape=model.latent_shape(width, height),
-            dtype=bundle.latent_map.dtype,
-            pipeline=pipeline.name,
-            scales=bundle.static_scales(pipeline.name),
-            fps=fps,
-            total_frames=latent_frames,
+        header=_header(
+            model.latent_space,
+            model.latent_shape(width, height),
+            bundle.latent_map.dtype,
+            pipeline.name,
+            bundle.static_scales(pipeline.name),
+            fps,
+            latent_frames,
         ),
         image=image,
         control_image=control_image,
@@ -130,18 +131,22 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
     )
 
 
+_header = lru_cache(maxsize=256)(LatentStreamHeader)
+"""Headers do not depend on the prompt or the seed, so most requests have the header of an earlier one."""
+
+
 def _select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
     """Return the mode of `model` with exactly the inputs of `request`.
 
     Raises InvalidRequest naming the field that is missing or not supported.
     """
-    modes = model.modes_of(request.modality)
-    supported = "; ".join(str(mode) for mode in modes)
+    supported_modes = modes = model.modes_of(request.modality)
     for field in ("image", "control_image"):
         is_given = getattr(request, field) is not None
         matching = [mode for mode in modes if getattr(mode, field) == is_given]
         if not matching:
             reason = "is not supported" if is_given else "is required"
+            supported = "; ".join(map(str, supported_modes))
             raise InvalidRequest(field, f"{reason} by {model.name}, which generates {supported}")
         modes = tuple(matching)
     mode = modes[0]
@@ -171,26 +176,24 @@ def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int
 def require_pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipeline:
     """Return the latent-space map's entry for the requested pipeline."""
     latent_map = bundle.latent_map
-    usable = [known.name for known in latent_map.pipelines_for(request.modality)]
-    allowed = f"allowed: {', '.join(usable)}"
-    if request.pipeline not in PIPELINES:
-        raise InvalidRequest("pipeline", f"{truncated_repr(request.pipeline)} is unknown; {allowed}")
-    if PIPELINES[request.pipeline].video_only and request.modality is not Modality.VIDEO:
-        raise InvalidRequest("pipeline", f"{request.pipeline} supports only videos; {allowed}")
     entry = latent_map.pipeline(request.pipeline)
-    if entry is None:
-        raise InvalidRequest(
-            "pipeline", f"{request.pipeline} is not in the latent-space map of {latent_map.id}; {allowed}"
-        )
-    return entry
+    if request.pipeline not in PIPELINES:
+        reason = f"{truncated_repr(request.pipeline)} is unknown"
+    elif PIPELINES[request.pipeline].video_only and request.modality is not Modality.VIDEO:
+        reason = f"{request.pipeline} supports only videos"
+    elif entry is None:
+        reason = f"{request.pipeline} is not in the latent-space map of {latent_map.id}"
+    else:
+        return entry
+    allowed = ", ".join(known.name for known in latent_map.pipelines_for(request.modality))
+    raise InvalidRequest("pipeline", f"{reason}; allowed: {allowed}")
 
 
 def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, int]:
     """Return (frames per second, number of video frames): (None, 1) for an image."""
     if request.modality is Modality.IMAGE:
-        given = request.model_dump(by_alias=True, exclude_none=True)
-        for field in VIDEO_FIELDS:
-            if field in given:
+        for field, name in VIDEO_FIELDS.items():
+            if getattr(request, name) is not None:
                 raise InvalidRequest(field, f"is only allowed for {Modality.VIDEO}, modality is {request.modality}")
         return None, 1
     fps = request.fps or DEFAULT_FPS

@@ -44,8 +44,8 @@ class Settings(AccessSettings):
     variant: str | None = _setting(
         "Model",
         None,
-        "Variant of the weights of --model, e.g. fp16 for files such as model.fp16.safetensors. Default: the weights "
-        "without a variant, else the only variant.",
+        "Variant of the weights of --model, which is part of their file names, e.g. fp16. Default: the weights without "
+        "a variant, else the only variant.",
     )
     pipeline: str | None = _setting(
         "Model", None, "Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model."

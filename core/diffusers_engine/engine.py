@@ -1,11 +1,13 @@
 """The local engine: passes plans to the device thread and yields its results as events on the event loop."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -17,28 +19,41 @@ from core.diffusers_engine.input_images import decode_input_images
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.prompt_truncation import prompt_truncations
 from core.diffusers_engine.rendering import render
+from core.diffusers_engine.results import ResultQueue
 from core.diffusers_engine.sampler import memory_guard, sample, stop_if_cancelled
 from core.engine import Event, Job, Pixels, client_disconnected
 from core.plan import StreamPlan
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 log = logging.getLogger(__name__)
 
-_Result = Started | Step | Tensor | Pixels | CodecError
+_Result = Started | Step | Frame | Tensor | Pixels | CodecError
 """What the device thread sends to the event loop."""
+
+DEVICE_ENCODING_BYTES = 256 * 1024
+"""Images up to this size are encoded on the device thread, in less than a millisecond; waking another thread would cost
+about as much."""
+BATCH_BYTES = 1024 * 1024
+"""Frames that are encoded at once on another thread, and so the frames that a generation holds in memory."""
+SHORT_JOB_S = 0.005
+"""If the previous generation took less, the header waits for the first frame, so that both are sent at once."""
 
 
 class DiffusersEngine:
     """Runs the pipelines of one model on the device thread, one job at a time and in the order of submission.
 
-    The device thread sends a bounded number of results: Started, one Step per step, and the latents or pixels. Latents
-    are encoded to frames on other threads and only as fast as the client reads them, so that a slow client neither
-    delays the next job nor fills the memory with frames.
+    The device thread sends a bounded number of results: Started, one Step per step if the job reports them, and the
+    latents, a small image already encoded, or pixels. Other latents are encoded to frames on other threads and only as
+    fast as the client reads them, so that a slow client neither delays the next job nor fills the memory with frames.
     """
 
     def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
         self._model = model
         self._thread = thread
         self._decoding = asyncio.Lock()
+        self._last_duration_s = float("inf")
 
     @property
     def vae(self) -> Any:
@@ -52,57 +67,79 @@ class DiffusersEngine:
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield Started, the Steps, and every Frame or the Pixels of `plan`. See core.engine.Engine."""
-        loop = asyncio.get_running_loop()
-        results: asyncio.Queue[_Result] = asyncio.Queue()
-        # Before the job is queued, so that a broken image is rejected immediately. One request at a time, because a
-        # decoded image can be large before it is scaled to the size of the plan.
-        async with self._decoding:
-            images = await asyncio.to_thread(decode_input_images, plan)
+        results: ResultQueue[_Result] = ResultQueue()
+        # Before the job is queued, so that a broken image is rejected immediately.
+        images = await self._decoded_images(plan)
         result: _Result | None
-
-        def post(result: _Result) -> None:
-            # The event loop is closed if the process exits during a generation.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(results.put_nowait, result)
-
-        def work() -> None:
-            try:
-                stop_if_cancelled(job)
-                post(Started(plan.header, prompt_truncations(self._model.variant_for(plan), plan)))
-                latents = sample(self._model, plan, job, lambda done, total: post(Step(done, total)), images)
-                post(render(self._model, plan, latents, job) if plan.rendered else latents)
-            except CodecError as error:
-                post(without_traceback(error))
-            except BaseException:  # the event loop waits for a result in any case
-                log.exception("generation failed")
-                post(CodecError(INTERNAL_TEXT))
-
-        submitted = self._thread.submit(work)
+        submitted = self._thread.submit(self._run, plan, job, images, results)
         try:
             while not isinstance(result := await results.get(), Tensor):
                 if isinstance(result, CodecError):
                     raise result
+                if isinstance(result, Started) and not results.is_empty():
+                    result = replace(result, is_followed=True)
                 yield result
-                if isinstance(result, Pixels):
+                if isinstance(result, Pixels | Frame):
                     return
-            encoder = LatentEncoder(plan.header)
-            for seq in range(plan.latent_frames):
+            for frames in _batches(plan, result):
                 stop_if_cancelled(job)
-                last = seq == plan.latent_frames - 1
-                frame = await asyncio.to_thread(
-                    _encode, encoder, result[seq], plan, keyframe=plan.is_keyframe(seq), last=last
-                )
-                yield Frame(frame)
+                for frame in await asyncio.to_thread(frames):
+                    yield frame
         finally:
             job.cancel(client_disconnected())
             submitted.cancel()
             # An exception holds this frame, which must then hold neither the latents nor the exception itself.
             result = None
 
+    async def _decoded_images(self, plan: StreamPlan) -> "dict[str, Image]":
+        if plan.image is None and plan.control_image is None:
+            return {}
+        # One request at a time, because a decoded image can be large before it is scaled to the size of the plan.
+        async with self._decoding:
+            return await asyncio.to_thread(decode_input_images, plan)
 
-def _encode(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, keyframe: bool, last: bool) -> LatentFrame:
+    def _run(self, plan: StreamPlan, job: Job, images: "dict[str, Image]", results: ResultQueue[_Result]) -> None:
+        """Run `plan` on the device thread and put the results into `results`, an error as the last one."""
+
+        def report(done: int, total: int) -> None:
+            if job.reports_steps:
+                results.put(Step(done, total))
+
+        try:
+            stop_if_cancelled(job)
+            started_at = time.perf_counter()
+            started = Started(plan.header, prompt_truncations(self._model.variant_for(plan), plan))
+            results.put(started, wake=self._last_duration_s > SHORT_JOB_S)
+            latents = sample(self._model, plan, job, report, images)
+            if plan.rendered:
+                results.put(render(self._model, plan, latents, job))
+            elif plan.latent_frames == 1 and latents.nbytes <= DEVICE_ENCODING_BYTES:
+                results.put(Frame(_encode(LatentEncoder(plan.header), latents[0], plan, seq=0)))
+            else:
+                results.put(latents)
+            self._last_duration_s = time.perf_counter() - started_at
+        except CodecError as error:
+            results.put(without_traceback(error))
+        except BaseException:  # the event loop waits for a result in any case
+            log.exception("generation failed")
+            results.put(CodecError(INTERNAL_TEXT))
+
+
+def _batches(plan: StreamPlan, latents: Tensor) -> Iterator[Callable[[], list[Frame]]]:
+    """Yield functions that encode the next frames of `latents`, [latent_frames, ...], as many as BATCH_BYTES have."""
+    encoder = LatentEncoder(plan.header)
+    size = max(1, BATCH_BYTES // latents[0].nbytes)
+    for start in range(0, plan.latent_frames, size):
+        yield partial(_encode_batch, encoder, latents, plan, range(start, min(start + size, plan.latent_frames)))
+
+
+def _encode_batch(encoder: LatentEncoder, latents: Tensor, plan: StreamPlan, batch: range) -> list[Frame]:
+    return [Frame(_encode(encoder, latents[seq], plan, seq=seq)) for seq in batch]
+
+
+def _encode(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, seq: int) -> LatentFrame:
     with memory_guard(plan):
-        return encoder.encode(latent, keyframe=keyframe, last=last)
+        return encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1)
 
 
 def warm_up(model: LoadedModel, plan: StreamPlan) -> None:
@@ -114,7 +151,7 @@ def warm_up(model: LoadedModel, plan: StreamPlan) -> None:
         latents = sample(model, plan, Job(), lambda _done, _total: None)
         encoder = LatentEncoder(plan.header)
         for seq, latent in enumerate(latents):
-            encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1)
+            _encode(encoder, latent, plan, seq=seq)
         if model.info.renders:
             render(model, plan, latents, Job())
     except ModelLoadError:

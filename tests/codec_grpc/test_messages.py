@@ -58,5 +58,6 @@ def test_every_model_field_is_received_by_a_gateway() -> None:
         name="", latent_space="", latent_channels=0, spatial_factor=0, size_multiple=0, default_size=(0, 0)
     )
     unchanged = [field.name for field in fields(sent) if getattr(sent, field.name) == getattr(defaults, field.name)]
-    assert unchanged == ["renders", "accepts_steps"]  # not sent: a gateway has neither a VAE nor a scheduler
+    # Not sent: a gateway has neither a VAE nor a scheduler.
+    assert unchanged == ["renders", "unproven_pixels", "accepts_steps"]
     assert model_from_message(model_to_message(sent)) == sent

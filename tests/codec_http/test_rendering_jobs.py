@@ -9,7 +9,9 @@ import aiohttp
 import numpy as np
 import pytest
 import torch
+from aiohttp import web
 
+from codec_http.write_deadline import WriteDeadline
 from codec_wire.errors import NotReady
 from codec_wire.events import Started
 from codec_wire.request import GenerationRequest
@@ -71,8 +73,11 @@ async def test_connection_of_a_client_that_does_not_read_is_closed_at_the_deadli
             shape = (1, plan.height, plan.width, 3)
             yield Pixels(np.random.default_rng(plan.seed).integers(0, 256, shape, dtype=np.uint8))
 
-    # The deadline is one second after the response starts, however long the images take.
-    monkeypatch.setattr("codec_http.write_deadline.job_timeout", lambda _job: asyncio.timeout(1.0))
+    def one_second(request: web.Request, response: web.StreamResponse, _job: Job) -> WriteDeadline:
+        """Return a deadline one second after the response starts, however long the images take."""
+        return WriteDeadline(request, response, Job(deadline=asyncio.get_running_loop().time() + 1.0))
+
+    monkeypatch.setattr("codec_http.rendering.WriteDeadline", one_second)
     async with run_servers(Noise(), RENDERING) as servers:
         response = await servers.http.post(IMAGES, json=BODY | {"n": 6, "size": "1024x1024", "output_format": "jpeg"})
         assert response.status == 200

@@ -42,7 +42,7 @@ async def frame_data(engine: DiffusersEngine, plan: StreamPlan) -> bytes:
 
 async def test_events_are_yielded_in_order(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
     planned = plan_for(tiny_model)
-    events = [event async for event in engine.generate(planned, Job())]
+    events = [event async for event in engine.generate(planned, Job(reports_steps=True))]
     assert events[0] == Started(planned.header)
     assert events[1:4] == [Step(1, 3), Step(2, 3), Step(3, 3)]
     assert isinstance(events[4], Frame)
@@ -100,7 +100,9 @@ async def test_quantized_frames_decode_close_to_raw(
 ) -> None:
     planned = plan_for(tiny_model, pipeline=pipeline)
     raw = np.frombuffer(await frame_data(engine, plan_for(tiny_model)), "<f2").reshape(planned.header.shape)
-    frames = [event.frame async for event in engine.generate(planned, Job()) if isinstance(event, Frame)]
+    frames = [
+        event.frame async for event in engine.generate(planned, Job(reports_steps=True)) if isinstance(event, Frame)
+    ]
     decoded = LatentDecoder(planned.header).decode(frames[0])
     limit = np.abs(raw).max() if planned.header.scales is None else 4  # the static scale of the test map
     assert np.abs(decoded - np.clip(raw, -limit, limit)).max() <= limit / planned.header.pipeline_spec.max_code
@@ -111,7 +113,7 @@ async def test_closing_the_stream_stops_sampling_within_a_step(
 ) -> None:
     done: list[int] = []
     planned = plan_for(tiny_model, steps=200)
-    events = engine.generate(planned, Job())
+    events = engine.generate(planned, Job(reports_steps=True))
     async for event in events:
         if isinstance(event, Step):
             done.append(event.index)
@@ -128,7 +130,7 @@ async def test_progress_counts_the_steps_of_the_scheduler(engine: DiffusersEngin
     before = tiny_model.pipeline.scheduler
     tiny_model.pipeline.scheduler = PNDMScheduler.from_config(before.config, skip_prk_steps=True)
     try:
-        events = [event async for event in engine.generate(plan_for(tiny_model, steps=5), Job())]
+        events = [event async for event in engine.generate(plan_for(tiny_model, steps=5), Job(reports_steps=True))]
     finally:
         tiny_model.pipeline.scheduler = before
     assert [event for event in events if isinstance(event, Step)] == [Step(index, 6) for index in range(1, 7)]
@@ -255,3 +257,19 @@ def test_warm_up_raises_if_the_model_cannot_generate(fault: str, tiny_model: Loa
             warm_up(tiny_model, plan_for(tiny_model))
     finally:
         hook.remove()
+
+
+async def test_steps_are_yielded_only_if_the_job_reports_them(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
+    kinds = [type(event) async for event in engine.generate(plan_for(tiny_model), Job())]
+    assert kinds == [Started, Frame]
+
+
+async def test_header_of_a_short_generation_waits_for_the_frame(
+    engine: DiffusersEngine, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan_for(tiny_model)
+    first = [event async for event in engine.generate(planned, Job())]
+    assert first[0] == Started(planned.header)  # nothing is known about the duration
+    monkeypatch.setattr("core.diffusers_engine.engine.SHORT_JOB_S", 60.0)
+    second = [event async for event in engine.generate(planned, Job())]
+    assert second == [Started(planned.header, is_followed=True), *first[1:]]
