@@ -45,11 +45,16 @@ class Device:
         """The torch dtype in which the model computes."""
         return _DTYPES[self.dtype_name]
 
-    def __str__(self) -> str:
+    @property
+    def hardware(self) -> str:
+        """The torch device, with the name of the GPU if it is one."""
         name = str(self.torch_device)
         if self.torch_device.type == "cuda":
             name = f"{name} ({torch.cuda.get_device_name(self.torch_device)})"
-        return f"{name} {self.dtype_name}, {self.threads} threads"
+        return name
+
+    def __str__(self) -> str:
+        return f"{self.hardware} {self.dtype_name}, {self.threads} threads"
 
     def new_executor(self) -> ThreadPoolExecutor:
         """Return an executor with a single thread, which runs all calls of the pipeline in the order of submission."""

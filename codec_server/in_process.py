@@ -15,6 +15,7 @@ from codec_server.errors import ExitStatus
 from codec_server.local_model import LocalModel
 from codec_wire.errors import NotFound
 from codec_wire.events import StreamEvent
+from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
 from core.admission import Admission
@@ -35,9 +36,9 @@ class InProcessClient(LatentClient):
         self.used: ModelInstance | None = None
         """The model that ran the last generation."""
 
-    async def load(self) -> None:
-        """Load and warm up the model. Raises StartupError."""
-        await self._model.start_serving(self.service)
+    async def load(self, modality: Modality | None = None) -> None:
+        """Load and warm up the model, for `modality` or for all if it is None. Raises StartupError."""
+        await self._model.start_serving(self.service, modality)
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return the model's latent-space map. See LatentClient.latent_map."""

@@ -15,7 +15,7 @@ from codec_server.pixel_proof import prove_pixels, without_unproven_pixels
 from codec_wire.errors import CodecError, InvalidMap, InvalidSettings, ModelLoadError
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
-from codec_wire.request import GenerationRequest
+from codec_wire.request import DEFAULT_STRENGTH, GenerationRequest
 from core.lifecycle import Lifecycle, State
 from core.map_store import bundle_folder, store_calibrated
 from core.model import ModelInfo
@@ -27,8 +27,9 @@ from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
-WARM_UP_STEPS = 5
-"""Number of sampling steps of the warm-up generation; some schedulers require at least this many."""
+WARM_UP_STEPS = range(2, 6)
+"""Numbers of sampling steps of the warm-up generation: the smallest that the scheduler accepts. The first step differs
+from the others, so there are at least two."""
 STOP_TIMEOUT_S = 5.0
 """Maximum time to wait for the device thread, in seconds: enough for a sampling step, not for loading a model."""
 WARM_UP_LATENT_SIZE = 8
@@ -64,14 +65,16 @@ class LocalModel:
         self._settings = settings
         self._thread: ThreadPoolExecutor | None = None
 
-    async def start_serving(self, service: LatentService) -> None:
+    async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
         """Load and warm up the models, then let `service` serve them. Does not block the event loop.
+
+        They are warmed up for every modality, or only for `modality` if no other one will be requested.
 
         A model without a latent-space map is calibrated, and its map is stored in the models directory.
         Raises ModelLoadError, InvalidMap or InvalidSettings.
         """
         served: list[ModelInstance] = []
-        for loaded in await self._load(service.lifecycle):
+        for loaded in await self._load(service.lifecycle, modality):
             # Models with the same latent space share one map.
             shared = [one.bundle for one in served if one.model.latent_space == loaded.served.model.latent_space]
             if shared:
@@ -96,7 +99,7 @@ class LocalModel:
             raise ModelLoadError(f"no map can be built for {model.name}: {model.unproven_pixels}")
         return await self._build(loaded, prompts, on_image, on_trial)
 
-    async def _load(self, lifecycle: Lifecycle) -> list[_LoadedModel]:
+    async def _load(self, lifecycle: Lifecycle, only: Modality | None = None) -> list[_LoadedModel]:
         # Importing torch takes seconds, and it is not installed with a gateway.
         modules = await asyncio.to_thread(_import_engine)
         device_module, engine_module, loader, sources, vae_module, tensor_module = modules
@@ -126,10 +129,10 @@ class LocalModel:
                 model.vae_class,
                 public_url=settings.public_url,
             )
-            for modality in info.modalities:
+            for modality in info.modalities if only is None else {only} & {*info.modalities}:
                 warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
                 await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
-            checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS)
+            checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS[-1])
             info = without_unproven_pixels(info, checks)
             engine = engine_module.DiffusersEngine(model, self._thread)
             vae = vae_module.DiffusersVae(model, self._thread) if info.renders else None
@@ -209,5 +212,8 @@ def _import_engine() -> tuple[ModuleType, ...]:
 
 
 def _warm_up_request(model: ModelInfo, modality: Modality) -> GenerationRequest:
-    side = model.size_multiple * WARM_UP_LATENT_SIZE
-    return probe_request(model, modality, "warm-up", 0, size=(side, side), steps=WARM_UP_STEPS)
+    side, mode, accepts = model.size_multiple * WARM_UP_LATENT_SIZE, model.modes_of(modality)[0], model.accepts_steps
+    strength = DEFAULT_STRENGTH if mode.strength else None
+    accepted = (steps for steps in WARM_UP_STEPS if accepts is None or accepts(mode, steps, strength))
+    steps = next(accepted, WARM_UP_STEPS[-1])
+    return probe_request(model, modality, "warm-up", 0, mode, size=(side, side), steps=steps)

@@ -1,6 +1,7 @@
 """Results of comparing decoded latents with the pixels that a pipeline itself returns, and where they are stored.
 
-core.diffusers_engine.pixel_check makes the comparison. It is repeated only if something changes that affects it.
+core.diffusers_engine.pixel_check makes the comparison. It is repeated only if something changes that affects it. The
+results of the embedded model on a CPU ship with it; docs/releasing.md describes how they are made.
 """
 
 import json
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from codec_pixels.known_models import EMBEDDED_MODELS_DIR
 from codec_wire.atomic_file import write_atomically
 from core.map_store import bundle_folder
 
@@ -41,8 +43,9 @@ class PixelCheck:
 
 
 def load_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any]) -> tuple[PixelCheck, ...] | None:
-    """Return the stored results for `key`, or None if there are none."""
-    for record in _records(bundle_folder(models_dir, latent_space) / FILE):
+    """Return the results for `key` from the models directory or the embedded models, or None if there are none."""
+    folders = [bundle_folder(directory, latent_space) for directory in (models_dir, EMBEDDED_MODELS_DIR)]
+    for record in [record for folder in folders for record in _records(folder / FILE)]:
         try:
             if record["key"] == key:
                 return tuple(PixelCheck(**check) for check in record["checks"])

@@ -118,7 +118,7 @@ async def generate_to_file(
     async with client:
         if isinstance(client, InProcessClient):
             bar.set_status("loading the model")
-            await client.load()
+            await client.load(fields["modality"])
         bar.set_status("waiting")
         received = await _receive(client, prompt, fields, wire_format, bar)
         output_file.require_format_for(len(received.latents))

@@ -41,17 +41,22 @@ _STEPS_AFTER_DECODING = ("safety_checker", "watermark")
 
 
 def check_key(model: LoadedModel) -> dict[str, Any]:
-    """Return everything that the result of check_pixels depends on, as a JSON object."""
+    """Return everything that the result of check_pixels depends on, as a JSON object.
+
+    It does not contain what the tolerance allows for: the number of threads, and the build tags of libraries ("+cpu").
+    """
     vae = model.pipeline.vae
-    config = json.dumps(dict(vae.config), sort_keys=True, default=str).encode()
+    # Names with an underscore are not settings, e.g. the path of the VAE.
+    settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
+    config = json.dumps(settings, sort_keys=True, default=str).encode()
     return {
         "model": model.info.name,
         "pipelines": [_qualified_name(variant.pipeline) for variant in model.variants],
         "vae": _qualified_name(vae),
         "vae_config": f"sha256:{hashlib.sha256(config).hexdigest()}",
-        "device": str(model.device),
+        "device": f"{model.device.hardware} {model.device.dtype_name}",
         "vae_dtype": str(vae.dtype),
-        "versions": dict(installed_versions()),
+        "versions": {name: version.partition("+")[0] for name, version in installed_versions().items()},
         "server_version": SERVER_VERSION,
     }
 

@@ -5,6 +5,7 @@ For example, a Stable Diffusion text-to-image pipeline also serves image-to-imag
 
 import inspect
 import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -79,9 +80,13 @@ def motion_variant(pipeline: Any, adapter: Any) -> PipelineVariant:
     Its UNet uses the same tensors as the image pipeline and the adapter, so that no weights are in memory twice.
     Raises ValueError if the two do not fit each other.
     """
-    from diffusers import AnimateDiffPipeline, UNetMotionModel  # noqa: PLC0415 - takes seconds
+    from accelerate import init_empty_weights  # noqa: PLC0415 - takes seconds
+    from diffusers import AnimateDiffPipeline, UNetMotionModel  # noqa: PLC0415
 
-    unet = UNetMotionModel.from_unet2d(pipeline.unet, adapter)
+    # Without values, which would be random numbers that are replaced below. torch warns that it copies none.
+    with init_empty_weights(include_buffers=False), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        unet = UNetMotionModel.from_unet2d(pipeline.unet, adapter)
     unet.load_state_dict({**pipeline.unet.state_dict(), **adapter.state_dict()}, assign=True)
     accepted = inspect.signature(AnimateDiffPipeline).parameters
     components = {name: part for name, part in pipeline.components.items() if name in accepted}

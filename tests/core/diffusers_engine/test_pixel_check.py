@@ -186,3 +186,20 @@ async def test_no_map_is_built_for_a_pipeline_that_cannot_decode_its_own_latents
             await model.build_map(["a sea"], lambda _done: None, lambda _done, _total: None)
     finally:
         model.free()
+
+
+async def test_results_of_the_embedded_model_ship_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise AssertionError("the comparison is repeated: write the file again as docs/releasing.md describes")
+
+    monkeypatch.setattr("core.diffusers_engine.pixel_check.check_pixels", fail)
+    settings = Settings(models_dir=tmp_path, device="cpu", threads=1)
+    model, service = LocalModel(settings), LatentService(Lifecycle(), Admission(1, 10**10))
+    try:
+        await model.start_serving(service)
+        checks = service.models.require_default().pixel_checks
+    finally:
+        model.free()
+    assert len(checks) == 3
+    assert all(check.max_difference is not None and check.max_difference <= check.tolerance for check in checks)
+    assert not list(tmp_path.iterdir())

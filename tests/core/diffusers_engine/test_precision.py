@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import cpu_offload, cpu_offload_with_hook  # type: ignore[import-untyped]
+from accelerate import cpu_offload, cpu_offload_with_hook
 from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
