@@ -72,8 +72,12 @@ def _uint(number: int) -> bytes:
     """Return a number below 2^32 as a msgpack integer in the shortest form."""
     if number < 2**7:
         return bytes((number,))
-    packed: bytes = msgpack.packb(number)
-    return packed
+    # msgpack.packb would allocate a buffer of 256 KiB.
+    if number < 2**8:
+        return struct.pack(">BB", 0xCC, number)
+    if number < 2**16:
+        return struct.pack(">BH", 0xCD, number)
+    return struct.pack(">BI", 0xCE, number)
 
 
 def parse_header(message: dict[str, Any]) -> LatentStreamHeader:

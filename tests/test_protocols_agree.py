@@ -154,7 +154,7 @@ async def test_gateway_returns_the_errors_of_the_server() -> None:
 
 
 async def test_gateway_passes_on_the_400_for_steps_that_the_scheduler_refuses() -> None:
-    model = replace(MODEL, accepts_steps=lambda _mode, steps, _strength: steps <= 8 or steps == 50)
+    model = replace(MODEL, accepts_steps=lambda _mode, steps, _strength: steps <= 8)
     async with (
         run_servers(FakeEngine(), model) as servers,
         run_http_gateway(servers.grpc_address) as (_, gateway),
@@ -167,7 +167,7 @@ async def test_gateway_passes_on_the_400_for_steps_that_the_scheduler_refuses() 
         assert responses[0] == responses[1]
         status, _, body = responses[0]
         assert (status, body["error"]["param"], body["error"]["code"]) == (400, "steps", "invalid_request")
-        assert body["error"]["message"] == "steps: must be 1 to 8 or 50 for the scheduler of tiny-sd, got 9"
+        assert body["error"]["message"] == "steps: must be 1 to 8 for the scheduler of tiny-sd, got 9"
         assert servers.service.admission.jobs == 0
 
 
