@@ -4,7 +4,7 @@ from codec_http import latent_decoding, latent_encoding, remote_vae
 from codec_http.pixel_negotiation import IMAGE_MEDIA_TYPES, VIDEO_MEDIA_TYPES
 from codec_http.remote_vae import TENSOR_MEDIA_TYPE
 from codec_http.response_headers import DOCUMENTED_HEADERS
-from codec_http.route import Route
+from codec_http.route import JOB_ERRORS, Route
 from codec_wire import errors
 from codec_wire.http import (
     DECODE_PATH,
@@ -19,21 +19,6 @@ from codec_wire.http import (
 
 LATENTS, REMOTE_VAE = "Latents", "Remote VAE (Hugging Face)"
 """Tags: the sections of the documentation page."""
-
-_ERRORS = (
-    errors.InvalidRequest,
-    errors.NotFound,
-    errors.NotAcceptable,
-    errors.MapMismatch,
-    errors.TooLarge,
-    errors.RequestTimeout,
-    errors.UnsupportedModality,
-    errors.Overloaded,
-    errors.CodecError,
-    errors.NotReady,
-    errors.OutOfMemory,
-    errors.DeadlineExceeded,
-)
 
 _GENERATION_HEADERS = (SEED_HEADER, PROMPT_TRUNCATED_HEADER, GENERATION_MS_HEADER)
 """Response headers that only a generation has."""
@@ -54,7 +39,7 @@ LATENT_ROUTES = (
         files=tuple(MEDIA_TYPES),
         query=latent_decoding.DECODE_PARAMETERS,
         headers={name: DOCUMENTED_HEADERS[name] for name in latent_decoding.DECODE_HEADERS},
-        errors=_ERRORS,
+        errors=JOB_ERRORS,
     ),
     Route(
         "POST",
@@ -69,7 +54,7 @@ LATENT_ROUTES = (
         files=("image/png", "image/jpeg", "image/webp", "video/mp4"),
         query=latent_encoding.ENCODE_PARAMETERS,
         headers={name: text for name, text in DOCUMENTED_HEADERS.items() if name not in _GENERATION_HEADERS},
-        errors=(*_ERRORS, errors.UnsupportedCoding),
+        errors=(*JOB_ERRORS, errors.UnsupportedCoding),
     ),
     Route(
         "POST",
@@ -83,7 +68,7 @@ LATENT_ROUTES = (
         {200: dict.fromkeys(("image/jpeg", "image/png", "video/mp4", TENSOR_MEDIA_TYPE))},
         files=(TENSOR_MEDIA_TYPE,),
         query=remote_vae.DECODE_PARAMETERS,
-        errors=_ERRORS,
+        errors=JOB_ERRORS,
     ),
     Route(
         "POST",
@@ -97,6 +82,6 @@ LATENT_ROUTES = (
         {200: {TENSOR_MEDIA_TYPE: None}},
         files=("image/png", "image/jpeg", "image/webp", TENSOR_MEDIA_TYPE),
         query=remote_vae.ENCODE_PARAMETERS,
-        errors=_ERRORS,
+        errors=JOB_ERRORS,
     ),
 )

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from aiohttp import web
 from pydantic import BaseModel
 
+from codec_wire import errors
 from codec_wire.errors import CodecError
 from codec_wire.http import (
     CODEC_HEALTH_PATH,
@@ -24,6 +25,22 @@ Content: TypeAlias = Mapping[str, type[BaseModel] | None]
 """Model of a response body by media type; None if the body is not JSON."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+JOB_ERRORS = (
+    errors.InvalidRequest,
+    errors.NotFound,
+    errors.NotAcceptable,
+    errors.MapMismatch,
+    errors.TooLarge,
+    errors.RequestTimeout,
+    errors.UnsupportedModality,
+    errors.Overloaded,
+    errors.CodecError,
+    errors.NotReady,
+    errors.OutOfMemory,
+    errors.DeadlineExceeded,
+)
+"""Errors of every endpoint that runs a job on a model."""
 
 OPENAPI_PATH, DOCS_PATH = "/openapi.json", "/docs"
 _PUBLIC_PATHS = frozenset(

@@ -16,7 +16,7 @@ from codec_http.response_models import (
     ModelResponse,
     RenderedResponse,
 )
-from codec_http.route import DOCS_PATH, JSON, OPENAPI_PATH, TEXT, Content, Route
+from codec_http.route import DOCS_PATH, JOB_ERRORS, JSON, OPENAPI_PATH, TEXT, Content, Route
 from codec_wire import errors
 from codec_wire.http import (
     CODEC_HEALTH_PATH,
@@ -41,21 +41,7 @@ GENERATION, MODELS, LATENT_MAP, SERVER = "Generation", "Models", "Latent-space m
 """Tags: the sections of the documentation page."""
 
 _GENERATION_CONTENT: Content = {**dict.fromkeys(MEDIA_TYPES), JSON: RenderedResponse}
-_GENERATION_ERRORS = (
-    errors.InvalidRequest,
-    errors.NotFound,
-    errors.UnsupportedCoding,
-    errors.RequestTimeout,
-    errors.NotAcceptable,
-    errors.MapMismatch,
-    errors.TooLarge,
-    errors.UnsupportedModality,
-    errors.Overloaded,
-    errors.CodecError,
-    errors.NotReady,
-    errors.OutOfMemory,
-    errors.DeadlineExceeded,
-)
+_GENERATION_ERRORS = (*JOB_ERRORS, errors.UnsupportedCoding)
 _GENERATION_DESCRIPTION = (
     "If the body contains `stream_format`, `modality`, `latent_space` or `pipeline`, or the Accept header names a "
     "Codec media type, the response is a latent stream: one header message, then {frames}. Each message is sent as "

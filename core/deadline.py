@@ -2,24 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import closing
 from types import TracebackType
 from typing import Self, TypeVar
 
-from core.engine import Job, deadline_exceeded, job_timeout
+from core.engine import Job, deadline_exceeded
 
 ResultT = TypeVar("ResultT")
-
-
-async def before_deadline(step: Awaitable[ResultT], job: Job) -> ResultT:
-    """Return the result of `step`. Raises DeadlineExceeded if the deadline of `job` passes before."""
-    timeout = job_timeout(job)
-    try:
-        async with timeout:
-            return await step
-    except TimeoutError:
-        if timeout.expired():  # not a TimeoutError raised by the step
-            raise deadline_exceeded() from None
-        raise
 
 
 class Deadline:
@@ -69,3 +58,9 @@ class Deadline:
         if self._task is not None:
             self._cancelled = True
             self._task.cancel()
+
+
+async def before_deadline(step: Awaitable[ResultT], job: Job) -> ResultT:
+    """Return the result of `step`. Raises DeadlineExceeded if the deadline of `job` passes before."""
+    with closing(Deadline(job)) as deadline, deadline:
+        return await step

@@ -1,6 +1,5 @@
 """The interface between the service and whatever runs a model: events, jobs and the Engine protocol."""
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -78,11 +77,6 @@ class Engine(Protocol):
         There are Pixels instead of Frames if `plan.rendered`. Raises a CodecError on failure. Closing the iterator
         cancels `job`.
         """
-
-
-def job_timeout(job: Job) -> asyncio.Timeout:
-    """Return a timeout context that ends at the deadline of `job`."""
-    return asyncio.timeout_at(job.deadline)
 
 
 def deadline_exceeded() -> DeadlineExceeded:

@@ -4,6 +4,7 @@ Runs on the system's Python and uses the standard library only. Without a GPU it
 several GB smaller, if one of the package indexes that pip is configured with has it.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,10 @@ def create_environment(folder: Path, constraints: Path, groups: Iterable[str]) -
             )
     print("Installing codec-diffusers and its dependencies (a few minutes the first time) ...", flush=True)
     arguments = [argument for group in groups for argument in ("--group", group)]
-    subprocess.run([*pip, "-c", constraints, "-e", ".[server,golden]", *arguments], cwd=ROOT, check=True)
+    # setuptools would warn at length about directories named like packages, which is the layout of this project.
+    environment = os.environ | {"PYTHONWARNINGS": "ignore::UserWarning"}
+    project: list[str | Path] = ["-c", constraints, "-e", ".[server,golden]", *arguments]
+    subprocess.run([*pip, *project], cwd=ROOT, check=True, env=environment)
     subprocess.run([*pip, "--no-deps", "--group", "lpips"], cwd=ROOT, check=True)
 
 

@@ -4,8 +4,7 @@ import typer
 
 from codec_grpc.tls import upstream_credentials
 from codec_grpc.upstream import Upstream, upstream_channel
-from codec_http.connection_limits import ConnectionLimits
-from codec_http.server import start_http_server
+from codec_server.configured_http import start_configured_http
 from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
 from codec_server.terminal.startup import print_addresses, server_url, warn_about_access
 from codec_wire.errors import InvalidSettings
@@ -29,16 +28,7 @@ async def run_gateway(settings: Settings) -> None:
     stop = stop_on_signals()
     reload_on_hangup(api_keys, tls)
     service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost, settings.max_request_bytes))
-    http = await start_http_server(
-        service,
-        settings.host,
-        settings.port,
-        settings.request_timeout_s,
-        settings.public_url,
-        api_keys=api_keys,
-        tls=tls,
-        limits=ConnectionLimits(settings.max_connections, settings.max_connections_per_ip),
-    )
+    http = await start_configured_http(settings, service, api_keys, tls)
     print_addresses(server_url(settings, http.port), None)
     typer.echo(f"  upstream {upstream}")
     warn_about_access(settings)

@@ -7,8 +7,7 @@ import time
 import typer
 
 from codec_grpc.server import start_grpc_server
-from codec_http.connection_limits import ConnectionLimits
-from codec_http.server import start_http_server
+from codec_server.configured_http import start_configured_http
 from codec_server.local_model import LocalModel
 from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
 from codec_server.terminal.startup import (
@@ -43,16 +42,7 @@ async def run_serve(settings: Settings) -> None:
     reload_on_hangup(api_keys, tls)
     admission = Admission(settings.max_jobs, settings.max_cost, settings.max_request_bytes)
     service = LatentService(Lifecycle(), admission, Provenance.current(settings.image_digest))
-    http = await start_http_server(
-        service,
-        settings.host,
-        settings.port,
-        settings.request_timeout_s,
-        settings.public_url,
-        api_keys=api_keys,
-        tls=tls,
-        limits=ConnectionLimits(settings.max_connections, settings.max_connections_per_ip),
-    )
+    http = await start_configured_http(settings, service, api_keys, tls)
     grpc = await start_grpc_server(
         service, settings.host, settings.grpc_port, settings.request_timeout_s, api_keys=api_keys, tls=tls
     )

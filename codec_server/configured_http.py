@@ -1,0 +1,24 @@
+"""The HTTP server of `serve` and `gateway`, as the settings configure it."""
+
+from codec_http.connection_limits import ConnectionLimits
+from codec_http.server import HttpServer, start_http_server
+from core.api_keys import ApiKeys
+from core.service import LatentService
+from core.settings import Settings
+from core.tls import ServerTls
+
+
+async def start_configured_http(
+    settings: Settings, service: LatentService, api_keys: ApiKeys | None, tls: ServerTls | None
+) -> HttpServer:
+    """Start the HTTP server for `service`. Raises InvalidSettings if the address is not available."""
+    return await start_http_server(
+        service,
+        settings.host,
+        settings.port,
+        settings.request_timeout_s,
+        settings.public_url,
+        api_keys=api_keys,
+        tls=tls,
+        limits=ConnectionLimits(settings.max_connections, settings.max_connections_per_ip),
+    )
