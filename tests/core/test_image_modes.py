@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,12 @@ def test_broken_colour_profile_and_text_do_not_reject_an_image() -> None:
     info.add(b"zTXt", b"k\0\0not compressed")
     info.add(b"pHYs", struct.pack(">I", 1))
     assert decode(png(Image.new("RGB", (8, 8), (10, 200, 30)), pnginfo=info), (8, 8))[0, 0].tolist() == [10, 200, 30]
+
+
+def test_metadata_that_stop_pillow_do_not_reject_an_image() -> None:
+    info = PngInfo()
+    info.add(b"zTXt", b"k\0\0" + zlib.compress(bytes(2**21)))  # above Pillow's limit for a text
+    data = png(Image.new("RGB", (8, 8), (10, 200, 30)), pnginfo=info)
+    with pytest.raises(ValueError, match="too large"):
+        Image.open(io.BytesIO(data)).load()
+    assert decode(data, (8, 8))[0, 0].tolist() == [10, 200, 30]
