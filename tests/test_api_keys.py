@@ -148,6 +148,7 @@ async def test_client_sends_the_key_for_dictionaries_and_maps(key_file: Path, tm
         assert (await client.latent_map((await small_generation(client)).map_hash)).hash
 
 
+@pytest.mark.slow
 def test_sighup_reads_the_keys_again(key_file: Path) -> None:
     arguments = ["gateway", "--upstream", "127.0.0.1:1", "--port", "0"]
     with start_process(arguments, CODEC_API_KEYS_FILE=str(key_file)) as process:

@@ -84,6 +84,7 @@ async def next_requests_succeed(servers: Servers) -> AsyncIterator[None]:
     assert servers.service.admission.jobs == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stop",
     [
@@ -113,6 +114,7 @@ async def wait_until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 async def test_job_cancelled_while_queued_for_the_device_takes_no_step(
     protocol: str, engine: DiffusersEngine, tiny_model: LoadedModel

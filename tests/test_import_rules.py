@@ -95,6 +95,7 @@ def test_package_imports_only_packages_below_it(package: str) -> None:
         assert not imported & MUST_NOT_IMPORT.get(package, set()), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_only_the_engine_and_the_decoder_import_torch(package: str) -> None:
     for path in files_of(package):
@@ -137,6 +138,7 @@ def run_without_torch(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_gateway_and_client_work_without_torch() -> None:
     done = run_without_torch(
         """
@@ -155,6 +157,7 @@ print(LatentDecoder(header).decode(frame).sum())
     assert (done.returncode, done.stdout.strip()) == (0, "16.0"), done.stderr
 
 
+@pytest.mark.slow
 def test_serve_without_torch_prints_one_line() -> None:
     done = run_without_torch(
         """
@@ -168,6 +171,7 @@ main()
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_client_import_works_next_to_a_foreign_package_named_core(tmp_path: Path) -> None:
     (tmp_path / "core").mkdir()
     (tmp_path / "core" / "__init__.py").write_text("raise ImportError('the user\\'s own core')\n")

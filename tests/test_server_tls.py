@@ -161,6 +161,7 @@ async def test_gateway_connects_with_mutual_tls(
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.slow
 def test_sighup_replaces_the_certificate_of_a_running_server(authority: Authority, other_authority: Authority) -> None:
     pair = authority.issue("server")
     arguments = ["gateway", "--upstream", "127.0.0.1:1", "--port", "0", "--tls-cert", str(pair.cert)]

@@ -4,6 +4,8 @@ import asyncio
 import json
 from dataclasses import replace
 
+import pytest
+
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from tests.support.fake_engine import FakeEngine
 from tests.support.held_sampler import wait_until_no_jobs
@@ -15,6 +17,7 @@ FRAMES = 120
 REQUEST_TIMEOUT_S = 1.0
 
 
+@pytest.mark.slow
 async def test_http_client_that_stops_reading_is_disconnected_at_the_request_timeout() -> None:
     engine = FakeEngine(free_running=True)
     async with run_servers(engine, LARGE_VIDEO, request_timeout_s=REQUEST_TIMEOUT_S) as servers:
@@ -32,6 +35,7 @@ async def test_http_client_that_stops_reading_is_disconnected_at_the_request_tim
         writer.close()
 
 
+@pytest.mark.slow
 async def test_grpc_client_that_stops_reading_is_cancelled_at_the_request_timeout() -> None:
     engine = FakeEngine(free_running=True)
     async with run_servers(engine, LARGE_VIDEO, request_timeout_s=REQUEST_TIMEOUT_S) as servers:

@@ -53,6 +53,7 @@ def test_document_contains_a_place_for_every_part(name: str) -> None:
     assert section.markdown() in replace_section(DOCUMENT.read_text(), section, "")
 
 
+@pytest.mark.slow
 def test_costs_are_plotted(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is in the dependency group bench")
     costs = {(name, clients): Cost([0.001], [0.001], [0.001]) for name in "abcde" for clients in (1, 32, 64)}

@@ -40,6 +40,7 @@ CLIENT_OPTIONS: dict[str, list[dict[str, Any]]] = {
 FIELDS: dict[str, Any] = {"size": (64, 48), "steps": 3, "seed": 7}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipeline", ["raw", "int8", "int4-adaptive"])
 async def test_all_protocols_and_formats_return_the_same_latents(
     engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path, pipeline: str
@@ -166,6 +167,7 @@ async def test_failure_after_the_header_raises_without_a_retry(protocol: str, tm
         assert len(engine.started) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_overloaded_server_is_retried_after_its_retry_after(protocol: str, tmp_path: Path) -> None:
     engine = FakeEngine()
@@ -186,6 +188,7 @@ async def test_overloaded_server_is_retried_after_its_retry_after(protocol: str,
         assert engine.finished == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_timeout_covers_the_whole_generation(protocol: str, tmp_path: Path) -> None:
     engine = FakeEngine()

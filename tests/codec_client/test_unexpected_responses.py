@@ -30,6 +30,7 @@ async def test_unreachable_server_raises_one_line(
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 async def test_server_that_starts_later_is_reached_by_a_retry(tmp_path: Path, unused_tcp_port: int) -> None:
     async with HttpClient(f"127.0.0.1:{unused_tcp_port}", cache_dir=tmp_path) as client:
         task = asyncio.create_task(client.generate("a sea"))

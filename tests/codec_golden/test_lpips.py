@@ -35,6 +35,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.slow
 def test_lpips_agrees_with_the_package(tmp_path: Path) -> None:
     torch.manual_seed(5)
     features = alexnet_features()

@@ -130,6 +130,7 @@ async def test_cancelled_call_ends_its_job() -> None:
         assert (engine.finished, servers.service.admission.jobs) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_client_deadline_ends_the_job() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers:

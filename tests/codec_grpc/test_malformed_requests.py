@@ -29,6 +29,7 @@ def prompt_of(request: pb.GenerateRequest) -> str:
     return request.prompt
 
 
+@pytest.mark.slow
 def test_generated_messages_can_be_pickled_and_sent_to_a_new_process() -> None:
     request = pb.GenerateRequest(prompt="a sea", pipeline="int8")
     assert pickle.loads(pickle.dumps(request)) == request

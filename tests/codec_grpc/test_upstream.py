@@ -5,6 +5,7 @@ import socket
 from contextlib import AsyncExitStack
 
 import aiohttp
+import pytest
 
 from codec_grpc.messages import model_from_message, model_to_message
 from codec_grpc.server import start_grpc_server
@@ -49,6 +50,7 @@ class States:
                 pass
 
 
+@pytest.mark.slow
 async def test_gateway_follows_the_state_of_its_server() -> None:
     port = free_port()
     gateway = LatentService(Lifecycle(), Admission(8, 10**12))

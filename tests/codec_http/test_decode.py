@@ -170,6 +170,7 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
 async def test_compression_bomb_returns_400_with_bounded_memory(coding: str) -> None:
     # A valid header, then a frame whose data never ends.

@@ -66,6 +66,7 @@ async def serving(engine: DiffusersEngine, tiny_model: LoadedModel) -> AsyncIter
         yield servers, str(servers.http._base_url).rstrip("/"), plain
 
 
+@pytest.mark.slow
 async def test_python_libraries_read_the_body_with_default_headers(
     engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
@@ -90,6 +91,7 @@ async def run(*command: str, cwd: Path) -> bytes:
     return done.stdout
 
 
+@pytest.mark.slow
 @requires("curl")
 async def test_curl_compressed_reads_the_body(engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path) -> None:
     async with serving(engine, tiny_model) as (_, address, plain):
@@ -98,6 +100,7 @@ async def test_curl_compressed_reads_the_body(engine: DiffusersEngine, tiny_mode
         assert "content-encoding: " in (tmp_path / "headers").read_text().lower()
 
 
+@pytest.mark.slow
 @requires("curl")
 @requires("zstd")
 async def test_documented_curl_and_zstd_commands_produce_the_uncompressed_body(
@@ -151,6 +154,7 @@ const hash = async bytes => "sha256:" + hex(await crypto.subtle.digest("SHA-256"
 </script>"""
 
 
+@pytest.mark.slow
 @requires("chromium")
 async def test_page_of_another_origin_reads_the_body_in_chromium(
     engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path

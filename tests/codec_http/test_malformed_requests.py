@@ -54,6 +54,7 @@ async def test_malformed_request_gets_a_json_error_with_cors_headers(fault: str)
             assert "\n" not in error["message"]
 
 
+@pytest.mark.slow
 async def test_header_of_the_maximum_size_is_accepted() -> None:
     async with run_servers(FakeEngine()) as servers:
         for data in (header_of(MAX_HEADER_BYTES), header_of(MAX_HEADER_BYTES) * 3):

@@ -48,6 +48,7 @@ async def test_image_equals_the_decoded_raw_stream(
         assert (response.output_format, response.size) == ("png", "64x64")
 
 
+@pytest.mark.slow
 async def test_request_without_size_gets_the_default_size(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
     async with run_servers(engine, tiny_model.info) as servers, openai_client(servers) as client:
         response = await client.images.generate(prompt="a sea")
@@ -67,6 +68,7 @@ async def test_invalid_requests_raise_the_exceptions_of_the_package() -> None:
             await client.images.generate(prompt="x", output_compression=101)
 
 
+@pytest.mark.slow
 async def test_overload_raises_rate_limit_error_and_the_retry_succeeds() -> None:
     engine = FakeEngine()
     small: dict[str, Any] = {"prompt": "x", "size": "64x64", "extra_body": {"steps": 1}}

@@ -32,6 +32,7 @@ def validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Va
     return Draft202012Validator(schema | {"components": document["components"]})
 
 
+@pytest.mark.slow
 async def test_document_is_valid_openapi() -> None:
     async with run_servers(FakeEngine()) as servers:
         document = await document_of(servers.http)

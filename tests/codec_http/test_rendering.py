@@ -59,6 +59,7 @@ async def test_png_metadata_reproduces_the_file(engine: DiffusersEngine, tiny_mo
         assert again["data"][0] == file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "name", "max_error"),
     [

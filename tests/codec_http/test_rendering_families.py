@@ -21,6 +21,7 @@ from tests.support.serving import read_stream, run_servers
 BODY = {"prompt": "a sea", "size": "64x64", "steps": 2, "frames": 9, "fps": 6}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", ["build_animatediff", "build_cogvideox"])
 async def test_rendered_video_matches_the_decoded_raw_stream(
     builder: str, device: Device, device_thread: ThreadPoolExecutor, tmp_path: Path

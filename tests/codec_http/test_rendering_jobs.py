@@ -62,6 +62,7 @@ async def test_timeout_returns_504() -> None:
         assert engine.finished == 0
 
 
+@pytest.mark.slow
 async def test_connection_of_a_client_that_does_not_read_is_closed_at_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

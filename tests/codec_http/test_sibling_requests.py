@@ -131,6 +131,7 @@ async def test_openai_fields_are_accepted_and_ignored(quality: str, marker: dict
         assert response.status == 200, await response.text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "field",
     [

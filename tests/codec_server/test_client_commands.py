@@ -53,6 +53,7 @@ def servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> Iterator[Server
         yield found
 
 
+@pytest.mark.slow
 def test_pipeline_from_a_factory_decodes_with_its_own_vae(servers: Servers, tmp_path: Path) -> None:
     factory = ["--factory", "tests.support.tiny_sd:build_pipeline", "--latent-space", "x/y", "--threads", "1"]
     assert invoke("generate", *REQUEST, "-o", tmp_path / "a.png", *factory)[0] == 0
@@ -60,6 +61,7 @@ def test_pipeline_from_a_factory_decodes_with_its_own_vae(servers: Servers, tmp_
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), np.asarray(Image.open(tmp_path / "b.png")))
 
 
+@pytest.mark.slow
 def test_decoded_capture_equals_the_image_that_generate_writes(servers: Servers, tmp_path: Path) -> None:
     options = ["--server", http_address(servers), "--pipeline", "int8"]
     capture, direct, decoded = tmp_path / "a.bin", tmp_path / "a.png", tmp_path / "b.png"
@@ -77,6 +79,7 @@ def test_decoded_capture_equals_the_image_that_generate_writes(servers: Servers,
     assert invoke("decode", zipped, "-o", decoded)[0] == 0
 
 
+@pytest.mark.slow
 def test_invalid_usage_fails_with_one_line_and_its_exit_status(servers: Servers, tmp_path: Path) -> None:
     image, server = tmp_path / "a.png", ["--server", http_address(servers)]
     assert "cannot connect to http://127.0.0.1:1: Connection refused" in run_failing(
@@ -117,6 +120,7 @@ def test_invalid_usage_fails_with_one_line_and_its_exit_status(servers: Servers,
     assert not image.exists()
 
 
+@pytest.mark.slow
 def test_doctor_loads_the_model_and_generates(tmp_path: Path) -> None:
     status, output = invoke("doctor", "--model", "tiny-sd", "--threads", "1", "--port", "0", "--grpc-port", "0")
     assert status == 0, output

@@ -46,6 +46,7 @@ def imported_packages(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "forbidden"),
     [
@@ -57,12 +58,14 @@ def test_help_imports_no_library_that_it_does_not_print(code: str, forbidden: se
     assert not imported_packages(code) & forbidden
 
 
+@pytest.mark.slow
 def test_gateway_imports_nothing_that_runs_models() -> None:
     found = imported_packages("import codec_server.actions.gateway, codec_server.runner")
     assert {"aiohttp", "grpc"} <= found
     assert not found & (MODELS | {"codec_client"})
 
 
+@pytest.mark.slow
 def test_client_package_imports_a_transport_only_when_it_is_used() -> None:
     assert not imported_packages("import codec_client, codec_client.errors") & {"aiohttp", "grpc", "numpy"}
     assert "grpc" not in imported_packages("from codec_client import HttpClient, LatentStreamDecoder")

@@ -137,6 +137,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("noise")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(noise=st.binary(max_size=200), valid_start=st.booleans())
 def test_random_bytes_are_always_reported_as_invalid(folder: Path, noise: bytes, valid_start: bool) -> None:

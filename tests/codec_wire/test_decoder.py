@@ -15,6 +15,7 @@ from codec_wire.pipelines import Scales, inverse, numpy_math
 from tests.support.strategies import Stream, encoded, streams
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(streams())
 def test_decoding_inverts_encoding(stream: Stream) -> None:
@@ -46,6 +47,7 @@ def test_decoding_inverts_encoding(stream: Stream) -> None:
     decoder.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(streams(max_frames=5), st.data())
 def test_reordered_or_repeated_frames_raise_sequence_error(stream: Stream, data: st.DataObject) -> None:
@@ -61,6 +63,7 @@ def test_reordered_or_repeated_frames_raise_sequence_error(stream: Stream, data:
             decoder.decode(frames[index])
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(streams(max_frames=3), st.data())
 def test_data_of_wrong_size_raises_malformed_message(stream: Stream, data: st.DataObject) -> None:

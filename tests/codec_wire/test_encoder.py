@@ -46,6 +46,7 @@ def quantize_with_numpy(values: NDArray[Any], scales: NDArray[Any], max_code: in
     return numpy_math.quantize(values, scaling, max_code, saturate=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(streams(), st.sampled_from(WireFormat))
 def test_numpy_and_torch_bytes_equal_the_reference(stream: Stream, wire_format: WireFormat) -> None:

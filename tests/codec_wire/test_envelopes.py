@@ -11,6 +11,7 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 from tests.support.strategies import frames, headers
 
 
+@pytest.mark.slow
 @given(headers())
 def test_header_bytes_equal_the_reference(header: LatentStreamHeader) -> None:
     fields = {
@@ -49,6 +50,7 @@ def test_frame_bytes_equal_the_reference_at_boundaries_of_the_length_encoding(si
     assert protobuf_envelope.frame_to_message(frame).SerializeToString() == encode(frame, WireFormat.PROTOBUF)[4:]
 
 
+@pytest.mark.slow
 @given(headers())
 def test_parsing_inverts_encoding_of_headers(header: LatentStreamHeader) -> None:
     assert msgpack_envelope.parse_header(msgpack.unpackb(encode(header, WireFormat.MSGPACK))) == header

@@ -69,6 +69,7 @@ def folders_after_kill(new: LatentMapBundle, old: LatentMapBundle | None, tmp_pa
     return folders[:-1]
 
 
+@pytest.mark.slow
 def test_first_write_killed_at_any_step_leaves_a_complete_map_or_none(tmp_path: Path) -> None:
     bundle = bundle_with_dictionary()
     complete = []
@@ -83,6 +84,7 @@ def test_first_write_killed_at_any_step_leaves_a_complete_map_or_none(tmp_path: 
     assert {True, False} == set(complete)
 
 
+@pytest.mark.slow
 def test_replacement_killed_at_any_step_leaves_the_old_or_the_new_map(tmp_path: Path) -> None:
     old, new = map_from_model(MODEL, 1.0, "AutoencoderKL", {"int8": b"\0\x40" * 4}), bundle_with_dictionary()
     found = [LatentMapBundle.from_folder(folder).hash for folder in folders_after_kill(new, old, tmp_path)]

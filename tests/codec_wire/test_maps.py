@@ -122,6 +122,7 @@ def test_written_bundle_is_read_back_unchanged(tmp_path: Path) -> None:
     assert bundle.static_scales("raw") is None
 
 
+@pytest.mark.slow
 def test_any_flipped_bit_raises_invalid_map_naming_the_file(tmp_path: Path) -> None:
     bundle_of(MODEL).write(tmp_path)
     asset = next((tmp_path / "assets").iterdir())

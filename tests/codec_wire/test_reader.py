@@ -27,6 +27,7 @@ def read(body: bytes, wire_format: WireFormat) -> Messages:
     return messages
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(streams(max_frames=4), formats, st.lists(st.integers(0, 4000), max_size=12))
 def test_messages_do_not_depend_on_chunk_boundaries(stream: Stream, wire_format: WireFormat, cuts: list[int]) -> None:
@@ -41,6 +42,7 @@ def test_messages_do_not_depend_on_chunk_boundaries(stream: Stream, wire_format:
     assert found == [header, *frames]
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(streams(max_frames=3), formats, st.data())
 def test_truncated_stream_raises_truncated_stream(stream: Stream, wire_format: WireFormat, data: st.DataObject) -> None:
@@ -53,6 +55,7 @@ def test_truncated_stream_raises_truncated_stream(stream: Stream, wire_format: W
     assert caught.value.offset <= cut
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(streams(max_frames=2), formats, st.binary(min_size=1, max_size=20))
 def test_bytes_after_the_last_frame_raise_stream_error(stream: Stream, wire_format: WireFormat, more: bytes) -> None:
@@ -66,6 +69,7 @@ def test_bytes_after_the_last_frame_raise_stream_error(stream: Stream, wire_form
         list(reader.feed(more))
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(streams(max_frames=2), formats, st.data())
 def test_damaged_bytes_raise_stream_error_or_form_another_valid_stream(

@@ -83,6 +83,7 @@ def test_header_with_too_many_pixels_is_rejected_without_decoding(image_format: 
         read_input_image("image", bytes(bomb))
 
 
+@pytest.mark.slow
 def test_webp_with_a_frame_larger_than_its_canvas_is_rejected() -> None:
     """The header gives the size of the canvas, which here is smaller than that of the encoded frame."""
     inner = file_of("webp", (4000, 4000), lossless=True)

@@ -27,6 +27,7 @@ def test_random_crops_prefer_detail_and_depend_only_on_the_generator() -> None:
     np.testing.assert_array_equal(crops, random_crops(half_striped, np.random.default_rng(0), 200, 32))
 
 
+@pytest.mark.slow
 def test_renderer_fingerprint_changes_with_the_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
     before = images.renderer_fingerprint()
     images.renderer_fingerprint.cache_clear()

@@ -34,6 +34,7 @@ sides = st.sampled_from((64, 128, 192))
 Pixels = npt.NDArray[np.float64]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(scenes, sides, sides, st.floats(0, 1))
 def test_rendering_is_deterministic_for_any_scene_and_size(

@@ -84,6 +84,7 @@ async def test_each_sampling_field_changes_the_latents(engine: DiffusersEngine, 
         assert await frame_data(engine, plan_for(tiny_model, **change)) != first, change
 
 
+@pytest.mark.slow
 async def test_eight_concurrent_jobs_give_the_same_latents_as_each_alone(
     engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
@@ -203,6 +204,7 @@ async def test_failing_pipeline_raises_and_the_next_job_succeeds(
     assert await frame_data(engine, plan_for(tiny_model))
 
 
+@pytest.mark.slow
 async def test_warm_up_rejects_latents_of_an_unexpected_shape(tiny_model: LoadedModel) -> None:
     planned = plan_for(tiny_model)
     wrong_shape = replace(planned, header=replace(planned.header, shape=(4, 9, 9)))
@@ -210,6 +212,7 @@ async def test_warm_up_rejects_latents_of_an_unexpected_shape(tiny_model: Loaded
         warm_up(tiny_model, wrong_shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["out of memory", "cancelled", "not finite"])
 async def test_failed_job_frees_its_tensors(fault: str, engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
     """With the garbage collector disabled: on a full GPU the next job would fail before it runs."""

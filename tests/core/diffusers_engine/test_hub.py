@@ -37,6 +37,7 @@ def endpoint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         yield address
 
 
+@pytest.mark.slow
 def test_unreachable_hub_is_reported_within_seconds_with_its_address_and_a_remedy(
     endpoint: str, cache: Path, device: Device, tmp_path: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_unreachable_hub_is_reported_within_seconds_with_its_address_and_a_remed
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_cached_model_is_loaded_although_the_hub_does_not_respond(
     endpoint: str, cache: Path, device: Device, tmp_path: Path
 ) -> None:

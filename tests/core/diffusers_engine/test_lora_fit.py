@@ -97,6 +97,7 @@ def test_weights_for_a_component_that_the_model_lacks_are_refused(tmp_path: Path
         apply(build_pipeline(), file)
 
 
+@pytest.mark.slow
 def test_partial_lora_is_applied_with_a_warning_if_allowed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = unet_and_text_encoder_lora(tmp_path)
     whole = build_pipeline()

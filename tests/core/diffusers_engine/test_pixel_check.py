@@ -108,6 +108,7 @@ async def checks_of(factory: str, models_dir: Path) -> tuple[PixelCheck, ...]:
         model.free()
 
 
+@pytest.mark.slow
 async def test_every_pipeline_of_a_model_is_compared(tmp_path: Path) -> None:
     checks = await checks_of("tests.support.tiny_sd:build_small_pipeline", tmp_path)
     assert [check.pipeline for check in checks] == ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"]
@@ -128,6 +129,7 @@ async def test_model_whose_pixels_differ_is_refused_with_the_largest_difference(
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.slow
 async def test_stored_result_is_used_until_the_vae_configuration_changes(tmp_path: Path) -> None:
     calls.clear()
     shift.clear()
@@ -188,6 +190,7 @@ async def test_no_map_is_built_for_a_pipeline_that_cannot_decode_its_own_latents
         model.free()
 
 
+@pytest.mark.slow
 async def test_results_of_the_embedded_model_ship_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object) -> None:
         raise AssertionError("the comparison is repeated: write the file again as docs/releasing.md describes")

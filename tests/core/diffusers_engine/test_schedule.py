@@ -201,6 +201,7 @@ def run_flow_pipeline(pipeline: Any, steps: int, strength: float | None, **argum
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("build", [build_sd3, build_flux])
 def test_plan_accepts_what_flow_matching_image_pipelines_run(build: Callable[[], Any], dynamic: bool) -> None:

@@ -34,6 +34,7 @@ def pixels_of(pipeline: StableDiffusionPipeline) -> np.ndarray:
     return np.asarray(output.images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_single_file_gives_the_tensors_and_pixels_of_from_single_file(
     checkpoint: Path, dtype: str, device: Device
@@ -51,6 +52,7 @@ def test_single_file_gives_the_tensors_and_pixels_of_from_single_file(
     assert type(model.pipeline) is StableDiffusionPipeline
 
 
+@pytest.mark.slow
 def test_single_file_gives_the_pixels_of_the_pipeline_it_was_made_of(checkpoint: Path, device: Device) -> None:
     model = load(ModelSource(str(checkpoint), None, Path("nowhere")), device)
     np.testing.assert_array_equal(pixels_of(model.pipeline), pixels_of(build_small_pipeline()))

@@ -50,6 +50,7 @@ async def frame_data(model: LoadedModel, thread: ThreadPoolExecutor, **fields: A
     return [event.frame.data async for event in engine.generate(planned, Job()) if isinstance(event, Frame)]
 
 
+@pytest.mark.slow
 async def test_model_with_a_motion_adapter_generates_images_and_videos(
     models_dir: Path, device: Device, device_thread: ThreadPoolExecutor
 ) -> None:
@@ -92,6 +93,7 @@ def test_variants_share_the_same_weights(origin: str, models_dir: Path, device: 
         assert weight.data_ptr() in (motion_weights if "motion_modules" in name else image_weights), name
 
 
+@pytest.mark.slow
 async def test_images_are_the_same_with_and_without_a_motion_adapter(
     models_dir: Path, device: Device, device_thread: ThreadPoolExecutor, tiny_model: LoadedModel
 ) -> None:
@@ -100,6 +102,7 @@ async def test_images_are_the_same_with_and_without_a_motion_adapter(
     assert await frame_data(both, device_thread) == await frame_data(tiny_model, device_thread)
 
 
+@pytest.mark.slow
 async def test_lora_scale_changes_the_latents(
     models_dir: Path, device: Device, device_thread: ThreadPoolExecutor, tiny_model: LoadedModel
 ) -> None:

@@ -109,6 +109,7 @@ def test_requested_variant_is_loaded_and_decides_the_stored_dtype(tmp_path: Path
         load(ModelSource("model", None, tmp_path, variant="ema"), device)
 
 
+@pytest.mark.slow
 def test_motion_adapter_with_one_variant_is_loaded(tmp_path: Path, device: Device) -> None:
     build_small_pipeline().save_pretrained(tmp_path / "model")
     MotionAdapter(**MOTION_ADAPTER_OPTIONS).save_pretrained(tmp_path / "motion", variant="fp16")
