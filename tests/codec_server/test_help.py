@@ -31,7 +31,8 @@ def find_command(path: tuple[str, ...]) -> Any:
 
 
 def help_of(path: tuple[str, ...], columns: int) -> str:
-    result = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)})
+    # Not TERMINAL_WIDTH: typer reads it only once.
+    result = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": str(columns)})
     assert result.exit_code == 0
     return result.output
 
