@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from codec_client.http_client import HttpClient
     from codec_client.images import PixelDecoder, decode_to_frames, decode_to_images
     from codec_client.maps import fetch_map, fetch_maps
-    from codec_client.results import Generation, ServedModel
+    from codec_client.results import DecodedPixels, Generation, ServedModel
     from codec_client.stream import LatentStream, Progress
     from codec_client.stream_decoder import LatentStreamDecoder
 
 __all__ = [
     "BlockingClient",
     "BlockingStream",
+    "DecodedPixels",
     "Generation",
     "GrpcClient",
     "HttpClient",
@@ -58,6 +59,7 @@ __getattr__ = lazy_names(
     {
         "BlockingClient": "blocking",
         "BlockingStream": "blocking",
+        "DecodedPixels": "results",
         "Generation": "results",
         "GrpcClient": "grpc_client",
         "HttpClient": "http_client",

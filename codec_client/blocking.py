@@ -4,13 +4,17 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from codec_client.results import Generation, ServedModel
+from codec_client.latent_requests import MAX_QUALITY, FileFormat
+from codec_client.results import DecodedPixels, Generation, ServedModel
 from codec_client.stream import LatentStream, OnProgress, Progress
 from codec_wire.decoder import DecodedLatent
 from codec_wire.latents import LatentStreamHeader
 from codec_wire.maps import LatentMapBundle
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 ResultT = TypeVar("ResultT")
 CANCEL_TIMEOUT_S = 5.0
@@ -118,6 +122,34 @@ class AsyncClient(Protocol):
     async def generate(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> Generation:
         """See LatentClient."""
 
+    async def decode(
+        self, latents: bytes | Generation, *, model: str | None = None, encoding: str | None = None
+    ) -> DecodedPixels:
+        """See LatentClient."""
+
+    async def decode_to_file(
+        self,
+        latents: bytes | Generation,
+        file_format: FileFormat,
+        *,
+        quality: int = MAX_QUALITY,
+        model: str | None = None,
+        encoding: str | None = None,
+    ) -> bytes:
+        """See LatentClient."""
+
+    async def encode(
+        self,
+        file: "bytes | Image",
+        *,
+        model: str | None = None,
+        latent_space: str | None = None,
+        pipeline: str = "raw",
+        size: tuple[int, int] | None = None,
+        keyframe_interval: int | None = None,
+    ) -> Generation:
+        """See LatentClient."""
+
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """See LatentClient."""
 
@@ -142,6 +174,48 @@ class BlockingClient:
     def generate(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> Generation:
         """Generate and return the complete result. See LatentClient.generate."""
         return self._loop_thread().run(self._client.generate(prompt, on_progress=on_progress, **fields))
+
+    def decode(
+        self, latents: bytes | Generation, *, model: str | None = None, encoding: str | None = None
+    ) -> DecodedPixels:
+        """Decode latents on the server. See LatentClient.decode."""
+        return self._loop_thread().run(self._client.decode(latents, model=model, encoding=encoding))
+
+    def decode_to_file(
+        self,
+        latents: bytes | Generation,
+        file_format: FileFormat,
+        *,
+        quality: int = MAX_QUALITY,
+        model: str | None = None,
+        encoding: str | None = None,
+    ) -> bytes:
+        """Decode latents on the server to a file. See LatentClient.decode_to_file."""
+        return self._loop_thread().run(
+            self._client.decode_to_file(latents, file_format, quality=quality, model=model, encoding=encoding)
+        )
+
+    def encode(
+        self,
+        file: "bytes | Image",
+        *,
+        model: str | None = None,
+        latent_space: str | None = None,
+        pipeline: str = "raw",
+        size: tuple[int, int] | None = None,
+        keyframe_interval: int | None = None,
+    ) -> Generation:
+        """Encode an image or a video on the server. See LatentClient.encode."""
+        return self._loop_thread().run(
+            self._client.encode(
+                file,
+                model=model,
+                latent_space=latent_space,
+                pipeline=pipeline,
+                size=size,
+                keyframe_interval=keyframe_interval,
+            )
+        )
 
     def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return a latent-space map of the server. See LatentClient.latent_map."""

@@ -1,25 +1,39 @@
 """Interface that the HTTP, gRPC and in-process clients share."""
 
+import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
+from codec_client.attempts import run_before, run_with_retries
 from codec_client.blocking import BlockingClient
 from codec_client.cache import FileCache
 from codec_client.errors import UnexpectedAnswer
-from codec_client.results import Generation, ServedModel
-from codec_client.stream import LatentStream, OnProgress, ResponseState
+from codec_client.latent_requests import (
+    MAX_QUALITY,
+    RGB,
+    DecodingRequest,
+    EncodingRequest,
+    FileFormat,
+    decoding_request,
+    file_bytes,
+)
+from codec_client.received_pixels import ReceivedPixels
+from codec_client.results import DecodedPixels, Generation, ServedModel
+from codec_client.stream import LatentStream, OnProgress, ReceivedStream, ResponseState, read_generation
 from codec_wire.digest import is_digest
 from codec_wire.errors import MapMismatch, truncated_repr
 from codec_wire.events import StreamEvent
 from codec_wire.http import LATENT_MAP_HEADER
 from codec_wire.maps import LatentMapBundle, parse_map_pin
 from codec_wire.request import GenerationRequest, parse_request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TIMEOUT_S = 600.0
 RETRIES = 2
@@ -30,7 +44,7 @@ class LatentClient(ABC):
 
     Args:
         api_key: Sent to the server as a bearer token. Default: none.
-        timeout_s: Timeout of a whole generation in seconds, including retries.
+        timeout_s: Timeout of a whole generation, decoding or encoding in seconds, including retries.
         retries: Number of times a request is sent again if the server did not respond, or responded that it is
             overloaded or not ready. A request is never sent again once part of the result has been received.
         pinned_map: Hash ("sha256:<hex>") of the only latent-space map to accept. Responses for any other map raise
@@ -66,11 +80,85 @@ class LatentClient(ABC):
         """
         return LatentStream(self._events, parse_request({"prompt": prompt} | fields), self, on_progress)
 
+    async def decode(
+        self, latents: bytes | Generation, *, model: str | None = None, encoding: str | None = None
+    ) -> DecodedPixels:
+        """Decode latents on the server. The pixels are those of decode_to_frames with the server's VAE and device.
+
+        Args:
+            latents: The body of a generation response, for example a file that `codec-diffusers generate -o a.bin`
+                has written, or the result of `generate` or `encode`.
+            model: Name or alias of a model. Default: the first model with the latent space of the stream.
+            encoding: Content coding of a body: identity, gzip, br or zstd. Default: detected, except br, which cannot
+                be.
+
+        Raises:
+            InvalidRequest: the stream is invalid; the message states the position of the fault in bytes.
+            UnsupportedModality: the server has no VAE for the stream.
+            CodecError: what generate() raises.
+
+        """
+        request = decoding_request(latents, RGB, model=model, encoding=encoding)
+        pixels, map_hash = await self._decode(request)
+        return DecodedPixels(pixels.frames(), map_hash)
+
+    async def decode_to_file(
+        self,
+        latents: bytes | Generation,
+        file_format: FileFormat,
+        *,
+        quality: int = MAX_QUALITY,
+        model: str | None = None,
+        encoding: str | None = None,
+    ) -> bytes:
+        """Decode latents on the server, and return the bytes of an image (png, jpeg, webp) or video file (mp4).
+
+        The file contains its parameters, as a file that the server renders does. `quality`, 0 to 100, applies to jpeg
+        and webp. The other parameters and the errors are those of decode().
+
+        Raises:
+            NotAcceptable: the format does not fit: mp4 for an image, or an image format for a video.
+
+        """
+        request = decoding_request(latents, file_format, quality=quality, model=model, encoding=encoding)
+        pixels, _ = await self._decode(request)
+        return bytes(pixels.data)
+
+    async def encode(
+        self,
+        file: "bytes | Image",
+        *,
+        model: str | None = None,
+        latent_space: str | None = None,
+        pipeline: str = "raw",
+        size: tuple[int, int] | None = None,
+        keyframe_interval: int | None = None,
+    ) -> Generation:
+        """Encode an image or a video to latents on the server. The same file always gives the same latents.
+
+        Args:
+            file: A PIL image, or the bytes of a PNG, JPEG or WebP image or of an MP4 video.
+            model: Name or alias of a model. Default: the server's default model.
+            latent_space: Id of the latent space. Default: the model's.
+            pipeline: Pipeline that encodes the latents.
+            size: Width and height in pixels, to which the frames are scaled and then cropped. Default: that of the
+                file, rounded down to what the model supports.
+            keyframe_interval: Number of latent frames from one keyframe to the next, for a video with a delta pipeline.
+
+        Raises:
+            InvalidRequest: the file is not an image or a video, or an argument is invalid.
+            UnsupportedModality: the server has no VAE for the model.
+            CodecError: what generate() raises.
+
+        """
+        request = EncodingRequest(file_bytes(file), model, latent_space, pipeline, size, keyframe_interval)
+        async with ReceivedStream(partial(self._encoded_events, request), self) as stream:
+            return await read_generation(stream)
+
     async def generate(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> Generation:
         """Generate and return the complete result. Parameters and errors are those of stream() and LatentStream."""
         async with self.stream(prompt, on_progress=on_progress, **fields) as stream:
-            latents = [latents async for latents in stream]
-            return Generation(stream.header, np.stack(latents), stream.map_hash)
+            return await read_generation(stream)
 
     def blocking(self) -> BlockingClient:
         """Return a blocking client with the same methods, used with `with`."""
@@ -101,13 +189,36 @@ class LatentClient(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Close the connections and cancel the generations that still run over them."""
+        """Close the connections and cancel the requests that still run over them."""
 
     @abstractmethod
     def _events(
         self, request: GenerationRequest, response: ResponseState, timeout_s: float
     ) -> AsyncGenerator[StreamEvent, None]:
-        """Run a request. See codec_client.stream.Transport."""
+        """Run a generation. See codec_client.stream.Transport."""
+
+    @abstractmethod
+    def _encoded_events(
+        self, request: EncodingRequest, response: ResponseState, timeout_s: float
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Encode a file. See codec_client.stream.Transport."""
+
+    @abstractmethod
+    async def _decoded_pixels(
+        self, request: DecodingRequest, response: ResponseState, timeout_s: float
+    ) -> ReceivedPixels:
+        """Decode a stream, with a timeout in seconds. Cancelling the coroutine cancels the request."""
+
+    async def _decode(self, request: DecodingRequest) -> tuple[ReceivedPixels, str | None]:
+        """Return the pixels and the hash of the map of their VAE."""
+        loop, response = asyncio.get_running_loop(), ResponseState()
+        deadline = loop.time() + self.timeout_s
+
+        async def attempt() -> ReceivedPixels:
+            return await run_before(deadline, self, self._decoded_pixels(request, response, deadline - loop.time()))
+
+        pixels = await run_with_retries(attempt, lambda: response.started, self, deadline)
+        return pixels, response.map_hash
 
     async def __aenter__(self) -> Self:
         """Return the client itself; connections are opened on first use."""
@@ -131,12 +242,3 @@ class LatentClient(ABC):
             raise MapMismatch(
                 f"the response uses the latent-space map {map_hash}, but the client is pinned to {self.pinned_map}"
             )
-
-
-def explicit_fields(request: GenerationRequest) -> dict[str, Any]:
-    """Return the fields of `request` that were set explicitly, by wire name.
-
-    The server applies its defaults to the others.
-    """
-    fields = request.model_dump(exclude_unset=True, by_alias=True)
-    return {name: value for name, value in fields.items() if value is not None}

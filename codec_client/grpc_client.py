@@ -1,37 +1,30 @@
 """gRPC client."""
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any
 
 import grpc.aio
-from grpc import StatusCode
 
-from codec_client.client import LatentClient, explicit_fields
-from codec_client.errors import ServerUnreachable, UnexpectedAnswer
+from codec_client.client import LatentClient
+from codec_client.grpc_connection import GrpcConnection, channel_credentials
+from codec_client.latent_requests import RGB, DecodingRequest, EncodingRequest
 from codec_client.maps import load_bundle, store_bundle
+from codec_client.received_pixels import ReceivedPixels
+from codec_client.request_fields import explicit_fields
 from codec_client.results import ServedModel
 from codec_client.stream import ResponseState
-from codec_client.tls import require_pair
-from codec_wire.errors import Cancelled, CodecError, DeadlineExceeded, InvalidMap, InvalidRequest, InvalidSettings
-from codec_wire.events import StreamEvent
+from codec_wire.errors import InvalidMap, InvalidRequest, NotAcceptable
+from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
-from codec_wire.grpc import (
-    CHANNEL_OPTIONS,
-    MAP_HASH_KEY,
-    MAP_PIN_KEY,
-    MODALITIES,
-    error_from_status,
-    event_from_message,
-)
+from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODALITIES, event_from_message
 from codec_wire.maps import LatentMapBundle
+from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from codec_wire.request import GenerationRequest
 
-if TYPE_CHECKING:  # the asyncio stub class exists only for the type checker
-    from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
+_CHUNK_BYTES = 256 * 1024
+"""Size of the messages in which a stream is sent."""
 
 
 class GrpcClient(LatentClient):
@@ -63,13 +56,8 @@ class GrpcClient(LatentClient):
     ) -> None:
         super().__init__(**options)
         self.address = address
-        self._credentials: grpc.ChannelCredentials | None = None
-        require_pair(cert_file, key_file)
-        if tls or ca_file is not None or cert_file is not None:
-            self._credentials = grpc.ssl_channel_credentials(
-                _read_pem("ca_file", ca_file), _read_pem("key_file", key_file), _read_pem("cert_file", cert_file)
-            )
-        self._channel: grpc.aio.Channel | None = None
+        credentials = channel_credentials(tls=tls, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        self._connection = GrpcConnection(address, credentials, self.timeout_s)
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return a latent-space map of the server. See LatentClient.latent_map."""
@@ -77,13 +65,13 @@ class GrpcClient(LatentClient):
         if bundle is None:
             latent_space = None if digest is None else await self._find_latent_space(digest)
             try:
-                response = await self._stub().GetLatentMap(
+                response = await self._connection.stub.GetLatentMap(
                     pb.GetLatentMapRequest(latent_space=latent_space),
                     timeout=self.timeout_s,
                     metadata=self._metadata(pinned=False),
                 )
             except grpc.aio.AioRpcError as error:
-                raise self._to_codec_error(error) from None
+                raise self._connection.to_codec_error(error) from None
             bundle = LatentMapBundle.from_parts(response.document, response.assets)
             store_bundle(bundle, self.cache)
         if digest not in (None, bundle.hash):
@@ -102,11 +90,11 @@ class GrpcClient(LatentClient):
     async def models(self) -> list[ServedModel]:
         """Return the models that the server serves. See LatentClient.models."""
         try:
-            response = await self._stub().GetServerInfo(
+            response = await self._connection.stub.GetServerInfo(
                 pb.GetServerInfoRequest(), timeout=self.timeout_s, metadata=self._metadata(pinned=False)
             )
         except grpc.aio.AioRpcError as error:
-            raise self._to_codec_error(error) from None
+            raise self._connection.to_codec_error(error) from None
         names = {number: modality for modality, number in MODALITIES.items()}
         return [
             ServedModel(
@@ -120,46 +108,72 @@ class GrpcClient(LatentClient):
         ]
 
     async def close(self) -> None:
-        """Close the connection and cancel the generations that still run over it."""
-        if self._channel is not None:
-            await self._channel.close()
-            self._channel = None
+        """Close the connection and cancel the requests that still run over it."""
+        await self._connection.close()
 
     async def _events(
         self, request: GenerationRequest, response: ResponseState, timeout_s: float
     ) -> AsyncGenerator[StreamEvent, None]:
-        call = self._stub().Generate(
+        call = self._connection.stub.Generate(
             message_of(request), timeout=max(timeout_s, 0.0), metadata=self._metadata(pinned=True)
         )
-        try:
-            metadata = dict(await call.initial_metadata() or ())
-            if MAP_HASH_KEY in metadata:  # missing if the server rejected the call
-                self._record_map_hash(response, str(metadata[MAP_HASH_KEY]))
-            async for message in call:
-                response.started = True
-                response.received_bytes += message.ByteSize()
+        async with aclosing(self._messages(call, response)) as messages:
+            async for message in messages:
                 event = event_from_message(message)
                 if event is not None:
                     yield event
-        except grpc.aio.AioRpcError as error:
-            raise self._to_codec_error(error) from None
-        except asyncio.CancelledError:
-            # grpc.aio raises CancelledError both if this task is cancelled and if the call is (the client was closed).
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise Cancelled("the client was closed") from None
-        finally:
-            call.cancel()
 
-    def _stub(self) -> "LatentServiceAsyncStub":
-        if self._channel is None:
-            self._channel = (
-                grpc.aio.secure_channel(self.address, self._credentials, CHANNEL_OPTIONS)
-                if self._credentials is not None
-                else grpc.aio.insecure_channel(self.address, CHANNEL_OPTIONS)
-            )
-        return LatentServiceStub(self._channel)
+    async def _encoded_events(
+        self, request: EncodingRequest, response: ResponseState, timeout_s: float
+    ) -> AsyncGenerator[StreamEvent, None]:
+        message = pb.EncodeRequest(
+            file=request.file,
+            model=request.model,
+            latent_space=request.latent_space,
+            pipeline=request.pipeline,
+            size=None if request.size is None else pb.PixelSize(width=request.size[0], height=request.size[1]),
+            keyframe_interval=request.keyframe_interval,
+        )
+        call = self._connection.stub.Encode(message, timeout=max(timeout_s, 0.0), metadata=self._metadata(pinned=True))
+        async with aclosing(self._messages(call, response)) as messages:
+            async for message in messages:
+                kind = message.WhichOneof("event")
+                if kind == "header":
+                    yield Started(header_from_message(message.header))
+                elif kind == "frame":
+                    yield Frame(frame_from_message(message.frame))
+
+    async def _decoded_pixels(
+        self, request: DecodingRequest, response: ResponseState, timeout_s: float
+    ) -> ReceivedPixels:
+        call = self._connection.stub.Decode(
+            _decode_messages(request), timeout=max(timeout_s, 0.0), metadata=self._metadata(pinned=True)
+        )
+        pixels = ReceivedPixels()
+        async with aclosing(self._messages(call, response)) as messages:
+            async for message in messages:
+                if message.WhichOneof("event") == "data":
+                    pixels.add(message.data)
+                    continue
+                size = message.size
+                if request.is_image_file and size.HasField("fps"):
+                    raise NotAcceptable(f"a video cannot be decoded to one {request.pixel_format} file; use mp4")
+                if request.pixel_format == RGB:
+                    pixels.shape = (size.num_frames, size.height, size.width, 3)
+        return pixels
+
+    async def _messages(self, call: Any, response: ResponseState) -> AsyncGenerator[Any, None]:
+        """Yield the messages of a call and record its response."""
+
+        def record_map(metadata: Mapping[str, Any]) -> None:
+            if MAP_HASH_KEY in metadata:  # missing if the server rejected the call
+                self._record_map_hash(response, str(metadata[MAP_HASH_KEY]))
+
+        async with aclosing(self._connection.messages(call, record_map)) as messages:
+            async for message in messages:
+                response.started = True
+                response.received_bytes += message.ByteSize()
+                yield message
 
     def _metadata(self, *, pinned: bool) -> list[tuple[str, str]]:
         metadata = []
@@ -168,36 +182,6 @@ class GrpcClient(LatentClient):
         if pinned and self.pinned_map is not None:
             metadata.append((MAP_PIN_KEY, self.pinned_map))
         return metadata
-
-    def _to_codec_error(self, error: grpc.aio.AioRpcError) -> CodecError:
-        """Return the error that the server reported, or one that matches the call's status."""
-        code, details = error.code(), error.details() or ""
-        reported = error_from_status(error.trailing_metadata() or (), code.value[0], details)
-        if reported is not None:
-            return reported
-        if code is StatusCode.UNAVAILABLE:
-            return self._unavailable(details)
-        if code is StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineExceeded(f"the generation did not finish within {self.timeout_s:g} s")
-        if code is StatusCode.CANCELLED:
-            return Cancelled("the call was cancelled")
-        if code is StatusCode.INTERNAL:
-            return CodecError(details)
-        return UnexpectedAnswer(f"{self.address} returned the gRPC status {code.name}: {details}")
-
-    def _unavailable(self, details: str) -> CodecError:
-        if "Failed parsing HTTP/2" in details:
-            return UnexpectedAnswer(f"{self.address} is not a gRPC server; is it the HTTP port?")
-        return ServerUnreachable(f"cannot connect to {self.address}: {_last_reason(details)}")
-
-
-def _read_pem(name: str, path: str | os.PathLike[str] | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidSettings(f"cannot read {name} {os.fspath(path)}: {error.strerror}") from None
 
 
 def message_of(request: GenerationRequest) -> pb.GenerateRequest:
@@ -215,6 +199,14 @@ def message_of(request: GenerationRequest) -> pb.GenerateRequest:
     return pb.GenerateRequest(**values, progress=True)
 
 
-def _last_reason(details: str) -> str:
-    """Return the last reason in gRPC's chain of connection errors, for example "Connection refused"."""
-    return details.rpartition("; last error: ")[2].rpartition(": ")[2].strip(" )") or "the connection failed"
+def _decode_messages(request: DecodingRequest) -> Iterator[pb.DecodeRequest]:
+    """Yield the stream in parts; the first one has the options."""
+    options = pb.DecodeOptions(
+        model=request.model,
+        format=pb.PixelFormat.Value(f"PIXEL_FORMAT_{request.pixel_format.upper()}"),
+        quality=request.quality,
+        content_encoding=request.encoding,
+    )
+    yield pb.DecodeRequest(body=request.body[:_CHUNK_BYTES], options=options)
+    for start in range(_CHUNK_BYTES, len(request.body), _CHUNK_BYTES):
+        yield pb.DecodeRequest(body=request.body[start : start + _CHUNK_BYTES])

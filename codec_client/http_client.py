@@ -2,40 +2,41 @@
 
 import asyncio
 import base64
+import io
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 
-from codec_client.client import LatentClient, explicit_fields
-from codec_client.downloads import auth_headers, fetch_file
-from codec_client.errors import ServerUnreachable, UnexpectedAnswer
-from codec_client.http_errors import error_of, reason_of
+from codec_client.client import LatentClient
+from codec_client.errors import UnexpectedAnswer
+from codec_client.http_connection import HttpConnection
+from codec_client.http_errors import error_of
+from codec_client.latent_requests import DecodingRequest, EncodingRequest
 from codec_client.maps import fetch_map, load_bundle
+from codec_client.received_pixels import ReceivedPixels
+from codec_client.request_fields import explicit_fields
 from codec_client.results import ServedModel
 from codec_client.stream import ResponseState
 from codec_client.tls import tls_context
 from codec_wire import WireFormat
 from codec_wire.codings import CODINGS, IDENTITY
-from codec_wire.errors import (
-    DeadlineExceeded,
-    InvalidMap,
-    InvalidSettings,
-    StreamFailed,
-    TruncatedStream,
-    truncated_repr,
-)
+from codec_wire.errors import DeadlineExceeded, InvalidMap, StreamFailed, truncated_repr
 from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.http import (
     ACCEPT,
+    DECODE_PATH,
+    ENCODE_PATH,
     GENERATION_PATHS,
     INFO_PATH,
     LATENT_MAP_HEADER,
     MAP_PIN_HEADER,
+    NPY_MEDIA_TYPE,
+    PIXEL_MEDIA_TYPES,
     PROMPT_TRUNCATED_HEADER,
     dictionary_path,
     parse_truncations,
@@ -46,7 +47,6 @@ from codec_wire.maps.bundle import sha256
 from codec_wire.message_decoder import MessageDecoder, parse_stream_headers
 from codec_wire.request import GenerationRequest
 
-CONNECT_TIMEOUT_S = 10.0
 _MAX_INFO_BYTES = 1024 * 1024
 
 
@@ -84,13 +84,11 @@ class HttpClient(LatentClient):
     ) -> None:
         super().__init__(**options)
         self.server = (server if "://" in server else f"http://{server}").rstrip("/").removesuffix("/v1")
-        if not self.server.startswith(("http://", "https://")):
-            raise InvalidSettings(f"server must be http://HOST:PORT or https://HOST:PORT, got {server!r}")
         self._wire_format = WireFormat(wire_format)
         self._encodings = ", ".join(name for name in CODINGS if name != IDENTITY) if compressed else IDENTITY
         self._tls = tls_context(ca_file, cert_file, key_file)
         self._map_origins = tuple(map_origins)
-        self._session: aiohttp.ClientSession | None = None
+        self._connection = HttpConnection(self.server, self.api_key, self._tls)
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return a latent-space map of the server. See LatentClient.latent_map."""
@@ -109,7 +107,7 @@ class HttpClient(LatentClient):
     async def models(self) -> list[ServedModel]:
         """Return the models that the server serves. See LatentClient.models."""
         try:
-            async with asyncio.timeout(self.timeout_s), self._request("GET", INFO_PATH) as response:
+            async with asyncio.timeout(self.timeout_s), self._connection.request("GET", INFO_PATH) as response:
                 if response.status != HTTPStatus.OK:
                     raise await error_of(response)
                 text = await response.content.read(_MAX_INFO_BYTES)
@@ -132,23 +130,71 @@ class HttpClient(LatentClient):
             ) from None
 
     async def close(self) -> None:
-        """Close the connections and cancel the generations that still run over them."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Close the connections and cancel the requests that still run over them."""
+        await self._connection.close()
 
-    async def _events(
+    def _events(
         self,
         request: GenerationRequest,
         response: ResponseState,
         timeout_s: float,  # noqa: ARG002 - HTTP has no header for it
     ) -> AsyncGenerator[StreamEvent, None]:
         path, body = GENERATION_PATHS[request.modality], self._body(request)
-        async with self._request("POST", path, body, self._headers()) as http_response:
-            if http_response.status != HTTPStatus.OK:
-                raise await error_of(http_response)
-            response.started = True
-            self._record_map_hash(response, http_response.headers.get(LATENT_MAP_HEADER))
+        return self._stream_events(self._connection.request("POST", path, self._headers(), json=body), response)
+
+    def _encoded_events(
+        self,
+        request: EncodingRequest,
+        response: ResponseState,
+        timeout_s: float,  # noqa: ARG002 - HTTP has no header for it
+    ) -> AsyncGenerator[StreamEvent, None]:
+        query = {
+            "model": request.model,
+            "latent_space": request.latent_space,
+            "pipeline": request.pipeline,
+            "size": None if request.size is None else "{}x{}".format(*request.size),
+            "keyframe_interval": request.keyframe_interval,
+            "stream_format": self._wire_format,
+        }
+        upload = _upload(request.file, query)
+        return self._stream_events(self._connection.request("POST", ENCODE_PATH, self._headers(), **upload), response)
+
+    async def _decoded_pixels(
+        self,
+        request: DecodingRequest,
+        response: ResponseState,
+        timeout_s: float,  # noqa: ARG002 - HTTP has no header for it
+    ) -> ReceivedPixels:
+        accepted = PIXEL_MEDIA_TYPES[request.pixel_format]
+        headers = self._headers() | {"Accept": accepted, "Accept-Encoding": IDENTITY}
+        if request.encoding != IDENTITY:
+            headers["Content-Encoding"] = request.encoding
+        upload = _upload(request.body, {"model": request.model, "quality": request.quality})
+        async with self._connection.request("POST", DECODE_PATH, headers, **upload) as http_response:
+            await self._start(http_response, response)
+            if http_response.content_type != accepted:
+                raise UnexpectedAnswer(f"{self.server} sent {http_response.content_type}, expected {accepted}")
+            pixels = ReceivedPixels()
+            async for chunk in http_response.content.iter_any():
+                response.received_bytes += len(chunk)
+                pixels.add(chunk)
+        if accepted == NPY_MEDIA_TYPE:
+            pixels.read_npy_header()
+        return pixels
+
+    async def _start(self, http_response: aiohttp.ClientResponse, response: ResponseState) -> None:
+        """Record that the response has started, and its map. Raises the error that the server reports instead."""
+        if http_response.status != HTTPStatus.OK:
+            raise await error_of(http_response)
+        response.started = True
+        self._record_map_hash(response, http_response.headers.get(LATENT_MAP_HEADER))
+
+    async def _stream_events(
+        self, sending: AbstractAsyncContextManager[aiohttp.ClientResponse], response: ResponseState
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Send a request and yield the events of the latent stream in its response."""
+        async with sending as http_response:
+            await self._start(http_response, response)
             messages = await self._decoder(http_response.headers)
             async for chunk in http_response.content.iter_any():
                 response.received_bytes += len(chunk)
@@ -163,49 +209,6 @@ class HttpClient(LatentClient):
                         )
                     yield Frame(message)
             messages.close()
-
-    @asynccontextmanager
-    async def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request with the API key and yield the response. Raises aiohttp's errors as CodecErrors."""
-        started = False
-        try:
-            async with self._get_session().request(
-                method,
-                self.server + path,
-                json=body,
-                headers={**auth_headers(self.api_key), **(headers or {})},
-                allow_redirects=False,
-            ) as response:
-                started = True
-                yield response
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise ServerUnreachable(f"the certificate of {self.server} is not trusted: {reason_of(error)}") from None
-        except aiohttp.ClientConnectorSSLError as error:
-            raise ServerUnreachable(
-                f"TLS handshake with {self.server} failed: {reason_of(error)}; should it be http://?"
-            ) from None
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-            raise InvalidSettings(
-                f"server must be http://HOST:PORT or https://HOST:PORT, got {self.server!r}"
-            ) from None
-        except aiohttp.ClientResponseError:
-            raise UnexpectedAnswer(f"{self.server} is not an HTTP server; is it the gRPC port?") from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            if started:
-                raise TruncatedStream(f"the connection was lost during the response: {reason_of(error)}") from None
-            raise ServerUnreachable(f"cannot connect to {self.server}: {reason_of(error)}") from None
-
-    def _get_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                auto_decompress=False,
-                headers={"Accept-Encoding": IDENTITY},  # default for requests without their own
-                connector=aiohttp.TCPConnector(ssl=self._tls or True),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-            )
-        return self._session
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": ACCEPT[self._wire_format], "Accept-Encoding": self._encodings}
@@ -228,7 +231,7 @@ class HttpClient(LatentClient):
         data = self.cache.get(digest)
         if data is None:
             path = dictionary_path(digest)
-            data = await fetch_file(self._get_session(), self.server + path, auth_headers(self.api_key))
+            data = await self._connection.download(path)
             if sha256(data) != digest:
                 raise InvalidMap(f"{self.server}{path} has the hash {sha256(data)}, expected {digest}")
             self.cache.put(data)
@@ -237,3 +240,11 @@ class HttpClient(LatentClient):
 
 def _as_json(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _upload(data: bytes, query: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a request with the body `data`. Parameters of the query that are None are left out."""
+    return {
+        "data": io.BytesIO(data),  # aiohttp sends bytes in one piece
+        "params": {name: str(value) for name, value in query.items() if value is not None},
+    }

@@ -1,16 +1,20 @@
 """Return types of the client's methods."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from codec_wire.latents import LatentStreamHeader, Modality
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A complete generation.
+    """The complete latents of a generation, or of an encoded image or video.
 
     Attributes:
         header: The stream header.
@@ -23,6 +27,26 @@ class Generation:
     header: LatentStreamHeader
     latents: NDArray[Any]
     map_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPixels:
+    """The pixels that a server decoded.
+
+    Attributes:
+        frames: Array [frames, H, W, 3] of uint8. An image has one frame.
+        map_hash: Hash of the latent-space map of the VAE ("sha256:<hex>"); None if the server sent none.
+
+    """
+
+    frames: NDArray[np.uint8]
+    map_hash: str | None
+
+    def images(self) -> "list[Image]":
+        """Return the frames as PIL images."""
+        from PIL import Image  # noqa: PLC0415 - importing codec_client needs no Pillow
+
+        return [Image.fromarray(pixels) for pixels in self.frames]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,21 @@
-"""One generation as an async stream of latents, with progress and cancellation."""
+"""Received latents as an async stream, with progress and cancellation."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from codec_client.errors import ServerUnreachable
+import numpy as np
+
+from codec_client.attempts import RequestOptions, run_before, run_with_retries
+from codec_client.results import Generation
 from codec_wire.decoder import DecodedLatent, LatentDecoder
-from codec_wire.errors import CodecError, DeadlineExceeded, RetryableError, TruncatedStream
+from codec_wire.errors import TruncatedStream
 from codec_wire.events import Frame, Started, Step, StreamEvent
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 from codec_wire.request import GenerationRequest
-
-RECONNECT_DELAY_S = 1.0
-"""Delay before a request is sent again to a server that did not respond, in seconds."""
 
 
 @dataclass(slots=True)
@@ -29,8 +30,8 @@ class ResponseState:
     received_bytes: int = 0
 
 
-Transport = Callable[[GenerationRequest, ResponseState, float], AsyncGenerator[StreamEvent, None]]
-"""Runs a request with a timeout in seconds and yields its events. Closing the generator cancels the request."""
+Transport = Callable[[ResponseState, float], AsyncGenerator[StreamEvent, None]]
+"""Sends a request with a timeout in seconds and yields its events. Closing the generator cancels the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +62,22 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-class StreamOptions(Protocol):
-    """The client settings that a stream uses. See LatentClient."""
+class ReceivedStream:
+    """The latents of one response: an async context manager and iterator; each item is one latent frame [C, h, w].
 
-    timeout_s: float
-    retries: int
-
-
-class LatentStream:
-    """A single generation: an async context manager and iterator; each item is one latent frame [C, h, w].
-
-    Entering the stream sends the request and waits for the header. Leaving it before the end cancels the generation
+    Entering the stream sends the request and waits for the header. Leaving it before the end cancels the request
     on the server. A request is sent again after a failure only if no part of the result has been received.
 
     Raises:
         CodecError: the server reported an error; the subclass of codec_wire.errors that matches its code.
         StreamError: the received stream is invalid.
-        DeadlineExceeded: the generation did not finish within the client's timeout_s.
+        DeadlineExceeded: the request did not finish within the client's timeout_s.
         ServerUnreachable: the server did not respond.
 
     """
 
-    def __init__(
-        self, transport: Transport, request: GenerationRequest, options: StreamOptions, on_progress: OnProgress | None
-    ) -> None:
+    def __init__(self, transport: Transport, options: RequestOptions, on_progress: OnProgress | None = None) -> None:
         self._transport = transport
-        self.request = request
-        """The request that is sent."""
         self._options = options
         self._on_progress = on_progress
         self._response = ResponseState()
@@ -114,31 +104,17 @@ class LatentStream:
     async def __aenter__(self) -> Self:
         """Send the request and wait for the header."""
         self._deadline = asyncio.get_running_loop().time() + self._options.timeout_s
-        for attempt in range(self._options.retries + 1):
-            try:
-                await self._open()
-            except (RetryableError, ServerUnreachable) as error:
-                await self.aclose()
-                delay = error.retry_after_s if isinstance(error, RetryableError) else RECONNECT_DELAY_S
-                too_late = asyncio.get_running_loop().time() + delay > self._deadline
-                if self._response.started or attempt == self._options.retries or too_late:
-                    raise
-                await asyncio.sleep(delay)
-            except BaseException:
-                await self.aclose()
-                raise
-            else:
-                return self
-        raise AssertionError("the last attempt raises or returns")
+        await run_with_retries(self._open, lambda: self._response.started, self._options, self._deadline)
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cancel the generation if it is still running."""
+        """Cancel the request if it is still running."""
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel the generation if it is still running."""
+        """Cancel the request if it is still running."""
         if self._events is not None:
             await self._events.aclose()
 
@@ -164,29 +140,44 @@ class LatentStream:
 
     async def _open(self) -> None:
         remaining_s = self._deadline - asyncio.get_running_loop().time()
-        self._events = self._transport(self.request, self._response, remaining_s)
-        first = await self._next_event()
-        if not isinstance(first, Started):
-            raise TruncatedStream("the response ended without a header")
+        self._events = self._transport(self._response, remaining_s)
+        try:
+            first = await self._next_event()
+            if not isinstance(first, Started):
+                raise TruncatedStream("the response ended without a header")
+        except BaseException:
+            await self.aclose()
+            raise
         self._decoder = LatentDecoder(first.header)
         self._update_progress(header=first.header)
 
     async def _next_event(self) -> StreamEvent | None:
         assert self._events is not None  # noqa: S101 - set by _open
-        timeout = asyncio.timeout_at(self._deadline)
-        try:
-            async with timeout:
-                return await anext(self._events, None)
-        except TimeoutError:
-            if timeout.expired():
-                raise self._deadline_exceeded() from None
-            raise
-
-    def _deadline_exceeded(self) -> CodecError:
-        return DeadlineExceeded(f"the generation did not finish within {self._options.timeout_s:g} s")
+        return await run_before(self._deadline, self._options, anext(self._events, None))
 
     def _update_progress(self, **changes: object) -> None:
         received_bytes = self._response.received_bytes
         self.progress = replace(self.progress, received_bytes=received_bytes, **changes)  # type: ignore[arg-type]
         if self._on_progress is not None:
             self._on_progress(self.progress)
+
+
+class LatentStream(ReceivedStream):
+    """The stream of one generation. See ReceivedStream."""
+
+    def __init__(
+        self,
+        transport: Callable[[GenerationRequest, ResponseState, float], AsyncGenerator[StreamEvent, None]],
+        request: GenerationRequest,
+        options: RequestOptions,
+        on_progress: OnProgress | None,
+    ) -> None:
+        super().__init__(partial(transport, request), options, on_progress)
+        self.request = request
+        """The request that is sent."""
+
+
+async def read_generation(stream: ReceivedStream) -> Generation:
+    """Return the header and all latents of a stream that has been entered."""
+    latents = [latents async for latents in stream]
+    return Generation(stream.header, np.stack(latents), stream.map_hash)

@@ -7,13 +7,13 @@ from contextlib import aclosing, closing
 from aiohttp import hdrs, web
 
 from codec_http.npy import npy_header
-from codec_http.pixel_negotiation import IMAGE_MEDIA_TYPES, VIDEO_MEDIA_TYPES, acceptable_formats, media_type_of
+from codec_http.pixel_negotiation import IMAGE_MEDIA_TYPES, VIDEO_MEDIA_TYPES, acceptable_formats
 from codec_http.query import query_of
 from codec_http.received_body import received_messages
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_http.write_deadline import WriteDeadline
 from codec_wire.errors import CodecError, InvalidRequest, truncated_repr
-from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER, MODEL_HEADER, header_value
+from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER, MODEL_HEADER, PIXEL_MEDIA_TYPES, header_value
 from codec_wire.maps import parse_map_pin
 from core import decoding
 from core.decode_plan import MAX_QUALITY, DecodePlan, DecodeRequest
@@ -81,7 +81,7 @@ def _wanted(request: web.Request) -> DecodeRequest:
 
 def _headers(plan: DecodePlan) -> dict[str, str]:
     return {
-        hdrs.CONTENT_TYPE: media_type_of(plan.pixel_format),
+        hdrs.CONTENT_TYPE: PIXEL_MEDIA_TYPES[plan.pixel_format],
         LATENT_MAP_HEADER: plan.map_hash,
         MODEL_HEADER: header_value(plan.model),
         hdrs.VARY: f"{hdrs.ACCEPT}, {MAP_PIN_HEADER}",

@@ -3,27 +3,17 @@
 from collections.abc import Mapping
 
 from codec_http.negotiation import parse_quality_values
-from codec_wire.http import NPY_MEDIA_TYPE
+from codec_wire.http import PIXEL_MEDIA_TYPES
 from core.pixel_format import PixelFormat
 
 IMAGE_MEDIA_TYPES: Mapping[str, PixelFormat] = {
-    "image/png": PixelFormat.PNG,
-    "image/jpeg": PixelFormat.JPEG,
-    "image/webp": PixelFormat.WEBP,
-    NPY_MEDIA_TYPE: PixelFormat.RGB,
+    PIXEL_MEDIA_TYPES[found]: found for found in (PixelFormat.PNG, PixelFormat.JPEG, PixelFormat.WEBP, PixelFormat.RGB)
 }
 """Formats of a decoded image by media type; the first one is the default."""
 VIDEO_MEDIA_TYPES: Mapping[str, PixelFormat] = {
-    "video/mp4": PixelFormat.MP4,
-    NPY_MEDIA_TYPE: PixelFormat.RGB,
+    PIXEL_MEDIA_TYPES[found]: found for found in (PixelFormat.MP4, PixelFormat.RGB)
 }
 """Formats of a decoded video by media type; the first one is the default."""
-
-
-def media_type_of(pixel_format: PixelFormat) -> str:
-    """Return the Content-Type of a response in this format."""
-    names = {**IMAGE_MEDIA_TYPES, **VIDEO_MEDIA_TYPES}
-    return next(name for name, found in names.items() if found is pixel_format)
 
 
 def acceptable_formats(accept: str, offered: Mapping[str, PixelFormat]) -> tuple[PixelFormat, ...]:

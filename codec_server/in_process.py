@@ -9,6 +9,8 @@ from typing import Any
 import typer
 
 from codec_client.client import LatentClient
+from codec_client.latent_requests import RGB, DecodingRequest, EncodingRequest
+from codec_client.received_pixels import ReceivedPixels
 from codec_client.results import ServedModel
 from codec_client.stream import ResponseState
 from codec_server.errors import ExitStatus
@@ -17,10 +19,16 @@ from codec_wire.errors import NotFound
 from codec_wire.events import StreamEvent
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
+from codec_wire.message_decoder import Message
 from codec_wire.request import GenerationRequest
+from core import decoding, encoding
 from core.admission import Admission
+from core.decode_plan import DecodePlan, DecodeRequest
+from core.encode_plan import EncodeRequest
 from core.engine import Job
 from core.lifecycle import Lifecycle
+from core.pixel_format import PixelFormat
+from core.received_stream import BodyReader
 from core.served import ModelInstance
 from core.service import LatentService
 from core.settings import Settings
@@ -80,3 +88,56 @@ class InProcessClient(LatentClient):
         async with aclosing(self.service.generate(plan, job)) as events:
             async for event in events:
                 yield event
+
+    async def _encoded_events(
+        self, request: EncodingRequest, response: ResponseState, timeout_s: float
+    ) -> AsyncGenerator[StreamEvent, None]:
+        response.started = True
+        wanted = EncodeRequest(
+            file=request.file,
+            model=request.model,
+            latent_space=request.latent_space,
+            pipeline=request.pipeline,
+            size=request.size,
+            keyframe_interval=request.keyframe_interval,
+            map_pin=self.pinned_map,
+        )
+        plan, _ = encoding.plan(self.service, wanted)
+        self._record_map_hash(response, plan.map_hash)
+        async with aclosing(encoding.encode(self.service, plan, _job(timeout_s))) as events:
+            async for event in events:
+                yield event
+
+    async def _decoded_pixels(
+        self, request: DecodingRequest, response: ResponseState, timeout_s: float
+    ) -> ReceivedPixels:
+        response.started = True
+        pixel_format = PixelFormat(request.pixel_format)
+        wanted = DecodeRequest(
+            image_formats=() if pixel_format is PixelFormat.MP4 else (pixel_format,),
+            video_formats=() if request.is_image_file else (pixel_format,),
+            model=request.model,
+            map_pin=self.pinned_map,
+            quality=request.quality,
+        )
+        pixels = ReceivedPixels()
+        messages = self._messages(request)
+        async with aclosing(decoding.decode(self.service, wanted, messages, _job(timeout_s))) as parts:
+            async for part in parts:
+                if not isinstance(part, DecodePlan):
+                    pixels.add(part)
+                    continue
+                self._record_map_hash(response, part.map_hash)
+                if request.pixel_format == RGB:
+                    pixels.shape = (part.num_frames, part.height, part.width, 3)
+        return pixels
+
+    async def _messages(self, request: DecodingRequest) -> AsyncGenerator[Message, None]:
+        reader = BodyReader(None, request.encoding, self.service.models.zstd_dictionaries())
+        for read in (lambda: reader.feed(request.body), reader.close):
+            for message in await asyncio.to_thread(read):
+                yield message
+
+
+def _job(timeout_s: float) -> Job:
+    return Job(deadline=asyncio.get_running_loop().time() + timeout_s)

@@ -105,6 +105,14 @@ MEDIA_TYPES: Mapping[str, WireFormat] = {
 """Wire format by media type. The first media type of a format is its default."""
 NPY_MEDIA_TYPE = "application/x-npy"
 """Media type of a NumPy array file."""
+PIXEL_MEDIA_TYPES: Mapping[str, str] = {
+    "rgb": NPY_MEDIA_TYPE,
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "mp4": "video/mp4",
+}
+"""Media type by the format of decoded pixels; "rgb" is without a file format."""
 CODEC_MEDIA_TYPES = frozenset(name for name in MEDIA_TYPES if "codec" in name)
 """Media types that only a Codec client sends in Accept."""
 ACCEPT: Mapping[WireFormat, str] = {

@@ -125,7 +125,7 @@ async def test_key_and_map_pin_are_sent_over_grpc(tmp_path: Path) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         bundle = servers.service.models.require_default().bundle
         client = GrpcClient(servers.grpc_address, api_key="k3y", pinned_map=bundle.hash, cache_dir=tmp_path)
-        client._channel = grpc.aio.insecure_channel(servers.grpc_address, interceptors=[RecordMetadata()])
+        client._connection._channel = grpc.aio.insecure_channel(servers.grpc_address, interceptors=[RecordMetadata()])
         async with client:
             await client.generate("a sea")
     assert calls == [{"authorization": "Bearer k3y", "x-codec-map": bundle.hash}]

@@ -1,0 +1,55 @@
+"""Deadlines and repeated attempts of one request, for every client and method."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from codec_client.errors import ServerUnreachable
+from codec_wire.errors import DeadlineExceeded, RetryableError
+
+RECONNECT_DELAY_S = 1.0
+"""Delay before a request is sent again to a server that did not respond, in seconds."""
+
+ResultT = TypeVar("ResultT")
+
+
+class RequestOptions(Protocol):
+    """The client settings that a request uses. See LatentClient."""
+
+    timeout_s: float
+    retries: int
+
+
+async def run_before(deadline: float, options: RequestOptions, step: Awaitable[ResultT]) -> ResultT:
+    """Return the result of `step`. Raises DeadlineExceeded if `deadline`, in the event loop's time, passes before."""
+    timeout = asyncio.timeout_at(deadline)
+    try:
+        async with timeout:
+            return await step
+    except TimeoutError:
+        if timeout.expired():
+            raise DeadlineExceeded(f"the request did not finish within {options.timeout_s:g} s") from None
+        raise
+
+
+async def run_with_retries(
+    attempt: Callable[[], Awaitable[ResultT]],
+    has_started: Callable[[], bool],
+    options: RequestOptions,
+    deadline: float,
+) -> ResultT:
+    """Return the result of `attempt`, which is called again if the server did not respond, or is temporarily busy.
+
+    It is not called again if `has_started()`, that is once a part of the result has been received, after
+    `options.retries` repetitions, or if the delay would end after `deadline`. The last error is raised.
+    """
+    for number in range(options.retries + 1):
+        try:
+            return await attempt()
+        except (RetryableError, ServerUnreachable) as error:
+            delay = error.retry_after_s if isinstance(error, RetryableError) else RECONNECT_DELAY_S
+            too_late = asyncio.get_running_loop().time() + delay > deadline
+            if has_started() or number == options.retries or too_late:
+                raise
+            await asyncio.sleep(delay)
+    raise AssertionError("the last attempt raises or returns")

@@ -1,0 +1,92 @@
+"""Requests of the latent service, in the form that all clients use."""
+
+import io
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from codec_client.results import Generation
+from codec_wire import WireFormat, encode
+from codec_wire.codings import IDENTITY
+from codec_wire.encoder import LatentEncoder
+from codec_wire.format_detection import detect_coding
+from codec_wire.latents import LatentDtype
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FileFormat: TypeAlias = Literal["png", "jpeg", "webp", "mp4"]
+MAX_QUALITY = 100
+RGB = "rgb"
+"""Format of pixels without a file format."""
+_PNG_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"))
+"""Modes of PIL images that PNG can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingRequest:
+    """A latent stream to decode: the body of a response, whose content coding is `encoding`.
+
+    `pixel_format` is RGB or a FileFormat, `quality` (0 to 100) that of JPEG and WebP. `model` is the name of a model;
+    None selects one by the latent space of the stream.
+    """
+
+    body: bytes
+    encoding: str
+    pixel_format: str = RGB
+    quality: int = MAX_QUALITY
+    model: str | None = None
+
+    @property
+    def is_image_file(self) -> bool:
+        """Whether the pixels are requested as one image file."""
+        return self.pixel_format not in (RGB, "mp4")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingRequest:
+    """An image or video file to encode. None selects the server's default. `size` is (width, height) in pixels."""
+
+    file: bytes
+    model: str | None = None
+    latent_space: str | None = None
+    pipeline: str = "raw"
+    size: tuple[int, int] | None = None
+    keyframe_interval: int | None = None
+
+
+def decoding_request(
+    latents: bytes | Generation,
+    pixel_format: str,
+    *,
+    quality: int = MAX_QUALITY,
+    model: str | None,
+    encoding: str | None,
+) -> DecodingRequest:
+    """Return the request to decode the body of a response, or latents that were already decoded from one.
+
+    `encoding` None detects the content coding of a body. It is not used for a Generation.
+    """
+    if isinstance(latents, Generation):
+        return DecodingRequest(_raw_stream(latents), IDENTITY, pixel_format, quality, model)
+    return DecodingRequest(bytes(latents), encoding or detect_coding(latents), pixel_format, quality, model)
+
+
+def _raw_stream(generation: Generation) -> bytes:
+    """Return a stream with the pipeline `raw` that decodes to exactly these latents, float16 or float32."""
+    dtype = LatentDtype.FP16 if generation.latents.dtype == np.float16 else LatentDtype.FP32
+    num_frames = len(generation.latents)
+    header = replace(generation.header, pipeline="raw", dtype=dtype, scales=None, total_frames=num_frames)
+    encoder, last = LatentEncoder(header), num_frames - 1
+    frames = [encoder.encode(latent, keyframe=True, last=seq == last) for seq, latent in enumerate(generation.latents)]
+    return encode(header, WireFormat.MSGPACK) + b"".join(encode(frame, WireFormat.MSGPACK) for frame in frames)
+
+
+def file_bytes(file: "bytes | Image") -> bytes:
+    """Return the bytes of an image or video file; a PIL image as a PNG file with the same pixels."""
+    if isinstance(file, bytes | bytearray | memoryview):
+        return bytes(file)
+    buffer = io.BytesIO()
+    (file if file.mode in _PNG_MODES else file.convert("RGB")).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,14 @@
+"""The fields of a generation request that a client sends."""
+
+from typing import Any
+
+from codec_wire.request import GenerationRequest
+
+
+def explicit_fields(request: GenerationRequest) -> dict[str, Any]:
+    """Return the fields of `request` that were set explicitly, by wire name.
+
+    The server applies its defaults to the others.
+    """
+    fields = request.model_dump(exclude_unset=True, by_alias=True)
+    return {name: value for name, value in fields.items() if value is not None}
