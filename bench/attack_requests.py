@@ -29,7 +29,7 @@ class Attack:
 def head(length: int, extra: str = "") -> bytes:
     """Return the header of a generation request whose body has `length` bytes."""
     fields = f"Content-Type: application/json\r\nContent-Length: {length}\r\n{extra}"
-    return f"POST {PATH} HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode()
+    return f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n".encode()
 
 
 async def post(port: int, body: bytes, extra: str = "") -> str:
@@ -129,7 +129,7 @@ async def _idle(port: int) -> str:
 
 
 async def _slow_headers(port: int) -> str:
-    return await _many(port, 1400, lambda port: _slow_client(port, b"POST / HTTP/1.1\r\nHost: a\r\nX: "))
+    return await _many(port, 1400, lambda port: _slow_client(port, b"POST / HTTP/1.1\r\nHost: localhost\r\nX: "))
 
 
 async def _few_files(port: int) -> str:

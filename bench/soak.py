@@ -95,7 +95,8 @@ class Soak:
 
 async def read_http(session: aiohttp.ClientSession, port: int, workload: Workload) -> AsyncGenerator[bytes, None]:
     """Yield the parts of the body of a response."""
-    url, headers = f"http://127.0.0.1:{port}{workload.path}", {"Accept-Encoding": "identity"}
+    url = f"http://127.0.0.1:{port}{workload.path}"
+    headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
     async with session.post(url, data=workload.json_body(), headers=headers) as response:
         response.raise_for_status()
         async for data in response.content.iter_any():

@@ -24,6 +24,7 @@ STATUS: dict[type[CodecError], StatusCode] = {
     errors.MapMismatch: StatusCode.FAILED_PRECONDITION,
     errors.TooLarge: StatusCode.INVALID_ARGUMENT,
     errors.UnsupportedCoding: StatusCode.INVALID_ARGUMENT,
+    errors.UnsupportedMediaType: StatusCode.INVALID_ARGUMENT,
     errors.RequestTimeout: StatusCode.DEADLINE_EXCEEDED,
     errors.NotAcceptable: StatusCode.INVALID_ARGUMENT,
     errors.UnsupportedModality: StatusCode.UNIMPLEMENTED,

@@ -10,7 +10,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_writer import StreamWriter
 
 from codec_http.connection_limits import ConnectionLimits
-from codec_http.cors import add_cors_headers
+from codec_http.cors import allow_origin
 from codec_http.errors import error_response, malformed_request_response
 from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES, LimitedRequestParser
 
@@ -150,7 +150,7 @@ class Connection(web.RequestHandler):
         else:
             log.error("a request from %s failed outside of the application", request.remote, exc_info=exc)
             response = error_response(exc or RuntimeError())
-        add_cors_headers(response)
+        allow_origin(response, "*")  # it contains nothing but the error
         response.force_close()
         return response
 

@@ -1,12 +1,12 @@
-"""Cross-origin resource sharing (CORS): pages of every origin may send requests and read responses.
+"""Requests of web pages: refusal of origins that are not allowed, and cross-origin resource sharing (CORS) for others.
 
-This is safe because the server does not use cookies: a page can do nothing that another client cannot do.
+Pages of every origin may read what needs no API key: discovery and probes. See codec_http.origin_policy for the rest.
 """
-
-from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
+from codec_http.route import Handler, is_public
+from codec_http.state import ORIGIN_POLICY
 from codec_wire.http import RESPONSE_HEADERS
 
 EXPOSED_HEADERS = ", ".join([*RESPONSE_HEADERS, "ETag", "Retry-After"])
@@ -16,24 +16,50 @@ PREFLIGHT_HEADERS = {
     hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "*, Authorization",  # the wildcard does not include Authorization
     hdrs.ACCESS_CONTROL_MAX_AGE: "7200",
 }
+_READABLE_BY = web.RequestKey("readable_by", str)
+"""Key of the request under which the origin that may read the response is stored, or "*"."""
 
 
 @web.middleware
-async def answer_preflight(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def require_allowed_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse requests to a host and from an origin that are not allowed, before they have any effect.
+
+    Raises Forbidden. The CORS headers alone are not enough: browsers send some cross-origin requests without asking the
+    server first, and only hide the response from the page.
+    """
+    policy = request.app[ORIGIN_POLICY]
+    host, origin = request.headers.get(hdrs.HOST), request.headers.get(hdrs.ORIGIN)
+    policy.require_host(host)
+    if policy.allows_all or is_public(request.path):
+        request[_READABLE_BY] = "*"
+    elif origin is not None:
+        policy.require_origin(origin, host)
+        request[_READABLE_BY] = origin
+    return await handler(request)
+
+
+@web.middleware
+async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer CORS preflight requests, which browsers send before a cross-origin request with a JSON body."""
     if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
         return web.Response(status=204, headers=PREFLIGHT_HEADERS)
     return await handler(request)
 
 
-async def allow_any_origin(_request: web.Request, response: web.StreamResponse) -> None:
-    """Add the CORS headers to every response of the application."""
-    add_cors_headers(response)
+async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the CORS headers to every response of the application.
+
+    Errors have them too; otherwise scripts could not read error messages.
+    """
+    readable_by = request.get(_READABLE_BY)
+    if readable_by is not None:
+        allow_origin(response, readable_by)
+    if readable_by != "*":
+        varies = response.headers.get(hdrs.VARY)
+        response.headers[hdrs.VARY] = hdrs.ORIGIN if varies is None else f"{varies}, {hdrs.ORIGIN}"
 
 
-def add_cors_headers(response: web.StreamResponse) -> None:
-    """Add the CORS headers to `response`. Errors have them too; otherwise scripts could not read error messages."""
-    response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
+def allow_origin(response: web.StreamResponse, origin: str) -> None:
+    """Let pages of `origin`, or of every origin if it is "*", read `response`."""
+    response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
     response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED_HEADERS

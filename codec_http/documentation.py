@@ -8,7 +8,7 @@ from codec_http.state import DOCUMENT
 
 async def openapi(request: web.Request) -> web.Response:
     """Handle GET /openapi.json."""
-    return web.json_response(request.app[DOCUMENT], headers={"Access-Control-Allow-Origin": "*"})
+    return web.json_response(request.app[DOCUMENT])
 
 
 async def page(request: web.Request) -> web.Response:

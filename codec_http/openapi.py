@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from codec_http.response_models import ErrorResponse
-from codec_wire.errors import CodecError, RetryableError, Unauthenticated
+from codec_wire.errors import CodecError, Forbidden, RetryableError, Unauthenticated
 from codec_wire.http import REQUEST_HEADERS, error_status
 from codec_wire.version import SERVER_VERSION
 
@@ -109,7 +109,7 @@ def _responses(route: "Route") -> Json:
         if status == HTTPStatus.OK and route.headers:
             response["headers"] = {name: _header(description) for name, description in route.headers.items()}
     by_status: dict[int, list[type[CodecError]]] = defaultdict(list)
-    for error in (*route.errors, *(() if route.is_public else (Unauthenticated,))):
+    for error in (*route.errors, Forbidden, *(() if route.is_public else (Unauthenticated,))):
         by_status[error_status(error)].append(error)
     for status, classes in sorted(by_status.items()):
         responses[str(status)] = _error_response(classes)

@@ -1,12 +1,9 @@
 """Absolute URLs of this server's own files."""
 
-import re
-
 from aiohttp import web
 
 from codec_http.state import PUBLIC_URL
-
-_HOST = re.compile(r"[A-Za-z0-9._~-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+from core.address import host_of
 
 
 def absolute_url(request: web.Request, path: str) -> str:
@@ -18,4 +15,4 @@ def absolute_url(request: web.Request, path: str) -> str:
     public_url = request.app[PUBLIC_URL]
     if public_url:
         return public_url + path
-    return f"{request.scheme}://{request.host}{path}" if _HOST.fullmatch(request.host) else path
+    return f"{request.scheme}://{request.host}{path}" if host_of(request.host) else path

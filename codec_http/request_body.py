@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from codec_http.body_receiver import receive_body
 from codec_http.json_body import parse_json_object
@@ -18,8 +18,9 @@ from codec_http.request_models import (
     RenderedVideosBody,
     VideoLatentsBody,
 )
+from codec_http.route import JSON
 from codec_http.state import BODY_PARSER, SERVICE
-from codec_wire.errors import InvalidRequest, truncated_repr
+from codec_wire.errors import InvalidRequest, UnsupportedMediaType, truncated_repr
 from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
 from codec_wire.request import RANDOM_SEED, parse_request_as
@@ -61,8 +62,9 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
 async def read_generation(request: web.Request, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
     """Return the validated body of a request to the endpoint of `modality`; `accept` is its Accept header.
 
-    Raises InvalidRequest with the field's name, and what receive_body raises.
+    Raises UnsupportedMediaType, InvalidRequest with the field's name, and what receive_body raises.
     """
+    _require_json(request)
     app = request.app
     with app[SERVICE].admission.memory.reserve() as reservation:
         data = await receive_body(request, reservation)
@@ -71,6 +73,18 @@ async def read_generation(request: web.Request, modality: Modality, accept: str)
         # One at a time, so that the memory for parsing does not depend on the number of requests.
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(app[BODY_PARSER], parse_generation, data, modality, accept)
+
+
+def _require_json(request: web.Request) -> None:
+    """Raise UnsupportedMediaType unless the Content-Type of `request` is that of JSON.
+
+    Browsers let a page of any origin send a body as text/plain or as a form, but ask the server before they send JSON.
+    """
+    if request.content_type != JSON:
+        received = request.headers.get(hdrs.CONTENT_TYPE)
+        raise UnsupportedMediaType(
+            f"Content-Type must be {JSON}, got {'nothing' if received is None else truncated_repr(received)}"
+        )
 
 
 def parse_generation(data: bytes | bytearray, modality: Modality, accept: str) -> LatentsBody | RenderedBody:

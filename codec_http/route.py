@@ -57,6 +57,14 @@ _PUBLIC_PATHS = frozenset(
 )
 
 
+def is_public(path: str) -> bool:
+    """Return whether the path of a request or route requires no API key: that of a probe or of discovery.
+
+    Discovery precedes the choice of a key.
+    """
+    return path in _PUBLIC_PATHS or path.startswith(f"{WELL_KNOWN_PATH}/")
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """An operation: one HTTP method on one path, which is in aiohttp's syntax.
@@ -81,5 +89,5 @@ class Route:
 
     @property
     def is_public(self) -> bool:
-        """Whether no API key is required: for probes, and for discovery, which precedes the choice of a key."""
-        return self.path in _PUBLIC_PATHS or self.path.startswith(f"{WELL_KNOWN_PATH}/")
+        """Whether the route requires no API key."""
+        return is_public(self.path)

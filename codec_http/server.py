@@ -1,5 +1,6 @@
 """The aiohttp application and its HTTP server."""
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -8,12 +9,13 @@ from aiohttp import web
 from codec_http.api_key import require_key
 from codec_http.connection import ConnectionRunner
 from codec_http.connection_limits import ConnectionLimits
-from codec_http.cors import allow_any_origin, answer_preflight
+from codec_http.cors import add_cors_headers, answer_preflight, require_allowed_origin
 from codec_http.errors import error_boundary
 from codec_http.listener import Listener
 from codec_http.openapi import openapi_document
+from codec_http.origin_policy import OriginPolicy
 from codec_http.routes import ROUTES
-from codec_http.state import API_KEYS, BODY_PARSER, DOCUMENT, PUBLIC_URL, REQUEST_TIMEOUT_S, SERVICE
+from codec_http.state import API_KEYS, BODY_PARSER, DOCUMENT, ORIGIN_POLICY, PUBLIC_URL, REQUEST_TIMEOUT_S, SERVICE
 from codec_wire.errors import InvalidSettings
 from core.address import host_port
 from core.api_keys import ApiKeys
@@ -28,18 +30,21 @@ def build_app(
     public_url: str | None = None,
     *,
     api_keys: ApiKeys | None = None,
+    origin_policy: OriginPolicy | None = None,
 ) -> web.Application:
     """Return the aiohttp application for `service`.
 
     A generation may take at most `request_timeout_s` seconds. `public_url` is the URL under which clients reach the
     server; None if it is unknown. `api_keys` are the accepted keys; None if no key is required.
+    `origin_policy` restricts web pages; None allows those of this host.
     """
-    app = web.Application(middlewares=[error_boundary, answer_preflight])
-    app.on_response_prepare.append(allow_any_origin)
+    app = web.Application(middlewares=[error_boundary, require_allowed_origin, answer_preflight])
+    app.on_response_prepare.append(add_cors_headers)
     app[SERVICE] = service
     app[REQUEST_TIMEOUT_S] = request_timeout_s
     app[PUBLIC_URL] = public_url or ""
     app[API_KEYS] = api_keys
+    app[ORIGIN_POLICY] = origin_policy or OriginPolicy()
     app[BODY_PARSER] = ThreadPoolExecutor(1, "request-body")
     app.on_cleanup.append(_stop_body_parser)
     app[DOCUMENT] = openapi_document(ROUTES)
@@ -80,13 +85,16 @@ async def start_http_server(
     api_keys: ApiKeys | None = None,
     tls: ServerTls | None = None,
     limits: ConnectionLimits | None = None,
+    allowed_origins: Iterable[str] | None = None,
 ) -> HttpServer:
     """Start the HTTP server on `host`:`port`; port 0 selects a free port. See build_app for the other parameters.
 
     `tls` are the certificates of an https server; None for http. `limits` bounds the connections; None selects the
-    defaults of the settings. Raises InvalidSettings if the address is not available.
+    defaults of the settings. `allowed_origins` are the origins of the web pages that may use the server; None if only
+    those of this host may. Raises InvalidSettings if the address is not available.
     """
-    app = build_app(service, request_timeout_s, public_url, api_keys=api_keys)
+    policy = OriginPolicy(allowed_origins, public_url, host)
+    app = build_app(service, request_timeout_s, public_url, api_keys=api_keys, origin_policy=policy)
     limits = limits or ConnectionLimits(DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_CONNECTIONS_PER_IP)
     runner = ConnectionRunner(app, limits, shutdown_timeout=1.0)
     await runner.setup()

@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from codec_http.origin_policy import OriginPolicy
 from core.api_keys import ApiKeys
 from core.service import LatentService
 
@@ -12,6 +13,7 @@ SERVICE = web.AppKey("service", LatentService)
 DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("openapi_document", dict)
 API_KEYS: web.AppKey[ApiKeys | None] = web.AppKey("api_keys")
 """The accepted API keys; None if no key is required."""
+ORIGIN_POLICY = web.AppKey("origin_policy", OriginPolicy)
 PUBLIC_URL = web.AppKey("public_url", str)
 """URL under which clients reach the server; empty if it is not configured."""
 REQUEST_TIMEOUT_S = web.AppKey("request_timeout_s", float)

@@ -21,4 +21,5 @@ async def start_configured_http(
         api_keys=api_keys,
         tls=tls,
         limits=ConnectionLimits(settings.max_connections, settings.max_connections_per_ip),
+        allowed_origins=settings.allowed_origin_list,
     )

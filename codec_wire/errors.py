@@ -5,10 +5,11 @@
     │   ├── InvalidRequest       a field has a value that is not allowed
     │   └── NotFound             the model, map or dictionary does not exist on this server
     ├── Unauthenticated          credentials are missing or not valid
-    ├── Forbidden                the credentials do not permit this request
+    ├── Forbidden                the credentials, or the origin of a web page, do not permit this request
     ├── MapMismatch              client and server have different latent-space maps
     ├── TooLarge                 the request exceeds a limit of the server
     ├── UnsupportedCoding        the body of the request has a content coding
+    ├── UnsupportedMediaType     the Content-Type of the request is not that of the endpoint
     ├── RequestTimeout           the request does not arrive in time
     ├── NotAcceptable            the client accepts none of the available content codings
     ├── UnsupportedModality      the model does not generate this modality
@@ -77,7 +78,7 @@ class Unauthenticated(CodecError):
 
 
 class Forbidden(CodecError):
-    """Raised when the credentials of a request do not permit it."""
+    """Raised when the credentials, the Host or the Origin of a request do not permit it."""
 
     code = "forbidden"
 
@@ -104,6 +105,12 @@ class UnsupportedCoding(CodecError):
     """Raised when the body of a request has a content coding, e.g. gzip. Servers accept only bodies without one."""
 
     code = "unsupported_coding"
+
+
+class UnsupportedMediaType(CodecError):
+    """Raised when the Content-Type of a request is not one that the endpoint accepts."""
+
+    code = "unsupported_media_type"
 
 
 class RequestTimeout(CodecError):

@@ -135,6 +135,7 @@ ERROR_STATUS: Mapping[type[CodecError], int] = {
     errors.MapMismatch: HTTPStatus.CONFLICT,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedCoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.UnsupportedModality: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+from pydantic import field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings
 
+from core.address import ANY_ORIGIN, normalized_origin
 from core.setting_field import setting
 
 _PANEL = "Access"
 
 
 class AccessSettings(BaseSettings):
-    """API keys and TLS. core.settings.Settings contains these fields."""
+    """API keys, allowed origins and TLS. core.settings.Settings contains these fields."""
 
     api_key: str | None = setting(
         _PANEL,
@@ -27,6 +30,13 @@ class AccessSettings(BaseSettings):
     )
     upstream_api_key: str | None = setting(
         _PANEL, None, "API key that a gateway sends to its upstream server, whatever keys its clients send.", repr=False
+    )
+    allowed_origins: str | None = setting(
+        _PANEL,
+        None,
+        "Origins of the web pages that may use the HTTP server, SCHEME://HOST[:PORT] separated by commas; * for all. "
+        "The origin of --public-url is always allowed, and the server's own origin at an IP address or localhost. "
+        "Default: localhost and loopback addresses, with any port.",
     )
     tls_cert: Path | None = setting(
         _PANEL,
@@ -49,3 +59,21 @@ class AccessSettings(BaseSettings):
         _PANEL, None, "PEM file with the certificate that a gateway sends to its upstream server."
     )
     upstream_tls_key: Path | None = setting(_PANEL, None, "PEM file with the private key of --upstream-tls-cert.")
+
+    @property
+    def allowed_origin_list(self) -> tuple[str, ...] | None:
+        """The items of `allowed_origins`; None if it is not set."""
+        return None if self.allowed_origins is None else tuple(self.allowed_origins.split(","))
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _normalize_origins(cls, value: str | None) -> str | None:
+        return None if value is None else ",".join(map(_normalized, value.split(",")))
+
+
+def _normalized(item: str) -> str:
+    text = item.strip()
+    origin = text if text == ANY_ORIGIN else normalized_origin(text.removesuffix("/"))
+    if origin is None:
+        raise PydanticCustomError("origin", "must be * or origins SCHEME://HOST[:PORT] separated by commas")
+    return origin

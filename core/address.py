@@ -1,6 +1,13 @@
-"""Network addresses as text."""
+"""Network addresses and origins of web pages as text."""
 
+import re
 from ipaddress import ip_address
+
+ANY_ORIGIN = "*"
+"""All origins of web pages."""
+_HOST_PORT = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~-]+))(?::[0-9]{1,5})?", re.IGNORECASE)
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]+)")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def host_port(host: str, port: int) -> str:
@@ -14,3 +21,29 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def is_ip_address(host: str) -> bool:
+    """Return whether `host`, an IP address or a host name, is an IP address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def host_of(text: str) -> str | None:
+    """Return the host in HOST[:PORT], in lower case and without brackets; None if `text` is not valid."""
+    match = _HOST_PORT.fullmatch(text)
+    return None if match is None else (match[1] or match[2]).lower()
+
+
+def normalized_origin(text: str) -> str | None:
+    """Return the origin SCHEME://HOST[:PORT] in `text` as browsers send it: in lower case, without a default port.
+
+    None if `text` is not valid.
+    """
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None or host_of(match[2]) is None:
+        return None
+    return f"{match[1]}://{match[2].removesuffix(_DEFAULT_PORTS.get(match[1], '/'))}"

@@ -19,6 +19,7 @@ TABLE: dict[type[CodecError], tuple[int, StatusCode]] = {
     errors.MapMismatch: (409, StatusCode.FAILED_PRECONDITION),
     errors.TooLarge: (413, StatusCode.INVALID_ARGUMENT),
     errors.UnsupportedCoding: (415, StatusCode.INVALID_ARGUMENT),
+    errors.UnsupportedMediaType: (415, StatusCode.INVALID_ARGUMENT),
     errors.RequestTimeout: (408, StatusCode.DEADLINE_EXCEEDED),
     errors.NotAcceptable: (406, StatusCode.INVALID_ARGUMENT),
     errors.UnsupportedModality: (415, StatusCode.UNIMPLEMENTED),

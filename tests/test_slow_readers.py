@@ -9,6 +9,7 @@ import pytest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from tests.support.fake_engine import FakeEngine
 from tests.support.held_sampler import wait_until_no_jobs
+from tests.support.http_requests import JSON, VIDEOS, request_head
 from tests.support.serving import VIDEO_MODEL, run_servers
 
 LARGE_VIDEO = replace(VIDEO_MODEL, name="large-video", default_size=(2048, 2048))
@@ -24,11 +25,10 @@ async def test_http_client_that_stops_reading_is_disconnected_at_the_request_tim
         assert servers.http._base_url is not None
         reader, writer = await asyncio.open_connection("127.0.0.1", servers.http._base_url.port, limit=1024)
         body = json.dumps({"prompt": "x", "stream_format": "msgpack", "frames": FRAMES, "steps": 1}).encode()
-        head = f"POST /v1/videos/generations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
+        writer.write(request_head(VIDEOS, len(body)) + body)
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         assert servers.service.admission.jobs == 1
-        other = await servers.http.post("/v1/videos/generations", data=body.replace(b"120", b"1"))
+        other = await servers.http.post(VIDEOS, data=body.replace(b"120", b"1"), headers=JSON)
         assert len(await other.read()) > 500_000  # not delayed by the slow client
         await wait_until_no_jobs(servers)
         assert engine.finished == 1

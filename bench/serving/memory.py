@@ -50,7 +50,8 @@ async def hold_streams(server: ServerProcess, protocol: Protocol, count: int) ->
     port = server.ports[protocol]
     if protocol == "http":
         body = HELD.json_body()
-        head = f"POST {HELD.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        fields = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        head = f"POST {HELD.path} HTTP/1.1\r\n{fields}\r\n\r\n".encode()
         writers = []
         for _ in range(count):
             _, writer = await asyncio.open_connection("127.0.0.1", port)

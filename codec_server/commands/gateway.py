@@ -24,6 +24,7 @@ SETTINGS = (
     "log_level",
     "api_key",
     "api_keys_file",
+    "allowed_origins",
     "tls_cert",
     "tls_key",
     "tls_client_ca",

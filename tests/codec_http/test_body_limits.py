@@ -21,7 +21,7 @@ from core.model import GenerationMode
 from core.probe import sample_image
 from tests.support.fake_engine import FakeEngine
 from tests.support.grpc_requests import request
-from tests.support.http_requests import IMAGES, LATENTS, read_error
+from tests.support.http_requests import IMAGES, JSON, LATENTS, read_error, request_head
 from tests.support.serving import MODEL, Servers, run_servers
 
 IMAGE_MODEL = replace(MODEL, modes=(GenerationMode(Modality.IMAGE), GenerationMode(Modality.IMAGE, image=True)))
@@ -34,7 +34,7 @@ BASE64 = base64.b64encode(IMAGE).decode()
 async def test_body_with_a_content_coding_returns_415(coding: str) -> None:
     data = gzip.compress(json.dumps(LATENTS).encode())
     async with run_servers(FakeEngine()) as servers:
-        response = await servers.http.post(IMAGES, data=data, headers={"Content-Encoding": coding})
+        response = await servers.http.post(IMAGES, data=data, headers=JSON | {"Content-Encoding": coding})
         assert response.status == 415
         error = await read_error(response)
         assert error["code"] == "unsupported_coding"
@@ -63,7 +63,7 @@ async def test_identity_is_not_a_content_coding(coding: str) -> None:
 )
 async def test_too_much_json_outside_the_images_returns_413(fields: dict[str, Any]) -> None:
     async with run_servers(FakeEngine()) as servers:
-        response = await servers.http.post(IMAGES, data=json.dumps(LATENTS | fields).encode())
+        response = await servers.http.post(IMAGES, data=json.dumps(LATENTS | fields).encode(), headers=JSON)
         assert (response.status, (await read_error(response))["code"]) == (413, "too_large")
 
 
@@ -144,8 +144,7 @@ def test_base64_with_padding_inside_is_rejected_also_between_the_decoded_pieces(
 async def unfinished_upload(servers: Servers, size: int, sent: int) -> AsyncIterator[asyncio.StreamReader]:
     """Send the header of a request with a body of `size` bytes, and the first `sent` bytes of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", servers.http_port)
-    start = f"POST {IMAGES} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode()
-    writer.write(start + b'{"image": "' + b"A" * (sent - 11))
+    writer.write(request_head(IMAGES, size) + b'{"image": "' + b"A" * (sent - 11))
     await writer.drain()
     try:
         yield reader
@@ -164,7 +163,7 @@ async def test_bodies_of_all_unfinished_uploads_are_limited_together() -> None:
     async with run_servers(FakeEngine(free_running=True), IMAGE_MODEL, max_request_bytes=1_000_000) as servers:
         async with unfinished_upload(servers, size, size - 1), unfinished_upload(servers, size, size - 1):
             await wait_for_memory(servers, 2 * (size - 1))
-            response = await servers.http.post(IMAGES, data=b"x" * size)
+            response = await servers.http.post(IMAGES, data=b"x" * size, headers=JSON)
             assert response.status == 429
             assert int(response.headers["Retry-After"]) >= 1
             assert "bytes of memory" in (await read_error(response))["message"]
@@ -176,7 +175,7 @@ async def test_bodies_of_all_unfinished_uploads_are_limited_together() -> None:
 
 async def test_body_that_can_never_fit_into_the_memory_returns_413() -> None:
     async with run_servers(FakeEngine(), max_request_bytes=100_000) as servers:
-        response = await servers.http.post(IMAGES, data=b"x" * 200_000)
+        response = await servers.http.post(IMAGES, data=b"x" * 200_000, headers=JSON)
         assert response.status == 413
 
 
@@ -209,7 +208,7 @@ async def test_body_that_arrives_too_slowly_returns_408(monkeypatch: pytest.Monk
     monkeypatch.setattr(body_receiver, "BODY_TIMEOUT_S", 0.2)
     async with run_servers(FakeEngine()) as servers:
         reader, writer = await asyncio.open_connection("127.0.0.1", servers.http_port)
-        writer.write(f"POST {IMAGES} HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n".encode())
+        writer.write(request_head(IMAGES, 100_000))
         async with asyncio.timeout(10):
             response = asyncio.create_task(reader.readline())
             while not response.done():

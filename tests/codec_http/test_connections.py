@@ -22,18 +22,18 @@ from core.admission import Admission
 from core.lifecycle import Lifecycle, State
 from core.service import LatentService
 from tests.support.fake_engine import FakeEngine
-from tests.support.http_requests import IMAGES
+from tests.support.http_requests import IMAGES, JSON, request_head
 from tests.support.raw_http import exchange
 from tests.support.rendering import RENDERING
 from tests.support.serving import read_stream, run_servers
 
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 GENERATION = b'{"prompt": "x", "stream_format": "msgpack", "size": "64x64", "steps": 2}'
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def post(body: bytes, version: str = "1.1") -> bytes:
-    return f"POST {IMAGES} HTTP/{version}\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    return request_head(IMAGES, len(body), version) + body
 
 
 @asynccontextmanager
@@ -232,7 +232,7 @@ async def test_half_closed_response_can_be_parsed(fields: dict[str, str]) -> Non
 
         def request() -> bytes:
             with closing(http.client.HTTPConnection("127.0.0.1", servers.http_port, timeout=10)) as client:
-                client.request("POST", IMAGES, body)
+                client.request("POST", IMAGES, body, JSON)
                 client.sock.shutdown(socket.SHUT_WR)
                 return client.getresponse().read()
 

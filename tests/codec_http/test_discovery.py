@@ -94,7 +94,7 @@ async def test_path_traversal_over_a_raw_socket_is_rejected(path: bytes) -> None
     async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
         assert servers.http._base_url is not None
         reader, writer = await asyncio.open_connection("127.0.0.1", servers.http._base_url.port)
-        writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = await reader.read()
         writer.close()
         status, body = int(answer.split(b" ", 2)[1]), answer.partition(b"\r\n\r\n")[2]

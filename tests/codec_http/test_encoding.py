@@ -67,6 +67,7 @@ async def test_content_coding_is_negotiated(accept_encoding: str, headers: dict[
         assert response.headers.get("Codec-Zstd-Dict") == (DIGEST if coding == "zstd" else None)
         named = {name.strip() for name in response.headers["Vary"].split(",")}
         assert named == {
+            "Origin",
             "Accept",
             "Accept-Encoding",
             "X-Codec-Map",

@@ -8,7 +8,7 @@ import pytest
 from codec_http.body_receiver import MAX_BODY_BYTES
 from codec_wire import WireFormat
 from tests.support.fake_engine import FakeEngine
-from tests.support.http_requests import IMAGES, LATENTS, VIDEOS, read_error
+from tests.support.http_requests import IMAGES, JSON, LATENTS, VIDEOS, read_error
 from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, read_stream, run_servers
 
 
@@ -126,7 +126,7 @@ async def test_invalid_field_returns_its_name_the_value_and_the_allowed_values(
 )
 async def test_body_that_is_not_a_json_object_returns_400(body: bytes) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
-        response = await servers.http.post(IMAGES, data=body)
+        response = await servers.http.post(IMAGES, data=body, headers=JSON)
         error = await read_error(response)
         assert (response.status, error["param"]) == (400, "body")
         assert len(error["message"]) < 500
@@ -134,7 +134,7 @@ async def test_body_that_is_not_a_json_object_returns_400(body: bytes) -> None:
 
 async def test_body_over_the_limit_returns_413() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
-        response = await servers.http.post(IMAGES, data=io.BytesIO(b" " * (MAX_BODY_BYTES + 1)))
+        response = await servers.http.post(IMAGES, data=io.BytesIO(b" " * (MAX_BODY_BYTES + 1)), headers=JSON)
         assert response.status == 413
         assert (await read_error(response))["code"] == "too_large"
 

@@ -1,4 +1,4 @@
-"""General-purpose HTTP clients, command-line programs and a browser read the body with their default headers."""
+"""General-purpose HTTP clients and command-line programs read the body with their default headers."""
 
 import asyncio
 import json
@@ -12,7 +12,6 @@ import aiohttp
 import httpx
 import pytest
 import requests
-from aiohttp import web
 
 from codec_maps.bodies import encode_body
 from codec_maps.corpus import Sample, generate_latents
@@ -25,7 +24,7 @@ from core.diffusers_engine.loader import LoadedModel
 from core.served import ModelInstance
 from tests.support.dictionaries import with_dictionary
 from tests.support.http_requests import IMAGES
-from tests.support.serving import Servers, bundle_of, read_stream, run_servers
+from tests.support.serving import Servers, bundle_of, run_servers
 
 BODY = {
     "prompt": "a wide-angle photograph of a snowy mountain at dusk",
@@ -95,7 +94,7 @@ async def run(*command: str, cwd: Path) -> bytes:
 @requires("curl")
 async def test_curl_compressed_reads_the_body(engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path) -> None:
     async with serving(engine, tiny_model) as (_, address, plain):
-        command = ["curl", "-sS", "--compressed", "-D", "headers", "-d", json.dumps(BODY), address + IMAGES]
+        command = ["curl", "-sS", "--compressed", "-D", "headers", "--json", json.dumps(BODY), address + IMAGES]
         assert await run(*command, cwd=tmp_path) == plain
         assert "content-encoding: " in (tmp_path / "headers").read_text().lower()
 
@@ -125,76 +124,3 @@ async def test_documented_curl_and_zstd_commands_produce_the_uncompressed_body(
             ["zstd", "-d", "-c", "body.zst"], cwd=tmp_path, capture_output=True, check=False
         )
         assert without_dictionary.returncode != 0
-
-
-PAGE = """<!doctype html><title>a page of another origin</title><script>
-const hex = bytes => [...new Uint8Array(bytes)].map(byte => byte.toString(16).padStart(2, "0")).join("");
-const hash = async bytes => "sha256:" + hex(await crypto.subtle.digest("SHA-256", bytes));
-(async () => {
-  const found = {};
-  try {
-    const response = await fetch(SERVER + "/v1/images/generations", {
-      method: "POST",
-      headers: {"Content-Type": "application/json", "Accept": "application/x-codec-msgpack", "X-Codec-Map": MAP},
-      body: JSON.stringify(BODY),
-    });
-    found.status = response.status;
-    found.map = response.headers.get("Codec-Latent-Map");
-    found.body = hex(await response.arrayBuffer());
-    const index = await (await fetch(SERVER + "/.well-known/codec/index.json")).json();
-    found.document = await hash(await (await fetch(new URL(index.latents[0].url, SERVER))).arrayBuffer());
-    const empty = JSON.stringify({stream_format: "msgpack"});
-    const wrong = await fetch(SERVER + "/v1/images/generations", {method: "POST", body: empty});
-    found.error = (await wrong.json()).error.param;
-  } catch (error) {
-    found.failure = String(error);
-  }
-  await fetch("/found", {method: "POST", body: JSON.stringify(found)});
-})();
-</script>"""
-
-
-@pytest.mark.slow
-@requires("chromium")
-async def test_page_of_another_origin_reads_the_body_in_chromium(
-    engine: DiffusersEngine, tiny_model: LoadedModel, tmp_path: Path
-) -> None:
-    async with serving(engine, tiny_model) as (servers, address, plain):
-        bundle = servers.service.models.require_default().bundle
-        page = PAGE.replace("SERVER", json.dumps(address)).replace("MAP", json.dumps(bundle.hash))
-        page = page.replace("BODY", json.dumps(BODY))
-        found: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
-
-        async def show(_request: web.Request) -> web.Response:
-            return web.Response(text=page, content_type="text/html")
-
-        async def take(request: web.Request) -> web.Response:
-            found.set_result(await request.json())
-            return web.Response()
-
-        app = web.Application()
-        app.add_routes([web.get("/", show), web.post("/found", take)])
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-        browser = await asyncio.create_subprocess_exec(
-            "chromium",
-            *options,
-            f"--user-data-dir={tmp_path / 'profile'}",
-            f"http://127.0.0.1:{runner.addresses[0][1]}/",
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            async with asyncio.timeout(120):
-                result = await found
-        finally:
-            browser.terminate()
-            await browser.wait()
-            await runner.cleanup()
-        assert "failure" not in result, result
-        assert (result["status"], result["map"]) == (200, bundle.hash)
-        assert bytes.fromhex(str(result["body"])) == plain
-        assert read_stream(plain, WireFormat.MSGPACK)[1][0].done
-        assert (result["document"], result["error"]) == (bundle.hash, "prompt")

@@ -9,7 +9,7 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.raw_http import exchange
 from tests.support.serving import run_servers
 
-GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n"
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 FIELD = b"Cookie: " + b"c" * 1000 + b"\r\n"
 
 
@@ -24,15 +24,15 @@ MALFORMED = {
     "not HTTP": (b"hello\r\n\r\n", 400, "invalid_request"),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "invalid_request"),
     "no Host": (b"GET / HTTP/1.1\r\n\r\n", 400, "invalid_request"),
-    "unknown version": (b"GET / HTTP/9.9\r\nHost: a\r\n\r\n", 400, "invalid_request"),
-    "NUL in a header": (b"GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", 400, "invalid_request"),
+    "unknown version": (b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", 400, "invalid_request"),
+    "NUL in a header": (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: \0\r\n\r\n", 400, "invalid_request"),
     "two lengths": (
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         400,
         "invalid_request",
     ),
     "too many fields": (GET + b"X: y\r\n" * 200 + b"\r\n", 400, "invalid_request"),
-    "long request line": (b"GET /" + b"a" * MAX_LINE_BYTES + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414, "too_large"),
+    "long request line": (b"GET /" + b"a" * MAX_LINE_BYTES + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "too_large"),
     "long field": (GET + b"Cookie: " + b"c" * 2 * MAX_HEADER_BYTES + b"\r\n\r\n", 431, "too_large"),
     "long field name": (GET + b"c" * 2 * MAX_HEADER_BYTES + b": c\r\n\r\n", 431, "too_large"),
     "long header": (header_of(MAX_HEADER_BYTES + 1), 431, "too_large"),

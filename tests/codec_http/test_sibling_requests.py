@@ -11,7 +11,7 @@ from codec_wire import WireFormat
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.http import MEDIA_TYPES
 from tests.support.fake_engine import FakeEngine
-from tests.support.http_requests import IMAGES, LATENTS, VIDEOS, read_error
+from tests.support.http_requests import IMAGES, JSON, LATENTS, VIDEOS, read_error
 from tests.support.rendering import RENDERING
 from tests.support.serving import LATENT_SPACE, MODEL, VIDEO_MODEL, read_stream, run_servers
 
@@ -51,7 +51,7 @@ async def test_request_without_codec_fields_and_types_gets_pixels(accept: str) -
 async def test_model_is_a_label_if_the_latent_space_is_served(model: str | None) -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
         body = LATENTS | {"model": model, "latent_space": LATENT_SPACE, "seed": 7}
-        response = await servers.http.post(IMAGES, json=body)
+        response = await servers.http.post(IMAGES, json=body, headers={"Origin": "http://localhost"})
         assert response.status == 200, await response.text()
         assert (response.headers["Codec-Model"], response.headers["Codec-Seed"]) == (MODEL.name, "7")
         exposed = response.headers["Access-Control-Expose-Headers"]
@@ -118,7 +118,7 @@ async def test_random_seed_is_reported_and_reproduces_the_result(seed: object) -
 
 async def test_body_may_begin_with_a_byte_order_mark() -> None:
     async with run_servers(FakeEngine(free_running=True)) as servers:
-        response = await servers.http.post(IMAGES, data=codecs.BOM_UTF8 + json.dumps(LATENTS).encode())
+        response = await servers.http.post(IMAGES, data=codecs.BOM_UTF8 + json.dumps(LATENTS).encode(), headers=JSON)
         assert response.status == 200, await response.text()
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from codec_pixels.parameters import KEYWORD
 from tests.support.commands import invoke
+from tests.support.http_requests import JSON
 from tests.support.processes import Addresses
 
 pytestmark = pytest.mark.slow
@@ -100,7 +101,7 @@ def test_file_equals_the_image_that_the_server_renders(
     embedded_server: Addresses, suffix: str, output_format: str, tmp_path: Path
 ) -> None:
     body = json.dumps({"prompt": PROMPT, "output_format": output_format} | FIELDS).encode()
-    request = urllib.request.Request(f"{embedded_server.http}/v1/images/generations", body)
+    request = urllib.request.Request(f"{embedded_server.http}/v1/images/generations", body, JSON)
     with urllib.request.urlopen(request, timeout=120) as response:
         rendered = base64.b64decode(json.load(response)["data"][0]["b64_json"])
     generate(tmp_path / f"a.{suffix}", "--grpc", embedded_server.grpc)

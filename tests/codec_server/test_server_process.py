@@ -19,6 +19,7 @@ from codec_wire import WireFormat
 from codec_wire.maps import LatentMapBundle
 from core.map_store import bundle_folder
 from tests.support.dictionaries import DIGEST, with_dictionary
+from tests.support.http_requests import IMAGES, JSON, request_head
 from tests.support.processes import COMMAND, start_process
 from tests.support.serving import read_stream
 from tests.support.tiny_sd import save_model_and_map
@@ -34,7 +35,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def post(address: str, body: dict[str, object]) -> bytes:
-    request = urllib.request.Request(f"http://{address}/v1/images/generations", json.dumps(body).encode())
+    request = urllib.request.Request(f"http://{address}{IMAGES}", json.dumps(body).encode(), JSON)
     with urllib.request.urlopen(request, timeout=120) as response:
         data: bytes = response.read()
     return data
@@ -143,9 +144,7 @@ def test_second_signal_ends_the_process_immediately(models_dir: Path) -> None:
         host, port = address.split(":")
         with socket.create_connection((host, int(port))) as client:
             body = json.dumps(BODY | {"steps": 250, "size": "512x512"}).encode()
-            client.sendall(
-                b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-            )
+            client.sendall(request_head(IMAGES, len(body)) + body)
             assert client.recv(12) == b"HTTP/1.1 200"
             server.popen.send_signal(signal.SIGINT)
             server.wait_for("Stopping")

@@ -113,6 +113,29 @@ def test_public_url_that_is_not_an_http_url_is_rejected(value: str) -> None:
         read_settings({"public_url": value})
 
 
+@pytest.mark.parametrize(
+    ("given", "origins"),
+    [
+        (None, None),
+        ("*", ("*",)),
+        ("https://App.Example:443/, http://b:80,http://c:8080", ("https://app.example", "http://b", "http://c:8080")),
+        ("http://[::1]:3000, tauri://localhost", ("http://[::1]:3000", "tauri://localhost")),
+    ],
+)
+def test_allowed_origins_are_written_as_browsers_send_them(given: str | None, origins: tuple[str, ...] | None) -> None:
+    assert read_settings({"allowed_origins": given}).allowed_origin_list == origins
+
+
+@pytest.mark.parametrize(
+    "value", ["a.example", "https://", "https://a/b", "https://a,", "null", "https://*.a", "a://b c"]
+)
+def test_allowed_origin_that_is_not_an_origin_is_rejected(value: str) -> None:
+    with pytest.raises(
+        InvalidSettings, match=r"CODEC_ALLOWED_ORIGINS .*: must be \* or origins SCHEME://HOST\[:PORT\] "
+    ):
+        read_settings({"allowed_origins": value})
+
+
 SERVICE_LINKS = {
     "CODEC_PORT": "tcp://10.96.0.10:8080",
     "CODEC_PORT_8080_TCP": "tcp://10.96.0.10:8080",

@@ -1,0 +1,72 @@
+"""Which web pages may use a server, and by which host names: protection against the pages that a user visits."""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from codec_wire.errors import Forbidden, truncated_repr
+from core.address import ANY_ORIGIN, host_of, is_ip_address, is_loopback, normalized_origin
+
+
+class OriginPolicy:
+    """The rules for the Host and Origin headers of requests.
+
+    Browsers send the origin of the page with every POST, and with every request to another origin whose response the
+    page may read. Other clients do not send it and are not restricted.
+
+    Pages of these origins may use the server: `allowed_origins`, or those of the user's own host (localhost and
+    loopback addresses) if it is None; the origin of `public_url`; and the server's own origin. The owner of a host name
+    can let it resolve to the address of a server, so that a page of that host has the server's own origin (DNS
+    rebinding). Therefore the own origin counts only if its host is an IP address or localhost. A server that listens on
+    a loopback `address` also refuses requests for hosts other than this host and those of `public_url` and
+    `allowed_origins`.
+    """
+
+    def __init__(
+        self,
+        allowed_origins: Iterable[str] | None = None,
+        public_url: str | None = None,
+        address: str | None = None,
+    ) -> None:
+        """See the class. `allowed_origins` are normalized as in AccessSettings; "*" allows every origin and host."""
+        self._allows_loopback = allowed_origins is None
+        self._origins = {*(allowed_origins or ()), *_origin_of(public_url)}
+        self._hosts = {host_of(origin.partition("://")[2]) for origin in self._origins}
+        self.allows_all = ANY_ORIGIN in self._origins
+        """Whether pages of every origin may use the server."""
+        self._checks_hosts = address is not None and is_loopback(address) and not self.allows_all
+
+    def require_host(self, host: str | None) -> None:
+        """Raise Forbidden unless the Host header may be `host`; None if the header is missing, as in HTTP/1.0."""
+        if host is None or not self._checks_hosts:
+            return
+        name = host_of(host)
+        if name is None or not (is_loopback(name) or name in self._hosts):
+            raise Forbidden(
+                f"Host {truncated_repr(host)} is not allowed: this server listens on a loopback address, so it must be "
+                "localhost, a loopback address or the host of CODEC_PUBLIC_URL"
+            )
+
+    def require_origin(self, origin: str, host: str | None) -> None:
+        """Raise Forbidden unless pages of `origin` may send requests to the Host `host`."""
+        if not self._allows_origin(origin.lower(), (host or "").lower()):
+            raise Forbidden(
+                f"pages of the origin {truncated_repr(origin)} may not use this server; CODEC_ALLOWED_ORIGINS allows it"
+            )
+
+    def _allows_origin(self, origin: str, host: str) -> bool:
+        if self.allows_all or origin in self._origins:
+            return True
+        _, separator, authority = origin.partition("://")
+        name = host_of(authority) if separator else None
+        if name is None:  # e.g. "null", the origin of sandboxed frames of any page
+            return False
+        if is_loopback(name):
+            return self._allows_loopback or authority == host
+        return authority == host and is_ip_address(name)
+
+
+def _origin_of(url: str | None) -> set[str]:
+    """Return the origin of `url`; empty if it is None."""
+    parts = urlsplit(url or "")
+    origin = normalized_origin(f"{parts.scheme}://{parts.netloc}")
+    return set() if origin is None else {origin}
