@@ -25,7 +25,7 @@ async def health(request: web.Request) -> web.Response:
 
 async def livez(request: web.Request) -> web.Response:
     """Handle GET /livez: 503 if the process should be restarted, otherwise 200."""
-    return _state_response(request, healthy=request.app[SERVICE].lifecycle.state is not State.FAILED)
+    return _state_response(request, healthy=request.app[SERVICE].lifecycle.is_alive)
 
 
 async def readyz(request: web.Request) -> web.Response:

@@ -1,10 +1,10 @@
 """The torch device of a pipeline, its dtype and its number of CPU threads."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 
+from codec_pixels.device_thread import DeviceThread
 from codec_wire.errors import InvalidSettings
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -56,10 +56,10 @@ class Device:
     def __str__(self) -> str:
         return f"{self.hardware} {self.dtype_name}, {self.threads} threads"
 
-    def new_executor(self) -> ThreadPoolExecutor:
-        """Return an executor with a single thread, which runs all calls of the pipeline in the order of submission."""
+    def new_executor(self) -> DeviceThread:
+        """Return the executor of the pipelines of this device."""
         # torch.set_num_threads applies to the calling thread, not to the process.
-        return ThreadPoolExecutor(1, "device", initializer=torch.set_num_threads, initargs=(self.threads,))
+        return DeviceThread(torch.set_num_threads, (self.threads,))
 
 
 def describe_hardware() -> str:

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 
 from codec_maps import BuiltMap, build_map
 from codec_maps.corpus import default_prompts, generate_corpus
 from codec_maps.model_map import Dictionary, map_from_model
+from codec_pixels.device_thread import DeviceThread
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
 from codec_server.pixel_proof import prove_pixels, without_unproven_pixels
 from codec_wire.errors import CodecError, InvalidMap, InvalidSettings, ModelLoadError
@@ -63,7 +65,8 @@ class LocalModel:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: DeviceThread | None = None
+        self._warm_ups: list[Callable[[], None]] = []
 
     async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
         """Load and warm up the models, then let `service` serve them. Does not block the event loop.
@@ -84,6 +87,16 @@ class LocalModel:
                 served.append(loaded.served if known else await self._calibrate(loaded))
         service.models.replace(served)
         service.lifecycle.transition_to(State.SERVING)
+
+    def seconds_without_progress(self) -> float:
+        """Return for how long the device thread has worked without progress, or 0 if it is idle."""
+        return 0.0 if self._thread is None else self._thread.seconds_without_progress()
+
+    async def probe(self) -> None:
+        """Repeat the warm-up generations of every model. Raises ModelLoadError if one of them fails."""
+        loop = asyncio.get_running_loop()
+        for warm_up in self._warm_ups:
+            await loop.run_in_executor(self._thread, warm_up)
 
     async def build_map(
         self, prompts: Sequence[str], on_image: Callable[[int], None], on_trial: Callable[[int, int], None]
@@ -131,7 +144,9 @@ class LocalModel:
             )
             for modality in info.modalities if only is None else {only} & {*info.modalities}:
                 warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
-                await loop.run_in_executor(self._thread, engine_module.warm_up, model, warm_up_plan)
+                warm_up = partial(engine_module.warm_up, model, warm_up_plan)
+                await loop.run_in_executor(self._thread, warm_up)
+                self._warm_ups.append(warm_up)
             checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS[-1])
             info = without_unproven_pixels(info, checks)
             engine = engine_module.DiffusersEngine(model, self._thread)

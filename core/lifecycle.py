@@ -7,11 +7,15 @@ from codec_wire.errors import NotReady
 
 
 class State(StrEnum):
-    """States of a server, in the order in which they are passed. FAILED can follow any state before DRAINING."""
+    """States of a server, in the order in which they are passed. FAILED can follow any state before DRAINING.
+
+    RECOVERING can follow SERVING, if the device hangs or fails, and precedes SERVING again.
+    """
 
     LOADING = "loading"
     WARMING = "warming"
     SERVING = "serving"
+    RECOVERING = "recovering"
     DRAINING = "draining"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -21,7 +25,8 @@ _NEXT: dict[State, frozenset[State]] = {
     State.LOADING: frozenset({State.WARMING, State.SERVING, State.DRAINING, State.FAILED}),
     State.WARMING: frozenset({State.SERVING, State.DRAINING, State.FAILED}),
     # A gateway returns to LOADING while its upstream server is unreachable.
-    State.SERVING: frozenset({State.LOADING, State.DRAINING, State.FAILED}),
+    State.SERVING: frozenset({State.LOADING, State.RECOVERING, State.DRAINING, State.FAILED}),
+    State.RECOVERING: frozenset({State.SERVING, State.DRAINING, State.FAILED}),
     State.DRAINING: frozenset({State.STOPPED}),
     State.STOPPED: frozenset(),
     State.FAILED: frozenset({State.DRAINING}),
@@ -38,11 +43,21 @@ class Lifecycle:
     def __init__(self) -> None:
         self._state = State.LOADING
         self._listeners: list[Callable[[State], None]] = []
+        self._is_alive: Callable[[], bool] = lambda: True
 
     @property
     def state(self) -> State:
         """The current state."""
         return self._state
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process can recover by itself. If not, it should be restarted."""
+        return self._state is not State.FAILED and self._is_alive()
+
+    def watch_with(self, is_alive: Callable[[], bool]) -> None:
+        """Use `is_alive` to determine whether the process can recover by itself."""
+        self._is_alive = is_alive
 
     def subscribe(self, listener: Callable[[State], None]) -> None:
         """Call `listener` with the current state now, and with the new state after every change."""

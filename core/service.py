@@ -12,6 +12,7 @@ from codec_wire.latents import FinishReason, LatentFrame
 from codec_wire.request import GenerationRequest
 from core.admission import Admission
 from core.engine import Engine, Job, Pixels, client_disconnected
+from core.engine_failures import EngineFailures
 from core.generation import StreamStats, run_with_deadline, to_public_error
 from core.lifecycle import Lifecycle
 from core.pins import Provenance
@@ -33,6 +34,7 @@ class LatentService:
         self.admission = admission
         self.provenance = provenance or Provenance.current()
         self.models = ServedModels(lifecycle)
+        self.failures = EngineFailures()
         self._jobs: set[Job] = set()
 
     def plan(self, request: GenerationRequest) -> StreamPlan:
@@ -93,12 +95,13 @@ class LatentService:
         """
         engine = self.models.for_plan(plans[0]).engine
         failure: CodecError | None = None
-        with self.active(job, sum(plan.cost for plan in plans), plans[0].request_bytes):  # all have the same images
-            try:
+        cost, request_bytes = sum(plan.cost for plan in plans), plans[0].request_bytes  # all have the same images
+        try:
+            with self.active(job, cost, request_bytes):
                 for plan in plans:
                     yield await self._pixels(engine, plan, job)
-            except Exception as error:
-                failure = to_public_error(error)
+        except Exception as error:
+            failure = to_public_error(error)
         try:
             if failure is not None:
                 raise failure
@@ -112,11 +115,19 @@ class LatentService:
 
     @contextmanager
     def active(self, job: Job, cost: int, request_bytes: int = 0) -> Iterator[None]:
-        """Admit `job` and keep it in the set of active jobs; cancel it on exit. Raises what Admission.admit raises."""
+        """Admit `job` and keep it in the set of active jobs; cancel it on exit and record whether it failed.
+
+        Raises what Admission.admit raises.
+        """
         with self.admission.admit(cost, request_bytes):
             self._jobs.add(job)
             try:
                 yield
+            except Exception as error:
+                self.failures.record(error)
+                raise
+            else:
+                self.failures.reset()
             finally:
                 job.cancel(client_disconnected())
                 self._jobs.discard(job)

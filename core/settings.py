@@ -154,6 +154,13 @@ class Settings(AccessSettings):
         ge=1,
     )
     request_timeout_s: float = _setting("Limits", 600, "Request timeout in seconds.", gt=0)
+    step_timeout_s: float = _setting(
+        "Limits",
+        600,
+        "Seconds that the device may take for one sampling step or one frame to decode. After that, GET /livez answers "
+        "503, so that the process is restarted, and requests are refused until the device works again.",
+        gt=0,
+    )
     drain_timeout_s: float = _setting(
         "Limits",
         30,

@@ -26,6 +26,7 @@ from core.pins import Provenance, require_pins
 from core.service import LatentService
 from core.settings import Settings
 from core.tls import read_server_tls
+from core.watchdog import Watchdog
 
 
 async def run_serve(settings: Settings) -> None:
@@ -51,12 +52,15 @@ async def run_serve(settings: Settings) -> None:
     warn_about_access(settings)
     warn_about_versions()
 
-    async def load_and_report() -> None:
+    async def load_and_watch() -> None:
         await model.start_serving(service)
         print_models(service.models.require_all(), url, time.perf_counter() - started)
+        await Watchdog(
+            service.lifecycle, service.failures, settings.step_timeout_s, model.seconds_without_progress, model.probe
+        ).run()
 
     try:
-        await run_until(stop, load_and_report())
+        await run_until(stop, load_and_watch())
     except StartupError:
         service.lifecycle.transition_to(State.FAILED)
         raise

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from codec_pixels.device_thread import report_progress
 from codec_wire.errors import ModelLoadError, OutOfMemory
 from core.decode_plan import DecodePlan
 from core.diffusers_engine.families import Family
@@ -116,6 +117,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def stop_if_cancelled(job: Job) -> None:
-    """Raise the reason of `job` if the job was cancelled."""
+    """Raise the reason of `job` if the job was cancelled; otherwise record that the device has made progress."""
     if job.reason is not None:
         raise job.reason
+    report_progress()

@@ -10,7 +10,14 @@ def test_listener_receives_the_current_state_and_every_change() -> None:
     received: list[State] = []
     lifecycle = Lifecycle()
     lifecycle.subscribe(received.append)
-    order = [State.WARMING, State.SERVING, State.DRAINING, State.STOPPED]
+    order = [
+        State.WARMING,
+        State.SERVING,
+        State.RECOVERING,
+        State.SERVING,
+        State.DRAINING,
+        State.STOPPED,
+    ]
     for state in order:
         lifecycle.transition_to(state)
         lifecycle.transition_to(state)
@@ -40,6 +47,8 @@ def test_requests_are_accepted_only_while_serving(state: State) -> None:
     lifecycle = Lifecycle()
     if state is State.STOPPED:
         lifecycle.transition_to(State.DRAINING)
+    if state is State.RECOVERING:
+        lifecycle.transition_to(State.SERVING)
     lifecycle.transition_to(state)
     if state is State.SERVING:
         lifecycle.require_serving()

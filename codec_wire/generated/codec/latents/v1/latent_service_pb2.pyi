@@ -64,6 +64,8 @@ class _ServerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServerSta
     """All requests have ended."""
     SERVER_STATE_FAILED: _ServerState.ValueType  # 6
     """The server has failed, e.g. because the model could not be loaded."""
+    SERVER_STATE_RECOVERING: _ServerState.ValueType  # 7
+    """The device hung or failed several generations in a row; a test generation must succeed first."""
 
 class ServerState(_ServerState, metaclass=_ServerStateEnumTypeWrapper):
     """State of the server's lifecycle."""
@@ -82,6 +84,8 @@ SERVER_STATE_STOPPED: ServerState.ValueType  # 5
 """All requests have ended."""
 SERVER_STATE_FAILED: ServerState.ValueType  # 6
 """The server has failed, e.g. because the model could not be loaded."""
+SERVER_STATE_RECOVERING: ServerState.ValueType  # 7
+"""The device hung or failed several generations in a row; a test generation must succeed first."""
 Global___ServerState: _TypeAlias = ServerState  # noqa: Y015
 
 class _PixelFormat:

@@ -1,0 +1,41 @@
+"""Consecutive jobs that failed because of the server."""
+
+import asyncio
+
+from codec_wire.errors import CodecError, ModelLoadError
+
+MAX_CONSECUTIVE_FAILURES = 3
+"""Failures after which the device is assumed to be broken. A single one can be caused by its request."""
+
+
+class EngineFailures:
+    """The number of jobs that failed since one succeeded. Failures that clients cause do not count.
+
+    Not thread-safe: use it only from the event loop's thread.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._reached = asyncio.Event()
+
+    def record(self, error: Exception) -> None:
+        """Count a job that ended with `error`, unless its client is responsible."""
+        if isinstance(error, CodecError) and type(error) is not CodecError and not isinstance(error, ModelLoadError):
+            return
+        self.count += 1
+        if self.count >= MAX_CONSECUTIVE_FAILURES:
+            self._reached.set()
+
+    def reset(self) -> None:
+        """Record that a job succeeded."""
+        if self.count:
+            self.count = 0
+            self._reached.clear()
+
+    async def wait_for_limit(self, timeout_s: float) -> bool:
+        """Wait for MAX_CONSECUTIVE_FAILURES failures, at most `timeout_s` seconds; return whether they occurred."""
+        try:
+            await asyncio.wait_for(self._reached.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
