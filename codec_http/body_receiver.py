@@ -24,6 +24,7 @@ async def receive_body(request: web.Request, reservation: Reservation) -> bytear
 
     Raises UnsupportedCoding, TooLarge, RequestTimeout, Overloaded, and InvalidRequest if the body is incomplete.
     """
+    _require_no_transfer_coding(request)
     coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip()
     if coding.lower() not in ("identity", ""):
         raise UnsupportedCoding(f"Content-Encoding of a request must be identity, got {truncated_repr(coding)}")
@@ -49,8 +50,9 @@ async def receive_body(request: web.Request, reservation: Reservation) -> bytear
 async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
     """Yield the body of `request` in pieces, as they are received.
 
-    Raises RequestTimeout, and aiohttp's RequestPayloadError if the body is incomplete.
+    Raises UnsupportedCoding, RequestTimeout, and aiohttp's RequestPayloadError if the body is incomplete.
     """
+    _require_no_transfer_coding(request)
     loop = asyncio.get_running_loop()
     end, received = loop.time() + BODY_TIMEOUT_S, 0
     while True:
@@ -66,6 +68,13 @@ async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
             return
         received += len(piece)
         yield piece
+
+
+def _require_no_transfer_coding(request: web.Request) -> None:
+    """Raise UnsupportedCoding if the body is compressed for its transfer ("gzip, chunked"), which aiohttp ignores."""
+    coding = ", ".join(request.headers.getall(hdrs.TRANSFER_ENCODING, ["chunked"]))
+    if coding.strip().lower() != "chunked":
+        raise UnsupportedCoding(f"Transfer-Encoding of a request must be chunked, got {truncated_repr(coding)}")
 
 
 def _require_size(size: int) -> None:

@@ -5,7 +5,6 @@ from codec_http.pixel_negotiation import IMAGE_MEDIA_TYPES, VIDEO_MEDIA_TYPES
 from codec_http.remote_vae import TENSOR_MEDIA_TYPE
 from codec_http.response_headers import DOCUMENTED_HEADERS
 from codec_http.route import JOB_ERRORS, Route
-from codec_wire import errors
 from codec_wire.http import (
     DECODE_PATH,
     ENCODE_PATH,
@@ -54,7 +53,7 @@ LATENT_ROUTES = (
         files=("image/png", "image/jpeg", "image/webp", "video/mp4"),
         query=latent_encoding.ENCODE_PARAMETERS,
         headers={name: text for name, text in DOCUMENTED_HEADERS.items() if name not in _GENERATION_HEADERS},
-        errors=(*JOB_ERRORS, errors.UnsupportedCoding),
+        errors=JOB_ERRORS,
     ),
     Route(
         "POST",

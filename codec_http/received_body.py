@@ -22,8 +22,8 @@ async def received_messages(request: web.Request, dictionaries: Mapping[str, byt
     """Yield the header and the frames of the latent stream in the body of `request`, as they are received.
 
     The wire format is that of the Content-Type, or detected if that is another one. `dictionaries` are the available
-    zstd dictionaries by hash. Raises RequestTimeout; InvalidRequest, with the byte position, if the stream is invalid
-    or incomplete.
+    zstd dictionaries by hash. Raises UnsupportedCoding and RequestTimeout; InvalidRequest, with the byte position, if
+    the stream is invalid or incomplete.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, IDENTITY)
     reader = BodyReader(MEDIA_TYPES.get(request.content_type), encoding, dictionaries)

@@ -32,6 +32,7 @@ JOB_ERRORS = (
     errors.NotAcceptable,
     errors.MapMismatch,
     errors.TooLarge,
+    errors.UnsupportedCoding,
     errors.RequestTimeout,
     errors.UnsupportedModality,
     errors.Overloaded,

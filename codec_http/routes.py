@@ -41,7 +41,7 @@ GENERATION, MODELS, LATENT_MAP, SERVER = "Generation", "Models", "Latent-space m
 """Tags: the sections of the documentation page."""
 
 _GENERATION_CONTENT: Content = {**dict.fromkeys(MEDIA_TYPES), JSON: RenderedResponse}
-_GENERATION_ERRORS = (*JOB_ERRORS, errors.UnsupportedCoding, errors.UnsupportedMediaType)
+_GENERATION_ERRORS = (*JOB_ERRORS, errors.UnsupportedMediaType)
 _GENERATION_DESCRIPTION = (
     "If the body contains `stream_format`, `modality`, `latent_space` or `pipeline`, or the Accept header names a "
     "Codec media type, the response is a latent stream: one header message, then {frames}. Each message is sent as "

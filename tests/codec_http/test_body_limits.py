@@ -22,6 +22,7 @@ from core.probe import sample_image
 from tests.support.fake_engine import FakeEngine
 from tests.support.grpc_requests import request
 from tests.support.http_requests import IMAGES, JSON, LATENTS, read_error, request_head
+from tests.support.raw_http import exchange
 from tests.support.serving import MODEL, Servers, run_servers
 
 IMAGE_MODEL = replace(MODEL, modes=(GenerationMode(Modality.IMAGE), GenerationMode(Modality.IMAGE, image=True)))
@@ -41,6 +42,17 @@ async def test_body_with_a_content_coding_returns_415(coding: str) -> None:
         assert "identity" in error["message"]
         # The connection can be used again.
         assert (await servers.http.get("/livez")).status == 200
+
+
+@pytest.mark.parametrize("path", [IMAGES, "/v1/latents/decode", "/v1/latents/encode"])
+async def test_body_that_is_compressed_for_its_transfer_returns_415(path: str) -> None:
+    fields = b"Host: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+    async with run_servers(FakeEngine()) as servers:
+        data = b"POST " + path.encode() + b" HTTP/1.1\r\n" + fields + b"2\r\n{}\r\n0\r\n\r\n"
+        (response,) = await exchange(servers, data)
+        error = json.loads(response.body)["error"]
+        assert (response.status, error["code"]) == (415, "unsupported_coding")
+        assert "Transfer-Encoding of a request must be chunked, got 'gzip, chunked'" in error["message"]
 
 
 @pytest.mark.parametrize("coding", ["identity", "Identity", ""])
