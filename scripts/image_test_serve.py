@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,12 @@ BODY_BYTES = 4265
 LAST_BYTES = b"\xa2ok"
 """End of a complete body: the finish reason "ok" in msgpack."""
 READY_WITHIN_S = 300.0
+HARDEN = (
+    "mount -o remount,bind,ro / && exec setpriv --reuid={uid} --regid={uid} --clear-groups --bounding-set=-all"
+    ' --no-new-privs -- "$@"'
+)
+"""Shell command that runs its arguments with docker's --read-only --cap-drop ALL --security-opt no-new-privileges,
+which `buildah run` does not have. The shell needs to be root and needs two capabilities."""
 STOPPED_WITHIN_S = 90.0
 """More than the server's own limits: 30 s to drain, 10 s for cancelled requests."""
 
@@ -52,9 +59,15 @@ class Container:
         """Run a command in it, as the image's user and with the server's settings; return its stdout."""
         return self._buildah(*self._run_arguments(command, volumes or {}, env or {}))
 
-    def start(self, command: tuple[str, ...], models: Path) -> None:
-        """Start the server `command` with `models` mounted at /models."""
-        arguments = self._run_arguments(command, {models: "/models"}, {})
+    def start(self, command: tuple[str, ...], models: Path, uid: int) -> None:
+        """Start the server `command` as `uid` without privileges, with only `models` at /models and /tmp writable."""
+        temporary = WORK / "container-tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        temporary.chmod(0o1777)
+        hardened = ("sh", "-c", HARDEN.format(uid=uid), "sh", *command)
+        privileges = ("--user", "0:0", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP")
+        arguments = self._run_arguments(hardened, {models: "/models", temporary: "/tmp"}, {}, privileges)
         with self.log.open("w") as log:
             self._server = subprocess.Popen(
                 self._buildah.command(*arguments),
@@ -132,11 +145,15 @@ class Container:
         return self._server
 
     def _run_arguments(
-        self, command: tuple[str, ...], volumes: Mapping[Path, str], env: Mapping[str, str]
+        self,
+        command: tuple[str, ...],
+        volumes: Mapping[Path, str],
+        env: Mapping[str, str],
+        privileges: tuple[str, ...] = (),
     ) -> tuple[str, ...]:
         options = [("--volume", f"{source}:{target}") for source, target in volumes.items()]
         options += [("--env", f"{name}={value}") for name, value in (self._settings | dict(env)).items()]
-        return ("run", *(word for option in options for word in option), self._id, "--", *command)
+        return ("run", *privileges, *(word for option in options for word in option), self._id, "--", *command)
 
 
 def check_answer(answer: http.client.HTTPResponse) -> None:
@@ -151,11 +168,17 @@ def check_answer(answer: http.client.HTTPResponse) -> None:
     require(body.endswith(LAST_BYTES), f"the stream is incomplete, it ends with {body[-40:]!r}")
 
 
-def user_ids(pid: int) -> set[int]:
-    """Return the real, effective and saved uids of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("Uid:"))
-    return {int(word) for word in line.split()[1:]}
+def check_privileges(pid: int, uid: int) -> None:
+    """Raise Failed unless a process has the user `uid`, no capabilities, no way to get any, and a read-only root."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    status = {name: values for name, *values in lines}
+    require(set(status["Uid:"]) == {str(uid)}, f"the server runs with the uids {status['Uid:']}")
+    for name in ("CapEff:", "CapPrm:", "CapBnd:"):
+        require(int(status[name][0], 16) == 0, f"the server has the capabilities {name} {status[name]}")
+    require(status["NoNewPrivs:"] == ["1"], "the server may gain privileges")
+    mounts = [line.split() for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()]
+    (options,) = [mount[3].split(",") for mount in mounts if mount[1] == "/"][-1:]
+    require("ro" in options, f"the root file system is mounted with {options}")
 
 
 def image_config(buildah: Buildah, image: str) -> dict[str, Any]:
