@@ -152,8 +152,12 @@ class LatentClient(ABC):
 
         """
         request = EncodingRequest(file_bytes(file), model, latent_space, pipeline, size, keyframe_interval)
-        async with ReceivedStream(partial(self._encoded_events, request), self) as stream:
+        async with self.encoded_stream(request) as stream:
             return await read_generation(stream)
+
+    def encoded_stream(self, request: EncodingRequest) -> ReceivedStream:
+        """Return the latents of an image or a video as a stream. See encode()."""
+        return ReceivedStream(partial(self._encoded_events, request), self)
 
     async def generate(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> Generation:
         """Generate and return the complete result. Parameters and errors are those of stream() and LatentStream."""

@@ -19,6 +19,12 @@ COMMANDS = {
     "decode": LazyCommand(
         f"{_COMMANDS}.decode", "decode", "Decode a captured latent stream to an image or a video.", EXIT_STATUS_HELP
     ),
+    "encode": LazyCommand(
+        f"{_COMMANDS}.encode",
+        "encode",
+        "Encode an image or a video to a latent stream, on a server or with a model in this process.",
+        EXIT_STATUS_HELP,
+    ),
     "inspect": LazyCommand(
         f"{_COMMANDS}.inspect",
         "inspect",

@@ -6,53 +6,22 @@ See codec_server.commands.generate.
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 
-from codec_client import GrpcClient, HttpClient, LatentClient
 from codec_pixels.vae_location import require_torch, require_vae_folder
 from codec_server.actions.generate_to_file import Decoding, generate_to_file
 from codec_server.in_process import InProcessClient
+from codec_server.target import Target, settings_of
 from codec_server.terminal.output_file import OutputFile
 from codec_server.terminal.progress_bar import ProgressBar
 from codec_server.terminal.startup import configure_log
-from codec_wire import WireFormat
 from codec_wire.errors import InvalidRequest, InvalidSettings
 from codec_wire.latents import Modality
-from codec_wire.pipelines import PIPELINES, Scales
 from codec_wire.request import DEFAULT_NUM_FRAMES
-from core.settings import Settings, read_settings
-
-_CALIBRATED = [spec.name for spec in PIPELINES.values() if spec.scales is Scales.STATIC]
-"""Pipelines that need static scales. For the others, a model without a map is not calibrated first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to generate: the HTTP server `server`, the gRPC server `grpc`, or this process if both are None."""
-
-    server: str | None
-    grpc: str | None
-    api_key: str | None
-    ca_file: Path | None
-    cert_file: Path | None
-    key_file: Path | None
-    timeout_s: float
-    wire_format: WireFormat
-
-    def client(self, settings: Settings) -> LatentClient:
-        """Return a client for the target. `settings` select the model that runs in this process."""
-        options: dict[str, Any] = {"api_key": self.api_key, "timeout_s": self.timeout_s}
-        tls: dict[str, Any] = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
-        if self.server is not None:
-            return HttpClient(self.server, wire_format=self.wire_format, **tls, **options)
-        if self.grpc is not None:
-            return GrpcClient(self.grpc, **tls, **options)
-        return InProcessClient(settings, **options)
 
 
 def run_generate(
@@ -76,13 +45,12 @@ def run_generate(
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:
         raise InvalidSettings("--json and --output - cannot be combined: both write to standard output")
-    if target.server is not None and target.grpc is not None:
-        raise InvalidSettings("--server and --grpc cannot be combined")
+    target.require_one()
     modality = Modality.VIDEO if (output_file.is_video if is_video is None else is_video) else Modality.IMAGE
     output_file.require_format_for((fields["frames"] or DEFAULT_NUM_FRAMES) if modality is Modality.VIDEO else 1)
     given = {name: _parse_field(name, value) for name, value in fields.items() if value is not None}
     request = {"modality": modality} | given
-    settings = _read_settings(flags, given.get("pipeline"))
+    settings = settings_of(flags, given.get("pipeline"))
     configure_log(settings.log_level)
     client = target.client(settings)
     if flags["model"] is not None and not isinstance(client, InProcessClient):
@@ -119,11 +87,6 @@ def parse_size(value: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and len(value) < 16):
         raise InvalidRequest("size", f"must be WIDTHxHEIGHT in pixels, for example 512x512, got {value!r}")
     return int(width), int(height)
-
-
-def _read_settings(flags: Mapping[str, Any], pipeline: str | None) -> Settings:
-    # Calibration takes much longer than one generation.
-    return read_settings(flags if pipeline in _CALIBRATED else {**flags, "calibration_images": 0})
 
 
 def _read_image(path: Path) -> bytes:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from codec_client import LatentClient, PixelDecoder
 from codec_pixels.parameters import REQUEST_FIELDS, Parameters, file_parameters
 from codec_server.in_process import InProcessClient
+from codec_server.received_body import receive_body
 from codec_server.terminal.output_file import OutputFile
 from codec_server.terminal.progress_bar import ProgressBar
-from codec_wire import WireFormat, encode
+from codec_wire import WireFormat
 from codec_wire.errors import CodecError
 from codec_wire.latents import LatentStreamHeader, Modality
 from codec_wire.request import DEFAULT_STRENGTH, GenerationRequest
@@ -140,12 +141,7 @@ async def _receive(
     client: LatentClient, prompt: str, fields: dict[str, Any], wire_format: WireFormat, bar: ProgressBar
 ) -> ReceivedLatents:
     async with client.stream(prompt, on_progress=bar.update, **fields) as stream:
-        parts, latents = [encode(stream.header, wire_format)], []
-        async for latent in stream:
-            latents.append(latent)
-            if stream.frame is not None:
-                parts.append(encode(stream.frame, wire_format))
-        body = b"".join(parts)
+        body, latents = await receive_body(stream, wire_format)
         received_bytes = None if isinstance(client, InProcessClient) else stream.progress.received_bytes
         return ReceivedLatents(stream.request, stream.header, np.stack(latents), body, stream.map_hash, received_bytes)
 

@@ -26,6 +26,12 @@ def decode(
         str | None, typer.Option("--format", help="File format. Default: the extension of --output.")
     ] = None,
     encoding: EncodingOption = None,
+    on_server: Annotated[
+        bool,
+        typer.Option(
+            "--on-server", help="Decode with the VAE of --server. Needs neither torch nor a VAE on this machine."
+        ),
+    ] = False,
     device: Annotated[
         str,
         typer.Option(help="torch device: cpu, cuda, cuda:1, ... auto selects a GPU if there is one, else the CPU."),
@@ -42,13 +48,33 @@ def decode(
 ) -> None:
     """Decode a captured latent stream to an image or a video.
 
+    Decodes on this machine, with the map of --server if that is given, or
+    on the server with --on-server.
+
     Examples:
       codec-diffusers decode latents.bin -o a.png --models-dir ./models
 
       codec-diffusers decode waves.bin -o waves.mp4 --server http://127.0.0.1:8080
 
+      codec-diffusers decode a.bin -o a.png --server http://... --on-server
+
     """
     with report_cli_errors():
+        if on_server:
+            from codec_server.actions.decode_on_server import decode_on_server
+
+            decode_on_server(
+                capture,
+                output,
+                file_format=file_format,
+                encoding=encoding,
+                server=server,
+                api_key=api_key,
+                bundle=bundle,
+                models_dir=models_dir,
+                has_local_decoder=decoder is not None or download_decoder,
+            )
+            return
         from codec_server.actions.decode import run_decode
 
         run_decode(

@@ -7,6 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from codec_server.commands.capture_options import DOWNLOAD_HELP
+from codec_server.commands.target_options import (
+    LOCAL_PANEL,
+    TIMEOUT_S,
+    ApiKeyOption,
+    CaFileOption,
+    CertFileOption,
+    GrpcOption,
+    KeyFileOption,
+    ServerOption,
+    TimeoutOption,
+)
 from codec_server.errors import report_cli_errors
 from codec_server.flags import with_settings
 from codec_wire.pipelines import PIPELINES
@@ -16,15 +27,14 @@ from core.settings import PREFIX
 SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
 LOG_LEVEL = "warning"
 """Default of the log level: the report of a generation is enough."""
-_OUTPUT, _REQUEST, _SERVER, _WIRE = "Output", "Image or video", "Server", "Latent stream"
-_LOCAL = "Model in this process (without --server and --grpc)"
+_OUTPUT, _REQUEST, _WIRE = "Output", "Image or video", "Latent stream"
 
 
 def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
-@with_settings(SETTINGS, panel=_LOCAL, log_level=LOG_LEVEL)
+@with_settings(SETTINGS, panel=LOCAL_PANEL, log_level=LOG_LEVEL)
 def generate(
     prompt: Annotated[
         str, typer.Argument(help="Text that describes the image or video to generate.", show_default=False)
@@ -69,19 +79,13 @@ def generate(
     ] = None,
     frames: Annotated[int | None, _option(_REQUEST, "Number of video frames. Default: 24.")] = None,
     fps: Annotated[int | None, _option(_REQUEST, "Video frames per second. Default: 24.")] = None,
-    server: Annotated[str | None, _option(_SERVER, "HTTP server that generates, as http://HOST:PORT.")] = None,
-    grpc: Annotated[str | None, _option(_SERVER, "gRPC server that generates, as HOST:PORT.")] = None,
-    api_key: Annotated[
-        str | None, _option(_SERVER, "API key, sent to the server as a bearer token.", envvar="CODEC_API_KEY")
-    ] = None,
-    ca_file: Annotated[
-        Path | None, _option(_SERVER, "PEM file with the certificate authority of a TLS server.")
-    ] = None,
-    cert_file: Annotated[
-        Path | None, _option(_SERVER, "PEM file with the client's certificate, for a server that requires one.")
-    ] = None,
-    key_file: Annotated[Path | None, _option(_SERVER, "PEM file with the private key of --cert-file.")] = None,
-    timeout_s: Annotated[float, _option(_SERVER, "Timeout of the whole generation in seconds. Default: 600.")] = 600.0,
+    server: ServerOption = None,
+    grpc: GrpcOption = None,
+    api_key: ApiKeyOption = None,
+    ca_file: CaFileOption = None,
+    cert_file: CertFileOption = None,
+    key_file: KeyFileOption = None,
+    timeout_s: TimeoutOption = TIMEOUT_S,
     pipeline: Annotated[
         str | None,
         _option(
@@ -100,7 +104,7 @@ def generate(
     ] = WireFormat.MSGPACK,
     factory: Annotated[
         str | None,
-        _option(_LOCAL, "Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model."),
+        _option(LOCAL_PANEL, "Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model."),
     ] = None,
     **flags: Any,
 ) -> None:
@@ -119,7 +123,8 @@ def generate(
 
     """
     with report_cli_errors():
-        from codec_server.actions.generate import Target, run_generate
+        from codec_server.actions.generate import run_generate
+        from codec_server.target import Target
 
         fields = {
             "pipeline": pipeline,

@@ -110,6 +110,14 @@ class OutputFile:
                 raise
 
 
+def pixel_file(path: str, file_format: str | None) -> OutputFile:
+    """Return the output file of decoded pixels. Raises InvalidSettings if it is not an image or a video."""
+    output_file = OutputFile(path, file_format)
+    if output_file.is_stream:
+        raise InvalidSettings("--output must end in .png, .jpg, .webp, .gif or .mp4; .bin is a latent stream")
+    return output_file
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -1,0 +1,51 @@
+"""Decodes a captured latent stream with the VAE of a server. See codec_server.commands.decode."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from codec_client import HttpClient
+from codec_pixels.parameters import file_parameters
+from codec_server.captured_stream import MapSources, read_stream
+from codec_server.terminal.output_file import pixel_file
+from codec_wire.errors import InvalidSettings
+
+_SERVER_FORMATS: dict[str, Any] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp", "mp4": "mp4"}
+"""Formats of files that a server returns, by the format of the output file."""
+
+
+def decode_on_server(
+    capture: str,
+    output: str,
+    *,
+    file_format: str | None,
+    encoding: str | None,
+    server: str | None,
+    api_key: str | None,
+    bundle: Path | None,
+    models_dir: Path,
+    has_local_decoder: bool,
+) -> None:
+    """Decode the stream in the file `capture` on `server`, and write the file `output`.
+
+    The server returns the file itself, or the pixels of a format that it does not write, such as .gif. With
+    `has_local_decoder`, the command line also has options for decoding on this machine. Raises CodecError.
+    """
+    output_file = pixel_file(output, file_format)
+    if server is None:
+        raise InvalidSettings("--on-server needs --server http://HOST:PORT")
+    if has_local_decoder:
+        raise InvalidSettings("--on-server cannot be combined with --decoder and --download-decoder")
+    stream = read_stream(capture, encoding, MapSources(server, api_key, bundle, models_dir))
+    output_file.require_format_for(len(stream.latents))
+    header = stream.header
+    format_on_server = _SERVER_FORMATS.get(output_file.format)
+    with HttpClient(server, api_key=api_key).blocking() as client:
+        if format_on_server is None or (format_on_server == "mp4") != (header.fps is not None):
+            pixels = client.decode(stream.body, encoding=stream.encoding)
+            parameters = file_parameters(header, pixels.map_hash, pixels.frames.shape, {})
+            written = output_file.write_frames(pixels.frames, header.fps, parameters)
+        else:
+            written = output_file.write(client.decode_to_file(stream.body, format_on_server, encoding=stream.encoding))
+    typer.echo(f"wrote {output}, {written} bytes", err=True)

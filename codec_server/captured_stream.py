@@ -1,0 +1,61 @@
+"""A captured latent stream that is read completely."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codec_client import LatentStreamDecoder
+from codec_server.captures import load_bundles, read_capture, zstd_dictionaries
+from codec_wire.decoder import DecodedLatent
+from codec_wire.dictionary_selection import find_dictionary
+from codec_wire.errors import MalformedMessage
+from codec_wire.format_detection import detect_coding, identify_foreign_file
+from codec_wire.latents import LatentStreamHeader
+from codec_wire.maps import LatentMapBundle
+
+
+@dataclass(frozen=True, slots=True)
+class MapSources:
+    """Where latent-space maps come from: the directory `bundle`, the HTTP server `server`, or `models_dir`."""
+
+    server: str | None
+    api_key: str | None
+    bundle: Path | None
+    models_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedStream:
+    """A valid stream: its body as it was captured, in the content coding `encoding`, and its contents.
+
+    `bundles` are the maps of --bundle or --server; they are empty if neither was given.
+    """
+
+    body: bytes
+    encoding: str
+    header: LatentStreamHeader
+    latents: Sequence[DecodedLatent]
+    bundles: list[LatentMapBundle]
+
+
+def read_stream(capture: str, encoding: str | None, sources: MapSources) -> CapturedStream:
+    """Read the file `capture`, or standard input if it is "-". `encoding` None detects the content coding.
+
+    Raises InvalidSettings if it cannot be read, StreamError if it is not a valid stream, InvalidMap.
+    """
+    head, chunks = read_capture(capture)
+    other_format = identify_foreign_file(head)
+    if other_format is not None and encoding is None:
+        raise MalformedMessage(f"{capture} is {other_format}", 0)
+    coding = encoding or detect_coding(head)
+    bundles = load_bundles(sources.server, sources.api_key, sources.bundle)
+    dictionary = find_dictionary(head, zstd_dictionaries(bundles, sources.models_dir)) if coding == "zstd" else None
+    decoder = LatentStreamDecoder(encoding=coding, dictionary=dictionary)
+    received: list[bytes] = []
+    latents: list[DecodedLatent] = []
+    for chunk in chunks:
+        received.append(chunk)
+        latents += decoder.feed(chunk)
+    decoder.close()
+    assert decoder.header is not None  # noqa: S101 - close() raises if there was no header
+    return CapturedStream(b"".join(received), coding, decoder.header, latents, bundles)

@@ -1,0 +1,120 @@
+"""The `encode` command: encodes an image or a video to a latent stream, on a server or in this process."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from codec_server.commands.target_options import (
+    LOCAL_PANEL,
+    TIMEOUT_S,
+    ApiKeyOption,
+    CaFileOption,
+    CertFileOption,
+    GrpcOption,
+    KeyFileOption,
+    ServerOption,
+    TimeoutOption,
+)
+from codec_server.errors import report_cli_errors
+from codec_server.flags import with_settings
+from codec_wire.pipelines import PIPELINES
+from codec_wire.wire_format import WireFormat
+from core.settings import PREFIX
+
+SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
+LOG_LEVEL = "warning"
+
+
+@with_settings(SETTINGS, panel=LOCAL_PANEL, log_level=LOG_LEVEL)
+def encode(
+    file: Annotated[
+        Path, typer.Argument(help="Image (PNG, JPEG or WebP) or video (MP4) to encode.", show_default=False)
+    ],
+    *,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", help="File for the latent stream; - writes to standard output.", show_default=False
+        ),
+    ],
+    pipeline: Annotated[
+        str,
+        typer.Option(
+            help=f"Encoding of the latents: {', '.join(PIPELINES)} (delta: only for videos). Default: raw.",
+            show_default=False,
+        ),
+    ] = "raw",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="WIDTHxHEIGHT in pixels, to which the frames are scaled and cropped. Default: that of the file.",
+            show_default=False,
+        ),
+    ] = None,
+    keyframe_interval: Annotated[
+        int | None,
+        typer.Option(help="Frames from one keyframe of a video to the next. Default: 24.", show_default=False),
+    ] = None,
+    wire_format: Annotated[
+        WireFormat,
+        typer.Option(
+            help="Format of the stream: msgpack or protobuf. Default: msgpack.",
+            metavar="<choice>",
+            show_default=False,
+        ),
+    ] = WireFormat.MSGPACK,
+    server: ServerOption = None,
+    grpc: GrpcOption = None,
+    api_key: ApiKeyOption = None,
+    ca_file: CaFileOption = None,
+    cert_file: CertFileOption = None,
+    key_file: KeyFileOption = None,
+    timeout_s: TimeoutOption = TIMEOUT_S,
+    factory: Annotated[
+        str | None,
+        typer.Option(
+            help="Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model.",
+            rich_help_panel=LOCAL_PANEL,
+            show_default=False,
+        ),
+    ] = None,
+    **flags: Any,
+) -> None:
+    """Encode an image or a video to a latent stream, on a server or with a model in this process.
+
+    The same file always gives the same latents. --model and --latent-space
+    also select the model of a server.
+
+    Examples:
+      codec-diffusers encode photo.jpg -o latents.bin --pipeline int8
+
+      codec-diffusers encode photo.jpg -o a.bin --server http://127.0.0.1:8080
+
+    """
+    with report_cli_errors():
+        from codec_server.actions.encode import run_encode
+        from codec_server.target import Target
+
+        if f"{PREFIX}LOG_LEVEL" not in os.environ:
+            flags["log_level"] = flags["log_level"] or LOG_LEVEL
+        target = Target(
+            server=server,
+            grpc=grpc,
+            api_key=api_key,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+            timeout_s=timeout_s,
+            wire_format=wire_format,
+        )
+        run_encode(
+            file,
+            output,
+            target,
+            flags | {"pipeline": factory},
+            pipeline=pipeline,
+            size=size,
+            keyframe_interval=keyframe_interval,
+        )

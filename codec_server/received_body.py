@@ -1,0 +1,19 @@
+"""The body of a latent stream, from the frames that a client receives."""
+
+from typing import Any
+
+from codec_client.stream import ReceivedStream
+from codec_wire import WireFormat, encode
+
+
+async def receive_body(stream: ReceivedStream, wire_format: WireFormat) -> tuple[bytes, list[Any]]:
+    """Return the uncompressed body of a stream that has been entered, and its latent frames [C, h, w].
+
+    Raises what the stream raises.
+    """
+    parts, latents = [encode(stream.header, wire_format)], []
+    async for latent in stream:
+        latents.append(latent)
+        if stream.frame is not None:
+            parts.append(encode(stream.frame, wire_format))
+    return b"".join(parts), latents
