@@ -4,7 +4,6 @@ from __future__ import annotations  # RpcMethodHandler is generic only in the ty
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -14,9 +13,14 @@ from grpc import StatusCode
 from grpc.aio import AbortError, ServerInterceptor
 
 from codec_grpc.errors import status_code, to_status
+from codec_wire.codings import IDENTITY
 from codec_wire.errors import CodecError, InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.grpc import REQUEST_ID_KEY
 from core.api_keys import ApiKeys
+from core.engine import client_disconnected, deadline_exceeded
+from core.request_record import RequestRecord, current_record
+from core.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,8 @@ class ErrorBoundary(ServerInterceptor):
     Clients receive only the messages of CodecErrors. `api_keys` are the accepted keys; None if no key is required.
     """
 
-    def __init__(self, api_keys: ApiKeys | None = None) -> None:
+    def __init__(self, telemetry: Telemetry, api_keys: ApiKeys | None = None) -> None:
+        self._telemetry = telemetry
         self._api_keys = api_keys
 
     async def intercept_service(
@@ -51,33 +56,49 @@ class ErrorBoundary(ServerInterceptor):
         wrapped: grpc.RpcMethodHandler[Any, Any] = make(
             self._with_error_status(getattr(handler, behaviour), method.removeprefix(METHOD_PREFIX)),
             request_deserializer=_parse_or_invalid(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
+            response_serializer=_counted(handler.response_serializer)
+            if handler.response_streaming
+            else handler.response_serializer,
         )
         return wrapped
 
     def _with_error_status(self, behaviour: Handler, method: str) -> Handler:
+        operation = None if method in PUBLIC_METHODS else method.lower()
+
         async def wrapped(request: Any, context: Any) -> Any:
-            started = time.perf_counter()
-            outcome, key = StatusCode.OK.name, ""
+            metadata = dict(context.invocation_metadata() or ())
+            record = self._telemetry.begin("grpc", method, operation, request_id=_text(metadata.get(REQUEST_ID_KEY)))
+            record.coding = IDENTITY
+            record.status = StatusCode.OK.name
             try:
                 if self._api_keys is not None and method not in PUBLIC_METHODS:
-                    authorization = dict(context.invocation_metadata() or ()).get("authorization")
-                    key = f" key {self._api_keys.authenticate(authorization)}"
-                return await behaviour(_checked(request), context)
+                    record.key_name = self._api_keys.authenticate(metadata.get("authorization"))
+                response = await behaviour(_checked(request), context)
+                if response is not None:
+                    record.bytes_out += response.ByteSize()
+                context.set_trailing_metadata(_trailing_metadata(record))
             except asyncio.CancelledError:
-                outcome = StatusCode.CANCELLED.name
+                remaining = context.time_remaining()
+                is_late = remaining is not None and remaining <= 0
+                error: CodecError = deadline_exceeded() if is_late else client_disconnected()
+                record.status = status_code(error).name
+                record.fail(error)
                 raise
             except AbortError:
                 raise
             except Exception as error:
-                code = status_code(error)
-                outcome = f"{code.name} ({error})"
-                if not isinstance(error, CodecError):  # the line below contains the message of a CodecError
+                record.fail(error)
+                if not isinstance(error, CodecError):  # the log line contains the message of a CodecError
                     log.exception("%s failed", method)
                 status = to_status(error)
-                await context.abort(status.code, status.details, status.trailing_metadata)
+                record.status = status.code.name
+                await context.abort(
+                    status.code, status.details, (*status.trailing_metadata, *_trailing_metadata(record))
+                )
+            else:
+                return response
             finally:
-                log.info("gRPC %s %s %.3f s%s", method, outcome, time.perf_counter() - started, key)
+                self._telemetry.end(record)
 
         return wrapped
 
@@ -89,6 +110,26 @@ _KINDS: dict[tuple[bool, bool], tuple[Callable[..., Any], str]] = {
     (True, True): (grpc.stream_stream_rpc_method_handler, "stream_stream"),
 }
 """Constructor of a handler, and its attribute with the method, by whether requests and responses are streams."""
+
+
+def _text(value: str | bytes | None) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _trailing_metadata(record: RequestRecord) -> tuple[tuple[str, str], ...]:
+    """Return what the trailing metadata of every call contains."""
+    return ((REQUEST_ID_KEY, record.request_id),)
+
+
+def _counted(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Return a serializer that counts the bytes of the messages. It runs in the task of the call."""
+
+    def serialize_and_count(message: Any) -> bytes:
+        data = serialize(message)
+        current_record().bytes_out += len(data)
+        return data
+
+    return serialize_and_count
 
 
 def _parse_or_invalid(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -20,6 +20,7 @@ from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
 from core.deadline import Deadline
 from core.engine import Job
+from core.request_record import current_record
 from core.service import LatentService
 
 COMPRESSION_KEY = "codec-compression"
@@ -58,6 +59,7 @@ class LatentServicer(LatentServiceServicer):
         map_hash = self._service.models.for_plan(plan).bundle.hash
         if compression is not None:
             context.set_compression(compression)
+            current_record().coding = compression.name.lower()
         await context.send_initial_metadata(
             [(MAP_HASH_KEY, map_hash), (MODEL_KEY, header_value(plan.model)), (SEED_KEY, str(plan.seed))]
         )

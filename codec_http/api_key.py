@@ -4,9 +4,7 @@ from aiohttp import hdrs, web
 
 from codec_http.route import Handler
 from codec_http.state import API_KEYS
-
-KEY_NAME = web.RequestKey("api_key_name", str)
-"""Key of the request under which the name of its API key is stored; missing if no key is required."""
+from core.request_record import current_record
 
 
 def require_key(handler: Handler) -> Handler:
@@ -18,7 +16,7 @@ def require_key(handler: Handler) -> Handler:
     async def checked(request: web.Request) -> web.StreamResponse:
         keys = request.app[API_KEYS]
         if keys is not None:
-            request[KEY_NAME] = keys.authenticate(request.headers.get(hdrs.AUTHORIZATION))
+            current_record().key_name = keys.authenticate(request.headers.get(hdrs.AUTHORIZATION))
         return await handler(request)
 
     return checked

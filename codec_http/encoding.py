@@ -12,6 +12,7 @@ from codec_wire.compression import Compressor
 from codec_wire.errors import NotAcceptable, truncated_repr
 from codec_wire.http import CLIENT_VERSION_HEADER, CODEC_MEDIA_TYPES, MAP_PIN_HEADER, ZSTD_DICTIONARY_HEADER
 from codec_wire.maps import LatentMapBundle
+from core.request_record import current_record
 
 _UNLISTED_IDENTITY_WEIGHT = 1e-6
 """Weight of identity if Accept-Encoding does not list it: below every valid weight, which has three decimals."""
@@ -23,6 +24,11 @@ class Encoding:
 
     headers: dict[str, str]
     compressor: Callable[[], Compressor]
+
+    @property
+    def name(self) -> str:
+        """Name of the coding in the table CODINGS."""
+        return self.headers.get("Content-Encoding", IDENTITY)
 
 
 def available_codings(bundles: Iterable[LatentMapBundle]) -> list[str]:
@@ -41,7 +47,9 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
     accepted = ", ".join(request.headers.getall("Accept-Encoding", []))
     if dictionary is not None and not _supports_dictionaries(request, accepted, dictionary[0]):
         dictionary = None
-    return _choose(accepted, dictionary)
+    encoding = _choose(accepted, dictionary)
+    current_record().coding = encoding.name
+    return encoding
 
 
 @lru_cache(maxsize=256)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -10,12 +9,26 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 
-from codec_http.api_key import KEY_NAME
 from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES
 from codec_http.response_models import ErrorDetail, ErrorResponse
+from codec_http.state import SERVICE
 from codec_wire import errors
 from codec_wire.errors import INTERNAL_TEXT, CodecError, truncated_repr
-from codec_wire.http import CODEC_HEALTH_PATH, HEALTH_PATH, LIVENESS_PATH, READINESS_PATH, error_status
+from codec_wire.http import (
+    CODEC_HEALTH_PATH,
+    DECODE_PATH,
+    ENCODE_PATH,
+    GENERATION_PATHS,
+    HEALTH_PATH,
+    HF_DECODE_PATH,
+    HF_ENCODE_PATH,
+    LIVENESS_PATH,
+    READINESS_PATH,
+    REQUEST_ID_HEADER,
+    error_status,
+)
+from core.engine import client_disconnected
+from core.request_record import OK, RequestRecord, current_record
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +36,19 @@ _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rat
 _CLIENT_DISCONNECTED = error_status(errors.Cancelled)
 
 
+def public_code_and_message(error: BaseException) -> tuple[str, str]:
+    """Return the code and the message of `error` for clients: fixed ones for internal errors."""
+    if isinstance(error, CodecError) and error_status(type(error)) != HTTPStatus.INTERNAL_SERVER_ERROR:
+        return error.code, error.message
+    return CodecError.code, INTERNAL_TEXT
+
+
 def error_response(error: BaseException) -> web.Response:
     """Return the response for `error`, in the format of OpenAI's API. The text of internal errors is not included."""
     status = error_status(type(error))
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR or not isinstance(error, CodecError):
-        return _error_response(status, INTERNAL_TEXT, CodecError.code)
+    code, message = public_code_and_message(error)
+    if not isinstance(error, CodecError) or status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _error_response(status, message, code)
     headers: dict[str, str] = {}
     if isinstance(error, errors.RetryableError):
         headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
@@ -36,7 +57,7 @@ def error_response(error: BaseException) -> web.Response:
     extra: dict[str, Any] = {}
     if isinstance(error, errors.UnsupportedModality):
         extra["supported_modalities"] = list(error.supported)
-    return _error_response(status, error.message, error.code, param=error.field, extra=extra, headers=headers)
+    return _error_response(status, message, code, param=error.field, extra=extra, headers=headers)
 
 
 def malformed_request_response(error: BaseException, message: str) -> web.Response:
@@ -75,44 +96,79 @@ def _error_response(
 PROBE_PATHS = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH)
 """Paths that load balancers request every few seconds. They are logged at level DEBUG."""
 
+OPERATIONS = {
+    **dict.fromkeys(GENERATION_PATHS.values(), "generate"),
+    DECODE_PATH: "decode",
+    ENCODE_PATH: "encode",
+    HF_DECODE_PATH: "decode_tensor",
+    HF_ENCODE_PATH: "encode_tensor",
+}
+"""Paths whose requests run a model, and what they do. Others are not counted in the metrics."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware
 async def error_boundary(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Convert exceptions to error responses, and log one line per request when it ends."""
-    started = time.perf_counter()
-    outcome = _CLIENT_DISCONNECTED
+    """Convert exceptions to error responses, and report every request when it ends."""
+    telemetry = request.app[SERVICE].telemetry
+    path = request.path
+    operation = OPERATIONS.get(path) if request.method == hdrs.METH_POST else None
+    record = telemetry.begin(
+        "http",
+        f"{request.method} {request.raw_path}",
+        operation,
+        request_id=request.headers.get(REQUEST_ID_HEADER),
+    )
     try:
-        response = await _handle(request, handler)
-        outcome = response.status
+        response = await _handle(request, handler, record)
+        _record_response(record, response)
     except asyncio.CancelledError:
+        record.fail(client_disconnected())
         raise
     except ConnectionResetError:
         # The client disconnected while the response was written, so this response is never sent.
+        record.fail(client_disconnected())
         return web.Response(status=_CLIENT_DISCONNECTED)
     else:
         return response
     finally:
-        level = logging.DEBUG if request.path in PROBE_PATHS else logging.INFO
-        key = f" key {request[KEY_NAME]}" if KEY_NAME in request else ""
-        seconds = time.perf_counter() - started
-        log.log(level, "HTTP %s %s %s %.3f s%s", request.method, request.raw_path, outcome, seconds, key)
+        record.status = record.status or str(_CLIENT_DISCONNECTED)
+        telemetry.end(record, level=logging.DEBUG if path in PROBE_PATHS else logging.INFO)
 
 
-async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _record_response(record: RequestRecord, response: web.StreamResponse) -> None:
+    record.status = str(response.status)
+    if isinstance(response, web.Response) and isinstance(response.body, bytes):  # the handler wrote any other body
+        record.bytes_out = len(response.body)
+    if response.status >= HTTPStatus.BAD_REQUEST and record.outcome == OK:
+        record.fail_with(_code_of(response.status), response.reason or "")
+
+
+def _code_of(status: int) -> str:
+    return HTTPStatus(status).phrase.lower().replace(" ", "_")
+
+
+async def add_request_id(_request: web.Request, response: web.StreamResponse) -> None:
+    """Add the id of the request to every response of the application."""
+    response.headers[REQUEST_ID_HEADER] = current_record().request_id
+
+
+async def _handle(request: web.Request, handler: Handler, record: RequestRecord) -> web.StreamResponse:
     try:
         return await handler(request)
     except ConnectionResetError:
         raise
     except web.HTTPException as error:
         # Raised by aiohttp itself, e.g. 404 for an unknown path or 405 for an unsupported method.
-        code = HTTPStatus(error.status).phrase.lower().replace(" ", "_")
-        response = _error_response(error.status, f"{request.method} {request.path}: {error.reason}", code)
+        code, message = _code_of(error.status), f"{request.method} {request.path}: {error.reason}"
+        record.fail_with(code, message)
+        response = _error_response(error.status, message, code)
         if hdrs.ALLOW in error.headers:
             response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
         return response
     except Exception as error:
+        record.fail(error)
         if not isinstance(error, CodecError):
             log.exception("%s %s failed", request.method, request.raw_path)
         elif error_status(type(error)) == HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -1,13 +1,13 @@
 """Handlers of the generation endpoints. They stream latents, or pass requests for pixels to codec_http.rendering."""
 
 import asyncio
-import logging
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
 from codec_http.encoding import choose_encoding
+from codec_http.error_trailer import accepts_trailers, write_eof_with_error
 from codec_http.negotiation import negotiate
 from codec_http.rendering import render
 from codec_http.request_body import read_generation
@@ -19,13 +19,12 @@ from codec_wire import WireFormat, encode
 from codec_wire.compression import Compressor, IdentityCompressor
 from codec_wire.errors import CodecError
 from codec_wire.events import Frame, Started
-from codec_wire.http import MAP_PIN_HEADER, truncation_headers
-from codec_wire.latents import LatentFrame, LatentStreamHeader, Modality
+from codec_wire.http import ERROR_TRAILER, MAP_PIN_HEADER, truncation_headers
+from codec_wire.latents import FinishReason, LatentFrame, LatentStreamHeader, Modality
 from codec_wire.maps import parse_map_pin
 from core.engine import Job
 from core.plan import StreamPlan
-
-log = logging.getLogger(__name__)
+from core.request_record import current_record
 
 MAX_INLINE_BYTES = 4096
 """Messages up to this size are compressed on the event loop: starting a thread would take longer."""
@@ -81,8 +80,17 @@ class StreamBodyEncoder:
         """
         data = encode(message, self.wire_format)
         if len(data) < MAX_INLINE_BYTES or isinstance(self.compressor, IdentityCompressor):
-            return self.compressor.compress(data)
-        return await asyncio.to_thread(self.compressor.compress, data)
+            data = self.compressor.compress(data)
+        else:
+            data = await asyncio.to_thread(self.compressor.compress, data)
+        current_record().bytes_out += len(data)
+        return data
+
+    def finish(self) -> bytes:
+        """Return the bytes that end the body."""
+        data = self.compressor.finish()
+        current_record().bytes_out += len(data)
+        return data
 
 
 async def _stream(
@@ -94,6 +102,9 @@ async def _stream(
     frame.
     """
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
+    has_trailer = accepts_trailers(request)
+    if has_trailer:
+        response.headers[hdrs.TRAILER] = ERROR_TRAILER
     header = b""
     """The encoded header while it waits for a frame that is ready too."""
     async with aclosing(request.app[SERVICE].generate(plan, job)) as events:
@@ -112,10 +123,17 @@ async def _stream(
                             data = header + await encoder.encode(event.frame)
                             header = b""
                             if event.frame.done:
-                                await response.write_eof(data + encoder.compressor.finish())
+                                data += encoder.finish()
+                            if has_trailer and event.frame.finish_reason is FinishReason.ERROR:
+                                await response.write(data)  # the reason is raised next
+                            elif event.frame.done:
+                                await response.write_eof(data)
                             else:
                                 await response.write(data)
             except CodecError as error:
                 if not response.prepared:
                     raise
-                log.warning("generation failed after the response was started: %s", error)
+                job.record.fail(error)
+                if has_trailer:
+                    with deadline:
+                        await write_eof_with_error(request, response, error)

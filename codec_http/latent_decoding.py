@@ -1,7 +1,6 @@
 """Handler of the latent service: decodes a latent stream that the client sends."""
 
 import asyncio
-import logging
 from contextlib import aclosing, closing
 
 from aiohttp import hdrs, web
@@ -12,6 +11,7 @@ from codec_http.query import query_of
 from codec_http.received_body import received_messages
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_http.write_deadline import WriteDeadline
+from codec_wire.codings import IDENTITY
 from codec_wire.errors import CodecError, InvalidRequest, truncated_repr
 from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER, MODEL_HEADER, PIXEL_MEDIA_TYPES, header_value
 from codec_wire.maps import parse_map_pin
@@ -19,8 +19,6 @@ from core import decoding
 from core.decode_plan import MAX_QUALITY, DecodePlan, DecodeRequest
 from core.engine import Job
 from core.pixel_format import PixelFormat
-
-log = logging.getLogger(__name__)
 
 DECODE_PARAMETERS = {
     "model": "Name or alias of a model. Default: the first model with the latent space of the stream.",
@@ -41,6 +39,7 @@ async def decode(request: web.Request) -> web.StreamResponse:
         plan = await anext(parts)
         assert isinstance(plan, DecodePlan)  # noqa: S101 - the first item is the plan
         response = web.StreamResponse(headers=_headers(plan))
+        job.record.coding = IDENTITY
         try:
             with closing(WriteDeadline(request, response, job)) as deadline:
                 async for part in parts:
@@ -51,12 +50,14 @@ async def decode(request: web.Request) -> web.StreamResponse:
                             response.content_length = _length(plan, head, part)
                             await response.prepare(request)
                             await response.write(head)
+                            job.record.bytes_out += len(head)
                         await response.write(part)
+                        job.record.bytes_out += len(part)
         except CodecError as error:
             if not response.prepared:
                 raise
             # Without the end of the body, the client sees that it is incomplete.
-            log.warning("decoding failed after the response was started: %s", error)
+            job.record.fail(error)
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionResetError("decoding failed after the response was started") from None

@@ -1,7 +1,6 @@
 """Handler of the latent service: encodes an image or a video that the client sends."""
 
 import asyncio
-import logging
 from contextlib import aclosing, closing
 
 from aiohttp import hdrs, web
@@ -23,8 +22,6 @@ from codec_wire.request import parse_request_as
 from core import encoding
 from core.encode_plan import EncodeRequest
 from core.engine import Job
-
-log = logging.getLogger(__name__)
 
 ENCODE_PARAMETERS = {
     "model": "Name or alias of a model. Default: the first one with the latent space, or the default model.",
@@ -82,6 +79,6 @@ async def _encode(request: web.Request, file: bytes) -> web.StreamResponse:
         except CodecError as error:
             if not response.prepared:
                 raise
-            log.warning("encoding failed after the response was started: %s", error)  # the last frame reports it
-        await response.write_eof(body.compressor.finish())
+            job.record.fail(error)  # the last frame reports it to the client
+        await response.write_eof(body.finish())
     return response

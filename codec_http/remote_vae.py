@@ -15,11 +15,13 @@ from codec_http.body_receiver import receive_body
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_pixels.images import BEST_QUALITY, encode_image
 from codec_pixels.videos import encode_video
+from codec_wire.codings import IDENTITY
 from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.request import DEFAULT_FPS
 from core import tensor_coding
 from core.engine import Job
 from core.input_image import read_input_image
+from core.request_record import current_record
 from core.tensor_coding import TensorDecodeRequest
 from core.tensor_vae import DTYPE_BYTES, PixelLayout, TensorData, TensorScaling
 
@@ -93,6 +95,7 @@ async def _encode(request: web.Request, body: bytes) -> web.Response:
 
 
 def _job(request: web.Request) -> Job:
+    current_record().coding = IDENTITY
     return Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
 
 

@@ -10,7 +10,7 @@ from codec_http.api_key import require_key
 from codec_http.connection import ConnectionRunner
 from codec_http.connection_limits import ConnectionLimits
 from codec_http.cors import add_cors_headers, answer_preflight, require_allowed_origin
-from codec_http.errors import error_boundary
+from codec_http.errors import add_request_id, error_boundary
 from codec_http.listener import Listener
 from codec_http.openapi import openapi_document
 from codec_http.origin_policy import OriginPolicy
@@ -39,7 +39,7 @@ def build_app(
     `origin_policy` restricts web pages; None allows those of this host.
     """
     app = web.Application(middlewares=[error_boundary, require_allowed_origin, answer_preflight])
-    app.on_response_prepare.append(add_cors_headers)
+    app.on_response_prepare.extend([add_cors_headers, add_request_id])
     app[SERVICE] = service
     app[REQUEST_TIMEOUT_S] = request_timeout_s
     app[PUBLIC_URL] = public_url or ""

@@ -1,24 +1,28 @@
 """The deadline of a generation, applied to writing its response."""
 
-import logging
-
 from aiohttp import web
 
+from codec_wire.errors import DeadlineExceeded
 from core.deadline import Deadline
 from core.engine import Job
+from core.request_record import current_record
 
-log = logging.getLogger(__name__)
+GRACE_S = 1.0
+"""Time in seconds after the deadline to send the last frame, which reports that the deadline has passed."""
+_NOT_READ = "the client did not read the response before the deadline"
 
 
 class WriteDeadline(Deadline):
-    """Ends writing `response` at the deadline of `job`, so that a client that does not read cannot block a slot.
+    """Ends writing `response` GRACE_S after the deadline of `job`.
+
+    A client that does not read cannot block a slot.
 
     Raises DeadlineExceeded if the response has not been started. Otherwise closes the connection and raises
     ConnectionResetError.
     """
 
     def __init__(self, request: web.Request, response: web.StreamResponse, job: Job) -> None:
-        super().__init__(job)
+        super().__init__(job, GRACE_S)
         self._request = request
         self._response = response
 
@@ -27,7 +31,7 @@ class WriteDeadline(Deadline):
         if not self._response.prepared:
             return super().error()
         request = self._request
-        log.warning("%s %s: the client did not read the response before the deadline", request.method, request.path)
+        current_record().fail(DeadlineExceeded(_NOT_READ))
         if request.transport is not None:
             request.transport.abort()
-        return ConnectionResetError("the client did not read the response before the deadline")
+        return ConnectionResetError(_NOT_READ)

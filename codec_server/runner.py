@@ -28,7 +28,7 @@ def run_server(flags: dict[str, Any], serve: Callable[[Settings], Coroutine[Any,
     Raises InvalidSettings, and what `serve` raises.
     """
     settings = read_settings(flags)
-    configure_log(settings.log_level)
+    configure_log(settings.log_level, settings.log_format)
     for warning in unknown_variables():
         log.warning("%s", warning)
     asyncio.run(serve(settings))

@@ -18,6 +18,9 @@ MODEL_HEADER = "Codec-Model"
 SEED_HEADER = "Codec-Seed"
 PROMPT_TRUNCATED_HEADER = "Codec-Prompt-Truncated"
 GENERATION_MS_HEADER = "X-Codec-Generation-Ms"
+REQUEST_ID_HEADER = "X-Request-Id"
+ERROR_TRAILER = "Codec-Error"
+"""Trailer of a latent stream that failed after its header: "<code>: <message>", percent-encoded (header_value)."""
 
 RESPONSE_HEADERS: Mapping[str, str] = {
     LATENT_MAP_HEADER: "sha256:<hex> of the latent-space map that describes the latents.",
@@ -28,11 +31,13 @@ RESPONSE_HEADERS: Mapping[str, str] = {
     "prompt.text_encoder=12, negative_prompt.text_encoder_2=3. Absent if the prompts are used completely.",
     GENERATION_MS_HEADER: "Time to generate and decode, in milliseconds. Only for rendered images and videos, since "
     "the headers of a latent stream are sent before the generation ends.",
+    REQUEST_ID_HEADER: "Id of the request in the log of the server: that of the request header, or a new one.",
 }
 """Protocol headers of a generation response and their descriptions. Scripts of other origins may read them (CORS)."""
 REQUEST_HEADERS: Mapping[str, str] = {
     MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client holds. 409 if the server's map differs.",
     CLIENT_VERSION_HEADER: "Any value: the client can fetch zstd dictionaries.",
+    REQUEST_ID_HEADER: "Id of the request for the log of the server: at most 128 letters, digits and ._:/+=@-.",
 }
 """Optional protocol headers of a generation request and their descriptions."""
 

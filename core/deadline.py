@@ -18,13 +18,16 @@ class Deadline:
     run in one task. Call `close` after the last one.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, grace_s: float = 0.0) -> None:
+        """Set the timer `grace_s` seconds after the deadline of `job`."""
         self._task: asyncio.Task[object] | None = None
         """The task in the `with` block; None outside of a block."""
         self._cancelling = 0
         self._expired = False
         self._cancelled = False
-        self._timer = None if job.deadline is None else asyncio.get_running_loop().call_at(job.deadline, self._expire)
+        self._timer: asyncio.TimerHandle | None = None
+        if job.deadline is not None:
+            self._timer = asyncio.get_running_loop().call_at(job.deadline + grace_s, self._expire)
 
     def error(self) -> Exception:
         """Return the error to raise in a block that the deadline ends."""

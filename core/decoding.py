@@ -35,6 +35,7 @@ async def decode(
             served = service.models.with_vae(header.latent_space_id, modality_of(header), request.model)
             served.require_map_hash(request.map_pin)
             plan = plan_decode(request, header, served.bundle.hash, served.model)
+            job.record.describe("decode", plan, plan.map_hash)
             with service.active(job, plan.cost), service.admission.memory.reserve() as received:
                 frames: list[LatentFrame] = []
                 while (message := await before_deadline(anext(messages, None), job)) is not None:

@@ -11,6 +11,7 @@ from core.deadline import before_deadline
 from core.encode_plan import EncodePlan, EncodeRequest, modality_of_file, plan_encode
 from core.engine import Job
 from core.generation import to_public_error
+from core.request_record import current_record
 from core.served import ModelInstance
 from core.service import LatentService
 
@@ -23,7 +24,9 @@ def plan(service: LatentService, request: EncodeRequest) -> tuple[EncodePlan, La
     modality = modality_of_file(request.file)
     served = service.models.with_vae(request.latent_space, modality, request.model)
     served.require_map_hash(request.map_pin)
-    return plan_encode(request, served.bundle, served.model), served.bundle
+    planned = plan_encode(request, served.bundle, served.model)
+    current_record().describe("encode", planned, planned.map_hash)
+    return planned, served.bundle
 
 
 async def encode(service: LatentService, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
@@ -41,6 +44,7 @@ async def encode(service: LatentService, plan: EncodePlan, job: Job) -> AsyncGen
             async with aclosing(served.require_vae().encode(plan, job)) as events:
                 while (event := await before_deadline(anext(events, None), job)) is not None:
                     started, frames = True, frames + isinstance(event, Frame)
+                    job.record.record_event(event)
                     yield event
     except Exception as error:
         failure = to_public_error(error)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from codec_wire.errors import Cancelled, CodecError, DeadlineExceeded
 from codec_wire.events import PromptTruncation, StreamEvent
 from core.plan import StreamPlan
+from core.request_record import current_record
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +38,8 @@ class Job:
     def __init__(self, deadline: float | None = None, *, reports_steps: bool = False) -> None:
         self.deadline = deadline
         self.reports_steps = reports_steps
+        self.record = current_record()
+        """Record of the request, also for the thread that runs the model."""
         self._reason: CodecError | None = None
         self._listeners: list[Callable[[], object]] = []
         self._lock = threading.Lock()

@@ -18,7 +18,9 @@ from core.lifecycle import Lifecycle
 from core.pins import Provenance
 from core.plan import StreamPlan, plan
 from core.rendered_plan import plan_rendered
+from core.request_record import current_record
 from core.served import ServedModels
+from core.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class LatentService:
         self.provenance = provenance or Provenance.current()
         self.models = ServedModels(lifecycle)
         self.failures = EngineFailures()
+        self.telemetry = Telemetry()
         self._jobs: set[Job] = set()
 
     def plan(self, request: GenerationRequest) -> StreamPlan:
@@ -43,7 +46,9 @@ class LatentService:
         Raises NotReady unless the server accepts requests, and what ServedModels.for_request and core.plan.plan raise.
         """
         served = self.models.for_request(request)
-        return plan(request, served.bundle, served.model)
+        planned = plan(request, served.bundle, served.model)
+        current_record().describe("generate", planned, served.bundle.hash)
+        return planned
 
     def plan_rendered(self, request: GenerationRequest, count: int) -> tuple[StreamPlan, ...]:
         """Return the plans for `count` images or videos that are sent as pixels.
@@ -51,7 +56,9 @@ class LatentService:
         Raises what `plan` and core.rendered_plan.plan_rendered raise.
         """
         served = self.models.for_request(request)
-        return plan_rendered(request, count, served.bundle, served.model)
+        plans = plan_rendered(request, count, served.bundle, served.model)
+        current_record().describe("render", plans[0], served.bundle.hash)
+        return plans
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[StreamEvent, None]:
         """Yield the events of `plan`: Started, Steps and latent Frames.
@@ -68,13 +75,15 @@ class LatentService:
                     async for event in events:
                         if not isinstance(event, Pixels):
                             stats.record(event)
+                            job.record.record_event(event)
                             yield event
                 if not stats.done:
                     raise TruncatedStream("the engine ended the stream without a last frame")
             except Exception as error:
                 failure = to_public_error(error)
             if stats.sampling_s is not None:
-                self.admission.record_duration(plan.cost, stats.sampling_s)
+                # For short jobs, Started and the first frame reach the event loop together.
+                self.admission.record_duration(plan.cost, job.record.sampling_s or stats.sampling_s)
             if failure is None:
                 return
             if stats.done:
@@ -120,6 +129,7 @@ class LatentService:
         Raises what Admission.admit raises.
         """
         with self.admission.admit(cost, request_bytes):
+            job.record.record_admission()
             self._jobs.add(job)
             try:
                 yield

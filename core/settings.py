@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from codec_wire.errors import InvalidSettings, truncated_repr
 from core.access_settings import AccessSettings
+from core.operation_settings import OperationSettings
 from core.request_memory import DEFAULT_LIMIT_BYTES
 from core.service_links import service_links
 from core.setting_field import setting as _setting
@@ -27,7 +28,7 @@ def _or_variable(name: str, other: str) -> AliasChoices:
     return AliasChoices(f"{PREFIX}{name}", f"{PREFIX}{other}")
 
 
-class Settings(AccessSettings):
+class Settings(AccessSettings, OperationSettings):
     """All settings and their defaults. Each is set by the variable CODEC_<NAME> or the flag --<name>."""
 
     model_config = SettingsConfigDict(
@@ -183,16 +184,13 @@ class Settings(AccessSettings):
         None,
         "AlexNet weights for LPIPS in torchvision's format: a path, or REPOSITORY:FILE on the Hugging Face Hub.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = _setting(
-        "Logging", "info", "Minimum level of log messages: debug, info, warning or error."
-    )
 
     @property
     def max_request_bytes(self) -> int:
         """`max_request_mib` in bytes."""
         return self.max_request_mib * 2**20
 
-    @field_validator("dtype", "log_level", "device", mode="before")
+    @field_validator("dtype", "log_level", "log_format", "device", mode="before")
     @classmethod
     def _ignore_case(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -32,8 +32,10 @@ class TensorDecodeRequest:
 async def decode_tensor(service: LatentService, request: TensorDecodeRequest, job: Job) -> TensorData:
     """Return the pixels of latents as one admitted job. Raises a CodecError."""
     latents = request.latents
-    served = service.models.with_vae(None, modality_of_shape(latents.shape), request.model)
+    modality = modality_of_shape(latents.shape)
+    served = service.models.with_vae(None, modality, request.model)
     vae, info = served.require_tensor_vae(), served.model
+    job.record.describe_model(info.name, modality)
     _require_shape(latents, info.latent_channels, info)
     frames = latents.shape[2] if len(latents.shape) == 5 else 1
     num_frames = latents.shape[0] * (1 + (frames - 1) * info.temporal_factor)
@@ -52,6 +54,7 @@ async def encode_tensor(
     modality = Modality.IMAGE if isinstance(pixels, InputImage) else modality_of_shape(pixels.shape)
     served = service.models.with_vae(None, modality, model)
     vae, info = served.require_tensor_vae(), served.model
+    job.record.describe_model(info.name, modality)
     num_frames = 1
     if isinstance(pixels, InputImage):
         width, height = pixels.width, pixels.height

@@ -64,8 +64,8 @@ async def test_generation_needs_a_valid_key(
                     await small_generation(client)
             async with make_client(servers, protocol, tmp_path, api_key="rotated") as client:
                 assert await small_generation(client)
-    assert caplog.text.count(" key alice") == 2
-    assert caplog.text.count(" key bob") == 1
+    assert caplog.text.count(" key=alice ") == 2
+    assert caplog.text.count(" key=bob ") == 1
     for secret in (KEY, OTHER_KEY, "rotated", "wrong"):
         assert secret not in caplog.text
 
@@ -131,8 +131,8 @@ async def test_gateway_sends_its_own_key_and_not_that_of_its_caller(
                 async with http.post(IMAGES, json=LATENTS, headers=headers) as response:
                     assert response.status == 200
                     await response.read()
-            assert "gRPC Generate OK" in caplog.text
-            assert " key alice" in caplog.text
+            assert "grpc Generate OK ok" in caplog.text
+            assert " key=alice " in caplog.text
         async with run_http_gateway(servers.grpc_address) as (_, http):
             response = await http.post(IMAGES, json=LATENTS, headers=headers)
             assert response.status == 503

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
+from codec_server.terminal.json_log import JsonFormatter
 from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
 from codec_wire.version import SERVER_VERSION
@@ -16,9 +17,15 @@ from core.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def configure_log(level: str) -> None:
-    """Log messages of `level` and above to standard error; from libraries, only warnings unless `level` is debug."""
+def configure_log(level: str, log_format: str = "text") -> None:
+    """Log messages of `level` and above to standard error; from libraries, only warnings unless `level` is debug.
+
+    `log_format` is "text", or "json" for one object in each line.
+    """
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    if log_format == "json":
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonFormatter())
     if level != "debug":
         for library in ("aiohttp", "asyncio", "grpc", "httpx", "huggingface_hub", "urllib3"):
             logging.getLogger(library).setLevel(logging.WARNING)

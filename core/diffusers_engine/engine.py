@@ -83,7 +83,10 @@ class DiffusersEngine:
                     return
             for frames in _batches(plan, result):
                 stop_if_cancelled(job)
-                for frame in await asyncio.to_thread(frames):
+                started_at = time.perf_counter()
+                encoded = await asyncio.to_thread(frames)
+                job.record.encode_s += time.perf_counter() - started_at
+                for frame in encoded:
                     yield frame
         finally:
             job.cancel(client_disconnected())
@@ -100,21 +103,27 @@ class DiffusersEngine:
 
     def _run(self, plan: StreamPlan, job: Job, images: "dict[str, Image]", results: ResultQueue[_Result]) -> None:
         """Run `plan` on the device thread and put the results into `results`, an error as the last one."""
+        record = job.record
 
         def report(done: int, total: int) -> None:
+            record.steps += 1
             if job.reports_steps:
                 results.put(Step(done, total))
 
         try:
             stop_if_cancelled(job)
-            started_at = time.perf_counter()
+            started_at = record.record_sampling()
             started = Started(plan.header, prompt_truncations(self._model.variant_for(plan), plan))
             results.put(started, wake=self._last_duration_s > SHORT_JOB_S)
             latents = sample(self._model, plan, job, report, images)
+            sampled_at = time.perf_counter()
+            record.sampling_s += sampled_at - started_at
             if plan.rendered:
                 results.put(render(self._model, plan, latents, job))
             elif plan.latent_frames == 1 and latents.nbytes <= DEVICE_ENCODING_BYTES:
-                results.put(Frame(_encode(LatentEncoder(plan.header), latents[0], plan, seq=0)))
+                frame = _encode(LatentEncoder(plan.header), latents[0], plan, seq=0)
+                record.encode_s += time.perf_counter() - sampled_at
+                results.put(Frame(frame))
             else:
                 results.put(latents)
             self._last_duration_s = time.perf_counter() - started_at

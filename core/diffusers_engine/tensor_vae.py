@@ -88,6 +88,7 @@ class DiffusersTensorVae:
 
         def run() -> TensorData:
             stop_if_cancelled(job)
+            job.record.record_sampling()
             with torch.inference_mode(), memory_guard(None):
                 result = work().contiguous().cpu()
                 # Does nothing unless the pipeline offloads its models: then the VAE must leave the device again.

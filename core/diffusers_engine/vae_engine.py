@@ -118,6 +118,7 @@ def _encode_pixels(model: LoadedModel, plan: EncodePlan, pixels: NDArray[np.uint
     """Return the latents [latent_frames, C, h, w] of `pixels`, uint8 [frames, H, W, 3]. Runs on the device thread."""
     variant = _variant_for(model, plan.modality)
     vae = variant.pipeline.vae
+    job.record.record_sampling()
     with memory_guard(plan):
         step = 1 if encodes_frames_separately(vae) else len(pixels)
         parts = []
@@ -146,6 +147,7 @@ def _decode(
 ) -> NDArray[np.uint8]:
     """Return the pixels of `frames`, the next ones for `decoder`. Runs on the device thread."""
     vae, pipeline_class = variant.pipeline.vae, variant.family.pipeline_class
+    job.record.record_sampling()
     with memory_guard(plan):
         parts = [
             decode_latents(vae, latents, pipeline_class)

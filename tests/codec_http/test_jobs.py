@@ -70,6 +70,13 @@ async def test_timeout_before_the_header_returns_504() -> None:
         assert servers.service.admission.jobs == 0
 
 
+async def test_timeout_after_the_header_is_reported_in_the_last_frame() -> None:
+    async with run_servers(FakeEngine(), request_timeout_s=0.2) as servers:
+        response = await servers.http.post(IMAGES, json=LATENTS)
+        _, frames = read_stream(await response.read(), WireFormat.MSGPACK)
+        assert (frames[0].done, frames[0].finish_reason) == (True, "error")
+
+
 async def test_disconnect_cancels_the_job() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers:

@@ -1,0 +1,201 @@
+"""The record of one request: who sent it, what it asked for, how long its parts took and how it ended.
+
+The protocols begin a record (core.telemetry) and add what only they know; core adds the rest. Code that runs on behalf
+of a request finds its record with `current_record`, so no function passes it on.
+"""
+
+import secrets
+from contextvars import ContextVar
+from math import prod
+from re import compile as compile_pattern
+from time import perf_counter, time_ns
+from typing import Protocol
+
+from codec_wire.errors import INTERNAL_TEXT, CodecError
+from codec_wire.events import Frame, Started, StreamEvent
+from codec_wire.latents import LatentStreamHeader, Modality
+
+OK = "ok"
+"""Outcome of a request without an error. All other outcomes are error codes."""
+_REQUEST_ID = compile_pattern(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_RAW_BYTES_PER_VALUE = 2
+
+
+class Described(Protocol):
+    """What the plans of generating, decoding and encoding have in common."""
+
+    @property
+    def model(self) -> str:
+        """Name of the served model."""
+
+    @property
+    def modality(self) -> Modality:
+        """Modality of the latents."""
+
+    @property
+    def header(self) -> LatentStreamHeader:
+        """Header of the stream."""
+
+
+class RequestRecord:
+    """The record of one request. Times are seconds of `time.perf_counter`, None before the event.
+
+    Not thread-safe, except that the thread which runs the model records its times before the event loop reads them.
+    """
+
+    __slots__ = (
+        "admitted_at",
+        "bytes_out",
+        "coding",
+        "encode_s",
+        "ended_at",
+        "error",
+        "first_frame_at",
+        "frame_values",
+        "frames",
+        "header_at",
+        "key_name",
+        "map_hash",
+        "modality",
+        "model",
+        "operation",
+        "outcome",
+        "pipeline",
+        "planned_at",
+        "protocol",
+        "request_id",
+        "sampling_at",
+        "sampling_s",
+        "started_at",
+        "started_ns",
+        "status",
+        "steps",
+        "target",
+    )
+
+    def __init__(self, protocol: str, target: str, operation: str | None, request_id: str | None) -> None:
+        self.protocol = protocol
+        self.target = target
+        """Method and path over HTTP, the name of the method over gRPC."""
+        self.operation = operation
+        """generate, render, decode, ...; None if the request does not run a model."""
+        self.request_id = request_id if request_id and _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)
+        self.started_at = perf_counter()
+        self.started_ns = time_ns()
+        """Time of the start in nanoseconds since 1970."""
+        self.status = ""
+        """HTTP status code or name of the gRPC status."""
+        self.outcome = OK
+        self.error: str | None = None
+        self.key_name: str | None = None
+        self.model: str | None = None
+        self.modality: str | None = None
+        """image or video."""
+        self.pipeline: str | None = None
+        """Pipeline of the latents that are sent or received; None if there are none."""
+        self.coding: str | None = None
+        self.map_hash: str | None = None
+        self.bytes_out = 0
+        """Bytes of response bodies or messages, before encryption and without HTTP headers."""
+        self.frames = 0
+        """Latent frames that were sent."""
+        self.frame_values = 0
+        """Number of values in a latent frame."""
+        self.steps = 0
+        """Sampling steps that were completed."""
+        self.sampling_s = 0.0
+        self.encode_s = 0.0
+        self.planned_at: float | None = None
+        self.admitted_at: float | None = None
+        self.sampling_at: float | None = None
+        """When the model started to work for this request for the first time."""
+        self.header_at: float | None = None
+        self.first_frame_at: float | None = None
+        self.ended_at: float | None = None
+
+    def describe(self, operation: str, plan: Described, map_hash: str) -> None:
+        """Record what the plan of a request contains."""
+        self.operation = operation
+        self.describe_model(plan.model, plan.modality)
+        self.map_hash = map_hash
+        self.pipeline = plan.header.pipeline
+        self.frame_values = prod(plan.header.shape)
+
+    def describe_model(self, model: str, modality: Modality) -> None:
+        """Record the model of a request, and that it was planned."""
+        self.model = model
+        self.modality = modality.removesuffix("-latents")
+        self.planned_at = perf_counter()
+
+    def record_admission(self) -> None:
+        """Record that the request was admitted."""
+        self.admitted_at = perf_counter()
+
+    def record_sampling(self) -> float:
+        """Record that the model starts to work for this request; return the time."""
+        now = perf_counter()
+        if self.sampling_at is None:
+            self.sampling_at = now
+        return now
+
+    def record_event(self, event: StreamEvent) -> None:
+        """Record an event of a latent stream, which is about to be sent."""
+        if isinstance(event, Started):
+            self.header_at = perf_counter()
+            if self.sampling_at is None:  # the model is in another process
+                self.sampling_at = self.header_at
+        elif isinstance(event, Frame):
+            self.frames += 1
+            if self.first_frame_at is None:
+                self.first_frame_at = perf_counter()
+
+    def fail(self, error: BaseException) -> None:
+        """Record that the request failed. Only the first error of a request is recorded."""
+        if isinstance(error, CodecError):
+            self.fail_with(error.code, error.message)
+        else:
+            self.fail_with(CodecError.code, INTERNAL_TEXT)
+
+    def fail_with(self, code: str, message: str) -> None:
+        """Record that the request failed with the error `code`. Only the first error of a request is recorded."""
+        if self.outcome == OK:
+            self.outcome = code
+            self.error = message
+
+    def end(self) -> None:
+        """Record that the request has ended."""
+        self.ended_at = perf_counter()
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes that the sent latents have as fp16 values without any compression."""
+        return self.frames * self.frame_values * _RAW_BYTES_PER_VALUE
+
+    def seconds_to(self, time: float | None) -> float | None:
+        """Return the seconds from the start of the request to `time`."""
+        return None if time is None else time - self.started_at
+
+    @property
+    def queue_s(self) -> float | None:
+        """Seconds from admission until the model started to work; None if it did not."""
+        if self.admitted_at is None or self.sampling_at is None:
+            return None
+        return max(0.0, self.sampling_at - self.admitted_at)
+
+
+_current: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)
+
+
+def current_record() -> RequestRecord:
+    """Return the record of the request that the running task serves; outside of requests, a new one."""
+    return _current.get() or RequestRecord("", "", None, None)
+
+
+def find_current_record() -> RequestRecord | None:
+    """Return the record of the request that the running task serves, or None outside of requests."""
+    return _current.get()
+
+
+def set_current_record(record: RequestRecord) -> None:
+    """Make `record` the one that `current_record` returns in the running task and in those that it creates."""
+    _current.set(record)
