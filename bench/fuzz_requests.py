@@ -1,12 +1,13 @@
-"""Fuzz test of the HTTP server: sends requests with damaged images, or damaged request bodies.
+"""Fuzz test of the HTTP server: sends requests with damaged images or latents, or damaged request bodies.
 
     python -m bench.fuzz_requests images --inputs 200000
+    python -m bench.fuzz_requests latents --inputs 20000
     python -m bench.fuzz_requests bodies --inputs 100000
 
 The server runs in this process. Requests are validated and planned for a small Stable Diffusion pipeline, and input
-images are decoded, but nothing is sampled. Every request must get a response with a status below 500, and nothing may
-be logged as an error. The first input that violates this is written to fuzz-crash.bin, and the run ends with exit
-status 1.
+images and latents are decoded, but nothing is sampled. Every request must get a response with a status below 500, and
+nothing may be logged as an error. The first input that violates this is written to fuzz-crash.bin, and the run ends
+with exit status 1.
 """
 
 import argparse
@@ -22,10 +23,12 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.request_corpus import bodies, images, mutated_image, mutated_request
+from bench.fuzz import mutated
+from bench.request_corpus import bodies, images, latent_streams, mutated_image, mutated_request
 from codec_http.server import start_http_server
 from codec_pixels.device import Device
 from codec_wire.encoder import LatentEncoder
@@ -33,7 +36,7 @@ from codec_wire.events import Frame, Started
 from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
 from core.admission import Admission
-from core.diffusers_engine.input_images import decode_input_images
+from core.diffusers_engine.input_images import decode_inputs
 from core.engine import Event, Job, Pixels
 from core.lifecycle import Lifecycle, State
 from core.model import GenerationMode, ModelInfo, RequestLimits
@@ -58,7 +61,7 @@ class DecodingEngine:
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:  # noqa: ARG002
         """See core.engine.Engine."""
-        decode_input_images(plan)
+        decode_inputs(plan)
         yield Started(plan.header)
         if plan.rendered:
             yield Pixels(np.zeros((plan.num_frames, plan.height, plan.width, 3), np.uint8))
@@ -191,6 +194,20 @@ def image_requests() -> Callable[[random.Random], Request]:
     return make
 
 
+def latents_requests() -> Callable[[random.Random], Request]:
+    """Return a function that creates a request with damaged input latents."""
+    corpus = latent_streams(model_info().latent_space)
+    body = {"prompt": "x", "stream_format": "msgpack", "steps": 2}
+
+    def make(rng: random.Random) -> Request:
+        fields: dict[str, Any] = {"latents": base64.b64encode(mutated(rng, corpus)).decode()}
+        if rng.random() < 0.2:
+            fields |= rng.choice(({"size": "64x64"}, {"strength": 0.5}, {"image": "AAAA"}))
+        return GENERATION_PATHS[Modality.IMAGE], json.dumps(body | fields).encode(), JSON
+
+    return make
+
+
 def body_requests() -> Callable[[random.Random], Request]:
     """Return a function that creates a request with a damaged body."""
     corpus = bodies(images()[0])
@@ -200,12 +217,12 @@ def body_requests() -> Callable[[random.Random], Request]:
 def main() -> int:
     """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=("images", "bodies"), help="what is damaged")
+    parser.add_argument("target", choices=("images", "latents", "bodies"), help="what is damaged")
     parser.add_argument("--inputs", type=int, default=100_000, help="number of requests (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random changes (default: %(default)s)")
     options = parser.parse_args()
-    make = image_requests() if options.target == "images" else body_requests()
-    return asyncio.run(run(make, options.inputs, options.seed))
+    makers = {"images": image_requests, "latents": latents_requests, "bodies": body_requests}
+    return asyncio.run(run(makers[options.target](), options.inputs, options.seed))
 
 
 if __name__ == "__main__":

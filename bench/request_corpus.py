@@ -8,12 +8,17 @@ import struct
 import zlib
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from bench.fuzz import mutated
+from codec_wire import WireFormat, encode
+from codec_wire.codings import CODINGS
+from codec_wire.encoder import LatentEncoder
 from codec_wire.http import GENERATION_PATHS
-from codec_wire.latents import Modality
+from codec_wire.latents import LatentDtype, LatentStreamHeader, Modality
+from codec_wire.pipelines import PIPELINES, Scales
 
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 JPEG_MODES = ("L", "RGB", "CMYK")
@@ -44,6 +49,23 @@ def images() -> list[bytes]:
     found.append(_file(picture, "PNG", transparency=7))
     found.append(_file(frames[0], "PNG", save_all=True, append_images=frames[1:]))
     found.append(_file(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+    return found
+
+
+def latent_streams(latent_space: str) -> list[bytes]:
+    """Return the bodies of streams of 64x64 pixels in all pipelines, wire formats and content codings."""
+    latents = np.random.default_rng(0).standard_normal((4, 8, 8)).astype(np.float16)
+    found = []
+    for name, spec in PIPELINES.items():
+        scales = bytes.fromhex("0044") * 4 if spec.scales is Scales.STATIC else None
+        fps = 8 if spec.delta else None
+        header = LatentStreamHeader(latent_space, (4, 8, 8), LatentDtype.FP16, name, scales, fps, total_frames=1)
+        frame = LatentEncoder(header).encode(latents, keyframe=True, last=True)
+        for wire_format in WireFormat:
+            for coding in CODINGS.values():
+                compressor = coding.compressor()
+                body = encode(header, wire_format) + encode(frame, wire_format)
+                found.append(compressor.compress(body) + compressor.finish())
     return found
 
 
@@ -100,9 +122,10 @@ _NASTY: tuple[Any, ...] = (
     [], {}, [[]], ["a"] * 100, {"a": {"b": {}}}, "data:image/png;base64,", "====", "%s{}", "../../etc/passwd",
 )  # fmt: skip
 _NAMES = (
-    *_COMMON, *_VIDEO, "image", "control_image", "strength", "resolution", "stream_format", "modality", "latent_space",
-    "pipeline", "stream", "response_format", "output_format", "output_compression", "background", "quality", "style",
-    "moderation", "partial_images", "safety_identifier", "complexity", "svg", "", "\0", "prompt ", "a" * 5000,
+    *_COMMON, *_VIDEO, "image", "control_image", "latents", "strength", "resolution", "stream_format", "modality",
+    "latent_space", "pipeline", "stream", "response_format", "output_format", "output_compression", "background",
+    "quality", "style", "moderation", "partial_images", "safety_identifier", "complexity", "svg", "", "\0",
+    "prompt ", "a" * 5000,
 )  # fmt: skip
 _CHOICES = ("msgpack", "protobuf", "raw", "int8", "image-latents", "video-latents", "png", "jpeg", "webp", "b64_json")
 _ACCEPT = ("*/*", "application/json", "application/x-codec-msgpack", "application/x-protobuf;q=0.5, */*;q=0", ";,;q=x")

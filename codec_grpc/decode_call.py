@@ -18,10 +18,10 @@ from codec_wire.message_decoder import Message
 from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from core import decoding
 from core.deadline import Deadline, before_deadline
-from core.decode_plan import LATENTS_FIELD, MAX_QUALITY, DecodePlan, DecodeRequest
+from core.decode_plan import MAX_QUALITY, DecodePlan, DecodeRequest
 from core.engine import Job
 from core.pixel_format import PixelFormat
-from core.received_stream import BodyReader, MessageReader, invalid_stream
+from core.received_stream import LATENTS_FIELD, BodyReader, MessageReader, invalid_stream
 from core.service import LatentService
 
 Context: TypeAlias = "grpc.aio.ServicerContext[pb.DecodeRequest, pb.DecodeResponse]"

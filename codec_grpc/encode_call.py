@@ -33,6 +33,7 @@ async def encode(service: LatentService, request: pb.EncodeRequest, context: Con
             pipeline=request.pipeline or "raw",
             size=(request.size.width, request.size.height) if request.HasField("size") else None,
             keyframe_interval=request.keyframe_interval or None,
+            seed=request.seed if request.HasField("seed") else None,
             map_pin=parse_map_pin(None if pin is None else str(pin)),
         ),
     )

@@ -54,6 +54,7 @@ def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
         image=None if plan.image is None else plan.image.data,
         control_image=None if plan.control_image is None else plan.control_image.data,
         strength=plan.strength,
+        latents=None if plan.latents is None else plan.latents.data,
     )
 
 
@@ -115,6 +116,7 @@ def model_to_message(model: ModelInfo) -> pb.ModelInfo:
                 control_image=mode.control_image,
                 strength=mode.strength,
                 negative_prompt=mode.negative_prompt,
+                latents=mode.latents,
             )
             for mode in model.modes
         ],
@@ -139,7 +141,14 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
         temporal_factor=message.temporal_factor or 1,
         frame_multiple=message.frame_multiple or 1,
         modes=tuple(
-            GenerationMode(names[form.modality], form.image, form.control_image, form.strength, form.negative_prompt)
+            GenerationMode(
+                modality=names[form.modality],
+                image=form.image,
+                control_image=form.control_image,
+                strength=form.strength,
+                negative_prompt=form.negative_prompt,
+                latents=form.latents,
+            )
             for form in message.forms
             if form.modality in names
         ),

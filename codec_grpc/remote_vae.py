@@ -40,6 +40,7 @@ class RemoteVae:
             pipeline=plan.header.pipeline,
             size=pb.PixelSize(width=plan.width, height=plan.height),
             keyframe_interval=plan.keyframe_interval,
+            seed=plan.seed,
         )
         call = self._stub.Encode(request, timeout=timeout_of(job))
         async with upstream_call(call, job, plan.map_hash):

@@ -6,13 +6,13 @@ from contextlib import aclosing
 
 from aiohttp import hdrs, web
 
-from codec_http.image_field import IMAGE_FIELDS, MAX_BASE64_CHARACTERS
+from codec_http.file_field import MAX_BASE64_CHARACTERS, MAX_FILES
 from codec_http.json_body import MAX_JSON_BYTES
 from codec_wire.errors import InvalidRequest, RequestTimeout, TooLarge, UnsupportedCoding, truncated_repr
 from core.request_memory import Reservation
 
-MAX_BODY_BYTES = MAX_JSON_BYTES + len(IMAGE_FIELDS) * MAX_BASE64_CHARACTERS
-"""Maximum size of a request body: all image fields, and the JSON around them."""
+MAX_BODY_BYTES = MAX_JSON_BYTES + MAX_FILES * MAX_BASE64_CHARACTERS
+"""Maximum size of a request body: all files, and the JSON around them."""
 BODY_TIMEOUT_S = 120.0
 """Maximum time to receive a body, in seconds."""
 PAUSE_TIMEOUT_S = 20.0

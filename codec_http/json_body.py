@@ -9,26 +9,26 @@ import pydantic_core
 from codec_wire.errors import InvalidRequest, TooLarge, truncated_repr
 
 MAX_JSON_BYTES = 256 * 1024
-"""Maximum size of the JSON text without the values of image fields: two prompts of 8192 characters, each written as two
+"""Maximum size of the JSON text without the values of file fields: two prompts of 8192 characters, each written as two
 \\u escapes, have 192 KiB."""
 MAX_FIELDS = 64
 """Maximum number of fields."""
 MAX_NAME_CHARACTERS = 64
 """Maximum length of the name of a field."""
 
-_IMAGE_START = re.compile(rb'"(image|control_image)"\s*:\s*"')
-"""The name of an image field, and the start of its value. Inside a JSON string, each of the quotes would follow a
+_FILE_START = re.compile(rb'"(image|control_image|latents)"\s*:\s*"')
+"""The name of a file field, and the start of its value. Inside a JSON string, each of the quotes would follow a
 backslash."""
 
 
 def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object in `data`, in UTF-8, which may begin with a byte-order mark.
 
-    Raises TooLarge if there is too much JSON text outside the image fields; InvalidRequest if it is not a JSON object
+    Raises TooLarge if there is too much JSON text outside the file fields; InvalidRequest if it is not a JSON object
     or has too many fields or too long names.
     """
-    images: dict[str, str] = {}
-    text = bytes(data) if len(data) <= MAX_JSON_BYTES else _without_images(data, images)
+    files: dict[str, str] = {}
+    text = bytes(data) if len(data) <= MAX_JSON_BYTES else _without_files(data, files)
     body = _parse(text.removeprefix(codecs.BOM_UTF8))
     if not isinstance(body, dict):
         raise InvalidRequest("body", f"must be a JSON object, got {truncated_repr(body)}")
@@ -39,22 +39,22 @@ def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
             raise InvalidRequest(
                 "body", f"must have field names of at most {MAX_NAME_CHARACTERS} characters, got {truncated_repr(name)}"
             )
-    return body | {name: image for name, image in images.items() if name in body and body[name] is None}
+    return body | {name: text for name, text in files.items() if name in body and body[name] is None}
 
 
-def _without_images(data: bytes | bytearray, images: dict[str, str]) -> bytes:
-    """Return `data` with null instead of the values of image fields, which are added to `images`."""
+def _without_files(data: bytes | bytearray, files: dict[str, str]) -> bytes:
+    """Return `data` with null instead of the values of file fields, which are added to `files`."""
     text = bytearray()
     at = 0
     while len(data) - at > (room := MAX_JSON_BYTES - len(text)):
-        start = _IMAGE_START.search(data, at, at + room)
+        start = _FILE_START.search(data, at, at + room)
         if start is None:
-            raise TooLarge(f"the request body must have at most {MAX_JSON_BYTES} bytes without its images")
+            raise TooLarge(f"the request body must have at most {MAX_JSON_BYTES} bytes without its images and latents")
         name = start[1].decode()
         end = data.find(b'"', start.end())
         if end < 0 or data[end - 1 : end] == b"\\":
             raise InvalidRequest(name, "must be valid base64, got text with a backslash, or without an end")
-        images[name] = _parse(data[start.end() - 1 : end + 1])
+        files[name] = _parse(data[start.end() - 1 : end + 1])
         text += data[at : start.end() - 1] + b"null"
         at = end + 1
     return bytes(text + data[at:])

@@ -30,6 +30,8 @@ ENCODE_PARAMETERS = {
     "size": 'Size in pixels as "WIDTHxHEIGHT", to which the frames are scaled and then cropped around their centre. '
     "Default: that of the file, scaled down to the model's max_side and rounded down to multiples of size_multiple.",
     "keyframe_interval": "Number of latent frames from one keyframe to the next, for a video with a delta pipeline.",
+    "seed": "Seed with which the distribution that the VAE returns is sampled, as by a generation from an input image "
+    "with this seed. Default: the mode of the distribution.",
     "stream_format": "Serialization of the stream, msgpack or protobuf. Default: that in Accept, otherwise msgpack.",
 }
 """Query parameters of the encode endpoint."""
@@ -53,6 +55,7 @@ async def _encode(request: web.Request, file: bytes) -> web.StreamResponse:
         pipeline=fields.pipeline.replace(" ", "+"),  # a "+" in a query that is not escaped means a space
         size=fields.size,
         keyframe_interval=fields.keyframe_interval,
+        seed=fields.seed if "seed" in fields.model_fields_set else None,
         map_pin=parse_map_pin(request.headers.get(MAP_PIN_HEADER)),
     )
     plan, bundle = encoding.plan(service, wanted)

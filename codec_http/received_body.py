@@ -11,8 +11,7 @@ from codec_wire.codings import IDENTITY
 from codec_wire.errors import InvalidRequest
 from codec_wire.http import MEDIA_TYPES
 from codec_wire.message_decoder import Message
-from core.decode_plan import LATENTS_FIELD
-from core.received_stream import BodyReader
+from core.received_stream import LATENTS_FIELD, BodyReader
 
 MAX_INLINE_BYTES = 4096
 """Uncompressed chunks up to this size are read on the event loop: starting a thread would take longer."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from codec_http.image_field import MAX_BASE64_CHARACTERS, decode_image_field
+from codec_http.file_field import MAX_BASE64_CHARACTERS, decode_file_field
 from codec_pixels.images import ImageFormat
 from codec_wire import WireFormat
 from codec_wire.http import GENERATION_PATHS
@@ -101,13 +101,14 @@ _LATENTS_ONLY = ("modality", "latent_space", "pipeline")
 """Those of LATENTS_MARKERS that are fields of GenerationRequest."""
 
 
-def _image_annotations(field: str) -> tuple[BeforeValidator, WithJsonSchema]:
-    """Return the validator and the JSON schema of an image field."""
+def _file_annotations(field: str) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return the validator and the JSON schema of a file field."""
     schema = {"type": "string", "contentEncoding": "base64", "maxLength": MAX_BASE64_CHARACTERS}
-    return BeforeValidator(partial(decode_image_field, field)), WithJsonSchema(schema)
+    return BeforeValidator(partial(decode_file_field, field)), WithJsonSchema(schema)
 
 
-_IMAGE, _CONTROL_IMAGE = _image_annotations("image"), _image_annotations("control_image")
+_IMAGE, _CONTROL_IMAGE = _file_annotations("image"), _file_annotations("control_image")
+_LATENTS = _file_annotations("latents")
 
 
 class GenerationBody(GenerationRequest):
@@ -122,6 +123,12 @@ class GenerationBody(GenerationRequest):
         default=None,
         repr=False,
         description="ControlNet conditioning image (PNG, JPEG or WebP), as base64 or as a base64 data URL.",
+    )
+    latents: Annotated[bytes | None, *_LATENTS] = Field(
+        default=None,
+        repr=False,
+        description="Latents to start from instead of `image`, as base64: the body of a latent stream with one image "
+        "in the latent space of the model, in any wire format and content coding.",
     )
 
     size: Annotated[_Size, BeforeValidator(_parse_size), WithJsonSchema(_SIZE_SCHEMA)] = Field(

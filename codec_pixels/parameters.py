@@ -20,6 +20,7 @@ REQUEST_FIELDS = (
     "image",
     "control_image",
     "strength",
+    "latents",
 )
 
 Parameters = dict[str, str | int | float]
@@ -34,7 +35,7 @@ def file_parameters(
     """Return what is needed to generate the file again on a server with the same model and versions.
 
     `shape` is that of the decoded frames, [frames, height, width, ...]. `request` maps names from REQUEST_FIELDS to
-    their values; input images are bytes and are replaced by their hash. Values that are None are left out.
+    their values; input images and latents are bytes and are replaced by their hash. Values that are None are left out.
     """
     num_frames, height, width = shape[:3]
     requested = {name: request.get(name) for name in REQUEST_FIELDS}

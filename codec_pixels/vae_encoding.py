@@ -1,6 +1,9 @@
-"""Encoding of pixels to latents, the inverse of codec_pixels.vae. Deterministic: the mode of the VAE's distribution."""
+"""Encoding of pixels to latents, the inverse of codec_pixels.vae.
 
-from collections.abc import Callable
+Deterministic: the mode of the VAE's distribution, or a sample of it with a seeded generator.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,19 +15,21 @@ from codec_pixels.latent_scaling import scaling_of
 from codec_pixels.vae import as_supported_class, upcast_if_required
 from codec_wire.errors import ModelLoadError
 
-Encode: TypeAlias = Callable[[Any, Tensor], Tensor]
-"""Function of a VAE and pixels in [-1, 1], [N, 3, H, W], that returns the output of its encoder, [F, C, h, w]."""
+Encode: TypeAlias = Callable[[Any, Tensor, torch.Generator | None], Tensor]
+"""Function of a VAE, pixels in [-1, 1], [N, 3, H, W], and a generator that returns unscaled latents, [F, C, h, w].
+
+Without a generator they are the mode of the VAE's distribution."""
 
 
-def _encode_images(vae: Any, pixels: Tensor) -> Tensor:
+def _encode_images(vae: Any, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
     """Encode frames one by one, so that no latent depends on the others and memory use does not grow with N."""
     # torch.split keeps the strides, which decide the memory format and with it the last bits.
-    return torch.cat([mode_of(vae.encode(one)) for one in torch.split(pixels, 1)])
+    return torch.cat([latents_of(vae.encode(one), generator) for one in torch.split(pixels, 1)])
 
 
-def _encode_video(vae: Any, pixels: Tensor) -> Tensor:
+def _encode_video(vae: Any, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
     """Encode a video [1, 3, N, H, W]."""
-    return mode_of(vae.encode(pixels.transpose(0, 1).unsqueeze(0)))[0].transpose(0, 1)
+    return latents_of(vae.encode(pixels.transpose(0, 1).unsqueeze(0)), generator)[0].transpose(0, 1)
 
 
 VAE_ENCODERS: dict[str, Encode] = {
@@ -39,10 +44,23 @@ VAE_ENCODERS: dict[str, Encode] = {
 """Encode function by class name of the VAE."""
 
 
-def mode_of(output: Any) -> Tensor:
-    """Return the latents of a VAE's output: the mode of its distribution, or the only value."""
-    latents: Tensor = output.latent_dist.mode() if hasattr(output, "latent_dist") else output.latent
+def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
+    """Return the latents of a VAE's output: the mode of its distribution, or a sample of it, or the only value."""
+    latents: Tensor
+    if not hasattr(output, "latent_dist"):
+        latents = output.latent
+    else:
+        latents = output.latent_dist.mode() if generator is None else output.latent_dist.sample(generator)
     return latents
+
+
+def draw_sample(vae: Any, shape: Sequence[int], pipeline_class: str, generator: torch.Generator) -> None:
+    """Draw the numbers that a sample of the VAE's distribution for one image takes from a CPU generator.
+
+    `shape` is that of the latents, [C, h, w]. The distribution has the dtype in which `pipeline_class` encodes.
+    """
+    upcast = scaling_of(pipeline_class, type(vae).__name__, vae).upcast and vae.config.force_upcast
+    torch.randn((1, *shape), generator=generator, dtype=torch.float32 if upcast else vae.dtype)
 
 
 def encodes_frames_separately(vae: Any) -> bool:
@@ -51,11 +69,14 @@ def encodes_frames_separately(vae: Any) -> bool:
 
 
 @torch.inference_mode()
-def encode_pixels(vae: Any, pixels: NDArray[np.uint8], pipeline_class: str | None) -> Tensor:
+def encode_pixels(
+    vae: Any, pixels: NDArray[np.uint8], pipeline_class: str | None, generator: torch.Generator | None = None
+) -> Tensor:
     """Return the latents [F, C, h, w] of pixels, uint8 RGB [N, H, W, 3], scaled as on the wire, on the VAE's device.
 
     `pipeline_class` is the diffusers class of the pipeline that the latents are for: it determines how they are scaled
-    (see latent_scaling.scaling_of). Raises ModelLoadError if the class of the VAE is not supported.
+    (see latent_scaling.scaling_of). `generator` samples the distribution of the VAE; None returns its mode.
+    Raises ModelLoadError if the class of the VAE is not supported.
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds
 
@@ -67,5 +88,7 @@ def encode_pixels(vae: Any, pixels: NDArray[np.uint8], pipeline_class: str | Non
     # The operations of diffusers' image processor.
     values = 2.0 * torch.from_numpy(pixels.astype(np.float32) / 255.0).permute(0, 3, 1, 2) - 1.0
     with upcast_if_required(vae, supported=scaling.upcast):
-        encoded = VAE_ENCODERS[name](vae, values.to(device=get_module_execution_device(vae), dtype=vae.dtype))
+        encoded = VAE_ENCODERS[name](
+            vae, values.to(device=get_module_execution_device(vae), dtype=vae.dtype), generator
+        )
         return scaling.scale(vae, encoded)

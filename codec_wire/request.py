@@ -41,8 +41,9 @@ class GenerationRequest(BaseModel):
     """Parameters of one generation. None selects the model's default.
 
     `size` is (width, height) in pixels. `num_frames` counts video frames; its wire name is `frames`. `duration_seconds`
-    sets the number of frames from `fps`. `image` and `control_image` are encoded files (png, jpeg, webp). `strength` in
-    (0, 1] is the fraction of the denoising steps applied to `image`.
+    sets the number of frames from `fps`. `image` and `control_image` are encoded files (png, jpeg, webp). `latents`
+    is the body of a stream with one image, and replaces `image`. `strength` in (0, 1] is the fraction of the denoising
+    steps applied to `image` or `latents`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
@@ -102,7 +103,13 @@ class GenerationRequest(BaseModel):
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description=f"How much to change the input image: 1 ignores it. Default: {DEFAULT_STRENGTH}.",
+        description=f"How much to change the input image or latents: 1 ignores them. Default: {DEFAULT_STRENGTH}.",
+    )
+    latents: bytes | None = Field(
+        default=None,
+        repr=False,
+        description="Latents to start from instead of an input image: the body of a latent stream with one image, in "
+        "the latent space of the model.",
     )
 
 

@@ -7,10 +7,9 @@ from codec_wire.latents import LatentStreamHeader, Modality
 from core.model import ModelInfo
 from core.pixel_format import PixelFormat
 from core.plan import RENDERING_STEPS
+from core.received_stream import LATENTS_FIELD
 from core.rendered_plan import MAX_RENDERED_FPS
 
-LATENTS_FIELD = "latents"
-"""Name of the received stream in error messages."""
 MAX_QUALITY = 100
 
 

@@ -22,7 +22,7 @@ class EncodeRequest:
     """What a client sends. None selects the default.
 
     `model` and `latent_space` select the VAE, `size` is (width, height) in pixels, `map_pin` the hash of the
-    latent-space map that the client holds.
+    latent-space map that the client holds. `seed` samples the distribution that the VAE returns; None selects its mode.
     """
 
     file: bytes
@@ -31,6 +31,7 @@ class EncodeRequest:
     pipeline: str = "raw"
     size: tuple[int, int] | None = None
     keyframe_interval: int | None = None
+    seed: int | None = None
     map_pin: str | None = None
 
 
@@ -51,6 +52,7 @@ class EncodePlan:
     num_frames: int
     latent_frames: int
     keyframe_interval: int
+    seed: int | None
 
     @property
     def cost(self) -> int:
@@ -120,6 +122,7 @@ def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInf
         num_frames=num_frames,
         latent_frames=latent_frames,
         keyframe_interval=require_keyframe_interval(fields, pipeline),
+        seed=request.seed,
     )
 
 

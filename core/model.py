@@ -29,6 +29,8 @@ class GenerationMode:
     """Whether `strength` is supported: how much of the input image is replaced."""
     negative_prompt: bool = True
     """Whether a negative prompt is supported."""
+    latents: bool = False
+    """Whether the request may contain `latents` instead of the input image."""
 
     def __str__(self) -> str:
         images = [name for name in ("image", "control_image") if getattr(self, name)]

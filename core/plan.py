@@ -16,6 +16,7 @@ from codec_wire.request import (
     GenerationRequest,
 )
 from core.input_image import InputImage, read_input_image
+from core.input_latents import InputLatents, read_input_latents
 from core.model import GenerationMode, ModelInfo
 from core.model_selection import select_model
 from core.step_limits import require_accepted_steps
@@ -49,6 +50,7 @@ class StreamPlan:
     image: InputImage | None = None
     control_image: InputImage | None = None
     strength: float | None = None
+    latents: InputLatents | None = None
     rendered: bool = False
 
     @property
@@ -59,8 +61,9 @@ class StreamPlan:
 
     @property
     def request_bytes(self) -> int:
-        """Size of the input images in bytes."""
-        return sum(len(image.data) for image in (self.image, self.control_image) if image is not None)
+        """Size of the input images and latents in bytes."""
+        files = (self.image, self.control_image, self.latents)
+        return sum(len(file.data) for file in files if file is not None)
 
     def file_parameters(self) -> dict[str, str | int | float | bytes | None]:
         """Return the request parameters that are stored in a rendered file (codec_pixels.parameters)."""
@@ -74,6 +77,7 @@ class StreamPlan:
             "image": None if self.image is None else self.image.data,
             "control_image": None if self.control_image is None else self.control_image.data,
             "strength": self.strength,
+            "latents": None if self.latents is None else self.latents.data,
         }
 
     def is_keyframe(self, seq: int) -> bool:
@@ -91,7 +95,10 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         None if data is None else read_input_image(field, data)
         for field, data in (("image", request.image), ("control_image", request.control_image))
     )
+    latents = None if request.latents is None else read_input_latents(request.latents, bundle.zstd_dictionaries())
     mode = _select_mode(request, model)
+    if latents is not None:
+        request = _with_size_of(latents, request, model)
     width, height = require_size(request, model)
     _require_at_most("steps", request.steps, model.limits.max_steps)
     for field, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
@@ -128,6 +135,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         image=image,
         control_image=control_image,
         strength=strength,
+        latents=latents,
     )
 
 
@@ -141,20 +149,53 @@ def _select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode
     Raises InvalidRequest naming the field that is missing or not supported.
     """
     supported_modes = modes = model.modes_of(request.modality)
-    for field in ("image", "control_image"):
-        is_given = getattr(request, field) is not None
+    if request.latents is not None and request.image is not None:
+        raise InvalidRequest("latents", "must not be combined with image, got both")
+    given = {
+        "image": request.image is not None or request.latents is not None,
+        "control_image": request.control_image is not None,
+    }
+    for field, is_given in given.items():
         matching = [mode for mode in modes if getattr(mode, field) == is_given]
         if not matching:
             reason = "is not supported" if is_given else "is required"
             supported = "; ".join(map(str, supported_modes))
-            raise InvalidRequest(field, f"{reason} by {model.name}, which generates {supported}")
+            name = "latents" if field == "image" and request.latents is not None else field
+            raise InvalidRequest(name, f"{reason} by {model.name}, which generates {supported}")
         modes = tuple(matching)
     mode = modes[0]
+    if request.latents is not None and not mode.latents:
+        raise InvalidRequest("latents", f"is not supported by {model.name}: send the image that they encode as image")
     if request.strength is not None and not mode.strength:
         raise InvalidRequest("strength", f"is not supported by {model.name} for {mode}")
     if request.negative_prompt and not mode.negative_prompt:
         raise InvalidRequest("negative_prompt", f"is not supported by {model.name}")
     return mode
+
+
+def _with_size_of(latents: InputLatents, request: GenerationRequest, model: ModelInfo) -> GenerationRequest:
+    """Return `request` with the size of its latents. Raises InvalidRequest if they do not fit it or the model."""
+    header = latents.header
+    if header.latent_space_id != model.latent_space:
+        raise InvalidRequest(
+            "latents",
+            f"must be in the latent space {model.latent_space} of {model.name}, got "
+            f"{truncated_repr(header.latent_space_id)}",
+        )
+    if header.fps is not None or header.total_frames not in (None, 1):
+        raise InvalidRequest("latents", "must be the stream of one image, got a video")
+    if len(header.shape) != 3 or header.shape[0] != model.latent_channels:
+        raise InvalidRequest(
+            "latents", f"shape must be [{model.latent_channels}, height, width], got {list(header.shape)}"
+        )
+    size = (header.shape[2] * model.spatial_factor, header.shape[1] * model.spatial_factor)
+    if request.size is not None and request.size != size:
+        width, height = request.size
+        raise InvalidRequest(
+            "latents",
+            f"shape must be {list(model.latent_shape(width, height))} for {width}x{height}, got {list(header.shape)}",
+        )
+    return request.model_copy(update={"size": size})
 
 
 def _require_at_most(field: str, value: int, limit: int) -> None:

@@ -4,15 +4,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from codec_wire import WireFormat
-from codec_wire.codings import IDENTITY, find_coding
+from codec_wire.codings import IDENTITY, Coding, find_coding
 from codec_wire.decoder import LatentDecoder
 from codec_wire.dictionary_selection import find_dictionary
 from codec_wire.errors import InvalidRequest, MalformedMessage, StreamError, TruncatedStream
 from codec_wire.format_detection import identify_foreign_file
 from codec_wire.latents import LatentStreamHeader
 from codec_wire.message_decoder import Message, MessageDecoder
-from core.decode_plan import LATENTS_FIELD
 
+LATENTS_FIELD = "latents"
+"""Name of the received stream in error messages."""
 MAX_STREAM_BYTES = 128 * 1024 * 1024
 """Maximum size of a received stream, decompressed: 720 frames of 1024x1024 in fp16 have 90 MiB."""
 _HEAD_BYTES = 64
@@ -105,12 +106,22 @@ class BodyReader:
         return messages
 
     def _open(self) -> MessageDecoder:
-        foreign = identify_foreign_file(self._head[:_HEAD_BYTES]) if self._coding.name == IDENTITY else None
-        if foreign is not None:
-            raise MalformedMessage(f"the body is {foreign}", 0)
-        dictionary = find_dictionary(self._head, self._dictionaries) if self._coding.uses_dictionary else None
-        self._messages = MessageDecoder(self._wire_format, self._coding.name, dictionary, MAX_STREAM_BYTES)
+        self._messages = open_body(self._head, self._wire_format, self._coding, self._dictionaries)
         return self._messages
+
+
+def open_body(
+    head: bytes, wire_format: WireFormat | None, coding: Coding, dictionaries: Mapping[str, bytes]
+) -> MessageDecoder:
+    """Return a decoder for a body that begins with `head`. See BodyReader.
+
+    Raises StreamError if it is not a latent stream or needs another dictionary.
+    """
+    foreign = identify_foreign_file(head[:_HEAD_BYTES]) if coding.name == IDENTITY else None
+    if foreign is not None:
+        raise MalformedMessage(f"the body is {foreign}", 0)
+    dictionary = find_dictionary(head, dictionaries) if coding.uses_dictionary else None
+    return MessageDecoder(wire_format, coding.name, dictionary, MAX_STREAM_BYTES)
 
 
 @contextmanager

@@ -151,10 +151,10 @@ class ServedModels:
 
     def zstd_dictionaries(self) -> dict[str, bytes]:
         """Return the zstd dictionaries of all maps by hash. Raises NotReady if no model is loaded."""
-        bundles = [instance.bundle for instance in self.require_all()]
-        return {
-            entry.hash: bundle.assets[entry.hash] for bundle in bundles for entry in bundle.latent_map.zstd_dictionaries
-        }
+        found: dict[str, bytes] = {}
+        for instance in self.require_all():
+            found |= instance.bundle.zstd_dictionaries()
+        return found
 
     def require_map(self, latent_space: str | None) -> LatentMapBundle:
         """Return the map of `latent_space`; None selects the default model's.

@@ -16,7 +16,7 @@ import pytest
 from grpc import StatusCode
 
 from codec_http.body_receiver import MAX_BODY_BYTES
-from codec_http.image_field import MAX_BASE64_CHARACTERS
+from codec_http.file_field import MAX_BASE64_CHARACTERS
 from codec_pixels.device import Device
 from codec_wire import WireFormat
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb

@@ -15,13 +15,14 @@ from core.model import GenerationMode
 from core.model_selection import select_model
 from core.plan import StreamPlan, plan
 from core.probe import sample_image
+from tests.support.latent_streams import body_of, random_stream
 from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 
 IMAGE_MODEL = replace(
     MODEL,
     modes=(
         GenerationMode(Modality.IMAGE),
-        GenerationMode(Modality.IMAGE, image=True, strength=True),
+        GenerationMode(Modality.IMAGE, image=True, strength=True, latents=True),
         GenerationMode(Modality.IMAGE, control_image=True),
     ),
 )
@@ -49,6 +50,7 @@ CASES: dict[str, tuple[Mapping[str, object], object]] = {
     "image": (IMAGE, sample_image(0)),
     "control_image": (IMAGE, sample_image(1)),
     "strength": (IMAGE_TO_IMAGE, 0.5),
+    "latents": (IMAGE, body_of(random_stream())),
 }
 """For each field, the other fields of a request, and a value that is not the default."""
 

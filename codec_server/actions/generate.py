@@ -39,8 +39,8 @@ def run_generate(
 ) -> None:
     """Generate with `target` and write the file `output`.
 
-    `fields` are the request's fields as the command line has them: `size` as text, `image` as a path, None for what is
-    not given. `flags` are the settings. Raises CodecError.
+    `fields` are the request's fields as the command line has them: `size` as text, `image` and `latents` as paths,
+    None for what is not given. `flags` are the settings. Raises CodecError.
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:
@@ -75,8 +75,8 @@ def _parse_field(name: str, value: Any) -> Any:
     match name:
         case "size":
             return parse_size(value)
-        case "image":
-            return _read_image(value)
+        case "image" | "latents":
+            return _read_file(name, value)
         case _:
             return value
 
@@ -89,8 +89,8 @@ def parse_size(value: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _read_image(path: Path) -> bytes:
+def _read_file(name: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InvalidSettings(f"--image: cannot read {path}: {error.strerror}") from None
+        raise InvalidSettings(f"--{name}: cannot read {path}: {error.strerror}") from None

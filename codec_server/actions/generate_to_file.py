@@ -164,7 +164,7 @@ def _request_parameters(request: GenerationRequest, model: str | None) -> dict[s
     """Return the file's parameters that are taken from the request. `model` is the one that ran, if known."""
     values = {name: getattr(request, name, None) for name in REQUEST_FIELDS} | {"model": model or request.model}
     # strength applies to image-to-image requests only, where it has a default.
-    if request.image is None or request.modality is Modality.VIDEO:
+    if (request.image is None and request.latents is None) or request.modality is Modality.VIDEO:
         values["strength"] = None
     elif request.strength is None:
         values["strength"] = DEFAULT_STRENGTH

@@ -69,9 +69,15 @@ def generate(
     ] = None,
     negative_prompt: Annotated[str | None, _option(_REQUEST, "Text that describes what to avoid.")] = None,
     image: Annotated[Path | None, _option(_REQUEST, "Image file to start from, if the model supports it.")] = None,
+    latents: Annotated[
+        Path | None,
+        _option(_REQUEST, "File with the latent stream of an image (.bin) to start from, instead of --image."),
+    ] = None,
     strength: Annotated[
         float | None,
-        _option(_REQUEST, "How much to change --image: above 0, up to 1 (ignores the image). Default: 0.8."),
+        _option(
+            _REQUEST, "How much to change --image or --latents: above 0, up to 1 (ignores the image). Default: 0.8."
+        ),
     ] = None,
     video: Annotated[
         bool | None,
@@ -117,6 +123,8 @@ def generate(
 
       codec-diffusers generate "a sea" -o b.png --image a.png --strength 0.6
 
+      codec-diffusers generate "a sea" -o b.bin --latents a.bin --strength 0.6
+
       codec-diffusers generate "waves" -o a.mp4 --frames 16 --grpc 127.0.0.1:50051
 
       codec-diffusers generate "a desert" -o - | codec-diffusers inspect -
@@ -137,6 +145,7 @@ def generate(
             "fps": fps,
             "keyframe_interval": keyframe_interval,
             "image": image,
+            "latents": latents,
             "strength": strength,
         }
         if f"{PREFIX}LOG_LEVEL" not in os.environ:

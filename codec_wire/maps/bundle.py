@@ -124,6 +124,10 @@ class LatentMapBundle:
                 return entry.hash, self.assets[entry.hash]
         return None
 
+    def zstd_dictionaries(self) -> dict[str, bytes]:
+        """Return the zstd dictionaries of the map by hash."""
+        return {entry.hash: self.assets[entry.hash] for entry in self.latent_map.zstd_dictionaries}
+
     def _check_scales(self) -> None:
         for entry in self.latent_map.pipelines:
             if entry.static_scales is None:

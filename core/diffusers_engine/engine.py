@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import INTERNAL_TEXT, CodecError, ModelLoadError, without_traceback
 from codec_wire.events import Frame, Started, Step
 from codec_wire.latents import LatentFrame
-from core.diffusers_engine.input_images import decode_input_images
+from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.prompt_truncation import prompt_truncations
 from core.diffusers_engine.rendering import render
@@ -23,9 +23,6 @@ from core.diffusers_engine.results import ResultQueue
 from core.diffusers_engine.sampler import memory_guard, sample, stop_if_cancelled
 from core.engine import Event, Job, Pixels, client_disconnected
 from core.plan import StreamPlan
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +65,10 @@ class DiffusersEngine:
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield Started, the Steps, and every Frame or the Pixels of `plan`. See core.engine.Engine."""
         results: ResultQueue[_Result] = ResultQueue()
-        # Before the job is queued, so that a broken image is rejected immediately.
-        images = await self._decoded_images(plan)
+        # Before the job is queued, so that a broken image or broken latents are rejected immediately.
+        inputs = await self._decoded_inputs(plan)
         result: _Result | None
-        submitted = self._thread.submit(self._run, plan, job, images, results)
+        submitted = self._thread.submit(self._run, plan, job, inputs, results)
         try:
             while not isinstance(result := await results.get(), Tensor):
                 if isinstance(result, CodecError):
@@ -94,14 +91,14 @@ class DiffusersEngine:
             # An exception holds this frame, which must then hold neither the latents nor the exception itself.
             result = None
 
-    async def _decoded_images(self, plan: StreamPlan) -> "dict[str, Image]":
-        if plan.image is None and plan.control_image is None:
+    async def _decoded_inputs(self, plan: StreamPlan) -> dict[str, Any]:
+        if plan.request_bytes == 0:
             return {}
         # One request at a time, because a decoded image can be large before it is scaled to the size of the plan.
         async with self._decoding:
-            return await asyncio.to_thread(decode_input_images, plan)
+            return await asyncio.to_thread(decode_inputs, plan)
 
-    def _run(self, plan: StreamPlan, job: Job, images: "dict[str, Image]", results: ResultQueue[_Result]) -> None:
+    def _run(self, plan: StreamPlan, job: Job, inputs: dict[str, Any], results: ResultQueue[_Result]) -> None:
         """Run `plan` on the device thread and put the results into `results`, an error as the last one."""
         record = job.record
 
@@ -115,7 +112,7 @@ class DiffusersEngine:
             started_at = record.record_sampling()
             started = Started(plan.header, prompt_truncations(self._model.variant_for(plan), plan))
             results.put(started, wake=self._last_duration_s > SHORT_JOB_S)
-            latents = sample(self._model, plan, job, report, images)
+            latents = sample(self._model, plan, job, report, inputs)
             sampled_at = time.perf_counter()
             record.sampling_s += sampled_at - started_at
             if plan.rendered:

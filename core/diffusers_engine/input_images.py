@@ -1,26 +1,37 @@
-"""Decoding of the input images of a request, whose file headers were validated before."""
+"""Decoding of the input images and latents of a request, whose headers were validated before."""
 
 import io
 import struct
 import warnings
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codec_wire.errors import InvalidRequest
+from codec_wire.pipelines import torch_math
 from core.diffusers_engine.image_metadata import orientation_of, without_metadata
 from core.diffusers_engine.rgb import to_rgb
 from core.input_image import MAX_IMAGE_PIXELS, InputImage
+from core.input_latents import decode_input_latents
 from core.plan import StreamPlan
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def decode_input_images(plan: StreamPlan) -> "dict[str, Image]":
-    """Return the input images of `plan` by field name, in the size of the plan. Raises InvalidRequest."""
+def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
+    """Return the input images and latents of `plan` by the name of the plan's field that they are passed as.
+
+    Images have the size of the plan. Latents are a tensor [1, C, h, w] and take the place of `image`, as in the
+    pipelines of diffusers. Raises InvalidRequest.
+    """
     files = {"image": plan.image, "control_image": plan.control_image}
     size = (plan.width, plan.height)
-    return {field: decode_input_image(field, file, size) for field, file in files.items() if file is not None}
+    inputs: dict[str, Any] = {
+        field: decode_input_image(field, file, size) for field, file in files.items() if file is not None
+    }
+    if plan.latents is not None:
+        inputs["image"] = torch_math.to_tensor(decode_input_latents(plan.latents)).unsqueeze(0)
+    return inputs
 
 
 def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "Image":

@@ -55,8 +55,8 @@ class LoadedModel:
         return self.variants[0].family
 
     def variant_for(self, plan: StreamPlan) -> PipelineVariant:
-        """Return the pipeline for the modality and the input images of `plan`, a plan for this model."""
-        inputs = (plan.modality, plan.image is not None, plan.control_image is not None)
+        """Return the pipeline for the modality and the inputs of `plan`, a plan for this model."""
+        inputs = (plan.modality, (plan.image or plan.latents) is not None, plan.control_image is not None)
         return next(
             variant
             for variant in self.variants

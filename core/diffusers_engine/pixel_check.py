@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from codec_pixels.vae import VAE_DECODERS, decode_latents, to_uint8, vae_class_of
 from codec_wire.errors import ModelLoadError
 from codec_wire.version import SERVER_VERSION
-from core.diffusers_engine.input_images import decode_input_images
+from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import call_pipeline, memory_guard, sample
 from core.diffusers_engine.variants import PipelineVariant
@@ -106,7 +106,7 @@ def _check(model: LoadedModel, variant: PipelineVariant, plan: StreamPlan) -> Pi
 
 def pipeline_pixels(variant: PipelineVariant, plan: StreamPlan) -> NDArray[np.uint8]:
     """Return the pixels [N, H, W, 3] of uint8 that the pipeline itself decodes for `plan`."""
-    images = decode_input_images(plan)
+    images = decode_inputs(plan)
     with memory_guard(plan), _without_steps_after_decoding(variant.pipeline):
         output = call_pipeline(variant, plan, images, "np")
     pixels = output.images if hasattr(output, "images") else output.frames[0]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from codec_pixels.device_thread import report_progress
+from codec_pixels.vae_encoding import draw_sample
 from codec_wire.errors import ModelLoadError, OutOfMemory
 from core.decode_plan import DecodePlan
-from core.diffusers_engine.families import Family
-from core.diffusers_engine.input_images import decode_input_images
+from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.variants import PipelineVariant
 from core.encode_plan import EncodePlan
@@ -28,13 +28,13 @@ def sample(
     plan: StreamPlan,
     job: Job,
     on_step: StepListener,
-    images: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Tensor:
     """Return the latents of `plan`, [latent_frames, channels, height, width] on the pipeline's device.
 
-    Call it only from the device thread. `images` are the decoded input images by field name; None decodes those of
-    the plan. Raises the job's reason after the step in which the job was cancelled, InvalidRequest for a broken input
-    image, OutOfMemory if the device has too little memory, ModelLoadError if the latents have an unexpected shape.
+    Call it only from the device thread. `inputs` are those of decode_inputs; None decodes those of the plan.
+    Raises the job's reason after the step in which the job was cancelled, InvalidRequest for a broken input,
+    OutOfMemory if the device has too little memory, ModelLoadError if the latents have an unexpected shape.
     """
     variant = model.variant_for(plan)
     pipeline, family = variant.pipeline, variant.family
@@ -49,10 +49,10 @@ def sample(
 
     callback = {"callback": after_legacy_step} if family.legacy_callback else {"callback_on_step_end": after_step}
     stop_if_cancelled(job)
-    if images is None:
-        images = decode_input_images(plan)
+    if inputs is None:
+        inputs = decode_inputs(plan)
     with memory_guard(plan):
-        output = call_pipeline(variant, plan, images, "latent", **callback)
+        output = call_pipeline(variant, plan, inputs, "latent", **callback)
         latents = family.latents(pipeline, output, plan)
     expected = (plan.latent_frames, *plan.header.shape)
     if tuple(latents.shape) != expected:
@@ -61,17 +61,17 @@ def sample(
 
 
 def call_pipeline(
-    variant: PipelineVariant, plan: StreamPlan, images: Mapping[str, Any], output_type: str, **callback: Any
+    variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, Any], output_type: str, **callback: Any
 ) -> Any:
-    """Return the output of the pipeline for `plan`. `images` are the decoded input images by field name."""
+    """Return the output of the pipeline for `plan`. `inputs` are those of decode_inputs."""
     pipeline, family = variant.pipeline, variant.family
     # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
     with family.call_context(pipeline, plan):
-        return pipeline(**_arguments(family, plan, images), output_type=output_type, **callback)
+        return pipeline(**_arguments(variant, plan, inputs), output_type=output_type, **callback)
 
 
-def _arguments(family: Family, plan: StreamPlan, images: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of the pipeline call. Fields of the plan that are None are left out."""
     values = {
         "prompt": plan.prompt,
@@ -82,15 +82,20 @@ def _arguments(family: Family, plan: StreamPlan, images: Mapping[str, Any]) -> d
         "num_frames": plan.num_frames,
         "fps": plan.header.fps,
         "strength": plan.strength,
-        **images,
+        **inputs,
     }
+    family = variant.family
+    # A CPU generator gives the same noise for every device.
+    generator = torch.Generator("cpu").manual_seed(plan.seed)
+    if plan.latents is not None:
+        # The pipeline would have sampled the distribution of its VAE before it draws the noise.
+        draw_sample(variant.pipeline.vae, plan.header.shape, family.pipeline_class, generator)
     arguments = {family.arguments[field]: value for field, value in values.items() if field in family.arguments}
     return {
         **{name: value for name, value in arguments.items() if value is not None},
         **family.fixed_arguments,
         "num_inference_steps": plan.steps,
-        # A CPU generator gives the same noise for every device.
-        "generator": torch.Generator("cpu").manual_seed(plan.seed),
+        "generator": generator,
     }
 
 

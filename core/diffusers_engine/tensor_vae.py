@@ -64,7 +64,7 @@ class DiffusersTensorVae:
             own = scaling_of(variant.family.pipeline_class, type(vae).__name__, vae)
             with upcast_if_required(vae, supported=own.upcast):
                 frames = _frames_first(values.to(_device_of(vae), vae.dtype))
-                latents = VAE_ENCODERS[type(vae).__name__](vae, frames)
+                latents = VAE_ENCODERS[type(vae).__name__](vae, frames, None)
             latents = latents if scaling.shift is None else latents - scaling.shift
             latents = latents if scaling.factor is None else latents * scaling.factor
             return latents if len(shape) == 4 else latents.transpose(0, 1).unsqueeze(0)

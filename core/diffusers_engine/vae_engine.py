@@ -121,10 +121,11 @@ def _encode_pixels(model: LoadedModel, plan: EncodePlan, pixels: NDArray[np.uint
     job.record.record_sampling()
     with memory_guard(plan):
         step = 1 if encodes_frames_separately(vae) else len(pixels)
+        generator = None if plan.seed is None else torch.Generator("cpu").manual_seed(plan.seed)
         parts = []
         for start in range(0, len(pixels), step):
             stop_if_cancelled(job)
-            parts.append(encode_pixels(vae, pixels[start : start + step], variant.family.pipeline_class))
+            parts.append(encode_pixels(vae, pixels[start : start + step], variant.family.pipeline_class, generator))
         variant.pipeline.maybe_free_model_hooks()
         latents = torch.cat(parts)
     if latents.shape != (plan.latent_frames, *plan.header.shape):

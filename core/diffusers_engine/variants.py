@@ -7,7 +7,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.diffusers_engine.families import FAMILIES, Family
@@ -26,7 +26,13 @@ class PipelineVariant:
     @property
     def mode(self) -> GenerationMode:
         """The input combination that this pipeline serves."""
-        return self.family.mode
+        mode = self.family.mode
+        return replace(mode, latents=mode.latents and self._takes_latents_as_image())
+
+    def _takes_latents_as_image(self) -> bool:
+        """Return whether the pipeline recognizes latents, by their number of channels, in its argument `image`."""
+        channels: int = self.pipeline.image_processor.config.vae_latent_channels
+        return channels == self.family.geometry.channels(self.pipeline)
 
 
 def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:

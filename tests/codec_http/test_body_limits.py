@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from codec_http import body_receiver
-from codec_http.image_field import MAX_BASE64_CHARACTERS, decode_image_field
+from codec_http.file_field import MAX_BASE64_CHARACTERS, decode_file_field
 from codec_http.json_body import MAX_FIELDS, MAX_JSON_BYTES, parse_json_object
 from codec_http.negotiation import MAX_ENTRIES, parse_quality_values
 from codec_wire.errors import InvalidRequest, TooLarge
@@ -146,10 +146,10 @@ def test_only_the_first_entries_of_a_long_accept_header_are_read() -> None:
 
 def test_base64_with_padding_inside_is_rejected_also_between_the_decoded_pieces() -> None:
     piece = "A" * (2**18 - 4)
-    assert decode_image_field("image", piece + "AAA=") == bytes((2**18 - 4) * 3 // 4 + 2)
-    assert decode_image_field("image", piece + "AAAA" + piece + "AA==") == bytes((2**19 - 4) * 3 // 4 + 1)
+    assert decode_file_field("image", piece + "AAA=") == bytes((2**18 - 4) * 3 // 4 + 2)
+    assert decode_file_field("image", piece + "AAAA" + piece + "AA==") == bytes((2**19 - 4) * 3 // 4 + 1)
     with pytest.raises(InvalidRequest, match="valid base64"):
-        decode_image_field("image", piece + "AAA=" + piece + "AAAA")
+        decode_file_field("image", piece + "AAA=" + piece + "AAAA")
 
 
 @asynccontextmanager

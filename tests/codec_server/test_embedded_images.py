@@ -70,6 +70,26 @@ def parameters_in(path: Path) -> dict[str, Any]:
     return found
 
 
+def test_generated_stream_is_the_start_of_another_image(embedded_server: Addresses, tmp_path: Path) -> None:
+    start = tmp_path / "start.bin"
+    assert (
+        invoke("generate", "a sea", "--size", "64x64", "--steps", "2", "-o", start, "--server", embedded_server.http)[0]
+        == 0
+    )
+    request = ["generate", PROMPT, "--latents", start, "--strength", "0.5", "--steps", "4", "-o"]
+    written = []
+    for name, options in client_options(embedded_server).items():
+        path = tmp_path / f"{name}.png"
+        status, output = invoke(*request, path, *options)
+        assert status == 0, output
+        assert pixels(path).shape == (64, 64, 3)
+        assert parameters_in(path)["latents"] == f"sha256:{hashlib.sha256(start.read_bytes()).hexdigest()}"
+        written.append(path.read_bytes())
+    assert len(set(written)) == 1
+    status, output = invoke(*request, tmp_path / "a.png", "--latents", tmp_path / "none.bin", *IN_PROCESS)
+    assert (status, "--latents: cannot read" in output) == (2, True), (status, output)
+
+
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_all_clients_write_the_same_file(embedded_server: Addresses, pipeline: str, tmp_path: Path) -> None:
     files = {name: tmp_path / f"{name}.png" for name in client_options(embedded_server)}

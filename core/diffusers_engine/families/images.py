@@ -12,9 +12,9 @@ SAMPLE_SIZE = 64
 """Latent side of a UNet without a configured sample size: that of Stable Diffusion 1, for 512x512 pixels."""
 
 TEXT_TO_IMAGE = GenerationMode(Modality.IMAGE)
-IMAGE_TO_IMAGE = GenerationMode(Modality.IMAGE, image=True, strength=True)
+IMAGE_TO_IMAGE = GenerationMode(Modality.IMAGE, image=True, strength=True, latents=True)
 CONTROL_TO_IMAGE = GenerationMode(Modality.IMAGE, control_image=True)
-CONTROL_IMAGE_TO_IMAGE = GenerationMode(Modality.IMAGE, image=True, control_image=True, strength=True)
+CONTROL_IMAGE_TO_IMAGE = replace(IMAGE_TO_IMAGE, control_image=True)
 
 _IMAGE_ARGUMENTS = {**TEXT_ARGUMENTS, "image": "image", "strength": "strength"}
 _IMAGE_ARGUMENTS_WITHOUT_SIZE = {

@@ -175,6 +175,7 @@ class GenerateRequest(_message.Message):
     CONTROL_IMAGE_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     RANDOM_SEED_FIELD_NUMBER: _builtins.int
+    LATENTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or alias of a model in GetServerInfoResponse. Default: the server's default model."""
     prompt: _builtins.str
@@ -217,10 +218,15 @@ class GenerateRequest(_message.Message):
     control_image: _builtins.bytes
     """ControlNet conditioning image, with the same limits and scaling as `image`. Default: none."""
     strength: _builtins.float
-    """How much the result may differ from `image`, greater than 0 and at most 1. Default: 0.8."""
+    """How much the result may differ from `image` or `latents`, greater than 0 and at most 1. Default: 0.8."""
     random_seed: _builtins.bool
     """Whether to select a random seed. The initial metadata `codec-seed` contains it. Must not be combined with seed.
     Default: false.
+    """
+    latents: _builtins.bytes
+    """Latents to start from instead of `image`: the body of an HTTP response with one image, of at most 8 MiB, in msgpack
+    or protobuf, and in any content coding. They must have the latent space of the model and, if it is set, `size`.
+    Default: none.
     """
     @_builtins.property
     def size(self) -> Global___PixelSize:
@@ -248,10 +254,11 @@ class GenerateRequest(_message.Message):
         control_image: _builtins.bytes | None = ...,
         strength: _builtins.float | None = ...,
         random_seed: _builtins.bool = ...,
+        latents: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "progress", b"progress", "prompt", b"prompt", "random_seed", b"random_seed", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "progress", b"progress", "prompt", b"prompt", "random_seed", b"random_seed", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__control_image: _TypeAlias = _typing.Literal["control_image"]  # noqa: Y015
     _WhichOneofArgType__control_image: _TypeAlias = _typing.Literal["_control_image", b"_control_image"]  # noqa: Y015
@@ -269,6 +276,8 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__keyframe_interval: _TypeAlias = _typing.Literal["_keyframe_interval", b"_keyframe_interval"]  # noqa: Y015
     _WhichOneofReturnType__latent_space: _TypeAlias = _typing.Literal["latent_space"]  # noqa: Y015
     _WhichOneofArgType__latent_space: _TypeAlias = _typing.Literal["_latent_space", b"_latent_space"]  # noqa: Y015
+    _WhichOneofReturnType__latents: _TypeAlias = _typing.Literal["latents"]  # noqa: Y015
+    _WhichOneofArgType__latents: _TypeAlias = _typing.Literal["_latents", b"_latents"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
     _WhichOneofReturnType__negative_prompt: _TypeAlias = _typing.Literal["negative_prompt"]  # noqa: Y015
@@ -299,6 +308,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keyframe_interval) -> _WhichOneofReturnType__keyframe_interval | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latent_space) -> _WhichOneofReturnType__latent_space | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latents) -> _WhichOneofReturnType__latents | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
     @_typing.overload
@@ -716,6 +727,7 @@ class Form(_message.Message):
     CONTROL_IMAGE_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     NEGATIVE_PROMPT_FIELD_NUMBER: _builtins.int
+    LATENTS_FIELD_NUMBER: _builtins.int
     modality: Global___Modality.ValueType
     """Type of latents that is generated."""
     image: _builtins.bool
@@ -726,6 +738,8 @@ class Form(_message.Message):
     """Whether `strength` is allowed."""
     negative_prompt: _builtins.bool
     """Whether `negative_prompt` is allowed."""
+    latents: _builtins.bool
+    """Whether `latents` are allowed instead of `image`."""
     def __init__(
         self,
         *,
@@ -734,10 +748,11 @@ class Form(_message.Message):
         control_image: _builtins.bool = ...,
         strength: _builtins.bool = ...,
         negative_prompt: _builtins.bool = ...,
+        latents: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_image", b"control_image", "image", b"image", "modality", b"modality", "negative_prompt", b"negative_prompt", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_image", b"control_image", "image", b"image", "latents", b"latents", "modality", b"modality", "negative_prompt", b"negative_prompt", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1048,6 +1063,7 @@ class EncodeRequest(_message.Message):
     PIPELINE_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     KEYFRAME_INTERVAL_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     file: _builtins.bytes
     """A PNG, JPEG or WebP file of at most 8 MiB and 16 Mi pixels, or an MP4 file of at most 16 MiB."""
     model: _builtins.str
@@ -1059,6 +1075,10 @@ class EncodeRequest(_message.Message):
     keyframe_interval: _builtins.int
     """Video with a delta pipeline only: number of latent frames from one keyframe to the next. Default: 24, or the
     latent-space map's limit if that is lower.
+    """
+    seed: _builtins.int
+    """Seed with which the distribution that the VAE returns is sampled, as by a generation from `image` with this seed.
+    Default: the mode of the distribution, which needs no seed.
     """
     @_builtins.property
     def size(self) -> Global___PixelSize:
@@ -1075,10 +1095,11 @@ class EncodeRequest(_message.Message):
         pipeline: _builtins.str | None = ...,
         size: Global___PixelSize | None = ...,
         keyframe_interval: _builtins.int | None = ...,
+        seed: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_pipeline", b"_pipeline", "_size", b"_size", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "model", b"model", "pipeline", b"pipeline", "size", b"size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "model", b"model", "pipeline", b"pipeline", "seed", b"seed", "size", b"size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_pipeline", b"_pipeline", "_size", b"_size", "file", b"file", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "model", b"model", "pipeline", b"pipeline", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_model", b"_model", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "file", b"file", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "model", b"model", "pipeline", b"pipeline", "seed", b"seed", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__keyframe_interval: _TypeAlias = _typing.Literal["keyframe_interval"]  # noqa: Y015
     _WhichOneofArgType__keyframe_interval: _TypeAlias = _typing.Literal["_keyframe_interval", b"_keyframe_interval"]  # noqa: Y015
@@ -1088,6 +1109,8 @@ class EncodeRequest(_message.Message):
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
     _WhichOneofReturnType__pipeline: _TypeAlias = _typing.Literal["pipeline"]  # noqa: Y015
     _WhichOneofArgType__pipeline: _TypeAlias = _typing.Literal["_pipeline", b"_pipeline"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
     _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
     @_typing.overload
@@ -1098,6 +1121,8 @@ class EncodeRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pipeline) -> _WhichOneofReturnType__pipeline | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
 

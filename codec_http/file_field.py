@@ -1,4 +1,4 @@
-"""Images in a JSON body: base64 text, plain or in a data URL."""
+"""Files in a JSON body, images and latents: base64 text, plain or in a data URL."""
 
 import base64
 import re
@@ -6,9 +6,11 @@ import re
 from codec_wire.errors import InvalidRequest, truncated_repr
 from core.input_image import MAX_IMAGE_BYTES
 
-IMAGE_FIELDS = ("image", "control_image")
+FILE_FIELDS = ("image", "control_image", "latents")
+MAX_FILES = 2
+"""Maximum number of files in one request: `image` and `latents` exclude each other."""
 MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
-"""Maximum length of an image field: the largest image in base64, plus the prefix of a data URL."""
+"""Maximum length of a file field: the largest file in base64, plus the prefix of a data URL."""
 
 _DATA_URL = re.compile(r"data:[\w.+/-]{0,64};base64,", re.ASCII | re.IGNORECASE)
 _PIECE_CHARACTERS = 2**18
@@ -16,8 +18,8 @@ _PIECE_CHARACTERS = 2**18
 _WHITESPACE = str.maketrans("", "", " \r\n\t")
 
 
-def decode_image_field(field: str, value: object) -> bytes:
-    """Return the image file that `value` encodes. The file itself is not checked.
+def decode_file_field(field: str, value: object) -> bytes:
+    """Return the file that `value` encodes. The file itself is not checked.
 
     Raises InvalidRequest with the name `field` if `value` is not base64 text or too long.
     """
@@ -25,7 +27,7 @@ def decode_image_field(field: str, value: object) -> bytes:
         raise InvalidRequest(field, f"must be a base64 string or a base64 data URL, got {truncated_repr(value)}")
     if len(value) > MAX_BASE64_CHARACTERS:
         raise InvalidRequest(
-            field, f"must be an image of at most {MAX_IMAGE_BYTES} bytes, got about {len(value) * 3 // 4} bytes"
+            field, f"must be a file of at most {MAX_IMAGE_BYTES} bytes, got about {len(value) * 3 // 4} bytes"
         )
     prefix = _DATA_URL.match(value)
     if prefix is None and value[:5].lower() == "data:":
