@@ -1,10 +1,12 @@
 """Fixtures for all tests: the small pipeline with its engine, and a server process with the embedded model."""
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import uvloop
 from hypothesis import settings
 
 from codec_pixels.device import Device
@@ -19,6 +21,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The tests check results, not durations: no time limit for a single Hypothesis example.
 settings.register_profile("no-deadline", deadline=None, derandomize=False)
 settings.load_profile("no-deadline")
+
+
+@pytest.fixture(scope="session")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The event loop of the servers, see codec_server.runner."""
+    return uvloop.EventLoopPolicy()
 
 
 @pytest.fixture(scope="session")
