@@ -11,7 +11,7 @@ from scripts.setup_env import ROOT, create_environment
 
 ENVIRONMENT = ROOT / "build" / "lowest"
 CONSTRAINTS = ROOT / "build" / "lowest.txt"
-GROUPS = ("test", "docs", "training")
+GROUPS = ("test", "dev", "docs", "bench", "training")
 """The dependency groups that the tests need."""
 
 
