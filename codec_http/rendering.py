@@ -44,7 +44,7 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
             pixels = await anext(rendered)
             generation_s += pixels.generation_s
             truncations += pixels.truncations
-            files.append(await asyncio.to_thread(_encode_file, pixels.frames, plan, body, map_hash))
+            files.append(await asyncio.to_thread(_encode_file, pixels.frames, plan, body, map_hash, job))
         response = web.Response(
             body=await asyncio.to_thread(_encode_response, files, plans[0], body, encoding),
             headers=generation_headers("application/json", plans[0], map_hash, encoding)
@@ -57,14 +57,19 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
     return response
 
 
-def _encode_file(pixels: NDArray[np.uint8], plan: StreamPlan, body: RenderedBody, map_hash: str) -> RenderedFile:
-    """Encode `pixels`, uint8 [frames, height, width, 3] RGB, in the requested file format."""
+def _encode_file(
+    pixels: NDArray[np.uint8], plan: StreamPlan, body: RenderedBody, map_hash: str, job: Job
+) -> RenderedFile:
+    """Encode `pixels`, uint8 [frames, height, width, 3] RGB, in the requested file format.
+
+    The video encoder stops if `job` is cancelled.
+    """
     parameters = file_parameters(plan.header, map_hash, pixels.shape, plan.file_parameters())
     if isinstance(body, RenderedImagesBody):
         quality = BEST_QUALITY if body.output_compression is None else body.output_compression
         data = encode_image(pixels[0], body.output_format, parameters, quality)
     else:
-        data = encode_video(pixels, plan.header.fps or 1, parameters)
+        data = encode_video(pixels, plan.header.fps or 1, parameters, lambda writer: job.on_cancel(writer.kill))
     return RenderedFile(b64_json=base64.b64encode(data).decode(), seed=plan.seed)
 
 

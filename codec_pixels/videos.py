@@ -2,6 +2,7 @@
 
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,6 +44,10 @@ class VideoWriter:
                 stderr=messages,
             )
 
+    def kill(self) -> None:
+        """Stop the encoder immediately, from any thread. Calls that wait for it raise OSError."""
+        self._process.kill()
+
     def write(self, pixels: NDArray[np.uint8]) -> None:
         """Add frames, uint8 RGB [frames, height, width, 3]. Raises OSError if the encoder has failed."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
@@ -76,13 +81,19 @@ class VideoWriter:
         return OSError(f"the video encoder failed: {self._messages.read_text(errors='replace').strip()[-500:]}")
 
 
-def encode_video(pixels: NDArray[np.uint8], fps: int, parameters: Parameters) -> bytes:
+def encode_video(
+    pixels: NDArray[np.uint8],
+    fps: int,
+    parameters: Parameters,
+    on_start: Callable[[VideoWriter], object] = lambda _writer: None,
+) -> bytes:
     """Return `pixels`, uint8 RGB [frames, height, width, 3], as an MP4 file: H.264, 4:2:0, `fps` frames per second.
 
-    Height and width must be even. The file's comment contains the parameters as JSON. Raises OSError if the encoder
-    fails.
+    Height and width must be even. The file's comment contains the parameters as JSON. `on_start` is called with the
+    writer before the first frame, so that the encoder can be stopped. Raises OSError if the encoder fails.
     """
     height, width = pixels.shape[1:3]
     with VideoWriter(width, height, fps, parameters) as writer:
+        on_start(writer)
         writer.write(pixels)
         return writer.finish().read_bytes()

@@ -1,9 +1,12 @@
 """The interface between the service and whatever runs a model: events, jobs and the Engine protocol."""
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +44,7 @@ class Job:
         self.record = current_record()
         """Record of the request, also for the thread that runs the model."""
         self._reason: CodecError | None = None
+        self._work: Future[Any] | None = None
         self._listeners: list[Callable[[], object]] = []
         self._lock = threading.Lock()
 
@@ -62,10 +66,50 @@ class Job:
         if is_cancelled:
             listener()
 
+    def part(self) -> "Job":
+        """Return a job for one of the generations of this job, with which it is cancelled."""
+        part = _Part(self)
+        self.on_cancel(lambda: part.cancel(self._reason or client_disconnected()))
+        return part
+
+    def occupy(self, work: Future[Any]) -> None:
+        """Record that the device works on this job until `work` is done, also if the job is cancelled before.
+
+        Only the last `work` counts: a device runs its work in the order of submission.
+        """
+        self._work = work
+
+    def when_free(self, listener: Callable[[], object]) -> None:
+        """Call `listener` on the running event loop once the device no longer works on this job, now if possible."""
+        work, loop = self._work, asyncio.get_running_loop()
+        if work is None or work.done():
+            listener()
+            return
+
+        def notify(_work: Future[Any]) -> None:
+            # The event loop is closed if the process exits meanwhile.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(listener)
+
+        work.add_done_callback(notify)
+
     @property
     def reason(self) -> CodecError | None:
         """Why the job was cancelled, or None if it was not."""
         return self._reason
+
+
+class _Part(Job):
+    """One of the generations of `whole`. The device works on both."""
+
+    def __init__(self, whole: Job) -> None:
+        super().__init__(whole.deadline)
+        self._whole = whole
+
+    def occupy(self, work: Future[Any]) -> None:
+        """See Job.occupy."""
+        super().occupy(work)
+        self._whole.occupy(work)
 
 
 class Engine(Protocol):

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import replace
 
 from codec_wire.errors import CodecError, TruncatedStream
@@ -126,29 +126,30 @@ class LatentService:
     def active(self, job: Job, cost: int, request_bytes: int = 0) -> Iterator[None]:
         """Admit `job` and keep it in the set of active jobs; cancel it on exit and record whether it failed.
 
-        Raises what Admission.admit raises.
+        It counts as active until the device no longer works on it. Raises what Admission.admit raises.
         """
-        with self.admission.admit(cost, request_bytes):
-            job.record.record_admission()
-            self._jobs.add(job)
-            try:
-                yield
-            except Exception as error:
-                self.failures.record(error)
-                raise
-            else:
-                self.failures.reset()
-            finally:
-                job.cancel(client_disconnected())
-                self._jobs.discard(job)
+        admitted = ExitStack()
+        admitted.enter_context(self.admission.admit(cost, request_bytes))
+        job.record.record_admission()
+        self._jobs.add(job)
+        try:
+            yield
+        except Exception as error:
+            self.failures.record(error)
+            raise
+        else:
+            self.failures.reset()
+        finally:
+            job.cancel(client_disconnected())
+            self._jobs.discard(job)
+            job.when_free(admitted.close)
 
     async def _pixels(self, engine: Engine, plan: StreamPlan, job: Job) -> Pixels:
         """Return the pixels of one of the plans of `job`. Raises what the engine raises, TruncatedStream."""
         if job.reason is not None:  # cancelled between two plans
             raise job.reason
         # An engine cancels its job at the end of a generation, and `job` may have more plans.
-        part = Job(job.deadline)
-        job.on_cancel(lambda: part.cancel(job.reason or client_disconnected()))
+        part = job.part()
         started_at = time.monotonic()
         pixels: Pixels | None = None
         truncations: tuple[PromptTruncation, ...] = ()

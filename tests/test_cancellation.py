@@ -21,6 +21,7 @@ from tests.support.held_sampler import (
     HeldSampler,
     hold_sampler,
     wait_for_device_thread,
+    wait_until_cancelled,
     wait_until_no_jobs,
 )
 from tests.support.http_requests import IMAGES, LATENTS
@@ -52,7 +53,7 @@ async def disconnect_while_waiting_for_pixels(servers: Servers, sampler: HeldSam
 async def disconnect_from_gateway(servers: Servers, sampler: HeldSampler) -> None:
     async with run_http_gateway(servers.grpc_address) as (_, http):
         await close_http_stream(http, sampler)
-        await wait_until_no_jobs(servers)
+        await wait_until_cancelled(servers)
 
 
 async def cancel_grpc_call(servers: Servers, sampler: HeldSampler) -> None:
@@ -81,7 +82,7 @@ async def next_requests_succeed(servers: Servers) -> AsyncIterator[None]:
     assert b"finish_reason\xa2ok" in await response.read()
     messages = [message async for message in servers.stub.Generate(request(steps=STEPS))]
     assert messages[-1].frame.finish_reason == "ok"
-    assert servers.service.admission.jobs == 0
+    await wait_until_no_jobs(servers)
 
 
 @pytest.mark.slow
@@ -101,9 +102,11 @@ async def test_cancelled_job_takes_no_further_step(
     async with run_servers(engine, tiny_model.info) as servers, next_requests_succeed(servers):
         with hold_sampler(tiny_model) as sampler:
             await stop(servers, sampler)
-            # The server ends the job while the step is still running.
-            await wait_until_no_jobs(servers)
+            # The job is active while the device is busy with its step, although nothing waits for it any more.
+            await wait_until_cancelled(servers)
+            assert servers.service.admission.jobs == 1
             sampler.release()
+            await wait_until_no_jobs(servers)
             await wait_for_device_thread(engine)
             assert sampler.steps == HELD_STEP
 
@@ -136,9 +139,10 @@ async def test_job_cancelled_while_queued_for_the_device_takes_no_step(
             await asyncio.gather(queued, return_exceptions=True)
             if protocol == "grpc":
                 call.cancel()
-            await wait_until(lambda: admission.jobs == 1)
+            await wait_until(lambda: len(servers.service._jobs) == 1)
             running.cancel()
-            await wait_until_no_jobs(servers)
+            await wait_until_cancelled(servers)
             sampler.release()
+            await wait_until_no_jobs(servers)
             await wait_for_device_thread(engine)
             assert sampler.steps == HELD_STEP

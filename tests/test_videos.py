@@ -27,7 +27,13 @@ from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import load_from_factory
-from tests.support.held_sampler import HELD_STEP, hold_sampler, wait_for_device_thread, wait_until_no_jobs
+from tests.support.held_sampler import (
+    HELD_STEP,
+    hold_sampler,
+    wait_for_device_thread,
+    wait_until_cancelled,
+    wait_until_no_jobs,
+)
 from tests.support.oracle import reference_messages
 from tests.support.serving import Servers, read_stream, run_http_gateway, run_servers
 
@@ -161,14 +167,15 @@ async def test_disconnecting_stops_a_video_within_one_step(
             elif protocol == "gateway":
                 async with run_http_gateway(servers.grpc_address) as (_, gateway):
                     await disconnect(gateway)
-                    await wait_until_no_jobs(servers)
+                    await wait_until_cancelled(servers)
             else:
                 call = servers.stub.Generate(grpc_request(body))
                 await call.read()
                 await sampler.reached.wait()
                 call.cancel()
-            await wait_until_no_jobs(servers)
+            await wait_until_cancelled(servers)
             sampler.release()
+            await wait_until_no_jobs(servers)
             await wait_for_device_thread(video_engine)
             assert sampler.steps == HELD_STEP
         assert len((await generate_over_grpc(servers, BODY))[1]) == 24

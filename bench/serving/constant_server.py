@@ -26,7 +26,7 @@ from codec_server.configured_map import find_model_map
 from codec_server.runner import drain, run_server, stop_on_signals
 from codec_wire.latents import Modality
 from core.admission import Admission
-from core.diffusers_engine import sampler
+from core.diffusers_engine import checkpoints, sampler
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.families import FAMILIES
 from core.diffusers_engine.loader import LoadedModel, load
@@ -79,7 +79,7 @@ class ConstantSampler:
             cancelled = threading.Event()
             job.on_cancel(cancelled.set)
             cancelled.wait()
-            sampler.stop_if_cancelled(job)
+            checkpoints.stop_if_cancelled(job)
         key = (plan.header.shape, plan.latent_frames)
         if key not in self._latents:
             channels, height, width = plan.header.shape

@@ -15,12 +15,13 @@ from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import INTERNAL_TEXT, CodecError, ModelLoadError, without_traceback
 from codec_wire.events import Frame, Started, Step
 from codec_wire.latents import LatentFrame
+from core.diffusers_engine.checkpoints import stop_if_cancelled
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.prompt_truncation import prompt_truncations
 from core.diffusers_engine.rendering import render
 from core.diffusers_engine.results import ResultQueue
-from core.diffusers_engine.sampler import memory_guard, sample, stop_if_cancelled
+from core.diffusers_engine.sampler import memory_guard, sample
 from core.engine import Event, Job, Pixels, client_disconnected
 from core.plan import StreamPlan
 
@@ -69,6 +70,7 @@ class DiffusersEngine:
         inputs = await self._decoded_inputs(plan)
         result: _Result | None
         submitted = self._thread.submit(self._run, plan, job, inputs, results)
+        job.occupy(submitted)
         try:
             while not isinstance(result := await results.get(), Tensor):
                 if isinstance(result, CodecError):

@@ -108,7 +108,7 @@ def pipeline_pixels(variant: PipelineVariant, plan: StreamPlan) -> NDArray[np.ui
     """Return the pixels [N, H, W, 3] of uint8 that the pipeline itself decodes for `plan`."""
     images = decode_inputs(plan)
     with memory_guard(plan), _without_steps_after_decoding(variant.pipeline):
-        output = call_pipeline(variant, plan, images, "np")
+        output = call_pipeline(variant, plan, images, "np", Job())
     pixels = output.images if hasattr(output, "images") else output.frames[0]
     return to_uint8(np.asarray(pixels))
 

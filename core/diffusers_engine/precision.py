@@ -10,7 +10,7 @@ from typing import Any
 
 from core.diffusers_engine.weight_variants import variants_of_files
 
-_DENOISERS = ("transformer", "unet", "transformer_2")
+DENOISERS = ("transformer", "unet", "transformer_2")
 _NAMES = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
 _HEADER_LENGTH = struct.Struct("<Q")
 
@@ -45,7 +45,7 @@ def automatic_dtype(stored: str | None) -> str:
 
 def dtype_name_of(pipeline: Any) -> str:
     """Return the dtype in which the denoiser of a loaded pipeline computes, e.g. fp16, or torch's own name for it."""
-    denoiser = next((part for name in _DENOISERS if (part := getattr(pipeline, name, None)) is not None), None)
+    denoiser = next((part for name in DENOISERS if (part := getattr(pipeline, name, None)) is not None), None)
     name = str(getattr(denoiser, "dtype", "unknown dtype")).removeprefix("torch.")
     return {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}.get(name, name)
 
@@ -54,7 +54,7 @@ def _weight_files(path: Path, variant: str | None) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    for name in _DENOISERS:
+    for name in DENOISERS:
         files = {file: variants_of_files([file.name], allow_pickle=False) for file in (path / name).glob("*")}
         chosen = [file for file, found in files.items() if variant in found]
         # A component without the variant is loaded from its default weights.

@@ -4,8 +4,9 @@ from torch import Tensor
 
 from codec_pixels.vae import decode_latents
 from codec_wire.pipelines import torch_math
+from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
 from core.diffusers_engine.loader import LoadedModel
-from core.diffusers_engine.sampler import memory_guard, stop_if_cancelled
+from core.diffusers_engine.sampler import memory_guard
 from core.engine import Job, Pixels
 from core.plan import StreamPlan
 
@@ -21,7 +22,9 @@ def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> P
         values = torch_math.cast(latents, plan.header.dtype.numpy)
         torch_math.require_finite(values)
         variant = model.variant_for(plan)
-        pixels = decode_latents(variant.pipeline.vae, values.reshape(latents.shape), variant.family.pipeline_class)
+        vae = variant.pipeline.vae
+        with checkpoints(vae, job):
+            pixels = decode_latents(vae, values.reshape(latents.shape), variant.family.pipeline_class)
         # Does nothing unless the pipeline offloads its models: then the VAE must leave the device again.
         variant.pipeline.maybe_free_model_hooks()
         return Pixels(pixels)

@@ -2,18 +2,20 @@
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from codec_pixels.device_thread import report_progress
 from codec_pixels.vae_encoding import draw_sample
 from codec_wire.errors import ModelLoadError, OutOfMemory
+from codec_wire.latents import Modality
 from core.decode_plan import DecodePlan
+from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
+from core.diffusers_engine.precision import DENOISERS
 from core.diffusers_engine.variants import PipelineVariant
 from core.encode_plan import EncodePlan
 from core.engine import Job
@@ -52,7 +54,7 @@ def sample(
     if inputs is None:
         inputs = decode_inputs(plan)
     with memory_guard(plan):
-        output = call_pipeline(variant, plan, inputs, "latent", **callback)
+        output = call_pipeline(variant, plan, inputs, "latent", job, **callback)
         latents = family.latents(pipeline, output, plan)
     expected = (plan.latent_frames, *plan.header.shape)
     if tuple(latents.shape) != expected:
@@ -61,13 +63,19 @@ def sample(
 
 
 def call_pipeline(
-    variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, Any], output_type: str, **callback: Any
+    variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, Any], output_type: str, job: Job, **callback: Any
 ) -> Any:
-    """Return the output of the pipeline for `plan`. `inputs` are those of decode_inputs."""
+    """Return the output of the pipeline for `plan`. `inputs` are those of decode_inputs.
+
+    The steps of a video can take minutes, so that a cancelled `job` stops inside them.
+    """
     pipeline, family = variant.pipeline, variant.family
     # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-    with family.call_context(pipeline, plan):
+    with family.call_context(pipeline, plan), ExitStack() as stack:
+        if plan.modality is Modality.VIDEO:
+            for denoiser in filter(None, (getattr(pipeline, name, None) for name in DENOISERS)):
+                stack.enter_context(checkpoints(denoiser, job))
         return pipeline(**_arguments(variant, plan, inputs), output_type=output_type, **callback)
 
 
@@ -119,10 +127,3 @@ def memory_guard(plan: StreamPlan | DecodePlan | EncodePlan | None) -> Iterator[
 def _is_out_of_memory(error: Exception) -> bool:
     texts = ("allocate memory", "ALLOC_FAILED")  # some CPU and cuDNN errors are plain RuntimeErrors
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)
-
-
-def stop_if_cancelled(job: Job) -> None:
-    """Raise the reason of `job` if the job was cancelled; otherwise record that the device has made progress."""
-    if job.reason is not None:
-        raise job.reason
-    report_progress()

@@ -11,9 +11,11 @@ from torch import Tensor
 from codec_pixels.latent_scaling import scaling_of
 from codec_pixels.vae import VAE_DECODERS, as_supported_class, upcast_if_required
 from codec_pixels.vae_encoding import VAE_ENCODERS
+from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
+from core.diffusers_engine.device_work import run_on_device
 from core.diffusers_engine.input_images import decode_input_image
 from core.diffusers_engine.loader import LoadedModel
-from core.diffusers_engine.sampler import memory_guard, stop_if_cancelled
+from core.diffusers_engine.sampler import memory_guard
 from core.diffusers_engine.variants import PipelineVariant
 from core.engine import Job, client_disconnected
 from core.input_image import InputImage
@@ -89,7 +91,7 @@ class DiffusersTensorVae:
         def run() -> TensorData:
             stop_if_cancelled(job)
             job.record.record_sampling()
-            with torch.inference_mode(), memory_guard(None):
+            with torch.inference_mode(), memory_guard(None), checkpoints(variant.pipeline.vae, job):
                 result = work().contiguous().cpu()
                 # Does nothing unless the pipeline offloads its models: then the VAE must leave the device again.
                 variant.pipeline.maybe_free_model_hooks()
@@ -97,7 +99,7 @@ class DiffusersTensorVae:
             return TensorData(data, tuple(result.shape), str(result.dtype).removeprefix("torch."))
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+            return await run_on_device(self._thread, job, run)
         finally:
             job.cancel(client_disconnected())
 

@@ -23,9 +23,11 @@ from codec_wire.errors import ModelLoadError, TooLarge
 from codec_wire.events import Frame, Started
 from codec_wire.latents import LatentFrame, Modality
 from core.decode_plan import DecodePlan
+from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
+from core.diffusers_engine.device_work import run_on_device
 from core.diffusers_engine.input_frames import read_input_frames
 from core.diffusers_engine.loader import LoadedModel
-from core.diffusers_engine.sampler import memory_guard, stop_if_cancelled
+from core.diffusers_engine.sampler import memory_guard
 from core.diffusers_engine.variants import PipelineVariant
 from core.encode_plan import EncodePlan
 from core.engine import Job, client_disconnected
@@ -80,9 +82,10 @@ class DiffusersVae:
             # One file at a time, because a decoded image can be large before it is scaled to the size of the plan.
             async with self._reading:
                 pixels = await asyncio.to_thread(read_input_frames, plan)
-            loop = asyncio.get_running_loop()
-            latents = await loop.run_in_executor(self._thread, _encode_pixels, self._model, plan, pixels, job)
+            work = partial(_encode_pixels, self._model, plan, pixels, job)
             del pixels
+            latents = await run_on_device(self._thread, job, work)
+            del work
             yield Started(plan.header)
             encoder = LatentEncoder(plan.header)
             for seq, latent in enumerate(latents):
@@ -103,10 +106,9 @@ class DiffusersVae:
             batch = len(frames)
             _require_in_memory(plan)
         decoder = LatentDecoder(plan.header)
-        loop = asyncio.get_running_loop()
         for start in range(0, len(frames), batch):
             work = partial(_decode, variant, plan, frames[start : start + batch], decoder, job)
-            yield await loop.run_in_executor(self._thread, work)
+            yield await run_on_device(self._thread, job, work)
 
 
 def _variant_for(model: LoadedModel, modality: Modality) -> PipelineVariant:
@@ -119,7 +121,7 @@ def _encode_pixels(model: LoadedModel, plan: EncodePlan, pixels: NDArray[np.uint
     variant = _variant_for(model, plan.modality)
     vae = variant.pipeline.vae
     job.record.record_sampling()
-    with memory_guard(plan):
+    with memory_guard(plan), checkpoints(vae, job):
         step = 1 if encodes_frames_separately(vae) else len(pixels)
         generator = None if plan.seed is None else torch.Generator("cpu").manual_seed(plan.seed)
         parts = []
@@ -149,7 +151,7 @@ def _decode(
     """Return the pixels of `frames`, the next ones for `decoder`. Runs on the device thread."""
     vae, pipeline_class = variant.pipeline.vae, variant.family.pipeline_class
     job.record.record_sampling()
-    with memory_guard(plan):
+    with memory_guard(plan), checkpoints(vae, job):
         parts = [
             decode_latents(vae, latents, pipeline_class)
             for latents in _latents(frames, decoder, job, together=not decodes_frames_separately(vae))

@@ -48,6 +48,13 @@ def hold_sampler(model: LoadedModel) -> Iterator[HeldSampler]:
         hook.remove()
 
 
+async def wait_until_cancelled(servers: Servers) -> None:
+    """Wait until the server has cancelled every job, although the device may still be busy with one."""
+    async with asyncio.timeout(WAIT_S):
+        while servers.service._jobs:
+            await asyncio.sleep(0.01)
+
+
 async def wait_until_no_jobs(servers: Servers) -> None:
     """Wait until the server has no active job."""
     await asyncio.wait_for(servers.service.admission.wait_idle(), WAIT_S)

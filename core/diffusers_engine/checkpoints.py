@@ -1,0 +1,51 @@
+"""Points at which a cancelled job stops, and at which the device thread has made progress."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+from torch import nn
+
+from codec_pixels.device_thread import report_progress
+from core.engine import Job
+
+
+def stop_if_cancelled(job: Job) -> None:
+    """Raise the reason of `job` if the job was cancelled; otherwise record that the device has made progress."""
+    if job.reason is not None:
+        raise job.reason
+    report_progress()
+
+
+@contextmanager
+def checkpoints(module: Any, job: Job) -> Iterator[None]:
+    """Call `stop_if_cancelled(job)` before each block of `module` inside the `with` block.
+
+    The blocks are the items of its module lists: a decoder runs them for every frame, tile or chunk, and a transformer
+    with FreeNoise runs its attention for every window. A compiled module has no checkpoints, since hooks would compile
+    it again.
+    """
+
+    def stop(*_arguments: object) -> None:
+        stop_if_cancelled(job)
+
+    with ExitStack() as hooks:
+        if not _is_compiled(module):
+            for block in _blocks(module):
+                hooks.callback(block.register_forward_pre_hook(stop).remove)
+        yield
+
+
+# Compared by name, because importing the classes takes seconds.
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return any(type(part).__name__ == "OptimizedModule" or part._compiled_call_impl for part in module.modules())
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    for part in module.modules():
+        if isinstance(part, nn.ModuleList):
+            yield from part
+        elif type(part).__name__ == "FreeNoiseTransformerBlock":
+            yield cast("nn.Module", part.attn1)
