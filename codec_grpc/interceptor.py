@@ -14,9 +14,9 @@ from grpc.aio import AbortError, ServerInterceptor
 
 from codec_grpc.errors import status_code, to_status
 from codec_wire.codings import IDENTITY
-from codec_wire.errors import CodecError, InvalidRequest
+from codec_wire.errors import CodecError, InvalidRequest, RetryableError
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.grpc import REQUEST_ID_KEY
+from codec_wire.grpc import MAP_HASH_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY
 from core.api_keys import ApiKeys
 from core.engine import client_disconnected, deadline_exceeded
 from core.request_record import RequestRecord, current_record
@@ -93,7 +93,9 @@ class ErrorBoundary(ServerInterceptor):
                 status = to_status(error)
                 record.status = status.code.name
                 await context.abort(
-                    status.code, status.details, (*status.trailing_metadata, *_trailing_metadata(record))
+                    status.code,
+                    status.details,
+                    (*status.trailing_metadata, *_trailing_metadata(record), *_retry_metadata(error)),
                 )
             else:
                 return response
@@ -118,7 +120,15 @@ def _text(value: str | bytes | None) -> str | None:
 
 def _trailing_metadata(record: RequestRecord) -> tuple[tuple[str, str], ...]:
     """Return what the trailing metadata of every call contains."""
-    return ((REQUEST_ID_KEY, record.request_id),)
+    request_id = (REQUEST_ID_KEY, record.request_id)
+    return (request_id,) if record.map_hash is None else (request_id, (MAP_HASH_KEY, record.map_hash))
+
+
+def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
+    """Return when to retry, for the retry policies of gRPC (gRFC A6) and for proxies, which do not read RetryInfo."""
+    if not isinstance(error, RetryableError):
+        return ()
+    return ((RETRY_PUSHBACK_KEY, str(error.retry_after_s * 1000)), (RETRY_AFTER_KEY, str(error.retry_after_s)))
 
 
 def _counted(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:

@@ -15,6 +15,7 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
 from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY, SEED_KEY
 from codec_wire.http import header_value
+from codec_wire.latents import FinishReason
 from codec_wire.maps import parse_map_pin
 from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
@@ -73,6 +74,8 @@ class LatentServicer(LatentServiceServicer):
                     if isinstance(event, Started | Frame) or request.progress:
                         with deadline:
                             await context.write(_to_message(event))
+                    if isinstance(event, Frame) and event.frame.done:
+                        job.record.completed = event.frame.finish_reason is not FinishReason.ERROR
 
     async def Decode(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.DecodeRequest], context: decode_call.Context

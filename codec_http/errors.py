@@ -23,6 +23,7 @@ from codec_wire.http import (
     HF_DECODE_PATH,
     HF_ENCODE_PATH,
     LIVENESS_PATH,
+    METRICS_PATH,
     READINESS_PATH,
     REQUEST_ID_HEADER,
     error_status,
@@ -93,8 +94,8 @@ def _error_response(
     return web.json_response(body, status=status, headers={hdrs.CACHE_CONTROL: "no-store"} | (headers or {}))
 
 
-PROBE_PATHS = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH)
-"""Paths that load balancers request every few seconds. They are logged at level DEBUG."""
+PROBE_PATHS = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH, METRICS_PATH)
+"""Paths that load balancers and Prometheus request every few seconds. They are logged at level DEBUG."""
 
 OPERATIONS = {
     **dict.fromkeys(GENERATION_PATHS.values(), "generate"),

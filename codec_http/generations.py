@@ -128,6 +128,7 @@ async def _stream(
                                 await response.write(data)  # the reason is raised next
                             elif event.frame.done:
                                 await response.write_eof(data)
+                                job.record.completed = True
                             else:
                                 await response.write(data)
             except CodecError as error:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from aiohttp import hdrs
 
-from codec_http import discovery, documentation, generations, health, info
+from codec_http import discovery, documentation, generations, health, info, metrics
 from codec_http.latent_routes import LATENT_ROUTES
 from codec_http.request_models import ImageLatentsBody, RenderedImagesBody, RenderedVideosBody, VideoLatentsBody
 from codec_http.response_headers import DOCUMENTED_HEADERS
@@ -27,6 +27,7 @@ from codec_wire.http import (
     LATENT_MAP_HEADER,
     LIVENESS_PATH,
     MEDIA_TYPES,
+    METRICS_PATH,
     MODELS_PATH,
     READINESS_PATH,
     SCHEMA_PATH,
@@ -205,6 +206,15 @@ ROUTES = (
         "Check readiness",
         "200 if the server accepts generation requests, otherwise 503. The body is the server's state.",
         _PROBE_RESPONSES,
+    ),
+    Route(
+        "GET",
+        METRICS_PATH,
+        metrics.metrics,
+        SERVER,
+        "Get metrics",
+        "Returns the metrics of the server in the text format of Prometheus. Available while the server is loading.",
+        {200: {TEXT: None}},
     ),
     Route(
         "GET",

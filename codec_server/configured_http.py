@@ -1,7 +1,12 @@
 """The HTTP server of `serve` and `gateway`, as the settings configure it."""
 
+import typer
+
 from codec_http.connection_limits import ConnectionLimits
+from codec_http.metrics import MetricsServer, start_metrics_server
 from codec_http.server import HttpServer, start_http_server
+from codec_wire.http import METRICS_PATH
+from core.address import host_port
 from core.api_keys import ApiKeys
 from core.service import LatentService
 from core.settings import Settings
@@ -23,3 +28,15 @@ async def start_configured_http(
         limits=ConnectionLimits(settings.max_connections, settings.max_connections_per_ip),
         allowed_origins=settings.allowed_origin_list,
     )
+
+
+async def start_configured_metrics(settings: Settings, service: LatentService) -> list[MetricsServer]:
+    """Start the metrics server of `service` if it has a port of its own, and print its address.
+
+    Raises InvalidSettings if the address is not available.
+    """
+    if settings.metrics_port is None:
+        return []
+    server = await start_metrics_server(service, settings.host, settings.metrics_port)
+    typer.echo(f"  metrics  http://{host_port(settings.host, server.port)}{METRICS_PATH}")
+    return [server]

@@ -19,7 +19,11 @@ from codec_wire.remote_errors import error_from_code
 
 ERROR_DOMAIN = "codec-diffusers"
 MAP_HASH_KEY = LATENT_MAP_HEADER.lower()
-"""Key of the initial metadata with the hash of the map, sha256:<hex>."""
+"""Key of the initial and the trailing metadata with the hash of the map, sha256:<hex>."""
+RETRY_AFTER_KEY = "retry-after"
+"""Key of the trailing metadata with the seconds after which a client may retry; proxies read it."""
+RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Key of the trailing metadata with the same time in milliseconds; the retry policies of gRPC clients follow it."""
 MODEL_KEY = MODEL_HEADER.lower()
 """Key of the initial metadata with the name of the model that generates (codec_wire.http.header_value)."""
 SEED_KEY = SEED_HEADER.lower()

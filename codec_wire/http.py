@@ -56,6 +56,7 @@ CODEC_HEALTH_PATH = "/codec/health"
 HEALTH_PATH = "/health"
 LIVENESS_PATH = "/livez"
 READINESS_PATH = "/readyz"
+METRICS_PATH = "/metrics"
 WELL_KNOWN_PATH = "/.well-known/codec"
 INDEX_PATH = f"{WELL_KNOWN_PATH}/index.json"
 

@@ -38,6 +38,26 @@ class Admission:
         """Number of active jobs."""
         return self._jobs
 
+    @property
+    def cost(self) -> int:
+        """Total cost of the active jobs."""
+        return self._cost
+
+    @property
+    def max_jobs(self) -> int:
+        """Maximum number of active jobs."""
+        return self._max_jobs
+
+    @property
+    def max_cost(self) -> int:
+        """Maximum total cost of the active jobs."""
+        return self._max_cost
+
+    @property
+    def seconds_per_cost(self) -> float:
+        """Seconds that the device takes for a unit of cost, as measured; 0 before the first job has ended."""
+        return self._measured_s / self._measured_cost if self._measured_cost else 0.0
+
     @contextmanager
     def admit(self, cost: int, request_bytes: int = 0) -> Iterator[None]:
         """Count a job of this cost, whose input images have `request_bytes`, as active inside the `with` block.
@@ -79,7 +99,5 @@ class Admission:
 
     def retry_after_s(self) -> int:
         """Estimate when half of the active work will be done, in whole seconds from 1 to MAX_RETRY_AFTER_S."""
-        if not self._measured_cost:
-            return 1
-        seconds = self._cost * self._measured_s / self._measured_cost / 2
+        seconds = self._cost * self.seconds_per_cost / 2
         return min(MAX_RETRY_AFTER_S, max(1, math.ceil(seconds)))

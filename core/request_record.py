@@ -11,7 +11,7 @@ from re import compile as compile_pattern
 from time import perf_counter, time_ns
 from typing import Protocol
 
-from codec_wire.errors import INTERNAL_TEXT, CodecError
+from codec_wire.errors import INTERNAL_TEXT, Cancelled, CodecError
 from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.latents import LatentStreamHeader, Modality
 
@@ -47,6 +47,7 @@ class RequestRecord:
         "admitted_at",
         "bytes_out",
         "coding",
+        "completed",
         "encode_s",
         "ended_at",
         "error",
@@ -87,6 +88,8 @@ class RequestRecord:
         """HTTP status code or name of the gRPC status."""
         self.outcome = OK
         self.error: str | None = None
+        self.completed = False
+        """Whether the last frame was sent. Clients that disconnect after that have not cancelled anything."""
         self.key_name: str | None = None
         self.model: str | None = None
         self.modality: str | None = None
@@ -158,7 +161,7 @@ class RequestRecord:
 
     def fail_with(self, code: str, message: str) -> None:
         """Record that the request failed with the error `code`. Only the first error of a request is recorded."""
-        if self.outcome == OK:
+        if self.outcome == OK and not (self.completed and code == Cancelled.code):
             self.outcome = code
             self.error = message
 

@@ -117,6 +117,11 @@ class LatentService:
         finally:
             del failure  # break the reference cycle between the exception and this frame
 
+    @property
+    def queued_jobs(self) -> int:
+        """Number of active jobs for which the model has not started to work."""
+        return sum(job.record.sampling_at is None for job in self._jobs)
+
     def cancel_all(self, reason: Callable[[], CodecError]) -> None:
         """Cancel every active job; `reason` is called once for each, since an exception cannot be shared."""
         for job in tuple(self._jobs):

@@ -1,5 +1,6 @@
 """API keys on both protocols and through a gateway."""
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -131,7 +132,9 @@ async def test_gateway_sends_its_own_key_and_not_that_of_its_caller(
                 async with http.post(IMAGES, json=LATENTS, headers=headers) as response:
                     assert response.status == 200
                     await response.read()
-            assert "grpc Generate OK ok" in caplog.text
+                async with asyncio.timeout(10):  # the line is logged after the client has the response
+                    while "grpc Generate OK ok" not in caplog.text:
+                        await asyncio.sleep(0.005)
             assert " key=alice " in caplog.text
         async with run_http_gateway(servers.grpc_address) as (_, http):
             response = await http.post(IMAGES, json=LATENTS, headers=headers)

@@ -4,7 +4,7 @@ import typer
 
 from codec_grpc.tls import upstream_credentials
 from codec_grpc.upstream import Upstream, upstream_channel
-from codec_server.configured_http import start_configured_http
+from codec_server.configured_http import start_configured_http, start_configured_metrics
 from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
 from codec_server.terminal.startup import print_addresses, server_url, warn_about_access
 from codec_wire.errors import InvalidSettings
@@ -30,6 +30,7 @@ async def run_gateway(settings: Settings) -> None:
     service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost, settings.max_request_bytes))
     http = await start_configured_http(settings, service, api_keys, tls)
     print_addresses(server_url(settings, http.port), None)
+    metrics = await start_configured_metrics(settings, service)
     typer.echo(f"  upstream {upstream}")
     warn_about_access(settings)
     # Active generations use the channel until the drain has finished.
@@ -37,5 +38,5 @@ async def run_gateway(settings: Settings) -> None:
         try:
             await run_until(stop, Upstream(service, channel, settings.upstream_api_key).follow())
         finally:
-            await drain(service, settings.drain_timeout_s, [http])
+            await drain(service, settings.drain_timeout_s, [http, *metrics])
     typer.echo("Stopped.")

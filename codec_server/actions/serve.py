@@ -7,7 +7,7 @@ import time
 import typer
 
 from codec_grpc.server import start_grpc_server
-from codec_server.configured_http import start_configured_http
+from codec_server.configured_http import start_configured_http, start_configured_metrics
 from codec_server.local_model import LocalModel
 from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
 from codec_server.terminal.startup import (
@@ -49,6 +49,7 @@ async def run_serve(settings: Settings) -> None:
     )
     url = server_url(settings, http.port)
     print_addresses(url, host_port(settings.host, grpc.port))
+    metrics = await start_configured_metrics(settings, service)
     warn_about_access(settings)
     warn_about_versions()
 
@@ -65,7 +66,7 @@ async def run_serve(settings: Settings) -> None:
         service.lifecycle.transition_to(State.FAILED)
         raise
     finally:
-        await drain(service, settings.drain_timeout_s, [http, grpc])
+        await drain(service, settings.drain_timeout_s, [http, grpc, *metrics])
         freed = await asyncio.to_thread(model.free)
     typer.echo("Stopped.")
     if not freed:

@@ -16,7 +16,8 @@ async def exchange(servers: Servers, headers: str = "", **fields: object) -> tup
     """Send a generation request with `headers`; return the response's header, its body and its trailer section."""
     body = json.dumps(LATENTS | fields).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", servers.http_port)
-    head = f"POST {IMAGES} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST {IMAGES} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    head += "Content-Type: application/json\r\n"
     writer.write(f"{head}{headers}\r\n".encode() + body)
     async with asyncio.timeout(10):
         header = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -28,7 +29,7 @@ async def exchange(servers: Servers, headers: str = "", **fields: object) -> tup
         while (line := (await reader.readline()).decode()) != "\r\n":
             trailers += line
         # The connection is ready for the next request.
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
     writer.close()
     return header, chunks, trailers

@@ -1,0 +1,84 @@
+"""The metrics of a server in the text format of Prometheus: those of its requests, and its state at this moment."""
+
+import sys
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, StateSetMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from codec_wire.version import CODEC_VERSION, SERVER_VERSION
+from core.lifecycle import State
+from core.service import LatentService
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def metrics_text(service: LatentService) -> bytes:
+    """Return the metrics of `service` and of this process."""
+    return generate_latest(_ServerCollector(service))
+
+
+class _ServerCollector(Collector):
+    """Collects everything at the time of a scrape, so that requests pay for nothing of it."""
+
+    def __init__(self, service: LatentService) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics."""
+        yield from self._service.telemetry.metrics.registry.collect()
+        yield from _load(self._service)
+        yield from _memory(self._service)
+        yield from _identity(self._service)
+        yield from ProcessCollector(registry=CollectorRegistry()).collect()
+
+
+def _load(service: LatentService) -> Iterator[Metric]:
+    admission = service.admission
+    yield GaugeMetricFamily("codec_active_jobs", "Jobs that are queued, running or being read.", admission.jobs)
+    yield GaugeMetricFamily("codec_queued_jobs", "Active jobs that wait for the model.", service.queued_jobs)
+    yield GaugeMetricFamily(
+        "codec_active_cost", "Cost of the active jobs in pixels x latent frames x steps.", admission.cost
+    )
+    yield GaugeMetricFamily("codec_max_jobs", "Maximum number of active jobs.", admission.max_jobs)
+    yield GaugeMetricFamily("codec_max_cost", "Maximum cost of the active jobs.", admission.max_cost)
+    yield GaugeMetricFamily(
+        "codec_cost_unit_seconds",
+        "Measured seconds for a unit of cost.",
+        admission.seconds_per_cost,
+    )
+
+
+def _memory(service: LatentService) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "codec_request_memory_bytes", "Memory of request bodies and input images.", service.admission.memory.used
+    )
+    if "torch" not in sys.modules:  # a gateway has no device
+        return
+    from codec_pixels.device_memory import memory_by_device  # noqa: PLC0415 - imports torch
+
+    family = GaugeMetricFamily(
+        "codec_device_memory_bytes", "Memory of this process on each device.", labels=["device", "kind"]
+    )
+    for (device, kind), size in memory_by_device().items():
+        family.add_metric([device, kind], size)
+    yield family
+
+
+def _identity(service: LatentService) -> Iterator[Metric]:
+    state = service.lifecycle.state
+    yield StateSetMetricFamily("codec_state", "State of the server.", {one.value: one is state for one in State})
+    provenance = service.provenance
+    yield InfoMetricFamily(
+        "codec_build",
+        "Versions of the software that generates. reference is true if they are the pinned ones.",
+        {
+            "version": SERVER_VERSION,
+            "codec_version": CODEC_VERSION,
+            "image_digest": provenance.image_digest or "",
+            "reference": str(not provenance.pin_differences).lower(),
+            **provenance.versions,
+        },
+    )
