@@ -31,17 +31,7 @@ def run_server(flags: dict[str, Any], serve: Callable[[Settings], Coroutine[Any,
     configure_log(settings.log_level, settings.log_format)
     for warning in unknown_variables():
         log.warning("%s", warning)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve(settings))
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop of uvloop, or of asyncio on an operating system for which there is no uvloop."""
-    try:
-        import uvloop  # noqa: PLC0415 - not installed on every operating system
-    except ModuleNotFoundError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+    asyncio.run(serve(settings))
 
 
 class Stoppable(Protocol):

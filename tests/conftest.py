@@ -1,12 +1,10 @@
 """Fixtures for all tests: the small pipeline with its engine, and a server process with the embedded model."""
 
-import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import uvloop
 from hypothesis import settings
 
 from codec_pixels.device import Device
@@ -21,13 +19,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The tests check results, not durations: no time limit for a single Hypothesis example.
 settings.register_profile("no-deadline", deadline=None, derandomize=False)
 settings.load_profile("no-deadline")
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run the tests in the event loop of the servers, see codec_server.runner."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
