@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from typing import TypeAlias
 
 import grpc.aio
 
 from codec_grpc.pixel_formats import FORMATS
 from codec_wire.codings import IDENTITY
-from codec_wire.errors import InvalidRequest
+from codec_wire.errors import CodecError, InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY
 from codec_wire.http import header_value
@@ -26,6 +26,9 @@ from core.service import LatentService
 
 Context: TypeAlias = "grpc.aio.ServicerContext[pb.DecodeRequest, pb.DecodeResponse]"
 
+LINGER_S, LINGER_BYTES = 0.2, 1024 * 1024
+"""Maximum time in seconds and number of bytes for which the rest of a refused request is received."""
+
 
 async def decode(
     service: LatentService, requests: AsyncIterator[pb.DecodeRequest], context: Context, timeout_s: float
@@ -34,6 +37,16 @@ async def decode(
     remaining = context.time_remaining()
     seconds = timeout_s if remaining is None else min(remaining, timeout_s)
     job = Job(deadline=asyncio.get_running_loop().time() + seconds)
+    try:
+        await _decode(service, requests, context, job)
+    except CodecError:
+        await _discard(requests)
+        raise
+
+
+async def _decode(
+    service: LatentService, requests: AsyncIterator[pb.DecodeRequest], context: Context, job: Job
+) -> None:
     first = await _first(requests, job)
     pin = dict(context.invocation_metadata() or ()).get(MAP_PIN_KEY)
     wanted = _wanted(first.options, parse_map_pin(None if pin is None else str(pin)))
@@ -48,6 +61,20 @@ async def decode(
                     )
                 with deadline:
                     await context.write(_to_message(part))
+
+
+async def _discard(requests: AsyncIterator[pb.DecodeRequest]) -> None:
+    """Receive the rest of a small refused request, so that its client gets the status.
+
+    The client of grpc.aio reports INTERNAL instead if the call ends while it is sending a message.
+    """
+    received = 0
+    with suppress(TimeoutError, InvalidRequest):
+        async with asyncio.timeout(LINGER_S):
+            async for request in requests:
+                received += request.ByteSize()
+                if received > LINGER_BYTES:
+                    return
 
 
 async def _first(requests: AsyncIterator[pb.DecodeRequest], job: Job) -> pb.DecodeRequest:

@@ -8,6 +8,8 @@ from typing import Any
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_writer import StreamWriter
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import _ErrInfo
 
 from codec_http.connection_limits import ConnectionLimits
 from codec_http.cors import allow_origin
@@ -40,6 +42,21 @@ def _probe(request: web.BaseRequest) -> bytes:
     return b"0" if isinstance(writer, StreamWriter) and writer.chunked and not writer._eof else b""
 
 
+class RestOfMalformedRequest(StreamReader):
+    """The payload of a malformed request, which ends when the client closes the connection.
+
+    aiohttp waits LINGER_S for the end of a payload after the response. If the connection were closed before the rest is
+    received, the operating system would reset it, and the client could lose the response.
+    """
+
+    async def readany(self) -> bytes:
+        """Close the connection for writing, so that the client sees the end of the response, and wait for the end."""
+        transport = self._protocol.transport
+        if transport is not None and transport.can_write_eof():
+            transport.write_eof()
+        return await super().readany()
+
+
 class Connection(web.RequestHandler):
     """An HTTP connection with time limits.
 
@@ -47,7 +64,7 @@ class Connection(web.RequestHandler):
     writing after a request and still gets the response.
     """
 
-    __slots__ = ("_header_timer", "_is_probed", "_limits")
+    __slots__ = ("_header_timer", "_is_probed", "_limits", "_rest")
 
     def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, limits: ConnectionLimits) -> None:
         super().__init__(
@@ -64,6 +81,7 @@ class Connection(web.RequestHandler):
         self._limits = limits
         self._header_timer: asyncio.TimerHandle | None = None
         self._is_probed = False
+        self._rest: RestOfMalformedRequest | None = None
 
     @property
     def waits_for_client(self) -> bool:
@@ -92,7 +110,12 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse `data`; limit the time until the end of a header of which it is the beginning."""
+        if self._rest is not None:  # of a malformed request
+            return
         super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._rest = RestOfMalformedRequest(self, 1, loop=self._loop)
+            self._messages[-1] = (self._messages[-1][0], self._rest)
         self._limits.record_activity(self)
         if self._parser is None or not self._parser.header_bytes:
             self._stop_header_timer()
@@ -112,6 +135,8 @@ class Connection(web.RequestHandler):
         reset to anything that it receives. So something without a meaning is sent, and the connection is checked for
         the reset. If that is not possible, the connection is closed.
         """
+        if self._rest is not None:
+            self._rest.feed_eof()
         transport, request = self.transport, self._current_request
         if transport is None or self.waits_for_client or transport.get_extra_info("sslcontext") is not None:
             return None

@@ -112,7 +112,7 @@ async def test_request_after_a_complete_header_has_no_header_timer(monkeypatch: 
         await asyncio.sleep(0.1)
         engine.release_steps(2)
         async with asyncio.timeout(10):
-            assert b"finish_reason\xa2ok" in await reader.readuntil(b"0\r\n\r\n")
+            assert b"finish_reason\xa2ok" in await reader.readuntil(b"\r\n0\r\n\r\n")
 
 
 async def test_silent_connection_is_closed_for_a_new_one_at_the_limit_of_the_process() -> None:

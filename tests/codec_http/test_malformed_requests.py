@@ -1,9 +1,11 @@
 """Bytes that are not a valid HTTP request get the same error responses as other requests: JSON with CORS headers."""
 
+import asyncio
 import json
 
 import pytest
 
+from codec_http.connection import LINGER_S
 from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES
 from tests.support.fake_engine import FakeEngine
 from tests.support.raw_http import exchange
@@ -76,3 +78,19 @@ async def test_log_has_one_line_without_traceback_for_a_malformed_request(caplog
     assert records[0].exc_info is None
     assert "127.0.0.1" in records[0].message
     assert "Traceback" not in caplog.text
+
+
+async def test_response_is_not_lost_while_the_client_still_sends_the_refused_request() -> None:
+    async with run_servers(FakeEngine()) as servers:
+        reader, writer = await asyncio.open_connection("127.0.0.1", servers.http_port)
+        try:
+            writer.write(GET + b"Cookie: " + b"c" * 2 * MAX_HEADER_BYTES)
+            await writer.drain()
+            for _ in range(20):
+                await asyncio.sleep(0.005)  # so that the server has refused the request and closed the connection
+                writer.write(b"c" * 4096)
+                await writer.drain()
+            async with asyncio.timeout(LINGER_S / 2):
+                assert (await reader.read()).split(b" ")[1] == b"431"
+        finally:
+            writer.close()
