@@ -1,6 +1,7 @@
 """The grpc.health.v1 service. It reports the state of the server's lifecycle."""
 
 import asyncio
+from typing import Any
 
 from grpc_health.v1 import health_pb2
 from grpc_health.v1._async import HealthServicer
@@ -17,6 +18,7 @@ class LifecycleHealth(HealthServicer):
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         super().__init__()
+        self._lifecycle = lifecycle
         self._tasks: set[asyncio.Task[None]] = set()
         lifecycle.subscribe(self._on_state_change)
 
@@ -25,8 +27,21 @@ class LifecycleHealth(HealthServicer):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def List(  # noqa: N802 - the name of the method of the service
+        self,
+        request: Any,  # noqa: ARG002
+        context: Any,  # noqa: ARG002
+    ) -> Any:
+        """Return the health of all services. The class of grpcio-health-checking does not implement it."""
+        response = health_pb2.HealthCheckResponse(status=_health_of(self._lifecycle.state))
+        statuses = dict.fromkeys(SERVICES, response)
+        return health_pb2.HealthListResponse(statuses=statuses)  # type: ignore[attr-defined]  # not in the stubs
+
     async def _publish(self, state: State) -> None:
-        serving = health_pb2.HealthCheckResponse.SERVING
-        status = serving if state is State.SERVING else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in SERVICES:
-            await self.set(service, status)
+            await self.set(service, _health_of(state))
+
+
+def _health_of(state: State) -> Any:
+    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    return serving if state is State.SERVING else not_serving

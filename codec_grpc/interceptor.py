@@ -4,17 +4,17 @@ from __future__ import annotations  # RpcMethodHandler is generic only in the ty
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc import StatusCode
 from grpc.aio import AbortError, ServerInterceptor
 
 from codec_grpc.errors import status_code, to_status
+from codec_grpc.malformed_requests import checked, parse_or_invalid, refuse_malformed
 from codec_wire.codings import IDENTITY
-from codec_wire.errors import CodecError, InvalidRequest, RetryableError
+from codec_wire.errors import CodecError, RetryableError
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MAP_HASH_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY
 from core.api_keys import ApiKeys
@@ -47,18 +47,22 @@ class ErrorBoundary(ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the handlers of LatentService. Health and reflection keep their default error handling."""
+        """Wrap the handlers of LatentService. Health and reflection only get an error status for malformed messages."""
         handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        make, kind = _KINDS[handler.request_streaming, handler.response_streaming]
+        behaviour, serializer = getattr(handler, kind), handler.response_serializer
         method = handler_call_details.method
-        if handler is None or not method.startswith(METHOD_PREFIX):
-            return handler  # type: ignore[no-any-return]
-        make, behaviour = _KINDS[handler.request_streaming, handler.response_streaming]
+        if method.startswith(METHOD_PREFIX):
+            behaviour = self._with_error_status(behaviour, method.removeprefix(METHOD_PREFIX))
+            serializer = _counted(serializer) if handler.response_streaming else serializer
+        else:
+            behaviour = refuse_malformed(behaviour)
         wrapped: grpc.RpcMethodHandler[Any, Any] = make(
-            self._with_error_status(getattr(handler, behaviour), method.removeprefix(METHOD_PREFIX)),
-            request_deserializer=_parse_or_invalid(handler.request_deserializer),
-            response_serializer=_counted(handler.response_serializer)
-            if handler.response_streaming
-            else handler.response_serializer,
+            behaviour,
+            request_deserializer=parse_or_invalid(handler.request_deserializer),
+            response_serializer=serializer,
         )
         return wrapped
 
@@ -73,7 +77,7 @@ class ErrorBoundary(ServerInterceptor):
             try:
                 if self._api_keys is not None and method not in PUBLIC_METHODS:
                     record.key_name = self._api_keys.authenticate(metadata.get("authorization"))
-                response = await behaviour(_checked(request), context)
+                response = await behaviour(checked(request), context)
                 if response is not None:
                     record.bytes_out += response.ByteSize()
                 context.set_trailing_metadata(_trailing_metadata(record))
@@ -140,30 +144,3 @@ def _counted(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
         return data
 
     return serialize_and_count
-
-
-def _parse_or_invalid(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Return a deserializer that returns InvalidRequest for bytes that `parse` rejects.
-
-    An exception in a deserializer would reach the client as UNKNOWN, with the name of a Python class.
-    """
-
-    def deserialize(data: bytes) -> Any:
-        try:
-            return parse(data)
-        except DecodeError:
-            return InvalidRequest("request", f"is not a valid protobuf message ({len(data)} bytes)")
-
-    return deserialize
-
-
-def _checked(request: Any) -> Any:
-    """Return `request`, a message or an iterator of messages. Raises the error of a message that cannot be parsed."""
-    if isinstance(request, InvalidRequest):
-        raise request
-    return _checked_messages(request) if isinstance(request, AsyncIterator) else request
-
-
-async def _checked_messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield _checked(request)

@@ -25,6 +25,27 @@ async def test_malformed_request_is_invalid_argument_without_python_names(method
     assert details == f"request: is not a valid protobuf message ({len(data)} bytes)"
 
 
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\xff"])
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("grpc.health.v1.Health/Check", "unary_unary"),
+        ("grpc.health.v1.Health/List", "unary_unary"),
+        ("grpc.health.v1.Health/Watch", "unary_stream"),
+        ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "stream_stream"),
+        ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "stream_stream"),
+    ],
+)
+async def test_malformed_health_or_reflection_request_is_invalid_argument(
+    path: str, kind: str, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with run_servers(FakeEngine()) as servers, grpc.aio.insecure_channel(servers.grpc_address) as channel:
+        call: Any = getattr(channel, kind)(f"/{path}")(iter([data]) if kind.startswith("stream") else data)
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert await call.details() == f"request: is not a valid protobuf message ({len(data)} bytes)"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def prompt_of(request: pb.GenerateRequest) -> str:
     return request.prompt
 

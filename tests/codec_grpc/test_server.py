@@ -10,6 +10,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from codec_grpc.health import SERVICES
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.lifecycle import State
 from core.pins import Provenance, installed_versions
@@ -43,6 +44,17 @@ async def test_error_message_truncates_a_huge_name() -> None:
             await servers.stub.GetLatentMap(pb.GetLatentMapRequest(latent_space="x" * 1_000_000))
         assert caught.value.code() is StatusCode.NOT_FOUND
         assert len(str(caught.value.details())) < 300
+
+
+async def test_health_of_all_services_can_be_listed() -> None:
+    async with run_servers(FakeEngine()) as servers:
+        stub: Any = health_pb2_grpc.HealthStub(servers.channel)
+        request: Any = health_pb2.HealthListRequest()  # type: ignore[attr-defined]  # not in the stubs
+        for state, name in ((State.SERVING, "SERVING"), (State.DRAINING, "NOT_SERVING")):
+            servers.service.lifecycle.transition_to(state)
+            statuses = (await stub.List(request)).statuses
+            expected = health_pb2.HealthCheckResponse.ServingStatus.Value(name)
+            assert {name: health.status for name, health in statuses.items()} == dict.fromkeys(SERVICES, expected)
 
 
 async def test_health_follows_the_lifecycle_for_checks_and_watchers() -> None:

@@ -1,0 +1,60 @@
+"""Request messages that are not valid protobuf: they end a call with INVALID_ARGUMENT."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from codec_grpc.errors import to_status
+from codec_wire.errors import InvalidRequest
+
+
+def parse_or_invalid(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return a deserializer that returns InvalidRequest for bytes that `parse` rejects.
+
+    An exception in a deserializer would reach the client as UNKNOWN, with the name of a Python class.
+    """
+
+    def deserialize(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return InvalidRequest("request", f"is not a valid protobuf message ({len(data)} bytes)")
+
+    return deserialize
+
+
+def checked(request: Any) -> Any:
+    """Return `request`, a message or an iterator of messages. Raises the error of a message that cannot be parsed."""
+    if isinstance(request, InvalidRequest):
+        raise request
+    return _checked_messages(request) if isinstance(request, AsyncIterator) else request
+
+
+async def _checked_messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield checked(request)
+
+
+def refuse_malformed(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return the method `behaviour` of another package's servicer with a status for messages that cannot be parsed."""
+
+    async def abort(context: Any, error: InvalidRequest) -> None:
+        status = to_status(error)
+        await context.abort(status.code, status.details, status.trailing_metadata)
+
+    async def call(request: Any, context: Any) -> Any:
+        try:
+            return await behaviour(checked(request), context)
+        except InvalidRequest as error:
+            await abort(context, error)
+
+    async def iterate(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for response in behaviour(checked(request), context):
+                yield response
+        except InvalidRequest as error:
+            await abort(context, error)
+
+    return iterate if inspect.isasyncgenfunction(behaviour) else call
