@@ -1,9 +1,8 @@
 """Warnings of which there may be thousands a second."""
 
 import logging
-import time
 
-INTERVAL_S = 1.0
+from core.rate_limit import RateLimit
 
 
 class RateLimitedLog:
@@ -11,16 +10,12 @@ class RateLimitedLog:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._next = 0.0
-        self._left_out = 0
+        self._limit = RateLimit(1)
 
     def warning(self, message: str, *values: object) -> None:
         """Log `message` % `values`, unless another warning was logged less than a second ago."""
-        now = time.monotonic()
-        if now < self._next:
-            self._left_out += 1
+        if not self._limit.allows():
             return
-        if self._left_out:
-            message, values = f"{message} (and %d more such warnings)", (*values, self._left_out)
-        self._next, self._left_out = now + INTERVAL_S, 0
+        if left_out := self._limit.take_left_out():
+            message, values = f"{message} (and %d more such warnings)", (*values, left_out)
         self._log.warning(message, *values)

@@ -14,7 +14,7 @@ from codec_wire.errors import OutOfMemory
 from codec_wire.grpc import REQUEST_ID_KEY
 from codec_wire.http import REQUEST_ID_HEADER
 from core.request_line import RequestLine
-from core.telemetry import Telemetry
+from core.telemetry import MAX_REFUSALS_PER_S, Telemetry
 from tests.support.fake_engine import FakeEngine
 from tests.support.grpc_requests import request
 from tests.support.http_requests import IMAGES, LATENTS
@@ -134,6 +134,32 @@ async def test_deadline_and_refusal_are_outcomes(protocol: str, caplog: pytest.L
     assert (refused["outcome"], refused["pipeline"]) == ("overloaded", "raw")
     assert "queue_s" not in refused
     assert late["outcome"] == "deadline_exceeded"
+
+
+@pytest.mark.parametrize("outcome", ["overloaded", "not_ready"])
+def test_refusals_are_logged_at_a_limited_rate(
+    outcome: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 10.0
+    monkeypatch.setattr("core.rate_limit.time.monotonic", lambda: now)
+    telemetry = Telemetry()
+
+    def refuse(count: int, outcome: str = outcome) -> None:
+        for _ in range(count):
+            record = telemetry.begin("http", "POST /v1/images/generations", "generate")
+            record.fail_with(outcome, "later")
+            telemetry.end(record)
+
+    refuse(MAX_REFUSALS_PER_S + 5)
+    assert len(requests_of(caplog)) == MAX_REFUSALS_PER_S
+    refuse(30, "invalid_request")
+    assert len(requests_of(caplog)) == MAX_REFUSALS_PER_S + 30
+    now += 1
+    refuse(2)
+    assert len(requests_of(caplog)) == MAX_REFUSALS_PER_S + 32
+    assert [record.message for record in caplog.records if isinstance(record.msg, str)] == [
+        "5 more requests were refused and not logged"
+    ]
 
 
 async def test_deadline_of_a_grpc_client_is_not_a_cancellation(caplog: pytest.LogCaptureFixture) -> None:
