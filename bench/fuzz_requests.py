@@ -21,82 +21,24 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.fuzz import mutated
+from bench.fuzz_service import ErrorRecorder, fuzz_service
 from bench.request_corpus import bodies, images, latent_streams, mutated_image, mutated_request
 from codec_http.server import start_http_server
-from codec_pixels.device import Device
-from codec_wire.encoder import LatentEncoder
-from codec_wire.events import Frame, Started
 from codec_wire.http import GENERATION_PATHS
 from codec_wire.latents import Modality
-from core.admission import Admission
-from core.diffusers_engine.input_images import decode_inputs
-from core.engine import Event, Job, Pixels
-from core.lifecycle import Lifecycle, State
-from core.model import GenerationMode, ModelInfo, RequestLimits
-from core.plan import StreamPlan
-from core.served import ModelInstance
-from core.service import LatentService
-from tests.support.factories import load_from_factory
-from tests.support.serving import bundle_of
+from tests.support.serving import LATENT_SPACE
 
 CRASH_FILE = Path("fuzz-crash.bin")
 REPORT_EVERY = 10_000
 RESPONSE_TIMEOUT_S = 300
-LIMITS = RequestLimits(max_side=128, max_steps=100, max_frames=8)
 
 JSON = {"Content-Type": "application/json"}
 Request = tuple[str, bytes, dict[str, str]]
 """Path, body and headers."""
-
-
-class DecodingEngine:
-    """An engine that decodes the input images of a plan and yields zeros."""
-
-    async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:  # noqa: ARG002
-        """See core.engine.Engine."""
-        decode_inputs(plan)
-        yield Started(plan.header)
-        if plan.rendered:
-            yield Pixels(np.zeros((plan.num_frames, plan.height, plan.width, 3), np.uint8))
-            return
-        encoder = LatentEncoder(plan.header)
-        latent = np.zeros(plan.header.shape)
-        for seq in range(plan.latent_frames):
-            yield Frame(encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1))
-
-
-class ErrorRecorder(logging.Handler):
-    """Log handler that stores the last error."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.error: str | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Store the message of `record` and the traceback, if it has one."""
-        self.error = self.format(record)
-
-
-def model_info() -> ModelInfo:
-    """Return the description of a small Stable Diffusion pipeline, extended by videos and control images."""
-    tiny = load_from_factory("tests.support.tiny_sd:build_pipeline", Device.from_settings("cpu", "auto", 1)).info
-    others = (GenerationMode(Modality.IMAGE, control_image=True), GenerationMode(Modality.VIDEO))
-    known = tiny.accepts_steps
-    return replace(
-        tiny,
-        modalities=tuple(Modality),
-        modes=(*tiny.modes, *others),
-        default_size=(64, 64),
-        limits=LIMITS,
-        accepts_steps=lambda mode, steps, strength: mode in others or known is None or known(mode, steps, strength),
-    )
 
 
 class Client:
@@ -142,11 +84,7 @@ class Client:
 
 async def run(make: Callable[[random.Random], Request], inputs: int, seed: int) -> int:
     """Send `inputs` requests from `make` and print a summary. Return the exit status."""
-    model = model_info()
-    service = LatentService(Lifecycle(), Admission(32, 10**12))
-    service.models.replace([ModelInstance(model, bundle_of(model), DecodingEngine(), "none")])
-    service.lifecycle.transition_to(State.SERVING)
-    server = await start_http_server(service, "127.0.0.1", 0, RESPONSE_TIMEOUT_S)
+    server = await start_http_server(fuzz_service(), "127.0.0.1", 0, RESPONSE_TIMEOUT_S)
     recorder = ErrorRecorder()
     logging.getLogger().addHandler(recorder)
     rng, client, statuses = random.Random(seed), Client(server.port), Counter[int]()
@@ -196,7 +134,7 @@ def image_requests() -> Callable[[random.Random], Request]:
 
 def latents_requests() -> Callable[[random.Random], Request]:
     """Return a function that creates a request with damaged input latents."""
-    corpus = latent_streams(model_info().latent_space)
+    corpus = latent_streams(LATENT_SPACE)
     body = {"prompt": "x", "stream_format": "msgpack", "steps": 2}
 
     def make(rng: random.Random) -> Request:

@@ -36,11 +36,9 @@ from codec_wire.http import (
     LATENT_MAP_HEADER,
     MAP_PIN_HEADER,
     NPY_MEDIA_TYPE,
-    PARAMETERS_HEADER,
     PIXEL_MEDIA_TYPES,
     PROMPT_TRUNCATED_HEADER,
     dictionary_path,
-    parse_parameters,
     parse_truncations,
 )
 from codec_wire.latents import FinishReason, LatentStreamHeader, Modality
@@ -190,7 +188,6 @@ class HttpClient(LatentClient):
             raise await error_of(http_response)
         response.started = True
         self._record_map_hash(response, http_response.headers.get(LATENT_MAP_HEADER))
-        response.parameters = parse_parameters(http_response.headers.get(PARAMETERS_HEADER))
 
     async def _stream_events(
         self, sending: AbstractAsyncContextManager[aiohttp.ClientResponse], response: ResponseState
@@ -203,10 +200,13 @@ class HttpClient(LatentClient):
                 response.received_bytes += len(chunk)
                 for message in messages.feed(chunk):
                     if isinstance(message, LatentStreamHeader):
-                        yield Started(message, parse_truncations(http_response.headers.get(PROMPT_TRUNCATED_HEADER)))
+                        truncated = http_response.headers.get(PROMPT_TRUNCATED_HEADER)
+                        yield Started(message, parse_truncations(truncated))
                         continue
                     if message.finish_reason is FinishReason.ERROR:
-                        raise StreamFailed(f"the server failed at frame {message.seq}; its log states the reason")
+                        raise StreamFailed(
+                            f"the server failed at frame {message.seq}; see the server's log for the reason"
+                        )
                     yield Frame(message)
             messages.close()
 
