@@ -22,6 +22,7 @@ from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODALITIES, event_from_me
 from codec_wire.maps import LatentMapBundle
 from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from codec_wire.request import GenerationRequest
+from codec_wire.trace_context import TRACEPARENT_HEADER, current_traceparent
 
 _CHUNK_BYTES = 256 * 1024
 """Size of the messages in which a stream is sent."""
@@ -181,6 +182,8 @@ class GrpcClient(LatentClient):
             metadata.append(("authorization", f"Bearer {self.api_key}"))
         if pinned and self.pinned_map is not None:
             metadata.append((MAP_PIN_KEY, self.pinned_map))
+        if (traceparent := current_traceparent()) is not None:
+            metadata.append((TRACEPARENT_HEADER, traceparent))
         return metadata
 
 

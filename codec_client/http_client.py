@@ -46,6 +46,7 @@ from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import sha256
 from codec_wire.message_decoder import MessageDecoder, parse_stream_headers
 from codec_wire.request import GenerationRequest
+from codec_wire.trace_context import TRACEPARENT_HEADER, current_traceparent
 
 _MAX_INFO_BYTES = 1024 * 1024
 
@@ -214,6 +215,8 @@ class HttpClient(LatentClient):
         headers = {"Accept": ACCEPT[self._wire_format], "Accept-Encoding": self._encodings}
         if self.pinned_map is not None:
             headers[MAP_PIN_HEADER] = self.pinned_map
+        if (traceparent := current_traceparent()) is not None:
+            headers[TRACEPARENT_HEADER] = traceparent
         return headers
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:

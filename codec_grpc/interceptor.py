@@ -17,6 +17,7 @@ from codec_wire.codings import IDENTITY
 from codec_wire.errors import CodecError, RetryableError
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MAP_HASH_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY
+from codec_wire.trace_context import TRACEPARENT_HEADER
 from core.api_keys import ApiKeys
 from core.engine import client_disconnected, deadline_exceeded
 from core.request_record import RequestRecord, current_record
@@ -71,7 +72,13 @@ class ErrorBoundary(ServerInterceptor):
 
         async def wrapped(request: Any, context: Any) -> Any:
             metadata = dict(context.invocation_metadata() or ())
-            record = self._telemetry.begin("grpc", method, operation, request_id=_text(metadata.get(REQUEST_ID_KEY)))
+            record = self._telemetry.begin(
+                "grpc",
+                method,
+                operation,
+                request_id=_text(metadata.get(REQUEST_ID_KEY)),
+                traceparent=_text(metadata.get(TRACEPARENT_HEADER)),
+            )
             record.coding = IDENTITY
             record.status = StatusCode.OK.name
             try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ from codec_grpc.remote_vae import RemoteVae
 from codec_wire.errors import CodecError, NotReady
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
-from codec_wire.grpc import CHANNEL_OPTIONS
+from codec_wire.grpc import CHANNEL_OPTIONS, REQUEST_ID_KEY
 from codec_wire.maps import LatentMapBundle
+from codec_wire.trace_context import TRACEPARENT_HEADER
 from core.lifecycle import RETRY_AFTER_S, State
 from core.pins import Provenance
+from core.request_record import find_current_record
 from core.served import ModelInstance
 from core.service import LatentService
 
@@ -78,13 +81,20 @@ class Upstream:
             await asyncio.sleep(RETRY_INTERVAL_S)
 
     def _stub(self) -> "LatentServiceAsyncStub":
-        """Return a stub that sends the API key with every call."""
+        """Return a stub that sends the API key, and the id and the trace of the request, with every call."""
         stub = LatentServiceStub(self._channel)
-        if self._api_key is not None:
-            metadata = [("authorization", f"Bearer {self._api_key}")]
-            for name in pb.DESCRIPTOR.services_by_name["LatentService"].methods_by_name:
-                setattr(stub, name, partial(getattr(stub, name), metadata=metadata))
+        for name in pb.DESCRIPTOR.services_by_name["LatentService"].methods_by_name:
+            setattr(stub, name, partial(self._call, getattr(stub, name)))
         return stub
+
+    def _call(self, method: Callable[..., Any], request: Any, **options: Any) -> Any:
+        metadata = [] if self._api_key is None else [("authorization", f"Bearer {self._api_key}")]
+        record = find_current_record()
+        if record is not None:  # the call is part of a request
+            metadata.append((REQUEST_ID_KEY, record.request_id))
+            if record.traceparent is not None:
+                metadata.append((TRACEPARENT_HEADER, record.traceparent))
+        return method(request, metadata=metadata, **options)
 
     async def _load_models(self, stub: "LatentServiceAsyncStub") -> None:
         """Replace the service's models and provenance by those of the server. Raises NotReady unless it is serving."""

@@ -28,6 +28,7 @@ from codec_wire.http import (
     REQUEST_ID_HEADER,
     error_status,
 )
+from codec_wire.trace_context import TRACEPARENT_HEADER
 from core.engine import client_disconnected
 from core.request_record import OK, RequestRecord, current_record
 
@@ -120,6 +121,7 @@ async def error_boundary(request: web.Request, handler: Handler) -> web.StreamRe
         f"{request.method} {request.raw_path}",
         operation,
         request_id=request.headers.get(REQUEST_ID_HEADER),
+        traceparent=request.headers.get(TRACEPARENT_HEADER),
     )
     try:
         response = await _handle(request, handler, record)

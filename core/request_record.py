@@ -72,6 +72,7 @@ class RequestRecord:
         "status",
         "steps",
         "target",
+        "traceparent",
     )
 
     def __init__(self, protocol: str, target: str, operation: str | None, request_id: str | None) -> None:
@@ -91,6 +92,8 @@ class RequestRecord:
         self.completed = False
         """Whether the last frame was sent. Clients that disconnect after that have not cancelled anything."""
         self.key_name: str | None = None
+        self.traceparent: str | None = None
+        """Trace context for requests to other servers: that of the client, or of this request's span."""
         self.model: str | None = None
         self.modality: str | None = None
         """image or video."""

@@ -1,12 +1,14 @@
-"""What a server reports of its requests when they end: a line of the log, and metrics."""
+"""What a server reports of its requests when they end: a line of the log, metrics, and traces."""
 
 import logging
 
 from codec_wire.errors import NotReady, Overloaded
+from codec_wire.trace_context import parse_traceparent
 from core.metrics import Metrics
 from core.rate_limit import RateLimit
 from core.request_line import RequestLine
 from core.request_record import RequestRecord, set_current_record
+from core.tracing import Tracer
 
 MAX_REFUSALS_PER_S = 20
 """Maximum number of log lines a second for requests that were refused because the server is busy or not ready. Clients
@@ -22,15 +24,28 @@ class Telemetry:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self._refusals = RateLimit(MAX_REFUSALS_PER_S)
+        self.tracer: Tracer | None = None
+        """Exports traces; None if they are not exported."""
 
     def begin(
-        self, protocol: str, target: str, operation: str | None = None, *, request_id: str | None = None
+        self,
+        protocol: str,
+        target: str,
+        operation: str | None = None,
+        *,
+        request_id: str | None = None,
+        traceparent: str | None = None,
     ) -> RequestRecord:
         """Return the record of a new request and make it the current one. See RequestRecord.
 
-        `request_id` is the id that the client sent. An id that is missing or not valid is replaced by a new one.
+        `request_id` and `traceparent` are those that the client sent. An id that is missing or not valid is replaced by
+        a new one, a traceparent that is not valid is ignored.
         """
         record = RequestRecord(protocol, target, operation, request_id)
+        if traceparent is not None:
+            record.traceparent = parse_traceparent(traceparent)
+        if self.tracer is not None:
+            self.tracer.start(record)
         set_current_record(record)
         return record
 
@@ -38,6 +53,8 @@ class Telemetry:
         """Report a request that has ended. `level` is that of its log line."""
         record.end()
         self.metrics.record(record)
+        if self.tracer is not None:
+            self.tracer.end(record)
         if record.outcome in _REFUSALS:
             if not self._refusals.allows():
                 return

@@ -14,6 +14,7 @@ from core.lifecycle import Lifecycle
 from core.service import LatentService
 from core.settings import Settings
 from core.tls import read_server_tls
+from core.tracing import configured_tracer
 
 
 async def run_gateway(settings: Settings) -> None:
@@ -25,9 +26,12 @@ async def run_gateway(settings: Settings) -> None:
     if upstream is None:
         raise InvalidSettings("gateway needs the address of a gRPC server: set --upstream (CODEC_UPSTREAM) HOST:PORT")
     api_keys, tls, credentials = read_api_keys(settings), read_server_tls(settings), upstream_credentials(settings)
+    tracer = configured_tracer()
+    tracers = [] if tracer is None else [tracer]
     stop = stop_on_signals()
     reload_on_hangup(api_keys, tls)
     service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost, settings.max_request_bytes))
+    service.telemetry.tracer = tracer
     http = await start_configured_http(settings, service, api_keys, tls)
     print_addresses(server_url(settings, http.port), None)
     metrics = await start_configured_metrics(settings, service)
@@ -38,5 +42,5 @@ async def run_gateway(settings: Settings) -> None:
         try:
             await run_until(stop, Upstream(service, channel, settings.upstream_api_key).follow())
         finally:
-            await drain(service, settings.drain_timeout_s, [http, *metrics])
+            await drain(service, settings.drain_timeout_s, [http, *metrics, *tracers])
     typer.echo("Stopped.")

@@ -26,6 +26,7 @@ from core.pins import Provenance, require_pins
 from core.service import LatentService
 from core.settings import Settings
 from core.tls import read_server_tls
+from core.tracing import configured_tracer
 from core.watchdog import Watchdog
 
 
@@ -39,10 +40,13 @@ async def run_serve(settings: Settings) -> None:
         require_pins()
     api_keys, tls = read_api_keys(settings), read_server_tls(settings)
     model = LocalModel(settings)
+    tracer = configured_tracer()
+    tracers = [] if tracer is None else [tracer]
     stop = stop_on_signals()
     reload_on_hangup(api_keys, tls)
     admission = Admission(settings.max_jobs, settings.max_cost, settings.max_request_bytes)
     service = LatentService(Lifecycle(), admission, Provenance.current(settings.image_digest))
+    service.telemetry.tracer = tracer
     http = await start_configured_http(settings, service, api_keys, tls)
     grpc = await start_grpc_server(
         service, settings.host, settings.grpc_port, settings.request_timeout_s, api_keys=api_keys, tls=tls
@@ -66,7 +70,7 @@ async def run_serve(settings: Settings) -> None:
         service.lifecycle.transition_to(State.FAILED)
         raise
     finally:
-        await drain(service, settings.drain_timeout_s, [http, grpc, *metrics])
+        await drain(service, settings.drain_timeout_s, [http, grpc, *metrics, *tracers])
         freed = await asyncio.to_thread(model.free)
     typer.echo("Stopped.")
     if not freed:

@@ -1,0 +1,65 @@
+"""Traces of requests: the interface, and its configuration by the variables of OpenTelemetry.
+
+Nothing of OpenTelemetry is imported unless traces are exported.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+from codec_wire.errors import InvalidSettings, truncated_repr
+from core.request_record import RequestRecord
+
+EXPORTER, PROTOCOL = "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_PROTOCOL"
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+EXPORTERS = ("otlp", "console", "none")
+OTLP_PROTOCOL = "http/protobuf"
+
+
+class Tracer(Protocol):
+    """Exports a span for each request that runs a model, and spans for its parts."""
+
+    def start(self, record: RequestRecord) -> None:
+        """Start the span of a request as a child of its traceparent, which the span's own then replaces."""
+
+    def end(self, record: RequestRecord) -> None:
+        """End the span of a request."""
+
+    async def stop(self) -> None:
+        """Export what is left."""
+
+
+def configured_exporter(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the exporter that the variables of OpenTelemetry select, otlp or console, or None if there is none.
+
+    Traces are exported if OTEL_TRACES_EXPORTER names an exporter, or an endpoint for OTLP is set. Raises
+    InvalidSettings if a value is not supported.
+    """
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    has_endpoint = any(environment.get(name) for name in ENDPOINTS)
+    exporter = environment.get(EXPORTER) or ("otlp" if has_endpoint else "none")
+    if exporter not in EXPORTERS:
+        raise InvalidSettings(f"{EXPORTER} must be one of {', '.join(EXPORTERS)}, got {truncated_repr(exporter)}")
+    protocol = environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environment.get(PROTOCOL) or OTLP_PROTOCOL
+    if exporter == "otlp" and protocol != OTLP_PROTOCOL:
+        raise InvalidSettings(f"{PROTOCOL} must be {OTLP_PROTOCOL}, got {truncated_repr(protocol)}")
+    return None if exporter == "none" else exporter
+
+
+def configured_tracer() -> Tracer | None:
+    """Return the tracer that the variables of OpenTelemetry configure, or None if traces are not exported.
+
+    Raises InvalidSettings if a value is not supported or the extra `otel` is not installed.
+    """
+    exporter = configured_exporter()
+    if exporter is None:
+        return None
+    try:
+        from core.otel_tracer import OtelTracer  # noqa: PLC0415 - an optional dependency
+    except ModuleNotFoundError as error:
+        raise InvalidSettings(
+            f"exporting traces needs {error.name}, which is not installed: pip install 'codec-diffusers[otel]', or set "
+            f"{EXPORTER}=none"
+        ) from None
+    return OtelTracer(exporter)
