@@ -157,6 +157,7 @@ def test_unsupported_exporter_is_refused(environment: dict[str, str]) -> None:
         configured_exporter(environment)
 
 
+@pytest.mark.slow
 def test_nothing_of_opentelemetry_is_imported_without_an_exporter() -> None:
     code = (
         "import sys, codec_http.server, codec_grpc.server, core.tracing, codec_client.http_client\n"
