@@ -1,11 +1,10 @@
 """Blocking client: runs an async client on an event loop in a background thread."""
 
-import asyncio
-import threading
-from collections.abc import Coroutine
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from codec_client.event_loop_thread import EndOfStream, EventLoopThread
 from codec_client.latent_requests import MAX_QUALITY, FileFormat
 from codec_client.results import DecodedPixels, Generation, ServedModel
 from codec_client.stream import LatentStream, OnProgress, Progress
@@ -15,54 +14,6 @@ from codec_wire.maps import LatentMapBundle
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-ResultT = TypeVar("ResultT")
-CANCEL_TIMEOUT_S = 5.0
-"""Maximum time to wait for a cancelled coroutine to finish, in seconds."""
-
-
-class EventLoopThread:
-    """An event loop that runs in its own daemon thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="codec-client", daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """Run `coroutine` on the loop and return its result.
-
-        If the calling thread is interrupted (Ctrl-C), the coroutine is cancelled and this method waits up to
-        CANCEL_TIMEOUT_S until it has finished.
-        """
-        finished = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(_run_and_signal(coroutine, finished), self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            if future.cancel():
-                finished.wait(CANCEL_TIMEOUT_S)
-            raise
-
-    def stop(self) -> None:
-        """Stop the loop, join its thread and close the loop."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
-
-
-async def _run_and_signal(coroutine: Coroutine[Any, Any, ResultT], finished: threading.Event) -> ResultT:
-    try:
-        return await coroutine
-    except StopAsyncIteration as error:  # a future cannot hold this exception
-        raise EndOfStream from error
-    finally:
-        finished.set()
-
-
-class EndOfStream(Exception):
-    """Raised when a stream has no more latents."""
 
 
 class BlockingStream:
@@ -84,6 +35,11 @@ class BlockingStream:
     def map_hash(self) -> str | None:
         """Hash of the latent-space map that decodes the latents ("sha256:<hex>"); None if the server sent none."""
         return self._stream.map_hash
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The request as the server understood it, and the process that runs it. See Generation.parameters."""
+        return self._stream.parameters
 
     @property
     def progress(self) -> Progress:

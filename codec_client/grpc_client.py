@@ -18,7 +18,8 @@ from codec_client.stream import ResponseState
 from codec_wire.errors import InvalidMap, InvalidRequest, NotAcceptable
 from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODALITIES, event_from_message
+from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODALITIES, PARAMETERS_KEY, event_from_message
+from codec_wire.http import parse_parameters
 from codec_wire.maps import LatentMapBundle
 from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from codec_wire.request import GenerationRequest
@@ -166,11 +167,12 @@ class GrpcClient(LatentClient):
     async def _messages(self, call: Any, response: ResponseState) -> AsyncGenerator[Any, None]:
         """Yield the messages of a call and record its response."""
 
-        def record_map(metadata: Mapping[str, Any]) -> None:
+        def record_metadata(metadata: Mapping[str, Any]) -> None:
+            response.parameters = parse_parameters(metadata.get(PARAMETERS_KEY))
             if MAP_HASH_KEY in metadata:  # missing if the server rejected the call
                 self._record_map_hash(response, str(metadata[MAP_HASH_KEY]))
 
-        async with aclosing(self._connection.messages(call, record_map)) as messages:
+        async with aclosing(self._connection.messages(call, record_metadata)) as messages:
             async for message in messages:
                 response.started = True
                 response.received_bytes += message.ByteSize()

@@ -36,9 +36,11 @@ from codec_wire.http import (
     LATENT_MAP_HEADER,
     MAP_PIN_HEADER,
     NPY_MEDIA_TYPE,
+    PARAMETERS_HEADER,
     PIXEL_MEDIA_TYPES,
     PROMPT_TRUNCATED_HEADER,
     dictionary_path,
+    parse_parameters,
     parse_truncations,
 )
 from codec_wire.latents import FinishReason, LatentStreamHeader, Modality
@@ -189,6 +191,7 @@ class HttpClient(LatentClient):
             raise await error_of(http_response)
         response.started = True
         self._record_map_hash(response, http_response.headers.get(LATENT_MAP_HEADER))
+        response.parameters = parse_parameters(http_response.headers.get(PARAMETERS_HEADER))
 
     async def _stream_events(
         self, sending: AbstractAsyncContextManager[aiohttp.ClientResponse], response: ResponseState
@@ -201,13 +204,10 @@ class HttpClient(LatentClient):
                 response.received_bytes += len(chunk)
                 for message in messages.feed(chunk):
                     if isinstance(message, LatentStreamHeader):
-                        truncated = http_response.headers.get(PROMPT_TRUNCATED_HEADER)
-                        yield Started(message, parse_truncations(truncated))
+                        yield Started(message, parse_truncations(http_response.headers.get(PROMPT_TRUNCATED_HEADER)))
                         continue
                     if message.finish_reason is FinishReason.ERROR:
-                        raise StreamFailed(
-                            f"the server failed at frame {message.seq}; see the server's log for the reason"
-                        )
+                        raise StreamFailed(f"the server failed at frame {message.seq}; its log states the reason")
                     yield Frame(message)
             messages.close()
 

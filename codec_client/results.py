@@ -1,6 +1,7 @@
 """Return types of the client's methods."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +22,15 @@ class Generation:
         latents: Array [latent frames, C, h, w]. float16 or float32 for the pipeline `raw`, float32 for the others.
             The values are scaled, as in the stream; decode_to_images divides by the map's vae_scale_factor.
         map_hash: Hash of the latent-space map that decodes the latents ("sha256:<hex>"); None if the server sent none.
+        parameters: The request with all defaults, except for prompts and images, and the device, CPU threads and
+            library versions of the process that generated. Empty if the server sent none, and for encoded files.
 
     """
 
     header: LatentStreamHeader
     latents: NDArray[Any]
     map_hash: str | None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

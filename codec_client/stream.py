@@ -1,11 +1,11 @@
 """Received latents as an async stream, with progress and cancellation."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class ResponseState:
     started: bool = False
     map_hash: str | None = None
     received_bytes: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 Transport = Callable[[ResponseState, float], AsyncGenerator[StreamEvent, None]]
@@ -95,6 +96,11 @@ class ReceivedStream:
         if self.progress.header is None:
             raise RuntimeError("the stream is not entered: use `async with`")
         return self.progress.header
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The request as the server understood it, and the process that runs it. See Generation.parameters."""
+        return self._response.parameters
 
     @property
     def map_hash(self) -> str | None:
@@ -180,4 +186,4 @@ class LatentStream(ReceivedStream):
 async def read_generation(stream: ReceivedStream) -> Generation:
     """Return the header and all latents of a stream that has been entered."""
     latents = [latents async for latents in stream]
-    return Generation(stream.header, np.stack(latents), stream.map_hash)
+    return Generation(stream.header, np.stack(latents), stream.map_hash, stream.parameters)

@@ -13,7 +13,7 @@ from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
-from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY, SEED_KEY
+from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY, PARAMETERS_KEY, SEED_KEY
 from codec_wire.http import header_value
 from codec_wire.latents import FinishReason
 from codec_wire.maps import parse_map_pin
@@ -22,6 +22,7 @@ from codec_wire.version import CODEC_VERSION, SERVER_VERSION
 from core.deadline import Deadline
 from core.engine import Job
 from core.request_record import current_record
+from core.response_parameters import response_parameters
 from core.service import LatentService
 
 COMPRESSION_KEY = "codec-compression"
@@ -62,7 +63,12 @@ class LatentServicer(LatentServiceServicer):
             context.set_compression(compression)
             current_record().coding = compression.name.lower()
         await context.send_initial_metadata(
-            [(MAP_HASH_KEY, map_hash), (MODEL_KEY, header_value(plan.model)), (SEED_KEY, str(plan.seed))]
+            [
+                (MAP_HASH_KEY, map_hash),
+                (MODEL_KEY, header_value(plan.model)),
+                (SEED_KEY, str(plan.seed)),
+                (PARAMETERS_KEY, response_parameters(self._service, plan)),
+            ]
         )
         remaining = context.time_remaining()
         seconds = self._request_timeout_s if remaining is None else min(remaining, self._request_timeout_s)

@@ -52,7 +52,7 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
     wire_format, content_type = negotiate(generation.stream_format, accept)
     bundle = service.models.for_plan(plan).bundle
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
-    response = LatentsResponse(headers=generation_headers(content_type, plan, bundle.hash, encoding))
+    response = LatentsResponse(headers=generation_headers(content_type, plan, service, encoding))
     await _stream(request, response, plan, StreamBodyEncoder(wire_format, encoding.compressor()))
     return response
 

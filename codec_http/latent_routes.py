@@ -12,6 +12,7 @@ from codec_wire.http import (
     HF_DECODE_PATH,
     HF_ENCODE_PATH,
     MEDIA_TYPES,
+    PARAMETERS_HEADER,
     PROMPT_TRUNCATED_HEADER,
     SEED_HEADER,
 )
@@ -19,7 +20,7 @@ from codec_wire.http import (
 LATENTS, REMOTE_VAE = "Latents", "Remote VAE (Hugging Face)"
 """Tags: the sections of the documentation page."""
 
-_GENERATION_HEADERS = (SEED_HEADER, PROMPT_TRUNCATED_HEADER, GENERATION_MS_HEADER)
+_GENERATION_HEADERS = (SEED_HEADER, PROMPT_TRUNCATED_HEADER, PARAMETERS_HEADER, GENERATION_MS_HEADER)
 """Response headers that only a generation has."""
 
 LATENT_ROUTES = (

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import time
+from collections.abc import Mapping
 from contextlib import aclosing, closing
 
 import numpy as np
@@ -22,6 +23,7 @@ from codec_wire.events import PromptTruncation
 from codec_wire.http import GENERATION_MS_HEADER, truncation_headers
 from core.engine import Job
 from core.plan import StreamPlan
+from core.response_parameters import environment_of
 
 
 async def render(request: web.Request, body: RenderedBody, pinned: str | None) -> web.Response:
@@ -35,6 +37,7 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
     service.models.require_map_hash(pinned, plans[0])
     encoding = choose_encoding(request, None)
     map_hash = service.models.for_plan(plans[0]).bundle.hash
+    environment = environment_of(service, plans[0])
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     files: list[RenderedFile] = []
     generation_s = 0.0
@@ -44,10 +47,14 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
             pixels = await anext(rendered)
             generation_s += pixels.generation_s
             truncations += pixels.truncations
-            files.append(await asyncio.to_thread(_encode_file, pixels.frames, plan, body, map_hash, job))
+            files.append(
+                await asyncio.to_thread(
+                    _encode_file, pixels.frames, plan, body, map_hash=map_hash, environment=environment, job=job
+                )
+            )
         response = web.Response(
             body=await asyncio.to_thread(_encode_response, files, plans[0], body, encoding),
-            headers=generation_headers("application/json", plans[0], map_hash, encoding)
+            headers=generation_headers("application/json", plans[0], service, encoding)
             | {GENERATION_MS_HEADER: f"{generation_s * 1000:.1f}"}
             | truncation_headers(truncations),
         )
@@ -58,13 +65,19 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
 
 
 def _encode_file(
-    pixels: NDArray[np.uint8], plan: StreamPlan, body: RenderedBody, map_hash: str, job: Job
+    pixels: NDArray[np.uint8],
+    plan: StreamPlan,
+    body: RenderedBody,
+    *,
+    map_hash: str,
+    environment: Mapping[str, str | None],
+    job: Job,
 ) -> RenderedFile:
     """Encode `pixels`, uint8 [frames, height, width, 3] RGB, in the requested file format.
 
     The video encoder stops if `job` is cancelled.
     """
-    parameters = file_parameters(plan.header, map_hash, pixels.shape, plan.file_parameters())
+    parameters = file_parameters(plan.header, map_hash, pixels.shape, plan.file_parameters(), environment)
     if isinstance(body, RenderedImagesBody):
         quality = BEST_QUALITY if body.output_compression is None else body.output_compression
         data = encode_image(pixels[0], body.output_format, parameters, quality)

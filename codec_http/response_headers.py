@@ -10,12 +10,15 @@ from codec_wire.http import (
     LATENT_MAP_HEADER,
     MAP_PIN_HEADER,
     MODEL_HEADER,
+    PARAMETERS_HEADER,
     RESPONSE_HEADERS,
     SEED_HEADER,
     ZSTD_DICTIONARY_HEADER,
     header_value,
 )
 from core.plan import StreamPlan
+from core.response_parameters import response_parameters
+from core.service import LatentService
 
 DOCUMENTED_HEADERS: Mapping[str, str] = {
     **RESPONSE_HEADERS,
@@ -38,13 +41,16 @@ VARY = ", ".join(
 """Request headers that select the representation: latents or pixels, their format, and the coding (choose_encoding)."""
 
 
-def generation_headers(content_type: str, plan: StreamPlan, map_hash: str, encoding: Encoding) -> dict[str, str]:
-    """Return the headers of the response for `plan`, whose latent-space map has the hash `map_hash`."""
+def generation_headers(
+    content_type: str, plan: StreamPlan, service: LatentService, encoding: Encoding
+) -> dict[str, str]:
+    """Return the headers of the response for `plan`."""
     return {
         hdrs.CONTENT_TYPE: content_type,
-        LATENT_MAP_HEADER: map_hash,
+        LATENT_MAP_HEADER: service.models.for_plan(plan).bundle.hash,
         MODEL_HEADER: header_value(plan.model),
         SEED_HEADER: str(plan.seed),
+        PARAMETERS_HEADER: response_parameters(service, plan),
         hdrs.VARY: VARY,
         hdrs.CACHE_CONTROL: "no-store",
     } | encoding.headers

@@ -23,6 +23,10 @@ REQUEST_FIELDS = (
     "latents",
 )
 
+ENVIRONMENT_FIELDS = ("device", "versions", "image_digest")
+"""Names of the parameters that describe the process that generated the latents."""
+NO_ENVIRONMENT: Mapping[str, str | None] = {}
+
 Parameters = dict[str, str | int | float]
 
 
@@ -31,11 +35,13 @@ def file_parameters(
     map_hash: str | None,
     shape: tuple[int, ...],
     request: Mapping[str, str | int | float | bytes | None],
+    environment: Mapping[str, str | None] = NO_ENVIRONMENT,
 ) -> Parameters:
     """Return what is needed to generate the file again on a server with the same model and versions.
 
     `shape` is that of the decoded frames, [frames, height, width, ...]. `request` maps names from REQUEST_FIELDS to
-    their values; input images and latents are bytes and are replaced by their hash. Values that are None are left out.
+    their values; input images and latents are bytes and are replaced by their hash. `environment` maps names from
+    ENVIRONMENT_FIELDS to text. Values that are None are left out.
     """
     num_frames, height, width = shape[:3]
     requested = {name: request.get(name) for name in REQUEST_FIELDS}
@@ -48,6 +54,7 @@ def file_parameters(
         "pipeline": header.pipeline,
         "software": SOFTWARE,
     }
+    parameters |= {name: environment.get(name) for name in ENVIRONMENT_FIELDS}
     return {name: value for name, value in parameters.items() if value is not None}
 
 

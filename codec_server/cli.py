@@ -25,6 +25,12 @@ COMMANDS = {
         "Encode an image or a video to a latent stream, on a server or with a model in this process.",
         EXIT_STATUS_HELP,
     ),
+    "reproduce": LazyCommand(
+        f"{_COMMANDS}.reproduce",
+        "reproduce",
+        "Generate a file again and report whether it is equal, or what differs.",
+        EXIT_STATUS_HELP,
+    ),
     "inspect": LazyCommand(
         f"{_COMMANDS}.inspect",
         "inspect",

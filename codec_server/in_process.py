@@ -17,6 +17,7 @@ from codec_server.errors import ExitStatus
 from codec_server.local_model import LocalModel
 from codec_wire.errors import NotFound
 from codec_wire.events import StreamEvent
+from codec_wire.http import parse_parameters
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.message_decoder import Message
@@ -29,6 +30,7 @@ from core.engine import Job
 from core.lifecycle import Lifecycle
 from core.pixel_format import PixelFormat
 from core.received_stream import BodyReader
+from core.response_parameters import response_parameters
 from core.served import ModelInstance
 from core.service import LatentService
 from core.settings import Settings
@@ -84,6 +86,7 @@ class InProcessClient(LatentClient):
         plan = self.service.plan(request)
         self.used = self.service.models.for_plan(plan)
         self._record_map_hash(response, self.used.bundle.hash)
+        response.parameters = parse_parameters(response_parameters(self.service, plan))
         job = Job(deadline=asyncio.get_running_loop().time() + timeout_s, reports_steps=True)
         async with aclosing(self.service.generate(plan, job)) as events:
             async for event in events:

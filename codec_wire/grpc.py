@@ -12,7 +12,14 @@ from google.rpc import error_details_pb2, status_pb2
 from codec_wire.errors import CodecError
 from codec_wire.events import Frame, PromptTruncation, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.http import LATENT_MAP_HEADER, MAP_PIN_HEADER, MODEL_HEADER, REQUEST_ID_HEADER, SEED_HEADER
+from codec_wire.http import (
+    LATENT_MAP_HEADER,
+    MAP_PIN_HEADER,
+    MODEL_HEADER,
+    PARAMETERS_HEADER,
+    REQUEST_ID_HEADER,
+    SEED_HEADER,
+)
 from codec_wire.latents import FinishReason, Modality
 from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from codec_wire.remote_errors import error_from_code
@@ -30,6 +37,8 @@ SEED_KEY = SEED_HEADER.lower()
 """Key of the initial metadata with the seed."""
 REQUEST_ID_KEY = REQUEST_ID_HEADER.lower()
 """Key of the request and trailing metadata with the id of the request in the log of the server."""
+PARAMETERS_KEY = PARAMETERS_HEADER.lower()
+"""Key of the initial metadata with the request as it was understood, and the process that runs it (JSON)."""
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
 """Key of the request metadata with the hash of the map that the client holds."""
 

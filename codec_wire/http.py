@@ -1,5 +1,6 @@
 """HTTP names of the protocol: headers, paths and media types, for server and client."""
 
+import json
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from urllib.parse import quote
@@ -17,6 +18,7 @@ CLIENT_VERSION_HEADER = "Codec-Client-Version"
 MODEL_HEADER = "Codec-Model"
 SEED_HEADER = "Codec-Seed"
 PROMPT_TRUNCATED_HEADER = "Codec-Prompt-Truncated"
+PARAMETERS_HEADER = "Codec-Parameters"
 GENERATION_MS_HEADER = "X-Codec-Generation-Ms"
 REQUEST_ID_HEADER = "X-Request-Id"
 ERROR_TRAILER = "Codec-Error"
@@ -29,6 +31,8 @@ RESPONSE_HEADERS: Mapping[str, str] = {
     SEED_HEADER: "Seed of the noise, also if it was selected at random. With `n`, that of the first image or video.",
     PROMPT_TRUNCATED_HEADER: "Number of tokens at the end of a prompt that a text encoder of the model ignores, as "
     "prompt.text_encoder=12, negative_prompt.text_encoder_2=3. Absent if the prompts are used completely.",
+    PARAMETERS_HEADER: "The request with all defaults, except for prompts and images, and the device, CPU threads and "
+    "library versions of the process that generates, as JSON in ASCII.",
     GENERATION_MS_HEADER: "Time to generate and decode, in milliseconds. Only for rendered images and videos, since "
     "the headers of a latent stream are sent before the generation ends.",
     REQUEST_ID_HEADER: "Id of the request in the log of the server: that of the request header, or a new one.",
@@ -64,6 +68,17 @@ INDEX_PATH = f"{WELL_KNOWN_PATH}/index.json"
 def header_value(text: str) -> str:
     """Return `text` with every character that is not printable ASCII percent-encoded, for headers and gRPC metadata."""
     return "".join(char if " " <= char <= "~" and char != "%" else quote(char, safe="") for char in text).strip()
+
+
+def parse_parameters(header: str | None) -> dict[str, str | int | float]:
+    """Return the parameters in the value of PARAMETERS_HEADER; empty if it is absent or malformed."""
+    try:
+        found = json.loads(header or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
 
 
 def truncation_headers(truncations: Iterable[PromptTruncation]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from codec_server.terminal.progress_bar import ProgressBar
 from codec_wire import WireFormat
 from codec_wire.errors import CodecError
 from codec_wire.latents import LatentStreamHeader, Modality
+from codec_wire.maps.bundle import sha256
 from codec_wire.request import DEFAULT_STRENGTH, GenerationRequest
 from core.settings import Settings
 
@@ -28,7 +30,7 @@ class ReceivedLatents:
     """The latents of one generation and the stream that contained them.
 
     `latents` is [latent frames, C, h, w]. `body` is the uncompressed stream. `received_bytes` is the number of bytes
-    received over the network, None for a model in this process.
+    received over the network, None for a model in this process. `parameters` are those that the server reports.
     """
 
     request: GenerationRequest
@@ -37,6 +39,7 @@ class ReceivedLatents:
     body: bytes
     map_hash: str | None
     received_bytes: int | None
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,29 +124,63 @@ async def generate_to_file(
             bar.set_status("loading the model")
             await client.load(fields["modality"])
         bar.set_status("waiting")
-        received = await _receive(client, prompt, fields, wire_format, bar)
+        received = await receive_latents(client, prompt, fields, wire_format, bar)
         output_file.require_format_for(len(received.latents))
         if output_file.is_stream:
-            return GeneratedFile(received, output_file.write(received.body), {}, time.perf_counter() - started)
+            return _write_stream(output_file, received, started)
         bar.set_status("decoding")
         latent_map = None if decoding.path is not None else (await client.latent_map(received.map_hash)).latent_map
         frames = await asyncio.to_thread(decoding.frames, received, latent_map, client)
-        model = await _find_model(client, received)
+        model = received.parameters.get("model") or await _find_model(client, received)
         parameters = file_parameters(
-            received.header, received.map_hash, frames.shape, _request_parameters(received.request, model)
+            received.header,
+            received.map_hash,
+            frames.shape,
+            _request_parameters(received.request, model),
+            received.parameters,
         )
         bar.set_status("writing")
         written = await asyncio.to_thread(output_file.write_frames, frames, received.header.fps, parameters)
         return GeneratedFile(received, written, parameters, time.perf_counter() - started)
 
 
-async def _receive(
+async def receive_latents(
     client: LatentClient, prompt: str, fields: dict[str, Any], wire_format: WireFormat, bar: ProgressBar
 ) -> ReceivedLatents:
+    """Generate with `client` and return the result. `fields` are the request's fields."""
     async with client.stream(prompt, on_progress=bar.update, **fields) as stream:
         body, latents = await receive_body(stream, wire_format)
         received_bytes = None if isinstance(client, InProcessClient) else stream.progress.received_bytes
-        return ReceivedLatents(stream.request, stream.header, np.stack(latents), body, stream.map_hash, received_bytes)
+        return ReceivedLatents(
+            stream.request,
+            stream.header,
+            np.stack(latents),
+            body,
+            stream.map_hash,
+            received_bytes,
+            stream.parameters,
+        )
+
+
+def _write_stream(output_file: OutputFile, received: ReceivedLatents, started: float) -> GeneratedFile:
+    """Write the stream, and its parameters to a file next to it unless the server reports none."""
+    written = output_file.write(received.body)
+    parameters: Parameters = {}
+    if received.parameters and not output_file.is_pipe:
+        inputs = request_inputs(received.request)
+        parameters = {name: value for name, value in inputs.items() if value is not None} | dict(received.parameters)
+        output_file.write_parameters(parameters)
+    return GeneratedFile(received, written, parameters, time.perf_counter() - started)
+
+
+def request_inputs(request: GenerationRequest) -> dict[str, str | None]:
+    """Return the fields that the server does not report: prompts, and the hashes of input images and latents."""
+    images = {"image": request.image, "control_image": request.control_image, "latents": request.latents}
+    return {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        **{name: None if data is None else sha256(data) for name, data in images.items()},
+    }
 
 
 async def _find_model(client: LatentClient, received: ReceivedLatents) -> str | None:

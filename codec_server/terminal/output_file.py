@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec_pixels.images import encode_animation, encode_image
-from codec_pixels.parameters import Parameters
+from codec_pixels.parameters import Parameters, to_json
 from codec_pixels.videos import encode_video
 from codec_wire.errors import InvalidSettings
 from codec_wire.request import DEFAULT_FPS
@@ -95,6 +95,18 @@ class OutputFile:
             raise InvalidSettings(f"cannot write {self._path or 'to standard output'}: {error.strerror}") from None
         return len(data)
 
+    def write_parameters(self, parameters: Parameters) -> None:
+        """Write the parameters of a latent stream to a JSON file next to it. Does nothing for standard output.
+
+        Raises InvalidSettings if the file cannot be written.
+        """
+        if self._path is not None and (self._path.is_file() or not self._path.exists()):
+            path = parameters_path(self._path)
+            try:
+                self._replace(path, (to_json(parameters) + "\n").encode())
+            except OSError as error:
+                raise InvalidSettings(f"cannot write {path}: {error.strerror}") from None
+
     @staticmethod
     def _replace(path: Path, data: bytes) -> None:
         mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
@@ -108,6 +120,11 @@ class OutputFile:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
+
+
+def parameters_path(stream: Path) -> Path:
+    """Return the path of the JSON file with the parameters of a latent stream."""
+    return stream.with_name(f"{stream.name}.json")
 
 
 def pixel_file(path: str, file_format: str | None) -> OutputFile:

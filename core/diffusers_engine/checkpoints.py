@@ -46,6 +46,6 @@ def _is_compiled(module: nn.Module) -> bool:
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
     for part in module.modules():
         if isinstance(part, nn.ModuleList):
-            yield from part
+            yield from (block for block in part if block is not None)  # e.g. a block without attention
         elif type(part).__name__ == "FreeNoiseTransformerBlock":
             yield cast("nn.Module", part.attn1)

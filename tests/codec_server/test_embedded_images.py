@@ -97,7 +97,7 @@ def test_all_clients_write_the_same_file(embedded_server: Addresses, pipeline: s
         assert generate(files[name], "--pipeline", pipeline, *options).shape == (256, 256, 3)
     assert pixels(files["in process"]).std() > 20, "the image is not uniform"
     assert len({path.read_bytes() for path in files.values()}) == 1
-    assert parameters_in(files["in process"]) | {"latent_map": "", "software": ""} == {
+    assert parameters_in(files["in process"]) | {"latent_map": "", "software": "", "device": "", "versions": ""} == {
         "model": "codec-diffusers/scenes",
         "prompt": PROMPT,
         "seed": 7,
@@ -107,6 +107,8 @@ def test_all_clients_write_the_same_file(embedded_server: Addresses, pipeline: s
         "latent_map": "",
         "pipeline": pipeline,
         "software": "",
+        "device": "",
+        "versions": "",
     }
     # A stored stream decodes to the same pixels.
     capture, decoded = tmp_path / "a.bin", tmp_path / "decoded.png"

@@ -103,7 +103,7 @@ def test_parameters_are_embedded_in_the_video(moving: Addresses, suffix: str, tm
     arguments = ["--pipeline", "delta+int8", *(["--video"] if suffix == "webp" else [])]
     path = generate(tmp_path / f"a.{suffix}", *REQUEST, *arguments, "--grpc", moving.grpc)
     parameters = parameters_in(path)
-    assert parameters | {"latent_map": "", "software": "", "latent_space": ""} == {
+    assert parameters | {"latent_map": "", "software": "", "device": "", "versions": "", "latent_space": ""} == {
         "model": "moving",
         "prompt": "waves",
         "seed": 3,
@@ -115,6 +115,8 @@ def test_parameters_are_embedded_in_the_video(moving: Addresses, suffix: str, tm
         "latent_map": "",
         "pipeline": "delta+int8",
         "software": "",
+        "device": "",
+        "versions": "",
     }
     assert len(frames_of(path)) == 6
 

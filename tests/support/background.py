@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from codec_client.blocking import EventLoopThread
+from codec_client.event_loop_thread import EventLoopThread
 from core.engine import Engine
 from tests.support.serving import Servers, run_servers
 

@@ -1,0 +1,107 @@
+"""The `reproduce` command: generates a file again and compares the result with it."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from codec_server.commands.capture_options import DOWNLOAD_HELP
+from codec_server.commands.target_options import (
+    LOCAL_PANEL,
+    TIMEOUT_S,
+    ApiKeyOption,
+    CaFileOption,
+    CertFileOption,
+    GrpcOption,
+    KeyFileOption,
+    ServerOption,
+    TimeoutOption,
+)
+from codec_server.errors import ExitStatus, report_cli_errors
+from codec_server.flags import with_settings
+from codec_wire.wire_format import WireFormat
+from core.settings import PREFIX
+
+SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
+LOG_LEVEL = "warning"
+
+
+@with_settings(SETTINGS, panel=LOCAL_PANEL, log_level=LOG_LEVEL)
+def reproduce(
+    file: Annotated[
+        Path,
+        typer.Argument(help="PNG image, or latent stream with its .json file, to generate again.", show_default=False),
+    ],
+    *,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="Input image that the file was generated from, if there was one.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.", show_default=False)] = False,
+    decoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of the VAE. Default: the VAE that the latent-space map names.", show_default=False
+        ),
+    ] = None,
+    download_decoder: Annotated[
+        bool, typer.Option("--download-decoder", help=DOWNLOAD_HELP, show_default=False)
+    ] = False,
+    server: ServerOption = None,
+    grpc: GrpcOption = None,
+    api_key: ApiKeyOption = None,
+    ca_file: CaFileOption = None,
+    cert_file: CertFileOption = None,
+    key_file: KeyFileOption = None,
+    timeout_s: TimeoutOption = TIMEOUT_S,
+    factory: Annotated[
+        str | None,
+        typer.Option(
+            help="Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model.",
+            rich_help_panel=LOCAL_PANEL,
+            show_default=False,
+        ),
+    ] = None,
+    **flags: Any,
+) -> None:
+    """Generate a file again and report whether it is equal, or what differs.
+
+    Reads the parameters in a PNG image that was written by generate or a
+    server, or those next to a latent stream that generate wrote. Reports
+    which of them differ now: versions, device, threads, map, model. The exit
+    status is 1 if the result differs.
+
+    Examples:
+      codec-diffusers reproduce a.png
+
+      codec-diffusers reproduce latents.bin --server http://127.0.0.1:8080
+
+    """
+    with report_cli_errors():
+        from codec_server.actions.reproduce import run_reproduce
+        from codec_server.target import Target
+
+        if f"{PREFIX}LOG_LEVEL" not in os.environ:
+            flags["log_level"] = flags["log_level"] or LOG_LEVEL
+        target = Target(
+            server=server,
+            grpc=grpc,
+            api_key=api_key,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+            timeout_s=timeout_s,
+            wire_format=WireFormat.MSGPACK,
+        )
+        is_equal = run_reproduce(
+            file,
+            target,
+            flags | {"pipeline": factory},
+            image=image,
+            decoder=decoder,
+            download=download_decoder,
+            as_json=as_json,
+        )
+    if not is_equal:
+        raise typer.Exit(ExitStatus.FAILED)

@@ -1,0 +1,101 @@
+"""A file that `generate` or a server has written, with the parameters that are needed to generate it again."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec_client import LatentStreamDecoder
+from codec_pixels.parameters import KEYWORD
+from codec_server.terminal.output_file import parameters_path
+from codec_wire.errors import InvalidSettings
+from codec_wire.format_detection import detect_wire_format
+from codec_wire.latents import Modality
+from codec_wire.maps.bundle import sha256
+from codec_wire.wire_format import WireFormat
+
+_PNG_MAGIC = b"\x89PNG"
+_COPIED_FIELDS = ("prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strength", "pipeline")
+_VIDEO_FIELDS = ("fps", "frames", "keyframe_interval")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFile:
+    """The contents of a file: `pixels` uint8 [H, W, 3] of a PNG image, or `body`, an uncompressed latent stream."""
+
+    parameters: dict[str, Any]
+    body: bytes | None = None
+    pixels: NDArray[np.uint8] | None = None
+
+    @property
+    def wire_format(self) -> WireFormat:
+        """The wire format of the stream; the default for an image."""
+        return WireFormat.MSGPACK if self.body is None else detect_wire_format(self.body)
+
+    def latents(self) -> NDArray[Any]:
+        """Return the latents of the stream [latent frames, C, h, w]. Raises StreamError."""
+        decoder = LatentStreamDecoder(self.wire_format)
+        latents = list(decoder.feed(self.body or b""))
+        decoder.close()
+        return np.stack(latents)
+
+    def request(self, image: bytes | None) -> dict[str, Any]:
+        """Return the fields of the request, without the model. `image` is the input image, if it had one.
+
+        Raises InvalidSettings if the parameters are not those of a request, or the image is another one.
+        """
+        if "prompt" not in self.parameters or "size" not in self.parameters:
+            raise InvalidSettings("the file does not contain the request that it was generated from")
+        if self.parameters.keys() & {"control_image", "latents"}:
+            raise InvalidSettings("files that were generated with a control image or latents cannot be reproduced")
+        recorded, given = self.parameters.get("image"), None if image is None else sha256(image)
+        if recorded != given:
+            raise InvalidSettings(f"the file was generated from the image {recorded}, but --image is {given}")
+        width, _, height = str(self.parameters["size"]).partition("x")
+        is_video = "fps" in self.parameters
+        names = (*_COPIED_FIELDS, *(_VIDEO_FIELDS if is_video else ()))
+        fields = {name: self.parameters[name] for name in names if name in self.parameters}
+        if not (width.isdecimal() and height.isdecimal()):
+            raise InvalidSettings(f"the recorded size must be WIDTHxHEIGHT, got {self.parameters['size']!r}")
+        fields |= {"size": (int(width), int(height)), "image": image}
+        return fields | {"modality": Modality.VIDEO if is_video else Modality.IMAGE}
+
+
+def read_recorded_file(path: Path) -> RecordedFile:
+    """Read a PNG image, or a latent stream and the JSON file next to it. Raises InvalidSettings."""
+    data = _read(path)
+    if not data.startswith(_PNG_MAGIC):
+        beside = parameters_path(path)
+        if not beside.is_file():
+            raise InvalidSettings(f"{path} is not a PNG image, and {beside}, the parameters of a stream, is missing")
+        return RecordedFile(_parse(_read(beside), beside), body=data)
+    from PIL import Image  # noqa: PLC0415 - a client without the extra `server` has no Pillow
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            pixels, text = np.asarray(image.convert("RGB")), image.info.get(KEYWORD)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InvalidSettings(f"cannot read {path}: {error}") from None
+    if text is None:
+        raise InvalidSettings(f"{path} was not written by codec-diffusers: it has no parameters")
+    return RecordedFile(_parse(str(text).encode(), path), pixels=pixels)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidSettings(f"cannot read {path}: {error.strerror}") from None
+
+
+def _parse(text: bytes, path: Path) -> dict[str, Any]:
+    try:
+        parameters = json.loads(text)
+    except (ValueError, RecursionError):
+        parameters = None
+    if not isinstance(parameters, dict):
+        raise InvalidSettings(f"the parameters in {path} are not a JSON object")
+    return parameters
