@@ -1,6 +1,6 @@
 """Compare the metrics of a server with what a client has counted, over mixed requests with cancellations.
 
-python -m bench.counted_requests --requests 2000    start a server with the embedded model, and compare
+python -m bench.counted_requests --requests 2000    start a server with a tiny pipeline, and compare
 """
 
 import argparse
@@ -21,7 +21,10 @@ from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import Latent
 from codec_wire.http import GENERATION_PATHS, METRICS_PATH
 from codec_wire.latents import Modality
 
-SERVER = ("codec_server", "serve", "--port", "0", "--grpc-port", "0", "--threads", "1", "--log-level", "warning")
+SERVER = (
+    *("codec_server", "serve", "--port", "0", "--grpc-port", "0", "--threads", "1", "--log-level", "warning"),
+    *("--pipeline", "tests.support.tiny_sd:build_pipeline", "--calibration-images", "0"),
+)
 LONG_STEPS = 200
 """Sampling steps of requests that the client cancels after the header."""
 PIPELINES = ("raw", "int8-adaptive", "int4-adaptive")
