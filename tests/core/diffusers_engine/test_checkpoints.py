@@ -30,7 +30,7 @@ def test_cancelled_job_stops_before_the_next_block() -> None:
     module.blocks[2].register_forward_pre_hook(lambda *_: job.cancel(Cancelled("the client disconnected")))
     with checkpoints(module, job), pytest.raises(Cancelled):
         module(module(torch.ones(1)))
-    assert module.calls == 2
+    assert module.calls == 1
     assert module(torch.ones(1)) == torch.ones(1)  # the hooks are removed
 
 
