@@ -56,14 +56,23 @@ class Server:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize() / 1e6
 
+    def cpu_s(self) -> float:
+        """Return the CPU time of the process in seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 @contextmanager
-def running_server(tree: Path, files: int) -> Iterator[Server]:
-    """Start the server of the checkout `tree` with a limit of `files` file descriptors; stop it on exit."""
+def running_server(tree: Path, files: int, *flags: str) -> Iterator[Server]:
+    """Start the server of the checkout `tree` with a limit of `files` file descriptors; stop it on exit.
+
+    `flags` are further arguments of `serve`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             arguments = ["serve", "--port", "0", "--grpc-port", "0", "--models-dir", folder, "--threads", "1"]
+            arguments.extend(flags)
             process = subprocess.Popen(
                 [sys.executable, "-m", "codec_server", *arguments],
                 cwd=tree,

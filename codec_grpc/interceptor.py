@@ -21,7 +21,7 @@ from codec_wire.trace_context import TRACEPARENT_HEADER
 from core.api_keys import ApiKeys
 from core.engine import client_disconnected, deadline_exceeded
 from core.request_record import RequestRecord, current_record
-from core.telemetry import Telemetry
+from core.service import LatentService
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,13 @@ Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
 class ErrorBoundary(ServerInterceptor):
-    """Interceptor that checks API keys and converts exceptions to gRPC statuses.
+    """Interceptor that checks API keys and admission, and converts exceptions to gRPC statuses.
 
     Clients receive only the messages of CodecErrors. `api_keys` are the accepted keys; None if no key is required.
     """
 
-    def __init__(self, telemetry: Telemetry, api_keys: ApiKeys | None = None) -> None:
-        self._telemetry = telemetry
+    def __init__(self, service: LatentService, api_keys: ApiKeys | None = None) -> None:
+        self._service = service
         self._api_keys = api_keys
 
     async def intercept_service(
@@ -72,7 +72,7 @@ class ErrorBoundary(ServerInterceptor):
 
         async def wrapped(request: Any, context: Any) -> Any:
             metadata = dict(context.invocation_metadata() or ())
-            record = self._telemetry.begin(
+            record = self._service.telemetry.begin(
                 "grpc",
                 method,
                 operation,
@@ -80,10 +80,13 @@ class ErrorBoundary(ServerInterceptor):
                 traceparent=_text(metadata.get(TRACEPARENT_HEADER)),
             )
             record.coding = IDENTITY
+            record.peer = _address(context.peer())
             record.status = StatusCode.OK.name
             try:
                 if self._api_keys is not None and method not in PUBLIC_METHODS:
                     record.key_name = self._api_keys.authenticate(metadata.get("authorization"))
+                if operation is not None:
+                    await self._service.require_place(record.client)
                 response = await behaviour(checked(request), context)
                 if response is not None:
                     record.bytes_out += response.ByteSize()
@@ -111,7 +114,7 @@ class ErrorBoundary(ServerInterceptor):
             else:
                 return response
             finally:
-                self._telemetry.end(record)
+                self._service.telemetry.end(record)
 
         return wrapped
 
@@ -123,6 +126,11 @@ _KINDS: dict[tuple[bool, bool], tuple[Callable[..., Any], str]] = {
     (True, True): (grpc.stream_stream_rpc_method_handler, "stream_stream"),
 }
 """Constructor of a handler, and its attribute with the method, by whether requests and responses are streams."""
+
+
+def _address(peer: str) -> str:
+    """Return the IP address in `peer`, e.g. "ipv4:127.0.0.1:50051" or "ipv6:%5B::1%5D:50051"."""
+    return peer.rpartition(":")[0].partition(":")[2].removeprefix("%5B").removesuffix("%5D")
 
 
 def _text(value: str | bytes | None) -> str | None:

@@ -64,7 +64,7 @@ async def start_grpc_server(
     required. `tls` are the certificates; None for a server without TLS. Raises InvalidSettings if the address is not
     available.
     """
-    server = grpc.aio.server(interceptors=[ErrorBoundary(service.telemetry, api_keys)], options=SERVER_OPTIONS)
+    server = grpc.aio.server(interceptors=[ErrorBoundary(service, api_keys)], options=SERVER_OPTIONS)
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), server)
     health_pb2_grpc.add_HealthServicer_to_server(LifecycleHealth(service.lifecycle), server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name

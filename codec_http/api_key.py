@@ -1,22 +1,24 @@
-"""Authentication of HTTP requests by an API key."""
+"""Checks of HTTP requests before they are read: the API key, and whether the client may have another job."""
 
 from aiohttp import hdrs, web
 
 from codec_http.route import Handler
-from codec_http.state import API_KEYS
+from codec_http.state import API_KEYS, SERVICE
 from core.request_record import current_record
 
 
 def require_key(handler: Handler) -> Handler:
-    """Return `handler`, preceded by the check of the API key if the server requires one.
+    """Return `handler`, preceded by the check of the API key if the server requires one, and by admission control.
 
-    Raises Unauthenticated before the request's body is read.
+    Raises Unauthenticated and Overloaded before the request's body is read.
     """
 
     async def checked(request: web.Request) -> web.StreamResponse:
-        keys = request.app[API_KEYS]
+        keys, record = request.app[API_KEYS], current_record()
         if keys is not None:
-            current_record().key_name = keys.authenticate(request.headers.get(hdrs.AUTHORIZATION))
+            record.key_name = keys.authenticate(request.headers.get(hdrs.AUTHORIZATION))
+        if record.operation is not None:
+            await request.app[SERVICE].require_place(record.client)
         return await handler(request)
 
     return checked

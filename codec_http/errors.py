@@ -123,6 +123,7 @@ async def error_boundary(request: web.Request, handler: Handler) -> web.StreamRe
         request_id=request.headers.get(REQUEST_ID_HEADER),
         traceparent=request.headers.get(TRACEPARENT_HEADER),
     )
+    record.peer = request.remote or ""
     try:
         response = await _handle(request, handler, record)
         _record_response(record, response)

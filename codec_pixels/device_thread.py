@@ -1,9 +1,12 @@
-"""The thread that runs models, and how long its current work has made no progress."""
+"""The thread that runs models. It serves clients in turn, and measures how long its work has made no progress."""
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -12,33 +15,86 @@ T = TypeVar("T")
 _local = threading.local()
 
 
-class DeviceThread(ThreadPoolExecutor):
-    """An executor with one thread, which runs all calls of the pipelines in the order of submission.
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that waits for the thread, and the future for its result."""
 
-    `initializer` is called with `arguments` on that thread, before everything else.
+    function: Callable[[], Any]
+    future: Future[Any]
+
+
+class DeviceThread(ThreadPoolExecutor):
+    """An executor with one thread, which runs all calls of the pipelines.
+
+    Clients with waiting calls are served in turn, one call each; the calls of one client run in the order of
+    submission. `initializer` is called with `arguments` on the thread, before everything else.
     """
 
     def __init__(self, initializer: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()) -> None:
         super().__init__(1, "device", initializer, arguments)
         self._progress_at: float | None = None
         """When the current call last made progress, in seconds of the monotonic clock; None between two calls."""
+        self._waiting: dict[str, deque[_Call]] = {}
+        """The waiting calls of each client that has any. The clients are in the order of their turns."""
+        self._waiting_lock = threading.Lock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Schedule a call. See concurrent.futures.Executor."""
-        return super().submit(self._run, fn, *args, **kwargs)
+        """Schedule a call on behalf of no client. See concurrent.futures.Executor."""
+        return self.submit_for("", partial(fn, *args, **kwargs))
+
+    def submit_for(self, client: str, function: Callable[[], T]) -> Future[T]:
+        """Schedule a call on behalf of the client with this name; return the future for its result."""
+        future: Future[T] = Future()
+        with self._waiting_lock:
+            self._waiting.setdefault(client, deque()).append(_Call(function, future))
+        super().submit(self._run_next)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Stop the thread. See concurrent.futures.Executor."""
+        if cancel_futures:
+            with self._waiting_lock:
+                waiting = [call for calls in self._waiting.values() for call in calls]
+                self._waiting.clear()
+            for call in waiting:
+                call.future.cancel()
+        super().shutdown(wait, cancel_futures=cancel_futures)
 
     def seconds_without_progress(self) -> float:
         """Return for how long the current call has made no progress; 0 if there is none. For any thread."""
         progress_at = self._progress_at
         return 0.0 if progress_at is None else time.monotonic() - progress_at
 
-    def _run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def _run_next(self) -> None:
+        """Run the next call, if there is one: this is called once for each call, also for those that are cancelled."""
+        call = self._next_call()
+        if call is None:
+            return
         _local.thread = self
         self._progress_at = time.monotonic()
         try:
-            return fn(*args, **kwargs)
-        finally:
+            result = call.function()
+        except BaseException as error:
             self._progress_at = None
+            call.future.set_exception(error)
+            del call  # break the reference cycle between the exception and this frame
+        else:
+            self._progress_at = None
+            call.future.set_result(result)
+
+    def _next_call(self) -> _Call | None:
+        """Remove and return the next call that is not cancelled, or None; the turn passes to the next client."""
+        with self._waiting_lock:
+            while self._waiting:
+                client = next(iter(self._waiting))
+                calls = self._waiting.pop(client)
+                while calls:
+                    call = calls.popleft()
+                    if call.future.set_running_or_notify_cancel():
+                        if calls:
+                            self._waiting[client] = calls
+                        return call
+        return None
 
 
 def report_progress() -> None:

@@ -2,31 +2,55 @@
 
 import asyncio
 import math
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from codec_wire.errors import Overloaded, TooLarge
+from core.refusals import Refusals
 from core.request_memory import DEFAULT_LIMIT_BYTES, RequestMemory
 
 _DECAY = 0.8
 """Weight of each measured duration relative to the next one, so that the estimate follows a change in a few jobs."""
 MAX_RETRY_AFTER_S = 120
+_JITTER = 0.5
+"""Maximum random share by which a retry is delayed, so that rejected clients do not all return at the same time."""
+_JOBS_PER_RESERVED_JOB = 8
+_MIN_JOBS_TO_RESERVE = 4
+
+
+def default_jobs_per_client(max_jobs: int) -> int:
+    """Return how many of `max_jobs` active jobs one client may have unless that is configured.
+
+    One in eight is kept for other clients, and none if there are fewer than 4.
+    """
+    return max_jobs if max_jobs < _MIN_JOBS_TO_RESERVE else max_jobs - math.ceil(max_jobs / _JOBS_PER_RESERVED_JOB)
 
 
 class Admission:
     """Bound the number, the total cost and the memory of active jobs, and reject requests over a limit immediately.
 
-    A job is active while it is queued, running or being read by its client. `max_jobs` bounds their number, `max_cost`
-    the sum of their costs in pixels x latent frames x steps, `max_request_bytes` the bytes of their input images,
-    together with those of the request bodies that are being received. Not thread-safe: use it only from the event
-    loop's thread.
+    A job is active while it is queued, running or being read by its client. `max_jobs` bounds their number,
+    `max_jobs_per_client` the number of one client, `max_cost` the sum of their costs in pixels x latent frames x steps,
+    `max_request_bytes` the bytes of their input images, together with those of the request bodies that are being
+    received. Not thread-safe: use it only from the event loop's thread.
     """
 
-    def __init__(self, max_jobs: int, max_cost: int, max_request_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        max_jobs: int,
+        max_cost: int,
+        max_request_bytes: int = DEFAULT_LIMIT_BYTES,
+        max_jobs_per_client: int | None = None,
+    ) -> None:
         self.memory = RequestMemory(max_request_bytes, self.retry_after_s)
+        self.refusals = Refusals()
         self._max_jobs = max_jobs
+        self._max_jobs_per_client = max_jobs_per_client or default_jobs_per_client(max_jobs)
         self._max_cost = max_cost
         self._jobs = 0
+        self._jobs_of: dict[str, int] = {}
+        """Number of active jobs of each client that has any."""
         self._cost = 0
         self._measured_cost = 0.0
         self._measured_s = 0.0
@@ -59,8 +83,8 @@ class Admission:
         return self._measured_s / self._measured_cost if self._measured_cost else 0.0
 
     @contextmanager
-    def admit(self, cost: int, request_bytes: int = 0) -> Iterator[None]:
-        """Count a job of this cost, whose input images have `request_bytes`, as active inside the `with` block.
+    def admit(self, cost: int, request_bytes: int = 0, client: str = "") -> Iterator[None]:
+        """Count a job of `client` with this cost, whose input images have `request_bytes`, inside the `with` block.
 
         Raises TooLarge if it exceeds a limit by itself; Overloaded, with the time to wait, if the job does not
         fit next to the active ones.
@@ -70,23 +94,35 @@ class Admission:
                 f"this request costs {cost} (pixels x latent frames x steps), the limit is {self._max_cost}; "
                 "request a smaller size, fewer frames or fewer steps"
             )
-        if self._jobs >= self._max_jobs or self._cost + cost > self._max_cost:
-            raise Overloaded(
-                f"the queue is full: {self._jobs} of {self._max_jobs} jobs are active, "
-                f"with a cost of {self._cost} of {self._max_cost}",
-                self.retry_after_s(),
-            )
+        self.require_place(client)
+        if self._cost + cost > self._max_cost:
+            raise self._queue_full()
         with self.memory.reserve(request_bytes):
             self._jobs += 1
+            self._jobs_of[client] = self._jobs_of.get(client, 0) + 1
             self._cost += cost
             self._idle.clear()
             try:
                 yield
             finally:
                 self._jobs -= 1
+                self._jobs_of[client] -= 1
+                if not self._jobs_of[client]:
+                    del self._jobs_of[client]
                 self._cost -= cost
                 if not self._jobs:
                     self._idle.set()
+
+    def require_place(self, client: str) -> None:
+        """Check that `client` may have another job. Raises Overloaded, with the time to wait."""
+        if self._jobs >= self._max_jobs:
+            raise self._queue_full()
+        jobs = self._jobs_of.get(client, 0)
+        if jobs >= self._max_jobs_per_client:
+            raise Overloaded(
+                f"this client has {jobs} active jobs, the limit for one client is {self._max_jobs_per_client}",
+                self.retry_after_s(),
+            )
 
     async def wait_idle(self) -> None:
         """Wait until no job is active."""
@@ -98,6 +134,17 @@ class Admission:
         self._measured_s = self._measured_s * _DECAY + seconds
 
     def retry_after_s(self) -> int:
-        """Estimate when half of the active work will be done, in whole seconds from 1 to MAX_RETRY_AFTER_S."""
-        seconds = self._cost * self.seconds_per_cost / 2
-        return min(MAX_RETRY_AFTER_S, max(1, math.ceil(seconds)))
+        """Estimate when half of the active work will be done, in whole seconds from 1 to MAX_RETRY_AFTER_S.
+
+        A random delay is added, of up to half of that time and at least up to a second.
+        """
+        seconds = max(1, math.ceil(self._cost * self.seconds_per_cost / 2))
+        delay = int(random.random() * (1 + max(1, _JITTER * seconds)))  # noqa: S311 - not a secret
+        return min(MAX_RETRY_AFTER_S, seconds + delay)
+
+    def _queue_full(self) -> Overloaded:
+        return Overloaded(
+            f"the queue is full: {self._jobs} of {self._max_jobs} jobs are active, "
+            f"with a cost of {self._cost} of {self._max_cost}",
+            self.retry_after_s(),
+        )

@@ -61,6 +61,7 @@ class RequestRecord:
         "model",
         "operation",
         "outcome",
+        "peer",
         "pipeline",
         "planned_at",
         "protocol",
@@ -94,6 +95,8 @@ class RequestRecord:
         self.key_name: str | None = None
         self.traceparent: str | None = None
         """Trace context for requests to other servers: that of the client, or of this request's span."""
+        self.peer = ""
+        """IP address of the client; empty if it is unknown."""
         self.model: str | None = None
         self.modality: str | None = None
         """image or video."""
@@ -118,6 +121,11 @@ class RequestRecord:
         self.header_at: float | None = None
         self.first_frame_at: float | None = None
         self.ended_at: float | None = None
+
+    @property
+    def client(self) -> str:
+        """The name of the client's API key, or its IP address if it sent none. Limits for one client apply to it."""
+        return self.key_name or self.peer
 
     def describe(self, operation: str, plan: Described, map_hash: str) -> None:
         """Record what the plan of a request contains."""

@@ -1,12 +1,13 @@
 """The service that both protocols call: it plans requests and runs generations."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import replace
 
-from codec_wire.errors import CodecError, TruncatedStream
+from codec_wire.errors import CodecError, Overloaded, TruncatedStream
 from codec_wire.events import Frame, PromptTruncation, Started, StreamEvent
 from codec_wire.latents import FinishReason, LatentFrame
 from codec_wire.request import GenerationRequest
@@ -14,7 +15,7 @@ from core.admission import Admission
 from core.engine import Engine, Job, Pixels, client_disconnected
 from core.engine_failures import EngineFailures
 from core.generation import StreamStats, run_with_deadline, to_public_error
-from core.lifecycle import Lifecycle
+from core.lifecycle import Lifecycle, State
 from core.pins import Provenance
 from core.plan import StreamPlan, plan
 from core.rendered_plan import plan_rendered
@@ -39,6 +40,23 @@ class LatentService:
         self.failures = EngineFailures()
         self.telemetry = Telemetry()
         self._jobs: set[Job] = set()
+
+    async def require_place(self, client: str) -> None:
+        """Check that `client` may have another job, before anything else is done for its request.
+
+        Raises Overloaded, with a delay if the client has been rejected before and returns too early: otherwise the
+        rejections of a client in a loop would take the CPU from the device. Passes if the server is not serving, which
+        other checks report.
+        """
+        if self.lifecycle.state is not State.SERVING:
+            return
+        try:
+            self.admission.require_place(client)
+        except Overloaded as error:
+            delay_s = self.admission.refusals.delay_s(client, error.retry_after_s)
+            if delay_s:
+                await asyncio.sleep(delay_s)
+            raise
 
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """Return the plan for `request`.
@@ -134,7 +152,7 @@ class LatentService:
         It counts as active until the device no longer works on it. Raises what Admission.admit raises.
         """
         admitted = ExitStack()
-        admitted.enter_context(self.admission.admit(cost, request_bytes))
+        admitted.enter_context(self.admission.admit(cost, request_bytes, job.record.client))
         job.record.record_admission()
         self._jobs.add(job)
         try:

@@ -132,6 +132,13 @@ class Settings(AccessSettings, OperationSettings):
     )
     upstream: str | None = _setting("Server", None, "Address of the gRPC server that generates, as HOST:PORT.")
     max_jobs: int = _setting("Limits", 32, "Maximum number of active generations, queued and running.", ge=1)
+    max_jobs_per_client: int | None = _setting(
+        "Limits",
+        None,
+        "Maximum number of active generations of one client: of one API key, or of one IP address if no key is "
+        "required. Default: 7/8 of max_jobs, or max_jobs if it is less than 4.",
+        ge=1,
+    )
     max_cost: int = _setting(
         "Limits", 10_000_000_000, "Maximum total cost of active generations, in pixels x latent frames x steps.", ge=1
     )

@@ -2,12 +2,12 @@
 
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import settings
 
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import load_from_factory
@@ -33,7 +33,7 @@ def tiny_model(device: Device) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
-def device_thread(device: Device) -> Iterator[ThreadPoolExecutor]:
+def device_thread(device: Device) -> Iterator[DeviceThread]:
     """The thread that runs pipelines; it has the number of CPU threads on which results depend."""
     thread = device.new_executor()
     yield thread
@@ -41,7 +41,7 @@ def device_thread(device: Device) -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def engine(tiny_model: LoadedModel, device_thread: ThreadPoolExecutor) -> DiffusersEngine:
+def engine(tiny_model: LoadedModel, device_thread: DeviceThread) -> DiffusersEngine:
     return DiffusersEngine(tiny_model, device_thread)
 
 

@@ -5,7 +5,6 @@ the VAE alone. A forgotten unpacking, shift, mean or standard deviation makes th
 levels: 1 for fp32 latents, because two divisions are applied in another order, and 0.5 in the mean for fp16 latents.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 
 from codec_client import decode_to_frames
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from codec_pixels.latent_scaling import PIPELINE_SCALINGS
 from codec_pixels.vae import VAE_DECODERS
 from core.diffusers_engine.engine import DiffusersEngine
@@ -36,7 +36,7 @@ def test_every_supported_vae_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 async def test_decoded_latents_equal_the_pixels_of_the_pipeline(
-    name: str, tmp_path: Path, device: Device, device_thread: ThreadPoolExecutor
+    name: str, tmp_path: Path, device: Device, device_thread: DeviceThread
 ) -> None:
     case = CASES[name]
     pipeline = case.build()

@@ -8,7 +8,6 @@ import base64
 import io
 import json
 import resource
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc.aio
@@ -18,6 +17,7 @@ from grpc import StatusCode
 from codec_http.body_receiver import MAX_BODY_BYTES
 from codec_http.file_field import MAX_BASE64_CHARACTERS
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from codec_wire import WireFormat
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.diffusers_engine.engine import DiffusersEngine
@@ -40,7 +40,7 @@ def svd_model(device: Device) -> LoadedModel:
 
 
 @pytest.fixture
-def svd_engine(svd_model: LoadedModel, device_thread: ThreadPoolExecutor) -> DiffusersEngine:
+def svd_engine(svd_model: LoadedModel, device_thread: DeviceThread) -> DiffusersEngine:
     return DiffusersEngine(svd_model, device_thread)
 
 

@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL import Image
 
 from codec_client import LatentStreamDecoder, PixelDecoder
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from codec_wire import WireFormat
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.http import ZSTD_DICTIONARY_HEADER
@@ -45,14 +45,14 @@ def video_model(device: Device) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def thread(device: Device) -> Iterator[ThreadPoolExecutor]:
+def thread(device: Device) -> Iterator[DeviceThread]:
     executor = device.new_executor()
     yield executor
     executor.shutdown()
 
 
 def pixels_in_process(
-    body: bytes, wire_format: WireFormat, encoding: str, model: LoadedModel, thread: ThreadPoolExecutor
+    body: bytes, wire_format: WireFormat, encoding: str, model: LoadedModel, thread: DeviceThread
 ) -> NDArray[np.uint8]:
     """Decode a body as a client does, on the device thread: the number of CPU threads changes the pixels."""
     stream = LatentStreamDecoder(wire_format, encoding=encoding, dictionary=DICTIONARY if encoding == "zstd" else None)
@@ -78,7 +78,7 @@ async def generate(http: Any, path: str, fields: dict[str, Any], wire_format: Wi
 @pytest.mark.parametrize("wire_format", WireFormat)
 @pytest.mark.parametrize("pipeline", PIPELINES)
 async def test_generated_video_decodes_to_the_pixels_of_in_process_decoding(
-    video_model: LoadedModel, thread: ThreadPoolExecutor, pipeline: str, wire_format: WireFormat
+    video_model: LoadedModel, thread: DeviceThread, pipeline: str, wire_format: WireFormat
 ) -> None:
     bundle = with_dictionary(bundle_of(video_model.info), pipeline, wire_format=wire_format)
     engine, vae = DiffusersEngine(video_model, thread), DiffusersVae(video_model, thread)
@@ -119,7 +119,7 @@ async def read_rgb(call: Any) -> NDArray[np.uint8]:
 
 
 async def test_image_equals_the_rendered_image_of_the_same_request(
-    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: DeviceThread
 ) -> None:
     fields = {"prompt": "a snowy mountain", "size": "64x48", "steps": 3, "seed": 7}
     vae = DiffusersVae(tiny_model, device_thread)
@@ -145,7 +145,7 @@ def base64_of(rendered: dict[str, Any]) -> bytes:
 
 
 async def test_video_is_returned_as_mp4_and_decodes_in_batches(
-    tiny_model: LoadedModel, device_thread: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny_model: LoadedModel, device_thread: DeviceThread, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("core.diffusers_engine.vae_engine.BATCH_PIXELS", 64 * 48 * 2)
     body = body_of(random_stream("delta+int8", 5))
@@ -165,7 +165,7 @@ FAMILIES = ("build_svd", "build_cogvideox", "build_wan", "build_ltx", "build_hun
 
 @pytest.mark.parametrize("factory", FAMILIES)
 async def test_vae_that_decodes_all_frames_together_gives_the_same_pixels(
-    device: Device, thread: ThreadPoolExecutor, factory: str
+    device: Device, thread: DeviceThread, factory: str
 ) -> None:
     model = load_from_factory(f"tests.support.families.videos:{factory}", device)
     info = model.info

@@ -1,7 +1,6 @@
 """Latents of the encode endpoints equal those of the VAE called directly, over every protocol; and the round trip."""
 
 import io
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from codec_pixels.videos import encode_video
 from codec_wire import WireFormat
 from codec_wire.decoder import LatentDecoder
@@ -47,7 +47,7 @@ def png_of(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def latents_of(model: LoadedModel, thread: ThreadPoolExecutor) -> NDArray[np.float16]:
+def latents_of(model: LoadedModel, thread: DeviceThread) -> NDArray[np.float16]:
     """Encode the photo with diffusers alone, on the device thread, and scale the latents as the pipeline does."""
     vae = model.pipeline.vae
 
@@ -67,7 +67,7 @@ async def encode_over_grpc(servers: Servers, **fields: Any) -> Any:
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
 async def test_image_has_the_latents_of_the_vae_in_every_pipeline(
-    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor, pipeline: str
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: DeviceThread, pipeline: str
 ) -> None:
     expected, file = latents_of(tiny_model, device_thread), png_of(photo())
     vae = DiffusersVae(tiny_model, device_thread)
@@ -87,7 +87,7 @@ async def test_image_has_the_latents_of_the_vae_in_every_pipeline(
 
 @pytest.mark.parametrize("pipeline", VIDEO_PIPELINES)
 async def test_video_has_the_latents_of_its_frames(
-    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor, pipeline: str
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: DeviceThread, pipeline: str
 ) -> None:
     frames = np.stack([np.roll(photo(), 8 * shift, axis=1) for shift in range(5)])
     file = encode_video(frames, 12, {})
@@ -109,7 +109,7 @@ async def test_video_has_the_latents_of_its_frames(
 
 
 async def test_round_trip_equals_that_of_the_vae(
-    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: DeviceThread
 ) -> None:
     vae = tiny_model.pipeline.vae
 
@@ -132,9 +132,7 @@ IMAGE_FAMILIES = ("build_sd3", "build_flux", "build_sana")
 
 
 @pytest.mark.parametrize("factory", [*FAMILIES, *IMAGE_FAMILIES])
-async def test_every_vae_encodes_what_it_decodes(
-    device: Device, device_thread: ThreadPoolExecutor, factory: str
-) -> None:
+async def test_every_vae_encodes_what_it_decodes(device: Device, device_thread: DeviceThread, factory: str) -> None:
     module = "videos" if factory in FAMILIES else "images"
     model = load_from_factory(f"tests.support.families.{module}:{factory}", device)
     info, side = model.info, 2 * model.info.size_multiple

@@ -2,13 +2,13 @@
 
 import base64
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from codec_client import GrpcClient, HttpClient
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from codec_wire import WireFormat
 from codec_wire.errors import InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -36,7 +36,7 @@ FIELDS = {"prompt": "a sea", "steps": 3, "seed": 5, "strength": 0.5, "stream_for
 
 @pytest.fixture
 async def image_servers(
-    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: DeviceThread
 ) -> AsyncIterator[Servers]:
     async with run_servers(engine, tiny_model.info, vae=DiffusersVae(tiny_model, device_thread)) as servers:
         yield servers
@@ -60,7 +60,7 @@ async def generate(http: Any, fields: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("pipeline_class", FACTORIES)
 async def test_latents_give_the_bytes_of_their_image(
-    device: Device, device_thread: ThreadPoolExecutor, pipeline_class: str
+    device: Device, device_thread: DeviceThread, pipeline_class: str
 ) -> None:
     model = load_from_factory(f"tests.support.{FACTORIES[pipeline_class]}", device)
     assert pipeline_class in [variant.family.pipeline_class for variant in model.variants if variant.mode.latents]

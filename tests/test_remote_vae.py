@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from diffusers.utils.remote_utils import remote_decode, remote_encode
 from PIL import Image
 
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.tensor_vae import DiffusersTensorVae
@@ -30,14 +30,14 @@ def model(request: pytest.FixtureRequest, device: Device) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def thread(device: Device) -> Iterator[ThreadPoolExecutor]:
+def thread(device: Device) -> Iterator[DeviceThread]:
     executor = device.new_executor()
     yield executor
     executor.shutdown()
 
 
 async def call_remote(
-    model: LoadedModel, thread: ThreadPoolExecutor, function: Callable[..., Any], path: str, *args: Any, **kwargs: Any
+    model: LoadedModel, thread: DeviceThread, function: Callable[..., Any], path: str, *args: Any, **kwargs: Any
 ) -> Any:
     """Call a blocking client function against a server of `model`."""
     engine, vae = DiffusersEngine(model, thread), DiffusersVae(model, thread)
@@ -55,7 +55,7 @@ def scaling_for(model: LoadedModel) -> dict[str, Any]:
     return {"scaling_factor": config.scaling_factor, "shift_factor": config.shift_factor}
 
 
-def decoded_locally(model: LoadedModel, thread: ThreadPoolExecutor, latents: torch.Tensor) -> torch.Tensor:
+def decoded_locally(model: LoadedModel, thread: DeviceThread, latents: torch.Tensor) -> torch.Tensor:
     vae = model.pipeline.vae
 
     @torch.inference_mode()
@@ -70,7 +70,7 @@ def decoded_locally(model: LoadedModel, thread: ThreadPoolExecutor, latents: tor
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 async def test_decoded_tensor_equals_that_of_the_vae(
-    model: LoadedModel, thread: ThreadPoolExecutor, dtype: torch.dtype
+    model: LoadedModel, thread: DeviceThread, dtype: torch.dtype
 ) -> None:
     latents = latents_for(model).to(dtype)
     expected = decoded_locally(model, thread, latents)
@@ -83,7 +83,7 @@ async def test_decoded_tensor_equals_that_of_the_vae(
     assert np.array_equal(pixels.numpy(), (images * 255).round().astype(np.uint8))
 
 
-async def test_decoded_image_equals_that_of_the_image_processor(model: LoadedModel, thread: ThreadPoolExecutor) -> None:
+async def test_decoded_image_equals_that_of_the_image_processor(model: LoadedModel, thread: DeviceThread) -> None:
     latents = latents_for(model)
     (expected,) = VaeImageProcessor().postprocess(decoded_locally(model, thread, latents), "pil")
     fields = scaling_for(model)
@@ -96,7 +96,7 @@ async def test_decoded_image_equals_that_of_the_image_processor(model: LoadedMod
     assert np.array_equal(np.asarray(image), np.asarray(expected))
 
 
-async def test_packed_latents_are_unpacked(device: Device, thread: ThreadPoolExecutor) -> None:
+async def test_packed_latents_are_unpacked(device: Device, thread: DeviceThread) -> None:
     flux = load_from_factory("tests.support.families.images:build_flux", device)
     latents = latents_for(flux)
     channels = flux.info.latent_channels
@@ -108,7 +108,7 @@ async def test_packed_latents_are_unpacked(device: Device, thread: ThreadPoolExe
     assert torch.equal(pixels, decoded_locally(flux, thread, latents))
 
 
-async def test_encoded_latents_equal_those_of_the_vae(model: LoadedModel, thread: ThreadPoolExecutor) -> None:
+async def test_encoded_latents_equal_those_of_the_vae(model: LoadedModel, thread: DeviceThread) -> None:
     vae, factor = model.pipeline.vae, model.info.spatial_factor
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (3 * factor * 2, 4 * factor * 2, 3), dtype=np.uint8))
@@ -130,7 +130,7 @@ async def test_encoded_latents_equal_those_of_the_vae(model: LoadedModel, thread
         assert torch.equal(latents, expected)
 
 
-async def test_video_is_decoded_to_a_tensor_or_a_file(device: Device, thread: ThreadPoolExecutor) -> None:
+async def test_video_is_decoded_to_a_tensor_or_a_file(device: Device, thread: DeviceThread) -> None:
     wan = load_from_factory("tests.support.families.videos:build_wan", device)
     latents = torch.randn(1, wan.info.latent_channels, 2, 4, 4)
     fields = {"do_scaling": False, "output_type": "pt", "return_type": "pt"}
@@ -161,7 +161,7 @@ INVALID: list[dict[str, Any]] = [
 
 
 async def test_invalid_tensor_returns_400(
-    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: DeviceThread
 ) -> None:
     vae, tensor_vae = DiffusersVae(tiny_model, device_thread), DiffusersTensorVae(tiny_model, device_thread)
     async with (

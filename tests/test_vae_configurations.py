@@ -5,7 +5,6 @@ compared with those that the pipeline itself returns. Tolerance in 8-bit levels:
 for rendered images, whose latents are cast to fp16.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from codec_client import decode_to_frames
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import ModelSource, load
 from tests.support.clients import make_client
@@ -70,7 +70,7 @@ def configuration_for(name: str, vae: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_client_and_server_apply_the_vae_settings_that_the_pipeline_applies(
-    family: str, configuration: str, tmp_path: Path, device: Device, device_thread: ThreadPoolExecutor
+    family: str, configuration: str, tmp_path: Path, device: Device, device_thread: DeviceThread
 ) -> None:
     case = CASES[family]
     pipeline = case.build()

@@ -7,7 +7,6 @@ cancellation within one step, and memory after failed and cancelled requests.
 import asyncio
 import gc
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc.aio
@@ -17,6 +16,7 @@ import torch
 from diffusers import AnimateDiffPipeline
 
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from codec_wire import WireFormat, encode
 from codec_wire.decoder import LatentDecoder
 from codec_wire.errors import OutOfMemory
@@ -51,7 +51,7 @@ def video_model(device: Device) -> LoadedModel:
 
 
 @pytest.fixture
-def video_engine(video_model: LoadedModel, device_thread: ThreadPoolExecutor) -> DiffusersEngine:
+def video_engine(video_model: LoadedModel, device_thread: DeviceThread) -> DiffusersEngine:
     return DiffusersEngine(video_model, device_thread)
 
 

@@ -10,7 +10,6 @@ import asyncio
 import signal
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +21,7 @@ from codec_grpc.server import start_grpc_server
 from codec_http.server import start_http_server
 from codec_maps.model_map import map_from_model
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from codec_server.configured_map import find_model_map
 from codec_server.runner import drain, run_server, stop_on_signals
 from codec_wire.latents import Modality
@@ -96,7 +96,7 @@ def replace_sampler() -> None:
             module.sample = constant  # type: ignore[attr-defined]
 
 
-def image_instance(settings: Settings, device: Device, thread: ThreadPoolExecutor) -> ModelInstance:
+def image_instance(settings: Settings, device: Device, thread: DeviceThread) -> ModelInstance:
     """Load the embedded model."""
     (source,) = model_sources(settings)
     loaded = thread.submit(load, source, device).result()
@@ -106,7 +106,7 @@ def image_instance(settings: Settings, device: Device, thread: ThreadPoolExecuto
     return ModelInstance(loaded.info, bundle, DiffusersEngine(loaded, thread), str(device))
 
 
-def video_instance(device: Device, thread: ThreadPoolExecutor) -> ModelInstance:
+def video_instance(device: Device, thread: DeviceThread) -> ModelInstance:
     """Return a model for videos whose pipeline is empty: only the sampler would call it."""
     variant = PipelineVariant(SimpleNamespace(), FAMILIES["WanPipeline"])
     loaded = LoadedModel((variant,), VIDEO_MODEL, 1.0, "AutoencoderKLWan", device)

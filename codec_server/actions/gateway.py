@@ -30,7 +30,10 @@ async def run_gateway(settings: Settings) -> None:
     tracers = [] if tracer is None else [tracer]
     stop = stop_on_signals()
     reload_on_hangup(api_keys, tls)
-    service = LatentService(Lifecycle(), Admission(settings.max_jobs, settings.max_cost, settings.max_request_bytes))
+    admission = Admission(
+        settings.max_jobs, settings.max_cost, settings.max_request_bytes, settings.max_jobs_per_client
+    )
+    service = LatentService(Lifecycle(), admission)
     service.telemetry.tracer = tracer
     http = await start_configured_http(settings, service, api_keys, tls)
     print_addresses(server_url(settings, http.port), None)

@@ -44,7 +44,9 @@ async def run_serve(settings: Settings) -> None:
     tracers = [] if tracer is None else [tracer]
     stop = stop_on_signals()
     reload_on_hangup(api_keys, tls)
-    admission = Admission(settings.max_jobs, settings.max_cost, settings.max_request_bytes)
+    admission = Admission(
+        settings.max_jobs, settings.max_cost, settings.max_request_bytes, settings.max_jobs_per_client
+    )
     service = LatentService(Lifecycle(), admission, Provenance.current(settings.image_digest))
     service.telemetry.tracer = tracer
     http = await start_configured_http(settings, service, api_keys, tls)

@@ -15,6 +15,7 @@ SETTINGS = (
     "port",
     "public_url",
     "max_jobs",
+    "max_jobs_per_client",
     "max_cost",
     "max_request_mib",
     "max_connections",

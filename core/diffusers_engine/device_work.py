@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from codec_pixels.device_thread import DeviceThread
 from core.engine import Job
 
 ResultT = TypeVar("ResultT")
 
 
-async def run_on_device(thread: ThreadPoolExecutor, job: Job, work: Callable[[], ResultT]) -> ResultT:
+async def run_on_device(thread: DeviceThread, job: Job, work: Callable[[], ResultT]) -> ResultT:
     """Return the result of `work`, which runs on the device thread. The job stays active until it ends."""
-    submitted = thread.submit(work)
+    submitted = thread.submit_for(job.record.client, work)
     job.occupy(submitted)
     return await asyncio.wrap_future(submitted)

@@ -4,13 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from codec_pixels.device_thread import DeviceThread
 from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import INTERNAL_TEXT, CodecError, ModelLoadError, without_traceback
 from codec_wire.events import Frame, Started, Step
@@ -40,14 +40,14 @@ SHORT_JOB_S = 0.005
 
 
 class DiffusersEngine:
-    """Runs the pipelines of one model on the device thread, one job at a time and in the order of submission.
+    """Runs the pipelines of one model on the device thread, one job at a time. The clients are served in turn.
 
     The device thread sends a bounded number of results: Started, one Step per step if the job reports them, and the
     latents, a small image already encoded, or pixels. Other latents are encoded to frames on other threads and only as
     fast as the client reads them, so that a slow client neither delays the next job nor fills the memory with frames.
     """
 
-    def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
         self._model = model
         self._thread = thread
         self._decoding = asyncio.Lock()
@@ -69,7 +69,7 @@ class DiffusersEngine:
         # Before the job is queued, so that a broken image or broken latents are rejected immediately.
         inputs = await self._decoded_inputs(plan)
         result: _Result | None
-        submitted = self._thread.submit(self._run, plan, job, inputs, results)
+        submitted = self._thread.submit_for(job.record.client, partial(self._run, plan, job, inputs, results))
         job.occupy(submitted)
         try:
             while not isinstance(result := await results.get(), Tensor):

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from codec_pixels.device_thread import DeviceThread
 from codec_pixels.latent_scaling import scaling_of
 from codec_pixels.vae import VAE_DECODERS, as_supported_class, upcast_if_required
 from codec_pixels.vae_encoding import VAE_ENCODERS
@@ -27,7 +27,7 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torc
 class DiffusersTensorVae:
     """Decodes and encodes tensors on the device thread, which is that of the model's engine."""
 
-    def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
         self._model = model
         self._thread = thread
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from codec_pixels.device_thread import DeviceThread
 from codec_pixels.images import ImageFormat, encode_image
 from codec_pixels.parameters import Parameters, file_parameters
 from codec_pixels.vae import decode_latents, decodes_frames_separately
@@ -54,7 +54,7 @@ class DiffusersVae:
     returns, and those that a client decodes itself.
     """
 
-    def __init__(self, model: LoadedModel, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
         self._model = model
         self._thread = thread
         self._reading = asyncio.Lock()

@@ -3,7 +3,6 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from PIL import Image
 
 from codec_client import Generation, LatentStreamDecoder, PixelDecoder, ServerUnreachable, UnexpectedAnswer
 from codec_client.received_pixels import ReceivedPixels
+from codec_pixels.device_thread import DeviceThread
 from codec_pixels.videos import encode_video
 from codec_server.in_process import InProcessClient
 from codec_wire import WireFormat, errors
@@ -37,14 +37,14 @@ PIPELINES = ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive", "delta+int
 
 
 @asynccontextmanager
-async def model_servers(model: LoadedModel, thread: ThreadPoolExecutor) -> AsyncIterator[Servers]:
+async def model_servers(model: LoadedModel, thread: DeviceThread) -> AsyncIterator[Servers]:
     bundle = with_dictionary(bundle_of(model.info))
     engine, vae = DiffusersEngine(model, thread), DiffusersVae(model, thread)
     async with run_servers(engine, model.info, bundle=bundle, vae=vae) as servers:
         yield servers
 
 
-def pixels_in_process(latents: Any, model: LoadedModel, thread: ThreadPoolExecutor) -> NDArray[np.uint8]:
+def pixels_in_process(latents: Any, model: LoadedModel, thread: DeviceThread) -> NDArray[np.uint8]:
     """Decode as decode_to_images does, on the device thread: the number of CPU threads changes the pixels."""
     decoder = PixelDecoder(None, vae=model.pipeline.vae, pipeline_class=model.family.pipeline_class)
     return thread.submit(decoder.frames, latents).result()
@@ -57,7 +57,7 @@ def compressed(body: bytes, coding: str) -> bytes:
 
 @pytest.mark.slow
 async def test_every_pipeline_format_and_coding_decodes_to_the_pixels_of_in_process_decoding(
-    tiny_model: LoadedModel, device_thread: ThreadPoolExecutor, tmp_path: Path
+    tiny_model: LoadedModel, device_thread: DeviceThread, tmp_path: Path
 ) -> None:
     async with (
         model_servers(tiny_model, device_thread) as servers,
@@ -85,7 +85,7 @@ async def test_every_pipeline_format_and_coding_decodes_to_the_pixels_of_in_proc
 
 @pytest.mark.slow
 async def test_blocking_client_decodes_files_and_arrays_like_the_async_one(
-    tiny_model: LoadedModel, device_thread: ThreadPoolExecutor, tmp_path: Path
+    tiny_model: LoadedModel, device_thread: DeviceThread, tmp_path: Path
 ) -> None:
     image, video = body_of(random_stream()), body_of(random_stream("delta+int8", 3))
 
@@ -120,7 +120,7 @@ async def test_blocking_client_decodes_files_and_arrays_like_the_async_one(
 
 @pytest.mark.slow
 async def test_encoding_is_that_of_the_vae_and_the_same_for_every_client(
-    tiny_model: LoadedModel, device_thread: ThreadPoolExecutor, tmp_path: Path
+    tiny_model: LoadedModel, device_thread: DeviceThread, tmp_path: Path
 ) -> None:
     import torch
     from diffusers.image_processor import VaeImageProcessor

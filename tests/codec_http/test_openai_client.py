@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from codec_http.server import HttpServer
+from codec_pixels.device_thread import DeviceThread
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.fake_engine import FakeEngine
@@ -31,7 +31,7 @@ async def openai_client(servers: Servers, **options: Any) -> AsyncIterator[opena
 
 
 async def test_image_equals_the_decoded_raw_stream(
-    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: DeviceThread
 ) -> None:
     name = tiny_model.info.name
     async with run_servers(engine, tiny_model.info) as servers, openai_client(servers) as client:

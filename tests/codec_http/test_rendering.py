@@ -4,13 +4,13 @@ import asyncio
 import base64
 import io
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from codec_pixels.device_thread import DeviceThread
 from codec_pixels.parameters import KEYWORD
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
@@ -21,7 +21,7 @@ from tests.support.serving import MODEL, run_servers
 
 
 async def test_pixels_equal_those_decoded_from_the_raw_stream(
-    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: DeviceThread
 ) -> None:
     more = {"negative_prompt": "fog", "guidance_scale": 3.0}
     async with run_servers(engine, tiny_model.info) as servers:

@@ -2,13 +2,13 @@
 
 import base64
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from codec_pixels.vae import decode_latents
 from codec_wire import WireFormat
 from codec_wire.decoder import LatentDecoder
@@ -24,7 +24,7 @@ BODY = {"prompt": "a sea", "size": "64x64", "steps": 2, "frames": 9, "fps": 6}
 @pytest.mark.slow
 @pytest.mark.parametrize("builder", ["build_animatediff", "build_cogvideox"])
 async def test_rendered_video_matches_the_decoded_raw_stream(
-    builder: str, device: Device, device_thread: ThreadPoolExecutor, tmp_path: Path
+    builder: str, device: Device, device_thread: DeviceThread, tmp_path: Path
 ) -> None:
     model = load_from_factory(f"tests.support.families.videos:{builder}", device)
     async with run_servers(DiffusersEngine(model, device_thread), model.info) as servers:

@@ -1,7 +1,6 @@
 """The commands `encode` and `decode --on-server`: their files, and the rules of their options."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image
 
 from codec_client import HttpClient, LatentStreamDecoder
+from codec_pixels.device_thread import DeviceThread
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.vae_engine import DiffusersVae
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def servers(tiny_model: LoadedModel, device_thread: ThreadPoolExecutor) -> Iterator[Servers]:
+def servers(tiny_model: LoadedModel, device_thread: DeviceThread) -> Iterator[Servers]:
     info = replace(tiny_model.info, name="tiny-sd", latent_space="tiny-sd-vae")
     vae = DiffusersVae(tiny_model, device_thread)
     engine = DiffusersEngine(tiny_model, device_thread)

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from codec_pixels.device_thread import DeviceThread
 from codec_pixels.vae import decode_latents
 from codec_wire import WireFormat
 from codec_wire.decoder import LatentDecoder
@@ -35,7 +35,7 @@ def image_pixels(file: dict[str, Any]) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(file["b64_json"]))))
 
 
-async def raw_pixels(http: Any, body: dict[str, Any], model: LoadedModel, thread: ThreadPoolExecutor) -> Any:
+async def raw_pixels(http: Any, body: dict[str, Any], model: LoadedModel, thread: DeviceThread) -> Any:
     """Request the same image as raw latents and decode them as a client does; return uint8 [height, width, 3].
 
     `thread` is the device thread of the server: the number of CPU threads changes the result.

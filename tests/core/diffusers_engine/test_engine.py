@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from diffusers import PNDMScheduler
 
+from codec_pixels.device_thread import DeviceThread
 from codec_wire.decoder import LatentDecoder
 from codec_wire.errors import Cancelled, CodecError, InvalidLatents, ModelLoadError, OutOfMemory
 from codec_wire.events import Frame, Started, Step
@@ -51,7 +51,7 @@ async def test_events_are_yielded_in_order(engine: DiffusersEngine, tiny_model: 
 
 
 async def test_frame_contains_the_latents_that_the_pipeline_returns(
-    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: ThreadPoolExecutor
+    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: DeviceThread
 ) -> None:
     planned = plan_for(tiny_model, negative_prompt="fog", guidance_scale=3.0)
     # On the same thread, because the number of CPU threads affects the bits.

@@ -1,6 +1,5 @@
 """The dtypes and devices of loaded models: those of `from_pretrained`, or those of the factory."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
 from codec_pixels.device import AUTO, Device
+from codec_pixels.device_thread import DeviceThread
 from codec_wire.events import Frame
 from codec_wire.request import GenerationRequest
 from core.diffusers_engine.engine import DiffusersEngine
@@ -85,7 +85,7 @@ def make_sequentially_offloaded() -> Any:
     return pipeline
 
 
-async def generate(model: LoadedModel, thread: ThreadPoolExecutor, **fields: Any) -> list[Event]:
+async def generate(model: LoadedModel, thread: DeviceThread, **fields: Any) -> list[Event]:
     request = GenerationRequest(prompt="a sea", size=(64, 64), steps=3, **fields)
     planned = plan(request, bundle_of(model.info), model.info)
     return [event async for event in DiffusersEngine(model, thread).generate(planned, Job())]
@@ -100,7 +100,7 @@ def test_factory_keeps_its_own_dtypes(tmp_path: Path, device: Device) -> None:
 
 @pytest.mark.parametrize("factory", ["make_model_offloaded", "make_sequentially_offloaded"])
 async def test_factory_with_offload_hooks_is_served_and_gives_the_same_latents(
-    factory: str, tmp_path: Path, device: Device, device_thread: ThreadPoolExecutor
+    factory: str, tmp_path: Path, device: Device, device_thread: DeviceThread
 ) -> None:
     offloaded = load(ModelSource(None, f"{__name__}:{factory}", tmp_path), device)
     plain_factory = "tiny_sdxl:build_sdxl" if factory == "make_model_offloaded" else "tiny_sd:build_pipeline"

@@ -1,12 +1,12 @@
 """Prompts that are longer than a text encoder allows: what is dropped is counted as the pipeline itself drops it."""
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from codec_pixels.device_thread import DeviceThread
 from codec_wire.events import PromptTruncation, Started
 from codec_wire.latents import Modality
 from codec_wire.request import parse_request
@@ -74,7 +74,7 @@ def test_reported_truncation_is_that_of_the_pipeline(name: str, dropped: list[tu
 
 
 async def test_started_event_and_log_name_the_encoder_and_the_number_of_tokens(
-    tiny_model: LoadedModel, device_thread: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+    tiny_model: LoadedModel, device_thread: DeviceThread, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = DiffusersEngine(tiny_model, device_thread)
     with caplog.at_level(logging.WARNING):

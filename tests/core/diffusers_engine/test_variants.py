@@ -1,6 +1,5 @@
 """Pipelines that are built from the components of a loaded one: they share its weights, including LoRAs."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict
 
 from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
 from codec_wire.errors import InvalidSettings, ModelLoadError
 from codec_wire.events import Frame
 from codec_wire.latents import Modality
@@ -43,7 +43,7 @@ def write_lora(folder: Path, seed: int) -> None:
     type(build_pipeline()).save_lora_weights(folder, unet_lora_layers=layers)
 
 
-async def frame_data(model: LoadedModel, thread: ThreadPoolExecutor, **fields: Any) -> list[bytes]:
+async def frame_data(model: LoadedModel, thread: DeviceThread, **fields: Any) -> list[bytes]:
     request = GenerationRequest(prompt="a sea", size=(64, 64), steps=3, **fields)
     engine = DiffusersEngine(model, thread)
     planned = plan(request, bundle_of(model.info), model.info)
@@ -52,7 +52,7 @@ async def frame_data(model: LoadedModel, thread: ThreadPoolExecutor, **fields: A
 
 @pytest.mark.slow
 async def test_model_with_a_motion_adapter_generates_images_and_videos(
-    models_dir: Path, device: Device, device_thread: ThreadPoolExecutor
+    models_dir: Path, device: Device, device_thread: DeviceThread
 ) -> None:
     model = load(ModelSource("both", None, models_dir), device)
     assert model.info.modalities == (Modality.IMAGE, Modality.VIDEO)
@@ -95,7 +95,7 @@ def test_variants_share_the_same_weights(origin: str, models_dir: Path, device: 
 
 @pytest.mark.slow
 async def test_images_are_the_same_with_and_without_a_motion_adapter(
-    models_dir: Path, device: Device, device_thread: ThreadPoolExecutor, tiny_model: LoadedModel
+    models_dir: Path, device: Device, device_thread: DeviceThread, tiny_model: LoadedModel
 ) -> None:
     both = load(ModelSource("both", None, models_dir), device)
     await frame_data(both, device_thread, modality=Modality.VIDEO)
@@ -104,7 +104,7 @@ async def test_images_are_the_same_with_and_without_a_motion_adapter(
 
 @pytest.mark.slow
 async def test_lora_scale_changes_the_latents(
-    models_dir: Path, device: Device, device_thread: ThreadPoolExecutor, tiny_model: LoadedModel
+    models_dir: Path, device: Device, device_thread: DeviceThread, tiny_model: LoadedModel
 ) -> None:
     file = models_dir / "lora" / "pytorch_lora_weights.safetensors"
 
