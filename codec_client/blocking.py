@@ -103,6 +103,7 @@ class AsyncClient(Protocol):
         pipeline: str = "raw",
         size: tuple[int, int] | None = None,
         keyframe_interval: int | None = None,
+        seed: int | None = None,
     ) -> Generation:
         """See LatentClient."""
 
@@ -160,6 +161,7 @@ class BlockingClient:
         pipeline: str = "raw",
         size: tuple[int, int] | None = None,
         keyframe_interval: int | None = None,
+        seed: int | None = None,
     ) -> Generation:
         """Encode an image or a video on the server. See LatentClient.encode."""
         return self._loop_thread().run(
@@ -170,6 +172,7 @@ class BlockingClient:
                 pipeline=pipeline,
                 size=size,
                 keyframe_interval=keyframe_interval,
+                seed=seed,
             )
         )
 

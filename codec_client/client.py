@@ -133,6 +133,7 @@ class LatentClient(ABC):
         pipeline: str = "raw",
         size: tuple[int, int] | None = None,
         keyframe_interval: int | None = None,
+        seed: int | None = None,
     ) -> Generation:
         """Encode an image or a video to latents on the server. The same file always gives the same latents.
 
@@ -144,6 +145,7 @@ class LatentClient(ABC):
             size: Width and height in pixels, to which the frames are scaled and then cropped. Default: that of the
                 file, rounded down to what the model supports.
             keyframe_interval: Number of latent frames from one keyframe to the next, for a video with a delta pipeline.
+            seed: Seed with which the VAE's distribution is sampled. Default: the mode of the distribution.
 
         Raises:
             InvalidRequest: the file is not an image or a video, or an argument is invalid.
@@ -151,7 +153,7 @@ class LatentClient(ABC):
             CodecError: what generate() raises.
 
         """
-        request = EncodingRequest(file_bytes(file), model, latent_space, pipeline, size, keyframe_interval)
+        request = EncodingRequest(file_bytes(file), model, latent_space, pipeline, size, keyframe_interval, seed)
         async with self.encoded_stream(request) as stream:
             return await read_generation(stream)
 

@@ -135,6 +135,7 @@ class GrpcClient(LatentClient):
             pipeline=request.pipeline,
             size=None if request.size is None else pb.PixelSize(width=request.size[0], height=request.size[1]),
             keyframe_interval=request.keyframe_interval,
+            seed=request.seed,
         )
         call = self._connection.stub.Encode(message, timeout=max(timeout_s, 0.0), metadata=self._metadata(pinned=True))
         async with aclosing(self._messages(call, response)) as messages:

@@ -157,6 +157,7 @@ class HttpClient(LatentClient):
             "pipeline": request.pipeline,
             "size": None if request.size is None else "{}x{}".format(*request.size),
             "keyframe_interval": request.keyframe_interval,
+            "seed": request.seed,
             "stream_format": self._wire_format,
         }
         upload = _upload(request.file, query)

@@ -46,7 +46,10 @@ class DecodingRequest:
 
 @dataclass(frozen=True, slots=True)
 class EncodingRequest:
-    """An image or video file to encode. None selects the server's default. `size` is (width, height) in pixels."""
+    """An image or video file to encode. None selects the server's default. `size` is (width, height) in pixels.
+
+    `seed` samples the distribution that the VAE returns; None selects its mode.
+    """
 
     file: bytes
     model: str | None = None
@@ -54,6 +57,7 @@ class EncodingRequest:
     pipeline: str = "raw"
     size: tuple[int, int] | None = None
     keyframe_interval: int | None = None
+    seed: int | None = None
 
 
 def decoding_request(

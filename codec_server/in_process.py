@@ -103,6 +103,7 @@ class InProcessClient(LatentClient):
             pipeline=request.pipeline,
             size=request.size,
             keyframe_interval=request.keyframe_interval,
+            seed=request.seed,
             map_pin=self.pinned_map,
         )
         plan, _ = encoding.plan(self.service, wanted)

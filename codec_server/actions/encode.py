@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def run_encode(
     pipeline: str,
     size: str | None,
     keyframe_interval: int | None,
+    seed: int | None,
 ) -> None:
     """Encode `file` with `target` and write the stream to `output`.
 
@@ -44,6 +46,7 @@ def run_encode(
         pipeline,
         None if size is None else parse_size(size),
         keyframe_interval,
+        seed,
     )
     settings = settings_of(flags, pipeline)
     configure_log(settings.log_level)
@@ -67,12 +70,7 @@ async def _encode(client: LatentClient, request: EncodingRequest, wire_format: W
     async with client:
         if isinstance(client, InProcessClient):
             await client.load(modality_of_file(request.file))
-            request = EncodingRequest(
-                request.file,
-                pipeline=request.pipeline,
-                size=request.size,
-                keyframe_interval=request.keyframe_interval,
-            )
+            request = replace(request, model=None, latent_space=None)  # the settings select them
         async with client.encoded_stream(request) as stream:
             body, _ = await receive_body(stream, wire_format)
             return body

@@ -57,6 +57,13 @@ def encode(
         int | None,
         typer.Option(help="Frames from one keyframe of a video to the next. Default: 24.", show_default=False),
     ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed with which the VAE's distribution is sampled. Default: the mode of the distribution.",
+            show_default=False,
+        ),
+    ] = None,
     wire_format: Annotated[
         WireFormat,
         typer.Option(
@@ -84,8 +91,8 @@ def encode(
 ) -> None:
     """Encode an image or a video to a latent stream, on a server or with a model in this process.
 
-    The same file always gives the same latents. --model and --latent-space
-    also select the model of a server.
+    The same file and seed always give the same latents. --model and
+    --latent-space also select the model of a server.
 
     Examples:
       codec-diffusers encode photo.jpg -o latents.bin --pipeline int8
@@ -117,4 +124,5 @@ def encode(
             pipeline=pipeline,
             size=size,
             keyframe_interval=keyframe_interval,
+            seed=seed,
         )

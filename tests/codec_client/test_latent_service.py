@@ -143,6 +143,9 @@ async def test_encoding_is_that_of_the_vae_and_the_same_for_every_client(
                 assert np.array_equal(encoded.latents, expected)
                 assert (encoded.header.pipeline, encoded.header.total_frames) == ("raw", 1)
                 assert np.array_equal((await client.decode(encoded)).frames, round_trip)
+                sample = await client.encode(photo, seed=5)
+                assert np.array_equal(sample.latents, (await client.encode(photo, seed=5)).latents)
+                assert not np.array_equal(sample.latents, expected)
                 encoded = await client.encode(video, pipeline="int8-adaptive")
                 assert (encoded.header.fps, encoded.latents.shape) == (12, (5, 4, 6, 8))
 
