@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from codec_client.images import PixelDecoder, decode_to_frames, decode_to_images
     from codec_client.maps import fetch_map, fetch_maps
     from codec_client.results import DecodedPixels, Generation, ServedModel
-    from codec_client.stream import LatentStream, Progress
+    from codec_client.stream import LatentStream, PreviewLatents, Progress
     from codec_client.stream_decoder import LatentStreamDecoder
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "LatentStream",
     "LatentStreamDecoder",
     "PixelDecoder",
+    "PreviewLatents",
     "Progress",
     "ServedModel",
     "ServerUnreachable",
@@ -67,6 +68,7 @@ __getattr__ = lazy_names(
         "LatentStream": "stream",
         "LatentStreamDecoder": "stream_decoder",
         "PixelDecoder": "images",
+        "PreviewLatents": "stream",
         "Progress": "stream",
         "ServedModel": "results",
         "ServerUnreachable": "errors",

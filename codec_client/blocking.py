@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from codec_client.event_loop_thread import EndOfStream, EventLoopThread
 from codec_client.latent_requests import MAX_QUALITY, FileFormat
 from codec_client.results import DecodedPixels, Generation, ServedModel
-from codec_client.stream import LatentStream, OnProgress, Progress
+from codec_client.stream import LatentStream, OnPreview, OnProgress, Progress
 from codec_wire.decoder import DecodedLatent
 from codec_wire.latents import LatentStreamHeader
 from codec_wire.maps import LatentMapBundle
@@ -72,10 +72,24 @@ class BlockingStream:
 class AsyncClient(Protocol):
     """The asynchronous methods that BlockingClient wraps. See LatentClient."""
 
-    def stream(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> LatentStream:
+    def stream(
+        self,
+        prompt: str,
+        *,
+        on_progress: OnProgress | None = None,
+        on_preview: OnPreview | None = None,
+        **fields: Any,
+    ) -> LatentStream:
         """See LatentClient."""
 
-    async def generate(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> Generation:
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        on_progress: OnProgress | None = None,
+        on_preview: OnPreview | None = None,
+        **fields: Any,
+    ) -> Generation:
         """See LatentClient."""
 
     async def decode(
@@ -124,13 +138,31 @@ class BlockingClient:
         self._client = client
         self._loop: EventLoopThread | None = None
 
-    def stream(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> BlockingStream:
+    def stream(
+        self,
+        prompt: str,
+        *,
+        on_progress: OnProgress | None = None,
+        on_preview: OnPreview | None = None,
+        **fields: Any,
+    ) -> BlockingStream:
         """Return a stream for one generation; enter it with `with` to send the request. See LatentClient.stream."""
-        return BlockingStream(self._client.stream(prompt, on_progress=on_progress, **fields), self._loop_thread())
+        return BlockingStream(
+            self._client.stream(prompt, on_progress=on_progress, on_preview=on_preview, **fields), self._loop_thread()
+        )
 
-    def generate(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> Generation:
+    def generate(
+        self,
+        prompt: str,
+        *,
+        on_progress: OnProgress | None = None,
+        on_preview: OnPreview | None = None,
+        **fields: Any,
+    ) -> Generation:
         """Generate and return the complete result. See LatentClient.generate."""
-        return self._loop_thread().run(self._client.generate(prompt, on_progress=on_progress, **fields))
+        return self._loop_thread().run(
+            self._client.generate(prompt, on_progress=on_progress, on_preview=on_preview, **fields)
+        )
 
     def decode(
         self, latents: bytes | Generation, *, model: str | None = None, encoding: str | None = None

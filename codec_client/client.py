@@ -24,7 +24,15 @@ from codec_client.latent_requests import (
 )
 from codec_client.received_pixels import ReceivedPixels
 from codec_client.results import DecodedPixels, Generation, ServedModel
-from codec_client.stream import LatentStream, OnProgress, ReceivedStream, ResponseState, read_generation
+from codec_client.stream import (
+    DEFAULT_PREVIEW_EVERY,
+    LatentStream,
+    OnPreview,
+    OnProgress,
+    ReceivedStream,
+    ResponseState,
+    read_generation,
+)
 from codec_wire.digest import is_digest
 from codec_wire.errors import MapMismatch, truncated_repr
 from codec_wire.events import StreamEvent
@@ -68,17 +76,27 @@ class LatentClient(ABC):
         self.pinned_map = parse_map_pin(pinned_map)
         self.cache = FileCache(None if cache_dir is None else Path(cache_dir))
 
-    def stream(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> LatentStream:
+    def stream(
+        self,
+        prompt: str,
+        *,
+        on_progress: OnProgress | None = None,
+        on_preview: OnPreview | None = None,
+        **fields: Any,
+    ) -> LatentStream:
         """Return a stream for one generation. The request is sent when the stream is entered with `async with`.
 
         `fields` are the fields of codec_wire.request.GenerationRequest, for example size=(512, 512), steps=20,
         seed=7 or pipeline="int8". `on_progress` is called with a Progress after every received event.
+        `on_preview` is called with the clean estimate, a PreviewLatents, after every `preview_every` steps; default 5.
 
         Raises:
             InvalidRequest: a field is unknown or has an invalid value; the message starts with its name.
 
         """
-        return LatentStream(self._events, parse_request({"prompt": prompt} | fields), self, on_progress)
+        previews = {} if on_preview is None else {"preview_every": DEFAULT_PREVIEW_EVERY}
+        request = parse_request({"prompt": prompt} | previews | fields)
+        return LatentStream(self._events, request, self, on_progress, on_preview)
 
     async def decode(
         self, latents: bytes | Generation, *, model: str | None = None, encoding: str | None = None
@@ -161,9 +179,16 @@ class LatentClient(ABC):
         """Return the latents of an image or a video as a stream. See encode()."""
         return ReceivedStream(partial(self._encoded_events, request), self)
 
-    async def generate(self, prompt: str, *, on_progress: OnProgress | None = None, **fields: Any) -> Generation:
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        on_progress: OnProgress | None = None,
+        on_preview: OnPreview | None = None,
+        **fields: Any,
+    ) -> Generation:
         """Generate and return the complete result. Parameters and errors are those of stream() and LatentStream."""
-        async with self.stream(prompt, on_progress=on_progress, **fields) as stream:
+        async with self.stream(prompt, on_progress=on_progress, on_preview=on_preview, **fields) as stream:
             return await read_generation(stream)
 
     def blocking(self) -> BlockingClient:

@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +14,7 @@ import aiohttp
 
 from codec_client.client import LatentClient
 from codec_client.errors import UnexpectedAnswer
+from codec_client.event_stream import read_events
 from codec_client.http_connection import HttpConnection
 from codec_client.http_errors import error_of
 from codec_client.latent_requests import DecodingRequest, EncodingRequest
@@ -48,6 +49,7 @@ from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import sha256
 from codec_wire.message_decoder import MessageDecoder, parse_stream_headers
 from codec_wire.request import GenerationRequest
+from codec_wire.server_sent_events import EVENT_STREAM
 from codec_wire.trace_context import TRACEPARENT_HEADER, current_traceparent
 
 _MAX_INFO_BYTES = 1024 * 1024
@@ -143,6 +145,8 @@ class HttpClient(LatentClient):
         timeout_s: float,  # noqa: ARG002 - HTTP has no header for it
     ) -> AsyncGenerator[StreamEvent, None]:
         path, body = GENERATION_PATHS[request.modality], self._body(request)
+        if request.preview_every is not None:
+            return self._event_stream(path, body, response)
         return self._stream_events(self._connection.request("POST", path, self._headers(), json=body), response)
 
     def _encoded_events(
@@ -193,6 +197,17 @@ class HttpClient(LatentClient):
         response.started = True
         self._record_map_hash(response, http_response.headers.get(LATENT_MAP_HEADER))
         response.parameters = parse_parameters(http_response.headers.get(PARAMETERS_HEADER))
+
+    async def _event_stream(
+        self, path: str, body: dict[str, Any], response: ResponseState
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Send a request and yield the Server-Sent Events in its response."""
+        headers = self._headers() | {"Accept": EVENT_STREAM, "Accept-Encoding": IDENTITY}
+        async with self._connection.request("POST", path, headers, json=body) as http_response:
+            await self._start(http_response, response)
+            async with aclosing(read_events(http_response, response, self._wire_format)) as events:
+                async for event in events:
+                    yield event
 
     async def _stream_events(
         self, sending: AbstractAsyncContextManager[aiohttp.ClientResponse], response: ResponseState

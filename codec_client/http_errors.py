@@ -3,6 +3,7 @@
 import json
 import os
 import ssl
+from typing import Any
 
 import aiohttp
 
@@ -20,16 +21,10 @@ async def error_of(response: aiohttp.ClientResponse) -> CodecError:
     after = response.headers.get("Retry-After", "")
     retry_after_s = int(after) if after.isascii() and after.isdecimal() else None
     try:
-        error = json.loads(text)["error"]
-        code, message = str(error["code"]), str(error["message"])
-        reported = error_from_code(
-            code,
-            message,
-            field=error.get("param"),
-            retry_after_s=retry_after_s,
-            supported=tuple(map(str, error.get("supported_modalities", ()))),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        body = json.loads(text)
+        message = str(body["error"]["message"])
+        reported = reported_error(body, retry_after_s)
+    except (ValueError, KeyError, TypeError, RecursionError):
         reported, message = None, text[:200].decode(errors="replace").strip()
     if reported is not None:
         return reported
@@ -38,6 +33,21 @@ async def error_of(response: aiohttp.ClientResponse) -> CodecError:
     if cls is not None:
         return cls(message or f"the server returned {response.status} {response.reason}", retry_after_s or 1)
     return UnexpectedAnswer(f"{response.url} returned HTTP status {response.status}: {message or response.reason}")
+
+
+def reported_error(body: Any, retry_after_s: int | None = None) -> CodecError | None:
+    """Return the error that the JSON `body` of an error response describes; None if it is of other software."""
+    try:
+        error = body["error"]
+        return error_from_code(
+            str(error["code"]),
+            str(error["message"]),
+            field=error.get("param"),
+            retry_after_s=retry_after_s,
+            supported=tuple(map(str, error.get("supported_modalities", ()))),
+        )
+    except (KeyError, TypeError, AttributeError):
+        return None
 
 
 def reason_of(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from codec_client.attempts import RequestOptions, run_before, run_with_retries
 from codec_client.results import Generation
 from codec_wire.decoder import DecodedLatent, LatentDecoder
 from codec_wire.errors import TruncatedStream
-from codec_wire.events import Frame, Started, Step, StreamEvent
+from codec_wire.events import Frame, Preview, Started, Step, StreamEvent, preview_header
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 from codec_wire.request import GenerationRequest
 
@@ -63,6 +63,31 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+@dataclass(frozen=True, slots=True)
+class PreviewLatents:
+    """One latent frame of the clean estimate after a step: what the model expects the result to be.
+
+    Attributes:
+        header: The header of the stream.
+        step: Number of completed sampling steps.
+        total_steps: Total number of sampling steps.
+        seq: Sequence number of the latent frame.
+        latents: Array [C, h, w] of float32, scaled as in the stream.
+
+    """
+
+    header: LatentStreamHeader
+    step: int
+    total_steps: int
+    seq: int
+    latents: DecodedLatent
+
+
+OnPreview = Callable[[PreviewLatents], None]
+DEFAULT_PREVIEW_EVERY = 5
+"""Number of steps from one preview to the next if only a callback is given."""
+
+
 class ReceivedStream:
     """The latents of one response: an async context manager and iterator; each item is one latent frame [C, h, w].
 
@@ -81,6 +106,7 @@ class ReceivedStream:
         self._transport = transport
         self._options = options
         self._on_progress = on_progress
+        self._on_preview: OnPreview | None = None
         self._response = ResponseState()
         self._events: AsyncGenerator[StreamEvent, None] | None = None
         self._decoder: LatentDecoder | None = None
@@ -139,7 +165,9 @@ class ReceivedStream:
                 self.frame = event.frame
                 self._update_progress(frames=self.progress.frames + 1)
                 return latents
-            if isinstance(event, Step):
+            if isinstance(event, Preview):
+                self._report_preview(event)
+            elif isinstance(event, Step):
                 self._update_progress(step=event.index, total_steps=event.total)
         decoder.close()
         raise StopAsyncIteration
@@ -161,6 +189,14 @@ class ReceivedStream:
         assert self._events is not None  # noqa: S101 - set by _open
         return await run_before(self._deadline, self._options, anext(self._events, None))
 
+    def _report_preview(self, event: Preview) -> None:
+        if self._on_preview is None:
+            return
+        # The frames of previews do not depend on each other, and the server may leave some out.
+        decoder = LatentDecoder(replace(preview_header(self.header), total_frames=None))
+        latents = decoder.decode(replace(event.frame, seq=0))
+        self._on_preview(PreviewLatents(self.header, event.index, event.total, event.frame.seq, latents))
+
     def _update_progress(self, **changes: object) -> None:
         received_bytes = self._response.received_bytes
         self.progress = replace(self.progress, received_bytes=received_bytes, **changes)  # type: ignore[arg-type]
@@ -177,8 +213,10 @@ class LatentStream(ReceivedStream):
         request: GenerationRequest,
         options: RequestOptions,
         on_progress: OnProgress | None,
+        on_preview: OnPreview | None = None,
     ) -> None:
         super().__init__(partial(transport, request), options, on_progress)
+        self._on_preview = on_preview
         self.request = request
         """The request that is sent."""
 

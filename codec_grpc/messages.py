@@ -55,6 +55,7 @@ def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
         control_image=None if plan.control_image is None else plan.control_image.data,
         strength=plan.strength,
         latents=None if plan.latents is None else plan.latents.data,
+        preview_every=plan.preview_every,
     )
 
 
@@ -117,6 +118,7 @@ def model_to_message(model: ModelInfo) -> pb.ModelInfo:
                 strength=mode.strength,
                 negative_prompt=mode.negative_prompt,
                 latents=mode.latents,
+                previews=mode.previews,
             )
             for mode in model.modes
         ],
@@ -148,6 +150,7 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
                 strength=form.strength,
                 negative_prompt=form.negative_prompt,
                 latents=form.latents,
+                previews=form.previews,
             )
             for form in message.forms
             if form.modality in names

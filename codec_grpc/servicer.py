@@ -10,7 +10,7 @@ import grpc.aio
 from codec_grpc import decode_call, encode_call
 from codec_grpc.messages import request_from_message, served_model_to_message, state_to_message
 from codec_wire.errors import InvalidRequest, truncated_repr
-from codec_wire.events import Frame, Started, StreamEvent
+from codec_wire.events import Frame, Preview, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
 from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY, PARAMETERS_KEY, SEED_KEY
@@ -77,7 +77,7 @@ class LatentServicer(LatentServiceServicer):
             # A client that does not read must not block a slot after the deadline.
             with closing(Deadline(job)) as deadline:
                 async for event in events:
-                    if isinstance(event, Started | Frame) or request.progress:
+                    if request.progress or not isinstance(event, Step):
                         with deadline:
                             await context.write(_to_message(event))
                     if isinstance(event, Frame) and event.frame.done:
@@ -145,4 +145,7 @@ def _to_message(event: StreamEvent) -> pb.GenerateResponse:
         return pb.GenerateResponse(header=header_to_message(event.header), prompt_truncations=truncations)
     if isinstance(event, Frame):
         return pb.GenerateResponse(frame=frame_to_message(event.frame))
+    if isinstance(event, Preview):
+        frame = frame_to_message(event.frame)
+        return pb.GenerateResponse(preview=pb.Preview(step=event.index, total_steps=event.total, frame=frame))
     return pb.GenerateResponse(progress=pb.Progress(step=event.index, total_steps=event.total))

@@ -2,12 +2,13 @@
 
 import asyncio
 from contextlib import aclosing, closing
-from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
+from codec_http.body_encoder import LatentsResponse, StreamBodyEncoder
 from codec_http.encoding import choose_encoding
 from codec_http.error_trailer import accepts_trailers, write_eof_with_error
+from codec_http.event_stream import accepts_event_stream, send_events
 from codec_http.negotiation import negotiate
 from codec_http.rendering import render
 from codec_http.request_body import read_generation
@@ -15,19 +16,14 @@ from codec_http.request_models import RenderedBody
 from codec_http.response_headers import generation_headers
 from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
 from codec_http.write_deadline import WriteDeadline
-from codec_wire import WireFormat, encode
-from codec_wire.compression import Compressor, IdentityCompressor
-from codec_wire.errors import CodecError
+from codec_wire.errors import CodecError, InvalidRequest
 from codec_wire.events import Frame, Started
 from codec_wire.http import ERROR_TRAILER, MAP_PIN_HEADER, truncation_headers
-from codec_wire.latents import FinishReason, LatentFrame, LatentStreamHeader, Modality
+from codec_wire.latents import FinishReason, Modality
 from codec_wire.maps import parse_map_pin
+from codec_wire.server_sent_events import EVENT_STREAM
 from core.engine import Job
 from core.plan import StreamPlan
-from core.request_record import current_record
-
-MAX_INLINE_BYTES = 4096
-"""Messages up to this size are compressed on the event loop: starting a thread would take longer."""
 
 
 async def images(request: web.Request) -> web.StreamResponse:
@@ -51,46 +47,14 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
     service.models.require_map_hash(pinned, plan)
     wire_format, content_type = negotiate(generation.stream_format, accept)
     bundle = service.models.for_plan(plan).bundle
+    if accepts_event_stream(accept):
+        return await send_events(request, plan, wire_format)
+    if plan.has_previews:
+        raise InvalidRequest("preview_every", f"needs the header Accept: {EVENT_STREAM}")
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
     response = LatentsResponse(headers=generation_headers(content_type, plan, service, encoding))
     await _stream(request, response, plan, StreamBodyEncoder(wire_format, encoding.compressor()))
     return response
-
-
-class LatentsResponse(web.StreamResponse):
-    """A response whose HTTP header is sent together with the first bytes of the body.
-
-    This is an internal setting of aiohttp. Without it, the same bytes are sent in two parts.
-    """
-
-    _send_headers_immediately = False
-
-
-@dataclass(frozen=True, slots=True)
-class StreamBodyEncoder:
-    """Serializer and compressor of the messages of one response body."""
-
-    wire_format: WireFormat
-    compressor: Compressor
-
-    async def encode(self, message: LatentStreamHeader | LatentFrame) -> bytes:
-        """Return the next bytes of the body. A client that has received them can decode `message`.
-
-        Large messages are compressed in a thread so that they do not block the event loop.
-        """
-        data = encode(message, self.wire_format)
-        if len(data) < MAX_INLINE_BYTES or isinstance(self.compressor, IdentityCompressor):
-            data = self.compressor.compress(data)
-        else:
-            data = await asyncio.to_thread(self.compressor.compress, data)
-        current_record().bytes_out += len(data)
-        return data
-
-    def finish(self) -> bytes:
-        """Return the bytes that end the body."""
-        data = self.compressor.finish()
-        current_record().bytes_out += len(data)
-        return data
 
 
 async def _stream(

@@ -5,9 +5,9 @@ from contextlib import aclosing, closing
 
 from aiohttp import hdrs, web
 
+from codec_http.body_encoder import StreamBodyEncoder
 from codec_http.body_receiver import receive_body
 from codec_http.encoding import choose_encoding
-from codec_http.generations import StreamBodyEncoder
 from codec_http.negotiation import negotiate
 from codec_http.query import query_of
 from codec_http.request_models import LatentsBody

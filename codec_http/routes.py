@@ -37,16 +37,18 @@ from codec_wire.http import (
 )
 from codec_wire.latents import Modality
 from codec_wire.maps.document import LatentMap
+from codec_wire.server_sent_events import EVENT_STREAM
 
 GENERATION, MODELS, LATENT_MAP, SERVER = "Generation", "Models", "Latent-space map", "Server"
 """Tags: the sections of the documentation page."""
 
-_GENERATION_CONTENT: Content = {**dict.fromkeys(MEDIA_TYPES), JSON: RenderedResponse}
+_GENERATION_CONTENT: Content = {**dict.fromkeys((*MEDIA_TYPES, EVENT_STREAM)), JSON: RenderedResponse}
 _GENERATION_ERRORS = (*JOB_ERRORS, errors.UnsupportedMediaType)
 _GENERATION_DESCRIPTION = (
     "If the body contains `stream_format`, `modality`, `latent_space` or `pipeline`, or the Accept header names a "
     "Codec media type, the response is a latent stream: one header message, then {frames}. Each message is sent as "
-    "soon as it exists. Otherwise the request is OpenAI-style, and the JSON response contains {files} that the server "
+    "soon as it exists. With `Accept: text/event-stream` it is sent as events, together with the progress and with "
+    "previews. Otherwise the request is OpenAI-style, and the JSON response contains {files} that the server "
     "has rendered. Errors after the first byte of a latent stream are reported as a final frame with finish_reason "
     '"error". Closing the connection cancels the generation.'
 )

@@ -1,9 +1,17 @@
 """Events of a latent stream while it is generated or received."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from codec_wire.latents import LatentFrame, LatentStreamHeader
+
+PREVIEW_PIPELINE = "int4-adaptive"
+"""Pipeline of the frames of previews. It needs no scales from the latent-space map."""
+
+
+def preview_header(header: LatentStreamHeader) -> LatentStreamHeader:
+    """Return the header that the frames of previews would have in a stream of their own, given that of the stream."""
+    return replace(header, pipeline=PREVIEW_PIPELINE, scales=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +53,17 @@ class Frame:
     frame: LatentFrame
 
 
-StreamEvent: TypeAlias = Started | Step | Frame
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One latent frame of the clean estimate after step `index` of `total`: what the model expects the result to be.
+
+    `frame` is encoded with PREVIEW_PIPELINE; its `seq` is that of the frame of the stream, and `done` is set for the
+    last frame of the estimate.
+    """
+
+    index: int
+    total: int
+    frame: LatentFrame
+
+
+StreamEvent: TypeAlias = Started | Step | Preview | Frame

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from codec_wire.errors import CodecError
-from codec_wire.events import Frame, PromptTruncation, Started, Step, StreamEvent
+from codec_wire.events import Frame, Preview, PromptTruncation, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.http import (
     LATENT_MAP_HEADER,
@@ -74,6 +74,9 @@ def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
         return Started(header_from_message(message.header), tuple(truncations))
     if kind == "progress":
         return Step(message.progress.step, message.progress.total_steps)
+    if kind == "preview":
+        preview = message.preview
+        return Preview(preview.step, preview.total_steps, frame_from_message(preview.frame))
     if kind != "frame":
         return None  # sent by a newer server
     frame = frame_from_message(message.frame)

@@ -111,6 +111,10 @@ class GenerationRequest(BaseModel):
         description="Latents to start from instead of an input image: the body of a latent stream with one image, in "
         "the latent space of the model.",
     )
+    preview_every: PositiveUint32 | None = Field(
+        default=None,
+        description="Send the clean estimate after every so many steps, as a preview. Default: no previews.",
+    )
 
 
 VIDEO_FIELDS = {

@@ -31,6 +31,8 @@ class GenerationMode:
     """Whether a negative prompt is supported."""
     latents: bool = False
     """Whether the request may contain `latents` instead of the input image."""
+    previews: bool = False
+    """Whether clean estimates of steps can be sent while sampling."""
 
     def __str__(self) -> str:
         images = [name for name in ("image", "control_image") if getattr(self, name)]

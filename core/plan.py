@@ -32,6 +32,8 @@ class StreamPlan:
 
     `width` and `height` are in pixels. `num_frames` counts video frames, `latent_frames` the latents on the wire; both
     are 1 for an image. If `rendered`, the latents are decoded to pixels instead of being sent.
+    `preview_every` is the number of steps from one preview to the next, None for no previews; a rendered image has
+    at most `partial_images` previews instead.
     """
 
     model: str
@@ -51,12 +53,14 @@ class StreamPlan:
     control_image: InputImage | None = None
     strength: float | None = None
     latents: InputLatents | None = None
+    preview_every: int | None = None
     rendered: bool = False
+    partial_images: int = 0
 
     @property
     def cost(self) -> int:
         """Estimated cost on the device, in pixels x latent frames x steps."""
-        steps = self.steps + (RENDERING_STEPS if self.rendered else 0)
+        steps = self.steps + (RENDERING_STEPS * (1 + self.partial_images) if self.rendered else 0)
         return self.width * self.height * self.latent_frames * steps
 
     @property
@@ -64,6 +68,17 @@ class StreamPlan:
         """Size of the input images and latents in bytes."""
         files = (self.image, self.control_image, self.latents)
         return sum(len(file.data) for file in files if file is not None)
+
+    @property
+    def has_previews(self) -> bool:
+        """Whether previews are sent while sampling."""
+        return self.preview_every is not None or self.partial_images > 0
+
+    def preview_interval(self, total_steps: int) -> int | None:
+        """Return the number of steps from one preview to the next; None for no previews."""
+        if self.partial_images:
+            return -(-total_steps // (self.partial_images + 1))
+        return self.preview_every
 
     def file_parameters(self) -> dict[str, str | int | float | bytes | None]:
         """Return the request parameters that are stored in a rendered file (codec_pixels.parameters)."""
@@ -136,6 +151,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         control_image=control_image,
         strength=strength,
         latents=latents,
+        preview_every=request.preview_every,
     )
 
 
@@ -168,9 +184,17 @@ def _select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode
         raise InvalidRequest("latents", f"is not supported by {model.name}: send the image that they encode as image")
     if request.strength is not None and not mode.strength:
         raise InvalidRequest("strength", f"is not supported by {model.name} for {mode}")
+    if request.preview_every is not None:
+        require_previews("preview_every", model, mode)
     if request.negative_prompt and not mode.negative_prompt:
         raise InvalidRequest("negative_prompt", f"is not supported by {model.name}")
     return mode
+
+
+def require_previews(field: str, model: ModelInfo, mode: GenerationMode) -> None:
+    """Check that `mode` of `model` has previews. Raises InvalidRequest naming `field`."""
+    if not mode.previews:
+        raise InvalidRequest(field, f"is not supported by {model.name} for {mode}")
 
 
 def _with_size_of(latents: InputLatents, request: GenerationRequest, model: ModelInfo) -> GenerationRequest:

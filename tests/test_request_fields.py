@@ -21,7 +21,7 @@ from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 IMAGE_MODEL = replace(
     MODEL,
     modes=(
-        GenerationMode(Modality.IMAGE),
+        GenerationMode(Modality.IMAGE, previews=True),
         GenerationMode(Modality.IMAGE, image=True, strength=True, latents=True),
         GenerationMode(Modality.IMAGE, control_image=True),
     ),
@@ -51,6 +51,7 @@ CASES: dict[str, tuple[Mapping[str, object], object]] = {
     "control_image": (IMAGE, sample_image(1)),
     "strength": (IMAGE_TO_IMAGE, 0.5),
     "latents": (IMAGE, body_of(random_stream())),
+    "preview_every": (IMAGE, 3),
 }
 """For each field, the other fields of a request, and a value that is not the default."""
 

@@ -13,21 +13,22 @@ from torch import Tensor
 from codec_pixels.device_thread import DeviceThread
 from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import INTERNAL_TEXT, CodecError, ModelLoadError, without_traceback
-from codec_wire.events import Frame, Started, Step
+from codec_wire.events import Frame, Preview, Started, Step
 from codec_wire.latents import LatentFrame
 from core.diffusers_engine.checkpoints import stop_if_cancelled
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
+from core.diffusers_engine.previews import preview_events
 from core.diffusers_engine.prompt_truncation import prompt_truncations
 from core.diffusers_engine.rendering import render
 from core.diffusers_engine.results import ResultQueue
 from core.diffusers_engine.sampler import memory_guard, sample
-from core.engine import Event, Job, Pixels, client_disconnected
+from core.engine import Event, Job, PixelPreview, Pixels, client_disconnected
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-_Result = Started | Step | Frame | Tensor | Pixels | CodecError
+_Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | CodecError
 """What the device thread sends to the event loop."""
 
 DEVICE_ENCODING_BYTES = 256 * 1024
@@ -35,6 +36,8 @@ DEVICE_ENCODING_BYTES = 256 * 1024
 about as much."""
 BATCH_BYTES = 1024 * 1024
 """Frames that are encoded at once on another thread, and so the frames that a generation holds in memory."""
+MAX_PREVIEW_BYTES = 4 * 1024 * 1024
+"""Previews that wait for the event loop; further ones are left out."""
 SHORT_JOB_S = 0.005
 """If the previous generation took less, the header waits for the first frame, so that both are sent at once."""
 
@@ -42,9 +45,10 @@ SHORT_JOB_S = 0.005
 class DiffusersEngine:
     """Runs the pipelines of one model on the device thread, one job at a time. The clients are served in turn.
 
-    The device thread sends a bounded number of results: Started, one Step per step if the job reports them, and the
-    latents, a small image already encoded, or pixels. Other latents are encoded to frames on other threads and only as
-    fast as the client reads them, so that a slow client neither delays the next job nor fills the memory with frames.
+    The device thread sends a bounded number of results: Started, one Step per step if the job reports them, previews,
+    and the latents, a small image already encoded, or pixels. Other latents are encoded to frames on other threads and
+    only as fast as the client reads them, so that a slow client neither delays the next job nor fills the memory with
+    frames.
     """
 
     def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
@@ -109,12 +113,18 @@ class DiffusersEngine:
             if job.reports_steps:
                 results.put(Step(done, total))
 
+        def preview(done: int, total: int, estimate: Tensor) -> None:
+            for event in preview_events(self._model, plan, (done, total), estimate, job):
+                # A client that does not read must not fill the memory.
+                if isinstance(event, PixelPreview) or len(results) * len(event.frame.data) < MAX_PREVIEW_BYTES:
+                    results.put(event)
+
         try:
             stop_if_cancelled(job)
             started_at = record.record_sampling()
             started = Started(plan.header, prompt_truncations(self._model.variant_for(plan), plan))
             results.put(started, wake=self._last_duration_s > SHORT_JOB_S)
-            latents = sample(self._model, plan, job, report, inputs)
+            latents = sample(self._model, plan, job, report, inputs, on_preview=preview)
             sampled_at = time.perf_counter()
             record.sampling_s += sampled_at - started_at
             if plan.rendered:

@@ -36,6 +36,10 @@ class ResultQueue(Generic[ItemT]):
                 self._reader = None
         return self._items.popleft()
 
+    def __len__(self) -> int:
+        """Return the number of items that wait for the reader."""
+        return len(self._items)
+
     def is_empty(self) -> bool:
         """Return whether `get` would wait."""
         return not self._items

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from codec_wire.errors import ModelLoadError, OutOfMemory
 from codec_wire.latents import Modality
 from core.decode_plan import DecodePlan
 from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
+from core.diffusers_engine.clean_estimates import EstimateListener, report_estimates
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.precision import DENOISERS
@@ -21,6 +23,8 @@ from core.encode_plan import EncodePlan
 from core.engine import Job
 from core.plan import StreamPlan
 
+PreviewListener = Callable[[int, int, Tensor], None]
+"""Called with the number of completed steps, the total, and the clean estimate [latent_frames, C, h, w]."""
 StepListener = Callable[[int, int], None]
 """Called with the number of completed steps and the total, which for some schedulers exceeds the requested number."""
 
@@ -31,19 +35,32 @@ def sample(
     job: Job,
     on_step: StepListener,
     inputs: Mapping[str, Any] | None = None,
+    *,
+    on_preview: PreviewListener | None = None,
 ) -> Tensor:
     """Return the latents of `plan`, [latent_frames, channels, height, width] on the pipeline's device.
 
     Call it only from the device thread. `inputs` are those of decode_inputs; None decodes those of the plan.
-    Raises the job's reason after the step in which the job was cancelled, InvalidRequest for a broken input,
-    OutOfMemory if the device has too little memory, ModelLoadError if the latents have an unexpected shape.
+    `on_preview` gets the estimates for the previews of the plan. Raises the job's reason after the step in which the
+    job was cancelled, InvalidRequest for a broken input, OutOfMemory if the device has too little memory,
+    ModelLoadError if the latents have an unexpected shape.
     """
     variant = model.variant_for(plan)
     pipeline, family = variant.pipeline, variant.family
 
+    def total_steps() -> int:
+        return len(pipeline.scheduler.timesteps) if family.legacy_callback else int(pipeline.num_timesteps)
+
+    def after_scheduler_step(done: int, estimate: Callable[[], Tensor]) -> None:
+        total = total_steps()
+        interval = plan.preview_interval(total)
+        if on_preview is not None and interval is not None and done % interval == 0 and done < total:
+            clean = estimate()
+            on_preview(done, total, family.latents(pipeline, SimpleNamespace(images=clean, frames=clean), plan))
+
     def after_step(_pipeline: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         stop_if_cancelled(job)
-        on_step(index + 1, len(pipeline.scheduler.timesteps) if family.legacy_callback else pipeline.num_timesteps)
+        on_step(index + 1, total_steps())
         return values
 
     def after_legacy_step(index: int, timestep: Any, _latents: Tensor) -> None:
@@ -54,7 +71,8 @@ def sample(
     if inputs is None:
         inputs = decode_inputs(plan)
     with memory_guard(plan):
-        output = call_pipeline(variant, plan, inputs, "latent", job, **callback)
+        listener = after_scheduler_step if on_preview is not None and plan.has_previews else None
+        output = call_pipeline(variant, plan, inputs, "latent", job, on_estimate=listener, **callback)
         latents = family.latents(pipeline, output, plan)
     expected = (plan.latent_frames, *plan.header.shape)
     if tuple(latents.shape) != expected:
@@ -63,7 +81,14 @@ def sample(
 
 
 def call_pipeline(
-    variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, Any], output_type: str, job: Job, **callback: Any
+    variant: PipelineVariant,
+    plan: StreamPlan,
+    inputs: Mapping[str, Any],
+    output_type: str,
+    job: Job,
+    *,
+    on_estimate: EstimateListener | None = None,
+    **callback: Any,
 ) -> Any:
     """Return the output of the pipeline for `plan`. `inputs` are those of decode_inputs.
 
@@ -76,6 +101,8 @@ def call_pipeline(
         if plan.modality is Modality.VIDEO:
             for denoiser in filter(None, (getattr(pipeline, name, None) for name in DENOISERS)):
                 stack.enter_context(checkpoints(denoiser, job))
+        if on_estimate is not None:
+            stack.enter_context(report_estimates(pipeline.scheduler, on_estimate))
         return pipeline(**_arguments(variant, plan, inputs), output_type=output_type, **callback)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from core.diffusers_engine.clean_estimates import has_estimates
 from core.diffusers_engine.families import FAMILIES, Family
 from core.model import GenerationMode
 
@@ -27,7 +28,11 @@ class PipelineVariant:
     def mode(self) -> GenerationMode:
         """The input combination that this pipeline serves."""
         mode = self.family.mode
-        return replace(mode, latents=mode.latents and self._takes_latents_as_image())
+        return replace(
+            mode,
+            latents=mode.latents and self._takes_latents_as_image(),
+            previews=self.family.previews and has_estimates(self.pipeline.scheduler),
+        )
 
     def _takes_latents_as_image(self) -> bool:
         """Return whether the pipeline recognizes latents, by their number of channels, in its argument `image`."""

@@ -73,7 +73,14 @@ def generate_blocking(client: Any, fields: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_stream_yields_frames_and_reports_progress(protocol: str, tmp_path: Path) -> None:
     reported: list[Progress] = []
-    fields = {"size": (64, 64), "steps": 2, "frames": 5, "fps": 6, "pipeline": "delta+int8", "keyframe_interval": 2}
+    fields: dict[str, Any] = {
+        "size": (64, 64),
+        "steps": 2,
+        "frames": 5,
+        "fps": 6,
+        "pipeline": "delta+int8",
+        "keyframe_interval": 2,
+    }
     async with (
         run_servers(FakeEngine(free_running=True), VIDEO_MODEL) as servers,
         make_client(servers, protocol, tmp_path) as client,

@@ -76,5 +76,7 @@ class Family:
     """Pipeline classes, with rows of their own, that are also served: they use the components of this one."""
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
     """Context manager, created from (pipeline, plan), in which the pipeline is called."""
+    previews: bool = True
+    """Whether the scheduler's samples have the layout of the result, so that clean estimates can be sent."""
     legacy_callback: bool = False
     """Whether the class reports steps through `callback(index, timestep, latents)`, as before diffusers 0.22."""

@@ -118,6 +118,7 @@ VIDEO_FAMILIES = (
         pipeline_class="LTXImageToVideoPipeline",
         mode=IMAGE_TO_VIDEO,
         arguments={**_LTX.arguments, "image": "image"},
+        previews=False,  # the scheduler does not get the first frame, which is the input image
     ),
     Family(
         "HunyuanVideoPipeline",

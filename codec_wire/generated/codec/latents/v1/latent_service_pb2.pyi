@@ -176,6 +176,7 @@ class GenerateRequest(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     RANDOM_SEED_FIELD_NUMBER: _builtins.int
     LATENTS_FIELD_NUMBER: _builtins.int
+    PREVIEW_EVERY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or alias of a model in GetServerInfoResponse. Default: the server's default model."""
     prompt: _builtins.str
@@ -228,6 +229,8 @@ class GenerateRequest(_message.Message):
     or protobuf, and in any content coding. They must have the latent space of the model and, if it is set, `size`.
     Default: none.
     """
+    preview_every: _builtins.int
+    """Number of steps from one Preview to the next. Default: no previews."""
     @_builtins.property
     def size(self) -> Global___PixelSize:
         """Size in pixels. Default: the model's default size."""
@@ -255,10 +258,11 @@ class GenerateRequest(_message.Message):
         strength: _builtins.float | None = ...,
         random_seed: _builtins.bool = ...,
         latents: _builtins.bytes | None = ...,
+        preview_every: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "progress", b"progress", "prompt", b"prompt", "random_seed", b"random_seed", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "random_seed", b"random_seed", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__control_image: _TypeAlias = _typing.Literal["control_image"]  # noqa: Y015
     _WhichOneofArgType__control_image: _TypeAlias = _typing.Literal["_control_image", b"_control_image"]  # noqa: Y015
@@ -284,6 +288,8 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__negative_prompt: _TypeAlias = _typing.Literal["_negative_prompt", b"_negative_prompt"]  # noqa: Y015
     _WhichOneofReturnType__pipeline: _TypeAlias = _typing.Literal["pipeline"]  # noqa: Y015
     _WhichOneofArgType__pipeline: _TypeAlias = _typing.Literal["_pipeline", b"_pipeline"]  # noqa: Y015
+    _WhichOneofReturnType__preview_every: _TypeAlias = _typing.Literal["preview_every"]  # noqa: Y015
+    _WhichOneofArgType__preview_every: _TypeAlias = _typing.Literal["_preview_every", b"_preview_every"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
@@ -317,6 +323,8 @@ class GenerateRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pipeline) -> _WhichOneofReturnType__pipeline | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preview_every) -> _WhichOneofReturnType__preview_every | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
@@ -336,6 +344,7 @@ class GenerateResponse(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     PROMPT_TRUNCATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _stream_pb2.LatentStreamHeader:
@@ -350,6 +359,10 @@ class GenerateResponse(_message.Message):
         """Sampling progress. Only sent if GenerateRequest.progress is true."""
 
     @_builtins.property
+    def preview(self) -> Global___Preview:
+        """A preview. Only sent if GenerateRequest.preview_every is set."""
+
+    @_builtins.property
     def prompt_truncations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptTruncation]:
         """Only set in the message with the header: the ends of prompts that the model ignores. Empty if there are none."""
 
@@ -359,13 +372,14 @@ class GenerateResponse(_message.Message):
         header: _stream_pb2.LatentStreamHeader | None = ...,
         frame: _stream_pb2.LatentFrame | None = ...,
         progress: Global___Progress | None = ...,
+        preview: Global___Preview | None = ...,
         prompt_truncations: _abc.Iterable[Global___PromptTruncation] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frame", b"frame", "header", b"header", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frame", b"frame", "header", b"header", "preview", b"preview", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frame", b"frame", "header", b"header", "progress", b"progress", "prompt_truncations", b"prompt_truncations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "frame", b"frame", "header", b"header", "preview", b"preview", "progress", b"progress", "prompt_truncations", b"prompt_truncations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["header", "frame", "progress"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["header", "frame", "progress", "preview"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -426,6 +440,40 @@ class Progress(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
+class Preview(_message.Message):
+    """One latent frame of the clean estimate after a step: what the model expects the result to be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    TOTAL_STEPS_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    """Number of completed steps, starting at 1."""
+    total_steps: _builtins.int
+    """Total number of steps."""
+    @_builtins.property
+    def frame(self) -> _stream_pb2.LatentFrame:
+        """The latents, encoded with the pipeline int4-adaptive; shape and dtype are those of the stream's header. `seq` is the
+        frame of the stream, and `done` is set for the last frame of the estimate.
+        """
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        total_steps: _builtins.int = ...,
+        frame: _stream_pb2.LatentFrame | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "step", b"step", "total_steps", b"total_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Preview: _TypeAlias = Preview  # noqa: Y015
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):
@@ -728,6 +776,7 @@ class Form(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     NEGATIVE_PROMPT_FIELD_NUMBER: _builtins.int
     LATENTS_FIELD_NUMBER: _builtins.int
+    PREVIEWS_FIELD_NUMBER: _builtins.int
     modality: Global___Modality.ValueType
     """Type of latents that is generated."""
     image: _builtins.bool
@@ -740,6 +789,8 @@ class Form(_message.Message):
     """Whether `negative_prompt` is allowed."""
     latents: _builtins.bool
     """Whether `latents` are allowed instead of `image`."""
+    previews: _builtins.bool
+    """Whether `preview_every` is allowed."""
     def __init__(
         self,
         *,
@@ -749,10 +800,11 @@ class Form(_message.Message):
         strength: _builtins.bool = ...,
         negative_prompt: _builtins.bool = ...,
         latents: _builtins.bool = ...,
+        previews: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_image", b"control_image", "image", b"image", "latents", b"latents", "modality", b"modality", "negative_prompt", b"negative_prompt", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_image", b"control_image", "image", b"image", "latents", b"latents", "modality", b"modality", "negative_prompt", b"negative_prompt", "previews", b"previews", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

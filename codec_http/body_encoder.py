@@ -1,0 +1,53 @@
+"""Serialization and compression of response bodies that are written in parts."""
+
+import asyncio
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from codec_wire import WireFormat, encode
+from codec_wire.compression import Compressor, IdentityCompressor
+from codec_wire.latents import LatentFrame, LatentStreamHeader
+from core.request_record import current_record
+
+MAX_INLINE_BYTES = 4096
+"""Messages up to this size are compressed on the event loop: starting a thread would take longer."""
+
+
+class LatentsResponse(web.StreamResponse):
+    """A response whose HTTP header is sent together with the first bytes of the body.
+
+    This is an internal setting of aiohttp. Without it, the same bytes are sent in two parts.
+    """
+
+    _send_headers_immediately = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBodyEncoder:
+    """Serializer and compressor of the messages of one response body."""
+
+    wire_format: WireFormat
+    compressor: Compressor
+
+    async def encode(self, message: LatentStreamHeader | LatentFrame) -> bytes:
+        """Return the next bytes of the body. A client that has received them can decode `message`."""
+        return await self.compress(encode(message, self.wire_format))
+
+    async def compress(self, data: bytes) -> bytes:
+        """Return the next bytes of the body, from which a client can decode `data`.
+
+        Large parts are compressed in a thread so that they do not block the event loop.
+        """
+        if len(data) < MAX_INLINE_BYTES or isinstance(self.compressor, IdentityCompressor):
+            data = self.compressor.compress(data)
+        else:
+            data = await asyncio.to_thread(self.compressor.compress, data)
+        current_record().bytes_out += len(data)
+        return data
+
+    def finish(self) -> bytes:
+        """Return the bytes that end the body."""
+        data = self.compressor.finish()
+        current_record().bytes_out += len(data)
+        return data

@@ -1,0 +1,57 @@
+"""A generation as Server-Sent Events: progress, previews, and the messages of the latent stream."""
+
+import asyncio
+from contextlib import aclosing, closing
+
+from aiohttp import web
+
+from codec_http.body_encoder import LatentsResponse, StreamBodyEncoder
+from codec_http.encoding import choose_encoding
+from codec_http.errors import error_response
+from codec_http.negotiation import parse_quality_values
+from codec_http.response_headers import generation_headers
+from codec_http.state import REQUEST_TIMEOUT_S, SERVICE
+from codec_http.write_deadline import WriteDeadline
+from codec_wire import WireFormat
+from codec_wire.errors import CodecError
+from codec_wire.events import Started
+from codec_wire.http import truncation_headers
+from codec_wire.server_sent_events import ERROR, EVENT_STREAM, encode_event, server_sent_event
+from core.engine import Job
+from core.plan import StreamPlan
+
+
+def accepts_event_stream(accept: str) -> bool:
+    """Return whether an Accept header names the media type of Server-Sent Events."""
+    return any(name == EVENT_STREAM and weight > 0 for name, weight in parse_quality_values(accept))
+
+
+async def send_events(request: web.Request, plan: StreamPlan, wire_format: WireFormat) -> web.StreamResponse:
+    """Run `plan` and write each of its events as soon as it exists; messages are in `wire_format`.
+
+    Raises a CodecError if the generation fails before the HTTP header is written. After that it is the last event.
+    """
+    service = request.app[SERVICE]
+    encoding = choose_encoding(request, None)
+    response = LatentsResponse(headers=generation_headers(EVENT_STREAM, plan, service, encoding))
+    body = StreamBodyEncoder(wire_format, encoding.compressor())
+    job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S], reports_steps=True)
+    async with aclosing(service.generate(plan, job)) as events:
+        with closing(WriteDeadline(request, response, job)) as deadline:
+            try:
+                async for event in events:
+                    with deadline:
+                        if isinstance(event, Started):
+                            response.headers.update(truncation_headers(event.truncations))
+                            await response.prepare(request)
+                        await response.write(await body.compress(encode_event(event, wire_format)))
+            except CodecError as error:
+                if not response.prepared:
+                    raise
+                job.record.fail(error)
+                with deadline:
+                    text = error_response(error).text or ""
+                    await response.write(await body.compress(server_sent_event(ERROR, text)))
+            with deadline:
+                await response.write_eof(body.finish())
+    return response

@@ -1,0 +1,85 @@
+"""Server-Sent Events of a generation (WHATWG HTML, 9.2): their names, their data, and an incremental parser.
+
+The data of every event are a JSON object. Messages of the latent stream are base64 in it.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from codec_wire import WireFormat, encode
+from codec_wire.errors import MalformedMessage, truncated_repr
+from codec_wire.events import Frame, Preview, Started, StreamEvent
+from codec_wire.latents import LatentFrame, LatentStreamHeader
+
+EVENT_STREAM = "text/event-stream"
+"""Media type."""
+HEADER, PROGRESS, PREVIEW, FRAME, ERROR = "header", "progress", "preview", "frame", "error"
+"""Names of the events. `error` contains the body of an error response, and is the last one."""
+MAX_EVENT_BYTES = 512 * 1024 * 1024
+"""Maximum size of a received event: the largest frame, in base64."""
+
+
+def server_sent_event(name: str, data: str) -> bytes:
+    """Return one event. `data` must not contain line breaks."""
+    return f"event: {name}\ndata: {data}\n\n".encode()
+
+
+def encode_event(event: StreamEvent, wire_format: WireFormat) -> bytes:
+    """Return `event` as a Server-Sent Event, with its message in `wire_format`.
+
+    The messages of the header and frame events, one after the other, are the body of the latent stream.
+    """
+    if isinstance(event, Started):
+        return _event(HEADER, {"message": _text(event.header, wire_format)})
+    if isinstance(event, Frame):
+        return _event(FRAME, {"message": _text(event.frame, wire_format)})
+    position = {"step": event.index, "total_steps": event.total}
+    if isinstance(event, Preview):
+        return _event(PREVIEW, position | {"message": _text(event.frame, wire_format)})
+    return _event(PROGRESS, position)
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    return server_sent_event(name, json.dumps(data))
+
+
+def _text(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -> str:
+    return base64.b64encode(encode(message, wire_format)).decode()
+
+
+class ServerSentEventReader:
+    """Parser of a stream of events, which is received in chunks of any size."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Add `chunk` and yield the name and the data of every complete event. Raises MalformedMessage."""
+        self._buffer += chunk
+        while (end := self._buffer.find(b"\n\n")) >= 0:
+            text = bytes(self._buffer[:end])
+            del self._buffer[: end + 2]
+            yield _parse(text)
+        if len(self._buffer) > MAX_EVENT_BYTES:
+            raise MalformedMessage(f"an event has more than {MAX_EVENT_BYTES} bytes")
+
+
+def _parse(text: bytes) -> tuple[str, dict[str, Any]]:
+    fields = dict(line.split(b": ", 1) for line in text.split(b"\n") if b": " in line)
+    try:
+        data = json.loads(fields[b"data"])
+    except (KeyError, ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise MalformedMessage(f"an event has no JSON object as data: {truncated_repr(text)}")
+    return fields.get(b"event", b"message").decode(errors="replace"), data
+
+
+def message_bytes(data: dict[str, Any]) -> bytes:
+    """Return the message in the data of a header, preview or frame event. Raises MalformedMessage."""
+    try:
+        return base64.b64decode(data["message"], validate=True)
+    except (KeyError, ValueError, TypeError):
+        raise MalformedMessage(f"an event has no base64 message: {truncated_repr(data)}") from None

@@ -1,0 +1,120 @@
+"""Clean estimates: what the model predicts, after a step, that the finished latents will be (x0).
+
+They are computed from the arguments of the scheduler's step, so the step itself is unchanged.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+EstimateListener = Callable[[int, Callable[[], Tensor]], None]
+"""Called after every step with the number of completed steps and a function that returns the clean estimate.
+
+The estimate has the layout of the pipeline's own latents. The function is valid only during the call."""
+
+_Estimate = Callable[[Any, Mapping[str, Any], Any], Tensor]
+"""Function of a scheduler after a step, the arguments of the step by name, and its result."""
+
+
+def _returned(_scheduler: Any, _arguments: Mapping[str, Any], result: Any) -> Tensor:
+    """Return the estimate that the step returns as its second value."""
+    estimate: Tensor = result[1]
+    return estimate
+
+
+def _from_velocity(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
+    """Return x - sigma * v (flow matching, arXiv 2210.02747). The step has advanced the index of sigma."""
+    sigma = scheduler.sigmas[scheduler.step_index - 1]
+    estimate: Tensor = arguments["sample"].float() - sigma * arguments["model_output"].float()
+    return estimate
+
+
+def _from_sigmas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
+    """Return the estimate for solvers with sigmas as noise levels and alpha * x0 + sigma * noise as samples."""
+    alpha, sigma = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[scheduler.step_index - 1])
+    return _unmix(scheduler, arguments, alpha, sigma)
+
+
+def _from_alphas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
+    """Return the estimate for schedulers whose noise levels are cumulative products of alphas, by timestep."""
+    alpha_squared = scheduler.alphas_cumprod[int(arguments["timestep"])]
+    return _unmix(scheduler, arguments, alpha_squared**0.5, (1 - alpha_squared) ** 0.5)
+
+
+def _unmix(scheduler: Any, arguments: Mapping[str, Any], alpha: Any, sigma: Any) -> Tensor:
+    """Return x0 from x = alpha * x0 + sigma * noise and the output of the model, by its type (arXiv 2202.00512)."""
+    sample, output = arguments["sample"].float(), arguments["model_output"].float()
+    match scheduler.config.prediction_type:
+        case "epsilon":
+            estimate: Tensor = (sample - sigma * output) / alpha
+        case "v_prediction":
+            estimate = alpha * sample - sigma * output
+        case "flow_prediction":
+            estimate = sample - sigma * output
+        case _:  # sample
+            estimate = output
+    return estimate
+
+
+_ESTIMATES: dict[str, _Estimate] = {
+    **dict.fromkeys(
+        (
+            "CogVideoXDDIMScheduler",
+            "CogVideoXDPMScheduler",
+            "DDIMScheduler",
+            "DDPMScheduler",
+            "EulerAncestralDiscreteScheduler",
+            "EulerDiscreteScheduler",
+            "HeunDiscreteScheduler",
+            "KDPM2AncestralDiscreteScheduler",
+            "KDPM2DiscreteScheduler",
+            "LCMScheduler",
+            "LMSDiscreteScheduler",
+        ),
+        _returned,
+    ),
+    **dict.fromkeys(
+        (
+            "DEISMultistepScheduler",
+            "DPMSolverMultistepScheduler",
+            "DPMSolverSinglestepScheduler",
+            "UniPCMultistepScheduler",
+        ),
+        _from_sigmas,
+    ),
+    "FlowMatchEulerDiscreteScheduler": _from_velocity,
+    "PNDMScheduler": _from_alphas,
+}
+"""By class name of the scheduler."""
+
+
+def has_estimates(scheduler: Any) -> bool:
+    """Return whether clean estimates can be computed for this scheduler."""
+    return type(scheduler).__name__ in _ESTIMATES
+
+
+@contextmanager
+def report_estimates(scheduler: Any, listener: EstimateListener) -> Iterator[None]:
+    """Call `listener` after every step of `scheduler` in the `with` block. Requires has_estimates."""
+    step = scheduler.step
+    estimate = _ESTIMATES[type(scheduler).__name__]
+    signature = inspect.signature(step)
+    done = 0
+
+    @functools.wraps(step)
+    def reporting_step(*args: Any, **kwargs: Any) -> Any:
+        nonlocal done
+        result = step(*args, **kwargs)
+        done += 1
+        listener(done, lambda: estimate(scheduler, signature.bind(*args, **kwargs).arguments, result))
+        return result
+
+    scheduler.step = reporting_step
+    try:
+        yield
+    finally:
+        del scheduler.step
