@@ -113,9 +113,9 @@ def measure_shares(keys: Path) -> None:
         (alone,) = compete(server, Client("polite", 2))
         polite, greedy = compete(server, Client("polite", 2), Client("greedy", 40))
         total = polite.per_second + greedy.per_second
-        print(f"polite, alone: {alone.per_second:.1f}/s, p99 {alone.percentile_ms(99):.0f} ms")
+        print(f"polite client alone: {alone.per_second:.1f}/s, p99 {alone.percentile_ms(99):.0f} ms")
         print(
-            f"polite with a greedy client: {polite.per_second / total:.0%} of {total:.1f}/s, "
+            f"polite client next to a greedy one: {polite.per_second / total:.0%} of {total:.1f}/s, "
             f"p99 {polite.percentile_ms(99):.0f} ms ({polite.percentile_ms(99) / alone.percentile_ms(99):.1f}x)"
         )
         cpu = [server.cpu_s()]

@@ -3,7 +3,7 @@
     python -m bench.fuzz_grpc --messages 100000
 
 The server runs in this process, see bench.fuzz_service. Every call must end with a status of the server's own: not
-UNKNOWN, which is that of an exception that nobody handled, and not INTERNAL. Nothing may be logged as an error, and the
+UNKNOWN, which is that of an unhandled exception, and not INTERNAL. Nothing may be logged as an error, and the
 server must answer the health check afterwards. The messages of the first call that violates this are written to
 fuzz-crash.bin, one in hexadecimal on each line, and the run ends with exit status 1.
 """
@@ -91,12 +91,12 @@ class Corpus:
         return mutated(rng, own if own and kind > 4 else self._messages)
 
 
-def _generations(picture: bytes) -> Iterator[dict[str, Any]]:
-    """Yield the fields of valid requests for generations; `picture` is an input image."""
+def _generations(image: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the fields of valid requests for generations; `image` is an input image."""
     for name in PIPELINES:
         yield {"prompt": "a sea", "pipeline": name, "progress": True}
     yield {"prompt": "a sea", "modality": pb.MODALITY_VIDEO_LATENTS, "frames": 2, "fps": 8}
-    yield {"prompt": "a sea", "image": picture, "strength": 0.5}
+    yield {"prompt": "a sea", "image": image, "strength": 0.5}
     yield {"prompt": "a sea", "latents": body_of(random_stream(shape=(4, 8, 8))), "strength": 0.5}
     yield {"prompt": "a sea", "negative_prompt": "ü", "random_seed": True, "guidance_scale": 2.0}
 

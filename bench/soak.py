@@ -145,7 +145,7 @@ class Client:
     async def _read(
         self, parts: AsyncGenerator[bytes, None], protocol: Protocol, workload: Workload, outcome: str
     ) -> None:
-        """Read a response as `outcome` says, and count it. Check it if it is complete."""
+        """Read a response completely or in part, as `outcome` requires, and count it. Check it if complete."""
         delay = self._rng.uniform(0, MAX_DELAY_S)
         if outcome == "partial":
             async with aclosing(parts) as open_parts:

@@ -157,7 +157,7 @@ class PublishedMaps:
         try:
             url = urljoin(self._server, url)
         except ValueError:  # e.g. an invalid IPv6 address
-            raise InvalidMap(f"{self._server} refers to {truncated_repr(url)}, which is not a URL") from None
+            raise InvalidMap(f"{self._server} sent an invalid URL: {truncated_repr(url)}") from None
         if origin_of(url) in self._origins:
             return url
         _, published, path = url.partition(f"{WELL_KNOWN_PATH}/")

@@ -128,7 +128,7 @@ def _load_lpips(settings: Settings) -> LpipsMetric | NotMeasured:
 def find_map(fixtures: Sequence[GoldenFixture], location: str | None, models_dir: Path) -> LatentMapBundle:
     """Return the map at `location` (a folder or a server's address), by default that of the fixtures' latent space.
 
-    Raises InvalidMap if the map is invalid, and InvalidSettings if there is none or it has another latent space.
+    Raises InvalidMap if the map is invalid, and InvalidSettings if it is missing or has another latent space.
     """
     manifest = fixtures[0].manifest
     spaces = {golden.manifest.latent_space_id for golden in fixtures}

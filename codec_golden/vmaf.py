@@ -43,7 +43,7 @@ def vmaf(reference: Pixels, images: Pixels, fps: int) -> float:
 
 @cache
 def _ffmpeg() -> str:
-    """Return the path of an ffmpeg binary with libvmaf. Raises NotMeasured if there is none."""
+    """Return the path of an ffmpeg binary with libvmaf. Raises NotMeasured if it is not found."""
     try:
         import imageio_ffmpeg  # noqa: PLC0415 - searches for its binary when imported
     except ModuleNotFoundError:

@@ -14,7 +14,7 @@ log = RateLimitedLog(logging.getLogger(__name__))
 
 
 class Evictable(Protocol):
-    """A connection that can be closed to make room for another one."""
+    """A connection that can be closed so that another one can be accepted."""
 
     @property
     def waits_for_client(self) -> bool:
@@ -70,7 +70,7 @@ class ConnectionLimits:
         return True
 
     def _evict(self, address: str | None) -> bool:
-        """Close the longest silent connection, of `address` unless it is None. Return whether there is one."""
+        """Close the connection, of `address` if given, that was silent longest. Return whether one was closed."""
         for connection, found in self._addresses.items():
             if address in (None, found) and connection.waits_for_client:
                 self.remove(connection)

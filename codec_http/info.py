@@ -102,7 +102,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
 
 
 def _pipelines(models: ServedModels, modality: Modality) -> list[str]:
-    """Return the pipelines for `modality` of the first model that generates it; empty if there is no such model."""
+    """Return the pipelines for `modality` of the first model that generates it; empty if no model does."""
     for instance in models:
         if modality in instance.model.modalities:
             return [pipeline.name for pipeline in instance.bundle.latent_map.pipelines_for(modality)]

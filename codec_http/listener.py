@@ -13,7 +13,7 @@ BACKLOG = 1024
 """Connections that the kernel completes before the server accepts them. It drops the packets of further clients, which
 repeat them after 1, 3 and 7 seconds."""
 RETRY_S = 0.5
-"""Time to wait in seconds if no connection can be accepted, e.g. because there are no file descriptors."""
+"""Time to wait in seconds if no connection can be accepted, e.g. if the process has run out of file descriptors."""
 
 log = RateLimitedLog(logging.getLogger(__name__))
 
@@ -21,8 +21,8 @@ log = RateLimitedLog(logging.getLogger(__name__))
 class Listener:
     """The listening sockets of a server.
 
-    asyncio's own server does not limit the number of connections, and if there are no file descriptors, it logs every
-    attempt to accept a connection with a traceback.
+    asyncio's own server does not limit the number of connections, and when the process has run out of file descriptors,
+    it logs every attempt to accept a connection with a traceback.
     """
 
     def __init__(
@@ -114,5 +114,5 @@ class Listener:
                 ssl_handshake_timeout=None if self._tls is None else HEADER_TIMEOUT_S,
             )
         except OSError as error:  # the client disconnected, or the TLS handshake failed
-            logging.getLogger(__name__).debug("a connection was not completed: %s", error)
+            logging.getLogger(__name__).debug("connection closed before it was established: %s", error)
             accepted.close()

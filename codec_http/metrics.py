@@ -21,7 +21,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 class MetricsServer:
-    """A running server of GET /metrics, without API keys and TLS."""
+    """A running HTTP server for GET /metrics, without API keys and TLS."""
 
     def __init__(self, runner: ConnectionRunner, listener: Listener) -> None:
         self._runner = runner

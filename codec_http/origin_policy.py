@@ -16,9 +16,9 @@ class OriginPolicy:
     Pages of these origins may use the server: `allowed_origins`, or those of the user's own host (localhost and
     loopback addresses) if it is None; the origin of `public_url`; and the server's own origin. The owner of a host name
     can let it resolve to the address of a server, so that a page of that host has the server's own origin (DNS
-    rebinding). Therefore the own origin counts only if its host is an IP address or localhost. A server that listens on
-    a loopback `address` also refuses requests for hosts other than this host and those of `public_url` and
-    `allowed_origins`.
+    rebinding). Therefore the server's own origin is allowed only if its host is an IP address or localhost. A server
+    that listens on a loopback `address` also refuses requests for hosts other than this host and those of `public_url`
+    and `allowed_origins`.
     """
 
     def __init__(

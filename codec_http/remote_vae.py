@@ -125,7 +125,8 @@ def _unpacked(request: web.Request, latents: TensorData) -> TensorData:
     (batch, tokens, values), (height, width) = latents.shape, sides
     if tokens * 4 != height * width or values % 4:
         raise InvalidRequest(
-            "shape", f"must be [batch, {height * width // 4}, 4 * channels], got {list(latents.shape)}"
+            "shape",
+            f"must be [batch, {height * width // 4}, 4 * channels] for packed latents, got {list(latents.shape)}",
         )
     kind = np.uint32 if DTYPE_BYTES[latents.dtype] == 4 else np.uint16  # the bits are moved, not interpreted
     array = np.frombuffer(latents.data, kind).reshape(batch, height // 2, width // 2, values // 4, 2, 2)

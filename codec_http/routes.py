@@ -1,4 +1,4 @@
-"""Table of all routes. The application is built from it, and so is the OpenAPI document."""
+"""Table of all routes, from which the application and the OpenAPI document are built."""
 
 from collections.abc import Mapping
 

@@ -132,7 +132,7 @@ def to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _decoder_of(model_class: str) -> Decode:
     if model_class not in VAE_DECODERS:
-        raise ModelLoadError(f"VAE class {model_class} is not supported; supported are {', '.join(VAE_DECODERS)}")
+        raise ModelLoadError(f"VAE class {model_class} is not supported; supported classes: {', '.join(VAE_DECODERS)}")
     return VAE_DECODERS[model_class]
 
 

@@ -83,7 +83,7 @@ def encode_pixels(
     vae = as_supported_class(vae)
     name = type(vae).__name__
     if name not in VAE_ENCODERS:
-        raise ModelLoadError(f"VAE class {name} is not supported; supported are {', '.join(VAE_ENCODERS)}")
+        raise ModelLoadError(f"VAE class {name} is not supported; supported classes: {', '.join(VAE_ENCODERS)}")
     scaling = scaling_of(pipeline_class, name, vae)
     # The operations of diffusers' image processor.
     values = 2.0 * torch.from_numpy(pixels.astype(np.float32) / 255.0).permute(0, 3, 1, 2) - 1.0

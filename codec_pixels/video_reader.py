@@ -12,7 +12,7 @@ def read_video(data: bytes, width: int, height: int, max_frames: int) -> NDArray
     """Return up to `max_frames` frames of an MP4 file, uint8 RGB [frames, height, width, 3].
 
     They are rotated as the file states, scaled to cover the size and cropped to it around their centre. ffmpeg decodes
-    in a process of its own. Raises ValueError if the file cannot be decoded.
+    in a separate process. Raises ValueError if the file cannot be decoded.
     """
     import imageio_ffmpeg  # noqa: PLC0415 - a gateway does not have it
 

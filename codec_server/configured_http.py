@@ -31,7 +31,7 @@ async def start_configured_http(
 
 
 async def start_configured_metrics(settings: Settings, service: LatentService) -> list[MetricsServer]:
-    """Start the metrics server of `service` if it has a port of its own, and print its address.
+    """Start the metrics server of `service` if a separate port is configured, and print its address.
 
     Raises InvalidSettings if the address is not available.
     """

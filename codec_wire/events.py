@@ -30,7 +30,7 @@ class PromptTruncation:
 class Started:
     """First event of every generation: sampling starts, and the header can be sent.
 
-    `is_followed` says that the next event is ready too, so that both can be sent at once.
+    `is_followed` means that the next event is ready too, so that both can be sent at once.
     """
 
     header: LatentStreamHeader

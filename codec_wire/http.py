@@ -82,7 +82,7 @@ def parse_parameters(header: str | None) -> dict[str, str | int | float]:
 
 
 def truncation_headers(truncations: Iterable[PromptTruncation]) -> dict[str, str]:
-    """Return PROMPT_TRUNCATED_HEADER, or nothing if there are no truncations."""
+    """Return PROMPT_TRUNCATED_HEADER, or nothing if no prompt was truncated."""
     items = [f"{item.field}.{item.encoder}={item.dropped_tokens}" for item in dict.fromkeys(truncations)]
     return {PROMPT_TRUNCATED_HEADER: ", ".join(items)} if items else {}
 

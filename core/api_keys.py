@@ -53,7 +53,7 @@ class ApiKeys:
     def authenticate(self, authorization: str | None) -> str:
         """Return the name of the key in an Authorization header, None if the request has none.
 
-        Raises Unauthenticated if there is no key, or if it is not one of the accepted keys.
+        Raises Unauthenticated if the key is missing, or if it is not one of the accepted keys.
         """
         if authorization is None or not authorization.lower().startswith(_SCHEME):
             raise Unauthenticated('this server requires an API key: send "Authorization: Bearer KEY"')

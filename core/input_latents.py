@@ -70,7 +70,7 @@ def decode_input_latents(latents: InputLatents) -> NDArray[np.float32]:
         if not isinstance(frame, LatentFrame):
             raise TruncatedStream("the stream ends before its frame", body.end)
         if not frame.done:
-            raise SequenceError("must be the stream of one image, got a second frame", body.offset)
+            raise SequenceError("must be a latent stream of one image, got a second frame", body.offset)
         try:
             values = LatentDecoder(latents.header).decode(frame).astype(np.float32)
         except StreamError as error:

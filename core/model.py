@@ -40,7 +40,7 @@ class GenerationMode:
 
 
 StepCheck = Callable[[GenerationMode, int, float | None], bool]
-"""Whether a mode can run this number of steps with this strength, which is None if the mode has none. Thread-safe."""
+"""Whether a mode can run this number of steps with this strength (None if the mode does not use it). Thread-safe."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,7 +207,7 @@ def _with_size_of(latents: InputLatents, request: GenerationRequest, model: Mode
             f"{truncated_repr(header.latent_space_id)}",
         )
     if header.fps is not None or header.total_frames not in (None, 1):
-        raise InvalidRequest("latents", "must be the stream of one image, got a video")
+        raise InvalidRequest("latents", "must be a latent stream of one image, got a video")
     if len(header.shape) != 3 or header.shape[0] != model.latent_channels:
         raise InvalidRequest(
             "latents", f"shape must be [{model.latent_channels}, height, width], got {list(header.shape)}"

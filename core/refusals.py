@@ -19,7 +19,7 @@ class Refusals:
         """In seconds of the monotonic clock, in the order of the rejections."""
 
     def delay_s(self, client: str, retry_after_s: float) -> float:
-        """Record that `client` is told to return after `retry_after_s`; return how long to delay that answer.
+        """Record a response to `client` with the given Retry-After; return how long to delay that response.
 
         It is 0 unless the client was rejected before and has returned too early.
         """

@@ -28,7 +28,7 @@ def plan_rendered(
     modalities = tuple(str(modality) for modality in model.modalities)
     if model.unproven_pixels is not None:
         raise UnsupportedModality(
-            f"this server does not render {model.name}, because its pixels could not be compared with those of its own "
+            f"this server does not render {model.name}, because its pixels could not be compared with those of its "
             f"pipeline ({model.unproven_pixels}): request latents (modality {' or '.join(modalities)})",
             modalities,
         )

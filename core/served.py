@@ -33,7 +33,7 @@ class ModelInstance:
     """Decodes and encodes plain tensors. None unless the VAE is in this process."""
 
     def require_vae(self) -> VaeEngine:
-        """Return the engine that decodes latents. Raises UnsupportedModality if there is none."""
+        """Return the engine that decodes latents. Raises UnsupportedModality if it is not available."""
         if self.vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(

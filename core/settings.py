@@ -165,7 +165,7 @@ class Settings(AccessSettings, OperationSettings):
     step_timeout_s: float = _setting(
         "Limits",
         600,
-        "Seconds that the device may take for one sampling step or one frame to decode. After that, GET /livez answers "
+        "Maximum time in seconds for one sampling step or the decoding of one frame. After that, GET /livez returns "
         "503, so that the process is restarted, and requests are refused until the device works again.",
         gt=0,
     )

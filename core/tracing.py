@@ -30,7 +30,7 @@ class Tracer(Protocol):
 
 
 def configured_exporter(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the exporter that the variables of OpenTelemetry select, otlp or console, or None if there is none.
+    """Return the exporter that the OpenTelemetry variables select: otlp, console, or None for no tracing.
 
     Traces are exported if OTEL_TRACES_EXPORTER names an exporter, or an endpoint for OTLP is set. Raises
     InvalidSettings if a value is not supported.

@@ -16,7 +16,7 @@ GROUPS = ("test", "dev", "docs", "bench", "training")
 
 
 def resolve() -> None:
-    """Write the lowest versions to build/lowest.txt. Raises CalledProcessError if there is no solution."""
+    """Write the lowest versions to build/lowest.txt. Raises CalledProcessError if they cannot be resolved."""
     CONSTRAINTS.parent.mkdir(exist_ok=True)
     uv = Path(sys.executable).parent / "uv"
     command: list[str | Path] = [uv, "pip", "compile", ROOT / "pyproject.toml", "--output-file", CONSTRAINTS]

@@ -62,7 +62,7 @@ async def test_one_trace_from_the_client_through_the_gateway_to_the_server() -> 
         for process in (server, gateway):
             process.wait_for('"name": "generate"')
         in_server, in_gateway = spans_of(server), spans_of(gateway)
-        # The server also continues the trace of its own gRPC clients.
+        # The server also continues the traces of clients that use gRPC directly.
         async with grpc.aio.insecure_channel(address) as channel:
             call = LatentServiceStub(channel).Generate(
                 request(pipeline="int4"), metadata=[("traceparent", TRACEPARENT)]

@@ -20,7 +20,7 @@ from core.tracing import configured_tracer
 async def run_gateway(settings: Settings) -> None:
     """Serve HTTP in front of the gRPC server `settings.upstream` until SIGTERM or SIGINT.
 
-    Waits for an upstream that does not respond. Raises InvalidSettings if there is no upstream or the port is in use.
+    Waits for an upstream that does not respond. Raises InvalidSettings if it is not set, or the port is in use.
     """
     upstream = settings.upstream
     if upstream is None:

@@ -87,5 +87,5 @@ def read_golden_settings(flags: Mapping[str, Any]) -> Settings:
 
 
 def split_names(fixtures: str | None) -> list[str] | None:
-    """Return the names in a list separated by commas; None, which means all fixtures, if `fixtures` is None."""
+    """Split a comma-separated list of fixture names. Without `fixtures`, return None, which means all."""
     return None if fixtures is None else [name.strip() for name in fixtures.split(",") if name.strip()]

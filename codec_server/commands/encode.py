@@ -55,7 +55,7 @@ def encode(
     ] = None,
     keyframe_interval: Annotated[
         int | None,
-        typer.Option(help="Frames from one keyframe of a video to the next. Default: 24.", show_default=False),
+        typer.Option(help="Keyframe interval of a video, in frames. Default: 24.", show_default=False),
     ] = None,
     seed: Annotated[
         int | None,

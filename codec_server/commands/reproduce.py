@@ -67,10 +67,10 @@ def reproduce(
 ) -> None:
     """Generate a file again and report whether it is equal, or what differs.
 
-    Reads the parameters in a PNG image that was written by generate or a
-    server, or those next to a latent stream that generate wrote. Reports
-    which of them differ now: versions, device, threads, map, model. The exit
-    status is 1 if the result differs.
+    Reads the parameters from a PNG image that was written by generate or a
+    server, or from the file that generate wrote next to a latent stream.
+    Reports which of them differ now: versions, device, threads, map, model.
+    The exit status is 1 if the result differs.
 
     Examples:
       codec-diffusers reproduce a.png

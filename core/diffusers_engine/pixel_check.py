@@ -73,7 +73,7 @@ def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[Pixel
         checks.append(check)
         if check.max_difference is not None and check.max_difference > check.tolerance:
             raise ModelLoadError(
-                f"{model.info.name} cannot be served: its decoded latents differ from the pixels of its own pipeline "
+                f"{model.info.name} cannot be served: its decoded latents differ from the pixels of its pipeline "
                 f"by {check.max_difference} of 255 levels, {check.tolerance} are allowed "
                 f"({_qualified_name(variant.pipeline)} with {_qualified_name(model.pipeline.vae)}). The pipeline or "
                 "its VAE does something before or after decoding that clients cannot repeat: remove it, or serve a "

@@ -1,4 +1,4 @@
-"""Errors that clients raise for unreachable servers, servers of another kind and invalid responses."""
+"""Errors that clients raise for unreachable servers, other kinds of servers and invalid responses."""
 
 import asyncio
 import json
