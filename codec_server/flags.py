@@ -36,18 +36,28 @@ def with_settings(
     names = list(names)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [
-            parameter
-            for parameter in inspect.signature(command).parameters.values()
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        ]
-        signature = inspect.Signature([*own, *(_flag(name, panel or panel_of(name), defaults) for name in names)])
-        # Typer reads both.
-        command.__signature__ = signature  # type: ignore[attr-defined]
-        command.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
+        replace_flags(command, settings_flags(names, panel, **defaults))
         return command
 
     return decorate
+
+
+def settings_flags(names: Iterable[str], panel: str | None = None, **defaults: str) -> list[inspect.Parameter]:
+    """Return the parameters that are the flags of the settings `names`. See with_settings."""
+    return [_flag(name, panel or panel_of(name), defaults) for name in names]
+
+
+def replace_flags(command: Callable[..., None], parameters: Iterable[inspect.Parameter]) -> None:
+    """Make typer read `parameters` instead of the **flags of `command`."""
+    own = (
+        parameter
+        for parameter in inspect.signature(command).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    )
+    signature = inspect.Signature([*own, *parameters])
+    # Typer reads both.
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
 
 
 def _flag(name: str, panel: str, defaults: Mapping[str, str]) -> inspect.Parameter:

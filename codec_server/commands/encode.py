@@ -1,33 +1,18 @@
 """The `encode` command: encodes an image or a video to a latent stream, on a server or in this process."""
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from codec_server.commands.target_options import (
-    LOCAL_PANEL,
-    TIMEOUT_S,
-    ApiKeyOption,
-    CaFileOption,
-    CertFileOption,
-    GrpcOption,
-    KeyFileOption,
-    ServerOption,
-    TimeoutOption,
-)
+from codec_server.commands.target_options import with_target
 from codec_server.errors import report_cli_errors
-from codec_server.flags import with_settings
 from codec_wire.pipelines import PIPELINES
 from codec_wire.wire_format import WireFormat
-from core.settings import PREFIX
-
-SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
-LOG_LEVEL = "warning"
 
 
-@with_settings(SETTINGS, panel=LOCAL_PANEL, log_level=LOG_LEVEL)
+@with_target
 def encode(
     file: Annotated[
         Path, typer.Argument(help="Image (PNG, JPEG or WebP) or video (MP4) to encode.", show_default=False)
@@ -72,22 +57,8 @@ def encode(
             show_default=False,
         ),
     ] = WireFormat.MSGPACK,
-    server: ServerOption = None,
-    grpc: GrpcOption = None,
-    api_key: ApiKeyOption = None,
-    ca_file: CaFileOption = None,
-    cert_file: CertFileOption = None,
-    key_file: KeyFileOption = None,
-    timeout_s: TimeoutOption = TIMEOUT_S,
-    factory: Annotated[
-        str | None,
-        typer.Option(
-            help="Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model.",
-            rich_help_panel=LOCAL_PANEL,
-            show_default=False,
-        ),
-    ] = None,
-    **flags: Any,
+    target: Mapping[str, Any],
+    flags: Mapping[str, Any],
 ) -> None:
     """Encode an image or a video to a latent stream, on a server or with a model in this process.
 
@@ -104,23 +75,11 @@ def encode(
         from codec_server.actions.encode import run_encode
         from codec_server.target import Target
 
-        if f"{PREFIX}LOG_LEVEL" not in os.environ:
-            flags["log_level"] = flags["log_level"] or LOG_LEVEL
-        target = Target(
-            server=server,
-            grpc=grpc,
-            api_key=api_key,
-            ca_file=ca_file,
-            cert_file=cert_file,
-            key_file=key_file,
-            timeout_s=timeout_s,
-            wire_format=wire_format,
-        )
         run_encode(
             file,
             output,
-            target,
-            flags | {"pipeline": factory},
+            Target(**target, wire_format=wire_format),
+            flags,
             pipeline=pipeline,
             size=size,
             keyframe_interval=keyframe_interval,

@@ -1,32 +1,17 @@
 """The `generate` command: generates an image, a video or a latent stream, on a server or in this process."""
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from codec_server.commands.capture_options import DOWNLOAD_HELP
-from codec_server.commands.target_options import (
-    LOCAL_PANEL,
-    TIMEOUT_S,
-    ApiKeyOption,
-    CaFileOption,
-    CertFileOption,
-    GrpcOption,
-    KeyFileOption,
-    ServerOption,
-    TimeoutOption,
-)
+from codec_server.commands.target_options import with_target
 from codec_server.errors import report_cli_errors
-from codec_server.flags import with_settings
 from codec_wire.pipelines import PIPELINES
 from codec_wire.wire_format import WireFormat
-from core.settings import PREFIX
 
-SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
-LOG_LEVEL = "warning"
-"""Default of the log level: the report of a generation is enough."""
 _OUTPUT, _REQUEST, _WIRE = "Output", "Image or video", "Latent stream"
 
 
@@ -34,7 +19,7 @@ def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
-@with_settings(SETTINGS, panel=LOCAL_PANEL, log_level=LOG_LEVEL)
+@with_target
 def generate(
     prompt: Annotated[
         str, typer.Argument(help="Text that describes the image or video to generate.", show_default=False)
@@ -85,13 +70,6 @@ def generate(
     ] = None,
     frames: Annotated[int | None, _option(_REQUEST, "Number of video frames. Default: 24.")] = None,
     fps: Annotated[int | None, _option(_REQUEST, "Video frames per second. Default: 24.")] = None,
-    server: ServerOption = None,
-    grpc: GrpcOption = None,
-    api_key: ApiKeyOption = None,
-    ca_file: CaFileOption = None,
-    cert_file: CertFileOption = None,
-    key_file: KeyFileOption = None,
-    timeout_s: TimeoutOption = TIMEOUT_S,
     pipeline: Annotated[
         str | None,
         _option(
@@ -108,11 +86,8 @@ def generate(
             _WIRE, "Format of HTTP responses and .bin files: msgpack or protobuf. Default: msgpack.", metavar="<choice>"
         ),
     ] = WireFormat.MSGPACK,
-    factory: Annotated[
-        str | None,
-        _option(LOCAL_PANEL, "Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model."),
-    ] = None,
-    **flags: Any,
+    target: Mapping[str, Any],
+    flags: Mapping[str, Any],
 ) -> None:
     """Generate an image or a video from PROMPT, on a server or with a model in this process.
 
@@ -148,23 +123,11 @@ def generate(
             "latents": latents,
             "strength": strength,
         }
-        if f"{PREFIX}LOG_LEVEL" not in os.environ:
-            flags["log_level"] = flags["log_level"] or LOG_LEVEL
-        target = Target(
-            server=server,
-            grpc=grpc,
-            api_key=api_key,
-            ca_file=ca_file,
-            cert_file=cert_file,
-            key_file=key_file,
-            timeout_s=timeout_s,
-            wire_format=wire_format,
-        )
         run_generate(
             prompt,
             fields,
-            target,
-            flags | {"pipeline": factory},
+            Target(**target, wire_format=wire_format),
+            flags,
             output=output,
             file_format=file_format,
             is_video=video,

@@ -1,33 +1,18 @@
 """The `reproduce` command: generates a file again and compares the result with it."""
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from codec_server.commands.capture_options import DOWNLOAD_HELP
-from codec_server.commands.target_options import (
-    LOCAL_PANEL,
-    TIMEOUT_S,
-    ApiKeyOption,
-    CaFileOption,
-    CertFileOption,
-    GrpcOption,
-    KeyFileOption,
-    ServerOption,
-    TimeoutOption,
-)
+from codec_server.commands.target_options import with_target
 from codec_server.errors import ExitStatus, report_cli_errors
-from codec_server.flags import with_settings
 from codec_wire.wire_format import WireFormat
-from core.settings import PREFIX
-
-SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
-LOG_LEVEL = "warning"
 
 
-@with_settings(SETTINGS, panel=LOCAL_PANEL, log_level=LOG_LEVEL)
+@with_target
 def reproduce(
     file: Annotated[
         Path,
@@ -48,22 +33,8 @@ def reproduce(
     download_decoder: Annotated[
         bool, typer.Option("--download-decoder", help=DOWNLOAD_HELP, show_default=False)
     ] = False,
-    server: ServerOption = None,
-    grpc: GrpcOption = None,
-    api_key: ApiKeyOption = None,
-    ca_file: CaFileOption = None,
-    cert_file: CertFileOption = None,
-    key_file: KeyFileOption = None,
-    timeout_s: TimeoutOption = TIMEOUT_S,
-    factory: Annotated[
-        str | None,
-        typer.Option(
-            help="Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model.",
-            rich_help_panel=LOCAL_PANEL,
-            show_default=False,
-        ),
-    ] = None,
-    **flags: Any,
+    target: Mapping[str, Any],
+    flags: Mapping[str, Any],
 ) -> None:
     """Generate a file again and report whether it is equal, or what differs.
 
@@ -82,22 +53,10 @@ def reproduce(
         from codec_server.actions.reproduce import run_reproduce
         from codec_server.target import Target
 
-        if f"{PREFIX}LOG_LEVEL" not in os.environ:
-            flags["log_level"] = flags["log_level"] or LOG_LEVEL
-        target = Target(
-            server=server,
-            grpc=grpc,
-            api_key=api_key,
-            ca_file=ca_file,
-            cert_file=cert_file,
-            key_file=key_file,
-            timeout_s=timeout_s,
-            wire_format=WireFormat.MSGPACK,
-        )
         is_equal = run_reproduce(
             file,
-            target,
-            flags | {"pipeline": factory},
+            Target(**target, wire_format=WireFormat.MSGPACK),
+            flags,
             image=image,
             decoder=decoder,
             download=download_decoder,

@@ -1,25 +1,74 @@
-"""Options of the commands that use a model on a server or in this process. See codec_server.target.Target."""
+"""Options of the commands that use a model on a server or in this process, see codec_server.target.Target."""
 
+import inspect
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-SERVER_PANEL = "Server"
+from codec_server.flags import replace_flags, settings_flags
+from core.settings import PREFIX
+
 LOCAL_PANEL = "Model in this process (without --server and --grpc)"
-TIMEOUT_S = 600.0
+SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
+"""Settings that select the model in this process."""
+LOG_LEVEL = "warning"
+"""Default of the log level: the report of the command is enough."""
 
 
-def _option(text: str, **more: Any) -> Any:
-    return typer.Option(help=text, rich_help_panel=SERVER_PANEL, show_default=False, **more)
+def _option(text: str, panel: str = "Server", **more: Any) -> Any:
+    return typer.Option(help=text, rich_help_panel=panel, show_default=False, **more)
 
 
-ServerOption = Annotated[str | None, _option("HTTP server that runs the model, as http://HOST:PORT.")]
-GrpcOption = Annotated[str | None, _option("gRPC server that runs the model, as HOST:PORT.")]
-ApiKeyOption = Annotated[str | None, _option("API key, sent to the server as a bearer token.", envvar="CODEC_API_KEY")]
-CaFileOption = Annotated[Path | None, _option("PEM file with the certificate authority of a TLS server.")]
-CertFileOption = Annotated[
-    Path | None, _option("PEM file with the client's certificate, for a server that requires one.")
-]
-KeyFileOption = Annotated[Path | None, _option("PEM file with the private key of --cert-file.")]
-TimeoutOption = Annotated[float, _option("Timeout of the whole request in seconds. Default: 600.")]
+def _target_options(
+    *,
+    server: Annotated[str | None, _option("HTTP server that runs the model, as http://HOST:PORT.")] = None,
+    grpc: Annotated[str | None, _option("gRPC server that runs the model, as HOST:PORT.")] = None,
+    api_key: Annotated[
+        str | None, _option("API key, sent to the server as a bearer token.", envvar="CODEC_API_KEY")
+    ] = None,
+    ca_file: Annotated[Path | None, _option("PEM file with the certificate authority of a TLS server.")] = None,
+    cert_file: Annotated[
+        Path | None, _option("PEM file with the client's certificate, for a server that requires one.")
+    ] = None,
+    key_file: Annotated[Path | None, _option("PEM file with the private key of --cert-file.")] = None,
+    timeout_s: Annotated[float, _option("Timeout of the whole request in seconds. Default: 600.")] = 600.0,
+) -> None:
+    """Declare the options; they are the arguments of Target."""
+
+
+def _local_options(
+    *,
+    factory: Annotated[
+        str | None,
+        _option("Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model.", LOCAL_PANEL),
+    ] = None,
+) -> None:
+    """Declare the option that is not a setting of the same name."""
+
+
+def with_target(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a target to a typer command.
+
+    The command receives the arguments of Target, except `wire_format`, in the dictionary `target`, and the settings of
+    the model in this process in the dictionary `flags`; a flag that is not given is None.
+    """
+    shared, local = (inspect.signature(declared).parameters for declared in (_target_options, _local_options))
+
+    def run(*arguments: Any, **options: Any) -> None:
+        target = {name: options.pop(name) for name in shared}
+        flags = {name: options.pop(name) for name in SETTINGS} | {"pipeline": options.pop("factory")}
+        if f"{PREFIX}LOG_LEVEL" not in os.environ:
+            flags["log_level"] = flags["log_level"] or LOG_LEVEL
+        command(*arguments, **options, target=target, flags=flags)
+
+    own = inspect.signature(command).parameters.values()
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter for parameter in own if parameter.name not in ("target", "flags")]
+    )
+    settings = settings_flags(SETTINGS, LOCAL_PANEL, log_level=LOG_LEVEL)
+    replace_flags(run, [*shared.values(), *local.values(), *settings])
+    return run
