@@ -37,7 +37,7 @@ def run(model: LoadedModel, planned: StreamPlan) -> tuple[Any, list[Preview], li
 
     def listen(done: int, total: int, estimate: Any) -> None:
         before = time.process_time()
-        previews.extend(preview_events(model, planned, (done, total), estimate, Job()))  # type: ignore[arg-type]
+        previews.extend(preview_events(planned, (done, total), estimate))
         encoding_s.append(time.process_time() - before)
 
     before = time.process_time()

@@ -49,7 +49,7 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
     bundle = service.models.for_plan(plan).bundle
     if accepts_event_stream(accept):
         return await send_events(request, plan, wire_format)
-    if plan.has_previews:
+    if plan.preview_every is not None:
         raise InvalidRequest("preview_every", f"needs the header Accept: {EVENT_STREAM}")
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
     response = LatentsResponse(headers=generation_headers(content_type, plan, service, encoding))

@@ -28,14 +28,7 @@ class Pixels:
     """Ignored ends of the prompts. Set by LatentService.render."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PixelPreview:
-    """A clean estimate of a plan with `partial_images`: RGB, uint8 [num_frames, height, width, 3]."""
-
-    frames: NDArray[np.uint8]
-
-
-Event: TypeAlias = StreamEvent | Pixels | PixelPreview
+Event: TypeAlias = StreamEvent | Pixels
 
 
 class Job:
@@ -128,9 +121,8 @@ class Engine(Protocol):
     def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield the events of `plan`: Started, the Steps if the job reports them, then every Frame, or the Pixels.
 
-        There are Pixels instead of Frames if `plan.rendered`. Previews or PixelPreviews precede them if the plan has
-        previews; an engine may leave some out. Raises a CodecError on failure. Closing the iterator
-        cancels `job`.
+        There are Pixels instead of Frames if `plan.rendered`. Previews precede the Frames if the plan has them; an
+        engine may leave some out. Raises a CodecError on failure. Closing the iterator cancels `job`.
         """
 
 

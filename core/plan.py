@@ -32,8 +32,7 @@ class StreamPlan:
 
     `width` and `height` are in pixels. `num_frames` counts video frames, `latent_frames` the latents on the wire; both
     are 1 for an image. If `rendered`, the latents are decoded to pixels instead of being sent.
-    `preview_every` is the number of steps from one preview to the next, None for no previews; a rendered image has
-    at most `partial_images` previews instead.
+    `preview_every` is the number of steps from one preview to the next; None for no previews.
     """
 
     model: str
@@ -55,12 +54,11 @@ class StreamPlan:
     latents: InputLatents | None = None
     preview_every: int | None = None
     rendered: bool = False
-    partial_images: int = 0
 
     @property
     def cost(self) -> int:
         """Estimated cost on the device, in pixels x latent frames x steps."""
-        steps = self.steps + (RENDERING_STEPS * (1 + self.partial_images) if self.rendered else 0)
+        steps = self.steps + (RENDERING_STEPS if self.rendered else 0)
         return self.width * self.height * self.latent_frames * steps
 
     @property
@@ -68,17 +66,6 @@ class StreamPlan:
         """Size of the input images and latents in bytes."""
         files = (self.image, self.control_image, self.latents)
         return sum(len(file.data) for file in files if file is not None)
-
-    @property
-    def has_previews(self) -> bool:
-        """Whether previews are sent while sampling."""
-        return self.preview_every is not None or self.partial_images > 0
-
-    def preview_interval(self, total_steps: int) -> int | None:
-        """Return the number of steps from one preview to the next; None for no previews."""
-        if self.partial_images:
-            return -(-total_steps // (self.partial_images + 1))
-        return self.preview_every
 
     def file_parameters(self) -> dict[str, str | int | float | bytes | None]:
         """Return the request parameters that are stored in a rendered file (codec_pixels.parameters)."""

@@ -12,7 +12,7 @@ from codec_wire.events import Frame, PromptTruncation, Started, StreamEvent
 from codec_wire.latents import FinishReason, LatentFrame
 from codec_wire.request import GenerationRequest
 from core.admission import Admission
-from core.engine import Engine, Job, PixelPreview, Pixels, client_disconnected
+from core.engine import Engine, Job, Pixels, client_disconnected
 from core.engine_failures import EngineFailures
 from core.generation import StreamStats, run_with_deadline, to_public_error
 from core.lifecycle import Lifecycle, State
@@ -91,7 +91,7 @@ class LatentService:
             try:
                 async with aclosing(run_with_deadline(engine, plan, job)) as events:
                     async for event in events:
-                        if not isinstance(event, Pixels | PixelPreview):
+                        if not isinstance(event, Pixels):
                             stats.record(event)
                             job.record.record_event(event)
                             yield event
@@ -114,11 +114,11 @@ class LatentService:
             finally:
                 del failure  # break the reference cycle between the exception and this frame
 
-    async def render(self, plans: Sequence[StreamPlan], job: Job) -> AsyncGenerator[PixelPreview | Pixels, None]:
-        """Yield the previews and then the pixels of each of `plans`, in order, as one job.
+    async def render(self, plans: Sequence[StreamPlan], job: Job) -> AsyncGenerator[Pixels, None]:
+        """Yield the pixels of each of `plans`, in order, as one job that is admitted or rejected as a whole.
 
-        It is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError. The job stays
-        active until the iterator is exhausted or closed (contextlib.aclosing), which cancels it.
+        Other jobs may run between two plans. Raises a CodecError. The job stays active until the iterator is exhausted
+        or closed (contextlib.aclosing), which cancels it.
         """
         engine = self.models.for_plan(plans[0]).engine
         failure: CodecError | None = None
@@ -126,9 +126,7 @@ class LatentService:
         try:
             with self.active(job, cost, request_bytes):
                 for plan in plans:
-                    async with aclosing(self._pixels(engine, plan, job)) as events:
-                        async for event in events:
-                            yield event
+                    yield await self._pixels(engine, plan, job)
         except Exception as error:
             failure = to_public_error(error)
         try:
@@ -169,11 +167,8 @@ class LatentService:
             self._jobs.discard(job)
             job.when_free(admitted.close)
 
-    async def _pixels(self, engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[PixelPreview | Pixels, None]:
-        """Yield the previews and the pixels of one of the plans of `job`.
-
-        Raises what the engine raises, TruncatedStream.
-        """
+    async def _pixels(self, engine: Engine, plan: StreamPlan, job: Job) -> Pixels:
+        """Return the pixels of one of the plans of `job`. Raises what the engine raises, TruncatedStream."""
         if job.reason is not None:  # cancelled between two plans
             raise job.reason
         # An engine cancels its job at the end of a generation, and `job` may have more plans.
@@ -189,11 +184,9 @@ class LatentService:
                 elif isinstance(event, Pixels):
                     pixels = replace(event, generation_s=time.monotonic() - started_at, truncations=truncations)
                     self.admission.record_duration(plan.cost, pixels.generation_s)
-                elif isinstance(event, PixelPreview):
-                    yield event
         if pixels is None:
             raise TruncatedStream("the engine ended the stream without pixels")
-        yield pixels
+        return pixels
 
 
 def _error_frame(plan: StreamPlan, seq: int) -> Frame:

@@ -23,12 +23,12 @@ from core.diffusers_engine.prompt_truncation import prompt_truncations
 from core.diffusers_engine.rendering import render
 from core.diffusers_engine.results import ResultQueue
 from core.diffusers_engine.sampler import memory_guard, sample
-from core.engine import Event, Job, PixelPreview, Pixels, client_disconnected
+from core.engine import Event, Job, Pixels, client_disconnected
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-_Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | CodecError
+_Result = Started | Step | Preview | Frame | Tensor | Pixels | CodecError
 """What the device thread sends to the event loop."""
 
 DEVICE_ENCODING_BYTES = 256 * 1024
@@ -114,9 +114,9 @@ class DiffusersEngine:
                 results.put(Step(done, total))
 
         def preview(done: int, total: int, estimate: Tensor) -> None:
-            for event in preview_events(self._model, plan, (done, total), estimate, job):
+            for event in preview_events(plan, (done, total), estimate):
                 # A client that does not read must not fill the memory.
-                if isinstance(event, PixelPreview) or len(results) * len(event.frame.data) < MAX_PREVIEW_BYTES:
+                if len(results) * len(event.frame.data) < MAX_PREVIEW_BYTES:
                     results.put(event)
 
         try:

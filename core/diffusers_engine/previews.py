@@ -7,24 +7,16 @@ from torch import Tensor
 from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import InvalidLatents
 from codec_wire.events import Preview, preview_header
-from core.diffusers_engine.loader import LoadedModel
-from core.diffusers_engine.rendering import render
-from core.engine import Job, PixelPreview
 from core.plan import StreamPlan
 
 
-def preview_events(
-    model: LoadedModel, plan: StreamPlan, step: tuple[int, int], estimate: Tensor, job: Job
-) -> Iterator[Preview | PixelPreview]:
+def preview_events(plan: StreamPlan, step: tuple[int, int], estimate: Tensor) -> Iterator[Preview]:
     """Yield the previews of `estimate` [latent_frames, C, h, w], that of `step`: (completed, total).
 
-    Rendered plans have pixels, other plans one Preview for each latent frame. An estimate with values that are not
-    finite, as the first ones of some schedules are, has no previews. Call it only from the device thread.
+    There is one for each latent frame. An estimate with values that are not finite, as the first ones of some schedules
+    are, has none.
     """
     try:
-        if plan.rendered:
-            yield PixelPreview(render(model, plan, estimate, job).frames)
-            return
         encoder = LatentEncoder(preview_header(plan.header))
         for seq, latent in enumerate(estimate):
             yield Preview(*step, encoder.encode(latent, keyframe=True, last=seq == plan.latent_frames - 1))
