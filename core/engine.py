@@ -72,10 +72,11 @@ class Job:
         self.on_cancel(lambda: part.cancel(self._reason or client_disconnected()))
         return part
 
-    def occupy(self, work: Future[Any]) -> None:
+    def occupy(self, work: Future[Any] | None) -> None:
         """Record that the device works on this job until `work` is done, also if the job is cancelled before.
 
-        Only the last `work` counts: a device runs its work in the order of submission.
+        None means that it no longer works on the job. Only the last `work` counts: a device runs the work of a job in
+        the order of submission.
         """
         self._work = work
 
@@ -106,7 +107,7 @@ class _Part(Job):
         super().__init__(whole.deadline)
         self._whole = whole
 
-    def occupy(self, work: Future[Any]) -> None:
+    def occupy(self, work: Future[Any] | None) -> None:
         """See Job.occupy."""
         super().occupy(work)
         self._whole.occupy(work)

@@ -46,6 +46,10 @@ async def scrape(http: aiohttp.ClientSession) -> dict[str, dict[tuple[tuple[str,
     return found
 
 
+COST = 64 * 64 * 2
+"""Cost of the requests of tests.support: 64x64 pixels, 2 steps."""
+
+
 async def generate(servers: Servers, **fields: Any) -> None:
     async with servers.http.post(IMAGES, json=LATENTS | fields) as response:
         await response.read()
@@ -144,9 +148,12 @@ async def test_promtool_finds_no_fault() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-async def test_grpc_refusal_has_retry_hints_and_every_call_the_map_hash_in_its_trailers() -> None:
+async def test_grpc_refusal_has_retry_hints_and_every_planned_call_the_map_hash_in_its_trailers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("core.admission.random.random", lambda: 0.0)  # of the random delay in Retry-After
     engine = FakeEngine()
-    async with run_servers(engine, max_jobs=1) as servers:
+    async with run_servers(engine, max_cost=COST) as servers:  # so that a call is refused because of its plan
         first = servers.stub.Generate(request())
         await first.read()
         with pytest.raises(grpc.aio.AioRpcError) as caught:

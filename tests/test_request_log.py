@@ -123,15 +123,19 @@ async def test_disconnected_client_is_the_outcome_cancelled(protocol: str, caplo
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_deadline_and_refusal_are_outcomes(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("limit", ["jobs", "cost"])
+async def test_deadline_and_refusal_are_outcomes(protocol: str, limit: str, caplog: pytest.LogCaptureFixture) -> None:
     engine = FakeEngine()
-    async with run_servers(engine, max_jobs=1, request_timeout_s=0.5) as servers:
+    limits: dict[str, Any] = {"max_jobs": 1} if limit == "jobs" else {"max_cost": 64 * 64 * 2}
+    async with run_servers(engine, request_timeout_s=0.5, **limits) as servers:
         running = asyncio.create_task(generate(servers, protocol))
         await engine.wait_until_started(1)
         await generate(servers, protocol)
         await running
         refused, late = await logged(caplog, 2)
-    assert (refused["outcome"], refused["pipeline"]) == ("overloaded", "raw")
+    assert refused["outcome"] == "overloaded"
+    # If there is no place for another job, the request is refused before it is read.
+    assert refused.get("pipeline") == (None if limit == "jobs" else "raw")
     assert "queue_s" not in refused
     assert late["outcome"] == "deadline_exceeded"
 

@@ -71,7 +71,9 @@ class ConstantSampler:
     def __init__(self) -> None:
         self._latents: dict[tuple[tuple[int, ...], int], Tensor] = {}
 
-    def __call__(self, _model: Any, plan: StreamPlan, job: Job, on_step: sampler.StepListener, *_images: Any) -> Tensor:
+    def __call__(
+        self, _model: Any, plan: StreamPlan, job: Job, on_step: sampler.StepListener, *_inputs: Any, **_previews: Any
+    ) -> Tensor:
         """Return the latents of the workload with the shape and number of frames of `plan`."""
         for step in range(plan.steps):
             on_step(step + 1, plan.steps)

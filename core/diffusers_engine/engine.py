@@ -72,18 +72,22 @@ class DiffusersEngine:
         results: ResultQueue[_Result] = ResultQueue()
         # Before the job is queued, so that a broken image or broken latents are rejected immediately.
         inputs = await self._decoded_inputs(plan)
-        result: _Result | None
+        result: _Result | None = None
         submitted = self._thread.submit_for(job.record.client, partial(self._run, plan, job, inputs, results))
         job.occupy(submitted)
         try:
-            while not isinstance(result := await results.get(), Tensor):
-                if isinstance(result, CodecError):
-                    raise result
+            while isinstance(result := await results.get(), Started | Step | Preview):
                 if isinstance(result, Started) and not results.is_empty():
                     result = replace(result, is_followed=True)
                 yield result
-                if isinstance(result, Pixels | Frame):
-                    return
+            # After its last result, the device thread does nothing for this job, but its future may not be done yet.
+            # If the job counted as active until then, the next request of its client could be refused.
+            job.occupy(None)
+            if isinstance(result, CodecError):
+                raise result
+            if isinstance(result, Pixels | Frame):
+                yield result
+                return
             for frames in _batches(plan, result):
                 stop_if_cancelled(job)
                 started_at = time.perf_counter()

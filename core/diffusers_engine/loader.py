@@ -60,7 +60,7 @@ class LoadedModel:
         return next(
             variant
             for variant in self.variants
-            if (variant.mode.modality, variant.mode.image, variant.mode.control_image) == inputs
+            if (variant.family.mode.modality, variant.family.mode.image, variant.family.mode.control_image) == inputs
         )
 
 

@@ -69,7 +69,8 @@ async def test_invalid_requests_raise_the_exceptions_of_the_package() -> None:
 
 
 @pytest.mark.slow
-async def test_overload_raises_rate_limit_error_and_the_retry_succeeds() -> None:
+async def test_overload_raises_rate_limit_error_and_the_retry_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.admission.random.random", lambda: 0.0)  # of the random delay in Retry-After
     engine = FakeEngine()
     small: dict[str, Any] = {"prompt": "x", "size": "64x64", "extra_body": {"steps": 1}}
     async with run_servers(engine, RENDERING, max_jobs=1) as servers, openai_client(servers) as client:

@@ -25,7 +25,8 @@ from tests.support.rendering import BODY, RENDERING, post_json
 from tests.support.serving import run_servers
 
 
-async def test_all_images_of_a_request_are_one_job() -> None:
+async def test_all_images_of_a_request_are_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.admission.random.random", lambda: 0.0)  # of the random delay in Retry-After
     cost = 64 * 48 * (3 + RENDERING_STEPS)
     engine = FakeEngine()
     async with run_servers(engine, RENDERING, max_jobs=2, max_cost=2 * cost) as servers:
@@ -106,7 +107,7 @@ async def test_cancellation_between_two_images_ends_the_job() -> None:
 async def test_failure_while_rendering_returns_an_error_and_the_next_request_succeeds(
     fault: str, engine: DiffusersEngine, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_arguments: Any) -> Any:
+    def fail(*_arguments: Any, **_options: Any) -> Any:
         if fault == "nan":
             return torch.full((1, 4, 6, 8), float("nan"))
         raise torch.OutOfMemoryError("secret") if fault == "memory" else RuntimeError("secret")

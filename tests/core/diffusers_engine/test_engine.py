@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import threading
 import weakref
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,6 +212,27 @@ async def test_warm_up_rejects_latents_of_an_unexpected_shape(tiny_model: Loaded
     wrong_shape = replace(planned, header=replace(planned.header, shape=(4, 9, 9)))
     with pytest.raises(CodecError, match="expected"):
         warm_up(tiny_model, wrong_shape)
+
+
+async def test_completed_job_is_not_active_although_its_call_has_not_returned(
+    engine: DiffusersEngine, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the next request of a client could be refused: it sends it as soon as it has the last frame."""
+    run, may_return = DiffusersEngine._run, threading.Event()
+
+    def run_and_wait(*arguments: Any) -> None:
+        run(*arguments)
+        may_return.wait()
+
+    monkeypatch.setattr(DiffusersEngine, "_run", run_and_wait)
+    service = LatentService(Lifecycle(), Admission(1, 10**12))
+    service.models.replace([ModelInstance(tiny_model.info, bundle_of(tiny_model.info), engine, "test")])
+    try:
+        async with aclosing(service.generate(plan_for(tiny_model, steps=1), Job())) as events:
+            assert [event async for event in events]
+        assert service.admission.jobs == 0
+    finally:
+        may_return.set()
 
 
 @pytest.mark.slow

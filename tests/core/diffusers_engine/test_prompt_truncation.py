@@ -112,6 +112,7 @@ class EmbeddingPipeline:
     """A pipeline with a textual inversion embedding <sea> of 30 vectors, if its tokenizer has these tokens."""
 
     text_encoder = object()
+    scheduler = None
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         self.tokenizer = tokenizer

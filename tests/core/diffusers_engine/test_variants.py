@@ -56,7 +56,7 @@ async def test_model_with_a_motion_adapter_generates_images_and_videos(
 ) -> None:
     model = load(ModelSource("both", None, models_dir), device)
     assert model.info.modalities == (Modality.IMAGE, Modality.VIDEO)
-    assert GenerationMode(Modality.VIDEO) in model.info.modes
+    assert GenerationMode(Modality.VIDEO, previews=True) in model.info.modes
     assert model.info.limits == RequestLimits()
     assert len(await frame_data(model, device_thread, modality=Modality.VIDEO)) == 24
     assert len(await frame_data(model, device_thread)) == 1
