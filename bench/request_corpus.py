@@ -143,6 +143,7 @@ def bodies(image: bytes) -> list[tuple[str, dict[str, Any]]]:
         (image_path, _COMMON | {"modality": "image-latents"}),
         (image_path, {"prompt": "x"} | pixels),
         (image_path, {"prompt": "x", "n": 2} | with_image),
+        (image_path, {"prompt": "x", "stream": True} | pixels),
         (video_path, _COMMON | {"stream_format": "msgpack", "pipeline": "delta+int8", "frames": 3}),
         (video_path, _COMMON | {"modality": "video-latents", "duration_seconds": 0.5, "fps": 8}),
     ]

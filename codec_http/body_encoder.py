@@ -24,15 +24,10 @@ class LatentsResponse(web.StreamResponse):
 
 
 @dataclass(frozen=True, slots=True)
-class StreamBodyEncoder:
-    """Serializer and compressor of the messages of one response body."""
+class BodyCompressor:
+    """Compressor of a response body that is written in parts."""
 
-    wire_format: WireFormat
     compressor: Compressor
-
-    async def encode(self, message: LatentStreamHeader | LatentFrame) -> bytes:
-        """Return the next bytes of the body. A client that has received them can decode `message`."""
-        return await self.compress(encode(message, self.wire_format))
 
     async def compress(self, data: bytes) -> bytes:
         """Return the next bytes of the body, from which a client can decode `data`.
@@ -51,3 +46,14 @@ class StreamBodyEncoder:
         data = self.compressor.finish()
         current_record().bytes_out += len(data)
         return data
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBodyEncoder(BodyCompressor):
+    """Serializer and compressor of the messages of one response body."""
+
+    wire_format: WireFormat
+
+    async def encode(self, message: LatentStreamHeader | LatentFrame) -> bytes:
+        """Return the next bytes of the body. A client that has received them can decode `message`."""
+        return await self.compress(encode(message, self.wire_format))

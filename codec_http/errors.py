@@ -45,52 +45,49 @@ def public_code_and_message(error: BaseException) -> tuple[str, str]:
     return CodecError.code, INTERNAL_TEXT
 
 
-def error_response(error: BaseException) -> web.Response:
-    """Return the response for `error`, in the format of OpenAI's API. The text of internal errors is not included."""
+def error_detail(error: BaseException) -> ErrorDetail:
+    """Return the description of `error` for clients. The text of internal errors is not included."""
     status = error_status(type(error))
     code, message = public_code_and_message(error)
     if not isinstance(error, CodecError) or status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _error_response(status, message, code)
+        return _detail(status, message, code)
+    extra: dict[str, Any] = {}
+    if isinstance(error, errors.UnsupportedModality):
+        extra["supported_modalities"] = list(error.supported)
+    return _detail(status, message, code, param=error.field, extra=extra)
+
+
+def error_response(error: BaseException) -> web.Response:
+    """Return the response for `error`, in the format of OpenAI's API. The text of internal errors is not included."""
     headers: dict[str, str] = {}
     if isinstance(error, errors.RetryableError):
         headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
     if isinstance(error, errors.Unauthenticated):
         headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
-    extra: dict[str, Any] = {}
-    if isinstance(error, errors.UnsupportedModality):
-        extra["supported_modalities"] = list(error.supported)
-    return _error_response(status, message, code, param=error.field, extra=extra, headers=headers)
+    return _response(error_status(type(error)), error_detail(error), headers)
 
 
 def malformed_request_response(error: BaseException, message: str) -> web.Response:
     """Return the response to bytes that aiohttp's parser rejected with `error`, whose text is `message`."""
     if isinstance(error, LineTooLong):
         if error.args[1] == MAX_LINE_BYTES:
-            return _error_response(
-                HTTPStatus.REQUEST_URI_TOO_LONG,
-                f"the request line must have at most {MAX_LINE_BYTES} bytes",
-                errors.TooLarge.code,
-            )
-        return _error_response(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            f"the request header must have at most {MAX_HEADER_BYTES} bytes",
-            errors.TooLarge.code,
-        )
+            status, part, limit = HTTPStatus.REQUEST_URI_TOO_LONG, "line", MAX_LINE_BYTES
+        else:
+            status, part, limit = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header", MAX_HEADER_BYTES
+        message = f"the request {part} must have at most {limit} bytes"
+        return _response(status, _detail(status, message, errors.TooLarge.code))
     reason = message.partition("\n")[0].rstrip(":")
     return error_response(errors.InvalidRequest("request", f"is not valid HTTP: {truncated_repr(reason)}"))
 
 
-def _error_response(
-    status: int,
-    message: str,
-    code: str,
-    *,
-    param: str | None = None,
-    extra: dict[str, Any] | None = None,
-    headers: dict[str, str] | None = None,
-) -> web.Response:
+def _detail(
+    status: int, message: str, code: str, *, param: str | None = None, extra: dict[str, Any] | None = None
+) -> ErrorDetail:
     error_type = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    detail = ErrorDetail(message=message, type=error_type, param=param, code=code, **(extra or {}))
+    return ErrorDetail(message=message, type=error_type, param=param, code=code, **(extra or {}))
+
+
+def _response(status: int, detail: ErrorDetail, headers: dict[str, str] | None = None) -> web.Response:
     body = ErrorResponse(error=detail).model_dump(exclude_unset=True)
     return web.json_response(body, status=status, headers={hdrs.CACHE_CONTROL: "no-store"} | (headers or {}))
 
@@ -167,7 +164,7 @@ async def _handle(request: web.Request, handler: Handler, record: RequestRecord)
         # Raised by aiohttp itself, e.g. 404 for an unknown path or 405 for an unsupported method.
         code, message = _code_of(error.status), f"{request.method} {request.path}: {error.reason}"
         record.fail_with(code, message)
-        response = _error_response(error.status, message, code)
+        response = _response(error.status, _detail(error.status, message, code))
         if hdrs.ALLOW in error.headers:
             response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
         return response

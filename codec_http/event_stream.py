@@ -34,7 +34,7 @@ async def send_events(request: web.Request, plan: StreamPlan, wire_format: WireF
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)
     response = LatentsResponse(headers=generation_headers(EVENT_STREAM, plan, service, encoding))
-    body = StreamBodyEncoder(wire_format, encoding.compressor())
+    body = StreamBodyEncoder(encoding.compressor(), wire_format)
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S], reports_steps=True)
     async with aclosing(service.generate(plan, job)) as events:
         with closing(WriteDeadline(request, response, job)) as deadline:

@@ -49,11 +49,11 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
     bundle = service.models.for_plan(plan).bundle
     if accepts_event_stream(accept):
         return await send_events(request, plan, wire_format)
-    if plan.preview_every is not None:
+    if plan.has_previews:
         raise InvalidRequest("preview_every", f"needs the header Accept: {EVENT_STREAM}")
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
     response = LatentsResponse(headers=generation_headers(content_type, plan, service, encoding))
-    await _stream(request, response, plan, StreamBodyEncoder(wire_format, encoding.compressor()))
+    await _stream(request, response, plan, StreamBodyEncoder(encoding.compressor(), wire_format))
     return response
 
 

@@ -68,7 +68,7 @@ async def _encode(request: web.Request, file: bytes) -> web.StreamResponse:
         hdrs.CACHE_CONTROL: "no-store",
     }
     response = web.StreamResponse(headers=headers | coding.headers)
-    body = StreamBodyEncoder(wire_format, coding.compressor())
+    body = StreamBodyEncoder(coding.compressor(), wire_format)
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     async with aclosing(encoding.encode(service, plan, job)) as events:
         try:

@@ -42,7 +42,7 @@ RENDERED_BODIES: dict[Modality, type[RenderedBody]] = {
 _USE_VIDEO_ENDPOINT = f"is not supported: send requests for videos to {GENERATION_PATHS[Modality.VIDEO]}"
 UNSUPPORTED_FIELDS = {
     "keyframe_interval": "is only valid for latents: add stream_format (msgpack or protobuf), or remove this field",
-    "preview_every": "is only valid for latents: add stream_format (msgpack or protobuf), or remove this field",
+    "preview_every": "is only valid for latents: use partial_images, or add stream_format (msgpack or protobuf)",
     "complexity": "is not supported: use steps to trade speed for quality",
     "frame_count": _USE_VIDEO_ENDPOINT,
     "frame_duration_ms": _USE_VIDEO_ENDPOINT,

@@ -3,7 +3,6 @@
 Each model extends GenerationRequest with the HTTP spelling of some fields and with the parameters of OpenAI's API.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -12,6 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, WithJso
 from pydantic_core import PydanticCustomError
 
 from codec_http.file_field import MAX_BASE64_CHARACTERS, decode_file_field
+from codec_http.size_field import RESOLUTION_SCHEMA, SIZE_SCHEMA, parse_resolution, parse_size
 from codec_pixels.images import ImageFormat
 from codec_wire import WireFormat
 from codec_wire.http import GENERATION_PATHS
@@ -21,25 +21,8 @@ from codec_wire.request import VIDEO_FIELDS, GenerationRequest, PositiveUint32
 
 MAX_N = 10
 """Maximum number of images or videos in one request for rendered pixels."""
-AUTO = "auto"
-_SIZE = re.compile(r"([0-9]{1,6})[xX]([0-9]{1,6})")
-
-
-def _parse_size(value: object) -> object:
-    """Parse "WIDTHxHEIGHT" to (width, height) in pixels, and "auto" to None."""
-    if value is None or value == AUTO:
-        return None
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise PydanticCustomError("size", 'should be "WIDTHxHEIGHT" in pixels, e.g. "512x512"')
-    return int(match[1]), int(match[2])
-
-
-def _parse_resolution(value: object) -> object:
-    """Parse a size, or one number as the side of a square, to (width, height) in pixels."""
-    side = parse_integer(value)
-    is_side = isinstance(side, int) and not isinstance(side, bool)
-    return (side, side) if is_side else _parse_size(value)
+MAX_PARTIAL_IMAGES = 3
+"""Maximum number of partial images for each image of a request, as in OpenAI's API."""
 
 
 def _require_modality(modality: Modality) -> Callable[[object], object]:
@@ -64,10 +47,6 @@ def _reject_url(value: object) -> object:
     return value
 
 
-_SIZE_SCHEMA = {"type": "string", "pattern": f"^({_SIZE.pattern}|{AUTO})$", "examples": ["512x512"]}
-_RESOLUTION_SCHEMA = {
-    "anyOf": [_SIZE_SCHEMA, {"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[1-9][0-9]*$"}]
-}
 _Size = tuple[PositiveUint32, PositiveUint32] | None
 _StreamFormat = Annotated[WireFormat, Field(strict=False)]
 _ImageModality = Annotated[
@@ -131,11 +110,11 @@ class GenerationBody(GenerationRequest):
         "in the latent space of the model, in any wire format and content coding.",
     )
 
-    size: Annotated[_Size, BeforeValidator(_parse_size), WithJsonSchema(_SIZE_SCHEMA)] = Field(
+    size: Annotated[_Size, BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)] = Field(
         default=None,
         description='Size in pixels as "WIDTHxHEIGHT". Default, and the meaning of "auto": the model\'s default size.',
     )
-    resolution: Annotated[_Size, BeforeValidator(_parse_resolution), WithJsonSchema(_RESOLUTION_SCHEMA)] = Field(
+    resolution: Annotated[_Size, BeforeValidator(parse_resolution), WithJsonSchema(RESOLUTION_SCHEMA)] = Field(
         default=None, description="Alias of `size`. A single number is the side of a square."
     )
     user: str | None = Field(default=None, description="Accepted for compatibility with OpenAI's API and ignored.")
@@ -204,9 +183,6 @@ class RenderedBody(GenerationBody):
         description="Files are returned in the response as base64. `url` is not supported: the server stores no files.",
     )
     output_format: str
-    stream: Literal[False] = Field(
-        default=False, description="Rendered images and videos cannot be streamed; only latents can."
-    )
     safety_identifier: str | None = Field(
         default=None, description="Accepted for compatibility with OpenAI's API and ignored."
     )
@@ -225,7 +201,22 @@ class RenderedImagesBody(RenderedBody):
     background: Literal["auto", "opaque"] = Field(
         default="auto", description="Images are always opaque; both values are equivalent."
     )
-    partial_images: Literal[0] = Field(default=0, description="Partial images are not supported.")
+    stream: bool = Field(
+        default=False,
+        description="Send Server-Sent Events: the partial images while sampling, and each image as soon as it exists.",
+    )
+    partial_images: Annotated[int, Field(ge=0, le=MAX_PARTIAL_IMAGES), BeforeValidator(parse_integer)] = Field(
+        default=0,
+        description="With `stream`, number of images to send while each image is sampled, after evenly spaced steps: "
+        "what the model expects the result to be.",
+    )
+
+    @field_validator("partial_images")
+    @classmethod
+    def _require_stream(cls, value: int, info: ValidationInfo) -> int:
+        if value and not info.data.get("stream"):
+            raise PydanticCustomError("stream", "should be 0 unless stream is true")
+        return value
 
     @field_validator("output_compression")
     @classmethod
@@ -241,3 +232,6 @@ class RenderedVideosBody(RenderedBody):
     model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=(*_LATENTS_ONLY, "keyframe_interval")))
     modality: _VideoModality = Modality.VIDEO
     output_format: Literal["mp4"] = Field(default="mp4", description="File format of the videos: MP4 with H.264.")
+    stream: Literal[False] = Field(
+        default=False, description="Rendered videos cannot be streamed; images and latents can."
+    )

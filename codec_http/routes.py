@@ -49,8 +49,13 @@ _GENERATION_DESCRIPTION = (
     "Codec media type, the response is a latent stream: one header message, then {frames}. Each message is sent as "
     "soon as it exists. With `Accept: text/event-stream` it is sent as events, together with the progress and with "
     "previews. Otherwise the request is OpenAI-style, and the JSON response contains {files} that the server "
-    "has rendered. Errors after the first byte of a latent stream are reported as a final frame with finish_reason "
-    '"error". Closing the connection cancels the generation.'
+    "has rendered{streaming}. Errors after the first byte of a latent stream are reported as a final frame with "
+    'finish_reason "error". Closing the connection cancels the generation.'
+)
+_IMAGE_STREAMING = (
+    "; with `stream` it consists of Server-Sent Events with the names and keys of OpenAI's API: "
+    "`image_generation.partial_image` while an image is sampled, `image_generation.completed`, and `error` if a "
+    "generation fails after the first byte"
 )
 _FILE_CONTENT: Content = {"application/octet-stream": None}
 _FILE_HEADERS: Mapping[str, str] = {
@@ -70,7 +75,7 @@ ROUTES = (
         generations.images,
         GENERATION,
         "Generate an image",
-        _GENERATION_DESCRIPTION.format(frames="one frame", files="the images"),
+        _GENERATION_DESCRIPTION.format(frames="one frame", files="the images", streaming=_IMAGE_STREAMING),
         {200: _GENERATION_CONTENT},
         (ImageLatentsBody, RenderedImagesBody),
         DOCUMENTED_HEADERS,
@@ -82,7 +87,7 @@ ROUTES = (
         generations.videos,
         GENERATION,
         "Generate a video",
-        _GENERATION_DESCRIPTION.format(frames="one or more frames", files="the videos"),
+        _GENERATION_DESCRIPTION.format(frames="one or more frames", files="the videos", streaming=""),
         {200: _GENERATION_CONTENT},
         (VideoLatentsBody, RenderedVideosBody),
         DOCUMENTED_HEADERS,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec_wire.errors import Cancelled, CodecError, DeadlineExceeded
-from codec_wire.events import PromptTruncation, StreamEvent
+from codec_wire.events import StreamEvent
 from core.plan import StreamPlan
 from core.request_record import current_record
 
@@ -24,11 +24,16 @@ class Pixels:
     frames: NDArray[np.uint8]
     generation_s: float = 0.0
     """Seconds from the start of sampling until the pixels were decoded. Set by LatentService.render."""
-    truncations: tuple[PromptTruncation, ...] = ()
-    """Ignored ends of the prompts. Set by LatentService.render."""
 
 
-Event: TypeAlias = StreamEvent | Pixels
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelPreview:
+    """A clean estimate of a plan with `partial_images`: RGB, uint8 [num_frames, height, width, 3]."""
+
+    frames: NDArray[np.uint8]
+
+
+Event: TypeAlias = StreamEvent | Pixels | PixelPreview
 
 
 class Job:
@@ -122,8 +127,9 @@ class Engine(Protocol):
     def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield the events of `plan`: Started, the Steps if the job reports them, then every Frame, or the Pixels.
 
-        There are Pixels instead of Frames if `plan.rendered`. Previews precede the Frames if the plan has them; an
-        engine may leave some out. Raises a CodecError on failure. Closing the iterator cancels `job`.
+        There are Pixels instead of Frames if `plan.rendered`. Previews precede the Frames, or PixelPreviews the Pixels,
+        if the plan has them; an engine may leave some out. Raises a CodecError on failure. Closing the iterator cancels
+        `job`.
         """
 
 

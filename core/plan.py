@@ -32,7 +32,8 @@ class StreamPlan:
 
     `width` and `height` are in pixels. `num_frames` counts video frames, `latent_frames` the latents on the wire; both
     are 1 for an image. If `rendered`, the latents are decoded to pixels instead of being sent.
-    `preview_every` is the number of steps from one preview to the next; None for no previews.
+    `preview_every` is the number of steps from one preview to the next; None for no previews. A rendered image has
+    `partial_images` previews instead, or one after every step if it has fewer steps.
     """
 
     model: str
@@ -54,11 +55,12 @@ class StreamPlan:
     latents: InputLatents | None = None
     preview_every: int | None = None
     rendered: bool = False
+    partial_images: int = 0
 
     @property
     def cost(self) -> int:
         """Estimated cost on the device, in pixels x latent frames x steps."""
-        steps = self.steps + (RENDERING_STEPS if self.rendered else 0)
+        steps = self.steps + (RENDERING_STEPS * (1 + self.partial_images) if self.rendered else 0)
         return self.width * self.height * self.latent_frames * steps
 
     @property
@@ -66,6 +68,18 @@ class StreamPlan:
         """Size of the input images and latents in bytes."""
         files = (self.image, self.control_image, self.latents)
         return sum(len(file.data) for file in files if file is not None)
+
+    @property
+    def has_previews(self) -> bool:
+        """Whether previews are sent while sampling."""
+        return self.preview_every is not None or self.partial_images > 0
+
+    def previews_step(self, done: int, total: int) -> bool:
+        """Return whether there is a preview after `done` of `total` steps. There is none after the last step."""
+        if self.preview_every is not None:
+            return done < total and done % self.preview_every == 0
+        parts = self.partial_images + 1
+        return done < total and done in {total * index // parts for index in range(1, parts)}
 
     def file_parameters(self) -> dict[str, str | int | float | bytes | None]:
         """Return the request parameters that are stored in a rendered file (codec_pixels.parameters)."""
@@ -98,7 +112,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         for field, data in (("image", request.image), ("control_image", request.control_image))
     )
     latents = None if request.latents is None else read_input_latents(request.latents, bundle.zstd_dictionaries())
-    mode = _select_mode(request, model)
+    mode = select_mode(request, model)
     if latents is not None:
         request = _with_size_of(latents, request, model)
     width, height = require_size(request, model)
@@ -146,7 +160,7 @@ _header = lru_cache(maxsize=256)(LatentStreamHeader)
 """Headers do not depend on the prompt or the seed, so most requests have the header of an earlier one."""
 
 
-def _select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
+def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
     """Return the mode of `model` with exactly the inputs of `request`.
 
     Raises InvalidRequest naming the field that is missing or not supported.

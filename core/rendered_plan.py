@@ -6,7 +6,7 @@ from codec_wire.errors import InvalidRequest, TooLarge, UnsupportedModality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import NUM_SEEDS, GenerationRequest
 from core.model import ModelInfo
-from core.plan import StreamPlan, plan
+from core.plan import StreamPlan, plan, require_previews, select_mode
 
 MAX_RENDERED_PIXELS = 2**26
 """Maximum pixels of one image or video: 256 frames of 512x512. Unlike latents they are all in memory at once."""
@@ -16,10 +16,11 @@ MAX_RENDERED_FPS = 1000
 
 
 def plan_rendered(
-    request: GenerationRequest, count: int, bundle: LatentMapBundle, model: ModelInfo
+    request: GenerationRequest, count: int, partial_images: int, bundle: LatentMapBundle, model: ModelInfo
 ) -> tuple[StreamPlan, ...]:
     """Return the plans for `count` rendered images or videos, which use consecutive seeds from `request.seed` on.
 
+    Each of them has `partial_images` previews.
     Each plan equals that of a single request with its seed, so that the pixels do not depend on `count`.
     Raises what `plan` raises; UnsupportedModality if the model's latents cannot be decoded here; InvalidRequest;
     TooLarge.
@@ -52,4 +53,8 @@ def plan_rendered(
             f"{first.num_frames} frames of {first.width}x{first.height} have {pixels} pixels, the limit for rendering "
             f"is {MAX_RENDERED_PIXELS}; request a smaller size, fewer frames, or latents"
         )
-    return tuple(replace(first, seed=first.seed + index, rendered=True) for index in range(count))
+    if partial_images:
+        require_previews("partial_images", model, select_mode(request, model))
+    return tuple(
+        replace(first, seed=first.seed + index, rendered=True, partial_images=partial_images) for index in range(count)
+    )

@@ -8,11 +8,11 @@ from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import replace
 
 from codec_wire.errors import CodecError, Overloaded, TruncatedStream
-from codec_wire.events import Frame, PromptTruncation, Started, StreamEvent
+from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.latents import FinishReason, LatentFrame
 from codec_wire.request import GenerationRequest
 from core.admission import Admission
-from core.engine import Engine, Job, Pixels, client_disconnected
+from core.engine import Engine, Job, PixelPreview, Pixels, client_disconnected
 from core.engine_failures import EngineFailures
 from core.generation import StreamStats, run_with_deadline, to_public_error
 from core.lifecycle import Lifecycle, State
@@ -68,13 +68,13 @@ class LatentService:
         current_record().describe("generate", planned, served.bundle.hash)
         return planned
 
-    def plan_rendered(self, request: GenerationRequest, count: int) -> tuple[StreamPlan, ...]:
-        """Return the plans for `count` images or videos that are sent as pixels.
+    def plan_rendered(self, request: GenerationRequest, count: int, partial_images: int = 0) -> tuple[StreamPlan, ...]:
+        """Return the plans for `count` images or videos that are sent as pixels, each after `partial_images` previews.
 
         Raises what `plan` and core.rendered_plan.plan_rendered raise.
         """
         served = self.models.for_request(request)
-        plans = plan_rendered(request, count, served.bundle, served.model)
+        plans = plan_rendered(request, count, partial_images, served.bundle, served.model)
         current_record().describe("render", plans[0], served.bundle.hash)
         return plans
 
@@ -91,7 +91,7 @@ class LatentService:
             try:
                 async with aclosing(run_with_deadline(engine, plan, job)) as events:
                     async for event in events:
-                        if not isinstance(event, Pixels):
+                        if not isinstance(event, Pixels | PixelPreview):
                             stats.record(event)
                             job.record.record_event(event)
                             yield event
@@ -114,11 +114,13 @@ class LatentService:
             finally:
                 del failure  # break the reference cycle between the exception and this frame
 
-    async def render(self, plans: Sequence[StreamPlan], job: Job) -> AsyncGenerator[Pixels, None]:
-        """Yield the pixels of each of `plans`, in order, as one job that is admitted or rejected as a whole.
+    async def render(
+        self, plans: Sequence[StreamPlan], job: Job
+    ) -> AsyncGenerator[Started | PixelPreview | Pixels, None]:
+        """Yield Started, the PixelPreviews and the Pixels of each of `plans`, in order, as one job.
 
-        Other jobs may run between two plans. Raises a CodecError. The job stays active until the iterator is exhausted
-        or closed (contextlib.aclosing), which cancels it.
+        It is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError. The job stays
+        active until the iterator is exhausted or closed (contextlib.aclosing), which cancels it.
         """
         engine = self.models.for_plan(plans[0]).engine
         failure: CodecError | None = None
@@ -126,7 +128,9 @@ class LatentService:
         try:
             with self.active(job, cost, request_bytes):
                 for plan in plans:
-                    yield await self._pixels(engine, plan, job)
+                    async with aclosing(self._pixels(engine, plan, job)) as events:
+                        async for event in events:
+                            yield event
         except Exception as error:
             failure = to_public_error(error)
         try:
@@ -167,26 +171,29 @@ class LatentService:
             self._jobs.discard(job)
             job.when_free(admitted.close)
 
-    async def _pixels(self, engine: Engine, plan: StreamPlan, job: Job) -> Pixels:
-        """Return the pixels of one of the plans of `job`. Raises what the engine raises, TruncatedStream."""
+    async def _pixels(
+        self, engine: Engine, plan: StreamPlan, job: Job
+    ) -> AsyncGenerator[Started | PixelPreview | Pixels, None]:
+        """Yield the events of one of the plans of `job`. Raises what the engine raises, TruncatedStream."""
         if job.reason is not None:  # cancelled between two plans
             raise job.reason
         # An engine cancels its job at the end of a generation, and `job` may have more plans.
         part = job.part()
         started_at = time.monotonic()
         pixels: Pixels | None = None
-        truncations: tuple[PromptTruncation, ...] = ()
         async with aclosing(run_with_deadline(engine, plan, part)) as events:
             async for event in events:
                 if isinstance(event, Started):
                     started_at = time.monotonic()
-                    truncations = event.truncations
+                    yield event
+                elif isinstance(event, PixelPreview):
+                    yield event
                 elif isinstance(event, Pixels):
-                    pixels = replace(event, generation_s=time.monotonic() - started_at, truncations=truncations)
+                    pixels = replace(event, generation_s=time.monotonic() - started_at)
                     self.admission.record_duration(plan.cost, pixels.generation_s)
         if pixels is None:
             raise TruncatedStream("the engine ended the stream without pixels")
-        return pixels
+        yield pixels
 
 
 def _error_frame(plan: StreamPlan, seq: int) -> Frame:

@@ -20,15 +20,15 @@ from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.previews import preview_events
 from core.diffusers_engine.prompt_truncation import prompt_truncations
-from core.diffusers_engine.rendering import render
+from core.diffusers_engine.rendering import render, render_preview
 from core.diffusers_engine.results import ResultQueue
 from core.diffusers_engine.sampler import memory_guard, sample
-from core.engine import Event, Job, Pixels, client_disconnected
+from core.engine import Event, Job, PixelPreview, Pixels, client_disconnected
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-_Result = Started | Step | Preview | Frame | Tensor | Pixels | CodecError
+_Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | CodecError
 """What the device thread sends to the event loop."""
 
 DEVICE_ENCODING_BYTES = 256 * 1024
@@ -76,7 +76,7 @@ class DiffusersEngine:
         submitted = self._thread.submit_for(job.record.client, partial(self._run, plan, job, inputs, results))
         job.occupy(submitted)
         try:
-            while isinstance(result := await results.get(), Started | Step | Preview):
+            while isinstance(result := await results.get(), Started | Step | Preview | PixelPreview):
                 if isinstance(result, Started) and not results.is_empty():
                     result = replace(result, is_followed=True)
                 yield result
@@ -118,6 +118,11 @@ class DiffusersEngine:
                 results.put(Step(done, total))
 
         def preview(done: int, total: int, estimate: Tensor) -> None:
+            if plan.rendered:
+                partial_image = render_preview(self._model, plan, estimate, job)
+                if partial_image is not None:
+                    results.put(partial_image)
+                return
             for event in preview_events(plan, (done, total), estimate):
                 # A client that does not read must not fill the memory.
                 if len(results) * len(event.frame.data) < MAX_PREVIEW_BYTES:

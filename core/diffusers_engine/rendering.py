@@ -3,11 +3,12 @@
 from torch import Tensor
 
 from codec_pixels.vae import decode_latents
+from codec_wire.errors import InvalidLatents
 from codec_wire.pipelines import torch_math
 from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import memory_guard
-from core.engine import Job, Pixels
+from core.engine import Job, PixelPreview, Pixels
 from core.plan import StreamPlan
 
 
@@ -28,3 +29,15 @@ def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> P
         # Does nothing unless the pipeline offloads its models: then the VAE must leave the device again.
         variant.pipeline.maybe_free_model_hooks()
         return Pixels(pixels)
+
+
+def render_preview(model: LoadedModel, plan: StreamPlan, estimate: Tensor, job: Job) -> PixelPreview | None:
+    """Return the pixels of a clean estimate, as `render` those of the latents.
+
+    None if it has values that are not finite, as the first estimates of some schedules have. Raises the job's reason
+    if the job was cancelled, OutOfMemory.
+    """
+    try:
+        return PixelPreview(render(model, plan, estimate, job).frames)
+    except InvalidLatents:
+        return None

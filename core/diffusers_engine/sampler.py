@@ -52,8 +52,8 @@ def sample(
         return len(pipeline.scheduler.timesteps) if family.legacy_callback else int(pipeline.num_timesteps)
 
     def after_scheduler_step(done: int, estimate: Callable[[], Tensor]) -> None:
-        total, interval = total_steps(), plan.preview_every
-        if on_preview is not None and interval is not None and done % interval == 0 and done < total:
+        total = total_steps()
+        if on_preview is not None and plan.previews_step(done, total):
             clean = estimate()
             on_preview(done, total, family.latents(pipeline, SimpleNamespace(images=clean, frames=clean), plan))
 
@@ -70,7 +70,7 @@ def sample(
     if inputs is None:
         inputs = decode_inputs(plan)
     with memory_guard(plan):
-        listener = after_scheduler_step if on_preview is not None and plan.preview_every is not None else None
+        listener = after_scheduler_step if on_preview is not None and plan.has_previews else None
         output = call_pipeline(variant, plan, inputs, "latent", job, on_estimate=listener, **callback)
         latents = family.latents(pipeline, output, plan)
     expected = (plan.latent_frames, *plan.header.shape)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
+from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent
 from PIL import Image
 
 from codec_http.server import HttpServer
@@ -17,6 +18,7 @@ from codec_pixels.device_thread import DeviceThread
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.fake_engine import FakeEngine
+from tests.support.processes import Addresses
 from tests.support.rendering import RENDERING, raw_pixels
 from tests.support.serving import Servers, run_servers
 
@@ -95,6 +97,56 @@ async def wait_for_rejection(servers: Servers, task: asyncio.Task[Any]) -> None:
     await asyncio.sleep(0.3)
     assert not task.done()
     assert servers.service.admission.jobs == 1
+
+
+STREAMED: dict[str, Any] = {
+    "prompt": "a sea",
+    "size": "64x64",
+    "extra_body": {"steps": 6, "seed": 3},
+    "output_format": "webp",
+}
+
+
+def check_stream(events: list[Any], expected: str | None) -> None:
+    """Check that there are two partial images and then the image `expected`, with the fields that the types need."""
+    kinds = [ImageGenPartialImageEvent, ImageGenPartialImageEvent, ImageGenCompletedEvent]
+    assert [type(event) for event in events] == kinds
+    for kind, event in zip(kinds, events, strict=True):
+        kind.model_validate(event.to_dict(), strict=True)
+    assert [event.partial_image_index for event in events[:2]] == [0, 1]
+    assert {(event.size, event.output_format) for event in events} == {("64x64", "webp")}
+    assert events[-1].b64_json == expected
+    images = [np.asarray(Image.open(io.BytesIO(base64.b64decode(event.b64_json))), float) for event in events]
+    assert abs(images[0] - images[2]).mean() > abs(images[1] - images[2]).mean() > 0
+
+
+@pytest.mark.slow
+async def test_stream_has_partial_images_and_the_same_image_as_without(embedded_server: Addresses) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{embedded_server.http}/v1", api_key="none") as client:
+        response = await client.images.generate(**STREAMED)
+        assert response.data is not None
+        stream = await client.images.generate(**STREAMED, stream=True, partial_images=2)
+        check_stream([event async for event in stream], response.data[0].b64_json)
+
+
+@pytest.mark.slow
+def test_blocking_stream_has_partial_images_and_the_same_image_as_without(embedded_server: Addresses) -> None:
+    with openai.OpenAI(base_url=f"{embedded_server.http}/v1", api_key="none") as client:
+        response = client.images.generate(**STREAMED)
+        assert response.data is not None
+        check_stream(list(client.images.generate(**STREAMED, stream=True, partial_images=2)), response.data[0].b64_json)
+
+
+async def test_failure_of_a_stream_raises_an_error_of_the_package() -> None:
+    engine = FakeEngine(free_running=True)
+    engine.fail_with = RuntimeError("secret")
+    async with run_servers(engine, RENDERING) as servers, openai_client(servers) as client:
+        stream = await client.images.generate(prompt="x", size="64x64", stream=True)
+        with pytest.raises(openai.APIError, match="internal error") as caught:
+            await anext(stream)
+        assert caught.value.code == "internal"
+        with pytest.raises(openai.BadRequestError, match="partial_images: is not supported by tiny-sd"):
+            await client.images.generate(prompt="x", stream=True, partial_images=1)
 
 
 async def test_models_are_listed_and_retrieved() -> None:

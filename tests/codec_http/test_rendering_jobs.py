@@ -96,7 +96,9 @@ async def test_cancellation_between_two_images_ends_the_job() -> None:
         plans = service.plan_rendered(GenerationRequest(prompt="x", size=(64, 64), steps=1), 2)
         rendered = service.render(plans, Job())
         async with aclosing(rendered):
-            await anext(rendered)
+            async for event in rendered:
+                if isinstance(event, Pixels):
+                    break
             service.cancel_all(lambda: NotReady("the server is shutting down", 5))
             with pytest.raises(NotReady):
                 await anext(rendered)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from codec_wire.encoder import LatentEncoder
 from codec_wire.events import Frame, Started, Step
-from core.engine import Event, Job, Pixels
+from core.engine import Event, Job, PixelPreview, Pixels
 from core.plan import StreamPlan
 
 WAIT_S = 10
@@ -73,6 +73,8 @@ class FakeEngine:
                 if self.fail_with is not None:
                     raise self.fail_with
                 yield Step(step + 1, plan.steps)
+                if plan.rendered and plan.previews_step(step + 1, plan.steps):
+                    yield PixelPreview(noise_frames(plan))
             if plan.rendered:
                 yield Pixels(noise_frames(plan))
             encoder = LatentEncoder(plan.header)

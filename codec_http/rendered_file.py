@@ -1,0 +1,51 @@
+"""Encoding of rendered images and videos as files, in base64."""
+
+import asyncio
+import base64
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec_http.request_models import RenderedBody, RenderedImagesBody
+from codec_pixels.images import BEST_QUALITY, encode_image
+from codec_pixels.parameters import Parameters, file_parameters
+from codec_pixels.videos import encode_video
+from core.engine import Job
+from core.plan import StreamPlan
+from core.response_parameters import environment_of
+from core.service import LatentService
+
+
+@dataclass(frozen=True, slots=True)
+class FileEncoder:
+    """Encodes the files of the request `body`, in the file format that it asks for, on other threads.
+
+    The encoder of videos stops if `job` is cancelled.
+    """
+
+    service: LatentService
+    body: RenderedBody
+    job: Job
+
+    async def encode(self, pixels: NDArray[np.uint8], plan: StreamPlan) -> str:
+        """Return the result of `plan`, uint8 RGB [frames, height, width, 3], as a file with its parameters."""
+        map_hash = self.service.models.for_plan(plan).bundle.hash
+        environment = environment_of(self.service, plan)
+        parameters = file_parameters(plan.header, map_hash, pixels.shape, plan.file_parameters(), environment)
+        return await asyncio.to_thread(self._encode, pixels, plan, parameters)
+
+    async def encode_preview(self, pixels: NDArray[np.uint8], plan: StreamPlan) -> str:
+        """Return a preview of the result as a file. It has no parameters: a request with these gives another image."""
+        return await asyncio.to_thread(self._encode, pixels, plan, {})
+
+    def _encode(self, pixels: NDArray[np.uint8], plan: StreamPlan, parameters: Parameters) -> str:
+        body = self.body
+        if isinstance(body, RenderedImagesBody):
+            quality = BEST_QUALITY if body.output_compression is None else body.output_compression
+            data = encode_image(pixels[0], body.output_format, parameters, quality)
+        else:
+            data = encode_video(
+                pixels, plan.header.fps or 1, parameters, lambda writer: self.job.on_cancel(writer.kill)
+            )
+        return base64.b64encode(data).decode()
