@@ -109,7 +109,7 @@ STREAMED: dict[str, Any] = {
 
 def check_stream(events: list[Any], expected: str | None) -> None:
     """Check that there are two partial images and then the image `expected`, with the fields that the types need."""
-    kinds = [ImageGenPartialImageEvent, ImageGenPartialImageEvent, ImageGenCompletedEvent]
+    kinds: list[Any] = [ImageGenPartialImageEvent, ImageGenPartialImageEvent, ImageGenCompletedEvent]
     assert [type(event) for event in events] == kinds
     for kind, event in zip(kinds, events, strict=True):
         kind.model_validate(event.to_dict(), strict=True)
