@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,11 @@ def build(folder: Path, dtype: torch.dtype) -> int:
 
 
 class Server:
-    """`codec-diffusers serve` in a subprocess."""
+    """`codec-diffusers serve` in a subprocess, with `options` that select and load the model."""
 
-    def __init__(self, model: Path, dtype: str, threads: int) -> None:
+    def __init__(self, options: Sequence[str]) -> None:
         command = [sys.executable, "-c", "from codec_server.cli import main; main()"]
-        command += ["serve", "--model", str(model), "--dtype", dtype]
-        command += ["--models-dir", str(model.parent), "--threads", str(threads), "--port", "0", "--grpc-port", "0"]
+        command += ["serve", *options, "--port", "0", "--grpc-port", "0"]
         command += ["--calibration-images", "0", "--request-timeout-s", "3600"]
         self.started = time.perf_counter()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -141,7 +141,8 @@ def measure(dtype: str, steps: int, threads: int) -> dict[str, Any]:
         parameters = build(model, {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
         built_s = time.perf_counter() - started
         on_disk = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
-        server = Server(model, dtype, threads)
+        options = ["--model", str(model), "--models-dir", folder, "--dtype", dtype, "--threads", str(threads)]
+        server = Server(options)
         try:
             loaded_gb = server.memory_gb("VmRSS")
             seconds, shape = asyncio.run(request_image(server.address, steps))

@@ -102,7 +102,9 @@ class GrpcClient(LatentClient):
             ServedModel(
                 name=served.model.name,
                 aliases=tuple(served.model.aliases),
-                modalities=tuple(names[number] for number in served.model.modalities if number in names),
+                modalities=tuple(names[number] for number in served.model.modalities if number in names)
+                if served.generates or not served.HasField("generates")
+                else (),
                 latent_space=served.model.latent_space,
                 map_hash=served.latent_map_hash,
             )

@@ -60,7 +60,7 @@ class ServedModel:
     Attributes:
         name: The model's name, usually its Hugging Face Hub id.
         aliases: Other names that requests may use for it.
-        modalities: What it can generate.
+        modalities: What it can generate. Empty if the server only decodes and encodes.
         latent_space: Id of its latent space.
         map_hash: Hash of its latent-space map ("sha256:<hex>").
 

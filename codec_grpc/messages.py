@@ -73,6 +73,7 @@ def served_model_to_message(instance: ModelInstance) -> pb.ServedModel:
         pixel_checks=[pb.PixelCheck(**asdict(check)) for check in instance.pixel_checks],
         decodes=instance.vae is not None,
         encodes=instance.vae is not None,
+        generates=instance.engine is not None,
     )
 
 
@@ -119,6 +120,7 @@ def model_to_message(model: ModelInfo) -> pb.ModelInfo:
                 negative_prompt=mode.negative_prompt,
                 latents=mode.latents,
                 previews=mode.previews,
+                latents_only=mode.latents_only,
             )
             for mode in model.modes
         ],
@@ -151,6 +153,7 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
                 negative_prompt=form.negative_prompt,
                 latents=form.latents,
                 previews=form.previews,
+                latents_only=form.latents_only,
             )
             for form in message.forms
             if form.modality in names

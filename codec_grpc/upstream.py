@@ -110,7 +110,8 @@ class Upstream:
             response = await stub.GetLatentMap(request, timeout=RPC_TIMEOUT_S)
             bundle = LatentMapBundle.from_parts(response.document, response.assets)
             checks = pixel_checks_from_message(description)
-            engine = RemoteEngine(stub, bundle.hash)
+            generates = description.generates or not description.HasField("generates")
+            engine = RemoteEngine(stub, bundle.hash) if generates else None
             vae = RemoteVae(stub) if description.decodes and description.encodes else None
             instances.append(ModelInstance(model, bundle, engine, description.device, checks, vae))
         digest = info.image_digest if info.HasField("image_digest") else None

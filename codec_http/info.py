@@ -68,7 +68,7 @@ def _models_info(request: web.Request, models: ServedModels) -> dict[str, object
     return descriptions[0].model_dump(include=set(_DEFAULT_MODEL_FIELDS)) | {
         "modality_supported": list(models.modalities()),
         "compression_supported": available_codings(models.maps().values()),
-        "rendered_formats": list(dict.fromkeys(name for one in models for name in _rendered_formats(one.model))),
+        "rendered_formats": list(dict.fromkeys(name for one in models for name in _rendered_formats(one))),
         "image_pipelines": _pipelines(models, Modality.IMAGE),
         "video_pipelines": _pipelines(models, Modality.VIDEO),
         "max_steps": models.default.model.limits.max_steps,
@@ -83,7 +83,8 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
     return ModelDescription(
         model=model.name,
         model_aliases=list(model.aliases),
-        modality_supported=list(model.modalities),
+        role=instance.role,
+        modality_supported=list(instance.generated_modalities),
         latent_space_id=model.latent_space,
         latent_map_url=absolute_url(request, map_path(model.latent_space)),
         latent_map_sha256=instance.bundle.hash,
@@ -94,7 +95,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         max_frames=model.limits.max_frames,
         temporal_factor=model.temporal_factor,
         frame_multiple=model.frame_multiple,
-        forms=[str(mode) for modality in model.modalities for mode in model.modes_of(modality)],
+        forms=[str(mode) for modality in instance.generated_modalities for mode in model.modes_of(modality)],
         decodes=instance.vae is not None,
         loras=[LoraDescription(name=lora.name, scale=lora.scale) for lora in model.loras],
         pixel_checks=[PixelCheckDescription(**asdict(check)) for check in instance.pixel_checks],
@@ -109,11 +110,12 @@ def _pipelines(models: ServedModels, modality: Modality) -> list[str]:
     return []
 
 
-def _rendered_formats(model: ModelInfo) -> list[str]:
-    """Return the file formats in which the server can render the output of `model`."""
-    if not model.renders:
+def _rendered_formats(instance: ModelInstance) -> list[str]:
+    """Return the file formats in which the server can render the output of a model."""
+    if not instance.model.renders:
         return []
-    fields = [RENDERED_BODIES[modality].model_fields["output_format"] for modality in model.modalities]
+    modalities = instance.generated_modalities
+    fields = [RENDERED_BODIES[modality].model_fields["output_format"] for modality in modalities]
     return [name for field in fields for name in get_args(field.annotation)]
 
 

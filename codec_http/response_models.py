@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from codec_wire.http import DECODE_PATH
 from core.lifecycle import State
+from core.model import Role
 
 
 class ResponseModel(BaseModel):
@@ -66,7 +67,7 @@ class ModelListResponse(ResponseModel):
 class HealthResponse(ResponseModel):
     """State of the server and of its default model."""
 
-    ok: bool = Field(description="Whether the server accepts generation requests.")
+    ok: bool = Field(description="Whether the server accepts requests.")
     model: str | None = Field(description="Name of the default model, or null while it is loading.")
     latent_space: str | None = Field(description="Id of its latent space, or null while it is loading.")
     state: State = Field(description="State of the server.")
@@ -96,7 +97,11 @@ class ModelDescription(ResponseModel):
 
     model: str = Field(description="Name of the model.")
     model_aliases: list[str] = Field(description="Other names that requests may use for the model.")
-    modality_supported: list[str] = Field(description="Modalities that the model generates.")
+    role: Role = Field(
+        description="What the server does with the model: all; decoder, which only decodes and encodes latents; or "
+        "generator, which cannot decode, encode or render."
+    )
+    modality_supported: list[str] = Field(description="Modalities that the model generates; empty for a decoder.")
     latent_space_id: str = Field(description="Id of the latent space.")
     latent_map_url: str = Field(description="URL of the latent-space map, absolute or relative to the server.")
     latent_map_sha256: str = Field(description="sha256:<hex> of the latent-space map.")
@@ -125,7 +130,7 @@ class InfoResponse(ResponseModel):
     loading they are null, empty or absent.
     """
 
-    modality_supported: list[str] = Field(description="Modalities that the models generate.")
+    modality_supported: list[str] = Field(description="Modalities that the models generate; empty for a decoder.")
     stream_format_supported: list[str] = Field(description="Values of `stream_format`.")
     compression_supported: list[str] = Field(description="Content codings of responses, in order of preference.")
     rendered_formats: list[str] = Field(
@@ -151,6 +156,7 @@ class InfoResponse(ResponseModel):
     image_digest: str | None = Field(description="Digest of the container image, or null if unknown.")
     jobs: int = Field(description="Number of active generations, queued and running.")
     model_aliases: list[str] | None = Field(default=None, description="Other names of the default model.")
+    role: Role | None = Field(default=None, description="Role of the default model: all, decoder or generator.")
     default_size: str | None = Field(default=None, description='Default size in pixels as "WIDTHxHEIGHT".')
     size_multiple: int | None = Field(
         default=None, description="Width and height must be multiples of this number of pixels."

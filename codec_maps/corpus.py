@@ -113,5 +113,5 @@ async def generate_latents(served: ModelInstance, request: GenerationRequest) ->
     """
     stream = plan(request, served.bundle, served.model)
     decoder = LatentDecoder(stream.header)
-    async with aclosing(served.engine.generate(stream, Job())) as events:
+    async with aclosing(served.require_engine().generate(stream, Job())) as events:
         return [decoder.decode(event.frame).astype(np.float16) async for event in events if isinstance(event, Frame)]

@@ -67,9 +67,14 @@ def aliases_of(name: str) -> tuple[str, ...]:
 
 
 def latent_space_of(name: str) -> str:
-    """Return the id of the model's latent space: the published id if it is known, else one derived from `name`."""
+    """Return the id of the model's latent space: the published id if it is known, else one derived from `name`.
+
+    The id of a published latent space can be the name of the repository of its VAE.
+    """
     if name in _KNOWN:
         return _KNOWN[name].latent_space
+    if any(row.latent_space == name for row in _KNOWN.values()):
+        return name
     parts = [re.sub(r"[^a-z0-9_-]+", "-", part.lower()).strip("-") for part in name.split("/")]
     return "/".join(part or "model" for part in parts) + "-vae"
 

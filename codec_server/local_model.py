@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
-from functools import partial
 from types import ModuleType
 
 from codec_maps import BuiltMap, build_map
@@ -14,28 +13,22 @@ from codec_maps.model_map import Dictionary, map_from_model
 from codec_pixels.device_thread import DeviceThread
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
 from codec_server.pixel_proof import prove_pixels, without_unproven_pixels
+from codec_server.warm_up import WARM_UP_STEPS, warm_ups
 from codec_wire.errors import CodecError, InvalidMap, InvalidSettings, ModelLoadError
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
-from codec_wire.request import DEFAULT_STRENGTH, GenerationRequest
 from core.lifecycle import Lifecycle, State
 from core.map_store import bundle_folder, store_calibrated
-from core.model import ModelInfo
-from core.plan import plan
-from core.probe import probe_request
+from core.model import Role
+from core.pixel_checks import PixelCheck
 from core.served import ModelInstance
 from core.service import LatentService
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
-WARM_UP_STEPS = range(2, 6)
-"""Numbers of sampling steps of the warm-up generation: the smallest that the scheduler accepts. The first step differs
-from the others, so there are at least two."""
 STOP_TIMEOUT_S = 5.0
 """Maximum time to wait for the device thread, in seconds: enough for a sampling step, not for loading a model."""
-WARM_UP_LATENT_SIZE = 8
-"""Height and width of the latent of the warm-up generation: the smallest that every level of a UNet can halve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +54,11 @@ class _LoadedModel:
 
 
 class LocalModel:
-    """The pipelines of this process and the device thread that runs them."""
+    """The pipelines of this process and the device thread that runs them. `role` decides what is loaded of them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, role: Role = Role.ALL) -> None:
         self._settings = settings
+        self._role = role
         self._thread: DeviceThread | None = None
         self._warm_ups: list[Callable[[], None]] = []
 
@@ -73,7 +67,8 @@ class LocalModel:
 
         They are warmed up for every modality, or only for `modality` if no other one will be requested.
 
-        A model without a latent-space map is calibrated, and its map is stored in the models directory.
+        A model without a latent-space map is calibrated, and its map is stored in the models directory. A decoder
+        cannot generate the images for that: its map has neither int8 and int4 nor dictionaries.
         Raises ModelLoadError, InvalidMap or InvalidSettings.
         """
         served: list[ModelInstance] = []
@@ -84,6 +79,7 @@ class LocalModel:
                 served.append(replace(loaded.served, bundle=shared[0]))
             else:
                 known = loaded.map_found or loaded.served.model.unproven_pixels is not None
+                known = known or self._role is Role.DECODER
                 served.append(loaded.served if known else await self._calibrate(loaded))
         service.models.replace(served)
         service.lifecycle.transition_to(State.SERVING)
@@ -93,7 +89,7 @@ class LocalModel:
         return 0.0 if self._thread is None else self._thread.seconds_without_progress()
 
     async def probe(self) -> None:
-        """Repeat the warm-up generations of every model. Raises ModelLoadError if one of them fails."""
+        """Repeat the warm-up of every model. Raises ModelLoadError if one of them fails."""
         loop = asyncio.get_running_loop()
         for warm_up in self._warm_ups:
             await loop.run_in_executor(self._thread, warm_up)
@@ -123,7 +119,7 @@ class LocalModel:
         )
         self._thread = device.new_executor()
         models = []
-        for source in sources.model_sources(settings):
+        for source in sources.model_sources(settings, self._role):
             log.info("loading %s on %s", source.label, device)
             models.append(await loop.run_in_executor(self._thread, loader.load, source, device))
         bundles = [find_model_map(settings, configured, model.info, model.vae_scale_factor) for model in models]
@@ -142,14 +138,14 @@ class LocalModel:
                 model.vae_class,
                 public_url=settings.public_url,
             )
-            for modality in info.modalities if only is None else {only} & {*info.modalities}:
-                warm_up_plan = plan(_warm_up_request(info, modality), bundle, info)
-                warm_up = partial(engine_module.warm_up, model, warm_up_plan)
+            for warm_up in warm_ups(model, bundle, self._role, only):
                 await loop.run_in_executor(self._thread, warm_up)
                 self._warm_ups.append(warm_up)
-            checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS[-1])
+            checks: tuple[PixelCheck, ...] = ()
+            if self._role is Role.ALL:  # the comparison needs the denoiser and the VAE
+                checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS[-1])
             info = without_unproven_pixels(info, checks)
-            engine = engine_module.DiffusersEngine(model, self._thread)
+            engine = None if self._role is Role.DECODER else engine_module.DiffusersEngine(model, self._thread)
             vae = vae_module.DiffusersVae(model, self._thread) if info.renders else None
             tensor_vae = tensor_module.DiffusersTensorVae(model, self._thread) if info.renders else None
             served = ModelInstance(info, bundle, engine, str(model.device), checks, vae, tensor_vae)
@@ -224,11 +220,3 @@ def _import_engine() -> tuple[ModuleType, ...]:
         ) from None
 
     return device, engine, loader, sources, vae_engine, tensor_vae
-
-
-def _warm_up_request(model: ModelInfo, modality: Modality) -> GenerationRequest:
-    side, mode, accepts = model.size_multiple * WARM_UP_LATENT_SIZE, model.modes_of(modality)[0], model.accepts_steps
-    strength = DEFAULT_STRENGTH if mode.strength else None
-    accepted = (steps for steps in WARM_UP_STEPS if accepts is None or accepts(mode, steps, strength))
-    steps = next(accepted, WARM_UP_STEPS[-1])
-    return probe_request(model, modality, "warm-up", 0, mode, size=(side, side), steps=steps)

@@ -2,8 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from codec_wire.latents import Modality
+
+
+class Role(StrEnum):
+    """What a server does with its models."""
+
+    ALL = "all"
+    DECODER = "decoder"
+    """Decodes and encodes latents: the VAE is loaded, the denoiser and the text encoders are not."""
+    GENERATOR = "generator"
+    """Generates latents: everything but the VAE is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +42,15 @@ class GenerationMode:
     """Whether a negative prompt is supported."""
     latents: bool = False
     """Whether the request may contain `latents` instead of the input image."""
+    latents_only: bool = False
+    """Whether the input image must be sent as `latents`, because the VAE that encodes images is not loaded."""
     previews: bool = False
     """Whether clean estimates of steps can be sent while sampling."""
 
     def __str__(self) -> str:
         images = [name for name in ("image", "control_image") if getattr(self, name)]
+        if self.latents_only:
+            images[0] = "latents"
         return f"{self.modality} from {' and '.join(('a prompt', *images))}"
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from codec_wire.errors import InvalidRequest, truncated_repr
+from codec_wire.http import ENCODE_PATH
 from codec_wire.latents import LatentStreamHeader, Modality
 from codec_wire.maps import LatentMapBundle, MapPipeline
 from codec_wire.pipelines import PIPELINES
@@ -181,6 +182,12 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
             raise InvalidRequest(name, f"{reason} by {model.name}, which generates {supported}")
         modes = tuple(matching)
     mode = modes[0]
+    if request.image is not None and mode.latents_only:
+        raise InvalidRequest(
+            "image",
+            f"must be sent as `latents`: this server runs {model.name} without its VAE, which encodes images; a server "
+            f"that has it encodes them ({ENCODE_PATH})",
+        )
     if request.latents is not None and not mode.latents:
         raise InvalidRequest("latents", f"is not supported by {model.name}: send the image that they encode as image")
     if request.strength is not None and not mode.strength:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from codec_wire.errors import InvalidRequest, TooLarge, UnsupportedModality
+from codec_wire.http import DECODE_PATH
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import NUM_SEEDS, GenerationRequest
 from core.model import ModelInfo
@@ -35,8 +36,9 @@ def plan_rendered(
         )
     if not model.renders:
         raise UnsupportedModality(
-            f"this server cannot decode the latents of {model.name} to pixels: "
-            f"request latents (modality {' or '.join(modalities)})",
+            f"this server cannot decode the latents of {model.name} to pixels, as it is a gateway or runs without the "
+            f"VAE (--no-vae): request latents (modality {' or '.join(modalities)}), and send them to {DECODE_PATH} of "
+            "a server that has the VAE",
             modalities,
         )
     if first.header.pipeline_spec.bits is not None:

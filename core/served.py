@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from codec_wire.errors import MapMismatch, NotReady, UnsupportedModality
+from codec_wire.http import DECODE_PATH, ENCODE_PATH
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
 from core.engine import Engine
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
-from core.model import ModelInfo
+from core.model import ModelInfo, Role
 from core.model_selection import models_in_latent_space, models_named, select_model
 from core.pixel_checks import PixelCheck
 from core.plan import StreamPlan
@@ -19,11 +20,14 @@ from core.vae_engine import VaeEngine
 
 @dataclass(frozen=True, slots=True)
 class ModelInstance:
-    """A served model: its description, its latent-space map, the engine that runs it and the name of the device."""
+    """A served model: its description, its latent-space map, the engine that runs it and the name of the device.
+
+    The engine is None if the server only decodes and encodes.
+    """
 
     model: ModelInfo
     bundle: LatentMapBundle
-    engine: Engine
+    engine: Engine | None
     device: str
     pixel_checks: tuple[PixelCheck, ...] = ()
     """How far decoded latents are from the pixels of the model's own pipelines. Empty if that was not compared."""
@@ -32,13 +36,37 @@ class ModelInstance:
     tensor_vae: TensorVae | None = None
     """Decodes and encodes plain tensors. None unless the VAE is in this process."""
 
+    @property
+    def role(self) -> Role:
+        """What the server does with the model."""
+        if self.engine is None:
+            return Role.DECODER
+        return Role.GENERATOR if self.vae is None else Role.ALL
+
+    @property
+    def generated_modalities(self) -> tuple[Modality, ...]:
+        """The modalities that requests can generate; empty if there is no engine."""
+        return () if self.engine is None else self.model.modalities
+
+    def require_engine(self) -> Engine:
+        """Return the engine that generates. Raises UnsupportedModality if the server only decodes and encodes."""
+        if self.engine is None:
+            raise UnsupportedModality(
+                f"this server does not generate: its role is {self.role}, it decodes and encodes the latents of "
+                f"{self.model.name} ({DECODE_PATH} and {ENCODE_PATH}, gRPC Decode and Encode); send generations to a "
+                "server that runs without --role decoder",
+                (),
+            )
+        return self.engine
+
     def require_vae(self) -> VaeEngine:
         """Return the engine that decodes latents. Raises UnsupportedModality if it is not available."""
         if self.vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(
-                f"this server cannot decode or encode the latents of {self.model.name}: request latents "
-                f"(modality {' or '.join(modalities)})",
+                f"this server cannot decode or encode the latents of {self.model.name}, its role is {self.role}: "
+                f"request latents (modality {' or '.join(modalities)}), and send them to a server that has the VAE, "
+                "e.g. one with --role decoder",
                 modalities,
             )
         return self.vae
@@ -103,10 +131,13 @@ class ServedModels:
     def for_request(self, request: GenerationRequest) -> ModelInstance:
         """Return the model for `request`.
 
-        Raises NotReady unless the server accepts requests; NotFound or UnsupportedModality if no model fits.
+        Raises NotReady unless the server accepts requests; NotFound or UnsupportedModality if no model fits, or if the
+        server does not generate.
         """
         self._lifecycle.require_serving()
-        return self._instance_of(select_model(request, self._infos()))
+        served = self._instance_of(select_model(request, self._infos()))
+        served.require_engine()
+        return served
 
     def for_plan(self, plan: StreamPlan) -> ModelInstance:
         """Return the model that `plan` was made for. Raises NotReady if it is no longer served."""
@@ -136,8 +167,9 @@ class ServedModels:
         return served
 
     def modalities(self) -> tuple[str, ...]:
-        """Return the modalities of all models. Raises NotReady if no model is loaded."""
-        return tuple(dict.fromkeys(str(modality) for model in self._infos() for modality in model.modalities))
+        """Return the modalities that the models generate. Raises NotReady if no model is loaded."""
+        instances = self.require_all()
+        return tuple(dict.fromkeys(str(modality) for one in instances for modality in one.generated_modalities))
 
     def maps(self) -> dict[str, LatentMapBundle]:
         """Return the latent-space map of each latent space: that of the first model with this latent space.

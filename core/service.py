@@ -84,7 +84,7 @@ class LatentService:
         Raises a CodecError. A failure after Started first yields a frame with empty data, `done` and finish_reason
         "error". A failure after the last frame is only logged. Close the iterator (contextlib.aclosing) to cancel.
         """
-        engine = self.models.for_plan(plan).engine
+        engine = self.models.for_plan(plan).require_engine()
         stats = StreamStats()
         failure: CodecError | None = None
         with self.active(job, plan.cost, plan.request_bytes):
@@ -122,7 +122,7 @@ class LatentService:
         It is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError. The job stays
         active until the iterator is exhausted or closed (contextlib.aclosing), which cancels it.
         """
-        engine = self.models.for_plan(plans[0]).engine
+        engine = self.models.for_plan(plans[0]).require_engine()
         failure: CodecError | None = None
         cost, request_bytes = sum(plan.cost for plan in plans), plans[0].request_bytes  # all have the same images
         try:

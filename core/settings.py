@@ -61,6 +61,13 @@ class Settings(AccessSettings, OperationSettings):
     partial_loras: bool = _setting(
         "Model", False, "Apply LoRA weights that fit the model only in part, with a warning, instead of refusing them."
     )
+    role: Literal["all", "decoder", "generator"] = _setting(
+        "Model",
+        "all",
+        "What the server does. all: it generates, decodes and encodes. decoder: it only decodes and encodes latents; "
+        "only the VAE is loaded, --model may also be the Hub id or directory of a VAE. generator: it only generates "
+        "latents; the VAE is not kept in memory.",
+    )
     models_dir: Path = _setting("Model", Path("/models"), "Directory of local models and latent-space maps.")
     allow_pickle: bool = _setting(
         "Model",
@@ -197,7 +204,7 @@ class Settings(AccessSettings, OperationSettings):
         """`max_request_mib` in bytes."""
         return self.max_request_mib * 2**20
 
-    @field_validator("dtype", "log_level", "log_format", "device", mode="before")
+    @field_validator("dtype", "role", "log_level", "log_format", "device", mode="before")
     @classmethod
     def _ignore_case(cls, value: object) -> object:
         if not isinstance(value, str):

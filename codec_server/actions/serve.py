@@ -22,6 +22,7 @@ from core.address import host_port
 from core.admission import Admission
 from core.api_keys import read_api_keys
 from core.lifecycle import Lifecycle, State
+from core.model import Role
 from core.pins import Provenance, require_pins
 from core.service import LatentService
 from core.settings import Settings
@@ -39,7 +40,7 @@ async def run_serve(settings: Settings) -> None:
     if settings.require_pins:
         require_pins()
     api_keys, tls = read_api_keys(settings), read_server_tls(settings)
-    model = LocalModel(settings)
+    model = LocalModel(settings, Role(settings.role))
     tracer = configured_tracer()
     tracers = [] if tracer is None else [tracer]
     stop = stop_on_signals()

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import typer
 
 from codec_server.terminal.json_log import JsonFormatter
-from codec_wire.http import GENERATION_PATHS
+from codec_wire.http import DECODE_PATH, GENERATION_PATHS
 from codec_wire.latents import Modality
 from codec_wire.version import SERVER_VERSION
 from core.address import host_port, is_loopback
+from core.model import Role
 from core.pins import pin_differences
 from core.served import ModelInstance
 from core.settings import Settings
@@ -52,9 +53,14 @@ def print_models(models: Sequence[ModelInstance], http: str, seconds: float) -> 
         typer.echo(f"  model    {model.name}, {width}x{height}, on {served.device}")
         typer.echo(f"  latents  {latent_map.id}: {', '.join(entry.name for entry in latent_map.pipelines)}")
         typer.echo(f"  map      {served.bundle.hash}")
-    modalities = models[0].model.modalities
-    path = GENERATION_PATHS[Modality.IMAGE if Modality.IMAGE in modalities else Modality.VIDEO]
+        if served.role is not Role.ALL:
+            typer.echo(f"  role     {served.role}")
     typer.echo(f"Ready after {seconds:.1f} s. Try:")
+    modalities = models[0].generated_modalities
+    if not modalities:
+        typer.echo(f"  curl {http}{DECODE_PATH} -o image.png -H 'Accept: image/png' --data-binary @latents.bin")
+        return
+    path = GENERATION_PATHS[Modality.IMAGE if Modality.IMAGE in modalities else Modality.VIDEO]
     typer.echo(
         f"  curl {http}{path} -o latents.bin -H 'Content-Type: application/json' \\\n"
         '    -d \'{"prompt": "a snowy mountain at dusk", "stream_format": "msgpack", "pipeline": "int8-adaptive"}\''

@@ -7,22 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codec_pixels.device import AUTO, Device
+from codec_pixels.device import Device
 from codec_pixels.known_models import aliases_of, latent_space_of
 from codec_pixels.library_logging import silence_libraries
 from codec_pixels.vae import VAE_DECODERS, vae_class_of
 from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
+from core.diffusers_engine.decoder_pipeline import load_decoder
 from core.diffusers_engine.families import Family, family_of
 from core.diffusers_engine.load_errors import load_failure
 from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.model_files import fetch_model
-from core.diffusers_engine.precision import automatic_dtype, dtype_name_of, stored_dtype
+from core.diffusers_engine.precision import dtype_name_of, with_stored_dtype
 from core.diffusers_engine.schedule import step_check
 from core.diffusers_engine.single_file import load_single_file
 from core.diffusers_engine.sources import ModelSource, locate_model
+from core.diffusers_engine.unloaded import discard_weights
 from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
 from core.diffusers_engine.weight_variants import choose_variant
-from core.model import ModelInfo
+from core.model import ModelInfo, Role
 from core.plan import StreamPlan
 
 __all__ = ["LoadedModel", "ModelSource", "load"]
@@ -80,9 +82,13 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             pipeline = _from_factory(source.factory)
             family = family_of(pipeline, source.label)
             device = _device_of(pipeline, device)
+        elif source.role is Role.DECODER:
+            pipeline, family, device = load_decoder(source, device)
         else:
             pipeline, family, device = _from_files(source, device)
         apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle, allow_partial=source.allow_partial_loras)
+        if source.role is Role.GENERATOR:
+            discard_weights(pipeline.vae, device.torch_device)
         if source.factory is None:
             # Moved before the other pipelines are built: components that are moved later would no longer be shared.
             pipeline.to(device.torch_device)
@@ -108,12 +114,12 @@ def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Devic
     """Return the pipeline of `source`, its family, and `device` with the dtype of the weights if none is set."""
     path = Path(locate_model(source))
     if path.is_file():
-        device = _with_dtype(device, path)
+        device = with_stored_dtype(device, path)
         return *load_single_file(source, path, device.dtype), device
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds, during which the servers already respond
 
     files = fetch_model(source)
-    device = _with_dtype(device, files.folder, files.variant)
+    device = with_stored_dtype(device, files.folder, files.variant)
     pipeline = DiffusionPipeline.from_pretrained(
         files.folder,
         variant=files.variant,
@@ -124,18 +130,31 @@ def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Devic
     return pipeline, files.family, device
 
 
-def _with_dtype(device: Device, path: Path, variant: str | None = None) -> Device:
-    if device.dtype_name != AUTO:
-        return device
-    return replace(device, dtype_name=automatic_dtype(stored_dtype(path, variant)))
-
-
 def _device_of(pipeline: Any, device: Device) -> Device:
     """Return where the pipeline of a factory computes and in which dtype. The number of threads is that of `device`."""
     return replace(device, torch_device=pipeline._execution_device, dtype_name=dtype_name_of(pipeline))
 
 
 def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
+    """Yield the pipelines of a model: those that can work with the components that the role of `source` loads."""
+    if source.role is Role.DECODER:
+        yield PipelineVariant(pipeline, family)
+        return
+    found = _all_variants(pipeline, family, source)
+    if source.role is Role.ALL:
+        yield from found
+        return
+    without_vae = [replace(variant, encodes=False) for variant in found]
+    remaining = [variant for variant in without_vae if variant.mode.latents or not variant.mode.image]
+    if not remaining:
+        raise ModelLoadError(
+            f"{source.label} encodes an input image with its VAE, so it cannot generate without it: "
+            "start the server without --no-vae (CODEC_ROLE=all)"
+        )
+    yield from remaining
+
+
+def _all_variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
     yield from variants_of(pipeline, family)
     folder = source.motion_adapter
     if folder is None and source.factory is None:
@@ -195,10 +214,10 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> Mod
         size_multiple=factor * geometry.patch(pipeline),
         default_size=geometry.default_size(pipeline),
         modalities=tuple(dict.fromkeys(variant.mode.modality for variant in variants)),
-        renders=vae_class_of(pipeline.vae) in VAE_DECODERS,
+        renders=source.role is not Role.GENERATOR and vae_class_of(pipeline.vae) in VAE_DECODERS,
         temporal_factor=temporal,
         frame_multiple=temporal * geometry.group,
         modes=tuple(variant.mode for variant in variants),
         loras=tuple(lora.info for lora in source.loras),
-        accepts_steps=step_check(variants),
+        accepts_steps=None if source.role is Role.DECODER else step_check(variants),
     )

@@ -4,10 +4,12 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from codec_pixels.device import AUTO, Device
 from core.diffusers_engine.weight_variants import variants_of_files
 
 DENOISERS = ("transformer", "unet", "transformer_2")
@@ -18,7 +20,8 @@ _HEADER_LENGTH = struct.Struct("<Q")
 def stored_dtype(path: Path, variant: str | None = None) -> str | None:
     """Return the dtype that most weights of a model have: fp16, bf16 or fp32, or None if it cannot be read.
 
-    `path` is the directory of a pipeline, whose denoiser (transformer or UNet) is read, or a single safetensors file.
+    `path` is the directory of a pipeline, whose denoiser (transformer or UNet) is read, or its VAE if the denoiser has
+    no weights there; or the directory of a VAE, or a single safetensors file.
     `variant` selects the weights in a directory, e.g. fp16; None is the default weights, if there are any.
     Only the headers of the files are read.
     """
@@ -33,6 +36,13 @@ def stored_dtype(path: Path, variant: str | None = None) -> str | None:
             return None  # from_pretrained reports what is wrong with the file
     known = [_NAMES[name] for name, _ in counts.most_common() if name in _NAMES]
     return known[0] if known else None
+
+
+def with_stored_dtype(device: Device, path: Path, variant: str | None = None) -> Device:
+    """Return `device` with the dtype of the weights in `path` if it has none. See stored_dtype."""
+    if device.dtype_name != AUTO:
+        return device
+    return replace(device, dtype_name=automatic_dtype(stored_dtype(path, variant)))
 
 
 def automatic_dtype(stored: str | None) -> str:
@@ -54,8 +64,8 @@ def _weight_files(path: Path, variant: str | None) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    for name in DENOISERS:
-        files = {file: variants_of_files([file.name], allow_pickle=False) for file in (path / name).glob("*")}
+    for folder in (*(path / name for name in (*DENOISERS, "vae")), path):
+        files = {file: variants_of_files([file.name], allow_pickle=False) for file in folder.glob("*")}
         chosen = [file for file, found in files.items() if variant in found]
         # A component without the variant is loaded from its default weights.
         chosen = chosen or [file for file, found in files.items() if None in found]

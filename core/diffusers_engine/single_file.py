@@ -23,12 +23,17 @@ def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, 
 
     if source.variant is not None:
         raise ModelLoadError(f"{source.label} is one file, which has no variants: leave --variant out")
-    folder = local_configuration(file) or _download_configuration(file)
+    folder = configuration_of(file)
     index = diffusers.DiffusionPipeline.load_config(folder)
     family = family_named(index.get("_class_name"), source.label)
     pipeline_class = getattr(diffusers, index["_class_name"])
     pipeline = pipeline_class.from_single_file(file, config=str(folder), dtype=dtype, **family.load_arguments)
     return pipeline, family
+
+
+def configuration_of(file: Path) -> Path:
+    """Return the directory with the configuration of the checkpoint `file`, downloaded if it is not next to it."""
+    return local_configuration(file) or _download_configuration(file)
 
 
 def local_configuration(file: Path) -> Path | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from codec_pixels.known_models import EMBEDDED, is_embedded
 from codec_wire.errors import InvalidSettings, ModelLoadError
 from core.diffusers_engine.loras import LoraSource, parse_loras
+from core.model import Role
 from core.settings import Settings
 
 
@@ -31,6 +32,8 @@ class ModelSource:
     """Folder of a MotionAdapter, with which an image model also generates videos."""
     variant: str | None = None
     """Variant of the weights, e.g. fp16. None selects the default weights or the only variant."""
+    role: Role = Role.ALL
+    """Which components are loaded."""
 
     @property
     def label(self) -> str:
@@ -38,12 +41,15 @@ class ModelSource:
         return self.name or self.factory or ""
 
 
-def model_sources(settings: Settings) -> list[ModelSource]:
+def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource]:
     """Return the models that `settings` name, the default model first; the embedded model if they name none.
 
-    The variant applies to the default model. Raises InvalidSettings for a malformed CODEC_LORAS and for a variant of a
-    factory, ModelLoadError if the video model cannot be located.
+    The variant applies to the default model. A decoder ignores LoRA weights, which change the denoiser. Raises
+    InvalidSettings for a malformed CODEC_LORAS, for a variant of a factory and for a decoder that is a factory;
+    ModelLoadError if the video model cannot be located.
     """
+    if role is Role.DECODER and settings.pipeline is not None:
+        raise InvalidSettings("CODEC_ROLE=decoder (--role) loads parts of --model, it cannot be used with --pipeline")
     if settings.variant is not None and settings.pipeline is not None:
         raise InvalidSettings("CODEC_VARIANT (--variant) selects weights of --model, it cannot be used with --pipeline")
     sources = []
@@ -58,7 +64,7 @@ def model_sources(settings: Settings) -> list[ModelSource]:
                 settings.models_dir,
                 settings.latent_space,
                 settings.allow_pickle,
-                parse_loras(settings.loras),
+                () if role is Role.DECODER else parse_loras(settings.loras),
                 settings.partial_loras,
             )
         )
@@ -70,7 +76,7 @@ def model_sources(settings: Settings) -> list[ModelSource]:
         else:
             sources.append(video)
     sources[0] = replace(sources[0], variant=settings.variant)
-    return sources
+    return [replace(source, role=role) for source in sources]
 
 
 def _is_motion_adapter(folder: Path) -> bool:

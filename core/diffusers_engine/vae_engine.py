@@ -179,6 +179,25 @@ def _latents(
         yield np.stack(pending)
 
 
+def warm_up(model: LoadedModel, latent_size: int) -> None:
+    """Decode and encode one frame of `latent_size` x `latent_size` cells per pipeline. Runs on the device thread.
+
+    Raises ModelLoadError if the VAE does not work.
+    """
+    info, side = model.info, latent_size * model.info.spatial_factor
+    try:
+        for variant in model.variants:
+            vae, pipeline_class = variant.pipeline.vae, variant.family.pipeline_class
+            latents = np.zeros((1, info.latent_channels, latent_size, latent_size), np.float32)
+            decode_latents(vae, latents, pipeline_class)
+            encode_pixels(vae, np.zeros((1, side, side, 3), np.uint8), pipeline_class)
+    except ModelLoadError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelLoadError(f"{info.name} was loaded but its VAE does not work: {reason}") from error
+
+
 def _encode(pixels: NDArray[np.uint8], plan: DecodePlan, parameters: Parameters) -> bytes:
     """Return one frame, uint8 [height, width, 3], in the format of the plan."""
     image_format = _IMAGE_FORMATS.get(plan.pixel_format)

@@ -23,6 +23,8 @@ class PipelineVariant:
 
     pipeline: Any
     family: Family
+    encodes: bool = True
+    """Whether the VAE has weights, so that an input image may be an image file."""
 
     @property
     def mode(self) -> GenerationMode:
@@ -31,6 +33,7 @@ class PipelineVariant:
         return replace(
             mode,
             latents=mode.latents and self._takes_latents_as_image(),
+            latents_only=mode.image and not self.encodes,
             previews=self.family.previews and has_estimates(self.pipeline.scheduler),
         )
 

@@ -601,6 +601,7 @@ class ServedModel(_message.Message):
     PIXEL_CHECKS_FIELD_NUMBER: _builtins.int
     DECODES_FIELD_NUMBER: _builtins.int
     ENCODES_FIELD_NUMBER: _builtins.int
+    GENERATES_FIELD_NUMBER: _builtins.int
     latent_map_hash: _builtins.str
     """sha256:<hex> of its latent-space map."""
     device: _builtins.str
@@ -609,6 +610,8 @@ class ServedModel(_message.Message):
     """Whether Decode is available for its latent space."""
     encodes: _builtins.bool
     """Whether Encode is available for this model."""
+    generates: _builtins.bool
+    """Whether Generate is available for this model. Not set by older servers: true."""
     @_builtins.property
     def model(self) -> Global___ModelInfo:
         """Description of the model."""
@@ -628,12 +631,15 @@ class ServedModel(_message.Message):
         pixel_checks: _abc.Iterable[Global___PixelCheck] | None = ...,
         decodes: _builtins.bool = ...,
         encodes: _builtins.bool = ...,
+        generates: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generates", b"_generates", "generates", b"generates", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decodes", b"decodes", "device", b"device", "encodes", b"encodes", "latent_map_hash", b"latent_map_hash", "model", b"model", "pixel_checks", b"pixel_checks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generates", b"_generates", "decodes", b"decodes", "device", b"device", "encodes", b"encodes", "generates", b"generates", "latent_map_hash", b"latent_map_hash", "model", b"model", "pixel_checks", b"pixel_checks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__generates: _TypeAlias = _typing.Literal["generates"]  # noqa: Y015
+    _WhichOneofArgType__generates: _TypeAlias = _typing.Literal["_generates", b"_generates"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generates) -> _WhichOneofReturnType__generates | None: ...
 
 Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
 
@@ -777,6 +783,7 @@ class Form(_message.Message):
     NEGATIVE_PROMPT_FIELD_NUMBER: _builtins.int
     LATENTS_FIELD_NUMBER: _builtins.int
     PREVIEWS_FIELD_NUMBER: _builtins.int
+    LATENTS_ONLY_FIELD_NUMBER: _builtins.int
     modality: Global___Modality.ValueType
     """Type of latents that is generated."""
     image: _builtins.bool
@@ -791,6 +798,8 @@ class Form(_message.Message):
     """Whether `latents` are allowed instead of `image`."""
     previews: _builtins.bool
     """Whether `preview_every` is allowed."""
+    latents_only: _builtins.bool
+    """Whether `latents` are required instead of `image`, because the server has no VAE that encodes images."""
     def __init__(
         self,
         *,
@@ -801,10 +810,11 @@ class Form(_message.Message):
         negative_prompt: _builtins.bool = ...,
         latents: _builtins.bool = ...,
         previews: _builtins.bool = ...,
+        latents_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_image", b"control_image", "image", b"image", "latents", b"latents", "modality", b"modality", "negative_prompt", b"negative_prompt", "previews", b"previews", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_image", b"control_image", "image", b"image", "latents", b"latents", "latents_only", b"latents_only", "modality", b"modality", "negative_prompt", b"negative_prompt", "previews", b"previews", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

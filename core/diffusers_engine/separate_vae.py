@@ -1,0 +1,62 @@
+"""A VAE without its pipeline: a directory with config.json and weights."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codec_pixels.vae import load_vae
+from codec_wire.errors import ModelLoadError
+from codec_wire.latents import Modality
+from core.diffusers_engine.families import Family, Geometry, latent_layouts
+from core.model import GenerationMode
+
+CONFIG = "config.json"
+_CLASSES = ("AutoencoderKL", "AutoencoderDC")
+"""VAEs of images. A VAE of videos needs the configuration of its pipeline."""
+_DEFAULT_SIDE = 512
+
+
+def _default_size(pipeline: Any) -> tuple[int, int]:
+    side = getattr(pipeline.vae.config, "sample_size", None)
+    side = side if isinstance(side, int) else _DEFAULT_SIDE
+    return side, side
+
+
+SEPARATE_VAE = Family(
+    "",  # The class of a pipeline that is unknown: the configuration of the VAE determines how latents are scaled.
+    GenerationMode(Modality.IMAGE),
+    latent_layouts.image,
+    Geometry(_default_size),
+    previews=False,
+)
+
+
+def load_separate_vae(folder: Path, arguments: Mapping[str, Any]) -> Any:
+    """Return a pipeline whose only component is the VAE in `folder`, loaded with these arguments of `from_pretrained`.
+
+    Raises ModelLoadError if `folder` does not contain a VAE of images.
+    """
+    from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
+
+    class VaePipeline(DiffusionPipeline):  # type: ignore[misc]
+        """A pipeline without a denoiser."""
+
+        def __init__(self, vae: Any) -> None:
+            super().__init__()
+            self.register_modules(vae=vae)
+
+        @property
+        def vae_scale_factor(self) -> int:
+            """Pixels per latent cell along each side."""
+            blocks = getattr(self.vae.config, "block_out_channels", None) or self.vae.config.encoder_block_out_channels
+            return int(2 ** (len(blocks) - 1))
+
+    config = folder / CONFIG
+    vae_class = json.loads(config.read_bytes()).get("_class_name") if config.is_file() else None
+    if vae_class not in _CLASSES:
+        raise ModelLoadError(
+            f"{folder} contains {vae_class or 'neither a pipeline nor a VAE'}; without its pipeline, a VAE must be "
+            f"{' or '.join(_CLASSES)}"
+        )
+    return VaePipeline(load_vae(vae_class, str(folder), **arguments))

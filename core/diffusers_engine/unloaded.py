@@ -1,0 +1,29 @@
+"""Components of a pipeline whose weights are not needed: their configuration is kept, their weights use no memory."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def discard_weights(module: Any, device: torch.device) -> None:
+    """Replace every parameter of `module` by zeros of the same shape and dtype on `device`, which share one element.
+
+    Pipelines read the dtype and device of their components, so the parameters must exist. Moving the module to another
+    device would allocate them.
+    """
+    for part in module.modules():
+        for name, weights in part._parameters.items():
+            if weights is not None:
+                zeros = torch.zeros((), dtype=weights.dtype, device=device).expand(weights.shape)
+                part._parameters[name] = torch.nn.Parameter(zeros, requires_grad=False)
+
+
+def build_without_weights(component_class: Any, folder: Path, device: torch.device) -> Any:
+    """Return a component of a diffusers class, with the configuration in `folder` and without weights."""
+    from accelerate import init_empty_weights  # noqa: PLC0415 - takes seconds
+
+    with init_empty_weights(include_buffers=False):
+        module = component_class.from_config(component_class.load_config(folder))
+    discard_weights(module, device)
+    return module
