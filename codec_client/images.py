@@ -53,7 +53,7 @@ class PixelDecoder:
         try:
             from codec_pixels.device import Device  # noqa: PLC0415 - importing codec_client needs no torch
             from codec_pixels.library_logging import silence_libraries  # noqa: PLC0415
-            from codec_pixels.vae import decode_latents, load_vae  # noqa: PLC0415
+            from codec_pixels.vae import decode_latents, is_offloaded, load_vae  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise missing_torch_error(error) from None
         silence_libraries()
@@ -68,9 +68,8 @@ class PixelDecoder:
             # Other weights than safetensors can contain code.
             vae = load_vae(_model_class(latent_map, folder), str(folder), use_safetensors=True)
             pipeline_class = pipeline_class or pipeline_class_of(folder)
-        # The hooks of an offloaded VAE move its weights. It can be neither moved nor cast.
-        offloaded = any(hasattr(module, "_hf_hook") for module in vae.modules())
-        self._vae = vae if offloaded else vae.to(device=torch_device.torch_device, dtype=torch_device.dtype)
+        # An offloaded VAE can be neither moved nor cast.
+        self._vae = vae if is_offloaded(vae) else vae.to(device=torch_device.torch_device, dtype=torch_device.dtype)
         self._pipeline_class = pipeline_class
         self._decode = decode_latents
 

@@ -41,7 +41,7 @@ class Progress:
 
     Attributes:
         header: The stream header, or None before it is received.
-        step: Number of completed sampling steps. Only gRPC and the in-process client report steps; None over HTTP.
+        step: Number of completed sampling steps. Over HTTP, None unless previews are requested.
         total_steps: Total number of sampling steps, or None if unknown.
         frames: Number of latent frames received.
         received_bytes: Number of bytes received, before decompression.

@@ -96,6 +96,11 @@ def as_supported_class(vae: Any) -> Any:
     return vae
 
 
+def is_offloaded(vae: Any) -> bool:
+    """Return whether `vae` has hooks that move its weights to the device while it computes, and others away."""
+    return any(hasattr(module, "_hf_hook") for module in vae.modules())
+
+
 def decodes_frames_separately(vae: Any) -> bool:
     """Return whether the frames of a video can be decoded one by one, with the same pixels as in one call."""
     return VAE_DECODERS.get(vae_class_of(vae)) is _decode_images

@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 
 from codec_pixels.vae_location import require_torch, require_vae_folder
-from codec_server.actions.generate_to_file import Decoding, generate_to_file
+from codec_server.actions.decoding import Decoding
+from codec_server.actions.generate_to_file import generate_to_file
 from codec_server.in_process import InProcessClient
 from codec_server.target import Target, settings_of
 from codec_server.terminal.output_file import OutputFile
@@ -36,15 +37,19 @@ def run_generate(
     decoder: Path | None,
     download: bool,
     as_json: bool,
+    preview: bool,
 ) -> None:
     """Generate with `target` and write the file `output`.
 
     `fields` are the request's fields as the command line has them: `size` as text, `image` and `latents` as paths,
-    None for what is not given. `flags` are the settings. Raises CodecError.
+    None for what is not given. `flags` are the settings. With `preview`, the file is also written while the model
+    samples. Raises CodecError.
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:
         raise InvalidSettings("--json and --output - cannot be combined: both write to standard output")
+    if preview:
+        output_file.require_previews()
     target.require_one()
     modality = Modality.VIDEO if (output_file.is_video if is_video is None else is_video) else Modality.IMAGE
     output_file.require_format_for((fields["frames"] or DEFAULT_NUM_FRAMES) if modality is Modality.VIDEO else 1)
@@ -62,7 +67,14 @@ def run_generate(
         decoding = Decoding(settings, decoder, download)
         result = asyncio.run(
             generate_to_file(
-                output_file, client, prompt, request, decoding=decoding, wire_format=target.wire_format, bar=bar
+                output_file,
+                client,
+                prompt,
+                request,
+                decoding=decoding,
+                wire_format=target.wire_format,
+                bar=bar,
+                preview=preview,
             )
         )
     if as_json:

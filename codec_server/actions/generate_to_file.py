@@ -3,16 +3,18 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codec_client import LatentClient, PixelDecoder
+from codec_client import LatentClient
+from codec_client.stream import OnPreview
 from codec_pixels.parameters import REQUEST_FIELDS, Parameters, file_parameters
+from codec_server.actions.decoding import Decoding
+from codec_server.actions.preview_writer import PreviewWriter
 from codec_server.in_process import InProcessClient
 from codec_server.received_body import receive_body
 from codec_server.terminal.output_file import OutputFile
@@ -22,7 +24,6 @@ from codec_wire.errors import CodecError
 from codec_wire.latents import LatentStreamHeader, Modality
 from codec_wire.maps.bundle import sha256
 from codec_wire.request import DEFAULT_STRENGTH, GenerationRequest
-from core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,40 +71,6 @@ class GeneratedFile:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How latents are decoded to pixels: by the VAE in the directory `path`, or by the map's VAE if it is None.
-
-    The map's VAE is downloaded from Hugging Face only if `download`.
-    """
-
-    settings: Settings
-    path: Path | None
-    download: bool
-
-    def frames(self, received: ReceivedLatents, latent_map: Any, client: LatentClient) -> NDArray[np.uint8]:
-        """Return the pixels [frames, H, W, 3] of uint8.
-
-        For a model in this process that was not loaded from a local directory, the VAE of its pipeline is used.
-        """
-        path = self._local_path(client)
-        options: dict[str, Any] = {"path": path, "download": self.download}
-        if path is None and isinstance(client, InProcessClient):
-            engine: Any = client.used and client.used.engine
-            options = {"vae": engine.vae, "pipeline_class": engine.pipeline_class}
-        pixels = PixelDecoder(latent_map, models_dir=self.settings.models_dir, device=self.settings.device, **options)
-        return pixels.frames(received.latents)
-
-    def _local_path(self, client: LatentClient) -> Path | None:
-        """Return the directory of --decoder, or that of the model if it runs in this process; else None."""
-        if self.path is not None or not isinstance(client, InProcessClient):
-            return self.path
-        model = self.settings.model
-        if model is None:
-            return None
-        return next((folder for folder in (Path(model), self.settings.models_dir / model) if folder.is_dir()), None)
-
-
 async def generate_to_file(
     output_file: OutputFile,
     client: LatentClient,
@@ -113,10 +80,12 @@ async def generate_to_file(
     decoding: Decoding,
     wire_format: WireFormat,
     bar: ProgressBar,
+    preview: bool,
 ) -> GeneratedFile:
     """Generate with `client` and write the image, video or stream to `output_file`.
 
-    `fields` are the request's fields. Raises what LatentStream, PixelDecoder and OutputFile raise.
+    `fields` are the request's fields. With `preview`, the file is also written while the model samples. Raises what
+    LatentStream, PixelDecoder and OutputFile raise.
     """
     started = time.perf_counter()
     async with client:
@@ -124,13 +93,13 @@ async def generate_to_file(
             bar.set_status("loading the model")
             await client.load(fields["modality"])
         bar.set_status("waiting")
-        received = await receive_latents(client, prompt, fields, wire_format, bar)
+        writer = PreviewWriter(output_file, decoding, client, bar) if preview else None
+        received = await receive_latents(client, prompt, fields, wire_format, bar, previews=writer)
         output_file.require_format_for(len(received.latents))
         if output_file.is_stream:
             return _write_stream(output_file, received, started)
         bar.set_status("decoding")
-        latent_map = None if decoding.path is not None else (await client.latent_map(received.map_hash)).latent_map
-        frames = await asyncio.to_thread(decoding.frames, received, latent_map, client)
+        frames = await decoding.frames(received.latents, received.map_hash, client)
         model = received.parameters.get("model") or await _find_model(client, received)
         parameters = file_parameters(
             received.header,
@@ -145,11 +114,24 @@ async def generate_to_file(
 
 
 async def receive_latents(
-    client: LatentClient, prompt: str, fields: dict[str, Any], wire_format: WireFormat, bar: ProgressBar
+    client: LatentClient,
+    prompt: str,
+    fields: dict[str, Any],
+    wire_format: WireFormat,
+    bar: ProgressBar,
+    *,
+    previews: PreviewWriter | None = None,
 ) -> ReceivedLatents:
-    """Generate with `client` and return the result. `fields` are the request's fields."""
-    async with client.stream(prompt, on_progress=bar.update, **fields) as stream:
-        body, latents = await receive_body(stream, wire_format)
+    """Generate with `client` and return the result. `fields` are the request's fields.
+
+    `previews` writes the previews; None requests none.
+    """
+    on_preview: OnPreview | None = None
+    if previews is not None:
+        on_preview, fields = previews.add, {"preview_every": previews.interval(fields)} | fields
+    async with client.stream(prompt, on_progress=bar.update, on_preview=on_preview, **fields) as stream:
+        async with nullcontext() if previews is None else previews.writing(stream.map_hash):
+            body, latents = await receive_body(stream, wire_format)
         received_bytes = None if isinstance(client, InProcessClient) else stream.progress.received_bytes
         return ReceivedLatents(
             stream.request,

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from codec_client import Generation, LatentClient
 from codec_pixels.vae_location import require_torch, require_vae_folder
+from codec_server.actions.decoding import Decoding
 from codec_server.actions.encode import read_file
-from codec_server.actions.generate_to_file import Decoding, ReceivedLatents, receive_latents, request_inputs
+from codec_server.actions.generate_to_file import ReceivedLatents, receive_latents, request_inputs
 from codec_server.in_process import InProcessClient
 from codec_server.recorded_file import RecordedFile, read_recorded_file
 from codec_server.reproduction import (
@@ -93,8 +94,7 @@ async def _decoded_difference(
 ) -> ValueDifference | None:
     """Compare the pixels, decoded on this machine as `generate` does, or by the server if that gives other ones."""
     assert recorded.pixels is not None  # noqa: S101 - checked by the caller
-    latent_map = None if decoding.path is not None else (await client.latent_map(received.map_hash)).latent_map
-    frames = await asyncio.to_thread(decoding.frames, received, latent_map, client)
+    frames = await decoding.frames(received.latents, received.map_hash, client)
     difference = pixel_difference(recorded.pixels, frames[0])
     if difference is None or not difference.different or isinstance(client, InProcessClient):
         return difference

@@ -38,6 +38,15 @@ def generate(
         str | None, _option(_OUTPUT, "File format. Default: the extension of --output.", "--format")
     ] = None,
     as_json: Annotated[bool, _option(_OUTPUT, "Print a report as JSON on standard output.", "--json")] = False,
+    preview: Annotated[
+        bool,
+        _option(
+            _OUTPUT,
+            "Write the output file also while the model samples: about five times, with what it expects the result to "
+            "be. If the generation fails, the file keeps the last of these.",
+            "--preview",
+        ),
+    ] = False,
     decoder: Annotated[
         Path | None,
         _option(_OUTPUT, "Directory of the VAE. Default: the VAE that the latent-space map names."),
@@ -96,6 +105,8 @@ def generate(
 
       codec-diffusers generate "a desert" -o a.png --server http://127.0.0.1:8080
 
+      codec-diffusers generate "a desert" -o a.png --preview --grpc 127.0.0.1:50051
+
       codec-diffusers generate "a sea" -o b.png --image a.png --strength 0.6
 
       codec-diffusers generate "a sea" -o b.bin --latents a.bin --strength 0.6
@@ -134,4 +145,5 @@ def generate(
             decoder=decoder,
             download=download_decoder,
             as_json=as_json,
+            preview=preview,
         )

@@ -61,6 +61,16 @@ class OutputFile:
         """Whether the output is standard output."""
         return self._path is None
 
+    @property
+    def _is_device(self) -> bool:
+        """Whether the output is a device or a named pipe, to which data can only be added."""
+        return self._path is not None and self._path.exists() and not self._path.is_file()
+
+    def require_previews(self) -> None:
+        """Raise InvalidSettings unless the output is an image or a video that can be replaced by a later one."""
+        if self.is_stream or self.is_pipe or self._is_device:
+            raise InvalidSettings("--preview needs an image or a video file as --output, which it can replace")
+
     def require_format_for(self, num_frames: int) -> None:
         """Raise InvalidSettings if the format holds a single image and `num_frames` is more than 1."""
         if num_frames > 1 and self.format in SINGLE_IMAGE_FORMATS:
@@ -83,7 +93,7 @@ class OutputFile:
             if self._path is None:
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
-            elif self._path.exists() and not self._path.is_file():  # a device or a named pipe
+            elif self._is_device:
                 self._path.write_bytes(data)
             else:
                 self._replace(self._path, data)
@@ -100,7 +110,7 @@ class OutputFile:
 
         Raises InvalidSettings if the file cannot be written.
         """
-        if self._path is not None and (self._path.is_file() or not self._path.exists()):
+        if self._path is not None and not self._is_device:
             path = parameters_path(self._path)
             try:
                 self._replace(path, (to_json(parameters) + "\n").encode())

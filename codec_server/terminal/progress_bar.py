@@ -23,10 +23,15 @@ class ProgressBar:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=None, count="")
+        self._preview = ""
 
     def set_status(self, text: str) -> None:
         """Show `text` without a count."""
         self._bar.update(self._task, description=text, total=None, count="")
+
+    def show_preview(self, step: int) -> None:
+        """Show, together with the next step, that the preview of `step` has been written."""
+        self._preview = f", preview of step {step} written"
 
     def update(self, progress: StreamProgress) -> None:
         """Show the progress of a stream."""
@@ -47,7 +52,7 @@ class ProgressBar:
             description="sampling",
             completed=progress.step,
             total=progress.total_steps,
-            count=f"{progress.step}/{progress.total_steps} steps",
+            count=f"{progress.step}/{progress.total_steps} steps{self._preview}",
         )
 
     def __enter__(self) -> Self:

@@ -1,0 +1,73 @@
+"""Decoding of received latents to pixels on this machine. Used by `generate` and `reproduce`."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec_client import LatentClient, PixelDecoder
+from codec_server.in_process import InProcessClient
+from codec_wire.errors import InvalidSettings
+from codec_wire.maps import LatentMap
+from core.settings import Settings
+
+
+@dataclass(slots=True)
+class Decoding:
+    """How latents are decoded to pixels: by the VAE in the directory `path`, or by the map's VAE if it is None.
+
+    The map's VAE is downloaded from Hugging Face only if `download`. The VAE is loaded once, so that all latents must
+    be of the same model.
+    """
+
+    settings: Settings
+    path: Path | None
+    download: bool
+    _decoder: PixelDecoder | None = field(default=None, init=False)
+
+    async def frames(self, latents: NDArray[Any], map_hash: str | None, client: LatentClient) -> NDArray[np.uint8]:
+        """Return the pixels [frames, H, W, 3] of uint8 of latents [latent frames, C, h, w] from `client`.
+
+        `map_hash` is the hash of their latent-space map. For a model in this process that was not loaded from a local
+        directory, the VAE of its pipeline is used. Raises what LatentClient.latent_map and PixelDecoder raise.
+        """
+        if self._decoder is None:
+            latent_map = None if self.path is not None else (await client.latent_map(map_hash)).latent_map
+            self._decoder = await asyncio.to_thread(self._load, latent_map, client)
+        return await asyncio.to_thread(self._decoder.frames, latents)
+
+    def require_previews(self, client: LatentClient) -> None:
+        """Raise InvalidSettings if the VAE cannot decode while the model in this process samples.
+
+        An offloaded VAE cannot: it would move the model away from the device. Call it when sampling has begun.
+        """
+        if isinstance(client, InProcessClient) and self._local_path(client) is None:
+            from codec_pixels.vae import is_offloaded  # noqa: PLC0415 - clients of a server start without torch
+
+            if is_offloaded(_engine_of(client).vae):
+                raise InvalidSettings("--preview needs --decoder for this model, because its pipeline offloads the VAE")
+
+    def _load(self, latent_map: LatentMap | None, client: LatentClient) -> PixelDecoder:
+        path = self._local_path(client)
+        options: dict[str, Any] = {"path": path, "download": self.download}
+        if path is None and isinstance(client, InProcessClient):
+            engine = _engine_of(client)
+            options = {"vae": engine.vae, "pipeline_class": engine.pipeline_class}
+        return PixelDecoder(latent_map, models_dir=self.settings.models_dir, device=self.settings.device, **options)
+
+    def _local_path(self, client: LatentClient) -> Path | None:
+        """Return the directory of --decoder, or that of the model if it runs in this process; else None."""
+        if self.path is not None or not isinstance(client, InProcessClient):
+            return self.path
+        model = self.settings.model
+        if model is None:
+            return None
+        return next((folder for folder in (Path(model), self.settings.models_dir / model) if folder.is_dir()), None)
+
+
+def _engine_of(client: InProcessClient) -> Any:
+    """Return the engine of the last generation, a DiffusersEngine."""
+    return client.used and client.used.engine

@@ -1,0 +1,84 @@
+"""Writes previews to the output file of `generate` while the model samples."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec_client import LatentClient, PreviewLatents
+from codec_server.actions.decoding import Decoding
+from codec_server.terminal.output_file import OutputFile
+from codec_server.terminal.progress_bar import ProgressBar
+from codec_wire.request import DEFAULT_STEPS
+
+PREVIEWS = 5
+"""Approximate number of previews of one generation."""
+
+
+class PreviewWriter:
+    """Decodes the newest preview and replaces `output_file` with it, again and again.
+
+    Previews that are received meanwhile are skipped, except the newest. The files contain no parameters, because the
+    same request gives another result.
+    """
+
+    def __init__(self, output_file: OutputFile, decoding: Decoding, client: LatentClient, bar: ProgressBar) -> None:
+        self._output_file = output_file
+        self._decoding = decoding
+        self._client = client
+        self._bar = bar
+        self._frames: list[NDArray[Any]] = []
+        self._newest: tuple[PreviewLatents, NDArray[Any]] | None = None
+        """The last latent frame of the newest estimate, and all its latents [latent frames, C, h, w]."""
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    @staticmethod
+    def interval(fields: Mapping[str, Any]) -> int:
+        """Return `preview_every` for a request with these fields."""
+        return max(1, (fields.get("steps") or DEFAULT_STEPS) // PREVIEWS)
+
+    def add(self, preview: PreviewLatents) -> None:
+        """Add one latent frame of an estimate. Estimates of which the server has left out frames are ignored."""
+        if preview.seq == 0:
+            self._frames = []
+        if preview.seq != len(self._frames):
+            return
+        self._frames.append(preview.latents)
+        if len(self._frames) == (preview.header.total_frames or 1):
+            self._newest = (preview, np.stack(self._frames))
+            self._changed.set()
+
+    @asynccontextmanager
+    async def writing(self, map_hash: str | None) -> AsyncIterator[None]:
+        """Write previews inside the `with` block. Nothing is written any more when it has ended.
+
+        `map_hash` is the hash of the latent-space map of the stream. Raises what Decoding and
+        OutputFile.write_frames raise.
+        """
+        self._decoding.require_previews(self._client)
+        task = asyncio.create_task(self._write_previews(map_hash))
+        try:
+            yield
+        except BaseException:
+            task.cancel()
+            with suppress(Exception, asyncio.CancelledError):
+                await task
+            raise
+        self._ended = True
+        self._changed.set()
+        await task
+
+    async def _write_previews(self, map_hash: str | None) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._ended or self._newest is None:
+                return
+            preview, latents = self._newest
+            frames = await self._decoding.frames(latents, map_hash, self._client)
+            await asyncio.to_thread(self._output_file.write_frames, frames, preview.header.fps, {})
+            self._bar.show_preview(preview.step)
