@@ -1,4 +1,4 @@
-"""Previews of the embedded model: their SSIM to the final image, and their cost in CPU time.
+"""Previews of the embedded model: their SSIM to the final image, and their cost in CPU time (bench.preview_cost).
 
 python -m bench.previews --steps 20
 """
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.preview_cost import estimate_s, partial_image_s, sending_s
 from codec_golden.metrics import ssim_of_frames
 from codec_pixels.device import Device
 from codec_pixels.known_models import EMBEDDED, EMBEDDED_MODELS_DIR
@@ -72,20 +73,21 @@ def main() -> None:
             similarity.setdefault(preview.index, []).append(ssim_of_frames(final, image)[0])
     for step, found in similarity.items():
         print(f"step {step:2d} of {steps}: SSIM {min(found):.3f} to {max(found):.3f}")
-    costs: dict[int | None, list[float]] = {None: [], 1: []}
+    costs: list[float] = []
     encoding: list[float] = []
     for _ in range(5):
-        for every, found in costs.items():
-            _, _, encoding_s, total_s = run(model, planned(PROMPTS[0], every))
-            found.append(total_s)
-            encoding += encoding_s
-    step_s = statistics.median(costs[None]) / steps
-    print(f"one step: {step_s * 1000:.2f} ms of CPU time")
-    print(
-        f"encoding a preview: {statistics.median(encoding) * 1000:.3f} ms, {statistics.median(encoding) / step_s:.2%}"
-    )
-    difference = (statistics.median(costs[1]) - statistics.median(costs[None])) / (steps - 1) / step_s
-    print(f"a preview in total, by the difference of whole generations: {difference:.2%} of a step")
+        costs.append(run(model, planned(PROMPTS[0], None))[3])
+        encoding += run(model, planned(PROMPTS[0], 1))[2]
+    step_s = statistics.median(costs) / steps
+    estimate = estimate_s(model, planned(PROMPTS[0], 1))
+    parts = {"clean estimate": estimate, "encoding": statistics.median(encoding)}
+    for protocol, sending in sending_s(model, device.new_executor()).items():
+        parts[f"encoding and sending over {protocol}"] = sending
+        parts[f"in total over {protocol}"] = estimate + sending
+    parts["partial image: VAE and PNG"] = partial_image_s(model, planned(PROMPTS[0], None))
+    print(f"one step: {step_s * 1000:.1f} ms of CPU time")
+    for name, seconds in parts.items():
+        print(f"{name}: {seconds * 1000:.3f} ms, {seconds / step_s:.2%} of a step")
 
 
 if __name__ == "__main__":

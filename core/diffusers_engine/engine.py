@@ -59,7 +59,7 @@ class DiffusersEngine:
 
     @property
     def vae(self) -> Any:
-        """The VAE of the pipeline. Use it only while no job is running."""
+        """The VAE of the pipeline. Use it only while no job is running, or while one samples if it is not offloaded."""
         return self._model.pipeline.vae
 
     @property
