@@ -3,12 +3,11 @@
 import asyncio
 import math
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from codec_wire.errors import Overloaded, TooLarge
 from core.refusals import Refusals
-from core.request_memory import DEFAULT_LIMIT_BYTES, RequestMemory
+from core.request_memory import DEFAULT_LIMIT_BYTES, RequestMemory, Reservation
 
 _DECAY = 0.8
 """Weight of each measured duration relative to the next one, so that the estimate follows a change in a few jobs."""
@@ -82,9 +81,8 @@ class Admission:
         """Seconds that the device takes for a unit of cost, as measured; 0 before the first job has ended."""
         return self._measured_s / self._measured_cost if self._measured_cost else 0.0
 
-    @contextmanager
-    def admit(self, cost: int, request_bytes: int = 0, client: str = "") -> Iterator[None]:
-        """Count a job of `client` with this cost, whose input images have `request_bytes`, inside the `with` block.
+    def admit(self, cost: int, request_bytes: int = 0, client: str = "") -> "Place":
+        """Count a job of `client` with this cost, whose input images have `request_bytes`, until its place is freed.
 
         Raises TooLarge if it exceeds a limit by itself; Overloaded, with the time to wait, if the job does not
         fit next to the active ones.
@@ -97,21 +95,21 @@ class Admission:
         self.require_place(client)
         if self._cost + cost > self._max_cost:
             raise self._queue_full()
-        with self.memory.reserve(request_bytes):
-            self._jobs += 1
-            self._jobs_of[client] = self._jobs_of.get(client, 0) + 1
-            self._cost += cost
-            self._idle.clear()
-            try:
-                yield
-            finally:
-                self._jobs -= 1
-                self._jobs_of[client] -= 1
-                if not self._jobs_of[client]:
-                    del self._jobs_of[client]
-                self._cost -= cost
-                if not self._jobs:
-                    self._idle.set()
+        place = Place(self, cost, client, self.memory.reserve(request_bytes))
+        self._jobs += 1
+        self._jobs_of[client] = self._jobs_of.get(client, 0) + 1
+        self._cost += cost
+        self._idle.clear()
+        return place
+
+    def _free(self, cost: int, client: str) -> None:
+        self._jobs -= 1
+        self._jobs_of[client] -= 1
+        if not self._jobs_of[client]:
+            del self._jobs_of[client]
+        self._cost -= cost
+        if not self._jobs:
+            self._idle.set()
 
     def require_place(self, client: str) -> None:
         """Check that `client` may have another job. Raises Overloaded, with the time to wait."""
@@ -148,3 +146,28 @@ class Admission:
             f"with a cost of {self._cost} of {self._max_cost}",
             self.retry_after_s(),
         )
+
+
+class Place:
+    """The place of an active job. A context manager that frees it; `free` may be called instead, once."""
+
+    __slots__ = ("_admission", "_client", "_cost", "_memory")
+
+    def __init__(self, admission: Admission, cost: int, client: str, memory: Reservation) -> None:
+        self._admission = admission
+        self._cost = cost
+        self._client = client
+        self._memory = memory
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.free()
+
+    def free(self) -> None:
+        """Stop counting the job."""
+        self._memory.free()
+        self._admission._free(self._cost, self._client)

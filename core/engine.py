@@ -87,10 +87,11 @@ class Job:
 
     def when_free(self, listener: Callable[[], object]) -> None:
         """Call `listener` on the running event loop once the device no longer works on this job, now if possible."""
-        work, loop = self._work, asyncio.get_running_loop()
+        work = self._work
         if work is None or work.done():
             listener()
             return
+        loop = asyncio.get_running_loop()
 
         def notify(_work: Future[Any]) -> None:
             # The event loop is closed if the process exits meanwhile.

@@ -1,7 +1,8 @@
 """A common limit on the memory of all requests that are being received or are active."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 from codec_wire.errors import Overloaded, TooLarge
 
@@ -25,15 +26,11 @@ class RequestMemory:
         """Bytes that are reserved."""
         return self._used
 
-    @contextmanager
-    def reserve(self, size: int = 0) -> Iterator["Reservation"]:
-        """Reserve `size` bytes inside the `with` block; the reservation can grow. Raises what `require` raises."""
+    def reserve(self, size: int = 0) -> "Reservation":
+        """Reserve `size` bytes until the end of the `with` block. Raises what `require` raises."""
         reservation = Reservation(self)
-        try:
-            reservation.grow(size)
-            yield reservation
-        finally:
-            self._used -= reservation.size
+        reservation.grow(size)
+        return reservation
 
     def require(self, size: int) -> None:
         """Check that `size` more bytes fit.
@@ -50,11 +47,26 @@ class RequestMemory:
 
 
 class Reservation:
-    """The bytes that one request has reserved."""
+    """The bytes that one request has reserved, which can grow. A context manager that frees them."""
+
+    __slots__ = ("_memory", "size")
 
     def __init__(self, memory: RequestMemory) -> None:
         self.size = 0
         self._memory = memory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.free()
+
+    def free(self) -> None:
+        """Free all bytes."""
+        self._memory._used -= self.size
+        self.size = 0
 
     def grow(self, size: int) -> None:
         """Reserve `size` more bytes. Raises TooLarge or Overloaded, see RequestMemory.require."""

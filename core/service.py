@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import ExitStack, aclosing, contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
 from codec_wire.errors import CodecError, Overloaded, TruncatedStream
@@ -155,8 +155,7 @@ class LatentService:
 
         It counts as active until the device no longer works on it. Raises what Admission.admit raises.
         """
-        admitted = ExitStack()
-        admitted.enter_context(self.admission.admit(cost, request_bytes, job.record.client))
+        place = self.admission.admit(cost, request_bytes, job.record.client)
         job.record.record_admission()
         self._jobs.add(job)
         try:
@@ -169,7 +168,7 @@ class LatentService:
         finally:
             job.cancel(client_disconnected())
             self._jobs.discard(job)
-            job.when_free(admitted.close)
+            job.when_free(place.free)
 
     async def _pixels(
         self, engine: Engine, plan: StreamPlan, job: Job
