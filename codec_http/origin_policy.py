@@ -1,6 +1,7 @@
 """Which web pages may use a server, and by which host names: protection against the pages that a user visits."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from codec_wire.errors import Forbidden, truncated_repr
@@ -34,17 +35,19 @@ class OriginPolicy:
         self.allows_all = ANY_ORIGIN in self._origins
         """Whether pages of every origin may use the server."""
         self._checks_hosts = address is not None and is_loopback(address) and not self.allows_all
+        self._allows_host = lru_cache(maxsize=64)(self._is_allowed_host)  # most requests have the same host
 
     def require_host(self, host: str | None) -> None:
         """Raise Forbidden unless the Host header may be `host`; None if the header is missing, as in HTTP/1.0."""
-        if host is None or not self._checks_hosts:
-            return
-        name = host_of(host)
-        if name is None or not (is_loopback(name) or name in self._hosts):
+        if host is not None and self._checks_hosts and not self._allows_host(host):
             raise Forbidden(
                 f"Host {truncated_repr(host)} is not allowed: this server listens on a loopback address, so it must be "
                 "localhost, a loopback address or the host of CODEC_PUBLIC_URL"
             )
+
+    def _is_allowed_host(self, host: str) -> bool:
+        name = host_of(host)
+        return name is not None and (is_loopback(name) or name in self._hosts)
 
     def require_origin(self, origin: str, host: str | None) -> None:
         """Raise Forbidden unless pages of `origin` may send requests to the Host `host`."""

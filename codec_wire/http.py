@@ -67,6 +67,8 @@ INDEX_PATH = f"{WELL_KNOWN_PATH}/index.json"
 
 def header_value(text: str) -> str:
     """Return `text` with every character that is not printable ASCII percent-encoded, for headers and gRPC metadata."""
+    if text.isascii() and text.isprintable() and "%" not in text:
+        return text.strip()
     return "".join(char if " " <= char <= "~" and char != "%" else quote(char, safe="") for char in text).strip()
 
 
@@ -124,6 +126,7 @@ MEDIA_TYPES: Mapping[str, WireFormat] = {
     "application/vnd.protobuf": WireFormat.PROTOBUF,
 }
 """Wire format by media type. The first media type of a format is its default."""
+_DEFAULT_MEDIA_TYPES = {wire_format: name for name, wire_format in reversed(tuple(MEDIA_TYPES.items()))}
 NPY_MEDIA_TYPE = "application/x-npy"
 """Media type of a NumPy array file."""
 PIXEL_MEDIA_TYPES: Mapping[str, str] = {
@@ -145,7 +148,7 @@ ACCEPT: Mapping[WireFormat, str] = {
 
 def default_media_type(wire_format: WireFormat) -> str:
     """Return the Content-Type of a stream, whatever name of its format the client accepts."""
-    return next(name for name, found in MEDIA_TYPES.items() if found is wire_format)
+    return _DEFAULT_MEDIA_TYPES[wire_format]
 
 
 ERROR_STATUS: Mapping[type[CodecError], int] = {

@@ -1,11 +1,16 @@
 """The request as the server understood it, and the process that runs it."""
 
-from codec_pixels.parameters import Parameters, file_parameters, to_json
+from functools import lru_cache
+
+from codec_pixels.parameters import REQUEST_FIELDS, file_parameters, to_json
+from codec_wire.latents import LatentStreamHeader
 from core.plan import StreamPlan
 from core.service import LatentService
 
 _SENT_BY_THE_CLIENT = ("prompt", "negative_prompt", "image", "control_image", "latents")
 """Fields that a response does not repeat: they are used as they are, and may be larger than a header."""
+_SEED = "seed"
+_FIELDS = tuple(name for name in REQUEST_FIELDS if name not in (*_SENT_BY_THE_CLIENT, _SEED))
 
 
 def environment_of(service: LatentService, plan: StreamPlan) -> dict[str, str | None]:
@@ -14,22 +19,45 @@ def environment_of(service: LatentService, plan: StreamPlan) -> dict[str, str | 
     A gateway returns those of its upstream server.
     """
     provenance = service.provenance
-    versions = ", ".join(f"{name}={version}" for name, version in sorted(provenance.versions.items()))
     return {
         "device": service.models.for_plan(plan).device,
-        "versions": versions or None,
+        "versions": _versions_text(tuple(provenance.versions.items())) or None,
         "image_digest": provenance.image_digest,
     }
 
 
+@lru_cache(maxsize=16)
+def _versions_text(versions: tuple[tuple[str, str], ...]) -> str:
+    return ", ".join(f"{name}={version}" for name, version in sorted(versions))
+
+
 def response_parameters(service: LatentService, plan: StreamPlan) -> str:
     """Return the parameters of the response for `plan` as one line of JSON in ASCII, without prompts and images."""
-    served = service.models.for_plan(plan)
-    request = {name: value for name, value in plan.file_parameters().items() if name not in _SENT_BY_THE_CLIENT}
-    shape = (plan.num_frames, plan.height, plan.width)
-    parameters: Parameters = file_parameters(
-        plan.header, served.bundle.hash, shape, request, environment_of(service, plan)
+    before, after = _around_seed(
+        plan.header,
+        service.models.for_plan(plan).bundle.hash,
+        (plan.num_frames, plan.height, plan.width),
+        tuple((name, getattr(plan, name)) for name in _FIELDS),
+        tuple(environment_of(service, plan).items()),
+        keyframe_interval=plan.keyframe_interval if plan.header.pipeline_spec.delta else None,
     )
-    if plan.header.pipeline_spec.delta:
-        parameters["keyframe_interval"] = plan.keyframe_interval
-    return to_json(parameters, ascii_only=True)
+    return f"{before}{plan.seed}{after}"
+
+
+@lru_cache(maxsize=256)
+def _around_seed(
+    header: LatentStreamHeader,
+    map_hash: str,
+    shape: tuple[int, ...],
+    request: tuple[tuple[str, str | int | float | None], ...],
+    environment: tuple[tuple[str, str | None], ...],
+    *,
+    keyframe_interval: int | None,
+) -> tuple[str, str]:
+    """Return the JSON before and after the seed, in which most requests differ. See response_parameters."""
+    parameters = file_parameters(header, map_hash, shape, {**dict(request), _SEED: 0}, dict(environment))
+    if keyframe_interval is not None:
+        parameters["keyframe_interval"] = keyframe_interval
+    name = f'"{_SEED}": '  # inside of a value, the quotes would follow backslashes
+    before, _, after = to_json(parameters, ascii_only=True).partition(f"{name}0")
+    return before + name, after

@@ -48,7 +48,6 @@ def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[Prom
 
 def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str) -> int:
     """Return the number of tokens of `text` over the limit with which the pipeline class calls `tokenizer`."""
-    defaults = _defaults_of(type(pipeline).__call__)
     # Replaces the names of textual inversion embeddings that have several vectors. It tokenizes the text to find them.
     if hasattr(pipeline, "maybe_convert_prompt") and _has_embeddings_of_several_vectors(tokenizer):
         text = pipeline.maybe_convert_prompt(text, tokenizer)
@@ -56,6 +55,7 @@ def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str) -> int
         text = pipeline._text_preprocessing(text, clean_caption=False)[0]
     if "CLIP" in type(tokenizer).__name__:
         return _excess(tokenizer, text, int(tokenizer.model_max_length))
+    defaults = _defaults_of(type(pipeline).__call__)
     limit = int(defaults.get("max_sequence_length") or tokenizer.model_max_length)
     template, instruction = defaults.get("prompt_template"), defaults.get("complex_human_instruction")
     if isinstance(template, Mapping):  # HunyuanVideo
