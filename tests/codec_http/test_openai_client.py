@@ -112,7 +112,8 @@ def check_stream(events: list[Any], expected: str | None) -> None:
     kinds: list[Any] = [ImageGenPartialImageEvent, ImageGenPartialImageEvent, ImageGenCompletedEvent]
     assert [type(event) for event in events] == kinds
     for kind, event in zip(kinds, events, strict=True):
-        kind.model_validate(event.to_dict(), strict=True)
+        # The types of older versions list the sizes of OpenAI's own models.
+        kind.model_validate(event.to_dict() | {"size": "1024x1024"}, strict=True)
     assert [event.partial_image_index for event in events[:2]] == [0, 1]
     assert {(event.size, event.output_format) for event in events} == {("64x64", "webp")}
     assert events[-1].b64_json == expected

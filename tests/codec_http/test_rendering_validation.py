@@ -86,11 +86,12 @@ async def test_gateway_does_not_render_and_reports_latent_modalities() -> None:
         run_servers(FakeEngine(free_running=True), RENDERING) as servers,
         run_http_gateway(servers.grpc_address) as (_, http),
     ):
-        response = await http.post(IMAGES, json={"prompt": "a sea"})
-        assert response.status == 415
-        error = (await response.json())["error"]
-        assert error["supported_modalities"] == ["image-latents"]
-        assert "request latents" in error["message"]
+        for stream in ({}, {"stream": True}, {"stream": True, "partial_images": 2}):
+            response = await http.post(IMAGES, json={"prompt": "a sea"} | stream)
+            assert response.status == 415
+            error = (await response.json())["error"]
+            assert (error["param"], error["supported_modalities"]) == ("modality", ["image-latents"])
+            assert "request latents" in error["message"]
         info = await (await http.get("/codec/info")).json()
         assert info["rendered_formats"] == []
 

@@ -1,5 +1,6 @@
 """`generate --preview`: the output file while the model samples, and what it is at the end."""
 
+import asyncio
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from codec_client import Progress
+from codec_client import PreviewLatents, Progress
 from codec_pixels.parameters import KEYWORD
+from codec_server.actions.preview_writer import PreviewWriter
+from codec_server.terminal.output_file import OutputFile
 from codec_server.terminal.progress_bar import ProgressBar
+from codec_wire.latents import LatentDtype, LatentStreamHeader
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.background import background_servers
@@ -23,6 +27,7 @@ from tests.support.serving import Servers, http_address
 from tests.support.tiny_sd import build_bundle, build_pipeline, save_model_and_map
 
 REQUEST = ("generate", "a snowy mountain", "--steps", "6", "--size", "64x48", "--seed", "7")
+VIDEO_HEADER = LatentStreamHeader("x/y", (4, 2, 2), LatentDtype.FP16, "raw", fps=8, total_frames=3)
 HELD_STEP = 5
 WAIT_S = 60
 
@@ -54,6 +59,13 @@ def build_held_pipeline() -> Any:
     """Return the small pipeline with a HeldSampler. It is the factory of the model in the process of the command."""
     pipeline = build_pipeline()
     pipeline.unet.register_forward_pre_hook(HeldSampler())
+    return pipeline
+
+
+def build_offloaded_pipeline() -> Any:
+    """Return the small pipeline with a VAE that looks offloaded."""
+    pipeline = build_pipeline()
+    pipeline.vae.decoder._hf_hook = None
     return pipeline
 
 
@@ -136,6 +148,43 @@ def test_failed_generation_keeps_the_last_preview_and_removes_temporary_files(
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.png"]
     with Image.open(HeldSampler.output) as preview:
         assert preview.info[KEYWORD] == "{}"
+
+
+@pytest.mark.slow
+def test_offloaded_vae_does_not_decode_while_its_model_samples(tmp_path: Path) -> None:
+    factory = ("--factory", f"{__name__}:build_offloaded_pipeline", "--latent-space", "x/y", "--threads", "1")
+    status, text = invoke(*REQUEST, "-o", tmp_path / "a.png", "--preview", *factory)
+    assert (status, text.startswith("error: --preview needs --decoder for this model")) == (2, True), text
+    assert list(tmp_path.glob("*.png")) == []
+
+
+async def test_only_complete_estimates_of_a_video_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Averages:
+        """Decodes each latent frame to pixels of its average."""
+
+        def require_previews(self, _client: object) -> None:
+            """Do nothing."""
+
+        async def frames(self, latents: Any, _map_hash: str | None, _client: object) -> Any:
+            """See Decoding.frames."""
+            averages = latents.mean(axis=(1, 2, 3)).round().astype(np.uint8)
+            return np.broadcast_to(averages[:, None, None, None], (len(latents), 16, 16, 3))
+
+    written: list[int] = []
+    output = OutputFile(str(tmp_path / "a.gif"))
+    with ProgressBar(Console(file=io.StringIO())) as bar:
+        monkeypatch.setattr(bar, "show_preview", written.append)
+        writer = PreviewWriter(output, Averages(), None, bar)  # type: ignore[arg-type]
+        async with writer.writing(None), asyncio.timeout(WAIT_S):
+            for step, frames in ((1, (0, 2)), (2, (0, 1, 2)), (3, (1, 2))):
+                for seq in frames:
+                    latents = np.full(VIDEO_HEADER.shape, 80.0 * seq, np.float32)
+                    writer.add(PreviewLatents(VIDEO_HEADER, step, 4, seq, latents))
+            while not written:
+                await asyncio.sleep(0.01)
+    assert written == [2]
+    with Image.open(tmp_path / "a.gif") as image:
+        assert getattr(image, "n_frames", 1) == 3
 
 
 @pytest.mark.parametrize("output", ["a.bin", "-"])
