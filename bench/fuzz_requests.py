@@ -33,6 +33,8 @@ from codec_wire.latents import Modality
 from tests.support.serving import LATENT_SPACE
 
 CRASH_FILE = Path("fuzz-crash.bin")
+_FAILURES = (b"finish_reason\xa5error", b"event: error\n")
+"""What a stream contains that has failed after its header."""
 REPORT_EVERY = 10_000
 RESPONSE_TIMEOUT_S = 300
 
@@ -96,7 +98,7 @@ async def run(make: Callable[[random.Random], Request], inputs: int, seed: int) 
         try:
             status, content = await client.post(path, body, headers)
             statuses[status] += 1
-            if status >= 500 or (status == 200 and b"finish_reason\xa5error" in content):
+            if status >= 500 or (status == 200 and any(mark in content for mark in _FAILURES)):
                 problem = f"status {status}, {content[-500:]!r}"
         except (OSError, EOFError, TimeoutError) as error:
             problem = f"no response: {error!r}"

@@ -153,6 +153,15 @@ async def test_failure_after_the_header_is_the_event_error() -> None:
         assert servers.service.admission.jobs == 0
 
 
+async def test_deadline_after_the_header_is_the_event_error() -> None:
+    engine = FakeEngine()
+    async with run_servers(engine, MODEL, request_timeout_s=0.3) as servers:
+        (event,) = await all_events(servers.http, BODY | STREAM)
+        assert (event[0], event[1]["error"]["code"]) == ("error", "deadline_exceeded")
+        await wait_until_no_jobs(servers)
+        assert engine.finished == 0
+
+
 async def test_failure_before_the_header_is_an_error_response() -> None:
     async with run_servers(FakeEngine(), MODEL, max_cost=1) as servers:
         response = await servers.http.post(IMAGES, json=BODY | STREAM)
