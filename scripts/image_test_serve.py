@@ -32,8 +32,10 @@ HARDEN = (
 )
 """Shell command that runs its arguments with docker's --read-only --cap-drop ALL --security-opt no-new-privileges,
 which `buildah run` does not have. The shell needs to be root and needs two capabilities."""
-STOPPED_WITHIN_S = 90.0
-"""More than the server's own limits: 30 s to drain, 10 s for cancelled requests."""
+DRAIN_TIMEOUT_S = 240
+"""On a busy machine, the generation that is running when SIGTERM is sent takes longer than the default of 30 s."""
+STOPPED_WITHIN_S = DRAIN_TIMEOUT_S + 60.0
+"""More than the server's own limits: DRAIN_TIMEOUT_S, and 10 s for cancelled requests."""
 
 
 class Container:
@@ -51,6 +53,7 @@ class Container:
             "CODEC_HOST": HOST,
             "CODEC_PORT": str(self.http_port),
             "CODEC_GRPC_PORT": str(self.grpc_port),
+            "CODEC_DRAIN_TIMEOUT_S": str(DRAIN_TIMEOUT_S),
         }
 
     def run(
