@@ -4,15 +4,12 @@ All values of labels are from closed sets: names of operations, pipelines, codin
 has sent.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeAlias
 
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from core.request_record import OK, RequestRecord
-from core.time_series import Counter, Family, Histogram
 
 UNKNOWN = "unknown"
 """Value of a label that is not known, because the request failed before it was planned."""
@@ -39,10 +36,10 @@ class _Series:
 
 
 class Metrics:
-    """Counters and histograms. Not thread-safe: use it only from the event loop's thread."""
+    """Counters and histograms in a registry of their own. Not thread-safe: use it only from the event loop's thread."""
 
     def __init__(self) -> None:
-        self._families: list[Family[Counter] | Family[Histogram]] = []
+        self.registry = CollectorRegistry()
         self._series: dict[_Key, _Series] = {}
         self._requests = self._counter(
             "codec_requests",
@@ -102,50 +99,42 @@ class Metrics:
         if series is None:
             series = self._series[key] = self._new_series(record, operation)
         start = record.started_at
-        series.requests.add(1)
+        series.requests.inc()
         if record.bytes_out:
-            series.response_bytes.add(record.bytes_out)
+            series.response_bytes.inc(record.bytes_out)
         if record.frames:
-            series.raw_bytes.add(record.raw_bytes)
+            series.raw_bytes.inc(record.raw_bytes)
         if (queue_s := record.queue_s) is not None:
-            series.queue_wait.add(queue_s)
+            series.queue_wait.observe(queue_s)
         if record.header_at is not None:
-            series.header.add(record.header_at - start)
+            series.header.observe(record.header_at - start)
         if record.first_frame_at is not None:
-            series.first_frame.add(record.first_frame_at - start)
+            series.first_frame.observe(record.first_frame_at - start)
         if record.steps and record.sampling_s:
-            series.step.add(record.sampling_s / record.steps)
+            series.step.observe(record.sampling_s / record.steps)
         if record.encode_s:
-            series.encode.add(record.encode_s)
+            series.encode.observe(record.encode_s)
         if record.outcome == OK:
-            series.duration.add(record.ended_at - start)
+            series.duration.observe(record.ended_at - start)
 
     def _new_series(self, record: RequestRecord, operation: str) -> _Series:
         modality, pipeline = record.modality or UNKNOWN, record.pipeline or UNKNOWN
         coding = record.coding or UNKNOWN
         sent = (record.protocol, operation, pipeline, coding)
         return _Series(
-            requests=self._requests.with_labels(record.protocol, operation, modality, pipeline, coding, record.outcome),
-            duration=self._duration.with_labels(record.protocol, operation, modality),
-            queue_wait=self._queue_wait.with_labels(operation, modality),
-            header=self._header.with_labels(operation, modality),
-            first_frame=self._first_frame.with_labels(operation, modality),
-            step=self._step.with_labels(modality),
-            encode=self._encode.with_labels(modality, pipeline),
-            response_bytes=self._response_bytes.with_labels(*sent),
-            raw_bytes=self._raw_bytes.with_labels(*sent),
+            requests=self._requests.labels(record.protocol, operation, modality, pipeline, coding, record.outcome),
+            duration=self._duration.labels(record.protocol, operation, modality),
+            queue_wait=self._queue_wait.labels(operation, modality),
+            header=self._header.labels(operation, modality),
+            first_frame=self._first_frame.labels(operation, modality),
+            step=self._step.labels(modality),
+            encode=self._encode.labels(modality, pipeline),
+            response_bytes=self._response_bytes.labels(*sent),
+            raw_bytes=self._raw_bytes.labels(*sent),
         )
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield all metrics."""
-        return (family.collect() for family in self._families)
+    def _counter(self, name: str, text: str, labels: str) -> Counter:
+        return Counter(name, text, labels.split(), registry=self.registry)
 
-    def _counter(self, name: str, text: str, labels: str) -> Family[Counter]:
-        family = Family(name, text, labels.split(), Counter)
-        self._families.append(family)
-        return family
-
-    def _histogram(self, name: str, text: str, labels: str, bounds: tuple[float, ...] = _SECONDS) -> Family[Histogram]:
-        family = Family(name, text, labels.split(), partial(Histogram, bounds))
-        self._families.append(family)
-        return family
+    def _histogram(self, name: str, text: str, labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+        return Histogram(name, text, labels.split(), registry=self.registry, buckets=buckets)

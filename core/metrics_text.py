@@ -28,7 +28,7 @@ class _ServerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics."""
-        yield from self._service.telemetry.metrics.collect()
+        yield from self._service.telemetry.metrics.registry.collect()
         yield from _load(self._service)
         yield from _memory(self._service)
         yield from _identity(self._service)
