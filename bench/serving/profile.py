@@ -41,12 +41,16 @@ LAYERS = (
 )
 """Layers and the functions and files that belong to them. A sample counts for the innermost frame that matches one, and
 there for the first layer that matches."""
+WAITING = re.compile(r"select \(selectors\.py|_worker \(concurrent/futures/thread\.py")
+"""Innermost frames of threads that wait for work. py-spy takes some of these threads for active ones."""
 OTHER, CORE_THREADS = "other Python code", "threads of the gRPC library"
 TEXT = f"""\
 The server is under load from {CLIENTS} clients. The CPU time of each of its threads is read from the kernel. Then the
 same load runs again while `py-spy` takes {SAMPLES_PER_S} samples a second, and the CPU time of a thread is divided
-among the layers as its samples are. Only the shares are from the second run, because sampling costs time. The floor is
-what the bare peer uses for the same request: no server on the same library can use less."""
+among the layers as its samples are. Samples of threads that wait for work do not count, so the time of the kernel for
+waiting and waking is part of the other layers. Only the shares are from the second run, because sampling costs time.
+The floor is what the bare peer uses for the same request: no server on the same library can use less. The peer neither
+validates the request nor hands work to a thread nor encodes latents."""
 
 
 def layer_of(stack: list[str]) -> str:
@@ -73,7 +77,7 @@ def divide(samples: str, times: dict[int, float]) -> dict[str, float]:
         stack, number = line.rsplit(" ", 1)
         thread, *frames = stack.split(";")
         thread_id = re.search(r"\((\d+)\)", thread)
-        if thread_id is not None:
+        if thread_id is not None and not WAITING.search(frames[-1]):
             counts.setdefault(int(thread_id[1]), Counter())[layer_of(frames)] += int(number)
     layers: dict[str, float] = defaultdict(float)
     for found, seconds in times.items():

@@ -91,6 +91,8 @@ def test_cpu_time_of_a_thread_is_divided_like_its_samples() -> None:
     samples = (
         "thread (7): MainThread;compress (codec_wire/compression.py:5) 3\n"
         "thread (7): MainThread;start (aiohttp/web.py:5) 1\n"
+        "thread (7): MainThread;_run_once (asyncio/base_events.py:7);EpollSelector.select (selectors.py:468) 50\n"
+        "thread (8): device;run (threading.py:3);_worker (concurrent/futures/thread.py:81) 90\n"
         "thread (8): device;quantize (codec_wire/pipelines/x.py:5) 9"
     )
     layers = profile.divide(samples, {7: 4.0, 8: 2.0, 9: 0.5})
