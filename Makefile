@@ -6,11 +6,12 @@ READY := .venv/.ready
 MODELS := models
 BUF_VERSION := 1.75.0
 BUF := .tools/node_modules/.bin/buf
+HELM := .tools/bin/helm
 COVERAGE_FLOOR := 95
 PYTEST = $(BIN)/python -m pytest
 
 .PHONY: help setup run test test-fast test-random test-lowest coverage lint format docs proto proto-release buf bench \
-	bench-serving constraints wheel-test image-test clean
+	bench-serving constraints helm manifests wheel-test image-test clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -82,6 +83,14 @@ bench-serving: $(READY) ## Measure the servers and write docs/benchmarks.md (abo
 
 constraints: $(READY) ## Write the installed versions to constraints.txt
 	$(BIN)/python -m scripts.write_constraints
+
+helm: $(HELM) ## Install helm in .tools, for the tests of the chart (Linux, x86-64)
+
+$(HELM): scripts/install_helm.py | $(READY)
+	$(BIN)/python -m scripts.install_helm
+
+manifests: $(READY) $(HELM) ## Write deploy/kubernetes and the settings in the chart's values.schema.json
+	$(BIN)/python -m scripts.kubernetes_manifests
 
 wheel-test: ## Build the wheel, install it outside the checkout and use it
 	$(PYTHON) -m scripts.wheel_test

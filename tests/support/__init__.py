@@ -25,6 +25,7 @@ Requests and results
     raw_http            bytes that HTTP clients refuse to send, and the responses to them
     commands            a command of the CLI run in this process
     ffmpeg              frames and metadata of video files
+    pod_security        the restricted Pod Security Standard of Kubernetes
     pipeline_pixels     one request for a tiny pipeline, called directly and through a client
 
 Data
@@ -32,5 +33,7 @@ Data
     latent_streams      streams of random latents, as clients send them
     sample_stream       a short valid stream without randomness
     dictionaries        latent-space maps with a zstd dictionary
+    chart_values        values of the Helm chart
+    chart_objects       the objects that the chart renders with them
     oracle              the published reference encoder
 """
