@@ -16,8 +16,8 @@ import torch
 
 from bench.sd15 import Server, build, request_image
 from codec_wire.http import ENCODE_PATH
-from core.model import Role
 from core.probe import sample_image
+from core.role import Role
 
 HEADING = ("model", "role", "memory when ready", "after a request", "at most")
 SIDE, STEPS = 256, 2

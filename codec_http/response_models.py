@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from codec_wire.http import DECODE_PATH
 from core.lifecycle import State
-from core.model import Role
+from core.role import Role
 
 
 class ResponseModel(BaseModel):

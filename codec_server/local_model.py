@@ -19,8 +19,8 @@ from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from core.lifecycle import Lifecycle, State
 from core.map_store import bundle_folder, store_calibrated
-from core.model import Role
 from core.pixel_checks import PixelCheck
+from core.role import Role
 from core.served import ModelInstance
 from core.service import LatentService
 from core.settings import Settings

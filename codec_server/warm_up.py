@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import DEFAULT_STRENGTH, GenerationRequest
-from core.model import ModelInfo, Role
+from core.model import ModelInfo
 from core.plan import plan
 from core.probe import probe_request
+from core.role import Role
 
 if TYPE_CHECKING:
     from core.diffusers_engine.loader import LoadedModel

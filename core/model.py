@@ -2,19 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from codec_wire.latents import Modality
-
-
-class Role(StrEnum):
-    """What a server does with its models."""
-
-    ALL = "all"
-    DECODER = "decoder"
-    """Decodes and encodes latents: the VAE is loaded, the denoiser and the text encoders are not."""
-    GENERATOR = "generator"
-    """Generates latents: everything but the VAE is loaded."""
 
 
 @dataclass(frozen=True, slots=True)

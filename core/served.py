@@ -10,10 +10,11 @@ from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
 from core.engine import Engine
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
-from core.model import ModelInfo, Role
+from core.model import ModelInfo
 from core.model_selection import models_in_latent_space, models_named, select_model
 from core.pixel_checks import PixelCheck
 from core.plan import StreamPlan
+from core.role import Role
 from core.tensor_vae import TensorVae
 from core.vae_engine import VaeEngine
 

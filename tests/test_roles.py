@@ -19,8 +19,8 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.wire_format import WireFormat
 from core.admission import Admission
 from core.lifecycle import Lifecycle
-from core.model import Role
 from core.probe import sample_image
+from core.role import Role
 from core.service import LatentService
 from core.settings import Settings
 from tests.support.serving import Servers, http_address, read_stream, run_http_gateway, run_servers_for

@@ -22,8 +22,8 @@ from core.address import host_port
 from core.admission import Admission
 from core.api_keys import read_api_keys
 from core.lifecycle import Lifecycle, State
-from core.model import Role
 from core.pins import Provenance, require_pins
+from core.role import Role
 from core.service import LatentService
 from core.settings import Settings
 from core.tls import read_server_tls

@@ -8,7 +8,7 @@ from codec_server.errors import report_cli_errors
 from codec_server.flags import with_settings
 from codec_wire.errors import InvalidSettings
 from core.access_settings import AccessSettings
-from core.model import Role
+from core.role import Role
 from core.settings import Settings, panel_of
 
 NOT_FOR_SERVE = (*(name for name in Settings.model_fields if name.startswith("upstream")), "lpips_backbone")

@@ -10,8 +10,8 @@ from codec_wire.http import DECODE_PATH, GENERATION_PATHS
 from codec_wire.latents import Modality
 from codec_wire.version import SERVER_VERSION
 from core.address import host_port, is_loopback
-from core.model import Role
 from core.pins import pin_differences
+from core.role import Role
 from core.served import ModelInstance
 from core.settings import Settings
 

@@ -24,8 +24,9 @@ from core.diffusers_engine.sources import ModelSource, locate_model
 from core.diffusers_engine.unloaded import discard_weights
 from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
 from core.diffusers_engine.weight_variants import choose_variant
-from core.model import ModelInfo, Role
+from core.model import ModelInfo
 from core.plan import StreamPlan
+from core.role import Role
 
 __all__ = ["LoadedModel", "ModelSource", "load"]
 

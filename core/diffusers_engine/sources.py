@@ -7,7 +7,7 @@ from pathlib import Path
 from codec_pixels.known_models import EMBEDDED, is_embedded
 from codec_wire.errors import InvalidSettings, ModelLoadError
 from core.diffusers_engine.loras import LoraSource, parse_loras
-from core.model import Role
+from core.role import Role
 from core.settings import Settings
 
 

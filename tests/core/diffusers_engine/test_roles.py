@@ -13,7 +13,7 @@ from codec_wire.errors import InvalidSettings, ModelLoadError
 from codec_wire.latents import Modality
 from core.diffusers_engine.loader import LoadedModel, load
 from core.diffusers_engine.sources import ModelSource, model_sources
-from core.model import Role
+from core.role import Role
 from core.settings import Settings
 from tests.support.families.images import build_sd3
 from tests.support.families.videos import build_svd, build_wan
