@@ -1,5 +1,6 @@
-"""Memory of this process on the devices that torch uses."""
+"""Memory of this process on the devices that torch uses, and the memory that is free."""
 
+import re
 import resource
 from pathlib import Path
 
@@ -20,3 +21,33 @@ def memory_by_device() -> dict[tuple[str, str], int]:
     if statm.exists():  # Linux
         memory["cpu", "resident"] = int(statm.read_text().split()[1]) * resource.getpagesize()
     return memory
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return how many bytes this process can still allocate on `device`; None if that is not known.
+
+    For the CPU, that is the available memory of the machine, or what is left below the limit of the process's control
+    group (version 2) if that is less.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    available = _number_in(Path("/proc/meminfo"), r"MemAvailable: +(\d+) kB")
+    group = Path("/sys/fs/cgroup")
+    limit, used = _number_in(group / "memory.max", r"(\d+)"), _number_in(group / "memory.current", r"(\d+)")
+    if device.type != "cpu" or available is None:
+        return None
+    available *= 1024
+    if limit is None or used is None:
+        return available
+    reclaimable = _number_in(group / "memory.stat", r"(?m)^inactive_file (\d+)") or 0
+    return min(available, max(0, limit - used + reclaimable))
+
+
+def _number_in(path: Path, pattern: str) -> int | None:
+    """Return the number that the group of `pattern` matches in the file at `path`; None if there is none."""
+    try:
+        found = re.search(pattern, path.read_text())
+    except OSError:
+        return None
+    return None if found is None else int(found[1])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from codec_maps import BuiltMap, build_map
 from codec_maps.corpus import default_prompts, generate_corpus
@@ -19,14 +20,21 @@ from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from core.lifecycle import Lifecycle, State
 from core.map_store import bundle_folder, store_calibrated
+from core.memory_model import MemoryModel
 from core.pixel_checks import PixelCheck
 from core.role import Role
 from core.served import ModelInstance
 from core.service import LatentService
 from core.settings import Settings
+from core.working_memory import MIB
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
+FREE_MEMORY_SHARE = 0.8
+"""Share of the memory that is free after the models are loaded, up to which jobs may use it by default."""
 STOP_TIMEOUT_S = 5.0
 """Maximum time to wait for the device thread, in seconds: enough for a sampling step, not for loading a model."""
 
@@ -60,7 +68,8 @@ class LocalModel:
         self._settings = settings
         self._role = role
         self._thread: DeviceThread | None = None
-        self._warm_ups: list[Callable[[], None]] = []
+        self._device: torch.device | None = None
+        self._warm_ups: list[Callable[[], object]] = []
 
     async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
         """Load and warm up the models, then let `service` serve them. Does not block the event loop.
@@ -82,7 +91,20 @@ class LocalModel:
                 known = known or self._role is Role.DECODER
                 served.append(loaded.served if known else await self._calibrate(loaded))
         service.models.replace(served)
+        if any(one.memory for one in served):
+            service.admission.working_memory.limit = await asyncio.to_thread(self._memory_limit)
         service.lifecycle.transition_to(State.SERVING)
+
+    def _memory_limit(self) -> int | None:
+        """Return the limit on the working memory in bytes; None if it is neither set nor known."""
+        from codec_pixels.device_memory import free_memory  # noqa: PLC0415 - imports torch
+
+        limit = self._settings.max_memory_bytes
+        free = None if limit is not None or self._device is None else free_memory(self._device)
+        if free is not None:
+            limit = int(free * FREE_MEMORY_SHARE)
+        log.info("limit of working memory: %s", "none" if limit is None else f"{limit // MIB} MiB")
+        return limit
 
     def seconds_without_progress(self) -> float:
         """Return for how long the device thread has worked without progress, or 0 if it is idle."""
@@ -118,6 +140,7 @@ class LocalModel:
             device_module.Device.from_settings, settings.device, settings.dtype, settings.threads
         )
         self._thread = device.new_executor()
+        self._device = device.torch_device
         models = []
         for source in sources.model_sources(settings, self._role):
             log.info("loading %s on %s", source.label, device)
@@ -138,9 +161,12 @@ class LocalModel:
                 model.vae_class,
                 public_url=settings.public_url,
             )
+            memory: dict[Modality, MemoryModel] = {}
             for warm_up in warm_ups(model, bundle, self._role, only):
-                await loop.run_in_executor(self._thread, warm_up)
-                self._warm_ups.append(warm_up)
+                measured = await loop.run_in_executor(self._thread, warm_up.run)
+                if measured is not None and warm_up.modality is not None:
+                    memory[warm_up.modality] = measured
+                self._warm_ups.append(warm_up.repeat)
             checks: tuple[PixelCheck, ...] = ()
             if self._role is Role.ALL:  # the comparison needs the denoiser and the VAE
                 checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS[-1])
@@ -148,7 +174,7 @@ class LocalModel:
             engine = None if self._role is Role.DECODER else engine_module.DiffusersEngine(model, self._thread)
             vae = vae_module.DiffusersVae(model, self._thread) if info.renders else None
             tensor_vae = tensor_module.DiffusersTensorVae(model, self._thread) if info.renders else None
-            served = ModelInstance(info, bundle, engine, str(model.device), checks, vae, tensor_vae)
+            served = ModelInstance(info, bundle, engine, str(model.device), checks, vae, tensor_vae, memory)
             loaded.append(
                 _LoadedModel(
                     served,

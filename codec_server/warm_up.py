@@ -1,12 +1,14 @@
 """Short test work that a model must complete before it is served, and again after its device has failed."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import DEFAULT_STRENGTH, GenerationRequest
+from core.memory_model import MemoryModel
 from core.model import ModelInfo
 from core.plan import plan
 from core.probe import probe_request
@@ -22,25 +24,41 @@ WARM_UP_LATENT_SIZE = 8
 """Height and width of the latent of the warm-up generation: the smallest that every level of a UNet can halve."""
 
 
-def warm_ups(
-    model: "LoadedModel", bundle: LatentMapBundle, role: Role, only: Modality | None
-) -> list[Callable[[], None]]:
-    """Return functions for the device thread that raise ModelLoadError if the model does not work.
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """Functions for the device thread that raise ModelLoadError if the model does not work.
 
-    They generate for every modality, or for `only` one. A decoder decodes and encodes instead.
+    `run` is the warm-up at the start, which also measures the memory of `modality`, None for all. `repeat` does not
+    measure.
+    """
+
+    run: Callable[[], MemoryModel | None]
+    repeat: Callable[[], object]
+    modality: Modality | None = None
+
+
+def warm_ups(model: "LoadedModel", bundle: LatentMapBundle, role: Role, only: Modality | None) -> list[WarmUp]:
+    """Return the warm-ups of `model`: generations of every modality, or of `only` one.
+
+    A decoder decodes and encodes instead.
     """
     from core.diffusers_engine import engine, vae_engine  # noqa: PLC0415 - imports torch
 
     if role is Role.DECODER:
-        return [partial(vae_engine.warm_up, model, WARM_UP_LATENT_SIZE)]
+        decode = partial(vae_engine.warm_up, model, WARM_UP_LATENT_SIZE)
+        return [WarmUp(decode, decode)]
     info = model.info
-    modalities = info.modalities if only is None else [one for one in info.modalities if one is only]
-    return [partial(engine.warm_up, model, plan(_request(info, one), bundle, info)) for one in modalities]
+    found = []
+    for modality in info.modalities if only is None else [one for one in info.modalities if one is only]:
+        small, wide = (plan(_request(info, modality, factor), bundle, info) for factor in (1, 2))
+        measure = partial(engine.measure_memory, model, small, wide)
+        found.append(WarmUp(measure, partial(engine.warm_up, model, small), modality))
+    return found
 
 
-def _request(model: ModelInfo, modality: Modality) -> GenerationRequest:
+def _request(model: ModelInfo, modality: Modality, width_factor: int) -> GenerationRequest:
     side, mode, accepts = model.size_multiple * WARM_UP_LATENT_SIZE, model.modes_of(modality)[0], model.accepts_steps
     strength = DEFAULT_STRENGTH if mode.strength else None
     accepted = (steps for steps in WARM_UP_STEPS if accepts is None or accepts(mode, steps, strength))
     steps = next(accepted, WARM_UP_STEPS[-1])
-    return probe_request(model, modality, "warm-up", 0, mode, size=(side, side), steps=steps)
+    return probe_request(model, modality, "warm-up", 0, mode, size=(width_factor * side, side), steps=steps)

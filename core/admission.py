@@ -8,6 +8,7 @@ from types import TracebackType
 from codec_wire.errors import Overloaded, TooLarge
 from core.refusals import Refusals
 from core.request_memory import DEFAULT_LIMIT_BYTES, RequestMemory, Reservation
+from core.working_memory import NO_MEMORY, JobMemory, WorkingMemory
 
 _DECAY = 0.8
 """Weight of each measured duration relative to the next one, so that the estimate follows a change in a few jobs."""
@@ -32,7 +33,8 @@ class Admission:
     A job is active while it is queued, running or being read by its client. `max_jobs` bounds their number,
     `max_jobs_per_client` the number of one client, `max_cost` the sum of their costs in pixels x latent frames x steps,
     `max_request_bytes` the bytes of their input images, together with those of the request bodies that are being
-    received. Not thread-safe: use it only from the event loop's thread.
+    received, and the limit of `working_memory` what the device needs for them. Not thread-safe: use it only from the
+    event loop's thread.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Admission:
         max_jobs_per_client: int | None = None,
     ) -> None:
         self.memory = RequestMemory(max_request_bytes, self.retry_after_s)
+        self.working_memory = WorkingMemory(self.retry_after_s)
         self.refusals = Refusals()
         self._max_jobs = max_jobs
         self._max_jobs_per_client = max_jobs_per_client or default_jobs_per_client(max_jobs)
@@ -81,8 +84,10 @@ class Admission:
         """Seconds that the device takes for a unit of cost, as measured; 0 before the first job has ended."""
         return self._measured_s / self._measured_cost if self._measured_cost else 0.0
 
-    def admit(self, cost: int, request_bytes: int = 0, client: str = "") -> "Place":
+    def admit(self, cost: int, request_bytes: int = 0, client: str = "", memory: JobMemory = NO_MEMORY) -> "Place":
         """Count a job of `client` with this cost, whose input images have `request_bytes`, until its place is freed.
+
+        `memory` is the memory that it needs on the device.
 
         Raises TooLarge if it exceeds a limit by itself; Overloaded, with the time to wait, if the job does not
         fit next to the active ones.
@@ -95,14 +100,17 @@ class Admission:
         self.require_place(client)
         if self._cost + cost > self._max_cost:
             raise self._queue_full()
-        place = Place(self, cost, client, self.memory.reserve(request_bytes))
+        self.working_memory.require(memory)
+        place = Place(self, cost, client, self.memory.reserve(request_bytes), memory)
+        self.working_memory.add(memory)
         self._jobs += 1
         self._jobs_of[client] = self._jobs_of.get(client, 0) + 1
         self._cost += cost
         self._idle.clear()
         return place
 
-    def _free(self, cost: int, client: str) -> None:
+    def _free(self, cost: int, client: str, memory: JobMemory) -> None:
+        self.working_memory.remove(memory)
         self._jobs -= 1
         self._jobs_of[client] -= 1
         if not self._jobs_of[client]:
@@ -151,12 +159,15 @@ class Admission:
 class Place:
     """The place of an active job. A context manager that frees it; `free` may be called instead, once."""
 
-    __slots__ = ("_admission", "_client", "_cost", "_memory")
+    __slots__ = ("_admission", "_client", "_cost", "_memory", "_reservation")
 
-    def __init__(self, admission: Admission, cost: int, client: str, memory: Reservation) -> None:
+    def __init__(
+        self, admission: Admission, cost: int, client: str, reservation: Reservation, memory: JobMemory
+    ) -> None:
         self._admission = admission
         self._cost = cost
         self._client = client
+        self._reservation = reservation
         self._memory = memory
 
     def __enter__(self) -> None:
@@ -169,5 +180,5 @@ class Place:
 
     def free(self) -> None:
         """Stop counting the job."""
-        self._memory.free()
-        self._admission._free(self._cost, self._client)
+        self._reservation.free()
+        self._admission._free(self._cost, self._client, self._memory)

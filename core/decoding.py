@@ -37,7 +37,8 @@ async def decode(
             served.require_map_hash(request.map_pin)
             plan = plan_decode(request, header, served.bundle.hash, served.model)
             job.record.describe("decode", plan, plan.map_hash)
-            with service.active(job, plan.cost), service.admission.memory.reserve() as received:
+            memory = served.memory_of_received(plan)
+            with service.active(job, plan.cost, memory=memory), service.admission.memory.reserve() as received:
                 frames: list[LatentFrame] = []
                 while (message := await before_deadline(anext(messages, None), job)) is not None:
                     assert isinstance(message, LatentFrame)  # noqa: S101 - the reader rejects a second header

@@ -55,6 +55,16 @@ def _memory(service: LatentService) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "codec_request_memory_bytes", "Memory of request bodies and input images.", service.admission.memory.used
     )
+    working_memory = service.admission.working_memory
+    if working_memory.limit is not None:
+        yield GaugeMetricFamily(
+            "codec_working_memory_bytes", "Predicted memory of the active jobs on the device.", working_memory.used
+        )
+        yield GaugeMetricFamily(
+            "codec_max_working_memory_bytes",
+            "Maximum predicted memory of active jobs on the device.",
+            working_memory.limit,
+        )
     if "torch" not in sys.modules:  # a gateway has no device
         return
     from codec_pixels.device_memory import memory_by_device  # noqa: PLC0415 - imports torch

@@ -1,15 +1,17 @@
 """Registry of the models that a server serves."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from codec_wire.errors import MapMismatch, NotReady, UnsupportedModality
 from codec_wire.http import DECODE_PATH, ENCODE_PATH
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import GenerationRequest
+from core.decode_plan import DecodePlan
 from core.engine import Engine
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
+from core.memory_model import MemoryModel
 from core.model import ModelInfo
 from core.model_selection import models_in_latent_space, models_named, select_model
 from core.pixel_checks import PixelCheck
@@ -17,6 +19,7 @@ from core.plan import StreamPlan
 from core.role import Role
 from core.tensor_vae import TensorVae
 from core.vae_engine import VaeEngine
+from core.working_memory import NO_MEMORY, JobMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class ModelInstance:
     """Decodes and encodes for clients. None if this server cannot."""
     tensor_vae: TensorVae | None = None
     """Decodes and encodes plain tensors. None unless the VAE is in this process."""
+    memory: Mapping[Modality, MemoryModel] = field(default_factory=dict)
+    """Predicts the memory of jobs. Without the modalities for which it was not measured."""
 
     @property
     def role(self) -> Role:
@@ -43,6 +48,16 @@ class ModelInstance:
         if self.engine is None:
             return Role.DECODER
         return Role.GENERATOR if self.vae is None else Role.ALL
+
+    def memory_of(self, plan: StreamPlan) -> JobMemory:
+        """Return the predicted memory of a generation."""
+        predictor = self.memory.get(plan.modality)
+        return NO_MEMORY if predictor is None else predictor.generation(plan)
+
+    def memory_of_received(self, plan: DecodePlan) -> JobMemory:
+        """Return the predicted memory for decoding a received stream."""
+        predictor = self.memory.get(plan.modality)
+        return NO_MEMORY if predictor is None else predictor.received(plan)
 
     @property
     def generated_modalities(self) -> tuple[Modality, ...]:

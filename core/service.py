@@ -22,6 +22,7 @@ from core.rendered_plan import plan_rendered
 from core.request_record import current_record
 from core.served import ServedModels
 from core.telemetry import Telemetry
+from core.working_memory import NO_MEMORY, JobMemory
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +85,11 @@ class LatentService:
         Raises a CodecError. A failure after Started first yields a frame with empty data, `done` and finish_reason
         "error". A failure after the last frame is only logged. Close the iterator (contextlib.aclosing) to cancel.
         """
-        engine = self.models.for_plan(plan).require_engine()
+        served = self.models.for_plan(plan)
+        engine = served.require_engine()
         stats = StreamStats()
         failure: CodecError | None = None
-        with self.active(job, plan.cost, plan.request_bytes):
+        with self.active(job, plan.cost, plan.request_bytes, served.memory_of(plan)):
             try:
                 async with aclosing(run_with_deadline(engine, plan, job)) as events:
                     async for event in events:
@@ -122,11 +124,12 @@ class LatentService:
         It is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError. The job stays
         active until the iterator is exhausted or closed (contextlib.aclosing), which cancels it.
         """
-        engine = self.models.for_plan(plans[0]).require_engine()
+        served = self.models.for_plan(plans[0])
+        engine = served.require_engine()
         failure: CodecError | None = None
         cost, request_bytes = sum(plan.cost for plan in plans), plans[0].request_bytes  # all have the same images
         try:
-            with self.active(job, cost, request_bytes):
+            with self.active(job, cost, request_bytes, served.memory_of(plans[0])):  # one after another
                 for plan in plans:
                     async with aclosing(self._pixels(engine, plan, job)) as events:
                         async for event in events:
@@ -150,12 +153,12 @@ class LatentService:
             job.cancel(reason())
 
     @contextmanager
-    def active(self, job: Job, cost: int, request_bytes: int = 0) -> Iterator[None]:
+    def active(self, job: Job, cost: int, request_bytes: int = 0, memory: JobMemory = NO_MEMORY) -> Iterator[None]:
         """Admit `job` and keep it in the set of active jobs; cancel it on exit and record whether it failed.
 
         It counts as active until the device no longer works on it. Raises what Admission.admit raises.
         """
-        place = self.admission.admit(cost, request_bytes, job.record.client)
+        place = self.admission.admit(cost, request_bytes, job.record.client, memory)
         job.record.record_admission()
         self._jobs.add(job)
         try:

@@ -155,6 +155,13 @@ class Settings(AccessSettings, OperationSettings):
         "Maximum memory of request bodies that are being received and of input images of active generations, in MiB.",
         ge=32,
     )
+    max_memory_mib: int | None = _setting(
+        "Limits",
+        None,
+        "Maximum memory that active generations may need on the device in addition to the models, in MiB, as predicted "
+        "from measurements at the start. Default: 80 % of what is free after the models are loaded.",
+        ge=1,
+    )
     max_connections: int = _setting(
         "Limits",
         DEFAULT_MAX_CONNECTIONS,
@@ -203,6 +210,11 @@ class Settings(AccessSettings, OperationSettings):
     def max_request_bytes(self) -> int:
         """`max_request_mib` in bytes."""
         return self.max_request_mib * 2**20
+
+    @property
+    def max_memory_bytes(self) -> int | None:
+        """`max_memory_mib` in bytes."""
+        return None if self.max_memory_mib is None else self.max_memory_mib * 2**20
 
     @field_validator("dtype", "role", "log_level", "log_format", "device", mode="before")
     @classmethod

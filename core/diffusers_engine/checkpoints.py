@@ -30,7 +30,7 @@ def checkpoints(module: Any, job: Job) -> Iterator[None]:
         stop_if_cancelled(job)
 
     with ExitStack() as hooks:
-        if not _is_compiled(module):
+        if not is_compiled(module):
             for block in _blocks(module):
                 hooks.callback(block.register_forward_pre_hook(stop).remove)
         yield
@@ -39,7 +39,8 @@ def checkpoints(module: Any, job: Job) -> Iterator[None]:
 # Compared by name, because importing the classes takes seconds.
 
 
-def _is_compiled(module: nn.Module) -> bool:
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether `module` or a part of it is compiled."""
     return any(type(part).__name__ == "OptimizedModule" or part._compiled_call_impl for part in module.modules())
 
 

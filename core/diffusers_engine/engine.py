@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from codec_pixels.device_thread import DeviceThread
+from codec_pixels.vae import decodes_frames_separately
 from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import INTERNAL_TEXT, CodecError, ModelLoadError, without_traceback
 from codec_wire.events import Frame, Preview, Started, Step
@@ -18,12 +20,14 @@ from codec_wire.latents import LatentFrame
 from core.diffusers_engine.checkpoints import stop_if_cancelled
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
+from core.diffusers_engine.memory_meter import Peak, can_measure, measure_peak
 from core.diffusers_engine.previews import preview_events
 from core.diffusers_engine.prompt_truncation import prompt_truncations
 from core.diffusers_engine.rendering import render, render_preview
 from core.diffusers_engine.results import ResultQueue
 from core.diffusers_engine.sampler import memory_guard, sample
 from core.engine import Event, Job, PixelPreview, Pixels, client_disconnected
+from core.memory_model import MemoryModel, PeakMemory
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
@@ -169,18 +173,44 @@ def _encode(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, seq: in
         return encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1)
 
 
-def warm_up(model: LoadedModel, plan: StreamPlan) -> None:
+def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) -> MemoryModel | None:
+    """Warm up with `plan`, and return what it and `wide_plan`, of a larger size, show about the memory of all plans.
+
+    None if the memory cannot be measured. Runs on the calling (device) thread. Raises what `warm_up` raises for `plan`.
+    """
+    if not can_measure(model):
+        warm_up(model, plan)
+        log.info("the memory of %s is not limited: compiled modules cannot be measured", model.info.name)
+        return None
+    peak = warm_up(model, plan)
+    try:
+        wide_peak = warm_up(model, wide_plan)
+    except ModelLoadError as error:
+        log.warning("the memory of %s is not limited, because it was not measured: %s", model.info.name, error)
+        return None
+    jointly = not decodes_frames_separately(model.variant_for(plan).pipeline.vae)
+    return MemoryModel.fit((plan, peak), (wide_plan, wide_peak), decodes_jointly=jointly)
+
+
+def warm_up(model: LoadedModel, plan: StreamPlan) -> PeakMemory:
     """Run a complete generation of `plan`, with encoding and rendering, on the calling (device) thread.
 
-    Raises ModelLoadError if the model cannot generate.
+    Returns its memory. Raises ModelLoadError if the model cannot generate.
     """
+
+    def measure() -> AbstractContextManager[Peak]:
+        return measure_peak(model.device.torch_device) if can_measure(model) else nullcontext(Peak())
+
     try:
-        latents = sample(model, plan, Job(), lambda _done, _total: None)
+        with measure() as sampling:
+            latents = sample(model, plan, Job(), lambda _done, _total: None)
         encoder = LatentEncoder(plan.header)
         for seq, latent in enumerate(latents):
             _encode(encoder, latent, plan, seq=seq)
-        if model.info.renders:
-            render(model, plan, latents, Job())
+        with measure() as decoding:
+            if model.info.renders:
+                render(model, plan, latents, Job())
+        return PeakMemory(sampling.size, decoding.size)
     except ModelLoadError:
         raise
     except Exception as error:

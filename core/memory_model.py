@@ -1,0 +1,79 @@
+"""Prediction of the memory that a job needs, from measurements of small generations at the start."""
+
+from dataclasses import dataclass
+from math import prod
+
+from core.decode_plan import DecodePlan
+from core.plan import StreamPlan
+from core.working_memory import JobMemory
+
+MARGIN = 1.5
+"""Factor of all predictions. Measured: the embedded model needs 1.36 times as much for each further pixel at 512x512 as
+at 128x128, and FreeNoise 1.44 times as much for each frame; see docs/reliability.md."""
+PIXEL_BYTES = 51
+"""Memory for each decoded pixel, whatever the VAE: four RGB values in float32 and one in uint8 (codec_pixels.vae)."""
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PeakMemory:
+    """Peak memory of a generation in bytes, in addition to that before it. `decoding` is 0 if it was not measured."""
+
+    sampling: int
+    decoding: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryModel:
+    """Memory of one modality of a model: sampling needs `fixed` bytes and `sampling` per pixel and latent frame.
+
+    Decoding needs `decoding` bytes per pixel, and per latent frame if the VAE `decodes_jointly`.
+    """
+
+    fixed: float
+    sampling: float
+    decoding: float
+    decodes_jointly: bool
+
+    @classmethod
+    def fit(
+        cls, small: tuple[StreamPlan, PeakMemory], large: tuple[StreamPlan, PeakMemory], *, decodes_jointly: bool
+    ) -> "MemoryModel":
+        """Return a model that predicts at least what was measured for two plans with different numbers of pixels."""
+        (plan, peak), (large_plan, large_peak) = small, large
+        units, large_units = _units(plan), _units(large_plan)
+        slope = max(0.0, (large_peak.sampling - peak.sampling) / (large_units - units))
+        fixed = max(0.0, peak.sampling - slope * units, large_peak.sampling - slope * large_units)
+        decoding = max(
+            one.decoding / (_units(of) if decodes_jointly else of.width * of.height) for of, one in (small, large)
+        )
+        return cls(fixed, slope, decoding, decodes_jointly)
+
+    def generation(self, plan: StreamPlan) -> JobMemory:
+        """Return the predicted memory of `plan`."""
+        sampling = self.fixed + self.sampling * _units(plan)
+        if not plan.rendered:
+            latents = prod(plan.header.shape) * plan.latent_frames * _FLOAT_BYTES
+            return _with_margin(sampling + latents, latents)
+        decoding = self._decoding(plan, plan.latent_frames, plan.num_frames)
+        # Partial images are decoded while the sampler holds its memory.
+        peak = sampling + decoding if plan.partial_images else max(sampling, decoding)
+        return _with_margin(peak, plan.width * plan.height * plan.num_frames * 3)
+
+    def received(self, plan: DecodePlan) -> JobMemory:
+        """Return the predicted memory for decoding a received stream. Frames are decoded one by one if possible."""
+        if self.decodes_jointly:
+            return _with_margin(self._decoding(plan, plan.latent_frames, plan.num_frames), 0)
+        return _with_margin(self._decoding(plan, 1, 1), 0)
+
+    def _decoding(self, plan: StreamPlan | DecodePlan, latent_frames: int, num_frames: int) -> float:
+        frames = latent_frames if self.decodes_jointly else 1
+        return plan.width * plan.height * (self.decoding * frames + PIXEL_BYTES * num_frames)
+
+
+def _units(plan: StreamPlan) -> int:
+    return plan.width * plan.height * plan.latent_frames
+
+
+def _with_margin(peak: float, result: int) -> JobMemory:
+    return JobMemory(int(peak * MARGIN), result)

@@ -1,0 +1,80 @@
+"""A limit on the memory that a device needs for the active jobs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from codec_wire.errors import Overloaded, TooLarge
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class JobMemory:
+    """Predicted memory of a job in bytes: at most `peak` while the device works on it, `result` from then on.
+
+    The result is in memory until the client has read it.
+    """
+
+    peak: int = 0
+    result: int = 0
+
+
+NO_MEMORY = JobMemory()
+"""The prediction for a job whose memory is not known. It is not limited."""
+
+
+class WorkingMemory:
+    """Bound the predicted memory of active jobs, and reject requests over the limit immediately.
+
+    The device runs one job at a time, so that only the largest peak counts, but the results of all jobs: a queued job
+    waits for the memory of those before it. `limit` is in bytes and None until the models are loaded; nothing is
+    rejected then. `retry_after_s` returns the number of seconds after which a rejected request may be sent again. Not
+    thread-safe: use it only from the event loop's thread.
+    """
+
+    def __init__(self, retry_after_s: Callable[[], int]) -> None:
+        self.limit: int | None = None
+        self._retry_after_s = retry_after_s
+        self._jobs: list[JobMemory] = []
+
+    @property
+    def used(self) -> int:
+        """Predicted bytes of the active jobs."""
+        return _total(self._jobs)
+
+    def add(self, job: JobMemory) -> None:
+        """Count `job` until `remove`."""
+        self._jobs.append(job)
+
+    def remove(self, job: JobMemory) -> None:
+        """Stop counting `job`."""
+        self._jobs.remove(job)
+
+    def require(self, job: JobMemory) -> None:
+        """Check that the memory of `job` is available.
+
+        Raises TooLarge if it exceeds the limit by itself; Overloaded, with the time to wait, if it does not fit next to
+        the active jobs.
+        """
+        limit = self.limit
+        if limit is None or job is NO_MEMORY:
+            return
+        alone = _total([job])
+        if alone > limit:
+            raise TooLarge(
+                f"this request needs about {_mib(alone)} of memory, the limit is {_mib(limit)}; request a smaller size "
+                "or fewer frames"
+            )
+        if _total([*self._jobs, job]) > limit:
+            raise Overloaded(
+                f"active jobs need {_mib(self.used)} of {_mib(limit)} of memory, {_mib(alone)} more do not fit",
+                self._retry_after_s(),
+            )
+
+
+def _total(jobs: list[JobMemory]) -> int:
+    return max((job.peak for job in jobs), default=0) + sum(job.result for job in jobs)
+
+
+def _mib(size: int) -> str:
+    return f"{-(-size // MIB)} MiB"
