@@ -50,15 +50,20 @@ def warm_ups(model: "LoadedModel", bundle: LatentMapBundle, role: Role, only: Mo
     info = model.info
     found = []
     for modality in info.modalities if only is None else [one for one in info.modalities if one is only]:
-        small, wide = (plan(_request(info, modality, factor), bundle, info) for factor in (1, 2))
+        small = plan(_request(info, modality), bundle, info)
+        # A step is enough to measure memory, if the scheduler accepts that.
+        wide = plan(_request(info, modality, width_factor=2, first_steps=1), bundle, info)
         measure = partial(engine.measure_memory, model, small, wide)
         found.append(WarmUp(measure, partial(engine.warm_up, model, small), modality))
     return found
 
 
-def _request(model: ModelInfo, modality: Modality, width_factor: int) -> GenerationRequest:
+def _request(
+    model: ModelInfo, modality: Modality, *, width_factor: int = 1, first_steps: int = WARM_UP_STEPS[0]
+) -> GenerationRequest:
     side, mode, accepts = model.size_multiple * WARM_UP_LATENT_SIZE, model.modes_of(modality)[0], model.accepts_steps
     strength = DEFAULT_STRENGTH if mode.strength else None
-    accepted = (steps for steps in WARM_UP_STEPS if accepts is None or accepts(mode, steps, strength))
+    candidates = range(first_steps, WARM_UP_STEPS.stop)
+    accepted = (steps for steps in candidates if accepts is None or accepts(mode, steps, strength))
     steps = next(accepted, WARM_UP_STEPS[-1])
     return probe_request(model, modality, "warm-up", 0, mode, size=(width_factor * side, side), steps=steps)

@@ -7,9 +7,10 @@ from core.decode_plan import DecodePlan
 from core.plan import StreamPlan
 from core.working_memory import JobMemory
 
-MARGIN = 1.5
-"""Factor of all predictions. Measured: the embedded model needs 1.36 times as much for each further pixel at 512x512 as
-at 128x128, and FreeNoise 1.44 times as much for each frame; see docs/reliability.md."""
+MARGIN = 3
+"""Factor of all predictions, for what small generations do not show. Measured with the embedded model: it needs 2.6
+times as much for each further pixel at 512x512 as at 64x64 to 128x64, and 2.4 times as much resident memory for 240
+frames as extrapolated from 9; see docs/reliability.md."""
 PIXEL_BYTES = 51
 """Memory for each decoded pixel, whatever the VAE: four RGB values in float32 and one in uint8 (codec_pixels.vae)."""
 _FLOAT_BYTES = 4
@@ -37,16 +38,16 @@ class MemoryModel:
 
     @classmethod
     def fit(
-        cls, small: tuple[StreamPlan, PeakMemory], large: tuple[StreamPlan, PeakMemory], *, decodes_jointly: bool
+        cls, plan: StreamPlan, peak: PeakMemory, wide_plan: StreamPlan, wide_sampling: int, *, decodes_jointly: bool
     ) -> "MemoryModel":
-        """Return a model that predicts at least what was measured for two plans with different numbers of pixels."""
-        (plan, peak), (large_plan, large_peak) = small, large
-        units, large_units = _units(plan), _units(large_plan)
-        slope = max(0.0, (large_peak.sampling - peak.sampling) / (large_units - units))
-        fixed = max(0.0, peak.sampling - slope * units, large_peak.sampling - slope * large_units)
-        decoding = max(
-            one.decoding / (_units(of) if decodes_jointly else of.width * of.height) for of, one in (small, large)
-        )
+        """Return a model that predicts at least what was measured: `peak` for `plan`, and sampling for `wide_plan`.
+
+        `wide_plan` has more pixels and as many frames.
+        """
+        units, wide_units = _units(plan), _units(wide_plan)
+        slope = max(0.0, (wide_sampling - peak.sampling) / (wide_units - units))
+        fixed = max(0.0, peak.sampling - slope * units, wide_sampling - slope * wide_units)
+        decoding = peak.decoding / (units if decodes_jointly else plan.width * plan.height)
         return cls(fixed, slope, decoding, decodes_jointly)
 
     def generation(self, plan: StreamPlan) -> JobMemory:

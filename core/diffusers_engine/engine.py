@@ -184,12 +184,13 @@ def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) 
         return None
     peak = warm_up(model, plan)
     try:
-        wide_peak = warm_up(model, wide_plan)
-    except ModelLoadError as error:
+        with measure_peak(model.device.torch_device) as wide_peak:
+            sample(model, wide_plan, Job(), lambda _done, _total: None)
+    except Exception as error:  # the model works, as the warm-up has shown
         log.warning("the memory of %s is not limited, because it was not measured: %s", model.info.name, error)
         return None
     jointly = not decodes_frames_separately(model.variant_for(plan).pipeline.vae)
-    return MemoryModel.fit((plan, peak), (wide_plan, wide_peak), decodes_jointly=jointly)
+    return MemoryModel.fit(plan, peak, wide_plan, wide_peak.size, decodes_jointly=jointly)
 
 
 def warm_up(model: LoadedModel, plan: StreamPlan) -> PeakMemory:

