@@ -11,6 +11,8 @@ MARGIN = 3
 """Factor of all predictions, for what small generations do not show. Measured with the embedded model: it needs 2.6
 times as much for each further pixel at 512x512 as at 64x64 to 128x64, and 2.4 times as much resident memory for 240
 frames as extrapolated from 9; see docs/reliability.md."""
+OVERHEAD = 32 * 2**20
+"""Added to all predictions, for buffers of libraries that do not depend on the size."""
 PIXEL_BYTES = 51
 """Memory for each decoded pixel, whatever the VAE: four RGB values in float32 and one in uint8 (codec_pixels.vae)."""
 _FLOAT_BYTES = 4
@@ -77,4 +79,4 @@ def _units(plan: StreamPlan) -> int:
 
 
 def _with_margin(peak: float, result: int) -> JobMemory:
-    return JobMemory(int(peak * MARGIN), result)
+    return JobMemory(int(peak * MARGIN) + OVERHEAD, result)

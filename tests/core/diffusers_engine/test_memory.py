@@ -15,7 +15,7 @@ from codec_wire.request import GenerationRequest
 from core.diffusers_engine.engine import measure_memory, warm_up
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.memory_meter import measure_peak
-from core.memory_model import MemoryModel
+from core.memory_model import OVERHEAD, MemoryModel
 from core.model import Role
 from core.plan import StreamPlan, plan
 from tests.support.factories import load_from_factory
@@ -83,12 +83,12 @@ def test_predicted_memory_of_a_video_is_not_below_the_measured_one(
     measured = thread.submit(warm_up, video_model, video_plan(video_model, side, frames)).result()
     for rendered, peak in ((False, measured.sampling), (True, max(measured.sampling, measured.decoding))):
         predicted = memory.generation(video_plan(video_model, side, frames, rendered=rendered))
-        assert peak <= predicted.peak < 8 * peak
+        assert peak <= predicted.peak < 8 * peak + OVERHEAD
 
 
 def test_memory_grows_with_pixels_and_frames(video_model: LoadedModel, memory: MemoryModel) -> None:
     small, large = (memory.generation(video_plan(video_model, side, n)) for side, n in ((64, 9), (256, 240)))
-    assert 100 * small.peak < large.peak
+    assert 10 * small.peak < large.peak
     assert large.result == 240 * 4 * 32 * 32 * 4
     pixels = memory.generation(video_plan(video_model, 256, 240, rendered=True))
     assert pixels.result == 240 * 256 * 256 * 3
