@@ -20,8 +20,8 @@ from core.diffusers_engine import loader, sources
 from core.diffusers_engine.rendering import render
 from core.diffusers_engine.sampler import sample
 from core.engine import Job
-from core.model import Role
 from core.plan import plan
+from core.role import Role
 from core.settings import Settings
 
 PROCESS = Path("/proc/self")

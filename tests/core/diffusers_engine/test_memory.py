@@ -16,8 +16,8 @@ from core.diffusers_engine.engine import measure_memory, warm_up
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.memory_meter import measure_peak
 from core.memory_model import OVERHEAD, MemoryModel
-from core.model import Role
 from core.plan import StreamPlan, plan
+from core.role import Role
 from tests.support.factories import load_from_factory
 from tests.support.serving import bundle_of
 
