@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from codec_client.grpc_client import GrpcClient
     from codec_client.http_client import HttpClient
     from codec_client.images import PixelDecoder, decode_to_frames, decode_to_images
+    from codec_client.latent_rgb import latent_to_rgb
     from codec_client.maps import fetch_map, fetch_maps
     from codec_client.results import DecodedPixels, Generation, ServedModel
     from codec_client.stream import LatentStream, PreviewLatents, Progress
@@ -52,6 +53,7 @@ __all__ = [
     "default_cache_dir",
     "fetch_map",
     "fetch_maps",
+    "latent_to_rgb",
 ]
 
 # The HTTP client does not need gRPC, the gRPC client does not need aiohttp, and the errors need neither.
@@ -78,5 +80,6 @@ __getattr__ = lazy_names(
         "default_cache_dir": "cache",
         "fetch_map": "maps",
         "fetch_maps": "maps",
+        "latent_to_rgb": "latent_rgb",
     },
 )

@@ -11,6 +11,7 @@ from codec_client.stream import LatentStream, OnPreview, OnProgress, Progress
 from codec_wire.decoder import DecodedLatent
 from codec_wire.latents import LatentStreamHeader
 from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.latent_rgb import LatentRgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -124,6 +125,9 @@ class AsyncClient(Protocol):
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """See LatentClient."""
 
+    async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
+        """See LatentClient."""
+
     async def models(self) -> list[ServedModel]:
         """See LatentClient."""
 
@@ -211,6 +215,10 @@ class BlockingClient:
     def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return a latent-space map of the server. See LatentClient.latent_map."""
         return self._loop_thread().run(self._client.latent_map(digest))
+
+    def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
+        """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""
+        return self._loop_thread().run(self._client.latent_rgb(latent_space))
 
     def models(self) -> list[ServedModel]:
         """Return the models that the server serves. See LatentClient.models."""

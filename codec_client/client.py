@@ -38,6 +38,7 @@ from codec_wire.errors import MapMismatch, truncated_repr
 from codec_wire.events import StreamEvent
 from codec_wire.http import LATENT_MAP_HEADER
 from codec_wire.maps import LatentMapBundle, parse_map_pin
+from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.request import GenerationRequest, parse_request
 
 if TYPE_CHECKING:
@@ -204,6 +205,19 @@ class LatentClient(ABC):
 
         Raises:
             InvalidMap: the server has no such map, or a file is invalid or has a different hash.
+            ServerUnreachable: the server did not respond.
+
+        """
+
+    @abstractmethod
+    async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
+        """Return the matrix with which latent_to_rgb() draws latents of `latent_space` without a VAE.
+
+        If `latent_space` is None, return that of the server's default model.
+
+        Raises:
+            NotFound: the server has no such latent space, or no matrix for it.
+            InvalidMap: the response is not a matrix.
             ServerUnreachable: the server did not respond.
 
         """

@@ -15,12 +15,13 @@ from codec_client.received_pixels import ReceivedPixels
 from codec_client.request_fields import explicit_fields
 from codec_client.results import ServedModel
 from codec_client.stream import ResponseState
-from codec_wire.errors import InvalidMap, InvalidRequest, NotAcceptable
+from codec_wire.errors import InvalidMap, InvalidRequest, NotAcceptable, NotFound
 from codec_wire.events import Frame, Started, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODALITIES, PARAMETERS_KEY, event_from_message
 from codec_wire.http import parse_parameters
 from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from codec_wire.request import GenerationRequest
 from codec_wire.trace_context import TRACEPARENT_HEADER, current_traceparent
@@ -65,20 +66,29 @@ class GrpcClient(LatentClient):
         """Return a latent-space map of the server. See LatentClient.latent_map."""
         bundle = None if digest is None else load_bundle(self.cache, digest)
         if bundle is None:
-            latent_space = None if digest is None else await self._find_latent_space(digest)
-            try:
-                response = await self._connection.stub.GetLatentMap(
-                    pb.GetLatentMapRequest(latent_space=latent_space),
-                    timeout=self.timeout_s,
-                    metadata=self._metadata(pinned=False),
-                )
-            except grpc.aio.AioRpcError as error:
-                raise self._connection.to_codec_error(error) from None
+            response = await self._get_map(None if digest is None else await self._find_latent_space(digest))
             bundle = LatentMapBundle.from_parts(response.document, response.assets)
             store_bundle(bundle, self.cache)
         if digest not in (None, bundle.hash):
             raise InvalidMap(f"{self.address} returned the latent-space map {bundle.hash}, expected {digest}")
         return bundle
+
+    async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
+        """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""
+        response = await self._get_map(latent_space)
+        if not response.HasField("latent_rgb"):
+            raise NotFound("latent_space", f"{self.address} has no latent-to-RGB matrix for it")
+        return LatentRgb.parse(response.latent_rgb)
+
+    async def _get_map(self, latent_space: str | None) -> pb.GetLatentMapResponse:
+        try:
+            return await self._connection.stub.GetLatentMap(
+                pb.GetLatentMapRequest(latent_space=latent_space),
+                timeout=self.timeout_s,
+                metadata=self._metadata(pinned=False),
+            )
+        except grpc.aio.AioRpcError as error:
+            raise self._connection.to_codec_error(error) from None
 
     async def _find_latent_space(self, digest: str) -> str:
         """Return the latent space of the served model whose map has the hash `digest`."""

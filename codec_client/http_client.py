@@ -18,7 +18,7 @@ from codec_client.event_stream import read_events
 from codec_client.http_connection import HttpConnection
 from codec_client.http_errors import error_of
 from codec_client.latent_requests import DecodingRequest, EncodingRequest
-from codec_client.maps import fetch_map, load_bundle
+from codec_client.maps import PublishedMaps, fetch_map, load_bundle
 from codec_client.received_pixels import ReceivedPixels
 from codec_client.request_fields import explicit_fields
 from codec_client.results import ServedModel
@@ -47,6 +47,7 @@ from codec_wire.http import (
 from codec_wire.latents import FinishReason, LatentStreamHeader, Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import sha256
+from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.message_decoder import MessageDecoder, parse_stream_headers
 from codec_wire.request import GenerationRequest
 from codec_wire.server_sent_events import EVENT_STREAM
@@ -99,15 +100,17 @@ class HttpClient(LatentClient):
         """Return a latent-space map of the server. See LatentClient.latent_map."""
         bundle = None if digest is None else load_bundle(self.cache, digest)
         if bundle is None:
-            bundle = await fetch_map(
-                self.server,
-                digest=digest,
-                api_key=self.api_key,
-                cache=self.cache,
-                tls=self._tls,
-                map_origins=self._map_origins,
-            )
+            bundle = await fetch_map(self.server, digest=digest, cache=self.cache, **self._map_options())
         return bundle
+
+    async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
+        """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""
+        async with PublishedMaps(self.server, **self._map_options()) as published:
+            return await published.latent_rgb(latent_space)
+
+    def _map_options(self) -> dict[str, Any]:
+        """Return arguments of PublishedMaps."""
+        return {"api_key": self.api_key, "tls": self._tls, "map_origins": self._map_origins}
 
     async def models(self) -> list[ServedModel]:
         """Return the models that the server serves. See LatentClient.models."""

@@ -11,11 +11,12 @@ from urllib.parse import urljoin
 from codec_client.cache import FileCache
 from codec_client.downloads import MAX_FILE_BYTES, auth_headers, fetch_file, file_session, origin_of
 from codec_wire.digest import is_digest
-from codec_wire.errors import InvalidMap, truncated_repr
+from codec_wire.errors import InvalidMap, NotFound, truncated_repr
 from codec_wire.http import INDEX_PATH, WELL_KNOWN_PATH
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.bundle import map_files
 from codec_wire.maps.document import MAX_DOCUMENT_BYTES, parse_map
+from codec_wire.maps.latent_rgb import MAX_RGB_BYTES, LatentRgb
 
 MAX_INDEX_BYTES = 1024 * 1024
 """Maximum size of a server's index. An entry has about 200 bytes."""
@@ -62,11 +63,15 @@ async def fetch_maps(server: str, **options: Any) -> list[LatentMapBundle]:
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One map in a server's index: the id of its latent space, its URL and its hash ("sha256:<hex>")."""
+    """One map in a server's index: the id of its latent space, its URL and its hash ("sha256:<hex>").
+
+    `rgb_url` is the URL of the latent-to-RGB matrix, or None if the server has none.
+    """
 
     latent_space: str
     url: str
     hash: str
+    rgb_url: str | None = None
 
 
 class PublishedMaps:
@@ -104,8 +109,16 @@ class PublishedMaps:
         index = await self._fetch(INDEX_PATH, MAX_INDEX_BYTES)
         try:
             listed = json.loads(index)["latents"]
-            entries = [IndexEntry(str(entry["id"]), str(entry["url"]), str(entry["hash"])) for entry in listed]
-        except (ValueError, TypeError, KeyError, RecursionError):
+            entries = [
+                IndexEntry(
+                    str(entry["id"]),
+                    str(entry["url"]),
+                    str(entry["hash"]),
+                    None if entry.get("rgb_url") is None else str(entry["rgb_url"]),
+                )
+                for entry in listed
+            ]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise InvalidMap(
                 f"{self._server}{INDEX_PATH} is not an index of latent-space maps: {truncated_repr(index)}"
             ) from None
@@ -117,6 +130,18 @@ class PublishedMaps:
                     f"{self._server}{INDEX_PATH}: hash must be sha256:<64 hex>, got {truncated_repr(entry.hash)}"
                 )
         return entries
+
+    async def latent_rgb(self, latent_space: str | None) -> LatentRgb:
+        """Return the latent-to-RGB matrix of a latent space; None selects the first map in the index.
+
+        Raises NotFound if there is none, InvalidMap if the file is not a matrix.
+        """
+        for entry in await self.entries():
+            if latent_space in (None, entry.latent_space):
+                if entry.rgb_url is None:
+                    break
+                return LatentRgb.parse(await self._fetch(entry.rgb_url, MAX_RGB_BYTES))
+        raise NotFound("latent_space", f"{self._server} has no latent-to-RGB matrix for {latent_space or 'its maps'}")
 
     async def bundle(self, entry: IndexEntry) -> LatentMapBundle:
         """Return a map and the files that it refers to. Raises InvalidMap if one is missing or has a different hash."""

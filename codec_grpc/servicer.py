@@ -9,7 +9,7 @@ import grpc.aio
 
 from codec_grpc import decode_call, encode_call
 from codec_grpc.messages import event_to_bytes, request_from_message, served_model_to_message, state_to_message
-from codec_wire.errors import InvalidRequest, truncated_repr
+from codec_wire.errors import InvalidRequest, NotFound, truncated_repr
 from codec_wire.events import Frame, Step
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
@@ -119,8 +119,15 @@ class LatentServicer(LatentServiceServicer):
         self, request: pb.GetLatentMapRequest, context: Context
     ) -> pb.GetLatentMapResponse:
         """Return a latent-space map and its files."""
-        bundle = self._service.models.require_map(request.latent_space if request.HasField("latent_space") else None)
-        return pb.GetLatentMapResponse(hash=bundle.hash, document=bundle.document, assets=bundle.assets)
+        models, latent_space = self._service.models, request.latent_space if request.HasField("latent_space") else None
+        bundle = models.require_map(latent_space)
+        try:
+            latent_rgb = models.require_latent_rgb(latent_space).serialize()
+        except NotFound:
+            latent_rgb = None
+        return pb.GetLatentMapResponse(
+            hash=bundle.hash, document=bundle.document, assets=bundle.assets, latent_rgb=latent_rgb
+        )
 
 
 def _compression(name: str | bytes | None) -> grpc.Compression | None:

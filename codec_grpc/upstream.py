@@ -17,6 +17,7 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
 from codec_wire.grpc import CHANNEL_OPTIONS, REQUEST_ID_KEY
 from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.trace_context import TRACEPARENT_HEADER
 from core.lifecycle import RETRY_AFTER_S, State
 from core.pins import Provenance
@@ -113,7 +114,8 @@ class Upstream:
             generates = description.generates or not description.HasField("generates")
             engine = RemoteEngine(stub, bundle.hash) if generates else None
             vae = RemoteVae(stub) if description.decodes and description.encodes else None
-            instances.append(ModelInstance(model, bundle, engine, description.device, checks, vae))
+            matrix = LatentRgb.parse(response.latent_rgb) if response.HasField("latent_rgb") else None
+            instances.append(ModelInstance(model, bundle, engine, description.device, checks, vae, latent_rgb=matrix))
         digest = info.image_digest if info.HasField("image_digest") else None
         self._service.provenance = Provenance(dict(info.versions), list(info.pin_differences), digest)
         self._service.models.replace(instances)

@@ -8,7 +8,8 @@ from codec_http.public_url import absolute_url
 from codec_http.response_models import IndexEntry, IndexResponse
 from codec_http.state import SERVICE
 from codec_wire.errors import NotFound, truncated_repr
-from codec_wire.http import INDEX_PATH, map_path
+from codec_wire.http import INDEX_PATH, latent_rgb_path, map_path
+from codec_wire.maps.bundle import sha256
 from codec_wire.maps.document import LatentMap
 from codec_wire.version import CODEC_VERSION
 
@@ -17,9 +18,16 @@ CACHE_HEADERS = {"Cache-Control": "public, max-age=300, stale-while-revalidate=8
 
 async def index(request: web.Request) -> web.Response:
     """Handle GET index.json."""
+    models = request.app[SERVICE].models
+    with_matrix = {instance.model.latent_space for instance in models if instance.latent_rgb is not None}
     entries = [
-        IndexEntry(id=latent_space, url=absolute_url(request, map_path(latent_space)), hash=bundle.hash)
-        for latent_space, bundle in request.app[SERVICE].models.maps().items()
+        IndexEntry(
+            id=latent_space,
+            url=absolute_url(request, map_path(latent_space)),
+            hash=bundle.hash,
+            rgb_url=absolute_url(request, latent_rgb_path(latent_space)) if latent_space in with_matrix else None,
+        )
+        for latent_space, bundle in models.maps().items()
     ]
     body = IndexResponse(codec_version=CODEC_VERSION, maps=[], latents=entries)
     return web.json_response(body.model_dump(), headers=CACHE_HEADERS)
@@ -29,6 +37,12 @@ async def latent_map(request: web.Request) -> web.Response:
     """Handle GET latents/<id>.json. The body is the map's exact bytes, so that clients can verify their hash."""
     bundle = request.app[SERVICE].models.require_map(request.match_info["id"])
     return _file(request, bundle.document, bundle.hash, "application/json")
+
+
+async def latent_rgb(request: web.Request) -> web.Response:
+    """Handle GET rgb/<id>.json: the latent-to-RGB matrix."""
+    document = request.app[SERVICE].models.require_latent_rgb(request.match_info["id"]).serialize()
+    return _file(request, document, sha256(document), "application/json")
 
 
 async def dictionary(request: web.Request) -> web.Response:

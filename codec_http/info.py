@@ -18,7 +18,7 @@ from codec_http.response_models import (
 )
 from codec_http.state import SERVICE
 from codec_wire import WireFormat
-from codec_wire.http import map_path
+from codec_wire.http import latent_rgb_path, map_path
 from codec_wire.latents import Modality
 from codec_wire.schema import stream_schema
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
@@ -88,6 +88,9 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         latent_space_id=model.latent_space,
         latent_map_url=absolute_url(request, map_path(model.latent_space)),
         latent_map_sha256=instance.bundle.hash,
+        latent_rgb_url=None
+        if instance.latent_rgb is None
+        else absolute_url(request, latent_rgb_path(model.latent_space)),
         pipelines=[pipeline.name for pipeline in instance.bundle.latent_map.pipelines],
         default_size="{}x{}".format(*model.default_size),
         size_multiple=model.size_multiple,

@@ -105,6 +105,10 @@ class ModelDescription(ResponseModel):
     latent_space_id: str = Field(description="Id of the latent space.")
     latent_map_url: str = Field(description="URL of the latent-space map, absolute or relative to the server.")
     latent_map_sha256: str = Field(description="sha256:<hex> of the latent-space map.")
+    latent_rgb_url: str | None = Field(
+        description="URL of a matrix from latents to approximate RGB values, for previews without a VAE; null if the "
+        "server has none."
+    )
     pipelines: list[str] = Field(description="Pipelines that the latent-space map lists.")
     default_size: str = Field(description='Default size in pixels as "WIDTHxHEIGHT".')
     size_multiple: int = Field(description="Width and height must be multiples of this number of pixels.")
@@ -155,6 +159,7 @@ class InfoResponse(ResponseModel):
     )
     image_digest: str | None = Field(description="Digest of the container image, or null if unknown.")
     jobs: int = Field(description="Number of active generations, queued and running.")
+    latent_rgb_url: str | None = Field(default=None, description="URL of the latent-to-RGB matrix, or null.")
     model_aliases: list[str] | None = Field(default=None, description="Other names of the default model.")
     role: Role | None = Field(default=None, description="Role of the default model: all, decoder or generator.")
     default_size: str | None = Field(default=None, description='Default size in pixels as "WIDTHxHEIGHT".')
@@ -174,6 +179,7 @@ class IndexEntry(ResponseModel):
     id: str = Field(description="Id of the latent space.")
     url: str = Field(description="URL of the latent-space map, absolute or relative to the server.")
     hash: str = Field(description="sha256:<hex> of the latent-space map.")
+    rgb_url: str | None = Field(description="URL of the latent-to-RGB matrix; null if there is none.")
 
 
 class IndexResponse(ResponseModel):

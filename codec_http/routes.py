@@ -32,11 +32,13 @@ from codec_wire.http import (
     READINESS_PATH,
     SCHEMA_PATH,
     dictionary_path,
+    latent_rgb_path,
     map_path,
     scales_path,
 )
 from codec_wire.latents import Modality
 from codec_wire.maps.document import LatentMap
+from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.server_sent_events import EVENT_STREAM
 
 GENERATION, MODELS, LATENT_MAP, SERVER = "Generation", "Models", "Latent-space map", "Server"
@@ -133,6 +135,18 @@ ROUTES = (
         "Returns the map of the latent space `id`, which may contain slashes. "
         f"The sha256 of the body is the hash in the {LATENT_MAP_HEADER} header of streams.",
         {200: {JSON: LatentMap}},
+        headers=_FILE_HEADERS,
+        errors=(errors.NotFound, errors.NotReady),
+    ),
+    Route(
+        "GET",
+        latent_rgb_path("{id:.+}"),
+        discovery.latent_rgb,
+        LATENT_MAP,
+        "Get a latent-to-RGB matrix",
+        "Returns the linear function from a latent cell to the mean colour of its pixels, by least squares: a preview "
+        "without a VAE. It is not part of the map, whose hash does not depend on it. 404 if it was not measured.",
+        {200: {JSON: LatentRgb}},
         headers=_FILE_HEADERS,
         errors=(errors.NotFound, errors.NotReady),
     ),

@@ -11,6 +11,7 @@ from codec_maps.model_map import Dictionary
 from codec_maps.scales import Quality, measure_quality, static_scales
 from codec_wire import WireFormat
 from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.latent_rgb import LatentRgb
 from core.model import ModelInfo
 
 MakeMap = Callable[[Mapping[str, bytes], Sequence[Dictionary]], LatentMapBundle]
@@ -42,6 +43,8 @@ class BuiltMap:
     bundle: LatentMapBundle
     qualities: list[Quality]
     trials: list[DictionaryTrial]
+    latent_rgb: LatentRgb | None = None
+    """The latent-to-RGB matrix, which is not part of the map; None if the model has no VAE here."""
 
 
 def build_map(

@@ -20,6 +20,7 @@ from codec_wire.events import StreamEvent
 from codec_wire.http import parse_parameters
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.message_decoder import Message
 from codec_wire.request import GenerationRequest
 from core import decoding, encoding
@@ -58,6 +59,10 @@ class InProcessClient(LatentClient):
                 return bundle
         hashes = ", ".join(bundle.hash for bundle in bundles.values())
         raise NotFound("map", f"{digest} not found; the loaded models use {hashes}")
+
+    async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
+        """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""
+        return self.service.models.require_latent_rgb(latent_space)
 
     async def models(self) -> list[ServedModel]:
         """Return the models in this process. See LatentClient.models."""

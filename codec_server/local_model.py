@@ -5,11 +5,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from codec_maps import BuiltMap, build_map
 from codec_maps.corpus import default_prompts, generate_corpus
+from codec_maps.latent_rgb import Decode, measure_latent_rgb
 from codec_maps.model_map import Dictionary, map_from_model
 from codec_pixels.device_thread import DeviceThread
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
@@ -19,7 +21,7 @@ from codec_wire.errors import CodecError, InvalidMap, InvalidSettings, ModelLoad
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from core.lifecycle import Lifecycle, State
-from core.map_store import bundle_folder, store_calibrated
+from core.map_store import bundle_folder, find_latent_rgb, store_calibrated, store_latent_rgb
 from core.memory_model import MemoryModel
 from core.pixel_checks import PixelCheck
 from core.role import Role
@@ -52,6 +54,8 @@ class _LoadedModel:
     vae_class: str
     map_found: bool
     public_url: str | None = None
+    decode: Decode | None = None
+    """Decodes latents on the device thread. None if the VAE is not available."""
 
     def map_with(self, scales: Mapping[str, bytes], dictionaries: Sequence[Dictionary]) -> LatentMapBundle:
         """Return a latent-space map for this model with these static scales and dictionaries."""
@@ -83,9 +87,9 @@ class LocalModel:
         served: list[ModelInstance] = []
         for loaded in await self._load(service.lifecycle, modality):
             # Models with the same latent space share one map.
-            shared = [one.bundle for one in served if one.model.latent_space == loaded.served.model.latent_space]
+            shared = [one for one in served if one.model.latent_space == loaded.served.model.latent_space]
             if shared:
-                served.append(replace(loaded.served, bundle=shared[0]))
+                served.append(replace(loaded.served, bundle=shared[0].bundle, latent_rgb=shared[0].latent_rgb))
             else:
                 known = loaded.map_found or loaded.served.model.unproven_pixels is not None
                 known = known or self._role is Role.DECODER
@@ -174,7 +178,8 @@ class LocalModel:
             engine = None if self._role is Role.DECODER else engine_module.DiffusersEngine(model, self._thread)
             vae = vae_module.DiffusersVae(model, self._thread) if info.renders else None
             tensor_vae = tensor_module.DiffusersTensorVae(model, self._thread) if info.renders else None
-            served = ModelInstance(info, bundle, engine, str(model.device), checks, vae, tensor_vae, memory)
+            matrix = find_latent_rgb(settings.models_dir, info.latent_space, info.latent_channels)
+            served = ModelInstance(info, bundle, engine, str(model.device), checks, vae, tensor_vae, memory, matrix)
             loaded.append(
                 _LoadedModel(
                     served,
@@ -183,6 +188,7 @@ class LocalModel:
                     model.vae_class,
                     map_found=found is not None,
                     public_url=settings.public_url,
+                    decode=partial(vae_module.decode_frames, model) if info.renders else None,
                 )
             )
         return loaded
@@ -211,9 +217,11 @@ class LocalModel:
         folder = bundle_folder(self._settings.models_dir, latent_space)
         try:
             store_calibrated(folder, bundle)
+            if built.latent_rgb is not None:
+                store_latent_rgb(folder, built.latent_rgb)
         except InvalidMap as error:
             log.warning("%s: it will be calibrated again at the next start", error)
-        return replace(served, bundle=bundle)
+        return replace(served, bundle=bundle, latent_rgb=built.latent_rgb)
 
     async def _build(
         self,
@@ -223,7 +231,12 @@ class LocalModel:
         on_trial: Callable[[int, int], None],
     ) -> BuiltMap:
         samples = await generate_corpus(loaded.served, prompts, self._settings.calibration_images, on_image)
-        return await asyncio.to_thread(build_map, loaded.served.model, samples, loaded.map_with, on_trial)
+        model = loaded.served.model
+        built = await asyncio.to_thread(build_map, model, samples, loaded.map_with, on_trial)
+        if loaded.decode is None:
+            return built
+        measure = partial(measure_latent_rgb, model.latent_space, samples, loaded.decode)
+        return replace(built, latent_rgb=await asyncio.get_running_loop().run_in_executor(self._thread, measure))
 
     def free(self) -> bool:
         """Stop the device thread and release its pipelines. Return False if it is still loading a model."""

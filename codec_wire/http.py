@@ -105,6 +105,11 @@ def map_path(latent_space_id: str) -> str:
     return f"{WELL_KNOWN_PATH}/latents/{latent_space_id}.json"
 
 
+def latent_rgb_path(latent_space_id: str) -> str:
+    """Return the path of the matrix from latents of this latent space to RGB values."""
+    return f"{WELL_KNOWN_PATH}/rgb/{latent_space_id}.json"
+
+
 def dictionary_path(digest: str) -> str:
     """Return the path of the zstd dictionary with this hash (sha256:<hex> or <hex>)."""
     return f"{WELL_KNOWN_PATH}/dicts/{digest.removeprefix('sha256:')}.zstd"

@@ -7,12 +7,15 @@ from codec_pixels.known_models import EMBEDDED_MODELS_DIR
 from codec_wire.atomic_file import write_atomically
 from codec_wire.errors import InvalidMap
 from codec_wire.maps.bundle import HASH_FILE, MAP_FILE, LatentMapBundle
+from codec_wire.maps.latent_rgb import LatentRgb
 from core.model import ModelInfo
 
 log = logging.getLogger(__name__)
 
 FOLDER = "latent-spaces"
 """Folder of the bundles in a models directory."""
+RGB_FILE = "latent_rgb.json"
+"""File in the folder of a map: the latent-to-RGB matrix of its latent space, which is not part of the map."""
 CALIBRATED_FILE = "calibrated.sha256"
 """File in the folder of a map that a server has calibrated at its start: the hash of that map."""
 
@@ -67,6 +70,36 @@ def store_calibrated(folder: Path, bundle: LatentMapBundle) -> None:
     except OSError as error:
         raise InvalidMap(f"cannot write the latent-space map to {folder}: {error.strerror}") from None
     bundle.write(folder)
+
+
+def store_latent_rgb(folder: Path, matrix: LatentRgb) -> None:
+    """Write the latent-to-RGB matrix next to the map in `folder`, which exists. Raises InvalidMap if it cannot."""
+    try:
+        write_atomically(folder / RGB_FILE, matrix.serialize())
+    except OSError as error:
+        raise InvalidMap(f"cannot write {RGB_FILE} to {folder}: {error.strerror}") from None
+
+
+def find_latent_rgb(models_dir: Path, latent_space: str, channels: int) -> LatentRgb | None:
+    """Return the stored latent-to-RGB matrix of a latent space with `channels`, or None if there is none.
+
+    `models_dir` takes precedence over the embedded models. A damaged file is logged and ignored.
+    """
+    if ".." in latent_space or latent_space.startswith("/"):
+        return None
+    for path in (bundle_folder(one, latent_space) / RGB_FILE for one in (models_dir, EMBEDDED_MODELS_DIR)):
+        try:
+            matrix = LatentRgb.parse(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except (OSError, InvalidMap) as error:
+            log.warning("%s is ignored: %s", path, error)
+            return None
+        if (matrix.latent_space, len(matrix.matrix)) == (latent_space, channels):
+            return matrix
+        log.warning("%s is ignored: it is not a matrix for the %d channels of %s", path, channels, latent_space)
+        return None
+    return None
 
 
 def _is_calibrated(folder: Path) -> bool:

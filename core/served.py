@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from codec_wire.errors import MapMismatch, NotReady, UnsupportedModality
+from codec_wire.errors import MapMismatch, NotFound, NotReady, UnsupportedModality
 from codec_wire.http import DECODE_PATH, ENCODE_PATH
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.request import GenerationRequest
 from core.decode_plan import DecodePlan
 from core.engine import Engine
@@ -41,6 +42,8 @@ class ModelInstance:
     """Decodes and encodes plain tensors. None unless the VAE is in this process."""
     memory: Mapping[Modality, MemoryModel] = field(default_factory=dict)
     """Predicts the memory of jobs. Without the modalities for which it was not measured."""
+    latent_rgb: LatentRgb | None = None
+    """Approximates the colours of latents without a VAE. None if it was not measured for the latent space."""
 
     @property
     def role(self) -> Role:
@@ -212,6 +215,23 @@ class ServedModels:
         if latent_space is None:
             return self.require_default().bundle
         return self._instance_of(models_in_latent_space(latent_space, self._infos())[0]).bundle
+
+    def require_latent_rgb(self, latent_space: str | None) -> LatentRgb:
+        """Return the matrix from latents of `latent_space` to RGB values; None selects the default model's.
+
+        Raises NotReady if no model is loaded, NotFound if there is no such latent space or it has no matrix.
+        """
+        models = [self.require_default().model]
+        if latent_space is not None:
+            models = models_in_latent_space(latent_space, self._infos())
+        found = next((one.latent_rgb for one in map(self._instance_of, models) if one.latent_rgb is not None), None)
+        if found is None:
+            raise NotFound(
+                "latent_space",
+                f"{models[0].latent_space} has no latent-to-RGB matrix on this server: build one with `codec-diffusers "
+                "map build`",
+            )
+        return found
 
     def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:
         """Check that the map for `plan` has the hash that the client requires, "sha256:<hex>"; None skips the check.

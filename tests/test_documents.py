@@ -52,7 +52,7 @@ def outputs(embedded_server: Addresses, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("documents")
     (command,) = [block for block in snippets(README) if block.startswith("curl")]
     run(["bash", "-c", with_addresses(command, embedded_server)], folder)
-    for document, count in (("README.md", 2), ("docs/client.md", 4), ("docs/rendering.md", 2)):
+    for document, count in (("README.md", 2), ("docs/client.md", 5), ("docs/rendering.md", 2)):
         found = snippets((ROOT / document).read_text(), "python")
         assert len(found) == count, document
         for code in found:
@@ -60,7 +60,9 @@ def outputs(embedded_server: Addresses, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-@pytest.mark.parametrize("name", ["sea.png", "desert.png", "a.png", "b.png", "mountain.png", "streamed.png"])
+@pytest.mark.parametrize(
+    "name", ["sea.png", "desert.png", "a.png", "b.png", "mountain.png", "streamed.png", "preview.png"]
+)
 def test_snippet_writes_an_image(outputs: Path, name: str) -> None:
     with Image.open(outputs / name) as image:
         assert image.size == (256, 256)

@@ -15,7 +15,7 @@ from codec_maps.scales import Quality
 from codec_server.local_model import LocalModel
 from codec_server.terminal.startup import configure_log
 from codec_wire.errors import InvalidSettings
-from core.map_store import bundle_folder
+from core.map_store import bundle_folder, store_latent_rgb
 from core.settings import Settings
 
 TABLE_WIDTH = 130
@@ -51,6 +51,8 @@ async def _build(settings: Settings, prompts: list[str], canonical_image: str | 
         bundle = with_canonical_image(bundle, canonical_image)
     folder = bundle_folder(settings.models_dir, bundle.latent_map.id)
     bundle.write(folder)
+    if built.latent_rgb is not None:
+        store_latent_rgb(folder, built.latent_rgb)
     # On a narrow terminal, wrapped lines are more useful than columns that are cut off.
     Console(stderr=True, width=max(console.width, TABLE_WIDTH)).print(
         quality_table(built.qualities), dictionary_table(built.trials)

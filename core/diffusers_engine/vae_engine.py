@@ -179,6 +179,15 @@ def _latents(
         yield np.stack(pending)
 
 
+def decode_frames(model: LoadedModel, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the pixels [N, H, W, 3] of latents [F, C, h, w]. Runs on the device thread.
+
+    Raises OutOfMemory if the device has too little memory.
+    """
+    with memory_guard(None):
+        return decode_latents(model.pipeline.vae, latents, model.family.pipeline_class)
+
+
 def warm_up(model: LoadedModel, latent_size: int) -> None:
     """Decode and encode one frame of `latent_size` x `latent_size` cells per pipeline. Runs on the device thread.
 

@@ -933,10 +933,15 @@ class GetLatentMapResponse(_message.Message):
     HASH_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
     ASSETS_FIELD_NUMBER: _builtins.int
+    LATENT_RGB_FIELD_NUMBER: _builtins.int
     hash: _builtins.str
     """sha256:<hex> of `document`."""
     document: _builtins.bytes
     """The map: the exact bytes of the JSON document."""
+    latent_rgb: _builtins.bytes
+    """Matrix from latents to approximate RGB values: a JSON document that is not part of the map. Not set if the server
+    has none for this latent space.
+    """
     @_builtins.property
     def assets(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
         """The files that the map refers to, by their hash (sha256:<hex>)."""
@@ -947,12 +952,15 @@ class GetLatentMapResponse(_message.Message):
         hash: _builtins.str = ...,
         document: _builtins.bytes = ...,
         assets: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        latent_rgb: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_latent_rgb", b"_latent_rgb", "latent_rgb", b"latent_rgb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assets", b"assets", "document", b"document", "hash", b"hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latent_rgb", b"_latent_rgb", "assets", b"assets", "document", b"document", "hash", b"hash", "latent_rgb", b"latent_rgb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__latent_rgb: _TypeAlias = _typing.Literal["latent_rgb"]  # noqa: Y015
+    _WhichOneofArgType__latent_rgb: _TypeAlias = _typing.Literal["_latent_rgb", b"_latent_rgb"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latent_rgb) -> _WhichOneofReturnType__latent_rgb | None: ...
 
 Global___GetLatentMapResponse: _TypeAlias = GetLatentMapResponse  # noqa: Y015
 

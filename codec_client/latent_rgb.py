@@ -1,0 +1,27 @@
+"""Approximate pixels of latents without a VAE."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec_wire.decoder import DecodedLatent
+from codec_wire.maps.latent_rgb import LatentRgb
+
+
+def latent_to_rgb(latents: DecodedLatent | Sequence[DecodedLatent], matrix: LatentRgb) -> NDArray[np.uint8]:
+    """Return the approximate colours of latents, one pixel per latent cell, without torch.
+
+    Args:
+        latents: One latent frame [C, h, w], for example PreviewLatents.latents, or several of them [F, C, h, w].
+        matrix: The matrix of their latent space: LatentClient.latent_rgb().
+
+    Returns:
+        RGB, uint8 [h, w, 3], or [F, h, w, 3] of several frames. An image has as many pixels per cell along each side as
+        the VAE has (8 for Stable Diffusion): scale it up to show it.
+
+    Raises:
+        ValueError: the latents have another number of channels than the matrix.
+
+    """
+    return matrix.to_rgb(np.asarray(latents))

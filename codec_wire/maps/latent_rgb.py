@@ -1,0 +1,65 @@
+"""A matrix from latents to approximate RGB values, with which a client can show previews without a VAE.
+
+It is published next to the latent-space map and is not part of it, so the hash of the map does not depend on it.
+"""
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from codec_wire.errors import InvalidMap, truncated_repr
+from codec_wire.latents import MAX_VALUES
+
+MAX_RGB_BYTES = 256 * 1024
+"""Maximum size of the document. One for 128 channels has 10 KiB."""
+MAX_VALUE = 65504.0
+"""Largest latent that is used, as in fp16; larger ones are clamped."""
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Colour = tuple[_Finite, _Finite, _Finite]
+
+
+class LatentRgb(BaseModel):
+    """The linear function of a latent cell that is nearest to the mean colour of its pixels (least squares)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    latent_space: str = Field(description="Id of the latent space.")
+    matrix: tuple[_Colour, ...] = Field(
+        min_length=1, max_length=MAX_VALUES, description="The share of each latent channel in red, green and blue."
+    )
+    bias: _Colour = Field(
+        description="Red, green and blue of a latent of zeros. A colour is the sum of `bias` and of `matrix` times the "
+        "channels; 0 is black, 1 is the full intensity. Values outside of this range are clamped."
+    )
+
+    @classmethod
+    def parse(cls, document: bytes) -> "LatentRgb":
+        """Return the matrix in a JSON document. Raises InvalidMap."""
+        try:
+            return cls.model_validate_json(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "document"
+            raise InvalidMap(
+                f"latent-to-RGB matrix: {key}: {first['msg']}, got {truncated_repr(first['input'])}"
+            ) from None
+
+    def serialize(self) -> bytes:
+        """Return the JSON document."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+    def to_rgb(self, latents: NDArray[np.generic]) -> NDArray[np.uint8]:
+        """Return the colours of latents [..., C, h, w]: uint8 [..., h, w, 3], one pixel per latent cell.
+
+        Raises ValueError if the number of channels is another one.
+        """
+        channels = len(self.matrix)
+        if latents.ndim < 3 or latents.shape[-3] != channels:
+            raise ValueError(f"latents must have the shape [..., {channels}, h, w], got {list(latents.shape)}")
+        # Values that are not finite, as a broken model generates them, must not become warnings.
+        cells = np.nan_to_num(np.moveaxis(latents.astype(np.float32), -3, -1)).clip(-MAX_VALUE, MAX_VALUE)
+        colours = cells @ np.array(self.matrix, np.float32) + np.array(self.bias, np.float32)
+        return (colours.clip(0, 1) * 255).round().astype(np.uint8)
