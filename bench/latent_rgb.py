@@ -27,7 +27,7 @@ from core.engine import Job
 from core.map_store import bundle_folder, find_latent_rgb
 from core.plan import plan
 
-STEPS = 20
+STEPS = 8
 
 
 def downsampled(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
