@@ -65,14 +65,12 @@ end, and 15 s to stop.
 {{/* The variables of a map of settings. Numbers of values files are floats, which must not become 1e+10. */}}
 {{- define "codec.settings" -}}
 {{- range $name, $value := . }}
-{{- if not (kindIs "invalid" $value) }}
 - name: {{ $name }}
   {{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}
   value: {{ int64 $value | quote }}
   {{- else }}
   value: {{ $value | quote }}
   {{- end }}
-{{- end }}
 {{- end }}
 {{- end -}}
 
