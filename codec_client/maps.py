@@ -134,7 +134,7 @@ class PublishedMaps:
     async def latent_rgb(self, latent_space: str | None) -> LatentRgb:
         """Return the latent-to-RGB matrix of a latent space; None selects the first map in the index.
 
-        Raises NotFound if there is none, InvalidMap if the file is not a matrix.
+        Raises NotFound if the server has no matrix, InvalidMap if the file is not a matrix.
         """
         for entry in await self.entries():
             if latent_space in (None, entry.latent_space):

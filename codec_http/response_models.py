@@ -179,7 +179,7 @@ class IndexEntry(ResponseModel):
     id: str = Field(description="Id of the latent space.")
     url: str = Field(description="URL of the latent-space map, absolute or relative to the server.")
     hash: str = Field(description="sha256:<hex> of the latent-space map.")
-    rgb_url: str | None = Field(description="URL of the latent-to-RGB matrix; null if there is none.")
+    rgb_url: str | None = Field(description="URL of the latent-to-RGB matrix; null if the map has no matrix.")
 
 
 class IndexResponse(ResponseModel):

@@ -45,7 +45,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _number_in(path: Path, pattern: str) -> int | None:
-    """Return the number that the group of `pattern` matches in the file at `path`; None if there is none."""
+    """Return the number that the group of `pattern` matches in the file at `path`; None if nothing matches."""
     try:
         found = re.search(pattern, path.read_text())
     except OSError:

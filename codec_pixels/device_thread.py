@@ -61,7 +61,7 @@ class DeviceThread(ThreadPoolExecutor):
         super().shutdown(wait, cancel_futures=cancel_futures)
 
     def seconds_without_progress(self) -> float:
-        """Return for how long the current call has made no progress; 0 if there is none. For any thread."""
+        """Return for how long the current call has made no progress; 0 between calls. For any thread."""
         progress_at = self._progress_at
         return 0.0 if progress_at is None else time.monotonic() - progress_at
 

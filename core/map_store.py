@@ -81,7 +81,7 @@ def store_latent_rgb(folder: Path, matrix: LatentRgb) -> None:
 
 
 def find_latent_rgb(models_dir: Path, latent_space: str, channels: int) -> LatentRgb | None:
-    """Return the stored latent-to-RGB matrix of a latent space with `channels`, or None if there is none.
+    """Return the stored latent-to-RGB matrix of a latent space with `channels`, or None if it is not stored.
 
     `models_dir` takes precedence over the embedded models. A damaged file is logged and ignored.
     """

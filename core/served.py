@@ -64,7 +64,7 @@ class ModelInstance:
 
     @property
     def generated_modalities(self) -> tuple[Modality, ...]:
-        """The modalities that requests can generate; empty if there is no engine."""
+        """The modalities that requests can generate; empty without an engine."""
         return () if self.engine is None else self.model.modalities
 
     def require_engine(self) -> Engine:
@@ -91,7 +91,7 @@ class ModelInstance:
         return self.vae
 
     def require_tensor_vae(self) -> TensorVae:
-        """Return the engine that decodes plain tensors. Raises UnsupportedModality if there is none."""
+        """Return the engine that decodes plain tensors. Raises UnsupportedModality if it is not available."""
         if self.tensor_vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(
@@ -219,7 +219,7 @@ class ServedModels:
     def require_latent_rgb(self, latent_space: str | None) -> LatentRgb:
         """Return the matrix from latents of `latent_space` to RGB values; None selects the default model's.
 
-        Raises NotReady if no model is loaded, NotFound if there is no such latent space or it has no matrix.
+        Raises NotReady if no model is loaded, NotFound if the latent space is unknown or has no matrix.
         """
         models = [self.require_default().model]
         if latent_space is not None:

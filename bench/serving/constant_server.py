@@ -3,7 +3,7 @@
     python -m bench.serving.constant_server
 
 Prints a line with the ports as soon as it is ready, and the number of active jobs at SIGUSR1. Stops at SIGTERM.
-There is no warm-up, since the sampler does not compute anything.
+The server is not warmed up, since the sampler does not compute anything.
 """
 
 import asyncio

@@ -66,7 +66,7 @@ class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = _tensors(result)
         for tensor in outputs:
             self._add(tensor, is_new=True)
-        # oneDNN copies the input and the result of a convolution to its own layout, in memory of its own.
+        # oneDNN copies the input and the result of a convolution to its own layout, which needs additional memory.
         copies = inputs[:1] + outputs if func is torch.ops.aten.convolution.default else []
         self._peak.size = max(self._peak.size, self._size + sum(tensor.nbytes for tensor in copies))
         return result
