@@ -42,8 +42,6 @@ class ErrorBoundary(ServerInterceptor):
     def __init__(self, service: LatentService, api_keys: ApiKeys | None = None) -> None:
         self._service = service
         self._api_keys = api_keys
-        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        """The wrapped handler of each method that was called."""
 
     async def intercept_service(
         self,
@@ -51,19 +49,12 @@ class ErrorBoundary(ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the handlers of LatentService. Health and reflection only get an error status for malformed messages."""
-        method = handler_call_details.method
-        wrapped = self._handlers.get(method)
-        if wrapped is not None:
-            return wrapped
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
-        wrapped = self._handlers[method] = self._wrap(handler, method)
-        return wrapped
-
-    def _wrap(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         make, kind = _KINDS[handler.request_streaming, handler.response_streaming]
         behaviour, serializer = getattr(handler, kind), handler.response_serializer
+        method = handler_call_details.method
         if method.startswith(METHOD_PREFIX):
             behaviour = self._with_error_status(behaviour, method.removeprefix(METHOD_PREFIX))
             serializer = _counted(serializer) if handler.response_streaming else serializer
@@ -160,13 +151,10 @@ def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
 
 
 def _counted(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """Return a serializer that counts the bytes of the messages. It runs in the task of the call.
-
-    Messages that a method has serialized itself stay as they are.
-    """
+    """Return a serializer that counts the bytes of the messages. It runs in the task of the call."""
 
     def serialize_and_count(message: Any) -> bytes:
-        data = message if isinstance(message, bytes) else serialize(message)
+        data = serialize(message)
         current_record().bytes_out += len(data)
         return data
 

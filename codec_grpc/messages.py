@@ -1,14 +1,12 @@
-"""Conversion of requests, plans, events, models and states from and to protobuf messages."""
+"""Conversion of requests, plans, models and states from and to protobuf messages."""
 
 from dataclasses import asdict, fields
 from typing import Any
 
 from codec_wire.errors import InvalidRequest
-from codec_wire.events import Frame, Preview, Started, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MODALITIES
 from codec_wire.latents import Modality
-from codec_wire.protobuf_envelope import frame_field, frame_to_message, header_field
 from codec_wire.request import RANDOM_SEED, GenerationRequest, parse_request
 from core.lifecycle import State
 from core.model import GenerationMode, Lora, ModelInfo, RequestLimits
@@ -17,8 +15,6 @@ from core.plan import StreamPlan
 from core.served import ModelInstance
 
 _STATES = {state: pb.ServerState.Value(f"SERVER_STATE_{state.name}") for state in State}
-_HEADER_FIELD = pb.GenerateResponse.HEADER_FIELD_NUMBER
-_FRAME_FIELD = pb.GenerateResponse.FRAME_FIELD_NUMBER
 
 
 def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
@@ -61,32 +57,6 @@ def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
         latents=None if plan.latents is None else plan.latents.data,
         preview_every=plan.preview_every,
     )
-
-
-def event_to_bytes(event: StreamEvent) -> bytes:
-    """Return the serialized GenerateResponse for `event`.
-
-    The usual messages are assembled here: the classes of protobuf would copy the data of a frame several times.
-    """
-    if isinstance(event, Frame):
-        return frame_field(_FRAME_FIELD, event.frame)
-    if isinstance(event, Started):
-        header = header_field(_HEADER_FIELD, event.header)
-        return header + _truncations(event) if event.truncations else header
-    if isinstance(event, Preview):
-        frame = frame_to_message(event.frame)
-        message = pb.GenerateResponse(preview=pb.Preview(step=event.index, total_steps=event.total, frame=frame))
-    else:
-        message = pb.GenerateResponse(progress=pb.Progress(step=event.index, total_steps=event.total))
-    return message.SerializeToString()
-
-
-def _truncations(event: Started) -> bytes:
-    truncations = [
-        pb.PromptTruncation(field=item.field, encoder=item.encoder, dropped_tokens=item.dropped_tokens)
-        for item in event.truncations
-    ]
-    return pb.GenerateResponse(prompt_truncations=truncations).SerializeToString()
 
 
 def state_to_message(state: State) -> pb.ServerState.ValueType:

@@ -8,15 +8,16 @@ import grpc
 import grpc.aio
 
 from codec_grpc import decode_call, encode_call
-from codec_grpc.messages import event_to_bytes, request_from_message, served_model_to_message, state_to_message
+from codec_grpc.messages import request_from_message, served_model_to_message, state_to_message
 from codec_wire.errors import InvalidRequest, NotFound, truncated_repr
-from codec_wire.events import Frame, Step
+from codec_wire.events import Frame, Preview, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
 from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY, PARAMETERS_KEY, SEED_KEY
 from codec_wire.http import header_value
 from codec_wire.latents import FinishReason
 from codec_wire.maps import parse_map_pin
+from codec_wire.protobuf_envelope import frame_to_message, header_to_message
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
 from core.deadline import Deadline
 from core.engine import Job
@@ -33,7 +34,7 @@ the request message is not available."""
 COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 """The compression algorithms of gRPC. Every message is compressed separately."""
 
-Context = grpc.aio.ServicerContext[pb.GenerateRequest, bytes]
+Context = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]
 
 
 class LatentServicer(LatentServiceServicer):
@@ -78,7 +79,7 @@ class LatentServicer(LatentServiceServicer):
                 async for event in events:
                     if request.progress or not isinstance(event, Step):
                         with deadline:
-                            await context.write(event_to_bytes(event))
+                            await context.write(_to_message(event))
                     if isinstance(event, Frame) and event.frame.done:
                         job.record.completed = event.frame.finish_reason is not FinishReason.ERROR
 
@@ -140,3 +141,18 @@ def _compression(name: str | bytes | None) -> grpc.Compression | None:
             COMPRESSION_KEY, f"must be one of identity, {', '.join(COMPRESSIONS)}, got {truncated_repr(name)}"
         )
     return compression
+
+
+def _to_message(event: StreamEvent) -> pb.GenerateResponse:
+    if isinstance(event, Started):
+        truncations = [
+            pb.PromptTruncation(field=item.field, encoder=item.encoder, dropped_tokens=item.dropped_tokens)
+            for item in event.truncations
+        ]
+        return pb.GenerateResponse(header=header_to_message(event.header), prompt_truncations=truncations)
+    if isinstance(event, Frame):
+        return pb.GenerateResponse(frame=frame_to_message(event.frame))
+    if isinstance(event, Preview):
+        frame = frame_to_message(event.frame)
+        return pb.GenerateResponse(preview=pb.Preview(step=event.index, total_steps=event.total, frame=frame))
+    return pb.GenerateResponse(progress=pb.Progress(step=event.index, total_steps=event.total))

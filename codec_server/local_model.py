@@ -31,7 +31,7 @@ from core.settings import Settings
 from core.working_memory import MIB
 
 if TYPE_CHECKING:
-    import torch
+    from codec_pixels.device import Device
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class LocalModel:
         self._settings = settings
         self._role = role
         self._thread: DeviceThread | None = None
-        self._device: torch.device | None = None
+        self._device: Device | None = None
         self._warm_ups: list[Callable[[], object]] = []
 
     async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
@@ -104,7 +104,7 @@ class LocalModel:
         from codec_pixels.device_memory import free_memory  # noqa: PLC0415 - imports torch
 
         limit = self._settings.max_memory_bytes
-        free = None if limit is not None or self._device is None else free_memory(self._device)
+        free = None if limit is not None or self._device is None else free_memory(self._device.torch_device)
         if free is not None:
             limit = int(free * FREE_MEMORY_SHARE)
         log.info("limit of working memory: %s", "none" if limit is None else f"{limit // MIB} MiB")
@@ -144,7 +144,7 @@ class LocalModel:
             device_module.Device.from_settings, settings.device, settings.dtype, settings.threads
         )
         self._thread = device.new_executor()
-        self._device = device.torch_device
+        self._device = device
         models = []
         for source in sources.model_sources(settings, self._role):
             log.info("loading %s on %s", source.label, device)

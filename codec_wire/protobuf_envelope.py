@@ -2,7 +2,6 @@
 
 import struct
 from dataclasses import fields
-from functools import lru_cache
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -32,37 +31,16 @@ def encode_header(header: LatentStreamHeader) -> bytes:
 
 
 def encode_frame(frame: LatentFrame) -> bytes:
-    """Return the serialized frame with its length prefix."""
-    head, rest = _around_data(frame)
-    length = len(head) + len(frame.data) + len(rest)
-    return b"".join((LENGTH_PREFIX.pack(length), head, frame.data, rest))
+    """Return the serialized frame with its length prefix.
 
-
-@lru_cache(maxsize=256)
-def header_field(number: int, header: LatentStreamHeader) -> bytes:
-    """Return the serialized field `number` of another message, whose value is the header."""
-    payload = header_to_message(header).SerializeToString()
-    return _message_tag(number) + _varint(len(payload)) + payload
-
-
-def frame_field(number: int, frame: LatentFrame) -> bytes:
-    """Return the serialized field `number` of another message, whose value is the frame."""
-    head, rest = _around_data(frame)
-    length = _varint(len(head) + len(frame.data) + len(rest))
-    return b"".join((_message_tag(number), length, head, frame.data, rest))
-
-
-def _around_data(frame: LatentFrame) -> tuple[bytes, bytes]:
-    """Return what precedes and what follows `data` in the serialized frame, so that `data` is copied only once."""
+    The message is assembled here so that `data` is copied only once.
+    """
+    head = _DATA_TAG + _varint(len(frame.data))
     reason = frame.finish_reason
     seq, flags = _varint(frame.seq), _FLAGS[frame.keyframe, frame.done]
     rest = b"".join((_SEQ_TAG, seq, flags, b"" if reason is None else _FINISH_REASONS[reason]))
-    return _DATA_TAG + _varint(len(frame.data)), rest
-
-
-def _message_tag(number: int) -> bytes:
-    """Return the tag of a field that is a message."""
-    return _varint(number << 3 | 2)
+    length = len(head) + len(frame.data) + len(rest)
+    return b"".join((LENGTH_PREFIX.pack(length), head, frame.data, rest))
 
 
 _DATA_TAG = b"\x0a"

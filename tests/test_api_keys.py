@@ -91,6 +91,7 @@ async def test_http_routes_that_need_no_key(key_file: Path) -> None:
             "/.well-known/codec/latents/{id}.json",
             "/.well-known/codec/dicts/{hex}.zstd",
             "/.well-known/codec/scales/{hex}.bin",
+            "/.well-known/codec/rgb/{id}.json",
             "/openapi.json",
             "/docs",
         }

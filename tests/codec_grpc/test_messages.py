@@ -4,17 +4,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from codec_grpc.messages import (
-    event_to_bytes,
-    model_from_message,
-    model_to_message,
-    plan_to_message,
-    request_from_message,
-)
-from codec_wire.events import Frame, Preview, PromptTruncation, Started, Step, StreamEvent
+from codec_grpc.messages import model_from_message, model_to_message, plan_to_message, request_from_message
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.latents import FinishReason, LatentDtype, LatentFrame, LatentStreamHeader, Modality
-from codec_wire.protobuf_envelope import frame_to_message, header_to_message
+from codec_wire.latents import Modality
 from core.model import GenerationMode, Lora, ModelInfo, RequestLimits
 from core.plan import plan
 from tests.support.serving import LATENT_SPACE, VIDEO_MODEL, bundle_of
@@ -69,34 +61,3 @@ def test_every_model_field_is_received_by_a_gateway() -> None:
     # Not sent: a gateway has neither a VAE nor a scheduler.
     assert unchanged == ["renders", "unproven_pixels", "accepts_steps"]
     assert model_from_message(model_to_message(sent)) == sent
-
-
-HEADER = LatentStreamHeader("space", (4, 64, 64), LatentDtype.FP16, "int8-adaptive", total_frames=1)
-FRAMES = [
-    LatentFrame(bytes(size), seq, keyframe=seq == 0, done=seq > 0, finish_reason=FinishReason.OK if seq else None)
-    for size, seq in ((0, 0), (100, 0), (127, 1), (128, 0), (16_384, 300), (2**21, 2**32 - 1))
-]
-TRUNCATION = PromptTruncation("prompt", "text_encoder", 12)
-
-
-@pytest.mark.parametrize(
-    ("event", "message"),
-    [
-        (Started(HEADER), pb.GenerateResponse(header=header_to_message(HEADER))),
-        (
-            Started(HEADER, (TRUNCATION, TRUNCATION)),
-            pb.GenerateResponse(
-                header=header_to_message(HEADER),
-                prompt_truncations=[pb.PromptTruncation(field="prompt", encoder="text_encoder", dropped_tokens=12)] * 2,
-            ),
-        ),
-        *((Frame(frame), pb.GenerateResponse(frame=frame_to_message(frame))) for frame in FRAMES),
-        (
-            Preview(2, 5, FRAMES[1]),
-            pb.GenerateResponse(preview=pb.Preview(step=2, total_steps=5, frame=frame_to_message(FRAMES[1]))),
-        ),
-        (Step(3, 4), pb.GenerateResponse(progress=pb.Progress(step=3, total_steps=4))),
-    ],
-)
-def test_events_are_serialized_as_the_generated_classes_do(event: StreamEvent, message: pb.GenerateResponse) -> None:
-    assert event_to_bytes(event) == message.SerializeToString()
