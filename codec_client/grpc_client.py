@@ -77,7 +77,7 @@ class GrpcClient(LatentClient):
         """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""
         response = await self._get_map(latent_space)
         if not response.HasField("latent_rgb"):
-            raise NotFound("latent_space", f"{self.address} has no latent-to-RGB matrix for it")
+            raise NotFound("latent_space", f"{self.address} has no latent-to-RGB matrix for this latent space")
         return LatentRgb.parse(response.latent_rgb)
 
     async def _get_map(self, latent_space: str | None) -> pb.GetLatentMapResponse:

@@ -83,8 +83,9 @@ def require_configured_map(
     digest = settings.latent_map_sha256
     if configured is not None and configured.latent_map.id not in maps:
         raise InvalidSettings(
-            f"CODEC_LATENT_MAP_URL (--latent-map-url) is a map of {configured.latent_map.id}, the served latent space "
-            f"is {', '.join(maps)}; if the model has the latent space of the map, set --latent-space to its id"
+            f"CODEC_LATENT_MAP_URL (--latent-map-url) has the map of the latent space {configured.latent_map.id}, but "
+            f"this server serves {', '.join(maps)}; if the model has the latent space of the map, set --latent-space "
+            f"{configured.latent_map.id}"
         )
     hashes = {latent_space: None if bundle is None else bundle.hash for latent_space, bundle in maps.items()}
     served = ", ".join(f"{latent_space} ({found or 'no map yet'})" for latent_space, found in hashes.items())

@@ -47,7 +47,8 @@ class AccessSettings(BaseSettings):
     tls_client_ca: Path | None = setting(
         _PANEL,
         None,
-        "PEM file with the certificate authority of the clients, which then need a certificate (mutual TLS).",
+        "PEM file with the certificate authority of the clients. If it is set, every client must have a certificate "
+        "(mutual TLS).",
     )
     upstream_tls_ca: Path | None = setting(
         _PANEL,

@@ -8,9 +8,10 @@ from core.plan import StreamPlan
 from core.working_memory import JobMemory
 
 MARGIN = 3
-"""Factor of all predictions, for what small generations do not show. Measured with the embedded model: it needs 2.6
-times as much for each further pixel at 512x512 as at 64x64 to 128x64, and 2.4 times as much resident memory for 240
-frames as extrapolated from 9; see docs/reliability.md."""
+"""Every prediction is multiplied by this, because large generations need more memory than small ones suggest.
+
+Measured with the embedded model: for each further pixel, 512x512 needs 2.6 times as much as 64x64 to 128x64, and
+2.4 times as much resident memory for 240 frames as extrapolated from 9; see docs/reliability.md."""
 OVERHEAD = 32 * 2**20
 """Added to all predictions, for buffers of libraries that do not depend on the size."""
 PIXEL_BYTES = 51

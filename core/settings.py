@@ -109,13 +109,15 @@ class Settings(AccessSettings, OperationSettings):
         ge=0,
     )
     device: str = _setting(
-        "Device", "auto", "torch device: cpu, cuda, cuda:1, ... auto selects a GPU if there is one, else the CPU."
+        "Device",
+        "auto",
+        "torch device, e.g. cpu, cuda or cuda:1. The value auto selects a GPU, or the CPU without one.",
     )
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = _setting(
         "Device",
         "auto",
-        "Floating-point type of the model: fp16, bf16 or fp32. auto is fp32 on a CPU; on a GPU bf16 if the "
-        "weights are stored in it, else fp16.",
+        "Floating-point type of the model: fp16, bf16 or fp32. The value auto is fp32 on a CPU; on a GPU it is bf16 if "
+        "the weights are stored as bf16, else fp16.",
     )
     threads: int | None = _setting("Device", None, "Number of CPU threads of the model. Default: one per core.", ge=1)
     host: str = _setting(
@@ -137,7 +139,7 @@ class Settings(AccessSettings, OperationSettings):
         "/codec/info, index.json and new maps. Default: the origin of each request; maps then contain relative URLs.",
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
     )
-    upstream: str | None = _setting("Server", None, "Address of the gRPC server that generates, as HOST:PORT.")
+    upstream: str | None = _setting("Server", None, "HOST:PORT of the upstream gRPC server, which runs the models.")
     max_jobs: int = _setting("Limits", 32, "Maximum number of active generations, queued and running.", ge=1)
     max_jobs_per_client: int | None = _setting(
         "Limits",

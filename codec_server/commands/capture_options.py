@@ -16,7 +16,7 @@ CaptureArgument = Annotated[
 EncodingOption = Annotated[
     str | None,
     typer.Option(
-        help="Content coding of the file: gzip, br, zstd or identity. Default: detected, except br, which cannot be."
+        help="Content coding of the file: gzip, br, zstd or identity. Default: it is detected; br cannot be detected."
     ),
 ]
 ServerOption = Annotated[

@@ -34,7 +34,9 @@ def decode(
     ] = False,
     device: Annotated[
         str,
-        typer.Option(help="torch device: cpu, cuda, cuda:1, ... auto selects a GPU if there is one, else the CPU."),
+        typer.Option(
+            help="torch device, e.g. cpu, cuda or cuda:1. The value auto selects a GPU, or the CPU without one."
+        ),
     ] = "auto",
     server: ServerOption = None,
     api_key: ApiKeyOption = None,

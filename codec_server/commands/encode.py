@@ -34,7 +34,7 @@ def encode(
     size: Annotated[
         str | None,
         typer.Option(
-            help="WIDTHxHEIGHT in pixels, to which the frames are scaled and cropped. Default: that of the file.",
+            help="Size to which the frames are scaled and cropped, as WIDTHxHEIGHT. Default: that of the file.",
             show_default=False,
         ),
     ] = None,

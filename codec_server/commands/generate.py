@@ -42,8 +42,8 @@ def generate(
         bool,
         _option(
             _OUTPUT,
-            "Write the output file also while the model samples: about five times, with what it expects the result to "
-            "be. If the generation fails, the file keeps the last of these.",
+            "While the model samples, also write its estimate of the result to the output file, about five times. If "
+            "the generation fails, the file keeps the last estimate.",
             "--preview",
         ),
     ] = False,
@@ -70,7 +70,7 @@ def generate(
     strength: Annotated[
         float | None,
         _option(
-            _REQUEST, "How much to change --image or --latents: above 0, up to 1 (ignores the image). Default: 0.8."
+            _REQUEST, "How much of --image or --latents to replace: above 0, and at most 1 (all of it). Default: 0.8."
         ),
     ] = None,
     video: Annotated[

@@ -91,7 +91,9 @@ def verify(  # noqa: PLR0917 - typer arguments
 @with_settings(EVALUATION_SETTINGS)
 def thresholds(
     folder: FolderArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write, for `map thresholds`.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="JSON file to write. The command `map thresholds` reads it.")
+    ],
     fixtures: FixturesOption = None,
     latent_map: MapOption = None,
     **flags: Any,

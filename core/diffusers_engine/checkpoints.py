@@ -19,7 +19,7 @@ def stop_if_cancelled(job: Job) -> None:
 
 @contextmanager
 def checkpoints(module: Any, job: Job) -> Iterator[None]:
-    """Call `stop_if_cancelled(job)` before each block of `module` inside the `with` block.
+    """Within the `with` statement, call `stop_if_cancelled(job)` before each block of `module` runs.
 
     The blocks are the items of its module lists: a decoder runs them for every frame, tile or chunk, and a transformer
     with FreeNoise runs its attention for every window. A compiled module has no checkpoints, since hooks would compile

@@ -130,8 +130,9 @@ def _encode_pixels(model: LoadedModel, plan: EncodePlan, pixels: NDArray[np.uint
             parts.append(encode_pixels(vae, pixels[start : start + step], variant.family.pipeline_class, generator))
         variant.pipeline.maybe_free_model_hooks()
         latents = torch.cat(parts)
-    if latents.shape != (plan.latent_frames, *plan.header.shape):
-        raise ModelLoadError(f"the VAE of {plan.model} returned latents of shape {tuple(latents.shape)}")
+    shape, expected = tuple(latents.shape), (plan.latent_frames, *plan.header.shape)
+    if shape != expected:
+        raise ModelLoadError(f"the VAE of {plan.model} returned latents of shape {shape}, expected {expected}")
     return latents
 
 
