@@ -107,7 +107,8 @@ class LocalModel:
         free = None if limit is not None or self._device is None else free_memory(self._device.torch_device)
         if free is not None:
             limit = int(free * FREE_MEMORY_SHARE)
-        log.info("limit of working memory: %s", "none" if limit is None else f"{limit // MIB} MiB")
+        size = "any amount" if limit is None else f"at most {limit // MIB} MiB"
+        log.info("generations may use %s of memory in addition to the model (CODEC_MAX_MEMORY_MIB)", size)
         return limit
 
     def seconds_without_progress(self) -> float:

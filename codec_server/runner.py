@@ -14,7 +14,8 @@ from codec_server.terminal.startup import configure_log
 from codec_wire.errors import NotReady
 from core.lifecycle import RETRY_AFTER_S, State
 from core.service import LatentService
-from core.settings import Settings, read_settings, unknown_variables
+from core.settings import Settings, read_settings
+from core.unknown_variables import unknown_variables
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from codec_wire.errors import InvalidRequest, truncated_repr
-from codec_wire.http import ENCODE_PATH
 from codec_wire.latents import LatentStreamHeader, Modality
 from codec_wire.maps import LatentMapBundle, MapPipeline
 from codec_wire.pipelines import PIPELINES
@@ -18,8 +17,9 @@ from codec_wire.request import (
 )
 from core.input_image import InputImage, read_input_image
 from core.input_latents import InputLatents, read_input_latents
-from core.model import GenerationMode, ModelInfo
+from core.model import ModelInfo
 from core.model_selection import select_model
+from core.request_mode import select_mode
 from core.step_limits import require_accepted_steps
 
 RENDERING_STEPS = 2
@@ -159,50 +159,6 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
 
 _header = lru_cache(maxsize=256)(LatentStreamHeader)
 """Headers do not depend on the prompt or the seed, so most requests have the header of an earlier one."""
-
-
-def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
-    """Return the mode of `model` with exactly the inputs of `request`.
-
-    Raises InvalidRequest naming the field that is missing or not supported.
-    """
-    supported_modes = modes = model.modes_of(request.modality)
-    if request.latents is not None and request.image is not None:
-        raise InvalidRequest("latents", "must not be combined with image, got both")
-    given = {
-        "image": request.image is not None or request.latents is not None,
-        "control_image": request.control_image is not None,
-    }
-    for field, is_given in given.items():
-        matching = [mode for mode in modes if getattr(mode, field) == is_given]
-        if not matching:
-            reason = "is not supported" if is_given else "is required"
-            supported = "; ".join(map(str, supported_modes))
-            name = "latents" if field == "image" and request.latents is not None else field
-            raise InvalidRequest(name, f"{reason} by {model.name}, which generates {supported}")
-        modes = tuple(matching)
-    mode = modes[0]
-    if request.image is not None and mode.latents_only:
-        raise InvalidRequest(
-            "image",
-            f"must be sent as `latents`: this server runs {model.name} without its VAE, which encodes images; a server "
-            f"that has it encodes them ({ENCODE_PATH})",
-        )
-    if request.latents is not None and not mode.latents:
-        raise InvalidRequest("latents", f"is not supported by {model.name}: send the image that they encode as image")
-    if request.strength is not None and not mode.strength:
-        raise InvalidRequest("strength", f"is not supported by {model.name} for {mode}")
-    if request.preview_every is not None:
-        require_previews("preview_every", model, mode)
-    if request.negative_prompt and not mode.negative_prompt:
-        raise InvalidRequest("negative_prompt", f"is not supported by {model.name}")
-    return mode
-
-
-def require_previews(field: str, model: ModelInfo, mode: GenerationMode) -> None:
-    """Check that `mode` of `model` has previews. Raises InvalidRequest naming `field`."""
-    if not mode.previews:
-        raise InvalidRequest(field, f"is not supported by {model.name} for {mode}")
 
 
 def _with_size_of(latents: InputLatents, request: GenerationRequest, model: ModelInfo) -> GenerationRequest:

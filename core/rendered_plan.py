@@ -7,7 +7,8 @@ from codec_wire.http import DECODE_PATH
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import NUM_SEEDS, GenerationRequest
 from core.model import ModelInfo
-from core.plan import StreamPlan, plan, require_previews, select_mode
+from core.plan import StreamPlan, plan
+from core.request_mode import require_previews, select_mode
 
 MAX_RENDERED_PIXELS = 2**26
 """Maximum pixels of one image or video: 256 frames of 512x512. Unlike latents they are all in memory at once."""

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,7 @@ from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import load_from_factory
 from tests.support.processes import Addresses, start_server
+from tests.support.tiny_sd import save_model_and_map
 
 # Shells start background processes with SIGINT ignored, and the subprocesses of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,6 +32,14 @@ def device() -> Device:
 def tiny_model(device: Device) -> LoadedModel:
     """The small Stable Diffusion pipeline with random weights, loaded through the factory setting."""
     return load_from_factory("tests.support.tiny_sd:build_pipeline", device)
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models directory with the small Stable Diffusion pipeline, tiny-sd, and its latent-space map."""
+    folder = tmp_path_factory.mktemp("models")
+    save_model_and_map(folder, "tiny-sd-vae")
+    return folder
 
 
 @pytest.fixture(scope="session")

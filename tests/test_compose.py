@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from codec_server.runner import CANCEL_TIMEOUT_S
-from core.settings import read_settings, unknown_variables
+from core.settings import read_settings
+from core.unknown_variables import unknown_variables
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

@@ -17,7 +17,8 @@ from core.admission import Admission
 from core.lifecycle import Lifecycle, State
 from core.metrics_text import metrics_text
 from core.service import LatentService
-from core.settings import Settings, read_settings, unknown_variables
+from core.settings import Settings, read_settings
+from core.unknown_variables import unknown_variables
 from scripts.kubernetes_manifests import MANIFESTS
 from tests.support.chart_objects import (
     Object,

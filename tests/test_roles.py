@@ -24,7 +24,6 @@ from core.role import Role
 from core.service import LatentService
 from core.settings import Settings
 from tests.support.serving import Servers, http_address, read_stream, run_http_gateway, run_servers_for
-from tests.support.tiny_sd import save_model_and_map
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +32,6 @@ REQUEST = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "step
 RENDERED = {"prompt": "a sea", "size": "64x64", "steps": 2}
 PHOTO = sample_image(3, side=64)
 PNG = {"Accept": "image/png"}
-
-
-@pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_model_and_map(folder, "tiny-sd-vae")
-    return folder
 
 
 @asynccontextmanager

@@ -21,7 +21,8 @@ from codec_wire.errors import CodecError
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
 from core.pins import installed_versions, pin_differences
 from core.probe import probe_request
-from core.settings import Settings, unknown_variables
+from core.settings import Settings
+from core.unknown_variables import unknown_variables
 
 STEPS = 4
 LATENT_SIZE = 8

@@ -1,6 +1,7 @@
 """Output of `serve` and `gateway`: addresses and models on standard output, the log on standard error."""
 
 import logging
+import sys
 from collections.abc import Sequence
 
 import typer
@@ -46,7 +47,7 @@ def print_addresses(http: str, grpc: str | None) -> None:
 
 
 def print_models(models: Sequence[ModelInstance], http: str, seconds: float) -> None:
-    """Print the served models, the time it took to load them, and an example request."""
+    """Print the served models, the time it took to load them, and example requests."""
     for served in models:
         model, latent_map = served.model, served.bundle.latent_map
         width, height = model.default_size
@@ -65,6 +66,9 @@ def print_models(models: Sequence[ModelInstance], http: str, seconds: float) -> 
         f"  curl {http}{path} -o latents.bin -H 'Content-Type: application/json' \\\n"
         '    -d \'{"prompt": "a snowy mountain at dusk", "stream_format": "msgpack", "pipeline": "int8-adaptive"}\''
     )
+    if models[0].model.renders and Modality.IMAGE in modalities:
+        typer.echo("or, for an image:")
+        typer.echo(f'  {sys.argv[0]} generate "a snowy mountain at dusk" --server {http} -o mountain.png')
 
 
 def warn_about_access(settings: Settings) -> None:

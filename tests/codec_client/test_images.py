@@ -15,16 +15,9 @@ from codec_pixels.vae_location import locate_vae
 from codec_wire.errors import InvalidMap, ModelLoadError
 from codec_wire.maps.bundle import sha256
 from codec_wire.maps.document import LatentMap, parse_map
-from tests.support.tiny_sd import build_bundle, save_model_and_map
+from tests.support.tiny_sd import build_bundle
 
 LATENTS = np.random.default_rng(3).standard_normal((2, 4, 8, 6)).astype(np.float16)
-
-
-@pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_model_and_map(folder, "tiny-sd-vae")
-    return folder
 
 
 def map_with(**decoder: Any) -> LatentMap:

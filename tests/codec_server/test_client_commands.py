@@ -17,7 +17,7 @@ from core.map_store import bundle_folder
 from tests.support.background import background_servers
 from tests.support.commands import invoke
 from tests.support.serving import Servers, http_address
-from tests.support.tiny_sd import build_bundle, save_model_and_map
+from tests.support.tiny_sd import build_bundle
 
 REQUEST = ["a snowy mountain", "--steps", "3", "--size", "64x48", "--seed", "7"]
 
@@ -29,13 +29,6 @@ def run_failing(status: int, *arguments: object) -> str:
     assert output.startswith("error: ")
     assert output.count("\n") <= 2, output
     return output
-
-
-@pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_model_and_map(folder, "tiny-sd-vae")
-    return folder
 
 
 @pytest.fixture(autouse=True)

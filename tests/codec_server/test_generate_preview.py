@@ -24,7 +24,7 @@ from core.diffusers_engine.loader import LoadedModel
 from tests.support.background import background_servers
 from tests.support.commands import invoke
 from tests.support.serving import Servers, http_address
-from tests.support.tiny_sd import build_bundle, build_pipeline, save_model_and_map
+from tests.support.tiny_sd import build_bundle, build_pipeline
 
 REQUEST = ("generate", "a snowy mountain", "--steps", "6", "--size", "64x48", "--seed", "7")
 VIDEO_HEADER = LatentStreamHeader("x/y", (4, 2, 2), LatentDtype.FP16, "raw", fps=8, total_frames=3)
@@ -67,13 +67,6 @@ def build_offloaded_pipeline() -> Any:
     pipeline = build_pipeline()
     pipeline.vae.decoder._hf_hook = None
     return pipeline
-
-
-@pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_model_and_map(folder, "tiny-sd-vae")
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -27,13 +27,6 @@ from tests.support.tiny_sd import save_model_and_map
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_model_and_map(folder, "tiny-sd-vae")
-    return folder
-
-
 def post(address: str, body: dict[str, object]) -> bytes:
     request = urllib.request.Request(f"http://{address}{IMAGES}", json.dumps(body).encode(), JSON)
     with urllib.request.urlopen(request, timeout=120) as response:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from codec_wire.errors import InvalidSettings
-from core.settings import read_settings, unknown_variables
+from core.settings import read_settings
+from core.unknown_variables import unknown_variables
 
 
 @pytest.fixture(autouse=True)

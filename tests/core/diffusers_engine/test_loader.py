@@ -15,13 +15,6 @@ from core.diffusers_engine.loader import ModelSource, load
 from tests.support.tiny_sd import build_pipeline, save_model_and_map
 
 
-@pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_model_and_map(folder, "tiny-sd-vae")
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def empty_working_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model name may be a path relative to the working directory, which must contain none of the names used here."""
