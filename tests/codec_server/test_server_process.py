@@ -68,6 +68,7 @@ def test_serve_prints_its_models_and_drains_on_sigterm(models_dir: Path) -> None
         server.wait_for(r"Ready after")
         assert "tiny-sd-vae: raw, int8, int4" in server.output
         assert "deprecat" not in server.output.lower()
+        server.wait_for(rf"codec-diffusers generate .* --server http://{re.escape(address)} -o mountain\.png")
         with start_process(["gateway", "--upstream", grpc_address, "--port", "0"]) as gateway:
             gateway_address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
             gateway.wait_for("serves tiny-sd")
