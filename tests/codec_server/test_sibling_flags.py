@@ -117,10 +117,10 @@ def test_configured_map_must_be_that_of_a_served_model(tmp_path: Path) -> None:
     assert find_model_map(settings, bundle, VIDEO_MODEL, 0.18215) is bundle
     with pytest.raises(InvalidMap, match="vae_scale_factor"):
         find_model_map(settings, bundle, MODEL, 0.5)
-    with pytest.raises(
-        InvalidSettings,
-        match=f"the map of the latent space {LATENT_SPACE}, but this server serves a/b; .* set --latent-space {LATENT_SPACE}",
-    ):
+    message = (
+        f"map of the latent space {LATENT_SPACE}, but this server serves a/b; .* set --latent-space {LATENT_SPACE}$"
+    )
+    with pytest.raises(InvalidSettings, match=message):
         require_configured_map(settings, bundle, {"a/b": None})
     require_configured_map(settings, bundle, {LATENT_SPACE: bundle})
 
