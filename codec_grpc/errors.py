@@ -31,6 +31,7 @@ STATUS: dict[type[CodecError], StatusCode] = {
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.NotReady: StatusCode.UNAVAILABLE,
     errors.OutOfMemory: StatusCode.RESOURCE_EXHAUSTED,
+    errors.OutOfStorage: StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: StatusCode.CANCELLED,
 }

@@ -39,6 +39,7 @@ JOB_ERRORS = (
     errors.CodecError,
     errors.NotReady,
     errors.OutOfMemory,
+    errors.OutOfStorage,
     errors.DeadlineExceeded,
 )
 """Errors of every endpoint that runs a job on a model."""

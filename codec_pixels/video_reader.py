@@ -1,25 +1,28 @@
 """Decoding of MP4 files to frames."""
 
 import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from codec_pixels.temporary_files import storage_errors, temporary_folder
 
 
 def read_video(data: bytes, width: int, height: int, max_frames: int) -> NDArray[np.uint8]:
     """Return up to `max_frames` frames of an MP4 file, uint8 RGB [frames, height, width, 3].
 
     They are rotated as the file states, scaled to cover the size and cropped to it around their centre. ffmpeg decodes
-    in a separate process. Raises ValueError if the file cannot be decoded.
+    in a separate process. Raises ValueError if the file cannot be decoded, and OutOfStorage if ffmpeg
+    cannot get it as a temporary file.
     """
     import imageio_ffmpeg  # noqa: PLC0415 - a gateway does not have it
 
     fit = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=lanczos+accurate_rnd+full_chroma_int"
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         path = Path(folder, "video.mp4")
-        path.write_bytes(data)
+        with storage_errors():
+            path.write_bytes(data)
         # Only this file is opened, and only as MP4: other formats can refer to further files and addresses.
         input_options = ["-protocol_whitelist", "file,pipe", "-threads", "1", "-f", "mov", "-i", str(path)]
         output_options = [

@@ -1,7 +1,7 @@
 """Encoding of videos as MP4."""
 
+import errno
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec_pixels.parameters import Parameters, to_json
+from codec_pixels.temporary_files import out_of_storage, storage_errors, temporary_folder
+from codec_wire.errors import OutOfStorage
 
 CRF = 17
 """Constant rate factor of x264: losses are hardly visible."""
+_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class VideoWriter:
@@ -24,9 +27,10 @@ class VideoWriter:
     """
 
     def __init__(self, width: int, height: int, fps: int, parameters: Parameters) -> None:
+        """Start the encoder. Raises OutOfStorage if it cannot get a temporary folder."""
         import imageio_ffmpeg  # noqa: PLC0415 - a gateway does not have it
 
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = temporary_folder()
         self._path = Path(self._folder.name, "video.mp4")
         self._messages = Path(self._folder.name, "messages.txt")
         input_options = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
@@ -36,7 +40,9 @@ class VideoWriter:
         output_options = ["-movflags", "+faststart", "-metadata", f"comment={to_json(parameters)}"]
         program = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error"]
         # The messages go to a file: a pipe that is not read would block the encoder.
-        with self._messages.open("wb") as messages:
+        with storage_errors():
+            messages = self._messages.open("wb")
+        with messages:
             self._process = subprocess.Popen(  # noqa: S603 - no shell; of a request it has only the value of -metadata
                 [*program, *input_options, *codec_options, *output_options, str(self._path)],
                 stdin=subprocess.PIPE,
@@ -49,7 +55,7 @@ class VideoWriter:
         self._process.kill()
 
     def write(self, pixels: NDArray[np.uint8]) -> None:
-        """Add frames, uint8 RGB [frames, height, width, 3]. Raises OSError if the encoder has failed."""
+        """Add frames, uint8 RGB [frames, height, width, 3]. Raises what `finish` raises."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         try:
             self._process.stdin.write(np.ascontiguousarray(pixels).reshape(-1).data)
@@ -57,7 +63,10 @@ class VideoWriter:
             raise self._failure() from None
 
     def finish(self) -> Path:
-        """End the video and return the path of the file, which exists until the writer is closed. Raises OSError."""
+        """End the video and return the path of the file, which exists until the writer is closed.
+
+        Raises OSError if the encoder fails, and OutOfStorage if the reason is that the file cannot be written.
+        """
         self._process.communicate()
         if self._process.returncode:
             raise self._failure()
@@ -76,8 +85,11 @@ class VideoWriter:
         self._process.communicate()
         self._folder.cleanup()
 
-    def _failure(self) -> OSError:
-        self._process.wait()
+    def _failure(self) -> OSError | OutOfStorage:
+        # ffmpeg ends with the negative number of the error of the operating system, as a byte.
+        number = 256 - self._process.wait()
+        if number in _STORAGE_ERRORS:
+            return out_of_storage(number)
         return OSError(f"the video encoder failed: {self._messages.read_text(errors='replace').strip()[-500:]}")
 
 
@@ -90,7 +102,7 @@ def encode_video(
     """Return `pixels`, uint8 RGB [frames, height, width, 3], as an MP4 file: H.264, 4:2:0, `fps` frames per second.
 
     Height and width must be even. The file's comment contains the parameters as JSON. `on_start` is called with the
-    writer before the first frame, so that the encoder can be stopped. Raises OSError if the encoder fails.
+    writer before the first frame, so that the encoder can be stopped. Raises what VideoWriter raises.
     """
     height, width = pixels.shape[1:3]
     with VideoWriter(width, height, fps, parameters) as writer:

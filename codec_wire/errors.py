@@ -17,6 +17,7 @@
     │   ├── Overloaded           the queue is full
     │   └── NotReady             the server is loading a model or shutting down
     ├── OutOfMemory              the device ran out of memory for this request
+    ├── OutOfStorage             a temporary file cannot be written
     ├── DeadlineExceeded         the request did not finish in time
     ├── Cancelled                the client cancelled the request or disconnected
     ├── InvalidLatents           the pipeline produced NaN, Inf or values that cannot be encoded
@@ -163,6 +164,12 @@ class OutOfMemory(CodecError):
     """Raised when the device runs out of memory for a request. Later requests are not affected."""
 
     code = "out_of_memory"
+
+
+class OutOfStorage(CodecError):
+    """Raised when a temporary file cannot be written, for example because the disk is full or read-only."""
+
+    code = "out_of_storage"
 
 
 class DeadlineExceeded(CodecError):

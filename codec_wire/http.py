@@ -171,6 +171,7 @@ ERROR_STATUS: Mapping[type[CodecError], int] = {
     errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.OutOfMemory: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.OutOfStorage: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.Cancelled: 499,
 }

@@ -26,6 +26,7 @@ TABLE: dict[type[CodecError], tuple[int, StatusCode]] = {
     errors.Overloaded: (429, StatusCode.RESOURCE_EXHAUSTED),
     errors.NotReady: (503, StatusCode.UNAVAILABLE),
     errors.OutOfMemory: (503, StatusCode.RESOURCE_EXHAUSTED),
+    errors.OutOfStorage: (503, StatusCode.RESOURCE_EXHAUSTED),
     errors.DeadlineExceeded: (504, StatusCode.DEADLINE_EXCEEDED),
     errors.Cancelled: (499, StatusCode.CANCELLED),
 }

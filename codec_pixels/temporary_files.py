@@ -1,0 +1,29 @@
+"""Temporary files of the programs that encode and decode videos."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+
+from codec_wire.errors import OutOfStorage
+
+
+def temporary_folder() -> "TemporaryDirectory[str]":
+    """Return a new folder, to be used as a context manager or cleaned up. Raises OutOfStorage."""
+    with storage_errors():
+        return TemporaryDirectory()
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Convert every OSError in the body, which writes a temporary file, to OutOfStorage."""
+    try:
+        yield
+    except OSError as error:
+        raise out_of_storage(error.errno) from None
+
+
+def out_of_storage(number: int | None) -> OutOfStorage:
+    """Return the error for a temporary file that cannot be written because of the error `number` (errno)."""
+    reason = "unknown error" if number is None else os.strerror(number)
+    return OutOfStorage(f"the temporary file of the video cannot be written: {reason}")
