@@ -1,4 +1,4 @@
-"""A captured latent stream that is read completely."""
+"""Reads and checks a complete captured latent stream."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from codec_wire.maps import LatentMapBundle
 
 @dataclass(frozen=True, slots=True)
 class MapSources:
-    """Where latent-space maps come from: the directory `bundle`, the HTTP server `server`, or `models_dir`."""
+    """Where to find latent-space maps: in the directory `bundle`, on the HTTP server `server`, or in `models_dir`."""
 
     server: str | None
     api_key: str | None
@@ -26,9 +26,9 @@ class MapSources:
 
 @dataclass(frozen=True, slots=True)
 class CapturedStream:
-    """A valid stream: its body as it was captured, in the content coding `encoding`, and its contents.
+    """A valid stream: the captured body, whose content coding is `encoding`, and its decoded contents.
 
-    `bundles` are the maps of --bundle or --server; they are empty if neither was given.
+    `bundles` are the maps of --bundle or --server. The list is empty if neither option was given.
     """
 
     body: bytes
@@ -39,9 +39,10 @@ class CapturedStream:
 
 
 def read_stream(capture: str, encoding: str | None, sources: MapSources) -> CapturedStream:
-    """Read the file `capture`, or standard input if it is "-". `encoding` None detects the content coding.
+    """Read the file `capture`, or standard input if `capture` is "-".
 
-    Raises InvalidSettings if it cannot be read, StreamError if it is not a valid stream, InvalidMap.
+    If `encoding` is None, the content coding is detected. Raises InvalidSettings if the file cannot be read,
+    StreamError if it is not a valid stream, and InvalidMap if a latent-space map is missing or not valid.
     """
     head, chunks = read_capture(capture)
     other_format = identify_foreign_file(head)

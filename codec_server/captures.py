@@ -19,7 +19,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 def read_capture(capture: str) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first HEAD_BYTES bytes of a capture, and an iterator over all of it.
+    """Return the first HEAD_BYTES bytes of a capture, and an iterator over all its bytes.
 
     Raises InvalidSettings, also while iterating, if the file cannot be read.
     """
@@ -62,7 +62,8 @@ def find_bundle(
 ) -> LatentMapBundle | None:
     """Return the map of the stream's latent space: one of `selected`, else from `models_dir` or the embedded model.
 
-    Raises InvalidMap if none of `selected` has the latent space, or if `required` and there is no map.
+    Raises InvalidMap if `selected` is not empty and has no map of the latent space, or if `required` is True and no map
+    is found.
     """
     latent_space = header.latent_space_id
     for bundle in selected:
@@ -82,7 +83,7 @@ def find_bundle(
 
 
 def zstd_dictionaries(selected: list[LatentMapBundle], models_dir: Path) -> dict[str, bytes]:
-    """Return the zstd dictionaries, by hash, of the maps `selected`, or of all local maps if it is empty."""
+    """Return the zstd dictionaries, by hash, of the maps `selected`, or of all local maps if `selected` is empty."""
     bundles = selected or [LatentMapBundle.from_folder(folder) for folder in list_bundle_folders(models_dir)]
     return {
         entry.hash: bundle.assets[entry.hash] for bundle in bundles for entry in bundle.latent_map.zstd_dictionaries

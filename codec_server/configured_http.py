@@ -1,4 +1,4 @@
-"""The HTTP server of `serve` and `gateway`, as the settings configure it."""
+"""Starts the HTTP server of `serve` and `gateway` as the settings configure it."""
 
 import typer
 

@@ -18,9 +18,10 @@ log = logging.getLogger(__name__)
 
 
 async def fetch_configured_map(settings: Settings, cache: FileCache | None = None) -> LatentMapBundle | None:
-    """Return the map at `settings.latent_map_url`, verified, or None if no URL is configured.
+    """Download and verify the map at `settings.latent_map_url`. Return None if no URL is configured.
 
-    Files in `cache` (default: the client's) and in `settings.latent_dicts_dir` are not downloaded. Raises InvalidMap.
+    Files that are in `cache` (default: the cache of the client) or in `settings.latent_dicts_dir` are not downloaded.
+    Raises InvalidMap.
     """
     url, digest = settings.latent_map_url, settings.latent_map_sha256
     if url is None:
@@ -40,7 +41,7 @@ async def _fetch(url: str, digest: str | None, local: dict[str, bytes], cache: F
         if document is None:
             document = await fetch_file(session, url, {}, max_bytes=MAX_DOCUMENT_BYTES, redirects=True)
         if digest not in (None, sha256(document)):
-            raise InvalidMap(f"{url} has the hash {sha256(document)}, CODEC_LATENT_MAP_SHA256 is {digest}")
+            raise InvalidMap(f"{url} has the hash {sha256(document)}, but CODEC_LATENT_MAP_SHA256 is {digest}")
         assets = {
             file.hash: local.get(file.hash)
             or cache.get(file.hash)
@@ -54,7 +55,7 @@ async def _fetch(url: str, digest: str | None, local: dict[str, bytes], cache: F
 
 
 def _files_in(folder: Path | None) -> dict[str, bytes]:
-    """Return the files in `folder` by their hash; empty if it is None or does not exist."""
+    """Return the contents of the files in `folder` by their hash; empty if `folder` is None or does not exist."""
     if folder is None:
         return {}
     return {sha256(data): data for data in (path.read_bytes() for path in sorted(folder.glob("*")) if path.is_file())}
@@ -63,7 +64,7 @@ def _files_in(folder: Path | None) -> dict[str, bytes]:
 def find_model_map(
     settings: Settings, configured: LatentMapBundle | None, model: ModelInfo, vae_scale_factor: float
 ) -> LatentMapBundle | None:
-    """Return the map of `model`: the configured one if it is for its latent space, else the stored one, or None.
+    """Return `configured` if it is the map of the model's latent space, else the stored map of the model, or None.
 
     Raises InvalidMap if the map is broken or does not fit the model.
     """
@@ -76,9 +77,9 @@ def find_model_map(
 def require_configured_map(
     settings: Settings, configured: LatentMapBundle | None, maps: dict[str, LatentMapBundle | None]
 ) -> None:
-    """Check that one of the maps, by latent space, is the one that the settings name; None is a map to be created.
+    """Raise InvalidSettings unless one of `maps` is the map that the settings name.
 
-    Raises InvalidSettings otherwise.
+    `maps` has the map of each served latent space, or None for a map that will be created.
     """
     digest = settings.latent_map_sha256
     if configured is not None and configured.latent_map.id not in maps:

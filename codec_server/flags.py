@@ -22,7 +22,7 @@ LOCAL_MODEL = (
 """Settings that select the model that runs in this process, and its device."""
 _CHOICE_METAVAR = "<choice>"
 _OTHER_FLAGS = {"dtype": ("--torch-dtype",)}
-"""Flags of other Codec servers for a setting."""
+"""Additional flags of a setting, which other Codec servers use."""
 
 
 def with_settings(
@@ -30,8 +30,8 @@ def with_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that adds a flag for each of the settings `names` to a typer command.
 
-    The command receives the flags in its **flags, by field name; a flag that is not given is None. `panel` overrides
-    the heading under which --help lists them. `defaults` overrides the defaults that --help states.
+    The command receives the flags in its **flags, by field name. A flag that was not given is None. `panel` overrides
+    the heading under which --help lists the flags. `defaults` overrides the defaults that --help states.
     """
     names = list(names)
 
@@ -80,6 +80,6 @@ def _flag(name: str, panel: str, defaults: Mapping[str, str]) -> inspect.Paramet
         show_default=False,
         rich_help_panel=panel,
     )
-    # Settings checks choices: typer does not ignore their case and does not know other spellings.
+    # Settings validates choices: typer would be case-sensitive and would reject alternative spellings.
     annotation: Any = str if is_choice else field.annotation
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation | None)

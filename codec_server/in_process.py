@@ -48,7 +48,7 @@ class InProcessClient(LatentClient):
         """The model that ran the last generation."""
 
     async def load(self, modality: Modality | None = None) -> None:
-        """Load and warm up the model, for `modality` or for all if it is None. Raises StartupError."""
+        """Load and warm up the model, for `modality` or for all modalities if it is None. Raises StartupError."""
         await self._model.start_serving(self.service, modality)
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
@@ -58,7 +58,7 @@ class InProcessClient(LatentClient):
             if digest in (None, bundle.hash):
                 return bundle
         hashes = ", ".join(bundle.hash for bundle in bundles.values())
-        raise NotFound("map", f"{digest} not found; the loaded models use {hashes}")
+        raise NotFound("map", f"{digest} not found; the loaded models have the maps {hashes}")
 
     async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
         """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""

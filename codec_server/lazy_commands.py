@@ -1,4 +1,4 @@
-"""A typer group that lists its commands without importing them, so that --help and every command start quickly."""
+"""A typer group that lists its commands without importing them, so that the command line starts quickly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

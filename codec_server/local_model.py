@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FREE_MEMORY_SHARE = 0.8
-"""Share of the memory that is free after the models are loaded, up to which jobs may use it by default."""
+"""Default limit on the memory of jobs, as a share of the memory that is free after the models are loaded."""
 STOP_TIMEOUT_S = 5.0
 """Maximum time to wait for the device thread, in seconds: enough for a sampling step, not for loading a model."""
 
@@ -45,7 +45,7 @@ STOP_TIMEOUT_S = 5.0
 class _LoadedModel:
     """A loaded model, the facts about its VAE that a map contains, and whether its map was found or generated.
 
-    `modalities` are those of all loaded models with its latent space, which share one map.
+    `modalities` are the modalities of all loaded models with the same latent space, because these models share one map.
     """
 
     served: ModelInstance
@@ -66,7 +66,7 @@ class _LoadedModel:
 
 
 class LocalModel:
-    """The pipelines of this process and the device thread that runs them. `role` decides what is loaded of them."""
+    """The pipelines of this process and the device thread that runs them. `role` selects the components to load."""
 
     def __init__(self, settings: Settings, role: Role = Role.ALL) -> None:
         self._settings = settings
@@ -78,11 +78,11 @@ class LocalModel:
     async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
         """Load and warm up the models, then let `service` serve them. Does not block the event loop.
 
-        They are warmed up for every modality, or only for `modality` if no other one will be requested.
+        The models are warmed up for every modality, or only for `modality` if it is given.
 
-        A model without a latent-space map is calibrated, and its map is stored in the models directory. A decoder
-        cannot generate the images for that: its map has neither int8 and int4 nor dictionaries.
-        Raises ModelLoadError, InvalidMap or InvalidSettings.
+        A model without a latent-space map is calibrated, and its map is stored in the models directory. A server with
+        the role `decoder` cannot generate the images for a calibration, so its map has no int8, no int4 and no
+        dictionaries. Raises ModelLoadError, InvalidMap or InvalidSettings.
         """
         served: list[ModelInstance] = []
         for loaded in await self._load(service.lifecycle, modality):
@@ -100,7 +100,7 @@ class LocalModel:
         service.lifecycle.transition_to(State.SERVING)
 
     def _memory_limit(self) -> int | None:
-        """Return the limit on the working memory in bytes; None if it is neither set nor known."""
+        """Return the limit on the working memory in bytes; None if no limit is set and the free memory is unknown."""
         from codec_pixels.device_memory import free_memory  # noqa: PLC0415 - imports torch
 
         limit = self._settings.max_memory_bytes
@@ -126,7 +126,7 @@ class LocalModel:
     ) -> BuiltMap:
         """Load the model, generate an image per prompt, and return a calibrated map. See codec_maps.build_map.
 
-        `on_image` is called with the number of generated images, `on_trial` with the number of evaluated
+        `on_image` is called with the number of generated images. `on_trial` is called with the number of evaluated
         dictionaries and their total. Raises StartupError if loading fails, CodecError if a generation fails.
         """
         loaded = (await self._load(Lifecycle()))[0]
@@ -199,7 +199,10 @@ class LocalModel:
         images, served = self._settings.calibration_images, loaded.served
         latent_space = served.model.latent_space
         if not images:
-            log.info("%s has no latent-space map, calibration is disabled: serving without int8 and int4", latent_space)
+            log.info(
+                "%s has no latent-space map and calibration is disabled: serving without the pipelines int8 and int4",
+                latent_space,
+            )
             return served
         log.info("%s has no latent-space map: generating %d images to calibrate one", latent_space, images)
         try:
@@ -210,7 +213,7 @@ class LocalModel:
                 lambda _done, _total: None,
             )
         except CodecError as error:
-            log.warning("calibration failed, serving without int8 and int4: %s", error)
+            log.warning("calibration failed, serving without the pipelines int8 and int4: %s", error)
             return served
         bundle = built.bundle
         snr = ", ".join(f"{quality.pipeline} {quality.snr_db:.1f} dB" for quality in built.qualities)
@@ -221,7 +224,7 @@ class LocalModel:
             if built.latent_rgb is not None:
                 store_latent_rgb(folder, built.latent_rgb)
         except InvalidMap as error:
-            log.warning("%s: it will be calibrated again at the next start", error)
+            log.warning("%s; the model will be calibrated again at the next start", error)
         return replace(served, bundle=bundle, latent_rgb=built.latent_rgb)
 
     async def _build(
@@ -255,8 +258,8 @@ def _import_engine() -> tuple[ModuleType, ...]:
         from core.diffusers_engine import engine, loader, sources, tensor_vae, vae_engine  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise InvalidSettings(
-            f"serving a model needs {error.name}, which is not installed: install the extra `server` "
-            "(pip install -c constraints.txt '.[server]'); a gateway does not need it"
+            f"serving a model needs {error.name}, which is not installed: install the extra `server` (pip install "
+            "-c constraints.txt '.[server]'); a gateway does not need this extra"
         ) from None
 
     return device, engine, loader, sources, vae_engine, tensor_vae

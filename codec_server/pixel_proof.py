@@ -1,4 +1,4 @@
-"""Proof at start that decoded latents are the pixels of the model's own pipelines. See core.pixel_checks."""
+"""Checks at the start that decoded latents equal the pixels of the model's own pipelines. See core.pixel_checks."""
 
 import asyncio
 import logging
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LATENT_SIZE = 8
-"""Height and width of the latents: the smallest that every level of a UNet can halve."""
+"""Height and width of the latents: the smallest size that every level of a UNet can halve."""
 
 
 async def prove_pixels(
     model: "LoadedModel", bundle: LatentMapBundle, thread: ThreadPoolExecutor, models_dir: Path, *, steps: int
 ) -> tuple[PixelCheck, ...]:
-    """Return the stored comparison of `model`; without one, generate with every pipeline and store the result.
+    """Compare decoded latents with the pixels of every pipeline of `model`, or return the stored comparisons.
 
-    The images are as small as the model supports and have `steps` sampling steps. Raises ModelLoadError if
-    the pixels differ.
+    The compared images are as small as the model supports and have `steps` sampling steps. New comparisons are stored.
+    Raises ModelLoadError if the pixels differ.
     """
     from core.diffusers_engine.pixel_check import check_key, check_pixels  # noqa: PLC0415 - imports torch
 
@@ -41,23 +41,23 @@ async def prove_pixels(
     plans = _plans(model.info, bundle, steps)
     checks = await asyncio.get_running_loop().run_in_executor(thread, check_pixels, model, plans)
     for check in checks:
-        log.info("decoded latents compared with the pixels of %s", check)
+        log.info("compared decoded latents with the pixels of %s", check)
     if checks and all(check.reason is None for check in checks):
         await asyncio.to_thread(store_checks, models_dir, latent_space, key, checks)
     return checks
 
 
 def without_unproven_pixels(info: ModelInfo, checks: Sequence[PixelCheck]) -> ModelInfo:
-    """Return `info` so that only latents are served if one of `checks` failed although the VAE can be decoded."""
+    """Return `info`; if one of `checks` could not compare the pixels, change it to serve only latents."""
     failed = next((check for check in checks if check.reason is not None), None)
     if failed is None or not info.renders:
         return info
-    log.warning("%s: only latents are served, without a stored map: %s", info.name, failed)
+    log.warning("%s: the server returns only latents and does not store a latent-space map: %s", info.name, failed)
     return replace(info, renders=False, unproven_pixels=str(failed))
 
 
 def _plans(info: ModelInfo, bundle: LatentMapBundle, steps: int) -> list[StreamPlan]:
-    """Return a small request for every input combination of the model. One that cannot be planned is left out."""
+    """Return the plan of a small request for every input combination of the model that can be planned."""
     plans, side = [], info.size_multiple * LATENT_SIZE
     for modality in info.modalities:
         for mode in info.modes_of(modality):

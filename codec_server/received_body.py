@@ -7,9 +7,9 @@ from codec_wire import WireFormat, encode
 
 
 async def receive_body(stream: ReceivedStream, wire_format: WireFormat) -> tuple[bytes, list[Any]]:
-    """Return the uncompressed body of a stream that has been entered, and its latent frames [C, h, w].
+    """Read `stream` to its end. Return its uncompressed body and its latent frames [C, h, w].
 
-    Raises what the stream raises.
+    Call this function inside the `async with` block of `stream`. Raises the errors of the stream.
     """
     parts, latents = [encode(stream.header, wire_format)], []
     async for latent in stream:

@@ -43,17 +43,21 @@ class RecordedFile:
         return np.stack(latents)
 
     def request(self, image: bytes | None) -> dict[str, Any]:
-        """Return the fields of the request, without the model. `image` is the input image, if it had one.
+        """Return the fields of the request, without the model. `image` is its input image, or None.
 
-        Raises InvalidSettings if the parameters are not those of a request, or the image is another one.
+        Raises InvalidSettings if the parameters are not those of a request, or if `image` is not the recorded image.
         """
         if "prompt" not in self.parameters or "size" not in self.parameters:
             raise InvalidSettings("the file does not contain the request that it was generated from")
         if self.parameters.keys() & {"control_image", "latents"}:
-            raise InvalidSettings("files that were generated with a control image or latents cannot be reproduced")
+            raise InvalidSettings(
+                "a file that was generated from a control image or from input latents cannot be reproduced"
+            )
         recorded, given = self.parameters.get("image"), None if image is None else sha256(image)
         if recorded != given:
-            raise InvalidSettings(f"the file was generated from the image {recorded}, but --image is {given}")
+            raise InvalidSettings(
+                f"the recorded input image is {recorded or 'missing'}, but --image is {given or 'missing'}"
+            )
         width, _, height = str(self.parameters["size"]).partition("x")
         is_video = "fps" in self.parameters
         names = (*_COPIED_FIELDS, *(_VIDEO_FIELDS if is_video else ()))
@@ -70,7 +74,9 @@ def read_recorded_file(path: Path) -> RecordedFile:
     if not data.startswith(_PNG_MAGIC):
         beside = parameters_path(path)
         if not beside.is_file():
-            raise InvalidSettings(f"{path} is not a PNG image, and {beside}, the parameters of a stream, is missing")
+            raise InvalidSettings(
+                f"{path} is not a PNG image, and there is no file {beside} with the parameters of a latent stream"
+            )
         return RecordedFile(_parse(_read(beside), beside), body=data)
     from PIL import Image  # noqa: PLC0415 - a client without the extra `server` has no Pillow
 
@@ -80,7 +86,7 @@ def read_recorded_file(path: Path) -> RecordedFile:
     except (OSError, ValueError, SyntaxError) as error:
         raise InvalidSettings(f"cannot read {path}: {error}") from None
     if text is None:
-        raise InvalidSettings(f"{path} was not written by codec-diffusers: it has no parameters")
+        raise InvalidSettings(f"{path} has no generation parameters, so it was not written by codec-diffusers")
     return RecordedFile(_parse(str(text).encode(), path), pixels=pixels)
 
 

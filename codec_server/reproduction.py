@@ -13,9 +13,9 @@ _THREADS = re.compile(r"(?P<device>.*), (?P<threads>\d+) threads")
 
 @dataclass(frozen=True, slots=True)
 class ValueDifference:
-    """How far two arrays of `total` values are apart. `maximum` is the largest absolute difference.
+    """Difference between two arrays of `total` values. `maximum` is the largest absolute difference.
 
-    `psnr_db` is that of 8-bit pixels; None for latents.
+    `psnr_db` is the PSNR of 8-bit pixels in dB; None for latents.
     """
 
     different: int
@@ -28,8 +28,8 @@ class ValueDifference:
 class Reproduction:
     """The result of generating a file again.
 
-    `parameters` maps the names of the recorded parameters that are different now to both values; None is a missing
-    value. `values` is None if the result is equal, or has another shape.
+    `parameters` maps the name of each parameter that differs to its recorded and its current value; None is a missing
+    value. `values` is None if the result is equal or has another shape.
     """
 
     equal: bool
@@ -38,7 +38,10 @@ class Reproduction:
 
 
 def parameter_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return {name: (recorded, now)} of the parameters that differ; device, threads and versions one by one."""
+    """Return {name: (recorded, now)} of the parameters that differ.
+
+    The device, the number of threads and the version of each library are compared separately.
+    """
     before, after = _expanded(recorded), _expanded(now)
     names = dict.fromkeys((*before, *after))
     return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}

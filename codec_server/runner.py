@@ -26,7 +26,7 @@ CANCEL_TIMEOUT_S = 10.0
 def run_server(flags: dict[str, Any], serve: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     """Read the settings from `flags` and the environment, configure the log, and run `serve`.
 
-    Raises InvalidSettings, and what `serve` raises.
+    Raises InvalidSettings and the errors of `serve`.
     """
     settings = read_settings(flags)
     configure_log(settings.log_level, settings.log_format)
@@ -59,14 +59,14 @@ def stop_on_signals() -> asyncio.Event:
 
 
 class Reloadable(Protocol):
-    """Something that is read from files."""
+    """An object whose contents are read from files."""
 
     def reload(self) -> None:
         """Read the files again."""
 
 
 def reload_on_hangup(*sources: Reloadable | None) -> None:
-    """Read all `sources` again on every SIGHUP. Without sources, SIGHUP ends the process."""
+    """Read all `sources` again on every SIGHUP. If there are no sources, SIGHUP ends the process."""
     present = [source for source in sources if source is not None]
 
     def reload() -> None:
@@ -78,7 +78,7 @@ def reload_on_hangup(*sources: Reloadable | None) -> None:
 
 
 async def run_until(stop: asyncio.Event, background: Awaitable[None]) -> None:
-    """Run `background` until `stop` is set. It may finish earlier; if it raises, the error is raised immediately."""
+    """Run `background` until `stop` is set. If `background` fails earlier, raise its error immediately."""
     task = asyncio.ensure_future(background)
     stopped = asyncio.ensure_future(stop.wait())
     try:

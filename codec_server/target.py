@@ -13,7 +13,7 @@ from codec_wire.pipelines import PIPELINES, Scales
 from core.settings import Settings, read_settings
 
 _CALIBRATED = [spec.name for spec in PIPELINES.values() if spec.scales is Scales.STATIC]
-"""Pipelines that need static scales. For the others, a model without a map is not calibrated first."""
+"""Pipelines that need static scales. A model without a map is calibrated first only for these pipelines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Target:
     wire_format: WireFormat
 
     def require_one(self) -> None:
-        """Raise InvalidSettings if both servers are given."""
+        """Raise InvalidSettings if both an HTTP server and a gRPC server are given."""
         if self.server is not None and self.grpc is not None:
             raise InvalidSettings("--server and --grpc cannot be combined")
 
@@ -46,6 +46,6 @@ class Target:
 
 
 def settings_of(flags: Mapping[str, Any], pipeline: str | None) -> Settings:
-    """Return the settings of the model in this process. `pipeline` is that of the latents. Raises InvalidSettings."""
+    """Return the settings of the model in this process. `pipeline` encodes the latents. Raises InvalidSettings."""
     # Calibration takes much longer than one generation.
     return read_settings(flags if pipeline in _CALIBRATED else {**flags, "calibration_images": 0})

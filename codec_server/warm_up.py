@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from core.diffusers_engine.loader import LoadedModel
 
 WARM_UP_STEPS = range(2, 6)
-"""Numbers of sampling steps of the warm-up generation: the smallest that the scheduler accepts. The first step differs
-from the others, so there are at least two."""
+"""Numbers of sampling steps to try for the warm-up generation, until the scheduler accepts one. There are at least two
+steps, because the first step differs from the others."""
 WARM_UP_LATENT_SIZE = 8
-"""Height and width of the latent of the warm-up generation: the smallest that every level of a UNet can halve."""
+"""Height and width of the latent of the warm-up generation: the smallest size that every level of a UNet can halve."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
     """Functions for the device thread that raise ModelLoadError if the model does not work.
 
-    `run` is the warm-up at the start, which also measures the memory of `modality`, None for all. `repeat` does not
-    measure.
+    `run` is the warm-up at the start. Unless `modality` is None, it also measures the memory that a generation of
+    `modality` needs. `repeat` is the same work without a measurement.
     """
 
     run: Callable[[], MemoryModel | None]
@@ -40,7 +40,7 @@ class WarmUp:
 def warm_ups(model: "LoadedModel", bundle: LatentMapBundle, role: Role, only: Modality | None) -> list[WarmUp]:
     """Return the warm-ups of `model`: generations of every modality, or of `only` one.
 
-    A decoder decodes and encodes instead.
+    With the role `decoder`, the warm-ups decode and encode instead.
     """
     from core.diffusers_engine import engine, vae_engine  # noqa: PLC0415 - imports torch
 

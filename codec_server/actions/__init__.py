@@ -1,1 +1,1 @@
-"""What the commands do. Imported when a command runs, so that --help needs none of the libraries used here."""
+"""Implementation of each command. A module is imported only when its command runs, so that --help starts quickly."""

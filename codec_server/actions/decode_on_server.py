@@ -12,7 +12,7 @@ from codec_server.terminal.output_file import pixel_file
 from codec_wire.errors import InvalidSettings
 
 _SERVER_FORMATS: dict[str, Any] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp", "mp4": "mp4"}
-"""Formats of files that a server returns, by the format of the output file."""
+"""File format to request from the server, by the format of the output file."""
 
 
 def decode_on_server(
@@ -29,14 +29,15 @@ def decode_on_server(
 ) -> None:
     """Decode the stream in the file `capture` on `server`, and write the file `output`.
 
-    The server returns the file itself, or the pixels of a format that it does not write, such as .gif. With
-    `has_local_decoder`, the command line also has options for decoding on this machine. Raises CodecError.
+    The server returns the finished file, or raw pixels if it cannot write the format of the file, such as .gif.
+    `has_local_decoder` is True if the command line contains --decoder or --download-decoder, which must not be combined
+    with --on-server. Raises CodecError.
     """
     output_file = pixel_file(output, file_format)
     if server is None:
         raise InvalidSettings("--on-server needs --server http://HOST:PORT")
     if has_local_decoder:
-        raise InvalidSettings("--on-server cannot be combined with --decoder and --download-decoder")
+        raise InvalidSettings("--on-server cannot be combined with --decoder or --download-decoder")
     stream = read_stream(capture, encoding, MapSources(server, api_key, bundle, models_dir))
     output_file.require_format_for(len(stream.latents))
     header = stream.header

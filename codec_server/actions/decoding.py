@@ -17,10 +17,10 @@ from core.settings import Settings
 
 @dataclass(slots=True)
 class Decoding:
-    """How latents are decoded to pixels: by the VAE in the directory `path`, or by the map's VAE if it is None.
+    """Decoder with the VAE in the directory `path`, or with the VAE that the latent-space map names if `path` is None.
 
-    The map's VAE is downloaded from Hugging Face only if `download`. The VAE is loaded once, so that all latents must
-    be of the same model.
+    The VAE of the map is downloaded from Hugging Face only if `download` is True. The VAE is loaded once, so all
+    latents must come from the same model.
     """
 
     settings: Settings
@@ -29,10 +29,11 @@ class Decoding:
     _decoder: PixelDecoder | None = field(default=None, init=False)
 
     async def frames(self, latents: NDArray[Any], map_hash: str | None, client: LatentClient) -> NDArray[np.uint8]:
-        """Return the pixels [frames, H, W, 3] of uint8 of latents [latent frames, C, h, w] from `client`.
+        """Decode latents [latent frames, C, h, w] from `client` to uint8 pixels [frames, H, W, 3].
 
-        `map_hash` is the hash of their latent-space map. For a model in this process that was not loaded from a local
-        directory, the VAE of its pipeline is used. Raises what LatentClient.latent_map and PixelDecoder raise.
+        `map_hash` is the hash of the latent-space map of the latents. If the model runs in this process and was not
+        loaded from a local directory, the VAE of its pipeline is used. Raises the errors of LatentClient.latent_map and
+        PixelDecoder.
         """
         if self._decoder is None:
             latent_map = None if self.path is not None else (await client.latent_map(map_hash)).latent_map
@@ -40,15 +41,18 @@ class Decoding:
         return await asyncio.to_thread(self._decoder.frames, latents)
 
     def require_previews(self, client: LatentClient) -> None:
-        """Raise InvalidSettings if the VAE cannot decode while the model in this process samples.
+        """Raise InvalidSettings if previews cannot be decoded while the model in this process samples.
 
-        An offloaded VAE cannot: it would move the model away from the device. Call it when sampling has begun.
+        An offloaded VAE would replace the sampling model on the device. Call this method after sampling has begun.
         """
         if isinstance(client, InProcessClient) and self._local_path(client) is None:
             from codec_pixels.vae import is_offloaded  # noqa: PLC0415 - clients of a server start without torch
 
             if is_offloaded(_engine_of(client).vae):
-                raise InvalidSettings("--preview needs --decoder for this model, because its pipeline offloads the VAE")
+                raise InvalidSettings(
+                    "--preview needs --decoder for this model, because the VAE of its pipeline is offloaded from "
+                    "the device"
+                )
 
     def _load(self, latent_map: LatentMap | None, client: LatentClient) -> PixelDecoder:
         path = self._local_path(client)

@@ -26,7 +26,7 @@ from core.unknown_variables import unknown_variables
 
 STEPS = 4
 LATENT_SIZE = 8
-"""Height and width of the latent that is generated: the smallest that every level of a UNet can halve."""
+"""Height and width of the generated latent: the smallest size that every level of a UNet can halve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def _check_pins() -> Finding:
     if not installed_versions():
         return Finding("pins", "note", "torch and diffusers are not installed; only a client or gateway can run here")
     if differences:
-        return Finding("pins", "note", f"not the pinned versions: {'; '.join(differences)}")
+        return Finding("pins", "note", f"installed versions differ from the pinned ones: {'; '.join(differences)}")
     return Finding("pins", "ok", ", ".join(f"{name} {version}" for name, version in installed_versions().items()))
 
 

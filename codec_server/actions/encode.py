@@ -34,7 +34,7 @@ def run_encode(
 ) -> None:
     """Encode `file` with `target` and write the stream to `output`.
 
-    `flags` are the settings of the model. Raises CodecError.
+    `flags` are the settings of the model by field name. Raises CodecError.
     """
     output_file = OutputFile(output, STREAM_FORMAT)
     target.require_one()

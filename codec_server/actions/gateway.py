@@ -20,11 +20,14 @@ from core.tracing import configured_tracer
 async def run_gateway(settings: Settings) -> None:
     """Serve HTTP in front of the gRPC server `settings.upstream` until SIGTERM or SIGINT.
 
-    Waits for an upstream that does not respond. Raises InvalidSettings if it is not set, or the port is in use.
+    If the upstream server does not respond, wait until it does. Raises InvalidSettings if `settings.upstream` is
+    missing or the HTTP port is in use.
     """
     upstream = settings.upstream
     if upstream is None:
-        raise InvalidSettings("gateway needs the address of a gRPC server: set --upstream (CODEC_UPSTREAM) HOST:PORT")
+        raise InvalidSettings(
+            "the gateway needs the address of a gRPC server: set --upstream HOST:PORT (CODEC_UPSTREAM)"
+        )
     api_keys, tls, credentials = read_api_keys(settings), read_server_tls(settings), upstream_credentials(settings)
     tracer = configured_tracer()
     tracers = [] if tracer is None else [tracer]

@@ -41,9 +41,9 @@ def run_generate(
 ) -> None:
     """Generate with `target` and write the file `output`.
 
-    `fields` are the request's fields as the command line has them: `size` as text, `image` and `latents` as paths,
-    None for what is not given. `flags` are the settings. With `preview`, the file is also written while the model
-    samples. Raises CodecError.
+    `fields` are the request's fields as given on the command line: `size` is text, `image` and `latents` are paths, and
+    an option that was not given is None. `flags` are the settings by field name. With `preview`, the file is also
+    written while the model samples. Raises CodecError.
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:

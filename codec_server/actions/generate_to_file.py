@@ -31,7 +31,8 @@ class ReceivedLatents:
     """The latents of one generation and the stream that contained them.
 
     `latents` is [latent frames, C, h, w]. `body` is the uncompressed stream. `received_bytes` is the number of bytes
-    received over the network, None for a model in this process. `parameters` are those that the server reports.
+    received over the network, or None if the model runs in this process. `parameters` are the generation parameters
+    that the server reports.
     """
 
     request: GenerationRequest
@@ -84,8 +85,8 @@ async def generate_to_file(
 ) -> GeneratedFile:
     """Generate with `client` and write the image, video or stream to `output_file`.
 
-    `fields` are the request's fields. With `preview`, the file is also written while the model samples. Raises what
-    LatentStream, PixelDecoder and OutputFile raise.
+    `fields` are the request's fields. With `preview`, previews are also written to the file while the model samples.
+    Raises the errors of LatentStream, PixelDecoder and OutputFile.
     """
     started = time.perf_counter()
     async with client:
@@ -124,7 +125,7 @@ async def receive_latents(
 ) -> ReceivedLatents:
     """Generate with `client` and return the result. `fields` are the request's fields.
 
-    `previews` writes the previews; None requests none.
+    `previews` writes the previews; if it is None, no previews are requested.
     """
     on_preview: OnPreview | None = None
     if previews is not None:
@@ -145,7 +146,7 @@ async def receive_latents(
 
 
 def _write_stream(output_file: OutputFile, received: ReceivedLatents, started: float) -> GeneratedFile:
-    """Write the stream, and its parameters to a file next to it unless the server reports none."""
+    """Write the stream. If the server reports parameters, also write them to a JSON file next to the stream."""
     written = output_file.write(received.body)
     parameters: Parameters = {}
     if received.parameters and not output_file.is_pipe:
@@ -156,7 +157,7 @@ def _write_stream(output_file: OutputFile, received: ReceivedLatents, started: f
 
 
 def request_inputs(request: GenerationRequest) -> dict[str, str | None]:
-    """Return the fields that the server does not report: prompts, and the hashes of input images and latents."""
+    """Return the parameters that the server does not report: prompts, and the hashes of input images and latents."""
     images = {"image": request.image, "control_image": request.control_image, "latents": request.latents}
     return {
         "prompt": request.prompt,
@@ -180,7 +181,7 @@ async def _find_model(client: LatentClient, received: ReceivedLatents) -> str | 
 
 
 def _request_parameters(request: GenerationRequest, model: str | None) -> dict[str, Any]:
-    """Return the file's parameters that are taken from the request. `model` is the one that ran, if known."""
+    """Return the file's parameters that are taken from the request. `model` is the model's name, or None if unknown."""
     values = {name: getattr(request, name, None) for name in REQUEST_FIELDS} | {"model": model or request.model}
     # strength applies to image-to-image requests only, where it has a default.
     if (request.image is None and request.latents is None) or request.modality is Modality.VIDEO:

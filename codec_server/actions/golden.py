@@ -27,7 +27,7 @@ def run_verify(
 ) -> bool:
     """Evaluate the fixtures in `folder`, print the results and write the requested files.
 
-    Return whether all bounds are met. Raises CodecError or OSError.
+    Return whether all quality thresholds are met. Raises CodecError or OSError.
     """
     result = _evaluate(flags, folder, fixtures, latent_map, pixels)
     if json_file is not None:
@@ -45,11 +45,14 @@ def run_thresholds(
 ) -> bool:
     """Evaluate the fixtures in `folder` and write quality thresholds to `output`.
 
-    Return False, and write nothing, if the encoded bytes are wrong. Raises CodecError or OSError.
+    If the encoded bytes differ from those of the reference encoder, write nothing and return False. Raises CodecError
+    or OSError.
     """
     result = _evaluate(flags, folder, fixtures, latent_map, None)
     if any(row.bits for row in result.rows):
-        typer.echo("no thresholds written: the encoded bytes differ from the reference encoder", err=True)
+        typer.echo(
+            "no thresholds were written, because the encoded bytes differ from those of the reference encoder", err=True
+        )
         return False
     output.write_text(json.dumps(compute_thresholds(result.rows, result.suite), indent=2) + "\n")
     typer.echo(f"wrote {output}")
@@ -59,7 +62,10 @@ def run_thresholds(
 def run_streams(
     flags: Mapping[str, Any], folder: Path, fixtures: str | None, latent_map: str | None, output: Path
 ) -> None:
-    """Write the latents of the fixtures in `folder` as streams below `output`. Raises CodecError or OSError."""
+    """Write the latents of the fixtures in `folder` as streams to the directory `output`.
+
+    Raises CodecError or OSError.
+    """
     for path, size in write_streams(read_settings(flags), folder, split_names(fixtures), latent_map, output):
         typer.echo(f"{size:>10}  {path}")
 
@@ -74,7 +80,7 @@ def _evaluate(
 
 
 def read_golden_settings(flags: Mapping[str, Any]) -> Settings:
-    """Return the settings, configure the log, and warn about versions that are not the pinned ones.
+    """Return the settings, configure the log, and warn if library versions differ from the pinned ones.
 
     Raises InvalidSettings.
     """

@@ -24,7 +24,7 @@ def run_build(
     latents: Path | None,
     check: bool,
 ) -> bool:
-    """Write the fixtures to `folder`, or with `check` compare the model's latents and pixels with those in `folder`.
+    """Write the fixtures to `folder`. With `check`, compare the model's latents and pixels with those in `folder`.
 
     Return False if a checked fixture has changed. Raises CodecError or OSError.
     """

@@ -19,10 +19,10 @@ PREVIEWS = 5
 
 
 class PreviewWriter:
-    """Decodes the newest preview and replaces `output_file` with it, again and again.
+    """Repeatedly decodes the newest preview and replaces the contents of `output_file` with it.
 
-    Previews that are received meanwhile are skipped, except the newest. The files contain no parameters, because the
-    same request gives another result.
+    If several previews are received while one is decoded, only the newest of them is written. The files contain no
+    generation parameters, because a request with these parameters returns the final image instead.
     """
 
     def __init__(self, output_file: OutputFile, decoding: Decoding, client: LatentClient, bar: ProgressBar) -> None:
@@ -32,17 +32,17 @@ class PreviewWriter:
         self._bar = bar
         self._frames: list[NDArray[Any]] = []
         self._newest: tuple[PreviewLatents, NDArray[Any]] | None = None
-        """The last latent frame of the newest estimate, and all its latents [latent frames, C, h, w]."""
+        """The last latent frame of the newest preview, and all latents of this preview [latent frames, C, h, w]."""
         self._ended = False
         self._changed = asyncio.Event()
 
     @staticmethod
     def interval(fields: Mapping[str, Any]) -> int:
-        """Return `preview_every` for a request with these fields."""
+        """Return the value of `preview_every`, in steps, for a request with these fields."""
         return max(1, (fields.get("steps") or DEFAULT_STEPS) // PREVIEWS)
 
     def add(self, preview: PreviewLatents) -> None:
-        """Add one latent frame of an estimate. Estimates of which the server has left out frames are ignored."""
+        """Add one latent frame of a preview. A preview is ignored if the server has left out some of its frames."""
         if preview.seq == 0:
             self._frames = []
         if preview.seq != len(self._frames):
@@ -54,10 +54,10 @@ class PreviewWriter:
 
     @asynccontextmanager
     async def writing(self, map_hash: str | None) -> AsyncIterator[None]:
-        """Write previews inside the `with` block. Nothing is written any more when it has ended.
+        """Write previews until the `async with` block ends.
 
-        `map_hash` is the hash of the latent-space map of the stream. Raises what Decoding and
-        OutputFile.write_frames raise.
+        `map_hash` is the hash of the latent-space map of the stream. Raises the errors of Decoding and
+        OutputFile.write_frames.
         """
         self._decoding.require_previews(self._client)
         task = asyncio.create_task(self._write_previews(map_hash))

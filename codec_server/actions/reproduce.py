@@ -43,8 +43,8 @@ def run_reproduce(
 ) -> bool:
     """Generate `file` again with `target`, print a report, and return whether the result is equal.
 
-    `flags` are the settings; a model that is not given is the recorded one. `image` is the input image. Raises
-    CodecError.
+    `flags` are the settings by field name. If they contain no model, the model recorded in the file is used. `image` is
+    the input image. Raises CodecError.
     """
     recorded = read_recorded_file(file)
     target.require_one()
@@ -92,7 +92,11 @@ async def _reproduce(
 async def _decoded_difference(
     recorded: RecordedFile, received: ReceivedLatents, client: LatentClient, decoding: Decoding
 ) -> ValueDifference | None:
-    """Compare the pixels, decoded on this machine as `generate` does, or by the server if that gives other ones."""
+    """Compare the recorded pixels with the received latents, decoded on this machine as by `generate`.
+
+    If the pixels differ, the latents are also decoded on the server. Returns the smaller difference, or None if the
+    shapes differ.
+    """
     assert recorded.pixels is not None  # noqa: S101 - checked by the caller
     frames = await decoding.frames(received.latents, received.map_hash, client)
     difference = pixel_difference(recorded.pixels, frames[0])
@@ -118,7 +122,7 @@ def _report(file: Path, result: Reproduction) -> str:
         f"  {name}: {_text(before)} recorded, {_text(now)} now" for name, (before, now) in result.parameters.items()
     ]
     if not result.equal and not result.parameters:
-        lines.append("  no recorded parameter differs: the hardware or a setting that is not recorded does")
+        lines.append("  no recorded parameter differs; the cause may be the hardware or a setting that is not recorded")
     return "\n".join(lines)
 
 

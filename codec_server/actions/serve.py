@@ -34,7 +34,7 @@ from core.watchdog import Watchdog
 async def run_serve(settings: Settings) -> None:
     """Serve a local model until SIGTERM or SIGINT.
 
-    Raises StartupError if the model cannot be loaded or a port is in use.
+    Raises StartupError if the model cannot be loaded or if a port is in use.
     """
     started = time.perf_counter()
     if settings.require_pins:

@@ -39,5 +39,5 @@ ModelsDirOption = Annotated[
         help="Directory of local models and latent-space maps.", envvar="CODEC_MODELS_DIR", rich_help_panel=MAP_PANEL
     ),
 ]
-DOWNLOAD_HELP = "Download the VAE if the latent-space map names a Hugging Face repository that is not on this machine."
+DOWNLOAD_HELP = "Download the VAE of the latent-space map from Hugging Face if it is not on this machine."
 MODELS_DIR = Path(Settings.model_fields["models_dir"].default)

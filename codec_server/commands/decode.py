@@ -50,8 +50,8 @@ def decode(
 ) -> None:
     """Decode a captured latent stream to an image or a video.
 
-    Decodes on this machine, with the map of --server if that is given, or
-    on the server with --on-server.
+    The latents are decoded on this machine, or on --server if --on-server
+    is given. Otherwise --server is only used to download the map.
 
     Examples:
       codec-diffusers decode latents.bin -o a.png --models-dir ./models

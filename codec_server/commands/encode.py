@@ -45,7 +45,7 @@ def encode(
     seed: Annotated[
         int | None,
         typer.Option(
-            help="Seed with which the VAE's distribution is sampled. Default: the mode of the distribution.",
+            help="Seed for sampling the VAE's latent distribution. Default: its mode, without sampling.",
             show_default=False,
         ),
     ] = None,

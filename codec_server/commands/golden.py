@@ -26,7 +26,7 @@ MapOption = Annotated[
 ]
 PixelsOption = Annotated[
     Path | None,
-    typer.Option(help="Directory with the images of another decoder to evaluate, as FIXTURE/PIPELINE.png."),
+    typer.Option(help="Directory with the images of another decoder, named FIXTURE/PIPELINE.png, to evaluate instead."),
 ]
 
 
@@ -98,7 +98,7 @@ def thresholds(
     latent_map: MapOption = None,
     **flags: Any,
 ) -> None:
-    """Measure every pipeline and write quality_thresholds for the map, with a margin.
+    """Measure every pipeline, add a margin, and write the quality thresholds for a map.
 
     Example: codec-diffusers golden thresholds ./golden -o thresholds.json
     """
@@ -115,7 +115,10 @@ def thresholds(
 def streams(
     folder: FolderArgument,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Directory to write FIXTURE/PIPELINE.msgpack and .protobuf to.")
+        Path,
+        typer.Option(
+            "-o", "--output", help="Directory for the files FIXTURE/PIPELINE.msgpack and FIXTURE/PIPELINE.protobuf."
+        ),
     ],
     fixtures: FixturesOption = None,
     latent_map: MapOption = None,

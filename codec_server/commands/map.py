@@ -70,7 +70,7 @@ def verify(
         str, typer.Argument(help="Directory of a map bundle, or http://HOST:PORT of a server.", show_default=False)
     ],
 ) -> None:
-    """Check a map against the schema, and its files against their hashes, on disk or on a server.
+    """Check a map against the schema, and its files against their hashes.
 
     Example: codec-diffusers map verify http://127.0.0.1:8080
     """

@@ -40,7 +40,7 @@ def reproduce(
 
     Reads the parameters from a PNG image that was written by generate or a
     server, or from the file that generate wrote next to a latent stream.
-    Reports which of them differ now: versions, device, threads, map, model.
+    Reports which parameters have changed, e.g. versions, device or model.
     The exit status is 1 if the result differs.
 
     Examples:

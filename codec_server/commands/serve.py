@@ -12,7 +12,7 @@ from core.role import Role
 from core.settings import Settings, panel_of
 
 NOT_FOR_SERVE = (*(name for name in Settings.model_fields if name.startswith("upstream")), "lpips_backbone")
-"""Settings of other commands."""
+"""Settings that belong to other commands, so that `serve` has no flags for them."""
 
 
 # The settings of the model are listed first.
@@ -22,7 +22,7 @@ _SETTINGS = sorted(Settings.model_fields, key=lambda name: name in AccessSetting
 def require_no_other_role(role: str | None) -> None:
     """Raise InvalidSettings if --role contradicts --no-vae."""
     if role not in (None, Role.GENERATOR):
-        raise InvalidSettings(f"--no-vae is short for --role generator, it cannot be combined with --role {role}")
+        raise InvalidSettings(f"--no-vae is short for --role generator and cannot be combined with --role {role}")
 
 
 @with_settings(name for name in _SETTINGS if name not in NOT_FOR_SERVE)

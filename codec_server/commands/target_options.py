@@ -1,4 +1,4 @@
-"""Options of the commands that use a model on a server or in this process, see codec_server.target.Target."""
+"""Options of the commands that use a model on a server or in this process. See codec_server.target.Target."""
 
 import inspect
 import os
@@ -15,7 +15,7 @@ LOCAL_PANEL = "Model in this process (without --server and --grpc)"
 SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
 """Settings that select the model in this process."""
 LOG_LEVEL = "warning"
-"""Default of the log level: the report of the command is enough."""
+"""Default log level. The commands print their results, so that messages about normal operation are not needed."""
 
 
 def _option(text: str, panel: str = "Server", **more: Any) -> Any:
@@ -36,7 +36,7 @@ def _target_options(
     key_file: Annotated[Path | None, _option("PEM file with the private key of --cert-file.")] = None,
     timeout_s: Annotated[float, _option("Timeout of the whole request in seconds. Default: 600.")] = 600.0,
 ) -> None:
-    """Declare the options; they are the arguments of Target."""
+    """Declare the options whose values are the arguments of Target."""
 
 
 def _local_options(
@@ -46,14 +46,14 @@ def _local_options(
         _option("Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model.", LOCAL_PANEL),
     ] = None,
 ) -> None:
-    """Declare the option that is not a setting of the same name."""
+    """Declare --factory, which sets the setting `pipeline`; --pipeline is a field of the request."""
 
 
 def with_target(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a target to a typer command.
 
-    The command receives the arguments of Target, except `wire_format`, in the dictionary `target`, and the settings of
-    the model in this process in the dictionary `flags`; a flag that is not given is None.
+    The command receives two dictionaries: `target` has the arguments of Target, except `wire_format`, and `flags` has
+    the settings of the model in this process. A flag that was not given is None.
     """
     shared, local = (inspect.signature(declared).parameters for declared in (_target_options, _local_options))
 

@@ -13,7 +13,7 @@ PIPE_WIDTH = 120
 MAX_ROWS = 20
 """Maximum number of frames in the printed table. The JSON report contains all frames."""
 MAX_SCALES = 16
-"""Maximum number of static scales that are printed; if there are more, only their range is."""
+"""Maximum number of static scales that are printed; if there are more, only their range is printed."""
 _FIELDS = ("latent_space_id", "shape", "dtype", "pipeline", "fps", "total_frames", "vae_scale_factor")
 
 

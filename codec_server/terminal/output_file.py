@@ -35,7 +35,7 @@ class OutputFile:
         self.format = (file_format or extension).lower()
         if self.format not in FORMATS:
             option = f"--format {file_format}" if file_format else f"--output {path}"
-            raise InvalidSettings(f"{option}: the file format must be one of {', '.join(FORMATS)}")
+            raise InvalidSettings(f"{option}: the file format must be one of {', '.join(FORMATS)}, got {self.format!r}")
         if self._path is None:
             if sys.stdout.isatty():
                 raise InvalidSettings("--output -: standard output is a terminal; redirect it to a file or a pipe")
@@ -44,7 +44,7 @@ class OutputFile:
         if not folder.is_dir():
             raise InvalidSettings(f"cannot write {path}: the directory {folder} does not exist")
         if self._path.is_dir() or not os.access(self._path if self._path.exists() else folder, os.W_OK):
-            raise InvalidSettings(f"cannot write {path}: not writable")
+            raise InvalidSettings(f"cannot write {path}: it is a directory, or permission is denied")
 
     @property
     def is_video(self) -> bool:
@@ -63,13 +63,15 @@ class OutputFile:
 
     @property
     def _is_device(self) -> bool:
-        """Whether the output is a device or a named pipe, to which data can only be added."""
+        """Whether the output is a device or a named pipe, to which data can only be appended."""
         return self._path is not None and self._path.exists() and not self._path.is_file()
 
     def require_previews(self) -> None:
-        """Raise InvalidSettings unless the output is an image or a video that can be replaced by a later one."""
+        """Raise InvalidSettings unless the output is an image or video file whose contents can be replaced."""
         if self.is_stream or self.is_pipe or self._is_device:
-            raise InvalidSettings("--preview needs an image or a video file as --output, which it can replace")
+            raise InvalidSettings(
+                "--preview requires --output to be an image or video file, because each preview replaces it"
+            )
 
     def require_format_for(self, num_frames: int) -> None:
         """Raise InvalidSettings if the format holds a single image and `num_frames` is more than 1."""
@@ -141,7 +143,9 @@ def pixel_file(path: str, file_format: str | None) -> OutputFile:
     """Return the output file of decoded pixels. Raises InvalidSettings if it is not an image or a video."""
     output_file = OutputFile(path, file_format)
     if output_file.is_stream:
-        raise InvalidSettings("--output must end in .png, .jpg, .webp, .gif or .mp4; .bin is a latent stream")
+        raise InvalidSettings(
+            "--output must end in .png, .jpg, .webp, .gif or .mp4; a .bin file is a latent stream, not pixels"
+        )
     return output_file
 
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def configure_log(level: str, log_format: str = "text") -> None:
-    """Log messages of `level` and above to standard error; from libraries, only warnings unless `level` is debug.
+    """Log messages of `level` and above to standard error. Libraries log only warnings unless `level` is debug.
 
     `log_format` is "text", or "json" for one object in each line.
     """
@@ -76,8 +76,8 @@ def warn_about_access(settings: Settings) -> None:
     authenticated = settings.api_key or settings.api_keys_file or settings.tls_client_ca
     if not authenticated and not is_loopback(settings.host):
         log.warning(
-            "listening on %s without API keys: everyone who can reach this address can use the server; "
-            "set CODEC_API_KEYS_FILE or CODEC_API_KEY, see docs/deploying.md",
+            "listening on %s without API keys: every host that can reach this address can use the server; set "
+            "CODEC_API_KEYS_FILE or CODEC_API_KEY, see docs/deploying.md",
             settings.host,
         )
 
@@ -87,5 +87,6 @@ def warn_about_versions() -> None:
     differences = pin_differences()
     if differences:
         log.warning(
-            "NOT THE REFERENCE: %s. Pixels may differ from those of the pinned versions.", "; ".join(differences)
+            "NOT THE REFERENCE: library versions differ from the pinned ones, so pixels may differ: %s",
+            "; ".join(differences),
         )

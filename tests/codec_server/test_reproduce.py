@@ -50,7 +50,7 @@ def test_files_of_another_server_process_are_equal_and_another_thread_count_is_n
             assert invoke("reproduce", file, *options) == (0, f"equal: {file}\n")
         status, output = invoke("reproduce", rendered, "--server", restarted.http)
         assert status == 2
-        assert "generated from the image sha256:" in output
+        assert "the recorded input image is sha256:" in output
     status, output = invoke("reproduce", stream, "--threads", "2", "--json")
     report = json.loads(output)
     assert report["parameters"] == {"threads": [1, 2]}
@@ -83,13 +83,13 @@ def test_model_in_this_process_reproduces_its_file_and_reports_a_changed_one_by_
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        (None, "a.bin.json, the parameters of a stream, is missing"),
+        (None, "there is no file"),
         ("[]", "are not a JSON object"),
         ("{", "are not a JSON object"),
         (json.dumps({"size": "64x48"}), "does not contain the request"),
         (json.dumps(REQUEST_PARAMETERS | {"size": "big"}), "size must be WIDTHxHEIGHT"),
-        (json.dumps(REQUEST_PARAMETERS | {"control_image": "sha256:00"}), "with a control image"),
-        (json.dumps(REQUEST_PARAMETERS | {"image": "sha256:00"}), "generated from the image sha256:00"),
+        (json.dumps(REQUEST_PARAMETERS | {"control_image": "sha256:00"}), "generated from a control image"),
+        (json.dumps(REQUEST_PARAMETERS | {"image": "sha256:00"}), "the recorded input image is sha256:00, but --image is missing"),
     ],
 )
 def test_file_without_a_request_is_refused(parameters: str | None, message: str, tmp_path: Path) -> None:
