@@ -1,4 +1,4 @@
-"""Checks of HTTP requests before they are read: the API key, and whether the client may have another job."""
+"""Checks before the body of a request is read: the API key, and whether the client may have another active job."""
 
 from aiohttp import hdrs, web
 
@@ -8,9 +8,9 @@ from core.request_record import current_record
 
 
 def require_key(handler: Handler) -> Handler:
-    """Return `handler`, preceded by the check of the API key if the server requires one, and by admission control.
+    """Return a handler that checks the API key, if the server requires one, and admission, and then calls `handler`.
 
-    Raises Unauthenticated and Overloaded before the request's body is read.
+    The returned handler raises Unauthenticated and Overloaded before the request's body is read.
     """
 
     async def checked(request: web.Request) -> web.StreamResponse:

@@ -17,7 +17,7 @@ MAX_INLINE_BYTES = 4096
 class LatentsResponse(web.StreamResponse):
     """A response whose HTTP header is sent together with the first bytes of the body.
 
-    This is an internal setting of aiohttp. Without it, the same bytes are sent in two parts.
+    It uses an internal setting of aiohttp, without which the header and the body are sent in two writes.
     """
 
     _send_headers_immediately = False
@@ -30,7 +30,7 @@ class BodyCompressor:
     compressor: Compressor
 
     async def compress(self, data: bytes) -> bytes:
-        """Return the next bytes of the body, from which a client can decode `data`.
+        """Return the next bytes of the body. A client that has received them can decode `data`.
 
         Large parts are compressed in a thread so that they do not block the event loop.
         """

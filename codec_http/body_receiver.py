@@ -1,4 +1,4 @@
-"""Reception of request bodies, with limits on their size, on their time and on the memory of all of them."""
+"""Reception of request bodies, with limits on the size and the time of each, and on the memory of all of them."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -20,7 +20,7 @@ PAUSE_TIMEOUT_S = 20.0
 
 
 async def receive_body(request: web.Request, reservation: Reservation) -> bytearray:
-    """Return the body of `request`, whose size is added to `reservation` while it is received.
+    """Return the body of `request`. Its size is added to `reservation` while it is received.
 
     Raises UnsupportedCoding, TooLarge, RequestTimeout, Overloaded, and InvalidRequest if the body is incomplete.
     """
@@ -33,7 +33,7 @@ async def receive_body(request: web.Request, reservation: Reservation) -> bytear
     content = request.content
     body = bytearray()
     try:
-        if content.is_eof():  # it came together with the header, as small bodies do
+        if content.is_eof():  # already received together with the header, like most small bodies
             body += content.read_nowait()
             reservation.grow(len(body))
         else:
@@ -43,7 +43,7 @@ async def receive_body(request: web.Request, reservation: Reservation) -> bytear
                     reservation.grow(len(piece))
                     body += piece
     except web.RequestPayloadError:
-        raise InvalidRequest("body", "cannot be decoded; it must match its Transfer-Encoding header") from None
+        raise InvalidRequest("body", "is incomplete or not correctly chunked") from None
     return body
 
 
@@ -71,7 +71,7 @@ async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
 
 
 def _require_no_transfer_coding(request: web.Request) -> None:
-    """Raise UnsupportedCoding if the body is compressed for its transfer ("gzip, chunked"), which aiohttp ignores."""
+    """Raise UnsupportedCoding if Transfer-Encoding names a compression, as in "gzip, chunked". aiohttp ignores it."""
     coding = ", ".join(request.headers.getall(hdrs.TRANSFER_ENCODING, ["chunked"]))
     if coding.strip().lower() != "chunked":
         raise UnsupportedCoding(f"Transfer-Encoding of a request must be chunked, got {truncated_repr(coding)}")

@@ -1,4 +1,4 @@
-"""One HTTP connection, and the server object that creates connections. They extend those of aiohttp."""
+"""HTTP connections, and the server object that creates them. Both extend classes of aiohttp."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ HEADER_TIMEOUT_S = 20.0
 IDLE_TIMEOUT_S = 75.0
 """Maximum time to wait for a request on an open connection, in seconds. Longer than that of usual load balancers."""
 LINGER_S = 2.0
-"""Time in seconds for which the rest of a refused request is received, so that its client gets the response."""
+"""Time in seconds for which the rest of a refused request is received, so that its client receives the response."""
 HALF_CLOSED_INTERVAL_S = 0.05
 """Interval in seconds at which a connection is checked after its client has closed it for writing."""
 
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 
 def _probe(request: web.BaseRequest) -> bytes:
-    """Return bytes that can be sent at this point of the response to `request` and do not change it.
+    """Return bytes that can be sent now and do not change the meaning of the response to `request`.
 
-    Before the response, it is an interim response. In a chunked response, it is the first digit of the size of the next
-    chunk, which may begin with zeros (RFC 9112, 7.1). Empty if there is nothing of that kind.
+    Before the response starts, the bytes are an interim response. Within a chunked response, they are a leading zero of
+    the size of the next chunk, which RFC 9112, section 7.1, allows. Otherwise there are no such bytes.
     """
     if request.version < HttpVersion11:
         return b""
@@ -45,12 +45,12 @@ def _probe(request: web.BaseRequest) -> bytes:
 class RestOfMalformedRequest(StreamReader):
     """The payload of a malformed request, which ends when the client closes the connection.
 
-    aiohttp waits LINGER_S for the end of a payload after the response. If the connection were closed before the rest is
-    received, the operating system would reset it, and the client could lose the response.
+    After the response, aiohttp waits up to LINGER_S for the end of the payload. If the connection were closed earlier,
+    the operating system would reset it, and the client could lose the response.
     """
 
     async def readany(self) -> bytes:
-        """Close the connection for writing, so that the client sees the end of the response, and wait for the end."""
+        """Close the connection for writing, so that the client detects the end of the response. Wait for more data."""
         transport = self._protocol.transport
         if transport is not None and transport.can_write_eof():
             transport.write_eof()
@@ -60,8 +60,8 @@ class RestOfMalformedRequest(StreamReader):
 class Connection(web.RequestHandler):
     """An HTTP connection with time limits.
 
-    Requests that cannot be parsed get the same error responses as all others. A client may close the connection for
-    writing after a request and still gets the response.
+    A request that cannot be parsed gets an error response in the same format as other requests. A client that closes
+    the connection for writing after a request still receives the response.
     """
 
     __slots__ = ("_header_timer", "_is_probed", "_limits", "_rest")
@@ -75,7 +75,7 @@ class Connection(web.RequestHandler):
             max_field_size=MAX_HEADER_BYTES,
             keepalive_timeout=IDLE_TIMEOUT_S,
             lingering_time=LINGER_S,
-            auto_decompress=False,  # without a limit on the size, and without dictionaries
+            auto_decompress=False,  # aiohttp would decompress without a size limit and without dictionaries
         )
         self._parser: Any = LimitedRequestParser(self._parser)
         self._limits = limits
@@ -109,7 +109,7 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data`; limit the time until the end of a header of which it is the beginning."""
+        """Parse `data`. If it contains an incomplete header, limit the time until the header is complete."""
         if self._rest is not None:  # of a malformed request
             return
         super().data_received(data)
@@ -130,10 +130,10 @@ class Connection(web.RequestHandler):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Return True if the connection must stay open for a response.
 
-        The end of the data has two meanings: the client has closed the connection, which cancels its request, or only
-        its own side, and waits for the response. In the first case, the operating system of the client answers with a
-        reset to anything that it receives. So something without a meaning is sent, and the connection is checked for
-        the reset. If that is not possible, the connection is closed.
+        A client that sends no more data has either closed the connection, which cancels its request, or it has closed
+        only its sending side and waits for the response. To distinguish the two, the server sends bytes that do not
+        change the response. If the client has closed the connection, its operating system answers them with a reset,
+        which the server then detects. If no such bytes can be sent, the connection is closed.
         """
         if self._rest is not None:
             self._rest.feed_eof()
@@ -166,7 +166,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the response for an error outside of the application: almost always, bytes that are not HTTP."""
+        """Return the response for an error outside of the application, usually for a request that is not HTTP."""
         if request.writer.output_size > 0:
             raise ConnectionError("the response was started, so the error cannot be sent")
         if status == HTTPStatus.BAD_REQUEST and exc is not None:

@@ -1,4 +1,4 @@
-"""Limits on the number of open HTTP connections. At a limit, the connection that has waited longest is closed."""
+"""Limits on the number of open HTTP connections. At a limit, the connection that has been idle longest is closed."""
 
 import logging
 import resource
@@ -8,7 +8,7 @@ from typing import Protocol
 from codec_http.rate_limited_log import RateLimitedLog
 
 RESERVED_FILES = 128
-"""File descriptors that HTTP leaves to the rest of the process: gRPC connections, models, subprocesses."""
+"""Number of file descriptors that HTTP connections must not use: they are for gRPC, model files and subprocesses."""
 
 log = RateLimitedLog(logging.getLogger(__name__))
 
@@ -27,8 +27,8 @@ class Evictable(Protocol):
 class ConnectionLimits:
     """Bound the number of connections in all and from one address.
 
-    Clients that only hold connections open cannot keep others out: at a limit, the connection that waits for its client
-    and has been silent for longest is closed. A new connection is refused only if all are busy.
+    At a limit, the connection that has waited longest for data from its client is closed, so that clients that only
+    hold connections open cannot exclude others. A new connection is refused only if all connections handle requests.
     """
 
     def __init__(self, max_connections: int, max_per_address: int) -> None:
@@ -36,7 +36,7 @@ class ConnectionLimits:
         self.max_connections = min(max_connections, max(files - RESERVED_FILES, files // 2))
         self.max_per_address = max_per_address
         self._addresses: dict[Evictable, str] = {}
-        """The address of each connection. The connection that has been silent for longest is the first one."""
+        """The address of each connection, ordered by the time of the last received data, the oldest first."""
         self._counts = Counter[str]()
 
     def add(self, connection: Evictable, address: str) -> None:
@@ -45,7 +45,7 @@ class ConnectionLimits:
         self._counts[address] += 1
 
     def remove(self, connection: Evictable) -> None:
-        """Forget a connection that was closed."""
+        """Stop counting a connection that was closed."""
         address = self._addresses.pop(connection, None)
         if address is None:
             return
@@ -62,15 +62,18 @@ class ConnectionLimits:
     def make_room(self, address: str) -> bool:
         """Return whether a connection from `address` may be opened, after closing another one if that is necessary."""
         if self._counts[address] >= self.max_per_address:
-            log.warning("%s has %d HTTP connections, the limit per address", address, self._counts[address])
+            log.warning("%s has %d HTTP connections, which is the limit per address", address, self._counts[address])
             return self._evict(address)
         if len(self._addresses) >= self.max_connections:
-            log.warning("%d HTTP connections are open, the limit", len(self._addresses))
+            log.warning("%d HTTP connections are open, which is the limit", len(self._addresses))
             return self._evict(None)
         return True
 
     def _evict(self, address: str | None) -> bool:
-        """Close the connection, of `address` if given, that was silent longest. Return whether one was closed."""
+        """Close the connection that has been idle longest. Return False if no connection is idle.
+
+        If `address` is not None, only connections from this address are considered.
+        """
         for connection, found in self._addresses.items():
             if address in (None, found) and connection.waits_for_client:
                 self.remove(connection)

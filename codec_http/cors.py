@@ -1,6 +1,7 @@
 """Requests of web pages: refusal of origins that are not allowed, and cross-origin resource sharing (CORS) for others.
 
-Pages of every origin may read what needs no API key: discovery and probes. See codec_http.origin_policy for the rest.
+Pages of every origin may read the endpoints that need no API key, which are discovery and probes.
+codec_http.origin_policy decides about all other endpoints.
 """
 
 from aiohttp import hdrs, web
@@ -17,12 +18,12 @@ PREFLIGHT_HEADERS = {
     hdrs.ACCESS_CONTROL_MAX_AGE: "7200",
 }
 _READABLE_BY = web.RequestKey("readable_by", str)
-"""Key of the request under which the origin that may read the response is stored, or "*"."""
+"""Key of the request whose value is the origin that may read the response, or "*"."""
 
 
 @web.middleware
 async def require_allowed_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse requests to a host and from an origin that are not allowed, before they have any effect.
+    """Refuse requests whose Host or Origin header is not allowed, before they have any effect.
 
     Raises Forbidden. The CORS headers alone are not enough: browsers send some cross-origin requests without asking the
     server first, and only hide the response from the page.
@@ -49,7 +50,7 @@ async def answer_preflight(request: web.Request, handler: Handler) -> web.Stream
 async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add the CORS headers to every response of the application.
 
-    Errors have them too; otherwise scripts could not read error messages.
+    Error responses also need these headers; otherwise scripts could not read error messages.
     """
     readable_by = request.get(_READABLE_BY)
     if readable_by is not None:

@@ -63,14 +63,17 @@ async def scales(request: web.Request) -> web.Response:
 def _asset(request: web.Request, hashes_in: Callable[[LatentMap], set[str]]) -> web.Response:
     """Return the response with the asset whose hash is in the URL.
 
-    `hashes_in` returns the hashes of a map's assets of the requested kind. The hash in the URL is only used as a
-    dictionary key, never as a file path. Raises NotFound if no served map contains it.
+    `hashes_in` returns the hashes of those assets of a map that have the requested kind. The hash in the URL is only
+    used as a dictionary key, never as a file path. Raises NotFound if no served map contains it.
     """
     digest = f"sha256:{request.match_info['hex']}"
     for bundle in request.app[SERVICE].models.maps().values():
         if digest in hashes_in(bundle.latent_map):
             return _file(request, bundle.assets[digest], digest, "application/octet-stream")
-    raise NotFound("hash", f"{truncated_repr(digest)} not found; see the latent-space maps in {INDEX_PATH}")
+    raise NotFound(
+        "hash",
+        f"{truncated_repr(digest)} not found; the latent-space maps in {INDEX_PATH} contain the available hashes",
+    )
 
 
 def _file(request: web.Request, data: bytes, digest: str, content_type: str) -> web.Response:

@@ -15,7 +15,7 @@ from codec_wire.maps import LatentMapBundle
 from core.request_record import current_record
 
 _UNLISTED_IDENTITY_WEIGHT = 1e-6
-"""Weight of identity if Accept-Encoding does not list it: below every valid weight, which has three decimals."""
+"""Weight of identity if Accept-Encoding does not list it. It is less than 0.001, the smallest valid weight above 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
 
     The coding with the highest weight in Accept-Encoding is selected; ties are resolved by zstd > br > gzip > identity.
     `dictionary` is (hash, bytes) of the zstd dictionary for the body's format and pipeline, or None. zstd is available
-    only if there is one and the client is known to have it. Raises NotAcceptable if no available coding is accepted.
+    only if `dictionary` is not None and the client is known to have the dictionary. Raises NotAcceptable if the client
+    accepts no available coding.
     """
     accepted = ", ".join(request.headers.getall("Accept-Encoding", []))
     if dictionary is not None and not _supports_dictionaries(request, accepted, dictionary[0]):
@@ -60,7 +61,7 @@ def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
     choices: list[tuple[float, Encoding]] = []
     for name, coding in CODINGS.items():
         if name == IDENTITY:
-            # Identity is acceptable without being listed, with the lowest weight, unless "*" has a weight.
+            # If identity is not listed, it has the weight of "*". Without "*", it is acceptable with the lowest weight.
             weight = weights.get(name, _UNLISTED_IDENTITY_WEIGHT if wildcard is None else wildcard)
             choices.append((weight, Encoding({}, coding.compressor)))
         elif not coding.uses_dictionary:
@@ -79,7 +80,7 @@ def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
 def _supports_dictionaries(request: web.Request, accepted: str, digest: str) -> bool:
     """Return whether the client can decode zstd with the dictionary `digest`.
 
-    Accept-Encoding does not show that: browsers and general-purpose clients list zstd but do not have the dictionary.
+    Accept-Encoding is not sufficient: browsers and general-purpose clients list zstd but do not have the dictionary.
     """
     headers = request.headers
     if "Sec-Fetch-Mode" in headers:

@@ -1,6 +1,7 @@
 """The trailer with the reason why a stream failed after its header was sent.
 
-aiohttp does not send trailers (RFC 9112, 7.1.2), but a chunked body ends with them, so they are written as its end.
+aiohttp cannot send trailers (RFC 9112, section 7.1.2). Because trailers are the end of a chunked body, this module
+writes them to the connection as the last bytes of the body.
 """
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -22,6 +23,6 @@ def accepts_trailers(request: web.Request) -> bool:
 async def write_eof_with_error(request: web.Request, response: web.StreamResponse, error: BaseException) -> None:
     """End `response`, which has been started and is chunked, with the trailer that describes `error`."""
     value = header_value(": ".join(public_code_and_message(error)))[:MAX_VALUE_CHARACTERS]
-    request.writer.chunked = False  # type: ignore[attr-defined]  # what follows is not a chunk
+    request.writer.chunked = False  # type: ignore[attr-defined]  # the following bytes are not a chunk
     await response.write(f"0\r\n{ERROR_TRAILER}: {value}\r\n\r\n".encode())
     await response.write_eof()

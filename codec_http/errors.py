@@ -39,7 +39,7 @@ _CLIENT_DISCONNECTED = error_status(errors.Cancelled)
 
 
 def public_code_and_message(error: BaseException) -> tuple[str, str]:
-    """Return the code and the message of `error` for clients: fixed ones for internal errors."""
+    """Return the code and the message of `error` for clients. All internal errors have the same code and message."""
     if isinstance(error, CodecError) and error_status(type(error)) != HTTPStatus.INTERNAL_SERVER_ERROR:
         return error.code, error.message
     return CodecError.code, INTERNAL_TEXT
@@ -68,7 +68,7 @@ def error_response(error: BaseException) -> web.Response:
 
 
 def malformed_request_response(error: BaseException, message: str) -> web.Response:
-    """Return the response to bytes that aiohttp's parser rejected with `error`, whose text is `message`."""
+    """Return the response to a request that aiohttp's parser rejected with `error`, whose text is `message`."""
     if isinstance(error, LineTooLong):
         if error.args[1] == MAX_LINE_BYTES:
             status, part, limit = HTTPStatus.REQUEST_URI_TOO_LONG, "line", MAX_LINE_BYTES
@@ -102,7 +102,7 @@ OPERATIONS = {
     HF_DECODE_PATH: "decode_tensor",
     HF_ENCODE_PATH: "encode_tensor",
 }
-"""Paths whose requests run a model, and what they do. Others are not counted in the metrics."""
+"""Operation of each path whose requests run a model. Requests for other paths are not counted in the metrics."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -128,7 +128,7 @@ async def error_boundary(request: web.Request, handler: Handler) -> web.StreamRe
         record.fail(client_disconnected())
         raise
     except ConnectionResetError:
-        # The client disconnected while the response was written, so this response is never sent.
+        # The client disconnected while the response was written, so this error response is never sent.
         record.fail(client_disconnected())
         return web.Response(status=_CLIENT_DISCONNECTED)
     else:

@@ -29,7 +29,7 @@ def accepts_event_stream(accept: str) -> bool:
 async def send_events(request: web.Request, plan: StreamPlan, wire_format: WireFormat) -> web.StreamResponse:
     """Run `plan` and write each of its events as soon as it exists; messages are in `wire_format`.
 
-    Raises a CodecError if the generation fails before the HTTP header is written. After that it is the last event.
+    Raises a CodecError if the generation fails before the HTTP header is written. A later error is the last event.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)

@@ -1,4 +1,4 @@
-"""Files in a JSON body, images and latents: base64 text, plain or in a data URL."""
+"""Images and latents in a JSON body: base64 text, or a base64 data URL."""
 
 import base64
 import re
@@ -8,13 +8,13 @@ from core.input_image import MAX_IMAGE_BYTES
 
 FILE_FIELDS = ("image", "control_image", "latents")
 MAX_FILES = 2
-"""Maximum number of files in one request: `image` and `latents` exclude each other."""
+"""Maximum number of files in one request: `control_image`, and either `image` or `latents`."""
 MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
 """Maximum length of a file field: the largest file in base64, plus the prefix of a data URL."""
 
 _DATA_URL = re.compile(r"data:[\w.+/-]{0,64};base64,", re.ASCII | re.IGNORECASE)
 _PIECE_CHARACTERS = 2**18
-"""Number of characters that are decoded at once, a multiple of 4. It takes about a millisecond."""
+"""Number of characters that are decoded at once, a multiple of 4. Decoding them takes about a millisecond."""
 _WHITESPACE = str.maketrans("", "", " \r\n\t")
 
 
@@ -33,7 +33,7 @@ def decode_file_field(field: str, value: object) -> bytes:
     if prefix is None and value[:5].lower() == "data:":
         raise InvalidRequest(field, f"must start with data:<media type>;base64, got {truncated_repr(value)}")
     text = value[prefix.end() if prefix else 0 :]
-    # Some encoders insert line breaks. translate() copies the text, so it is skipped for the common case.
+    # Some encoders insert line breaks. translate() copies the text, so it is not called for text without whitespace.
     if " " in text or "\n" in text:
         text = text.translate(_WHITESPACE)
     try:

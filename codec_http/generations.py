@@ -1,4 +1,4 @@
-"""Handlers of the generation endpoints. They stream latents, or pass requests for pixels to codec_http.rendering."""
+"""Handlers of the generation endpoints. They stream latents; codec_http.rendering handles requests for pixels."""
 
 import asyncio
 from contextlib import aclosing, closing
@@ -62,15 +62,14 @@ async def _stream(
 ) -> None:
     """Run `plan` and write each message as soon as it exists.
 
-    Raises a CodecError if the generation fails before the header is written. After that the failure is in the last
-    frame.
+    Raises a CodecError if the generation fails before the header is written. The last frame reports a later failure.
     """
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     has_trailer = accepts_trailers(request)
     if has_trailer:
         response.headers[hdrs.TRAILER] = ERROR_TRAILER
     header = b""
-    """The encoded header while it waits for a frame that is ready too."""
+    """The encoded header message, if it is to be sent in one write with a frame that will be ready immediately."""
     async with aclosing(request.app[SERVICE].generate(plan, job)) as events:
         with closing(WriteDeadline(request, response, job)) as deadline:
             try:

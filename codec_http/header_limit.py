@@ -1,4 +1,4 @@
-"""A limit on the size of a whole request header, around aiohttp's parser, which limits only the single lines."""
+"""A limit on the size of a whole request header. aiohttp's parser limits only the size of each line."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -13,17 +13,17 @@ MAX_HEADER_BYTES = 64 * 1024
 """Maximum size of a request header, and of each field in it. Cookies of other servers on localhost are often long."""
 
 Parsed: TypeAlias = tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]
-"""What feed_data() returns: new messages with their payloads, whether the protocol was upgraded, and the bytes left."""
+"""Result of feed_data(): new messages with their payloads, whether the protocol was upgraded, and unparsed bytes."""
 
 
 class LimitedRequestParser:
-    """aiohttp's request parser with a limit on the size of a header. Other attributes are those of `parser`."""
+    """Wrapper of aiohttp's request parser that limits the size of a header. Other attributes are those of `parser`."""
 
     def __init__(self, parser: Any) -> None:
         self._parser = parser
         self._payload: StreamReader = EMPTY_PAYLOAD
         self.header_bytes = 0
-        """Received bytes of a header that is not complete."""
+        """Number of received bytes of a header that is not yet complete."""
 
     @property
     def in_body(self) -> bool:

@@ -27,7 +27,7 @@ class Usage(ResponseModel):
 
 
 class ImageEvent(ResponseModel):
-    """What the events with an image have in common."""
+    """Fields that all events with an image have."""
 
     b64_json: str = Field(description="The file in base64.")
     background: Literal["opaque"] = Field(default="opaque", description="Images are always opaque.")
@@ -39,10 +39,12 @@ class ImageEvent(ResponseModel):
 
 
 class PartialImageEvent(ImageEvent):
-    """An image while it is sampled: what the model expects the result to be."""
+    """Estimate of an image while it is sampled."""
 
     type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
-    partial_image_index: int = Field(description="Number of partial images of the same image before this one.")
+    partial_image_index: int = Field(
+        description="Number of partial images of the same image that were sent before this one."
+    )
 
 
 class CompletedImageEvent(ImageEvent):

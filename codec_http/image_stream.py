@@ -30,7 +30,7 @@ async def stream_images(
 ) -> web.StreamResponse:
     """Run `plans`, one for each image of the request `body`, and write each event as soon as it exists.
 
-    Raises a CodecError if the first image fails before it is sampled. After that the error is the last event.
+    Raises a CodecError if the first image fails before it is sampled. A later error is the last event.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)
@@ -64,7 +64,7 @@ async def stream_images(
 async def _image_events(
     rendered: AsyncIterable[Started | PixelPreview | Pixels], plans: Sequence[StreamPlan], files: FileEncoder
 ) -> AsyncIterator[Started | PartialImageEvent | CompletedImageEvent]:
-    """Yield the events of the response for those of LatentService.render, which are in the order of `plans`."""
+    """Convert `rendered`, the events of LatentService.render in the order of `plans`, to events of the response."""
     remaining = iter(plans)
     plan = plans[0]
     partial_images = 0
@@ -84,7 +84,7 @@ async def _image_events(
 
 
 def _common(plan: StreamPlan, files: FileEncoder) -> dict[str, Any]:
-    """Return the fields that both events have, except the file."""
+    """Return the fields that partial and completed image events share, except the file."""
     return {
         "created_at": int(time.time()),
         "output_format": files.body.output_format,

@@ -78,7 +78,7 @@ def _models_info(request: web.Request, models: ServedModels) -> dict[str, object
 
 
 def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescription:
-    """Return the description of a served model for the client that sent `request`."""
+    """Return the description of a served model, with URLs for the client that sent `request`."""
     model = instance.model
     return ModelDescription(
         model=model.name,

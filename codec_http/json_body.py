@@ -1,4 +1,4 @@
-"""Parsing of the JSON object in a request body, in a time that its size limits."""
+"""Parsing of the JSON object in a request body, with limits on its size that bound the parsing time."""
 
 import codecs
 import re
@@ -9,23 +9,23 @@ import pydantic_core
 from codec_wire.errors import InvalidRequest, TooLarge, truncated_repr
 
 MAX_JSON_BYTES = 256 * 1024
-"""Maximum size of the JSON text without the values of file fields: two prompts of 8192 characters, each written as two
-\\u escapes, have 192 KiB."""
+"""Maximum size of the JSON text in bytes, without the values of file fields. Two prompts of 8192 characters need up to
+192 KiB, because a character can be written as two \\u escapes."""
 MAX_FIELDS = 64
 """Maximum number of fields."""
 MAX_NAME_CHARACTERS = 64
 """Maximum length of the name of a field."""
 
 _FILE_START = re.compile(rb'"(image|control_image|latents)"\s*:\s*"')
-"""The name of a file field, and the start of its value. Inside a JSON string, each of the quotes would follow a
-backslash."""
+"""Matches the name of a file field and the start of its value. It cannot match inside a JSON string, because every
+quote in a JSON string follows a backslash."""
 
 
 def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
-    """Return the JSON object in `data`, in UTF-8, which may begin with a byte-order mark.
+    """Return the JSON object in `data`, which is UTF-8 and may begin with a byte-order mark.
 
-    Raises TooLarge if there is too much JSON text outside the file fields; InvalidRequest if it is not a JSON object
-    or has too many fields or too long names.
+    Raises TooLarge if the JSON text without the file fields is too large. Raises InvalidRequest if `data` is not a JSON
+    object, or if the object has too many fields or a field name that is too long.
     """
     files: dict[str, str] = {}
     text = bytes(data) if len(data) <= MAX_JSON_BYTES else _without_files(data, files)
@@ -43,17 +43,21 @@ def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
 
 
 def _without_files(data: bytes | bytearray, files: dict[str, str]) -> bytes:
-    """Return `data` with null instead of the values of file fields, which are added to `files`."""
+    """Add the values of file fields to `files`, and return `data` with null instead of these values."""
     text = bytearray()
     at = 0
     while len(data) - at > (room := MAX_JSON_BYTES - len(text)):
         start = _FILE_START.search(data, at, at + room)
         if start is None:
-            raise TooLarge(f"the request body must have at most {MAX_JSON_BYTES} bytes without its images and latents")
+            raise TooLarge(
+                f"the request body must have at most {MAX_JSON_BYTES} bytes in addition to its images and latents"
+            )
         name = start[1].decode()
         end = data.find(b'"', start.end())
         if end < 0 or data[end - 1 : end] == b"\\":
-            raise InvalidRequest(name, "must be valid base64, got text with a backslash, or without an end")
+            raise InvalidRequest(
+                name, "must be valid base64, got text that contains a backslash or has no closing quote"
+            )
         files[name] = _parse(data[start.end() - 1 : end + 1])
         text += data[at : start.end() - 1] + b"null"
         at = end + 1

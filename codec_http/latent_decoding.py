@@ -56,7 +56,7 @@ async def decode(request: web.Request) -> web.StreamResponse:
         except CodecError as error:
             if not response.prepared:
                 raise
-            # Without the end of the body, the client sees that it is incomplete.
+            # The client detects that the body is incomplete, because its end is never sent.
             job.record.fail(error)
             if request.transport is not None:
                 request.transport.abort()
@@ -91,7 +91,7 @@ def _headers(plan: DecodePlan) -> dict[str, str]:
 
 
 def _head(plan: DecodePlan) -> bytes:
-    """Return what precedes the pixels: the header of a .npy file with the shape [frames, height, width, 3]."""
+    """Return the header of a .npy file with the shape [frames, height, width, 3]; empty for other file formats."""
     if plan.pixel_format is not PixelFormat.RGB:
         return b""
     return npy_header((plan.num_frames, plan.height, plan.width, 3))

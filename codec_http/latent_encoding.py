@@ -24,15 +24,17 @@ from core.encode_plan import EncodeRequest
 from core.engine import Job
 
 ENCODE_PARAMETERS = {
-    "model": "Name or alias of a model. Default: the first one with the latent space, or the default model.",
+    "model": "Name or alias of a model. Default: the first model with `latent_space` if it is given, otherwise the "
+    "default model.",
     "latent_space": "Id of the latent space. Default: the model's.",
     "pipeline": "Pipeline that encodes the latents. Default: raw.",
-    "size": 'Size in pixels as "WIDTHxHEIGHT", to which the frames are scaled and then cropped around their centre. '
-    "Default: that of the file, scaled down to the model's max_side and rounded down to multiples of size_multiple.",
+    "size": 'Size in pixels as "WIDTHxHEIGHT". The frames are scaled to cover it and cropped around their centre. '
+    "Default: the size of the file, scaled down to the model's max_side and rounded down to multiples of "
+    "size_multiple.",
     "keyframe_interval": "Number of latent frames from one keyframe to the next, for a video with a delta pipeline.",
-    "seed": "Seed with which the distribution that the VAE returns is sampled, as by a generation from an input image "
-    "with this seed. Default: the mode of the distribution.",
-    "stream_format": "Serialization of the stream, msgpack or protobuf. Default: that in Accept, otherwise msgpack.",
+    "seed": "Seed for sampling the VAE's latent distribution, as in a generation from an input image. Default: "
+    "the mode of the distribution, without sampling.",
+    "stream_format": "Serialization of the stream, msgpack or protobuf. Default: the one in Accept, otherwise msgpack.",
 }
 """Query parameters of the encode endpoint."""
 

@@ -21,7 +21,7 @@ LATENTS, REMOTE_VAE = "Latents", "Remote VAE (Hugging Face)"
 """Tags: the sections of the documentation page."""
 
 _GENERATION_HEADERS = (SEED_HEADER, PROMPT_TRUNCATED_HEADER, PARAMETERS_HEADER, GENERATION_MS_HEADER)
-"""Response headers that only a generation has."""
+"""Response headers of generations that other responses do not have."""
 
 LATENT_ROUTES = (
     Route(
@@ -30,11 +30,11 @@ LATENT_ROUTES = (
         latent_decoding.decode,
         LATENTS,
         "Decode latents",
-        "Decodes a latent stream, the body of a generation response, to the pixels that the server would have rendered."
-        " The body may have any pipeline and any Content-Encoding of a response; zstd may use a dictionary of the"
-        " latent-space map. Accept selects the format: PNG, JPEG, WebP or an array for an image, MP4 or an array for a"
-        " video. The array is a .npy file of uint8 [frames, height, width, 3]. An invalid stream is rejected with the"
-        " position of the fault in bytes.",
+        "Decodes a latent stream, the body of a generation response, to the pixels that the server would have "
+        "rendered. Streams of every pipeline and every Content-Encoding of generation responses are accepted; zstd "
+        "may use a dictionary of the latent-space map. Accept selects the format: PNG, JPEG, WebP or an array for "
+        "an image; MP4 or an array for a video. The array is a .npy file of uint8 [frames, height, width, 3]. The "
+        "error message about an invalid stream contains the byte offset of the error.",
         {200: dict.fromkeys((*IMAGE_MEDIA_TYPES, *VIDEO_MEDIA_TYPES))},
         files=tuple(MEDIA_TYPES),
         query=latent_decoding.DECODE_PARAMETERS,
@@ -62,9 +62,9 @@ LATENT_ROUTES = (
         remote_vae.decode,
         REMOTE_VAE,
         "Decode a tensor",
-        "The endpoint of `diffusers.utils.remote_utils.remote_decode`: the body is a tensor of latents, little-endian"
-        " values in C order. Returns what the VAE returns for it, as an image or video file, or as a tensor whose"
-        " shape and dtype are in the response headers `shape` and `dtype`.",
+        "The endpoint of `diffusers.utils.remote_utils.remote_decode`: the body is a tensor of latents, "
+        "little-endian values in C order. Returns the output of the VAE as an image or video file, or as a tensor "
+        "whose shape and dtype are in the response headers `shape` and `dtype`.",
         {200: dict.fromkeys(("image/jpeg", "image/png", "video/mp4", TENSOR_MEDIA_TYPE))},
         files=(TENSOR_MEDIA_TYPE,),
         query=remote_vae.DECODE_PARAMETERS,

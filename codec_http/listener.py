@@ -10,8 +10,8 @@ from codec_http.connection import HEADER_TIMEOUT_S, ConnectionServer
 from codec_http.rate_limited_log import RateLimitedLog
 
 BACKLOG = 1024
-"""Connections that the kernel completes before the server accepts them. It drops the packets of further clients, which
-repeat them after 1, 3 and 7 seconds."""
+"""Maximum number of connections that wait in the kernel until the server accepts them. The kernel drops the packets of
+further clients, which send them again after 1, 3 and 7 seconds."""
 RETRY_S = 0.5
 """Time to wait in seconds if no connection can be accepted, e.g. if the process has run out of file descriptors."""
 
@@ -44,7 +44,7 @@ class Listener:
         Raises OSError if the address is not available.
         """
         loop = asyncio.get_running_loop()
-        # Only binds. The duplicates of the sockets stay bound when it is closed.
+        # This server only binds the sockets. Their duplicates stay bound after it is closed.
         bound = await loop.create_server(server, host, port, start_serving=False)
         sockets = [socket.fromfd(found.fileno(), found.family, found.type) for found in bound.sockets]
         bound.close()
@@ -65,7 +65,7 @@ class Listener:
         return port
 
     async def close(self) -> None:
-        """Stop accepting connections. Those that are open stay open."""
+        """Stop accepting connections. Connections that are open stay open."""
         for listening in self._sockets:
             asyncio.get_running_loop().remove_reader(listening.fileno())
             listening.close()
@@ -76,7 +76,7 @@ class Listener:
 
     def _watch(self, listening: socket.socket) -> None:
         # Not loop.sock_accept: a connection that is accepted while its task is cancelled would never be closed.
-        if listening.fileno() >= 0:  # it was not closed meanwhile
+        if listening.fileno() >= 0:  # the socket has not been closed
             asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:

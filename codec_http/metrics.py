@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a route of the server, and a server of their own for a port that clients cannot reach."""
+"""Metrics for Prometheus: a route of the main server, and a separate server for a port that clients cannot reach."""
 
 from aiohttp import hdrs, web
 

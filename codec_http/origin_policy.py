@@ -1,4 +1,4 @@
-"""Which web pages may use a server, and by which host names: protection against the pages that a user visits."""
+"""Rules for the web pages that may use a server, and for its host names. They protect against malicious pages."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -11,15 +11,16 @@ from core.address import ANY_ORIGIN, host_of, is_ip_address, is_loopback, normal
 class OriginPolicy:
     """The rules for the Host and Origin headers of requests.
 
-    Browsers send the origin of the page with every POST, and with every request to another origin whose response the
-    page may read. Other clients do not send it and are not restricted.
+    Browsers send the origin of the page with every POST request, and with every cross-origin request whose response the
+    page may read. Other clients do not send an origin and are not restricted.
 
-    Pages of these origins may use the server: `allowed_origins`, or those of the user's own host (localhost and
-    loopback addresses) if it is None; the origin of `public_url`; and the server's own origin. The owner of a host name
-    can let it resolve to the address of a server, so that a page of that host has the server's own origin (DNS
-    rebinding). Therefore the server's own origin is allowed only if its host is an IP address or localhost. A server
-    that listens on a loopback `address` also refuses requests for hosts other than this host and those of `public_url`
-    and `allowed_origins`.
+    Pages of these origins may use the server: `allowed_origins` (if it is None, the origins of localhost and loopback
+    addresses), the origin of `public_url`, and the server's own origin if its host is an IP address or localhost. The
+    server's own origin with any other host name is not allowed, because the owner of that name can make it resolve to
+    the address of the server, so that pages of the owner have the server's origin (DNS rebinding).
+
+    A server that listens on a loopback `address` also refuses requests for all host names except localhost, loopback
+    addresses and the hosts of `public_url` and `allowed_origins`.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class OriginPolicy:
         public_url: str | None = None,
         address: str | None = None,
     ) -> None:
-        """See the class. `allowed_origins` are normalized as in AccessSettings; "*" allows every origin and host."""
+        """Create the policy. `allowed_origins` are normalized as in AccessSettings; "*" allows any origin and host."""
         self._allows_loopback = allowed_origins is None
         self._origins = {*(allowed_origins or ()), *_origin_of(public_url)}
         self._hosts = {host_of(origin.partition("://")[2]) for origin in self._origins}
@@ -38,11 +39,11 @@ class OriginPolicy:
         self._allows_host = lru_cache(maxsize=64)(self._is_allowed_host)  # most requests have the same host
 
     def require_host(self, host: str | None) -> None:
-        """Raise Forbidden unless the Host header may be `host`; None if the header is missing, as in HTTP/1.0."""
+        """Raise Forbidden unless `host` is an allowed Host header. None is a missing header, as in HTTP/1.0."""
         if host is not None and self._checks_hosts and not self._allows_host(host):
             raise Forbidden(
-                f"Host {truncated_repr(host)} is not allowed: this server listens on a loopback address, so it must be "
-                "localhost, a loopback address or the host of CODEC_PUBLIC_URL"
+                f"Host {truncated_repr(host)} is not allowed: this server listens on a loopback address, so Host "
+                "must be localhost, a loopback address or the host of CODEC_PUBLIC_URL"
             )
 
     def _is_allowed_host(self, host: str) -> bool:
@@ -53,7 +54,8 @@ class OriginPolicy:
         """Raise Forbidden unless pages of `origin` may send requests to the Host `host`."""
         if not self._allows_origin(origin.lower(), (host or "").lower()):
             raise Forbidden(
-                f"pages of the origin {truncated_repr(origin)} may not use this server; CODEC_ALLOWED_ORIGINS allows it"
+                f"pages of the origin {truncated_repr(origin)} may not use this server; the setting "
+                "CODEC_ALLOWED_ORIGINS can allow this origin"
             )
 
     def _allows_origin(self, origin: str, host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Warnings of which there may be thousands a second."""
+"""Logging of warnings that can occur thousands of times a second."""
 
 import logging
 
@@ -6,7 +6,7 @@ from core.rate_limit import RateLimit
 
 
 class RateLimitedLog:
-    """Log at most one warning a second; the next one includes the number of those that were left out."""
+    """Logs at most one warning a second, together with the number of warnings omitted since the previous one."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log

@@ -20,8 +20,8 @@ MAX_INLINE_BYTES = 4096
 async def received_messages(request: web.Request, dictionaries: Mapping[str, bytes]) -> AsyncGenerator[Message, None]:
     """Yield the header and the frames of the latent stream in the body of `request`, as they are received.
 
-    The wire format is that of the Content-Type, or detected if that is another one. `dictionaries` are the available
-    zstd dictionaries by hash. Raises UnsupportedCoding and RequestTimeout; InvalidRequest, with the byte position, if
+    If Content-Type does not name a wire format, the format is detected. `dictionaries` are the available zstd
+    dictionaries by hash. Raises UnsupportedCoding and RequestTimeout. Raises InvalidRequest, with the byte position, if
     the stream is invalid or incomplete.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, IDENTITY)

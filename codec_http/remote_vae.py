@@ -29,12 +29,12 @@ TENSOR_MEDIA_TYPE = "tensor/binary"
 DECODE_PARAMETERS = {
     "shape": "Shape of the latents, repeated: [B, C, h, w], [1, C, F, h, w] for a video, or packed [B, h * w / 4, 4C].",
     "dtype": "float16, bfloat16 or float32.",
-    "scaling_factor": "Latents are divided by it. Default: not divided.",
-    "shift_factor": "Added after the division. Default: 0.",
-    "do_scaling": "True without scaling_factor: latents are scaled as the model's pipeline does it.",
+    "scaling_factor": "Number by which the latents are divided. Default: not divided.",
+    "shift_factor": "Number that is added to the latents after the division. Default: 0.",
+    "do_scaling": "If true and scaling_factor is missing, the latents are scaled as in the model's pipeline.",
     "output_type": "pil (an image file), pt (a tensor) or mp4 (a video file). Default: pil.",
     "image_format": "jpg or png. Default: jpg.",
-    "partial_postprocess": "True with pt: the tensor is uint8 [N, H, W, 3].",
+    "partial_postprocess": "If true and output_type is pt, the tensor is uint8 [N, H, W, 3].",
     "height": "Height in pixels; required for packed latents.",
     "width": "Width in pixels; required for packed latents.",
     "model": "Name or alias of a model. Default: the default model.",
@@ -42,8 +42,8 @@ DECODE_PARAMETERS = {
 ENCODE_PARAMETERS = {
     "shape": "Shape of the pixels, repeated, if the body is a tensor with values in [-1, 1]: [B, 3, H, W].",
     "dtype": "float16, bfloat16 or float32, if the body is a tensor.",
-    "scaling_factor": "Latents are multiplied by it. Default: not multiplied.",
-    "shift_factor": "Subtracted before the multiplication. Default: 0.",
+    "scaling_factor": "Number by which the latents are multiplied. Default: not multiplied.",
+    "shift_factor": "Number that is subtracted from the latents before the multiplication. Default: 0.",
     "model": "Name or alias of a model. Default: the default model.",
 }
 
@@ -63,7 +63,7 @@ async def _decode(request: web.Request, body: bytes) -> web.Response:
     if output == "pt" and not _flag(request, "partial_postprocess"):
         layout = PixelLayout.VAE
     elif output == "pil" and (is_video or TENSOR_MEDIA_TYPE in request.headers.get("Accept", "")):
-        layout = PixelLayout.UNIT  # the client passes a `processor` and expects a tensor of frames
+        layout = PixelLayout.UNIT  # the client has a `processor` argument and expects a tensor of frames
     elif output == "mp4" and not is_video:
         raise InvalidRequest("output_type", f"mp4 needs the latents of a video, got the shape {list(latents.shape)}")
     scaling = _scaling(request, as_pipeline=_flag(request, "do_scaling"))
@@ -105,17 +105,20 @@ def _tensor_response(tensor: TensorData) -> web.Response:
 
 
 def _tensor(request: web.Request, data: bytes) -> TensorData:
-    """Return the tensor in a body. Raises InvalidRequest unless its size is that of the shape and dtype."""
+    """Return the tensor in a body. Raises InvalidRequest unless the size of the body matches the shape and dtype."""
     dtype = _choice(request, "dtype", "", tuple(DTYPE_BYTES))
     shape = tuple(_integer("shape", value) for value in request.query.getall("shape", []))
     size = prod(shape) * DTYPE_BYTES[dtype]
     if not shape or size != len(data):
-        raise InvalidRequest("shape", f"{list(shape)} of {dtype} has {size} bytes, the body has {len(data)}")
+        raise InvalidRequest(
+            "shape",
+            f"must match the size of the body: {list(shape)} of {dtype} has {size} bytes, but the body has {len(data)}",
+        )
     return TensorData(data, shape, dtype)
 
 
 def _unpacked(request: web.Request, latents: TensorData) -> TensorData:
-    """Return packed latents [B, h * w / 4, 4C] of an image, as Flux has them, as [B, C, h, w]; others unchanged."""
+    """Convert packed latents [B, h * w / 4, 4C], as used by Flux, to [B, C, h, w]. Return other latents unchanged."""
     if len(latents.shape) != 3:
         return latents
     model = request.app[SERVICE].models.require_default().model
@@ -128,7 +131,9 @@ def _unpacked(request: web.Request, latents: TensorData) -> TensorData:
             "shape",
             f"must be [batch, {height * width // 4}, 4 * channels] for packed latents, got {list(latents.shape)}",
         )
-    kind = np.uint32 if DTYPE_BYTES[latents.dtype] == 4 else np.uint16  # the bits are moved, not interpreted
+    kind = (
+        np.uint32 if DTYPE_BYTES[latents.dtype] == 4 else np.uint16
+    )  # an integer type, because the bits are only moved
     array = np.frombuffer(latents.data, kind).reshape(batch, height // 2, width // 2, values // 4, 2, 2)
     data = array.transpose(0, 3, 1, 4, 2, 5).tobytes()
     return TensorData(data, (batch, values // 4, height, width), latents.dtype)

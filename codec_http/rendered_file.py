@@ -19,9 +19,9 @@ from core.service import LatentService
 
 @dataclass(frozen=True, slots=True)
 class FileEncoder:
-    """Encodes the files of the request `body`, in the file format that it asks for, on other threads.
+    """Encodes files in the format that the request `body` asks for, on other threads.
 
-    The encoder of videos stops if `job` is cancelled.
+    The encoding of a video stops if `job` is cancelled.
     """
 
     service: LatentService
@@ -36,7 +36,7 @@ class FileEncoder:
         return await asyncio.to_thread(self._encode, pixels, plan, parameters)
 
     async def encode_preview(self, pixels: NDArray[np.uint8], plan: StreamPlan) -> str:
-        """Return a preview of the result as a file. It has no parameters: a request with these gives another image."""
+        """Return a preview of the result as a file without generation parameters, which would give another image."""
         return await asyncio.to_thread(self._encode, pixels, plan, {})
 
     def _encode(self, pixels: NDArray[np.uint8], plan: StreamPlan, parameters: Parameters) -> str:

@@ -38,7 +38,7 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
 async def _send_files(request: web.Request, body: RenderedBody, plans: Sequence[StreamPlan]) -> web.Response:
     """Run `plans`, one for each file, and send all files at once.
 
-    They are one job, which stays active until the client has read the response.
+    All plans are one job, which stays active until the client has read the response.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)

@@ -48,7 +48,8 @@ UNSUPPORTED_FIELDS = {
     "frame_duration_ms": _USE_VIDEO_ENDPOINT,
     "svg": "is not supported: this server generates raster images only",
 }
-"""Fields that are rejected in a request for pixels, and the reason. Ignoring them would change the requested result."""
+"""Fields that are rejected in a request for pixels, with the reason. If they were ignored, the result would not be the
+requested one."""
 
 
 def requests_pixels(body: dict[str, Any], accept: str) -> bool:
@@ -63,7 +64,7 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
 async def read_generation(request: web.Request, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
     """Return the validated body of a request to the endpoint of `modality`; `accept` is its Accept header.
 
-    Raises UnsupportedMediaType, InvalidRequest with the field's name, and what receive_body raises.
+    Raises UnsupportedMediaType, InvalidRequest with the field's name, and the errors of receive_body.
     """
     _require_json(request)
     app = request.app
@@ -79,7 +80,7 @@ async def read_generation(request: web.Request, modality: Modality, accept: str)
 def _require_json(request: web.Request) -> None:
     """Raise UnsupportedMediaType unless the Content-Type of `request` is that of JSON.
 
-    Browsers let a page of any origin send a body as text/plain or as a form, but ask the server before they send JSON.
+    A browser lets a page of any origin send text/plain or a form, but it asks the server before it sends JSON.
     """
     if request.content_type != JSON:
         received = request.headers.get(hdrs.CONTENT_TYPE)

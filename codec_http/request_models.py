@@ -75,9 +75,9 @@ def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) 
 
 
 LATENTS_MARKERS = ("stream_format", "modality", "latent_space", "pipeline")
-"""Fields of which a request for latents contains at least one, unless its Accept header names a Codec media type."""
+"""A request for latents contains at least one of these fields, unless its Accept header names a Codec media type."""
 _LATENTS_ONLY = ("modality", "latent_space", "pipeline")
-"""Those of LATENTS_MARKERS that are fields of GenerationRequest."""
+"""The names in LATENTS_MARKERS that are fields of GenerationRequest."""
 
 
 def _file_annotations(field: str) -> tuple[BeforeValidator, WithJsonSchema]:
@@ -112,7 +112,7 @@ class GenerationBody(GenerationRequest):
 
     size: Annotated[_Size, BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)] = Field(
         default=None,
-        description='Size in pixels as "WIDTHxHEIGHT". Default, and the meaning of "auto": the model\'s default size.',
+        description='Size in pixels as "WIDTHxHEIGHT", or "auto" for the default size of the model. Default: auto.',
     )
     resolution: Annotated[_Size, BeforeValidator(parse_resolution), WithJsonSchema(RESOLUTION_SCHEMA)] = Field(
         default=None, description="Alias of `size`. A single number is the side of a square."
@@ -135,7 +135,7 @@ class GenerationBody(GenerationRequest):
 class LatentsBody(GenerationBody):
     """Request for a stream of latents.
 
-    It contains `stream_format`, `modality`, `latent_space` or `pipeline`, or its Accept header names a Codec media
+    It contains `stream_format`, `modality`, `latent_space` or `pipeline`, unless its Accept header names a Codec media
     type.
     """
 
@@ -203,12 +203,13 @@ class RenderedImagesBody(RenderedBody):
     )
     stream: bool = Field(
         default=False,
-        description="Send Server-Sent Events: the partial images while sampling, and each image as soon as it exists.",
+        description="Send Server-Sent Events: partial images during sampling, and each image as soon as it is "
+        "finished.",
     )
     partial_images: Annotated[int, Field(ge=0, le=MAX_PARTIAL_IMAGES), BeforeValidator(parse_integer)] = Field(
         default=0,
-        description="With `stream`, number of images to send while each image is sampled, after evenly spaced steps: "
-        "what the model expects the result to be.",
+        description="Only with `stream`: number of partial images to send while an image is sampled, at evenly spaced "
+        "steps. A partial image is the model's estimate of the result.",
     )
 
     @field_validator("partial_images")

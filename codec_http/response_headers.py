@@ -23,7 +23,7 @@ from core.service import LatentService
 DOCUMENTED_HEADERS: Mapping[str, str] = {
     **RESPONSE_HEADERS,
     hdrs.CONTENT_ENCODING: "br, gzip or zstd. Absent if the body is not compressed.",
-    hdrs.VARY: "Request headers that the response depends on.",
+    hdrs.VARY: "Names of the request headers that the response depends on.",
 }
 """Descriptions of the headers, for the OpenAPI document."""
 

@@ -69,7 +69,7 @@ class HealthResponse(ResponseModel):
 
     ok: bool = Field(description="Whether the server accepts requests.")
     model: str | None = Field(description="Name of the default model, or null while it is loading.")
-    latent_space: str | None = Field(description="Id of its latent space, or null while it is loading.")
+    latent_space: str | None = Field(description="Id of the default model's latent space, or null while it is loading.")
     state: State = Field(description="State of the server.")
 
 
@@ -77,19 +77,19 @@ class LoraDescription(ResponseModel):
     """LoRA weights that are loaded into a model."""
 
     name: str = Field(description="Name of the weights.")
-    scale: float = Field(description="Weight with which they are applied.")
+    scale: float = Field(description="Weight with which the LoRA weights are applied.")
 
 
 class PixelCheckDescription(ResponseModel):
-    """Comparison of decoded latents with the pixels that one pipeline of the model itself returns."""
+    """Comparison of decoded latents with the pixels that a diffusers pipeline of the model returns."""
 
     pipeline: str = Field(description="Class of the pipeline.")
     vae: str = Field(description="Class of its VAE.")
     max_difference: int | None = Field(
-        description="Largest difference in 8-bit levels. Null if they could not be compared."
+        description="Largest difference of two values, in 8-bit levels. Null if the pixels could not be compared."
     )
-    tolerance: int = Field(description="Largest difference that is allowed, in 8-bit levels.")
-    reason: str | None = Field(description="Why they could not be compared. Null if they were.")
+    tolerance: int = Field(description="Largest allowed difference, in 8-bit levels.")
+    reason: str | None = Field(description="Why the pixels could not be compared. Null if they were compared.")
 
 
 class ModelDescription(ResponseModel):
@@ -98,8 +98,8 @@ class ModelDescription(ResponseModel):
     model: str = Field(description="Name of the model.")
     model_aliases: list[str] = Field(description="Other names that requests may use for the model.")
     role: Role = Field(
-        description="What the server does with the model: all; decoder, which only decodes and encodes latents; or "
-        "generator, which cannot decode, encode or render."
+        description="What the server does with the model: all; decoder (it only decodes and encodes latents); "
+        "or generator (it only generates latents)."
     )
     modality_supported: list[str] = Field(description="Modalities that the model generates; empty for a decoder.")
     latent_space_id: str = Field(description="Id of the latent space.")
@@ -115,15 +115,16 @@ class ModelDescription(ResponseModel):
     max_side: int = Field(description="Maximum width and height in pixels.")
     max_frames: int = Field(description="Maximum number of frames of a video.")
     temporal_factor: int = Field(
-        description="Video frames per latent frame. The first latent frame of a video decodes to one video frame."
+        description="Number of video frames per latent frame, except the first latent frame, which decodes to "
+        "one video frame."
     )
     frame_multiple: int = Field(description="The number of frames of a video must be 1 more than a multiple of this.")
     forms: list[str] = Field(description="Supported combinations of modality and inputs.")
-    decodes: bool = Field(description=f"Whether {DECODE_PATH} decodes latents of its latent space.")
+    decodes: bool = Field(description=f"Whether {DECODE_PATH} decodes latents of the model's latent space.")
     loras: list[LoraDescription] = Field(description="LoRA weights that are loaded into the model.")
     pixel_checks: list[PixelCheckDescription] = Field(
-        description="How far decoded latents are from the pixels of the model's own pipelines, compared when it was "
-        "loaded. Empty if that is unknown, for example for a gateway."
+        description="Comparisons of decoded latents with the pixels of the model's own pipelines, made when "
+        "the model was loaded. Empty if they are unknown, for example for a gateway."
     )
 
 
@@ -131,7 +132,7 @@ class InfoResponse(ResponseModel):
     """Capabilities, state and software versions of the server.
 
     The fields that describe a model refer to the default model; `models` describes every model. While the server is
-    loading they are null, empty or absent.
+    loading, these fields are null, empty or absent.
     """
 
     modality_supported: list[str] = Field(description="Modalities that the models generate; empty for a decoder.")
@@ -155,7 +156,8 @@ class InfoResponse(ResponseModel):
     )
     versions: dict[str, str] = Field(description="Installed versions of the libraries that affect the pixels.")
     pin_differences: list[str] = Field(
-        description="Differences between the installed and the pinned reference versions. Empty if there are none."
+        description="Differences between the installed versions and the pinned reference versions. Empty if "
+        "there are no differences."
     )
     image_digest: str | None = Field(description="Digest of the container image, or null if unknown.")
     jobs: int = Field(description="Number of active generations, queued and running.")

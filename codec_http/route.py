@@ -60,9 +60,9 @@ _PUBLIC_PATHS = frozenset(
 
 
 def is_public(path: str) -> bool:
-    """Return whether the path of a request or route requires no API key: that of a probe or of discovery.
+    """Return whether `path`, of a request or a route, requires no API key: it is a path of probes or of discovery.
 
-    Discovery precedes the choice of a key.
+    Clients use discovery before they know which key to send.
     """
     return path in _PUBLIC_PATHS or path.startswith(f"{WELL_KNOWN_PATH}/")
 
@@ -71,9 +71,9 @@ def is_public(path: str) -> bool:
 class Route:
     """An operation: one HTTP method on one path, which is in aiohttp's syntax.
 
-    `bodies` are the models of a JSON request body, any of which it may match, `files` the media types of a binary
-    request body, `query` the descriptions of the query parameters. `responses` are the contents of the responses
-    by status, `headers` the descriptions of the headers of the 200 response, `errors` the classes that may be raised.
+    A JSON request body matches one of the models `bodies`. A binary request body has one of the media types `files`.
+    `query` has the descriptions of the query parameters. `responses` has the contents of the responses by status,
+    `headers` the descriptions of the headers of the 200 response, and `errors` the error classes that may be raised.
     """
 
     method: str

@@ -49,9 +49,9 @@ _GENERATION_ERRORS = (*JOB_ERRORS, errors.UnsupportedMediaType)
 _GENERATION_DESCRIPTION = (
     "If the body contains `stream_format`, `modality`, `latent_space` or `pipeline`, or the Accept header names a "
     "Codec media type, the response is a latent stream: one header message, then {frames}. Each message is sent as "
-    "soon as it exists. With `Accept: text/event-stream` it is sent as events, together with the progress and with "
-    "previews. Otherwise the request is OpenAI-style, and the JSON response contains {files} that the server "
-    "has rendered{streaming}. Errors after the first byte of a latent stream are reported as a final frame with "
+    "soon as it exists. With `Accept: text/event-stream`, the messages are sent as Server-Sent Events, together with "
+    "progress and previews. Otherwise the request is OpenAI-style, and the JSON response contains {files} that the "
+    "server has rendered{streaming}. Errors after the first byte of a latent stream are reported as a final frame with "
     'finish_reason "error". Closing the connection cancels the generation.'
 )
 _IMAGE_STREAMING = (
@@ -144,8 +144,9 @@ ROUTES = (
         discovery.latent_rgb,
         LATENT_MAP,
         "Get a latent-to-RGB matrix",
-        "Returns the linear function from a latent cell to the mean colour of its pixels, by least squares: a preview "
-        "without a VAE. It is not part of the map, whose hash does not depend on it. 404 if it was not measured.",
+        "Returns the linear function, fitted by least squares, from a latent cell to the mean colour of its "
+        "pixels. It gives a preview without a VAE. It is not part of the map and does not affect the map's hash. "
+        "404 if the function was not measured.",
         {200: {JSON: LatentRgb}},
         headers=_FILE_HEADERS,
         errors=(errors.NotFound, errors.NotReady),

@@ -8,14 +8,14 @@ from core.engine import Job
 from core.request_record import current_record
 
 GRACE_S = 1.0
-"""Time in seconds after the deadline to send the last frame, which reports that the deadline has passed."""
+"""Time in seconds, after the deadline, for sending the last frame, which reports that the deadline has passed."""
 _NOT_READ = "the client did not read the response before the deadline"
 
 
 class WriteDeadline(Deadline):
-    """Ends writing `response` GRACE_S after the deadline of `job`.
+    """Stops writing `response` GRACE_S seconds after the deadline of `job`.
 
-    A client that does not read cannot block a slot.
+    Without it, the job of a client that does not read its response would stay active forever.
 
     Raises DeadlineExceeded if the response has not been started. Otherwise closes the connection and raises
     ConnectionResetError.

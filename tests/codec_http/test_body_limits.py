@@ -117,7 +117,7 @@ def test_image_name_inside_a_string_is_not_a_field() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ('{"image": "' + "A" * MAX_JSON_BYTES, InvalidRequest),  # without an end
+        ('{"image": "' + "A" * MAX_JSON_BYTES, InvalidRequest),  # has no closing quote
         ('{"image": "' + "A" * MAX_JSON_BYTES + '\\""}', InvalidRequest),
         ('{"image": "' + "A" * MAX_JSON_BYTES + '"', InvalidRequest),
         ('{"image": "' + "A" * MAX_JSON_BYTES + '\n"}', InvalidRequest),

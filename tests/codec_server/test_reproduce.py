@@ -89,7 +89,10 @@ def test_model_in_this_process_reproduces_its_file_and_reports_a_changed_one_by_
         (json.dumps({"size": "64x48"}), "does not contain the request"),
         (json.dumps(REQUEST_PARAMETERS | {"size": "big"}), "size must be WIDTHxHEIGHT"),
         (json.dumps(REQUEST_PARAMETERS | {"control_image": "sha256:00"}), "generated from a control image"),
-        (json.dumps(REQUEST_PARAMETERS | {"image": "sha256:00"}), "the recorded input image is sha256:00, but --image is missing"),
+        (
+            json.dumps(REQUEST_PARAMETERS | {"image": "sha256:00"}),
+            "the recorded input image is sha256:00, but --image is missing",
+        ),
     ],
 )
 def test_file_without_a_request_is_refused(parameters: str | None, message: str, tmp_path: Path) -> None:
