@@ -27,7 +27,7 @@ from core.service import LatentService
 Context: TypeAlias = "grpc.aio.ServicerContext[pb.DecodeRequest, pb.DecodeResponse]"
 
 LINGER_S, LINGER_BYTES = 0.2, 1024 * 1024
-"""Maximum time in seconds and number of bytes for which the rest of a refused request is received."""
+"""Maximum time in seconds and maximum number of bytes for receiving the rest of a refused request."""
 
 
 async def decode(
@@ -51,7 +51,7 @@ async def _decode(
     pin = dict(context.invocation_metadata() or ()).get(MAP_PIN_KEY)
     wanted = _wanted(first.options, parse_map_pin(None if pin is None else str(pin)))
     messages = _messages(first, requests, service.models.zstd_dictionaries())
-    # A client that does not read must not block a slot after the deadline.
+    # A client that does not read must not keep the job active after the deadline.
     async with aclosing(decoding.decode(service, wanted, messages, job)) as parts:
         with closing(Deadline(job)) as deadline:
             async for part in parts:
@@ -64,9 +64,9 @@ async def _decode(
 
 
 async def _discard(requests: AsyncIterator[pb.DecodeRequest]) -> None:
-    """Receive the rest of a small refused request, so that its client gets the status.
+    """Receive the rest of a small refused request, so that its client receives the status.
 
-    The client of grpc.aio reports INTERNAL instead if the call ends while it is sending a message.
+    If the call ended while the client sends a message, a client of grpc.aio would report INTERNAL instead.
     """
     received = 0
     with suppress(TimeoutError, InvalidRequest):
@@ -109,9 +109,9 @@ async def _messages(
     async for request in _chain(first, requests):
         kind = request.WhichOneof("part")
         if kind is None:
-            continue  # a message with options alone, or a part that only newer servers know
+            continue  # a message with only options, or with a part that this version does not know
         if (kind == "body") != (body is not None):
-            raise InvalidRequest(LATENTS_FIELD, "body must not be combined with header and frame")
+            raise InvalidRequest(LATENTS_FIELD, "body must not be combined with header or frame in one stream")
         if body is not None:
             for message in await asyncio.to_thread(body.feed, request.body):
                 yield message

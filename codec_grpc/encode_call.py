@@ -41,7 +41,7 @@ async def encode(service: LatentService, request: pb.EncodeRequest, context: Con
     remaining = context.time_remaining()
     seconds = timeout_s if remaining is None else min(remaining, timeout_s)
     job = Job(deadline=asyncio.get_running_loop().time() + seconds)
-    # A client that does not read must not block a slot after the deadline.
+    # A client that does not read must not keep the job active after the deadline.
     async with aclosing(encoding.encode(service, plan, job)) as events:
         with closing(Deadline(job)) as deadline:
             async for event in events:

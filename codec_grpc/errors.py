@@ -35,7 +35,7 @@ STATUS: dict[type[CodecError], StatusCode] = {
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: StatusCode.CANCELLED,
 }
-"""gRPC status by error class; other errors are INTERNAL, with a fixed text."""
+"""gRPC status by error class. All other errors have the status INTERNAL and a fixed text."""
 
 _RECOGNIZED: tuple[type[CodecError], ...] = (
     errors.NotReady,
@@ -43,11 +43,11 @@ _RECOGNIZED: tuple[type[CodecError], ...] = (
     errors.DeadlineExceeded,
     errors.Cancelled,
 )
-"""Errors that are recognized by the status alone, without details."""
+"""Errors that are recognized by the status code alone, if the status has no details."""
 
 
 def status_code(error: BaseException) -> StatusCode:
-    """Return the status code of the class of `error`: its own, that of its nearest base class, or INTERNAL."""
+    """Return the status code of the class of `error` or of its nearest base class that has one, otherwise INTERNAL."""
     for cls in type(error).__mro__:
         if cls in STATUS:
             return STATUS[cls]

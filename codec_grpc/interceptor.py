@@ -48,7 +48,7 @@ class ErrorBoundary(ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the handlers of LatentService. Health and reflection only get an error status for malformed messages."""
+        """Wrap the handlers of LatentService. For health and reflection, only malformed messages are handled."""
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -125,7 +125,8 @@ _KINDS: dict[tuple[bool, bool], tuple[Callable[..., Any], str]] = {
     (True, False): (grpc.stream_unary_rpc_method_handler, "stream_unary"),
     (True, True): (grpc.stream_stream_rpc_method_handler, "stream_stream"),
 }
-"""Constructor of a handler, and its attribute with the method, by whether requests and responses are streams."""
+"""Constructor of a method handler, and name of its attribute that is the method. The keys are whether the requests and
+the responses are streams."""
 
 
 def _address(peer: str) -> str:
@@ -138,13 +139,16 @@ def _text(value: str | bytes | None) -> str | None:
 
 
 def _trailing_metadata(record: RequestRecord) -> tuple[tuple[str, str], ...]:
-    """Return what the trailing metadata of every call contains."""
+    """Return the trailing metadata that every call has."""
     request_id = (REQUEST_ID_KEY, record.request_id)
     return (request_id,) if record.map_hash is None else (request_id, (MAP_HASH_KEY, record.map_hash))
 
 
 def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
-    """Return when to retry, for the retry policies of gRPC (gRFC A6) and for proxies, which do not read RetryInfo."""
+    """Return metadata with the time to wait before a retry.
+
+    gRPC's retry policies (gRFC A6) and proxies read this metadata. They do not read RetryInfo.
+    """
     if not isinstance(error, RetryableError):
         return ()
     return ((RETRY_PUSHBACK_KEY, str(error.retry_after_s * 1000)), (RETRY_AFTER_KEY, str(error.retry_after_s)))

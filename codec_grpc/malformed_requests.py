@@ -38,7 +38,7 @@ async def _checked_messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 def refuse_malformed(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Return the method `behaviour` of another package's servicer with a status for messages that cannot be parsed."""
+    """Wrap `behaviour`, a method of another package's servicer, so that malformed messages end a call with a status."""
 
     async def abort(context: Any, error: InvalidRequest) -> None:
         status = to_status(error)

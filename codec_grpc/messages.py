@@ -78,7 +78,7 @@ def served_model_to_message(instance: ModelInstance) -> pb.ServedModel:
 
 
 def pixel_checks_from_message(message: pb.ServedModel) -> tuple[PixelCheck, ...]:
-    """Return the comparisons in the description of a served model."""
+    """Return the pixel comparisons in the description of a served model."""
     return tuple(
         PixelCheck(
             pipeline=check.pipeline,
@@ -163,5 +163,5 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
 
 
 def _limits_from_message(limits: pb.RequestLimits) -> RequestLimits:
-    """Return the limits in `limits`. Fields of value 0 are limits too, e.g. a server that accepts no videos."""
+    """Return the limits in `limits`. A value of 0 is also a limit, e.g. of a server that accepts no videos."""
     return RequestLimits(**{field.name: getattr(limits, field.name) for field in fields(RequestLimits)})

@@ -1,7 +1,7 @@
 """gRPC server reflection, versions v1 and v1alpha.
 
-The grpcio-reflection package contains only v1alpha. The two versions differ in nothing but the package name, so that
-the servicer and the messages of v1alpha serve v1 too.
+The grpcio-reflection package contains only v1alpha. The two versions differ only in the package name, so the servicer
+and the messages of v1alpha are also used for v1.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ def enable_reflection(service_names: Iterable[str], server: grpc.aio.Server) -> 
 
 
 def _register_v1_schema() -> None:
-    """Add the schema of v1, made from that of v1alpha, to the pool in which reflection looks services up."""
+    """Add the schema of v1, which is derived from v1alpha, to the descriptor pool that reflection searches."""
     pool = descriptor_pool.Default()
     schema = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(schema)

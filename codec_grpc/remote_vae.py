@@ -52,7 +52,7 @@ class RemoteVae:
 
 
 async def _requests(plan: DecodePlan, frames: Sequence[LatentFrame]) -> AsyncGenerator[pb.DecodeRequest, None]:
-    """Yield the messages for which a server with the same model and latent-space map makes the same plan."""
+    """Yield the request messages from which a server with the same model and latent-space map derives the same plan."""
     options = pb.DecodeOptions(model=plan.model, format=format_to_message(plan.pixel_format), quality=plan.quality)
     yield pb.DecodeRequest(header=header_to_message(plan.header), options=options)
     for frame in frames:

@@ -20,7 +20,7 @@ from core.service import LatentService
 from core.tls import ServerTls
 
 MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_IMAGE_BYTES
-"""Maximum size of a request message: two images, and 1 MiB for the other fields."""
+"""Maximum size of a request message in bytes: two images, and 1 MiB for the other fields."""
 
 SERVER_OPTIONS: list[tuple[str, Any]] = [
     # No messages are sent while a generation is queued or sampling. Allow clients to ping every 10 s meanwhile.
@@ -78,7 +78,7 @@ async def start_grpc_server(
         )
     except RuntimeError:
         raise InvalidSettings(
-            f"gRPC cannot listen on {address}: the port is in use, or it is not an address of this host"
+            f"gRPC cannot listen on {address}: the port is in use, or the address does not belong to this host"
         ) from None
     await server.start()
     return GrpcServer(server, bound)

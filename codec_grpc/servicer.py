@@ -28,8 +28,8 @@ from core.service import LatentService
 COMPRESSION_KEY = "codec-compression"
 """Request metadata key that selects the compression of response messages.
 
-gRPC gives handlers no other way to know it: the accepted encodings of every client include gzip, and the encoding of
-the request message is not available."""
+Handlers have no other way to find out whether a client wants compression: the accepted encodings of every client
+include gzip, and the encoding of the request message is not available to handlers."""
 
 COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 """The compression algorithms of gRPC. Every message is compressed separately."""
@@ -47,10 +47,10 @@ class LatentServicer(LatentServiceServicer):
     async def Generate(  # type: ignore[override]  # noqa: N802 - the name is defined by the schema
         self, request: pb.GenerateRequest, context: Context
     ) -> None:
-        """Stream one generation. The client's deadline and cancellation stop it within one sampling step.
+        """Stream one generation. The client's deadline or cancellation stops the generation within one sampling step.
 
-        Messages are sent with context.write() instead of being yielded. This way a cancellation is raised here even
-        while a message is being sent, and the generation is closed immediately.
+        Messages are sent with context.write() instead of being yielded. A cancellation is then raised here even while a
+        message is being sent, and the generation is closed immediately.
         """
         metadata = dict(context.invocation_metadata() or ())
         pin = metadata.get(MAP_PIN_KEY)
@@ -74,7 +74,7 @@ class LatentServicer(LatentServiceServicer):
         seconds = self._request_timeout_s if remaining is None else min(remaining, self._request_timeout_s)
         job = Job(deadline=asyncio.get_running_loop().time() + seconds, reports_steps=request.progress)
         async with aclosing(self._service.generate(plan, job)) as events:
-            # A client that does not read must not block a slot after the deadline.
+            # A client that does not read must not keep the job active after the deadline.
             with closing(Deadline(job)) as deadline:
                 async for event in events:
                     if request.progress or not isinstance(event, Step):
@@ -106,7 +106,7 @@ class LatentServicer(LatentServiceServicer):
             server_version=SERVER_VERSION,
             codec_version=CODEC_VERSION,
             state=state_to_message(self._service.lifecycle.state),
-            # Clients older than the field `models` read the default model from these three fields.
+            # Clients that do not know the field `models` read the default model from these three fields.
             model=None if default is None else default.model,
             latent_map_hash=None if default is None else default.latent_map_hash,
             device="" if default is None else default.device,

@@ -34,7 +34,7 @@ def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfigur
 def upstream_credentials(settings: AccessSettings) -> grpc.ChannelCredentials | None:
     """Return the credentials of a gateway for its upstream server, or None if the connection does not use TLS.
 
-    Raises InvalidSettings if a file cannot be read, or if only a part of the settings is given.
+    Raises InvalidSettings if a file cannot be read, or if a required setting is missing.
     """
     ca, cert, key = settings.upstream_tls_ca, settings.upstream_tls_cert, settings.upstream_tls_key
     if ca is None and cert is None and key is None:

@@ -37,7 +37,7 @@ RPC_TIMEOUT_S = 10.0
 def upstream_channel(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
     """Return a channel to the server at `address` (HOST:PORT), with TLS if there are `credentials`.
 
-    Closing it cancels its active calls.
+    Closing the channel cancels its active calls.
     """
     if credentials is not None:
         return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
@@ -47,7 +47,7 @@ def upstream_channel(address: str, credentials: grpc.ChannelCredentials | None =
 class Upstream:
     """Connection to the server of `channel`, which keeps the models and the state of `service` up to date.
 
-    `api_key` is the gateway's own key for that server. The keys of its clients are not passed on.
+    `api_key` is the gateway's own key for that server. The keys of the gateway's clients are not forwarded.
     """
 
     def __init__(self, service: LatentService, channel: grpc.aio.Channel, api_key: str | None = None) -> None:
@@ -56,7 +56,10 @@ class Upstream:
         self._api_key = api_key
 
     async def follow(self) -> None:
-        """Load the models, then watch the health of the server; start over when it is lost. Runs until cancelled."""
+        """Load the models, then watch the health of the server. If the server is lost, repeat both.
+
+        Runs until cancelled.
+        """
         logged_reason: str | None = None
         while True:
             try:
@@ -98,11 +101,11 @@ class Upstream:
         return method(request, metadata=metadata, **options)
 
     async def _load_models(self, stub: "LatentServiceAsyncStub") -> None:
-        """Replace the service's models and provenance by those of the server. Raises NotReady unless it is serving."""
+        """Replace the service's models and provenance by those of the server. Raises NotReady if it is not serving."""
         info = await stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=RPC_TIMEOUT_S)
         if info.state != pb.SERVER_STATE_SERVING:
             raise NotReady(f"its state is {pb.ServerState.Name(info.state)}", RETRY_AFTER_S)
-        # Servers older than the field `models` have one model, described by `model` and `device`.
+        # Servers that do not know the field `models` have one model, described by `model` and `device`.
         descriptions = list(info.models) or [pb.ServedModel(model=info.model, device=info.device)]
         instances = []
         for description in descriptions:

@@ -1,4 +1,4 @@
-"""What all calls of a gateway to its upstream server have in common: timeout, cancellation and errors."""
+"""Timeout, cancellation and errors of the calls of a gateway to its upstream server."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ async def upstream_call(call: Any, job: Job, map_hash: str) -> AsyncGenerator[No
             raise NotReady("the upstream server refused the gateway", RETRY_AFTER_S) from error
         raise reported from error
     except asyncio.CancelledError:
-        # grpc.aio raises CancelledError both if this task is cancelled and if the call is, e.g. because the channel
+        # grpc.aio raises CancelledError if this task is cancelled, and also if the call is, e.g. because the channel
         # was closed. codec_client.grpc_client has the same check: the only package that both may import it from is
         # codec_wire, which must not import asyncio.
         task = asyncio.current_task()

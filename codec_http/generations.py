@@ -50,7 +50,7 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
     if accepts_event_stream(accept):
         return await send_events(request, plan, wire_format)
     if plan.has_previews:
-        raise InvalidRequest("preview_every", f"needs the header Accept: {EVENT_STREAM}")
+        raise InvalidRequest("preview_every", f"requires the request header Accept: {EVENT_STREAM}")
     encoding = choose_encoding(request, bundle.dictionary(wire_format, plan.header.pipeline))
     response = LatentsResponse(headers=generation_headers(content_type, plan, service, encoding))
     await _stream(request, response, plan, StreamBodyEncoder(encoding.compressor(), wire_format))
