@@ -18,8 +18,8 @@ class AccessSettings(BaseSettings):
     api_key: str | None = setting(
         _PANEL,
         None,
-        "API key that clients must send, as a bearer token. Other users of the host can read command lines: prefer the "
-        "variable. Default: no key is required.",
+        "API key that clients must send as a bearer token. Prefer the variable, because other users of the host "
+        "can read command lines. Default: no key is required.",
         repr=False,
     )
     api_keys_file: Path | None = setting(
@@ -29,19 +29,23 @@ class AccessSettings(BaseSettings):
         "on SIGHUP.",
     )
     upstream_api_key: str | None = setting(
-        _PANEL, None, "API key that a gateway sends to its upstream server, whatever keys its clients send.", repr=False
+        _PANEL,
+        None,
+        "API key that a gateway sends to its upstream server. The keys of its clients are not forwarded.",
+        repr=False,
     )
     allowed_origins: str | None = setting(
         _PANEL,
         None,
-        "Origins of the web pages that may use the HTTP server, SCHEME://HOST[:PORT] separated by commas; * for all. "
-        "The origin of --public-url is always allowed, and the server's own origin at an IP address or localhost. "
-        "Default: localhost and loopback addresses, with any port.",
+        "Origins of the web pages that may use the HTTP server, SCHEME://HOST[:PORT] separated by commas; * allows "
+        "all. The origin of --public-url is always allowed, and also the server's own origin if its host is an IP "
+        "address or localhost. Default: localhost and loopback addresses, with any port.",
     )
     tls_cert: Path | None = setting(
         _PANEL,
         None,
-        "PEM file with the TLS certificate of both servers and its chain. It is read again on SIGHUP. Default: no TLS.",
+        "PEM file with the TLS certificate of the HTTP and gRPC servers, and its chain. It is read again on "
+        "SIGHUP. Default: no TLS.",
     )
     tls_key: Path | None = setting(_PANEL, None, "PEM file with the private key of --tls-cert.")
     tls_client_ca: Path | None = setting(

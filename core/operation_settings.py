@@ -1,4 +1,4 @@
-"""Settings of what a server reports to those who operate it."""
+"""Settings of logging and metrics."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ _PANEL = "Logging"
 
 
 class OperationSettings(BaseSettings):
-    """Logging and metrics. core.settings.Settings contains these fields."""
+    """Settings of logging and metrics. core.settings.Settings contains these fields."""
 
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         _PANEL, "info", "Minimum level of log messages: debug, info, warning or error."
@@ -21,8 +21,8 @@ class OperationSettings(BaseSettings):
     metrics_port: int | None = setting(
         "Server",
         None,
-        "Port of a second HTTP server on --host that serves only /metrics, without API keys and TLS. 0 selects a free "
-        "port. Default: /metrics is only on --port, where it needs an API key if the server has any.",
+        "Port of a second HTTP server on --host that serves only /metrics, without API keys and TLS. 0 selects a "
+        "free port. Default: /metrics is only available on --port, and needs an API key if the server requires one.",
         ge=0,
         le=65535,
     )

@@ -19,7 +19,14 @@ PREFIX = "CODEC_"
 DEFAULT_MAX_CONNECTIONS = 1024
 DEFAULT_MAX_CONNECTIONS_PER_IP = 256
 _TORCH_DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
-"""Other names of the values of `dtype`: those of torch."""
+"""torch's names for the values of `dtype`, which are also accepted."""
+_FORMATS = {
+    "latent_map_url": "an http:// or https:// URL",
+    "latent_map_sha256": "[sha256:]HEX with 64 hex digits",
+    "public_url": "an http:// or https:// URL without a query",
+    "image_digest": "[NAME@]sha256:HEX with 64 hex digits",
+}
+"""Allowed values of the settings with a regular expression, for error messages."""
 
 
 def _or_variable(name: str, other: str) -> AliasChoices:
@@ -37,15 +44,15 @@ class Settings(AccessSettings, OperationSettings):
     model: str | None = _setting(
         "Model",
         None,
-        "Hugging Face Hub id or directory of a diffusers pipeline, or one .safetensors file with its weights. A path "
-        "may be relative to --models-dir. Default: embedded, the model that ships with codec-diffusers.",
+        "Hugging Face Hub id or directory of a diffusers pipeline, or one .safetensors file with its weights. A "
+        "path may be relative to --models-dir. Default: embedded, the model that is part of codec-diffusers.",
         validation_alias=_or_variable("MODEL", "INITIAL_MODEL"),
     )
     variant: str | None = _setting(
         "Model",
         None,
-        "Variant of the weights of --model, which is part of their file names, e.g. fp16. Default: the weights without "
-        "a variant, else the only variant.",
+        "Variant of the weights of --model, as in their file names, e.g. fp16. Default: the weights without a "
+        "variant; if there are none, the only variant.",
     )
     pipeline: str | None = _setting(
         "Model", None, "Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model."
@@ -58,20 +65,22 @@ class Settings(AccessSettings, OperationSettings):
     )
     loras: str | None = _setting("Model", None, "LoRA weights to add to the model, as PATH:SCALE, separated by commas.")
     partial_loras: bool = _setting(
-        "Model", False, "Apply LoRA weights that fit the model only in part, with a warning, instead of refusing them."
+        "Model",
+        False,
+        "Accept LoRA weights of which only a part fits the model: apply that part and log a warning.",
     )
     role: Literal["all", "decoder", "generator"] = _setting(
         "Model",
         "all",
-        "What the server does. all: it generates, decodes and encodes. decoder: it only decodes and encodes latents; "
-        "only the VAE is loaded, --model may also be the Hub id or directory of a VAE. generator: it only generates "
-        "latents; the VAE is not kept in memory.",
+        "What the server does. all: it generates, decodes and encodes. decoder: it only decodes and encodes "
+        "latents; it loads only the VAE, and --model may also be the Hub id or directory of a VAE. generator: it "
+        "only generates latents and does not keep the VAE in memory.",
     )
     models_dir: Path = _setting("Model", Path("/models"), "Directory of local models and latent-space maps.")
     allow_pickle: bool = _setting(
         "Model",
         False,
-        "Load weights that are not safetensors files. Loading such a file can execute code that it contains.",
+        "Also load weights in other formats than safetensors. Loading such a file can execute code that it contains.",
     )
     latent_space: str | None = _setting(
         "Latent-space map",
@@ -90,21 +99,22 @@ class Settings(AccessSettings, OperationSettings):
     latent_map_sha256: str | None = _setting(
         "Latent-space map",
         None,
-        "Hash of the latent-space map, as [sha256:]HEX with 64 hex digits. The server does not start with another map.",
+        "Hash of the latent-space map, as [sha256:]HEX with 64 hex digits. The server refuses to start with "
+        "another map.",
         pattern=r"^(sha256:)?[0-9a-fA-F]{64}$",
     )
     latent_dicts_dir: Path | None = _setting(
         "Latent-space map",
         None,
-        "Directory with files of the map at --latent-map-url, e.g. zstd dictionaries. They are recognized by their "
-        "hash and not downloaded.",
+        "Directory with files of the map at --latent-map-url, e.g. zstd dictionaries. Files that are found here, "
+        "by their hash, are not downloaded.",
     )
     calibration_images: int = _setting(
         "Latent-space map",
         12,
-        "Number of images to generate when a model without a latent-space map is loaded. They calibrate int8 and int4 "
-        "and train zstd dictionaries; a quarter of them is held out for evaluation. 0 disables calibration: the model "
-        "is served without int8, int4 and dictionaries.",
+        "Number of images to generate at the start if the model has no latent-space map. They are used to "
+        "calibrate int8 and int4 and to train zstd dictionaries; a quarter of them is held out for evaluation. "
+        "With 0, the model is served without int8, int4 and dictionaries.",
         ge=0,
     )
     device: str = _setting(
@@ -134,8 +144,9 @@ class Settings(AccessSettings, OperationSettings):
     public_url: str | None = _setting(
         "Server",
         None,
-        "URL under which clients reach the HTTP server, e.g. https://latents.example.com. Base of the URLs in "
-        "/codec/info, index.json and new maps. Default: the origin of each request; maps then contain relative URLs.",
+        "URL at which clients reach the HTTP server, e.g. https://latents.example.com. The URLs in /codec/info, "
+        "index.json and new maps begin with it. Default: the origin of each request; new maps then contain "
+        "relative URLs.",
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
     )
     upstream: str | None = _setting("Server", None, "HOST:PORT of the upstream gRPC server, which runs the models.")
@@ -143,8 +154,8 @@ class Settings(AccessSettings, OperationSettings):
     max_jobs_per_client: int | None = _setting(
         "Limits",
         None,
-        "Maximum number of active generations of one client: of one API key, or of one IP address if no key is "
-        "required. Default: 7/8 of max_jobs, or max_jobs if it is less than 4.",
+        "Maximum number of active generations of one client. Clients are distinguished by API key, or by IP "
+        "address if no key is required. Default: 7/8 of --max-jobs, or --max-jobs itself if it is less than 4.",
         ge=1,
     )
     max_cost: int = _setting(
@@ -153,35 +164,36 @@ class Settings(AccessSettings, OperationSettings):
     max_request_mib: int = _setting(
         "Limits",
         DEFAULT_LIMIT_BYTES // 2**20,
-        "Maximum memory of request bodies that are being received and of input images of active generations, in MiB.",
+        "Maximum memory in MiB for request bodies that are being received and for input images of active generations.",
         ge=32,
     )
     max_memory_mib: int | None = _setting(
         "Limits",
         None,
-        "Maximum memory that active generations may need on the device in addition to the models, in MiB, as predicted "
-        "from measurements at the start. Default: 80 % of what is free after the models are loaded.",
+        "Maximum device memory in MiB for active generations, in addition to the models. The need of a generation "
+        "is predicted from measurements at the start. Default: 80 % of the memory that is free after the models "
+        "are loaded.",
         ge=1,
     )
     max_connections: int = _setting(
         "Limits",
         DEFAULT_MAX_CONNECTIONS,
-        "Maximum number of HTTP connections. It is lower if the limit on open files of the process requires it. At the "
-        "limit, the connection that has been idle for longest is closed.",
+        "Maximum number of HTTP connections. It is reduced if the process may not open so many files. At the "
+        "limit, the connection that has been idle longest is closed.",
         ge=1,
     )
     max_connections_per_ip: int = _setting(
         "Limits",
         DEFAULT_MAX_CONNECTIONS_PER_IP,
-        "Maximum number of HTTP connections from one IP address. Set it to max_connections behind a reverse proxy.",
+        "Maximum number of HTTP connections from one IP address. Behind a reverse proxy, set it to --max-connections.",
         ge=1,
     )
     request_timeout_s: float = _setting("Limits", 600, "Request timeout in seconds.", gt=0)
     step_timeout_s: float = _setting(
         "Limits",
         600,
-        "Maximum time in seconds for one sampling step or the decoding of one frame. After that, GET /livez returns "
-        "503, so that the process is restarted, and requests are refused until the device works again.",
+        "Maximum time in seconds for one sampling step or the decoding of one frame. If it is exceeded, GET /livez "
+        "returns 503, so that the process can be restarted, and requests are refused until the device works again.",
         gt=0,
     )
     drain_timeout_s: float = _setting(
@@ -197,14 +209,15 @@ class Settings(AccessSettings, OperationSettings):
     image_digest: str | None = _setting(
         "Reproducibility",
         None,
-        "Digest of the container image, as [NAME@]sha256:HEX with 64 hex digits. Reported in /codec/info and in golden "
-        "manifests.",
+        "Digest of the container image, as [NAME@]sha256:HEX with 64 hex digits. It is reported in /codec/info and "
+        "in golden manifests.",
         pattern=r"^(\S+@)?sha256:[0-9a-f]{64}$",
     )
     lpips_backbone: str | None = _setting(
         "Reproducibility",
         None,
-        "AlexNet weights for LPIPS in torchvision's format: a path, or REPOSITORY:FILE on the Hugging Face Hub.",
+        "AlexNet weights for the metric LPIPS, in torchvision's format: a path, or REPOSITORY:FILE on the Hugging "
+        "Face Hub.",
     )
 
     @property
@@ -270,6 +283,7 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
     name = str(first["loc"][0]).removeprefix(PREFIX).lower()
+    rule = f"must be {_FORMATS[name]}" if first["type"] == "string_pattern_mismatch" else first["msg"]
     raise InvalidSettings(
-        f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}): {first['msg']}, got {truncated_repr(first['input'])}"
+        f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}): {rule}, got {truncated_repr(first['input'])}"
     )

@@ -63,6 +63,10 @@ def test_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CODEC_PORT", "70000", "less than or equal to 65535, got '70000'"),
         ("CODEC_MAX_JOBS", "0", "CODEC_MAX_JOBS (--max-jobs): "),
         ("CODEC_DTYPE", "int8", "'auto', 'fp16', 'bf16' or 'fp32', got 'int8'"),
+        ("CODEC_LATENT_MAP_URL", "ftp://x", ": must be an http:// or https:// URL, got 'ftp://x'"),
+        ("CODEC_LATENT_MAP_SHA256", "abc", ": must be [sha256:]HEX with 64 hex digits, got 'abc'"),
+        ("CODEC_PUBLIC_URL", "http://x/?a", ": must be an http:// or https:// URL without a query, got 'http://x/?a'"),
+        ("CODEC_IMAGE_DIGEST", "latest", ": must be [NAME@]sha256:HEX with 64 hex digits, got 'latest'"),
     ],
 )
 def test_invalid_value_is_rejected_with_the_name_of_the_setting(
