@@ -19,7 +19,7 @@ RESPONSE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """An attack: `run` executes it on a port and returns its outcome. The server has `files` file descriptors."""
+    """An attack. `run` executes it on a port and returns its outcome. The server may open `files` file descriptors."""
 
     name: str
     run: Callable[[int], Awaitable[str]]
@@ -94,7 +94,7 @@ async def _many(port: int, count: int, client: Callable[[int], Awaitable[str]]) 
 
 
 async def _slow_client(port: int, data: bytes) -> str:
-    """Send `data`, which is not a complete request, wait, and return what the server did."""
+    """Send `data`, an incomplete request, wait, and return how the server reacted."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

@@ -1,12 +1,12 @@
-"""Attacks on the HTTP server of a `serve` process on loopback, and what they do to other clients.
+"""Attacks on the HTTP server of a `serve` process on loopback, and their effect on other clients.
 
     python -m bench.attacks                       print a table
     python -m bench.attacks --tree OTHER_CHECKOUT attack the server of another checkout, e.g. of an older version
 
 A server with the embedded model is started for each attack, which runs in another process. During the attack, GET
-/livez and the gRPC health check are sent every 20 ms, each on a new connection. The table shows the slowest of both,
-how far the memory of the server exceeded its idle value, and the size of the log. The first row is measured without an
-attack. After each attack, the server must answer a generation.
+/livez and the gRPC health check are sent every 20 ms, each on a new connection. The table shows the slowest response of
+each, the growth of the server's memory compared with an idle server, and the size of the log. The first row is measured
+without an attack. After each attack, the server must complete a generation.
 """
 
 import argparse
@@ -164,16 +164,16 @@ def run_attack(name: str, port: int) -> str:
     try:
         return asyncio.run(limited())
     except TimeoutError:
-        return f"no end within {ATTACK_TIMEOUT_S:g} s"
+        return f"not finished within {ATTACK_TIMEOUT_S:g} s"
 
 
 def require_generation(server: Server) -> None:
-    """Check that the server answers a generation."""
+    """Raise RuntimeError unless the server completes a generation."""
     url = f"http://127.0.0.1:{server.http_port}/v1/images/generations"
     request = urllib.request.Request(url, GENERATION, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=PROBE_TIMEOUT_S) as response:
         if b"finish_reason\xa2ok" not in response.read():
-            raise RuntimeError("the server does not generate any more")
+            raise RuntimeError("the server did not complete a generation after the attack")
 
 
 def measure(attack: Attack, tree: Path, table: Table) -> None:

@@ -54,7 +54,10 @@ def compare(
 
 
 def print_comparisons(names: Sequence[str], results: Sequence[Comparison], *, markdown: bool) -> None:
-    """Print a table, as Markdown or for a terminal, and the number of goals that are met. `names` head the cells."""
+    """Print a table, as Markdown or for a terminal, and the number of goals that are met.
+
+    `names` are the headings of the cells.
+    """
     heading = (*names, "ours, \u00b5s of CPU", "peer, \u00b5s of CPU", "ratio", "goal", "met")
     rows = [
         (

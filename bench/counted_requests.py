@@ -1,4 +1,4 @@
-"""Compare the metrics of a server with what a client has counted, over mixed requests with cancellations.
+"""Compare the metrics of a server with the counts of a client, for requests of which some are cancelled.
 
 python -m bench.counted_requests --requests 2000    start a server with a tiny pipeline, and compare
 """
@@ -35,7 +35,7 @@ INTERVAL_S = 0.05
 
 
 class Counted(NamedTuple):
-    """What is counted for each request: labels of codec_requests_total."""
+    """The labels of codec_requests_total for one request."""
 
     protocol: str
     pipeline: str
@@ -51,7 +51,7 @@ class Counts(NamedTuple):
 
 
 async def send_requests(http: aiohttp.ClientSession, stub: Any, count: int, seed: int = 0) -> Counts:
-    """Send `count` requests over both protocols, some of which are invalid or cancelled, and return what was counted.
+    """Send `count` requests over both protocols, and count them. Some requests are invalid or cancelled.
 
     `http` must not decompress bodies.
     """
@@ -117,7 +117,7 @@ async def _send_grpc(stub: Any, counts: Counts, pipeline: str, steps: int) -> No
 
 
 async def read_counts(http: aiohttp.ClientSession) -> Counts:
-    """Return what the metrics of the server contain."""
+    """Return the counts in the metrics of the server."""
     counts = Counts(Counter(), Counter())
     async with http.get(METRICS_PATH) as response:
         text = await response.text()
@@ -132,7 +132,10 @@ async def read_counts(http: aiohttp.ClientSession) -> Counts:
 
 
 async def read_counts_of(http: aiohttp.ClientSession, count: int) -> Counts:
-    """Return the metrics of the server as soon as they contain `count` requests; it notices cancellations later."""
+    """Wait until the server has counted `count` requests, and return its counts.
+
+    The server counts cancelled requests with a delay.
+    """
     for _ in range(round(TIMEOUT_S / INTERVAL_S)):
         if (counts := await read_counts(http)).requests.total() >= count:
             return counts

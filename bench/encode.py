@@ -1,10 +1,12 @@
 """Speed of encoding and decoding per pipeline, as a ratio to a named peer in the same run.
 
-Encoding is compared with codecai's LatentStreamEncoder, including the envelope. This project checks for NaN and Inf and
-codecai does not; for `raw`, a second row compares it with codecai and np.isfinite, which gives the same guarantee.
+Encoding is compared with codecai's LatentStreamEncoder, including the envelope. This project checks for NaN and Inf,
+codecai does not. Therefore a second row for `raw` compares it with codecai followed by np.isfinite, which gives the
+same guarantee.
 
-codecai does not have a decoder for latents, so decoding is compared with the published inverse formula, written channel
-by channel in NumPy below, without checks except np.isfinite for raw. Both start from the frame's bytes.
+codecai does not have a decoder for latents, so decoding is compared with the published inverse formula. It is
+implemented below in NumPy, channel by channel, and checks nothing except np.isfinite for `raw`. Both decoders start
+from the bytes of a frame.
 
     python -m bench.encode              print a table
     python -m bench.encode --markdown   print the table of docs/benchmarks.md

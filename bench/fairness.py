@@ -2,11 +2,16 @@
 
     python -m bench.fairness
 
-A polite client with two loops competes with a greedy one with 40 loops that ignores Retry-After; both have API keys.
-Then 16 greedy loops compete with a client that honours Retry-After, on a server with 4 jobs. The goodput, generations
-per second and per CPU time of the server, is that of the greedy client without refusals (as many loops as it may have
-jobs) and with 100 more loops that are refused. The cost of a refusal is the CPU time of a server process for a refused
-request, without the delay for early requests, compared with that of a health check.
+A client runs one or more loops; each loop sends one request after the other. First, a polite client with 2 loops
+competes with a greedy client with 40 loops, which ignores Retry-After. Both have API keys. Then a client that honours
+Retry-After competes with 16 greedy loops on a server with 4 jobs.
+
+The goodput is the number of completed generations per second, and per second of the server's CPU time. It is measured
+for a greedy client that is never refused, because it has as many loops as it may have jobs, and for one with 100 more
+loops, whose requests are refused.
+
+The cost of a refusal is the CPU time of a server process for a refused request, without the delay for early requests.
+It is compared with the CPU time for a health check.
 """
 
 import asyncio
@@ -45,7 +50,7 @@ JOBS_PER_CLIENT = 28
 
 @dataclass(slots=True)
 class Client:
-    """What one client has received: latencies of finished generations in seconds, and refusals."""
+    """Results of one client: latencies of finished generations in seconds, and the number of refusals."""
 
     name: str
     loops: int
@@ -53,7 +58,7 @@ class Client:
     latencies: list[float] = field(default_factory=list)
     refused: int = 0
     served: int = 0
-    """Finished generations, also those of the warm-up."""
+    """Number of finished generations, including the warm-up."""
 
     @property
     def per_second(self) -> float:
@@ -108,7 +113,7 @@ def compete(server: Server, *clients: Client) -> list[Client]:
 
 
 def measure_shares(keys: Path) -> None:
-    """Print the share and the latency of a polite client, and the goodput under refusals."""
+    """Print a polite client's share of the generations and its latency, and the goodput with and without refusals."""
     with running_server(Path.cwd(), FILES, "--api-keys-file", str(keys)) as server:
         (alone,) = compete(server, Client("polite", 2))
         polite, greedy = compete(server, Client("polite", 2), Client("greedy", 40))
@@ -138,7 +143,7 @@ def measure_shares(keys: Path) -> None:
 
 @asynccontextmanager
 async def _full_server() -> AsyncIterator[tuple[int, str]]:
-    """Run servers whose only job is taken. Yield the HTTP port and the gRPC address."""
+    """Run servers that allow one active job and have one. Yield the HTTP port and the gRPC address."""
     async with run_servers(FakeEngine(), max_jobs=1) as servers:
         held = await servers.http.post(IMAGES, json=LATENTS)
         yield servers.http_port, servers.grpc_address

@@ -80,12 +80,17 @@ def check(data: bytes) -> None:
         for piece in pieces:
             for latents in decoder.feed(piece):
                 if decoder.header is None or latents.shape != decoder.header.shape:
-                    raise AssertionError("latents without a header, or with a different shape")
+                    raise AssertionError(
+                        "the decoder returned latents without a header, or with another shape than the header's"
+                    )
         decoder.close()
         valid = True
     report = inspect(pieces, encoding=coding, max_bytes=MAX_BYTES)
     if valid != (report.problem is None):
-        raise AssertionError(f"the decoder and inspect() disagree: valid is {valid}, the problem is {report.problem}")
+        raise AssertionError(
+            f"the decoder {'accepts' if valid else 'rejects'} the input, "
+            f"but inspect() reports the problem {report.problem}"
+        )
 
 
 def mutated(rng: random.Random, corpus: list[bytes]) -> bytes:

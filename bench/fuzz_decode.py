@@ -69,7 +69,7 @@ async def run(bodies: int, seed: int) -> int:
     try:
         async with ClientSession(f"http://127.0.0.1:{server.port}") as http:
             for number in range(1, bodies + 1):
-                # Later codings are rarer: a damaged body that is compressed is mostly refused by the decompressor.
+                # Identity is the most frequent coding, because most damaged compressed bodies fail in the decompressor.
                 coding = rng.choices(list(CODINGS), (1, 1, 1, 5))[0]
                 valid = number <= len(corpus)
                 coding, body = corpus[number - 1] if valid else (coding, mutated(rng, by_coding[coding]))

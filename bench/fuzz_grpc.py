@@ -2,10 +2,10 @@
 
     python -m bench.fuzz_grpc --messages 100000
 
-The server runs in this process, see bench.fuzz_service. Every call must end with a status of the server's own: not
-UNKNOWN, which is that of an unhandled exception, and not INTERNAL. Nothing may be logged as an error, and the
-server must answer the health check afterwards. The messages of the first call that violates this are written to
-fuzz-crash.bin, one in hexadecimal on each line, and the run ends with exit status 1.
+The server runs in this process, see bench.fuzz_service. No call may end with the status UNKNOWN, which stands for an
+unhandled exception, or INTERNAL. Nothing may be logged as an error, and the server must answer the health check
+afterwards. The messages of the first call that violates this are written to fuzz-crash.bin, one in hexadecimal on each
+line, and the run ends with exit status 1.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from tests.support.latent_streams import body_of, random_stream
 REPORT_EVERY = 10_000
 CALL_TIMEOUT_S = 60.0
 FORBIDDEN = (StatusCode.UNKNOWN, StatusCode.INTERNAL, StatusCode.UNAVAILABLE, StatusCode.UNIMPLEMENTED)
-"""UNIMPLEMENTED is that of a modality that the model does not generate; the service generates all of them."""
+"""Statuses that no call may end with. UNIMPLEMENTED is for unsupported modalities, but this service supports all."""
 SERVICES = (pb.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
 Call = tuple[str, list[bytes]]
 """Path of a method, and the request messages of a call."""
@@ -135,8 +135,8 @@ def send(channel: grpc.Channel, method: Any, path: str, messages: list[bytes]) -
 def run_client(port: int, messages: int, seed: int, recorder: ErrorRecorder) -> int:
     """Send `messages` messages and print a summary. Return the exit status.
 
-    The channel is a blocking one: if a call ends while messages are still being sent, that of grpc.aio reports INTERNAL
-    instead of the status that it has received.
+    The channel is not from grpc.aio: if a call ends while messages are being sent, grpc.aio reports INTERNAL instead of
+    the received status.
     """
     corpus, rng, statuses = Corpus(), random.Random(seed), Counter[str]()
     sent, reported, slowest, started = 0, 0, 0.0, time.monotonic()

@@ -1,10 +1,10 @@
-"""Fuzz test of the HTTP server against its own description: schemathesis sends what /openapi.json allows and forbids.
+"""Fuzz test of the HTTP server: schemathesis sends requests that /openapi.json allows, and requests that it forbids.
 
     python -m bench.fuzz_openapi --minutes 10
 
-The server runs in this process, see bench.fuzz_service. Every response must have a status below 500 and be as the
-document describes it: status, Content-Type, headers and schema. Nothing may be logged as an error. The exit status is 1
-otherwise, and schemathesis prints a curl command for each failure.
+The server runs in this process, see bench.fuzz_service. Every response must have a status below 500, and its status,
+Content-Type, headers and schema must match the document. Nothing may be logged as an error. Otherwise schemathesis
+prints a curl command for each failure, and the exit status is 1.
 """
 
 import argparse

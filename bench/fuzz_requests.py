@@ -34,7 +34,7 @@ from tests.support.serving import LATENT_SPACE
 
 CRASH_FILE = Path("fuzz-crash.bin")
 _FAILURES = (b"finish_reason\xa5error", b"event: error\n")
-"""What a stream contains that has failed after its header."""
+"""Bytes that a stream contains if the request failed after the header was sent."""
 REPORT_EVERY = 10_000
 RESPONSE_TIMEOUT_S = 300
 
@@ -52,7 +52,7 @@ class Client:
         self._reader = asyncio.StreamReader()
 
     async def post(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        """Send a request; return the status and the body as received. Raises OSError, EOFError or TimeoutError."""
+        """Send a request; return the status and the received body. Raises OSError, EOFError or TimeoutError."""
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{fields}\r\n"
         if self._writer is None or self._writer.is_closing() or self._reader.at_eof():

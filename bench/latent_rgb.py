@@ -1,7 +1,8 @@
 """Quality of the latent-to-RGB matrix of the embedded model: `python -m bench.latent_rgb`.
 
-Generates images with prompts and seeds that the matrix was not fitted to. Compares `latent_to_rgb` of the latents with
-the pixels of the VAE: averaged over the pixels of each latent cell, and the whole image with the colours scaled up.
+Generates images with prompts and seeds that were not used to fit the matrix. The colours that `latent_to_rgb` returns
+for the latents are compared with the pixels of the VAE in two ways: with the mean of the pixels of each latent cell,
+and with the whole image after the colours are scaled up to its size.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Compare the predicted memory of a generation of the embedded model with the growth of the resident size.
+"""Compare the memory that is predicted for a generation of the embedded model with the growth of resident memory.
 
     python -m bench.memory --side 128 --frames 64      latents of a video; 1 frame is an image
     python -m bench.memory --side 512 --rendered       with decoding to pixels
 
-The model runs with 1 CPU thread and 1 step. Needs Linux, whose kernel can reset the peak of the resident size.
+The model runs with 1 CPU thread and 1 step. Requires Linux, which can reset the peak of the resident memory.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from core.settings import Settings
 
 PROCESS = Path("/proc/self")
 RESET_PEAK = "5"
-"""Written to clear_refs, see proc_pid_clear_refs(5)."""
+"""Value that resets the peak when it is written to /proc/self/clear_refs, see proc_pid_clear_refs(5)."""
 
 
 def resident_mb(name: str) -> float:
-    """Return a size in /proc/self/status in MB: VmRSS now, VmHWM at its peak."""
+    """Return a value of /proc/self/status in MB: VmRSS is the current resident memory, VmHWM its peak."""
     line = next(line for line in (PROCESS / "status").read_text().splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024 / 1e6
 

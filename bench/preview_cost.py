@@ -1,8 +1,8 @@
 """CPU time of a preview by its parts. Used by `python -m bench.previews`.
 
-The difference of two whole generations is smaller than its noise. So the clean estimate is measured between the steps
-of the real scheduler, and what follows it (encoding, the queue to the event loop and the protocol) in a server whose
-sampler only waits.
+The difference between a generation with previews and one without is smaller than the noise of the measurement.
+Therefore two parts are measured separately: the clean estimate between the steps of the real scheduler, and the work
+after it (encoding, the queue to the event loop, the protocol) in a server whose sampler only waits.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from core.plan import StreamPlan
 from tests.support.serving import Servers, bundle_of, http_address, run_servers
 
 STEP_S = 0.002
-"""Duration of a step of the sampler that waits: the event loop wakes up for every preview, as with longer steps."""
+"""Duration of a step of the waiting sampler. It is long enough that the event loop wakes up for every preview."""
 STEPS = 200
 REPETITIONS = 15
 
@@ -76,7 +76,7 @@ def partial_image_s(model: LoadedModel, plan: StreamPlan) -> float:
 def sending_s(model: LoadedModel, thread: DeviceThread) -> dict[str, float]:
     """Return the median CPU time in seconds to encode and to send a preview, by protocol.
 
-    It is that of a whole process with a server, next to which other processes read the responses.
+    The CPU time is that of the whole server process. Other processes read the responses.
     """
     latents = torch.randn((1, *model.info.latent_shape(256, 256)), generator=torch.Generator().manual_seed(7))
 
@@ -105,7 +105,7 @@ async def _sending_s(engine: DiffusersEngine, model: LoadedModel) -> dict[str, f
 
 
 async def _cpu_s(servers: Servers, pool: ProcessPoolExecutor, protocol: str, previews: bool) -> float:
-    """Return the CPU time in seconds of this process for a request with `previews` after every step, or with none."""
+    """Return the CPU time of this process for one request, in seconds. With `previews`, every step has a preview."""
     read: Callable[[str, bool], int] = _read_http if protocol == "HTTP" else _read_grpc
     address = http_address(servers) if protocol == "HTTP" else servers.grpc_address
     before = time.process_time()
@@ -127,7 +127,7 @@ def _read_http(address: str, previews: bool) -> int:
 
 
 def _read_grpc(address: str, previews: bool) -> int:
-    """See _read_http."""
+    """Request a generation and return the number of its previews."""
     message = pb.GenerateRequest(
         prompt="x", size=pb.PixelSize(width=256, height=256), steps=STEPS, preview_every=1 if previews else None
     )

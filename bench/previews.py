@@ -32,7 +32,7 @@ PROMPTS = ("a snowy mountain at dusk", "a calm sea at dawn", "a desert under a b
 
 
 def run(model: LoadedModel, planned: StreamPlan) -> tuple[Any, list[Preview], list[float], float]:
-    """Return the latents, the previews, the CPU time of each preview's encoding, and that of the whole generation."""
+    """Return the latents, the previews, the CPU seconds to encode each preview, and those of the whole generation."""
     previews: list[Preview] = []
     encoding_s: list[float] = []
 

@@ -1,8 +1,8 @@
 """Upload bytes and SSIM of every pipeline on the decode endpoint, compared with Hugging Face's raw tensor.
 
-Generates images, and pans over one of them as the frames of a video for the delta pipelines. The reference are the
-pixels that the unmodified `diffusers.utils.remote_utils.remote_decode` receives for the fp32 tensor of the latents. The
-same latents are sent as fp16 tensor, and as a Codec stream with each pipeline to /v1/latents/decode, all over HTTP.
+Generates images. The delta pipelines need a video, whose frames pan over one of the images. The reference is the pixels
+that the unmodified `diffusers.utils.remote_utils.remote_decode` receives for the latents as an fp32 tensor. The same
+latents are also sent as an fp16 tensor, and to /v1/latents/decode as a Codec stream with each pipeline.
 
     python -m bench.remote_vae              the embedded model
     python -m bench.remote_vae --count 2    fewer images
@@ -44,7 +44,7 @@ from core.settings import Settings, read_settings
 FRAMES = 12
 STEPS = 10
 SHIFT = 4
-"""Pixels by which the pan moves from one frame to the next."""
+"""Number of pixels by which the pan moves from one frame to the next."""
 HEADING = ("latents", "upload", "bytes", "bytes in the smallest coding", "SSIM")
 Latents = NDArray[Any]
 Pixels = NDArray[np.uint8]
@@ -70,7 +70,7 @@ class Upload:
 
 
 class Server:
-    """The HTTP server of one model, as its clients use it."""
+    """Client of the HTTP server of one model."""
 
     def __init__(self, url: str, served: ModelInstance, scaling_factor: float) -> None:
         self.url = url
@@ -105,7 +105,7 @@ class Server:
 
 
 def stream_of(latents: Latents, pipeline: str, served: ModelInstance) -> Body:
-    """Return the stream of `latents`, [latent frames, C, h, w], in msgpack; one with several frames is a video."""
+    """Return the stream of `latents` [latent frames, C, h, w] in msgpack. It is a video if there are several frames."""
     last = len(latents) - 1
     header = LatentStreamHeader(
         served.model.latent_space,
@@ -178,7 +178,7 @@ async def run_measurement(
 
 
 async def _pan(image: Latents, server: Server) -> Latents:
-    """Return the latents of FRAMES frames that move over the pixels of `image`."""
+    """Return the latents of a video of FRAMES frames that pans over the pixels of `image`."""
     from PIL import Image  # noqa: PLC0415 - like the other imports of the model's libraries
 
     pixels = (await server.decode_tensor(image, "float32"))[0]
@@ -195,10 +195,12 @@ def image_request(served: ModelInstance, number: int) -> GenerationRequest:
 
 def main() -> int:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description="Upload bytes and SSIM per pipeline against a raw tensor.")
-    parser.add_argument("--model", help="as for `codec-diffusers serve` (default: CODEC_MODEL)")
-    parser.add_argument("--models-dir", type=Path, help="as for `codec-diffusers serve`")
-    parser.add_argument("--threads", type=int, help="as for `codec-diffusers serve`")
+    parser = argparse.ArgumentParser(
+        description="Compare the upload bytes and the SSIM of every pipeline with those of a raw tensor."
+    )
+    parser.add_argument("--model", help="model to measure (default: CODEC_MODEL)")
+    parser.add_argument("--models-dir", type=Path, help="directory of local models and latent-space maps")
+    parser.add_argument("--threads", type=int, help="number of CPU threads")
     parser.add_argument("--count", type=int, default=4, help="number of images (default: %(default)s)")
     options = vars(parser.parse_args())
     count = options.pop("count")

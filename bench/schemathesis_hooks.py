@@ -1,4 +1,4 @@
-"""What schemathesis cannot find in /openapi.json: bodies that are not JSON, and names of things that exist.
+"""Test data that schemathesis cannot derive from /openapi.json: binary bodies, and names that the server knows.
 
 bench.fuzz_openapi passes this module to schemathesis. Some of the bodies are valid, most are damaged.
 """
@@ -19,13 +19,13 @@ from tests.support.latent_streams import body_of, random_stream
 from tests.support.serving import LATENT_SPACE, SCALES
 
 VALID_SHARE = 0.3
-"""Share of the binary bodies that are not damaged, and of the names that exist."""
+"""Share of the binary bodies that are not damaged, and of the names that the server knows."""
 EXISTING = {
     "name": "tests.support.tiny_sd:build_pipeline",
     "id": LATENT_SPACE,
     "hex": sha256(SCALES).removeprefix("sha256:"),
 }
-"""Names in the paths of bench.fuzz_service."""
+"""Path parameters that the server of bench.fuzz_service knows."""
 _FILES = {name for route in LATENT_ROUTES for name in route.files}
 _STREAMS = {
     wire_format: [body_of(random_stream(name, 2, shape=(4, 1, 2)), wire_format) for name in PIPELINES]
@@ -43,7 +43,7 @@ def _serialize(context: Any, _value: object) -> bytes:
 
 
 def map_path_parameters(_context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Replace the names in some paths by names of things that exist."""
+    """Replace the names in some paths by names that the server knows."""
     if not path_parameters or _rng.random() > VALID_SHARE:
         return path_parameters
     return {name: EXISTING.get(name, value) for name, value in path_parameters.items()}

@@ -1,9 +1,9 @@
-"""Load with random disconnects on both protocols, for minutes: no wrong byte, no job left, constant memory.
+"""Load test of several minutes with random disconnects: checks response bytes, remaining jobs and constant memory.
 
-Clients request images and videos from bench.serving.constant_server, over HTTP and gRPC. Each request is read
-completely, read slowly, or abandoned: at a random moment, in the queue, in the sampler or in the middle of the body.
-Every complete response must be the expected bytes. At the end all clients disconnect, and the server must have no
-active job.
+Clients request images and videos from bench.serving.constant_server, over HTTP and gRPC. A client reads each response
+completely, reads it slowly, or disconnects: at a random moment, while the job is queued or sampled, or in the middle of
+the body. Every complete response must consist of the expected bytes. At the end all clients disconnect, and the server
+must have no active job.
 
     python -m bench.soak --minutes 10             print the result
     python -m bench.soak --minutes 10 --write     also write it to docs/benchmarks.md
@@ -44,7 +44,7 @@ WORKLOADS = (
 )
 HELD = replace(IMAGE, prompt=HELD_PROMPT)
 MAX_DELAY_S = 0.1
-"""Longest time until a client disconnects, or between two reads of a slow one."""
+"""Maximum time in seconds until a client disconnects, or between two reads of a slow client."""
 WARM_UP = 0.2
 """Fraction of the time after which the memory must be constant."""
 MAX_GROWTH = 0.02
@@ -61,7 +61,7 @@ expected bytes. The growth of the memory is that after the first fifth of the ti
 
 @dataclass(slots=True)
 class Soak:
-    """What happened: numbers of responses by outcome, and the resident memory of the server in bytes over time."""
+    """Results: numbers of responses by outcome, and the resident memory of the server in bytes over time."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Soak:
 
     @property
     def growth(self) -> float:
-        """Growth of the memory after the warm-up: the median of the last tenth to that of the first, minus 1."""
+        """Relative growth of the memory after the warm-up, from the median of the first tenth to that of the last."""
         sizes = self.memory[int(len(self.memory) * WARM_UP) :]
         part = max(1, len(sizes) // 10)
         first, last = sorted(sizes[:part]), sorted(sizes[-part:])
@@ -145,7 +145,7 @@ class Client:
     async def _read(
         self, parts: AsyncGenerator[bytes, None], protocol: Protocol, workload: Workload, outcome: str
     ) -> None:
-        """Read a response completely or in part, as `outcome` requires, and count it. Check it if complete."""
+        """Read a response completely or in part, as `outcome` requires, and count it. Check complete responses."""
         delay = self._rng.uniform(0, MAX_DELAY_S)
         if outcome == "partial":
             async with aclosing(parts) as open_parts:

@@ -2,8 +2,8 @@
 
 Generates images of 256x256 and 512x512, and a video of 24 frames if the model supports videos. The bodies are the exact
 bytes that a client receives over HTTP, without the HTTP headers: they are encoded, serialized and compressed by the
-server's own code, with a flush after every message. The seeds and prompts differ from those that `map build` trains
-with. The dictionaries are those of the model's latent-space map; "-" means that the map does not have one.
+server's own code, with a flush after every message. The seeds and prompts differ from those that `map build` uses for
+training. The dictionaries are those of the model's latent-space map; "-" means that the map does not have a dictionary.
 
     python -m bench.wire                print a table for the embedded model
     python -m bench.wire --markdown     print the table of docs/compression.md
@@ -148,11 +148,11 @@ def report(served: ModelInstance, rows: list[Row], *, markdown: bool) -> None:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Body sizes of every wire format, pipeline and content coding.")
-    parser.add_argument("--model", help="as for `codec-diffusers serve` (default: CODEC_MODEL)")
-    parser.add_argument("--models-dir", type=Path, help="as for `codec-diffusers serve`")
-    parser.add_argument("--latent-space", help="as for `codec-diffusers serve`")
-    parser.add_argument("--device", help="as for `codec-diffusers serve`")
-    parser.add_argument("--threads", type=int, help="as for `codec-diffusers serve`")
+    parser.add_argument("--model", help="model to measure (default: CODEC_MODEL)")
+    parser.add_argument("--models-dir", type=Path, help="directory of local models and latent-space maps")
+    parser.add_argument("--latent-space", help="id of the model's latent space")
+    parser.add_argument("--device", help="torch device")
+    parser.add_argument("--threads", type=int, help="number of CPU threads")
     parser.add_argument("--count", type=int, default=8, help="generations of each kind (default: %(default)s)")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = vars(parser.parse_args())

@@ -1,9 +1,8 @@
 """Command line of the benchmark.
 
-python -m bench.serving                     run all parts and print their tables
-python -m bench.serving requests video      run these parts
-python -m bench.serving --write             also write the tables and the plot to docs/benchmarks.md
-python -m bench.serving --quick             print the cost of an image request, in less than 40 seconds
+python -m bench.serving run all parts and print their tables python -m bench.serving requests video run only these two
+parts python -m bench.serving --write also write the tables and the plot to docs/benchmarks.md python -m bench.serving
+--quick print the cost of an image request, in less than 40 seconds
 """
 
 import argparse
@@ -33,7 +32,9 @@ def main() -> int:
     """Run the command line. Return exit status 1 if a goal is not met."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving", description="Cost of serving.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="the part `requests` with 1 and 32 clients and few rounds")
+    parser.add_argument(
+        "--quick", action="store_true", help="run only the part `requests`, with 1 and 32 clients and few rounds"
+    )
     parser.add_argument("--write", action="store_true", help=f"write the tables to docs/{DOCUMENT.name}")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
@@ -41,7 +42,7 @@ def main() -> int:
     if options.quick and (options.parts or options.write):
         parser.error("--quick cannot be combined with parts or --write")
     if platform.system() != "Linux":
-        parser.error("CPU time and memory of other processes are read as Linux provides them")
+        parser.error("this benchmark requires Linux, because it reads the CPU time and memory of other processes")
     stop_processes_at_sigterm()
     if options.quick:
         sections: Iterator[Section] = iter([requests.measure_quickly()])

@@ -109,7 +109,7 @@ def image_instance(settings: Settings, device: Device, thread: DeviceThread) -> 
 
 
 def video_instance(device: Device, thread: DeviceThread) -> ModelInstance:
-    """Return a model for videos whose pipeline is empty: only the sampler would call it."""
+    """Return a model for videos with an empty pipeline, because the replaced sampler does not call the pipeline."""
     variant = PipelineVariant(SimpleNamespace(), FAMILIES["WanPipeline"])
     loaded = LoadedModel((variant,), VIDEO_MODEL, 1.0, "AutoencoderKLWan", device)
     bundle = map_from_model(VIDEO_MODEL, 1.0, "AutoencoderKLWan")

@@ -1,4 +1,4 @@
-"""Section `gateway`: what the HTTP gateway adds to a request, compared with a handler that only copies."""
+"""Section `gateway`: the cost of the HTTP gateway for a request, compared with a handler that only copies messages."""
 
 import statistics
 import time

@@ -2,7 +2,7 @@
 
     python -m bench.serving.load
 
-Reads one `LoadCommand` a line from stdin, as JSON, and prints one line for each: the latencies in seconds.
+Reads one `LoadCommand` per line from stdin, as JSON. Prints one line for each command: the latencies in seconds.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ workload_of = lru_cache(by_name)
 class LoadCommand:
     """Send `requests` requests in total from `clients` clients, each of which waits for its response.
 
-    If `copied`, the body of an HTTP response is expected to be the messages of a gRPC response, as the bare gateway
-    sends them.
+    With `copied`, the expected body of an HTTP response is the messages of a gRPC response, which the bare gateway
+    copies.
     """
 
     protocol: Protocol
@@ -44,7 +44,7 @@ class LoadCommand:
 
 
 class HttpClient:
-    """One HTTP/1.1 connection on an asyncio stream, to cost as little as possible on the cores that it shares."""
+    """One HTTP/1.1 connection on an asyncio stream, which needs little CPU time on the cores that it shares."""
 
     def __init__(self, workload: Workload, port: int, expected: bytes) -> None:
         """Prepare requests; `expected` is the SHA-256 of the body of every response."""

@@ -1,4 +1,4 @@
-"""The servers that ours is compared with. All send the bytes of a workload in response to every request.
+"""The servers that ours is compared with. In response to every request, they all send the bytes of a workload.
 
     python -m bench.serving.peers NAME [WORKLOAD [UPSTREAM]]
 
@@ -43,7 +43,7 @@ async def wait_for_sigterm() -> None:
 async def serve_fastapi(workload: Workload) -> None:
     """Run FastAPI on uvicorn, which builds the messages of every request with the published reference encoder.
 
-    This is the shape of other Codec servers. uvicorn uses the asyncio event loop, like our server, and its own parser.
+    Other Codec servers are built like this. uvicorn uses its own parser and, like our server, the asyncio event loop.
     """
     app = FastAPI()
     latents = workload.latents().astype(np.float16)
@@ -67,7 +67,7 @@ async def serve_fastapi(workload: Workload) -> None:
 
 
 async def serve_aiohttp(workload: Workload) -> None:
-    """Run an aiohttp handler that writes each message of the stream, which are built in advance."""
+    """Run an aiohttp handler that writes the messages of the stream, one by one. They are built in advance."""
     messages = list(workload.messages("msgpack"))
 
     async def generate(request: web.Request) -> web.StreamResponse:
@@ -112,7 +112,7 @@ async def run_handler(workload: Workload, handler: Callable[[web.Request], Await
 
 
 async def serve_grpc(workload: Workload) -> None:
-    """Run a gRPC method that yields the messages of the stream, which are built in advance and serialized each time."""
+    """Run a gRPC method that yields the messages of the stream. They are built in advance and serialized each time."""
     messages = [pb.GenerateResponse.FromString(message) for message in workload.grpc_messages()]
 
     async def generate(_request: pb.GenerateRequest, _context: object) -> AsyncIterator[pb.GenerateResponse]:

@@ -11,7 +11,7 @@ COLORS = ("#0b6e99", "#c0c0c0", "#8a8a8a", "#e0812b", "#5c5c5c")
 
 
 def plot_costs(names: Sequence[str], costs: Costs, clients: Sequence[int], path: Path) -> None:
-    """Write the CPU time per request of every server, and how it changes with the number of clients."""
+    """Plot the CPU time per request of every server, and how it changes with the number of clients, to `path`."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - takes a second
 
     figure = Figure(figsize=(10, 3.8), dpi=110, layout="constrained")

@@ -20,10 +20,10 @@ _PORT = re.compile(r"(\w+)(?:=| +(?:http://)?127\.0\.0\.1:)(\d+)")
 
 
 class ServerProcess:
-    """A running server. `ports` are those that it printed until it was ready, by lower-case name: http, grpc."""
+    """A running server. `ports` are the ports that it has printed, by lower-case name: http, grpc."""
 
     def __init__(self, *command: str, ready: str = "ready") -> None:
-        """Start `python -m` with `command`, a module and its arguments; a line with `ready` means that it is ready."""
+        """Start `python -m` with `command`, a module and its arguments. The server is ready when it prints `ready`."""
         self._popen = subprocess.Popen(
             [sys.executable, "-m", *command], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
         )
@@ -36,7 +36,7 @@ class ServerProcess:
         return self
 
     def read_until(self, text: str) -> str:
-        """Return the next line of the output that contains `text`. Raises RuntimeError if the process exits before."""
+        """Return the next line of the output that contains `text`. Raises RuntimeError if the process exits."""
         assert self._popen.stdout is not None
         for line in self._popen.stdout:
             self.ports |= {name.lower(): int(port) for name, port in _PORT.findall(line)}
@@ -93,7 +93,7 @@ def run_servers(commands: Sequence[tuple[str, ...]]) -> Iterator[list[ServerProc
 
 
 def stop_processes_at_sigterm() -> None:
-    """Let SIGTERM end this process like an exception, so that the processes that it has started are stopped too."""
+    """Let SIGTERM raise an exception in this process, so that the processes that it has started are stopped too."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
 

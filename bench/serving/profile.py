@@ -39,10 +39,10 @@ LAYERS = (
     ("grpc.aio", r"grpc/|_cython|grpc_"),
     ("the event loop of asyncio", r"asyncio/|selectors\.py|contextlib"),
 )
-"""Layers and the functions and files that belong to them. A sample counts for the innermost frame that matches one, and
-there for the first layer that matches."""
+"""Layers, and the functions and files that belong to each. A sample is assigned by its innermost frame that matches a
+layer; if this frame matches several layers, it is assigned to the first of them."""
 WAITING = re.compile(r"select \(selectors\.py|_worker \(concurrent/futures/thread\.py")
-"""Innermost frames of threads that wait for work. py-spy takes some of these threads for active ones."""
+"""Innermost frames of threads that wait for work. py-spy reports some of these threads as active."""
 OTHER, CORE_THREADS = "other Python code", "threads of the gRPC library"
 TEXT = f"""\
 The server is under load from {CLIENTS} clients. The CPU time of each of its threads is read from the kernel. Then the
@@ -106,7 +106,7 @@ def profile(server: ServerProcess, load: LoadProcess, protocol: Protocol, reques
         load.run(command)
         sampler.send_signal(signal.SIGINT)
         if sampler.wait(60) != 0 or not output.exists():
-            raise RuntimeError("py-spy failed; it needs the permission to trace its sibling processes")
+            raise RuntimeError("py-spy failed; it needs the permission to trace other processes of this user")
         layers = divide(output.read_text(), times)
     return {name: seconds / requests for name, seconds in layers.items()}
 

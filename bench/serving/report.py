@@ -66,7 +66,7 @@ class Section:
         return [*goals, *self.tables]
 
     def markdown(self, machine: str = "") -> str:
-        """Return the section in Markdown, between the comments that `replace_section` finds it by.
+        """Return the section in Markdown, between the comments by which `replace_section` finds it.
 
         `machine` describes where it was measured.
         """
@@ -94,14 +94,14 @@ def _end(name: str) -> str:
 
 
 def replace_section(document: str, section: Section, machine: str) -> str:
-    """Return `document` with the section replaced. Raises ValueError if the document does not contain it once.
+    """Return `document` with the section replaced. Raises ValueError unless the section is in it exactly once.
 
     `machine` describes where the section was measured.
     """
     pattern = re.escape(_begin(section.name)) + ".*?" + re.escape(_end(section.name))
     replaced, count = re.subn(pattern, lambda _match: section.markdown(machine), document, flags=re.DOTALL)
     if count != 1:
-        raise ValueError(f"the document must contain the section {section.name} once, found {count}")
+        raise ValueError(f"the document must contain the section {section.name} exactly once, found {count}")
     return replaced
 
 

@@ -14,7 +14,7 @@ from bench.serving.processes import LoadProcess, ServerProcess
 class Target:
     """A server under one protocol. `peers` are the names of the targets that it is compared with.
 
-    `copied` is that of LoadCommand.
+    `copied` is passed to LoadCommand.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Target:
 
 @dataclass(slots=True)
 class Cost:
-    """What one target cost at one number of clients: a value per round, in seconds per request, and all latencies."""
+    """Cost of one target for one number of clients: seconds per request in each round, and all latencies."""
 
     cpu_s: list[float] = field(default_factory=list)
     wall_s: list[float] = field(default_factory=list)
@@ -50,9 +50,10 @@ Costs = dict[tuple[str, int], Cost]
 def measure_costs(
     targets: Sequence[Target], load: LoadProcess, *, clients: Sequence[int], rounds: int, requests: int
 ) -> Costs:
-    """Return the costs of every target at every number of clients, after a warm-up that is not counted.
+    """Return the costs of every target for every number of clients, after a warm-up that is not counted.
 
-    In every round each target gets `requests` image requests per number of clients, or as many as there are clients.
+    In every round and for every number of clients, each target gets at least `requests` image requests, and at least
+    two from each client.
     """
     costs: Costs = defaultdict(Cost)
     for number in range(-1, rounds):

@@ -1,4 +1,4 @@
-"""Section `start`: how long commands take until they are useful."""
+"""Section `start`: how long commands take until they are ready or finished."""
 
 import os
 import statistics

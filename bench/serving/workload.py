@@ -1,4 +1,4 @@
-"""The requests that the benchmark sends, and the messages that every server must answer them with."""
+"""The requests that the benchmark sends, and the messages that every server must send in response."""
 
 import hashlib
 import json
@@ -29,7 +29,8 @@ FPS = 24
 SPATIAL_FACTOR = 8
 """Pixels per latent cell along each side."""
 _FRAME_OFFSET = 16
-"""Values by which a frame is shifted against the previous one, so that a video of any length takes no memory."""
+"""Number of values by which a frame is shifted against the previous one. All frames are views of one array, so long
+videos need little memory."""
 
 
 @dataclass(frozen=True)
