@@ -1,4 +1,4 @@
-"""MkDocs hook that builds the documentation site from the Markdown files where they are in the repository.
+"""MkDocs hook that builds the documentation site from the Markdown files at their paths in the repository.
 
 Every page keeps its path, so that links that work in the repository also work on the site. README.md is the home page.
 A link to a file that is not part of the site, such as source code, becomes plain text. A link to a file that does not
@@ -29,7 +29,7 @@ LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>[^)#:\s]+)(?:#[^)\s]*
 """A Markdown link to a relative path. Groups: `text` and `target`, which excludes the fragment."""
 
 LOADED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^\s\">]+")
-"""An HTML element that makes a browser load something from a host named in the page."""
+"""An HTML element that makes a browser load a file from a host that is named in the page."""
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:

@@ -56,13 +56,13 @@ def generate(proto_dir: Path) -> dict[str, bytes]:
 
 
 def _inside_our_package(content: bytes) -> bytes:
-    """Change the generated absolute imports to the package that the code is committed in."""
+    """Change the generated absolute imports so that they work inside the package PACKAGE."""
     text = content.decode()
     text = text.replace("from codec.latents.v1 import", f"from {PACKAGE}.codec.latents.v1 import")
     # The typing plugin writes fully qualified module names.
     text = text.replace("import codec.latents.v1.", f"import {PACKAGE}.codec.latents.v1.")
     text = text.replace("import codec\n", f"import {PACKAGE}.codec\n")
-    # The module name that the message classes get. pickle imports it.
+    # The module name of the message classes. pickle imports this module.
     text = text.replace("DESCRIPTOR, 'codec.latents.v1.", f"DESCRIPTOR, '{PACKAGE}.codec.latents.v1.")
     return text.encode()
 

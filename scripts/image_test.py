@@ -1,4 +1,4 @@
-"""Build both container images with buildah, request latents from the server image and run the gate in the golden image.
+"""Build both container images with buildah, request latents from one and run the quality gate in the other.
 
 Run by `make image-test`.
 
@@ -33,7 +33,7 @@ from scripts.setup_env import pinned_requirements
 
 STEPS = 30
 LONG_STEPS = 120
-"""Steps of the generation that is running when SIGTERM is sent; it takes a few seconds."""
+"""Number of steps of the generation that is running when SIGTERM is sent. It takes a few seconds."""
 DRAINING_WITHIN_S = 5.0
 PINS_FILE = "/opt/codec/pins.json"
 FIXTURES = ("--fixtures", "256")
@@ -82,13 +82,13 @@ def check_config(config: dict[str, Any]) -> None:
 
 
 def check_contents(container: Container) -> str:
-    """Raise Failed unless the image contains the pinned versions, the project and no pip; return the versions."""
+    """Raise Failed unless the image contains the pinned versions and the project, but not pip; return the versions."""
     pins = " ".join(pinned_requirements())
     versions = container.run("python", "-c", PRINT_VERSIONS)
-    require(versions == pins, f"the image has {versions}, pyproject.toml pins {pins}")
+    require(versions == pins, f"the image has {versions}, but pyproject.toml pins {pins}")
     path, without_pip, writable, hub = container.run("python", "-c", PRINT_PATHS).split()
-    require("/site-packages/" in path, f"the project runs from {path}")
-    require(without_pip == "True", "pip is in the image")
+    require("/site-packages/" in path, f"the project is imported from {path}")
+    require(without_pip == "True", "the image contains pip, which must not be in it")
     require(writable == "True", "the image's user cannot write to /models")
     require(hub.startswith("/models/"), f"hub downloads would be stored in {hub}, outside the volume")
     return versions
@@ -101,11 +101,14 @@ def check_health(container: Container, command: tuple[str, ...]) -> None:
         container.run(*command, env={"CODEC_PORT": "9"})
     except Failed:
         return
-    raise Failed("the health check passes without a server")
+    raise Failed("the health check passes although no server is running")
 
 
 def check_stop(container: Container) -> None:
-    """Send SIGTERM during a generation. Raise Failed unless it completes, new ones are refused and the status is 0."""
+    """Send SIGTERM during a generation.
+
+    Raises Failed unless the generation completes, new requests are refused and the exit status is 0.
+    """
     answer = container.generate(LONG_STEPS)
     require(answer.status == http.client.OK, f"a request for {LONG_STEPS} steps received {answer.status}")
     os.kill(container.process(), signal.SIGTERM)
@@ -133,7 +136,7 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
     try:
         with step("Checking the contents of the image") as found:
             found.append(check_contents(container))
-        with step(f"Starting it on {HOST}:{container.http_port} and {container.grpc_port}") as found:
+        with step(f"Starting the server on {HOST}:{container.http_port} and {container.grpc_port}") as found:
             container.start((*config["Entrypoint"], *config["Cmd"]), models, uid)
             container.wait_until_ready()
             check_privileges(container.process(), uid)
@@ -141,16 +144,16 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
         with step("Requesting latents with the documented request") as found:
             check_answer(container.generate(STEPS))
             found.append("200, Codec-Latent-Map, all bytes received")
-        with step("Checking its health, over HTTP with the image's health check and over gRPC"):
+        with step("Checking the health of the server, with the image's health check and over gRPC"):
             check_health(container, tuple(config["Healthcheck"]["Test"][1:]))
             serving = container.run("python", "-c", CHECK_GRPC_HEALTH, f"{HOST}:{container.grpc_port}")
             require(serving == "True", "the gRPC health status is not SERVING")
-        with step("Stopping it with SIGTERM during a generation") as found:
+        with step("Stopping the server with SIGTERM during a generation") as found:
             check_stop(container)
             found.append("the generation completed, new ones received 503, exit status 0")
         require(
             "NOT THE REFERENCE" not in container.log.read_text(),
-            "the server reports other versions than the pinned ones",
+            "the server reports library versions that differ from the pinned ones",
         )
     except (Failed, OSError, http.client.HTTPException) as error:
         log = container.log.read_text(errors="replace")[-3000:] if container.log.exists() else ""
@@ -160,7 +163,7 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
 
 
 def run_gate_once(buildah: Buildah, uid: int) -> None:
-    """Build reference images of the embedded model in the golden image and run the gate there. Raises Failed."""
+    """Build reference images in the golden image, and run the quality gate there. Raises Failed."""
     folder = WORK / "golden"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -171,21 +174,24 @@ def run_gate_once(buildah: Buildah, uid: int) -> None:
     try:
         with step("Comparing the pins files of both images") as found:
             pins = [container.run("cat", PINS_FILE) for container in (server, golden)]
-            require(pins[0] == pins[1], f"they differ: {pins[0]} and {pins[1]}")
+            require(pins[0] == pins[1], f"the pins files differ: {pins[0]} and {pins[1]}")
             found.append("equal")
         with step("Building reference images in the golden image"):
             golden.run(*command, "build", "/golden", *FIXTURES, volumes=volumes)
-        with step("Running the gate for every pipeline there"):
+        with step("Running the quality gate for every pipeline in the golden image"):
             written = ("--json", "/golden/verify.json", "--report", "/golden/report.html")
             table = golden.run(*command, "verify", "/golden", *FIXTURES, *written, volumes=volumes)
         print(table)
         results = json.loads((folder / "verify.json").read_text())
         require(results["passed"], "not every pipeline passed")
         rows = results["rows"]
-        require(len(rows) == PIPELINES and all(row["bits"] == "exact" for row in rows), f"the rows are {rows}")
+        require(
+            len(rows) == PIPELINES and all(row["bits"] == "exact" for row in rows),
+            f"the results have the wrong rows: {rows}",
+        )
         require(
             results["environment"]["pin_differences"] == [],
-            "the golden image reports other versions than the pinned ones",
+            "the golden image reports library versions that differ from the pinned ones",
         )
     finally:
         server.remove()
@@ -208,7 +214,9 @@ def check_image() -> None:
     with step("Creating a Debian base image with debootstrap") as found:
         found.append("created" if make_base(buildah) else "exists")
     for target in IMAGES:
-        with step(f"Building the target {target} on it (log: build-{target}.log in {WORK.relative_to(ROOT)})") as found:
+        with step(
+            f"Building the target {target} on the base image (log: build-{target}.log in {WORK.relative_to(ROOT)})"
+        ) as found:
             pip_options = build_image(buildah, target)
             found.append(f"{size_of(buildah, target)}, with pip's {', '.join(pip_options) or 'defaults'}")
     with step("Reading the server image's configuration"):

@@ -1,7 +1,7 @@
 """Build the images for `make image-test`: tools, a Debian base image, this machine's pip configuration, the Dockerfile.
 
-Uses the standard library only, because it runs on the system's Python of a clean machine. Everything it creates is
-stored in build/image.
+Uses only the standard library, because it runs on the system's Python of a clean machine. All files that it creates are
+in build/image.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ IMAGES = {"server": "localhost/codec-diffusers:test", "golden": "localhost/codec
 """The tag of each target of the Dockerfile."""
 
 TOOLS = ("buildah", "debootstrap")
-# The pip options that select package sources. Other options concern this machine only.
+# The pip options that select package sources. Other options are not passed on to the build.
 PIP_SOURCES = (
     *("index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "prefer-binary"),
     *("cert", "client-cert", "proxy", "timeout", "default-timeout", "retries"),
@@ -32,7 +32,7 @@ PIP_INDEXES = ("index-url", "extra-index-url")
 
 
 class Failed(Exception):
-    """Raised when an image could not be built or a check of it failed."""
+    """Raised when an image could not be built, or when a check of the image failed."""
 
 
 def require(holds: bool, otherwise: str) -> None:
@@ -44,7 +44,7 @@ def require(holds: bool, otherwise: str) -> None:
 def call(*command: str | Path, log: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a command; return its stdout, or an empty string if its output goes to the file `log`.
 
-    Raises Failed with the end of its output.
+    If the command fails, raises Failed with the end of the output.
     """
     with contextlib.ExitStack() as stack:
         output = subprocess.PIPE if log is None else stack.enter_context(log.open("w"))
@@ -80,7 +80,7 @@ class Buildah:
 
 def install_tools() -> list[str]:
     """Install the tools that are missing; return their names."""
-    # They are in sbin, which is not in PATH after `su` without a login shell.
+    # The tools are in sbin, which is not in PATH after `su` without a login shell.
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
@@ -97,7 +97,7 @@ def make_base(buildah: Buildah) -> bool:
         return False
     archive, rootfs = WORK / f"{SUITE}.tar", WORK / SUITE
     if not archive.exists():
-        # Not shutil.rmtree: an interrupted debootstrap may have left its /proc mounted.
+        # shutil.rmtree would also delete below a /proc that an interrupted debootstrap has left mounted.
         call("rm", "-rf", "--one-file-system", rootfs)
         call("debootstrap", "--variant=minbase", SUITE, rootfs, log=WORK / "debootstrap.log")
         excluded = [f"--exclude=./{part}" for part in ("dev/*", "proc/*", "var/cache/apt/*.bin", "var/lib/apt/lists/*")]
@@ -116,7 +116,7 @@ def make_base(buildah: Buildah) -> bool:
 
 
 def pip_settings() -> dict[str, str]:
-    """Return the package sources of this machine's pip: its configuration files, overridden by PIP_* variables."""
+    """Return the package sources of this machine's pip, from its configuration files and PIP_* variables."""
     home, override = Path.home(), os.environ.get("PIP_CONFIG_FILE", "")
     user = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     files = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"), home / ".pip/pip.conf", user / "pip/pip.conf"]
@@ -136,18 +136,18 @@ def pip_settings() -> dict[str, str]:
 
 
 def carry_into_build(settings: Mapping[str, str]) -> tuple[dict[str, str], set[str]]:
-    """Return the settings for use inside the build, and the mounts (host:container:ro) that they require."""
+    """Return `settings` with paths that are valid inside the build, and the mounts (host:container:ro) for them."""
     carried, mounts = {}, set()
     for name, value in settings.items():
         words = []
         for word in value.split():
             path = _local_path(word)
             if path is not None and path.is_dir():
-                # The pages of an index link to files that are usually next to it.
+                # The pages of an index link to package files, which are usually next to the index.
                 shared = path.parent if name in PIP_INDEXES and path.parent != Path("/") else path
                 mounts.add(f"{shared}:{shared}:ro")
             elif path is not None and path.is_file():
-                # At a different path: the build installs CA certificates, which cannot replace a mounted file.
+                # A different path: the build installs CA certificates and could not replace a mounted file.
                 mounts.add(f"{path.resolve()}:/mnt/{name}.pem:ro")
                 word = f"/mnt/{name}.pem"  # noqa: PLW2901
             words.append(word)

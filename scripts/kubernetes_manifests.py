@@ -36,7 +36,7 @@ SET_BY_CHART = {
     "tls_client_ca",
     "tls_key",
 }
-"""Settings for which the chart has other values, or that must not change in a container."""
+"""Settings that the chart sets itself, or that must not be changed in a container."""
 
 _KEYWORDS = ("type", "enum", "pattern", "minimum", "exclusiveMinimum", "maximum")
 
@@ -44,18 +44,18 @@ _KEYWORDS = ("type", "enum", "pattern", "minimum", "exclusiveMinimum", "maximum"
 def find_helm() -> str | None:
     """Return the path of the program that `make helm` installs; None if it is not installed.
 
-    Other releases of helm have other messages and could render other text.
+    A helm program in PATH is not used, because other releases have other messages and could render other text.
     """
     return str(INSTALLED_HELM) if INSTALLED_HELM.exists() else None
 
 
 def render(*arguments: str) -> str:
-    """Return the objects of the chart as YAML documents; `arguments` are passed to `helm template`.
+    """Return the objects of the chart as YAML documents. `arguments` are passed to `helm template`.
 
     Raises CalledProcessError, with the message of helm in `stderr`, if a value is not allowed.
     """
     helm = find_helm()
-    assert helm is not None, "helm is not installed: make helm"
+    assert helm is not None, "helm is not installed; run `make helm`"
     command = [helm, "template", "codec-diffusers", str(CHART), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 

@@ -1,6 +1,6 @@
 """Run the fast tests with the lowest versions that pyproject.toml allows. Run by `make test-lowest`.
 
-Only direct dependencies get their lowest version; what they require in turn is as new as possible.
+Only direct dependencies get their lowest version. The newest compatible versions of their dependencies are used.
 """
 
 import subprocess

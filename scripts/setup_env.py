@@ -1,7 +1,7 @@
 """Create .venv and install the project with everything that development needs.
 
-Runs on the system's Python and uses the standard library only. Without a GPU it prefers a CPU build of torch, which is
-several GB smaller, if one of the package indexes that pip is configured with has it.
+Runs on the system's Python and uses only the standard library. If the machine has no GPU and one of pip's package
+indexes has a CPU build of torch, this build is installed, because it is several GB smaller.
 """
 
 import os
@@ -61,7 +61,7 @@ def create_environment(folder: Path, constraints: Path, groups: Iterable[str]) -
             )
     print("Installing codec-diffusers and its dependencies (a few minutes the first time) ...", flush=True)
     arguments = [argument for group in groups for argument in ("--group", group)]
-    # setuptools would warn at length about directories named like packages, which is the layout of this project.
+    # setuptools would print long warnings about directories that are named like packages, as in this project.
     environment = os.environ | {"PYTHONWARNINGS": "ignore::UserWarning"}
     project: list[str | Path] = ["-c", constraints, "-e", ".[server,golden]", *arguments]
     subprocess.run([*pip, *project], cwd=ROOT, check=True, env=environment)
@@ -70,7 +70,7 @@ def create_environment(folder: Path, constraints: Path, groups: Iterable[str]) -
 
 def main() -> int:
     """Create the environment; return the process's exit status."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - this runs before anything else checks the version
+    if sys.version_info < (3, 11):  # noqa: UP036 - nothing else has checked the version yet
         print(f"Python 3.11 or newer is required, this is {sys.version.split()[0]}; try `make PYTHON=python3.12`")
         return 1
     started = time.perf_counter()

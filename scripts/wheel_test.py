@@ -22,7 +22,7 @@ from scripts.setup_env import QUIET, ROOT, cpu_build_of_torch, wants_cpu_build
 
 HOST = "127.0.0.1"
 STARTUP_S = 180
-"""Seconds in which a server must become ready."""
+"""Maximum time in seconds until a server is ready."""
 
 NOT_COPIED = (".*", "build", "dist", "models", "node_modules", "__pycache__", "*.egg-info")
 
@@ -77,7 +77,7 @@ class Installation:
         self.work = folder / "work"
         venv.create(folder, with_pip=True)
         self.work.mkdir()
-        # Nothing may make the checkout importable or configure the server.
+        # No variable may make the checkout importable or configure the server.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CODEC_"))}
         self.environment = inherited | {"HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(self.work / "cache")}
 
@@ -101,7 +101,7 @@ class Installation:
 
     @contextmanager
     def serving(self, *arguments: str, port: int) -> Iterator[None]:
-        """Run `codec-diffusers` with these arguments while the context is open; enter it once the server is ready.
+        """Run `codec-diffusers` with these arguments inside the `with` block. Wait until the server is ready.
 
         Raises RuntimeError, with the server's output, if it does not become ready.
         """
@@ -154,7 +154,7 @@ def step(name: str) -> Iterator[None]:
 
 
 def build_wheel(folder: Path, python: Path) -> Path:
-    """Build the wheel with the pip of `python`; return its path. An earlier build must not leave files in it."""
+    """Build the wheel with the pip of `python`; return its path. The files of earlier builds are not used."""
     source = folder / "source"
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*NOT_COPIED))
     subprocess.run([python, "-m", "pip", "wheel", *QUIET, "--no-deps", "--wheel-dir", folder, source], check=True)
@@ -163,7 +163,7 @@ def build_wheel(folder: Path, python: Path) -> Path:
 
 
 def check_client(client: Installation, wheel: Path) -> None:
-    """Use what works without torch: the version, the client's imports, the commands' help."""
+    """Check the parts that work without torch: the version, the client's imports and the help of the commands."""
     client.pip_install(wheel)
     version = wheel.name.split("-")[1]
     assert client.run("codec-diffusers", "--version") == version, f"--version does not print {version}"
@@ -172,8 +172,8 @@ def check_client(client: Installation, wheel: Path) -> None:
 
 
 def check_server(server: Installation, client: Installation, wheel: Path) -> None:
-    """Generate an image, serve latents to the torch-free client and decode them next to a package named core."""
-    with step("Installing it with [server]"):
+    """Generate an image, serve latents to the client without torch, and decode them next to a package named core."""
+    with step("Installing the wheel with [server]"):
         if wants_cpu_build():
             server.pip_install(cpu_build_of_torch(), check=False)
         server.pip_install(f"codec-diffusers[server] @ {wheel.as_uri()}")
@@ -198,14 +198,16 @@ def check_server(server: Installation, client: Installation, wheel: Path) -> Non
 def main() -> int:
     """Run the test; return the process's exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--client-only", action="store_true", help="leave out the extra server, and with it torch")
+    parser.add_argument(
+        "--client-only", action="store_true", help="do not test the extra `server`, so that torch is not installed"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="wheel-test-") as name:
         folder = Path(name)
         client = Installation(folder / "client")
         with step("Building the wheel"):
             wheel = build_wheel(folder, client.bin / "python")
-        with step("Installing and using it without extras"):
+        with step("Installing and using the wheel without extras"):
             check_client(client, wheel)
         if not options.client_only:
             check_server(Installation(folder / "server"), client, wheel)

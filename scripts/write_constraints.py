@@ -1,4 +1,4 @@
-"""Write the versions of the packages in this environment to constraints.txt, so that everyone gets the same ones.
+"""Write the versions of the packages in this environment to constraints.txt, which makes installations reproducible.
 
 torch, diffusers and transformers are left out: the extra `server` in pyproject.toml pins them.
 """

@@ -43,7 +43,7 @@ def test_machine_is_described_with_its_processor_and_versions() -> None:
 
 
 def test_document_without_the_section_is_refused() -> None:
-    with pytest.raises(ValueError, match="must contain the section requests once, found 0"):
+    with pytest.raises(ValueError, match="must contain the section requests exactly once, found 0"):
         replace_section("nothing", SECTION, "")
 
 
