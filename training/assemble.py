@@ -17,7 +17,7 @@ from training.trainer import load_averaged_weights
 
 
 def averaged_denoiser(folder: Path, channels: tuple[int, ...] = CHANNELS) -> Denoiser:
-    """Return the trained denoiser with its averaged weights."""
+    """Return the trained denoiser with the moving average of its weights."""
     model = Denoiser(build_tokenizer(), channels).to(select_device()).eval()
     load_averaged_weights(folder / "denoiser.pt", model)
     return model
@@ -49,7 +49,7 @@ def main(
     if (folder / "motion").exists():
         adapter = MotionAdapter.from_pretrained(folder / "motion")
         adapter.to(torch.float16).save_pretrained(out / "motion_adapter")
-    # diffusers records the path that a model was loaded from, which has no meaning on other machines.
+    # diffusers records the path from which a model was loaded. It has no meaning on other machines.
     for config in out.rglob("config.json"):
         written = json.loads(config.read_text(encoding="utf-8"))
         if written.pop("_name_or_path", None) is not None:

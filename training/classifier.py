@@ -1,7 +1,7 @@
 """Scene classifier: `python -m training.classifier` trains a network that predicts place, time of day and weather.
 
-It evaluates generated images (training.evaluate). It is trained on rendered scenes only; blur and noise are added so
-that its predictions do not depend on sharpness.
+The classifier evaluates generated images (training.evaluate). It is trained only on rendered scenes. Blur and noise are
+added to them so that the predictions do not depend on sharpness.
 """
 
 import json
@@ -117,7 +117,9 @@ def main(
     folder: Annotated[Path, typer.Option(help="Folder of checkpoints and rendered scenes.")] = DEFAULT_FOLDER,
     steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 500,
     scenes: Annotated[int, typer.Option(help="Number of scenes to render for training.")] = 4000,
-    held_out: Annotated[int, typer.Option(help="Number of evaluation scenes to measure on.")] = 500,
+    held_out: Annotated[
+        int, typer.Option(help="Number of evaluation scenes, on which the accuracy is measured.")
+    ] = 500,
 ) -> None:
     """Train the classifier and write its accuracy on evaluation scenes to FOLDER/classifier.json."""
     limit_threads()

@@ -1,7 +1,7 @@
 """Stage 3, the denoiser: `python -m training.denoiser` trains a UNet and a text encoder on latents.
 
-Training starts on small latents, where a step is cheap and the meaning of words is learned, and continues with the
-sizes that will be served.
+Training starts with small latents, because a step is cheap and the meaning of words can be learned. It continues with
+the sizes that will be served.
 """
 
 from pathlib import Path
@@ -27,11 +27,11 @@ from training.trainer import Trainer
 CHANNELS = (64, 128, 160)
 TEXT_WIDTH = 192
 BATCHES = {16: 32, 32: 16, 64: 4}  # batch size for each latent height and width
-SMALL_STEPS = 1400  # number of steps on 16x16 latents before the native 32x32
+SMALL_STEPS = 1400  # number of steps with 16x16 latents, before training continues with 32x32, the default size
 LARGE_FROM, LARGE_INTERVAL = 3000, 8  # from step 3000 on, every eighth step uses 64x64 latents
 PEAK_LEARNING_RATE, WARMUP = 1.5e-3, 100
-EMPTY_CAPTION_SHARE = 0.1  # required for classifier-free guidance
-MOTION_CAPTION_SHARE = 0.1  # still images must not change if the prompt describes a motion
+EMPTY_CAPTION_SHARE = 0.1  # share of empty captions, which classifier-free guidance requires
+MOTION_CAPTION_SHARE = 0.1  # share of captions with a motion, which must not change still images
 
 # Noise schedule: v-prediction with zero terminal SNR, so the last timestep is pure noise.
 NOISE = {
@@ -122,7 +122,7 @@ def draw_captions(rng: np.random.Generator, scenes: np.ndarray[tuple[int], np.dt
 def stratified_timesteps(rng: np.random.Generator, count: int) -> torch.Tensor:
     """Return one random timestep from each of `count` equal intervals of 0 to 999, int64 [count].
 
-    Every batch so contains all noise levels, which lowers the variance of the loss.
+    Thus every batch contains all noise levels, which lowers the variance of the loss.
     """
     return torch.from_numpy(((np.arange(count) + rng.random(count)) * 1000 / count).astype(np.int64))
 

@@ -10,7 +10,7 @@ WIDTHS = (3, 24, 48, 96)
 
 
 class Discriminator(nn.Module):
-    """Convolutional network that scores overlapping patches of an image as rendered (high) or decoded (low)."""
+    """Convolutional network that scores overlapping patches of an image: high for rendered, low for decoded images."""
 
     def __init__(self) -> None:
         """Create an untrained network."""

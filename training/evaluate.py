@@ -42,7 +42,7 @@ def generate(pipeline: StableDiffusionPipeline, prompt: str, seed: int, size: in
 
 
 def confusion(predicted: list[str], scenes: list[Scene], label: str) -> dict[str, dict[str, int]]:
-    """Return the confusion matrix of `label`: true value, then predicted value, to the number of scenes."""
+    """Return the confusion matrix of `label`: {true value: {predicted value: number of scenes}}."""
     counts = Counter((getattr(scene, label), value) for scene, value in zip(scenes, predicted, strict=True))
     return {true: {value: counts[true, value] for value in LABELS[label]} for true in LABELS[label]}
 

@@ -1,4 +1,4 @@
-"""Evaluation of generated videos: `python -m training.evaluate_video` compares consecutive with shuffled frames."""
+"""Evaluation of generated videos: `python -m training.evaluate_video` compares them with their shuffled frames."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def mean_frame_difference(frames: Image) -> float:
 
 
 def coherence(frames: Image, shuffles: int = 20) -> dict[str, float]:
-    """Return the mean frame difference in order and in random order, and their ratio.
+    """Return the mean frame difference of frames in order and in random order, and the ratio of the two.
 
     The ratio is near 1 for unrelated frames and well below 1 for a continuous motion.
     """

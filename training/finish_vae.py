@@ -24,7 +24,7 @@ from training.vae import CHANNELS, new_vae
 
 
 def averaged_vae(folder: Path, channels: tuple[int, ...] = CHANNELS) -> AutoencoderKL:
-    """Return the VAE of stage 1 with its averaged weights."""
+    """Return the VAE of stage 1 with the moving average of its weights."""
     vae = new_vae(channels).to(select_device()).eval()
     load_averaged_weights(folder / "vae.pt", vae)
     return vae
@@ -65,7 +65,9 @@ def standardise(vae: AutoencoderKL, latents: torch.Tensor) -> None:
 def gradient_magnitude(images: Image) -> float:
     """Return the mean length of the brightness gradient of images uint8 [N, H, W, 3], in grey levels per pixel."""
     total = 0.0
-    for image in images:  # one at a time: the evaluation images together do not fit a small machine as floats
+    for (
+        image
+    ) in images:  # one at a time: all evaluation images as floats would need more memory than a small machine has
         brightness = image.astype(np.float64).mean(axis=2)
         down, across = np.diff(brightness, axis=0)[:, :-1], np.diff(brightness, axis=1)[:-1]
         total += float(np.hypot(down, across).mean())
@@ -104,14 +106,14 @@ def write(vae: AutoencoderKL, folder: Path, held_out: int) -> None:
 
 def main(
     folder: Annotated[Path, typer.Option(help="Folder of checkpoints and rendered scenes.")] = DEFAULT_FOLDER,
-    held_out: Annotated[int, typer.Option(help="Number of evaluation scenes to measure on.")] = 128,
+    held_out: Annotated[int, typer.Option(help="Number of evaluation scenes, on which the quality is measured.")] = 128,
 ) -> None:
     """Normalise the latents and write the finished VAE."""
     limit_threads()
     vae = averaged_vae(folder)
     images = scene_images(folder, 384)
     standardise(vae, encode(vae, images[:256]))
-    # Close to 1 after standardisation; measured on other scenes than those used for it.
+    # Close to 1 after standardisation. It is measured on scenes that were not used for the standardisation.
     vae.register_to_config(scaling_factor=1 / float(encode(vae, images[256:]).std()))
     write(vae, folder, held_out)
 

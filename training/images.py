@@ -72,7 +72,7 @@ def to_tensor(images: Image, device: torch.device) -> torch.Tensor:
 
 
 def to_images(tensor: torch.Tensor) -> Image:
-    """Convert float [B, 3, H, W] in [-1, 1] to images uint8 [B, H, W, 3]; values outside are clipped."""
+    """Convert float [B, 3, H, W] in [-1, 1] to images uint8 [B, H, W, 3]; values outside the range are clipped."""
     pixels = (tensor.float().clamp(-1, 1) + 1) * 127.5
     array: Image = pixels.round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return array

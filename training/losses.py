@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-SSIM_WINDOW = 7  # scikit-image's default, so that the loss is the metric that training.finish_vae reports
+SSIM_WINDOW = 7  # scikit-image's default, so that the loss equals the metric that training.finish_vae reports
 TEXTURE_WINDOW = 8
 
 
@@ -33,8 +33,8 @@ def structural_similarity(output: torch.Tensor, target: torch.Tensor) -> torch.T
 def texture_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return how much two batches [B, C, H, W] differ in local gradient magnitude.
 
-    Magnitudes are averaged over windows of 8x8 pixels, so fine detail (stars, snow, windows) that latents cannot locate
-    exactly is rewarded if it is present, instead of being blurred away.
+    Magnitudes are averaged over windows of 8x8 pixels. Latents cannot store the exact position of fine detail (stars,
+    snow, windows); with this loss, detail at a slightly different position is better than a blur.
     """
     return (_local_gradient(output) - _local_gradient(target)).abs().mean()
 

@@ -32,8 +32,8 @@ from training.scenes.render import render_motion
 from training.trainer import Trainer
 
 FRAMES, MAX_FRAMES = 24, 32
-FRAMES_PER_STEP = 8  # random frames of a clip per training step: a third of the cost, so three times as many clips
-SMALL_STEPS = 1000  # number of steps on 16x16 latents before the native 32x32
+FRAMES_PER_STEP = 8  # random frames of a clip per training step; a third of the frames allows three times as many clips
+SMALL_STEPS = 1000  # number of steps with 16x16 latents, before training continues with 32x32, the default size
 BATCHES = {16: 4, 32: 1}  # clips per step for each latent height and width
 PEAK_LEARNING_RATE, WARMUP = 1e-3, 100
 TRAINED_NAME = "motion_modules"  # contained in the name of every parameter trained in this stage
@@ -65,7 +65,7 @@ MOTION_OF: dict[Place, Motion] = {
     "field": "pan",
 }
 """Motion of each place. The text encoder was trained on still images, so the adapter cannot learn a motion from the
-words of the prompt. If a place had several motions, videos hardly moved after 1,475 training steps."""
+words of the prompt. When places had several motions, videos hardly moved after 1,475 training steps."""
 
 
 def moving_scene(index: int) -> Scene:

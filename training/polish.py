@@ -1,7 +1,7 @@
 """Stage 5, a sharper decoder: `python -m training.polish` trains only the decoder of the finished VAE.
 
-Latents do not change, so the denoiser and the motion adapter stay valid and the stage can be run at any time. It
-trains on whole images: the group normalisation of a decoder trained on crops sees other statistics when it is used.
+This stage does not change latents, so the denoiser and the motion adapter remain valid, and the stage can be run at any
+time. It trains on whole images, because the statistics of group normalisation differ between crops and whole images.
 """
 
 from pathlib import Path
@@ -23,20 +23,20 @@ from training.runtime import limit_threads, mixed_precision, select_device
 from training.trainer import Trainer
 from training.vae import psnr, reconstruction_loss
 
-PEAK_LEARNING_RATE, WARMUP = 1e-4, 100  # 4e-4 undid the final decay of stage 1: after 200 steps the loss had tripled
+PEAK_LEARNING_RATE, WARMUP = 1e-4, 100  # with a peak of 4e-4 the loss tripled in 200 steps
 IMAGE_SIZE, BATCH = 256, 1
 SSIM_WEIGHT, TEXTURE_WEIGHT = 0.3, 0.3
-PSNR_WEIGHT = 0.01  # of the logarithm of the squared error, that is, of the PSNR
-ADVERSARIAL_FROM = 800  # step; before it, detail is too blurred for the discriminator to be useful
-DISCRIMINATOR_WEIGHT = 0.1  # keeps its gradient small in the norm that is clipped for both networks
+PSNR_WEIGHT = 0.01  # weight of the logarithm of the squared error, which is the PSNR up to a factor
+ADVERSARIAL_FROM = 800  # first step with a discriminator; before it, detail is too blurred
+DISCRIMINATOR_WEIGHT = 0.1  # small, because the gradient norm is clipped for both networks together
 ADVERSARIAL_SHARE = 0.2  # gradient norm of the adversarial loss relative to that of the other losses
 
 
 def deepen(vae: AutoencoderKL, layers: int) -> AutoencoderKL:
     """Return a VAE with `layers` residual blocks per level that computes the same function as `vae`.
 
-    The added blocks are identities before training. AutoencoderKL has one setting for encoder and decoder, so the
-    encoder gets them too, where they remain identities because this stage does not train the encoder.
+    Before training, the added blocks are identities. AutoencoderKL has one setting for encoder and decoder, so the
+    encoder also gets these blocks. They remain identities there, because this stage does not train the encoder.
     """
     if vae.config.layers_per_block == layers:
         return vae
@@ -63,10 +63,11 @@ def decoder_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def adversarial_losses(
     discriminator: Discriminator, output: torch.Tensor, target: torch.Tensor, loss: torch.Tensor, last: nn.Parameter
 ) -> torch.Tensor:
-    """Return the sum of the adversarial losses of decoder and discriminator; neither trains the other network.
+    """Return the sum of the adversarial losses of the decoder and the discriminator.
 
-    The weight of the decoder's part makes its gradient at the decoder's last layer ADVERSARIAL_SHARE times as large as
-    that of `loss` (Esser et al., "Taming transformers for high-resolution image synthesis", 2021).
+    Each of the two losses trains only its own network. The decoder's loss is weighted so that its gradient at the
+    decoder's last layer is ADVERSARIAL_SHARE times as large as that of `loss` (Esser et al., "Taming transformers for
+    high-resolution image synthesis", 2021).
     """
     discriminator.requires_grad_(False)
     decoder_part = -discriminator(output).mean()
@@ -121,8 +122,10 @@ def main(
     folder: Annotated[Path, typer.Option(help="Folder of checkpoints and the finished VAE.")] = DEFAULT_FOLDER,
     steps: Annotated[int, typer.Option(help="Total number of training steps.")] = 1300,
     scenes: Annotated[int, typer.Option(help="Number of scenes to render for training.")] = 4000,
-    layers: Annotated[int, typer.Option(help="Residual blocks per level; more than stage 1's 1 deepens the VAE.")] = 1,
-    held_out: Annotated[int, typer.Option(help="Number of evaluation scenes to measure on.")] = 128,
+    layers: Annotated[
+        int, typer.Option(help="Residual blocks per level. The VAE of stage 1 has 1; a larger number deepens it.")
+    ] = 1,
+    held_out: Annotated[int, typer.Option(help="Number of evaluation scenes, on which the quality is measured.")] = 128,
 ) -> None:
     """Train the decoder of the finished VAE, or resume its training."""
     limit_threads()

@@ -1,4 +1,4 @@
-"""Runtime settings shared by all stages: compute device, thread count, number type and random generators."""
+"""Runtime settings shared by all stages: compute device, thread count, floating-point type and random generators."""
 
 import os
 from contextlib import AbstractContextManager
@@ -13,7 +13,7 @@ def select_device() -> torch.device:
 
 
 def limit_threads() -> None:
-    """Set torch's thread count to OMP_NUM_THREADS if that variable is set, so that a shared machine stays usable."""
+    """Set torch's thread count to the variable OMP_NUM_THREADS, if it is set, so that a shared machine stays usable."""
     if "OMP_NUM_THREADS" in os.environ:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -25,7 +25,7 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 def step_rng(seed: int, step: int) -> np.random.Generator:
-    """Return the random generator of one step; it depends only on its arguments, so a resumed run repeats it."""
+    """Return the random generator of one step. It depends only on the arguments, so a resumed run is reproducible."""
     return np.random.default_rng((seed, step))
 
 

@@ -25,9 +25,9 @@ def grammar_captions(count: int, seed: int = 0) -> list[str]:
 
 
 def build_tokenizer(size: int = 1024) -> CLIPTokenizer:
-    """Return a tokenizer with one token per byte and, through merges, one per word of the caption grammar.
+    """Return a tokenizer with one token per byte and, after merges, one token per word of the caption grammar.
 
-    `size` is the maximum vocabulary size of the merge training; the grammar needs fewer merges than it allows.
+    `size` is the maximum size of the vocabulary. It allows more merges than the grammar needs.
     """
     blank = CLIPTokenizer(vocab={_START: 0, _END: 1}, merges=[])
     learned = blank.train_new_from_iterator(grammar_captions(4000), size, show_progress=False)

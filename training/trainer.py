@@ -19,7 +19,7 @@ CHECKPOINT_INTERVAL, REPORT_INTERVAL = 200, 25
 def learning_rate_at(step: int, steps: int, peak: float, warmup: int) -> float:
     """Return the learning rate: linear warm-up to `peak`, constant, linear decay to peak / 50 over the last third.
 
-    While the rate is constant it does not depend on `steps`, so a run can still be extended.
+    Before the decay, the rate does not depend on `steps`, so a run can still be extended.
     """
     rising, falling = (step + 1) / warmup, (steps - step) / (steps / 3)
     return peak * max(0.02, min(1.0, rising, falling))
@@ -40,7 +40,7 @@ class Trainer:
         seed: int,
         muon: bool = False,
     ) -> None:
-        """Prepare to train `model`, already on its device, up to step `steps`; resume from `path` if it exists.
+        """Prepare to train `model`, which is on its device, up to step `steps`. If `path` exists, resume from it.
 
         `learning_rate` is the peak rate, `warmup` a number of steps, `decay` the decay of the moving average.
         """

@@ -15,7 +15,7 @@ from tests.support.chart_values import CASES
 
 Object = dict[str, Any]
 
-needs_helm = pytest.mark.skipif(find_helm() is None, reason="helm is not installed: make helm")
+needs_helm = pytest.mark.skipif(find_helm() is None, reason="helm is not installed; run `make helm`")
 
 
 @cache

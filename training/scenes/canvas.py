@@ -46,7 +46,7 @@ class Canvas:
         return covered
 
     def box(self, left: float, top: float, right: float, bottom: float, margin: float = 1.5) -> tuple[slice, slice]:
-        """Return the rows and columns of the pixels within `margin` pixels of a rectangle in units."""
+        """Return the rows and columns of a rectangle in units, extended by `margin` pixels on all sides."""
         edge = margin / self.pixels
         rows = slice(*np.searchsorted(self.v, (top - edge, bottom + edge)).tolist())
         columns = slice(*np.searchsorted(self.u, (left - edge, right + edge)).tolist())
@@ -81,7 +81,7 @@ class Canvas:
         self.blend(np.float32(opacity) * mask.astype(np.float32), paint, rows, columns)
 
     def glow(self, u: float, v: float, radius: float, paint: Colour, strength: float) -> None:
-        """Blend `paint` around a point with an opacity that decreases to strength / e at `radius`."""
+        """Blend `paint` around a point. The opacity decreases from `strength` to strength / e at `radius`."""
         reach = 4 * radius
         rows, columns = self.box(u - reach, v - reach, u + reach, v + reach)
         far = np.hypot(self.v[rows, None] - v, self.u[None, columns] - u)
@@ -108,7 +108,7 @@ class Canvas:
         self.blend(mask, paint, rows, columns)
 
     def span(self, positions: Array, start: float, end: float) -> Array:
-        """Return the share of each pixel along one axis that is between two positions."""
+        """Return, for each pixel along one axis, the share of the pixel that is between two positions."""
         return np.minimum(self.cover(positions - np.float32(start)), self.cover(np.float32(end) - positions))
 
     def image(self) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:

@@ -1,4 +1,4 @@
-"""Scenes and their labels, which the caption names, the renderer shows and the classifier predicts."""
+"""Scenes and their labels. Captions name the labels, the renderer shows them, and the classifier predicts them."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args

@@ -14,7 +14,8 @@ _LATTICE = 512
 def value_noise(rng: np.random.Generator, frequency: float, smooth: bool = True) -> Line:
     """Return a random function of the position with values in [-1, 1].
 
-    It interpolates `frequency` random values per unit, linearly unless `smooth`, and repeats after 512 of them.
+    The function interpolates `frequency` random values per unit: smoothly, or linearly if `smooth` is False. It repeats
+    after 512 values.
     """
     knots = rng.uniform(-1, 1, _LATTICE).astype(np.float32)
 
@@ -33,9 +34,9 @@ def value_noise(rng: np.random.Generator, frequency: float, smooth: bool = True)
 
 
 def octaves(rng: np.random.Generator, frequency: float, count: int, gain: float = 0.5, smooth: bool = True) -> Line:
-    """Return the sum of `count` value noises, each with twice the frequency and `gain` times the amplitude of the last.
+    """Return the sum of `count` value noises, scaled to [-1, 1].
 
-    The sum is scaled to [-1, 1].
+    Each noise has twice the frequency and `gain` times the amplitude of the previous one.
     """
     noises = [value_noise(rng, frequency * 2**level, smooth) for level in range(count)]
     total = sum(gain**level for level in range(count))

@@ -13,7 +13,7 @@ from training.scenes.sky import Light
 
 @dataclass(frozen=True, slots=True)
 class PaintContext:
-    """Canvas and light of one scene. Distances are 0 for the nearest objects and 1 at the horizon."""
+    """Canvas and light of one scene. Distances are from 0 (nearest objects) to 1 (horizon)."""
 
     canvas: Canvas
     scene: Scene

@@ -88,7 +88,7 @@ def _between(first: _Hour, second: _Hour, share: float) -> _Hour:
 
 
 def palette_of(scene: Scene, shift: float) -> Palette:
-    """Return the palette of a scene; `shift` in [-0.3, 0.3] blends it with the previous or next time of day."""
+    """Return the palette of a scene. `shift` in [-0.3, 0.3] blends it with that of the previous or next time of day."""
     index = _ORDER.index(scene.time) or 4 * (shift < 0)
     hour = _between(_HOURS[scene.time], _HOURS[_ORDER[index + (1 if shift >= 0 else -1)]], abs(shift))
     grey, deck = _OVERCAST[scene.weather], _DECK[scene.weather]

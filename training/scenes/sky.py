@@ -21,7 +21,7 @@ class Light:
 def place_light(scene: Scene, rng: np.random.Generator, sinking: float) -> Light:
     """Return a random position of the sun or moon: low left at dawn, low right at dusk, otherwise high.
 
-    `sinking` lowers it by that many scene units.
+    The position is lowered by `sinking`, in scene units.
     """
     side, height, size = rng.random(3)
     match scene.time:

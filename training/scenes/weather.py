@@ -8,7 +8,7 @@ from training.scenes.paint_context import PaintContext
 
 
 def paint_weather(context: PaintContext, rng: np.random.Generator, moment: float) -> None:
-    """Paint the weather of the scene over the finished land; `moment` in [0, 1] moves drops, flakes and banks."""
+    """Paint the weather of the scene over the finished land. `moment` in [0, 1] moves raindrops, snowflakes and fog."""
     match context.scene.weather:
         case "fog":
             _fog(context, rng, moment)

@@ -1,1 +1,1 @@
-"""Painters of the places, one module per place; each paints the land over a finished sky."""
+"""Painters of the places, one module per place. Each painter paints the land over a finished sky."""
