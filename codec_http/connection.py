@@ -32,7 +32,7 @@ def _probe(request: web.BaseRequest) -> bytes:
     """Return bytes that can be sent now and do not change the meaning of the response to `request`.
 
     Before the response starts, the bytes are an interim response. Within a chunked response, they are a leading zero of
-    the size of the next chunk, which RFC 9112, section 7.1, allows. Otherwise there are no such bytes.
+    the size of the next chunk, which RFC 9112, section 7.1, allows. Otherwise the result is empty.
     """
     if request.version < HttpVersion11:
         return b""

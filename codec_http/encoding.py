@@ -55,7 +55,7 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
 
 @lru_cache(maxsize=256)
 def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
-    """Return the coding for an Accept-Encoding header. `dictionary` is None if the client cannot use it."""
+    """Return the coding for an Accept-Encoding header. Without `dictionary`, zstd is not available."""
     weights = dict(reversed(parse_quality_values(accepted)))  # if a name is repeated, its highest weight counts
     wildcard = weights.get("*")
     choices: list[tuple[float, Encoding]] = []

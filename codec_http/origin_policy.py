@@ -14,7 +14,7 @@ class OriginPolicy:
     Browsers send the origin of the page with every POST request, and with every cross-origin request whose response the
     page may read. Other clients do not send an origin and are not restricted.
 
-    Pages of these origins may use the server: `allowed_origins` (if it is None, the origins of localhost and loopback
+    Pages of these origins may use the server: `allowed_origins` (by default, the origins of localhost and loopback
     addresses), the origin of `public_url`, and the server's own origin if its host is an IP address or localhost. The
     server's own origin with any other host name is not allowed, because the owner of that name can make it resolve to
     the address of the server, so that pages of the owner have the server's origin (DNS rebinding).

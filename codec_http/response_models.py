@@ -157,7 +157,7 @@ class InfoResponse(ResponseModel):
     versions: dict[str, str] = Field(description="Installed versions of the libraries that affect the pixels.")
     pin_differences: list[str] = Field(
         description="Differences between the installed versions and the pinned reference versions. Empty if "
-        "there are no differences."
+        "all versions are equal."
     )
     image_digest: str | None = Field(description="Digest of the container image, or null if unknown.")
     jobs: int = Field(description="Number of active generations, queued and running.")

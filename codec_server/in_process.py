@@ -48,7 +48,7 @@ class InProcessClient(LatentClient):
         """The model that ran the last generation."""
 
     async def load(self, modality: Modality | None = None) -> None:
-        """Load and warm up the model, for `modality` or for all modalities if it is None. Raises StartupError."""
+        """Load and warm up the model, for `modality` or by default for all modalities. Raises StartupError."""
         await self._model.start_serving(self.service, modality)
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:

@@ -28,8 +28,8 @@ WARM_UP_LATENT_SIZE = 8
 class WarmUp:
     """Functions for the device thread that raise ModelLoadError if the model does not work.
 
-    `run` is the warm-up at the start. Unless `modality` is None, it also measures the memory that a generation of
-    `modality` needs. `repeat` is the same work without a measurement.
+    `run` is the warm-up at the start. With a `modality`, it also measures the memory that a generation of this modality
+    needs. `repeat` is the same work without a measurement.
     """
 
     run: Callable[[], MemoryModel | None]

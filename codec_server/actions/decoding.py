@@ -17,7 +17,7 @@ from core.settings import Settings
 
 @dataclass(slots=True)
 class Decoding:
-    """Decoder with the VAE in the directory `path`, or with the VAE that the latent-space map names if `path` is None.
+    """Decoder with the VAE in the directory `path`, or, without `path`, with the VAE that the latent-space map names.
 
     The VAE of the map is downloaded from Hugging Face only if `download` is True. The VAE is loaded once, so all
     latents must come from the same model.

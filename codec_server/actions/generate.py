@@ -42,8 +42,8 @@ def run_generate(
     """Generate with `target` and write the file `output`.
 
     `fields` are the request's fields as given on the command line: `size` is text, `image` and `latents` are paths, and
-    an option that was not given is None. `flags` are the settings by field name. With `preview`, the file is also
-    written while the model samples. Raises CodecError.
+    an option that was not given has the value None. `flags` are the settings by field name. With `preview`, the file is
+    also written while the model samples. Raises CodecError.
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:

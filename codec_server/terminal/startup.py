@@ -39,7 +39,7 @@ def server_url(settings: Settings, port: int) -> str:
 
 
 def print_addresses(http: str, grpc: str | None) -> None:
-    """Print the version, the URL of the HTTP server and HOST:PORT of the gRPC server, which is None for a gateway."""
+    """Print the version, the URL of the HTTP server, and HOST:PORT of the gRPC server (None for a gateway)."""
     typer.echo(f"codec-diffusers {SERVER_VERSION}")
     typer.echo(f"  HTTP     {http}{GENERATION_PATHS[Modality.IMAGE]}")
     if grpc is not None:

@@ -55,14 +55,14 @@ capabilities:
 {{- define "codec.preStopSeconds" -}}5{{- end -}}
 
 {{/*
-Seconds from the deletion of a pod until SIGKILL: the preStop hook, the drain, 10 s for generations that are cancelled at its
-end, and 15 s to stop.
+Seconds from the deletion of a pod until SIGKILL: the preStop hook, the drain timeout, 10 s for generations that are cancelled
+after it, and 15 s to stop.
 */}}
 {{- define "codec.gracePeriodSeconds" -}}
 {{- add (include "codec.preStopSeconds" .root | int) (ceil .values.drainTimeoutSeconds | int) 25 -}}
 {{- end -}}
 
-{{/* The variables of a map of settings. Numbers of values files are floats, which must not become 1e+10. */}}
+{{/* The variables of a map of settings. Numbers in values files are floats, which must not be rendered as 1e+10. */}}
 {{- define "codec.settings" -}}
 {{- range $name, $value := . }}
 - name: {{ $name }}
@@ -135,8 +135,8 @@ end, and 15 s to stop.
 {{- end -}}
 
 {{/*
-What the kubelet does in a probe: a request to `path` of the HTTP port. Probes cannot send a certificate: if clients need one,
-readiness is read from the metrics, and liveness is a TCP connection.
+The action of a probe: an HTTP request for `path`. Probes cannot send a certificate. Therefore, if clients need a certificate,
+the readiness probe reads the metrics, and the liveness probe opens a TCP connection.
 */}}
 {{- define "codec.probe" -}}
 {{- if and .values.tls.secret .values.tls.clientCa (eq .path "/livez") -}}

@@ -443,7 +443,7 @@ Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class Preview(_message.Message):
-    """One latent frame of the clean estimate after a step: what the model expects the result to be."""
+    """One latent frame of a preview: the model's estimate of the finished latents after a step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -550,7 +550,7 @@ class GetServerInfoResponse(_message.Message):
 
     @_builtins.property
     def pin_differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Differences between the installed and the pinned reference versions. Empty if there are none."""
+        """Differences between the installed versions and the pinned reference versions. Empty if all versions are equal."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
@@ -618,8 +618,8 @@ class ServedModel(_message.Message):
 
     @_builtins.property
     def pixel_checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PixelCheck]:
-        """How far decoded latents are from the pixels of the model's own pipelines, compared when it was loaded. Empty if
-        that is unknown.
+        """Comparisons of decoded latents with the pixels of the model's own pipelines, made when the model was loaded. Empty if
+        they are unknown.
         """
 
     def __init__(
@@ -645,7 +645,7 @@ Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
 
 @_typing.final
 class PixelCheck(_message.Message):
-    """Comparison of decoded latents with the pixels that one pipeline of a model itself returns, for the same seed."""
+    """Comparison of decoded latents with the pixels that a diffusers pipeline of the model returns for the same seed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -659,11 +659,11 @@ class PixelCheck(_message.Message):
     vae: _builtins.str
     """Class of its VAE."""
     max_difference: _builtins.int
-    """Largest difference in 8-bit levels. Not set if they could not be compared."""
+    """Largest difference of two values, in 8-bit levels. Not set if the pixels could not be compared."""
     tolerance: _builtins.int
-    """Largest difference that is allowed, in 8-bit levels."""
+    """Largest allowed difference, in 8-bit levels."""
     reason: _builtins.str
-    """Why they could not be compared. Not set if they were."""
+    """Why the pixels could not be compared. Not set if they were compared."""
     def __init__(
         self,
         *,
@@ -718,7 +718,7 @@ class ModelInfo(_message.Message):
     size_multiple: _builtins.int
     """Width and height must be multiples of this number of pixels."""
     temporal_factor: _builtins.int
-    """Video frames per latent frame. The first latent frame of a video decodes to one video frame. 0 means 1."""
+    """Number of video frames per latent frame, except the first latent frame, which decodes to one video frame. 0 means 1."""
     frame_multiple: _builtins.int
     """The number of frames of a video must be 1 more than a multiple of this. 0 means 1."""
     @_builtins.property
@@ -831,7 +831,7 @@ class Lora(_message.Message):
     name: _builtins.str
     """Name of the weights."""
     scale: _builtins.float
-    """Weight with which they are applied."""
+    """Weight with which the LoRA weights are applied."""
     def __init__(
         self,
         *,
@@ -1062,12 +1062,12 @@ class DecodeResponse(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The pixels of the next frame, width * height * 3 bytes for RGB, otherwise a file. For MP4 the next bytes of the
-    file, whose chunks have no relation to the frames.
+    """PIXEL_FORMAT_RGB: the pixels of the next frame, width * height * 3 bytes. PIXEL_FORMAT_MP4: the next bytes of the
+    file, in chunks that do not correspond to frames. Other formats: the file of the next frame.
     """
     @_builtins.property
     def size(self) -> Global___DecodedSize:
-        """The first message: what the stream is decoded to."""
+        """The first message: the size of the decoded pixels."""
 
     def __init__(
         self,
@@ -1137,7 +1137,7 @@ class EncodeRequest(_message.Message):
     file: _builtins.bytes
     """A PNG, JPEG or WebP file of at most 8 MiB and 16 Mi pixels, or an MP4 file of at most 16 MiB."""
     model: _builtins.str
-    """Name or alias of a model. Default: the first model with the latent space, or the server's default model."""
+    """Name or alias of a model. Default: the first model with `latent_space` if it is set, otherwise the default model."""
     latent_space: _builtins.str
     """Id of the latent space. Default: the model's."""
     pipeline: _builtins.str
@@ -1147,13 +1147,13 @@ class EncodeRequest(_message.Message):
     latent-space map's limit if that is lower.
     """
     seed: _builtins.int
-    """Seed with which the distribution that the VAE returns is sampled, as by a generation from `image` with this seed.
-    Default: the mode of the distribution, which needs no seed.
+    """Seed for sampling the VAE's latent distribution, as in a generation from `image`. Default: the mode of the
+    distribution, without sampling.
     """
     @_builtins.property
     def size(self) -> Global___PixelSize:
-        """Size to which the frames are scaled and then cropped around their centre. Default: that of the file, rounded down
-        to multiples of the model's `size_multiple` and scaled down to its `max_side`.
+        """Size in pixels. The frames are scaled to cover it and cropped around their centre. Default: the size of the file,
+        scaled down to the model's `max_side` and rounded down to multiples of its `size_multiple`.
         """
 
     def __init__(
