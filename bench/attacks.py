@@ -152,7 +152,7 @@ class Probes:
 
 
 def run_attack(name: str, port: int) -> str:
-    """Run the attack with this name in this process and return what the server answered."""
+    """Run the attack with this name in this process and return its outcome."""
     attack = next(attack for attack in ATTACKS if attack.name == name)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 8192), hard), hard))

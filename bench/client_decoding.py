@@ -1,7 +1,7 @@
 """CPU time of the client for a zstd body of 262 kB, as a ratio to two other ways of decompressing it.
 
-The body is an `int8` stream of one frame, received in chunks of 64 KiB. The peers decompress it with the same library:
-in pieces of 256 bytes, which also limits the output of a call, and in one call without a limit.
+The body is an `int8` stream of one frame, received in chunks of 64 KiB. Both peers decompress it with the same library.
+The first passes pieces of 256 bytes, which limits the output of each call; the second makes one call without a limit.
 
     python -m bench.client_decoding              print a table
     python -m bench.client_decoding --markdown   print the table of docs/benchmarks.md

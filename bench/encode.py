@@ -131,7 +131,7 @@ def measure(pipeline: str, size: str) -> Iterator[Comparison]:
     latents = [rng.standard_normal(shape).astype(np.float16) for _ in range(FRAMES)]
     header = header_for(pipeline, shape)
     if our_encoding(header, latents) != peer_encoding(header, latents):
-        raise AssertionError(f"{pipeline} {shape}: the two encoders differ")
+        raise AssertionError(f"{pipeline} {shape}: this project and codecai encode different bytes")
 
     def encode_all() -> list[bytes]:
         return our_encoding(header, latents)

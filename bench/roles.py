@@ -49,7 +49,7 @@ def measure(label: str, options: list[str]) -> None:
 def main() -> int:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--embedded-only", action="store_true", help="leave Stable Diffusion 1.5 out")
+    parser.add_argument("--embedded-only", action="store_true", help="do not measure Stable Diffusion 1.5")
     arguments = parser.parse_args()
     for cells in (HEADING, ("---",) * len(HEADING)):
         print("| " + " | ".join(cells) + " |", flush=True)

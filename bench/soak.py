@@ -123,7 +123,7 @@ class Client:
         self._soak = soak
 
     async def run(self, until: float) -> None:
-        """Send requests until `until`, in seconds of time.monotonic()."""
+        """Send requests until the time `until`, in seconds of time.monotonic()."""
         address = f"127.0.0.1:{self._server.ports['grpc']}"
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,

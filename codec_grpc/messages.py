@@ -34,7 +34,7 @@ def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
 
 
 def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
-    """Return a request for which a server with the same model and latent-space map makes the same plan."""
+    """Return a request from which a server with the same model and latent-space map derives the same plan."""
     is_video = plan.modality is Modality.VIDEO
     return pb.GenerateRequest(
         model=plan.model,

@@ -85,7 +85,7 @@ class Connection(web.RequestHandler):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether no complete request is being handled. See Evictable."""
+        """Whether the server waits for a request, or for the rest of it. See Evictable."""
         return self._is_idle or self._parser is None or self._parser.in_body
 
     @property

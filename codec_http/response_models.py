@@ -84,7 +84,7 @@ class PixelCheckDescription(ResponseModel):
     """Comparison of decoded latents with the pixels that a diffusers pipeline of the model returns."""
 
     pipeline: str = Field(description="Class of the pipeline.")
-    vae: str = Field(description="Class of its VAE.")
+    vae: str = Field(description="Class of the pipeline's VAE.")
     max_difference: int | None = Field(
         description="Largest difference of two values, in 8-bit levels. Null if the pixels could not be compared."
     )

@@ -31,7 +31,9 @@ async def fetch_configured_map(settings: Settings, cache: FileCache | None = Non
     try:
         return await _fetch(url, digest, _files_in(settings.latent_dicts_dir), cache or FileCache())
     except CodecError as error:
-        raise InvalidMap(f"the latent-space map at CODEC_LATENT_MAP_URL (--latent-map-url): {error}") from None
+        raise InvalidMap(
+            f"the latent-space map at CODEC_LATENT_MAP_URL (--latent-map-url) cannot be used: {error}"
+        ) from None
 
 
 async def _fetch(url: str, digest: str | None, local: dict[str, bytes], cache: FileCache) -> LatentMapBundle:

@@ -195,7 +195,7 @@ class LocalModel:
         return loaded
 
     async def _calibrate(self, loaded: _LoadedModel) -> ModelInstance:
-        """Calibrate and store a map; return the model with it, or unchanged if calibration is disabled or fails."""
+        """Calibrate and store a map. Return the model with it, or unchanged if calibration is disabled or fails."""
         images, served = self._settings.calibration_images, loaded.served
         latent_space = served.model.latent_space
         if not images:

@@ -32,7 +32,7 @@ class RecordedFile:
 
     @property
     def wire_format(self) -> WireFormat:
-        """The wire format of the stream; the default for an image."""
+        """The wire format of the stream, or the default wire format for an image."""
         return WireFormat.MSGPACK if self.body is None else detect_wire_format(self.body)
 
     def latents(self) -> NDArray[Any]:

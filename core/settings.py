@@ -170,15 +170,15 @@ class Settings(AccessSettings, OperationSettings):
     max_memory_mib: int | None = _setting(
         "Limits",
         None,
-        "Maximum device memory in MiB for active generations, in addition to the models. The need of a generation "
-        "is predicted from measurements at the start. Default: 80 % of the memory that is free after the models "
-        "are loaded.",
+        "Maximum device memory in MiB for active generations, in addition to the models. The memory that a "
+        "generation needs is predicted from measurements at the start. Default: 80 % of the memory that is free "
+        "after the models are loaded.",
         ge=1,
     )
     max_connections: int = _setting(
         "Limits",
         DEFAULT_MAX_CONNECTIONS,
-        "Maximum number of HTTP connections. It is reduced if the process may not open so many files. At the "
+        "Maximum number of HTTP connections. It is reduced if the process's limit on open files is too low. At the "
         "limit, the connection that has been idle longest is closed.",
         ge=1,
     )

@@ -33,7 +33,7 @@ def generate(proto_dir: Path) -> dict[str, bytes]:
         arguments += [f"--plugin=protoc-gen-{name}={bin_dir / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
         arguments += [f"--{kind}_out={folder}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
         if protoc.main([*arguments, *sources]) != 0:
-            raise RuntimeError(f"protoc failed for {', '.join(sources)}")
+            raise RuntimeError(f"protoc failed for {', '.join(sources)}; it has printed the reason")
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*.py*")}
     outputs = {name: _inside_our_package(content) for name, content in files.items()}
     # The plugin also writes stubs, which are empty, for a file without a service.

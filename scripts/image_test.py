@@ -70,13 +70,15 @@ def step(name: str) -> Iterator[list[str]]:
 
 def check_config(config: dict[str, Any]) -> None:
     """Raise Failed unless the image's configuration is as docs/image.md documents it."""
-    require(set(config.get("ExposedPorts", {})) == PORTS, f"EXPOSE is {config.get('ExposedPorts')}")
-    require(set(config.get("Volumes", {})) == {"/models"}, f"VOLUME is {config.get('Volumes')}")
-    require(config["Entrypoint"] == ["codec-diffusers"], f"ENTRYPOINT is {config['Entrypoint']}")
-    require(config["Cmd"] == ["serve"], f"CMD is {config['Cmd']}")
+    require(set(config.get("ExposedPorts", {})) == PORTS, f"EXPOSE must be {PORTS}, got {config.get('ExposedPorts')}")
+    require(set(config.get("Volumes", {})) == {"/models"}, f"VOLUME must be /models, got {config.get('Volumes')}")
+    require(
+        config["Entrypoint"] == ["codec-diffusers"], f"ENTRYPOINT must be codec-diffusers, got {config['Entrypoint']}"
+    )
+    require(config["Cmd"] == ["serve"], f"CMD must be serve, got {config['Cmd']}")
     require(config.get("Healthcheck", {}).get("Test", [None])[0] == "CMD", "HEALTHCHECK is missing or needs a shell")
     uid = config["User"].partition(":")[0]
-    require(uid.isdecimal() and uid != "0", f"USER is {config['User']!r}, not the uid of an unprivileged user")
+    require(uid.isdecimal() and uid != "0", f"USER must be the uid of an unprivileged user, got {config['User']!r}")
     labels = config["Labels"]
     require("org.opencontainers.image.licenses" in labels, f"the OCI labels are missing: {labels}")
 

@@ -1,4 +1,4 @@
-"""Build the images for `make image-test`: tools, a Debian base image, this machine's pip configuration, the Dockerfile.
+"""Build the images for `make image-test` with this machine's pip configuration, on a new Debian base image.
 
 Uses only the standard library, because it runs on the system's Python of a clean machine. All files that it creates are
 in build/image.

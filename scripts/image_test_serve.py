@@ -123,7 +123,7 @@ class Container:
             with suppress(OSError):
                 if Path(f"/proc/{pid}/exe").readlink().name.startswith("python"):
                     return pid
-        raise Failed("no descendant of buildah is a Python process")
+        raise Failed("the server process was not found: buildah has no descendant that is a Python process")
 
     def wait_until_ended(self) -> int:
         """Return the server's exit status. Raises Failed if it does not exit."""
@@ -164,7 +164,10 @@ def check_answer(answer: http.client.HTTPResponse) -> None:
     body = answer.read()
     require(answer.status == http.client.OK, f"the request received {answer.status}: {body[:500]!r}")
     latent_map = answer.getheader("Codec-Latent-Map", "")
-    require(re.fullmatch("sha256:[0-9a-f]{64}", latent_map) is not None, f"Codec-Latent-Map is {latent_map!r}")
+    require(
+        re.fullmatch("sha256:[0-9a-f]{64}", latent_map) is not None,
+        f"Codec-Latent-Map must be sha256:HEX, got {latent_map!r}",
+    )
     coding = answer.getheader("Content-Encoding")
     require(coding is None, f"Content-Encoding is {coding}, although the request has no Accept-Encoding")
     require(len(body) == BODY_BYTES, f"the body has {len(body)} bytes instead of {BODY_BYTES}")
@@ -181,7 +184,7 @@ def check_privileges(pid: int, uid: int) -> None:
     require(status["NoNewPrivs:"] == ["1"], "the server process may gain privileges (NoNewPrivs is not set)")
     mounts = [line.split() for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()]
     (options,) = [mount[3].split(",") for mount in mounts if mount[1] == "/"][-1:]
-    require("ro" in options, f"the root file system is mounted with {options}")
+    require("ro" in options, f"the root file system must be read-only, but is mounted with {options}")
 
 
 def image_config(buildah: Buildah, image: str) -> dict[str, Any]:

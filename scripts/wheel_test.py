@@ -1,7 +1,7 @@
 """Build the wheel, install it outside the checkout with and without the extra `server`, and use it.
 
-Run by `make wheel-test`. With `--client-only` the extra is left out, so that torch is not installed. The wheel that
-passed is copied to dist/.
+Run by `make wheel-test`. With `--client-only` the extra is left out, so that torch is not installed. If the test
+passes, the wheel is copied to dist/.
 """
 
 import argparse

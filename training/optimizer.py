@@ -1,7 +1,8 @@
 """Optimizer of all stages: AdamW, or Muon for hidden weight matrices and AdamW for the rest.
 
 Muon orthogonalises the update of a matrix, so that all its directions are learned at the same rate. A convolution
-kernel is treated as the matrix [out_channels, in_channels * height * width]. training/README.md compares the two.
+kernel is treated as the matrix [out_channels, in_channels * height * width]. training/README.md compares AdamW and
+Muon.
 """
 
 from typing import Any

@@ -32,7 +32,7 @@ def wait_until_idle(server: ServerProcess) -> None:
         time.sleep(0.5)
         if server.cpu_s - before < 0.01:
             return
-    raise TimeoutError("the server does not become idle")
+    raise TimeoutError("the server did not become idle")
 
 
 def measure_growth(server: ServerProcess, load: LoadProcess, requests: int, batch: int = BATCH) -> list[int]:

@@ -1,4 +1,4 @@
-"""The processes of the benchmark: servers, whose CPU time and memory are read from the kernel, and the load."""
+"""The processes of the benchmark: the load generator, and servers, whose CPU time and memory the kernel reports."""
 
 import json
 import re

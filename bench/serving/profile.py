@@ -112,7 +112,7 @@ def profile(server: ServerProcess, load: LoadProcess, protocol: Protocol, reques
 
 
 def floor(server: ServerProcess, load: LoadProcess, protocol: Protocol, requests: int) -> float:
-    """Return the CPU seconds per request of a bare peer."""
+    """Return the CPU seconds per request of a peer that uses only aiohttp or grpc.aio."""
     command = Target("peer", protocol, server).command("image", CLIENTS, requests)
     load.run(command)
     before = server.cpu_s

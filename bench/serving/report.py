@@ -57,7 +57,7 @@ class Section:
     tables: Sequence[Table]
     goals: Sequence[Goal] = ()
     command: str = ""
-    """Module and arguments of the command that measures it. Default: bench.serving and the name."""
+    """Module and arguments of the command that measures the section. Default: bench.serving and the section's name."""
 
     @property
     def all_tables(self) -> list[Table]:

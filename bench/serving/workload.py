@@ -21,7 +21,7 @@ GRPC_SERVICE = pb.DESCRIPTOR.services_by_name["LatentService"].full_name
 GRPC_METHOD = f"/{GRPC_SERVICE}/Generate"
 PROMPT = "a lighthouse on a cliff in a storm"
 HELD_PROMPT = "hold"
-"""Prompt of a generation that our server does not finish until the client disconnects."""
+"""Prompt of a generation that our server does not finish. It ends when the client disconnects."""
 STEPS = 4
 """Number of steps that the replaced sampler reports."""
 KEYFRAME_INTERVAL = 24

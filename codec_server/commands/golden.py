@@ -18,7 +18,9 @@ app = typer.Typer(
 MODEL_SETTINGS = (*LOCAL_MODEL, "require_pins", "image_digest", "log_level")
 EVALUATION_SETTINGS = (*MODEL_SETTINGS, "lpips_backbone")
 
-FolderArgument = Annotated[Path, typer.Argument(help="Directory of golden fixtures.", show_default=False)]
+FolderArgument = Annotated[
+    Path, typer.Argument(help="Directory of golden fixtures: reference latents and images.", show_default=False)
+]
 FixturesOption = Annotated[str | None, typer.Option(help="Names of fixtures, separated by commas. Default: all.")]
 MapOption = Annotated[
     str | None,

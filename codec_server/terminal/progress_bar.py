@@ -30,7 +30,7 @@ class ProgressBar:
         self._bar.update(self._task, description=text, total=None, count="")
 
     def show_preview(self, step: int) -> None:
-        """Show, together with the next step, that the preview of `step` has been written."""
+        """When the next step is shown, also show that the preview of `step` has been written."""
         self._preview = f", preview of step {step} written"
 
     def update(self, progress: StreamProgress) -> None:
