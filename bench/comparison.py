@@ -22,7 +22,7 @@ ROUND_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Median CPU time in seconds of this project (`ours`) and of the peer; `cells` name what was measured.
+    """Median CPU time in seconds of this project (`ours`) and of the peer; `cells` describe what was measured.
 
     `ratio` is the speed relative to the peer: above 1 is faster. `goal` is the intended ratio.
     """
@@ -42,7 +42,7 @@ class Comparison:
 def compare(
     cells: tuple[str, ...], ours: Callable[[], Any], peer: Callable[[], Any], units: int, goal: float
 ) -> Comparison:
-    """Compare two functions, each of which does `units` times what is measured."""
+    """Compare two functions. A call of each does `units` units of work; the times are per unit."""
     repeats = [_repeats(ours), _repeats(peer)]
     durations: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
@@ -88,7 +88,7 @@ def _repeats(function: Callable[[], Any]) -> int:
 
 
 def _cpu_seconds(function: Callable[[], Any], count: int) -> float:
-    """Return the CPU seconds of one of `count` calls."""
+    """Return the mean CPU seconds per call, for `count` calls."""
     start = time.thread_time()
     for _ in range(count):
         function()

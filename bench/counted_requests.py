@@ -26,7 +26,7 @@ SERVER = (
     *("--pipeline", "tests.support.tiny_sd:build_pipeline", "--calibration-images", "0"),
 )
 LONG_STEPS = 200
-"""Sampling steps of requests that the client cancels after the header."""
+"""Number of sampling steps of requests that the client cancels after the header."""
 PIPELINES = ("raw", "int8-adaptive", "int4-adaptive")
 CODINGS = ("identity", "gzip", "br")
 CONCURRENCY = 8

@@ -31,7 +31,7 @@ from codec_wire.latents import LatentDtype, LatentStreamHeader
 from codec_wire.pipelines import PIPELINES, Scales
 
 SHAPES = {"256x256": (4, 32, 32), "512x512": (4, 64, 64), "1024x1024": (4, 128, 128), "video 832x480": (16, 60, 104)}
-"""Shape of a latent frame by the size of its pixels."""
+"""Shape of a latent frame, by the size of the decoded frame in pixels."""
 FRAMES = 8
 """Latent frames in a stream: one keyframe and seven residuals for delta pipelines."""
 DECODING_GOAL = 2.0

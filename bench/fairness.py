@@ -143,7 +143,7 @@ def measure_shares(keys: Path) -> None:
 
 @asynccontextmanager
 async def _full_server() -> AsyncIterator[tuple[int, str]]:
-    """Run servers that allow one active job and have one. Yield the HTTP port and the gRPC address."""
+    """Run servers whose only job slot is in use. Yield the HTTP port and the gRPC address."""
     async with run_servers(FakeEngine(), max_jobs=1) as servers:
         held = await servers.http.post(IMAGES, json=LATENTS)
         yield servers.http_port, servers.grpc_address

@@ -133,7 +133,7 @@ class Run:
             check(data)
             took = time.process_time() - start
             if took > SLOW_S:
-                raise AssertionError(f"one input of {len(data)} bytes took {took:.1f} s")
+                raise AssertionError(f"one input of {len(data)} bytes took {took:.1f} s of CPU time, which is too long")
         except BaseException:
             CRASH_FILE.write_bytes(data)
             print(f"input {self.count + 1} failed; it was written to {CRASH_FILE}", flush=True)

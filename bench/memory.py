@@ -36,7 +36,7 @@ def resident_mb(name: str) -> float:
 
 
 def compare(side: int, frames: int, *, rendered: bool) -> None:
-    """Print both figures for one generation."""
+    """Print the predicted and the measured memory of one generation."""
     settings = Settings(device="cpu", threads=1)
     device = Device.from_settings("cpu", "fp32", 1)
     model = loader.load(sources.model_sources(settings, Role.ALL)[0], device)

@@ -1,4 +1,4 @@
-"""Cost of decoding to pixels in sampler steps, for the architecture of Stable Diffusion 1: `RENDERING_STEPS`.
+"""Measures RENDERING_STEPS: the cost of decoding to pixels, in sampler steps, for Stable Diffusion 1.
 
 Operations are counted on torch's meta device, without weights or arithmetic. Run with `python -m bench.rendering_cost`.
 """

@@ -78,8 +78,8 @@ def _file(image: Image.Image, file_format: str, **options: Any) -> bytes:
 def mutated_image(rng: random.Random, corpus: list[bytes]) -> bytes:
     """Return a file from `corpus` with random changes.
 
-    Half of the files keep their length, since most decoders stop at a missing or shifted part, and half of the PNG
-    files get valid checksums again.
+    Half of the files keep their length, because most decoders stop at a missing or shifted part. Half of the PNG files
+    get valid checksums, so that decoders read the changed chunks.
     """
     if rng.random() < 0.5:
         data = mutated(rng, corpus)

@@ -1,7 +1,7 @@
 """Memory of a server in each role: `python -m bench.roles`.
 
-Starts `codec-diffusers serve` with each role in a subprocess, with the embedded model and with Stable Diffusion 1.5 at
-full size with random weights (bench.sd15), requests an image or the encoding of one, and prints the resident memory.
+Starts `codec-diffusers serve` in a subprocess with each role, for the embedded model and for Stable Diffusion 1.5 (full
+size, random weights, see bench.sd15). Requests an image, or the encoding of an image, and prints the resident memory.
 Nothing is downloaded.
 """
 

@@ -129,7 +129,7 @@ async def request_image(address: str, steps: int) -> tuple[float, list[int]]:
     header, *frames = reader.feed(content)
     reader.close()
     if not frames or getattr(frames[-1], "finish_reason", None) != "ok":
-        raise SystemExit(f"the stream failed: {frames}")
+        raise SystemExit(f"the response must be one complete latent frame, got {frames}")
     return seconds, list(getattr(header, "shape", ()))
 
 

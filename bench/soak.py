@@ -194,7 +194,7 @@ async def run_soak(server: ServerProcess, seconds: float, seed: int) -> Soak:
 
 def main() -> int:
     """Run the command line. Return exit status 1 if a response was wrong, a job is left or the memory grew."""
-    parser = argparse.ArgumentParser(prog="python -m bench.soak", description="Load with random disconnects.")
+    parser = argparse.ArgumentParser(prog="python -m bench.soak", description="Load test with random disconnects.")
     parser.add_argument("--minutes", type=float, default=10, help="duration (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choices (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help=f"write the result to docs/{DOCUMENT.name}")

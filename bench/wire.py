@@ -153,7 +153,9 @@ def main() -> int:
     parser.add_argument("--latent-space", help="id of the model's latent space")
     parser.add_argument("--device", help="torch device")
     parser.add_argument("--threads", type=int, help="number of CPU threads")
-    parser.add_argument("--count", type=int, default=8, help="generations of each kind (default: %(default)s)")
+    parser.add_argument(
+        "--count", type=int, default=8, help="number of generations of each kind (default: %(default)s)"
+    )
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = vars(parser.parse_args())
     markdown, count = options.pop("markdown"), options.pop("count")

@@ -125,8 +125,8 @@ _KINDS: dict[tuple[bool, bool], tuple[Callable[..., Any], str]] = {
     (True, False): (grpc.stream_unary_rpc_method_handler, "stream_unary"),
     (True, True): (grpc.stream_stream_rpc_method_handler, "stream_stream"),
 }
-"""Constructor of a method handler, and name of its attribute that is the method. The keys are whether the requests and
-the responses are streams."""
+"""Constructor of a method handler, and name of the handler's attribute that holds the method. The keys are (whether
+requests are a stream, whether responses are a stream)."""
 
 
 def _address(peer: str) -> str:

@@ -36,8 +36,10 @@ async def upstream_call(call: Any, job: Job, map_hash: str) -> AsyncGenerator[No
     except grpc.aio.AioRpcError as error:
         reported = from_rpc_error(error)
         if isinstance(reported, Unauthenticated | Forbidden):  # the caller cannot change the gateway's key
-            log.error("the upstream server refused the gateway: %s; see CODEC_UPSTREAM_API_KEY", reported)  # noqa: TRY400
-            raise NotReady("the upstream server refused the gateway", RETRY_AFTER_S) from error
+            log.error(  # noqa: TRY400
+                "the upstream server refused the credentials of the gateway: %s; check CODEC_UPSTREAM_API_KEY", reported
+            )
+            raise NotReady("the upstream server refused the credentials of the gateway", RETRY_AFTER_S) from error
         raise reported from error
     except asyncio.CancelledError:
         # grpc.aio raises CancelledError if this task is cancelled, and also if the call is, e.g. because the channel

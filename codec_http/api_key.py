@@ -8,7 +8,7 @@ from core.request_record import current_record
 
 
 def require_key(handler: Handler) -> Handler:
-    """Return a handler that checks the API key, if the server requires one, and admission, and then calls `handler`.
+    """Return a handler that checks the API key (if the server requires one) and admission before it calls `handler`.
 
     The returned handler raises Unauthenticated and Overloaded before the request's body is read.
     """

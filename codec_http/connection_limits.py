@@ -25,7 +25,7 @@ class Evictable(Protocol):
 
 
 class ConnectionLimits:
-    """Bound the number of connections in all and from one address.
+    """Bound the total number of connections, and the number of connections from one address.
 
     At a limit, the connection that has waited longest for data from its client is closed, so that clients that only
     hold connections open cannot exclude others. A new connection is refused only if all connections handle requests.

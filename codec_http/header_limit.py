@@ -10,7 +10,8 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 MAX_LINE_BYTES = 8190
 """Maximum size of the request line."""
 MAX_HEADER_BYTES = 64 * 1024
-"""Maximum size of a request header, and of each field in it. Cookies of other servers on localhost are often long."""
+"""Maximum size of a request header, and of each field in it. Clients on localhost may send long cookies of other
+servers."""
 
 Parsed: TypeAlias = tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]
 """Result of feed_data(): new messages with their payloads, whether the protocol was upgraded, and unparsed bytes."""

@@ -117,7 +117,7 @@ def _responses(route: "Route") -> Json:
 
 
 def _error_response(classes: list[type[CodecError]]) -> Json:
-    """Return the response for the error classes that share a status, described by their docstrings."""
+    """Return the response for the error classes that share a status. Its description is from their docstrings."""
     response: Json = {
         "description": " Or: ".join(_description(cls) for cls in classes),
         "content": _content({"application/json": ErrorResponse}),

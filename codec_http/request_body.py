@@ -55,8 +55,8 @@ requested one."""
 def requests_pixels(body: dict[str, Any], accept: str) -> bool:
     """Return whether a request is an OpenAI-style request for pixels.
 
-    It is one unless the body has a field that applies only to latents (LATENTS_MARKERS), or the Accept header names a
-    Codec media type.
+    Every request is for pixels unless its body has a field that applies only to latents (LATENTS_MARKERS), or its
+    Accept header names a Codec media type.
     """
     return all(body.get(name) is None for name in LATENTS_MARKERS) and not accepted_formats(accept)
 

@@ -21,7 +21,8 @@ class ErrorDetail(ResponseModel):
     param: str | None = Field(description="Name of the invalid request field or header, or null.")
     code: str = Field(description='Stable error code, e.g. "invalid_request", "not_found" or "overloaded".')
     supported_modalities: list[str] | None = Field(
-        default=None, description="Modalities that the server supports. Present if the status is 415."
+        default=None,
+        description="Modalities that are supported. Only present if the requested modality is not supported.",
     )
 
 

@@ -60,7 +60,7 @@ _PUBLIC_PATHS = frozenset(
 
 
 def is_public(path: str) -> bool:
-    """Return whether `path`, of a request or a route, requires no API key: it is a path of probes or of discovery.
+    """Return whether requests for `path` need no API key. This is the case for probes and for discovery.
 
     Clients use discovery before they know which key to send.
     """

@@ -1,6 +1,7 @@
 """Run the command line with `python -m codec_server`.
 
-Other Codec servers are started with `python -m codec_server --host ... --model ...`: without a command, it serves.
+Without a command, it runs `serve`. Therefore a server can be started like other Codec servers, with `python -m
+codec_server --host ... --model ...`.
 """
 
 import sys

@@ -94,6 +94,6 @@ def require_configured_map(
     served = ", ".join(f"{latent_space} ({found or 'no map yet'})" for latent_space, found in hashes.items())
     if digest is not None and digest not in hashes.values():
         raise InvalidSettings(
-            f"CODEC_LATENT_MAP_SHA256 (--latent-map-sha256) is {digest}, which is not the hash of the map of {served}; "
-            "set --latent-map-url to download the map, and --latent-space to its id"
+            f"CODEC_LATENT_MAP_SHA256 (--latent-map-sha256) is {digest}, which is not the hash of the map of "
+            f"{served}; set --latent-map-url to download the map, and --latent-space to the latent space of the map"
         )

@@ -217,7 +217,12 @@ class LocalModel:
             return served
         bundle = built.bundle
         snr = ", ".join(f"{quality.pipeline} {quality.snr_db:.1f} dB" for quality in built.qualities)
-        log.info("calibrated %s: SNR %s; %d dictionaries", latent_space, snr, len(bundle.latent_map.zstd_dictionaries))
+        log.info(
+            "calibrated %s: SNR %s; trained %d zstd dictionaries",
+            latent_space,
+            snr,
+            len(bundle.latent_map.zstd_dictionaries),
+        )
         folder = bundle_folder(self._settings.models_dir, latent_space)
         try:
             store_calibrated(folder, bundle)

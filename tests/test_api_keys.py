@@ -140,7 +140,9 @@ async def test_gateway_sends_its_own_key_and_not_that_of_its_caller(
         async with run_http_gateway(servers.grpc_address) as (_, http):
             response = await http.post(IMAGES, json=LATENTS, headers=headers)
             assert response.status == 503
-            assert (await read_error(response))["message"] == "the upstream server refused the gateway"
+            assert (await read_error(response))[
+                "message"
+            ] == "the upstream server refused the credentials of the gateway"
             assert "see CODEC_UPSTREAM_API_KEY" in caplog.text
 
 

@@ -50,7 +50,7 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor) -> Image:
 
 @torch.no_grad()
 def standardise(vae: AutoencoderKL, latents: torch.Tensor) -> None:
-    """Change the VAE so that each channel of `latents` [N, 4, h, w], its own output, has mean 0 and deviation 1."""
+    """Change the VAE so that each channel of its output `latents` [N, 4, h, w] gets mean 0 and standard deviation 1."""
     mean = latents.mean(dim=(0, 2, 3)).to(vae.device)
     deviation = latents.std(dim=(0, 2, 3)).to(vae.device)
     to_latents, from_latents = vae.quant_conv, vae.post_quant_conv

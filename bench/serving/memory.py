@@ -46,7 +46,10 @@ def measure_growth(server: ServerProcess, load: LoadProcess, requests: int, batc
 
 
 async def hold_streams(server: ServerProcess, protocol: Protocol, count: int) -> tuple[int, int]:
-    """Open `count` streams that stay idle, then disconnect. Return the resident memory with and after them."""
+    """Open `count` streams that stay idle, then disconnect.
+
+    Return the resident memory with the open streams, and after they are closed.
+    """
     port = server.ports[protocol]
     if protocol == "http":
         body = HELD.json_body()

@@ -129,7 +129,10 @@ async def _generate(client: InProcessClient) -> list[Finding]:
             Finding("pixels", "ok" if check.reason is None else "note", str(check)) for check in served.pixel_checks
         ]
         if float(np.std(generation.latents.astype(np.float32))) == 0:
-            return [*findings, Finding("generation", "bad", f"{sampled}; all latent values are equal")]
+            return [
+                *findings,
+                Finding("generation", "bad", f"{sampled}; all latent values are equal, so the model does not work"),
+            ]
         started = time.perf_counter()
         try:
             engine: Any = served.engine

@@ -34,7 +34,7 @@ def show_map(folder: Path) -> None:
 def verify_map(location: str) -> None:
     """Check the bundle at `location`, a directory or the URL of a server.
 
-    Raises InvalidMap, or what fetch_map raises.
+    Raises InvalidMap, and the errors of fetch_map.
     """
     remote = location.startswith(("http://", "https://"))
     found = asyncio.run(fetch_map(location)) if remote else LatentMapBundle.from_folder(Path(location))

@@ -34,7 +34,7 @@ def encode(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Size to which the frames are scaled and cropped, as WIDTHxHEIGHT. Default: that of the file.",
+            help="Size to which the frames are scaled and cropped, as WIDTHxHEIGHT. Default: the size of the input.",
             show_default=False,
         ),
     ] = None,

@@ -137,7 +137,9 @@ def streams(
 
 
 @app.command()
-def vectors(folder: Annotated[Path, typer.Argument(help="Directory to write to.", show_default=False)]) -> None:
+def vectors(
+    folder: Annotated[Path, typer.Argument(help="Directory for the conformance vectors.", show_default=False)],
+) -> None:
     """Write the conformance vectors: latents, encoded bytes and decoded latents of every pipeline.
 
     Example: codec-diffusers golden vectors ./vectors
@@ -152,7 +154,7 @@ def vectors(folder: Annotated[Path, typer.Argument(help="Directory to write to."
 
 @contextmanager
 def _report_errors() -> Iterator[None]:
-    """Report errors of the codecs and the file system in one line."""
+    """Report a CodecError or an OSError in one line."""
     with report_cli_errors():
         try:
             yield
