@@ -140,10 +140,9 @@ async def test_gateway_sends_its_own_key_and_not_that_of_its_caller(
         async with run_http_gateway(servers.grpc_address) as (_, http):
             response = await http.post(IMAGES, json=LATENTS, headers=headers)
             assert response.status == 503
-            assert (await read_error(response))[
-                "message"
-            ] == "the upstream server refused the credentials of the gateway"
-            assert "see CODEC_UPSTREAM_API_KEY" in caplog.text
+            message = (await read_error(response))["message"]
+            assert message == "the upstream server refused the credentials of the gateway"
+            assert "check CODEC_UPSTREAM_API_KEY" in caplog.text
 
 
 async def test_client_sends_the_key_for_dictionaries_and_maps(key_file: Path, tmp_path: Path) -> None:
