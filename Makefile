@@ -61,8 +61,9 @@ format: $(READY) ## Format the code
 docs: $(READY) ## Build the documentation site in build/site and check its links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-proto: $(READY) ## Generate codec_wire/generated from proto/
+proto: $(READY) ## Generate codec_wire/generated and Envoy's descriptors from proto/
 	$(BIN)/python -m scripts.generate_proto
+	$(BIN)/python -m scripts.envoy_descriptors
 
 buf: $(BUF) ## Lint the schema and compare it with the released one (needs npm)
 	$(BUF) lint

@@ -62,13 +62,11 @@ class LatentServicer(LatentServiceServicer):
         if compression is not None:
             context.set_compression(compression)
             current_record().coding = compression.name.lower()
-        await context.send_initial_metadata(
-            [
-                (MAP_HASH_KEY, map_hash),
-                (MODEL_KEY, header_value(plan.model)),
-                (SEED_KEY, str(plan.seed)),
-                (PARAMETERS_KEY, response_parameters(self._service, plan)),
-            ]
+        response_metadata = (
+            (MAP_HASH_KEY, map_hash),
+            (MODEL_KEY, header_value(plan.model)),
+            (SEED_KEY, str(plan.seed)),
+            (PARAMETERS_KEY, response_parameters(self._service, plan)),
         )
         remaining = context.time_remaining()
         seconds = self._request_timeout_s if remaining is None else min(remaining, self._request_timeout_s)
@@ -77,6 +75,9 @@ class LatentServicer(LatentServiceServicer):
             # A client that does not read must not keep the job active after the deadline.
             with closing(Deadline(job)) as deadline:
                 async for event in events:
+                    if isinstance(event, Started):
+                        # Not before: proxies and retry policies repeat only calls that have no response headers yet.
+                        await context.send_initial_metadata(response_metadata)
                     if request.progress or not isinstance(event, Step):
                         with deadline:
                             await context.write(_to_message(event))

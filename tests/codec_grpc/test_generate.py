@@ -120,6 +120,17 @@ async def test_request_over_the_job_limit_is_resource_exhausted_with_retry_info(
         assert (await running.read()).frame.done
 
 
+async def test_refused_call_has_no_initial_metadata_so_that_proxies_may_retry_it() -> None:
+    engine = FakeEngine()
+    async with run_servers(engine, max_cost=2 * 64 * 64) as servers:  # so that the call is refused because of its plan
+        running = servers.stub.Generate(request())
+        await running.read()
+        refused = servers.stub.Generate(request())
+        assert (await read_error(refused)).code() is StatusCode.RESOURCE_EXHAUSTED
+        assert "codec-latent-map" not in dict(await refused.initial_metadata() or ())
+        running.cancel()
+
+
 async def test_cancelled_call_ends_its_job() -> None:
     engine = FakeEngine()
     async with run_servers(engine) as servers:

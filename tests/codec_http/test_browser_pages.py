@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from aiohttp import hdrs, web
 
 from codec_http.server import start_http_server
+from tests.support.browser import needs_chromium, open_page
 from tests.support.dictionaries import with_dictionary
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES, LATENTS
@@ -58,11 +58,6 @@ const path = "/v1/images/generations", method = "POST", body = JSON.stringify(BO
   if (NEXT) location = NEXT;
 })();
 </script>"""
-OPTIONS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
-    *("--no-proxy-server", "--disable-background-networking", "--disable-component-update", "--disable-extensions"),
-    "--host-resolver-rules=MAP *.example 127.0.0.1",
-)
 BODY = LATENTS | {"pipeline": "int8"}
 """A request for which the map has a zstd dictionary, which browsers cannot use."""
 HOSTS = {"elsewhere": "elsewhere.example", "allowed": "app.example", "same": "127.0.0.1"}
@@ -128,7 +123,7 @@ class PageServer:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="the program chromium is not installed")
+@needs_chromium
 async def test_only_pages_of_allowed_origins_and_of_the_server_itself_can_generate(tmp_path: Path) -> None:
     engine = FakeEngine(free_running=True)
     async with run_servers(engine, bundle=with_dictionary(bundle_of(MODEL))) as servers:
@@ -139,17 +134,10 @@ async def test_only_pages_of_allowed_origins_and_of_the_server_itself_can_genera
             allowed = [pages.url("allowed").removesuffix("/allowed")]
             server = await start_http_server(servers.service, "127.0.0.1", 0, 60, allowed_origins=allowed)
             pages.target = f"http://127.0.0.1:{server.port}"
-            browser = await asyncio.create_subprocess_exec(
-                *("chromium", *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", pages.url("elsewhere")),
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
             try:
-                async with asyncio.timeout(120):
+                async with open_page(pages.url("elsewhere"), tmp_path / "profile"), asyncio.timeout(120):
                     await pages.complete.wait()
             finally:
-                browser.terminate()
-                await browser.wait()
                 await server.stop()
     refused = {"generation": FAILED, "error": FAILED, "text": FAILED, "opaque": "opaque"}
     accepted = {"generation": [200, map_hash, plain.hex()], "error": "prompt", "text": 415}

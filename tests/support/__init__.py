@@ -4,6 +4,9 @@ Servers and clients
     serving             HTTP and gRPC servers, and an HTTP gateway, on free ports in the test's event loop
     background          the same servers in a thread, for tests of commands that block
     processes           `codec-diffusers` as a subprocess
+    noise_server        a server as a subprocess that starts without torch
+    envoy               Envoy in front of servers
+    browser             pages in Chromium
     static_files        an HTTP server with fixed responses
     clients             Python clients of these servers
     certificates        certificates of a new certificate authority
@@ -22,6 +25,7 @@ Engines and models
 
 Requests and results
     grpc_requests, http_requests, rendering   small requests, and readers of their responses
+    grpc_web            frames of gRPC-Web
     raw_http            bytes that HTTP clients refuse to send, and the responses to them
     commands            a command of the CLI run in this process
     ffmpeg              frames and metadata of video files

@@ -1,5 +1,6 @@
 """Certificates that are made for one test."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,12 +31,10 @@ class Authority:
         self.file = folder / "ca.pem"
         self._ca.cert_pem.write_to_path(self.file)
 
-    def issue(self, name: str, *, expired: bool = False) -> Pair:
-        """Return a new certificate for localhost and the loopback addresses; `name` is the name of its files."""
+    def issue(self, name: str, *, hosts: Sequence[str] = ("localhost", "127.0.0.1"), expired: bool = False) -> Pair:
+        """Return a new certificate for `hosts`; `name` is the name of its files."""
         not_after = datetime.now(UTC) + timedelta(days=-1 if expired else 1)
-        issued = self._ca.issue_cert(
-            "localhost", "127.0.0.1", not_before=not_after - timedelta(days=9), not_after=not_after
-        )
+        issued = self._ca.issue_cert(*hosts, not_before=not_after - timedelta(days=9), not_after=not_after)
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         pair.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         issued.private_key_pem.write_to_path(pair.key)

@@ -1,5 +1,6 @@
 """An engine that yields seeded noise without a model, so that decoding errors show in the values."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import numpy as np
@@ -11,11 +12,18 @@ from core.plan import StreamPlan
 
 
 class NoiseEngine:
-    """An engine whose frames are a random walk of normal noise from the seed of the request."""
+    """An engine whose frames are a random walk of normal noise from the seed of the request.
+
+    A generation takes `seconds` in addition to its computations.
+    """
+
+    def __init__(self, seconds: float = 0) -> None:
+        self._seconds = seconds
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """See core.engine.Engine."""
         yield Started(plan.header)
+        await asyncio.sleep(self._seconds)
         rng = np.random.default_rng(plan.seed)
         latent = rng.standard_normal(plan.header.shape)
         encoder = LatentEncoder(plan.header)
