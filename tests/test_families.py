@@ -46,6 +46,7 @@ async def test_decoded_latents_equal_the_pixels_of_the_pipeline(
     assert expected.std() > 5, "a uniform image would hide errors"
     model = load(ModelSource("model", None, tmp_path), device)
     engine = DiffusersEngine(model, device_thread)
+    received = []
     for dtype, protocol in (("fp32", "http"), ("fp16", "grpc")):
         async with (
             run_servers(engine, model.info, bundle=bundle_with_dtype(model, dtype)) as servers,
@@ -53,6 +54,7 @@ async def test_decoded_latents_equal_the_pixels_of_the_pipeline(
         ):
             generation = await client.generate(PROMPT, **request_fields(case))
             latent_map = (await client.latent_map(generation.map_hash)).latent_map
+        received.append(generation.latents)
         assert generation.latents.shape == (case.latent_frames, *generation.header.shape)
         assert generation.header.total_frames == case.latent_frames
         assert (generation.header.fps is None) == (case.num_frames is None)
@@ -64,3 +66,6 @@ async def test_decoded_latents_equal_the_pixels_of_the_pipeline(
             assert difference.mean() < 0.01
         else:
             assert difference.mean() < 0.5
+    # The second generation has used the embeddings of the first one.
+    assert bool(model.prompts.hits) == case.has_prompt
+    np.testing.assert_array_equal(received[0].astype(np.float16), received[1])

@@ -3,7 +3,7 @@
 import importlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from core.diffusers_engine.load_errors import load_failure
 from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.model_files import fetch_model
 from core.diffusers_engine.precision import dtype_name_of, with_stored_dtype
+from core.diffusers_engine.prompt_cache import PromptCache
 from core.diffusers_engine.schedule import step_check
 from core.diffusers_engine.single_file import load_single_file
 from core.diffusers_engine.sources import ModelSource, locate_model
@@ -46,6 +47,8 @@ class LoadedModel:
     vae_class: str
     device: Device
     """Where the pipelines compute and in which dtype."""
+    prompts: PromptCache = field(default_factory=PromptCache)
+    """The embeddings of recent prompts, which all pipelines share."""
 
     @property
     def pipeline(self) -> Any:
@@ -94,8 +97,10 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             # Moved before the other pipelines are built: components that are moved later would no longer be shared.
             pipeline.to(device.torch_device)
         variants = tuple(_variants(pipeline, family, source))
+        prompts = PromptCache()
         for variant in variants:
             variant.pipeline.set_progress_bar_config(disable=True)
+            prompts.attach(variant.pipeline)
         return LoadedModel(
             variants=variants,
             info=_describe(variants, source),
@@ -103,6 +108,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             vae_scale_factor=float(getattr(pipeline.vae.config, "scaling_factor", None) or 1.0),
             vae_class=vae_class_of(pipeline.vae),
             device=device,
+            prompts=prompts,
         )
     except CodecError:
         raise

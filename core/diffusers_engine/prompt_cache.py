@@ -1,0 +1,93 @@
+"""Embeddings of recent prompts, so that a repeated prompt does not run the text encoders again."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Size of the embeddings that a model keeps: at least 8 prompts of the largest text encoders, 512 tokens of fp32."""
+
+_PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
+
+Embeddings: TypeAlias = "Tensor | tuple[Any, ...] | list[Any] | None"
+"""What `encode_prompt` returns: tensors, in tuples or lists of them."""
+
+
+class PromptCache:
+    """The embeddings of the prompts of one model that were used last, at most `max_bytes`.
+
+    Embeddings depend only on the text, the other arguments of `encode_prompt` and the weights, which do not change
+    after the model is loaded. A copy is returned each time, so that no pipeline changes them. Use it only from the
+    device thread.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.hits = 0
+        self.nbytes = 0
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[Hashable, Embeddings] = OrderedDict()
+
+    def attach(self, pipeline: Any) -> None:
+        """Let `pipeline` use this cache, unless its class does not encode prompts as diffusers does."""
+        method = getattr(type(pipeline), "encode_prompt", None)
+        if method is not None and method.__module__.startswith("diffusers."):
+            encode = pipeline.encode_prompt
+
+            def encode_prompt(*args: Any, **kwargs: Any) -> Embeddings:
+                return self._encode(type(pipeline).__name__, encode, args, kwargs)
+
+            pipeline.encode_prompt = encode_prompt
+
+    def _encode(
+        self, name: str, encode: Callable[..., Embeddings], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Embeddings:
+        """Return what `encode`, the method of the pipeline class `name`, returns for these arguments."""
+        arguments = (*args, *kwargs.values())
+        if not all(_is_plain(value) for value in arguments):
+            return encode(*args, **kwargs)
+        # The repr distinguishes values that are equal but not the same, such as 1 and True.
+        key = (name, len(args), tuple(kwargs), repr(arguments))
+        if key in self._entries:
+            self.hits += 1
+            self._entries.move_to_end(key)
+            found: Embeddings = _copy(self._entries[key])
+            return found
+        embeddings = encode(*args, **kwargs)
+        size = _nbytes(embeddings)
+        if size is not None and size <= self._max_bytes:
+            self._entries[key] = _copy(embeddings)
+            self.nbytes += size
+            while self.nbytes > self._max_bytes:
+                _, oldest = self._entries.popitem(last=False)
+                self.nbytes -= _nbytes(oldest) or 0
+        return embeddings
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether the text of `value` states all of it, so that it can be part of a key."""
+    if isinstance(value, dict):
+        return all(_is_plain(one) for item in value.items() for one in item)
+    return isinstance(value, _PLAIN) or (isinstance(value, list | tuple) and all(_is_plain(one) for one in value))
+
+
+def _nbytes(embeddings: object) -> int | None:
+    """Return the size of all tensors; None if there is something else that cannot be kept."""
+    if embeddings is None:
+        return 0
+    if isinstance(embeddings, Tensor):
+        return embeddings.nbytes
+    if type(embeddings) not in (tuple, list):
+        return None
+    sizes = [_nbytes(one) for one in embeddings]  # type: ignore[attr-defined]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def _copy(embeddings: Any) -> Any:
+    if embeddings is None:
+        return None
+    if isinstance(embeddings, Tensor):
+        return embeddings.clone()
+    return type(embeddings)(_copy(one) for one in embeddings)
