@@ -6,21 +6,27 @@ from typing import Any
 from grpc_health.v1 import health_pb2
 from grpc_health.v1._async import HealthServicer
 
-from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from core.lifecycle import Lifecycle, State
+from codec_grpc.configuration import LATENT_SERVICE, configuration_of_service, health_service_of
+from core.lifecycle import State
+from core.service import LatentService
 
-SERVICES = ("", pb.DESCRIPTOR.services_by_name["LatentService"].full_name)
+SERVICES = ("", LATENT_SERVICE)
 """Names whose health can be queried: the server as a whole, and LatentService."""
 
 
 class LifecycleHealth(HealthServicer):
-    """Health servicer that reports SERVING if the lifecycle state is SERVING, and notifies watchers of changes."""
+    """Health servicer that reports SERVING if the lifecycle state is SERVING, and notifies watchers of changes.
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    While models are served, it has another name (codec_grpc.configuration.health_service_of), which other servers have
+    only if their responses have the same bytes.
+    """
+
+    def __init__(self, service: LatentService) -> None:
         super().__init__()
-        self._lifecycle = lifecycle
+        self._service = service
+        self._names = list(SERVICES)
         self._tasks: set[asyncio.Task[None]] = set()
-        lifecycle.subscribe(self._on_state_change)
+        service.lifecycle.subscribe(self._on_state_change)
 
     def _on_state_change(self, state: State) -> None:
         task = asyncio.ensure_future(self._publish(state))
@@ -33,13 +39,16 @@ class LifecycleHealth(HealthServicer):
         context: Any,  # noqa: ARG002
     ) -> Any:
         """Return the health of all services. The class of grpcio-health-checking does not implement it."""
-        response = health_pb2.HealthCheckResponse(status=_health_of(self._lifecycle.state))
-        statuses = dict.fromkeys(SERVICES, response)
+        response = health_pb2.HealthCheckResponse(status=_health_of(self._service.lifecycle.state))
+        statuses = dict.fromkeys(self._names, response)
         return health_pb2.HealthListResponse(statuses=statuses)  # type: ignore[attr-defined]  # not in the stubs
 
     async def _publish(self, state: State) -> None:
-        for service in SERVICES:
-            await self.set(service, _health_of(state))
+        configuration = configuration_of_service(self._service)
+        if configuration is not None and (name := health_service_of(configuration)) not in self._names:
+            self._names.append(name)
+        for name in self._names:
+            await self.set(name, _health_of(state))
 
 
 def _health_of(state: State) -> Any:

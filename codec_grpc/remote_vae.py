@@ -1,10 +1,10 @@
 """The VAE of a gateway. It decodes and encodes on a remote gRPC server."""
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import aclosing
 
 from codec_grpc.pixel_formats import format_to_message
-from codec_grpc.upstream_call import timeout_of, upstream_call
+from codec_grpc.upstream_calls import UpstreamCalls
 from codec_wire.events import Frame, Started
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.latents import LatentFrame
@@ -13,21 +13,18 @@ from core.decode_plan import DecodePlan
 from core.encode_plan import EncodePlan
 from core.engine import Job
 
-if TYPE_CHECKING:  # the generated module defines the class only in its type stubs
-    from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
-
 
 class RemoteVae:
-    """Decodes and encodes on the server of `stub`. See core.vae_engine.VaeEngine."""
+    """Decodes and encodes with `calls`. See core.vae_engine.VaeEngine."""
 
-    def __init__(self, stub: "LatentServiceAsyncStub") -> None:
-        self._stub = stub
+    def __init__(self, calls: UpstreamCalls) -> None:
+        self._calls = calls
 
     async def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
         """Yield the pixels as they are received. See core.vae_engine.VaeEngine."""
-        call = self._stub.Decode(_requests(plan, frames), timeout=timeout_of(job))
-        async with upstream_call(call, job, plan.map_hash):
-            async for message in call:
+        received = self._calls.messages("Decode", lambda: _requests(plan, frames), job, plan.map_hash)
+        async with aclosing(received) as messages:
+            async for message in messages:
                 if message.WhichOneof("event") == "data":
                     yield message.data
 
@@ -42,9 +39,8 @@ class RemoteVae:
             keyframe_interval=plan.keyframe_interval,
             seed=plan.seed,
         )
-        call = self._stub.Encode(request, timeout=timeout_of(job))
-        async with upstream_call(call, job, plan.map_hash):
-            async for message in call:
+        async with aclosing(self._calls.messages("Encode", lambda: request, job, plan.map_hash)) as messages:
+            async for message in messages:
                 if message.WhichOneof("event") == "header":
                     yield Started(header_from_message(message.header))
                 elif message.WhichOneof("event") == "frame":

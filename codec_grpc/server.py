@@ -66,7 +66,7 @@ async def start_grpc_server(
     """
     server = grpc.aio.server(interceptors=[ErrorBoundary(service, api_keys)], options=SERVER_OPTIONS)
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), server)
-    health_pb2_grpc.add_HealthServicer_to_server(LifecycleHealth(service.lifecycle), server)
+    health_pb2_grpc.add_HealthServicer_to_server(LifecycleHealth(service), server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     enable_reflection((*SERVICES[1:], health_name), server)
     address = host_port(host, port)

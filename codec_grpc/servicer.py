@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 
 from codec_grpc import decode_call, encode_call
+from codec_grpc.configuration import configuration_of_service
 from codec_grpc.messages import request_from_message, served_model_to_message, state_to_message
 from codec_wire.errors import InvalidRequest, NotFound, truncated_repr
 from codec_wire.events import Frame, Preview, Started, Step, StreamEvent
@@ -115,6 +116,7 @@ class LatentServicer(LatentServiceServicer):
             pin_differences=provenance.pin_differences,
             models=models,
             image_digest=provenance.image_digest,
+            configuration_hash=configuration_of_service(self._service),
         )
 
     async def GetLatentMap(  # noqa: N802

@@ -1,131 +1,163 @@
-"""Connection of a gateway to its upstream server: discovery of the models, and health monitoring."""
+"""Connection of a gateway to its upstream servers: which of them it uses, and what it serves."""
 
 import asyncio
 import logging
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
+import grpc
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from codec_grpc.messages import model_from_message, pixel_checks_from_message
-from codec_grpc.remote_engine import RemoteEngine
-from codec_grpc.remote_vae import RemoteVae
-from codec_wire.errors import CodecError, NotReady
+from codec_grpc.configuration import configuration_of, differences, health_service
+from codec_grpc.upstream_addresses import UpstreamAddresses
+from codec_grpc.upstream_calls import UpstreamCalls
+from codec_grpc.upstream_channel import CurrentChannel, upstream_channel
+from codec_grpc.upstream_models import load_models
+from codec_grpc.upstream_server import UpstreamServer
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
-from codec_wire.grpc import CHANNEL_OPTIONS, REQUEST_ID_KEY
-from codec_wire.maps import LatentMapBundle
-from codec_wire.maps.latent_rgb import LatentRgb
-from codec_wire.trace_context import TRACEPARENT_HEADER
-from core.lifecycle import RETRY_AFTER_S, State
+from core.lifecycle import State
 from core.pins import Provenance
-from core.request_record import find_current_record
-from core.served import ModelInstance
 from core.service import LatentService
-
-if TYPE_CHECKING:  # the generated module defines the class only in its type stubs
-    from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
 
 log = logging.getLogger(__name__)
 
+RESOLVE_INTERVAL_S = 5.0
+"""Seconds after which host names are resolved again."""
 RETRY_INTERVAL_S = 1.0
-RPC_TIMEOUT_S = 10.0
-
-
-def upstream_channel(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
-    """Return a channel to the server at `address` (HOST:PORT), with TLS if there are `credentials`.
-
-    Closing the channel cancels its active calls.
-    """
-    if credentials is not None:
-        return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
-    return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+CONNECT_TIMEOUT_S = 5.0
 
 
 class Upstream:
-    """Connection to the server of `channel`, which keeps the models and the state of `service` up to date.
+    """Connection to `servers` (HOST:PORT), which keeps the models and the state of `service` up to date.
 
-    `api_key` is the gateway's own key for that server. The keys of the gateway's clients are not forwarded.
+    It uses the servers whose responses have the same bytes; if they differ, those that are more. `credentials` are those
+    for TLS, or None. `api_key` is the gateway's own key; the keys of the gateway's clients are not forwarded. A context manager
+    that closes the connection on exit, which cancels the active calls.
     """
 
-    def __init__(self, service: LatentService, channel: grpc.aio.Channel, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        service: LatentService,
+        servers: Sequence[str],
+        credentials: grpc.ChannelCredentials | None = None,
+        api_key: str | None = None,
+    ) -> None:
         self._service = service
-        self._channel = channel
-        self._api_key = api_key
+        self._addresses = UpstreamAddresses(servers)
+        self._credentials = credentials
+        self._calls = UpstreamCalls(api_key)
+        self._channel = CurrentChannel(self._set_serving)
+        self._servers: dict[str, UpstreamServer] = {}
+        self._changed = asyncio.Event()
+        self._configuration: str | None = None
+        """What the used servers have in common; None before the first server serves."""
+        self._used: tuple[str, ...] = ()
+        """Addresses of the servers to which the channel is connected."""
+        self._refused: dict[str, str] = {}
+        """Configurations of the servers that are not used, by address."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._channel.close()
 
     async def follow(self) -> None:
-        """Load the models, then watch the health of the server. If the server is lost, repeat both.
+        """Load the models when servers serve, and adapt to servers that change, join or leave. Runs until cancelled."""
+        try:
+            while True:
+                self._changed.clear()
+                if not await self._try_to_update():
+                    await asyncio.sleep(RETRY_INTERVAL_S)
+                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RESOLVE_INTERVAL_S):
+                        await self._changed.wait()
+        finally:
+            await asyncio.gather(*(server.close() for server in self._servers.values()))
 
-        Runs until cancelled.
-        """
-        logged_reason: str | None = None
-        while True:
-            try:
-                await self._load_models(self._stub())
-                self._service.lifecycle.transition_to(State.SERVING)
-                names = ", ".join(instance.model.name for instance in self._service.models)
-                log.info("the upstream server serves %s", names)
-                logged_reason = None
-                await self._watch(health_pb2_grpc.HealthStub(self._channel))
-                reason = "it stopped serving"
-            except grpc.aio.AioRpcError as error:
-                reason = error.details() or error.code().name
-            except CodecError as error:
-                reason = str(error)
-            except Exception:  # an unexpected response must not stop the gateway
-                log.exception("the upstream server returned an invalid response")
-                reason = "its response is invalid"
-            if self._service.lifecycle.state in (State.LOADING, State.SERVING):
-                self._service.lifecycle.transition_to(State.LOADING)
-            if reason != logged_reason:
-                log.warning("waiting for the upstream server: %s", reason)
-            logged_reason = reason
-            await asyncio.sleep(RETRY_INTERVAL_S)
+    async def _try_to_update(self) -> bool:
+        """Use the servers that serve now. Return whether that succeeded."""
+        try:
+            await self._follow_servers()
+            await self._use_servers()
+        except TimeoutError:
+            log.warning("cannot connect to the upstream servers within %g s", CONNECT_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            log.warning("cannot load the models of the upstream servers: %s", error.details() or error.code().name)
+        except Exception:  # an unexpected response must not stop the gateway
+            log.exception("cannot load the models of the upstream servers")
+        else:
+            return True
+        return False
 
-    def _stub(self) -> "LatentServiceAsyncStub":
-        """Return a stub that sends the API key, and the id and the trace of the request, with every call."""
-        stub = LatentServiceStub(self._channel)
-        for name in pb.DESCRIPTOR.services_by_name["LatentService"].methods_by_name:
-            setattr(stub, name, partial(self._call, getattr(stub, name)))
-        return stub
+    async def _follow_servers(self) -> None:
+        """Follow the servers at all addresses, and no others."""
+        addresses = await self._addresses.resolve()
+        for address in set(self._servers).difference(addresses):
+            await self._servers.pop(address).close()
+            self._refused.pop(address, None)
+        for address in addresses:
+            if address not in self._servers:
+                channel = upstream_channel([address], self._addresses.authority, self._credentials)
+                self._servers[address] = UpstreamServer(address, channel, self._changed.set)
 
-    def _call(self, method: Callable[..., Any], request: Any, **options: Any) -> Any:
-        metadata = [] if self._api_key is None else [("authorization", f"Bearer {self._api_key}")]
-        record = find_current_record()
-        if record is not None:  # the call is part of a request
-            metadata.append((REQUEST_ID_KEY, record.request_id))
-            if record.traceparent is not None:
-                metadata.append((TRACEPARENT_HEADER, record.traceparent))
-        return method(request, metadata=metadata, **options)
-
-    async def _load_models(self, stub: "LatentServiceAsyncStub") -> None:
-        """Replace the service's models and provenance by those of the server. Raises NotReady if it is not serving."""
-        info = await stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=RPC_TIMEOUT_S)
-        if info.state != pb.SERVER_STATE_SERVING:
-            raise NotReady(f"its state is {pb.ServerState.Name(info.state)}", RETRY_AFTER_S)
-        # Servers that do not know the field `models` have one model, described by `model` and `device`.
-        descriptions = list(info.models) or [pb.ServedModel(model=info.model, device=info.device)]
-        instances = []
-        for description in descriptions:
-            model = model_from_message(description.model)
-            request = pb.GetLatentMapRequest(latent_space=model.latent_space)
-            response = await stub.GetLatentMap(request, timeout=RPC_TIMEOUT_S)
-            bundle = LatentMapBundle.from_parts(response.document, response.assets)
-            checks = pixel_checks_from_message(description)
-            generates = description.generates or not description.HasField("generates")
-            engine = RemoteEngine(stub, bundle.hash) if generates else None
-            vae = RemoteVae(stub) if description.decodes and description.encodes else None
-            matrix = LatentRgb.parse(response.latent_rgb) if response.HasField("latent_rgb") else None
-            instances.append(ModelInstance(model, bundle, engine, description.device, checks, vae, latent_rgb=matrix))
-        digest = info.image_digest if info.HasField("image_digest") else None
+    async def _use_servers(self) -> None:
+        """Choose a configuration and use the servers that have it, and those that do not serve now."""
+        serving = {address: info for address, server in self._servers.items() if (info := server.info) is not None}
+        configurations = {address: configuration_of(info) for address, info in serving.items()}
+        configuration = _most_common(configurations.values(), self._configuration)
+        if configuration is None:
+            return
+        used = [address for address in serving if configurations[address] == configuration]
+        info = serving[used[0]]
+        for address, found in configurations.items():
+            if found == configuration:
+                self._refused.pop(address, None)
+            elif self._refused.get(address) != found:
+                self._refused[address] = found
+                text = "; ".join(differences(serving[address], info))
+                log.error("the upstream server %s is not used, its responses may differ: %s", address, text)
+        addresses = tuple(sorted(set(self._servers).difference(self._refused)))
+        if (addresses, configuration) != (self._used, self._configuration):
+            await self._connect(addresses, info, self._servers[used[0]])
+            self._used, self._configuration = addresses, configuration
+        digests = {one.image_digest if one.HasField("image_digest") else None for one in map(serving.__getitem__, used)}
+        digest = digests.pop() if len(digests) == 1 else None
         self._service.provenance = Provenance(dict(info.versions), list(info.pin_differences), digest)
-        self._service.models.replace(instances)
 
-    @staticmethod
-    async def _watch(stub: Any) -> None:
-        """Wait until the health service of the server reports another status than SERVING."""
-        async for response in stub.Watch(health_pb2.HealthCheckRequest()):
-            if response.status != health_pb2.HealthCheckResponse.SERVING:
-                return
+    async def _connect(self, addresses: Sequence[str], info: pb.GetServerInfoResponse, server: UpstreamServer) -> None:
+        """Send new calls to the servers at `addresses`, which have the configuration in `info`, that of `server`.
+
+        Raises TimeoutError and grpc.aio.AioRpcError; then the previous channel stays in use.
+        """
+        authority = self._addresses.authority
+        channel = upstream_channel(addresses, authority, self._credentials, health_service=health_service(info))
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await channel.channel_ready()
+            if configuration_of(info) != self._configuration:
+                self._service.models.replace(await load_models(server.stub, info, self._calls))
+        except BaseException:
+            await channel.close()
+            raise
+        self._calls.use(channel, len(addresses))
+        self._channel.replace(channel)
+        names = ", ".join(instance.model.name for instance in self._service.models)
+        log.info("the upstream servers serve %s: %s", names, ", ".join(addresses))
+
+    def _set_serving(self, is_ready: bool) -> None:  # noqa: FBT001 - the callback of CurrentChannel
+        lifecycle = self._service.lifecycle
+        if lifecycle.state in (State.LOADING, State.SERVING):
+            lifecycle.transition_to(State.SERVING if is_ready else State.LOADING)
+
+
+def _most_common(configurations: Iterable[str], current: str | None) -> str | None:
+    """Return the configuration of most servers, preferably `current`; None if there are no servers."""
+    counts = Counter(configurations)
+    return max(counts, key=lambda one: (counts[one], one == current, one), default=None)

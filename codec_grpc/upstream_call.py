@@ -1,4 +1,4 @@
-"""Timeout, cancellation and errors of the calls of a gateway to its upstream server."""
+"""Timeout, cancellation and errors of one call of a gateway to an upstream server."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 
 from codec_grpc.errors import from_rpc_error
-from codec_wire.errors import Forbidden, NotReady, Unauthenticated
+from codec_wire.errors import Cancelled, Forbidden, NotReady, Unauthenticated
 from codec_wire.grpc import MAP_HASH_KEY
 from core.engine import Job
 from core.lifecycle import RETRY_AFTER_S
@@ -40,6 +40,8 @@ async def upstream_call(call: Any, job: Job, map_hash: str) -> AsyncGenerator[No
                 "the upstream server refused the credentials of the gateway: %s; check CODEC_UPSTREAM_API_KEY", reported
             )
             raise NotReady("the upstream server refused the credentials of the gateway", RETRY_AFTER_S) from error
+        if isinstance(reported, Cancelled):  # by the server: a call that the gateway cancels raises CancelledError
+            raise job.reason or NotReady("the upstream server was stopped", RETRY_AFTER_S) from error
         raise reported from error
     except asyncio.CancelledError:
         # grpc.aio raises CancelledError if this task is cancelled, and also if the call is, e.g. because the channel

@@ -7,6 +7,7 @@ ANY_ORIGIN = "*"
 """All origins of web pages."""
 _HOST_PORT = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~-]+))(?::[0-9]{1,5})?", re.IGNORECASE)
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]+)")
+_MAX_PORT = 65535
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -36,6 +37,14 @@ def host_of(text: str) -> str | None:
     """Return the host in HOST[:PORT], in lower case and without brackets; None if `text` is not valid."""
     match = _HOST_PORT.fullmatch(text)
     return None if match is None else (match[1] or match[2]).lower()
+
+
+def split_host_port(text: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT, the host without brackets. Raises ValueError if `text` is not valid."""
+    host, _, port = text.rpartition(":")
+    if host_of(text) is None or not host or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
+        raise ValueError(f"must be HOST:PORT, got {text!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def normalized_origin(text: str) -> str | None:

@@ -14,6 +14,7 @@ from core.operation_settings import OperationSettings
 from core.request_memory import DEFAULT_LIMIT_BYTES
 from core.service_links import service_links
 from core.setting_field import setting as _setting
+from core.upstream_settings import UpstreamSettings
 
 PREFIX = "CODEC_"
 DEFAULT_MAX_CONNECTIONS = 1024
@@ -34,7 +35,7 @@ def _or_variable(name: str, other: str) -> AliasChoices:
     return AliasChoices(f"{PREFIX}{name}", f"{PREFIX}{other}")
 
 
-class Settings(AccessSettings, OperationSettings):
+class Settings(AccessSettings, OperationSettings, UpstreamSettings):
     """All settings and their defaults. Each is set by the variable CODEC_<NAME> or the flag --<name>."""
 
     model_config = SettingsConfigDict(
@@ -149,7 +150,6 @@ class Settings(AccessSettings, OperationSettings):
         "relative URLs.",
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
     )
-    upstream: str | None = _setting("Server", None, "HOST:PORT of the upstream gRPC server, which runs the models.")
     max_jobs: int = _setting("Limits", 32, "Maximum number of active generations, queued and running.", ge=1)
     max_jobs_per_client: int | None = _setting(
         "Limits",

@@ -128,7 +128,7 @@ async def test_gateway_sends_its_own_key_and_not_that_of_its_caller(
 ) -> None:
     async with run_servers(FakeEngine(free_running=True), api_keys=ApiKeys(None, key_file)) as servers:
         headers = {"Authorization": f"Bearer {OTHER_KEY}"}
-        async with run_http_gateway(servers.grpc_address, KEY) as (_, http):
+        async with run_http_gateway(servers.grpc_address, upstream_api_key=KEY) as (_, http):
             with caplog.at_level(logging.INFO):
                 async with http.post(IMAGES, json=LATENTS, headers=headers) as response:
                     assert response.status == 200

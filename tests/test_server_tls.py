@@ -1,5 +1,6 @@
 """TLS and mutual TLS on both ports and from a gateway to its upstream server."""
 
+import asyncio
 import os
 import signal
 import ssl
@@ -9,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import grpc.aio
 import pytest
 import requests
 
 from codec_client import GrpcClient, HttpClient, LatentClient, ServerUnreachable
 from codec_grpc.server import start_grpc_server
 from codec_grpc.tls import upstream_credentials
-from codec_grpc.upstream import Upstream, upstream_channel
+from codec_grpc.upstream import Upstream
 from codec_http.server import start_http_server
 from codec_wire.errors import InvalidSettings
 from core.admission import Admission
@@ -138,7 +138,7 @@ async def test_open_connection_survives_a_reload(authority: Authority) -> None:
 
 @pytest.mark.parametrize("certificate", ["right", "missing", "wrong CA"])
 async def test_gateway_connects_with_mutual_tls(
-    certificate: str, authority: Authority, other_authority: Authority
+    certificate: str, authority: Authority, other_authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     pair = authority.issue("server")
     client = (other_authority if certificate == "wrong CA" else authority).issue("gateway")
@@ -149,16 +149,15 @@ async def test_gateway_connects_with_mutual_tls(
     credentials = upstream_credentials(read_settings(flags))
     async with (
         tls_server("grpc", ServerTls(pair.cert, pair.key, authority.file)) as port,
-        upstream_channel(f"localhost:{port}", credentials) as channel,
+        Upstream(service, [f"localhost:{port}"], credentials) as upstream,
     ):
-        upstream = Upstream(service, channel)
-        if certificate == "right":
-            await upstream._load_models(upstream._stub())
-            assert service.models.require_default().model.name == MODEL.name
-        else:
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await upstream._load_models(upstream._stub())
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        following = asyncio.create_task(upstream.follow())
+        async with asyncio.timeout(10):
+            while not (service.models.default or "waiting for the upstream server" in caplog.text):
+                await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    assert (service.models.default is not None) is (certificate == "right")
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def server_and_gateway() -> Iterator[tuple[Process, str, Process, str]]:
         server.wait_for("Ready after")
         gateway = stack.enter_context(start_process(["gateway", "--upstream", address, "--port", "0"], **CONSOLE))
         url = gateway.wait_for(r"(http://127\.0\.0\.1:\d+)/v1/images").group(1)
-        gateway.wait_for("the upstream server serves")
+        gateway.wait_for("the upstream servers serve")
         yield server, address, gateway, url
 
 

@@ -1,9 +1,9 @@
-"""Runs an HTTP server in front of a remote gRPC server. Does not import torch. See codec_server.commands.gateway."""
+"""Runs an HTTP server in front of remote gRPC servers. Does not import torch. See codec_server.commands.gateway."""
 
 import typer
 
 from codec_grpc.tls import upstream_credentials
-from codec_grpc.upstream import Upstream, upstream_channel
+from codec_grpc.upstream import Upstream
 from codec_server.configured_http import start_configured_http, start_configured_metrics
 from codec_server.runner import drain, reload_on_hangup, run_until, stop_on_signals
 from codec_server.terminal.startup import print_addresses, server_url, warn_about_access
@@ -18,13 +18,13 @@ from core.tracing import configured_tracer
 
 
 async def run_gateway(settings: Settings) -> None:
-    """Serve HTTP in front of the gRPC server `settings.upstream` until SIGTERM or SIGINT.
+    """Serve HTTP in front of the gRPC servers `settings.upstream` until SIGTERM or SIGINT.
 
-    If the upstream server does not respond, wait until it does. Raises InvalidSettings if `settings.upstream` is
-    missing or the HTTP port is in use.
+    While no upstream server is serving, wait until one is. Raises InvalidSettings if `settings.upstream` is missing or
+    the HTTP port is in use.
     """
-    upstream = settings.upstream
-    if upstream is None:
+    servers = settings.upstream_servers
+    if not servers:
         raise InvalidSettings(
             "the gateway needs the address of a gRPC server: set --upstream HOST:PORT (CODEC_UPSTREAM)"
         )
@@ -41,12 +41,12 @@ async def run_gateway(settings: Settings) -> None:
     http = await start_configured_http(settings, service, api_keys, tls)
     print_addresses(server_url(settings, http.port), None)
     metrics = await start_configured_metrics(settings, service)
-    typer.echo(f"  upstream {upstream}")
+    typer.echo(f"  upstream {', '.join(servers)}")
     warn_about_access(settings)
-    # Active generations use the channel until the drain has finished.
-    async with upstream_channel(upstream, credentials) as channel:
+    # Active generations use the connection until the drain has finished.
+    async with Upstream(service, servers, credentials, settings.upstream_api_key) as upstream:
         try:
-            await run_until(stop, Upstream(service, channel, settings.upstream_api_key).follow())
+            await run_until(stop, upstream.follow())
         finally:
             await drain(service, settings.drain_timeout_s, [http, *metrics, *tracers])
     typer.echo("Stopped.")

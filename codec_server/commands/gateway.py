@@ -1,4 +1,4 @@
-"""The `gateway` command: an HTTP server in front of a remote gRPC server. Does not import torch."""
+"""The `gateway` command: an HTTP server in front of remote gRPC servers. Does not import torch."""
 
 from typing import Any
 
@@ -35,9 +35,9 @@ SETTINGS = (
 
 @with_settings(SETTINGS)
 def gateway(**flags: Any) -> None:
-    """Serve HTTP in front of a remote gRPC server. Does not need torch.
+    """Serve HTTP in front of remote gRPC servers. Does not need torch.
 
-    Example: codec-diffusers gateway --upstream 10.0.0.7:50051 --port 8080
+    Example: codec-diffusers gateway --upstream 10.0.0.7:50051,10.0.0.8:50051 --port 8080
     """
     with report_cli_errors():
         from codec_server.actions.gateway import run_gateway

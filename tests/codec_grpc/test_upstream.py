@@ -9,7 +9,7 @@ import pytest
 
 from codec_grpc.messages import model_from_message, model_to_message
 from codec_grpc.server import start_grpc_server
-from codec_grpc.upstream import Upstream, upstream_channel
+from codec_grpc.upstream import Upstream
 from codec_http.server import start_http_server
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import event_from_message
@@ -56,10 +56,10 @@ async def test_gateway_follows_the_state_of_its_server() -> None:
     gateway = LatentService(Lifecycle(), Admission(8, 10**12))
     states = States(gateway.lifecycle)
     async with AsyncExitStack() as stack:
-        channel = await stack.enter_async_context(upstream_channel(f"127.0.0.1:{port}"))
+        upstream = await stack.enter_async_context(Upstream(gateway, [f"127.0.0.1:{port}"]))
         http = await start_http_server(gateway, "127.0.0.1", 0, 60)
         stack.push_async_callback(http.stop)
-        following = asyncio.create_task(Upstream(gateway, channel).follow())
+        following = asyncio.create_task(upstream.follow())
         session = await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{http.port}"))
 
         async def request_status() -> int:
@@ -80,19 +80,17 @@ async def test_gateway_follows_the_state_of_its_server() -> None:
 
 
 async def test_gateway_of_a_draining_server_stops_serving() -> None:
-    port = free_port()
-    upstream = service_over(FakeEngine(free_running=True))
-    server = await start_grpc_server(upstream, "127.0.0.1", port, 60)
+    service = service_over(FakeEngine(free_running=True))
+    server = await start_grpc_server(service, "127.0.0.1", 0, 60)
     gateway = LatentService(Lifecycle(), Admission(8, 10**12))
     states = States(gateway.lifecycle)
-    channel = upstream_channel(f"127.0.0.1:{port}")
-    following = asyncio.create_task(Upstream(gateway, channel).follow())
-    await states.wait_for(State.SERVING)
-    upstream.lifecycle.transition_to(State.DRAINING)
-    await states.wait_for(State.LOADING)
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
-    await channel.close()
+    async with Upstream(gateway, [f"127.0.0.1:{server.port}"]) as upstream:
+        following = asyncio.create_task(upstream.follow())
+        await states.wait_for(State.SERVING)
+        service.lifecycle.transition_to(State.DRAINING)
+        await states.wait_for(State.LOADING)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
     await server.stop()
 
 

@@ -10,7 +10,7 @@ import aiohttp
 import grpc.aio
 
 from codec_grpc.server import start_grpc_server
-from codec_grpc.upstream import Upstream, upstream_channel
+from codec_grpc.upstream import Upstream
 from codec_http.server import start_http_server
 from codec_maps.model_map import map_from_model
 from codec_server.runner import Stoppable
@@ -133,28 +133,27 @@ async def run_servers_for(
 
 @asynccontextmanager
 async def run_http_gateway(
-    grpc_address: str, upstream_api_key: str | None = None
+    *grpc_addresses: str, upstream_api_key: str | None = None
 ) -> AsyncIterator[tuple[LatentService, aiohttp.ClientSession]]:
-    """Run an HTTP gateway to the gRPC server at `grpc_address`, to which it sends `upstream_api_key`.
+    """Run an HTTP gateway to the gRPC servers at `grpc_addresses`, to which it sends `upstream_api_key`.
 
     Yields the gateway's service and an HTTP session once it is ready to serve.
     """
     service = LatentService(Lifecycle(), Admission(64, 10**12))
     serving = asyncio.Event()
     service.lifecycle.subscribe(lambda state: serving.set() if state is State.SERVING else None)
-    http = await start_http_server(service, "127.0.0.1", 0, 60)
-    channel = upstream_channel(grpc_address)
-    following = asyncio.create_task(Upstream(service, channel, upstream_api_key).follow())
-    try:
-        async with asyncio.timeout(10):
-            await serving.wait()
-        async with plain_session(http.port) as session:
-            yield service, session
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await http.stop()
-        await channel.close()
+    async with Upstream(service, grpc_addresses, api_key=upstream_api_key) as upstream:
+        http = await start_http_server(service, "127.0.0.1", 0, 60)
+        following = asyncio.create_task(upstream.follow())
+        try:
+            async with asyncio.timeout(10):
+                await serving.wait()
+            async with plain_session(http.port) as session:
+                yield service, session
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await http.stop()
 
 
 def read_stream(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeader, list[LatentFrame]]:

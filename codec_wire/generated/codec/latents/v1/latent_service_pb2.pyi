@@ -528,6 +528,7 @@ class GetServerInfoResponse(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     IMAGE_DIGEST_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_HASH_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """Version of codec-diffusers."""
     codec_version: _builtins.str
@@ -540,6 +541,12 @@ class GetServerInfoResponse(_message.Message):
     """Device and precision on which the default model runs, e.g. "cpu fp32, 2 threads"."""
     image_digest: _builtins.str
     """sha256:<hex> of the container image. Not set if unknown."""
+    configuration_hash: _builtins.str
+    """sha256:<hex> of what determines the bytes of responses: models, latent-space maps, devices and library versions.
+    Servers with the same value return the same bytes. The health service reports the additional service name
+    "codec.latents.v1.LatentService/" followed by this value, so that gRPC clients can select such servers. Not set while
+    the server is loading, and by older servers.
+    """
     @_builtins.property
     def model(self) -> Global___ModelInfo:
         """The default model. Not set while the server is loading."""
@@ -569,17 +576,22 @@ class GetServerInfoResponse(_message.Message):
         device: _builtins.str = ...,
         models: _abc.Iterable[Global___ServedModel] | None = ...,
         image_digest: _builtins.str | None = ...,
+        configuration_hash: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_digest", b"_image_digest", "_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "image_digest", b"image_digest", "latent_map_hash", b"latent_map_hash", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_configuration_hash", b"_configuration_hash", "_image_digest", b"_image_digest", "_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "configuration_hash", b"configuration_hash", "image_digest", b"image_digest", "latent_map_hash", b"latent_map_hash", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_digest", b"_image_digest", "_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "codec_version", b"codec_version", "device", b"device", "image_digest", b"image_digest", "latent_map_hash", b"latent_map_hash", "model", b"model", "models", b"models", "pin_differences", b"pin_differences", "server_version", b"server_version", "state", b"state", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_configuration_hash", b"_configuration_hash", "_image_digest", b"_image_digest", "_latent_map_hash", b"_latent_map_hash", "_model", b"_model", "codec_version", b"codec_version", "configuration_hash", b"configuration_hash", "device", b"device", "image_digest", b"image_digest", "latent_map_hash", b"latent_map_hash", "model", b"model", "models", b"models", "pin_differences", b"pin_differences", "server_version", b"server_version", "state", b"state", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__configuration_hash: _TypeAlias = _typing.Literal["configuration_hash"]  # noqa: Y015
+    _WhichOneofArgType__configuration_hash: _TypeAlias = _typing.Literal["_configuration_hash", b"_configuration_hash"]  # noqa: Y015
     _WhichOneofReturnType__image_digest: _TypeAlias = _typing.Literal["image_digest"]  # noqa: Y015
     _WhichOneofArgType__image_digest: _TypeAlias = _typing.Literal["_image_digest", b"_image_digest"]  # noqa: Y015
     _WhichOneofReturnType__latent_map_hash: _TypeAlias = _typing.Literal["latent_map_hash"]  # noqa: Y015
     _WhichOneofArgType__latent_map_hash: _TypeAlias = _typing.Literal["_latent_map_hash", b"_latent_map_hash"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__configuration_hash) -> _WhichOneofReturnType__configuration_hash | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image_digest) -> _WhichOneofReturnType__image_digest | None: ...
     @_typing.overload

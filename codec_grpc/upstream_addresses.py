@@ -1,0 +1,68 @@
+"""Addresses of the servers behind a gateway."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import quote
+
+from core.address import host_port, is_ip_address, split_host_port
+
+log = logging.getLogger(__name__)
+
+
+class UpstreamAddresses:
+    """The addresses IP:PORT to which `servers`, a sequence of HOST:PORT, resolve.
+
+    gRPC resolves a name again only after it has lost a connection, and would not see servers that are added.
+    """
+
+    def __init__(self, servers: Sequence[str]) -> None:
+        self._servers = servers
+        self._found: dict[str, tuple[str, ...]] = {}
+        self._failures: dict[str, str] = {}
+
+    @property
+    def authority(self) -> str:
+        """The first server, HOST:PORT: the name for which the certificates of all servers must be valid."""
+        return self._servers[0]
+
+    async def resolve(self) -> tuple[str, ...]:
+        """Return the addresses of all servers, sorted. A name that cannot be resolved now keeps those that it had."""
+        found = await asyncio.gather(*map(self._resolve, self._servers))
+        return tuple(sorted({address for addresses in found for address in addresses}))
+
+    async def _resolve(self, server: str) -> tuple[str, ...]:
+        host, port = split_host_port(server)
+        if is_ip_address(host):
+            return (host_port(host, port),)
+        try:
+            rows = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if self._failures.get(server) != reason:
+                log.warning("cannot resolve the upstream server %s: %s", server, reason)
+            self._failures[server] = reason
+            return self._found.get(server, ())
+        self._failures.pop(server, None)
+        # A server with an IPv4 and an IPv6 address would be counted as two servers.
+        by_family = {family: {str(row[4][0]) for row in rows if row[0] is family} for family in _FAMILIES}
+        hosts = by_family[socket.AF_INET] or by_family[socket.AF_INET6]
+        self._found[server] = tuple(host_port(one, port) for one in hosts)
+        return self._found[server]
+
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+
+def channel_target(addresses: Sequence[str]) -> str:
+    """Return the target of a gRPC channel to all `addresses`, each IP:PORT.
+
+    A target has addresses of one kind: if they differ, those of IPv4 are written as IPv6 addresses (RFC 4291).
+    """
+    pairs = [(ip_address(host), port) for host, port in map(split_host_port, addresses)]
+    if all(isinstance(host, IPv4Address) for host, _ in pairs):
+        return f"ipv4:{','.join(addresses)}"
+    mapped = [(IPv6Address(f"::ffff:{host}") if isinstance(host, IPv4Address) else host, port) for host, port in pairs]
+    return f"ipv6:{','.join(quote(host_port(str(host), port), safe='[]:') for host, port in mapped)}"

@@ -1,0 +1,95 @@
+"""The calls of a gateway that run models. A call that fails before its first message is repeated on another server."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from codec_grpc.upstream_call import timeout_of, upstream_call
+from codec_wire.errors import NotReady, Overloaded
+from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
+from codec_wire.grpc import REQUEST_ID_KEY
+from codec_wire.trace_context import TRACEPARENT_HEADER
+from core.engine import Job
+from core.lifecycle import RETRY_AFTER_S
+from core.request_record import find_current_record
+
+if TYPE_CHECKING:  # the generated module defines the class only in its type stubs
+    from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
+
+_DELAYS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Maximum delays before a call is repeated whose server was not ready. Meanwhile, health checks exclude that server."""
+
+
+class UpstreamCalls:
+    """Calls of the streaming methods of LatentService. `api_key` is the gateway's own key for its upstream servers."""
+
+    def __init__(self, api_key: str | None = None) -> None:
+        self._api_key = api_key
+        self._stub: LatentServiceAsyncStub | None = None
+        self._servers = 0
+
+    def use(self, channel: grpc.aio.Channel, servers: int) -> None:
+        """Send calls over `channel` from now on. It is connected to this number of servers."""
+        self._stub, self._servers = LatentServiceStub(channel), servers
+
+    async def messages(
+        self, method: str, make_request: Callable[[], Any], job: Job, map_hash: str
+    ) -> AsyncGenerator[Any, None]:
+        """Yield the response messages of `method`, from a server whose latent-space map has the hash `map_hash`.
+
+        `make_request` returns the request, or an asynchronous iterator of requests. If there are several servers, a
+        call is repeated if it fails before its first message because the server is not ready, overloaded or lost.
+        Raises a CodecError; the delay in it is the one that the last server asked for.
+        """
+        repetitions = _Repetitions(self._servers)
+        while True:
+            has_response = False
+            call = self._start(method, make_request(), job)
+            try:
+                async with upstream_call(call, job, map_hash):
+                    async for message in call:
+                        has_response = True
+                        yield message
+                return
+            except (NotReady, Overloaded) as error:
+                delay_s = None if has_response or job.reason is not None else repetitions.delay_s(error)
+                if delay_s is None:
+                    raise
+            await asyncio.sleep(delay_s)
+            if job.reason is not None:
+                raise job.reason
+
+    def _start(self, method: str, request: Any, job: Job) -> Any:
+        """Start a call with the API key, and the id and the trace of the request in its metadata."""
+        if self._stub is None:
+            raise NotReady("no upstream server has been serving", RETRY_AFTER_S)
+        metadata = [] if self._api_key is None else [("authorization", f"Bearer {self._api_key}")]
+        record = find_current_record()
+        if record is not None:  # the call is part of a request
+            metadata.append((REQUEST_ID_KEY, record.request_id))
+            if record.traceparent is not None:
+                metadata.append((TRACEPARENT_HEADER, record.traceparent))
+        return getattr(self._stub, method)(request, metadata=metadata, timeout=timeout_of(job))
+
+
+class _Repetitions:
+    """Decides whether and when a failed call is repeated. `servers` is the number of servers.
+
+    The time that a server asks for applies to that server. The next call goes to the next server in turn, so it does not
+    wait for it; an overloaded server may be called again only after all others.
+    """
+
+    def __init__(self, servers: int) -> None:
+        self._others = servers - 1
+        self._delays = iter(_DELAYS_S if self._others else ())
+
+    def delay_s(self, error: NotReady | Overloaded) -> float | None:
+        """Return the seconds until the call is repeated after it failed with `error`; None if it is not repeated."""
+        if isinstance(error, Overloaded):
+            self._others -= 1
+            return 0.0 if self._others >= 0 else None
+        longest = next(self._delays, None)
+        return None if longest is None else random.uniform(longest / 2, longest)  # noqa: S311 - not a secret

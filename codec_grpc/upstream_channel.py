@@ -1,0 +1,93 @@
+"""Channels of a gateway to its upstream servers. gRPC balances the calls and checks the health of the servers."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+
+import grpc
+import grpc.aio
+
+from codec_grpc.upstream_addresses import channel_target
+from codec_wire.grpc import CHANNEL_OPTIONS
+
+_LAST_CALLS_S = 24 * 3600.0
+"""Maximum time in seconds for the calls on a channel that is no longer used. They have deadlines of their own."""
+_NO_IDLE_TIMEOUT = ("grpc.client_idle_timeout_ms", 2**31 - 1)
+"""By default a channel without calls disconnects after 30 minutes, and could not report the state of the servers."""
+_OUTLIERS = {
+    "interval": "10s",
+    "baseEjectionTime": "30s",
+    "maxEjectionPercent": 50,
+    "failurePercentageEjection": {"threshold": 90, "minimumHosts": 2, "requestVolume": 20},
+}
+"""A server is not used for 30 s, and longer if that repeats, if more than 90 % of at least 20 calls in 10 s failed. Its
+health service reports the failures that it knows, earlier; this is for those that it does not know."""
+
+
+def upstream_channel(
+    addresses: Sequence[str],
+    authority: str,
+    credentials: grpc.ChannelCredentials | None = None,
+    *,
+    health_service: str | None = None,
+) -> grpc.aio.Channel:
+    """Return a channel to the servers at `addresses` (IP:PORT), with TLS if there are `credentials`.
+
+    `authority` is the name HOST:PORT for which the certificates must be valid. With a `health_service`, calls are sent
+    to the servers that report it as SERVING, in turn. Closing the channel cancels its active calls.
+    """
+    options = [*CHANNEL_OPTIONS, _NO_IDLE_TIMEOUT, ("grpc.default_authority", authority)]
+    if health_service is not None:
+        options.append(("grpc.service_config", json.dumps(_service_config(health_service))))
+    target = channel_target(addresses)
+    if credentials is not None:
+        return grpc.aio.secure_channel(target, credentials, options=options)
+    return grpc.aio.insecure_channel(target, options=options)
+
+
+def _service_config(health_service: str) -> dict[str, object]:
+    round_robin: list[dict[str, object]] = [{"round_robin": {}}]
+    return {
+        "loadBalancingConfig": [{"outlier_detection_experimental": {**_OUTLIERS, "childPolicy": round_robin}}],
+        "healthCheckConfig": {"serviceName": health_service},
+    }
+
+
+class CurrentChannel:
+    """The channel for new calls. Channels that it replaces are closed when their calls have ended.
+
+    `on_change` is called with whether calls can be sent, now and after every change.
+    """
+
+    def __init__(self, on_change: Callable[[bool], object]) -> None:
+        self._on_change = on_change
+        self._channel: grpc.aio.Channel | None = None
+        self._state_task: asyncio.Task[None] | None = None
+        self._replaced: dict[asyncio.Task[None], grpc.aio.Channel] = {}
+
+    def replace(self, channel: grpc.aio.Channel) -> None:
+        """Use `channel`, which is ready."""
+        if self._state_task is not None:
+            self._state_task.cancel()
+        if self._channel is not None:
+            task = asyncio.create_task(self._channel.close(_LAST_CALLS_S))
+            self._replaced[task] = self._channel
+            task.add_done_callback(self._replaced.pop)
+        self._channel = channel
+        self._state_task = asyncio.create_task(self._follow_state(channel))
+
+    async def close(self) -> None:
+        """Close all channels, which cancels their active calls."""
+        if self._state_task is not None:
+            self._state_task.cancel()
+        if self._channel is not None:
+            await self._channel.close()
+        for task, channel in list(self._replaced.items()):
+            await channel.close()
+            await task
+
+    async def _follow_state(self, channel: grpc.aio.Channel) -> None:
+        while True:
+            state = channel.get_state(try_to_connect=True)
+            self._on_change(state is grpc.ChannelConnectivity.READY)
+            await channel.wait_for_state_change(state)

@@ -1,0 +1,38 @@
+"""The models of a gateway, as one of its upstream servers describes them."""
+
+from typing import TYPE_CHECKING
+
+from codec_grpc.messages import model_from_message, pixel_checks_from_message
+from codec_grpc.remote_engine import RemoteEngine
+from codec_grpc.remote_vae import RemoteVae
+from codec_grpc.upstream_calls import UpstreamCalls
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.latent_rgb import LatentRgb
+from core.served import ModelInstance
+
+if TYPE_CHECKING:  # the generated module defines the class only in its type stubs
+    from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
+
+RPC_TIMEOUT_S = 10.0
+
+
+async def load_models(
+    stub: "LatentServiceAsyncStub", info: pb.GetServerInfoResponse, calls: UpstreamCalls
+) -> list[ModelInstance]:
+    """Return the models in `info` with their maps, which the server of `stub` sends; `calls` run them."""
+    # Servers that do not know the field `models` have one model, described by `model` and `device`.
+    descriptions = list(info.models) or [pb.ServedModel(model=info.model, device=info.device)]
+    instances = []
+    for description in descriptions:
+        model = model_from_message(description.model)
+        request = pb.GetLatentMapRequest(latent_space=model.latent_space)
+        response = await stub.GetLatentMap(request, timeout=RPC_TIMEOUT_S)
+        bundle = LatentMapBundle.from_parts(response.document, response.assets)
+        checks = pixel_checks_from_message(description)
+        generates = description.generates or not description.HasField("generates")
+        engine = RemoteEngine(calls, bundle.hash) if generates else None
+        vae = RemoteVae(calls) if description.decodes and description.encodes else None
+        matrix = LatentRgb.parse(response.latent_rgb) if response.HasField("latent_rgb") else None
+        instances.append(ModelInstance(model, bundle, engine, description.device, checks, vae, latent_rgb=matrix))
+    return instances

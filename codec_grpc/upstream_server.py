@@ -1,0 +1,70 @@
+"""What a gateway knows of one of its upstream servers."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
+from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
+
+log = logging.getLogger(__name__)
+
+RETRY_INTERVAL_S = 1.0
+RPC_TIMEOUT_S = 10.0
+
+
+class UpstreamServer:
+    """Follows the health of the server at `address`, to which `channel` is connected, and describes it while it serves.
+
+    `changed` is called whenever that changes.
+    """
+
+    def __init__(self, address: str, channel: grpc.aio.Channel, changed: Callable[[], None]) -> None:
+        self.address = address
+        self.stub = LatentServiceStub(channel)
+        self.info: pb.GetServerInfoResponse | None = None
+        """The description of the server; None unless it is serving."""
+        self._channel = channel
+        self._changed = changed
+        self._logged_reason: str | None = None
+        self._task = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        """Stop following the server, and close the channel."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._channel.close()
+
+    async def _follow(self) -> None:
+        """Watch the health of the server; start over when the connection is lost."""
+        while True:
+            try:
+                await self._watch()
+                reason = "it has ended the call"
+            except grpc.aio.AioRpcError as error:
+                reason = error.details() or error.code().name
+            except Exception:  # an unexpected response must not stop the gateway
+                log.exception("the upstream server %s returned an invalid response", self.address)
+                reason = "its response is invalid"
+            self._describe(None, reason)
+            await asyncio.sleep(RETRY_INTERVAL_S)
+
+    async def _watch(self) -> None:
+        """Describe the server while it is healthy, until it ends the call."""
+        async for health in health_pb2_grpc.HealthStub(self._channel).Watch(health_pb2.HealthCheckRequest()):
+            info = None
+            if health.status == health_pb2.HealthCheckResponse.SERVING:
+                info = await self.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=RPC_TIMEOUT_S)
+                if info.state != pb.SERVER_STATE_SERVING:  # it has changed meanwhile, which is reported next
+                    info = None
+            self._describe(info, "it is not serving")
+
+    def _describe(self, info: pb.GetServerInfoResponse | None, reason: str) -> None:
+        if info is None and reason != self._logged_reason:
+            log.warning("waiting for the upstream server %s: %s", self.address, reason)
+        self._logged_reason = None if info is not None else reason
+        self.info = info
+        self._changed()

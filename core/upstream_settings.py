@@ -1,0 +1,40 @@
+"""Settings of a gateway that name its upstream servers."""
+
+from pydantic import field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings
+
+from core.address import split_host_port
+from core.setting_field import setting
+
+_DNS_SCHEME = "dns:///"
+
+
+class UpstreamSettings(BaseSettings):
+    """The upstream servers of a gateway. core.settings.Settings contains these fields."""
+
+    upstream: str | None = setting(
+        "Server",
+        None,
+        "Upstream gRPC servers, which run the models, as HOST:PORT separated by commas. A host name may have the "
+        "addresses of several servers; it may have the prefix dns:///.",
+    )
+
+    @property
+    def upstream_servers(self) -> tuple[str, ...]:
+        """The items of `upstream`, each HOST:PORT; empty if it is not set."""
+        return () if self.upstream is None else tuple(self.upstream.split(","))
+
+    @field_validator("upstream")
+    @classmethod
+    def _normalize_servers(cls, value: str | None) -> str | None:
+        return None if value is None else ",".join(dict.fromkeys(map(_normalized, value.split(","))))
+
+
+def _normalized(item: str) -> str:
+    text = item.strip().removeprefix(_DNS_SCHEME)
+    try:
+        split_host_port(text)
+    except ValueError:
+        raise PydanticCustomError("upstream", "must be HOST:PORT, or several of them separated by commas") from None
+    return text
