@@ -45,7 +45,7 @@ COMMANDS = {
     ),
     "serve": LazyCommand(f"{_COMMANDS}.serve", "serve", "Serve a model over gRPC and HTTP, in one process."),
     "gateway": LazyCommand(
-        f"{_COMMANDS}.gateway", "gateway", "Serve HTTP in front of a remote gRPC server. Does not need torch."
+        f"{_COMMANDS}.gateway", "gateway", "Serve HTTP in front of remote gRPC servers. Does not need torch."
     ),
     "map": LazyCommand(f"{_COMMANDS}.map", "app", "Build, show and verify latent-space maps."),
     "golden": LazyCommand(f"{_COMMANDS}.golden", "app", "Build reference images, and evaluate decoders against them."),

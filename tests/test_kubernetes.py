@@ -104,7 +104,7 @@ def test_large_and_fractional_values_reach_the_server() -> None:
     assert server["CODEC_REQUEST_TIMEOUT_S"] == "90.5"
     assert server["CODEC_REQUIRE_PINS"] == "true"
     assert (server["CODEC_IMAGE_DIGEST"], server["HF_TOKEN"]) == (DIGEST, "secret")
-    assert (gateway["CODEC_UPSTREAM"], gateway["CODEC_UPSTREAM_API_KEY"]) == ("codec-diffusers:50051", "secret")
+    assert (gateway["CODEC_UPSTREAM"], gateway["CODEC_UPSTREAM_API_KEY"]) == ("codec-diffusers-pods:50051", "secret")
 
 
 @needs_helm
@@ -150,6 +150,17 @@ def test_gateway_may_connect_to_the_servers() -> None:
     egress = policies["codec-diffusers-gateway"]["spec"]["egress"][-1]
     assert egress["ports"] == [{"protocol": "TCP", "port": "grpc"}]
     assert policies["codec-diffusers-gateway"]["spec"].get("ingress") is None
+
+
+@needs_helm
+@pytest.mark.parametrize("values", ["small", "everything"])
+def test_gateway_uses_the_addresses_of_all_server_pods(values: str) -> None:
+    host, _, port = variables(container_of(rendered(values), "gateway"))["CODEC_UPSTREAM"].partition(":")
+    service = of_kind(rendered(values), "Service")[host]["spec"]
+    assert service["clusterIP"] == "None"
+    assert not service.get("publishNotReadyAddresses")
+    assert service["selector"]["app.kubernetes.io/component"] == "server"
+    assert [(one["port"], one["targetPort"]) for one in service["ports"]] == [(int(port), "grpc")]
 
 
 @needs_helm

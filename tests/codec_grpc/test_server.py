@@ -10,6 +10,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from codec_grpc.configuration import configuration_of_service, health_service_of
 from codec_grpc.health import SERVICES
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from core.lifecycle import State
@@ -54,7 +55,8 @@ async def test_health_of_all_services_can_be_listed() -> None:
             servers.service.lifecycle.transition_to(state)
             statuses = (await stub.List(request)).statuses
             expected = health_pb2.HealthCheckResponse.ServingStatus.Value(name)
-            assert {name: health.status for name, health in statuses.items()} == dict.fromkeys(SERVICES, expected)
+            names = (*SERVICES, health_service_of(str(configuration_of_service(servers.service))))
+            assert {name: health.status for name, health in statuses.items()} == dict.fromkeys(names, expected)
 
 
 async def test_health_follows_the_lifecycle_for_checks_and_watchers() -> None:
