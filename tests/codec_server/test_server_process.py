@@ -71,7 +71,7 @@ def test_serve_prints_its_models_and_drains_on_sigterm(models_dir: Path) -> None
         server.wait_for(rf"codec-diffusers generate .* --server http://{re.escape(address)} -o mountain\.png")
         with start_process(["gateway", "--upstream", grpc_address, "--port", "0"]) as gateway:
             gateway_address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
-            gateway.wait_for("serves tiny-sd")
+            gateway.wait_for("serve tiny-sd")
             for key in ("image_digest", "versions", "pin_differences", "device"):
                 assert info_of(gateway_address)[key] == info_of(address)[key]
             assert post(gateway_address, BODY | {"steps": 2}) == post(address, BODY | {"steps": 2})
@@ -117,7 +117,7 @@ def test_gateway_drains_on_sigterm(models_dir: Path) -> None:
         server.wait_for("Ready after")
         with start_process(["gateway", "--port", "0"], CODEC_UPSTREAM=grpc_address) as gateway:
             address = gateway.wait_for(r"http://(127\.0\.0\.1:\d+)/v1/images").group(1)
-            gateway.wait_for("serves tiny-sd")
+            gateway.wait_for("serve tiny-sd")
             long, bodies = start_long_request(address)
             gateway.popen.send_signal(signal.SIGTERM)
             long.join(60)
