@@ -33,9 +33,9 @@ CONNECT_TIMEOUT_S = 5.0
 class Upstream:
     """Connection to `servers` (HOST:PORT), which keeps the models and the state of `service` up to date.
 
-    It uses the servers whose responses have the same bytes; if they differ, those that are more. `credentials` are those
-    for TLS, or None. `api_key` is the gateway's own key; the keys of the gateway's clients are not forwarded. A context manager
-    that closes the connection on exit, which cancels the active calls.
+    It uses the servers whose responses have the same bytes; if servers differ, the largest group of equal ones.
+    `credentials` are those for TLS, or None. `api_key` is the gateway's own key; the keys of the gateway's clients are
+    not forwarded. A context manager that closes the connection on exit, which cancels the active calls.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Upstream:
         names = ", ".join(instance.model.name for instance in self._service.models)
         log.info("the upstream servers serve %s: %s", names, ", ".join(addresses))
 
-    def _set_serving(self, is_ready: bool) -> None:  # noqa: FBT001 - the callback of CurrentChannel
+    def _set_serving(self, is_ready: bool) -> None:
         lifecycle = self._service.lifecycle
         if lifecycle.state in (State.LOADING, State.SERVING):
             lifecycle.transition_to(State.SERVING if is_ready else State.LOADING)

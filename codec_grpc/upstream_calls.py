@@ -53,11 +53,12 @@ class UpstreamCalls:
                     async for message in call:
                         has_response = True
                         yield message
-                return
             except (NotReady, Overloaded) as error:
                 delay_s = None if has_response or job.reason is not None else repetitions.delay_s(error)
                 if delay_s is None:
                     raise
+            else:
+                return
             await asyncio.sleep(delay_s)
             if job.reason is not None:
                 raise job.reason
@@ -78,8 +79,8 @@ class UpstreamCalls:
 class _Repetitions:
     """Decides whether and when a failed call is repeated. `servers` is the number of servers.
 
-    The time that a server asks for applies to that server. The next call goes to the next server in turn, so it does not
-    wait for it; an overloaded server may be called again only after all others.
+    The time that a server asks for applies to that server only, and the next call goes to the next server in turn. So
+    that an overloaded server is not called again, such a call is repeated only as often as there are other servers.
     """
 
     def __init__(self, servers: int) -> None:

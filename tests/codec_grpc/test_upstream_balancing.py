@@ -25,6 +25,7 @@ from tests.support.upstream_servers import (
     upstream_server,
 )
 
+
 async def test_calls_are_sent_to_all_servers_in_turn() -> None:
     async with upstream_server() as a, upstream_server() as b, upstream_server() as c:
         async with run_http_gateway(a.address, b.address, c.address) as (_, http):
@@ -115,9 +116,7 @@ OTHER_MAP = map_from_model(MODEL, 0.5, "AutoencoderKL", {"int8": SCALES, "int4":
 
 
 @pytest.mark.parametrize("difference", ["map", "version"])
-async def test_server_whose_responses_may_differ_is_not_used(
-    difference: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_server_whose_responses_may_differ_is_not_used(difference: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "codec_grpc")
     async with AsyncExitStack() as stack:
         a, b = [await stack.enter_async_context(upstream_server()) for _ in range(2)]

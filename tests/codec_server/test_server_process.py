@@ -127,7 +127,7 @@ def test_gateway_drains_on_sigterm(models_dir: Path) -> None:
 
 
 def test_gateway_without_an_upstream_fails_with_status_2() -> None:
-    assert "error: gateway needs the address of a gRPC server" in run_failing(["gateway", "--port", "0"], 2)
+    assert "error: the gateway needs the address of a gRPC server" in run_failing(["gateway", "--port", "0"], 2)
 
 
 def test_second_signal_ends_the_process_immediately(models_dir: Path) -> None:
