@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -54,7 +55,8 @@ class UpstreamServer:
 
     async def _watch(self) -> None:
         """Describe the server while it is healthy, until it ends the call."""
-        async for health in health_pb2_grpc.HealthStub(self._channel).Watch(health_pb2.HealthCheckRequest()):
+        stub: Any = health_pb2_grpc.HealthStub(self._channel)
+        async for health in stub.Watch(health_pb2.HealthCheckRequest()):
             info = None
             if health.status == health_pb2.HealthCheckResponse.SERVING:
                 info = await self.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=RPC_TIMEOUT_S)

@@ -60,21 +60,24 @@ async def test_server_at_an_address_that_is_added_to_the_name_is_used(
 ) -> None:
     monkeypatch.setattr(upstream, "RESOLVE_INTERVAL_S", 0.1)
     names["codec"] = ["127.0.0.1"]
-    async with upstream_server() as a, upstream_server(port=a.server.port, host="127.0.0.2") as b:
-        async with run_http_gateway(f"codec:{a.server.port}") as (_, http):
-            await generate_until(http, lambda: a.started > 0)
-            names["codec"] = ["127.0.0.1", "127.0.0.2"]
-            await generate_until(http, lambda: b.started > 0)
-            names["codec"] = ["127.0.0.2"]
-            statuses: list[bool] = []
+    async with (
+        upstream_server() as a,
+        upstream_server(port=a.server.port, host="127.0.0.2") as b,
+        run_http_gateway(f"codec:{a.server.port}") as (_, http),
+    ):
+        await generate_until(http, lambda: a.started > 0)
+        names["codec"] = ["127.0.0.1", "127.0.0.2"]
+        await generate_until(http, lambda: b.started > 0)
+        names["codec"] = ["127.0.0.2"]
+        statuses: list[bool] = []
 
-            def only_b_is_used() -> bool:
-                statuses.append(a.started == before[0])
-                before[0] = a.started
-                return statuses[-6:] == [True] * 6
+        def only_b_is_used() -> bool:
+            statuses.append(a.started == before[0])
+            before[0] = a.started
+            return statuses[-6:] == [True] * 6
 
-            before = [a.started]
-            await generate_until(http, only_b_is_used)
+        before = [a.started]
+        await generate_until(http, only_b_is_used)
 
 
 @pytest.mark.parametrize("value", ["codec", "codec:0", "http://codec:1", "codec:1,", ":1", "unix:/tmp/x"])

@@ -27,65 +27,83 @@ from tests.support.upstream_servers import (
 
 
 async def test_calls_are_sent_to_all_servers_in_turn() -> None:
-    async with upstream_server() as a, upstream_server() as b, upstream_server() as c:
-        async with run_http_gateway(a.address, b.address, c.address) as (_, http):
-            await generate_until(http, lambda: min(a.started, b.started, c.started) > 0)
-            before = a.started, b.started, c.started
-            assert await generate_all(http, 12) == [200] * 12
-            assert (a.started - before[0], b.started - before[1], c.started - before[2]) == (4, 4, 4)
+    async with (
+        upstream_server() as a,
+        upstream_server() as b,
+        upstream_server() as c,
+        run_http_gateway(a.address, b.address, c.address) as (_, http),
+    ):
+        await generate_until(http, lambda: min(a.started, b.started, c.started) > 0)
+        before = a.started, b.started, c.started
+        assert await generate_all(http, 12) == [200] * 12
+        assert (a.started - before[0], b.started - before[1], c.started - before[2]) == (4, 4, 4)
 
 
 async def test_server_gets_calls_only_while_it_is_serving() -> None:
-    async with upstream_server() as a, upstream_server(state=State.LOADING) as b:
-        async with run_http_gateway(a.address, b.address) as (gateway, http):
-            assert await generate_all(http, 6) == [200] * 6
-            assert b.started == 0
-            b.service.lifecycle.transition_to(State.SERVING)
-            await generate_until(http, lambda: b.started > 0)
-            a.service.lifecycle.transition_to(State.DRAINING)
-            assert await generate_all(http, 6) == [200] * 6
-            assert gateway.lifecycle.state is State.SERVING
-            stopped = asyncio.Event()
-            gateway.lifecycle.subscribe(lambda state: stopped.set() if state is State.LOADING else None)
-            b.service.lifecycle.transition_to(State.DRAINING)
-            await asyncio.wait_for(stopped.wait(), WAIT_S)
-            assert await generate_all(http, 1) == [503]
+    async with (
+        upstream_server() as a,
+        upstream_server(state=State.LOADING) as b,
+        run_http_gateway(a.address, b.address) as (gateway, http),
+    ):
+        assert await generate_all(http, 6) == [200] * 6
+        assert b.started == 0
+        b.service.lifecycle.transition_to(State.SERVING)
+        await generate_until(http, lambda: b.started > 0)
+        a.service.lifecycle.transition_to(State.DRAINING)
+        assert await generate_all(http, 6) == [200] * 6
+        assert gateway.lifecycle.state is State.SERVING
+        stopped = asyncio.Event()
+        gateway.lifecycle.subscribe(lambda state: stopped.set() if state is State.LOADING else None)
+        b.service.lifecycle.transition_to(State.DRAINING)
+        await asyncio.wait_for(stopped.wait(), WAIT_S)
+        assert await generate_all(http, 1) == [503]
 
 
 @pytest.mark.parametrize("error", [NotReady("restarting", 5), Overloaded("full", 60)])
 async def test_refused_call_is_sent_to_another_server(error: CodecError) -> None:
-    async with upstream_server(RefusingEngine(error)) as a, upstream_server() as b:
-        async with run_http_gateway(a.address, b.address) as (_, http):
-            await generate_until(http, lambda: a.started > 0)
-            assert await generate_all(http, 6) == [200] * 6
-            assert a.started > 1
+    async with (
+        upstream_server(RefusingEngine(error)) as a,
+        upstream_server() as b,
+        run_http_gateway(a.address, b.address) as (_, http),
+    ):
+        await generate_until(http, lambda: a.started > 0)
+        assert await generate_all(http, 6) == [200] * 6
+        assert a.started > 1
 
 
 async def test_refusal_of_all_servers_has_the_delay_that_they_ask_for() -> None:
     error = Overloaded("full", 60)
-    async with upstream_server(RefusingEngine(error)) as a, upstream_server(RefusingEngine(error)) as b:
-        async with run_http_gateway(a.address, b.address) as (_, http):
-            async with http.post(IMAGES, json=LATENTS) as response:
-                assert (response.status, response.headers["Retry-After"]) == (429, "60")
-            assert a.started + b.started == 2
+    async with (
+        upstream_server(RefusingEngine(error)) as a,
+        upstream_server(RefusingEngine(error)) as b,
+        run_http_gateway(a.address, b.address) as (_, http),
+    ):
+        async with http.post(IMAGES, json=LATENTS) as response:
+            assert (response.status, response.headers["Retry-After"]) == (429, "60")
+        assert a.started + b.started == 2
 
 
 async def test_refusal_of_the_only_server_is_not_repeated() -> None:
-    async with upstream_server(RefusingEngine(NotReady("restarting", 5))) as a:
-        async with run_http_gateway(a.address) as (_, http):
-            assert await generate_all(http, 1) == [503]
-            assert a.started == 1
+    async with (
+        upstream_server(RefusingEngine(NotReady("restarting", 5))) as a,
+        run_http_gateway(a.address) as (_, http),
+    ):
+        assert await generate_all(http, 1) == [503]
+        assert a.started == 1
 
 
 async def test_call_that_waits_on_a_lost_server_is_sent_to_another_one() -> None:
     engine = WaitingEngine()
-    async with upstream_server(engine) as a, upstream_server() as b:
-        async with run_http_gateway(a.address, b.address) as (_, http):
-            requests = [asyncio.create_task(generate(http)) for _ in range(4)]
-            await engine.wait_until_started(1)
-            await a.server.stop()
-            assert [status for status, _ in await asyncio.gather(*requests)] == [200] * 4
-            assert b.started == 4
+    async with (
+        upstream_server(engine) as a,
+        upstream_server() as b,
+        run_http_gateway(a.address, b.address) as (_, http),
+    ):
+        requests = [asyncio.create_task(generate(http)) for _ in range(4)]
+        await engine.wait_until_started(1)
+        await a.server.stop()
+        assert [status for status, _ in await asyncio.gather(*requests)] == [200] * 4
+        assert b.started == 4
 
 
 async def test_call_that_waits_on_a_stopped_server_fails_as_not_ready() -> None:
@@ -99,17 +117,20 @@ async def test_call_that_waits_on_a_stopped_server_fails_as_not_ready() -> None:
 
 async def test_call_is_not_repeated_after_its_first_message() -> None:
     engine = FakeEngine()
-    async with upstream_server(engine) as a, upstream_server(state=State.LOADING) as b:
-        async with run_http_gateway(a.address, b.address) as (_, http):
-            request = asyncio.create_task(generate(http))
-            await engine.wait_until_started(1)
-            b.service.lifecycle.transition_to(State.SERVING)
-            engine.fail_with = NotReady("restarting", 1)
-            engine.release_steps(1)
-            status, body = await request
-            assert status == 200
-            assert read_stream(body, WireFormat.MSGPACK)[1][-1].finish_reason is FinishReason.ERROR
-            assert (a.started, b.started) == (1, 0)
+    async with (
+        upstream_server(engine) as a,
+        upstream_server(state=State.LOADING) as b,
+        run_http_gateway(a.address, b.address) as (_, http),
+    ):
+        request = asyncio.create_task(generate(http))
+        await engine.wait_until_started(1)
+        b.service.lifecycle.transition_to(State.SERVING)
+        engine.fail_with = NotReady("restarting", 1)
+        engine.release_steps(1)
+        status, body = await request
+        assert status == 200
+        assert read_stream(body, WireFormat.MSGPACK)[1][-1].finish_reason is FinishReason.ERROR
+        assert (a.started, b.started) == (1, 0)
 
 
 OTHER_MAP = map_from_model(MODEL, 0.5, "AutoencoderKL", {"int8": SCALES, "int4": SCALES})
@@ -142,13 +163,16 @@ async def test_server_that_always_fails_is_excluded_for_a_while(monkeypatch: pyt
     faster = {**upstream_channel._OUTLIERS, "interval": "0.5s"}
     faster["failurePercentageEjection"] = {"threshold": 90, "minimumHosts": 2, "requestVolume": 3}
     monkeypatch.setattr(upstream_channel, "_OUTLIERS", faster)
-    async with upstream_server(RefusingEngine(RuntimeError("broken"))) as a, upstream_server() as b:
-        async with run_http_gateway(a.address, b.address) as (_, http):
-            statuses: list[int] = []
-            async with asyncio.timeout(WAIT_S):
-                while statuses[-10:] != [200] * 10:
-                    statuses += await generate_all(http, 1)
-            assert 500 in statuses
+    async with (
+        upstream_server(RefusingEngine(RuntimeError("broken"))) as a,
+        upstream_server() as b,
+        run_http_gateway(a.address, b.address) as (_, http),
+    ):
+        statuses: list[int] = []
+        async with asyncio.timeout(WAIT_S):
+            while statuses[-10:] != [200] * 10:
+                statuses += await generate_all(http, 1)
+        assert 500 in statuses
 
 
 def test_repetitions_end_and_their_delays_grow() -> None:

@@ -22,18 +22,19 @@ from tests.support.serving import MODEL, bundle_of
 
 
 class RefusingEngine(FakeEngine):
-    """An engine that raises `error` before the first event of every job."""
+    """An engine that raises `error` before the first event of every job; not if it is set to None."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(free_running=True)
-        self.error = error
+        self.error: Exception | None = error
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """See core.engine.Engine."""
         self.started.append(plan)
         await self._notify()
-        raise self.error
-        async for event in super().generate(plan, job):  # makes this an asynchronous generator
+        if self.error is not None:
+            raise self.error
+        async for event in super().generate(plan, job):
             yield event
 
 
