@@ -145,8 +145,9 @@ async def test_server_whose_responses_may_differ_is_not_used(difference: str, ca
         c = await stack.enter_async_context(other)
         gateway, http = await stack.enter_async_context(run_http_gateway(a.address, b.address, c.address))
         async with asyncio.timeout(WAIT_S):
-            while f"{c.address} is not used" not in caplog.text:
+            while f"serve tiny-sd: {min(a.address, b.address)}, {max(a.address, b.address)}\n" not in caplog.text:
                 await asyncio.sleep(0.01)
+        assert f"{c.address} is not used" in caplog.text
         c.engine.started.clear()
         assert await generate_all(http, 6) == [200] * 6
         assert c.started == 0
