@@ -10,6 +10,7 @@ Servers and clients
     static_files        an HTTP server with fixed responses
     clients             Python clients of these servers
     certificates        certificates of a new certificate authority
+    upstream_servers    the servers behind a gateway, and requests to the gateway
 
 Engines and models
     fake_engine         an engine that waits for the test before each step
