@@ -28,6 +28,7 @@ from core.role import Role
 from core.served import ModelInstance
 from core.service import LatentService
 from core.settings import Settings
+from core.watchdog import Watchdog
 from core.working_memory import MIB
 
 if TYPE_CHECKING:
@@ -110,6 +111,16 @@ class LocalModel:
         size = "any amount" if limit is None else f"at most {limit // MIB} MiB"
         log.info("generations may use %s of memory in addition to the model (CODEC_MAX_MEMORY_MIB)", size)
         return limit
+
+    async def follow(self, service: LatentService) -> None:
+        """Stop serving while the device hangs or fails. Runs until cancelled."""
+        await Watchdog(
+            service.lifecycle,
+            service.failures,
+            self._settings.step_timeout_s,
+            self.seconds_without_progress,
+            self.probe,
+        ).run()
 
     def seconds_without_progress(self) -> float:
         """Return for how long the device thread has worked without progress, or 0 if it is idle."""

@@ -54,6 +54,17 @@ class CodecError(Exception):
         super().__init__(message)
         self.message = message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is otherwise restored by calling its class with `args`, which is the message alone.
+        return _restored_error, (type(self), self.args, vars(self))
+
+
+def _restored_error(cls: type[CodecError], args: tuple[Any, ...], attributes: dict[str, Any]) -> CodecError:
+    """Return the copy of an error that was pickled."""
+    error = cls.__new__(cls, *args)
+    vars(error).update(attributes)
+    return error
+
 
 class FieldError(CodecError):
     """Base class of errors caused by one field of the request. The message begins with the name of the field."""

@@ -33,8 +33,8 @@ class Admission:
     A job is active while it is queued, running or being read by its client. `max_jobs` bounds their number,
     `max_jobs_per_client` the number of one client, `max_cost` the sum of their costs in pixels x latent frames x steps,
     `max_request_bytes` the bytes of their input images, together with those of the request bodies that are being
-    received, and the limit of `working_memory` what the device needs for them. Not thread-safe: use it only from the
-    event loop's thread.
+    received, and the limit of `working_memory` what the device needs for them. `max_jobs` and `max_cost` are the limits
+    for one device; more `devices` have as many times more. Not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(
@@ -47,8 +47,10 @@ class Admission:
         self.memory = RequestMemory(max_request_bytes, self.retry_after_s)
         self.working_memory = WorkingMemory(self.retry_after_s)
         self.refusals = Refusals()
+        self.devices = 1
+        """Number of devices that run jobs at the same time."""
         self._max_jobs = max_jobs
-        self._max_jobs_per_client = max_jobs_per_client or default_jobs_per_client(max_jobs)
+        self._max_jobs_per_client = max_jobs_per_client
         self._max_cost = max_cost
         self._jobs = 0
         self._jobs_of: dict[str, int] = {}
@@ -72,12 +74,17 @@ class Admission:
     @property
     def max_jobs(self) -> int:
         """Maximum number of active jobs."""
-        return self._max_jobs
+        return self._max_jobs * self.devices
+
+    @property
+    def max_jobs_per_client(self) -> int:
+        """Maximum number of active jobs of one client."""
+        return self._max_jobs_per_client or default_jobs_per_client(self.max_jobs)
 
     @property
     def max_cost(self) -> int:
         """Maximum total cost of the active jobs."""
-        return self._max_cost
+        return self._max_cost * self.devices
 
     @property
     def seconds_per_cost(self) -> float:
@@ -98,7 +105,7 @@ class Admission:
                 "request a smaller size, fewer frames or fewer steps"
             )
         self.require_place(client)
-        if self._cost + cost > self._max_cost:
+        if self._cost + cost > self.max_cost:
             raise self._queue_full()
         self.working_memory.require(memory)
         place = Place(self, cost, client, self.memory.reserve(request_bytes), memory)
@@ -121,12 +128,12 @@ class Admission:
 
     def require_place(self, client: str) -> None:
         """Check that `client` may have another job. Raises Overloaded, with the time to wait."""
-        if self._jobs >= self._max_jobs:
+        if self._jobs >= self.max_jobs:
             raise self._queue_full()
         jobs = self._jobs_of.get(client, 0)
-        if jobs >= self._max_jobs_per_client:
+        if jobs >= self.max_jobs_per_client:
             raise Overloaded(
-                f"this client has {jobs} active jobs, the limit for one client is {self._max_jobs_per_client}",
+                f"this client has {jobs} active jobs, the limit for one client is {self.max_jobs_per_client}",
                 self.retry_after_s(),
             )
 
@@ -144,14 +151,14 @@ class Admission:
 
         A random delay is added, of up to half of that time and at least up to a second.
         """
-        seconds = max(1, math.ceil(self._cost * self.seconds_per_cost / 2))
+        seconds = max(1, math.ceil(self._cost * self.seconds_per_cost / 2 / self.devices))
         delay = int(random.random() * (1 + max(1, _JITTER * seconds)))  # noqa: S311 - not a secret
         return min(MAX_RETRY_AFTER_S, seconds + delay)
 
     def _queue_full(self) -> Overloaded:
         return Overloaded(
-            f"the queue is full: {self._jobs} of {self._max_jobs} jobs are active, "
-            f"with a cost of {self._cost} of {self._max_cost}",
+            f"the queue is full: {self._jobs} of {self.max_jobs} jobs are active, "
+            f"with a cost of {self._cost} of {self.max_cost}",
             self.retry_after_s(),
         )
 

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from codec_wire.errors import InvalidSettings, truncated_repr
 from core.access_settings import AccessSettings
+from core.engine_settings import EngineSettings
 from core.operation_settings import OperationSettings
 from core.request_memory import DEFAULT_LIMIT_BYTES
 from core.service_links import service_links
@@ -35,7 +36,7 @@ def _or_variable(name: str, other: str) -> AliasChoices:
     return AliasChoices(f"{PREFIX}{name}", f"{PREFIX}{other}")
 
 
-class Settings(AccessSettings, OperationSettings, UpstreamSettings):
+class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettings):
     """All settings and their defaults. Each is set by the variable CODEC_<NAME> or the flag --<name>."""
 
     model_config = SettingsConfigDict(
@@ -230,7 +231,7 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings):
         """`max_memory_mib` in bytes."""
         return None if self.max_memory_mib is None else self.max_memory_mib * 2**20
 
-    @field_validator("dtype", "role", "log_level", "log_format", "device", mode="before")
+    @field_validator("dtype", "engine", "role", "log_level", "log_format", "device", mode="before")
     @classmethod
     def _ignore_case(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -1,5 +1,7 @@
 """The error tables of HTTP and gRPC cover the same errors, and a gateway preserves every error."""
 
+import pickle
+
 import grpc
 import pytest
 from grpc import StatusCode
@@ -114,3 +116,12 @@ def test_docstring_lists_every_error() -> None:
     documentation = errors.__doc__ or ""
     names = [cls.__name__ for cls in error_classes() if cls.__module__ == errors.__name__]
     assert [name for name in names if name not in documentation] == []
+
+
+@pytest.mark.parametrize("cls", error_classes())
+def test_error_can_be_sent_to_another_process(cls: type[CodecError]) -> None:
+    error = create(cls)
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is cls
+    assert (str(copy), copy.args, vars(copy)) == (str(error), error.args, vars(error))
+    assert copy.field == error.field

@@ -20,9 +20,11 @@ MAY_IMPORT = {
     "codec_maps": CORE_AND_BELOW,
     "codec_grpc": CORE_AND_BELOW,
     "codec_http": CORE_AND_BELOW,
+    "codec_ray": CORE_AND_BELOW,
     "codec_client": {"codec_wire", "codec_pixels"},
     "codec_golden": CORE_AND_BELOW | {"codec_maps", "codec_client"},
-    "codec_server": CORE_AND_BELOW | {"codec_maps", "codec_grpc", "codec_http", "codec_client", "codec_golden"},
+    "codec_server": CORE_AND_BELOW
+    | {"codec_maps", "codec_grpc", "codec_http", "codec_ray", "codec_client", "codec_golden"},
 }
 PACKAGES = tuple(MAY_IMPORT)
 
@@ -35,6 +37,7 @@ MUST_NOT_IMPORT = {
     "codec_maps": TRANSPORTS | SERIALIZATION,
     "codec_grpc": {"aiohttp", "msgpack"},
     "codec_http": {"grpc", "grpc_health", "grpc_reflection", "grpc_status"} | SERIALIZATION,
+    "codec_ray": TRANSPORTS | SERIALIZATION,
     "codec_client": {"msgpack"},
     "codec_golden": TRANSPORTS | SERIALIZATION,
     "codec_server": SERIALIZATION,
@@ -132,9 +135,15 @@ sys.meta_path.insert(0, Absent())
 """
 
 
-def run_without_torch(code: str) -> subprocess.CompletedProcess[str]:
+def run_without_torch(code: str, *also_without: str) -> subprocess.CompletedProcess[str]:
+    absent = "".join(f"ABSENT.add({name!r})\n" for name in also_without)
     return subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH + code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", WITHOUT_TORCH + absent + code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -168,6 +177,27 @@ main()
     )
     assert done.returncode == 2
     assert "error: serving a model needs torch, which is not installed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_front_process_of_the_engine_ray_works_without_torch() -> None:
+    done = run_without_torch("import codec_ray.models, codec_server.actions.serve")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_engine_ray_without_ray_prints_one_line() -> None:
+    done = run_without_torch(
+        """
+from codec_server.cli import main
+sys.argv = ["codec-diffusers", "serve", "--engine", "ray", "--port", "0", "--grpc-port", "0"]
+main()
+""",
+        "ray",
+    )
+    assert done.returncode == 2
+    assert "error: the engine ray needs ray, which is not installed: install the extra `ray`" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,8 +1,9 @@
-"""Runs a local model behind gRPC and HTTP, in one process. See codec_server.commands.serve."""
+"""Runs gRPC and HTTP servers for a local model, or for replicas on Ray. See codec_server.commands.serve."""
 
 import asyncio
 import os
 import time
+from typing import Protocol
 
 import typer
 
@@ -17,7 +18,7 @@ from codec_server.terminal.startup import (
     warn_about_access,
     warn_about_versions,
 )
-from codec_wire.errors import StartupError
+from codec_wire.errors import InvalidSettings, StartupError
 from core.address import host_port
 from core.admission import Admission
 from core.api_keys import read_api_keys
@@ -28,19 +29,16 @@ from core.service import LatentService
 from core.settings import Settings
 from core.tls import read_server_tls
 from core.tracing import configured_tracer
-from core.watchdog import Watchdog
 
 
 async def run_serve(settings: Settings) -> None:
-    """Serve a local model until SIGTERM or SIGINT.
+    """Serve a model until SIGTERM or SIGINT.
 
     Raises StartupError if the model cannot be loaded or if a port is in use.
     """
     started = time.perf_counter()
-    if settings.require_pins:
-        require_pins()
+    models = _models(settings)
     api_keys, tls = read_api_keys(settings), read_server_tls(settings)
-    model = LocalModel(settings, Role(settings.role))
     tracer = configured_tracer()
     tracers = [] if tracer is None else [tracer]
     stop = stop_on_signals()
@@ -58,24 +56,52 @@ async def run_serve(settings: Settings) -> None:
     print_addresses(url, host_port(settings.host, grpc.port))
     metrics = await start_configured_metrics(settings, service)
     warn_about_access(settings)
-    warn_about_versions()
+    if settings.engine == "local":
+        warn_about_versions()
 
-    async def load_and_watch() -> None:
-        await model.start_serving(service)
+    async def load_and_follow() -> None:
+        await models.start_serving(service)
         print_models(service.models.require_all(), url, time.perf_counter() - started)
-        await Watchdog(
-            service.lifecycle, service.failures, settings.step_timeout_s, model.seconds_without_progress, model.probe
-        ).run()
+        await models.follow(service)
 
     try:
-        await run_until(stop, load_and_watch())
+        await run_until(stop, load_and_follow())
     except StartupError:
         service.lifecycle.transition_to(State.FAILED)
         raise
     finally:
         await drain(service, settings.drain_timeout_s, [http, grpc, *metrics, *tracers])
-        freed = await asyncio.to_thread(model.free)
+        freed = await asyncio.to_thread(models.free)
     typer.echo("Stopped.")
     if not freed:
         # Loading cannot be interrupted, and the interpreter would wait for its thread.
         os._exit(0)
+
+
+class _Models(Protocol):
+    """The models of a server, in this process or in others."""
+
+    async def start_serving(self, service: LatentService) -> None:
+        """Load the models, then let `service` serve them. Raises StartupError."""
+
+    async def follow(self, service: LatentService) -> None:
+        """Keep `service` up to date with the state of the models. Runs until cancelled."""
+
+    def free(self) -> bool:
+        """Release the models. Return False if they are still being loaded."""
+
+
+def _models(settings: Settings) -> _Models:
+    """Return the models for the configured engine. Raises InvalidSettings if its libraries are not installed."""
+    if settings.engine == "local":
+        if settings.require_pins:
+            require_pins()
+        return LocalModel(settings, Role(settings.role))
+    try:
+        from codec_ray.models import RayModels  # noqa: PLC0415 - ray is an extra
+    except ModuleNotFoundError as error:
+        raise InvalidSettings(
+            f"the engine ray needs {error.name}, which is not installed: install the extra `ray` "
+            "(pip install -c constraints.txt '.[ray]'), and `server` too where replicas run"
+        ) from None
+    return RayModels(settings)

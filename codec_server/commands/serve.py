@@ -1,4 +1,4 @@
-"""The `serve` command: a local model behind gRPC and HTTP, in one process."""
+"""The `serve` command: a model behind gRPC and HTTP, in one process or on a Ray cluster."""
 
 from typing import Annotated, Any
 

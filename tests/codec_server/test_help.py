@@ -62,7 +62,7 @@ def test_help_describes_every_option_in_a_sentence(path: tuple[str, ...]) -> Non
 
 def test_serve_help_groups_its_flags_in_panels() -> None:
     output = help_of(("serve",), 80)
-    for panel in ("Model", "Latent-space map", "Device", "Server", "Limits", "Reproducibility", "Logging"):
+    for panel in ("Model", "Latent-space map", "Device", "Engine", "Server", "Limits", "Reproducibility", "Logging"):
         assert f"─ {panel} ─" in output
 
 

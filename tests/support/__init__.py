@@ -11,12 +11,14 @@ Servers and clients
     clients             Python clients of these servers
     certificates        certificates of a new certificate authority
     upstream_servers    the servers behind a gateway, and requests to the gateway
+    process_tree        the processes that a process has started
 
 Engines and models
     fake_engine         an engine that waits for the test before each step
     noise_engine        an engine that yields seeded noise without a model
     fake_vae            a VAE that waits for the test before each frame
     held_sampler        a real pipeline stopped in its third step
+    held_model          the same for a pipeline in another process
     tiny_sd, tiny_sdxl  small pipelines with random weights
     families            one such pipeline for each row of the family table
     factories           models loaded through the server's factory setting
@@ -28,6 +30,7 @@ Requests and results
     grpc_requests, http_requests, rendering   small requests, and readers of their responses
     grpc_web            frames of gRPC-Web
     raw_http            bytes that HTTP clients refuse to send, and the responses to them
+    service_calls       complete jobs of a service without a protocol
     commands            a command of the CLI run in this process
     ffmpeg              frames and metadata of video files
     pod_security        the restricted Pod Security Standard of Kubernetes

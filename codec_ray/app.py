@@ -1,0 +1,134 @@
+"""The Serve application of a model, for `codec-diffusers serve --engine ray` and for the config files of Serve.
+
+applications:
+- name: scenes
+import_path: codec_ray.app:build
+route_prefix: null
+args: {model: embedded, threads: 2, replicas: 4}
+"""
+
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import LoggingConfig
+
+from codec_ray.model_loader import LOADER
+from codec_ray.replica import ModelReplica
+from codec_wire.errors import InvalidSettings
+from core.settings import Settings, read_settings
+
+DEPLOYMENT = "DiffusersModel"
+"""Name of the deployment in every application. The front process finds the applications of models by it."""
+APPLICATION = "codec-diffusers"
+"""Name of the application that `codec-diffusers serve` deploys."""
+
+MAX_ONGOING_REQUESTS = 8
+"""Jobs that a replica has at once. It runs one after another; the others do not wait for the front process then."""
+TARGET_ONGOING_REQUESTS = 2
+"""Active jobs for each replica, running or waiting, that the autoscaler aims at."""
+UPSCALE_DELAY_S = 10.0
+DOWNSCALE_DELAY_S = 300.0
+"""Loading a model takes so long that a replica should not be stopped in a short pause."""
+LOOK_BACK_PERIOD_S = 20.0
+HEALTH_CHECK_PERIOD_S = 2.0
+"""Time in which Serve notices that a replica is dead."""
+MAX_LOAD_ATTEMPTS = 2
+
+REPLICA_SETTINGS = (
+    "model",
+    "variant",
+    "pipeline",
+    "video_model",
+    "loras",
+    "partial_loras",
+    "role",
+    "models_dir",
+    "allow_pickle",
+    "latent_space",
+    "latent_map_url",
+    "latent_map_sha256",
+    "latent_dicts_dir",
+    "calibration_images",
+    "device",
+    "dtype",
+    "threads",
+    "public_url",
+    "max_memory_mib",
+    "step_timeout_s",
+    "require_pins",
+    "image_digest",
+    "log_level",
+)
+"""The settings that a replica uses. The others, e.g. API keys, are those of the front process."""
+
+
+def build(arguments: dict[str, Any]) -> Application:
+    """Return the application of a model. `arguments` are the settings of `serve` by name, e.g. model and max_replicas.
+
+    They take precedence over CODEC_* variables. Options of the deployment, e.g. its resources, can be set in the
+    config file under `deployments`. Raises InvalidSettings.
+    """
+    return application(read_settings(arguments))
+
+
+def application(settings: Settings, loader: str = LOADER, **options: Any) -> Application:
+    """Return the application of the model of `settings`.
+
+    `loader` is the MODULE:CLASS that loads it (codec_ray.model_loader). `options` override those of the deployment.
+    Raises InvalidSettings.
+    """
+    gpus = 1 if _uses_gpu(settings) else 0
+    threads = settings.threads or 1
+    defaults: dict[str, Any] = {
+        "name": DEPLOYMENT,
+        "ray_actor_options": {"num_gpus": gpus, "num_cpus": 1 if gpus else threads},
+        "max_ongoing_requests": MAX_ONGOING_REQUESTS,
+        "graceful_shutdown_timeout_s": settings.drain_timeout_s,
+        "health_check_period_s": HEALTH_CHECK_PERIOD_S,
+        "max_constructor_retry_count": MAX_LOAD_ATTEMPTS,
+        "logging_config": LoggingConfig(log_level="WARNING", enable_access_log=False),
+        **_scale(settings),
+    }
+    values = {name: getattr(settings, name) for name in REPLICA_SETTINGS} | {"threads": threads}
+    deployment = serve.deployment(**(defaults | options))(ModelReplica)
+    return deployment.bind(values, loader)
+
+
+def max_replicas(settings: Settings) -> int:
+    """Return the largest number of replicas that `settings` allow."""
+    return settings.max_replicas or settings.replicas or 1
+
+
+def _scale(settings: Settings) -> dict[str, Any]:
+    """Return the options of the deployment for the number of replicas. Raises InvalidSettings."""
+    least, most = settings.min_replicas, settings.max_replicas
+    if least is None and most is None:
+        return {} if settings.replicas is None else {"num_replicas": settings.replicas}
+    if settings.replicas is not None:
+        raise InvalidSettings("CODEC_REPLICAS (--replicas) cannot be combined with --min-replicas and --max-replicas")
+    least = least or 1
+    if most is None or most < least:
+        raise InvalidSettings(
+            f"CODEC_MAX_REPLICAS (--max-replicas) must be at least {least}, the value of CODEC_MIN_REPLICAS "
+            f"(--min-replicas), got {most}"
+        )
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=least,
+            max_replicas=most,
+            target_ongoing_requests=TARGET_ONGOING_REQUESTS,
+            upscale_delay_s=UPSCALE_DELAY_S,
+            downscale_delay_s=DOWNSCALE_DELAY_S,
+            look_back_period_s=LOOK_BACK_PERIOD_S,
+        )
+    }
+
+
+def _uses_gpu(settings: Settings) -> bool:
+    """Return whether a replica needs a GPU: with the device auto, if the cluster has any."""
+    if settings.device == "auto":
+        return ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1  # type: ignore[no-untyped-call]
+    return settings.device.startswith("cuda")

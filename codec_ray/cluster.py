@@ -1,0 +1,102 @@
+"""The Ray cluster of the front process: connection, the applications of models on it, and their errors."""
+
+import logging
+import os
+import re
+import signal
+import socket
+from collections.abc import Mapping
+
+import ray
+from ray import serve
+from ray.serve.schema import ApplicationStatusOverview, LoggingConfig
+
+from codec_ray.app import APPLICATION, DEPLOYMENT, application, max_replicas
+from codec_wire import errors
+from codec_wire.errors import InvalidSettings, ModelLoadError, StartupError
+from core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Size of the object store if the server starts Ray: frames of more than 100 KB that were not sent yet. Ray writes to
+disk what does not fit."""
+_CHATTY_LOGGERS = ("ray._private.worker", "ray._private.authentication", "ray.serve")
+"""Loggers with warnings that no setting avoids, e.g. that Ray does not replace the signal handlers of the server."""
+_ERROR = re.compile(r"codec_wire\.errors\.(\w+): (.+)")
+"""The last line of the traceback of a CodecError."""
+
+
+def connect(settings: Settings) -> None:
+    """Connect to the cluster of `settings`, or start Ray on the loopback interface. Raises InvalidSettings."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name in _CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if settings.ray_address is None:
+        cpus = max(os.cpu_count() or 1, max_replicas(settings) * (settings.threads or 1))
+        ray.init(
+            "local",
+            num_cpus=cpus,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            logging_level=logging.WARNING,
+            _node_ip_address="127.0.0.1",
+        )
+        return
+    try:
+        _require_open_port(settings.ray_address)
+        ray.init(settings.ray_address, logging_level=logging.WARNING)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidSettings(
+            f"CODEC_RAY_ADDRESS (--ray-address): cannot connect to {settings.ray_address}: {reason}"
+        ) from error
+
+
+def _require_open_port(address: str) -> None:
+    """Raise OSError if nothing listens at `address`, HOST:PORT: Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        with socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S):
+            pass
+
+
+def restore_sigterm_handler() -> None:
+    """Install the SIGTERM handler of Python again, on the main thread.
+
+    When Ray connects, it installs one that prints a stack trace and ends the process after 3 seconds.
+    """
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    signal.siginterrupt(signal.SIGTERM, False)  # as asyncio does
+
+
+def deploy(settings: Settings, loader: str) -> None:
+    """Deploy the model of `settings`, and wait until it is loaded. Raises StartupError."""
+    serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
+    try:
+        serve.run(application(settings, loader), name=APPLICATION, route_prefix=None)
+    except RuntimeError as error:
+        raise startup_error(applications()[APPLICATION]) from error
+
+
+def applications() -> Mapping[str, ApplicationStatusOverview]:
+    """Return the status of the applications of models, by name and in the order of the names. Blocks."""
+    found = serve.status().applications
+    return {name: found[name] for name in sorted(found) if DEPLOYMENT in found[name].deployments}
+
+
+def running_replicas(status: ApplicationStatusOverview) -> int:
+    """Return the number of replicas that accept jobs."""
+    return status.deployments[DEPLOYMENT].replica_states.get("RUNNING", 0)  # type: ignore[call-overload,no-any-return]
+
+
+def startup_error(status: ApplicationStatusOverview) -> StartupError:
+    """Return the error of the replicas of an application that cannot be deployed, from their tracebacks."""
+    message = f"{status.message}\n{status.deployments[DEPLOYMENT].message}"
+    found = _ERROR.findall(message)
+    if not found:
+        return ModelLoadError(f"the replicas do not start: {' '.join(message.split())}")
+    name, reason = found[-1]
+    cls = getattr(errors, name, ModelLoadError)
+    return cls(reason) if issubclass(cls, StartupError) else ModelLoadError(reason)

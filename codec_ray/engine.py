@@ -1,0 +1,78 @@
+"""The engines of the front process, which run every job on a replica."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from codec_ray.replica_call import call_replica
+from codec_wire.events import Frame, Started
+from codec_wire.latents import LatentFrame
+from core.decode_plan import DecodePlan
+from core.encode_plan import EncodePlan
+from core.engine import Event, Job
+from core.input_image import InputImage
+from core.plan import StreamPlan
+from core.tensor_vae import PixelLayout, TensorData, TensorScaling
+
+
+class RayEngine:
+    """Generates on the replicas of a deployment. See core.engine.Engine.
+
+    `handle` streams, as every handle in this module.
+    """
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle = handle
+
+    async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
+        """Yield the events as they are received: the replica has encoded the frames."""
+        async with aclosing(call_replica(self._handle.generate.remote, (plan,), job)) as events:
+            async for event in events:
+                if isinstance(event, Started):
+                    job.record.record_sampling()
+                yield event
+
+
+class RayVae:
+    """Decodes and encodes on the replicas of a deployment. See core.vae_engine.VaeEngine."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle = handle
+
+    async def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
+        """Yield the pixels as they are received."""
+        async with aclosing(call_replica(self._handle.decode.remote, (plan, frames), job)) as parts:
+            async for part in parts:
+                yield part
+
+    async def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
+        """Yield the header and the frames as they are received."""
+        async with aclosing(call_replica(self._handle.encode.remote, (plan,), job)) as events:
+            async for event in events:
+                yield event
+
+
+class RayTensorVae:
+    """Decodes and encodes tensors with the model called `model` of a deployment. See core.tensor_vae.TensorVae."""
+
+    def __init__(self, handle: DeploymentHandle[Any], model: str) -> None:
+        self._handle = handle
+        self._model = model
+
+    async def decode_tensor(
+        self, latents: TensorData, scaling: TensorScaling, layout: PixelLayout, job: Job
+    ) -> TensorData:
+        """Return the pixels of `latents`."""
+        arguments = (self._model, latents, scaling, layout)
+        async with aclosing(call_replica(self._handle.decode_tensor.remote, arguments, job)) as results:
+            result: TensorData = await anext(results)
+            return result
+
+    async def encode_tensor(self, pixels: TensorData | InputImage, scaling: TensorScaling, job: Job) -> TensorData:
+        """Return the latents of `pixels`."""
+        arguments = (self._model, pixels, scaling)
+        async with aclosing(call_replica(self._handle.encode_tensor.remote, arguments, job)) as results:
+            result: TensorData = await anext(results)
+            return result

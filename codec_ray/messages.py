@@ -1,0 +1,78 @@
+"""What the front process and the replicas send to each other, pickled by Ray."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
+
+from codec_wire.errors import CodecError
+from core.engine import Job
+from core.pins import Provenance
+from core.request_record import RequestRecord, set_current_record
+from core.served import ModelInstance
+
+ItemT = TypeVar("ItemT")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """The parts of a job that a replica needs. `timeout_s` is the time to its deadline, None without a deadline."""
+
+    timeout_s: float | None
+    reports_steps: bool
+    client: str
+    request_id: str
+    traceparent: str | None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return the parts of `job`, from the event loop."""
+        timeout_s = None if job.deadline is None else max(0.0, job.deadline - asyncio.get_running_loop().time())
+        record = job.record
+        return cls(timeout_s, job.reports_steps, record.client, record.request_id, record.traceparent)
+
+    def to_job(self) -> Job:
+        """Return the job for the engine of a replica, and make its record the current one of the running task."""
+        record = RequestRecord("ray", "", None, self.request_id)
+        record.peer, record.traceparent = self.client, self.traceparent
+        set_current_record(record)
+        deadline = None if self.timeout_s is None else asyncio.get_running_loop().time() + self.timeout_s
+        return Job(deadline, reports_steps=self.reports_steps)
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a job ended on a replica, and what the record of its request contains of it. None means no error."""
+
+    error: CodecError | None
+    steps: int
+    sampling_s: float
+    encode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[ItemT]):
+    """The next items of a call. The last part of every call has a `result`.
+
+    Errors are values here: Ray would wrap exceptions in classes of its own.
+    """
+
+    items: tuple[ItemT, ...]
+    result: JobResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The description of a model of a replica: `instance` without engines, and which of them the replica has."""
+
+    instance: ModelInstance
+    generates: bool
+    decodes: bool
+    decodes_tensors: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """The models of a replica, the default model first, and the versions of its libraries."""
+
+    models: tuple[ServedModel, ...]
+    provenance: Provenance

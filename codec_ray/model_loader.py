@@ -1,0 +1,35 @@
+"""The loader of a replica's models, which the composition root provides.
+
+Loading needs packages that this one must not import. So the loader is named as MODULE:CLASS, and a replica imports it.
+"""
+
+from importlib import import_module
+from typing import Protocol, cast
+
+from core.role import Role
+from core.service import LatentService
+from core.settings import Settings
+
+LOADER = "codec_server.local_model:LocalModel"
+"""The loader of `codec-diffusers serve`, which loads the same models with the engine `local`."""
+
+
+class ModelLoader(Protocol):
+    """Loads the pipelines of a process and owns the thread that runs them."""
+
+    def __init__(self, settings: Settings, role: Role) -> None: ...
+
+    async def start_serving(self, service: LatentService) -> None:
+        """Load and warm up the models, then let `service` serve them. Raises StartupError."""
+
+    async def follow(self, service: LatentService) -> None:
+        """Stop serving while the device hangs or fails. Runs until cancelled."""
+
+    def free(self) -> bool:
+        """Release the pipelines. Return False if one is still being loaded."""
+
+
+def import_loader(name: str) -> type[ModelLoader]:
+    """Return the class MODULE:CLASS."""
+    module, _, attribute = name.partition(":")
+    return cast("type[ModelLoader]", getattr(import_module(module), attribute))

@@ -1,0 +1,143 @@
+"""The models of the front process: their descriptions from the replicas, and the number of these."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatusOverview
+
+from codec_ray.app import DEPLOYMENT
+from codec_ray.cluster import applications, connect, deploy, restore_sigterm_handler, running_replicas, startup_error
+from codec_ray.engine import RayEngine, RayTensorVae, RayVae
+from codec_ray.messages import ReplicaInfo
+from codec_ray.model_loader import LOADER
+from core.lifecycle import State
+from core.pins import Provenance
+from core.served import ModelInstance
+from core.service import LatentService
+from core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+POLL_INTERVAL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Described:
+    """The models of an application as it was deployed at `deployed_at`, in seconds since 1970."""
+
+    deployed_at: float
+    handle: DeploymentHandle[Any]
+    models: tuple[ModelInstance, ...]
+    provenance: Provenance
+
+
+class RayModels:
+    """The models that are deployed on a Ray cluster. This process loads none of them."""
+
+    def __init__(self, settings: Settings, loader: str = LOADER) -> None:
+        self._settings = settings
+        self._loader = loader
+        self._described: dict[str, _Described] = {}
+        """The served applications by name."""
+        self._connecting = False
+
+    async def start_serving(self, service: LatentService) -> None:
+        """Connect to Ray, deploy the model unless the cluster has models, then let `service` serve them.
+
+        Does not block the event loop. Raises StartupError.
+        """
+        self._connecting = True
+        await asyncio.to_thread(self._connect)
+        self._connecting = False
+        restore_sigterm_handler()
+        while not await self.update(service):  # noqa: ASYNC110 - the controller of Serve has no events
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def follow(self, service: LatentService) -> None:
+        """Keep the models of `service`, its state and the limits on its jobs up to date. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_INTERVAL_S)
+            try:
+                await self.update(service)
+            except Exception:  # the controller of Serve may be restarted
+                log.exception("the state of the replicas is unknown")
+
+    def free(self) -> bool:
+        """Disconnect from Ray; stop it if this process has started it. Return False if that is still going on."""
+        for described in self._described.values():
+            described.handle.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
+        return not self._connecting
+
+    def _connect(self) -> None:
+        connect(self._settings)
+        if self._settings.ray_address is not None:
+            found = applications()
+            if found:
+                log.info("serving the models that are deployed on the cluster: %s", ", ".join(found))
+                return
+        deploy(self._settings, self._loader)
+
+    async def update(self, service: LatentService) -> bool:
+        """Update `service` once; return whether a replica accepts jobs. Raises StartupError if none will."""
+        found = await asyncio.to_thread(applications)
+        if not any(map(running_replicas, found.values())):
+            failed = [status for status in found.values() if status.status == "DEPLOY_FAILED"]
+            if failed and not self._described:
+                raise startup_error(failed[0])
+            if service.lifecycle.state is State.SERVING:
+                log.warning("no replica is running")
+                service.lifecycle.transition_to(State.LOADING)
+            return False
+        await self._describe(service, found)
+        service.admission.devices = sum(map(running_replicas, found.values()))
+        if service.lifecycle.state is State.LOADING:
+            service.lifecycle.transition_to(State.SERVING)
+        return True
+
+    async def _describe(self, service: LatentService, found: Mapping[str, ApplicationStatusOverview]) -> None:
+        """Replace the models of `service` if applications were deployed or deleted since they were described.
+
+        An application without replicas keeps its models: requests wait for a replica.
+        """
+        kept = {name: described for name, described in self._described.items() if name in found}
+        for name, status in found.items():
+            known = kept.get(name)
+            if known is None:
+                is_outdated = running_replicas(status) > 0
+            else:  # during an update, old replicas are still running
+                is_outdated = status.last_deployed_time_s != known.deployed_at and status.status == "RUNNING"
+            if is_outdated:
+                kept[name] = await _describe(name, status.last_deployed_time_s)
+        if kept != self._described:
+            for name, old in self._described.items():
+                if kept.get(name) is not old:
+                    old.handle.shutdown()  # type: ignore[no-untyped-call]
+            self._described = kept
+            service.models.replace(model for described in kept.values() for model in described.models)
+            service.provenance = next(iter(kept.values())).provenance
+
+
+async def _describe(application: str, deployed_at: float) -> _Described:
+    """Return the models of an application, with engines that use its replicas."""
+    handle = serve.get_deployment_handle(DEPLOYMENT, application)
+    info: ReplicaInfo = await handle.info.remote()
+    streaming = handle.options(stream=True)  # has the same router
+    models = []
+    for described in info.models:
+        instance = described.instance
+        models.append(
+            replace(
+                instance,
+                engine=RayEngine(streaming) if described.generates else None,
+                vae=RayVae(streaming) if described.decodes else None,
+                tensor_vae=RayTensorVae(streaming, instance.model.name) if described.decodes_tensors else None,
+            )
+        )
+    return _Described(deployed_at, handle, tuple(models), info.provenance)

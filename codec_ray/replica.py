@@ -1,0 +1,149 @@
+"""A replica: the models of one process, and the calls that the front process makes."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from codec_ray.messages import JobRequest, Part, ReplicaInfo, ServedModel
+from codec_ray.model_loader import import_loader
+from codec_ray.replica_job import Work, run_work
+from codec_wire.events import Frame, Started
+from codec_wire.latents import LatentFrame, Modality
+from core.admission import Admission
+from core.decode_plan import DecodePlan
+from core.encode_plan import EncodePlan
+from core.engine import Event
+from core.input_image import InputImage
+from core.lifecycle import Lifecycle
+from core.pins import Provenance, require_pins
+from core.plan import StreamPlan
+from core.role import Role
+from core.served import ModelInstance
+from core.service import LatentService
+from core.settings import Settings
+from core.step_limits import require_accepted_steps
+from core.tensor_vae import PixelLayout, TensorData, TensorScaling, modality_of_shape
+
+ItemT = TypeVar("ItemT")
+
+_UNLIMITED = 2**62
+"""The front process limits the number and cost of jobs; a replica limits only what they need of its memory."""
+
+
+class ModelReplica:
+    """The class of the Serve deployment: the pipelines of `settings`, and the device thread that runs them.
+
+    The methods run on one event loop, which is not that of Ray. The streams that they return end with a JobResult. Ray
+    closes a stream if its call is cancelled, which cancels the job.
+    """
+
+    async def __init__(self, settings: dict[str, Any], loader: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Load the models with the class `loader`, MODULE:CLASS. Raises StartupError."""
+        configured = Settings(**settings)
+        logging.basicConfig(level=configured.log_level.upper())
+        if configured.require_pins:
+            require_pins()
+        self._provenance = Provenance.current(configured.image_digest)
+        self._service = LatentService(Lifecycle(), Admission(_UNLIMITED, _UNLIMITED), self._provenance)
+        self._models = import_loader(loader)(configured, Role(configured.role))
+        await self._models.start_serving(self._service)
+        self._following = asyncio.create_task(self._models.follow(self._service))
+
+    async def __del__(self) -> None:
+        """Release the models when Serve stops the replica. Also called if loading has failed."""
+        models = getattr(self, "_models", None)
+        if models is not None:
+            await asyncio.to_thread(models.free)
+
+    async def check_health(self) -> None:
+        """Raise NotReady while the device hangs or fails. Serve replaces the replica if that lasts."""
+        self._service.lifecycle.require_serving()
+
+    async def info(self) -> ReplicaInfo:
+        """Return the description of the models."""
+        return ReplicaInfo(tuple(map(_description, self._service.models)), self._provenance)
+
+    async def generate(self, plan: StreamPlan, request: JobRequest) -> AsyncGenerator[Part[Event], None]:
+        """Return the events of `plan`. See core.engine.Engine."""
+        job = request.to_job()
+
+        def work() -> Work[Event]:
+            self._service.lifecycle.require_serving()
+            served = self._service.models.for_plan(plan)
+            _require_steps(served, plan)
+            events = served.require_engine().generate(plan, job)
+            return Work(events, plan.cost, plan.request_bytes, served.memory_of(plan), frames_follow=True)
+
+        return run_work(self._service, job, work)
+
+    async def decode(
+        self, plan: DecodePlan, frames: Sequence[LatentFrame], request: JobRequest
+    ) -> AsyncGenerator[Part[bytes], None]:
+        """Return the pixels of `frames`. See core.vae_engine.VaeEngine."""
+        job = request.to_job()
+
+        def work() -> Work[bytes]:
+            served = self._with_vae(plan)
+            pixels = served.require_vae().decode(plan, frames, job)
+            return Work(pixels, plan.cost, memory=served.memory_of_received(plan))
+
+        return run_work(self._service, job, work)
+
+    async def encode(self, plan: EncodePlan, request: JobRequest) -> AsyncGenerator[Part[Started | Frame], None]:
+        """Return the header and the frames of `plan`. See core.vae_engine.VaeEngine."""
+        job = request.to_job()
+        return run_work(
+            self._service, job, lambda: Work(self._with_vae(plan).require_vae().encode(plan, job), plan.cost)
+        )
+
+    async def decode_tensor(
+        self, model: str, latents: TensorData, scaling: TensorScaling, layout: PixelLayout, request: JobRequest
+    ) -> AsyncGenerator[Part[TensorData], None]:
+        """Return the pixels of `latents` as one item. See core.tensor_vae.TensorVae."""
+        job = request.to_job()
+
+        def work() -> Work[TensorData]:
+            served = self._service.models.with_vae(None, modality_of_shape(latents.shape), model)
+            return Work(_one_item(served.require_tensor_vae().decode_tensor(latents, scaling, layout, job)))
+
+        return run_work(self._service, job, work)
+
+    async def encode_tensor(
+        self, model: str, pixels: TensorData | InputImage, scaling: TensorScaling, request: JobRequest
+    ) -> AsyncGenerator[Part[TensorData], None]:
+        """Return the latents of `pixels` as one item. See core.tensor_vae.TensorVae."""
+        job = request.to_job()
+
+        def work() -> Work[TensorData]:
+            modality = Modality.IMAGE if isinstance(pixels, InputImage) else modality_of_shape(pixels.shape)
+            served = self._service.models.with_vae(None, modality, model)
+            return Work(_one_item(served.require_tensor_vae().encode_tensor(pixels, scaling, job)))
+
+        return run_work(self._service, job, work)
+
+    def _with_vae(self, plan: DecodePlan | EncodePlan) -> ModelInstance:
+        return self._service.models.with_vae(plan.header.latent_space_id, plan.modality, plan.model)
+
+
+def _description(served: ModelInstance) -> ServedModel:
+    # The scheduler of the model is asked by the replica: see _require_steps.
+    model = replace(served.model, accepts_steps=None)
+    instance = replace(served, model=model, engine=None, vae=None, tensor_vae=None, memory={})
+    return ServedModel(instance, served.engine is not None, served.vae is not None, served.tensor_vae is not None)
+
+
+def _require_steps(served: ModelInstance, plan: StreamPlan) -> None:
+    """Check the number of steps, which the front process cannot check. Raises InvalidRequest."""
+    has_image = plan.image is not None or plan.latents is not None
+    mode = next(
+        mode
+        for mode in served.model.modes_of(plan.modality)
+        if mode.image == has_image and mode.control_image == (plan.control_image is not None)
+    )
+    require_accepted_steps(served.model, mode, plan.steps, plan.strength)
+
+
+async def _one_item(result: Awaitable[ItemT]) -> AsyncGenerator[ItemT, None]:
+    yield await result

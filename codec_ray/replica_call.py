@@ -1,0 +1,107 @@
+"""A call of a replica through its deployment handle: cancellation, errors, and a second run if a replica is lost."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+
+from codec_ray.messages import JobRequest, JobResult, Part
+from codec_wire.errors import INTERNAL_TEXT, CodecError, NotReady
+from codec_wire.events import Started, Step
+from core.engine import Job, client_disconnected
+from core.lifecycle import RETRY_AFTER_S
+
+log = logging.getLogger(__name__)
+
+ItemT = TypeVar("ItemT")
+
+MAX_ATTEMPTS = 2
+"""A request may itself be what ends its replicas, so it gets only one more."""
+_LOST = "the replica that ran this request was lost"
+
+Method = Callable[..., Any]
+"""A method of a deployment handle with stream=True. Its last argument is a JobRequest."""
+
+
+async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job) -> AsyncGenerator[Any, None]:
+    """Yield the items of a call that a replica runs for `job`, which is cancelled at the end.
+
+    If the replica is lost or not ready, another one runs the job again, unless an item other than Started and Step has
+    been yielded. These are the same in every run, and yielded once. Raises the CodecError of the replica; NotReady if
+    the job cannot run again; the reason of a cancelled job.
+    """
+    try:
+        yielded, is_last = 0, False
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            is_last, seen = is_last or attempt == MAX_ATTEMPTS, 0
+            try:
+                async with aclosing(_parts(method, arguments, job)) as parts:
+                    async for part in parts:
+                        for item in part.items:
+                            seen += 1
+                            if seen > yielded:
+                                is_last = is_last or not isinstance(item, Started | Step)
+                                yield item
+                                yielded = seen
+            except NotReady as error:
+                if is_last or job.reason is not None:
+                    raise
+                log.warning("request %s is repeated on another replica: %s", job.record.request_id, error)
+            else:
+                return
+    finally:
+        job.cancel(client_disconnected())
+
+
+async def _parts(method: Method, arguments: tuple[Any, ...], job: Job) -> AsyncGenerator[Part[Any], None]:
+    """Yield the messages of one call.
+
+    Raises the error of its result; NotReady if the replica is lost; the reason of a cancelled job.
+    """
+    response = method(*arguments, JobRequest.of(job))
+    ended = False
+
+    def cancel() -> None:
+        if not ended:
+            response.cancel()
+
+    job.on_cancel(cancel)
+    try:
+        async for part in response:
+            result: JobResult | None = part.result
+            ended = result is not None
+            if result is not None:
+                _record(job, result)
+            yield part
+            if result is not None:
+                if result.error is not None:
+                    raise result.error
+                return
+        raise NotReady(_LOST, RETRY_AFTER_S)
+    except RayTaskError as error:
+        log.exception("a replica raised an unexpected error")
+        raise CodecError(INTERNAL_TEXT) from error
+    except (RayError, RayServeException) as error:
+        if job.reason is not None:
+            raise job.reason from None
+        log.warning("a replica was lost: %s", str(error).splitlines()[0])
+        raise NotReady(_LOST, RETRY_AFTER_S) from error
+    except asyncio.CancelledError:
+        # Raised both if this task is cancelled and if the call is, by another thread or by Ray.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise job.reason or NotReady(_LOST, RETRY_AFTER_S) from None
+    finally:
+        cancel()
+
+
+def _record(job: Job, result: JobResult) -> None:
+    """Add what the replica has measured to the record of the request."""
+    job.record.steps += result.steps
+    job.record.sampling_s += result.sampling_s
+    job.record.encode_s += result.encode_s

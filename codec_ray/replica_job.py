@@ -1,0 +1,68 @@
+"""A job on a replica: admission of its memory, its deadline, and its items as messages to the front process."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from codec_ray.messages import JobResult, Part
+from codec_wire.errors import CodecError
+from codec_wire.events import Frame, Started
+from core.deadline import before_deadline
+from core.engine import Job
+from core.generation import to_public_error
+from core.service import LatentService
+from core.working_memory import NO_MEMORY, JobMemory
+
+ItemT = TypeVar("ItemT")
+
+PART_BYTES = 256 * 1024
+"""Frames are sent together up to this size: a message costs more than a small frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[ItemT]):
+    """The items that an engine yields for a job, and what the job needs. See LatentService.active.
+
+    `frames_follow` means that all frames are ready when the first one is.
+    """
+
+    items: AsyncGenerator[ItemT, None]
+    cost: int = 1
+    request_bytes: int = 0
+    memory: JobMemory = NO_MEMORY
+    frames_follow: bool = False
+
+
+async def run_work(
+    service: LatentService, job: Job, work: Callable[[], Work[ItemT]]
+) -> AsyncGenerator[Part[ItemT], None]:
+    """Yield the items of `work`, and at the end the result of `job`, with the error if it failed.
+
+    Closing the iterator cancels the job.
+    """
+    error: CodecError | None = None
+    waiting: list[ItemT] = []
+    try:
+        begun = work()
+        with service.active(job, begun.cost, begun.request_bytes, begun.memory):
+            async with aclosing(begun.items) as items:
+                while (item := await before_deadline(anext(items, None), job)) is not None:
+                    waiting.append(item)
+                    if not _is_followed(item, waiting, frames_follow=begun.frames_follow):
+                        yield Part(tuple(waiting))
+                        waiting.clear()
+    except Exception as raised:
+        error = to_public_error(raised)
+    record = job.record
+    yield Part(tuple(waiting), JobResult(error, record.steps, record.sampling_s, record.encode_s))
+
+
+def _is_followed(item: object, waiting: list[ItemT], *, frames_follow: bool) -> bool:
+    """Return whether `item` waits for the next one, or for the end, because that is ready or soon will be."""
+    if isinstance(item, Started):
+        return item.is_followed
+    if not isinstance(item, Frame):
+        return False
+    size = sum(len(one.frame.data) for one in waiting if isinstance(one, Frame))
+    return item.frame.done or (frames_follow and size < PART_BYTES)

@@ -1,0 +1,117 @@
+"""One Ray cluster for all tests of the engine on Ray Serve, with two applications: scenes and tiny."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Read when ray.serve is imported: how often it counts the jobs that the autoscaler looks at.
+for name in ("HANDLE", "REPLICA"):
+    os.environ[f"RAY_SERVE_{name}_AUTOSCALING_METRIC_PUSH_INTERVAL_S"] = "0.2"
+
+import ray
+from ray import serve
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import LoggingConfig
+
+from codec_ray.app import application
+from codec_ray.cluster import connect
+from codec_ray.models import RayModels
+from codec_server.local_model import LocalModel
+from core.admission import Admission
+from core.lifecycle import Lifecycle
+from core.service import LatentService
+from core.settings import Settings
+from tests.support.held_model import LOADER, VARIABLE, HeldFiles
+from tests.support.process_tree import descendants, wait_until_ended
+
+SCENES, TINY = "scenes", "tiny"
+
+
+def settings_for(models_dir: Path, **fields: object) -> Settings:
+    values = {"device": "cpu", "threads": 1, "models_dir": models_dir, "calibration_images": 0} | fields
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def empty_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, empty_dir: Path) -> Iterator[HeldFiles]:
+    """Yield the files that hold the replicas of the application scenes."""
+    folder = tmp_path_factory.mktemp("held")
+    os.environ |= {VARIABLE: str(folder), "HF_HUB_OFFLINE": "1"}
+    connect(settings_for(empty_dir, replicas=6))
+    try:
+        serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
+        scenes = settings_for(empty_dir, replicas=2)
+        tiny = settings_for(empty_dir, pipeline="tests.support.tiny_sd:build_small_pipeline", log_level="warning")
+        scaling = AutoscalingConfig(
+            min_replicas=1,
+            max_replicas=2,
+            target_ongoing_requests=1,
+            upscale_delay_s=0.4,
+            downscale_delay_s=1,
+            metrics_interval_s=0.2,
+            look_back_period_s=1,
+        )
+        serve.run(application(tiny, autoscaling_config=scaling), name=TINY, route_prefix=None)
+        serve.run(application(scenes, LOADER), name=SCENES, route_prefix=None)
+        yield HeldFiles(folder)
+    finally:
+        started = descendants(os.getpid())
+        ray.shutdown()
+        assert not wait_until_ended(started)
+
+
+@pytest.fixture
+def files(cluster: HeldFiles) -> Iterator[HeldFiles]:
+    """The files that hold the replicas of the application scenes, without those of other tests."""
+    cluster.clear()
+    yield cluster
+    cluster.clear()
+
+
+@pytest.fixture(scope="session")
+def ray_models(cluster: HeldFiles) -> Iterator[LatentService]:
+    """A service for the models of the cluster, as that of `codec-diffusers serve --engine ray`."""
+    front, models = new_service(), RayModels(Settings())
+    assert asyncio.run(models.update(front))
+    yield front
+    models.free()
+
+
+@pytest.fixture
+async def service(ray_models: LatentService) -> LatentService:
+    """The service for the models of the cluster, on the event loop of the test."""
+    return copy_of(ray_models)
+
+
+@pytest.fixture(scope="session")
+def local_models(empty_dir: Path) -> Iterator[LatentService]:
+    """A service for the embedded model in this process, with one thread."""
+    front, local = new_service(), LocalModel(settings_for(empty_dir))
+    asyncio.run(local.start_serving(front))
+    yield front
+    local.free()
+
+
+@pytest.fixture
+async def local(local_models: LatentService) -> LatentService:
+    """The service for the embedded model in this process, on the event loop of the test."""
+    return copy_of(local_models)
+
+
+def new_service() -> LatentService:
+    return LatentService(Lifecycle(), Admission(32, 10**12))
+
+
+def copy_of(service: LatentService) -> LatentService:
+    front = new_service()
+    front.models.replace(service.models)
+    front.lifecycle.transition_to(service.lifecycle.state)
+    return front
