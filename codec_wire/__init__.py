@@ -1,10 +1,10 @@
-"""The Codec protocol without I/O: bytes in, messages out, and the reverse.
+"""The Codec protocol without I/O: conversion between latents, messages and bytes.
 
 A stream is one header and one or more frames of latents (`latents`). `LatentEncoder` and `LatentDecoder` convert
-between latents and frames with one of the seven `pipelines`. `encode` and `StreamReader` convert between these messages
-and bytes, in either wire format; `MessageDecoder` also decompresses. Requests, latent-space maps (`maps`), errors and
-the names that both ends use (`http`, `grpc`) are here too. Nothing in this package opens a socket, file or thread,
-except that a map bundle can be read from and written to a directory.
+between latents and frames with one of the seven `pipelines`. `encode` converts a header or frame to bytes, in either
+wire format. `StreamReader` parses these bytes, and `MessageDecoder` also decompresses them. The package also contains
+requests, latent-space maps (`maps`), errors, and the names that client and server share (`http`, `grpc`). It opens no
+sockets and starts no threads. Only a map bundle is read from and written to files.
 """
 
 from typing import TYPE_CHECKING

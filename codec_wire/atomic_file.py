@@ -1,4 +1,4 @@
-"""Replacement of a file that is either complete or not done, also if the process is killed or the power fails."""
+"""Atomic replacement of a file, even if the process is killed or the power fails."""
 
 import os
 import secrets
@@ -8,13 +8,14 @@ from pathlib import Path
 
 _SUFFIX = ".tmp"
 _LEFTOVER_AGE_S = 3600.0
-"""Age in seconds from which a temporary file is a leftover of a killed process. Writing one takes milliseconds."""
+"""A temporary file older than this, in seconds, was left by a killed process. Writing a file takes milliseconds."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the contents of `path` by `data`, flushed to the disk. Its directory must exist.
+    """Replace the contents of `path` with `data` and flush the file to the disk. Its directory must exist.
 
-    Readers see the previous contents or `data`, never a part of it. Raises OSError; `path` is then unchanged.
+    Readers see either the previous contents or all of `data`. Raises OSError if `data` cannot be written; `path` is
+    then unchanged.
     """
     # Unlike the functions of tempfile, this applies the umask: other users may read what they could read before.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
@@ -41,7 +42,7 @@ def delete_leftovers(folder: Path) -> None:
 
 
 def _flush_directory(folder: Path) -> None:
-    """Write the names of the files in `folder` to the disk; a renamed file could otherwise be lost."""
+    """Flush the directory `folder` to the disk. Without this, a power failure could undo the renaming of a file."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,7 @@
-"""The table of content codings. To add a coding, add a row here and its classes to compression and decompression."""
+"""The table of content codings.
+
+To add a coding, add a row here, a compressor to `compression`, and a decompressor to `decompression`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +24,9 @@ IDENTITY = "identity"
 class Coding:
     """A content coding.
 
-    `name` is its token in Accept-Encoding and Content-Encoding. `magic` are the first bytes of every body, None if
-    the coding has no such bytes. With `uses_dictionary` the classes take the bytes of a dictionary, or None.
+    `name` is its token in Accept-Encoding and Content-Encoding. `magic` contains the bytes with which every compressed
+    body begins, or None if there are no such bytes. If `uses_dictionary`, the classes take one argument: the bytes of a
+    dictionary, or None.
     """
 
     name: str

@@ -10,17 +10,18 @@ import zstandard
 GZIP_LEVEL = 6
 BROTLI_QUALITY = 5
 ZSTD_LEVEL = 19
-"""Bodies are small: level 19 takes 1 to 4 ms for an image of 512x512, less than one sampler step."""
+"""Compression level. Level 19 takes 1 to 4 ms for the latents of a 512x512 image, less than one sampler step."""
 ZSTD_WINDOW_BYTES = 2**18
-"""Window size: covers a whole image, or the previous frame of a video. The default of level 19, 8 MiB, would cost
-50 ms and 80 MB of tables per body."""
+"""Window size. It covers the latents of an image, or the previous latent frame of a video. The default of level 19 is 8
+MiB, which would cost 50 ms and 80 MB of tables per body.
+"""
 
 
 class Compressor(Protocol):
     """Compresses one body, message by message."""
 
     def compress(self, message: bytes) -> bytes:
-        """Return compressed bytes from which the client can decode `message` completely."""
+        """Compress and flush `message`: the client can decompress it completely from the bytes returned so far."""
 
     def finish(self) -> bytes:
         """Return the bytes that end the body."""
@@ -91,7 +92,7 @@ class ZstdCompressor:
 
 @lru_cache(maxsize=64)
 def _prepared_dictionary(dictionary: bytes) -> zstandard.ZstdCompressionDict:
-    """Return the dictionary with its compression tables, which are computed once and shared by all bodies."""
+    """Return the dictionary with its compression tables. They are computed once and shared by all bodies."""
     prepared = zstandard.ZstdCompressionDict(dictionary)
     prepared.precompute_compress(compression_params=_zstd_parameters())
     return prepared

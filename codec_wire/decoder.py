@@ -27,7 +27,7 @@ class LatentDecoder:
             self._scales = parse_scales(header.scales, header.shape[0])
 
     def decode(self, frame: LatentFrame) -> DecodedLatent:
-        """Return the latents of `frame`: in the dtype of the header for `raw`, float32 for quantizing pipelines.
+        """Return the latents of `frame` in the header's shape. For `raw` they have the header's dtype, else float32.
 
         Raises SequenceError if the frame is out of order, MalformedMessage if its data has the wrong size or values,
         and StreamFailed if its finish_reason is "error".
@@ -49,7 +49,7 @@ class LatentDecoder:
     def close(self) -> None:
         """Signal the end of the stream. Raises TruncatedStream unless the last frame was decoded."""
         if not self._ended:
-            raise TruncatedStream(f"the stream ended after {self._next_seq} frames, none of which has done")
+            raise TruncatedStream(f"the stream ended after {self._next_seq} frames, without a frame whose done is true")
 
     def _check_order(self, frame: LatentFrame) -> None:
         header = self._header
@@ -64,11 +64,11 @@ class LatentDecoder:
         complete = frame.seq + 1 == header.total_frames
         if complete and not frame.done:
             raise SequenceError(
-                f"frame {frame.seq} is the last of {header.total_frames} frames, but its `done` is false"
+                f"done of frame {frame.seq} must be true: the header announces {header.total_frames} frames"
             )
         if frame.done and not complete and frame.finish_reason in (None, FinishReason.OK):
             raise SequenceError(
-                f"frame {frame.seq} has `done` set, but the header announces {header.total_frames} frames"
+                f"done of frame {frame.seq} must be false: the header announces {header.total_frames} frames"
             )
 
     def _decode_values(self, frame: LatentFrame) -> DecodedLatent:

@@ -1,6 +1,7 @@
 """Decompressors of a stream body.
 
-They produce bounded pieces on demand, so that a decompression bomb is detected before it fills the memory.
+Each decompressor yields pieces of bounded size on demand, so that a decompression bomb is detected before it fills the
+memory.
 """
 
 import re
@@ -16,11 +17,14 @@ from codec_wire.errors import MalformedMessage, StreamError, TruncatedStream
 from codec_wire.zstd_blocks import ZstdBlockSplitter
 
 PIECE_BYTES = 64 * 1024
-"""Maximum size of a decompressed piece of a gzip or br body."""
+"""Maximum size in bytes of a decompressed piece of a gzip or br body."""
 ZSTD_PIECE_BLOCKS = 8
-"""Number of blocks that begin in the bytes passed to zstd at once: a piece has at most (8 + 1) * 128 KiB."""
+"""Maximum number of zstd blocks that begin in the input of one call.
+
+The call then returns at most (8 + 1) * 128 KiB.
+"""
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
-"""Largest window size accepted: the limit that RFC 9659 sets for the content coding."""
+"""Largest accepted zstd window in bytes: the limit of RFC 9659 for the content coding zstd."""
 
 
 class Decompressor(Protocol):
@@ -51,7 +55,8 @@ class IdentityDecompressor:
 class _CheckedDecompressor(ABC):
     """Error reporting shared by the three compressed codings.
 
-    `offset` of an error counts decompressed bytes, as all StreamErrors do; the message counts compressed bytes.
+    The `offset` of an error is a position in the decompressed stream, as in every StreamError. The message of the error
+    contains a position in the compressed body.
     """
 
     name: str
@@ -77,7 +82,7 @@ class _CheckedDecompressor(ABC):
         """Check that the body is complete. See Decompressor."""
         if not self._ended():
             raise TruncatedStream(
-                f"the {self.name} body ends without its end mark, after {self._compressed_bytes} bytes",
+                f"the {self.name} body is incomplete: it ends after {self._compressed_bytes} bytes without an end mark",
                 self._expanded_bytes,
             )
 
@@ -144,7 +149,8 @@ class BrotliDecompressor(_CheckedDecompressor):
 class ZstdDecompressor(_CheckedDecompressor):
     """Zstandard (RFC 8878), a single frame.
 
-    `dictionary` is None if the body was compressed without one. Raises StreamError if it is not a zstd dictionary.
+    `dictionary` is None if the body was compressed without a dictionary. Raises StreamError if `dictionary` is not a
+    zstd dictionary.
     """
 
     name = "zstd"
@@ -157,7 +163,7 @@ class ZstdDecompressor(_CheckedDecompressor):
             self._context = decompressor.decompressobj()
             self._splitter = ZstdBlockSplitter(ZSTD_PIECE_BLOCKS)
         except zstandard.ZstdError as error:
-            raise StreamError(f"not a zstd dictionary: {_reason(error)}") from None
+            raise StreamError(f"the given dictionary is not a zstd dictionary: {_reason(error)}") from None
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:
         if self._context.eof:
@@ -176,5 +182,5 @@ _LIBRARY_PREFIX = re.compile(r"^(zstd decompress(or)? error: |Error -?\d+ while 
 def _reason(error: Exception) -> str:
     text = str(error).splitlines() or [type(error).__name__]
     if "Dictionary mismatch" in text[0]:
-        return "the body needs a zstd dictionary other than the given one, or none was given"
+        return "the body needs a zstd dictionary that was not given or that differs from the given one"
     return _LIBRARY_PREFIX.sub("", text[0])

@@ -8,7 +8,7 @@ from codec_wire.errors import StreamError
 
 
 def find_dictionary(head: bytes, dictionaries: Mapping[str, bytes]) -> bytes | None:
-    """Return the dictionary that a zstd body needs, given its first bytes; None if it needs none.
+    """Return the dictionary that a zstd body needs, or None if it needs no dictionary. `head` is the start of the body.
 
     Raises StreamError if the body needs a dictionary that is not in `dictionaries`.
     """
@@ -21,4 +21,5 @@ def find_dictionary(head: bytes, dictionaries: Mapping[str, bytes]) -> bytes | N
     for data in dictionaries.values():
         if zstandard.ZstdCompressionDict(data).dict_id() == dictionary_id:
             return data
-    raise StreamError(f"the body needs the zstd dictionary {dictionary_id}, which is in none of the available maps", 0)
+    message = f"the body needs the zstd dictionary with the id {dictionary_id}, which is not in any available map"
+    raise StreamError(message, 0)

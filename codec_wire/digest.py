@@ -1,4 +1,4 @@
-"""Hashes as they are written on the wire, sha256:<64 hex>."""
+"""Hashes in the form that the protocol uses, sha256:<64 hex>."""
 
 import re
 
@@ -6,5 +6,5 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def is_digest(text: str) -> bool:
-    """Return whether `text` is a hash. Check this before a received string becomes part of a path or URL."""
+    """Return whether `text` is sha256:<64 hex>. Check this before a received string becomes part of a path or URL."""
     return _DIGEST.fullmatch(text) is not None

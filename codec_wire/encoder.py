@@ -20,7 +20,7 @@ Latent: TypeAlias = "NDArray[np.generic] | Tensor"
 class LatentEncoder:
     """Encodes the frames of one stream, in order, with the pipeline named in its header.
 
-    Torch tensors on other devices than the CPU are quantized there. Not thread-safe.
+    A torch tensor is quantized on its own device. Not thread-safe.
     """
 
     def __init__(self, header: LatentStreamHeader) -> None:
@@ -34,11 +34,11 @@ class LatentEncoder:
         self._scaling: Any = None
 
     def encode(self, latent: Latent, *, keyframe: bool, last: bool) -> LatentFrame:
-        """Return the next frame. `latent` has the shape in the header, and any float dtype.
+        """Return `latent` encoded as the next frame. It has the shape in the header and any float dtype.
 
-        With `last`, the frame has `done` and the finish_reason "ok". Raises InvalidLatents if `latent` contains NaN,
-        Inf or a channel whose scale is not finite in fp16. Raises ValueError if the shape is wrong, the last frame was
-        already encoded, or a frame that must be a keyframe is not one.
+        If `last`, the frame has `done` set and the finish_reason "ok". Raises InvalidLatents if `latent` contains NaN,
+        Inf or a channel whose scale is not finite in fp16. Raises ValueError if the shape is wrong, if the last frame
+        was already encoded, or if `keyframe` is false for a frame that must be a keyframe.
         """
         self._check_order(tuple(latent.shape), keyframe=keyframe)
         data = self._encode_values(latent, keyframe=keyframe)
@@ -58,7 +58,7 @@ class LatentEncoder:
         if self._ended:
             raise ValueError("the last frame of the stream was already encoded")
         if shape != self._header.shape:
-            raise ValueError(f"the shape must be {self._header.shape}, got {shape}")
+            raise ValueError(f"latents must have the shape {self._header.shape}, got {shape}")
         if not keyframe and (not spec.delta or self._next_seq == 0):
             raise ValueError(f"frame {self._next_seq} of a {spec.name} stream must be a keyframe")
 
@@ -97,15 +97,15 @@ class LatentEncoder:
 
 @lru_cache(maxsize=8)
 def _shared_scaling(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], max_code: int) -> numpy_math.Scaling:
-    """Return the scaling of static scales, shared by the streams of one latent space that have frames of one shape."""
+    """Return static scales prepared for `quantize`. Streams with equal scales and frame shapes share the result."""
     return numpy_math.scaling(parse_scales(data, shape[0]), dtype, max_code)
 
 
 def _cast(latent: Latent, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> tuple[ModuleType, Any]:
-    """Return the module that encodes `latent` and its values [channels, n] of `dtype`, an array or a tensor.
+    """Return (module that encodes `latent`, its values [channels, n] of `dtype` as an array or tensor).
 
-    Tensors on the CPU are encoded with NumPy, which is faster than torch and shares their memory. torch is imported
-    only if `latent` is a tensor.
+    Tensors on the CPU are encoded with NumPy, which is faster than torch and uses the memory of the tensor. torch is
+    imported only if `latent` is a tensor.
     """
     if isinstance(latent, np.ndarray):
         return numpy_math, numpy_math.cast(latent, dtype)

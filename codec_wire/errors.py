@@ -5,11 +5,11 @@
     │   ├── InvalidRequest       a field has a value that is not allowed
     │   └── NotFound             the model, map or dictionary does not exist on this server
     ├── Unauthenticated          credentials are missing or not valid
-    ├── Forbidden                the credentials, or the origin of a web page, do not permit this request
+    ├── Forbidden                the request is not allowed with its credentials, Host or Origin
     ├── MapMismatch              client and server have different latent-space maps
     ├── TooLarge                 the request exceeds a limit of the server
-    ├── UnsupportedCoding        the body of the request has a content coding
-    ├── UnsupportedMediaType     the Content-Type of the request is not that of the endpoint
+    ├── UnsupportedCoding        the body of the request is compressed
+    ├── UnsupportedMediaType     the endpoint does not accept the Content-Type of the request
     ├── RequestTimeout           the request does not arrive in time
     ├── NotAcceptable            the client accepts none of the available content codings
     ├── UnsupportedModality      the model does not generate this modality
@@ -90,7 +90,7 @@ class Unauthenticated(CodecError):
 
 
 class Forbidden(CodecError):
-    """Raised when the credentials, the Host or the Origin of a request do not permit it."""
+    """Raised when a request is not allowed with its credentials, its Host or its Origin."""
 
     code = "forbidden"
 
@@ -102,25 +102,25 @@ class NotFound(FieldError):
 
 
 class MapMismatch(CodecError):
-    """Raised when the latent-space map that the client pins is not the server's map."""
+    """Raised when the latent-space map that the client pins differs from the server's map."""
 
     code = "map_mismatch"
 
 
 class TooLarge(CodecError):
-    """Raised when a request exceeds a limit of the server, however busy the server is."""
+    """Raised when a request exceeds a fixed limit of the server. To send it again later does not help."""
 
     code = "too_large"
 
 
 class UnsupportedCoding(CodecError):
-    """Raised when the body of a request has a content coding, e.g. gzip. Servers accept only bodies without one."""
+    """Raised when the body of a request has a content coding, e.g. gzip. Servers accept only uncompressed bodies."""
 
     code = "unsupported_coding"
 
 
 class UnsupportedMediaType(CodecError):
-    """Raised when the Content-Type of a request is not one that the endpoint accepts."""
+    """Raised when the endpoint does not accept the Content-Type of a request."""
 
     code = "unsupported_media_type"
 
@@ -140,7 +140,7 @@ class NotAcceptable(CodecError):
 class UnsupportedModality(CodecError):
     """Raised when the model does not generate the requested modality.
 
-    `supported` are the modalities that it does generate.
+    `supported` contains the modalities that the model generates.
     """
 
     code = "unsupported_modality"
@@ -160,7 +160,7 @@ class RetryableError(CodecError):
 
 
 class Overloaded(RetryableError):
-    """Raised when the server has too many active requests to accept another one."""
+    """Raised when the server has too many active requests to accept another request."""
 
     code = "overloaded"
 
@@ -222,7 +222,7 @@ class MalformedMessage(StreamError):
 
 
 class MessageTooLarge(StreamError):
-    """Raised when a message, or the whole stream, is larger than its header or the reader's limit allows."""
+    """Raised when a message or a stream is larger than the header of the stream or the reader's limit allows."""
 
     code = "message_too_large"
 
@@ -246,7 +246,7 @@ class StreamFailed(StreamError):
 
 
 class StartupError(CodecError):
-    """Raised when the server or a command cannot start. The message contains what to change."""
+    """Raised when the server or a command cannot start. The message states what to change."""
 
     code = "startup_error"
 
@@ -272,8 +272,8 @@ class InvalidSettings(StartupError):
 def without_traceback(error: CodecError) -> CodecError:
     """Return `error` without its traceback, cause and context.
 
-    A traceback keeps the local variables of every frame alive, here the tensors of a failed generation. Call this
-    before storing an error or passing it to another thread, after its cause was logged.
+    A traceback keeps the local variables of every stack frame alive, including the tensors of a failed generation. Call
+    this before you store an error or pass it to another thread. Log the cause of the error first.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

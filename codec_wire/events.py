@@ -6,19 +6,20 @@ from typing import TypeAlias
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 PREVIEW_PIPELINE = "int4-adaptive"
-"""Pipeline of the frames of previews. It needs no scales from the latent-space map."""
+"""Pipeline that encodes the frames of previews. It does not need static scales from the latent-space map."""
 
 
 def preview_header(header: LatentStreamHeader) -> LatentStreamHeader:
-    """Return the header that the frames of previews would have in a stream of their own, given that of the stream."""
+    """Return `header` with the pipeline of previews. A decoder with this header decodes the frames of previews."""
     return replace(header, pipeline=PREVIEW_PIPELINE, scales=None)
 
 
 @dataclass(frozen=True, slots=True)
 class PromptTruncation:
-    """Tokens at the end of a prompt that a text encoder of the model ignores, because it has a maximum length.
+    """The tokens at the end of a prompt that a text encoder ignored, because the prompt exceeds its maximum length.
 
-    `field` is the request field, "prompt" or "negative_prompt"; `encoder` is the component, e.g. "text_encoder_2".
+    `field` is the request field, "prompt" or "negative_prompt". `encoder` is the component of the model, e.g.
+    "text_encoder_2". `dropped_tokens` is the number of ignored tokens.
     """
 
     field: str
@@ -30,7 +31,7 @@ class PromptTruncation:
 class Started:
     """First event of every generation: sampling starts, and the header can be sent.
 
-    `is_followed` means that the next event is ready too, so that both can be sent at once.
+    `is_followed` is true if the next event is ready too, so that both can be sent in one write.
     """
 
     header: LatentStreamHeader
@@ -55,10 +56,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """One latent frame of the clean estimate after step `index` of `total`: what the model expects the result to be.
+    """One latent frame of a preview: the model's estimate, after step `index` of `total`, of the finished latents.
 
-    `frame` is encoded with PREVIEW_PIPELINE; its `seq` is that of the frame of the stream, and `done` is set for the
-    last frame of the estimate.
+    `frame` is encoded with PREVIEW_PIPELINE. Its `seq` equals that of the corresponding frame of the stream. Its `done`
+    is set on the last frame of the preview.
     """
 
     index: int

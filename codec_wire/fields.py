@@ -5,7 +5,7 @@ from codec_wire.latents import FinishReason, LatentDtype
 
 
 def parse_dtype(value: str) -> LatentDtype:
-    """Return the dtype with this name. Raises MalformedMessage if it is not supported, as bf16 is not."""
+    """Return the dtype with this name. Raises MalformedMessage if it is not supported, for example bf16."""
     try:
         return LatentDtype(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Detection of the content coding and wire format from the first bytes of a body, for captures without HTTP headers."""
+"""Detection of the content coding and wire format of a body that was saved without its HTTP headers."""
 
 from codec_wire.codings import CODINGS, IDENTITY
 from codec_wire.errors import truncated_repr
@@ -38,15 +38,15 @@ def detect_coding(head: bytes) -> str:
 def detect_wire_format(head: bytes) -> WireFormat:
     """Return the wire format of a stream that begins with `head`, which has at least one byte.
 
-    A header is smaller than 16 MiB, so its protobuf length prefix begins with a zero byte; no msgpack map does.
+    A header is smaller than 16 MiB, so its protobuf length prefix begins with a zero byte. A msgpack map does not.
     """
     return WireFormat.PROTOBUF if head[:1] == b"\0" else WireFormat.MSGPACK
 
 
 def identify_foreign_file(head: bytes) -> str | None:
-    """Return a short description of a file that is not a latent stream, from its first bytes.
+    """Return a short description of a file that begins with `head`, if it cannot be a latent stream.
 
-    None if they may be the beginning of a latent stream, compressed or not.
+    Return None if a latent stream, compressed or not, can begin with `head`.
     """
     for magic, description in _FOREIGN_MAGIC.items():
         if head.startswith(magic):
@@ -56,13 +56,13 @@ def identify_foreign_file(head: bytes) -> str | None:
     if len(head) > 1 and all(byte in _PRINTABLE for byte in head):
         return f"text, not a latent stream: {truncated_repr(head.decode(), 40)}"
     return (
-        f"not a latent stream: {head[:4].hex(' ')} is neither the beginning of a msgpack map nor a protobuf length "
-        "prefix (if the file is br, pass the encoding: br has no magic bytes)"
+        f"not a latent stream: it begins with {head[:4].hex(' ')}, which is neither a msgpack map nor a protobuf "
+        "length prefix. If it is compressed with br, pass this encoding: br cannot be detected"
     )
 
 
 def _may_begin_message(head: bytes) -> bool:
-    """Return whether a message may begin with `head`: a length below 64 KiB, or a map whose first key is a string."""
+    """Return whether a message can begin with `head`: a length below 64 KiB, or a map whose first key is a string."""
     first, second = head[0], head[1] if len(head) > 1 else None
     if first == 0:
         return second in (None, 0)

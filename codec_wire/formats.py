@@ -25,5 +25,8 @@ def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -
 
 @lru_cache(maxsize=256)
 def _encoded_header(header: LatentStreamHeader, wire_format: WireFormat) -> bytes:
-    """Return the bytes of a header. Streams with the same shape and pipeline have the same header."""
+    """Return the bytes of a header.
+
+    Results are cached, because streams of one shape and pipeline have equal headers.
+    """
     return _ENCODE_HEADER[wire_format](header)

@@ -1,4 +1,4 @@
-"""Framing: splits received bytes into unparsed messages and buffers at most one incomplete message."""
+"""Framing: splitting received bytes into unparsed messages. At most one incomplete message is buffered."""
 
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ class Framer(Protocol):
     """Finds the message boundaries of one wire format."""
 
     limit: int
-    """Maximum size of a message in bytes. The reader sets it again when the header is known."""
+    """Maximum size of a message in bytes. The reader changes it when it has parsed the header."""
     offset: int
     """Position in the stream at which the next message begins, in bytes."""
 

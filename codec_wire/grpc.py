@@ -1,6 +1,7 @@
-"""What client and server of the gRPC service share in addition to the schema.
+"""Definitions that the gRPC client and server share, in addition to the schema.
 
-Metadata keys, channel options, and the conversion of messages to events and of status details to errors.
+They are metadata keys, channel options, the conversion of messages to events, and the conversion of status details to
+errors.
 """
 
 from collections.abc import Iterable
@@ -26,21 +27,21 @@ from codec_wire.remote_errors import error_from_code
 
 ERROR_DOMAIN = "codec-diffusers"
 MAP_HASH_KEY = LATENT_MAP_HEADER.lower()
-"""Key of the initial and the trailing metadata with the hash of the map, sha256:<hex>."""
+"""Key in the initial and trailing metadata: the hash of the latent-space map, sha256:<hex>."""
 RETRY_AFTER_KEY = "retry-after"
-"""Key of the trailing metadata with the seconds after which a client may retry; proxies read it."""
+"""Key in the trailing metadata: the time in seconds after which a client may retry. Proxies read it."""
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""Key of the trailing metadata with the same time in milliseconds; the retry policies of gRPC clients follow it."""
+"""Key in the trailing metadata: the same time in milliseconds. gRPC clients with a retry policy wait for this time."""
 MODEL_KEY = MODEL_HEADER.lower()
-"""Key of the initial metadata with the name of the model that generates (codec_wire.http.header_value)."""
+"""Key in the initial metadata: the name of the model that generates, encoded by codec_wire.http.header_value."""
 SEED_KEY = SEED_HEADER.lower()
-"""Key of the initial metadata with the seed."""
+"""Key in the initial metadata: the seed of the noise."""
 REQUEST_ID_KEY = REQUEST_ID_HEADER.lower()
-"""Key of the request and trailing metadata with the id of the request in the log of the server."""
+"""Key in the request and trailing metadata: the id of the request in the server's log."""
 PARAMETERS_KEY = PARAMETERS_HEADER.lower()
-"""Key of the initial metadata with the request as it was understood, and the process that runs it (JSON)."""
+"""Key in the initial metadata: JSON with the request's parameters and a description of the server process."""
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
-"""Key of the request metadata with the hash of the map that the client holds."""
+"""Key in the request metadata: the hash of the latent-space map that the client holds."""
 
 MODALITIES = {
     Modality.IMAGE: pb.MODALITY_IMAGE_LATENTS,
@@ -88,8 +89,8 @@ def error_from_status(
 ) -> CodecError | None:
     """Return the error described by the status details in the trailing metadata of a call.
 
-    `code` and `message` are the status of the call. None if the details were not written by a server of this project
-    or contradict `code`.
+    `code` and `message` are the status of the call. Returns None if the details were not written by a server of this
+    project, or if they contradict `code`.
     """
     packed = dict(trailing_metadata).get(_STATUS_DETAILS_KEY)
     status, info, retry = status_pb2.Status(), error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()

@@ -1,4 +1,4 @@
-"""HTTP names of the protocol: headers, paths and media types, for server and client."""
+"""HTTP headers, paths and media types of the protocol, which server and client share."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -22,26 +22,28 @@ PARAMETERS_HEADER = "Codec-Parameters"
 GENERATION_MS_HEADER = "X-Codec-Generation-Ms"
 REQUEST_ID_HEADER = "X-Request-Id"
 ERROR_TRAILER = "Codec-Error"
-"""Trailer of a latent stream that failed after its header: "<code>: <message>", percent-encoded (header_value)."""
+"""Trailer of a latent stream that failed after its header was sent: "<code>: <message>", encoded by header_value."""
 
 RESPONSE_HEADERS: Mapping[str, str] = {
     LATENT_MAP_HEADER: "sha256:<hex> of the latent-space map that describes the latents.",
     ZSTD_DICTIONARY_HEADER: "sha256:<hex> of the zstd dictionary; present if Content-Encoding is zstd.",
-    MODEL_HEADER: "Name of the model that generates, with characters other than printable ASCII percent-encoded.",
-    SEED_HEADER: "Seed of the noise, also if it was selected at random. With `n`, that of the first image or video.",
-    PROMPT_TRUNCATED_HEADER: "Number of tokens at the end of a prompt that a text encoder of the model ignores, as "
-    "prompt.text_encoder=12, negative_prompt.text_encoder_2=3. Absent if the prompts are used completely.",
-    PARAMETERS_HEADER: "The request with all defaults, except for prompts and images, and the device, CPU threads and "
-    "library versions of the process that generates, as JSON in ASCII.",
-    GENERATION_MS_HEADER: "Time to generate and decode, in milliseconds. Only for rendered images and videos, since "
-    "the headers of a latent stream are sent before the generation ends.",
-    REQUEST_ID_HEADER: "Id of the request in the log of the server: that of the request header, or a new one.",
+    MODEL_HEADER: "Name of the model that generates. Characters other than printable ASCII are percent-encoded.",
+    SEED_HEADER: "Seed of the noise, including a seed that was selected at random. With `n`, the seed of the first image "
+    "or video.",
+    PROMPT_TRUNCATED_HEADER: "Number of tokens at the end of a prompt that a text encoder of the model ignored, for "
+    "example prompt.text_encoder=12, negative_prompt.text_encoder_2=3. Absent if no tokens were ignored.",
+    PARAMETERS_HEADER: "JSON in ASCII: the parameters of the request including defaults, without prompts and images; "
+    "and the device, number of CPU threads and library versions of the server process.",
+    GENERATION_MS_HEADER: "Time to generate and decode, in milliseconds. Only for rendered images and videos: the "
+    "headers of a latent stream are sent before the generation ends.",
+    REQUEST_ID_HEADER: "Id of the request in the server's log: the id in the request header, or a new id.",
 }
-"""Protocol headers of a generation response and their descriptions. Scripts of other origins may read them (CORS)."""
+"""Protocol headers of a generation response and their descriptions. CORS allows web pages to read them."""
 REQUEST_HEADERS: Mapping[str, str] = {
-    MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client holds. 409 if the server's map differs.",
-    CLIENT_VERSION_HEADER: "Any value: the client can fetch zstd dictionaries.",
-    REQUEST_ID_HEADER: "Id of the request for the log of the server: at most 128 letters, digits and ._:/+=@-.",
+    MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client holds. If the server's map differs, the status "
+    "is 409.",
+    CLIENT_VERSION_HEADER: "With any value: the client can fetch zstd dictionaries.",
+    REQUEST_ID_HEADER: "Id of the request in the server's log: at most 128 letters, digits and characters of ._:/+=@-",
 }
 """Optional protocol headers of a generation request and their descriptions."""
 
@@ -90,7 +92,7 @@ def truncation_headers(truncations: Iterable[PromptTruncation]) -> dict[str, str
 
 
 def parse_truncations(header: str | None) -> tuple[PromptTruncation, ...]:
-    """Return the truncations in the value of PROMPT_TRUNCATED_HEADER, None if it is absent. Skips malformed items."""
+    """Return the truncations in `header`, the value of PROMPT_TRUNCATED_HEADER or None. Malformed items are skipped."""
     found = []
     for item in (header or "").split(","):
         names, _, count = item.strip().partition("=")
@@ -106,7 +108,7 @@ def map_path(latent_space_id: str) -> str:
 
 
 def latent_rgb_path(latent_space_id: str) -> str:
-    """Return the path of the matrix from latents of this latent space to RGB values."""
+    """Return the path of the latent-to-RGB matrix of this latent space."""
     return f"{WELL_KNOWN_PATH}/rgb/{latent_space_id}.json"
 
 
@@ -141,7 +143,7 @@ PIXEL_MEDIA_TYPES: Mapping[str, str] = {
     "webp": "image/webp",
     "mp4": "video/mp4",
 }
-"""Media type by the format of decoded pixels; "rgb" is without a file format."""
+"""Media type by format of decoded pixels. "rgb" is a NumPy array file."""
 CODEC_MEDIA_TYPES = frozenset(name for name in MEDIA_TYPES if "codec" in name)
 """Media types that only a Codec client sends in Accept."""
 ACCEPT: Mapping[WireFormat, str] = {
@@ -152,7 +154,10 @@ ACCEPT: Mapping[WireFormat, str] = {
 
 
 def default_media_type(wire_format: WireFormat) -> str:
-    """Return the Content-Type of a stream, whatever name of its format the client accepts."""
+    """Return the Content-Type of a stream.
+
+    It is the same for all media types of the format that a client may accept.
+    """
     return _DEFAULT_MEDIA_TYPES[wire_format]
 
 
@@ -185,7 +190,7 @@ def error_status(cls: type[BaseException]) -> int:
 
 
 def retryable_error(status: int) -> type[RetryableError] | None:
-    """Return the error class for a response whose body does not name one, e.g. a proxy's; None unless retryable."""
+    """Return the error class for a response without an error code, e.g. of a proxy; None if a retry does not help."""
     for cls, found in ERROR_STATUS.items():
         if found == status and issubclass(cls, RetryableError):
             return cls

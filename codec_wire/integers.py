@@ -1,9 +1,9 @@
-"""Integers in requests, in the spellings that Codec servers accept."""
+"""Parsing of integers in requests, which may be written as 2, 2.0 or "2"."""
 
 import re
 
 _DIGITS = re.compile(r"[+-]?[0-9]{1,20}")
-"""At most 20 digits: enough for every integer field, and fast to convert."""
+"""An integer of at most 20 digits. Every field fits, and the conversion is fast."""
 
 
 def parse_integer(value: object) -> object:

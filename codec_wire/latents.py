@@ -16,7 +16,7 @@ from codec_wire.pipelines.table import PIPELINES, Pipeline, Scales
 MAX_UINT32 = 2**32 - 1
 _FP16_INFINITY = 0x7C00
 MAX_VALUES = 2**28
-"""Maximum number of values in a frame. Far above any real latent; it bounds the memory that a header can request."""
+"""Maximum number of values in a frame. Real frames are far smaller. It limits the memory that a header can request."""
 
 
 class LatentDtype(StrEnum):
@@ -55,8 +55,8 @@ class LatentStreamHeader:
     """First message of a stream.
 
     `shape` is the shape of one frame, channels first and without a batch axis. `scales` are the static scales, one
-    little-endian fp16 per channel. `total_frames` counts latent frames. Optional fields that are None are not sent.
-    Raises MalformedMessage naming the field that is not valid.
+    little-endian fp16 per channel. `total_frames` counts latent frames. Fields that are None are not sent. Raises
+    MalformedMessage naming the field that is not valid.
     """
 
     latent_space_id: str
@@ -70,10 +70,10 @@ class LatentStreamHeader:
 
     def __post_init__(self) -> None:
         if not self.latent_space_id:
-            raise MalformedMessage("latent_space_id is empty")
+            raise MalformedMessage("latent_space_id must not be empty")
         if len(self.shape) < 2 or not all(1 <= size <= MAX_UINT32 for size in self.shape):
             raise MalformedMessage(
-                f"shape must have two or more dimensions of at least 1, got {truncated_repr(self.shape)}"
+                f"shape must have at least two dimensions, each at least 1, got {truncated_repr(self.shape)}"
             )
         if prod(self.shape) > MAX_VALUES:
             raise MalformedMessage(f"shape must have at most {MAX_VALUES} values, got {truncated_repr(self.shape)}")
@@ -106,7 +106,7 @@ class LatentStreamHeader:
 class LatentFrame:
     """One encoded frame.
 
-    `data` are the bytes produced by the pipeline. `seq` counts from 0. `done` marks the last frame, the only one that
+    `data` are the bytes produced by the pipeline. `seq` counts from 0. `done` marks the last frame. Only the last frame
     may have a `finish_reason`. Raises MalformedMessage naming the field that is not valid.
     """
 
@@ -120,7 +120,7 @@ class LatentFrame:
         if not 0 <= self.seq <= MAX_UINT32:
             raise MalformedMessage(f"seq must be from 0 to {MAX_UINT32}, got {truncated_repr(self.seq)}")
         if self.finish_reason is not None and not self.done:
-            raise MalformedMessage(f"finish_reason must be absent unless done is true, got {self.finish_reason}")
+            raise MalformedMessage(f"finish_reason is allowed only if done is true, got {self.finish_reason}")
 
 
 def parse_scales(data: bytes | memoryview, channels: int) -> NDArray[np.float16]:

@@ -1,4 +1,4 @@
-"""Names of a package that are imported from its modules when they are first used (PEP 562)."""
+"""Lazy imports: a package imports a name from one of its modules when the name is first used (PEP 562)."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of `package` for the names in `modules`, {name: module in the package}."""
+    """Return a `__getattr__` function for `package`. `modules` maps each name to the module that defines it."""
 
     def get_attribute(name: str) -> Any:
         if name not in modules:

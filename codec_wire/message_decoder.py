@@ -12,7 +12,7 @@ from codec_wire.http import ZSTD_DICTIONARY_HEADER
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 MAX_BYTES = 2**30
-"""Default limit of the decompressed size, in bytes: about three times that of a 2048x2048 video with 720 frames."""
+"""Default limit of the decompressed size, in bytes: about three times the size of a 2048x2048 video with 720 frames."""
 
 Message = LatentStreamHeader | LatentFrame
 
@@ -126,8 +126,8 @@ class MessageDecoder:
 def parse_stream_headers(headers: Mapping[str, str]) -> tuple[WireFormat, str, str | None]:
     """Return (wire format, content coding, hash of the zstd dictionary or None) from the headers of a response.
 
-    Raises StreamError if the response is not a latent stream, has only one of zstd and Codec-Zstd-Dict, or
-    Codec-Zstd-Dict is not a hash.
+    Raises StreamError if the response is not a latent stream, if it has Content-Encoding zstd without Codec-Zstd-Dict
+    or the reverse, or if Codec-Zstd-Dict is not a hash.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     content_type = lower.get("content-type", "").partition(";")[0].strip().lower()
@@ -138,7 +138,7 @@ def parse_stream_headers(headers: Mapping[str, str]) -> tuple[WireFormat, str, s
     digest = lower.get(ZSTD_DICTIONARY_HEADER.lower())
     if find_coding(encoding).uses_dictionary != (digest is not None):
         raise StreamError(
-            f"Content-Encoding zstd requires {ZSTD_DICTIONARY_HEADER} and the reverse, "
+            f"Content-Encoding zstd and the header {ZSTD_DICTIONARY_HEADER} must be sent together, "
             f"got Content-Encoding {encoding} and {ZSTD_DICTIONARY_HEADER} {digest or '(missing)'}"
         )
     if digest is not None and not is_digest(digest):

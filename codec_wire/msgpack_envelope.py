@@ -1,4 +1,4 @@
-"""Messages as msgpack maps: keys in the published order, minimal integers, no entries for absent optional fields."""
+"""Messages as msgpack maps: keys in the published order, integers in their shortest form, absent fields left out."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ _FLAGS: dict[tuple[bool, bool], bytes] = {
     for keyframe in (False, True)
     for done in (False, True)
 }
-"""Both pairs, by the values of keyframe and done."""
+"""The encoded pairs `keyframe` and `done`, by their values."""
 _FINISH_REASONS: dict[FinishReason, bytes] = {
     reason: msgpack.packb({"finish_reason": str(reason)})[1:] for reason in FinishReason
 }
@@ -102,7 +102,7 @@ def _is_int(value: object) -> bool:
 
 
 _Check = tuple[str, bool, Callable[[Any], bool]]
-"""Description of the type; whether the key is required; predicate for the value."""
+"""Description of the type, whether the key is required, and a function that returns whether a value is valid."""
 
 _HEADER_KEYS: dict[str, _Check] = {
     "type": ("a string", True, lambda value: isinstance(value, str)),

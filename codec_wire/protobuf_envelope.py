@@ -44,23 +44,23 @@ def encode_frame(frame: LatentFrame) -> bytes:
 
 
 _DATA_TAG = b"\x0a"
-"""Tag of field 1, length-delimited."""
+"""Tag of field 1, `data`, which is length-delimited."""
 _SEQ_TAG = b"\x10"
-"""Tag of field 2, varint."""
+"""Tag of field 2, `seq`, which is a varint."""
 _FLAGS: dict[tuple[bool, bool], bytes] = {
     (keyframe, done): stream_pb2.LatentFrame(keyframe=keyframe, done=done).SerializeToString()
     for keyframe in (False, True)
     for done in (False, True)
 }
-"""Fields 3 and 4, by the values of keyframe and done."""
+"""The encoded fields 3 and 4, `keyframe` and `done`, by their values."""
 _FINISH_REASONS: dict[FinishReason, bytes] = {
     reason: stream_pb2.LatentFrame(finish_reason=reason).SerializeToString() for reason in FinishReason
 }
-"""Field 5."""
+"""The encoded field 5, `finish_reason`, by its value."""
 
 
 def _varint(number: int) -> bytes:
-    """Return a number as a protobuf varint: 7 bits per byte, lowest first; all but the last byte have the high bit."""
+    """Return a number as a protobuf varint: 7 bits per byte, lowest first. The high bit is 0 only in the last byte."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -114,8 +114,8 @@ def frame_from_message(message: stream_pb2.LatentFrame) -> LatentFrame:
 def _parse(message: Message, payload: bytes) -> None:
     """Parse `payload` into `message`. Raises MalformedMessage unless `message` serializes to the same bytes.
 
-    The protobuf library accepts repeated fields, truncates numbers to their width and keeps unknown fields; all three
-    are errors here.
+    The protobuf library accepts repeated fields, truncates numbers that are too large, and keeps unknown fields. This
+    function rejects all three.
     """
     name = message.DESCRIPTOR.name
     try:
@@ -125,7 +125,7 @@ def _parse(message: Message, payload: bytes) -> None:
     unknown = UnknownFieldSet(message)
     if len(unknown):
         raise MalformedMessage(
-            f"{name} has an unknown field, or one of the wrong type: field number {unknown[0].field_number}"
+            f"{name} has a field that is unknown or has the wrong type: field number {unknown[0].field_number}"
         )
     if message.SerializeToString() != payload:
         raise MalformedMessage(f"{name} has a repeated field, fields out of order or a number out of range")

@@ -17,7 +17,7 @@ class StreamReader:
 
     Checks each message, and that no bytes follow the last one. The order and content of frames are checked by
     LatentDecoder. Every error contains the offset of the faulty message; after an error, all further calls raise the
-    same error. Bytes are buffered only until the messages they complete are consumed.
+    same error. A message is buffered only until it is consumed.
     """
 
     def __init__(self, wire_format: WireFormat) -> None:
@@ -52,8 +52,8 @@ class StreamReader:
             return
         offset, pending = self._framer.offset, self._framer.pending
         if pending:
-            raise TruncatedStream(f"the stream ends within a message, after {pending} of its bytes", offset)
-        missing = "a frame with done" if self._header_received else "a header"
+            raise TruncatedStream(f"the stream ends within a message; it has only {pending} bytes of it", offset)
+        missing = "a frame whose done is true" if self._header_received else "a header"
         raise TruncatedStream(f"the stream ends without {missing}", offset)
 
     def _messages(self) -> Iterator[LatentStreamHeader | LatentFrame]:

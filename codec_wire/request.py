@@ -22,7 +22,7 @@ NUM_SEEDS = 2**64
 RANDOM_SEED = -1
 """Value of `seed` that selects a random seed."""
 _RANDOM_SEEDS = 2**32
-"""Random seeds are below this: every client can represent them, and other tools accept them."""
+"""Random seeds are below this number, which every client can represent and other tools accept."""
 DEFAULT_STRENGTH = 0.8
 
 
@@ -41,9 +41,9 @@ class GenerationRequest(BaseModel):
     """Parameters of one generation. None selects the model's default.
 
     `size` is (width, height) in pixels. `num_frames` counts video frames; its wire name is `frames`. `duration_seconds`
-    sets the number of frames from `fps`. `image` and `control_image` are encoded files (png, jpeg, webp). `latents`
-    is the body of a stream with one image, and replaces `image`. `strength` in (0, 1] is the fraction of the denoising
-    steps applied to `image` or `latents`.
+    can be given instead; the number of frames is then computed from it and `fps`. `image` and `control_image` are
+    encoded files (png, jpeg, webp). `latents` is the body of a stream with one image, and replaces `image`. `strength`
+    in (0, 1] is the fraction of the denoising steps applied to `image` or `latents`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
@@ -52,17 +52,17 @@ class GenerationRequest(BaseModel):
     negative_prompt: str | None = Field(default=None, description="Text that describes what to avoid.")
     model: str | None = Field(
         default=None,
-        description="Name or alias of a served model. If `latent_space` is given, it is only a preference: a request "
-        "for a served latent space is never refused because of its model. Default, and the meaning of an empty string: "
-        "the server's default model.",
+        description="Name or alias of a served model. If the request also has a `latent_space` that is served, an "
+        "unknown model is not an error: the server then selects a model with this latent space. Default: the server's "
+        "default model, also for an empty string.",
     )
     modality: Modality = Field(default=Modality.IMAGE, description="Kind of latents to generate.")
     latent_space: str | None = Field(
-        default=None, description="Id of the latent space that the client can decode. Must be that of the model."
+        default=None, description="Id of the latent space that the client can decode. Default: any."
     )
     pipeline: str = Field(
         default="raw",
-        description="Pipeline that encodes the latents. The latent-space map lists those that are available.",
+        description="Pipeline that encodes the latents. The latent-space map lists the available pipelines.",
         examples=list(PIPELINES),
     )
     size: tuple[PositiveUint32, PositiveUint32] | None = Field(
@@ -78,14 +78,14 @@ class GenerationRequest(BaseModel):
         ge=0,
         le=100,
         allow_inf_nan=False,
-        description="Scale of the classifier-free guidance. Default: that of the diffusers pipeline.",
+        description="Scale of the classifier-free guidance. Default: the default of the diffusers pipeline.",
     )
     fps: PositiveUint32 | None = Field(default=None, description=f"Video frames per second. Default: {DEFAULT_FPS}.")
     num_frames: PositiveUint32 | None = Field(
         default=None, alias="frames", description=f"Number of video frames. Default: {DEFAULT_NUM_FRAMES}."
     )
     duration_seconds: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Duration of the video in seconds, instead of frames."
+        default=None, gt=0, allow_inf_nan=False, description="Duration of the video in seconds. Replaces `frames`."
     )
     keyframe_interval: PositiveUint32 | None = Field(
         default=None,
@@ -103,17 +103,18 @@ class GenerationRequest(BaseModel):
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description=f"How much to change the input image or latents: 1 ignores them. Default: {DEFAULT_STRENGTH}.",
+        description=f"How much to change the input image or latents. 1 ignores the input. Default: {DEFAULT_STRENGTH}.",
     )
     latents: bytes | None = Field(
         default=None,
         repr=False,
-        description="Latents to start from instead of an input image: the body of a latent stream with one image, in "
-        "the latent space of the model.",
+        description="Latents to start from, instead of an input image: the body of a latent stream that contains one "
+        "image in the latent space of the model.",
     )
     preview_every: PositiveUint32 | None = Field(
         default=None,
-        description="Send the clean estimate after every so many steps, as a preview. Default: no previews.",
+        description="Number of steps from one preview to the next. A preview contains the model's estimate of the "
+        "finished latents. Default: no previews.",
     )
 
 

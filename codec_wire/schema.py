@@ -4,5 +4,5 @@ from importlib import resources
 
 
 def stream_schema() -> str:
-    """Return the text of stream.proto from which the generated code was built."""
+    """Return the text of stream.proto, from which the generated code of this package was built."""
     return resources.files("codec_wire").joinpath("generated/codec/latents/v1/stream.proto").read_text()

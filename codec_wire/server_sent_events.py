@@ -1,6 +1,6 @@
 """Server-Sent Events of a generation (WHATWG HTML, 9.2): their names, their data, and an incremental parser.
 
-The data of every event are a JSON object. Messages of the latent stream are base64 in it.
+The data of every event is a JSON object. Messages of the latent stream are base64 strings in this object.
 """
 
 import base64
@@ -16,9 +16,9 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 EVENT_STREAM = "text/event-stream"
 """Media type."""
 HEADER, PROGRESS, PREVIEW, FRAME, ERROR = "header", "progress", "preview", "frame", "error"
-"""Names of the events. `error` contains the body of an error response, and is the last one."""
+"""Names of the events. An `error` event contains the body of an error response and is the last event."""
 MAX_EVENT_BYTES = 512 * 1024 * 1024
-"""Maximum size of a received event: the largest frame, in base64."""
+"""Maximum size of a received event in bytes: the largest frame, in base64."""
 
 
 def server_sent_event(name: str, data: str) -> bytes:
@@ -29,7 +29,7 @@ def server_sent_event(name: str, data: str) -> bytes:
 def encode_event(event: StreamEvent, wire_format: WireFormat) -> bytes:
     """Return `event` as a Server-Sent Event, with its message in `wire_format`.
 
-    The messages of the header and frame events, one after the other, are the body of the latent stream.
+    The concatenated messages of the header and frame events are the body of the latent stream.
     """
     if isinstance(event, Started):
         return _event(HEADER, {"message": _text(event.header, wire_format)})
@@ -73,7 +73,7 @@ def _parse(text: bytes) -> tuple[str, dict[str, Any]]:
     except (KeyError, ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise MalformedMessage(f"an event has no JSON object as data: {truncated_repr(text)}")
+        raise MalformedMessage(f"the data of an event must be a JSON object, got {truncated_repr(text)}")
     return fields.get(b"event", b"message").decode(errors="replace"), data
 
 
@@ -82,4 +82,4 @@ def message_bytes(data: dict[str, Any]) -> bytes:
     try:
         return base64.b64decode(data["message"], validate=True)
     except (KeyError, ValueError, TypeError):
-        raise MalformedMessage(f"an event has no base64 message: {truncated_repr(data)}") from None
+        raise MalformedMessage(f"message of an event must be base64, got {truncated_repr(data)}") from None

@@ -1,4 +1,4 @@
-"""Trace context of W3C: the identity of a trace and of the span that sends a request."""
+"""W3C trace context: the ids of a trace and of the span that sends a request."""
 
 import sys
 from re import compile as compile_pattern

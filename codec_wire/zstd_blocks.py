@@ -20,15 +20,14 @@ _RLE_BLOCK = 1
 class ZstdBlockSplitter:
     """Splits the bytes of one zstd frame, received in chunks of any size, into pieces.
 
-    At most `max_blocks` blocks begin in a piece; in addition it can contain the rest of a block that began before.
-    Bytes outside of the blocks of a zstd frame are returned without limit: a decompressor either rejects them or stops
-    in front of them.
+    At most `max_blocks` blocks begin in a piece. A piece can also contain the rest of a block that began in an earlier
+    piece. Bytes that follow the last block are not limited: a decompressor either rejects them or stops before them.
     """
 
     def __init__(self, max_blocks: int) -> None:
         self._max_blocks = max_blocks
         self._partial = bytearray()
-        """Bytes of an incomplete header of the frame or of a block."""
+        """The received bytes of an incomplete frame header or block header."""
         self._in_frame_header = True
         self._skip: int | None = 0
         """Number of bytes before the next header. None if no further header follows."""
@@ -54,7 +53,10 @@ class ZstdBlockSplitter:
             yield data[start:]
 
     def _header_size(self) -> int:
-        """Return the size of the current header, as far as its received bytes determine it."""
+        """Return the size of the current header in bytes.
+
+        Until its size is known, return the number of bytes that state it.
+        """
         if not self._in_frame_header:
             return _BLOCK_HEADER_BYTES
         if len(self._partial) < _DESCRIPTOR_END:

@@ -30,7 +30,11 @@ def _hash_line(document: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LatentMapBundle:
-    """A map: parsed, as its exact bytes (`document`) with their hash, and the files it refers to by hash (`assets`)."""
+    """A latent-space map and the files that it refers to.
+
+    `latent_map` is the parsed map, `document` contains its exact bytes, and `hash` is the hash of these bytes. `assets`
+    contains the files by hash.
+    """
 
     latent_map: LatentMap
     document: bytes
@@ -41,14 +45,14 @@ class LatentMapBundle:
     def from_parts(cls, document: bytes, assets: Mapping[str, bytes]) -> "LatentMapBundle":
         """Return the bundle of a map and its files. `assets` contains the files, keyed by hash.
 
-        Raises InvalidMap if the document is not valid, or if a file is missing, has another hash or size than in the
-        map, or does not contain valid scales.
+        Raises InvalidMap if the document is not valid, if a file is missing, if its hash or size differs from the map,
+        or if static scales are not valid.
         """
         latent_map = parse_map(document)
         verified = {}
         for name, _, expected, size in map_files(latent_map):
             if expected not in assets:
-                raise InvalidMap(f"{name} of {latent_map.id}: file {expected} is missing")
+                raise InvalidMap(f"{name} of {latent_map.id}: the file {expected} is missing")
             data = assets[expected]
             if sha256(data) != expected:
                 raise InvalidMap(f"{name} of {latent_map.id}: expected {expected}, the file has {sha256(data)}")
@@ -87,9 +91,9 @@ class LatentMapBundle:
     def write(self, folder: Path) -> None:
         """Write map.json, map.json.sha256 and assets/<hex> to `folder`, which is created if it does not exist.
 
-        If the process is killed meanwhile, `folder` contains the previous map or this one, or no map.json if there was
-        no map before. Assets of a previous map are deleted at the end. Raises InvalidMap, with the reason, if the
-        files cannot be written.
+        If the process is killed during the call, `folder` contains the previous map or the new one, or no map.json if
+        there was no previous map. Assets of the previous map are deleted at the end. Raises InvalidMap, with the
+        reason, if the files cannot be written.
         """
         assets = folder / ASSETS_DIR
         files = {name.removeprefix("sha256:"): data for name, data in self.assets.items()}
@@ -111,7 +115,8 @@ class LatentMapBundle:
             raise InvalidMap(f"cannot write the latent-space map to {folder}: {error.strerror}") from None
 
     def static_scales(self, pipeline: str) -> bytes | None:
-        """Return the static scales of a pipeline, one little-endian fp16 per channel, or None if it has none."""
+        """Return the static scales of a pipeline, or None if it has none. They are one little-endian fp16 per channel.
+        """
         entry = self.latent_map.pipeline(pipeline)
         if entry is None or entry.static_scales is None:
             return None
@@ -139,12 +144,12 @@ class LatentMapBundle:
 
 
 def _lines(text: str) -> list[str]:
-    """Return the complete lines of `text`."""
+    """Return the lines of `text` that end with a newline character."""
     return text.split("\n")[:-1]
 
 
 def _valid_line(folder: Path) -> list[str]:
-    """Return the line of HASH_FILE that belongs to the map in `folder`; empty if there is no map or it is damaged."""
+    """Return the line of HASH_FILE with the hash of the map in `folder`; empty if there is no map or it is damaged."""
     try:
         line, listed = _hash_line((folder / MAP_FILE).read_bytes()), (folder / HASH_FILE).read_text(errors="replace")
     except FileNotFoundError:
@@ -153,7 +158,7 @@ def _valid_line(folder: Path) -> list[str]:
 
 
 class MapFile(NamedTuple):
-    """A file that a map refers to. `size_bytes` is None if the map does not contain it."""
+    """A file that a map refers to. `size_bytes` is None if the map does not state its size."""
 
     name: str
     url: str

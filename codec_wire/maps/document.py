@@ -1,4 +1,4 @@
-"""The latent-space map document, after the published JSON schema, version 1."""
+"""The latent-space map document, as defined by version 1 of the published JSON schema."""
 
 import re
 from math import prod
@@ -26,7 +26,7 @@ from codec_wire.wire_format import WireFormat
 LATENT_SPACE_ID = re.compile(r"[a-z0-9._-]+(/[a-z0-9._-]+)*")
 
 MAX_DOCUMENT_BYTES = 1024 * 1024
-"""Maximum size of a map. Maps have a few kilobytes; a parsed document takes many times its size in memory."""
+"""Maximum size of a map in bytes. Real maps have a few kilobytes. A parsed map takes many times this size in memory."""
 
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -168,8 +168,8 @@ _OLD_SCHEMA_KEYS = ("space_kind", "decoders")
 def parse_map(document: bytes) -> LatentMap:
     """Parse and validate a map, a JSON document of at most MAX_DOCUMENT_BYTES bytes.
 
-    Raises InvalidMap naming the key that is not valid and its value. The previous published schema (string pipelines,
-    `decoders`, `space_kind`) is recognized and reported as such.
+    Raises InvalidMap naming the key that is not valid and its value. For a map of the previous published schema (with
+    strings as pipelines, `decoders` or `space_kind`), the message states that the schema is too old.
     """
     if len(document) > MAX_DOCUMENT_BYTES:
         raise InvalidMap(f"the latent-space map has {len(document)} bytes, the maximum is {MAX_DOCUMENT_BYTES}")

@@ -1,6 +1,6 @@
-"""A matrix from latents to approximate RGB values, with which a client can show previews without a VAE.
+"""A matrix that converts latents to approximate RGB values. With it, a client can show previews without a VAE.
 
-It is published next to the latent-space map and is not part of it, so the hash of the map does not depend on it.
+The matrix is published next to the latent-space map. The hash of the map does not depend on the matrix.
 """
 
 from typing import Annotated
@@ -13,26 +13,26 @@ from codec_wire.errors import InvalidMap, truncated_repr
 from codec_wire.latents import MAX_VALUES
 
 MAX_RGB_BYTES = 256 * 1024
-"""Maximum size of the document. One for 128 channels has 10 KiB."""
+"""Maximum size of the document in bytes. A matrix for 128 channels has 10 KiB."""
 MAX_VALUE = 65504.0
-"""Largest latent that is used, as in fp16; larger ones are clamped."""
+"""Values of latents are clamped to this magnitude, the largest finite fp16 number."""
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Colour = tuple[_Finite, _Finite, _Finite]
 
 
 class LatentRgb(BaseModel):
-    """The linear function of a latent cell that is nearest to the mean colour of its pixels (least squares)."""
+    """A linear function that approximates the mean colour of the pixels of a latent cell from the cell's values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     latent_space: str = Field(description="Id of the latent space.")
     matrix: tuple[_Colour, ...] = Field(
-        min_length=1, max_length=MAX_VALUES, description="The share of each latent channel in red, green and blue."
+        min_length=1, max_length=MAX_VALUES, description="For each latent channel, its weights for red, green and blue."
     )
     bias: _Colour = Field(
-        description="Red, green and blue of a latent of zeros. A colour is the sum of `bias` and of `matrix` times the "
-        "channels; 0 is black, 1 is the full intensity. Values outside of this range are clamped."
+        description="Red, green and blue of a cell whose latents are all 0. The colour of any cell is `bias` plus the "
+        "sum of its channels times their weights, clamped to the range from 0 (black) to 1 (full intensity)."
     )
 
     @classmethod
@@ -54,7 +54,7 @@ class LatentRgb(BaseModel):
     def to_rgb(self, latents: NDArray[np.generic]) -> NDArray[np.uint8]:
         """Return the colours of latents [..., C, h, w]: uint8 [..., h, w, 3], one pixel per latent cell.
 
-        Raises ValueError if the number of channels is another one.
+        Raises ValueError if the latents and the matrix have different numbers of channels.
         """
         channels = len(self.matrix)
         if latents.ndim < 3 or latents.shape[-3] != channels:

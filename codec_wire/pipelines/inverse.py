@@ -9,10 +9,10 @@ from codec_wire.errors import MalformedMessage
 
 
 def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int) -> NDArray[np.int8]:
-    """Return the codes in `data` as int8 [channels, per_channel]. Inverse of `pack`.
+    """Return the quantized values (codes) in `data` as int8 [channels, per_channel]. Inverse of `pack`.
 
-    `data` must have the exact size. Raises MalformedMessage if a code is outside [-Q, Q], or if the padding after an
-    odd number of 4-bit codes is not 0.
+    `data` must contain exactly channels * per_channel codes. Raises MalformedMessage if a code is outside [-Q, Q], or
+    if the padding after an odd number of 4-bit codes is not 0.
     """
     count = channels * per_channel
     if bits == 8:
@@ -35,7 +35,7 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
 
 
 class KeyCodes(NamedTuple):
-    """Codes of a keyframe, and the lowest and highest residuals with which their sum does not exceed Q."""
+    """Codes of a keyframe, and for each code the lowest and highest residual for which their sum is in [-Q, Q]."""
 
     codes: NDArray[np.int8]
     lowest: NDArray[np.int8]
@@ -51,7 +51,7 @@ def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
 def add_residual(key: KeyCodes, residual: NDArray[np.int8]) -> NDArray[np.int8]:
     """Return clip(key + residual, -Q, Q), the codes of a frame that is not a keyframe.
 
-    The residual is clipped first, so int8 is enough.
+    The residual is clipped before the addition, so that int8 does not overflow.
     """
     total = np.minimum(residual, key.highest)
     np.maximum(total, key.lowest, out=total)

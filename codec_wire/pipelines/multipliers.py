@@ -1,13 +1,14 @@
-"""Multipliers that quantize fp16 values as exactly as the division of the protocol, in one operation.
+"""Multipliers that quantize fp16 values to the same codes as the division in the protocol, in one operation.
 
-The codes of the protocol are rint((x / s) * Q). For fp16 numbers x and s, rint(x * m) with m near Q / s is equal,
-except where x * Q / s is exactly between two integers:
+The codes of the protocol are rint((x / s) * Q). For fp16 numbers x and s and a number m near Q / s, rint(x * m) is the
+same code, except if x * Q / s is exactly halfway between two integers:
 
 * Write x and s as integers a and b below 2048 times powers of two. If x * Q / s is not exactly n / 2 for an odd n < 2Q,
-  then the two differ by at least 1 / (n * b) > 1.9e-6, relative to n / 2. The rounding of m and of the product change
-  the result by less than 2.4e-7, so both round to the same integer.
-* If it is exactly n / 2, the result is the even neighbour. Only such ties need a check, and for an s there are at most
-  Q of them. For most s the number next to Q / s passes it, for some the next larger one, and for a few neither.
+  then x * Q / s and n / 2 differ by at least 1 / (n * b) > 1.9e-6, relative to n / 2. The rounding of m and of x * m
+  changes the product by less than 2.4e-7. So x * m and x * Q / s round to the same integer.
+* If x * Q / s is exactly n / 2, the code is the even one of the two nearest integers. Only these ties need a check, and
+  a scale s has at most Q ties. For most scales the float32 number nearest to Q / s passes the check. For some scales
+  the next larger number passes it, and for a few neither does.
 """
 
 from functools import cache
@@ -26,8 +27,8 @@ _EXPONENT_BIAS = 15
 def multipliers(max_code: int) -> NDArray[np.float32]:
     """Return the multiplier for every finite fp16 scale, indexed by its bits: float32 [0x7C00], read-only.
 
-    The multipliers contain a factor of 2^112, for values that are 2^-112 times as large as the fp16 numbers. A scale
-    that has no multiplier, or is smaller than 2^-6, has 0.
+    Every multiplier contains a factor of 2^112, because the fp16 numbers are multiplied by 2^-112 before (see
+    numpy_math). It is 0 for a scale that is smaller than 2^-6 or that has no exact multiplier.
     """
     significands = np.arange(1 << _MANTISSA_BITS, 2 << _MANTISSA_BITS)
     exact = _multipliers_of_significands(significands, max_code)

@@ -33,7 +33,7 @@ _WIDENING_FACTOR = np.float32(2.0**-112)
 def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Values:
     """Return `latent` ([channels, ...], any float dtype) as [channels, n] values of `dtype`.
 
-    Values out of range become infinite, as in the reference encoder; the checks below then raise.
+    Values out of range become infinite, as in the reference encoder; channel_scales and require_finite then raise.
     """
     converted: Any = latent
     if latent.dtype != dtype or not latent.flags.c_contiguous:
@@ -90,7 +90,7 @@ class Scaling:
     def limits(self, shape: tuple[int, ...]) -> NDArray[np.uint16]:
         """Return the bits of the scales and of the negative scales, [2, channels, n], for `shape` [channels, n].
 
-        They are repeated n times because NumPy is several times as slow with a broadcast operand.
+        Each value is repeated n times, because NumPy is several times slower with a broadcast operand.
         """
         limits = self._limits
         if limits is None or limits.shape[1:] != shape:
@@ -113,7 +113,8 @@ def scaling(scales: NDArray[np.float16], dtype: np.dtype[Any], max_code: int) ->
 def quantize(values: Values, scaling: Scaling, max_code: int, *, saturate: bool) -> NDArray[np.int8]:
     """Return the codes of finite `values`.
 
-    Pass `saturate` False only if no |x| is larger than its scale, as for fp16 values and their own scales.
+    Pass `saturate` False only if no |x| exceeds the scale of its channel, as with scales that channel_scales computed
+    from the same fp16 values.
     """
     if scaling.multipliers is None:
         return _quantize_by_division(values, scaling.scales, max_code, saturate=saturate)
@@ -146,8 +147,8 @@ def _quantize_by_division(
 def _clip(bits: NDArray[np.uint16], limits: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Return fp16 numbers, given as their bits [channels, n], limited to [-scale, scale].
 
-    As unsigned integers the bits of negative numbers are the largest, and as signed integers those of positive numbers;
-    both are ordered by magnitude.
+    Read as unsigned integers, the bits of every negative number are larger than those of any positive number; read as
+    signed integers, smaller. Within each sign, both orders are by magnitude.
     """
     clipped: NDArray[np.uint16] = np.minimum(bits, limits[1])
     signed = clipped.view(np.int16)
@@ -167,7 +168,7 @@ def _widen(values: Values | NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 class KeyCodes(NamedTuple):
-    """Codes of a keyframe, and the lowest and highest codes of another frame whose residual does not exceed Q."""
+    """Codes of a keyframe, and for each the lowest and highest code of another frame with a residual in [-Q, Q]."""
 
     codes: NDArray[np.int8]
     lowest: NDArray[np.int8]
@@ -181,14 +182,20 @@ def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
 
 
 def residual(codes: NDArray[np.int8], key: KeyCodes) -> NDArray[np.int8]:
-    """Return clip(codes - key, -Q, Q), the residual to a keyframe. The codes are clipped first, so int8 is enough."""
+    """Return clip(codes - key, -Q, Q), the residual to a keyframe.
+
+    The codes are clipped before the subtraction, so that int8 does not overflow.
+    """
     difference = np.maximum(codes, key.lowest)
     np.minimum(difference, key.highest, out=difference)
     return np.subtract(difference, key.codes, out=difference)
 
 
 def pack(codes: NDArray[np.int8], bits: int) -> bytes:
-    """Return the codes as bytes. Two 4-bit codes share a byte, the first in the low nibble; an odd number is padded."""
+    """Return the codes as bytes.
+
+    A byte has two 4-bit codes, the first in the low nibble. If their number is odd, the last high nibble is 0.
+    """
     flat = codes.reshape(-1)
     if bits == 8:
         return flat.tobytes()

@@ -19,8 +19,8 @@ class Scales(Enum):
 class Pipeline:
     """Specification of a pipeline.
 
-    `bits` is the width of a quantized value, None if values are not quantized. With `delta`, frames that are not
-    keyframes contain residuals to the last keyframe.
+    `bits` is the width of a quantized value, None if values are not quantized. If `delta`, frames that are not
+    keyframes contain residuals relative to the last keyframe.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Pipeline:
         return count * itemsize if self.bits is None else (count * self.bits + 7) // 8
 
     def frame_size(self, shape: tuple[int, ...], itemsize: int, *, keyframe: bool) -> int:
-        """Return the size in bytes of the data of one frame: scales, if it contains them, and values."""
+        """Return the size in bytes of the `data` of one frame: values, and scales if the frame contains them."""
         with_scales = self.scales is Scales.PER_KEYFRAME and keyframe
         return self.values_size(shape, itemsize) + (2 * shape[0] if with_scales else 0)
 

@@ -39,8 +39,8 @@ def require_finite(values: Tensor) -> None:
 def scaling(scales: Tensor, _dtype: np.dtype[Any], _max_code: int) -> Tensor:
     """Return the divisors of `quantize`, float32 [channels, 1]. A scale of 0 becomes infinity, so that its codes are 0.
 
-    They remain a tensor on the device: torch may replace a division by a Python number with a multiplication by its
-    reciprocal, which rounds differently.
+    The divisors remain a tensor on the device: torch may replace a division by a Python number with a multiplication by
+    the reciprocal, which rounds differently.
     """
     wide = scales.to(torch.float32)
     return torch.where(wide == 0, torch.inf, wide).unsqueeze(1)
@@ -64,7 +64,8 @@ def residual(codes: Tensor, key: tuple[Tensor, int]) -> Tensor:
 
 
 def pack(codes: Tensor, bits: int) -> bytes:
-    """Return the codes as bytes. Two 4-bit codes share a byte, the first in the low nibble; an odd number is padded."""
+    """Return the codes as bytes. See numpy_math.
+    """
     flat = codes.reshape(-1)
     if bits == 8:
         return _to_host(flat).tobytes()

@@ -67,7 +67,7 @@ HEADER = pb.DecodeRequest(header=header_to_message(IMAGE[0]))
 INVALID: dict[str, tuple[list[pb.DecodeRequest], str]] = {
     "no messages": ([], "the stream is empty"),
     "only options": ([pb.DecodeRequest(options=pb.DecodeOptions(model="little"))], "the stream is empty"),
-    "header alone": ([HEADER], "none of which has done"),
+    "header alone": ([HEADER], "without a frame whose done is true"),
     "frame first": ([FRAME], "its header is missing"),
     "two headers": ([HEADER, HEADER], "second header"),
     "frame after the last": ([HEADER, FRAME, FRAME], "follows the last frame"),

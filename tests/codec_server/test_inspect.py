@@ -39,7 +39,7 @@ MSGPACK = WireFormat.MSGPACK
     ("data", "offset", "message"),
     [
         (BODY[:-3], HEADER_LENGTH + len(encode(FRAMES[0], MSGPACK)), "ends within a message"),
-        (BODY[:HEADER_LENGTH], HEADER_LENGTH, "without a frame with done"),
+        (BODY[:HEADER_LENGTH], HEADER_LENGTH, "without a frame whose done is true"),
         (b"", 0, "without a header|empty"),
         (
             encode(HEADER, MSGPACK) + encode(FRAMES[1], MSGPACK) + encode(FRAMES[0], MSGPACK),
@@ -55,9 +55,9 @@ MSGPACK = WireFormat.MSGPACK
         (b'{"created": 1, "data": []}', 0, "a JSON response with rendered images"),
         (b"HTTP/1.1 200 OK\r\n\r\n" + BODY, 0, "an HTTP response with its headers"),
         (b"root:x:0:0", 0, r"text, not a latent stream: 'root:x:0:0'"),
-        (brotli.compress(b"\x07\x06" * 40), 0, "br has no magic bytes"),
+        (brotli.compress(b"\x07\x06" * 40), 0, "br cannot be detected"),
         (bytes(100), 0, "INVALID"),
-        (b"\xc1\x02" * 35, 0, "c1 02 c1 02 is neither the beginning of a msgpack map nor a protobuf length"),
+        (b"\xc1\x02" * 35, 0, "it begins with c1 02 c1 02, which is neither a msgpack map nor a protobuf length"),
     ],
 )
 def test_inspect_prints_the_error_and_its_offset(data: bytes, offset: int, message: str, tmp_path: Path) -> None:
