@@ -21,7 +21,10 @@ class RequestOptions(Protocol):
 
 
 async def run_before(deadline: float, options: RequestOptions, step: Awaitable[ResultT]) -> ResultT:
-    """Return the result of `step`. Raises DeadlineExceeded if `deadline`, in the event loop's time, passes before."""
+    """Return the result of `step`.
+
+    Raises DeadlineExceeded if `step` is still running at `deadline`, a time of the event loop.
+    """
     timeout = asyncio.timeout_at(deadline)
     try:
         async with timeout:
@@ -38,10 +41,11 @@ async def run_with_retries(
     options: RequestOptions,
     deadline: float,
 ) -> ResultT:
-    """Return the result of `attempt`, which is called again if the server did not respond, or is temporarily busy.
+    """Return the result of `attempt`. It is called again if the server did not respond or is temporarily busy.
 
-    It is not called again if `has_started()`, that is once a part of the result has been received, after
-    `options.retries` repetitions, or if the delay would end after `deadline`. The last error is raised.
+    `attempt` is not called again once `has_started()` is true (a part of the result was received), after
+    `options.retries` repetitions, or if the delay would end after `deadline`. The error of the last attempt is then
+    raised.
     """
     for number in range(options.retries + 1):
         try:

@@ -39,7 +39,7 @@ class BlockingStream:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """The request as the server understood it, and the process that runs it. See Generation.parameters."""
+        """The parameters of the request, and a description of the server process. See Generation.parameters."""
         return self._stream.parameters
 
     @property

@@ -30,7 +30,7 @@ class FileCache:
     def get(self, digest: str) -> bytes | None:
         """Return the file whose hash is `digest` ("sha256:<hex>"), or None if it is missing or corrupt.
 
-        None also if `digest` is not a hash: it may have been received from a server.
+        Also return None if `digest` is not a valid hash, because it may be a string that a server sent.
         """
         if not is_digest(digest):
             return None

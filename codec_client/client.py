@@ -53,9 +53,9 @@ class LatentClient(ABC):
 
     Args:
         api_key: Sent to the server as a bearer token. Default: none.
-        timeout_s: Timeout of a whole generation, decoding or encoding in seconds, including retries.
-        retries: Number of times a request is sent again if the server did not respond, or responded that it is
-            overloaded or not ready. A request is never sent again once part of the result has been received.
+        timeout_s: Timeout in seconds for one generation, decoding or encoding, including its retries.
+        retries: Maximum number of times that a request is sent again if the server does not respond, is overloaded or
+            is not ready. A request is not sent again once a part of the result has been received.
         pinned_map: Hash ("sha256:<hex>") of the only latent-space map to accept. Responses for any other map raise
             MapMismatch. Default: accept every map.
         cache_dir: Directory that caches maps and dictionaries. Default: default_cache_dir().
@@ -87,9 +87,9 @@ class LatentClient(ABC):
     ) -> LatentStream:
         """Return a stream for one generation. The request is sent when the stream is entered with `async with`.
 
-        `fields` are the fields of codec_wire.request.GenerationRequest, for example size=(512, 512), steps=20,
-        seed=7 or pipeline="int8". `on_progress` is called with a Progress after every received event.
-        `on_preview` is called with the clean estimate, a PreviewLatents, after every `preview_every` steps; default 5.
+        `fields` are the fields of codec_wire.request.GenerationRequest, for example size=(512, 512), steps=20, seed=7
+        or pipeline="int8". `on_progress` is called with a Progress after every received event. `on_preview` is called
+        with a PreviewLatents after every `preview_every` steps (default 5).
 
         Raises:
             InvalidRequest: a field is unknown or has an invalid value; the message starts with its name.
@@ -102,17 +102,17 @@ class LatentClient(ABC):
     async def decode(
         self, latents: bytes | Generation, *, model: str | None = None, encoding: str | None = None
     ) -> DecodedPixels:
-        """Decode latents on the server. The pixels are those of decode_to_frames with the server's VAE and device.
+        """Decode latents on the server. The pixels equal those of decode_to_frames with the server's VAE and device.
 
         Args:
             latents: The body of a generation response, for example a file that `codec-diffusers generate -o a.bin`
                 has written, or the result of `generate` or `encode`.
             model: Name or alias of a model. Default: the first model with the latent space of the stream.
-            encoding: Content coding of a body: identity, gzip, br or zstd. Default: detected, except br, which cannot
-                be.
+            encoding: Content coding of a body: identity, gzip, br or zstd. Default: detected from the first bytes. br
+                cannot be detected.
 
         Raises:
-            InvalidRequest: the stream is invalid; the message states the position of the fault in bytes.
+            InvalidRequest: the stream is invalid; the message contains the byte position of the error.
             UnsupportedModality: the server has no VAE for the stream.
             CodecError: what generate() raises.
 
@@ -132,11 +132,11 @@ class LatentClient(ABC):
     ) -> bytes:
         """Decode latents on the server, and return the bytes of an image (png, jpeg, webp) or video file (mp4).
 
-        The file contains its parameters, as a file that the server renders does. `quality`, 0 to 100, applies to jpeg
-        and webp. The other parameters and the errors are those of decode().
+        The server stores the hash of the map and the properties of the stream in the file. `quality`, 0 to 100, applies
+        to jpeg and webp. The other parameters and errors are those of decode().
 
         Raises:
-            NotAcceptable: the format does not fit: mp4 for an image, or an image format for a video.
+            NotAcceptable: `file_format` is mp4 for an image, or an image format for a video.
 
         """
         request = decoding_request(latents, file_format, quality=quality, model=model, encoding=encoding)
@@ -161,8 +161,8 @@ class LatentClient(ABC):
             model: Name or alias of a model. Default: the server's default model.
             latent_space: Id of the latent space. Default: the model's.
             pipeline: Pipeline that encodes the latents.
-            size: Width and height in pixels, to which the frames are scaled and then cropped. Default: that of the
-                file, rounded down to what the model supports.
+            size: Width and height in pixels, to which the frames are scaled and then cropped. Default: the size of the
+                file, rounded down to a size that the model supports.
             keyframe_interval: Number of latent frames from one keyframe to the next, for a video with a delta pipeline.
             seed: Seed with which the VAE's distribution is sampled. Default: the mode of the distribution.
 
@@ -211,9 +211,9 @@ class LatentClient(ABC):
 
     @abstractmethod
     async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
-        """Return the matrix with which latent_to_rgb() draws latents of `latent_space` without a VAE.
+        """Return the matrix with which latent_to_rgb() converts latents of `latent_space` to colours without a VAE.
 
-        If `latent_space` is None, return that of the server's default model.
+        If `latent_space` is None, return the matrix of the server's default model.
 
         Raises:
             NotFound: the server has no such latent space, or no matrix for it.
@@ -234,7 +234,7 @@ class LatentClient(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Close the connections and cancel the requests that still run over them."""
+        """Close the connections and cancel the requests that are still running."""
 
     @abstractmethod
     def _events(
@@ -255,7 +255,7 @@ class LatentClient(ABC):
         """Decode a stream, with a timeout in seconds. Cancelling the coroutine cancels the request."""
 
     async def _decode(self, request: DecodingRequest) -> tuple[ReceivedPixels, str | None]:
-        """Return the pixels and the hash of the map of their VAE."""
+        """Return (pixels, hash of the latent-space map of the VAE that decoded them)."""
         loop, response = asyncio.get_running_loop(), ResponseState()
         deadline = loop.time() + self.timeout_s
 

@@ -2,7 +2,7 @@
 
 CodecError
 ├── ServerUnreachable    no server responded, or the connection was lost before the response
-└── UnexpectedAnswer     the response is not that of a Codec server
+└── UnexpectedAnswer     the response is not one that a Codec server sends
 """
 
 from codec_wire.errors import CodecError
@@ -15,6 +15,6 @@ class ServerUnreachable(CodecError):
 
 
 class UnexpectedAnswer(CodecError):
-    """Raised when a server responds, but not as a Codec server does."""
+    """Raised when the response is not one that a Codec server sends."""
 
     code = "unexpected_answer"

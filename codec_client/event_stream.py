@@ -1,4 +1,4 @@
-"""Events of a generation in a response of Server-Sent Events."""
+"""Reader of the events of a generation in an HTTP response with Server-Sent Events."""
 
 from collections.abc import AsyncGenerator
 
@@ -24,10 +24,11 @@ async def read_events(
 ) -> AsyncGenerator[StreamEvent, None]:
     """Yield the events of `response`, whose messages are in `wire_format`. Events of unknown names are skipped.
 
-    Raises the CodecError that the server reports in an event, UnexpectedAnswer, StreamError.
+    Raises the CodecError that the server reports in an event, UnexpectedAnswer if the response is not an event stream,
+    and StreamError if an event is invalid.
     """
     if response.content_type != EVENT_STREAM:
-        raise UnexpectedAnswer(f"{response.url} sent {response.content_type}, expected {EVENT_STREAM}")
+        raise UnexpectedAnswer(f"{response.url} sent the Content-Type {response.content_type}, expected {EVENT_STREAM}")
     events, stream = ServerSentEventReader(), StreamReader(wire_format)
     header: LatentStreamHeader | None = None
     async for chunk in response.content.iter_any():
@@ -47,7 +48,7 @@ async def read_events(
                 case "progress":
                     yield Step(*_position(data))
                 case "error":
-                    raise reported_error(data) or StreamFailed("the server failed; see its log for the reason")
+                    raise reported_error(data) or StreamFailed("the server failed; its log states the reason")
     stream.close()
 
 
@@ -64,5 +65,5 @@ def _preview_frame(header: LatentStreamHeader, message: bytes, wire_format: Wire
     found = list(reader.feed(encode(preview_header(header), wire_format) + message))
     frame = found[-1]
     if len(found) != 2 or not isinstance(frame, LatentFrame):
-        raise MalformedMessage("a preview has no frame")
+        raise MalformedMessage("a preview event contains no frame")
     return frame

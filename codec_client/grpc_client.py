@@ -27,7 +27,7 @@ from codec_wire.request import GenerationRequest
 from codec_wire.trace_context import TRACEPARENT_HEADER, current_traceparent
 
 _CHUNK_BYTES = 256 * 1024
-"""Size of the messages in which a stream is sent."""
+"""Number of bytes per message when a stream is uploaded."""
 
 
 class GrpcClient(LatentClient):
@@ -77,7 +77,8 @@ class GrpcClient(LatentClient):
         """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""
         response = await self._get_map(latent_space)
         if not response.HasField("latent_rgb"):
-            raise NotFound("latent_space", f"{self.address} has no latent-to-RGB matrix for this latent space")
+            requested = latent_space or "its default model"
+            raise NotFound("latent_space", f"{self.address} has no latent-to-RGB matrix for {requested}")
         return LatentRgb.parse(response.latent_rgb)
 
     async def _get_map(self, latent_space: str | None) -> pb.GetLatentMapResponse:
@@ -122,7 +123,7 @@ class GrpcClient(LatentClient):
         ]
 
     async def close(self) -> None:
-        """Close the connection and cancel the requests that still run over it."""
+        """Close the connection and cancel the requests that are still running."""
         await self._connection.close()
 
     async def _events(
@@ -178,7 +179,7 @@ class GrpcClient(LatentClient):
         return pixels
 
     async def _messages(self, call: Any, response: ResponseState) -> AsyncGenerator[Any, None]:
-        """Yield the messages of a call and record its response."""
+        """Yield the messages of a call. Record its metadata and the size of its messages in `response`."""
 
         def record_metadata(metadata: Mapping[str, Any]) -> None:
             response.parameters = parse_parameters(metadata.get(PARAMETERS_KEY))
@@ -218,7 +219,7 @@ def message_of(request: GenerationRequest) -> pb.GenerateRequest:
 
 
 def _decode_messages(request: DecodingRequest) -> Iterator[pb.DecodeRequest]:
-    """Yield the stream in parts; the first one has the options."""
+    """Yield messages with the parts of the stream. The first message also contains the options."""
     options = pb.DecodeOptions(
         model=request.model,
         format=pb.PixelFormat.Value(f"PIXEL_FORMAT_{request.pixel_format.upper()}"),

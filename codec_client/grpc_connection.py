@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the asyncio stub class exists only for the type checker
 class GrpcConnection:
     """A connection to the server at `address`, HOST:PORT. It is opened on first use.
 
-    With `credentials` None, it is not encrypted. `timeout_s` is used in error messages.
+    It is not encrypted if `credentials` is None. `timeout_s` is only used in error messages.
     """
 
     def __init__(self, address: str, credentials: grpc.ChannelCredentials | None, timeout_s: float) -> None:
@@ -63,7 +63,7 @@ class GrpcConnection:
             call.cancel()
 
     async def close(self) -> None:
-        """Close the connection and cancel the calls that still run over it."""
+        """Close the connection and cancel the calls that are still running."""
         if self._channel is not None:
             await self._channel.close()
             self._channel = None
@@ -97,7 +97,10 @@ def channel_credentials(
     cert_file: str | os.PathLike[str] | None,
     key_file: str | os.PathLike[str] | None,
 ) -> grpc.ChannelCredentials | None:
-    """Return the credentials for these PEM files, which imply `tls`. None without TLS. Raises InvalidSettings."""
+    """Return the credentials for a connection with TLS, or None for a connection without TLS.
+
+    A PEM file implies `tls`. Raises InvalidSettings if a file cannot be read.
+    """
     require_pair(cert_file, key_file)
     if not tls and ca_file is None and cert_file is None:
         return None

@@ -66,7 +66,8 @@ class HttpClient(LatentClient):
         compressed: Whether responses may be compressed. Default: True.
         ca_file: PEM file with the certificate authority of an https server. Default: the system's certificate
             authorities.
-        cert_file: PEM file with the client's certificate, for a server that requires one, and `key_file` with its key.
+        cert_file: PEM file with the client's certificate, for a server that requires one. `key_file` is the PEM file
+            with its private key.
         map_origins: Other origins, scheme://HOST[:PORT], from which maps and their files may be downloaded. They do
             not receive the API key. Default: none.
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
@@ -138,7 +139,7 @@ class HttpClient(LatentClient):
             ) from None
 
     async def close(self) -> None:
-        """Close the connections and cancel the requests that still run over them."""
+        """Close the connections and cancel the requests that are still running."""
         await self._connection.close()
 
     def _events(
@@ -184,7 +185,8 @@ class HttpClient(LatentClient):
         async with self._connection.request("POST", DECODE_PATH, headers, **upload) as http_response:
             await self._start(http_response, response)
             if http_response.content_type != accepted:
-                raise UnexpectedAnswer(f"{self.server} sent {http_response.content_type}, expected {accepted}")
+                received = http_response.content_type
+                raise UnexpectedAnswer(f"{self.server} sent the Content-Type {received}, expected {accepted}")
             pixels = ReceivedPixels()
             async for chunk in http_response.content.iter_any():
                 response.received_bytes += len(chunk)
@@ -194,7 +196,10 @@ class HttpClient(LatentClient):
         return pixels
 
     async def _start(self, http_response: aiohttp.ClientResponse, response: ResponseState) -> None:
-        """Record that the response has started, and its map. Raises the error that the server reports instead."""
+        """Record the start of the response, its map hash and its parameters.
+
+        Raises the error if the server reports one.
+        """
         if http_response.status != HTTPStatus.OK:
             raise await error_of(http_response)
         response.started = True
@@ -265,7 +270,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _upload(data: bytes, query: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a request with the body `data`. Parameters of the query that are None are left out."""
+    """Return the arguments of a request with the body `data`. Items of `query` whose value is None are left out."""
     return {
         "data": io.BytesIO(data),  # aiohttp sends bytes in one piece
         "params": {name: str(value) for name, value in query.items() if value is not None},

@@ -37,8 +37,9 @@ class HttpConnection:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and yield the response, whatever its status. `body` is passed to aiohttp: json, data, params.
 
-        Raises ServerUnreachable, UnexpectedAnswer, InvalidSettings, or TruncatedStream if the connection is lost while
-        the response is read.
+        Raises ServerUnreachable if the server does not respond, UnexpectedAnswer if it is not an HTTP server,
+        InvalidSettings if its address is invalid, and TruncatedStream if the connection is lost while the response is
+        read.
         """
         started = False
         try:
@@ -69,11 +70,14 @@ class HttpConnection:
             raise ServerUnreachable(f"cannot connect to {self._server}: {reason_of(error)}") from None
 
     async def download(self, path: str) -> bytes:
-        """Return a published file of the server, not verified. See codec_client.downloads.fetch_file."""
+        """Return a published file of the server without verifying its contents.
+
+        See codec_client.downloads.fetch_file.
+        """
         return await fetch_file(self._get_session(), self._server + path, self._headers)
 
     async def close(self) -> None:
-        """Close the connections and cancel the requests that still run over them."""
+        """Close the connections and cancel the requests that are still running."""
         if self._session is not None:
             await self._session.close()
             self._session = None

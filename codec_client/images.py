@@ -1,4 +1,4 @@
-"""Decode latents to images with the VAE of a latent-space map. Needs torch and diffusers."""
+"""Decoding of latents to images with the VAE of a latent-space map. Requires torch and diffusers."""
 
 import json
 import os
@@ -23,14 +23,15 @@ class PixelDecoder:
     Args:
         latent_map: The map whose `decoder` block names the VAE. May be None if `path` or `vae` is given.
         path: Directory of the VAE, or of a diffusers pipeline that contains it. Overrides the map.
-        models_dir: Directory of local models, in which the VAE that the map names is searched.
+        models_dir: Directory of local models, which is searched for the VAE that the map names.
         download: Whether to download the VAE if the map names a Hugging Face repository that is not on this machine.
-            Default: False, because the map is usually received from a server. The error names the repository.
+            Default: False, because a server usually chooses the map; the error then names the repository.
         device: torch device, for example "cpu" or "cuda:1". Default: "auto", a GPU if there is one.
         vae: A diffusers VAE that is already loaded. Overrides the map and `path`.
         pipeline_class: Name of the diffusers class of the pipeline that generates the latents. Default: the class in
-            the model_index.json next to or above the VAE. It determines how the latents are scaled before they are
-            decoded; if it is unknown, the configuration of the VAE does: see codec_pixels.latent_scaling.scaling_of.
+            the model_index.json next to or above the VAE. The class determines how the latents are scaled before they
+            are decoded. If the class is unknown, the configuration of the VAE determines it: see
+            codec_pixels.latent_scaling.scaling_of.
 
     Raises:
         ModelLoadError: the VAE cannot be found or loaded, or torch is not installed.
@@ -64,7 +65,9 @@ class PixelDecoder:
             elif latent_map is not None:
                 folder = locate_vae(latent_map, None if models_dir is None else Path(models_dir), download=download)
             else:
-                raise ModelLoadError("decoding needs a latent-space map, or the directory of the VAE")
+                raise ModelLoadError(
+                    "PixelDecoder needs a latent-space map (latent_map), the directory of a VAE (path) or a VAE (vae)"
+                )
             # Other weights than safetensors can contain code.
             vae = load_vae(_model_class(latent_map, folder), str(folder), use_safetensors=True)
             pipeline_class = pipeline_class or pipeline_class_of(folder)
@@ -76,11 +79,11 @@ class PixelDecoder:
     def frames(self, latents: NDArray[Any] | Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
         """Decode latents to pixels, an array [frames, H, W, 3] of uint8.
 
-        `latents` is one latent frame [C, h, w], an array [latent frames, C, h, w], or any iterable of [C, h, w].
-        They are passed as received, that is still multiplied by the map's vae_scale_factor.
+        `latents` is one latent frame [C, h, w], an array [latent frames, C, h, w], or any iterable of [C, h, w]. Pass
+        the latents as received: do not divide them by the map's vae_scale_factor.
 
         Raises:
-            ModelLoadError: the latents have a different number of dimensions, or there are none.
+            ModelLoadError: the latents have a different number of dimensions, or `latents` is empty.
 
         """
         array = np.array(latents if isinstance(latents, np.ndarray) else list(latents), dtype=np.float32)
@@ -114,10 +117,9 @@ def decode_to_images(
 ) -> "list[Image]":
     """Decode latents to PIL images, one per frame, with the VAE that the map's `decoder` block names.
 
-    `options` are the keyword arguments of PixelDecoder: path, models_dir, download, device, vae
-    and pipeline_class. `latents` and
-    the errors raised are those of PixelDecoder.frames. The VAE is loaded at every call; use a PixelDecoder to decode
-    several generations.
+    `options` are the keyword arguments of PixelDecoder: path, models_dir, download, device, vae and pipeline_class.
+    `latents` and the errors raised are those of PixelDecoder.frames. Every call loads the VAE; use a PixelDecoder to
+    decode several generations.
     """
     return PixelDecoder(latent_map, **options).images(latents)
 

@@ -65,7 +65,7 @@ class Inspection:
 
     @property
     def envelope_bytes(self) -> int:
-        """Bytes of the decompressed stream that are neither the header message nor frame data."""
+        """Number of bytes of the decompressed stream that are neither the header message nor frame data."""
         return max(0, self.expanded_bytes - self.header_bytes - self.data_bytes) if self.frame_count else 0
 
 
@@ -83,7 +83,7 @@ def inspect(
         chunks: The whole capture, in chunks of any size.
         encoding: The content coding. Default: detected from the first bytes, except br, which cannot be detected.
         wire_format: The wire format. Default: detected from the first byte of the decompressed stream.
-        dictionaries: zstd dictionaries with any keys; the one whose id the zstd frame states is used.
+        dictionaries: zstd dictionaries; the keys have no meaning. The dictionary whose id is in the zstd frame is used.
         max_bytes: Maximum size of the decompressed stream in bytes.
 
     """
@@ -92,7 +92,7 @@ def inspect(
     other_format = identify_foreign_file(head)
     report.encoding = encoding or detect_coding(head)
     if other_format is not None and encoding is None:
-        _record_problem(report, StreamError(f"this is {other_format}", 0), 0)
+        _record_problem(report, StreamError(f"the input is {other_format}", 0), 0)
         report.received_bytes = sum(map(len, chunks))
         return report
     try:

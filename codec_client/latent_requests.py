@@ -1,4 +1,4 @@
-"""Requests of the latent service, in the form that all clients use."""
+"""Requests to decode and encode latents, in the form that the HTTP, gRPC and in-process clients share."""
 
 import io
 from dataclasses import dataclass, replace
@@ -26,10 +26,10 @@ _PNG_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"))
 
 @dataclass(frozen=True, slots=True)
 class DecodingRequest:
-    """A latent stream to decode: the body of a response, whose content coding is `encoding`.
+    """A request to decode a latent stream. `body` is the body of a response and `encoding` its content coding.
 
-    `pixel_format` is RGB or a FileFormat, `quality` (0 to 100) that of JPEG and WebP. `model` is the name of a model;
-    None selects one by the latent space of the stream.
+    `pixel_format` is RGB or a FileFormat. `quality`, 0 to 100, applies to JPEG and WebP. `model` is the name of a
+    model; None selects a model by the latent space of the stream.
     """
 
     body: bytes
@@ -46,9 +46,10 @@ class DecodingRequest:
 
 @dataclass(frozen=True, slots=True)
 class EncodingRequest:
-    """An image or video file to encode. None selects the server's default. `size` is (width, height) in pixels.
+    """A request to encode an image or video file.
 
-    `seed` samples the distribution that the VAE returns; None selects its mode.
+    None selects the server's default. `size` is (width, height) in pixels. `seed` samples the distribution that the VAE
+    returns; None selects its mode.
     """
 
     file: bytes
@@ -68,9 +69,9 @@ def decoding_request(
     model: str | None,
     encoding: str | None,
 ) -> DecodingRequest:
-    """Return the request to decode the body of a response, or latents that were already decoded from one.
+    """Return the request to decode `latents`, which is the body of a response or a Generation.
 
-    `encoding` None detects the content coding of a body. It is not used for a Generation.
+    If `encoding` is None, the content coding of a body is detected. A Generation does not use it.
     """
     if isinstance(latents, Generation):
         return DecodingRequest(_raw_stream(latents), IDENTITY, pixel_format, quality, model)

@@ -14,11 +14,11 @@ def latent_to_rgb(latents: DecodedLatent | Sequence[DecodedLatent], matrix: Late
 
     Args:
         latents: One latent frame [C, h, w], for example PreviewLatents.latents, or several of them [F, C, h, w].
-        matrix: The matrix of their latent space: LatentClient.latent_rgb().
+        matrix: The matrix of the latent space, from LatentClient.latent_rgb().
 
     Returns:
-        RGB, uint8 [h, w, 3], or [F, h, w, 3] of several frames. An image has as many pixels per cell along each side as
-        the VAE has (8 for Stable Diffusion): scale it up to show it.
+        RGB, uint8 [h, w, 3], or [F, h, w, 3] of several frames. It is smaller than the decoded image, in which a latent
+        cell has several pixels along each side (8 for Stable Diffusion). Enlarge it to show it.
 
     Raises:
         ValueError: the latents have another number of channels than the matrix.

@@ -80,12 +80,13 @@ class PublishedMaps:
     Args:
         server: The server's address, http://HOST:PORT or https://HOST:PORT.
         api_key: Sent as a bearer token to this server only, not to other hosts that a map refers to.
-        cache: Cached files are not downloaded again; downloaded files are added. Default: no cache.
+        cache: A FileCache. Files in it are not downloaded again, and downloaded files are added to it. Default: no
+            cache.
         tls: TLS context for an https server. Default: the system's certificate authorities.
         map_origins: Other origins, scheme://HOST[:PORT], from which files may be downloaded. Default: none.
 
-    A URL of another origin whose path is one at which a Codec server publishes its files is requested from `server`
-    itself: a server behind a proxy does not always know the origin that its clients use.
+    If a URL has another origin but a path at which Codec servers publish files, the file is requested from `server`: a
+    server behind a proxy does not always know the origin that its clients use.
 
     """
 
@@ -144,7 +145,7 @@ class PublishedMaps:
         raise NotFound("latent_space", f"{self._server} has no latent-to-RGB matrix for {latent_space or 'its maps'}")
 
     async def bundle(self, entry: IndexEntry) -> LatentMapBundle:
-        """Return a map and the files that it refers to. Raises InvalidMap if one is missing or has a different hash."""
+        """Return a map and the files that it refers to. Raises InvalidMap if a file is missing or has another hash."""
         document = await self._load(entry.url, entry.hash, MAX_DOCUMENT_BYTES)
         files = map_files(parse_map(document))
         if len(files) > MAX_FILES:
@@ -175,9 +176,9 @@ class PublishedMaps:
         return await fetch_file(self._session, url, headers, max_bytes=max_bytes)
 
     def _allowed_url(self, url: str) -> str:
-        """Return the URL from which to download `url`, which is relative to the server.
+        """Return the absolute URL from which to download `url`, which can be relative to the server's address.
 
-        Raises InvalidMap if it is of an origin that is not allowed.
+        Raises InvalidMap if the origin of the URL is not allowed.
         """
         try:
             url = urljoin(self._server, url)
@@ -189,8 +190,8 @@ class PublishedMaps:
         if published:
             return urljoin(self._server, published + path)
         raise InvalidMap(
-            f"{self._server} refers to {truncated_repr(url)}, which is of another origin; "
-            "map_origins (scheme://HOST[:PORT]) allows it"
+            f"{self._server} refers to {truncated_repr(url)}, which has another origin; "
+            "to allow this origin, add it (scheme://HOST[:PORT]) to map_origins"
         )
 
     async def __aenter__(self) -> Self:
@@ -212,7 +213,7 @@ def store_bundle(bundle: LatentMapBundle, cache: FileCache) -> None:
 
 
 def load_bundle(cache: FileCache, digest: str) -> LatentMapBundle | None:
-    """Return the map with the hash `digest` from `cache`, or None if it or one of its files is not cached."""
+    """Return the map with the hash `digest` from `cache`, or None if the map or one of its files is not cached."""
     document = cache.get(digest)
     if document is None:
         return None

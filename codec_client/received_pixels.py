@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from codec_client.errors import UnexpectedAnswer
 
 MAX_PIXEL_BYTES = 4 * 2**30
-"""Maximum size of decoded pixels, in bytes: 720 frames of 1024x1024 have 2.1 GiB."""
+"""Maximum size of decoded pixels in bytes. For comparison: 720 frames of 1024x1024 have 2.1 GiB."""
 _NPY_PREFIX_BYTES = 256
 """The header of a .npy file of pixels has 128 bytes."""
 
@@ -38,16 +38,16 @@ class ReceivedPixels:
         except (ValueError, EOFError):
             raise UnexpectedAnswer("the server did not send a .npy file of pixels") from None
         if fortran_order or dtype != np.uint8:
-            raise UnexpectedAnswer(f"the server sent pixels of {dtype}, expected uint8 in C order")
+            raise UnexpectedAnswer(f"the server sent pixels of dtype {dtype}, expected uint8 in C order")
         self.offset = file.tell()
 
     def frames(self) -> NDArray[np.uint8]:
-        """Return the RGB values, an array [frames, H, W, 3]. Raises UnexpectedAnswer if their number is wrong."""
+        """Return the RGB values, an array [frames, H, W, 3]. Raises UnexpectedAnswer if they do not have this shape."""
         values = np.frombuffer(self.data, np.uint8, offset=self.offset)
         try:
             frames = values.reshape(self.shape or ())
         except ValueError:
             frames = values
         if frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size or -1 in (self.shape or ()):
-            raise UnexpectedAnswer(f"the server sent {len(values)} bytes for pixels of the shape {self.shape}")
+            raise UnexpectedAnswer(f"the server sent {len(values)} bytes of pixels for the shape {self.shape}")
         return frames

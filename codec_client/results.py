@@ -22,8 +22,9 @@ class Generation:
         latents: Array [latent frames, C, h, w]. float16 or float32 for the pipeline `raw`, float32 for the others.
             The values are scaled, as in the stream; decode_to_images divides by the map's vae_scale_factor.
         map_hash: Hash of the latent-space map that decodes the latents ("sha256:<hex>"); None if the server sent none.
-        parameters: The request with all defaults, except for prompts and images, and the device, CPU threads and
-            library versions of the process that generated. Empty if the server sent none, and for encoded files.
+        parameters: The parameters of the request including defaults, without prompts and images; and the device, number
+            of CPU threads and library versions of the server process. Empty for encoded files, and if the server sent
+            no parameters.
 
     """
 

@@ -32,7 +32,10 @@ class ResponseState:
 
 
 Transport = Callable[[ResponseState, float], AsyncGenerator[StreamEvent, None]]
-"""Sends a request with a timeout in seconds and yields its events. Closing the generator cancels the request."""
+"""Function that sends a request, with a timeout in seconds, and yields its events.
+
+Closing the generator cancels the request.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class PreviewLatents:
-    """One latent frame of the clean estimate after a step: what the model expects the result to be.
+    """One latent frame of a preview: the model's estimate, after a step, of the finished latents.
 
     Attributes:
         header: The header of the stream.
@@ -85,7 +88,7 @@ class PreviewLatents:
 
 OnPreview = Callable[[PreviewLatents], None]
 DEFAULT_PREVIEW_EVERY = 5
-"""Number of steps from one preview to the next if only a callback is given."""
+"""Number of steps from one preview to the next if the caller passes `on_preview` without `preview_every`."""
 
 
 class ReceivedStream:
@@ -95,7 +98,7 @@ class ReceivedStream:
     on the server. A request is sent again after a failure only if no part of the result has been received.
 
     Raises:
-        CodecError: the server reported an error; the subclass of codec_wire.errors that matches its code.
+        CodecError: the server reported an error. Its class is the one in codec_wire.errors that has the reported code.
         StreamError: the received stream is invalid.
         DeadlineExceeded: the request did not finish within the client's timeout_s.
         ServerUnreachable: the server did not respond.
@@ -120,12 +123,12 @@ class ReceivedStream:
     def header(self) -> LatentStreamHeader:
         """The stream header."""
         if self.progress.header is None:
-            raise RuntimeError("the stream is not entered: use `async with`")
+            raise RuntimeError("the stream was not entered: use `async with`")
         return self.progress.header
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """The request as the server understood it, and the process that runs it. See Generation.parameters."""
+        """The parameters of the request, and a description of the server process. See Generation.parameters."""
         return self._response.parameters
 
     @property
@@ -158,7 +161,7 @@ class ReceivedStream:
         """Return the next latent frame, an array [C, h, w]."""
         decoder = self._decoder
         if decoder is None:
-            raise RuntimeError("the stream is not entered: use `async with`")
+            raise RuntimeError("the stream was not entered: use `async with`")
         while (event := await self._next_event()) is not None:
             if isinstance(event, Frame):
                 latents = decoder.decode(event.frame)

@@ -28,8 +28,8 @@ class LatentStreamDecoder(Generic[ArrayT]):
     (decode_to_images does so). Their dtype is the map's dtype, float16 or float32, for the pipeline `raw`, and float32
     for the quantized pipelines. NumPy arrays are read-only. Memory use does not grow with the number of frames.
 
-    Any violation of the protocol raises a StreamError with the byte offset of the invalid message in the decompressed
-    stream. After an error every further call raises the same error.
+    An invalid stream raises a StreamError with the byte offset of the invalid message in the decompressed stream. After
+    an error, every further call raises the same error.
 
     Attributes:
         header: The stream header, or None before it is received.

@@ -28,8 +28,8 @@ RESPONSE_HEADERS: Mapping[str, str] = {
     LATENT_MAP_HEADER: "sha256:<hex> of the latent-space map that describes the latents.",
     ZSTD_DICTIONARY_HEADER: "sha256:<hex> of the zstd dictionary; present if Content-Encoding is zstd.",
     MODEL_HEADER: "Name of the model that generates. Characters other than printable ASCII are percent-encoded.",
-    SEED_HEADER: "Seed of the noise, including a seed that was selected at random. With `n`, the seed of the first image "
-    "or video.",
+    SEED_HEADER: "Seed of the noise, including a seed that was selected at random. With `n`, the seed of the first "
+    "image or video.",
     PROMPT_TRUNCATED_HEADER: "Number of tokens at the end of a prompt that a text encoder of the model ignored, for "
     "example prompt.text_encoder=12, negative_prompt.text_encoder_2=3. Absent if no tokens were ignored.",
     PARAMETERS_HEADER: "JSON in ASCII: the parameters of the request including defaults, without prompts and images; "
@@ -40,8 +40,8 @@ RESPONSE_HEADERS: Mapping[str, str] = {
 }
 """Protocol headers of a generation response and their descriptions. CORS allows web pages to read them."""
 REQUEST_HEADERS: Mapping[str, str] = {
-    MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client holds. If the server's map differs, the status "
-    "is 409.",
+    MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client holds. If the server's map differs, the "
+    "status is 409.",
     CLIENT_VERSION_HEADER: "With any value: the client can fetch zstd dictionaries.",
     REQUEST_ID_HEADER: "Id of the request in the server's log: at most 128 letters, digits and characters of ._:/+=@-",
 }

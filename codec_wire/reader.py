@@ -52,7 +52,8 @@ class StreamReader:
             return
         offset, pending = self._framer.offset, self._framer.pending
         if pending:
-            raise TruncatedStream(f"the stream ends within a message; it has only {pending} bytes of it", offset)
+            message = f"the stream ends within a message: only {pending} of its bytes were received"
+            raise TruncatedStream(message, offset)
         missing = "a frame whose done is true" if self._header_received else "a header"
         raise TruncatedStream(f"the stream ends without {missing}", offset)
 

@@ -64,8 +64,7 @@ def residual(codes: Tensor, key: tuple[Tensor, int]) -> Tensor:
 
 
 def pack(codes: Tensor, bits: int) -> bytes:
-    """Return the codes as bytes. See numpy_math.
-    """
+    """Return the codes as bytes. See numpy_math."""
     flat = codes.reshape(-1)
     if bits == 8:
         return _to_host(flat).tobytes()

@@ -182,7 +182,8 @@ def test_frame_after_the_last_raises_value_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "keyframe", "message"), [((1, 2, 3), True, "latents must have the shape"), ((1, 2, 2), False, "must be a")]
+    ("shape", "keyframe", "message"),
+    [((1, 2, 3), True, "latents must have the shape"), ((1, 2, 2), False, "must be a")],
 )
 def test_wrong_shape_or_missing_keyframe_raises_value_error(
     shape: tuple[int, ...], keyframe: bool, message: str
