@@ -21,12 +21,15 @@ from core.map_store import bundle_folder, find_bundle_folder
 from core.settings import Settings
 
 ProgressContext = Callable[[int], AbstractContextManager[Callable[[str], None]]]
-"""Called with the expected number of rows. The context's value is called with the name of each finished row."""
+"""Function of the expected number of rows that returns a context manager.
+
+The value of the context manager is a function, which is called with the name of each finished row.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """The result of the gate. `environment` is None if the images were decoded elsewhere."""
+    """The result of the gate. `environment` is None if the images of another decoder were evaluated."""
 
     rows: list[Row]
     fixtures: list[GoldenFixture]
@@ -72,7 +75,7 @@ def evaluate(
     *,
     progress: ProgressContext,
 ) -> EvaluationResult:
-    """Run the gate on the fixtures `names` in `folder` (all if None).
+    """Run the quality gate on the fixtures `names` in `folder`, or on all fixtures if `names` is None.
 
     If `pixels` is given, the images of another decoder in that folder are evaluated and no model is loaded.
     `latent_map` is a bundle's folder or a server's address, or None for the map in the models directory. Raises
@@ -126,7 +129,7 @@ def _load_lpips(settings: Settings) -> LpipsMetric | NotMeasured:
 
 
 def find_map(fixtures: Sequence[GoldenFixture], location: str | None, models_dir: Path) -> LatentMapBundle:
-    """Return the map at `location` (a folder or a server's address), by default that of the fixtures' latent space.
+    """Return the map at `location`, a folder or a server's address; if None, the map of the fixtures' latent space.
 
     Raises InvalidMap if the map is invalid, and InvalidSettings if it is missing or has another latent space.
     """
@@ -160,9 +163,9 @@ def find_map(fixtures: Sequence[GoldenFixture], location: str | None, models_dir
 def write_streams(
     settings: Settings, folder: Path, names: Sequence[str] | None, latent_map: str | None, output: Path
 ) -> Iterator[tuple[Path, int]]:
-    """Encode every fixture with every pipeline of the map, write both envelopes, and yield each path and size in bytes.
+    """Encode every fixture with every pipeline of the map in both wire formats.
 
-    Raises InvalidSettings, InvalidMap.
+    Yield the path and the size in bytes of each file that was written. Raises InvalidSettings, InvalidMap.
     """
     fixtures = find_fixtures(folder, settings.latent_space, names)
     bundle = find_map(fixtures, latent_map, settings.models_dir)

@@ -19,7 +19,7 @@ class Fixture(BaseModel):
     """One image or video. `resolution` is the side length in pixels; `frames` and `fps` are set for videos only.
 
     The smallest side is 11 pixels, the size of SSIM's window. Unknown keys are ignored, because the published fixtures
-    file contains some for other tools.
+    file contains keys for other tools.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -35,7 +35,7 @@ class Fixture(BaseModel):
     @model_validator(mode="after")
     def _validate_timing(self) -> Self:
         if (self.kind == "video") != (self.fps is not None) or (self.kind == "image" and self.frames != 1):
-            raise ValueError("a video needs fps and frames, an image has neither")
+            raise ValueError("a video requires fps and frames, an image must have neither fps nor frames")
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""The quality gate: checks every fixture with every pipeline, bit by bit on the wire and by metrics on the pixels."""
+"""The quality gate: it checks the encoded bytes exactly, and the decoded pixels by metrics."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,15 +19,15 @@ from codec_wire.maps.document import QualityThresholds
 
 LpipsMetric = Callable[[Pixels, Pixels], float]
 Decode = Callable[[Any], Pixels]
-"""The VAE decoder: from latents [frames, C, h, w], scaled as on the wire, to pixels."""
+"""The VAE decoder: from latents [frames, C, h, w], scaled as in the stream, to pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """The result for one fixture and one pipeline.
 
-    `bits` lists the faults on the wire, or is None if the wire was not checked. `measured` contains the metrics by
-    name, `not_measured` the reasons for missing metrics. `missed` lists the bounds that are not met.
+    `bits` lists the faults of the encoded bytes, or is None if the bytes were not checked. `measured` contains the
+    metrics by name, `not_measured` the reasons for missing metrics. `missed` lists the bounds that are not met.
     """
 
     latent_space: str
@@ -46,13 +46,13 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether the wire has no faults and all checked bounds are met."""
+        """Whether the encoded bytes have no faults and all checked bounds are met."""
         return not self.bits and not self.missed
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The map and metrics that fixtures are evaluated with. `lpips` is the metric, or why it cannot be measured."""
+    """The map and metrics with which fixtures are evaluated. `lpips` is the metric, or the reason why it is missing."""
 
     bundle: LatentMapBundle
     lpips: LpipsMetric | NotMeasured
@@ -127,7 +127,7 @@ class Gate:
     def _measure(
         self, golden: GoldenFixture, reference: Pixels, images: Pixels
     ) -> tuple[dict[str, float], dict[str, str], int]:
-        """Return the metrics, the reasons for missing metrics, and the frame with the lowest SSIM."""
+        """Return (metrics, reasons for missing metrics, number of the frame with the lowest SSIM)."""
         frames = ssim_of_frames(reference, images)
         measured = {"ssim": float(np.mean(frames)), "psnr_db": psnr_db(reference, images)}
         not_measured: dict[str, str] = {}

@@ -110,7 +110,7 @@ def load_lpips(backbone: str | None) -> Lpips:
 
 
 def read_heads() -> list[Tensor]:
-    """Return the linear heads from the files of the package `lpips`; importing the package would need torchvision.
+    """Return the linear heads from the files of the package `lpips`. The package is not imported: it needs torchvision.
 
     Raises NotMeasured if the package is not installed.
     """

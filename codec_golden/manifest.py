@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codec_golden.fixtures import Fixture
-from codec_wire.errors import InvalidSettings
+from codec_wire.errors import InvalidSettings, truncated_repr
 from core.pins import installed_versions, pin_differences
 
 
@@ -31,7 +31,7 @@ class Environment(_ManifestPart):
 
     @classmethod
     def of(cls, device: str, threads: int, cpu: str, image_digest: str | None) -> Self:
-        """Return the environment of this process; the arguments are known to the caller only."""
+        """Return the environment of this process. The arguments are the values that only the caller knows."""
         return cls(
             versions=installed_versions(),
             pin_differences=pin_differences(),
@@ -44,7 +44,7 @@ class Environment(_ManifestPart):
         )
 
     def differences_to(self, current: "Environment") -> list[str]:
-        """Return a line for each field in which this environment, the earlier one, differs from `current`."""
+        """Return a line for each field that differs between this earlier environment and the environment `current`."""
         before, now = self.model_dump(), current.model_dump()
         return [f"{name}: {before[name]} before, {now[name]} now" for name in before if before[name] != now[name]]
 
@@ -92,4 +92,4 @@ def parse_manifest(text: str, path: str) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "document"
-        raise InvalidSettings(f"{path}: {key}: {first['msg']}") from None
+        raise InvalidSettings(f"{path}: {key}: {first['msg']}, got {truncated_repr(first['input'])}") from None

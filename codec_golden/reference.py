@@ -42,7 +42,7 @@ class ReferenceModel:
 
     @property
     def environment(self) -> Environment:
-        """The environment that the latents and pixels of this process depend on."""
+        """The environment of this process, on which its latents and pixels depend."""
         capability = torch.backends.cpu.get_cpu_capability()
         return Environment.of(str(self._model.device), self._device.threads, capability, self._settings.image_digest)
 
@@ -73,7 +73,7 @@ class ReferenceModel:
         return np.stack(frames).astype(np.float16)
 
     def pixels(self, latents: Any) -> Pixels:
-        """Decode `latents` [frames, C, h, w], scaled as on the wire, with the model's VAE. Raises ModelLoadError."""
+        """Decode `latents` [frames, C, h, w], scaled as in the stream, with the model's VAE. Raises ModelLoadError."""
         model = self._model
         return self._thread.submit(decode_latents, model.pipeline.vae, latents, model.family.pipeline_class).result()
 

@@ -25,12 +25,12 @@ class RefusedStream:
 
     @property
     def path(self) -> str:
-        """Its path in the folder of the vectors."""
+        """Path of the stream in the folder of the vectors."""
         return f"refused/{self.name}.msgpack"
 
     @property
     def index_entry(self) -> dict[str, str]:
-        """Its entry in index.json."""
+        """Entry of the stream in index.json."""
         return {"msgpack": self.path, "reason": self.reason}
 
 

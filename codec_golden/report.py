@@ -26,19 +26,19 @@ from codec_wire.version import SERVER_VERSION
 from core.pins import pinned_versions
 
 INVISIBLE_LEVELS = 3
-"""Differences of up to this many levels, of 255, are not visible."""
+"""Differences of at most this number of levels, of 255, are not visible."""
 VISIBLE_LEVELS = 8
 """Larger differences may be visible if they form a shape."""
 FEW, SOME, MANY = 0.001, 0.05, 0.25
-"""Shares of the pixels with visible differences at which the wording of the report changes."""
+"""Fractions of pixels with visible differences at which the wording of the report changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowView:
     """A row of the result, prepared for the template. Image values are data URLs.
 
-    `thumbnails` and `details` have the keys reference, decoded and difference. `frame` is the CSS of the region that
-    `details` shows; it is empty if the images are identical.
+    `thumbnails` and `details` have the keys reference, decoded and difference. `frame` is the CSS of a border around
+    the region that `details` shows; it is empty if the images are identical.
     """
 
     row: Row

@@ -18,7 +18,7 @@ AMPLIFICATION = 8
 """Factor by which difference images are brightened."""
 
 RgbImage = NDArray[np.uint8]
-"""[height, width, 3]."""
+"""8-bit RGB, [height, width, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Region:
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
     def style(self, image: RgbImage) -> str:
-        """Return CSS that positions a frame around this region, for `image` displayed at any size."""
+        """Return CSS that positions a border around this region, for `image` displayed at any size."""
         height, width = image.shape[:2]
         fractions = {
             "top": self.top / height,

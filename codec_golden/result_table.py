@@ -43,7 +43,7 @@ def build_table(rows: Sequence[Row]) -> Table:
 
 
 def bound_text(row: Row, name: str) -> str:
-    """Return the map's bound on a metric as a second line of its cell, or an empty string if there is none."""
+    """Return the map's bound on a metric as the second line of a table cell, or an empty string without a bound."""
     field, sign = BOUNDS.get(name, ("", ""))
     bound = getattr(row.thresholds, field, None)
     return "" if bound is None else f"\n{sign} {bound:g}"

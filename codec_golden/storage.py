@@ -17,9 +17,9 @@ LATENTS = "latents.bin"
 IMAGE = "reference.png"
 
 Latents = NDArray[np.float16]
-"""[frames, channels, height, width], scaled as on the wire."""
+"""fp16 [frames, channels, height, width], scaled as in the stream."""
 Pixels = NDArray[np.uint8]
-"""[frames, height, width, 3], RGB."""
+"""8-bit RGB, [frames, height, width, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class GoldenFixture:
         path = self.folder / LATENTS
         data = _read(path)
         if sha256(data) != self.manifest.input_latent_sha256:
-            raise InvalidSettings(f"{path}: expected {self.manifest.input_latent_sha256}, got {sha256(data)}")
+            raise InvalidSettings(f"{path}: expected {self.manifest.input_latent_sha256}, the file has {sha256(data)}")
         return latents_from_bytes(data, (self.manifest.fixture.frames, *self.manifest.latent_shape), path)
 
     def pixels(self) -> Pixels:
@@ -89,7 +89,7 @@ def latents_from_bytes(data: bytes, shape: tuple[int, ...], path: Path) -> Laten
 
 
 def read_images(paths: Iterable[Path]) -> Pixels:
-    """Read images of equal size as RGB. Raises InvalidSettings."""
+    """Read images as RGB. Raises InvalidSettings if a file cannot be read or if the images have different sizes."""
     images: list[NDArray[np.uint8]] = []
     for path in paths:
         try:
@@ -128,7 +128,7 @@ def find_fixtures(folder: Path, latent_space: str | None, names: Sequence[str] |
 
 
 def fixture_at(folder: Path, manifest: Manifest) -> GoldenFixture:
-    """Return the golden fixture of `manifest`, to be stored in the golden folder `folder`."""
+    """Return a golden fixture with `manifest`, whose files belong in the golden folder `folder`."""
     return GoldenFixture(folder / manifest.latent_space_id / manifest.fixture_key, manifest)
 
 

@@ -1,4 +1,4 @@
-"""Quality thresholds for a latent-space map: the worst measured result, less a fixed margin."""
+"""Quality thresholds for a latent-space map: the worst measured result minus a fixed margin."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ ROUNDING_PSNR_DB = 48.1
 """PSNR of an image in which every value is off by one level of 255: 20 log10(255), rounded down. Measured values are
 capped at this number, because another decoder may round differently."""
 ROUNDING_SSIM = 0.99
-"""SSIM that such a difference may reduce a flat area to."""
+"""SSIM to which a difference of one level may reduce a flat area. Measured values are capped at this number."""
 PSNR_MARGIN_DB = 1.0
 SSIM_MARGIN = 0.01
 LPIPS_MARGIN = 0.01
@@ -19,7 +19,7 @@ LPIPS_MARGIN = 0.01
 def compute_thresholds(rows: Iterable[Row], suite: str) -> dict[str, Mapping[str, float | str]]:
     """Return the map's `quality_thresholds` by pipeline.
 
-    A bound is the worst result of all fixtures, capped at the effect of rounding, less the margin. `lpips_max` is
+    A bound is the worst result of all fixtures, capped at the effect of rounding, minus the margin. `lpips_max` is
     omitted unless LPIPS was measured for every fixture.
     """
     by_pipeline: dict[str, list[Row]] = {}

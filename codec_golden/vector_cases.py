@@ -1,4 +1,4 @@
-"""Inputs of the conformance vectors, and the stream that each is encoded to.
+"""Inputs of the conformance vectors, and the streams to which they are encoded.
 
 The inputs are computed from sha256 with integer arithmetic only, so they are identical on every machine.
 """
@@ -17,9 +17,13 @@ from codec_wire.pipelines import PIPELINES, Pipeline, Scales
 
 LATENT_SPACE = "vectors/small"
 KEYFRAME_INTERVAL = 4
-"""Neither 1 nor the number of frames: detects residuals against the previous frame, and missing keyframes."""
+"""Keyframe interval of the videos.
+
+It is neither 1 nor the number of frames, so that the vectors detect residuals that are relative to the previous frame,
+and missing keyframes.
+"""
 STATIC_SCALE = 2.5
-"""Smaller than the largest input values, so that codes are clipped."""
+"""Static scale of every channel. It is smaller than the largest input values, so that codes are clipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
 
 
 def stream_plan(case: Case, pipeline: Pipeline) -> FixtureStream:
-    """Return the stream that a case is encoded to with `pipeline`."""
+    """Return the stream to which `pipeline` encodes a case."""
     scales = ROUNDING_SCALES if case.name == "rounding" else (STATIC_SCALE,) * case.shape[0]
     static = np.array(scales, "<f2").tobytes() if pipeline.scales is Scales.STATIC else None
     header = LatentStreamHeader(

@@ -79,7 +79,10 @@ def read_shipped(path: str) -> bytes:
 
 
 def failing_vectors() -> dict[str, list[str]]:
-    """Compare this encoder and decoder with the shipped vectors. Return the faults of each pipeline that has any."""
+    """Compare this encoder and decoder with the shipped vectors.
+
+    Return {pipeline: faults} for pipelines with faults.
+    """
     failing: dict[str, list[str]] = {}
     for case, pipeline in case_pipelines():
         faults = list(_faults(case, pipeline))

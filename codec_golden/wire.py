@@ -1,4 +1,4 @@
-"""Encoding of golden latents to complete bodies and back, with the encoder, envelopes and decoder of the server."""
+"""Encoding and decoding of golden latents as complete bodies, with the encoder and decoder of the server."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PIECE_BYTES = 1400
-"""Size of the pieces that a body is read in, about one network packet each."""
+"""Bodies are decoded in pieces of this number of bytes, about one network packet."""
 
 
 @dataclass(frozen=True, slots=True)

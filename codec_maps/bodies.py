@@ -17,7 +17,7 @@ from core.plan import plan
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The body of one stream: its header and frames, and each of them as encoded bytes in `messages`."""
+    """The body of one stream. `messages` contains the encoded bytes of the header and of each frame."""
 
     header: LatentStreamHeader
     frames: Sequence[LatentFrame]
@@ -68,18 +68,18 @@ class BodySizes:
 
     @property
     def saving(self) -> float | None:
-        """Fraction that the dictionary saves compared to the smallest of identity, gzip and zstd without it.
+        """Fraction of bytes that the dictionary saves, relative to the smallest of identity, gzip and plain zstd.
 
-        0.05 means 5 %; negative if the dictionary makes the body larger; None without a dictionary. Brotli is not
-        compared: a client that accepts only zstd would otherwise receive identity, and one that prefers Brotli
-        gives it a higher weight in Accept-Encoding.
+        0.05 means 5 %; negative if the dictionary makes the body larger; None without a dictionary. The comparison does
+        not include Brotli: without the dictionary, a client that accepts only zstd would receive an uncompressed body.
+        A client that prefers Brotli gives it a higher weight in Accept-Encoding.
         """
         if self.zstd_dictionary is None:
             return None
         return 1 - self.zstd_dictionary / min(self.identity, self.gzip, self.zstd)
 
     def rounded(self) -> dict[str, int]:
-        """Return the sizes by name, rounded to whole bytes, without those that are None."""
+        """Return the sizes by name, rounded to whole bytes. Sizes that are None are left out."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: round(value) for name, value in values.items() if value is not None}
 

@@ -22,7 +22,7 @@ MakeMap = Callable[[Mapping[str, bytes], Sequence[Dictionary]], LatentMapBundle]
 class DictionaryTrial:
     """Result of a dictionary on the held-out bodies of one wire format and pipeline.
 
-    `sizes` are mean sizes. `saving` is the mean of the savings per body, so that large bodies do not weigh more.
+    `sizes` contains the mean sizes. `saving` is the mean of the savings of all bodies, with equal weights.
     """
 
     wire_format: WireFormat
@@ -44,7 +44,7 @@ class BuiltMap:
     qualities: list[Quality]
     trials: list[DictionaryTrial]
     latent_rgb: LatentRgb | None = None
-    """The latent-to-RGB matrix, which is not part of the map; None if the model has no VAE here."""
+    """The latent-to-RGB matrix, which is not part of the map; None if the model's VAE is not loaded."""
 
 
 def build_map(
@@ -56,8 +56,9 @@ def build_map(
     """Return the map of `model`, with scales and dictionaries from the samples that are not held out.
 
     A dictionary is included only if it makes the held-out bodies, on average, smaller than the best of identity, gzip
-    and zstd without a dictionary. Without samples the map has no static scales, with few samples no dictionaries.
-    `on_trial` is called with (finished, total) pairs of pipeline and wire format.
+    and zstd without a dictionary. A map without samples has no static scales, and a map with few samples has no
+    dictionaries. `on_trial` is called with the number of finished pairs of pipeline and wire format, and the number of
+    all pairs.
     """
     if not samples:
         return BuiltMap(make_map({}, []), [], [])

@@ -26,8 +26,10 @@ HELD_OUT_EVERY = 4
 FIXTURE_SIDES = (256, 512)
 """Image sizes (squares, in pixels) for which body sizes are published."""
 MAX_ENLARGEMENT = 4
-"""Sizes with more than this many times the pixels of the model's default size are skipped: they would take most of the
-time."""
+"""A size is skipped if it has more pixels than this factor times those of the model's default size.
+
+Larger sizes would take most of the time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def default_prompts() -> list[str]:
 
 
 def corpus_sizes(model: ModelInfo) -> list[tuple[int, int]]:
-    """Return the sizes to generate, (width, height) in pixels: the model's default, fixtures, a landscape."""
+    """Return the sizes to generate, (width, height) in pixels: the model's default, squares, and a landscape size."""
     width, height = model.default_size
     multiple = model.size_multiple
     candidates = [(side, side) for side in FIXTURE_SIDES] + [(width * 3 // 2 // multiple * multiple, height)]

@@ -20,7 +20,7 @@ produce the same dictionary; 32/6 and 200/8 change body sizes by less than 0.5 %
 
 
 def train_dictionary(bodies: Sequence[Body], wire_format: WireFormat) -> bytes | None:
-    """Return a dictionary trained on `bodies`; None if they are too few (zstd needs seven) or too small.
+    """Return a dictionary trained on `bodies`; None if there are too few (zstd needs seven) or if they are too small.
 
     The headers and empty frames of the bodies are appended to the trained part, because the trainer drops them if the
     latents contain large uniform areas.

@@ -1,4 +1,4 @@
-"""The matrix from latents to RGB values that is nearest to what the VAE decodes, by least squares."""
+"""Computation of the latent-to-RGB matrix: a least-squares fit to the pixels that the VAE decodes."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,7 +21,8 @@ Decode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 class DecodedSample:
     """The latent frames of a sample [F, C, h, w], and the pixels that they decode to, uint8 [N, H, W, 3].
 
-    N is F, or more if the VAE compresses time: the first latent frame decodes to one frame, the others to equally many.
+    N is F, or more if the VAE compresses time: the first latent frame then decodes to one video frame, and every other
+    latent frame to the same number of video frames.
     """
 
     latents: NDArray[np.float32]
@@ -29,9 +30,9 @@ class DecodedSample:
 
 
 def measure_latent_rgb(latent_space: str, samples: Sequence[Sample], decode: Decode) -> LatentRgb | None:
-    """Return the matrix of the samples that are not held out, or of all; None without samples.
+    """Return the matrix fitted to the samples that are not held out, or to all samples if all are held out.
 
-    A sample is skipped if the device has too little memory to decode it.
+    A sample is skipped if the device has too little memory to decode it. Return None if no sample was decoded.
     """
     decoded = []
     for sample in [one for one in samples if not one.held_out] or samples:
@@ -55,7 +56,7 @@ def cell_colours(sample: DecodedSample) -> NDArray[np.float64]:
 
 
 def fit_latent_rgb(latent_space: str, samples: Sequence[DecodedSample]) -> LatentRgb:
-    """Return the matrix with the smallest squared error over all cells of `samples`, at least one."""
+    """Return the matrix with the smallest squared error over all cells of `samples`, which must not be empty."""
     latents = [np.moveaxis(sample.latents, 1, -1).reshape(-1, sample.latents.shape[1]) for sample in samples]
     cells = np.concatenate(latents).astype(np.float64)
     colours = np.concatenate([cell_colours(sample).reshape(-1, 3) for sample in samples])

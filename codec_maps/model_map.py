@@ -14,7 +14,7 @@ from core.model import ModelInfo
 
 @dataclass(frozen=True, slots=True)
 class Dictionary:
-    """A zstd dictionary for the bodies of one wire format and pipeline, and statistics of the corpus behind it."""
+    """A zstd dictionary for the bodies of one wire format and pipeline, and statistics of its training corpus."""
 
     wire_format: str
     pipeline: str
@@ -57,7 +57,10 @@ def map_from_model(
 
 
 def serialize_map(document: Mapping[str, object]) -> bytes:
-    """Return the bytes of a map document. Its hash depends on them, so every function here serializes with this one."""
+    """Return the bytes of a map document.
+
+    The hash of a map depends on them, so this is the only function that makes them.
+    """
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
@@ -76,7 +79,7 @@ def _pipeline_entries(model: ModelInfo, scales: Mapping[str, bytes], base: str) 
 
 
 def _dictionary_entry(dictionary: Dictionary, base: str) -> dict[str, object]:
-    """Return the map's entry of a dictionary. Without `trained_at`, so that the map does not depend on the date."""
+    """Return the map's entry of a dictionary. It has no `trained_at`, so that the map does not depend on the date."""
     return {
         "format": str(dictionary.wire_format),
         "pipeline": dictionary.pipeline,

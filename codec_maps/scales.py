@@ -1,4 +1,4 @@
-"""Static scales from sample latents, and the quality of each quantizing pipeline on such latents."""
+"""Computation of static scales from sample latents, and measurement of each quantizing pipeline's quality."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

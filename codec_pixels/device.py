@@ -9,7 +9,7 @@ from codec_wire.errors import InvalidSettings
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 AUTO = "auto"
-"""The dtype depends on the weights of the model."""
+"""Value of `dtype` that selects the dtype in which the weights of the model are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,9 @@ class Device:
     def from_settings(cls, device: str, dtype: str, threads: int | None) -> "Device":
         """Return the device for these settings.
 
-        `device` "auto" is CUDA if it is available, else the CPU; `dtype` "auto" is fp32 on the CPU, otherwise it stays
-        AUTO; `threads` None is the default of torch. Raises InvalidSettings if the device is not available.
+        `device` "auto" selects CUDA if it is available, else the CPU. `dtype` "auto" is replaced by fp32 on the CPU and
+        kept on a GPU. `threads` None selects the default of torch. Raises InvalidSettings if the device is not
+        available.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
@@ -47,7 +48,7 @@ class Device:
 
     @property
     def hardware(self) -> str:
-        """The torch device, with the name of the GPU if it is one."""
+        """The torch device; for a GPU, also the name of the GPU."""
         name = str(self.torch_device)
         if self.torch_device.type == "cuda":
             name = f"{name} ({torch.cuda.get_device_name(self.torch_device)})"
@@ -57,7 +58,7 @@ class Device:
         return f"{self.hardware} {self.dtype_name}, {self.threads} threads"
 
     def new_executor(self) -> DeviceThread:
-        """Return the executor of the pipelines of this device."""
+        """Return a new executor for the pipelines on this device."""
         # torch.set_num_threads applies to the calling thread, not to the process.
         return DeviceThread(torch.set_num_threads, (self.threads,))
 

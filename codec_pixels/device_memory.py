@@ -10,7 +10,7 @@ import torch
 def memory_by_device() -> dict[tuple[str, str], int]:
     """Return the memory of this process in bytes, by device and kind.
 
-    The kinds of a GPU are "allocated" (used by tensors) and "reserved" (held by torch), that of the CPU is "resident".
+    A GPU has the kinds "allocated" (used by tensors) and "reserved" (held by torch). The CPU has the kind "resident".
     """
     memory = {}
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -24,10 +24,10 @@ def memory_by_device() -> dict[tuple[str, str], int]:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return how many bytes this process can still allocate on `device`; None if that is not known.
+    """Return the number of bytes that this process can still allocate on `device`; None if the number is unknown.
 
-    For the CPU, that is the available memory of the machine, or what is left below the limit of the process's control
-    group (version 2) if that is less.
+    For the CPU, it is the available memory of the machine, but not more than the rest of the memory limit of the
+    process's control group (version 2).
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -45,7 +45,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _number_in(path: Path, pattern: str) -> int | None:
-    """Return the number that the group of `pattern` matches in the file at `path`; None if nothing matches."""
+    """Return the number in the first group of `pattern` in the file `path`, or None if `pattern` does not match."""
     try:
         found = re.search(pattern, path.read_text())
     except OSError:

@@ -1,4 +1,4 @@
-"""The thread that runs models. It serves clients in turn, and measures how long its work has made no progress."""
+"""The thread that runs models. It serves clients in turn, and records when its current call last made progress."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ class DeviceThread(ThreadPoolExecutor):
     """An executor with one thread, which runs all calls of the pipelines.
 
     Clients with waiting calls are served in turn, one call each; the calls of one client run in the order of
-    submission. `initializer` is called with `arguments` on the thread, before everything else.
+    submission. `initializer` is called with `arguments` on the thread, before the first call.
     """
 
     def __init__(self, initializer: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()) -> None:
@@ -35,11 +35,14 @@ class DeviceThread(ThreadPoolExecutor):
         self._progress_at: float | None = None
         """When the current call last made progress, in seconds of the monotonic clock; None between two calls."""
         self._waiting: dict[str, deque[_Call]] = {}
-        """The waiting calls of each client that has any. The clients are in the order of their turns."""
+        """The waiting calls by client, in the order of the clients' turns.
+
+        Clients without waiting calls are left out.
+        """
         self._waiting_lock = threading.Lock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Schedule a call on behalf of no client. See concurrent.futures.Executor."""
+        """Schedule a call that belongs to no client. See concurrent.futures.Executor."""
         return self.submit_for("", partial(fn, *args, **kwargs))
 
     def submit_for(self, client: str, function: Callable[[], T]) -> Future[T]:
@@ -61,12 +64,18 @@ class DeviceThread(ThreadPoolExecutor):
         super().shutdown(wait, cancel_futures=cancel_futures)
 
     def seconds_without_progress(self) -> float:
-        """Return for how long the current call has made no progress; 0 between calls. For any thread."""
+        """Return the seconds since the current call last made progress; 0 between calls.
+
+        Can be called on any thread.
+        """
         progress_at = self._progress_at
         return 0.0 if progress_at is None else time.monotonic() - progress_at
 
     def _run_next(self) -> None:
-        """Run the next call, if there is one: this is called once for each call, also for those that are cancelled."""
+        """Run the next call, if there is one.
+
+        This method runs once for each submitted call, even if the call is cancelled.
+        """
         call = self._next_call()
         if call is None:
             return
@@ -83,7 +92,7 @@ class DeviceThread(ThreadPoolExecutor):
             call.future.set_result(result)
 
     def _next_call(self) -> _Call | None:
-        """Remove and return the next call that is not cancelled, or None; the turn passes to the next client."""
+        """Remove and return the next call that is not cancelled, or None. The next client then has its turn."""
         with self._waiting_lock:
             while self._waiting:
                 client = next(iter(self._waiting))

@@ -50,8 +50,8 @@ def encode_animation(
 ) -> bytes:
     """Return `pixels`, uint8 RGB [frames, height, width, 3], as an endless animation with `fps` frames per second.
 
-    WebP has the highest lossy quality and contains the parameters like a still image. GIF has 256 colours per frame and
-    contains them as JSON in its comment.
+    WebP has the highest lossy quality and contains the parameters in EXIF, like a still image. GIF has 256 colours per
+    frame and contains the parameters as JSON in its comment.
     """
     from PIL import Image  # noqa: PLC0415 - a gateway does not have Pillow
 

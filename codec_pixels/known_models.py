@@ -1,4 +1,4 @@
-"""Aliases and latent spaces of well-known models. A model without a row here can be served too."""
+"""Aliases and latent spaces of well-known models. Models that are not in this table can be served too."""
 
 import re
 from dataclasses import dataclass
@@ -67,9 +67,9 @@ def aliases_of(name: str) -> tuple[str, ...]:
 
 
 def latent_space_of(name: str) -> str:
-    """Return the id of the model's latent space: the published id if it is known, else one derived from `name`.
+    """Return the id of the model's latent space: the published id if it is known, else an id derived from `name`.
 
-    The id of a published latent space can be the name of the repository of its VAE.
+    A published latent space can have the name of its VAE's repository as its id.
     """
     if name in _KNOWN:
         return _KNOWN[name].latent_space
@@ -80,7 +80,7 @@ def latent_space_of(name: str) -> str:
 
 
 def mirror_of(name: str) -> str | None:
-    """Return the hub id of the mirror of `name`, or None unless `name` is known to be deleted from the hub."""
+    """Return the hub id of the mirror of `name` if `name` is known to be deleted from the hub, else None."""
     owner, _, repository = name.partition("/")
     if owner == DELETED_SD2_OWNER and repository in _SD2_ALIASES:
         return f"{SD2_MIRROR_OWNER}/{repository}"
@@ -103,5 +103,5 @@ def hub_id_of_latent_space(latent_space: str) -> str | None:
 
 
 def _existing_id(name: str) -> str:
-    """Return the hub id, or that of the mirror if the repository was deleted."""
+    """Return the hub id `name`, or the hub id of its mirror if the repository was deleted."""
     return mirror_of(name) or name

@@ -1,9 +1,9 @@
-"""What each diffusers pipeline class does to its latents immediately before its VAE decodes them, and the inverse.
+"""The scaling that each diffusers pipeline class applies to latents before its VAE decodes them, and its inverse.
 
-A VAE can be configured with `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std`. Which of them are
-applied depends on the class of the pipeline, not on the class of the VAE: SDXL applies the mean and deviation, Stable
-Diffusion 1 ignores them. The operations and their order are those of the pinned diffusers, because another order rounds
-differently.
+A VAE can be configured with `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std`. The class of the
+pipeline, not the class of the VAE, determines which of these values are applied: SDXL applies the mean and deviation,
+Stable Diffusion 1 ignores them. The operations and their order are those of the pinned diffusers, because another order
+rounds differently.
 """
 
 from collections.abc import Callable
@@ -16,16 +16,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class LatentScaling:
-    """How a pipeline class prepares latents for its VAE."""
+    """The scaling that a pipeline class applies to latents for its VAE."""
 
     unscale: Callable[[Any, Tensor], Tensor]
-    """Function of the VAE and latents [F, C, h, w], scaled as on the wire, that returns the input of the decoder."""
+    """Function of the VAE and latents [F, C, h, w], scaled as in the stream, that returns the input of the decoder."""
     scale: Callable[[Any, Tensor], Tensor]
-    """Function of the VAE and the output of its encoder [F, C, h, w] that returns latents scaled as on the wire.
+    """Function of the VAE and the output of its encoder [F, C, h, w] that returns latents scaled as in the stream.
 
-    Its operations are those of the class that starts from an image, if there is one."""
+    Its operations are those of the corresponding image-to-image class of diffusers, if there is one.
+    """
     upcast: bool = False
-    """Whether the class decodes in fp32 if its VAE is fp16 and its configuration has `force_upcast`."""
+    """Whether the class decodes in fp32 if the VAE is fp16 and the configuration of the VAE has `force_upcast`."""
 
 
 def _divide(vae: Any, latents: Tensor) -> Tensor:
@@ -38,13 +39,13 @@ def _multiply(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _divide_and_shift(vae: Any, latents: Tensor) -> Tensor:
-    """Divide, then add the shift. diffusers requires a shift here; without one this only divides."""
+    """Divide by the scaling factor, then add the shift. diffusers requires a shift; here it is 0 if it is missing."""
     shift = vae.config.shift_factor
     return latents / _factor(vae) + float(0.0 if shift is None else shift)
 
 
 def _divide_or_denormalize(vae: Any, latents: Tensor) -> Tensor:
-    """Apply the mean and deviation if both are configured, as SDXL does."""
+    """Apply the scaling factor, and the mean and deviation if both are configured, as SDXL does."""
     mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
     if mean is None or deviation is None:
         return _divide(vae, latents)
@@ -52,7 +53,7 @@ def _divide_or_denormalize(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _denormalize_wan(vae: Any, latents: Tensor) -> Tensor:
-    """Apply the mean and deviation of the configuration. The pipeline divides by the inverse of the deviation."""
+    """Apply the mean and deviation of the configuration. Like the pipeline, divide by the inverse of the deviation."""
     mean, deviation = (_per_channel(values, latents) for values in (vae.config.latents_mean, vae.config.latents_std))
     return latents / (1.0 / deviation) + mean
 
@@ -68,13 +69,13 @@ def _times_factor(vae: Any, encoded: Tensor) -> Tensor:
 
 
 def _shift_and_multiply(vae: Any, encoded: Tensor) -> Tensor:
-    """Subtract the shift, then multiply. Without a shift this only multiplies."""
+    """Subtract the shift, then multiply by the scaling factor. A missing shift is 0."""
     shift = vae.config.shift_factor
     return (encoded - float(0.0 if shift is None else shift)) * _factor(vae)
 
 
 def _multiply_or_normalize(vae: Any, encoded: Tensor) -> Tensor:
-    """Apply the mean and deviation if both are configured, as SDXL does."""
+    """Apply the scaling factor, and the mean and deviation if both are configured, as SDXL does."""
     mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
     if mean is None or deviation is None:
         return _times_factor(vae, encoded)
@@ -96,7 +97,7 @@ def _factor(vae: Any) -> float:
 
 
 def _per_channel(values: Any, latents: Tensor) -> Tensor:
-    """Return one value per channel in the shape, dtype and device to combine with `latents`."""
+    """Return `values`, one per channel, as a tensor [1, C, 1, 1] with the dtype and device of `latents`."""
     return torch.as_tensor(values).view(1, -1, 1, 1).to(latents.device, latents.dtype)
 
 
@@ -128,7 +129,7 @@ PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "LTXImageToVideoPipeline": LatentScaling(_denormalize_ltx, _normalize_ltx),
     "HunyuanVideoPipeline": _DIVIDED,
 }
-"""By the name of the pipeline class in diffusers. Every supported class has an entry (tests/test_families.py)."""
+"""Scaling by the name of the diffusers pipeline class. Every supported class has an entry (tests/test_families.py)."""
 
 _PIPELINES_OF_VAE_CLASSES = {
     "AutoencoderDC": "SanaPipeline",
@@ -138,18 +139,18 @@ _PIPELINES_OF_VAE_CLASSES = {
     "AutoencoderKLLTXVideo": "LTXPipeline",
     "AutoencoderKLHunyuanVideo": "HunyuanVideoPipeline",
 }
-"""The pipeline class for VAE classes that only one family uses."""
+"""Pipeline class by VAE class, for the VAE classes that only one family uses."""
 _CHANNELS_WITHOUT_SHIFT = 4
 """Latent channels of Stable Diffusion 1, 2 and XL."""
 
 
 def scaling_of(pipeline_class: str | None, vae_class: str, vae: Any) -> LatentScaling:
-    """Return how `pipeline_class` prepares latents for its VAE.
+    """Return the scaling that `pipeline_class` applies to latents for its VAE.
 
-    If the pipeline class is None or not in the table, a rule applies to the VAE alone. An AutoencoderKL with 4 latent
-    channels is decoded as by SDXL: the mean and deviation are applied if both are configured, a shift is ignored. With
-    more channels it is decoded as by Stable Diffusion 3 and Flux: the shift is applied. Every other VAE class belongs
-    to one family.
+    If the pipeline class is None or not in the table, the VAE alone determines the scaling. An AutoencoderKL with 4
+    latent channels is scaled as in SDXL: the mean and deviation are applied if both are configured, and a shift is
+    ignored. With more channels it is scaled as in Stable Diffusion 3 and Flux: the shift is applied. Every other VAE
+    class belongs to one family.
     """
     if pipeline_class in PIPELINE_SCALINGS:
         return PIPELINE_SCALINGS[pipeline_class]

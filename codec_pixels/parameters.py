@@ -37,10 +37,10 @@ def file_parameters(
     request: Mapping[str, str | int | float | bytes | None],
     environment: Mapping[str, str | None] = NO_ENVIRONMENT,
 ) -> Parameters:
-    """Return what is needed to generate the file again on a server with the same model and versions.
+    """Return the parameters with which a server that has the same model and versions generates the file again.
 
     `shape` is that of the decoded frames, [frames, height, width, ...]. `request` maps names from REQUEST_FIELDS to
-    their values; input images and latents are bytes and are replaced by their hash. `environment` maps names from
+    their values; input images and latents are bytes, which are replaced with their hash. `environment` maps names from
     ENVIRONMENT_FIELDS to text. Values that are None are left out.
     """
     num_frames, height, width = shape[:3]

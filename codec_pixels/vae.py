@@ -75,7 +75,7 @@ def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
 
 
 def vae_class_of(vae: Any) -> str:
-    """Return the name of the class that decodes the latents of `vae`: its own, or its nearest supported base class.
+    """Return the name of the class that decodes the latents of `vae`: its own, or the nearest supported base class.
 
     Clients can load only diffusers' own classes, so a subclass is decoded as its base class. The name is that of the
     VAE's own class if none of its base classes is supported.
@@ -97,7 +97,7 @@ def as_supported_class(vae: Any) -> Any:
 
 
 def is_offloaded(vae: Any) -> bool:
-    """Return whether `vae` has hooks that move its weights to the device while it computes, and others away."""
+    """Return whether `vae` has offload hooks, which move its weights to the device only while it computes."""
     return any(hasattr(module, "_hf_hook") for module in vae.modules())
 
 
@@ -108,12 +108,12 @@ def decodes_frames_separately(vae: Any) -> bool:
 
 @torch.inference_mode()
 def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str | None) -> NDArray[np.uint8]:
-    """Return the pixels of latents [F, C, h, w], scaled as on the wire: uint8 RGB [N, H, W, 3].
+    """Return the pixels of latents [F, C, h, w], scaled as in the stream: uint8 RGB [N, H, W, 3].
 
     `pipeline_class` is the diffusers class of the pipeline that generated the latents: it determines how the scaling is
-    reversed. If it is None, the configuration of the VAE does (see latent_scaling.scaling_of). N is the number of
-    images or video frames, see Decode. Values are rounded like in the image processor of diffusers: (x / 2 + 0.5),
-    clamped to [0, 1], times 255, to the nearest integer. Raises ModelLoadError if the class of the VAE is not
+    reversed. If it is None, the configuration of the VAE determines this (see latent_scaling.scaling_of). N is the
+    number of images or video frames, see Decode. Values are rounded like in the image processor of diffusers: (x / 2 +
+    0.5), clamped to [0, 1], times 255, to the nearest integer. Raises ModelLoadError if the class of the VAE is not
     supported.
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds
@@ -143,9 +143,9 @@ def _decoder_of(model_class: str) -> Decode:
 
 @contextmanager
 def upcast_if_required(vae: Any, *, supported: bool) -> Iterator[None]:
-    """Convert an fp16 VAE with `force_upcast` to fp32 while it is used: the one of SDXL overflows to NaN in fp16.
+    """Convert an fp16 VAE with `force_upcast` to fp32 in the `with` block: SDXL's VAE overflows to NaN in fp16.
 
-    `supported` is whether the pipeline class does so; others decode in fp16 whatever the configuration contains.
+    `supported` states whether the pipeline class does this. Other classes ignore `force_upcast` and decode in fp16.
     """
     dtype = vae.dtype
     if not supported or dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):

@@ -1,6 +1,6 @@
 """Encoding of pixels to latents, the inverse of codec_pixels.vae.
 
-Deterministic: the mode of the VAE's distribution, or a sample of it with a seeded generator.
+The result is deterministic: the mode of the VAE's distribution, or a sample that is drawn with a seeded generator.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,9 +16,10 @@ from codec_pixels.vae import as_supported_class, upcast_if_required
 from codec_wire.errors import ModelLoadError
 
 Encode: TypeAlias = Callable[[Any, Tensor, torch.Generator | None], Tensor]
-"""Function of a VAE, pixels in [-1, 1], [N, 3, H, W], and a generator that returns unscaled latents, [F, C, h, w].
+"""Function of a VAE, pixels [N, 3, H, W] in [-1, 1], and a generator; returns unscaled latents [F, C, h, w].
 
-Without a generator they are the mode of the VAE's distribution."""
+If the generator is None, the latents are the mode of the VAE's distribution.
+"""
 
 
 def _encode_images(vae: Any, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -45,7 +46,10 @@ VAE_ENCODERS: dict[str, Encode] = {
 
 
 def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
-    """Return the latents of a VAE's output: the mode of its distribution, or a sample of it, or the only value."""
+    """Return the latents in the output of a VAE's encoder.
+
+    If the output is a distribution, return a sample that is drawn with `generator`, or the mode if `generator` is None.
+    """
     latents: Tensor
     if not hasattr(output, "latent_dist"):
         latents = output.latent
@@ -55,7 +59,7 @@ def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
 
 
 def draw_sample(vae: Any, shape: Sequence[int], pipeline_class: str, generator: torch.Generator) -> None:
-    """Draw the numbers that a sample of the VAE's distribution for one image takes from a CPU generator.
+    """Draw as many random numbers from a CPU `generator` as a sample of the VAE's distribution for one image needs.
 
     `shape` is that of the latents, [C, h, w]. The distribution has the dtype in which `pipeline_class` encodes.
     """
@@ -72,10 +76,10 @@ def encodes_frames_separately(vae: Any) -> bool:
 def encode_pixels(
     vae: Any, pixels: NDArray[np.uint8], pipeline_class: str | None, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Return the latents [F, C, h, w] of pixels, uint8 RGB [N, H, W, 3], scaled as on the wire, on the VAE's device.
+    """Return the latents [F, C, h, w] of pixels, uint8 RGB [N, H, W, 3], scaled as in the stream, on the VAE's device.
 
-    `pipeline_class` is the diffusers class of the pipeline that the latents are for: it determines how they are scaled
-    (see latent_scaling.scaling_of). `generator` samples the distribution of the VAE; None returns its mode.
+    `pipeline_class` is the diffusers class of the pipeline that the latents are for: it determines how the latents are
+    scaled (see latent_scaling.scaling_of). `generator` samples the distribution of the VAE; None returns its mode.
     Raises ModelLoadError if the class of the VAE is not supported.
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds

@@ -1,4 +1,4 @@
-"""Location of the VAE that decodes the latents of a latent-space map."""
+"""Lookup of the VAE that decodes the latents of a latent-space map."""
 
 import hashlib
 import json
@@ -24,11 +24,11 @@ _SHIPPED = {EMBEDDED.name: EMBEDDED.folder, EMBEDDED.latent_space: EMBEDDED.fold
 def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, download: bool = False) -> Path:
     """Return the directory with the config and weights of the map's VAE.
 
-    `decoder.weights_url` in the map, or the id of the latent space if it is absent, is tried in this order: a model
-    that ships with this project, a directory below `models_dir`, a model below `models_dir` with this latent space,
-    and a Hugging Face repository, which is downloaded only if `download`. A map may have been received from a server:
-    it cannot name other directories. Raises ModelLoadError if none of these contains a VAE, and InvalidMap if no file
-    of weights has the hash decoder.weights_hash.
+    The name of the VAE is `decoder.weights_url` in the map, or the id of the latent space if that is absent. The VAE is
+    searched in this order: models that ship with this project, a directory below `models_dir`, a model below
+    `models_dir` with this latent space, and a Hugging Face repository, which is downloaded only if `download`. A map
+    that was received from a server cannot name other directories. Raises ModelLoadError if none of these contains a
+    VAE, and InvalidMap if no file of weights has the hash decoder.weights_hash.
     """
     decoder = latent_map.decoder
     if decoder is None:
@@ -49,9 +49,9 @@ def vae_folder(folder: Path) -> Path:
 
 
 def pipeline_class_of(folder: Path) -> str | None:
-    """Return the class of the pipeline that the VAE in `folder` belongs to, or None if the VAE is on its own.
+    """Return the class of the pipeline that contains the VAE in `folder`, or None if no pipeline contains the VAE.
 
-    It is read from model_index.json in `folder` or in the directory above it.
+    The class is read from model_index.json in `folder` or in the directory above `folder`.
     """
     for path in (folder / _PIPELINE_FILE, folder.parent / _PIPELINE_FILE):
         try:
@@ -81,12 +81,15 @@ def _local_folders(latent_map: LatentMap, name: str, models_dir: Path | None) ->
 
 
 def _is_below(name: str) -> bool:
-    """Return whether `name` is a relative path that does not lead out of its directory."""
+    """Return whether `name` is a relative path that stays below the directory to which it is relative."""
     return not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
 
 
 def _hub_folder(name: str, latent_space: str, *, download: bool) -> Path:
-    """Return the directory of the VAE in a Hugging Face repository: from the local cache, else downloaded."""
+    """Return the directory of the VAE of a Hugging Face repository.
+
+    If it is not in the local cache, it is downloaded if `download`; otherwise ModelLoadError is raised.
+    """
     match = _HUB_ID.fullmatch(name)
     if match is None:
         raise ModelLoadError(

@@ -15,7 +15,7 @@ from codec_pixels.temporary_files import out_of_storage, storage_errors, tempora
 from codec_wire.errors import OutOfStorage
 
 CRF = 17
-"""Constant rate factor of x264: losses are hardly visible."""
+"""Constant rate factor of x264. At this value, losses are hardly visible."""
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -51,7 +51,7 @@ class VideoWriter:
             )
 
     def kill(self) -> None:
-        """Stop the encoder immediately, from any thread. Calls that wait for it raise OSError."""
+        """Stop the encoder immediately, from any thread. Calls that are waiting for the encoder raise OSError."""
         self._process.kill()
 
     def write(self, pixels: NDArray[np.uint8]) -> None:

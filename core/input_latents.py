@@ -57,7 +57,7 @@ def read_input_latents(data: bytes, dictionaries: Mapping[str, bytes]) -> InputL
 
 
 def decode_input_latents(latents: InputLatents) -> NDArray[np.float32]:
-    """Return the values, scaled as on the wire, float32 [C, h, w].
+    """Return the values, scaled as in the stream, float32 [C, h, w].
 
     Raises InvalidRequest, with the byte position, if the stream is invalid, is not complete or has values that are not
     finite or larger than MAX_LATENT_VALUE.

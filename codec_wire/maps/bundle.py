@@ -115,7 +115,7 @@ class LatentMapBundle:
             raise InvalidMap(f"cannot write the latent-space map to {folder}: {error.strerror}") from None
 
     def static_scales(self, pipeline: str) -> bytes | None:
-        """Return the static scales of a pipeline, or None if it has none. They are one little-endian fp16 per channel."""
+        """Return the static scales of a pipeline, one little-endian fp16 per channel, or None without static scales."""
         entry = self.latent_map.pipeline(pipeline)
         if entry is None or entry.static_scales is None:
             return None
