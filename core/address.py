@@ -4,7 +4,7 @@ import re
 from ipaddress import ip_address
 
 ANY_ORIGIN = "*"
-"""All origins of web pages."""
+"""Value that stands for the origins of all web pages."""
 _HOST_PORT = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~-]+))(?::[0-9]{1,5})?", re.IGNORECASE)
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]+)")
 _MAX_PORT = 65535
@@ -17,7 +17,7 @@ def host_port(host: str, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether `host`, an IP address or a host name, can be reached from this host only."""
+    """Return whether `host`, an IP address or a host name, is reachable only from this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -48,7 +48,7 @@ def split_host_port(text: str) -> tuple[str, int]:
 
 
 def normalized_origin(text: str) -> str | None:
-    """Return the origin SCHEME://HOST[:PORT] in `text` as browsers send it: in lower case, without a default port.
+    """Return the origin `text`, SCHEME://HOST[:PORT], in the form that browsers send: lower case, no default port.
 
     None if `text` is not valid.
     """

@@ -11,18 +11,18 @@ from core.request_memory import DEFAULT_LIMIT_BYTES, RequestMemory, Reservation
 from core.working_memory import NO_MEMORY, JobMemory, WorkingMemory
 
 _DECAY = 0.8
-"""Weight of each measured duration relative to the next one, so that the estimate follows a change in a few jobs."""
+"""Weight of each measured duration relative to the next. The estimate adapts to a change within a few jobs."""
 MAX_RETRY_AFTER_S = 120
 _JITTER = 0.5
-"""Maximum random share by which a retry is delayed, so that rejected clients do not all return at the same time."""
+"""Maximum random increase of a retry delay, as a fraction, so that rejected clients do not all retry at once."""
 _JOBS_PER_RESERVED_JOB = 8
 _MIN_JOBS_TO_RESERVE = 4
 
 
 def default_jobs_per_client(max_jobs: int) -> int:
-    """Return how many of `max_jobs` active jobs one client may have unless that is configured.
+    """Return the default maximum of active jobs of one client if the server has at most `max_jobs` active jobs.
 
-    One in eight is kept for other clients, and none if there are fewer than 4.
+    One of eight jobs is reserved for other clients. If `max_jobs` is below 4, none is reserved.
     """
     return max_jobs if max_jobs < _MIN_JOBS_TO_RESERVE else max_jobs - math.ceil(max_jobs / _JOBS_PER_RESERVED_JOB)
 
@@ -30,11 +30,12 @@ def default_jobs_per_client(max_jobs: int) -> int:
 class Admission:
     """Bound the number, the total cost and the memory of active jobs, and reject requests over a limit immediately.
 
-    A job is active while it is queued, running or being read by its client. `max_jobs` bounds their number,
-    `max_jobs_per_client` the number of one client, `max_cost` the sum of their costs in pixels x latent frames x steps,
-    `max_request_bytes` the bytes of their input images, together with those of the request bodies that are being
-    received, and the limit of `working_memory` what the device needs for them. `max_jobs` and `max_cost` are the limits
-    for one device; more `devices` have as many times more. Not thread-safe: use it only from the event loop's thread.
+    A job is active while it is queued, running or being read by its client. `max_jobs` limits the number of active
+    jobs, `max_jobs_per_client` the number of active jobs of one client, and `max_cost` the sum of the costs of active
+    jobs in pixels x latent frames x steps. `max_request_bytes` limits the total size of request bodies that are being
+    received and of input images of active jobs. `working_memory` limits the memory that active jobs need on the device.
+    `max_jobs` and `max_cost` are the limits for one device. With several `devices`, both limits are multiplied by their
+    number. Not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Admission:
         self._max_cost = max_cost
         self._jobs = 0
         self._jobs_of: dict[str, int] = {}
-        """Number of active jobs of each client that has any."""
+        """Number of active jobs by client. Clients without active jobs are left out."""
         self._cost = 0
         self._measured_cost = 0.0
         self._measured_s = 0.0
@@ -88,16 +89,17 @@ class Admission:
 
     @property
     def seconds_per_cost(self) -> float:
-        """Seconds that the device takes for a unit of cost, as measured; 0 before the first job has ended."""
+        """Measured time in seconds that the device takes for one unit of cost; 0 before the first job has ended."""
         return self._measured_s / self._measured_cost if self._measured_cost else 0.0
 
     def admit(self, cost: int, request_bytes: int = 0, client: str = "", memory: JobMemory = NO_MEMORY) -> "Place":
-        """Count a job of `client` with this cost, whose input images have `request_bytes`, until its place is freed.
+        """Admit a job of `client` and count it as active until the returned place is freed.
 
-        `memory` is the memory that it needs on the device.
+        `cost` is in pixels x latent frames x steps, `request_bytes` is the size of the job's input images, and `memory`
+        is the memory that the job needs on the device.
 
-        Raises TooLarge if it exceeds a limit by itself; Overloaded, with the time to wait, if the job does not
-        fit next to the active ones.
+        Raises TooLarge if the job alone exceeds a limit. Raises Overloaded, with the time to wait, if the job and the
+        active jobs together exceed a limit.
         """
         if cost > self._max_cost:
             raise TooLarge(
@@ -127,7 +129,7 @@ class Admission:
             self._idle.set()
 
     def require_place(self, client: str) -> None:
-        """Check that `client` may have another job. Raises Overloaded, with the time to wait."""
+        """Raise Overloaded, with the time to wait, if `client` has reached its maximum number of active jobs."""
         if self._jobs >= self.max_jobs:
             raise self._queue_full()
         jobs = self._jobs_of.get(client, 0)
@@ -147,9 +149,9 @@ class Admission:
         self._measured_s = self._measured_s * _DECAY + seconds
 
     def retry_after_s(self) -> int:
-        """Estimate when half of the active work will be done, in whole seconds from 1 to MAX_RETRY_AFTER_S.
+        """Estimate the time until half of the active work is done, in whole seconds from 1 to MAX_RETRY_AFTER_S.
 
-        A random delay is added, of up to half of that time and at least up to a second.
+        The result includes a random delay of up to half of this time, or up to one second if that is more.
         """
         seconds = max(1, math.ceil(self._cost * self.seconds_per_cost / 2 / self.devices))
         delay = int(random.random() * (1 + max(1, _JITTER * seconds)))  # noqa: S311 - not a secret
@@ -164,7 +166,10 @@ class Admission:
 
 
 class Place:
-    """The place of an active job. A context manager that frees it; `free` may be called instead, once."""
+    """The place of an active job.
+
+    As a context manager, it frees the place at the end. Alternatively, call `free` once.
+    """
 
     __slots__ = ("_admission", "_client", "_cost", "_memory", "_reservation")
 
@@ -186,6 +191,6 @@ class Place:
         self.free()
 
     def free(self) -> None:
-        """Stop counting the job."""
+        """Stop counting the job as active."""
         self._reservation.free()
         self._admission._free(self._cost, self._client, self._memory)

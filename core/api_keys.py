@@ -14,7 +14,7 @@ from core.access_settings import AccessSettings
 log = logging.getLogger(__name__)
 
 SINGLE_KEY_NAME = "default"
-"""Name of the key in CODEC_API_KEY."""
+"""Name of the API key in CODEC_API_KEY."""
 MAX_FILE_BYTES = 1024 * 1024
 _LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+sha256:([0-9a-fA-F]{64})")
 _KEY = re.compile(r"[!-~]+")
@@ -28,13 +28,13 @@ class _Key:
 
 
 class ApiKeys:
-    """API keys from the settings and a file, which `reload` reads again.
+    """API keys from the settings and from a file. `reload` reads the file again.
 
-    A single sha256 protects the keys in the file only if they cannot be guessed: they must be random.
+    The file contains the sha256 of each key. This protects only random keys, which cannot be guessed.
     """
 
     def __init__(self, single: str | None, path: Path | None) -> None:
-        """Read the keys. Raises InvalidSettings if one of them is not valid, without the key in the message."""
+        """Read the keys. Raises InvalidSettings if a key is not valid; the message does not contain the key."""
         self._single = [] if single is None else [_single_key(single)]
         self._path = path
         self._from_file: Sequence[_Key] = () if path is None else _read(path)
@@ -51,9 +51,9 @@ class ApiKeys:
         log.info("read %d API keys from %s", len(self._from_file), self._path)
 
     def authenticate(self, authorization: str | None) -> str:
-        """Return the name of the key in an Authorization header, None if the request has none.
+        """Return the name of the key in `authorization`, the value of an Authorization header or None.
 
-        Raises Unauthenticated if the key is missing, or if it is not one of the accepted keys.
+        Raises Unauthenticated if the key is missing or is not an accepted key.
         """
         if authorization is None or not authorization.lower().startswith(_SCHEME):
             raise Unauthenticated('this server requires an API key: send "Authorization: Bearer KEY"')

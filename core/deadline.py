@@ -1,4 +1,4 @@
-"""The deadline of a job, applied to everything that one coroutine waits for on its behalf."""
+"""A timer that ends all waits of one coroutine at the deadline of its job."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -12,10 +12,10 @@ ResultT = TypeVar("ResultT")
 
 
 class Deadline:
-    """A context manager that ends the awaits in its `with` blocks at the deadline of a job, with one timer for all.
+    """A context manager that cancels the awaits in its `with` blocks at the deadline of a job, with one timer.
 
-    asyncio.timeout_at sets a timer for each block, which costs more than most blocks of a generation. Each block must
-    run in one task. Call `close` after the last one.
+    asyncio.timeout_at would set a timer for each block, which takes longer than most blocks of a generation. All code
+    in a block must run in one task. Call `close` after the last block.
     """
 
     def __init__(self, job: Job, grace_s: float = 0.0) -> None:
@@ -30,7 +30,7 @@ class Deadline:
             self._timer = asyncio.get_running_loop().call_at(job.deadline + grace_s, self._expire)
 
     def error(self) -> Exception:
-        """Return the error to raise in a block that the deadline ends."""
+        """Return the error that a block raises when the deadline passes."""
         return deadline_exceeded()
 
     def close(self) -> None:
@@ -64,6 +64,6 @@ class Deadline:
 
 
 async def before_deadline(step: Awaitable[ResultT], job: Job) -> ResultT:
-    """Return the result of `step`. Raises DeadlineExceeded if the deadline of `job` passes before."""
+    """Return the result of `step`. Raises DeadlineExceeded if the deadline of `job` passes first."""
     with closing(Deadline(job)) as deadline, deadline:
         return await step

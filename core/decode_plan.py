@@ -15,11 +15,11 @@ MAX_QUALITY = 100
 
 @dataclass(frozen=True, slots=True)
 class DecodeRequest:
-    """What a client asks for, in addition to the stream.
+    """The options of a request to decode latents, without the stream.
 
     `image_formats` and `video_formats` are the acceptable formats of the pixels, the preferred one first. `model` is
-    the name or alias of a model; None selects by latent space. `map_pin` is the hash of the latent-space map that the
-    client holds, or None. `quality`, 0 to 100, applies to JPEG and WebP.
+    the name or alias of a model; None selects a model by the latent space of the stream. `map_pin` is the hash of the
+    latent-space map that the client holds, or None. `quality`, 0 to 100, applies to JPEG and WebP.
     """
 
     image_formats: tuple[PixelFormat, ...]
@@ -31,7 +31,7 @@ class DecodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class DecodePlan:
-    """A validated header and everything that follows from it.
+    """A validated header, and the sizes and formats that follow from it.
 
     `width` and `height` are in pixels. `latent_frames` counts the frames of the stream, `num_frames` the images or
     video frames that they decode to.
@@ -62,8 +62,8 @@ def modality_of(header: LatentStreamHeader) -> Modality:
 def plan_decode(request: DecodeRequest, header: LatentStreamHeader, map_hash: str, model: ModelInfo) -> DecodePlan:
     """Return the plan for decoding a stream with this header on `model`, whose latent-space map has `map_hash`.
 
-    Raises InvalidRequest if the header does not fit the model or exceeds its limits, NotAcceptable if none of the
-    requested formats fits.
+    Raises InvalidRequest if the header does not match the model or exceeds its limits, and NotAcceptable if no
+    requested format is available for the modality.
     """
     if not 0 <= request.quality <= MAX_QUALITY:
         raise InvalidRequest("quality", f"must be from 0 to {MAX_QUALITY}, got {request.quality}")

@@ -18,12 +18,12 @@ from core.service import LatentService
 async def decode(
     service: LatentService, request: DecodeRequest, messages: AsyncGenerator[Message, None], job: Job
 ) -> AsyncGenerator[DecodePlan | bytes, None]:
-    """Yield the plan, and then the pixels in the format of the plan. See core.vae_engine.VaeEngine.decode.
+    """Yield the plan, then the pixels in the format of the plan. See core.vae_engine.VaeEngine.decode.
 
-    `messages` are those of a core.received_stream reader: the header is the first one, and the iterator raises if the
-    stream is invalid or incomplete. The job is admitted when the header is known, and counts as active until the
-    iterator is exhausted or closed (contextlib.aclosing), which cancels it. All frames are received before the plan is
-    yielded, so that an invalid stream has no pixels.
+    `messages` yields the header and then the frames, as the readers of core.received_stream return them, and raises if
+    the stream is invalid or incomplete. The job is admitted when the header is known. It stays active until the
+    returned iterator is exhausted or closed (contextlib.aclosing), which cancels it. All frames are received before the
+    plan is yielded, so that no pixels are sent for an invalid stream.
 
     Raises a CodecError.
     """

@@ -1,4 +1,4 @@
-"""Points at which a cancelled job stops, and at which the device thread has made progress."""
+"""Points at which a cancelled job stops and the device thread records progress."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +11,7 @@ from core.engine import Job
 
 
 def stop_if_cancelled(job: Job) -> None:
-    """Raise the reason of `job` if the job was cancelled; otherwise record that the device has made progress."""
+    """If `job` was cancelled, raise `job.reason`; otherwise record that the device has made progress."""
     if job.reason is not None:
         raise job.reason
     report_progress()

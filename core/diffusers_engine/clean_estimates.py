@@ -1,6 +1,6 @@
-"""Clean estimates: what the model predicts, after a step, that the finished latents will be (x0).
+"""Clean estimates: the latents without noise (x0) that the model predicts after a step.
 
-They are computed from the arguments of the scheduler's step, so the step itself is unchanged.
+A clean estimate is computed from the arguments and the result of the scheduler's step. The step itself is unchanged.
 """
 
 import functools
@@ -17,7 +17,7 @@ EstimateListener = Callable[[int, Callable[[], Tensor]], None]
 The estimate has the layout of the pipeline's own latents. The function is valid only during the call."""
 
 _Estimate = Callable[[Any, Mapping[str, Any], Any], Tensor]
-"""Function of a scheduler after a step, the arguments of the step by name, and its result."""
+"""Function of (scheduler after a step, arguments of the step by name, result of the step) that returns the estimate."""
 
 
 def _returned(_scheduler: Any, _arguments: Mapping[str, Any], result: Any) -> Tensor:
@@ -27,7 +27,7 @@ def _returned(_scheduler: Any, _arguments: Mapping[str, Any], result: Any) -> Te
 
 
 def _from_velocity(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
-    """Return x - sigma * v (flow matching, arXiv 2210.02747). The step has advanced the index of sigma."""
+    """Return x - sigma * v (flow matching, arXiv 2210.02747). The step has already advanced the index of sigma."""
     sigma = scheduler.sigmas[scheduler.step_index - 1]
     estimate: Tensor = arguments["sample"].float() - sigma * arguments["model_output"].float()
     return estimate
@@ -46,7 +46,10 @@ def _from_alphas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> 
 
 
 def _unmix(scheduler: Any, arguments: Mapping[str, Any], alpha: Any, sigma: Any) -> Tensor:
-    """Return x0 from x = alpha * x0 + sigma * noise and the output of the model, by its type (arXiv 2202.00512)."""
+    """Return x0, given x = alpha * x0 + sigma * noise and the output of the model (arXiv 2202.00512).
+
+    The prediction type of the scheduler determines what the output is: x0, the noise or the velocity.
+    """
     sample, output = arguments["sample"].float(), arguments["model_output"].float()
     match scheduler.config.prediction_type:
         case "epsilon":
@@ -89,7 +92,7 @@ _ESTIMATES: dict[str, _Estimate] = {
     "FlowMatchEulerDiscreteScheduler": _from_velocity,
     "PNDMScheduler": _from_alphas,
 }
-"""By class name of the scheduler."""
+"""Function that computes the estimate, by class name of the scheduler."""
 
 
 def has_estimates(scheduler: Any) -> bool:

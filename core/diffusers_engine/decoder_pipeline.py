@@ -1,4 +1,4 @@
-"""Loads only the VAE of a model, for a server that decodes and encodes but does not generate."""
+"""Loading of only the VAE of a model, for a server that decodes and encodes but does not generate."""
 
 import importlib
 import inspect
@@ -22,10 +22,10 @@ _VAE, _SCHEDULER = "vae", "scheduler"
 def load_decoder(source: ModelSource, device: Device) -> tuple[Any, Family, Device]:
     """Return a pipeline with the VAE of `source`, its family and the device. See loader._from_files.
 
-    The model may be a pipeline, a single file with one, or a VAE. The pipeline has its own class, but its denoisers
-    have no weights, and its text encoders are missing. No weights other than those of the VAE are downloaded or read.
-    Raises ModelLoadError for an unknown pipeline class and for a variant that does not exist, HubError, and what
-    diffusers raises.
+    The model may be a pipeline, a single file that contains a pipeline, or a VAE. The returned pipeline has the class
+    of the model's pipeline, but its denoisers have no weights and its text encoders are missing. No weights other than
+    those of the VAE are downloaded or read. Raises ModelLoadError for an unknown pipeline class and for a variant that
+    does not exist, HubError, and what diffusers raises.
     """
     location = locate_model(source)
     path = Path(location)

@@ -33,25 +33,27 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 _Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | CodecError
-"""What the device thread sends to the event loop."""
+"""The results that the device thread sends to the event loop."""
 
 DEVICE_ENCODING_BYTES = 256 * 1024
-"""Images up to this size are encoded on the device thread, in less than a millisecond; waking another thread would cost
-about as much."""
+"""Images up to this size are encoded on the device thread.
+
+This takes less than a millisecond, about as long as waking another thread.
+"""
 BATCH_BYTES = 1024 * 1024
-"""Frames that are encoded at once on another thread, and so the frames that a generation holds in memory."""
+"""Size of the latents that are encoded at once on another thread. It limits the encoded frames in memory."""
 MAX_PREVIEW_BYTES = 4 * 1024 * 1024
-"""Previews that wait for the event loop; further ones are left out."""
+"""Maximum number of previews that wait for the event loop. Further previews are dropped."""
 SHORT_JOB_S = 0.005
-"""If the previous generation took less, the header waits for the first frame, so that both are sent at once."""
+"""If the previous generation took less than this time, the header is sent together with the first frame."""
 
 
 class DiffusersEngine:
     """Runs the pipelines of one model on the device thread, one job at a time. The clients are served in turn.
 
-    The device thread sends a bounded number of results: Started, one Step per step if the job reports them, previews,
-    and the latents, a small image already encoded, or pixels. Other latents are encoded to frames on other threads and
-    only as fast as the client reads them, so that a slow client neither delays the next job nor fills the memory with
+    The device thread sends a bounded number of results: Started, one Step per step if the job reports steps, previews,
+    and at the end latents, pixels, or the frame of a small image. Latents are encoded to frames on other threads, and
+    only as fast as the client reads the frames. So a slow client neither delays the next job nor fills the memory with
     frames.
     """
 
@@ -63,7 +65,10 @@ class DiffusersEngine:
 
     @property
     def vae(self) -> Any:
-        """The VAE of the pipeline. Use it only while no job is running, or while one samples if it is not offloaded."""
+        """The VAE of the pipeline.
+
+        Use it only while no job runs; a VAE that is not offloaded also while a job samples.
+        """
         return self._model.pipeline.vae
 
     @property
@@ -113,7 +118,7 @@ class DiffusersEngine:
             return await asyncio.to_thread(decode_inputs, plan)
 
     def _run(self, plan: StreamPlan, job: Job, inputs: dict[str, Any], results: ResultQueue[_Result]) -> None:
-        """Run `plan` on the device thread and put the results into `results`, an error as the last one."""
+        """Run `plan` on the device thread and put the results into `results`. An error is the last result."""
         record = job.record
 
         def report(done: int, total: int) -> None:
@@ -157,7 +162,7 @@ class DiffusersEngine:
 
 
 def _batches(plan: StreamPlan, latents: Tensor) -> Iterator[Callable[[], list[Frame]]]:
-    """Yield functions that encode the next frames of `latents`, [latent_frames, ...], as many as BATCH_BYTES have."""
+    """Yield functions that each encode the next frames of `latents`, [latent_frames, ...], BATCH_BYTES at a time."""
     encoder = LatentEncoder(plan.header)
     size = max(1, BATCH_BYTES // latents[0].nbytes)
     for start in range(0, plan.latent_frames, size):
@@ -174,9 +179,9 @@ def _encode(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, seq: in
 
 
 def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) -> MemoryModel | None:
-    """Warm up with `plan`, and return what it and `wide_plan`, of a larger size, show about the memory of all plans.
+    """Warm up with `plan`. Return a memory model that is fitted to `plan` and to `wide_plan`, which has a larger size.
 
-    None if the memory cannot be measured. Runs on the calling (device) thread. Raises what `warm_up` raises for `plan`.
+    Return None if the memory cannot be measured. Call it on the device thread. Raises what `warm_up` raises for `plan`.
     """
     if not can_measure(model):
         warm_up(model, plan)
@@ -194,9 +199,9 @@ def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) 
 
 
 def warm_up(model: LoadedModel, plan: StreamPlan) -> PeakMemory:
-    """Run a complete generation of `plan`, with encoding and rendering, on the calling (device) thread.
+    """Run a complete generation of `plan`, with encoding and rendering. Call it on the device thread.
 
-    Returns its memory. Raises ModelLoadError if the model cannot generate.
+    Return the memory that the generation needed. Raises ModelLoadError if the model cannot generate.
     """
 
     def measure() -> AbstractContextManager[Peak]:

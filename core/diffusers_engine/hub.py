@@ -27,8 +27,8 @@ class HubError(OSError):
 def hub_access(repository: str, remedy: str) -> Iterator[bool]:
     """Yield whether only cached files of `repository` may be used: offline mode is on, or the hub does not respond.
 
-    Raises HubError in place of an OSError in the body: with `remedy` if only cached files may be used, or if the hub
-    does not return the repository.
+    Replaces an OSError in the `with` block with HubError if only cached files may be used (the message contains
+    `remedy`), or if the hub does not find the repository.
     """
     reason = _unavailable()
     if reason is not None:
@@ -41,11 +41,14 @@ def hub_access(repository: str, remedy: str) -> Iterator[bool]:
             raise HubError(f"{repository}: {message}") from error
         if reason is None:
             raise
-        raise HubError(f"{reason}, and its cache does not contain all files of {repository}; {remedy}") from error
+        raise HubError(f"{reason}, and the local cache does not contain all files of {repository}; {remedy}") from error
 
 
 def repository_files(repository: str, *, local_files_only: bool) -> list[str]:
-    """Return the paths of the files in `repository`, or only of the cached ones. Raises what huggingface_hub raises."""
+    """Return the paths of the files in `repository`, or only of its cached files.
+
+    Raises what huggingface_hub raises.
+    """
     if not local_files_only:
         return [file.rfilename for file in model_info(repository).siblings or ()]
     index = try_to_load_from_cache(repository, INDEX)
@@ -56,7 +59,7 @@ def repository_files(repository: str, *, local_files_only: bool) -> list[str]:
 
 
 def _unavailable() -> str | None:
-    """Return why the hub cannot be used, or None if it responds."""
+    """Return the reason why the hub cannot be used, or None if it responds."""
     if constants.HF_HUB_OFFLINE:
         return "offline mode is on (HF_HUB_OFFLINE)"
     try:

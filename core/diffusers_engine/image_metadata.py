@@ -1,7 +1,7 @@
-"""Image files without their metadata, and the orientation that the metadata contain.
+"""Removal of metadata from image files, and the orientation in the metadata.
 
-Pillow parses some metadata when it opens a file, and a fault in them stops it from decoding the pixels. Metadata must
-not decide whether an image is accepted, so that the pixels are decoded from a copy without them.
+Pillow parses some metadata when it opens a file, and does not decode the pixels if these metadata are broken. Broken
+metadata must not make the server reject an image, so the pixels are decoded from a copy without metadata.
 """
 
 import io
@@ -17,13 +17,13 @@ _UPRIGHT = 1
 _PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _PNG_ORIENTATION = frozenset((b"eXIf", b"iTXt", b"tEXt", b"zTXt"))
 _JPEG_MIN_LENGTHS = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
-"""The application segments that decide the colours: first bytes, and the length below which libjpeg ignores them."""
+"""JPEG segments that determine the colours: their first bytes, and the length below which libjpeg ignores them."""
 _WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 """Metadata chunks of WebP and their flags in VP8X (RFC 9649, 2.7.1)."""
 
 
 def without_metadata(file: InputImage) -> bytes:
-    """Return the file with only the parts that decide its pixels; bytes that cannot be parsed are kept."""
+    """Return the file with only the parts that determine its pixels. Bytes that cannot be parsed are kept."""
     return _FILTERS[file.format](file.data, False)
 
 
@@ -42,7 +42,7 @@ def orientation_of(file: InputImage) -> int:
 
 
 def _png(data: bytes, keep_orientation: bool) -> bytes:
-    """Keep the chunks that decide the pixels (PNG specification, section 5)."""
+    """Keep only the chunks that determine the pixels (PNG specification, section 5)."""
     kept = _PNG_PIXELS | _PNG_ORIENTATION if keep_orientation else _PNG_PIXELS
     parts, at = [data[:8]], 8
     while at + 12 <= len(data):
@@ -57,7 +57,7 @@ def _png(data: bytes, keep_orientation: bool) -> bytes:
 
 
 def _jpeg(data: bytes, keep_orientation: bool) -> bytes:
-    """Remove the comments and application segments before the first scan (ITU-T T.81, B.2.4), except the colours'."""
+    """Remove comments and application segments before the first scan (ITU-T T.81, B.2.4), except those for colours."""
     parts, at = [data[:2]], 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         marker = data[at + 1]

@@ -1,4 +1,4 @@
-"""The pixels of a file that is encoded to latents, in the size of the plan."""
+"""Decoding of the image or video of an encode request to pixels of the plan's size."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from core.input_image import InputImage
 def read_input_frames(plan: EncodePlan) -> NDArray[np.uint8]:
     """Return the image or the frames of the plan's file, uint8 RGB [num_frames, height, width, 3].
 
-    They are scaled to cover the size of the plan, and then cropped to it around their centre. Raises InvalidRequest if
-    the file is broken or has fewer frames than it announces.
+    The frames are scaled until they cover the size of the plan, and then cropped around their centre. Raises
+    InvalidRequest if the file is broken or contains fewer frames than its header states.
     """
     if isinstance(plan.file, InputImage):
         return np.asarray(decode_input_image(FILE_FIELD, plan.file, (plan.width, plan.height)))[np.newaxis]

@@ -1,4 +1,4 @@
-"""Decoding of the input images and latents of a request, whose headers were validated before."""
+"""Decoding of the input images and latents of a request. Their headers were validated when the request was planned."""
 
 import io
 import struct
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
-    """Return the input images and latents of `plan` by the name of the plan's field that they are passed as.
+    """Return the decoded inputs of `plan` by field name: `image` and `control_image`.
 
-    Images have the size of the plan. Latents are a tensor [1, C, h, w] and take the place of `image`, as in the
-    pipelines of diffusers. Raises InvalidRequest.
+    Images have the size of the plan. Latents are returned as `image`, a tensor [1, C, h, w], because the pipelines of
+    diffusers expect them there. Raises InvalidRequest if an input is broken.
     """
     files = {"image": plan.image, "control_image": plan.control_image}
     size = (plan.width, plan.height)
@@ -35,10 +35,11 @@ def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
 
 
 def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "Image":
-    """Return an RGB image of `size` (width, height), scaled and cropped around its centre without distortion.
+    """Return the image in `file` as RGB, scaled without distortion and cropped around its centre to `size`.
 
-    It is rotated by its EXIF orientation; other metadata are ignored, also if they are broken. See `to_rgb` for the
-    conversion of its colours. Raises InvalidRequest naming the request's `field` if the file is broken.
+    `size` is (width, height) in pixels. The image is rotated by its EXIF orientation. Other metadata are ignored, even
+    if they are broken. `to_rgb` converts the colours. Raises InvalidRequest naming the request's `field` if the file is
+    broken.
     """
     from PIL import Image, ImageOps  # noqa: PLC0415 - a gateway has no Pillow
 

@@ -1,4 +1,4 @@
-"""Loads a diffusers pipeline from a hub id, a local directory, a single file or a factory function."""
+"""Loading of a diffusers pipeline from a hub id, a local directory, a single file or a factory function."""
 
 import importlib
 import logging
@@ -34,7 +34,7 @@ __all__ = ["LoadedModel", "ModelSource", "load"]
 log = logging.getLogger(__name__)
 
 MOTION_ADAPTER = "motion_adapter"
-"""Subfolder of a model directory with a MotionAdapter, with which an image model also generates videos."""
+"""Subfolder of a model directory that contains a MotionAdapter. With it, an image model also generates videos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class LoadedModel:
     vae_scale_factor: float
     vae_class: str
     device: Device
-    """Where the pipelines compute and in which dtype."""
+    """The torch device and dtype of the pipelines."""
     prompts: PromptCache = field(default_factory=PromptCache)
     """The embeddings of recent prompts, which all pipelines share."""
 
@@ -61,7 +61,7 @@ class LoadedModel:
         return self.variants[0].family
 
     def variant_for(self, plan: StreamPlan) -> PipelineVariant:
-        """Return the pipeline for the modality and the inputs of `plan`, a plan for this model."""
+        """Return the pipeline for the modality and the inputs of `plan`, which must be a plan for this model."""
         inputs = (plan.modality, (plan.image or plan.latents) is not None, plan.control_image is not None)
         return next(
             variant
@@ -73,8 +73,8 @@ class LoadedModel:
 def load(source: ModelSource, device: Device) -> LoadedModel:
     """Return the pipelines of `source` on `device`.
 
-    `from_pretrained` selects the dtype of every module and nothing is cast afterwards, because some modules must stay
-    in fp32. The pipeline of a factory is used as it is, with its own dtypes, devices and offload hooks.
+    `from_pretrained` sets the dtype of every module. Modules are not cast afterwards, because some must stay in fp32.
+    The pipeline that a factory returns is used without changes to its dtypes, devices and offload hooks.
 
     Raises ModelLoadError with the name of the model and the reason: not found, no network, only unsafe weights, a
     variant that does not exist, a pipeline class that is not in the family table, or components that do not fit each
@@ -118,7 +118,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
 
 
 def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Device]:
-    """Return the pipeline of `source`, its family, and `device` with the dtype of the weights if none is set."""
+    """Return the pipeline of `source`, its family, and `device`, with the dtype of the weights if its dtype is AUTO."""
     path = Path(locate_model(source))
     if path.is_file():
         device = with_stored_dtype(device, path)
@@ -138,12 +138,12 @@ def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Devic
 
 
 def _device_of(pipeline: Any, device: Device) -> Device:
-    """Return where the pipeline of a factory computes and in which dtype. The number of threads is that of `device`."""
+    """Return the device and dtype of a factory's pipeline, with the number of threads of `device`."""
     return replace(device, torch_device=pipeline._execution_device, dtype_name=dtype_name_of(pipeline))
 
 
 def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
-    """Yield the pipelines of a model: those that can work with the components that the role of `source` loads."""
+    """Yield the pipelines of a model that work with the components that the role of `source` loads."""
     if source.role is Role.DECODER:
         yield PipelineVariant(pipeline, family)
         return
@@ -179,7 +179,7 @@ def _all_variants(pipeline: Any, family: Family, source: ModelSource) -> Iterato
 
 
 def _only_variant(folder: Path, *, allow_pickle: bool) -> str | None:
-    """Return the variant of the weights of the component in `folder`; None is the default weights."""
+    """Return the variant of the weights in the component directory `folder`; None means the default weights."""
     paths = [f"{folder.name}/{path.name}" for path in folder.iterdir()]
     return choose_variant(str(folder), paths, {folder.name}, None, allow_pickle=allow_pickle)
 

@@ -1,4 +1,4 @@
-"""Check that all weights of a LoRA file were applied. diffusers ignores those that the model has no place for."""
+"""Check that all weights of a LoRA file were applied. diffusers ignores weights that do not fit the model."""
 
 import logging
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from codec_wire.errors import ModelLoadError
 log = logging.getLogger(__name__)
 
 _SHOWN_KEYS = 3
-"""Number of unmatched keys in a message."""
+"""Maximum number of unmatched keys in a message."""
 
 
 @contextmanager
 def recorded_keys(pipeline: Any) -> Iterator[list[str]]:
     """Record the keys of the weights that `pipeline.load_lora_weights` reads in the `with` block.
 
-    They have the names that diffusers converts them to, "<component>.<module>.lora_A.weight".
+    The keys have the form to which diffusers converts them, "<component>.<module>.lora_A.weight".
     """
     keys: list[str] = []
     read = pipeline.lora_state_dict
@@ -35,7 +35,7 @@ def recorded_keys(pipeline: Any) -> Iterator[list[str]]:
 
 
 def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, allow_partial: bool) -> None:
-    """Check that every one of `keys` was loaded as part of `adapter`; `location` is the file, for the message.
+    """Check that all `keys` were loaded as part of `adapter`. Messages contain `location`, the name of the file.
 
     Raises ModelLoadError naming the first unmatched keys. If `allow_partial`, logs a warning instead unless no key was
     loaded.
@@ -46,15 +46,15 @@ def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, 
     shown = ", ".join(unmatched[:_SHOWN_KEYS]) + (", ..." if len(unmatched) > _SHOWN_KEYS else "")
     model = type(pipeline).__name__
     if len(unmatched) == len(keys):
-        raise ModelLoadError(f"the LoRA weights {location} do not fit {model}: none of their {len(keys)} keys: {shown}")
+        raise ModelLoadError(f"none of the {len(keys)} keys of the LoRA weights {location} fits {model}: {shown}")
     problem = f"{len(unmatched)} of {len(keys)} keys of the LoRA weights {location} do not fit {model}: {shown}"
     if not allow_partial:
-        raise ModelLoadError(f"{problem}. CODEC_PARTIAL_LORAS=true applies the others")
-    log.warning("%s; the others are applied", problem)
+        raise ModelLoadError(f"{problem}. With CODEC_PARTIAL_LORAS=true, the other keys are applied")
+    log.warning("%s; the other keys are applied", problem)
 
 
 def unmatched_keys(pipeline: Any, adapter: str, keys: list[str]) -> list[str]:
-    """Return those of `keys` that no component of `pipeline` has loaded as part of `adapter`."""
+    """Return the items of `keys` that no component of `pipeline` has loaded as part of `adapter`."""
     loaded = {
         name: _loaded_keys(component, adapter)
         for name, component in pipeline.components.items()
@@ -75,7 +75,7 @@ def _loaded_keys(component: Any, adapter: str) -> set[str]:
 
 
 def _peft_name(name: str, component: str) -> str:
-    """Return the name that PEFT gives the weight `name` of a component, e.g. "unet", as `_normalized` returns it."""
+    """Return the normalized PEFT name of the weight `name` of `component`, e.g. "unet"."""
     from diffusers.utils import state_dict_utils as conversion  # noqa: PLC0415 - takes seconds
 
     weight = {name: None}

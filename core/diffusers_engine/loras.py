@@ -13,14 +13,17 @@ from core.model import Lora
 
 @dataclass(frozen=True, slots=True)
 class LoraSource:
-    """A file, directory or hub id of LoRA weights, and the scale they are applied with."""
+    """A file, directory or hub id of LoRA weights, and the scale with which they are applied."""
 
     location: str
     scale: float
 
     @property
     def info(self) -> Lora:
-        """The description for clients. It contains only the last part of `location`, because paths are private."""
+        """The description for clients.
+
+        It contains only the last part of `location`, because paths must stay private.
+        """
         return Lora(PurePath(self.location).name.removesuffix(".safetensors"), self.scale)
 
 
@@ -45,10 +48,10 @@ def _parse_lora(entry: str) -> LoraSource:
 def apply_loras(
     pipeline: Any, sources: tuple[LoraSource, ...], *, allow_pickle: bool, allow_partial: bool = False
 ) -> None:
-    """Add the weights of all `sources` to those of the pipeline permanently, so that they do not slow down sampling.
+    """Add the weights of all `sources` permanently to the weights of the pipeline. This does not slow down sampling.
 
     Raises ModelLoadError naming the weights that cannot be read or do not fit the model. If `allow_partial`, weights
-    that fit only in part are a warning.
+    that fit only in part cause a warning instead of an error.
     """
     if not sources:
         return

@@ -1,4 +1,4 @@
-"""Measurement of the peak memory of a part of a generation."""
+"""Measurement of the peak memory of one stage of a generation."""
 
 import weakref
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from core.diffusers_engine.loader import LoadedModel
 
 
 class Peak:
-    """The largest memory in bytes, in addition to that before the measurement."""
+    """The largest memory in bytes during a measurement, minus the memory before it."""
 
     def __init__(self) -> None:
         self.size = 0
 
 
 def can_measure(model: LoadedModel) -> bool:
-    """Return whether the memory of `model` can be measured. The counter would keep modules from being compiled."""
+    """Return whether the memory of `model` can be measured. The counter does not work with compiled modules."""
     if model.device.torch_device.type == "cuda":
         return True
     parts = model.pipeline.components.values()
@@ -33,9 +33,9 @@ def can_measure(model: LoadedModel) -> bool:
 def measure_peak(device: torch.device) -> Iterator[Peak]:
     """Measure the memory of tensors on `device` that are allocated inside the `with` block, on this thread.
 
-    On a GPU, torch's allocator counts. The CPU allocator does not, the resident size of the process does not show
-    small generations, which reuse memory that was freed before, and torch.profiler takes seconds: there, the results
-    of all operations are counted.
+    On a GPU, torch's allocator counts the memory. On the CPU, the results of all operations are counted instead:
+    torch's CPU allocator does not count, torch.profiler takes seconds, and small generations do not change the resident
+    size of the process, because they reuse freed memory.
     """
     peak = Peak()
     if device.type == "cuda":
@@ -87,5 +87,8 @@ class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    """Return the tensors in `tree`. Those of other classes, e.g. quantized weights, have no storage of their own."""
+    """Return the plain tensors in `tree`.
+
+    Tensors of subclasses, e.g. quantized weights, have no storage of their own.
+    """
     return [leaf for leaf in tree_leaves(tree) if type(leaf) in (Tensor, torch.nn.Parameter)]

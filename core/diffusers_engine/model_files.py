@@ -1,4 +1,4 @@
-"""The files of a model: found in a local directory, or downloaded from the Hugging Face Hub."""
+"""Lookup of the files of a model in a local directory, or download from the Hugging Face Hub."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -23,11 +23,11 @@ class ModelFiles:
     """Variant of the weights to load, e.g. fp16; None for the default weights."""
     family: Family
     arguments: Mapping[str, Any]
-    """Components that `from_pretrained` must not load, and other arguments of the family."""
+    """Arguments of `from_pretrained`: None for each component that must not be loaded, and those of the family."""
 
 
 def fetch_model(source: ModelSource) -> ModelFiles:
-    """Return the files of `source`, which has a name; download them if they are on the hub and not in its cache.
+    """Return the files of `source`, which must have a `name`. Files on the hub are downloaded if they are not cached.
 
     Raises ModelLoadError for a pipeline class that is not in the family table and for a variant that does not exist,
     HubError, and what diffusers raises.

@@ -1,7 +1,8 @@
 """Comparison of decoded latents with the pixels that the pipeline itself returns.
 
-Which settings of a VAE a pipeline applies depends on its code, which a factory may have changed. The comparison is the
-only proof that clients, which decode latents with the VAE alone, get the pipeline's own pixels.
+Clients decode latents with the VAE alone, without the code of the pipeline. This code, which a factory may have
+changed, determines which settings of the VAE are applied. Only a comparison proves that clients get the pixels of the
+pipeline.
 """
 
 import hashlib
@@ -32,18 +33,19 @@ log = logging.getLogger(__name__)
 TOLERANCES = {"fp32": 1, "fp16": 8, "bf16": 24}
 """Largest allowed difference in 8-bit levels by dtype.
 
-Both sides use the same latents and the same VAE. They may differ in the batch size of the decoder and in the order of
-two operations, that is by a few units in the last place: in fp16 (11 bits) and bf16 (8 bits) a decoder with tens of
-layers turns those into several levels. Wrong scaling gives tens of levels.
+Both decodings use the same latents and the same VAE. They may differ in the batch size of the decoder and in the order
+of two operations, which changes values by a few units in the last place. In fp16 (11 bits) and bf16 (8 bits), a decoder
+with tens of layers increases this difference to several levels. Wrong scaling causes tens of levels.
 """
 _STEPS_AFTER_DECODING = ("safety_checker", "watermark")
-"""Components that change pixels after they are decoded. They do not affect what latents mean."""
+"""Components that change pixels only after decoding, so that the comparison does not depend on them."""
 
 
 def check_key(model: LoadedModel) -> dict[str, Any]:
     """Return everything that the result of check_pixels depends on, as a JSON object.
 
-    It does not contain what the tolerance allows for: the number of threads, and the build tags of libraries ("+cpu").
+    It does not contain the number of threads and the build tags of libraries ("+cpu"): their effect is within the
+    tolerance.
     """
     vae = model.pipeline.vae
     # Names with an underscore are not settings, e.g. the path of the VAE.

@@ -1,4 +1,4 @@
-"""The dtype in which a model computes: the one that is set, or the one that its weights are stored in."""
+"""The dtype in which a model computes: the configured dtype, or the dtype in which its weights are stored."""
 
 import json
 import struct
@@ -20,10 +20,9 @@ _HEADER_LENGTH = struct.Struct("<Q")
 def stored_dtype(path: Path, variant: str | None = None) -> str | None:
     """Return the dtype that most weights of a model have: fp16, bf16 or fp32, or None if it cannot be read.
 
-    `path` is the directory of a pipeline, whose denoiser (transformer or UNet) is read, or its VAE if the denoiser has
-    no weights there; or the directory of a VAE, or a single safetensors file.
-    `variant` selects the weights in a directory, e.g. fp16; None is the default weights, if there are any.
-    Only the headers of the files are read.
+    `path` is the directory of a pipeline or of a VAE, or a single safetensors file. In a pipeline, the denoiser
+    (transformer or UNet) is read, or the VAE if the denoiser has no weights. `variant` selects the weights in a
+    directory, e.g. fp16; None selects the default weights, if they exist. Only the headers of the files are read.
     """
     counts: Counter[str] = Counter()
     for file in _weight_files(path, variant):
@@ -39,14 +38,14 @@ def stored_dtype(path: Path, variant: str | None = None) -> str | None:
 
 
 def with_stored_dtype(device: Device, path: Path, variant: str | None = None) -> Device:
-    """Return `device` with the dtype of the weights in `path` if it has none. See stored_dtype."""
+    """Return `device`, with the dtype of the weights in `path` if its dtype is AUTO. See stored_dtype."""
     if device.dtype_name != AUTO:
         return device
     return replace(device, dtype_name=automatic_dtype(stored_dtype(path, variant)))
 
 
 def automatic_dtype(stored: str | None) -> str:
-    """Return the dtype for a GPU if none is set: bf16 if the weights are stored in it, else fp16.
+    """Return the dtype for a GPU if no dtype is configured: bf16 if the weights are stored as bf16, else fp16.
 
     The values of a model that was trained in bf16 can exceed the range of fp16.
     """

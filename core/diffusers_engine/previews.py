@@ -1,4 +1,4 @@
-"""Previews of a running generation, made of the clean estimates of its steps."""
+"""Previews of a running generation, computed from the clean estimates of its steps."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ from core.plan import StreamPlan
 
 
 def preview_events(plan: StreamPlan, step: tuple[int, int], estimate: Tensor) -> Iterator[Preview]:
-    """Yield the previews of `estimate` [latent_frames, C, h, w], that of `step`: (completed, total).
+    """Yield the previews of `estimate`, the clean estimate [latent_frames, C, h, w] of a step.
 
-    There is one for each latent frame. An estimate with values that are not finite, as the first ones of some schedules
-    are, has none.
+    `step` is (completed steps, total steps). There is one preview for each latent frame, and no preview if the estimate
+    contains values that are not finite: the first estimates of some schedules do.
     """
     try:
         encoder = LatentEncoder(preview_header(plan.header))

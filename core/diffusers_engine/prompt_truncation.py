@@ -1,4 +1,4 @@
-"""Count the prompt tokens that a pipeline drops because its text encoders have a maximum length."""
+"""Counting of the prompt tokens that a pipeline drops because its text encoders have a maximum length."""
 
 import inspect
 import logging
@@ -13,9 +13,9 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 _ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2", "tokenizer_3": "text_encoder_3"}
-"""Name of the text encoder of a tokenizer, as pipelines name the two."""
+"""Name of the text encoder by the name of its tokenizer, as in the pipelines of diffusers."""
 _MAX_ADDED_TOKENS = 8
-"""Tokens that a tokenizer adds to a text: start, end, prefix and padding. No tokenizer adds more than four."""
+"""Maximum number of tokens that a tokenizer adds to a text (start, end, prefix and padding)."""
 
 
 def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[PromptTruncation, ...]:
@@ -47,7 +47,7 @@ def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[Prom
 
 
 def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str) -> int:
-    """Return the number of tokens of `text` over the limit with which the pipeline class calls `tokenizer`."""
+    """Return the number of tokens by which `text` exceeds the limit with which the pipeline class calls `tokenizer`."""
     # Replaces the names of textual inversion embeddings that have several vectors. It tokenizes the text to find them.
     if hasattr(pipeline, "maybe_convert_prompt") and _has_embeddings_of_several_vectors(tokenizer):
         text = pipeline.maybe_convert_prompt(text, tokenizer)
@@ -67,7 +67,7 @@ def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str) -> int
 
 
 def _has_embeddings_of_several_vectors(tokenizer: Any) -> bool:
-    """Return whether `tokenizer` has a textual inversion embedding whose other vectors are tokens NAME_1, NAME_2..."""
+    """Return whether `tokenizer` has a textual inversion of several vectors: the tokens NAME, NAME_1, NAME_2..."""
     return any(token.endswith("_1") for token in tokenizer.added_tokens_encoder)
 
 
@@ -79,10 +79,10 @@ def _defaults_of(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _excess(tokenizer: Any, text: str, limit: int) -> int:
-    """Return by how many tokens `text` exceeds `limit`; zero or a negative number if it does not.
+    """Return the number of tokens of `text` minus `limit`. It is at most 0 if the text is not too long.
 
-    An ASCII character is at most one token, so a short text need not be tokenized. Normalization can make other
-    characters longer.
+    An ASCII character is at most one token, so a short ASCII text is not tokenized. Other characters can become several
+    tokens.
     """
     if text.isascii() and len(text) + _MAX_ADDED_TOKENS <= limit:
         return 0

@@ -32,10 +32,10 @@ def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> P
 
 
 def render_preview(model: LoadedModel, plan: StreamPlan, estimate: Tensor, job: Job) -> PixelPreview | None:
-    """Return the pixels of a clean estimate, as `render` those of the latents.
+    """Return the pixels of a clean estimate. See `render`.
 
-    None if it has values that are not finite, as the first estimates of some schedules have. Raises the job's reason
-    if the job was cancelled, OutOfMemory.
+    Return None if the estimate contains values that are not finite: the first estimates of some schedules do. Raises
+    the job's reason if the job was cancelled, OutOfMemory.
     """
     try:
         return PixelPreview(render(model, plan, estimate, job).frames)

@@ -9,7 +9,10 @@ ItemT = TypeVar("ItemT")
 
 
 class ResultQueue(Generic[ItemT]):
-    """A queue that one other thread writes and one coroutine reads. All items that are ready take one wake-up."""
+    """A queue with one writing thread and one reading coroutine.
+
+    The reader wakes up once for all items that are ready.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -18,7 +21,7 @@ class ResultQueue(Generic[ItemT]):
         self._wake_up_requested = False
 
     def put(self, item: ItemT, *, wake: bool = True) -> None:
-        """Append `item`, from the other thread. With `wake` false it stays until the next item wakes the reader."""
+        """Append `item`; called by the writing thread. If `wake` is false, the item does not wake the reader."""
         self._items.append(item)
         if wake and not self._wake_up_requested:
             self._wake_up_requested = True
@@ -27,7 +30,7 @@ class ResultQueue(Generic[ItemT]):
                 self._loop.call_soon_threadsafe(self._wake)
 
     async def get(self) -> ItemT:
-        """Return the next item, from the event loop."""
+        """Wait for the next item and return it; called on the event loop."""
         while not self._items:
             self._reader = self._loop.create_future()
             try:

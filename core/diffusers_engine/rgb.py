@@ -1,7 +1,8 @@
 """Conversion of images of every Pillow mode to 8-bit RGB.
 
-Opaque 8-bit images are converted by Pillow, as diffusers does it. Pillow's conversion is not used for three kinds:
-16-bit greyscale, which it clips instead of scaling; transparency, which it ignores; and L*a*b*, which it refuses.
+Pillow converts opaque 8-bit images, as in diffusers. This module converts three kinds of images itself: 16-bit
+greyscale, which Pillow would clip instead of scale; transparent images, whose transparency Pillow would ignore; and
+L*a*b*, which Pillow does not convert.
 """
 
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 _WIDE_MODES = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
 """Modes in which Pillow opens 16-bit greyscale files."""
 _STRAIGHT_ALPHA = {"La": "LA", "RGBa": "RGBA"}
-"""Modes with premultiplied alpha, and the mode that they can be converted to."""
+"""Modes with premultiplied alpha, and the modes to which Pillow can convert them."""
 
 
 def to_rgb(image: "Image") -> "Image":

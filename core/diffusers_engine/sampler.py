@@ -1,4 +1,4 @@
-"""Sampling of a plan on a diffusers pipeline: deterministic for a seed, and cancellable between steps."""
+"""Sampling of a plan with a diffusers pipeline. It is deterministic for a seed and can be cancelled between steps."""
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,7 @@ from core.plan import StreamPlan
 PreviewListener = Callable[[int, int, Tensor], None]
 """Called with the number of completed steps, the total, and the clean estimate [latent_frames, C, h, w]."""
 StepListener = Callable[[int, int], None]
-"""Called with the number of completed steps and the total, which for some schedulers exceeds the requested number."""
+"""Called with the completed and total numbers of steps. Some schedulers run more steps than requested."""
 
 
 def sample(
@@ -40,10 +40,10 @@ def sample(
 ) -> Tensor:
     """Return the latents of `plan`, [latent_frames, channels, height, width] on the pipeline's device.
 
-    Call it only from the device thread. `inputs` are those of decode_inputs; None decodes those of the plan.
-    `on_preview` gets the estimates for the previews of the plan. Raises the job's reason after the step in which the
-    job was cancelled, InvalidRequest for a broken input, OutOfMemory if the device has too little memory,
-    ModelLoadError if the latents have an unexpected shape.
+    Call it only from the device thread. `inputs` is the result of decode_inputs; if it is None, the inputs of the plan
+    are decoded. `on_preview` is called with the estimates for the previews of the plan. Raises the job's reason after
+    the step in which the job was cancelled, InvalidRequest if an input is broken, OutOfMemory if the device has too
+    little memory, and ModelLoadError if the latents have an unexpected shape.
     """
     variant = model.variant_for(plan)
     pipeline, family = variant.pipeline, variant.family
@@ -89,9 +89,9 @@ def call_pipeline(
     on_estimate: EstimateListener | None = None,
     **callback: Any,
 ) -> Any:
-    """Return the output of the pipeline for `plan`. `inputs` are those of decode_inputs.
+    """Call the pipeline for `plan` and return its output. `inputs` is the result of decode_inputs.
 
-    The steps of a video can take minutes, so that a cancelled `job` stops inside them.
+    A cancelled `job` of a video stops within a step, because the steps of a video can take minutes.
     """
     pipeline, family = variant.pipeline, variant.family
     # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
@@ -135,7 +135,7 @@ def _arguments(variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, 
 
 @contextmanager
 def memory_guard(plan: StreamPlan | DecodePlan | EncodePlan | None) -> Iterator[None]:
-    """Convert out-of-memory errors in the `with` block to OutOfMemory, and free the memory that the block held."""
+    """Convert out-of-memory errors in the `with` block to OutOfMemory, and free the memory that the block used."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

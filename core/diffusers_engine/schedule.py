@@ -1,4 +1,4 @@
-"""The numbers of sampling steps that a pipeline can run, found by asking a copy of its scheduler."""
+"""Validation of numbers of sampling steps, by a test with a copy of the pipeline's scheduler."""
 
 import copy
 import inspect
@@ -25,11 +25,14 @@ _SIGMAS: dict[str, Callable[[int], Any]] = {
     "LTXImageToVideoPipeline": _linear_sigmas,
     "HunyuanVideoPipeline": lambda steps: np.linspace(1.0, 0.0, steps + 1)[:-1],
 }
-"""The sigmas that a pipeline class passes to its scheduler. The other classes pass the number of steps."""
+"""Functions that return the sigmas that a pipeline class passes to its scheduler.
+
+Other classes pass the number of steps.
+"""
 
 
 def step_check(variants: tuple[PipelineVariant, ...]) -> StepCheck:
-    """Return a function that reports whether the variant of a mode can run a number of steps. It is thread-safe."""
+    """Return a thread-safe function that returns whether the pipeline for a mode can run a number of steps."""
     by_mode = {variant.mode: _variant_check(variant) for variant in variants}
 
     @lru_cache(maxsize=4096)
@@ -65,7 +68,10 @@ def _variant_check(variant: PipelineVariant) -> Callable[[int, float | None], bo
 
 
 def _predicts_original_sample(scheduler: Any) -> bool:
-    """Return whether a step returns a second tensor, which PixArtAlphaPipeline uses if there is only one step."""
+    """Return whether a step of `scheduler` returns a second tensor.
+
+    PixArtAlphaPipeline needs it if there is only one step.
+    """
     latents = torch.ones(1, 1, 1, 1)
     return len(scheduler.step(latents, scheduler.timesteps[0], latents, return_dict=False)) > 1
 

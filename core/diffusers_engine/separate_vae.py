@@ -1,4 +1,4 @@
-"""A VAE without its pipeline: a directory with config.json and weights."""
+"""Loading of a VAE without its pipeline, from a directory with config.json and weights."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from core.model import GenerationMode
 
 CONFIG = "config.json"
 _CLASSES = ("AutoencoderKL", "AutoencoderDC")
-"""VAEs of images. A VAE of videos needs the configuration of its pipeline."""
+"""Classes of VAEs for images. A VAE for videos also needs the configuration of its pipeline."""
 _DEFAULT_SIDE = 512
 
 
@@ -35,7 +35,7 @@ SEPARATE_VAE = Family(
 def load_separate_vae(folder: Path, arguments: Mapping[str, Any]) -> Any:
     """Return a pipeline whose only component is the VAE in `folder`, loaded with these arguments of `from_pretrained`.
 
-    Raises ModelLoadError if `folder` does not contain a VAE of images.
+    Raises ModelLoadError if `folder` does not contain a VAE for images.
     """
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
 

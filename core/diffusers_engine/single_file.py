@@ -1,4 +1,4 @@
-"""Checkpoints that are one safetensors file, in the key layout in which the model was first published."""
+"""Checkpoints that are one safetensors file with the key names of the model's original publication."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ _CONFIGURATION = ["*.json", "*.txt", "*.model"]
 
 
 def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, Family]:
-    """Return the pipeline in `file`, as `from_single_file` loads it with a torch `dtype`, and its family.
+    """Return (pipeline, family) of the checkpoint `file`, loaded by `from_single_file` with the torch dtype `dtype`.
 
-    Its class and configuration are those of the pipeline next to the file (see local_configuration), else those of
-    the repository on the hub that diffusers infers from the keys of the checkpoint.
-    Raises ModelLoadError, HubError, and what diffusers raises.
+    The class and the configuration are read from a pipeline next to the file (see local_configuration). If there is no
+    such pipeline, they are read from the hub repository that diffusers infers from the keys of the checkpoint. Raises
+    ModelLoadError, HubError, and what diffusers raises.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
@@ -39,8 +39,8 @@ def configuration_of(file: Path) -> Path:
 def local_configuration(file: Path) -> Path | None:
     """Return the directory with the configuration of the checkpoint `file`, or None.
 
-    That is the directory with the name of the file without its suffix, else the directory that contains the file, if
-    they contain a pipeline; its weights are not used.
+    It is the directory with the file's name without its suffix, or else the directory that contains the file. The
+    directory must contain a pipeline, whose weights are not used.
     """
     return next((folder for folder in (file.with_suffix(""), file.parent) if (folder / INDEX).is_file()), None)
 

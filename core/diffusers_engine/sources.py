@@ -1,4 +1,4 @@
-"""The models that the settings name, and where their files are."""
+"""The models that the settings name, and the lookup of their files."""
 
 import json
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model comes from. Exactly one of `name` and `factory` is used; `factory` takes precedence."""
+    """Origin of a model: `name` or `factory`. If both are set, `factory` is used."""
 
     name: str | None
     """Hub id or directory of a pipeline, or a single safetensors file."""
@@ -22,31 +22,31 @@ class ModelSource:
     models_dir: Path
     """Directory that is searched for a directory or file called `name`."""
     latent_space: str | None = None
-    """Id of the latent space, instead of the default one for the model."""
+    """Id of the latent space. None selects the model's default."""
     allow_pickle: bool = False
     """Whether to load weights that are not safetensors."""
     loras: tuple[LoraSource, ...] = ()
     allow_partial_loras: bool = False
-    """Whether to apply LoRA weights that fit the model only in part."""
+    """Whether to apply LoRA weights of which only a part fits the model."""
     motion_adapter: Path | None = None
-    """Folder of a MotionAdapter, with which an image model also generates videos."""
+    """Folder of a MotionAdapter. With it, an image model also generates videos."""
     variant: str | None = None
     """Variant of the weights, e.g. fp16. None selects the default weights or the only variant."""
     role: Role = Role.ALL
-    """Which components are loaded."""
+    """What the server does with the model. It determines which components are loaded."""
 
     @property
     def label(self) -> str:
-        """How log lines and messages name the model."""
+        """Name of the model in log lines and messages."""
         return self.name or self.factory or ""
 
 
 def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource]:
     """Return the models that `settings` name, the default model first; the embedded model if they name none.
 
-    The variant applies to the default model. A decoder ignores LoRA weights, which change the denoiser. Raises
-    InvalidSettings for a malformed CODEC_LORAS, for a variant of a factory and for a decoder that is a factory;
-    ModelLoadError if the video model cannot be located.
+    The variant applies to the default model. A decoder ignores LoRA weights, because they change only the denoiser.
+    Raises InvalidSettings if CODEC_LORAS is malformed, or if a factory is combined with a variant or with the role
+    decoder. Raises ModelLoadError if the video model is not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
         raise InvalidSettings("CODEC_ROLE=decoder (--role) loads parts of --model, it cannot be used with --pipeline")
@@ -85,7 +85,7 @@ def _is_motion_adapter(folder: Path) -> bool:
 
 
 def locate_model(source: ModelSource) -> str:
-    """Return the directory, file or hub id of `source`. Raises ModelLoadError if its name is none of them."""
+    """Return the directory, file or hub id of `source`. Raises ModelLoadError if its name is none of these."""
     name = str(source.name)
     if is_embedded(name):
         return str(EMBEDDED.folder)

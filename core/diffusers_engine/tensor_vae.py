@@ -25,7 +25,7 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torc
 
 
 class DiffusersTensorVae:
-    """Decodes and encodes tensors on the device thread, which is that of the model's engine."""
+    """Decodes and encodes tensors on the device thread of the model's engine."""
 
     def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
         self._model = model
@@ -114,7 +114,7 @@ def _frames_first(values: Tensor) -> Tensor:
 
 
 def _with_layout(pixels: Tensor, layout: PixelLayout, shape: tuple[int, ...]) -> Tensor:
-    """Return `pixels`, [N, 3, H, W], that were decoded from latents of `shape`, in another layout."""
+    """Convert `pixels` [N, 3, H, W], decoded from latents of `shape`, to another layout."""
     if layout is PixelLayout.VAE:
         return pixels if len(shape) == 4 else pixels.transpose(0, 1).unsqueeze(0)
     unit = (pixels / 2 + 0.5).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Components of a pipeline whose weights are not needed: their configuration is kept, their weights use no memory."""
+"""Components of a pipeline without weights. They keep their configuration, but use no memory for weights."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 
 
 def discard_weights(module: Any, device: torch.device) -> None:
-    """Replace every parameter of `module` by zeros of the same shape and dtype on `device`, which share one element.
+    """Replace each parameter of `module` with zeros of the same shape and dtype on `device` that share one element.
 
     Pipelines read the dtype and device of their components, so the parameters must exist. Moving the module to another
     device would allocate them.

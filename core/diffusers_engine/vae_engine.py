@@ -35,10 +35,12 @@ from core.pixel_format import PixelFormat
 from core.rendered_plan import MAX_RENDERED_PIXELS
 
 BATCH_PIXELS = 2**22
-"""Pixels that are decoded before the device thread turns to the next job: 16 frames of 512x512. At most that many are
-in memory, however long the video is, unless the VAE decodes all frames together."""
+"""Maximum number of pixels that are decoded before the device thread runs the next job: 16 frames of 512x512.
+
+It also limits the pixels in memory, except for VAEs that decode all frames of a video together.
+"""
 CHUNK_BYTES = 256 * 1024
-"""Maximum size of a part of an MP4 file."""
+"""Maximum size in bytes of a chunk of an MP4 file."""
 _IMAGE_FORMATS: Mapping[PixelFormat, ImageFormat] = {
     PixelFormat.PNG: "png",
     PixelFormat.JPEG: "jpeg",
@@ -49,9 +51,9 @@ _IMAGE_FORMATS: Mapping[PixelFormat, ImageFormat] = {
 class DiffusersVae:
     """Decodes latents with the VAE of one model. See core.vae_engine.VaeEngine.
 
-    The device thread is that of the model's engine; it decodes a batch of frames and then turns to the next job. The
-    next batch is decoded when the client has read the previous one. The pixels are those that a rendered generation
-    returns, and those that a client decodes itself.
+    The device thread of the model's engine decodes one batch of frames and then runs the next job. The next batch is
+    decoded when the client has read the previous batch. The pixels equal those of a rendered generation, and those that
+    a client decodes itself.
     """
 
     def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
@@ -112,7 +114,7 @@ class DiffusersVae:
 
 
 def _variant_for(model: LoadedModel, modality: Modality) -> PipelineVariant:
-    """Return the pipeline whose class determines how latents are scaled: the first one that generates `modality`."""
+    """Return the pipeline whose class determines how latents are scaled: the first pipeline for `modality`."""
     return next((one for one in model.variants if one.mode.modality is modality), model.variants[0])
 
 
@@ -137,7 +139,7 @@ def _encode_pixels(model: LoadedModel, plan: EncodePlan, pixels: NDArray[np.uint
 
 
 def _require_in_memory(plan: DecodePlan) -> None:
-    """Raise TooLarge if the pixels of a video whose frames are decoded together are too many."""
+    """Raise TooLarge if a video whose frames are decoded together has too many pixels."""
     pixels = plan.width * plan.height * plan.num_frames
     if pixels > MAX_RENDERED_PIXELS:
         raise TooLarge(
@@ -217,7 +219,7 @@ def _encode(pixels: NDArray[np.uint8], plan: DecodePlan, parameters: Parameters)
 async def _mp4(
     plan: DecodePlan, parameters: Parameters, batches: AsyncGenerator[NDArray[np.uint8], None]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield an MP4 file in chunks. Only the encoder has seen all frames; the file is on disk."""
+    """Yield an MP4 file in chunks. The file is on disk; the frames are never all in memory."""
     with VideoWriter(plan.width, plan.height, plan.header.fps or 1, parameters) as writer:
         async for pixels in batches:
             await asyncio.to_thread(writer.write, pixels)

@@ -1,4 +1,4 @@
-"""The pipelines of a loaded model: the one that was loaded, and others that are built from its components.
+"""The pipelines of a model: the pipeline that was loaded, and related pipelines that are built from its components.
 
 For example, a Stable Diffusion text-to-image pipeline also serves image-to-image requests.
 """
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PipelineVariant:
-    """A pipeline and the row of the family table that states how to call it."""
+    """A pipeline and its row of the family table, which describes how to call it."""
 
     pipeline: Any
     family: Family
     encodes: bool = True
-    """Whether the VAE has weights, so that an input image may be an image file."""
+    """Whether the VAE has weights. Without a VAE, input images must be latents."""
 
     @property
     def mode(self) -> GenerationMode:
@@ -46,8 +46,7 @@ class PipelineVariant:
 def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
     """Yield `pipeline`, then the pipelines of `family.related`. All share its components, including the weights.
 
-    A related pipeline that cannot be built, or that cannot work with the model's scheduler, is skipped with a warning,
-    since the loaded one works without it.
+    A related pipeline is skipped with a warning if it cannot be built or does not work with the model's scheduler.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
@@ -74,7 +73,7 @@ _SCALE_NOISE = ("StableDiffusion3Img2ImgPipeline", "FluxImg2ImgPipeline")
 
 
 def _can_add_noise(variant: PipelineVariant) -> bool:
-    """Return whether the scheduler of `variant` has what its pipeline class needs to start from an input image."""
+    """Return whether the scheduler of `variant` has the method with which its pipeline class adds noise to an image."""
     method = "scale_noise" if variant.family.pipeline_class in _SCALE_NOISE else "add_noise"
     return not variant.mode.strength or hasattr(variant.pipeline.scheduler, method)
 
@@ -91,8 +90,8 @@ def _from_components(pipeline_class: type, pipeline: Any) -> Any:
 def motion_variant(pipeline: Any, adapter: Any) -> PipelineVariant:
     """Return an AnimateDiff pipeline built from the components of an image pipeline and a MotionAdapter.
 
-    Its UNet uses the same tensors as the image pipeline and the adapter, so that no weights are in memory twice.
-    Raises ValueError if the two do not fit each other.
+    Its UNet uses the tensors of the image pipeline and of the adapter, so that no weights are in memory twice. Raises
+    ValueError if the adapter does not fit the image pipeline.
     """
     from accelerate import init_empty_weights  # noqa: PLC0415 - takes seconds
     from diffusers import AnimateDiffPipeline, UNetMotionModel  # noqa: PLC0415

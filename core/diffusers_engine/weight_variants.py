@@ -15,7 +15,7 @@ _WEIGHTS = re.compile(
 
 
 def variants_of_files(names: Iterable[str], *, allow_pickle: bool) -> frozenset[str | None]:
-    """Return the variants of which `names`, file names without a folder, are weights; None is the default weights.
+    """Return the variants of the weight files in `names`, file names without a folder. None means the default weights.
 
     Files that are not safetensors are ignored unless `allow_pickle`.
     """
@@ -30,13 +30,13 @@ def variants_of_files(names: Iterable[str], *, allow_pickle: bool) -> frozenset[
 def choose_variant(
     label: str, paths: Iterable[str], components: Collection[str], requested: str | None, *, allow_pickle: bool
 ) -> str | None:
-    """Return the variant of the model `label` to load; None is the default weights.
+    """Return the variant of the model `label` to load; None means the default weights.
 
-    `paths` are the files of the model relative to its directory, with slashes; `components` are the folders that are
-    loaded. That is the `requested` variant, else the default weights, else the only variant that has all weights: a
-    component without the variant is loaded from its default weights, as diffusers does.
-    Raises ModelLoadError, naming the variants that exist, if `requested` does not exist, or if it is None and the model
-    has several variants but no default weights.
+    `paths` contains the files of the model, relative to its directory and with slashes. `components` contains the
+    folders that are loaded. The result is the `requested` variant, else the default weights, else the only variant that
+    has all weights. A component without this variant is loaded from its default weights, as in diffusers. Raises
+    ModelLoadError, naming the variants that exist, if `requested` does not exist, or if it is None and the model has
+    several variants but no default weights.
     """
     files: dict[str, list[str]] = {}
     for path in paths:

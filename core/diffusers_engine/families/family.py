@@ -35,10 +35,10 @@ def _no_context(_pipeline: Any, _plan: StreamPlan) -> AbstractContextManager[Non
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How to read the sizes of a loaded pipeline. Each callable gets the pipeline."""
+    """Functions that return the sizes of a loaded pipeline. The argument of each function is the pipeline."""
 
     default_size: Callable[[Any], tuple[int, int]]
-    """(width, height) in pixels if the request has no size."""
+    """(width, height) in pixels for requests without a size."""
     channels: Callable[[Any], int] = lambda pipeline: int(pipeline.vae.config.latent_channels)
     """Channels of a latent."""
     spatial: Callable[[Any], int] = lambda pipeline: int(pipeline.vae_scale_factor)
@@ -46,14 +46,14 @@ class Geometry:
     patch: Callable[[Any], int] = _one
     """Width and height in latent cells must be multiples of this."""
     temporal: Callable[[Any], int] = _one
-    """Video frames per latent frame, except for the first latent frame, which decodes to one video frame."""
+    """Video frames per latent frame. The first latent frame always decodes to one video frame."""
     group: int = 1
     """The number of latent frames must be 1 more than a multiple of this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How to load and call one pipeline class, and how to read its latents."""
+    """One row of the family table: how to load and call a pipeline class, and how to read its latents."""
 
     pipeline_class: str
     """Name of the class in diffusers."""
@@ -62,21 +62,22 @@ class Family:
     latents: LatentLayout
     """Reads the latents from the output of a call with `output_type="latent"` (a function of latent_layouts.py).
 
-    They must have the scale that the entry of the class in codec_pixels.latent_scaling.PIPELINE_SCALINGS expects.
+    The latents must have the scale that the entry of the class in codec_pixels.latent_scaling.PIPELINE_SCALINGS
+    expects.
     """
     geometry: Geometry
     """How to read the latent and image sizes of a loaded pipeline."""
     arguments: Mapping[str, str] = field(default_factory=lambda: TEXT_ARGUMENTS)
-    """Maps fields of the plan to names of the call's arguments. The class does not get the other fields."""
+    """Maps fields of the plan to names of the call's arguments. Fields that are not in the map are not passed."""
     fixed_arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of every call."""
+    """Additional arguments of every call."""
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of `from_pretrained`."""
+    """Additional arguments of `from_pretrained`."""
     related: tuple[str, ...] = ()
-    """Pipeline classes, with rows of their own, that are also served: they use the components of this one."""
+    """Names of other pipeline classes in the table that are also served. They use the components of this pipeline."""
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
-    """Context manager, created from (pipeline, plan), in which the pipeline is called."""
+    """Function of (pipeline, plan) that returns a context manager. The pipeline is called in its `with` block."""
     previews: bool = True
-    """Whether the scheduler's samples have the layout of the result, so that clean estimates can be sent."""
+    """Whether the scheduler's samples have the layout of the finished latents, so that previews can be computed."""
     legacy_callback: bool = False
     """Whether the class reports steps through `callback(index, timestep, latents)`, as before diffusers 0.22."""

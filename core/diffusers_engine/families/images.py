@@ -9,7 +9,7 @@ from core.diffusers_engine.families.family import TEXT_ARGUMENTS, Family, Geomet
 from core.model import GenerationMode
 
 SAMPLE_SIZE = 64
-"""Latent side of a UNet without a configured sample size: that of Stable Diffusion 1, for 512x512 pixels."""
+"""Latent side for a UNet without a configured sample size: 64, as in Stable Diffusion 1 (512x512 pixels)."""
 
 TEXT_TO_IMAGE = GenerationMode(Modality.IMAGE)
 IMAGE_TO_IMAGE = GenerationMode(Modality.IMAGE, image=True, strength=True, latents=True)
@@ -20,7 +20,7 @@ _IMAGE_ARGUMENTS = {**TEXT_ARGUMENTS, "image": "image", "strength": "strength"}
 _IMAGE_ARGUMENTS_WITHOUT_SIZE = {
     field: name for field, name in _IMAGE_ARGUMENTS.items() if field not in ("width", "height")
 }
-"""For classes that use the size of the input image, which is scaled to that of the plan before the call."""
+"""Arguments of classes that use the size of the input image. The image is scaled to the plan's size before the call."""
 _CONTROL_ARGUMENTS = {**TEXT_ARGUMENTS, "control_image": "image"}
 _CONTROL_IMAGE_ARGUMENTS = {**_IMAGE_ARGUMENTS, "control_image": "control_image"}
 

@@ -1,6 +1,7 @@
 """Conversion of a pipeline's output to latents [latent_frames, channels, height, width], one function per layout.
 
-B is the batch size, which is always 1; F latent frames, C channels, H height and W width in latent cells.
+B is the batch size, which is always 1. F is the number of latent frames, C the number of channels, and H and W are the
+height and width in latent cells.
 """
 
 from typing import Any
