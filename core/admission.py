@@ -160,7 +160,7 @@ class Admission:
     def _queue_full(self) -> Overloaded:
         return Overloaded(
             f"the queue is full: {self._jobs} of {self.max_jobs} jobs are active, "
-            f"with a cost of {self._cost} of {self.max_cost}",
+            f"and their cost is {self._cost} of {self.max_cost}",
             self.retry_after_s(),
         )
 

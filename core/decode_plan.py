@@ -74,8 +74,8 @@ def plan_decode(request: DecodeRequest, header: LatentStreamHeader, map_hash: st
     if num_frames > model.limits.max_frames or (num_frames - 1) % model.frame_multiple:
         raise InvalidRequest(
             LATENTS_FIELD,
-            f"total_frames must give at most {model.limits.max_frames} video frames, 1 more than a multiple of "
-            f"{model.frame_multiple}; {latent_frames} latent frames give {num_frames}",
+            f"total_frames {latent_frames} gives {num_frames} video frames, which must be at most "
+            f"{model.limits.max_frames} and 1 more than a multiple of {model.frame_multiple}",
         )
     pixel_format = _pixel_format(request, modality)
     if pixel_format is PixelFormat.MP4 and header.fps is not None and header.fps > MAX_RENDERED_FPS:
@@ -97,7 +97,9 @@ def plan_decode(request: DecodeRequest, header: LatentStreamHeader, map_hash: st
 def _latent_frames(header: LatentStreamHeader, modality: Modality) -> int:
     if header.total_frames is not None:
         if modality is Modality.IMAGE and header.total_frames != 1:
-            raise InvalidRequest(LATENTS_FIELD, f"{header.total_frames} frames need fps in the header of the stream")
+            raise InvalidRequest(
+                LATENTS_FIELD, f"fps is required in the header of a video, got total_frames {header.total_frames}"
+            )
         return header.total_frames
     if modality is Modality.VIDEO:
         raise InvalidRequest(LATENTS_FIELD, "total_frames is required in the header of a video")
@@ -115,8 +117,8 @@ def _size(header: LatentStreamHeader, model: ModelInfo) -> tuple[int, int]:
     ):
         raise InvalidRequest(
             LATENTS_FIELD,
-            f"shape must be [{model.latent_channels}, height, width] for {model.latent_space}, with sides that are "
-            f"multiples of {cells} up to {limit // factor}, got {list(header.shape)}",
+            f"shape must be [{model.latent_channels}, height, width] for {model.latent_space}, with height and width "
+            f"that are multiples of {cells} up to {limit // factor}, got {list(header.shape)}",
         )
     return header.shape[2] * factor, header.shape[1] * factor
 
@@ -124,5 +126,5 @@ def _size(header: LatentStreamHeader, model: ModelInfo) -> tuple[int, int]:
 def _pixel_format(request: DecodeRequest, modality: Modality) -> PixelFormat:
     acceptable = request.image_formats if modality is Modality.IMAGE else request.video_formats
     if not acceptable:
-        raise NotAcceptable(f"none of the accepted media types is available for {modality}")
+        raise NotAcceptable(f"the client accepts no media type that is available for {modality}")
     return acceptable[0]

@@ -19,10 +19,11 @@ FILE_FIELD = "file"
 
 @dataclass(frozen=True, slots=True)
 class EncodeRequest:
-    """What a client sends. None selects the default.
+    """A request to encode an image or a video. None selects the default.
 
-    `model` and `latent_space` select the VAE, `size` is (width, height) in pixels, `map_pin` the hash of the
-    latent-space map that the client holds. `seed` samples the distribution that the VAE returns; None selects its mode.
+    `model` and `latent_space` select the VAE. `size` is (width, height) in pixels. `map_pin` is the hash of the
+    latent-space map that the client holds. `seed` is the seed of a sample of the distribution that the VAE returns;
+    None selects the mode of the distribution.
     """
 
     file: bytes
@@ -39,7 +40,8 @@ class EncodeRequest:
 class EncodePlan:
     """A validated request with all defaults filled in, and the header of the resulting stream.
 
-    `width` and `height` are in pixels. `num_frames` counts images or video frames, `latent_frames` latents.
+    `width` and `height` are in pixels. `num_frames` counts images or video frames, `latent_frames` the frames of the
+    stream.
     """
 
     model: str
@@ -60,20 +62,23 @@ class EncodePlan:
         return self.width * self.height * self.latent_frames * RENDERING_STEPS
 
     def is_keyframe(self, seq: int) -> bool:
-        """Return whether latent frame `seq` is a keyframe. Only delta pipelines have frames that are not."""
+        """Return whether latent frame `seq` is a keyframe.
+
+        In pipelines other than delta pipelines, every frame is a keyframe.
+        """
         return not self.header.pipeline_spec.delta or seq % self.keyframe_interval == 0
 
 
 def modality_of_file(data: bytes) -> Modality:
-    """Return whether a file is a video or, as everything else, an image."""
+    """Return VIDEO if a file is an MP4 file, else IMAGE."""
     return Modality.VIDEO if is_mp4(data) else Modality.IMAGE
 
 
 def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInfo) -> EncodePlan:
     """Return the plan for encoding a file on `model`, whose latent-space map is `bundle`.
 
-    Frames of a video at its end that the model cannot encode, because their number must be 1 more than a multiple of
-    its `frame_multiple`, are left out. Raises InvalidRequest naming the field at fault.
+    The number of encoded frames must be 1 more than a multiple of the model's `frame_multiple`. Frames at the end of a
+    video that exceed such a number are left out. Raises InvalidRequest naming the invalid field.
     """
     modality = modality_of_file(request.file)
     file: InputImage | InputVideo
@@ -99,7 +104,7 @@ def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInf
         raise InvalidRequest(
             FILE_FIELD,
             f"must have at most {MAX_RENDERED_PIXELS} pixels in all frames, got {num_frames} frames of "
-            f"{width}x{height}; a smaller size is allowed",
+            f"{width}x{height}; request a smaller size",
         )
     pipeline = require_pipeline(fields, bundle)
     latent_frames = model.latent_frames(num_frames)
@@ -127,7 +132,7 @@ def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInf
 
 
 def _default_size(file: InputImage | InputVideo, model: ModelInfo) -> tuple[int, int]:
-    """Return the (width, height) of the file as it is shown, scaled down to the model's limit and rounded down."""
+    """Return (width, height) of the upright image or video, scaled down to the model's limit and rounded down."""
     width, height = file.width, file.height
     if isinstance(file, InputImage) and swaps_sides(file.data):
         width, height = height, width

@@ -32,9 +32,8 @@ def plan(service: LatentService, request: EncodeRequest) -> tuple[EncodePlan, La
 async def encode(service: LatentService, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
     """Yield the header and the frames of `plan`. See core.vae_engine.VaeEngine.encode.
 
-    A failure after the header first yields a frame with empty data, `done` and finish_reason "error". The job counts as
-    active until the iterator is exhausted or closed (contextlib.aclosing), which cancels it.
-    Raises a CodecError.
+    A failure after the header first yields a frame with empty data, `done` and finish_reason "error". The job is active
+    until the iterator is exhausted or closed (contextlib.aclosing). Closing it cancels the job. Raises a CodecError.
     """
     failure: CodecError | None = None
     started, frames = False, 0

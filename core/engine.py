@@ -1,4 +1,4 @@
-"""The interface between the service and whatever runs a model: events, jobs and the Engine protocol."""
+"""The interface between the service and the engine that runs a model: events, jobs and the Engine protocol."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from core.request_record import current_record
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """The only result of a plan with `rendered` set: RGB, uint8 [num_frames, height, width, 3]."""
+    """The result of a plan with `rendered` set: RGB, uint8 [num_frames, height, width, 3]."""
 
     frames: NDArray[np.uint8]
     generation_s: float = 0.0
@@ -28,7 +28,7 @@ class Pixels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PixelPreview:
-    """A clean estimate of a plan with `partial_images`: RGB, uint8 [num_frames, height, width, 3]."""
+    """A preview of a plan with `partial_images`: RGB, uint8 [num_frames, height, width, 3]."""
 
     frames: NDArray[np.uint8]
 
@@ -39,8 +39,8 @@ Event: TypeAlias = StreamEvent | Pixels | PixelPreview
 class Job:
     """One queued or running generation, shared by the event loop and the thread that runs the model.
 
-    `deadline` is in seconds of the event loop's clock; None means no deadline. Engines need not yield Steps unless
-    `reports_steps` is set. A job can be cancelled from any thread and only once: later reasons are ignored.
+    `deadline` is in seconds of the event loop's clock; None means no deadline. If `reports_steps` is set, the engine
+    must yield Steps. A job can be cancelled from any thread. Only the first reason is kept.
     """
 
     def __init__(self, deadline: float | None = None, *, reports_steps: bool = False) -> None:
@@ -54,7 +54,7 @@ class Job:
         self._lock = threading.Lock()
 
     def cancel(self, reason: CodecError) -> None:
-        """Ask the engine to stop within one step; it then raises `reason`."""
+        """Ask the engine to stop within one step and to raise `reason`."""
         with self._lock:
             if self._reason is not None:
                 return
@@ -64,7 +64,10 @@ class Job:
             listener()
 
     def on_cancel(self, listener: Callable[[], object]) -> None:
-        """Call `listener` when the job is cancelled, in the cancelling thread; immediately if it already is."""
+        """Call `listener` when the job is cancelled, in the cancelling thread.
+
+        Call it now if the job was cancelled before.
+        """
         with self._lock:
             self._listeners.append(listener)
             is_cancelled = self._reason is not None
@@ -72,21 +75,21 @@ class Job:
             listener()
 
     def part(self) -> "Job":
-        """Return a job for one of the generations of this job, with which it is cancelled."""
+        """Return a job for one generation of this job. It is cancelled when this job is cancelled."""
         part = _Part(self)
         self.on_cancel(lambda: part.cancel(self._reason or client_disconnected()))
         return part
 
     def occupy(self, work: Future[Any] | None) -> None:
-        """Record that the device works on this job until `work` is done, also if the job is cancelled before.
+        """Record that the device works on this job until `work` is done, even if the job is cancelled earlier.
 
-        None means that it no longer works on the job. Only the last `work` counts: a device runs the work of a job in
-        the order of submission.
+        None means that the device no longer works on the job. Only the last `work` is relevant, because a device runs
+        the work of a job in the order of submission.
         """
         self._work = work
 
     def when_free(self, listener: Callable[[], object]) -> None:
-        """Call `listener` on the running event loop once the device no longer works on this job, now if possible."""
+        """Call `listener` on the running event loop as soon as the device no longer works on this job."""
         work = self._work
         if work is None or work.done():
             listener()
@@ -102,12 +105,12 @@ class Job:
 
     @property
     def reason(self) -> CodecError | None:
-        """Why the job was cancelled, or None if it was not."""
+        """The reason why the job was cancelled, or None if it was not cancelled."""
         return self._reason
 
 
 class _Part(Job):
-    """One of the generations of `whole`. The device works on both."""
+    """The job of one generation of the job `whole`. Work of the device on this job is also work on `whole`."""
 
     def __init__(self, whole: Job) -> None:
         super().__init__(whole.deadline)
@@ -128,9 +131,9 @@ class Engine(Protocol):
     def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield the events of `plan`: Started, the Steps if the job reports them, then every Frame, or the Pixels.
 
-        There are Pixels instead of Frames if `plan.rendered`. Previews precede the Frames, or PixelPreviews the Pixels,
-        if the plan has them; an engine may leave some out. Raises a CodecError on failure. Closing the iterator cancels
-        `job`.
+        If `plan.rendered`, Pixels replace the Frames. If the plan has previews, Previews are yielded before the Frames,
+        or PixelPreviews before the Pixels; an engine may leave some out. Raises a CodecError on failure. Closing the
+        iterator cancels `job`.
         """
 
 

@@ -1,15 +1,15 @@
-"""Consecutive jobs that failed because of the server."""
+"""Counter of consecutive jobs that failed because of the server."""
 
 import asyncio
 
 from codec_wire.errors import CodecError, ModelLoadError
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""Failures after which the device is assumed to be broken. A single one can be caused by its request."""
+"""Number of failures after which the device is assumed to be broken. A request can cause a single failure."""
 
 
 class EngineFailures:
-    """The number of jobs that failed since one succeeded. Failures that clients cause do not count.
+    """The number of jobs that failed since the last success. Failures that clients cause are not counted.
 
     Not thread-safe: use it only from the event loop's thread.
     """

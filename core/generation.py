@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class StreamStats:
-    """What has been yielded of one generation's stream so far."""
+    """Statistics of the events of one stream that have been yielded so far."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -30,7 +30,7 @@ class StreamStats:
         return self._started_at is not None
 
     def record(self, event: StreamEvent) -> None:
-        """Update the statistics with `event`, which is about to be yielded."""
+        """Update the statistics with `event`. Call this before the event is yielded."""
         if isinstance(event, Started):
             self._started_at = time.monotonic()
         elif isinstance(event, Frame):

@@ -7,10 +7,10 @@ from codec_wire.errors import InvalidRequest
 MAX_IMAGE_BYTES = 8 * 1024 * 1024
 """Maximum size of an image file."""
 MAX_IMAGE_PIXELS = 16 * 1024 * 1024
-"""Maximum number of pixels of an image, e.g. 4096x4096, which takes at most 64 MiB when decoded."""
+"""Maximum number of pixels of an image, e.g. 4096x4096. A decoded image takes at most 64 MiB."""
 
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Markers of a frame header (ITU-T T.81, table B.1). The three excluded markers are tables and a reserved one."""
+"""Markers of a frame header (ITU-T T.81, table B.1). The three excluded markers do not begin a frame header."""
 _JPEG_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
 """Markers that are not followed by a segment length."""
 _MAX_JPEG_MARKERS = 4096
@@ -19,7 +19,7 @@ _MAX_JPEG_MARKERS = 4096
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """An image file from a request, checked against the limits but not decoded. Sides in pixels."""
+    """An image file from a request, checked against the limits but not decoded. `width` and `height` are in pixels."""
 
     data: bytes
     format: str
@@ -33,7 +33,7 @@ class InputImage:
 def read_input_image(field: str, data: bytes) -> InputImage:
     """Return the image in `data`, the value of the request's `field`.
 
-    Only the header is read, so that a small file that decodes to gigabytes is rejected at no cost. Raises
+    Only the header is read, so that a small file that would decode to gigabytes is rejected without decoding. Raises
     InvalidRequest if the file has too many bytes or pixels, is not a PNG, JPEG or WebP file, or has a broken header.
     """
     if len(data) > MAX_IMAGE_BYTES:

@@ -14,7 +14,7 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 from core.received_stream import LATENTS_FIELD, invalid_stream, open_body
 
 MAX_LATENTS_BYTES = 8 * 1024 * 1024
-"""Maximum size of the body, as received. 2048x2048 pixels have 4 MiB of latents in 16 channels of fp32."""
+"""Maximum size of the received body in bytes. The latents of 2048x2048 pixels, 16 channels of fp32, have 4 MiB."""
 MAX_LATENT_VALUE = 1000.0
 """Maximum absolute value. Encoders return values below 100; larger ones would overflow in the layers of a model."""
 _BROTLI = CODINGS["br"]
@@ -22,7 +22,7 @@ _BROTLI = CODINGS["br"]
 
 @dataclass(frozen=True, slots=True)
 class InputLatents:
-    """The body of a latent stream from a request, of which only the header was read."""
+    """The body of a latent stream from a request. Only its header was parsed."""
 
     data: bytes
     coding: str
@@ -38,8 +38,9 @@ class InputLatents:
 def read_input_latents(data: bytes, dictionaries: Mapping[str, bytes]) -> InputLatents:
     """Return the latents in `data`, in any wire format and content coding.
 
-    Only the header is read, so that a body that expands to gigabytes is rejected at no cost. `dictionaries` are the
-    available zstd dictionaries by hash. Raises InvalidRequest if there are too many bytes or no valid header.
+    Only the header is parsed, so that a body that would expand to gigabytes is rejected without decompression.
+    `dictionaries` contains the available zstd dictionaries by hash. Raises InvalidRequest if `data` is too long or has
+    no valid header.
     """
     if len(data) > MAX_LATENTS_BYTES:
         raise InvalidRequest(LATENTS_FIELD, f"must have at most {MAX_LATENTS_BYTES} bytes, got {len(data)}")
@@ -57,10 +58,10 @@ def read_input_latents(data: bytes, dictionaries: Mapping[str, bytes]) -> InputL
 
 
 def decode_input_latents(latents: InputLatents) -> NDArray[np.float32]:
-    """Return the values, scaled as in the stream, float32 [C, h, w].
+    """Return the latents, scaled as in the stream, as float32 [C, h, w].
 
-    Raises InvalidRequest, with the byte position, if the stream is invalid, is not complete or has values that are not
-    finite or larger than MAX_LATENT_VALUE.
+    Raises InvalidRequest if the stream is invalid or incomplete (with the byte position), or if a value is not finite
+    or its magnitude exceeds MAX_LATENT_VALUE.
     """
     with invalid_stream():
         body = open_body(latents.data, None, CODINGS[latents.coding], latents.dictionaries)
@@ -68,7 +69,7 @@ def decode_input_latents(latents: InputLatents) -> NDArray[np.float32]:
         next(messages)  # the header
         frame = next(messages, None)
         if not isinstance(frame, LatentFrame):
-            raise TruncatedStream("the stream ends before its frame", body.end)
+            raise TruncatedStream("the stream ends before its first frame", body.end)
         if not frame.done:
             raise SequenceError("must be a latent stream of one image, got a second frame", body.offset)
         try:
@@ -77,7 +78,9 @@ def decode_input_latents(latents: InputLatents) -> NDArray[np.float32]:
             raise type(error)(error.message, body.offset) from None
         body.close()
     if not np.all(np.abs(values) <= MAX_LATENT_VALUE):
-        raise InvalidRequest(LATENTS_FIELD, f"values must be finite and at most {MAX_LATENT_VALUE:g}")
+        raise InvalidRequest(
+            LATENTS_FIELD, f"values must be finite and from -{MAX_LATENT_VALUE:g} to {MAX_LATENT_VALUE:g}"
+        )
     return values
 
 
@@ -85,5 +88,5 @@ def _read_header(data: bytes, coding: Coding, dictionaries: Mapping[str, bytes])
     with invalid_stream():
         message = next(open_body(data, None, coding, dictionaries).feed(data), None)
     if not isinstance(message, LatentStreamHeader):
-        raise InvalidRequest(LATENTS_FIELD, "the stream ends before its header")
+        raise InvalidRequest(LATENTS_FIELD, "the stream ends before the end of its header")
     return message

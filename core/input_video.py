@@ -15,7 +15,10 @@ _MAX_BOXES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class InputVideo:
-    """An MP4 file from a request, checked against the limits but not decoded. Sides in pixels, as it is shown."""
+    """An MP4 file from a request, checked against the limits but not decoded.
+
+    `width` and `height` are in pixels, after the rotation that the file states.
+    """
 
     data: bytes
     width: int
@@ -28,7 +31,7 @@ class InputVideo:
 
 
 def is_mp4(data: bytes) -> bool:
-    """Return whether `data` begins like an MP4 file: with a box of type ftyp."""
+    """Return whether `data` begins with a box of type ftyp, as MP4 files do."""
     return data[4:8] == b"ftyp"
 
 
@@ -70,7 +73,10 @@ def _video(field: str, data: bytes, track: dict[bytes, memoryview]) -> InputVide
 
 
 def _tracks(data: memoryview) -> Iterator[dict[bytes, memoryview]]:
-    """Yield the boxes of each track by type: the first one of each type, without its header."""
+    """Yield {type: content of the first box of this type} for each track.
+
+    The content does not include the box header.
+    """
     for name, body in _boxes(data, frozenset((b"moov",))):
         if name == b"trak":
             track: dict[bytes, memoryview] = {}
@@ -80,7 +86,10 @@ def _tracks(data: memoryview) -> Iterator[dict[bytes, memoryview]]:
 
 
 def _boxes(data: memoryview, containers: frozenset[bytes]) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield (type, content) of the boxes in `data`; those in `containers` are replaced by the boxes in them."""
+    """Yield (type, content) of the boxes in `data`.
+
+    Boxes of the types `containers` are replaced with the boxes in them.
+    """
     pending, found = [data], 0
     while pending:
         rest = pending.pop()

@@ -7,9 +7,9 @@ from codec_wire.errors import NotReady
 
 
 class State(StrEnum):
-    """States of a server, in the order in which they are passed. FAILED can follow any state before DRAINING.
+    """States of a server, in their usual order. FAILED can follow any state before DRAINING.
 
-    RECOVERING can follow SERVING, if the device hangs or fails, and precedes SERVING again.
+    If the device hangs or fails, RECOVERING follows SERVING. SERVING follows again when the device works.
     """
 
     LOADING = "loading"
@@ -34,7 +34,7 @@ _NEXT: dict[State, frozenset[State]] = {
 """Allowed transitions."""
 
 RETRY_AFTER_S = 5
-"""Seconds after which a client may retry, if the server has no better estimate."""
+"""Default time in seconds after which a client may retry, if the server has no better estimate."""
 
 
 class Lifecycle:
@@ -56,7 +56,7 @@ class Lifecycle:
         return self._state is not State.FAILED and self._is_alive()
 
     def watch_with(self, is_alive: Callable[[], bool]) -> None:
-        """Use `is_alive` to determine whether the process can recover by itself."""
+        """Set the function that returns whether the process can recover by itself."""
         self._is_alive = is_alive
 
     def subscribe(self, listener: Callable[[State], None]) -> None:
@@ -65,7 +65,10 @@ class Lifecycle:
         listener(self._state)
 
     def transition_to(self, state: State) -> None:
-        """Change the state; do nothing if it is the current one. Raises ValueError if the transition is not allowed."""
+        """Change the state; do nothing if `state` is the current state.
+
+        Raises ValueError if the change is not allowed.
+        """
         if state is self._state:
             return
         if state not in _NEXT[self._state]:

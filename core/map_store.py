@@ -1,4 +1,4 @@
-"""Lookup of latent-space map bundles on disk: in the models directory, then among those of the embedded models."""
+"""Lookup of latent-space map bundles on disk: in the models directory, then in the data of the embedded model."""
 
 import logging
 from pathlib import Path
@@ -17,7 +17,7 @@ FOLDER = "latent-spaces"
 RGB_FILE = "latent_rgb.json"
 """File in the folder of a map: the latent-to-RGB matrix of its latent space, which is not part of the map."""
 CALIBRATED_FILE = "calibrated.sha256"
-"""File in the folder of a map that a server has calibrated at its start: the hash of that map."""
+"""File that a server writes next to a map that it has calibrated at its start. It contains the hash of the map."""
 
 
 def bundle_folder(models_dir: Path, latent_space: str) -> Path:
@@ -26,9 +26,9 @@ def bundle_folder(models_dir: Path, latent_space: str) -> Path:
 
 
 def find_bundle_folder(models_dir: Path, latent_space: str) -> Path | None:
-    """Return the folder of the bundle of `latent_space`, or None if it has none.
+    """Return the folder of the bundle of `latent_space`, or None if there is no bundle.
 
-    `models_dir` takes precedence over the embedded models. An id that would lead out of the directory has no bundle.
+    `models_dir` takes precedence over the embedded model. An id whose path is outside the directory has no bundle.
     """
     if ".." in latent_space or latent_space.startswith("/"):
         return None
@@ -37,7 +37,7 @@ def find_bundle_folder(models_dir: Path, latent_space: str) -> Path | None:
 
 
 def list_bundle_folders(models_dir: Path) -> list[Path]:
-    """Return the folders of all bundles in `models_dir`, followed by those of the embedded models."""
+    """Return the folders of all bundles in `models_dir`, followed by the folders of the embedded bundles."""
     directories = (models_dir, EMBEDDED_MODELS_DIR)
     return [path.parent for directory in directories for path in sorted((directory / FOLDER).glob(f"**/{MAP_FILE}"))]
 
@@ -45,8 +45,8 @@ def list_bundle_folders(models_dir: Path) -> list[Path]:
 def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> LatentMapBundle | None:
     """Return the bundle of the latent space of `model`, or None if it does not exist.
 
-    A damaged bundle that a server has calibrated itself is logged, and is to be calibrated again: None. Raises
-    InvalidMap if another bundle is damaged, or if the bundle does not fit the model.
+    If a bundle that a server has calibrated is damaged, log this and return None, so that it is calibrated again.
+    Raises InvalidMap if another bundle is damaged, or if the bundle does not match the model.
     """
     folder = find_bundle_folder(models_dir, model.latent_space)
     if folder is None:
@@ -73,7 +73,7 @@ def store_calibrated(folder: Path, bundle: LatentMapBundle) -> None:
 
 
 def store_latent_rgb(folder: Path, matrix: LatentRgb) -> None:
-    """Write the latent-to-RGB matrix next to the map in `folder`, which exists. Raises InvalidMap if it cannot."""
+    """Write the latent-to-RGB matrix to the existing folder of a map. Raises InvalidMap if it cannot be written."""
     try:
         write_atomically(folder / RGB_FILE, matrix.serialize())
     except OSError as error:
@@ -83,7 +83,7 @@ def store_latent_rgb(folder: Path, matrix: LatentRgb) -> None:
 def find_latent_rgb(models_dir: Path, latent_space: str, channels: int) -> LatentRgb | None:
     """Return the stored latent-to-RGB matrix of a latent space with `channels`, or None if it is not stored.
 
-    `models_dir` takes precedence over the embedded models. A damaged file is logged and ignored.
+    `models_dir` takes precedence over the embedded model. A damaged file is logged and ignored.
     """
     if ".." in latent_space or latent_space.startswith("/"):
         return None
@@ -103,7 +103,7 @@ def find_latent_rgb(models_dir: Path, latent_space: str, channels: int) -> Laten
 
 
 def _is_calibrated(folder: Path) -> bool:
-    """Return whether the map in `folder` was calibrated by a server, and not replaced by another one since."""
+    """Return whether the map in `folder` was calibrated by a server and has not been replaced since."""
     try:
         digest = (folder / CALIBRATED_FILE).read_text(errors="replace").strip()
     except OSError:
@@ -118,7 +118,7 @@ def _is_calibrated(folder: Path) -> bool:
 
 
 def require_map_of(model: ModelInfo, vae_scale_factor: float, bundle: LatentMapBundle, origin: str) -> None:
-    """Raise InvalidMap if the map in `bundle`, which was read from `origin`, does not fit the model."""
+    """Raise InvalidMap if the map in `bundle`, which was read from `origin`, does not match the model."""
     found = bundle.latent_map
     for name, expected, actual in (
         ("id", model.latent_space, found.id),

@@ -8,20 +8,22 @@ from core.plan import StreamPlan
 from core.working_memory import JobMemory
 
 MARGIN = 3
-"""Every prediction is multiplied by this, because large generations need more memory than small ones suggest.
+"""Factor of all predictions, because large generations need more memory than measurements of small ones predict.
 
-Measured with the embedded model: for each further pixel, 512x512 needs 2.6 times as much as 64x64 to 128x64, and
-2.4 times as much resident memory for 240 frames as extrapolated from 9; see docs/reliability.md."""
+Measured with the embedded model: the memory for each additional pixel is 2.6 times as large up to 512x512 as between
+64x64 and 128x64. A video of 240 frames needs 2.4 times the resident memory that an extrapolation from 9 frames
+predicts. See docs/reliability.md.
+"""
 OVERHEAD = 32 * 2**20
-"""Added to all predictions, for buffers of libraries that do not depend on the size."""
+"""Bytes that are added to all predictions, for buffers of libraries that do not depend on the size."""
 PIXEL_BYTES = 51
-"""Memory for each decoded pixel, whatever the VAE: four RGB values in float32 and one in uint8 (codec_pixels.vae)."""
+"""Bytes for each decoded pixel, for any VAE: four copies in float32 RGB and one in uint8 RGB (codec_pixels.vae)."""
 _FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PeakMemory:
-    """Peak memory of a generation in bytes, in addition to that before it. `decoding` is 0 if it was not measured."""
+    """Peak memory of a generation in bytes, minus the memory before it. `decoding` is 0 if it was not measured."""
 
     sampling: int
     decoding: int
@@ -29,9 +31,9 @@ class PeakMemory:
 
 @dataclass(frozen=True, slots=True)
 class MemoryModel:
-    """Memory of one modality of a model: sampling needs `fixed` bytes and `sampling` per pixel and latent frame.
+    """Memory of one modality of a model: sampling needs `fixed` bytes and `sampling` bytes per pixel and latent frame.
 
-    Decoding needs `decoding` bytes per pixel, and per latent frame if the VAE `decodes_jointly`.
+    Decoding needs `decoding` bytes per pixel. If the VAE `decodes_jointly`, this is also per latent frame.
     """
 
     fixed: float
@@ -43,9 +45,10 @@ class MemoryModel:
     def fit(
         cls, plan: StreamPlan, peak: PeakMemory, wide_plan: StreamPlan, wide_sampling: int, *, decodes_jointly: bool
     ) -> "MemoryModel":
-        """Return a model that predicts at least what was measured: `peak` for `plan`, and sampling for `wide_plan`.
+        """Return a model whose predictions are at least the measured values.
 
-        `wide_plan` has more pixels and as many frames.
+        `peak` was measured for `plan`, and `wide_sampling` bytes for sampling `wide_plan`, which has more pixels and
+        equally many frames.
         """
         units, wide_units = _units(plan), _units(wide_plan)
         slope = max(0.0, (wide_sampling - peak.sampling) / (wide_units - units))

@@ -1,7 +1,7 @@
 """Metrics of the requests that have run a model. core.metrics_text exports them.
 
-All values of labels are from closed sets: names of operations, pipelines, codings and error codes, never what a client
-has sent.
+The values of all labels are from fixed sets, such as names of operations, pipelines, codings and error codes. A label
+never contains a value that a client has sent.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from core.request_record import OK, RequestRecord
 
 UNKNOWN = "unknown"
-"""Value of a label that is not known, because the request failed before it was planned."""
+"""Value of a label that is unknown because the request failed before it was planned."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _SHORT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -22,7 +22,7 @@ _Key: TypeAlias = tuple[str, str | None, str | None, str | None, str | None, str
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """The time series to which a request adds. They are looked up once for each combination of labels."""
+    """The time series that a request updates. They are looked up once for each combination of labels."""
 
     requests: Counter
     duration: Histogram
@@ -36,7 +36,7 @@ class _Series:
 
 
 class Metrics:
-    """Counters and histograms in a registry of their own. Not thread-safe: use it only from the event loop's thread."""
+    """Counters and histograms in a separate registry. Not thread-safe: use it only from the event loop's thread."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""The metrics of a server in the text format of Prometheus: those of its requests, and its state at this moment."""
+"""The metrics of a server in the text format of Prometheus: metrics of its requests, and its current state."""
 
 import sys
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def metrics_text(service: LatentService) -> bytes:
 
 
 class _ServerCollector(Collector):
-    """Collects everything at the time of a scrape, so that requests pay for nothing of it."""
+    """Collects the state of the server when it is scraped, so that requests do not need time for this."""
 
     def __init__(self, service: LatentService) -> None:
         self._service = service

@@ -1,4 +1,4 @@
-"""What clients need to know about a loaded model: its names, latent space, sizes and supported inputs."""
+"""Description of a loaded model for clients: its names, latent space, sizes and supported inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class GenerationMode:
     control_image: bool = False
     """Whether the request must contain a ControlNet conditioning image."""
     strength: bool = False
-    """Whether `strength` is supported: how much of the input image is replaced."""
+    """Whether `strength`, how much of the input image is changed, is supported."""
     negative_prompt: bool = True
     """Whether a negative prompt is supported."""
     latents: bool = False
@@ -34,7 +34,7 @@ class GenerationMode:
     latents_only: bool = False
     """Whether the input image must be sent as `latents`, because the VAE that encodes images is not loaded."""
     previews: bool = False
-    """Whether clean estimates of steps can be sent while sampling."""
+    """Whether previews can be sent while sampling."""
 
     def __str__(self) -> str:
         images = [name for name in ("image", "control_image") if getattr(self, name)]
@@ -44,12 +44,15 @@ class GenerationMode:
 
 
 StepCheck = Callable[[GenerationMode, int, float | None], bool]
-"""Whether a mode can run this number of steps with this strength (None if the mode does not use it). Thread-safe."""
+"""Thread-safe function of (mode, number of steps, strength) that returns whether the scheduler can run these steps.
+
+The strength is None if the mode does not use it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """LoRA weights that a model was loaded with, and the scale they are applied with."""
+    """LoRA weights with which a model was loaded, and the scale with which they are applied."""
 
     name: str
     scale: float
@@ -72,19 +75,22 @@ class ModelInfo:
     modalities: tuple[Modality, ...] = (Modality.IMAGE,)
     aliases: tuple[str, ...] = ()
     renders: bool = False
-    """Whether this process can decode the latents to pixels: not in a gateway, and not for every VAE."""
+    """Whether this process can decode the latents to pixels. A gateway cannot, and not every VAE is supported."""
     unproven_pixels: str | None = None
-    """Why the pixels could not be compared with those of the model's own pipelines; `renders` is then False."""
+    """Reason why the pixels could not be compared with those of the model's own pipelines; `renders` is then False."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     temporal_factor: int = 1
-    """Video frames per latent frame, except for the first latent frame, which decodes to one video frame."""
+    """Video frames per latent frame. The first latent frame always decodes to one video frame."""
     frame_multiple: int = 1
     """The number of video frames must be 1 more than a multiple of this."""
     modes: tuple[GenerationMode, ...] = ()
     """Supported input combinations. Empty means that each modality is generated from a prompt alone."""
     loras: tuple[Lora, ...] = ()
     accepts_steps: StepCheck | None = field(default=None, compare=False, repr=False)
-    """Asks the scheduler of the model. None in a gateway: the upstream server decides."""
+    """Returns whether the model's scheduler can run a number of steps.
+
+    None in a gateway: the upstream server checks.
+    """
 
     def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:
         """Return the supported input combinations for `modality`."""
@@ -100,9 +106,9 @@ class ModelInfo:
         return 1 + (num_frames - 1) // self.temporal_factor
 
     def nearest_num_frames(self, num_frames: int) -> int:
-        """Return the nearest number of video frames that this model supports, at most `limits.max_frames`.
+        """Return the supported number of video frames that is nearest to `num_frames`, at most `limits.max_frames`.
 
-        The larger one if two are equally near.
+        If two numbers are equally near, return the larger number.
         """
         multiple, limit = self.frame_multiple, self.limits.max_frames
         nearest = 1 + max(0, int((num_frames - 1) / multiple + 0.5)) * multiple

@@ -11,9 +11,9 @@ from core.model import ModelInfo
 def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> ModelInfo:
     """Return the model for `request`: the first one with the requested name, modality and latent space.
 
-    If the request names a served latent space, its model name is only a preference: the client can decode the latents
-    of every model with this latent space. Other Codec servers ignore the name.
-    Raises NotFound or UnsupportedModality, naming the field that no model matches and the values that are allowed.
+    If the request names a served latent space, its model name is only a preference, because the client can decode the
+    latents of every model with this latent space. Other Codec servers ignore the name. Raises NotFound or
+    UnsupportedModality, naming the field that no model matches and the values that are allowed.
     """
     candidates = list(models)
     if request.latent_space is not None:
@@ -44,8 +44,8 @@ def models_in_latent_space(
 ) -> list[ModelInfo]:
     """Return the models with this latent space.
 
-    Raises NotFound if there are none. Its message names the value to send instead, and how to serve this latent space:
-    with `requested_model` if it is a known model.
+    Raises NotFound if there are none. The message states which value to send instead, and how to start a server with
+    this latent space. It names `requested_model` if that is a known model.
     """
     models = list(models)
     matching = [model for model in models if model.latent_space == latent_space]

@@ -1,4 +1,4 @@
-"""The EXIF orientation of an image file, read without an image library: a gateway has none."""
+"""Reader of the EXIF orientation of an image file. It needs no image library, because a gateway has none."""
 
 import struct
 
@@ -6,7 +6,7 @@ _ORIENTATION = 0x0112
 _SWAPPED = range(5, 9)
 """Orientations whose width and height are exchanged (Exif 2.32, 4.6.4)."""
 _MARKERS = ((b"Exif\0\0", 6), (b"eXIf", 4), (b"EXIF", 8))
-"""What precedes the TIFF structure in JPEG and some WebP files, in PNG, in other WebP files; and its length."""
+"""Bytes before the TIFF structure, and their length: JPEG and some WebP files, PNG files, other WebP files."""
 _MAX_ENTRIES = 256
 
 

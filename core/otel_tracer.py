@@ -30,14 +30,14 @@ _ATTRIBUTES = (
     "frames",
     "bytes_out",
 )
-"""Attributes of a record that become attributes codec.<name> of its span, if they have a value."""
+"""Attributes of a record that become attributes codec.<name> of its span, unless they are None."""
 
 
 class OtelTracer:
-    """Exports the spans of requests. The SDK reads its variables: sampler, limits, endpoint, headers, resource.
+    """Exports the spans of requests. The SDK reads sampler, limits, endpoint, headers and resource from its variables.
 
-    A request has a span named after its operation. When it ends, spans for its parts are added, from the times in its
-    record, so that a running request pays for none of them: plan, queue, sample, encode and stream.
+    A request has a span named after its operation. Spans for the parts of a request (plan, queue, sample, encode and
+    stream) are made from the times in its record when the request ends, so that they do not slow it down.
     """
 
     def __init__(self, exporter: str) -> None:
@@ -76,7 +76,7 @@ class OtelTracer:
         span.end(_nanoseconds(record, record.ended_at))
 
     async def stop(self) -> None:
-        """Export what is left."""
+        """Export the remaining spans and stop."""
         await asyncio.to_thread(self._provider.shutdown)
 
     @staticmethod
@@ -91,7 +91,7 @@ class OtelTracer:
 
 
 def _parts(record: RequestRecord) -> list[tuple[str, float, float]]:
-    """Return the name, start and end of the parts that `record` has times of."""
+    """Return the name, start and end of each part whose times are in `record`."""
     parts, ended_at = [], record.ended_at or record.started_at
     if record.planned_at is not None:
         parts.append(("plan", record.started_at, record.planned_at))

@@ -1,6 +1,6 @@
 """Pinned and installed versions of the libraries that determine the reference pixels.
 
-`python -m core.pins FILE` writes them as JSON; the Dockerfile does so when it builds an image.
+`python -m core.pins FILE` writes the versions as JSON. The Dockerfile runs this command when an image is built.
 """
 
 import json
@@ -21,7 +21,7 @@ _OTHER_LIBRARIES = ("accelerate", "numpy", "safetensors", "tokenizers")
 
 
 PIN = re.compile(r"""(?P<name>[\w.-]+)==(?P<version>[\w.]+) *; *extra *== *["']server["']""")
-"""An exact requirement of the extra `server`, as package metadata writes it."""
+"""An exact requirement of the extra `server` in package metadata."""
 
 
 def pinned_versions() -> dict[str, str]:
@@ -71,7 +71,7 @@ class Provenance:
 
 
 def require_pins() -> None:
-    """Raise InvalidSettings, with the command that helps, if an installed version differs from the pinned one."""
+    """Raise InvalidSettings, with a remedy, if an installed version differs from the pinned version."""
     differences = pin_differences()
     if differences:
         pins = " ".join(f"{name}=={version}" for name, version in pinned_versions().items())

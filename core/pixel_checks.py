@@ -1,7 +1,7 @@
-"""Results of comparing decoded latents with the pixels that a pipeline itself returns, and where they are stored.
+"""Results of comparing decoded latents with the pixels that a pipeline itself returns, and their storage.
 
-core.diffusers_engine.pixel_check makes the comparison. It is repeated only if something changes that affects it. The
-results of the embedded model on a CPU ship with it; docs/releasing.md describes how they are made.
+core.diffusers_engine.pixel_check runs the comparison. It is repeated only if something changes on which the result
+depends. The package contains the results of the embedded model on a CPU; docs/releasing.md describes how to make them.
 """
 
 import json
@@ -18,7 +18,7 @@ from core.map_store import bundle_folder
 log = logging.getLogger(__name__)
 
 FILE = "pixel_checks.json"
-"""File in the folder of a latent-space map: a list of {"key": {...}, "checks": [...]}, the latest one last."""
+"""File in the folder of a latent-space map: a JSON list of {"key": {...}, "checks": [...]}, with the latest last."""
 _MAX_RECORDS = 16
 
 
@@ -26,8 +26,8 @@ _MAX_RECORDS = 16
 class PixelCheck:
     """The difference between decoded latents and the pixels of one pipeline, for the same seed.
 
-    `max_difference` and `tolerance` are in 8-bit levels. `max_difference` is None if they cannot be compared, and
-    `reason` is then the reason.
+    `max_difference` and `tolerance` are in 8-bit levels. If a comparison is not possible, `max_difference` is None and
+    `reason` states why.
     """
 
     pipeline: str
@@ -55,7 +55,10 @@ def load_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any]) -> 
 
 
 def store_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any], checks: tuple[PixelCheck, ...]) -> None:
-    """Store the results for `key`. Only logs if the directory is not writable: the comparison is then repeated."""
+    """Store the results for `key`.
+
+    If the directory is not writable, this is logged and the comparison is repeated later.
+    """
     path = bundle_folder(models_dir, latent_space) / FILE
     kept = [record for record in _records(path) if isinstance(record, dict) and record.get("key") != key]
     records = [*kept[1 - _MAX_RECORDS :], {"key": key, "checks": [asdict(check) for check in checks]}]

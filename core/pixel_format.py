@@ -6,7 +6,7 @@ from enum import StrEnum
 class PixelFormat(StrEnum):
     """Format in which decoded pixels are returned.
 
-    RGB, PNG, JPEG and WEBP are one item per frame; MP4 is one file for all frames.
+    In the formats RGB, PNG, JPEG and WEBP, every frame is one item. In the format MP4, one file contains all frames.
     """
 
     RGB = "rgb"

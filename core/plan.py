@@ -1,4 +1,4 @@
-"""Validation of a request against a model: everything that will be sent is decided here, before anything runs."""
+"""Validation of a request against a model. It determines everything that will be sent before the model runs."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,10 +31,10 @@ RENDERING_STEPS = 2
 class StreamPlan:
     """A validated request with all defaults filled in: what to sample, and the header of the resulting stream.
 
-    `width` and `height` are in pixels. `num_frames` counts video frames, `latent_frames` the latents on the wire; both
-    are 1 for an image. If `rendered`, the latents are decoded to pixels instead of being sent.
-    `preview_every` is the number of steps from one preview to the next; None for no previews. A rendered image has
-    `partial_images` previews instead, or one after every step if it has fewer steps.
+    `width` and `height` are in pixels. `num_frames` counts video frames, `latent_frames` the frames of the stream. Both
+    are 1 for an image. If `rendered`, the latents are decoded to pixels instead of being sent. `preview_every` is the
+    number of steps from one preview to the next; None for no previews. A rendered image instead has `partial_images`
+    previews, or a preview after every step if there are fewer steps.
     """
 
     model: str
@@ -72,11 +72,11 @@ class StreamPlan:
 
     @property
     def has_previews(self) -> bool:
-        """Whether previews are sent while sampling."""
+        """Whether the plan has previews."""
         return self.preview_every is not None or self.partial_images > 0
 
     def previews_step(self, done: int, total: int) -> bool:
-        """Return whether there is a preview after `done` of `total` steps. The last step has no preview."""
+        """Return whether there is a preview after `done` of `total` steps. There is no preview after the last step."""
         if self.preview_every is not None:
             return done < total and done % self.preview_every == 0
         parts = self.partial_images + 1
@@ -98,14 +98,17 @@ class StreamPlan:
         }
 
     def is_keyframe(self, seq: int) -> bool:
-        """Return whether latent frame `seq` is a keyframe. Only delta pipelines have frames that are not."""
+        """Return whether latent frame `seq` is a keyframe.
+
+        In pipelines other than delta pipelines, every frame is a keyframe.
+        """
         return not self.header.pipeline_spec.delta or seq % self.keyframe_interval == 0
 
 
 def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) -> StreamPlan:
     """Return the plan for `request` on `model`, whose latent-space map is `bundle`.
 
-    Raises InvalidRequest, NotFound or UnsupportedModality, each naming the field at fault.
+    Raises InvalidRequest, NotFound or UnsupportedModality naming the invalid field.
     """
     select_model(request, [model])
     image, control_image = (
@@ -158,11 +161,14 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
 
 
 _header = lru_cache(maxsize=256)(LatentStreamHeader)
-"""Headers do not depend on the prompt or the seed, so most requests have the header of an earlier one."""
+"""Cached: a header does not depend on the prompt or the seed, so most requests have an earlier header."""
 
 
 def _with_size_of(latents: InputLatents, request: GenerationRequest, model: ModelInfo) -> GenerationRequest:
-    """Return `request` with the size of its latents. Raises InvalidRequest if they do not fit it or the model."""
+    """Return `request` with the size of its latents.
+
+    Raises InvalidRequest if the latents do not fit the request or model.
+    """
     header = latents.header
     if header.latent_space_id != model.latent_space:
         raise InvalidRequest(
@@ -223,7 +229,7 @@ def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, i
     if request.modality is Modality.IMAGE:
         for field, name in VIDEO_FIELDS.items():
             if getattr(request, name) is not None:
-                raise InvalidRequest(field, f"is only allowed for {Modality.VIDEO}, modality is {request.modality}")
+                raise InvalidRequest(field, f"is only allowed for {Modality.VIDEO}, got modality {request.modality}")
         return None, 1
     fps = request.fps or DEFAULT_FPS
     limit = model.limits.max_frames

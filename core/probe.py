@@ -1,4 +1,4 @@
-"""Short test requests for warm-up and calibration, with generated input images for models that need them."""
+"""Short test requests for warm-up and calibration. They contain generated input images if a model requires images."""
 
 import struct
 import zlib
@@ -12,9 +12,12 @@ from codec_wire.request import GenerationRequest
 from core.model import GenerationMode, ModelInfo
 
 PROBE_FRAMES = 9
-"""Minimum number of frames of a test video: more than one latent frame at every temporal factor in use (at most 8)."""
+"""Minimum number of frames of a test video.
+
+These are several latent frames for all models (temporal factor up to 8).
+"""
 _GRID = 4
-"""Cells along each side of a sample image. Their corners have random colours, interpolated in between."""
+"""Number of cells along each side of a sample image. The corners have random colours, between which it interpolates."""
 
 
 def probe_request(
@@ -22,8 +25,8 @@ def probe_request(
 ) -> GenerationRequest:
     """Return a request that `model` can serve: a short video or an image, with the input images it requires.
 
-    `mode` is the input combination; the first one of `modality` if it is None. `fields` are further fields of the
-    request.
+    `mode` is the input combination; None selects the first combination of `modality`. `fields` are additional fields of
+    the request.
     """
     mode = mode or model.modes_of(modality)[0]
     return GenerationRequest(
@@ -38,7 +41,7 @@ def probe_request(
 
 
 def _num_frames(model: ModelInfo) -> int:
-    """Return the smallest number of frames that `model` supports from PROBE_FRAMES on, or its maximum if lower."""
+    """Return the smallest supported number of frames from PROBE_FRAMES, or the maximum of `model` if it is lower."""
     multiple = model.frame_multiple
     return model.nearest_num_frames(1 + -(-(PROBE_FRAMES - 1) // multiple) * multiple)
 

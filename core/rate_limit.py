@@ -1,4 +1,4 @@
-"""A limit on the rate of log messages, of which clients could otherwise cause thousands a second."""
+"""A limit on the rate of log messages. Without it, clients could cause thousands of messages a second."""
 
 import time
 
@@ -6,7 +6,7 @@ INTERVAL_S = 1.0
 
 
 class RateLimit:
-    """Allows at most `count` events a second, and counts those that it does not allow."""
+    """Allows at most `count` events a second, and counts the events that it does not allow."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -1,4 +1,4 @@
-"""Strict readers of a latent stream that a client sends. They check every frame and keep it as it was received."""
+"""Strict readers of a latent stream that a client sends. They check every frame and return it unchanged."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +15,12 @@ from codec_wire.message_decoder import Message, MessageDecoder
 LATENTS_FIELD = "latents"
 """Name of the received stream in error messages."""
 MAX_STREAM_BYTES = 128 * 1024 * 1024
-"""Maximum size of a received stream, decompressed: 720 frames of 1024x1024 in fp16 have 90 MiB."""
+"""Maximum decompressed size of a received stream in bytes.
+
+For comparison: 720 frames of 1024x1024 in fp16 have 90 MiB.
+"""
 _HEAD_BYTES = 64
-"""Number of leading bytes by which other files are recognized."""
+"""Number of leading bytes from which other file formats are recognized."""
 _DICTIONARY_HEAD_BYTES = 18
 """Length of the longest zstd frame header (RFC 8878, 3.1.1.1), which contains the id of the dictionary."""
 
@@ -32,7 +35,8 @@ class MessageReader:
     def add(self, message: Message, offset: int | None = None) -> Message:
         """Check the next message and return it. `offset` is its position in the stream in bytes, None if unknown.
 
-        Raises InvalidRequest if it is out of order, has invalid values, or exceeds MAX_STREAM_BYTES.
+        Raises InvalidRequest if the message is out of order or has invalid values, or if the stream exceeds
+        MAX_STREAM_BYTES.
         """
         with invalid_stream():
             try:
@@ -42,7 +46,7 @@ class MessageReader:
         return message
 
     def close(self) -> None:
-        """Check that the stream is complete. Raises InvalidRequest."""
+        """Raise InvalidRequest if the stream is incomplete."""
         with invalid_stream():
             if self._decoder is None:
                 raise TruncatedStream("the stream is empty")
@@ -65,9 +69,9 @@ class MessageReader:
 class BodyReader:
     """Reader of a stream that is received as the bytes of an HTTP body.
 
-    `wire_format` None detects the format from the first byte. `encoding` is a Content-Encoding token. `dictionaries`
-    are the zstd dictionaries of the served maps by hash; the body states which of them it needs.
-    Raises InvalidRequest if the coding is not supported.
+    If `wire_format` is None, the format is detected from the first byte. `encoding` is a Content-Encoding token.
+    `dictionaries` contains the zstd dictionaries of the served maps by hash; a zstd body contains the id of the
+    dictionary that it needs. Raises InvalidRequest if the coding is not supported.
     """
 
     def __init__(self, wire_format: WireFormat | None, encoding: str, dictionaries: Mapping[str, bytes]) -> None:
@@ -91,7 +95,7 @@ class BodyReader:
             return [self._checks.add(message, decoder.offset) for message in decoder.feed(chunk)]
 
     def close(self) -> list[Message]:
-        """Signal the end of the body; return the messages that only now are known to be complete.
+        """Signal the end of the body. Return the remaining messages.
 
         Raises InvalidRequest if the body or the stream is incomplete.
         """
@@ -115,7 +119,7 @@ def open_body(
 ) -> MessageDecoder:
     """Return a decoder for a body that begins with `head`. See BodyReader.
 
-    Raises StreamError if it is not a latent stream or needs another dictionary.
+    Raises StreamError if the body is not a latent stream or needs a dictionary that is not in `dictionaries`.
     """
     foreign = identify_foreign_file(head[:_HEAD_BYTES]) if coding.name == IDENTITY else None
     if foreign is not None:
@@ -126,7 +130,7 @@ def open_body(
 
 @contextmanager
 def invalid_stream() -> Iterator[None]:
-    """Convert a StreamError, which elsewhere is a fault of this server or of another one, to InvalidRequest."""
+    """Convert a StreamError in the `with` block to InvalidRequest, because the client has sent the stream."""
     try:
         yield
     except StreamError as error:

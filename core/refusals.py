@@ -1,27 +1,26 @@
-"""Clients that were rejected, and those of them that return before the time in Retry-After."""
+"""Rejected clients, and detection of clients that return before the time in Retry-After."""
 
 from time import monotonic
 
 MAX_CLIENTS = 1024
 EARLY_DELAY_S = 0.5
-"""Time after which an early request is answered: a client in a loop then costs little, whatever its number of requests
-per second would be otherwise."""
+"""Delay of the response to an early request, in seconds. It limits the requests per second of a client in a loop."""
 
 
 class Refusals:
-    """When each rejected client may return. At most MAX_CLIENTS are remembered.
+    """The time at which each rejected client may return. Stores at most MAX_CLIENTS clients.
 
     Not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self) -> None:
         self._return_at: dict[str, float] = {}
-        """In seconds of the monotonic clock, in the order of the rejections."""
+        """Time by client, in seconds of the monotonic clock, in the order of the rejections."""
 
     def delay_s(self, client: str, retry_after_s: float) -> float:
-        """Record a response to `client` with the given Retry-After; return how long to delay that response.
+        """Record that `client` is rejected with this Retry-After. Return the seconds by which to delay the response.
 
-        It is 0 unless the client was rejected before and has returned too early.
+        The delay is 0 unless the client was rejected before and has returned too early.
         """
         now = monotonic()
         return_at = self._return_at.get(client)

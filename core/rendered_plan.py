@@ -11,10 +11,10 @@ from core.plan import StreamPlan, plan
 from core.request_mode import require_previews, select_mode
 
 MAX_RENDERED_PIXELS = 2**26
-"""Maximum pixels of one image or video: 256 frames of 512x512. Unlike latents they are all in memory at once."""
+"""Maximum number of pixels of an image or video: 256 frames of 512x512. All pixels are in memory at once."""
 
 MAX_RENDERED_FPS = 1000
-"""Maximum frames per second of a rendered video. Latents have no such limit: their frame rate is only a number."""
+"""Maximum frames per second of a rendered video. Latents have no such limit."""
 
 
 def plan_rendered(
@@ -22,22 +22,23 @@ def plan_rendered(
 ) -> tuple[StreamPlan, ...]:
     """Return the plans for `count` rendered images or videos, which use consecutive seeds from `request.seed` on.
 
-    Each of them has `partial_images` previews.
-    Each plan equals that of a single request with its seed, so that the pixels do not depend on `count`.
-    Raises what `plan` raises; UnsupportedModality if the model's latents cannot be decoded here; InvalidRequest;
-    TooLarge.
+    Each plan has `partial_images` previews. Each plan equals the plan of a single request with its seed, so that the
+    pixels do not depend on `count`. Raises what `plan` raises, UnsupportedModality if this server cannot decode the
+    model's latents, InvalidRequest if a field is not allowed for rendered pixels, and TooLarge if there are too many
+    pixels.
     """
     first = plan(request, bundle, model)
     modalities = tuple(str(modality) for modality in model.modalities)
     if model.unproven_pixels is not None:
         raise UnsupportedModality(
-            f"this server does not render {model.name}, because its pixels could not be compared with those of its "
-            f"pipeline ({model.unproven_pixels}): request latents (modality {' or '.join(modalities)})",
+            f"this server does not render {model.name}, because it could not check that decoded latents equal the "
+            f"pixels of the model's pipeline ({model.unproven_pixels}): "
+            f"request latents (modality {' or '.join(modalities)})",
             modalities,
         )
     if not model.renders:
         raise UnsupportedModality(
-            f"this server cannot decode the latents of {model.name} to pixels, as it is a gateway or runs without the "
+            f"this server cannot decode the latents of {model.name} because it is a gateway or runs without the "
             f"VAE (--no-vae): request latents (modality {' or '.join(modalities)}), and send them to {DECODE_PATH} of "
             "a server that has the VAE",
             modalities,

@@ -1,4 +1,4 @@
-"""The line of the log at the end of a request."""
+"""The log line that is written at the end of a request."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ _OPTIONAL_FIELDS = (
     ("frames", "frames"),
     ("bytes", "bytes_out"),
 )
-"""Fields that are left out if they are empty or 0, and their attributes."""
+"""Fields of the log line that are left out if they are empty or 0, and their attributes of RequestRecord."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class RequestLine:
     def __str__(self) -> str:
         """Return the log line: protocol, target, status and outcome, then the other fields as name=value.
 
-        It is written for every request: through `fields`, it would take twice as long.
+        It does not use `fields`, which would take twice as long: this line is written for every request.
         """
         record = self.record
         parts = [record.protocol, record.target, record.status, record.outcome]

@@ -1,4 +1,4 @@
-"""A common limit on the memory of all requests that are being received or are active."""
+"""A limit on the total memory of all requests that are being received or are active."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -23,7 +23,7 @@ class RequestMemory:
 
     @property
     def used(self) -> int:
-        """Bytes that are reserved."""
+        """Number of reserved bytes."""
         return self._used
 
     def reserve(self, size: int = 0) -> "Reservation":
@@ -35,19 +35,23 @@ class RequestMemory:
     def require(self, size: int) -> None:
         """Check that `size` more bytes fit.
 
-        Raises TooLarge if they never fit; Overloaded, with the time to wait, if they do not fit next to other requests.
+        Raises TooLarge if `size` alone exceeds the limit. Raises Overloaded, with the time to wait, if `size` and the
+        reserved bytes together exceed it.
         """
         if size > self._limit:
             raise TooLarge(f"this request needs {size} bytes of memory, the limit is {self._limit}")
         if self._used + size > self._limit:
             raise Overloaded(
-                f"requests already use {self._used} of {self._limit} bytes of memory, {size} more do not fit",
+                f"requests use {self._used} of {self._limit} bytes of memory, this request needs {size} more",
                 self._retry_after_s(),
             )
 
 
 class Reservation:
-    """The bytes that one request has reserved, which can grow. A context manager that frees them."""
+    """The bytes that one request has reserved.
+
+    Their number can grow. As a context manager, it frees them at the end.
+    """
 
     __slots__ = ("_memory", "size")
 

@@ -1,4 +1,4 @@
-"""Which input combination of a model a request uses, and whether it supports the other fields of the request."""
+"""Selection of the model's input combination for a request, and validation of the fields that depend on it."""
 
 from codec_wire.errors import InvalidRequest
 from codec_wire.http import ENCODE_PATH
@@ -30,11 +30,11 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
     if request.image is not None and mode.latents_only:
         raise InvalidRequest(
             "image",
-            f"must be sent as `latents`: this server runs {model.name} without its VAE, which encodes images; a server "
-            f"that has it encodes them ({ENCODE_PATH})",
+            f"must be sent as `latents`: this server runs {model.name} without the VAE that encodes images; to encode "
+            f"the image, send it to {ENCODE_PATH} of a server that has the VAE",
         )
     if request.latents is not None and not mode.latents:
-        raise InvalidRequest("latents", f"is not supported by {model.name}: send the image that they encode as image")
+        raise InvalidRequest("latents", f"is not supported by {model.name}: send an input image in the field image")
     if request.strength is not None and not mode.strength:
         raise InvalidRequest("strength", f"is not supported by {model.name} for {mode}")
     if request.preview_every is not None:

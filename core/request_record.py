@@ -1,7 +1,7 @@
-"""The record of one request: who sent it, what it asked for, how long its parts took and how it ended.
+"""The record of one request: its client, its parameters, the duration of its parts, and its outcome.
 
-The protocols begin a record (core.telemetry) and add what only they know; core adds the rest. Code that runs on behalf
-of a request finds its record with `current_record`, so no function passes it on.
+The protocols begin a record (core.telemetry) and add the values that only they know; core adds the others. Code that
+runs for a request gets the record from `current_record`, so the record is not passed as an argument.
 """
 
 import secrets
@@ -22,7 +22,7 @@ _RAW_BYTES_PER_VALUE = 2
 
 
 class Described(Protocol):
-    """What the plans of generating, decoding and encoding have in common."""
+    """Attributes that the plans of generating, decoding and encoding have in common."""
 
     @property
     def model(self) -> str:
@@ -40,7 +40,7 @@ class Described(Protocol):
 class RequestRecord:
     """The record of one request. Times are seconds of `time.perf_counter`, None before the event.
 
-    Not thread-safe, except that the thread which runs the model records its times before the event loop reads them.
+    Not thread-safe, with one exception: the device thread records its times, which the event loop reads later.
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class RequestRecord:
     def __init__(self, protocol: str, target: str, operation: str | None, request_id: str | None) -> None:
         self.protocol = protocol
         self.target = target
-        """Method and path over HTTP, the name of the method over gRPC."""
+        """Over HTTP the method and path, over gRPC the name of the method."""
         self.operation = operation
         """generate, render, decode, ...; None if the request does not run a model."""
         self.request_id = request_id if request_id and _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)
@@ -91,10 +91,10 @@ class RequestRecord:
         self.outcome = OK
         self.error: str | None = None
         self.completed = False
-        """Whether the last frame was sent. Clients that disconnect after that have not cancelled anything."""
+        """Whether the last frame was sent. If the client disconnects later, the request was not cancelled."""
         self.key_name: str | None = None
         self.traceparent: str | None = None
-        """Trace context for requests to other servers: that of the client, or of this request's span."""
+        """Trace context for requests to other servers: the client's, or that of this request's span."""
         self.peer = ""
         """IP address of the client; empty if it is unknown."""
         self.model: str | None = None
@@ -117,7 +117,7 @@ class RequestRecord:
         self.planned_at: float | None = None
         self.admitted_at: float | None = None
         self.sampling_at: float | None = None
-        """When the model started to work for this request for the first time."""
+        """Time at which the model started to work for this request."""
         self.header_at: float | None = None
         self.first_frame_at: float | None = None
         self.ended_at: float | None = None
@@ -128,7 +128,7 @@ class RequestRecord:
         return self.key_name or self.peer
 
     def describe(self, operation: str, plan: Described, map_hash: str) -> None:
-        """Record what the plan of a request contains."""
+        """Record the attributes of the plan of a request."""
         self.operation = operation
         self.describe_model(plan.model, plan.modality)
         self.map_hash = map_hash
@@ -136,7 +136,7 @@ class RequestRecord:
         self.frame_values = prod(plan.header.shape)
 
     def describe_model(self, model: str, modality: Modality) -> None:
-        """Record the model of a request, and that it was planned."""
+        """Record the model of a request, and the time at which it was planned."""
         self.model = model
         self.modality = modality.removesuffix("-latents")
         self.planned_at = perf_counter()
@@ -153,7 +153,7 @@ class RequestRecord:
         return now
 
     def record_event(self, event: StreamEvent) -> None:
-        """Record an event of a latent stream, which is about to be sent."""
+        """Record an event of a latent stream. Call this before the event is sent."""
         if isinstance(event, Started):
             self.header_at = perf_counter()
             if self.sampling_at is None:  # the model is in another process
@@ -191,7 +191,7 @@ class RequestRecord:
 
     @property
     def queue_s(self) -> float | None:
-        """Seconds from admission until the model started to work; None if it did not."""
+        """Seconds from admission until the model started to work; None if it did not start."""
         if self.admitted_at is None or self.sampling_at is None:
             return None
         return max(0.0, self.sampling_at - self.admitted_at)
@@ -211,5 +211,5 @@ def find_current_record() -> RequestRecord | None:
 
 
 def set_current_record(record: RequestRecord) -> None:
-    """Make `record` the one that `current_record` returns in the running task and in those that it creates."""
+    """Make `current_record` return `record` in the running task and in tasks that it creates."""
     _current.set(record)

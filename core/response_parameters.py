@@ -1,4 +1,4 @@
-"""The request as the server understood it, and the process that runs it."""
+"""The parameters of a response: those of the request with all defaults, and a description of the server process."""
 
 from functools import lru_cache
 
@@ -8,7 +8,7 @@ from core.plan import StreamPlan
 from core.service import LatentService
 
 _SENT_BY_THE_CLIENT = ("prompt", "negative_prompt", "image", "control_image", "latents")
-"""Fields that a response does not repeat: they are used as they are, and may be larger than a header."""
+"""Fields that a response does not repeat: the client knows their values, which can be too large for a header."""
 _SEED = "seed"
 _FIELDS = tuple(name for name in REQUEST_FIELDS if name not in (*_SENT_BY_THE_CLIENT, _SEED))
 
@@ -16,7 +16,7 @@ _FIELDS = tuple(name for name in REQUEST_FIELDS if name not in (*_SENT_BY_THE_CL
 def environment_of(service: LatentService, plan: StreamPlan) -> dict[str, str | None]:
     """Return the device and number of CPU threads, the library versions and the image digest of the process.
 
-    A gateway returns those of its upstream server.
+    A gateway returns the values of its upstream server.
     """
     provenance = service.provenance
     return {
@@ -32,7 +32,7 @@ def _versions_text(versions: tuple[tuple[str, str], ...]) -> str:
 
 
 def response_parameters(service: LatentService, plan: StreamPlan) -> str:
-    """Return the parameters of the response for `plan` as one line of JSON in ASCII, without prompts and images."""
+    """Return the parameters of the response for `plan` as one line of ASCII JSON, without prompts and images."""
     before, after = _around_seed(
         plan.header,
         service.models.for_plan(plan).bundle.hash,
@@ -54,7 +54,7 @@ def _around_seed(
     *,
     keyframe_interval: int | None,
 ) -> tuple[str, str]:
-    """Return the JSON before and after the seed, in which most requests differ. See response_parameters."""
+    """Return the JSON before and after the seed. Cached, because most requests differ only in the seed."""
     parameters = file_parameters(header, map_hash, shape, {**dict(request), _SEED: 0}, dict(environment))
     if keyframe_interval is not None:
         parameters["keyframe_interval"] = keyframe_interval

@@ -1,4 +1,4 @@
-"""What a server does. Without other imports, so that `serve --help` is fast."""
+"""The roles of a server. This module imports no other module, so that `serve --help` is fast."""
 
 from enum import StrEnum
 
@@ -8,6 +8,6 @@ class Role(StrEnum):
 
     ALL = "all"
     DECODER = "decoder"
-    """Decodes and encodes latents: the VAE is loaded, the denoiser and the text encoders are not."""
+    """Decodes and encodes latents. Only the VAE is loaded, not the denoiser and the text encoders."""
     GENERATOR = "generator"
-    """Generates latents: everything but the VAE is loaded."""
+    """Generates latents. All components except the VAE are loaded."""

@@ -35,15 +35,15 @@ class ModelInstance:
     engine: Engine | None
     device: str
     pixel_checks: tuple[PixelCheck, ...] = ()
-    """How far decoded latents are from the pixels of the model's own pipelines. Empty if that was not compared."""
+    """Differences of decoded latents from the pixels of the model's own pipelines. Empty if they were not compared."""
     vae: VaeEngine | None = None
-    """Decodes and encodes for clients. None if this server cannot."""
+    """Decodes and encodes for clients. None if this server cannot decode and encode."""
     tensor_vae: TensorVae | None = None
-    """Decodes and encodes plain tensors. None unless the VAE is in this process."""
+    """Decodes and encodes plain tensors. None if the VAE is not in this process."""
     memory: Mapping[Modality, MemoryModel] = field(default_factory=dict)
-    """Predicts the memory of jobs. Without the modalities for which it was not measured."""
+    """Predicts the memory of jobs, by modality. Modalities whose memory was not measured are left out."""
     latent_rgb: LatentRgb | None = None
-    """Approximates the colours of latents without a VAE. None if it was not measured for the latent space."""
+    """Approximates the colours of latents without a VAE. None if there is no matrix for the latent space."""
 
     @property
     def role(self) -> Role:
@@ -71,9 +71,9 @@ class ModelInstance:
         """Return the engine that generates. Raises UnsupportedModality if the server only decodes and encodes."""
         if self.engine is None:
             raise UnsupportedModality(
-                f"this server does not generate: its role is {self.role}, it decodes and encodes the latents of "
-                f"{self.model.name} ({DECODE_PATH} and {ENCODE_PATH}, gRPC Decode and Encode); send generations to a "
-                "server that runs without --role decoder",
+                f"this server does not generate, because its role is {self.role}: it only decodes and encodes the "
+                f"latents of {self.model.name} ({DECODE_PATH} and {ENCODE_PATH}, gRPC Decode and Encode); send "
+                "generations to a server that runs without --role decoder",
                 (),
             )
         return self.engine
@@ -83,9 +83,9 @@ class ModelInstance:
         if self.vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(
-                f"this server cannot decode or encode the latents of {self.model.name}, its role is {self.role}: "
-                f"request latents (modality {' or '.join(modalities)}), and send them to a server that has the VAE, "
-                "e.g. one with --role decoder",
+                f"this server cannot decode or encode the latents of {self.model.name}, because its role is "
+                f"{self.role}: request latents (modality {' or '.join(modalities)}), and send them to a server that "
+                "has the VAE, e.g. one with --role decoder",
                 modalities,
             )
         return self.vae
@@ -95,8 +95,8 @@ class ModelInstance:
         if self.tensor_vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(
-                f"the VAE of {self.model.name} is not in this process: send tensors to the server that runs it, or "
-                "latent streams to this one",
+                f"the VAE of {self.model.name} is not in this process: send tensors to the server that runs the VAE, "
+                "or send latent streams to this server",
                 modalities,
             )
         return self.tensor_vae
@@ -113,7 +113,7 @@ class ModelInstance:
 
 
 class ServedModels:
-    """The served models in order of preference; the first one is the default. Empty until they are loaded.
+    """The served models in order of preference. The first model is the default. Empty until the models are loaded.
 
     Not thread-safe: use it only from the event loop's thread.
     """
@@ -129,16 +129,16 @@ class ServedModels:
         return len(self._models)
 
     def replace(self, models: Iterable[ModelInstance]) -> None:
-        """Serve exactly `models` from now on."""
+        """Replace the served models with `models`."""
         self._models = tuple(models)
 
     @property
     def default(self) -> ModelInstance | None:
-        """The model for requests that name none, or None if no model is loaded."""
+        """The model for requests without a model name, or None if no model is loaded."""
         return self._models[0] if self._models else None
 
     def require_default(self) -> ModelInstance:
-        """Return the model for requests that name none. Raises NotReady if no model is loaded."""
+        """Return the model for requests without a model name. Raises NotReady if no model is loaded."""
         return self.require_all()[0]
 
     def require_all(self) -> tuple[ModelInstance, ...]:
@@ -150,8 +150,8 @@ class ServedModels:
     def for_request(self, request: GenerationRequest) -> ModelInstance:
         """Return the model for `request`.
 
-        Raises NotReady unless the server accepts requests; NotFound or UnsupportedModality if no model fits, or if the
-        server does not generate.
+        Raises NotReady unless the server accepts requests, NotFound or UnsupportedModality if no model matches, and
+        UnsupportedModality if the server does not generate.
         """
         self._lifecycle.require_serving()
         served = self._instance_of(select_model(request, self._infos()))
@@ -169,10 +169,11 @@ class ServedModels:
         raise self._not_ready()
 
     def with_vae(self, latent_space: str | None, modality: Modality, name: str | None) -> ModelInstance:
-        """Return the model whose VAE decodes or encodes latents, preferably one that generates `modality`.
+        """Return a model whose VAE decodes or encodes latents, preferably a model that generates `modality`.
 
-        `latent_space` is the id of its latent space, `name` its name or an alias; either may be None. Raises NotReady
-        unless the server accepts requests, NotFound if no model fits, UnsupportedModality if it has no VAE.
+        `latent_space` is the id of the model's latent space, `name` its name or an alias. Each may be None. Raises
+        NotReady unless the server accepts requests, NotFound if no model matches, and UnsupportedModality if the model
+        has no VAE.
         """
         self._lifecycle.require_serving()
         candidates = self._infos()
@@ -191,7 +192,7 @@ class ServedModels:
         return tuple(dict.fromkeys(str(modality) for one in instances for modality in one.generated_modalities))
 
     def maps(self) -> dict[str, LatentMapBundle]:
-        """Return the latent-space map of each latent space: that of the first model with this latent space.
+        """Return the latent-space maps by latent space. Each is the map of the first model with this latent space.
 
         Raises NotReady if no model is loaded.
         """
@@ -208,7 +209,7 @@ class ServedModels:
         return found
 
     def require_map(self, latent_space: str | None) -> LatentMapBundle:
-        """Return the map of `latent_space`; None selects the default model's.
+        """Return the map of `latent_space`; None selects the map of the default model.
 
         Raises NotReady if no model is loaded, NotFound if no model has this latent space.
         """
@@ -217,7 +218,7 @@ class ServedModels:
         return self._instance_of(models_in_latent_space(latent_space, self._infos())[0]).bundle
 
     def require_latent_rgb(self, latent_space: str | None) -> LatentRgb:
-        """Return the matrix from latents of `latent_space` to RGB values; None selects the default model's.
+        """Return the latent-to-RGB matrix of `latent_space`; None selects the matrix of the default model.
 
         Raises NotReady if no model is loaded, NotFound if the latent space is unknown or has no matrix.
         """

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class LatentService:
-    """Plans, admits and runs generations, and ends every failed stream in the same way.
+    """Plans, admits and runs generations. Every failed stream ends in the same way.
 
     `provenance` describes the process that runs the models. Not thread-safe: use it only from the event loop's thread.
     """
@@ -43,11 +43,11 @@ class LatentService:
         self._jobs: set[Job] = set()
 
     async def require_place(self, client: str) -> None:
-        """Check that `client` may have another job, before anything else is done for its request.
+        """Check that `client` may have another job. Call this before any other work for its request.
 
-        Raises Overloaded, with a delay if the client has been rejected before and returns too early: otherwise the
-        rejections of a client in a loop would take the CPU from the device. Passes if the server is not serving, which
-        other checks report.
+        Raises Overloaded if `client` has too many jobs. If the client was rejected before and has returned too early,
+        the error is raised with a delay: otherwise, a client in a loop would take CPU time from the device. Does
+        nothing if the server is not serving, because other checks report this.
         """
         if self.lifecycle.state is not State.SERVING:
             return
@@ -70,7 +70,7 @@ class LatentService:
         return planned
 
     def plan_rendered(self, request: GenerationRequest, count: int, partial_images: int = 0) -> tuple[StreamPlan, ...]:
-        """Return the plans for `count` images or videos that are sent as pixels, each after `partial_images` previews.
+        """Return the plans for `count` images or videos that are sent as pixels, each with `partial_images` previews.
 
         Raises what `plan` and core.rendered_plan.plan_rendered raise.
         """
@@ -119,10 +119,10 @@ class LatentService:
     async def render(
         self, plans: Sequence[StreamPlan], job: Job
     ) -> AsyncGenerator[Started | PixelPreview | Pixels, None]:
-        """Yield Started, the PixelPreviews and the Pixels of each of `plans`, in order, as one job.
+        """Run `plans` in order as one job. Yield Started, the PixelPreviews and the Pixels of each plan.
 
-        It is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError. The job stays
-        active until the iterator is exhausted or closed (contextlib.aclosing), which cancels it.
+        The job is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError. The job
+        stays active until the iterator is exhausted or closed (contextlib.aclosing). Closing it cancels the job.
         """
         served = self.models.for_plan(plans[0])
         engine = served.require_engine()
@@ -144,19 +144,19 @@ class LatentService:
 
     @property
     def queued_jobs(self) -> int:
-        """Number of active jobs for which the model has not started to work."""
+        """Number of active jobs that the model has not started."""
         return sum(job.record.sampling_at is None for job in self._jobs)
 
     def cancel_all(self, reason: Callable[[], CodecError]) -> None:
-        """Cancel every active job; `reason` is called once for each, since an exception cannot be shared."""
+        """Cancel every active job. `reason` is called once for each job, because jobs cannot share an exception."""
         for job in tuple(self._jobs):
             job.cancel(reason())
 
     @contextmanager
     def active(self, job: Job, cost: int, request_bytes: int = 0, memory: JobMemory = NO_MEMORY) -> Iterator[None]:
-        """Admit `job` and keep it in the set of active jobs; cancel it on exit and record whether it failed.
+        """Admit `job` and add it to the active jobs. At the end of the block, cancel it and record whether it failed.
 
-        It counts as active until the device no longer works on it. Raises what Admission.admit raises.
+        The job stays active until the device no longer works on it. Raises what Admission.admit raises.
         """
         place = self.admission.admit(cost, request_bytes, job.record.client, memory)
         job.record.record_admission()

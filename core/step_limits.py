@@ -8,16 +8,16 @@ from core.model import GenerationMode, ModelInfo
 
 
 def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, strength: float | None) -> None:
-    """Check that `mode` of `model` can run `steps` steps with `strength`, None if the mode has no strength.
+    """Check that `mode` of `model` can run `steps` steps with `strength`, which is None if the mode has no strength.
 
-    Raises InvalidRequest naming `steps` with the accepted numbers, or `strength` if it leaves no step to run.
+    Raises InvalidRequest naming `steps`, with the accepted numbers, or `strength` if it is so small that no step runs.
     """
     accepts = model.accepts_steps
     if accepts is None or accepts(mode, steps, strength):
         return
     if strength is not None and accepts(mode, steps, 1.0):
         raise InvalidRequest(
-            "strength", f"must be at least 1/steps = {1 / steps:g}, so that a step is run, got {strength:g}"
+            "strength", f"must be at least 1/steps = {1 / steps:g}, so that at least one step runs, got {strength:g}"
         )
     full_strength = strength if strength is None else 1.0
     accepted = _accepted_range(lambda number: accepts(mode, number, full_strength), model.limits.max_steps)
@@ -27,8 +27,9 @@ def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, s
 def _accepted_range(accepts: Callable[[int], bool], maximum: int) -> str:
     """Return the accepted numbers of steps from 1 to `maximum`, e.g. "4 to 250".
 
-    The accepted numbers of every scheduler of diffusers have no gap. Bisection asks the scheduler about 20 times: it
-    computes its whole schedule for an answer, and the event loop waits for it.
+    For every scheduler of diffusers, the accepted numbers have no gap, so that bisection finds the range. It asks the
+    scheduler only about 20 times. This matters because the scheduler computes its whole schedule each time, and the
+    event loop waits.
     """
     powers = [1 << exponent for exponent in range(maximum.bit_length())]
     inner = next(filter(accepts, [*powers, maximum]), None)

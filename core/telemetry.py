@@ -1,4 +1,4 @@
-"""What a server reports of its requests when they end: a line of the log, metrics, and traces."""
+"""Reports about a request when it has ended: a log line, metrics and traces."""
 
 import logging
 
@@ -11,15 +11,17 @@ from core.request_record import RequestRecord, set_current_record
 from core.tracing import Tracer
 
 MAX_REFUSALS_PER_S = 20
-"""Maximum number of log lines a second for requests that were refused because the server is busy or not ready. Clients
-that repeat them at once would fill the disk with them."""
+"""Maximum number of log lines a second for requests that were refused because the server is busy or not ready.
+
+Without this limit, clients that retry immediately would fill the disk.
+"""
 _REFUSALS = (Overloaded.code, NotReady.code)
 
 log = logging.getLogger(__name__)
 
 
 class Telemetry:
-    """Begins the record of every request and reports it when the request has ended, for both protocols."""
+    """Begins the record of every request, of both protocols, and reports the record when the request has ended."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()
@@ -38,8 +40,8 @@ class Telemetry:
     ) -> RequestRecord:
         """Return the record of a new request and make it the current one. See RequestRecord.
 
-        `request_id` and `traceparent` are those that the client sent. An id that is missing or not valid is replaced by
-        a new one, a traceparent that is not valid is ignored.
+        `request_id` and `traceparent` are the values that the client sent. An id that is missing or not valid is
+        replaced with a new id. A traceparent that is not valid is ignored.
         """
         record = RequestRecord(protocol, target, operation, request_id)
         if traceparent is not None:
@@ -50,7 +52,7 @@ class Telemetry:
         return record
 
     def end(self, record: RequestRecord, *, level: int = logging.INFO) -> None:
-        """Report a request that has ended. `level` is that of its log line."""
+        """Report a request that has ended. `level` is the level of its log line."""
         record.end()
         self.metrics.record(record)
         if self.tracer is not None:

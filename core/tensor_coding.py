@@ -18,7 +18,7 @@ from core.tensor_vae import PixelLayout, TensorData, TensorScaling, modality_of_
 
 @dataclass(frozen=True, slots=True)
 class TensorDecodeRequest:
-    """Latents [B, C, h, w] or [1, C, F, h, w], their scaling, and the layout of the pixels that the client asks for.
+    """Latents [B, C, h, w] or [1, C, F, h, w], their scaling, and the requested layout of the pixels.
 
     `model` is the name or alias of a model; None selects the default model.
     """
@@ -60,7 +60,8 @@ async def encode_tensor(
         width, height = pixels.width, pixels.height
         if max(width, height) > info.limits.max_side or min(width, height) < info.spatial_factor:
             raise InvalidRequest(
-                "image", f"sides must be from {info.spatial_factor} to {info.limits.max_side}, got {width}x{height}"
+                "image",
+                f"width and height must be from {info.spatial_factor} to {info.limits.max_side}, got {width}x{height}",
             )
     else:
         _require_shape(pixels, 3, info)

@@ -9,12 +9,12 @@ from core.engine import Job
 from core.input_image import InputImage
 
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
-"""Size in bytes of a value, by the name of its dtype in torch."""
+"""Size of a value in bytes, by the name of the torch dtype."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorData:
-    """A tensor: little-endian values in C order, its shape, and the name of its dtype in torch."""
+    """A tensor: little-endian values in C order, its shape, and the name of its torch dtype."""
 
     data: bytes
     shape: tuple[int, ...]
@@ -25,10 +25,10 @@ class TensorData:
 
 
 class PixelLayout(StrEnum):
-    """Form of decoded pixels."""
+    """Layout, range and dtype of decoded pixels."""
 
     VAE = "vae"
-    """The output of the VAE, in its dtype and about [-1, 1]: [B, 3, H, W], or [B, 3, F, H, W] for a video."""
+    """The unchanged output of the VAE, about [-1, 1], in its dtype: [B, 3, H, W], or [B, 3, F, H, W] for a video."""
     UNIT = "unit"
     """Values in [0, 1], in the dtype of the VAE: [N, 3, H, W]."""
     BYTES = "bytes"
@@ -37,9 +37,11 @@ class PixelLayout(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TensorScaling:
-    """How latents are scaled: divided by `factor` and shifted by `shift` before decoding, the reverse after encoding.
+    """The scaling of latents.
 
-    If `as_pipeline`, which is ignored by the encoder, they are scaled as the pipeline does it instead.
+    Before decoding they are divided by `factor`, then `shift` is added. Encoding does the inverse. If
+    `factor` is None and `as_pipeline` is set, the decoder scales them as the pipeline does. The encoder ignores
+    `as_pipeline`.
     """
 
     factor: float | None = None
@@ -58,11 +60,11 @@ class TensorVae(Protocol):
     async def encode_tensor(self, pixels: TensorData | InputImage, scaling: TensorScaling, job: Job) -> TensorData:
         """Return the latents of an image file, or of pixels [B, 3, H, W] or [1, 3, F, H, W] in [-1, 1].
 
-        Deterministic: the mode of the VAE's distribution. Raises InvalidRequest for a broken image, another CodecError
-        on failure.
+        The result is deterministic: the mode of the VAE's distribution. Raises InvalidRequest if the image is broken,
+        another CodecError on failure.
         """
 
 
 def modality_of_shape(shape: tuple[int, ...]) -> Modality:
-    """Return whether a tensor is a video, [B, C, F, h, w], or images."""
+    """Return VIDEO for a tensor [B, C, F, h, w], else IMAGE."""
     return Modality.VIDEO if len(shape) == 5 else Modality.IMAGE

@@ -1,4 +1,4 @@
-"""TLS certificates of the servers, which can be replaced while they run."""
+"""TLS certificates of the servers. They can be replaced while the servers run."""
 
 import logging
 import ssl
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Contents of PEM files: a certificate with its chain, its private key, and the CA of the clients if required."""
+    """Contents of PEM files: a certificate with its chain, its private key, and the CA of the clients or None."""
 
     chain: bytes
     key: bytes
@@ -21,14 +21,14 @@ class Certificates:
 
 
 class ServerTls:
-    """Certificate of a server, and the certificate authority of its clients if they need a certificate too.
+    """The certificate of a server, and the certificate authority of its clients if clients need a certificate.
 
-    `certificates` are the current ones. `context` is for servers of the ssl module; it applies the current ones to
+    `certificates` contains the current certificates. `context` is an ssl context that uses the current certificates for
     every new connection.
     """
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
-        """Read the files. Raises InvalidSettings if one of them is not valid."""
+        """Read the files. Raises InvalidSettings if a file is not valid."""
         self._cert, self._key, self._client_ca = cert, key, client_ca
         self.certificates, self._current = self._read()
         self.context = self._current
@@ -39,11 +39,14 @@ class ServerTls:
         self.context.sni_callback = use_current  # called for every connection, also without a server name
 
     def reload(self) -> None:
-        """Read the files again. If they are not valid, the error is logged and the previous ones stay in use."""
+        """Read the files again.
+
+        If a file is not valid, the error is logged and the previous certificates stay in use.
+        """
         try:
             self.certificates, self._current = self._read()
         except InvalidSettings as error:
-            log.error("the previous TLS certificate stays in use: %s", error)  # noqa: TRY400
+            log.error("cannot read the TLS certificate again, the previous one stays in use: %s", error)  # noqa: TRY400
             return
         log.info("read the TLS certificate %s", self._cert)
 

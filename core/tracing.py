@@ -1,6 +1,6 @@
-"""Traces of requests: the interface, and its configuration by the variables of OpenTelemetry.
+"""Traces of requests: the interface, and its configuration by the environment variables of OpenTelemetry.
 
-Nothing of OpenTelemetry is imported unless traces are exported.
+OpenTelemetry is imported only if traces are exported.
 """
 
 import os
@@ -20,13 +20,16 @@ class Tracer(Protocol):
     """Exports a span for each request that runs a model, and spans for its parts."""
 
     def start(self, record: RequestRecord) -> None:
-        """Start the span of a request as a child of its traceparent, which the span's own then replaces."""
+        """Start the span of a request as a child of `record.traceparent`.
+
+        Then set `record.traceparent` to this span.
+        """
 
     def end(self, record: RequestRecord) -> None:
         """End the span of a request."""
 
     async def stop(self) -> None:
-        """Export what is left."""
+        """Export the remaining spans and stop."""
 
 
 def configured_exporter(environment: Mapping[str, str] = os.environ) -> str | None:

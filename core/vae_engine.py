@@ -1,4 +1,4 @@
-"""The interface between the service and whatever runs the VAE of a model."""
+"""The interface between the service and the engine that runs the VAE of a model."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
@@ -19,8 +19,8 @@ class VaeEngine(Protocol):
     def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
         """Yield the pixels of `frames`, all frames of a valid stream, in the format of the plan.
 
-        RGB, PNG, JPEG and WebP are one item per image or video frame. MP4 is one file in chunks of any size.
-        Raises a CodecError on failure. Closing the iterator cancels `job`, which takes effect after the current frame.
+        RGB, PNG, JPEG and WebP are one item per image or video frame. MP4 is one file in chunks of any size. Raises a
+        CodecError on failure. Closing the iterator cancels `job`; the engine stops after the current frame.
         """
 
     def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:

@@ -13,15 +13,18 @@ log = logging.getLogger(__name__)
 CHECK_INTERVAL_S = 1.0
 FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 60.0
-"""Time between two test generations: FIRST_DELAY_S after the first one, then twice as long each time."""
+"""Maximum delay in seconds between two test generations.
+
+The first delay is FIRST_DELAY_S. Each further delay is twice as long as the previous one.
+"""
 
 
 class Watchdog:
-    """Stops serving while the device hangs or fails, until a test generation succeeds.
+    """Makes the server refuse requests when the device hangs or fails, until a test generation succeeds.
 
-    The device hangs if it makes no progress for `step_timeout_s` seconds; `seconds_without_progress` returns how long
-    that has been. It fails if `failures` reach their limit. `probe` runs a test generation and raises if it fails. The
-    lifecycle is no longer alive while the device hangs, or after it has not recovered for `step_timeout_s`.
+    The device hangs if `seconds_without_progress` returns more than `step_timeout_s`. The device fails if `failures`
+    reaches its limit. `probe` runs a test generation and raises if it fails. The lifecycle reports that the process is
+    not alive while the device hangs, and if the device has not recovered within `step_timeout_s`.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class Watchdog:
         lifecycle.watch_with(self._is_alive)
 
     async def run(self) -> None:
-        """Watch the device of a server that is serving. Runs until cancelled."""
+        """Watch the device while the server is serving. Runs until cancelled."""
         interval = min(CHECK_INTERVAL_S, self._step_timeout_s / 2)
         while True:
             if await self._failures.wait_for_limit(interval):
@@ -57,7 +60,7 @@ class Watchdog:
         return not self._hangs() and (since is None or time.monotonic() - since <= self._step_timeout_s)
 
     async def _recover(self, reason: str) -> None:
-        """Refuse requests until a test generation succeeds, which a device that hangs runs when it no longer does."""
+        """Refuse requests until a test generation succeeds. A device that hangs runs it when it works again."""
         log.error("%s: requests are refused until a test generation succeeds", reason)
         self._recovering_since = time.monotonic()
         self._lifecycle.transition_to(State.RECOVERING)
@@ -74,6 +77,6 @@ class Watchdog:
         try:
             await self._probe()
         except Exception as error:
-            log.warning("the test generation failed, the next one is in %g s: %s", delay_s, error)
+            log.warning("a test generation failed, the next one starts in %g s: %s", delay_s, error)
             return False
         return True

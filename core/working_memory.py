@@ -10,7 +10,7 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class JobMemory:
-    """Predicted memory of a job in bytes: at most `peak` while the device works on it, `result` from then on.
+    """Predicted memory of a job in bytes: at most `peak` while the device works on the job, `result` afterwards.
 
     The result is in memory until the client has read it.
     """
@@ -20,16 +20,16 @@ class JobMemory:
 
 
 NO_MEMORY = JobMemory()
-"""The prediction for a job whose memory is not known. It is not limited."""
+"""The prediction for a job whose memory is unknown. It is never over the limit."""
 
 
 class WorkingMemory:
     """Bound the predicted memory of active jobs, and reject requests over the limit immediately.
 
-    The device runs one job at a time, so that only the largest peak counts, but the results of all jobs: a queued job
-    waits for the memory of those before it. `limit` is in bytes and None until the models are loaded; nothing is
-    rejected then. `retry_after_s` returns the number of seconds after which a rejected request may be sent again. Not
-    thread-safe: use it only from the event loop's thread.
+    The device runs one job at a time. The predicted memory of the active jobs is therefore the largest peak plus the
+    results of all jobs. `limit` is in bytes; it is None until the models are loaded, and no request is rejected before.
+    `retry_after_s` returns the number of seconds after which a rejected request may be sent again. Not thread-safe: use
+    it only from the event loop's thread.
     """
 
     def __init__(self, retry_after_s: Callable[[], int]) -> None:
@@ -53,8 +53,8 @@ class WorkingMemory:
     def require(self, job: JobMemory) -> None:
         """Check that the memory of `job` is available.
 
-        Raises TooLarge if it exceeds the limit by itself; Overloaded, with the time to wait, if it does not fit next to
-        the active jobs.
+        Raises TooLarge if the job alone exceeds the limit. Raises Overloaded, with the time to wait, if the job and the
+        active jobs together exceed it.
         """
         limit = self.limit
         if limit is None or job is NO_MEMORY:
@@ -67,7 +67,7 @@ class WorkingMemory:
             )
         if _total([*self._jobs, job]) > limit:
             raise Overloaded(
-                f"active jobs need {_mib(self.used)} of {_mib(limit)} of memory, {_mib(alone)} more do not fit",
+                f"active jobs need {_mib(self.used)} of {_mib(limit)} of memory, this request needs {_mib(alone)} more",
                 self._retry_after_s(),
             )
 

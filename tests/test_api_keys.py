@@ -169,6 +169,6 @@ def test_sighup_reads_the_keys_again(key_file: Path) -> None:
         assert [status(KEY), status(OTHER_KEY), status("new")] == [401, 401, 503]
         key_file.write_text(KEY)
         os.kill(process.popen.pid, signal.SIGHUP)
-        process.wait_for("the previous API keys stay valid")
+        process.wait_for("the previous keys stay valid")
         assert [status(KEY), status("new")] == [401, 503]
         assert KEY not in process.output

@@ -36,14 +36,14 @@ _Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | Co
 """The results that the device thread sends to the event loop."""
 
 DEVICE_ENCODING_BYTES = 256 * 1024
-"""Images up to this size are encoded on the device thread.
+"""Latents of images up to this size in bytes are encoded on the device thread.
 
 This takes less than a millisecond, about as long as waking another thread.
 """
 BATCH_BYTES = 1024 * 1024
-"""Size of the latents that are encoded at once on another thread. It limits the encoded frames in memory."""
+"""Size in bytes of the latents that are encoded at once on another thread. It limits the encoded frames in memory."""
 MAX_PREVIEW_BYTES = 4 * 1024 * 1024
-"""Maximum number of previews that wait for the event loop. Further previews are dropped."""
+"""Maximum size in bytes of the previews that wait for the event loop. Further previews are dropped."""
 SHORT_JOB_S = 0.005
 """If the previous generation took less than this time, the header is sent together with the first frame."""
 

@@ -24,5 +24,7 @@ def read_input_frames(plan: EncodePlan) -> NDArray[np.uint8]:
         raise InvalidRequest(FILE_FIELD, f"is a broken mp4 file: {error}") from None
     if len(pixels) < plan.num_frames:
         announced = plan.file.num_frames
-        raise InvalidRequest(FILE_FIELD, f"is a broken mp4 file: it announces {announced} frames, got {len(pixels)}")
+        raise InvalidRequest(
+            FILE_FIELD, f"is a broken mp4 file: it announces {announced} frames, but contains {len(pixels)}"
+        )
     return pixels

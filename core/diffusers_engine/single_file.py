@@ -22,7 +22,7 @@ def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, 
     import diffusers  # noqa: PLC0415 - takes seconds
 
     if source.variant is not None:
-        raise ModelLoadError(f"{source.label} is one file, which has no variants: leave --variant out")
+        raise ModelLoadError(f"{source.label} is a single file, which has no variants: remove --variant")
     folder = configuration_of(file)
     index = diffusers.DiffusionPipeline.load_config(folder)
     family = family_named(index.get("_class_name"), source.label)

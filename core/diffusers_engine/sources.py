@@ -49,9 +49,9 @@ def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource
     decoder. Raises ModelLoadError if the video model is not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
-        raise InvalidSettings("CODEC_ROLE=decoder (--role) loads parts of --model, it cannot be used with --pipeline")
+        raise InvalidSettings("CODEC_ROLE=decoder (--role) cannot be used with --pipeline: it loads parts of --model")
     if settings.variant is not None and settings.pipeline is not None:
-        raise InvalidSettings("CODEC_VARIANT (--variant) selects weights of --model, it cannot be used with --pipeline")
+        raise InvalidSettings("CODEC_VARIANT (--variant) cannot be used with --pipeline: it selects weights of --model")
     sources = []
     name = settings.model
     if is_embedded(name) or (name, settings.pipeline, settings.video_model) == (None, None, None):
@@ -96,7 +96,7 @@ def locate_model(source: ModelSource) -> str:
             raise ModelLoadError(f"{path} is not a model: a single file must be a .safetensors file")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelLoadError(
-            f"there is no directory {name!r} and no .safetensors file of this name (also searched: "
-            f"{source.models_dir}), and it is not a hub id (owner/name)"
+            f"{name!r} is neither a directory nor a .safetensors file (also searched in {source.models_dir}), and it "
+            "is not a hub id (owner/name)"
         )
     return name

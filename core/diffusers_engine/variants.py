@@ -62,7 +62,7 @@ def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
             yield variant
         else:
             log.warning(
-                "%s cannot start from an image with %s: input images are not supported",
+                "input images are not supported: %s cannot add noise to an image with %s",
                 name,
                 type(related.scheduler).__name__,
             )

@@ -112,7 +112,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "wrong channels": (body_of((replace(HEADER, shape=(16, 6, 8)), [])), "shape must be [4, height, width]"),
     "bomb header": (body_of((replace(HEADER, total_frames=2**32 - 1, fps=1), [])), "the maximum is"),
     "many frames": (body_of((replace(HEADER, total_frames=721, fps=1), [])), "at most 720"),
-    "frames without fps": (body_of((replace(HEADER, total_frames=2), [])), "need fps"),
+    "frames without fps": (body_of((replace(HEADER, total_frames=2), [])), "fps is required"),
     "unknown length": (body_of((replace(HEADER, total_frames=None, fps=1), [])), "total_frames is required"),
 }
 

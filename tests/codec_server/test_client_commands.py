@@ -92,7 +92,7 @@ def test_invalid_usage_fails_with_one_line_and_its_exit_status(servers: Servers,
     assert "--server and --grpc cannot be combined" in run_failing(
         2, "generate", "x", "-o", image, *server, "--grpc", "x:1"
     )
-    assert "there is no directory 'missing'" in run_failing(1, "generate", "x", "-o", image, "--model", "missing")
+    assert "'missing' is neither a directory nor" in run_failing(1, "generate", "x", "-o", image, "--model", "missing")
     assert "is not an HTTP server; is it the gRPC port?" in run_failing(
         1, "generate", "x", "-o", image, "--server", f"http://{servers.grpc_address}"
     )

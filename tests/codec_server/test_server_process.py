@@ -167,7 +167,7 @@ def test_serve_without_a_model_serves_the_embedded_one_offline() -> None:
 
 def test_missing_model_fails_with_status_1(tmp_path: Path) -> None:
     arguments = ["serve", "--model", "missing", "--models-dir", str(tmp_path), "--port", "0", "--grpc-port", "0"]
-    assert "error: there is no directory 'missing'" in run_failing(arguments, 1)
+    assert "error: 'missing' is neither a directory nor" in run_failing(arguments, 1)
 
 
 def flip_bit(path: Path, position: int) -> None:

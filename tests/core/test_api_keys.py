@@ -57,7 +57,7 @@ def test_rotated_key_is_valid_after_a_reload(tmp_path: Path, caplog: pytest.LogC
         path.unlink() if damage is None else path.write_text(damage)
         with caplog.at_level(logging.ERROR):
             keys.reload()
-        assert "the previous API keys stay valid: CODEC_API_KEYS_FILE" in caplog.records[-1].message
+        assert "the previous keys stay valid: CODEC_API_KEYS_FILE" in caplog.records[-1].message
         assert keys.authenticate("Bearer new") == "alice"
     assert SECRET not in caplog.text
 

@@ -57,10 +57,10 @@ def test_size_is_that_of_the_latents() -> None:
 @pytest.mark.parametrize(
     ("latents", "fields", "reason"),
     [
-        (b"", {}, "ends before its header"),
+        (b"", {}, "ends before the end of its header"),
         (b"\x89PNG\r\n\x1a\n", {}, "at byte 0: the body is a PNG image"),
         (b"\xff" * 100, {}, "not a latent stream"),
-        (BODY[:20], {}, "ends before its header"),
+        (BODY[:20], {}, "ends before the end of its header"),
         (b"\0" * (MAX_LATENTS_BYTES + 1), {}, f"at most {MAX_LATENTS_BYTES} bytes"),
         (
             body_of(random_stream(latent_space="a/b")),
@@ -99,8 +99,8 @@ def raw(value: float, **fields: object) -> bytes:
     ("body", "reason"),
     [
         (raw(float("nan")), r"at byte \d+: frame 0 contains NaN"),
-        (raw(1e4), "values must be finite and at most 1000"),
-        (raw(1.0)[:-4], "stream ends before its frame"),
+        (raw(1e4), "values must be finite and from -1000 to 1000"),
+        (raw(1.0)[:-4], "stream ends before its first frame"),
         (raw(1.0) + b"x", "follow the last frame"),
         (raw(1.0, done=False, finish_reason=None), "one image, got a second frame"),
         (raw(1.0, seq=1), "expected frame 0, got 1"),

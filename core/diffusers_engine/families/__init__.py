@@ -24,8 +24,9 @@ def family_named(class_name: object, model: str) -> Family:
     family = FAMILIES.get(class_name or "")
     if family is None:
         raise ModelLoadError(
-            f"{model} is a {class_name or 'model without a pipeline class'}; supported are {', '.join(FAMILIES)}. "
-            "A function that returns one of these can be served with CODEC_PIPELINE=module:function"
+            f"{model} has {f'the pipeline class {class_name}' if class_name else 'no pipeline class'}; "
+            f"supported: {', '.join(FAMILIES)}. To serve a function that returns such a pipeline, set "
+            "CODEC_PIPELINE=module:function"
         )
     return family
 

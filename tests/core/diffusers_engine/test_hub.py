@@ -73,6 +73,6 @@ def test_offline_mode_is_named_as_the_reason(
     del cache
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        ModelLoadError, match=r"something: offline mode is on \(HF_HUB_OFFLINE\), and its cache does not"
+        ModelLoadError, match=r"something: offline mode is on \(HF_HUB_OFFLINE\), and the local cache does not"
     ):
         load(ModelSource("someone/something", None, tmp_path), device)

@@ -75,7 +75,8 @@ def test_unsupported_pipeline_class_is_rejected_with_the_supported_ones(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("no-such", "no directory 'no-such'"), ("../up", "no directory"), ("a/b/c", "not a hub id")]
+    ("name", "message"),
+    [("no-such", "'no-such' is neither a directory"), ("../up", "neither a directory"), ("a/b/c", "not a hub id")],
 )
 def test_name_that_is_neither_directory_nor_hub_id_is_rejected(
     name: str, message: str, device: Device, tmp_path: Path

@@ -88,7 +88,7 @@ def test_single_file_without_configuration_names_the_repository_if_the_hub_canno
 
 
 def test_variant_of_a_single_file_is_refused(checkpoint: Path, device: Device) -> None:
-    with pytest.raises(ModelLoadError, match="is one file, which has no variants"):
+    with pytest.raises(ModelLoadError, match="is a single file, which has no variants"):
         load(ModelSource(str(checkpoint), None, Path("nowhere"), variant="fp16"), device)
 
 

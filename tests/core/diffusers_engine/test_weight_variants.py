@@ -75,7 +75,7 @@ def test_variant_that_does_not_exist_is_an_error_that_names_the_variants() -> No
         ModelLoadError, match=r"a/b has no weights of the variant 'fp' \(--variant\): it has bf16, fp16$"
     ):
         choose(f"{UNET}.fp16.safetensors", f"{VAE}.bf16.safetensors", requested="fp")
-    with pytest.raises(ModelLoadError, match=r"it has no variants, leave --variant out"):
+    with pytest.raises(ModelLoadError, match=r"it has no variants, remove --variant"):
         choose(f"{UNET}.safetensors", requested="fp16")
 
 
@@ -122,5 +122,5 @@ def test_variant_applies_to_the_default_model_and_not_to_a_factory() -> None:
         "fp16",
         None,
     ]
-    with pytest.raises(InvalidSettings, match=r"CODEC_VARIANT \(--variant\) selects weights of --model"):
+    with pytest.raises(InvalidSettings, match=r"CODEC_VARIANT \(--variant\) cannot be used with --pipeline"):
         model_sources(Settings(pipeline="a:b", variant="fp16"))
