@@ -56,7 +56,8 @@ class HttpConnection:
             raise ServerUnreachable(f"the certificate of {self._server} is not trusted: {reason_of(error)}") from None
         except aiohttp.ClientConnectorSSLError as error:
             raise ServerUnreachable(
-                f"TLS handshake with {self._server} failed: {reason_of(error)}; should it be http://?"
+                f"TLS handshake with {self._server} failed: {reason_of(error)}; "
+                "if the server does not use TLS, its address begins with http://"
             ) from None
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise InvalidSettings(

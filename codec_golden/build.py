@@ -54,7 +54,7 @@ class FixtureBuilder:
     captures: Path | None = None
 
     def select(self, suite: FixtureSuite, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
-        """Return the fixtures to build by name, and a message for each fixture that is skipped.
+        """Return {name: fixture to build}, and a message for each fixture that is skipped.
 
         `names` None selects every fixture that the model can generate, or that has a capture. Captured latents are
         accepted even if the model could not generate them. Raises InvalidSettings if `names` contains an unknown

@@ -87,7 +87,7 @@ def _normalize(features: Tensor) -> Tensor:
 def load_lpips(backbone: str | None) -> Lpips:
     """Return LPIPS with AlexNet's weights from `backbone`: a file, or REPOSITORY:FILE on the Hugging Face Hub.
 
-    Raises NotMeasured if a file is missing or is not the published one.
+    Raises NotMeasured if a file is missing or differs from the published file.
     """
     if backbone is None:
         raise NotMeasured("AlexNet weights are not configured (--lpips-backbone)")

@@ -156,7 +156,7 @@ ACCEPT: Mapping[WireFormat, str] = {
 def default_media_type(wire_format: WireFormat) -> str:
     """Return the Content-Type of a stream.
 
-    It is the same for all media types of the format that a client may accept.
+    It does not depend on the media type with which the client requested the format.
     """
     return _DEFAULT_MEDIA_TYPES[wire_format]
 

@@ -46,7 +46,7 @@ class ApiKeys:
         try:
             self._from_file = _read(self._path)
         except InvalidSettings as error:
-            log.error("cannot read the API keys again, the previous keys stay valid: %s", error)  # noqa: TRY400
+            log.error("cannot reload the API keys; the previous keys stay valid: %s", error)  # noqa: TRY400
             return
         log.info("read %d API keys from %s", len(self._from_file), self._path)
 

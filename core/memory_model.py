@@ -33,7 +33,8 @@ class PeakMemory:
 class MemoryModel:
     """Memory of one modality of a model: sampling needs `fixed` bytes and `sampling` bytes per pixel and latent frame.
 
-    Decoding needs `decoding` bytes per pixel. If the VAE `decodes_jointly`, this is also per latent frame.
+    Decoding needs `decoding` bytes per pixel. If the VAE `decodes_jointly`, it needs `decoding` bytes per pixel and
+    latent frame.
     """
 
     fixed: float

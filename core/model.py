@@ -26,7 +26,7 @@ class GenerationMode:
     control_image: bool = False
     """Whether the request must contain a ControlNet conditioning image."""
     strength: bool = False
-    """Whether `strength`, how much of the input image is changed, is supported."""
+    """Whether `strength` is supported, which determines how much of the input image is changed."""
     negative_prompt: bool = True
     """Whether a negative prompt is supported."""
     latents: bool = False

@@ -34,7 +34,9 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
             f"the image, send it to {ENCODE_PATH} of a server that has the VAE",
         )
     if request.latents is not None and not mode.latents:
-        raise InvalidRequest("latents", f"is not supported by {model.name}: send an input image in the field image")
+        raise InvalidRequest(
+            "latents", f"is not supported by {model.name}; send an input image in the field `image` instead"
+        )
     if request.strength is not None and not mode.strength:
         raise InvalidRequest("strength", f"is not supported by {model.name} for {mode}")
     if request.preview_every is not None:

@@ -124,7 +124,10 @@ class RequestRecord:
 
     @property
     def client(self) -> str:
-        """The name of the client's API key, or its IP address if it sent none. Limits for one client apply to it."""
+        """The name of the client's API key, or the client's IP address if it sent no key.
+
+        It identifies a client for limits.
+        """
         return self.key_name or self.peer
 
     def describe(self, operation: str, plan: Described, map_hash: str) -> None:

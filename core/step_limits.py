@@ -25,7 +25,7 @@ def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, s
 
 
 def _accepted_range(accepts: Callable[[int], bool], maximum: int) -> str:
-    """Return the accepted numbers of steps from 1 to `maximum`, e.g. "4 to 250".
+    """Return the accepted numbers of steps from 1 to `maximum`, e.g. "from 4 to 250".
 
     For every scheduler of diffusers, the accepted numbers have no gap, so that bisection finds the range. It asks the
     scheduler only about 20 times. This matters because the scheduler computes its whole schedule each time, and the
@@ -37,4 +37,4 @@ def _accepted_range(accepts: Callable[[int], bool], maximum: int) -> str:
         return "another number"
     first = 1 + bisect_left(range(1, inner), True, key=accepts)
     last = inner + bisect_left(range(inner + 1, maximum + 1), True, key=lambda number: not accepts(number))
-    return f"{first} to {last}"
+    return f"from {first} to {last}"

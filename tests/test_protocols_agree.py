@@ -167,7 +167,7 @@ async def test_gateway_passes_on_the_400_for_steps_that_the_scheduler_refuses() 
         assert responses[0] == responses[1]
         status, _, body = responses[0]
         assert (status, body["error"]["param"], body["error"]["code"]) == (400, "steps", "invalid_request")
-        assert body["error"]["message"] == "steps: must be 1 to 8 for the scheduler of tiny-sd, got 9"
+        assert body["error"]["message"] == "steps: must be from 1 to 8 for the scheduler of tiny-sd, got 9"
         assert servers.service.admission.jobs == 0
 
 

@@ -44,7 +44,7 @@ def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.
 
 
 def channel_scales(values: Values) -> NDArray[np.float16]:
-    """Return max |x| per channel as fp16 [channels]. Raises InvalidLatents if one of them is not finite in fp16."""
+    """Return max |x| per channel as fp16 [channels]. Raises InvalidLatents if a scale is not finite in fp16."""
     if values.dtype == np.float16:
         # Magnitudes of fp16 are ordered like their bits, and Inf and NaN are the largest: one pass finds all of them.
         bits = np.maximum.reduce(np.bitwise_and(values.view(np.uint16), _FP16_MAGNITUDE), axis=1)

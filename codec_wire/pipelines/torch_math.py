@@ -23,7 +23,7 @@ def cast(latent: Tensor, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> 
 
 
 def channel_scales(values: Tensor) -> Tensor:
-    """Return max |x| per channel as float16 [channels]. Raises InvalidLatents if one of them is not finite in fp16."""
+    """Return max |x| per channel as float16 [channels]. Raises InvalidLatents if a scale is not finite in fp16."""
     scales = values.abs().amax(dim=1).to(torch.float16)
     if not bool(torch.isfinite(scales).all()):  # amax propagates NaN
         raise InvalidLatents("the latents contain NaN, Inf or values that are too large for an fp16 scale")

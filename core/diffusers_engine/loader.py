@@ -208,8 +208,8 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> Mod
     unet = getattr(pipeline, "unet", None)
     if unet is not None and not variants[0].mode.image and unet.config.in_channels != channels:
         raise ModelLoadError(
-            f"{name}: its UNet has {unet.config.in_channels} input channels, its VAE {channels} latent channels; "
-            "inpainting and other models that need further inputs cannot be served as text-to-image"
+            f"{name}: its UNet has {unet.config.in_channels} input channels, but its VAE has {channels} latent "
+            "channels; models that need further inputs, such as inpainting models, cannot be served as text-to-image"
         )
     temporal = geometry.temporal(pipeline)
     return ModelInfo(

@@ -37,8 +37,8 @@ def recorded_keys(pipeline: Any) -> Iterator[list[str]]:
 def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, allow_partial: bool) -> None:
     """Check that all `keys` were loaded as part of `adapter`. Messages contain `location`, the name of the file.
 
-    Raises ModelLoadError naming the first unmatched keys. If `allow_partial`, logs a warning instead unless no key was
-    loaded.
+    Raises ModelLoadError naming the first unmatched keys. If `allow_partial` and at least one key was loaded, a warning
+    is logged instead.
     """
     unmatched = unmatched_keys(pipeline, adapter, keys)
     if not unmatched:

@@ -49,7 +49,7 @@ def measure_peak(device: torch.device) -> Iterator[Peak]:
 
 
 class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that operations create, until they are freed."""
+    """Counts the bytes of the storages that operations create, until the storages are freed."""
 
     def __init__(self, peak: Peak) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

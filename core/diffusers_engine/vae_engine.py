@@ -151,7 +151,7 @@ def _require_in_memory(plan: DecodePlan) -> None:
 def _decode(
     variant: PipelineVariant, plan: DecodePlan, frames: Sequence[LatentFrame], decoder: LatentDecoder, job: Job
 ) -> NDArray[np.uint8]:
-    """Return the pixels of `frames`, the next ones for `decoder`. Runs on the device thread."""
+    """Return the pixels of `frames`, which must be the next frames for `decoder`. Runs on the device thread."""
     vae, pipeline_class = variant.pipeline.vae, variant.family.pipeline_class
     job.record.record_sampling()
     with memory_guard(plan), checkpoints(vae, job):

@@ -59,7 +59,7 @@ def _choose(label: str, folders: Mapping[str, frozenset[str | None]], requested:
     complete = [name for name in existing if all(found & {name, None} for found in folders.values())]
     if len(complete) > 1:
         raise ModelLoadError(
-            f"{label} has only variants of its weights: {', '.join(complete)}; choose one with --variant "
+            f"{label} has no default weights, only the variants {', '.join(complete)}; choose one with --variant "
             "(CODEC_VARIANT)"
         )
     return complete[0] if complete else None  # from_pretrained reports which weights are missing

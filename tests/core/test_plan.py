@@ -102,8 +102,8 @@ def test_video_fields_are_rejected_for_images() -> None:
             "strength",
             "at least 1/steps = 0.2",
         ),
-        (STEPPED_MODEL, {"steps": 41}, "steps", "must be 3 to 40 for the scheduler of tiny-sd, got 41"),
-        (STEPPED_MODEL, {"image": sample_image(0), "steps": 41}, "steps", "must be 3 to 40 .*, got 41"),
+        (STEPPED_MODEL, {"steps": 41}, "steps", "must be from 3 to 40 for the scheduler of tiny-sd, got 41"),
+        (STEPPED_MODEL, {"image": sample_image(0), "steps": 41}, "steps", "must be from 3 to 40 .*, got 41"),
         (IMG2IMG_MODEL, {"image": b"GIF89a"}, "image", "must be a PNG, JPEG or WebP image"),
     ],
 )

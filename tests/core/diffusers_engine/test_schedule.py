@@ -161,9 +161,14 @@ def test_accepted_numbers_of_steps_have_no_gap(configuration: str) -> None:
 @pytest.mark.parametrize(
     ("name", "config", "steps", "message"),
     [
-        ("LCMScheduler", {}, 51, "must be 1 to 50 for the scheduler of tiny-sd, got 51"),
-        ("TCDScheduler", {"original_inference_steps": 20}, 21, "must be 1 to 20 for the scheduler of tiny-sd, got 21"),
-        ("PNDMScheduler", {"skip_prk_steps": False}, 3, "must be 4 to 250 for the scheduler of tiny-sd, got 3"),
+        ("LCMScheduler", {}, 51, "must be from 1 to 50 for the scheduler of tiny-sd, got 51"),
+        (
+            "TCDScheduler",
+            {"original_inference_steps": 20},
+            21,
+            "must be from 1 to 20 for the scheduler of tiny-sd, got 21",
+        ),
+        ("PNDMScheduler", {"skip_prk_steps": False}, 3, "must be from 4 to 250 for the scheduler of tiny-sd, got 3"),
     ],
 )
 def test_refused_step_count_names_the_accepted_range(

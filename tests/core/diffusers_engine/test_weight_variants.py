@@ -66,7 +66,9 @@ def test_default_weights_are_preferred_and_the_only_variant_is_used_without_them
 
 
 def test_several_variants_without_default_weights_are_an_error_that_names_them() -> None:
-    with pytest.raises(ModelLoadError, match=r"a/b has only variants .*: bf16, fp16; choose one with --variant"):
+    with pytest.raises(
+        ModelLoadError, match=r"a/b has no default weights, only the variants bf16, fp16; choose one with --variant"
+    ):
         choose(f"{UNET}.fp16.safetensors", f"{UNET}.bf16.safetensors")
 
 
