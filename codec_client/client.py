@@ -200,8 +200,7 @@ class LatentClient(ABC):
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return the latent-space map with the hash `digest` ("sha256:<hex>") together with the files it refers to.
 
-        If `digest` is None, return the map of the server's default model. All hashes are verified, and the files
-        are cached.
+        By default, return the map of the server's default model. All hashes are verified, and the files are cached.
 
         Raises:
             InvalidMap: the server has no such map, or a file is invalid or has a different hash.
@@ -213,7 +212,7 @@ class LatentClient(ABC):
     async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
         """Return the matrix with which latent_to_rgb() converts latents of `latent_space` to colours without a VAE.
 
-        If `latent_space` is None, return the matrix of the server's default model.
+        By default, return the matrix of the server's default model.
 
         Raises:
             NotFound: the server has no such latent space, or no matrix for it.

@@ -71,7 +71,7 @@ def decoding_request(
 ) -> DecodingRequest:
     """Return the request to decode `latents`, which is the body of a response or a Generation.
 
-    If `encoding` is None, the content coding of a body is detected. A Generation does not use it.
+    Without `encoding`, the content coding of a body is detected. A Generation does not use it.
     """
     if isinstance(latents, Generation):
         return DecodingRequest(_raw_stream(latents), IDENTITY, pixel_format, quality, model)

@@ -11,7 +11,7 @@ PemFile: TypeAlias = str | os.PathLike[str] | None
 
 
 def tls_context(ca_file: PemFile, cert_file: PemFile, key_file: PemFile) -> ssl.SSLContext | None:
-    """Return a TLS context that trusts the certificate authority in `ca_file`, or the system's if `ca_file` is None.
+    """Return a TLS context that trusts the certificate authority in `ca_file`, by default those of the system.
 
     The context sends the client certificate in `cert_file`, whose private key is in `key_file`. Return None if no file
     is given. Raises InvalidSettings if a file cannot be read or is not a PEM file.

@@ -29,7 +29,7 @@ The value of the context manager is a function, which is called with the name of
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """The result of the gate. `environment` is None if the images of another decoder were evaluated."""
+    """The result of the gate. It has no `environment` if the images of another decoder were evaluated."""
 
     rows: list[Row]
     fixtures: list[GoldenFixture]
@@ -75,7 +75,7 @@ def evaluate(
     *,
     progress: ProgressContext,
 ) -> EvaluationResult:
-    """Run the quality gate on the fixtures `names` in `folder`, or on all fixtures if `names` is None.
+    """Run the quality gate on the fixtures `names` in `folder`, by default on all fixtures.
 
     If `pixels` is given, the images of another decoder in that folder are evaluated and no model is loaded.
     `latent_map` is a bundle's folder or a server's address, or None for the map in the models directory. Raises

@@ -26,7 +26,7 @@ Decode = Callable[[Any], Pixels]
 class Row:
     """The result for one fixture and one pipeline.
 
-    `bits` lists the faults of the encoded bytes, or is None if the bytes were not checked. `measured` contains the
+    `bits` lists the faults of the encoded bytes; None means that the bytes were not checked. `measured` contains the
     metrics by name, `not_measured` the reasons for missing metrics. `missed` lists the bounds that are not met.
     """
 

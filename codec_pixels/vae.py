@@ -111,9 +111,9 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str
     """Return the pixels of latents [F, C, h, w], scaled as in the stream: uint8 RGB [N, H, W, 3].
 
     `pipeline_class` is the diffusers class of the pipeline that generated the latents: it determines how the scaling is
-    reversed. If it is None, the configuration of the VAE determines this (see latent_scaling.scaling_of). N is the
-    number of images or video frames, see Decode. Values are rounded like in the image processor of diffusers: (x / 2 +
-    0.5), clamped to [0, 1], times 255, to the nearest integer. Raises ModelLoadError if the class of the VAE is not
+    reversed. With None, the configuration of the VAE determines this (see latent_scaling.scaling_of). N is the number
+    of images or video frames, see Decode. Values are rounded like in the image processor of diffusers: (x / 2 + 0.5),
+    clamped to [0, 1], times 255, to the nearest integer. Raises ModelLoadError if the class of the VAE is not
     supported.
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds

@@ -18,7 +18,7 @@ from codec_wire.errors import ModelLoadError
 Encode: TypeAlias = Callable[[Any, Tensor, torch.Generator | None], Tensor]
 """Function of a VAE, pixels [N, 3, H, W] in [-1, 1], and a generator; returns unscaled latents [F, C, h, w].
 
-If the generator is None, the latents are the mode of the VAE's distribution.
+Without a generator, the latents are the mode of the VAE's distribution.
 """
 
 
@@ -48,7 +48,7 @@ VAE_ENCODERS: dict[str, Encode] = {
 def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
     """Return the latents in the output of a VAE's encoder.
 
-    If the output is a distribution, return a sample that is drawn with `generator`, or the mode if `generator` is None.
+    If the output is a distribution, return a sample that is drawn with `generator`, or its mode without a generator.
     """
     latents: Tensor
     if not hasattr(output, "latent_dist"):

@@ -25,8 +25,8 @@ class Coding:
     """A content coding.
 
     `name` is its token in Accept-Encoding and Content-Encoding. `magic` contains the bytes with which every compressed
-    body begins, or None if there are no such bytes. If `uses_dictionary`, the classes take one argument: the bytes of a
-    dictionary, or None.
+    body begins, or None if the coding does not define such bytes. If `uses_dictionary`, the classes take one argument:
+    the bytes of a dictionary, or None.
     """
 
     name: str

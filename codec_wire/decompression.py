@@ -149,8 +149,8 @@ class BrotliDecompressor(_CheckedDecompressor):
 class ZstdDecompressor(_CheckedDecompressor):
     """Zstandard (RFC 8878), a single frame.
 
-    `dictionary` is None if the body was compressed without a dictionary. Raises StreamError if `dictionary` is not a
-    zstd dictionary.
+    Pass no `dictionary` if the body was compressed without one. Raises StreamError if `dictionary` is not a zstd
+    dictionary.
     """
 
     name = "zstd"

@@ -26,7 +26,7 @@ def bundle_folder(models_dir: Path, latent_space: str) -> Path:
 
 
 def find_bundle_folder(models_dir: Path, latent_space: str) -> Path | None:
-    """Return the folder of the bundle of `latent_space`, or None if there is no bundle.
+    """Return the folder of the bundle of `latent_space`, or None if the bundle does not exist.
 
     `models_dir` takes precedence over the embedded model. An id whose path is outside the directory has no bundle.
     """

@@ -46,7 +46,7 @@ class GenerationMode:
 StepCheck = Callable[[GenerationMode, int, float | None], bool]
 """Thread-safe function of (mode, number of steps, strength) that returns whether the scheduler can run these steps.
 
-The strength is None if the mode does not use it.
+For a mode without strength, the strength is passed as None.
 """
 
 

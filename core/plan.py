@@ -76,7 +76,7 @@ class StreamPlan:
         return self.preview_every is not None or self.partial_images > 0
 
     def previews_step(self, done: int, total: int) -> bool:
-        """Return whether there is a preview after `done` of `total` steps. There is no preview after the last step."""
+        """Return whether there is a preview after `done` of `total` steps. The last step never has a preview."""
         if self.preview_every is not None:
             return done < total and done % self.preview_every == 0
         parts = self.partial_images + 1

@@ -69,7 +69,7 @@ class MessageReader:
 class BodyReader:
     """Reader of a stream that is received as the bytes of an HTTP body.
 
-    If `wire_format` is None, the format is detected from the first byte. `encoding` is a Content-Encoding token.
+    Without `wire_format`, the format is detected from the first byte. `encoding` is a Content-Encoding token.
     `dictionaries` contains the zstd dictionaries of the served maps by hash; a zstd body contains the id of the
     dictionary that it needs. Raises InvalidRequest if the coding is not supported.
     """

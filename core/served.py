@@ -43,7 +43,7 @@ class ModelInstance:
     memory: Mapping[Modality, MemoryModel] = field(default_factory=dict)
     """Predicts the memory of jobs, by modality. Modalities whose memory was not measured are left out."""
     latent_rgb: LatentRgb | None = None
-    """Approximates the colours of latents without a VAE. None if there is no matrix for the latent space."""
+    """Approximates the colours of latents without a VAE. None without a matrix for the latent space."""
 
     @property
     def role(self) -> Role:

@@ -91,8 +91,8 @@ class LatentMapBundle:
     def write(self, folder: Path) -> None:
         """Write map.json, map.json.sha256 and assets/<hex> to `folder`, which is created if it does not exist.
 
-        If the process is killed during the call, `folder` contains the previous map or the new one, or no map.json if
-        there was no previous map. Assets of the previous map are deleted at the end. Raises InvalidMap, with the
+        If the process is killed during the call, `folder` contains the previous map or the new one, or, without a
+        previous map, no map.json. Assets of the previous map are deleted at the end. Raises InvalidMap, with the
         reason, if the files cannot be written.
         """
         assets = folder / ASSETS_DIR
@@ -148,7 +148,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _valid_line(folder: Path) -> list[str]:
-    """Return the line of HASH_FILE with the hash of the map in `folder`; empty if there is no map or it is damaged."""
+    """Return the line of HASH_FILE with the hash of the map in `folder`; empty if the map is missing or damaged."""
     try:
         line, listed = _hash_line((folder / MAP_FILE).read_bytes()), (folder / HASH_FILE).read_text(errors="replace")
     except FileNotFoundError:
@@ -157,7 +157,7 @@ def _valid_line(folder: Path) -> list[str]:
 
 
 class MapFile(NamedTuple):
-    """A file that a map refers to. `size_bytes` is None if the map does not state its size."""
+    """A file that a map refers to. `size_bytes` None means that the map does not state the size."""
 
     name: str
     url: str

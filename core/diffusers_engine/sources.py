@@ -85,7 +85,7 @@ def _is_motion_adapter(folder: Path) -> bool:
 
 
 def locate_model(source: ModelSource) -> str:
-    """Return the directory, file or hub id of `source`. Raises ModelLoadError if its name is none of these."""
+    """Return the directory, file or hub id of `source`. Raises ModelLoadError if its name matches none of these."""
     name = str(source.name)
     if is_embedded(name):
         return str(EMBEDDED.folder)
