@@ -41,7 +41,7 @@ async def run_with_retries(
     options: RequestOptions,
     deadline: float,
 ) -> ResultT:
-    """Return the result of `attempt`. It is called again if the server did not respond or is temporarily busy.
+    """Return the result of `attempt`. `attempt` is called again if the server did not respond or is temporarily busy.
 
     `attempt` is not called again once `has_started()` is true (a part of the result was received), after
     `options.retries` repetitions, or if the delay would end after `deadline`. The error of the last attempt is then

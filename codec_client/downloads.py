@@ -28,7 +28,10 @@ def origin_of(url: str) -> tuple[str, str]:
 
 
 def file_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
-    """Return a session for fetch_file. It does not decompress, so that a small response cannot become a large file."""
+    """Return a session for fetch_file.
+
+    The session does not decompress, so that a small response cannot become a large file.
+    """
     return aiohttp.ClientSession(
         auto_decompress=False,
         headers={"Accept-Encoding": IDENTITY},

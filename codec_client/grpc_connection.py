@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the asyncio stub class exists only for the type checker
 
 
 class GrpcConnection:
-    """A connection to the server at `address`, HOST:PORT. It is opened on first use.
+    """A connection to the server at `address`, HOST:PORT. The connection is opened on first use.
 
     Without `credentials`, the connection is not encrypted. `timeout_s` is only used in error messages.
     """

@@ -68,8 +68,8 @@ class HttpClient(LatentClient):
             authorities.
         cert_file: PEM file with the client's certificate, for a server that requires one. `key_file` is the PEM file
             with its private key.
-        map_origins: Other origins, scheme://HOST[:PORT], from which maps and their files may be downloaded. They do
-            not receive the API key. Default: none.
+        map_origins: Other origins, scheme://HOST[:PORT], from which maps and their files may be downloaded. These
+            origins do not receive the API key. Default: none.
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:

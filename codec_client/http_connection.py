@@ -17,7 +17,7 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 class HttpConnection:
-    """Connections to one server. They are opened on first use.
+    """Connections to one server. Connections are opened on first use.
 
     `server` is http://HOST:PORT or https://HOST:PORT, `api_key` is sent as a bearer token, and `tls` None uses the
     system's certificate authorities. Raises InvalidSettings if `server` is not an HTTP address.

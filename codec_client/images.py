@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PixelDecoder:
-    """A VAE that is loaded once and decodes any number of latents. It always computes in float32.
+    """A VAE that is loaded once and decodes any number of latents. The VAE always computes in float32.
 
     Args:
         latent_map: The map whose `decoder` block names the VAE. May be None if `path` or `vae` is given.

@@ -17,8 +17,8 @@ def latent_to_rgb(latents: DecodedLatent | Sequence[DecodedLatent], matrix: Late
         matrix: The matrix of the latent space, from LatentClient.latent_rgb().
 
     Returns:
-        RGB, uint8 [h, w, 3], or [F, h, w, 3] of several frames. It is smaller than the decoded image, in which a latent
-        cell has several pixels along each side (8 for Stable Diffusion). Enlarge it to show it.
+        RGB, uint8 [h, w, 3], or [F, h, w, 3] of several frames. The result is smaller than the decoded image, in which
+        a latent cell has several pixels along each side (8 for Stable Diffusion). Enlarge the result to show it.
 
     Raises:
         ValueError: the latents have another number of channels than the matrix.

@@ -98,7 +98,8 @@ class ReceivedStream:
     on the server. A request is sent again after a failure only if no part of the result has been received.
 
     Raises:
-        CodecError: the server reported an error. Its class is the one in codec_wire.errors that has the reported code.
+        CodecError: the server reported an error. The class of the exception has the reported code (see
+            codec_wire.errors).
         StreamError: the received stream is invalid.
         DeadlineExceeded: the request did not finish within the client's timeout_s.
         ServerUnreachable: the server did not respond.

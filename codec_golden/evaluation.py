@@ -29,7 +29,7 @@ The value of the context manager is a function, which is called with the name of
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """The result of the gate. It has no `environment` if the images of another decoder were evaluated."""
+    """The result of the gate. `environment` is only set if this process decoded the images."""
 
     rows: list[Row]
     fixtures: list[GoldenFixture]

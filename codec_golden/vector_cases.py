@@ -19,11 +19,11 @@ LATENT_SPACE = "vectors/small"
 KEYFRAME_INTERVAL = 4
 """Keyframe interval of the videos.
 
-It is neither 1 nor the number of frames, so that the vectors detect residuals that are relative to the previous frame,
-and missing keyframes.
+The interval is neither 1 nor the number of frames, so that the vectors detect residuals that are relative to the
+previous frame, and missing keyframes.
 """
 STATIC_SCALE = 2.5
-"""Static scale of every channel. It is smaller than the largest input values, so that codes are clipped."""
+"""Static scale of every channel. The scale is smaller than the largest input values, so that codes are clipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ ROUNDING_SCALES = (6.890625, 3.96875, 7.890625, 7.765625)
 """Scales for which some fp16 values are hard to round: exact halves of a step, with Q = 7 and Q = 127, and values for
 which x * (Q / s) gives another code than x / s * Q. Most scales have no such values."""
 _TIES = (0.5, 1.5, 2.5, -0.5, -1.5, 6.5, 0.0, -0.0)
-"""Values halfway between two int4 codes, in units of a step. They are rounded to the even code."""
+"""Values halfway between two int4 codes, in units of a step. These values are rounded to the even code."""
 
 
 def case_latents(case: Case) -> NDArray[Any]:

@@ -102,7 +102,7 @@ def _trial(pipeline: str, wire_format: WireFormat, sizes: Sequence[BodySizes]) -
 
 
 def _corpus_summary(training: Sequence[Body], held_out: Sequence[Body], trial: DictionaryTrial) -> dict[str, object]:
-    """Return the map's `corpus_summary`. Its published key `n_samples` counts the bodies used for training."""
+    """Return the map's `corpus_summary`. The published key `n_samples` counts the bodies used for training."""
     shapes = sorted({body.header.shape for body in (*training, *held_out)})
     return {
         "n_samples": len(training),

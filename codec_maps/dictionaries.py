@@ -15,8 +15,11 @@ TRAINED_BYTES = 4096
 MAX_SAMPLE_BYTES = 128 * 1024
 """Samples are cut to this size: the trainer reads only the first block of each, so the rest would only cost time."""
 SEGMENT, MATCH = 64, 8
-"""Parameters k and d of zstd's COVER algorithm: segment length and match length. They are fixed so that the same bodies
-produce the same dictionary; 32/6 and 200/8 change body sizes by less than 0.5 %."""
+"""Parameters k and d of zstd's COVER algorithm: segment length and match length.
+
+The parameters are fixed so that the same bodies produce the same dictionary; 32/6 and 200/8 change body sizes by less
+than 0.5 %.
+"""
 
 
 def train_dictionary(bodies: Sequence[Body], wire_format: WireFormat) -> bytes | None:

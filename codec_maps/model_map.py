@@ -79,7 +79,10 @@ def _pipeline_entries(model: ModelInfo, scales: Mapping[str, bytes], base: str) 
 
 
 def _dictionary_entry(dictionary: Dictionary, base: str) -> dict[str, object]:
-    """Return the map's entry of a dictionary. It has no `trained_at`, so that the map does not depend on the date."""
+    """Return the map's entry of a dictionary.
+
+    The entry has no `trained_at`, so that the map does not depend on the date.
+    """
     return {
         "format": str(dictionary.wire_format),
         "pipeline": dictionary.pipeline,

@@ -1,4 +1,7 @@
-"""The thread that runs models. It serves clients in turn, and records when its current call last made progress."""
+"""The thread that runs models.
+
+The thread serves clients in turn, and records when its current call last made progress.
+"""
 
 import threading
 import time

@@ -23,7 +23,7 @@ class LatentScaling:
     scale: Callable[[Any, Tensor], Tensor]
     """Function of the VAE and the output of its encoder [F, C, h, w] that returns latents scaled as in the stream.
 
-    Its operations are those of the corresponding image-to-image class of diffusers, if there is one.
+    The operations are those of the corresponding image-to-image class of diffusers, if there is one.
     """
     upcast: bool = False
     """Whether the class decodes in fp32 if the VAE is fp16 and the configuration of the VAE has `force_upcast`."""
@@ -149,8 +149,8 @@ def scaling_of(pipeline_class: str | None, vae_class: str, vae: Any) -> LatentSc
 
     If the pipeline class is None or not in the table, the VAE alone determines the scaling. An AutoencoderKL with 4
     latent channels is scaled as in SDXL: the mean and deviation are applied if both are configured, and a shift is
-    ignored. With more channels it is scaled as in Stable Diffusion 3 and Flux: the shift is applied. Every other VAE
-    class belongs to one family.
+    ignored. An AutoencoderKL with more channels is scaled as in Stable Diffusion 3 and Flux: the shift is applied.
+    Every other VAE class belongs to one family.
     """
     if pipeline_class in PIPELINE_SCALINGS:
         return PIPELINE_SCALINGS[pipeline_class]

@@ -77,8 +77,8 @@ def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
 def vae_class_of(vae: Any) -> str:
     """Return the name of the class that decodes the latents of `vae`: its own, or the nearest supported base class.
 
-    Clients can load only diffusers' own classes, so a subclass is decoded as its base class. The name is that of the
-    VAE's own class if none of its base classes is supported.
+    Clients can load only diffusers' own classes, so a subclass is decoded as its base class. If no base class is
+    supported, the name of the VAE's own class is returned.
     """
     return _supported_class(vae).__name__
 
@@ -111,10 +111,10 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str
     """Return the pixels of latents [F, C, h, w], scaled as in the stream: uint8 RGB [N, H, W, 3].
 
     `pipeline_class` is the diffusers class of the pipeline that generated the latents: it determines how the scaling is
-    reversed. With None, the configuration of the VAE determines this (see latent_scaling.scaling_of). N is the number
-    of images or video frames, see Decode. Values are rounded like in the image processor of diffusers: (x / 2 + 0.5),
-    clamped to [0, 1], times 255, to the nearest integer. Raises ModelLoadError if the class of the VAE is not
-    supported.
+    reversed. If the class is unknown (None), the configuration of the VAE determines the scaling (see
+    latent_scaling.scaling_of). N is the number of images or video frames, see Decode. Values are rounded like in the
+    image processor of diffusers: (x / 2 + 0.5), clamped to [0, 1], times 255, to the nearest integer. Raises
+    ModelLoadError if the class of the VAE is not supported.
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds
 

@@ -88,7 +88,7 @@ def _is_below(name: str) -> bool:
 def _hub_folder(name: str, latent_space: str, *, download: bool) -> Path:
     """Return the directory of the VAE of a Hugging Face repository.
 
-    If it is not in the local cache, it is downloaded if `download`; otherwise ModelLoadError is raised.
+    If the VAE is not in the local cache, it is downloaded if `download`; otherwise ModelLoadError is raised.
     """
     match = _HUB_ID.fullmatch(name)
     if match is None:

@@ -3,8 +3,8 @@
 A stream is one header and one or more frames of latents (`latents`). `LatentEncoder` and `LatentDecoder` convert
 between latents and frames with one of the seven `pipelines`. `encode` converts a header or frame to bytes, in either
 wire format. `StreamReader` parses these bytes, and `MessageDecoder` also decompresses them. The package also contains
-requests, latent-space maps (`maps`), errors, and the names that client and server share (`http`, `grpc`). It opens no
-sockets and starts no threads. Only a map bundle is read from and written to files.
+requests, latent-space maps (`maps`), errors, and the names that client and server share (`http`, `grpc`). The package
+opens no sockets and starts no threads. Only a map bundle is read from and written to files.
 """
 
 from typing import TYPE_CHECKING

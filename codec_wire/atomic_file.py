@@ -12,7 +12,7 @@ _LEFTOVER_AGE_S = 3600.0
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the contents of `path` with `data` and flush the file to the disk. Its directory must exist.
+    """Replace the contents of `path` with `data` and flush the file to the disk. The directory of `path` must exist.
 
     Readers see either the previous contents or all of `data`. Raises OSError if `data` cannot be written; `path` is
     then unchanged.
@@ -42,7 +42,10 @@ def delete_leftovers(folder: Path) -> None:
 
 
 def _flush_directory(folder: Path) -> None:
-    """Flush the directory `folder` to the disk. Without this, a power failure could undo the renaming of a file."""
+    """Flush the directory `folder` to the disk.
+
+    Without this flush, a power failure could undo the renaming of a file.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -24,9 +24,9 @@ IDENTITY = "identity"
 class Coding:
     """A content coding.
 
-    `name` is its token in Accept-Encoding and Content-Encoding. `magic` contains the bytes with which every compressed
-    body begins, or None if the coding does not define such bytes. If `uses_dictionary`, the classes take one argument:
-    the bytes of a dictionary, or None.
+    `name` is the token of the coding in Accept-Encoding and Content-Encoding. `magic` contains the bytes with which
+    every compressed body begins, or None if the coding does not define such bytes. If `uses_dictionary`, the classes
+    take one argument: the bytes of a dictionary, or None.
     """
 
     name: str

@@ -12,8 +12,10 @@ BROTLI_QUALITY = 5
 ZSTD_LEVEL = 19
 """Compression level. Level 19 takes 1 to 4 ms for the latents of a 512x512 image, less than one sampler step."""
 ZSTD_WINDOW_BYTES = 2**18
-"""Window size. It covers the latents of an image, or the previous latent frame of a video. The default of level 19 is 8
-MiB, which would cost 50 ms and 80 MB of tables per body.
+"""Window size.
+
+The window covers the latents of an image, or the previous latent frame of a video. The default of level 19 is 8 MiB,
+which would cost 50 ms and 80 MB of tables per body.
 """
 
 
@@ -92,7 +94,7 @@ class ZstdCompressor:
 
 @lru_cache(maxsize=64)
 def _prepared_dictionary(dictionary: bytes) -> zstandard.ZstdCompressionDict:
-    """Return the dictionary with its compression tables. They are computed once and shared by all bodies."""
+    """Return the dictionary with its compression tables. The tables are computed once and shared by all bodies."""
     prepared = zstandard.ZstdCompressionDict(dictionary)
     prepared.precompute_compress(compression_params=_zstd_parameters())
     return prepared

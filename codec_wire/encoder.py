@@ -34,7 +34,7 @@ class LatentEncoder:
         self._scaling: Any = None
 
     def encode(self, latent: Latent, *, keyframe: bool, last: bool) -> LatentFrame:
-        """Return `latent` encoded as the next frame. It has the shape in the header and any float dtype.
+        """Return `latent` encoded as the next frame. `latent` has the header's shape and any float dtype.
 
         If `last`, the frame has `done` set and the finish_reason "ok". Raises InvalidLatents if `latent` contains NaN,
         Inf or a channel whose scale is not finite in fp16. Raises ValueError if the shape is wrong, if the last frame

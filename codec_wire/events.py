@@ -6,7 +6,7 @@ from typing import TypeAlias
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 PREVIEW_PIPELINE = "int4-adaptive"
-"""Pipeline that encodes the frames of previews. It does not need static scales from the latent-space map."""
+"""Pipeline that encodes the frames of previews. This pipeline needs no static scales from the latent-space map."""
 
 
 def preview_header(header: LatentStreamHeader) -> LatentStreamHeader:
@@ -58,8 +58,8 @@ class Frame:
 class Preview:
     """One latent frame of a preview: the model's estimate, after step `index` of `total`, of the finished latents.
 
-    `frame` is encoded with PREVIEW_PIPELINE. Its `seq` equals that of the corresponding frame of the stream. Its `done`
-    is set on the last frame of the preview.
+    `frame` is encoded with PREVIEW_PIPELINE. `frame.seq` is the sequence number of the corresponding frame of the
+    stream. `frame.done` is set on the last frame of the preview.
     """
 
     index: int

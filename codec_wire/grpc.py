@@ -1,7 +1,7 @@
 """Definitions that the gRPC client and server share, in addition to the schema.
 
-They are metadata keys, channel options, the conversion of messages to events, and the conversion of status details to
-errors.
+This module contains metadata keys, channel options, the conversion of messages to events, and the conversion of status
+details to errors.
 """
 
 from collections.abc import Iterable

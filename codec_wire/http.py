@@ -156,7 +156,7 @@ ACCEPT: Mapping[WireFormat, str] = {
 def default_media_type(wire_format: WireFormat) -> str:
     """Return the Content-Type of a stream.
 
-    It does not depend on the media type with which the client requested the format.
+    The Content-Type does not depend on the media type with which the client requested the format.
     """
     return _DEFAULT_MEDIA_TYPES[wire_format]
 
@@ -184,7 +184,7 @@ ERROR_STATUS: Mapping[type[CodecError], int] = {
 
 
 def error_status(cls: type[BaseException]) -> int:
-    """Return the HTTP status of the error class `cls`: its own, that of its nearest base class, or 500."""
+    """Return the HTTP status of the error class `cls` or of its nearest base class in ERROR_STATUS; 500 by default."""
     status = next((ERROR_STATUS[base] for base in cls.__mro__ if base in ERROR_STATUS), None)
     return int(HTTPStatus.INTERNAL_SERVER_ERROR if status is None else status)
 

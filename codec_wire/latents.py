@@ -1,6 +1,6 @@
 """The two messages of a latent stream, header and frame, independent of the wire format.
 
-Both are validated when they are constructed.
+Both messages are validated when they are constructed.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ from codec_wire.pipelines.table import PIPELINES, Pipeline, Scales
 MAX_UINT32 = 2**32 - 1
 _FP16_INFINITY = 0x7C00
 MAX_VALUES = 2**28
-"""Maximum number of values in a frame. Real frames are far smaller. It limits the memory that a header can request."""
+"""Maximum number of values in a frame.
+
+Real frames are far smaller. The limit bounds the memory that a header can request.
+"""
 
 
 class LatentDtype(StrEnum):

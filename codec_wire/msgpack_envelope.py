@@ -13,7 +13,7 @@ from codec_wire.latents import FinishReason, LatentFrame, LatentStreamHeader
 
 
 def encode_header(header: LatentStreamHeader) -> bytes:
-    """Return the header as a msgpack map. Its first key is `type`."""
+    """Return the header as a msgpack map whose first key is `type`."""
     present = {name: value for name, value in _values_of(header) if value is not None}
     packed: bytes = msgpack.packb({"type": "header"} | present)
     return packed

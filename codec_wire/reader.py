@@ -36,9 +36,10 @@ class StreamReader:
         return self._framer.offset
 
     def feed(self, chunk: bytes) -> Iterator[LatentStreamHeader | LatentFrame]:
-        """Add `chunk` and return an iterator over the messages that are complete. They are parsed as it is consumed.
+        """Add `chunk` and return an iterator over the messages that are complete.
 
-        The iterator raises MalformedMessage, MessageTooLarge, or SequenceError if bytes follow the last frame.
+        Messages are parsed while the iterator is consumed. The iterator raises MalformedMessage, MessageTooLarge, or
+        SequenceError if bytes follow the last frame.
         """
         if self._failure is None:
             self._framer.push(chunk)

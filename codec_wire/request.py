@@ -162,7 +162,10 @@ def _requirement(message: str) -> str:
 
 
 def unknown_field_error(name: str, known: Iterable[str]) -> InvalidRequest:
-    """Return the error for a field that requests do not have. It suggests the most similar name in `known`, if any."""
+    """Return the error for a field that requests do not have.
+
+    The message suggests the most similar name in `known`, if there is one.
+    """
     known = sorted(known)
     similar = get_close_matches(name, known, n=1)
     hint = f"did you mean {similar[0]!r}?" if similar else f"allowed: {', '.join(known)}"

@@ -30,7 +30,7 @@ class ZstdBlockSplitter:
         """The received bytes of an incomplete frame header or block header."""
         self._in_frame_header = True
         self._skip: int | None = 0
-        """Number of bytes before the next header. None if no further header follows."""
+        """Number of bytes before the next header. The value is None if no further header follows."""
 
     def split(self, data: bytes) -> Iterator[bytes]:
         """Yield pieces whose concatenation is `data`. Exhaust the iterator before the next call."""

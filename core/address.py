@@ -34,7 +34,7 @@ def is_ip_address(host: str) -> bool:
 
 
 def host_of(text: str) -> str | None:
-    """Return the host in HOST[:PORT], in lower case and without brackets; None if `text` is not valid."""
+    """Return the host in HOST[:PORT], in lower case and without brackets; return None if `text` is not valid."""
     match = _HOST_PORT.fullmatch(text)
     return None if match is None else (match[1] or match[2]).lower()
 
@@ -50,7 +50,7 @@ def split_host_port(text: str) -> tuple[str, int]:
 def normalized_origin(text: str) -> str | None:
     """Return the origin `text`, SCHEME://HOST[:PORT], in the form that browsers send: lower case, no default port.
 
-    None if `text` is not valid.
+    Return None if `text` is not valid.
     """
     match = _ORIGIN.fullmatch(text.lower())
     if match is None or host_of(match[2]) is None:

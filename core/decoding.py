@@ -21,9 +21,9 @@ async def decode(
     """Yield the plan, then the pixels in the format of the plan. See core.vae_engine.VaeEngine.decode.
 
     `messages` yields the header and then the frames, as the readers of core.received_stream return them, and raises if
-    the stream is invalid or incomplete. The job is admitted when the header is known. It stays active until the
-    returned iterator is exhausted or closed (contextlib.aclosing), which cancels it. All frames are received before the
-    plan is yielded, so that no pixels are sent for an invalid stream.
+    the stream is invalid or incomplete. The job is admitted when the header is known. The job stays active until the
+    returned iterator is exhausted or closed (contextlib.aclosing). Closing it cancels the job. All frames are received
+    before the plan is yielded, so that no pixels are sent for an invalid stream.
 
     Raises a CodecError.
     """

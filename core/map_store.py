@@ -17,7 +17,10 @@ FOLDER = "latent-spaces"
 RGB_FILE = "latent_rgb.json"
 """File in the folder of a map: the latent-to-RGB matrix of its latent space, which is not part of the map."""
 CALIBRATED_FILE = "calibrated.sha256"
-"""File that a server writes next to a map that it has calibrated at its start. It contains the hash of the map."""
+"""File that a server writes next to a map that it has calibrated at its start.
+
+The file contains the hash of the map.
+"""
 
 
 def bundle_folder(models_dir: Path, latent_space: str) -> Path:

@@ -22,7 +22,7 @@ _Key: TypeAlias = tuple[str, str | None, str | None, str | None, str | None, str
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """The time series that a request updates. They are looked up once for each combination of labels."""
+    """The time series that a request updates. The series are looked up once for each combination of labels."""
 
     requests: Counter
     duration: Histogram

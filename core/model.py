@@ -89,7 +89,7 @@ class ModelInfo:
     accepts_steps: StepCheck | None = field(default=None, compare=False, repr=False)
     """Returns whether the model's scheduler can run a number of steps.
 
-    None in a gateway: the upstream server checks.
+    A gateway has None, because its upstream server checks the number.
     """
 
     def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:

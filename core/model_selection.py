@@ -45,7 +45,7 @@ def models_in_latent_space(
     """Return the models with this latent space.
 
     Raises NotFound if there are none. The message states which value to send instead, and how to start a server with
-    this latent space. It names `requested_model` if that is a known model.
+    this latent space. If `requested_model` is a known model, the message names it.
     """
     models = list(models)
     matching = [model for model in models if model.latent_space == latent_space]

@@ -1,4 +1,4 @@
-"""Reader of the EXIF orientation of an image file. It needs no image library, because a gateway has none."""
+"""Reader of the EXIF orientation of an image file, without an image library, because a gateway has none."""
 
 import struct
 

@@ -63,7 +63,7 @@ class OtelTracer:
         self._contexts[record] = context
 
     def end(self, record: RequestRecord) -> None:
-        """End the span of a request and add those of its parts. See core.tracing.Tracer."""
+        """End the span of a request and add the spans of its parts. See core.tracing.Tracer."""
         context = self._contexts.pop(record, None)
         if context is None or record.ended_at is None:
             return

@@ -1,7 +1,8 @@
 """Results of comparing decoded latents with the pixels that a pipeline itself returns, and their storage.
 
-core.diffusers_engine.pixel_check runs the comparison. It is repeated only if something changes on which the result
-depends. The package contains the results of the embedded model on a CPU; docs/releasing.md describes how to make them.
+core.diffusers_engine.pixel_check runs the comparison. The comparison is repeated only if something changes on which its
+result depends. The package contains the results of the embedded model on a CPU; docs/releasing.md describes how to make
+them.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Validation of a request against a model. It determines everything that will be sent before the model runs."""
+"""Validation of a request against a model. The plan determines everything that will be sent before the model runs."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,9 +32,9 @@ class StreamPlan:
     """A validated request with all defaults filled in: what to sample, and the header of the resulting stream.
 
     `width` and `height` are in pixels. `num_frames` counts video frames, `latent_frames` the frames of the stream. Both
-    are 1 for an image. If `rendered`, the latents are decoded to pixels instead of being sent. `preview_every` is the
-    number of steps from one preview to the next; None for no previews. A rendered image instead has `partial_images`
-    previews, or a preview after every step if there are fewer steps.
+    numbers are 1 for an image. If `rendered`, the latents are decoded to pixels instead of being sent. `preview_every`
+    is the number of steps from one preview to the next; None for no previews. A rendered image instead has
+    `partial_images` previews, or a preview after every step if there are fewer steps.
     """
 
     model: str

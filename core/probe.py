@@ -1,4 +1,7 @@
-"""Short test requests for warm-up and calibration. They contain generated input images if a model requires images."""
+"""Short test requests for warm-up and calibration.
+
+The requests contain generated input images if a model requires images.
+"""
 
 import struct
 import zlib
@@ -14,7 +17,7 @@ from core.model import GenerationMode, ModelInfo
 PROBE_FRAMES = 9
 """Minimum number of frames of a test video.
 
-These are several latent frames for all models (temporal factor up to 8).
+A video with this number of frames has several latent frames in every model (temporal factor up to 8).
 """
 _GRID = 4
 """Number of cells along each side of a sample image. The corners have random colours, between which it interpolates."""

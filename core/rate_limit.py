@@ -1,4 +1,4 @@
-"""A limit on the rate of log messages. Without it, clients could cause thousands of messages a second."""
+"""A limit on the rate of log messages. Without the limit, clients could cause thousands of messages a second."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Strict readers of a latent stream that a client sends. They check every frame and return it unchanged."""
+"""Strict readers of a latent stream that a client sends. The readers check every frame and return it unchanged."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

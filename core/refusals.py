@@ -4,7 +4,10 @@ from time import monotonic
 
 MAX_CLIENTS = 1024
 EARLY_DELAY_S = 0.5
-"""Delay of the response to an early request, in seconds. It limits the requests per second of a client in a loop."""
+"""Delay of the response to an early request, in seconds.
+
+The delay limits the requests per second of a client in a loop.
+"""
 
 
 class Refusals:

@@ -24,7 +24,7 @@ _OPTIONAL_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """The message of a log record for a request that has ended. It is formatted only if it is written."""
+    """The message of a log record for a request that has ended. The message is formatted only if it is written."""
 
     record: RequestRecord
 
@@ -43,7 +43,7 @@ class RequestLine:
     def __str__(self) -> str:
         """Return the log line: protocol, target, status and outcome, then the other fields as name=value.
 
-        It does not use `fields`, which would take twice as long: this line is written for every request.
+        This method does not use `fields`, which would take twice as long: the line is written for every request.
         """
         record = self.record
         parts = [record.protocol, record.target, record.status, record.outcome]

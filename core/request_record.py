@@ -126,7 +126,7 @@ class RequestRecord:
     def client(self) -> str:
         """The name of the client's API key, or the client's IP address if it sent no key.
 
-        It identifies a client for limits.
+        Limits for one client use this name.
         """
         return self.key_name or self.peer
 

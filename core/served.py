@@ -37,13 +37,13 @@ class ModelInstance:
     pixel_checks: tuple[PixelCheck, ...] = ()
     """Differences of decoded latents from the pixels of the model's own pipelines. Empty if they were not compared."""
     vae: VaeEngine | None = None
-    """Decodes and encodes for clients. None if this server cannot decode and encode."""
+    """Decodes and encodes for clients. Not set if this server cannot decode and encode."""
     tensor_vae: TensorVae | None = None
-    """Decodes and encodes plain tensors. None if the VAE is not in this process."""
+    """Decodes and encodes plain tensors. Not set if the VAE is not in this process."""
     memory: Mapping[Modality, MemoryModel] = field(default_factory=dict)
     """Predicts the memory of jobs, by modality. Modalities whose memory was not measured are left out."""
     latent_rgb: LatentRgb | None = None
-    """Approximates the colours of latents without a VAE. None without a matrix for the latent space."""
+    """Approximates the colours of latents without a VAE. Not set if the latent space has no matrix."""
 
     @property
     def role(self) -> Role:

@@ -27,9 +27,9 @@ def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, s
 def _accepted_range(accepts: Callable[[int], bool], maximum: int) -> str:
     """Return the accepted numbers of steps from 1 to `maximum`, e.g. "from 4 to 250".
 
-    For every scheduler of diffusers, the accepted numbers have no gap, so that bisection finds the range. It asks the
-    scheduler only about 20 times. This matters because the scheduler computes its whole schedule each time, and the
-    event loop waits.
+    For every scheduler of diffusers, the accepted numbers have no gap, so that bisection finds the range. Bisection
+    asks the scheduler only about 20 times. This matters because the scheduler computes its whole schedule each time,
+    and the event loop waits.
     """
     powers = [1 << exponent for exponent in range(maximum.bit_length())]
     inner = next(filter(accepts, [*powers, maximum]), None)

@@ -1,4 +1,4 @@
-"""TLS certificates of the servers. They can be replaced while the servers run."""
+"""TLS certificates of the servers. Certificates can be replaced while the servers run."""
 
 import logging
 import ssl

@@ -1,4 +1,4 @@
-"""Detection of CODEC_* environment variables that are not settings. They are often misspelled settings."""
+"""Detection of CODEC_* environment variables that are not settings. Such variables are often misspelled settings."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,10 @@ from core.settings import PREFIX, Settings
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return a warning for each CODEC_* variable that is not a setting. It names the most similar setting, if any.
+    """Return a warning for each CODEC_* variable that is not a setting.
 
-    Unknown variables are not errors, because container platforms set additional variables. Kubernetes service links are
-    reported in one warning.
+    A warning names the most similar setting, if any. Unknown variables are not errors, because container platforms set
+    additional variables. Kubernetes service links are reported in one warning.
     """
     known = [name.removeprefix(PREFIX) for name in _variables()]
     links = service_links(environment)

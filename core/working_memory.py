@@ -20,7 +20,7 @@ class JobMemory:
 
 
 NO_MEMORY = JobMemory()
-"""The prediction for a job whose memory is unknown. It is never over the limit."""
+"""The prediction for a job whose memory is unknown. Such a job is never over the limit."""
 
 
 class WorkingMemory:

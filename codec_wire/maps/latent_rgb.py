@@ -1,4 +1,4 @@
-"""A matrix that converts latents to approximate RGB values. With it, a client can show previews without a VAE.
+"""A matrix that converts latents to approximate RGB values, so that a client can show previews without a VAE.
 
 The matrix is published next to the latent-space map. The hash of the map does not depend on the matrix.
 """

@@ -28,7 +28,7 @@ def multipliers(max_code: int) -> NDArray[np.float32]:
     """Return the multiplier for every finite fp16 scale, indexed by its bits: float32 [0x7C00], read-only.
 
     Every multiplier contains a factor of 2^112, because the fp16 numbers are multiplied by 2^-112 before (see
-    numpy_math). It is 0 for a scale that is smaller than 2^-6 or that has no exact multiplier.
+    numpy_math). The multiplier is 0 for a scale that is smaller than 2^-6 or that has no exact multiplier.
     """
     significands = np.arange(1 << _MANTISSA_BITS, 2 << _MANTISSA_BITS)
     exact = _multipliers_of_significands(significands, max_code)

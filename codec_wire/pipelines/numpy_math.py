@@ -126,7 +126,7 @@ def quantize(values: Values, scaling: Scaling, max_code: int, *, saturate: bool)
 def _quantize_by_division(
     values: Values, scales: NDArray[np.float16], max_code: int, *, saturate: bool
 ) -> NDArray[np.int8]:
-    """Return the codes for any scales and dtype. With a scale of 0 they are 0."""
+    """Return the codes for any scales and dtype. For a scale of 0, all codes are 0."""
     column = scales.astype(np.float32)
     # With a smaller scale, fp16 subnormals can have codes other than 0, but the CPU may flush them to 0 when widened.
     if values.dtype == np.float16 and min(scales.view(np.uint16).tolist()) >= SMALLEST_SCALE_BITS:

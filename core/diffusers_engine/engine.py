@@ -41,7 +41,10 @@ DEVICE_ENCODING_BYTES = 256 * 1024
 This takes less than a millisecond, about as long as waking another thread.
 """
 BATCH_BYTES = 1024 * 1024
-"""Size in bytes of the latents that are encoded at once on another thread. It limits the encoded frames in memory."""
+"""Size in bytes of the latents that are encoded at once on another thread.
+
+This size limits the encoded frames in memory.
+"""
 MAX_PREVIEW_BYTES = 4 * 1024 * 1024
 """Maximum size in bytes of the previews that wait for the event loop. Further previews are dropped."""
 SHORT_JOB_S = 0.005

@@ -34,7 +34,7 @@ __all__ = ["LoadedModel", "ModelSource", "load"]
 log = logging.getLogger(__name__)
 
 MOTION_ADAPTER = "motion_adapter"
-"""Subfolder of a model directory that contains a MotionAdapter. With it, an image model also generates videos."""
+"""Subfolder of a model directory for a MotionAdapter, with which an image model also generates videos."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ class LoraSource:
     def info(self) -> Lora:
         """The description for clients.
 
-        It contains only the last part of `location`, because paths must stay private.
+        The description contains only the last part of `location`, because paths must stay private.
         """
         return Lora(PurePath(self.location).name.removesuffix(".safetensors"), self.scale)
 

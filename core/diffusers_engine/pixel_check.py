@@ -33,9 +33,9 @@ log = logging.getLogger(__name__)
 TOLERANCES = {"fp32": 1, "fp16": 8, "bf16": 24}
 """Largest allowed difference in 8-bit levels by dtype.
 
-Both decodings use the same latents and the same VAE. They may differ in the batch size of the decoder and in the order
-of two operations, which changes values by a few units in the last place. In fp16 (11 bits) and bf16 (8 bits), a decoder
-with tens of layers increases this difference to several levels. Wrong scaling causes tens of levels.
+Both decodings use the same latents and the same VAE. The batch size of the decoder and the order of two operations may
+differ, which changes values by a few units in the last place. In fp16 (11 bits) and bf16 (8 bits), a decoder with tens
+of layers increases this difference to several levels. Wrong scaling causes tens of levels.
 """
 _STEPS_AFTER_DECODING = ("safety_checker", "watermark")
 """Components that change pixels only after decoding, so that the comparison does not depend on them."""
@@ -44,7 +44,7 @@ _STEPS_AFTER_DECODING = ("safety_checker", "watermark")
 def check_key(model: LoadedModel) -> dict[str, Any]:
     """Return everything that the result of check_pixels depends on, as a JSON object.
 
-    It does not contain the number of threads and the build tags of libraries ("+cpu"): their effect is within the
+    The key does not contain the number of threads and the build tags of libraries ("+cpu"): their effect is within the
     tolerance.
     """
     vae = model.pipeline.vae

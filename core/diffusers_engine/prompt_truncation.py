@@ -79,7 +79,7 @@ def _defaults_of(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _excess(tokenizer: Any, text: str, limit: int) -> int:
-    """Return the number of tokens of `text` minus `limit`. It is at most 0 if the text is not too long.
+    """Return the number of tokens of `text` minus `limit`. The result is at most 0 if the text is not too long.
 
     An ASCII character is at most one token, so a short ASCII text is not tokenized. Other characters can become several
     tokens.

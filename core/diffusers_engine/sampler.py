@@ -1,4 +1,4 @@
-"""Sampling of a plan with a diffusers pipeline. It is deterministic for a seed and can be cancelled between steps."""
+"""Sampling of a plan with a diffusers pipeline, deterministic for a seed and cancellable between steps."""
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping

@@ -39,8 +39,8 @@ def configuration_of(file: Path) -> Path:
 def local_configuration(file: Path) -> Path | None:
     """Return the directory with the configuration of the checkpoint `file`, or None.
 
-    It is the directory with the file's name without its suffix, or else the directory that contains the file. The
-    directory must contain a pipeline, whose weights are not used.
+    The configuration is in the directory with the file's name without its suffix, or else in the directory that
+    contains the file. The directory must contain a pipeline, whose weights are not used.
     """
     return next((folder for folder in (file.with_suffix(""), file.parent) if (folder / INDEX).is_file()), None)
 

@@ -29,11 +29,11 @@ class ModelSource:
     allow_partial_loras: bool = False
     """Whether to apply LoRA weights of which only a part fits the model."""
     motion_adapter: Path | None = None
-    """Folder of a MotionAdapter. With it, an image model also generates videos."""
+    """Folder of a MotionAdapter, with which an image model also generates videos."""
     variant: str | None = None
     """Variant of the weights, e.g. fp16. None selects the default weights or the only variant."""
     role: Role = Role.ALL
-    """What the server does with the model. It determines which components are loaded."""
+    """What the server does with the model. The role determines which components are loaded."""
 
     @property
     def label(self) -> str:

@@ -1,4 +1,7 @@
-"""Components of a pipeline without weights. They keep their configuration, but use no memory for weights."""
+"""Components of a pipeline without weights.
+
+These components keep their configuration, but use no memory for weights.
+"""
 
 from pathlib import Path
 from typing import Any

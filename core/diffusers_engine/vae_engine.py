@@ -37,7 +37,7 @@ from core.rendered_plan import MAX_RENDERED_PIXELS
 BATCH_PIXELS = 2**22
 """Maximum number of pixels that are decoded before the device thread runs the next job: 16 frames of 512x512.
 
-It also limits the pixels in memory, except for VAEs that decode all frames of a video together.
+This number also limits the pixels in memory, except for VAEs that decode all frames of a video together.
 """
 CHUNK_BYTES = 256 * 1024
 """Maximum size in bytes of a chunk of an MP4 file."""

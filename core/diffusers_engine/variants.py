@@ -90,8 +90,8 @@ def _from_components(pipeline_class: type, pipeline: Any) -> Any:
 def motion_variant(pipeline: Any, adapter: Any) -> PipelineVariant:
     """Return an AnimateDiff pipeline built from the components of an image pipeline and a MotionAdapter.
 
-    Its UNet uses the tensors of the image pipeline and of the adapter, so that no weights are in memory twice. Raises
-    ValueError if the adapter does not fit the image pipeline.
+    The AnimateDiff UNet uses the tensors of the image pipeline and of the adapter, so that no weights are in memory
+    twice. Raises ValueError if the adapter does not fit the image pipeline.
     """
     from accelerate import init_empty_weights  # noqa: PLC0415 - takes seconds
     from diffusers import AnimateDiffPipeline, UNetMotionModel  # noqa: PLC0415

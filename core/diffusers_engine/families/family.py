@@ -74,7 +74,10 @@ class Family:
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
     """Additional arguments of `from_pretrained`."""
     related: tuple[str, ...] = ()
-    """Names of other pipeline classes in the table that are also served. They use the components of this pipeline."""
+    """Names of other pipeline classes in the table that are also served.
+
+    The other pipelines use the components of this pipeline.
+    """
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
     """Function of (pipeline, plan) that returns a context manager. The pipeline is called in its `with` block."""
     previews: bool = True
