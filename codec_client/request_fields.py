@@ -8,7 +8,7 @@ from codec_wire.request import GenerationRequest
 def explicit_fields(request: GenerationRequest) -> dict[str, Any]:
     """Return the fields of `request` that were set explicitly, by wire name.
 
-    The server applies its defaults to the others.
+    The server applies its defaults to the other fields.
     """
     fields = request.model_dump(exclude_unset=True, by_alias=True)
     return {name: value for name, value in fields.items() if value is not None}

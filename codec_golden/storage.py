@@ -35,7 +35,7 @@ class GoldenFixture:
         return self.manifest.fixture_key
 
     def latents(self) -> Latents:
-        """Read the latents. Raises InvalidSettings if their hash differs from the manifest's."""
+        """Read the latents. Raises InvalidSettings if the hash of the files differs from the manifest's."""
         path = self.folder / LATENTS
         data = _read(path)
         if sha256(data) != self.manifest.input_latent_sha256:
@@ -43,7 +43,7 @@ class GoldenFixture:
         return latents_from_bytes(data, (self.manifest.fixture.frames, *self.manifest.latent_shape), path)
 
     def pixels(self) -> Pixels:
-        """Read the reference images. Raises InvalidSettings if their hash differs from the manifest's."""
+        """Read the reference images. Raises InvalidSettings if the hash of the files differs from the manifest's."""
         pixels = read_images(self.folder / name for name in image_names(self.manifest))
         if sha256(pixels.tobytes()) != self.manifest.pixels_sha256:
             raise InvalidSettings(f"{self.folder}: the images do not match {MANIFEST}; build the fixture again")

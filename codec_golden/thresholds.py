@@ -13,7 +13,7 @@ ROUNDING_SSIM = 0.99
 PSNR_MARGIN_DB = 1.0
 SSIM_MARGIN = 0.01
 LPIPS_MARGIN = 0.01
-"""Margins for the effect of another device, thread count or decoder."""
+"""Margins that allow for the effect of another device, thread count or decoder."""
 
 
 def compute_thresholds(rows: Iterable[Row], suite: str) -> dict[str, Mapping[str, float | str]]:

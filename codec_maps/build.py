@@ -20,7 +20,7 @@ MakeMap = Callable[[Mapping[str, bytes], Sequence[Dictionary]], LatentMapBundle]
 
 @dataclass(frozen=True, slots=True)
 class DictionaryTrial:
-    """Result of a dictionary on the held-out bodies of one wire format and pipeline.
+    """Result of the test of a dictionary with the held-out bodies of one wire format and pipeline.
 
     `sizes` contains the mean sizes. `saving` is the mean of the savings of all bodies, with equal weights.
     """

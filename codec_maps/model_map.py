@@ -34,8 +34,8 @@ def map_from_model(
     """Return the map of `model`'s latent space. The same arguments produce the same bytes, and so the same hash.
 
     `vae_scale_factor` is the VAE's scaling factor, by which latents are divided before decoding. `static_scales` are
-    the scales of int8 and int4 by pipeline name (one little-endian fp16 per channel); a pipeline without them is
-    left out of the map. URLs are below `public_url`, or relative to the server if it is None. Raises InvalidMap if
+    the scales of int8 and int4 by pipeline name (one little-endian fp16 per channel); the map does not contain int8 and
+    int4 without scales. URLs are below `public_url`, or relative to the server if it is None. Raises InvalidMap if
     scales or a dictionary are not valid.
     """
     scales = dict(static_scales or {})

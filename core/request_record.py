@@ -81,7 +81,7 @@ class RequestRecord:
         self.target = target
         """Over HTTP the method and path, over gRPC the name of the method."""
         self.operation = operation
-        """generate, render, decode, ...; None if the request does not run a model."""
+        """Name of the operation: generate, render, decode, ...; None if the request does not run a model."""
         self.request_id = request_id if request_id and _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)
         self.started_at = perf_counter()
         self.started_ns = time_ns()

@@ -171,9 +171,8 @@ class ServedModels:
     def with_vae(self, latent_space: str | None, modality: Modality, name: str | None) -> ModelInstance:
         """Return a model whose VAE decodes or encodes latents, preferably a model that generates `modality`.
 
-        `latent_space` is the id of the model's latent space, `name` its name or an alias. Each may be None. Raises
-        NotReady unless the server accepts requests, NotFound if no model matches, and UnsupportedModality if the model
-        has no VAE.
+        `latent_space` is the id of the model's latent space or None, `name` its name, an alias or None. Raises NotReady
+        unless the server accepts requests, NotFound if no model matches, UnsupportedModality if the model has no VAE.
         """
         self._lifecycle.require_serving()
         candidates = self._infos()

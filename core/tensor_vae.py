@@ -39,9 +39,8 @@ class PixelLayout(StrEnum):
 class TensorScaling:
     """The scaling of latents.
 
-    Before decoding they are divided by `factor`, then `shift` is added. Encoding does the inverse. If
-    `factor` is None and `as_pipeline` is set, the decoder scales them as the pipeline does. The encoder ignores
-    `as_pipeline`.
+    Before decoding, latents are divided by `factor`, then `shift` is added. Encoding does the inverse. If `factor` is
+    None and `as_pipeline` is set, the decoder scales them as the pipeline does. The encoder ignores `as_pipeline`.
     """
 
     factor: float | None = None

@@ -16,7 +16,7 @@ def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> P
     """Return the pixels of `latents` [latent_frames, channels, height, width]. Call it only from the device thread.
 
     The latents are first cast to the dtype of the stream, so that the pixels equal those that a client decodes.
-    Raises the job's reason if the job was cancelled, InvalidLatents on NaN or Inf, OutOfMemory.
+    Raises `job.reason` if the job was cancelled, InvalidLatents on NaN or Inf, OutOfMemory.
     """
     stop_if_cancelled(job)
     with memory_guard(plan):

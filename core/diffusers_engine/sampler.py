@@ -41,7 +41,7 @@ def sample(
     """Return the latents of `plan`, [latent_frames, channels, height, width] on the pipeline's device.
 
     Call it only from the device thread. `inputs` is the result of decode_inputs; by default, the inputs of the plan are
-    decoded. `on_preview` is called with the estimates for the previews of the plan. Raises the job's reason after the
+    decoded. `on_preview` is called with the estimates for the previews of the plan. Raises `job.reason` after the
     step in which the job was cancelled, InvalidRequest if an input is broken, OutOfMemory if the device has too little
     memory, and ModelLoadError if the latents have an unexpected shape.
     """

@@ -169,7 +169,7 @@ def _latents(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the latents [F, C, h, w] of `frames`: all of them `together`, or one frame at a time.
 
-    Raises the job's reason if the job was cancelled.
+    Raises `job.reason` if the job was cancelled.
     """
     pending = []
     for frame in frames:
