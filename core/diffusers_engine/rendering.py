@@ -35,7 +35,7 @@ def render_preview(model: LoadedModel, plan: StreamPlan, estimate: Tensor, job: 
     """Return the pixels of a clean estimate. See `render`.
 
     Return None if the estimate contains values that are not finite: the first estimates of some schedules do. Raises
-    the job's reason if the job was cancelled, OutOfMemory.
+    `job.reason` if the job was cancelled, OutOfMemory.
     """
     try:
         return PixelPreview(render(model, plan, estimate, job).frames)
