@@ -20,7 +20,7 @@ _MIN_JOBS_TO_RESERVE = 4
 
 
 def default_jobs_per_client(max_jobs: int) -> int:
-    """Return the default maximum of active jobs of one client if the server has at most `max_jobs` active jobs.
+    """Return the default limit on active jobs of one client, for a server with at most `max_jobs` active jobs.
 
     One of eight jobs is reserved for other clients. If `max_jobs` is below 4, none is reserved.
     """
@@ -168,7 +168,7 @@ class Admission:
 class Place:
     """The place of an active job.
 
-    As a context manager, it frees the place at the end. Alternatively, call `free` once.
+    A Place is a context manager that frees the place at the end. Alternatively, call `free` once.
     """
 
     __slots__ = ("_admission", "_client", "_cost", "_memory", "_reservation")

@@ -75,7 +75,7 @@ class Job:
             listener()
 
     def part(self) -> "Job":
-        """Return a job for one generation of this job. The part is cancelled when this job is cancelled."""
+        """Return a job for one generation of this job. The new job is cancelled when this job is cancelled."""
         part = _Part(self)
         self.on_cancel(lambda: part.cancel(self._reason or client_disconnected()))
         return part

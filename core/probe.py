@@ -20,7 +20,7 @@ PROBE_FRAMES = 9
 A video with this number of frames has several latent frames in every model (temporal factor up to 8).
 """
 _GRID = 4
-"""Number of cells along each side of a sample image. The corners have random colours, between which it interpolates."""
+"""Number of cells along each side of a sample image. The corners of cells have random colours."""
 
 
 def probe_request(

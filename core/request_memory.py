@@ -50,7 +50,7 @@ class RequestMemory:
 class Reservation:
     """The bytes that one request has reserved.
 
-    Their number can grow. As a context manager, it frees them at the end.
+    The number of bytes can grow. A Reservation is a context manager that frees all bytes at the end.
     """
 
     __slots__ = ("_memory", "size")
