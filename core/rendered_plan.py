@@ -39,8 +39,8 @@ def plan_rendered(
     if not model.renders:
         raise UnsupportedModality(
             f"this server cannot decode the latents of {model.name} to pixels, because it is a gateway or runs "
-            f"without the VAE (--no-vae): request latents (modality {' or '.join(modalities)}), and send them to {DECODE_PATH} of "
-            "a server that has the VAE",
+            f"without the VAE (--no-vae): request latents (modality {' or '.join(modalities)}), and send them to "
+            f"{DECODE_PATH} of a server that has the VAE",
             modalities,
         )
     if first.header.pipeline_spec.bits is not None:
