@@ -9,14 +9,14 @@ from codec_wire.errors import OutOfStorage
 
 
 def temporary_folder() -> "TemporaryDirectory[str]":
-    """Return a new folder, to be used as a context manager or cleaned up. Raises OutOfStorage."""
+    """Return a new temporary folder: a context manager that deletes the folder. Raises OutOfStorage."""
     with storage_errors():
         return TemporaryDirectory()
 
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Convert every OSError in the body, which writes a temporary file, to OutOfStorage."""
+    """Convert every OSError in the `with` block, which writes a temporary file, to OutOfStorage."""
     try:
         yield
     except OSError as error:
