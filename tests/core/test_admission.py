@@ -22,7 +22,7 @@ def test_job_over_the_limit_is_rejected_until_another_ends() -> None:
 def test_job_over_the_total_cost_is_rejected() -> None:
     admission = Admission(10, 100)
     with admission.admit(60):
-        with pytest.raises(Overloaded, match="a cost of 60 of 100"), admission.admit(41):
+        with pytest.raises(Overloaded, match="cost is 60 of 100"), admission.admit(41):
             pass
         with admission.admit(40):
             pass

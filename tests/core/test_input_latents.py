@@ -80,7 +80,7 @@ def test_latents_that_do_not_fit_are_refused(latents: bytes, fields: dict[str, o
 
 def test_model_that_does_not_take_latents_refuses_them() -> None:
     model = replace(MODEL, modes=(replace(IMAGE_TO_IMAGE, latents=False),))
-    for one, reason in ((MODEL, "is not supported by tiny-sd, which generates"), (model, "send the image")):
+    for one, reason in ((MODEL, "is not supported by tiny-sd, which generates"), (model, "send an input image")):
         with pytest.raises(InvalidRequest, match=f"^latents: .*{reason}"):
             plan(GenerationRequest(prompt="x", latents=BODY), bundle_of(one), one)
 
