@@ -88,7 +88,7 @@ def test_invalid_usage_fails_with_one_line_and_its_exit_status(servers: Servers,
     assert "does not exist" in run_failing(2, "generate", "x", "-o", tmp_path / "no" / "a.png", *server)
     assert "the file format must be one of" in run_failing(2, "generate", "x", "-o", tmp_path / "a.tiff", *server)
     (tmp_path / "folder.png").mkdir()
-    assert "not writable" in run_failing(2, "generate", "x", "-o", tmp_path / "folder.png", *server)
+    assert "cannot write" in run_failing(2, "generate", "x", "-o", tmp_path / "folder.png", *server)
     assert "--server and --grpc cannot be combined" in run_failing(
         2, "generate", "x", "-o", image, *server, "--grpc", "x:1"
     )
