@@ -134,7 +134,8 @@ async def error_boundary(request: web.Request, handler: Handler) -> web.StreamRe
     else:
         return response
     finally:
-        record.status = record.status or str(_CLIENT_DISCONNECTED)
+        if not record.status:  # the client disconnected, maybe after it had received the complete response
+            record.status = str(HTTPStatus.OK.value if record.completed else _CLIENT_DISCONNECTED)
         telemetry.end(record, level=logging.DEBUG if path in PROBE_PATHS else logging.INFO)
 
 

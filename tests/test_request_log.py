@@ -4,21 +4,26 @@ import asyncio
 import json
 import logging
 import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
 import pytest
 
 from codec_server.terminal.json_log import JsonFormatter
+from codec_wire import WireFormat
 from codec_wire.errors import OutOfMemory
 from codec_wire.grpc import REQUEST_ID_KEY
 from codec_wire.http import REQUEST_ID_HEADER
+from core.engine import Event, Job
+from core.plan import StreamPlan
 from core.request_line import RequestLine
 from core.telemetry import MAX_REFUSALS_PER_S, Telemetry
 from tests.support.fake_engine import FakeEngine
 from tests.support.grpc_requests import request
 from tests.support.http_requests import IMAGES, LATENTS
-from tests.support.serving import Servers, run_servers
+from tests.support.serving import Servers, read_stream, run_servers
 
 PROTOCOLS = ("http", "grpc")
 
@@ -120,6 +125,27 @@ async def test_disconnected_client_is_the_outcome_cancelled(protocol: str, caplo
         (fields,) = await logged(caplog)
     assert fields["outcome"] == "cancelled"
     assert fields["status"] == ("499" if protocol == "http" else "CANCELLED")
+
+
+class LateEngine(FakeEngine):
+    """An engine that ends a generation long after its last frame, as an upstream server can."""
+
+    async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
+        """See core.engine.Engine."""
+        async with aclosing(super().generate(plan, job)) as events:
+            async for event in events:
+                yield event
+        await asyncio.sleep(60)
+
+
+async def test_client_that_disconnects_after_the_complete_response_has_its_status(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with run_servers(LateEngine(free_running=True)) as servers:
+        async with servers.http.post(IMAGES, json=LATENTS, headers={"Connection": "close"}) as response:
+            assert read_stream(await response.read(), WireFormat.MSGPACK)[1][-1].done
+        (fields,) = await logged(caplog)
+    assert (fields["status"], fields["outcome"]) == ("200", "ok")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

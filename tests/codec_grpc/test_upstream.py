@@ -1,7 +1,6 @@
 """Connection of a gateway to its upstream server."""
 
 import asyncio
-import socket
 from contextlib import AsyncExitStack
 
 import aiohttp
@@ -19,15 +18,9 @@ from core.served import ModelInstance
 from core.service import LatentService
 from tests.support.fake_engine import FakeEngine
 from tests.support.serving import MODEL, bundle_of
+from tests.support.upstream_servers import free_port
 
 BODY = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "steps": 1}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def service_over(engine: FakeEngine) -> LatentService:

@@ -1,7 +1,9 @@
-"""A server process with NoiseEngine, which starts without torch: python -m tests.support.noise_server
+"""A server process with NoiseEngine, which starts without torch: python -m tests.support.noise_server [GRPC_PORT]
 
 Prints a line with the ports as soon as it is ready, and drains at SIGTERM like `codec-diffusers serve`.
 """
+
+import sys
 
 from codec_grpc.server import start_grpc_server
 from codec_http.server import start_http_server
@@ -32,4 +34,5 @@ async def serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    run_server({"port": 0, "grpc_port": 0, "max_jobs": 1024, "log_level": "warning"}, serve)
+    grpc_port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    run_server({"port": 0, "grpc_port": grpc_port, "max_jobs": 1024, "log_level": "warning"}, serve)

@@ -1,6 +1,7 @@
 """gRPC servers behind a gateway, in the test's event loop, and requests to the gateway."""
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,14 @@ from core.service import LatentService
 from tests.support.fake_engine import WAIT_S, FakeEngine
 from tests.support.http_requests import IMAGES, LATENTS
 from tests.support.serving import MODEL, bundle_of
+
+
+def free_port() -> int:
+    """Return a port on which no process listens now, for a server that is started again on the same port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 class RefusingEngine(FakeEngine):
