@@ -110,7 +110,7 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse `data`. If it contains an incomplete header, limit the time until the header is complete."""
-        if self._rest is not None:  # of a malformed request
+        if self._rest is not None:  # the rest of a malformed request is not parsed
             return
         super().data_received(data)
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
@@ -175,7 +175,7 @@ class Connection(web.RequestHandler):
         else:
             log.error("a request from %s failed outside of the application", request.remote, exc_info=exc)
             response = error_response(exc or RuntimeError())
-        allow_origin(response, "*")  # it contains nothing but the error
+        allow_origin(response, "*")  # the response contains only the error
         response.force_close()
         return response
 

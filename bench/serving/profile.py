@@ -39,8 +39,8 @@ LAYERS = (
     ("grpc.aio", r"grpc/|_cython|grpc_"),
     ("the event loop of asyncio", r"asyncio/|selectors\.py|contextlib"),
 )
-"""Layers, and the functions and files that belong to each. A sample is assigned by its innermost frame that matches a
-layer; if this frame matches several layers, it is assigned to the first of them."""
+"""Layers, and the functions and files that belong to each. A sample counts for the layer of its innermost frame that
+matches a layer. If the frame matches several layers, the first one counts."""
 WAITING = re.compile(r"select \(selectors\.py|_worker \(concurrent/futures/thread\.py")
 """Innermost frames of threads that wait for work. py-spy reports some of these threads as active."""
 OTHER, CORE_THREADS = "other Python code", "threads of the gRPC library"

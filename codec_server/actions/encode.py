@@ -70,7 +70,7 @@ async def _encode(client: LatentClient, request: EncodingRequest, wire_format: W
     async with client:
         if isinstance(client, InProcessClient):
             await client.load(modality_of_file(request.file))
-            request = replace(request, model=None, latent_space=None)  # the settings select them
+            request = replace(request, model=None, latent_space=None)  # the settings select both
         async with client.encoded_stream(request) as stream:
             body, _ = await receive_body(stream, wire_format)
             return body
