@@ -30,8 +30,6 @@ class RayEngine:
         """Yield the events as they are received: the replica has encoded the frames."""
         async with aclosing(call_replica(self._handle.generate.remote, (plan,), job)) as events:
             async for event in events:
-                if isinstance(event, Started):
-                    job.record.record_sampling()
                 yield event
 
 

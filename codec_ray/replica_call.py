@@ -45,6 +45,7 @@ async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job) -> 
                             seen += 1
                             if seen > yielded:
                                 is_last = is_last or not isinstance(item, Started | Step)
+                                job.record.record_sampling()
                                 yield item
                                 yielded = seen
             except NotReady as error:

@@ -53,9 +53,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, empty_dir: Path) -> Iterat
         scaling = AutoscalingConfig(
             min_replicas=1,
             max_replicas=2,
-            target_ongoing_requests=1,
+            target_ongoing_requests=2,
             upscale_delay_s=0.4,
-            downscale_delay_s=1,
+            downscale_delay_s=2,
             metrics_interval_s=0.2,
             look_back_period_s=1,
         )

@@ -6,9 +6,14 @@ import signal
 import time
 
 import pytest
+from ray import serve
 
-from codec_ray.cluster import applications, running_replicas
+from codec_ray.app import APPLICATION
+from codec_ray.cluster import applications, deploy, running_replicas
+from codec_wire.errors import ModelLoadError
 from core.service import LatentService
+from core.settings import Settings
+from tests.support.failing_model import LOADER
 from tests.support.held_model import HeldFiles, wait_until
 from tests.support.service_calls import generate
 
@@ -26,7 +31,7 @@ def replicas_of(application: str) -> int:
 async def wait_for_replicas(application: str, number: int, seconds: float = NEW_REPLICA_S) -> None:
     async with asyncio.timeout(seconds):
         while await asyncio.to_thread(replicas_of, application) != number:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
 
 
 async def test_jobs_of_a_killed_replica_run_on_another_one(
@@ -50,6 +55,14 @@ async def test_jobs_of_a_killed_replica_run_on_another_one(
         assert time.monotonic() - killed_at < NEW_REPLICA_S
 
 
+def test_error_of_a_model_that_cannot_be_loaded_is_that_of_the_replica(cluster: HeldFiles) -> None:
+    try:
+        with pytest.raises(ModelLoadError, match=r"^there is no directory 'missing'$"):
+            deploy(Settings(device="cpu"), LOADER)
+    finally:
+        serve.delete(APPLICATION)
+
+
 async def test_number_of_replicas_follows_the_load_without_a_failed_request(
     service: LatentService,
 ) -> None:
@@ -58,13 +71,13 @@ async def test_number_of_replicas_follows_the_load_without_a_failed_request(
     assert replicas_of(TINY) == 1
     done = 0
 
-    async def send(until: int) -> None:
+    async def send(until: asyncio.Task[None]) -> None:
         nonlocal done
-        while await asyncio.to_thread(replicas_of, TINY) != until:
+        while not until.done():
             assert await generate(service, model=name, steps=40) == expected
             done += 1
 
-    async with asyncio.timeout(2 * NEW_REPLICA_S):
-        await asyncio.gather(*(send(until=2) for _ in range(4)))
-        await send(until=1)
-    assert done >= 4
+    for number, clients in ((2, 8), (1, 1)):
+        scaled = asyncio.create_task(wait_for_replicas(TINY, number, 2 * NEW_REPLICA_S))
+        await asyncio.gather(scaled, *(send(scaled) for _ in range(clients)))
+    assert done >= 9

@@ -77,3 +77,30 @@ async def test_wait_idle_returns_after_the_last_job() -> None:
         await asyncio.sleep(0)
         assert not idle.done()
     await asyncio.wait_for(idle, 1)
+
+
+def test_limits_are_those_of_each_device() -> None:
+    admission = Admission(max_jobs=2, max_cost=10)
+    admission.devices = 3
+    assert (admission.max_jobs, admission.max_cost) == (6, 30)
+    assert admission.max_jobs_per_client == 5
+    for client in "abcdef":
+        admission.admit(5, client=client)
+    with pytest.raises(Overloaded, match="6 of 6 jobs are active"):
+        admission.admit(1, client="g")
+
+
+def test_request_over_the_cost_of_one_device_is_too_large_for_several() -> None:
+    admission = Admission(max_jobs=2, max_cost=10)
+    admission.devices = 3
+    with pytest.raises(TooLarge):
+        admission.admit(11)
+
+
+def test_several_devices_shorten_the_time_to_wait() -> None:
+    admission = Admission(max_jobs=4, max_cost=100)
+    admission.record_duration(1, 1.0)
+    admission.admit(100)
+    assert admission.retry_after_s() >= 50
+    admission.devices = 5
+    assert 10 <= admission.retry_after_s() <= 16

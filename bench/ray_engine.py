@@ -1,0 +1,221 @@
+"""The engine on Ray Serve compared with the engine in the process: overhead of a request, and throughput of replicas.
+
+    python -m bench.ray_engine --write
+
+Both engines are called through core.service, without a protocol. For the overhead the sampler is replaced by constant
+tensors. CPU time is that of all threads: of this process, which is the front process, and of the replica.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ray
+from ray import serve
+
+from bench.serving.constant_server import replace_sampler
+from bench.serving.machine import describe_machine
+from bench.serving.report import Goal, Section, Table, replace_section
+from codec_ray.app import application
+from codec_ray.cluster import connect
+from codec_ray.models import RayModels
+from codec_server.local_model import LocalModel
+from codec_wire.latents import Modality
+from codec_wire.request import GenerationRequest
+from core.admission import Admission
+from core.engine import Job
+from core.lifecycle import Lifecycle
+from core.service import LatentService
+from core.settings import Settings
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "scaling.md"
+CONSTANT, ONE, TWO = "constant", "one", "two"
+"""Applications: with the replaced sampler, and the embedded model in one and in two replicas."""
+REQUESTS = 200
+CLIENTS = 8
+MIN_SPEED_UP = 1.8
+SIZES = {"256x256, int8": ((256, 256), "int8"), "512x512, raw": ((512, 512), "raw")}
+
+
+class ConstantModel(LocalModel):
+    """The embedded model with its sampler replaced."""
+
+    async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
+        """See LocalModel."""
+        await super().start_serving(service, modality)
+        replace_sampler()
+
+
+@dataclass(slots=True)
+class Cost:
+    """A value for each round, in seconds per request, and the latency of every request in seconds."""
+
+    front_cpu_s: list[float] = field(default_factory=list)
+    replica_cpu_s: list[float] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list)
+
+
+async def generate(service: LatentService, size: tuple[int, int], pipeline: str, steps: int) -> None:
+    """Run one job."""
+    request = GenerationRequest(
+        prompt="a lighthouse", size=size, pipeline=pipeline, steps=steps, modality=Modality.IMAGE
+    )
+    async with aclosing(service.generate(service.plan(request), Job())) as events:
+        async for _ in events:
+            pass
+
+
+def replica_processes(name: str) -> list[int]:
+    """Return the processes of the replicas of an application."""
+    title = f"ray::ServeReplica:{name}:".encode()
+    return [
+        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if path.read_bytes().startswith(title)
+    ]
+
+
+def cpu_s(process: int) -> float:
+    """Return the CPU time of all threads of a process in seconds."""
+    return time.clock_gettime((~process << 3) | 2)  # clock_getcpuclockid(3); Linux
+
+
+async def measure_overhead(services: dict[str, LatentService], rounds: int) -> dict[tuple[str, str], Cost]:
+    """Return the costs by engine and kind of request, from interleaved rounds of sequential requests."""
+    costs: dict[tuple[str, str], Cost] = defaultdict(Cost)
+    (replica,) = replica_processes(CONSTANT)
+    for number in range(-1, rounds):
+        for kind, (size, pipeline) in SIZES.items():
+            for engine, service in services.items():
+                front, behind, latencies = time.process_time(), cpu_s(replica), []
+                for _ in range(REQUESTS):
+                    started_at = time.perf_counter()
+                    await generate(service, size, pipeline, steps=4)
+                    latencies.append(time.perf_counter() - started_at)
+                if number < 0:  # warm-up
+                    continue
+                cost = costs[engine, kind]
+                cost.front_cpu_s.append((time.process_time() - front) / REQUESTS)
+                cost.replica_cpu_s.append((cpu_s(replica) - behind) / REQUESTS if engine == "ray" else 0.0)
+                cost.latencies_s += latencies
+    return costs
+
+
+async def jobs_per_second(service: LatentService, name: str, seconds: float) -> tuple[float, float]:
+    """Return the jobs per second of CLIENTS clients, and the CPU time of a job in the replicas in seconds."""
+    done, until = 0, time.perf_counter() + seconds
+
+    async def client() -> None:
+        nonlocal done
+        while time.perf_counter() < until:
+            await generate(service, (256, 256), "int8", steps=10)
+            done += 1
+
+    replicas = replica_processes(name)
+    started_at, cpu = time.perf_counter(), sum(map(cpu_s, replicas))
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    return done / (time.perf_counter() - started_at), (sum(map(cpu_s, replicas)) - cpu) / done
+
+
+def deploy(settings: Settings, name: str, replicas: int, **options: str) -> None:
+    """Deploy an application, and wait until it is ready."""
+    serve.run(application(settings, num_replicas=replicas, **options), name=name, route_prefix=None)
+
+
+async def ray_service() -> LatentService:
+    """Return a service for the only application."""
+    service = LatentService(Lifecycle(), Admission(64, 10**15))
+    await RayModels(Settings()).update(service)
+    return service
+
+
+async def overhead_section(settings: Settings, rounds: int) -> list[Table]:
+    """Return the table of the overhead."""
+    local = LatentService(Lifecycle(), Admission(64, 10**15))
+    model = ConstantModel(settings)
+    await asyncio.to_thread(deploy, settings, CONSTANT, 1, loader="bench.ray_engine:ConstantModel")
+    await model.start_serving(local)
+    costs = await measure_overhead({"local": local, "ray": await ray_service()}, rounds)
+    serve.delete(CONSTANT)
+    rows = [
+        (
+            kind,
+            engine,
+            f"{1000 * statistics.median(cost.front_cpu_s):.2f} ms",
+            f"{1000 * statistics.median(cost.replica_cpu_s):.2f} ms" if engine == "ray" else "",
+            f"{1000 * statistics.median(cost.latencies_s):.2f} ms",
+            f"{1000 * statistics.quantiles(cost.latencies_s, n=20)[-1]:.2f} ms",
+        )
+        for (engine, kind), cost in costs.items()
+    ]
+    return [Table(("image", "engine", "CPU, front process", "CPU, replica", "latency, median", "95 %"), rows)]
+
+
+async def throughput_section(settings: Settings, rounds: int, seconds: float) -> tuple[Table, Goal]:
+    """Return the table of the throughput, and its goal."""
+    measured: dict[str, list[tuple[float, float]]] = {ONE: [], TWO: []}
+    for _ in range(rounds):
+        for name, replicas in ((ONE, 1), (TWO, 2)):
+            await asyncio.to_thread(deploy, settings, name, replicas)
+            service = await ray_service()
+            await jobs_per_second(service, name, 2.0)
+            measured[name].append(await jobs_per_second(service, name, seconds))
+            serve.delete(name)
+    rates = {name: statistics.median(rate for rate, _ in values) for name, values in measured.items()}
+    rows = [
+        (str(number), f"{rates[name]:.2f}", f"{1000 * statistics.median(cpu for _, cpu in measured[name]):.0f} ms")
+        for number, name in enumerate((ONE, TWO), start=1)
+    ]
+    ratios = [two / one for (one, _), (two, _) in zip(measured[ONE], measured[TWO], strict=True)]
+    goal = Goal("throughput of two replicas", statistics.median(ratios), MIN_SPEED_UP, "x that of one", at_least=True)
+    return Table(("replicas", "images a second", "CPU of an image"), rows), goal
+
+
+async def measure(settings: Settings, rounds: int, seconds: float) -> Section:
+    """Measure both parts."""
+    tables = await overhead_section(settings, 2 * rounds)
+    table, goal = await throughput_section(settings, rounds, seconds)
+    return Section(
+        "ray",
+        "Measured overhead and throughput",
+        "The first table has the goal, the second one the cost of a request with a sampler that does nothing, for "
+        f"{REQUESTS} requests one after another and without a protocol: the medians of {2 * rounds} interleaved "
+        "rounds. The third one has the throughput of replicas with one thread each, for "
+        f"{CLIENTS} clients that request images of 256x256 in 10 steps from the embedded model; the front process and "
+        "the clients use the same cores.",
+        [*tables, table],
+        [goal],
+        command="bench.ray_engine",
+    )
+
+
+def main() -> int:
+    """Run the command line. Return exit status 1 if a goal is not met."""
+    parser = argparse.ArgumentParser(prog="python -m bench.ray_engine", description="Cost of the engine on Ray Serve.")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the throughput (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=10, help="duration of each (default: %(default)s)")
+    parser.add_argument("--write", action="store_true", help=f"write the result to docs/{DOCUMENT.name}")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(device="cpu", threads=1, models_dir=Path(folder), calibration_images=0)
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        connect(settings)
+        serve.start(proxy_location="Disabled")
+        try:
+            section = asyncio.run(measure(settings, options.rounds, options.seconds))
+        finally:
+            ray.shutdown()
+    section.print()
+    if options.write:
+        DOCUMENT.write_text(replace_section(DOCUMENT.read_text(), section, describe_machine()))
+    return 0 if all(goal.met for goal in section.goals) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
