@@ -14,14 +14,6 @@ _LAST_CALLS_S = 24 * 3600.0
 """Maximum time in seconds for the calls on a channel that is no longer used. They have deadlines of their own."""
 _NO_IDLE_TIMEOUT = ("grpc.client_idle_timeout_ms", 2**31 - 1)
 """By default a channel without calls disconnects after 30 minutes, and could not report the state of the servers."""
-_OUTLIERS = {
-    "interval": "10s",
-    "baseEjectionTime": "30s",
-    "maxEjectionPercent": 50,
-    "failurePercentageEjection": {"threshold": 90, "minimumHosts": 2, "requestVolume": 20},
-}
-"""A server is not used for 30 s, and longer if that repeats, if more than 90 % of at least 20 calls in 10 s failed. Its
-health service reports the failures that it knows, earlier; this is for those that it does not know."""
 
 
 def upstream_channel(
@@ -38,19 +30,16 @@ def upstream_channel(
     """
     options = [*CHANNEL_OPTIONS, _NO_IDLE_TIMEOUT, ("grpc.default_authority", authority)]
     if health_service is not None:
-        options.append(("grpc.service_config", json.dumps(_service_config(health_service))))
+        # No outlier detection: gRPC would count calls that clients cancel as failures of the server.
+        config = {
+            "loadBalancingConfig": [{"round_robin": {}}],
+            "healthCheckConfig": {"serviceName": health_service},
+        }
+        options.append(("grpc.service_config", json.dumps(config)))
     target = channel_target(addresses)
     if credentials is not None:
         return grpc.aio.secure_channel(target, credentials, options=options)
     return grpc.aio.insecure_channel(target, options=options)
-
-
-def _service_config(health_service: str) -> dict[str, object]:
-    round_robin: list[dict[str, object]] = [{"round_robin": {}}]
-    return {
-        "loadBalancingConfig": [{"outlier_detection_experimental": {**_OUTLIERS, "childPolicy": round_robin}}],
-        "healthCheckConfig": {"serviceName": health_service},
-    }
 
 
 class CurrentChannel:

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from codec_grpc import upstream_channel
 from codec_grpc.upstream_calls import _Repetitions
 from codec_maps.model_map import map_from_model
 from codec_wire import WireFormat
@@ -158,22 +157,6 @@ async def test_server_whose_responses_may_differ_is_not_used(difference: str, ca
         await generate_until(http, lambda: c.started > 0)
         assert gateway.models.require_default().bundle.hash == c.service.models.require_default().bundle.hash
         assert gateway.provenance.versions == c.service.provenance.versions
-
-
-async def test_server_that_always_fails_is_excluded_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    faster = {**upstream_channel._OUTLIERS, "interval": "0.5s"}
-    faster["failurePercentageEjection"] = {"threshold": 90, "minimumHosts": 2, "requestVolume": 3}
-    monkeypatch.setattr(upstream_channel, "_OUTLIERS", faster)
-    async with (
-        upstream_server(RefusingEngine(RuntimeError("broken"))) as a,
-        upstream_server() as b,
-        run_http_gateway(a.address, b.address) as (_, http),
-    ):
-        statuses: list[int] = []
-        async with asyncio.timeout(WAIT_S):
-            while statuses[-10:] != [200] * 10:
-                statuses += await generate_all(http, 1)
-        assert 500 in statuses
 
 
 def test_repetitions_end_and_their_delays_grow() -> None:
