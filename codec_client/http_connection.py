@@ -57,7 +57,7 @@ class HttpConnection:
         except aiohttp.ClientConnectorSSLError as error:
             raise ServerUnreachable(
                 f"TLS handshake with {self._server} failed: {reason_of(error)}; "
-                "if the server does not use TLS, its address begins with http://"
+                "if the server does not use TLS, use an address that begins with http://"
             ) from None
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise InvalidSettings(

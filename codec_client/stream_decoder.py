@@ -25,8 +25,8 @@ class LatentStreamDecoder(Generic[ArrayT]):
         decoder.close()
 
     Latents are scaled, as in the stream: divide by the map's vae_scale_factor before passing them to a VAE
-    (decode_to_images does so). Their dtype is the map's dtype, float16 or float32, for the pipeline `raw`, and float32
-    for the quantized pipelines. NumPy arrays are read-only. Memory use does not grow with the number of frames.
+    (decode_to_images does so). Latents of the pipeline `raw` have the map's dtype, float16 or float32. Latents of the
+    quantized pipelines are float32. NumPy arrays are read-only. Memory use does not grow with the number of frames.
 
     An invalid stream raises a StreamError with the byte offset of the invalid message in the decompressed stream. After
     an error, every further call raises the same error.

@@ -70,7 +70,9 @@ def encode_body(stream: FixtureStream, latents: "Latents | Tensor | NDArray[Any]
 
 
 def decode_body(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeader, list[NDArray[Any]]]:
-    """Decode a complete body, in pieces of PIECE_BYTES, to its header and the latents [C, h, w] of each frame.
+    """Return the header of a complete body and the latents [C, h, w] of each frame.
+
+    The decoder receives pieces of PIECE_BYTES.
 
     Raises StreamError if the body is not a valid stream.
     """

@@ -1,4 +1,4 @@
-"""The grpc.health.v1 service. It reports the state of the server's lifecycle."""
+"""The grpc.health.v1 service. The health service reports the state of the server's lifecycle."""
 
 import asyncio
 from typing import Any

@@ -125,8 +125,10 @@ _KINDS: dict[tuple[bool, bool], tuple[Callable[..., Any], str]] = {
     (True, False): (grpc.stream_unary_rpc_method_handler, "stream_unary"),
     (True, True): (grpc.stream_stream_rpc_method_handler, "stream_stream"),
 }
-"""Constructor of a method handler, and name of the handler's attribute that holds the method. The keys are (whether
-requests are a stream, whether responses are a stream)."""
+"""Constructor of a method handler, and name of the handler's attribute that holds the method.
+
+The keys are (whether requests are a stream, whether responses are a stream).
+"""
 
 
 def _address(peer: str) -> str:
@@ -147,7 +149,7 @@ def _trailing_metadata(record: RequestRecord) -> tuple[tuple[str, str], ...]:
 def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
     """Return metadata with the time to wait before a retry.
 
-    gRPC's retry policies (gRFC A6) and proxies read this metadata. They do not read RetryInfo.
+    gRPC's retry policies (gRFC A6) and proxies read this metadata. Such policies do not read RetryInfo.
     """
     if not isinstance(error, RetryableError):
         return ()
@@ -155,7 +157,7 @@ def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
 
 
 def _counted(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """Return a serializer that counts the bytes of the messages. It runs in the task of the call."""
+    """Return a serializer that counts the bytes of the messages. The serializer runs in the task of the call."""
 
     def serialize_and_count(message: Any) -> bytes:
         data = serialize(message)

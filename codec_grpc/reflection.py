@@ -16,7 +16,10 @@ SERVICE_NAME_V1 = f"{_V1}.ServerReflection"
 
 
 def enable_reflection(service_names: Iterable[str], server: grpc.aio.Server) -> None:
-    """Add both versions of the reflection service to `server`. They list `service_names` and themselves."""
+    """Add both versions of the reflection service to `server`.
+
+    Both versions list `service_names` and the reflection service.
+    """
     _register_v1_schema()
     names = (*service_names, reflection.SERVICE_NAME, SERVICE_NAME_V1)
     reflection.enable_server_reflection(names, server)

@@ -1,4 +1,4 @@
-"""The engine of a gateway. It generates on a remote gRPC server."""
+"""The engine of a gateway. A remote gRPC server generates for the gateway."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing

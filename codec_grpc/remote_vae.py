@@ -1,4 +1,4 @@
-"""The VAE of a gateway. It decodes and encodes on a remote gRPC server."""
+"""The VAE of a gateway. A remote gRPC server decodes and encodes for the gateway."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing

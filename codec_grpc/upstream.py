@@ -33,9 +33,9 @@ CONNECT_TIMEOUT_S = 5.0
 class Upstream:
     """Connection to `servers` (HOST:PORT), which keeps the models and the state of `service` up to date.
 
-    It uses the servers whose responses have the same bytes; if servers differ, the largest group of equal ones.
-    `credentials` are those for TLS, or None. `api_key` is the gateway's own key; the keys of the gateway's clients are
-    not forwarded. A context manager that closes the connection on exit, which cancels the active calls.
+    Calls go to servers whose responses have the same bytes. If servers differ, the largest group of equal servers is
+    used. `credentials` are those for TLS, or None. `api_key` is the gateway's own key; the keys of the gateway's
+    clients are not forwarded. A context manager that closes the connection on exit, which cancels the active calls.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class UpstreamCalls:
         self._servers = 0
 
     def use(self, channel: grpc.aio.Channel, servers: int) -> None:
-        """Send calls over `channel` from now on. It is connected to this number of servers."""
+        """Send calls over `channel` from now on. The channel is connected to `servers` servers."""
         self._stub, self._servers = LatentServiceStub(channel), servers
 
     async def messages(

@@ -17,7 +17,8 @@ MAX_INLINE_BYTES = 4096
 class LatentsResponse(web.StreamResponse):
     """A response whose HTTP header is sent together with the first bytes of the body.
 
-    It uses an internal setting of aiohttp, without which the header and the body are sent in two writes.
+    This class uses an internal setting of aiohttp. Without that setting, aiohttp sends the header and the body in two
+    writes.
     """
 
     _send_headers_immediately = False

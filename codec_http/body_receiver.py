@@ -20,7 +20,7 @@ PAUSE_TIMEOUT_S = 20.0
 
 
 async def receive_body(request: web.Request, reservation: Reservation) -> bytearray:
-    """Return the body of `request`. Its size is added to `reservation` while it is received.
+    """Return the body of `request`. While the body is received, its size is added to `reservation`.
 
     Raises UnsupportedCoding, TooLarge, RequestTimeout, Overloaded, and InvalidRequest if the body is incomplete.
     """

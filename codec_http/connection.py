@@ -1,4 +1,4 @@
-"""HTTP connections, and the server object that creates them. Both extend classes of aiohttp."""
+"""HTTP connections, and the server object that creates them. Both classes extend classes of aiohttp."""
 
 import asyncio
 import logging

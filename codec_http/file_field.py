@@ -19,7 +19,7 @@ _WHITESPACE = str.maketrans("", "", " \r\n\t")
 
 
 def decode_file_field(field: str, value: object) -> bytes:
-    """Return the file that `value` encodes. The file itself is not checked.
+    """Return the file that `value` encodes. The content of the file is not checked.
 
     Raises InvalidRequest with the name `field` if `value` is not base64 text or too long.
     """

@@ -1,4 +1,7 @@
-"""Handlers of the generation endpoints. They stream latents; codec_http.rendering handles requests for pixels."""
+"""Handlers of the generation endpoints.
+
+These handlers stream latents; codec_http.rendering handles requests for pixels.
+"""
 
 import asyncio
 from contextlib import aclosing, closing

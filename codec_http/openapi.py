@@ -117,7 +117,10 @@ def _responses(route: "Route") -> Json:
 
 
 def _error_response(classes: list[type[CodecError]]) -> Json:
-    """Return the response for the error classes that share a status. Its description is from their docstrings."""
+    """Return the response for the error classes that share a status.
+
+    The description of the response is made from the docstrings of the classes.
+    """
     response: Json = {
         "description": " Or: ".join(_description(cls) for cls in classes),
         "content": _content({"application/json": ErrorResponse}),

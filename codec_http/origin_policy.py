@@ -1,4 +1,7 @@
-"""Rules for the web pages that may use a server, and for its host names. They protect against malicious pages."""
+"""Rules for the web pages that may use a server, and for its host names.
+
+The rules protect the server against malicious pages.
+"""
 
 from collections.abc import Iterable
 from functools import lru_cache

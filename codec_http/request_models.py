@@ -1,4 +1,6 @@
-"""Pydantic models of the JSON request bodies. They validate requests and generate the OpenAPI schemas.
+"""Pydantic models of the JSON request bodies.
+
+The models validate requests, and the OpenAPI schemas are generated from them.
 
 Each model extends GenerationRequest with the HTTP spelling of some fields and with the parameters of OpenAI's API.
 """
@@ -135,8 +137,8 @@ class GenerationBody(GenerationRequest):
 class LatentsBody(GenerationBody):
     """Request for a stream of latents.
 
-    It contains `stream_format`, `modality`, `latent_space` or `pipeline`, unless its Accept header names a Codec media
-    type.
+    A body is such a request if it contains `stream_format`, `modality`, `latent_space` or `pipeline`, or if the Accept
+    header of the request names a Codec media type.
     """
 
     stream_format: _StreamFormat | None = Field(
@@ -172,7 +174,7 @@ class VideoLatentsBody(LatentsBody):
 
 
 class RenderedBody(GenerationBody):
-    """Request for pixels. It contains no field that applies only to latents."""
+    """Request for pixels. Fields that apply only to latents are not allowed."""
 
     n: Annotated[int, Field(ge=1, le=MAX_N), BeforeValidator(parse_integer)] = Field(
         default=1,

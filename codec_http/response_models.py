@@ -1,4 +1,7 @@
-"""Pydantic models of the JSON responses. They build responses and generate the OpenAPI schemas."""
+"""Pydantic models of the JSON responses.
+
+The models build responses, and the OpenAPI schemas are generated from them.
+"""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,7 +11,7 @@ from core.role import Role
 
 
 class ResponseModel(BaseModel):
-    """Base of all response models. It rejects fields that are not documented."""
+    """Base of all response models. Response models reject fields that are not documented."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

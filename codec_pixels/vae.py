@@ -108,7 +108,7 @@ def decodes_frames_separately(vae: Any) -> bool:
 
 @torch.inference_mode()
 def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str | None) -> NDArray[np.uint8]:
-    """Return the pixels of latents [F, C, h, w], scaled as in the stream: uint8 RGB [N, H, W, 3].
+    """Decode latents [F, C, h, w], which are scaled as in the stream, to RGB pixels, uint8 [N, H, W, 3].
 
     `pipeline_class` is the diffusers class of the pipeline that generated the latents: it determines how the scaling is
     reversed. If the class is unknown (None), the configuration of the VAE determines the scaling (see

@@ -68,8 +68,8 @@ REPLICA_SETTINGS = (
 def build(arguments: dict[str, Any]) -> Application:
     """Return the application of a model. `arguments` are the settings of `serve` by name, e.g. model and max_replicas.
 
-    They take precedence over CODEC_* variables. Options of the deployment, e.g. its resources, can be set in the
-    config file under `deployments`. Raises InvalidSettings.
+    The arguments take precedence over CODEC_* variables. Options of the deployment, e.g. its resources, can be set in
+    the config file under `deployments`. Raises InvalidSettings.
     """
     return application(read_settings(arguments))
 

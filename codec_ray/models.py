@@ -38,7 +38,7 @@ class _Described:
 
 
 class RayModels:
-    """The models that are deployed on a Ray cluster. This process loads none of them."""
+    """The models that are deployed on a Ray cluster. The process of the server loads none of the models."""
 
     def __init__(self, settings: Settings, loader: str = LOADER) -> None:
         self._settings = settings

@@ -31,8 +31,8 @@ async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job) -> 
     """Yield the items of a call that a replica runs for `job`, which is cancelled at the end.
 
     If the replica is lost or not ready, another one runs the job again, unless an item other than Started and Step has
-    been yielded. These are the same in every run, and yielded once. Raises the CodecError of the replica; NotReady if
-    the job cannot run again; the reason of a cancelled job.
+    been yielded. Started and Step are the same in every run, and each is yielded once. Raises the CodecError of the
+    replica; NotReady if the job cannot run again; the reason of a cancelled job.
     """
     try:
         yielded, is_last = 0, False

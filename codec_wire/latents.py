@@ -1,6 +1,6 @@
 """The two messages of a latent stream, header and frame, independent of the wire format.
 
-Both messages are validated when they are constructed.
+The header and the frame are validated when they are constructed.
 """
 
 from dataclasses import dataclass

@@ -103,7 +103,7 @@ class Admission:
         """
         if cost > self._max_cost:
             raise TooLarge(
-                f"this request costs {cost} (pixels x latent frames x steps), the limit is {self._max_cost}; "
+                f"this request costs {cost} (pixels x latent frames x steps), but the limit is {self._max_cost}; "
                 "request a smaller size, fewer frames or fewer steps"
             )
         self.require_place(client)

@@ -19,7 +19,10 @@ class EngineSettings(BaseSettings):
         "pipeline each, on one GPU or on --threads CPU threads (1 by default); needs the extra ray.",
     )
     replicas: int | None = setting(
-        _PANEL, None, "Number of replicas of the engine ray. Default: 1, or as --max-replicas allows.", ge=1
+        _PANEL,
+        None,
+        "Number of replicas, with --engine ray. Default: 1. Not with --max-replicas, which lets the number vary.",
+        ge=1,
     )
     min_replicas: int | None = setting(
         _PANEL, None, "Minimum number of replicas if their number follows the load. Default: 1.", ge=1

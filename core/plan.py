@@ -23,8 +23,10 @@ from core.request_mode import select_mode
 from core.step_limits import require_accepted_steps
 
 RENDERING_STEPS = 2
-"""Cost of decoding to pixels, in sampler steps. Measured: 1.57 steps of Stable Diffusion 1 at 512x512
-(docs/rendering.md)."""
+"""Cost of decoding to pixels, in sampler steps.
+
+Measured: 1.57 steps of Stable Diffusion 1 at 512x512 (docs/rendering.md).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,10 @@ class StreamPlan:
     """A validated request with all defaults filled in: what to sample, and the header of the resulting stream.
 
     `width` and `height` are in pixels. `num_frames` counts video frames, `latent_frames` the frames of the stream. Both
-    numbers are 1 for an image. If `rendered`, the latents are decoded to pixels instead of being sent. `preview_every`
-    is the number of steps from one preview to the next; None for no previews. A rendered image instead has
-    `partial_images` previews, or a preview after every step if there are fewer steps.
+    the number of latent frames and the number of video frames are 1 for an image. If `rendered`, the latents are
+    decoded to pixels instead of being sent. `preview_every` is the number of steps from one preview to the next; None
+    for no previews. A rendered image instead has `partial_images` previews, or a preview after every step if there are
+    fewer steps.
     """
 
     model: str

@@ -39,7 +39,7 @@ class RequestMemory:
         reserved bytes together exceed it.
         """
         if size > self._limit:
-            raise TooLarge(f"this request needs {size} bytes of memory, the limit is {self._limit}")
+            raise TooLarge(f"this request needs {size} bytes of memory, but the limit is {self._limit}")
         if self._used + size > self._limit:
             raise Overloaded(
                 f"requests use {self._used} of {self._limit} bytes of memory, this request needs {size} more",

@@ -114,9 +114,9 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     calibration_images: int = _setting(
         "Latent-space map",
         12,
-        "Number of images to generate at the start if the model has no latent-space map. They are used to "
-        "calibrate int8 and int4 and to train zstd dictionaries; a quarter of them is held out for evaluation. "
-        "With 0, the model is served without int8, int4 and dictionaries.",
+        "Number of images that are generated to make the latent-space map of a model that has none. They calibrate "
+        "int8 and int4 and train zstd dictionaries; a quarter of them is held out for evaluation. With 0, the map has "
+        "no int8, int4 and dictionaries.",
         ge=0,
     )
     device: str = _setting(

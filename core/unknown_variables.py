@@ -1,4 +1,7 @@
-"""Detection of CODEC_* environment variables that are not settings. Such variables are often misspelled settings."""
+"""Detection of CODEC_* environment variables that are not settings.
+
+A variable that is not a setting is often a misspelled setting.
+"""
 
 import os
 from collections.abc import Iterator, Mapping

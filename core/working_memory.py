@@ -62,8 +62,8 @@ class WorkingMemory:
         alone = _total([job])
         if alone > limit:
             raise TooLarge(
-                f"this request needs about {_mib(alone)} of memory, the limit is {_mib(limit)}; request a smaller size "
-                "or fewer frames"
+                f"this request needs about {_mib(alone)} of memory, but the limit is {_mib(limit)}; request a smaller "
+                "size or fewer frames"
             )
         if _total([*self._jobs, job]) > limit:
             raise Overloaded(

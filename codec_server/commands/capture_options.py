@@ -32,7 +32,10 @@ ApiKeyOption = Annotated[
         rich_help_panel=MAP_PANEL,
     ),
 ]
-BundleOption = Annotated[Path | None, typer.Option(help="Directory of the map bundle.", rich_help_panel=MAP_PANEL)]
+BundleOption = Annotated[
+    Path | None,
+    typer.Option(help="Directory of the latent-space map and its files.", rich_help_panel=MAP_PANEL),
+]
 ModelsDirOption = Annotated[
     Path,
     typer.Option(

@@ -43,7 +43,8 @@ def build(
     latents: Annotated[
         Path | None,
         typer.Option(
-            help="Directory of captured latents (NAME.bin) or responses (NAME.msgpack) to use instead of generating."
+            help="Directory of captured latents (NAME.bin) or responses (NAME.msgpack), one file for each fixture of "
+            "that name. They are used instead of new generations."
         ),
     ] = None,
     check: Annotated[

@@ -24,7 +24,10 @@ def step_callback(progress: Progress, task: Any) -> Any:
 
 @contextmanager
 def row_progress(total: int) -> Iterator[Any]:
-    """Show a progress bar for `total` rows. Its value is a function to call with the name of each finished row."""
+    """Show a progress bar for `total` rows.
+
+    The value of the context manager is a function to call with the name of each finished row.
+    """
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=total)
         yield lambda name: progress.update(task, advance=1, description=name)

@@ -69,9 +69,7 @@ class OutputFile:
     def require_previews(self) -> None:
         """Raise InvalidSettings unless the output is an image or video file whose contents can be replaced."""
         if self.is_stream or self.is_pipe or self._is_device:
-            raise InvalidSettings(
-                "--preview requires --output to be an image or video file, because each preview replaces it"
-            )
+            raise InvalidSettings("--preview needs an image or video file as --output, not a pipe or a latent stream")
 
     def require_format_for(self, num_frames: int) -> None:
         """Raise InvalidSettings if the format holds a single image and `num_frames` is more than 1."""

@@ -1,4 +1,7 @@
-"""Decoding of the input images and latents of a request. Their headers were validated when the request was planned."""
+"""Decoding of the input images and latents of a request.
+
+The headers of the inputs were validated when the request was planned.
+"""
 
 import io
 import struct

@@ -1,6 +1,6 @@
 """Components of a pipeline without weights.
 
-These components keep their configuration, but use no memory for weights.
+Components without weights keep their configuration, but use no memory for weights.
 """
 
 from pathlib import Path

@@ -185,7 +185,7 @@ def test_preview_of_an_output_that_cannot_be_replaced_is_refused(output: str, tm
     path = output if output == "-" else tmp_path / output
     status, text = invoke(*REQUEST, "-o", path, "--preview", "--grpc", "127.0.0.1:1")
     assert status != 0
-    assert text == "error: --preview requires --output to be an image or video file, because each preview replaces it\n"
+    assert text == "error: --preview needs an image or video file as --output, not a pipe or a latent stream\n"
 
 
 def test_progress_shows_the_step_and_the_preview() -> None:

@@ -17,7 +17,7 @@ def admission_with(limit_mib: int) -> Admission:
 
 def test_job_over_the_limit_is_too_large_and_the_error_has_both_figures() -> None:
     admission = admission_with(100)
-    match = "about 101 MiB of memory, the limit is 100 MiB; request a smaller size or fewer frames"
+    match = "about 101 MiB of memory, but the limit is 100 MiB; request a smaller size or fewer frames"
     with pytest.raises(TooLarge, match=match), admission.admit(1, memory=JobMemory(101 * MIB)):
         pass
     assert admission.jobs == 0
