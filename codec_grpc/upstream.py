@@ -15,6 +15,7 @@ from codec_grpc.configuration import configuration_of, differences, health_servi
 from codec_grpc.upstream_addresses import UpstreamAddresses
 from codec_grpc.upstream_calls import UpstreamCalls
 from codec_grpc.upstream_channel import CurrentChannel, upstream_channel
+from codec_grpc.upstream_metrics import UpstreamMetrics
 from codec_grpc.upstream_models import load_models
 from codec_grpc.upstream_server import UpstreamServer
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
@@ -48,7 +49,8 @@ class Upstream:
         self._service = service
         self._addresses = UpstreamAddresses(servers)
         self._credentials = credentials
-        self._calls = UpstreamCalls(api_key)
+        self._metrics = UpstreamMetrics(service.telemetry.metrics.registry)
+        self._calls = UpstreamCalls(self._metrics, api_key)
         self._channel = CurrentChannel(self._set_serving)
         self._servers: dict[str, UpstreamServer] = {}
         self._changed = asyncio.Event()
@@ -113,6 +115,7 @@ class Upstream:
         configurations = {address: configuration_of(info) for address, info in serving.items()}
         configuration = _most_common(configurations.values(), self._configuration)
         if configuration is None:
+            self._metrics.set_servers(used=0, refused=0, unavailable=len(self._servers))
             return
         used = [address for address in serving if configurations[address] == configuration]
         info = serving[used[0]]
@@ -123,6 +126,8 @@ class Upstream:
                 self._refused[address] = found
                 text = "; ".join(differences(serving[address], info))
                 log.error("the upstream server %s is not used, its responses may differ: %s", address, text)
+        unavailable = len(self._servers) - len(serving)
+        self._metrics.set_servers(used=len(used), refused=len(serving) - len(used), unavailable=unavailable)
         addresses = tuple(sorted(set(self._servers).difference(self._refused)))
         if (addresses, configuration) != (self._used, self._configuration):
             await self._connect(addresses, info, self._servers[used[0]])

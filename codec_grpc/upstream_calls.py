@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from codec_grpc.upstream_call import timeout_of, upstream_call
+from codec_grpc.upstream_metrics import UpstreamMetrics
 from codec_wire.errors import NotReady, Overloaded
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
 from codec_wire.grpc import REQUEST_ID_KEY
@@ -24,9 +25,13 @@ _DELAYS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 class UpstreamCalls:
-    """Calls of the streaming methods of LatentService. `api_key` is the gateway's own key for its upstream servers."""
+    """Calls of the streaming methods of LatentService, counted in `metrics` if they are repeated.
 
-    def __init__(self, api_key: str | None = None) -> None:
+    `api_key` is the gateway's own key for its upstream servers.
+    """
+
+    def __init__(self, metrics: UpstreamMetrics, api_key: str | None = None) -> None:
+        self._metrics = metrics
         self._api_key = api_key
         self._stub: LatentServiceAsyncStub | None = None
         self._servers = 0
@@ -57,6 +62,7 @@ class UpstreamCalls:
                 delay_s = None if has_response or job.reason is not None else repetitions.delay_s(error)
                 if delay_s is None:
                     raise
+                self._metrics.count_repeated(error)
             else:
                 return
             await asyncio.sleep(delay_s)

@@ -11,9 +11,11 @@ import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
+from codec_wire.errors import NotReady
 from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES, LATENTS
-from tests.support.serving import run_servers
+from tests.support.serving import run_http_gateway, run_servers
+from tests.support.upstream_servers import RefusingEngine, generate_until, upstream_server
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 DASHBOARD, ALERTS = DEPLOY / "grafana/codec-diffusers.json", DEPLOY / "prometheus/alerts.yml"
@@ -60,12 +62,20 @@ def faults(query: str, known: dict[str, set[str]]) -> list[str]:
 
 @pytest_asyncio.fixture
 async def known() -> AsyncIterator[dict[str, set[str]]]:
-    """The labels of all metrics of a server that has completed and refused a request."""
-    async with run_servers(FakeEngine(free_running=True)) as servers:
+    """The labels of all metrics of a server that has completed and refused a request, and of a gateway."""
+    refusing = RefusingEngine(NotReady("restarting", 1))
+    async with (
+        run_servers(FakeEngine(free_running=True)) as servers,
+        upstream_server(refusing) as a,
+        upstream_server() as b,
+        run_http_gateway(a.address, b.address) as (_, gateway),
+    ):
+        await generate_until(gateway, lambda: a.started > 0)
         for body in (LATENTS, LATENTS | {"steps": 0}):
             async with servers.http.post(IMAGES, json=body) as response:
                 await response.read()
-        yield labels_by_metric(await (await servers.http.get("/metrics")).text())
+        texts = [await (await http.get("/metrics")).text() for http in (gateway, servers.http)]
+        yield labels_by_metric(texts[0]) | labels_by_metric(texts[1])
 
 
 async def test_queries_use_metrics_and_labels_of_a_server(known: dict[str, set[str]]) -> None:

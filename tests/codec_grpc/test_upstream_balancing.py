@@ -12,6 +12,8 @@ from codec_wire import WireFormat
 from codec_wire.errors import CodecError, NotReady, Overloaded
 from codec_wire.latents import FinishReason
 from core.lifecycle import State
+from core.metrics_text import metrics_text
+from core.service import LatentService
 from tests.support.fake_engine import WAIT_S, FakeEngine
 from tests.support.http_requests import IMAGES, LATENTS
 from tests.support.serving import MODEL, SCALES, read_stream, run_http_gateway
@@ -23,6 +25,21 @@ from tests.support.upstream_servers import (
     generate_until,
     upstream_server,
 )
+
+
+def metrics_of(gateway: LatentService) -> dict[str, float]:
+    """Return {name with labels: value} of the metrics about upstream servers."""
+    lines = [line for line in metrics_text(gateway).decode().splitlines() if line.startswith("codec_upstream")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def servers_of(gateway: LatentService) -> tuple[float, float, float]:
+    """Return the numbers of servers that are used, refused and unavailable, as the metrics report them."""
+    metrics = metrics_of(gateway)
+    used, refused, unavailable = (
+        metrics[f'codec_upstream_servers{{use="{use}"}}'] for use in ("used", "refused", "unavailable")
+    )
+    return used, refused, unavailable
 
 
 async def test_calls_are_sent_to_all_servers_in_turn() -> None:
@@ -63,11 +80,12 @@ async def test_refused_call_is_sent_to_another_server(error: CodecError) -> None
     async with (
         upstream_server(RefusingEngine(error)) as a,
         upstream_server() as b,
-        run_http_gateway(a.address, b.address) as (_, http),
+        run_http_gateway(a.address, b.address) as (gateway, http),
     ):
         await generate_until(http, lambda: a.started > 0)
         assert await generate_all(http, 6) == [200] * 6
         assert a.started > 1
+        assert metrics_of(gateway)[f'codec_upstream_repeated_calls_total{{code="{error.code}"}}'] == a.started
 
 
 async def test_refusal_of_all_servers_has_the_delay_that_they_ask_for() -> None:
@@ -147,6 +165,7 @@ async def test_server_whose_responses_may_differ_is_not_used(difference: str, ca
             while f"serve tiny-sd: {min(a.address, b.address)}, {max(a.address, b.address)}\n" not in caplog.text:
                 await asyncio.sleep(0.01)
         assert f"{c.address} is not used" in caplog.text
+        assert servers_of(gateway) == (2, 1, 0)
         c.engine.started.clear()
         assert await generate_all(http, 6) == [200] * 6
         assert c.started == 0
@@ -155,6 +174,7 @@ async def test_server_whose_responses_may_differ_is_not_used(difference: str, ca
         for server in (a, b):  # now the other one is all that is left
             server.service.lifecycle.transition_to(State.DRAINING)
         await generate_until(http, lambda: c.started > 0)
+        assert servers_of(gateway) == (1, 0, 2)
         assert gateway.models.require_default().bundle.hash == c.service.models.require_default().bundle.hash
         assert gateway.provenance.versions == c.service.provenance.versions
 

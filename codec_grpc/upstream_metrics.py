@@ -1,0 +1,32 @@
+"""Metrics of a gateway about its upstream servers. The servers count their requests themselves."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from codec_wire.errors import CodecError
+
+
+class UpstreamMetrics:
+    """A gauge of the servers and a counter of repeated calls, in `registry`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._servers = Gauge(
+            "codec_upstream_servers",
+            "Upstream servers that a gateway knows: used, refused because they differ from those, or unavailable.",
+            ["use"],
+            registry=registry,
+        )
+        self._repeated = Counter(
+            "codec_upstream_repeated_calls",
+            "Calls that were sent to another upstream server. code is that of the error of the first one.",
+            ["code"],
+            registry=registry,
+        )
+
+    def set_servers(self, *, used: int, refused: int, unavailable: int) -> None:
+        """Report the numbers of servers."""
+        for use, number in (("used", used), ("refused", refused), ("unavailable", unavailable)):
+            self._servers.labels(use).set(number)
+
+    def count_repeated(self, error: CodecError) -> None:
+        """Count a call that is repeated because of `error`."""
+        self._repeated.labels(error.code).inc()
