@@ -1,4 +1,4 @@
-"""Export of traces with OpenTelemetry. Import it only if traces are exported (core.tracing)."""
+"""Export of traces with OpenTelemetry. Import this module only if traces are exported (core.tracing)."""
 
 import asyncio
 import os

@@ -82,7 +82,7 @@ def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[Pixel
                 "this change, or serve a pipeline class without it"
             )
         if check.reason is not None:
-            log.warning("the pixels of %s cannot be compared: %s", check.pipeline, check.reason)
+            log.warning("decoded latents cannot be compared with the pixels of %s: %s", check.pipeline, check.reason)
     return tuple(checks)
 
 

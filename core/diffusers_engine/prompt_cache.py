@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Size of the embeddings that a model keeps: at least 8 prompts of the largest text encoders, 512 tokens of fp32."""
+"""Maximum size of a cache in bytes: at least 8 prompts of the largest text encoders, with 512 tokens in fp32."""
 
 _PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 Embeddings: TypeAlias = "Tensor | tuple[Any, ...] | list[Any] | None"
-"""What `encode_prompt` returns: tensors, in tuples or lists of them."""
+"""Return value of `encode_prompt`: a tensor, None, or a tuple or list of such values."""
 
 
 class PromptCache:
-    """The embeddings of the prompts of one model that were used last, at most `max_bytes`.
+    """A cache of at most `max_bytes` with the embeddings of the most recent prompts of one model.
 
     Embeddings depend only on the text, the other arguments of `encode_prompt` and the weights, which do not change
-    after the model is loaded. A copy is returned each time, so that no pipeline changes them. Use it only from the
-    device thread.
+    after the model is loaded. The cache returns copies, so that a pipeline cannot change the cached tensors. Use it
+    only from the device thread.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -31,7 +31,7 @@ class PromptCache:
         self._entries: OrderedDict[Hashable, Embeddings] = OrderedDict()
 
     def attach(self, pipeline: Any) -> None:
-        """Let `pipeline` use this cache, unless its class does not encode prompts as diffusers does."""
+        """Make `pipeline` use this cache, if its class encodes prompts with a method of diffusers."""
         method = getattr(type(pipeline), "encode_prompt", None)
         if method is not None and method.__module__.startswith("diffusers."):
             encode = pipeline.encode_prompt
@@ -44,7 +44,7 @@ class PromptCache:
     def _encode(
         self, name: str, encode: Callable[..., Embeddings], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Embeddings:
-        """Return what `encode`, the method of the pipeline class `name`, returns for these arguments."""
+        """Return the embeddings that `encode`, a method of the pipeline class `name`, returns for these arguments."""
         arguments = (*args, *kwargs.values())
         if not all(_is_plain(value) for value in arguments):
             return encode(*args, **kwargs)
@@ -67,14 +67,14 @@ class PromptCache:
 
 
 def _is_plain(value: object) -> bool:
-    """Return whether the text of `value` states all of it, so that it can be part of a key."""
+    """Return whether the repr of `value` contains its complete value, so that the repr can be part of a key."""
     if isinstance(value, dict):
         return all(_is_plain(one) for item in value.items() for one in item)
     return isinstance(value, _PLAIN) or (isinstance(value, list | tuple) and all(_is_plain(one) for one in value))
 
 
 def _nbytes(embeddings: object) -> int | None:
-    """Return the size of all tensors; None if there is something else that cannot be kept."""
+    """Return the total size of the tensors in bytes; None if `embeddings` contains an object of another type."""
     if embeddings is None:
         return 0
     if isinstance(embeddings, Tensor):

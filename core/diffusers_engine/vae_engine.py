@@ -167,7 +167,7 @@ def _decode(
 def _latents(
     frames: Sequence[LatentFrame], decoder: LatentDecoder, job: Job, *, together: bool
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the latents [F, C, h, w] of `frames`: all of them `together`, or one frame at a time.
+    """Yield the latents [F, C, h, w] of `frames`: of all frames if `together`, else of one frame at a time.
 
     Raises `job.reason` if the job was cancelled.
     """
