@@ -1,7 +1,7 @@
 """CPU time until the first sampling step, for a new prompt and for a repeated one: `python -m bench.prompt_cache`.
 
-The models are the embedded one and Stable Diffusion 1.5 at full size with random weights. Only the text encoders run:
-the generation is cancelled when the UNet is called. Rounds alternate.
+The models are the embedded model, and Stable Diffusion 1.5 at full size with random weights. Only the text encoders
+run, because the generation is cancelled when the UNet is called. New and repeated prompts alternate.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python -m bench.ray_engine --write
 
-Both engines are called through core.service, without a protocol. For the overhead the sampler is replaced by constant
-tensors. CPU time is that of all threads: of this process, which is the front process, and of the replica.
+Both engines are called through core.service, without a protocol. To measure the overhead, the sampler is replaced by
+constant tensors. The CPU time includes all threads of this process, which is the front process, and of the replica.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from core.settings import Settings
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "scaling.md"
 CONSTANT, ONE, TWO = "constant", "one", "two"
-"""Applications: with the replaced sampler, and the embedded model in one and in two replicas."""
+"""Names of the applications: with the replaced sampler, and with the embedded model in one and in two replicas."""
 REQUESTS = 200
 IMAGES = 24
 MIN_SPEED_UP = 1.8
@@ -49,7 +49,7 @@ class ConstantModel(LocalModel):
     """The embedded model with its sampler replaced."""
 
     async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
-        """See LocalModel."""
+        """Load the model and let `service` serve it. See LocalModel."""
         await super().start_serving(service, modality)
         replace_sampler()
 
@@ -209,7 +209,9 @@ async def measure(settings: Settings, rounds: int) -> Section:
 def main() -> int:
     """Run the command line. Return exit status 1 if a goal is not met."""
     parser = argparse.ArgumentParser(prog="python -m bench.ray_engine", description="Cost of the engine on Ray Serve.")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of the throughput (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="number of rounds of the throughput (default: %(default)s)"
+    )
     parser.add_argument("--write", action="store_true", help=f"write the result to docs/{DOCUMENT.name}")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What determines the bytes of a server's responses, by which a gateway compares its servers."""
+"""The configuration of a server, which determines the bytes of its responses. A gateway compares its servers by it."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ LATENT_SERVICE = pb.DESCRIPTOR.services_by_name["LatentService"].full_name
 def configuration_hash(models: Iterable[pb.ServedModel], versions: Mapping[str, str]) -> str:
     """Return "sha256:<hex>" of the models with their maps and devices, and the library versions.
 
-    The measured differences of pixels are not part of it, and neither is the version of codec-diffusers.
+    Neither the measured differences of pixels nor the version of codec-diffusers affect the hash.
     """
     compared = pb.GetServerInfoResponse(models=models, versions=versions)
     for model in compared.models:
@@ -29,12 +29,12 @@ def configuration_of_service(service: LatentService) -> str | None:
 
 
 def configuration_of(info: pb.GetServerInfoResponse) -> str:
-    """Return the configuration hash of a described server, also of one that does not report it."""
+    """Return the configuration hash of the server described by `info`, even if the server does not report it."""
     return info.configuration_hash or configuration_hash(info.models, info.versions)
 
 
 def differences(info: pb.GetServerInfoResponse, reference: pb.GetServerInfoResponse) -> Iterator[str]:
-    """Yield what differs between the configurations of two described servers, e.g. "torch 2.1 instead of 2.0"."""
+    """Yield each difference between the configurations of two servers, e.g. "torch 2.1 instead of 2.0"."""
     found, expected = _facts(info), _facts(reference)
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):
@@ -42,7 +42,7 @@ def differences(info: pb.GetServerInfoResponse, reference: pb.GetServerInfoRespo
 
 
 def _facts(info: pb.GetServerInfoResponse) -> dict[str, str]:
-    """Return {name: value} of what a log line about a configuration contains."""
+    """Return the parts of a configuration, as {name: value}, for log lines."""
     facts = dict(info.versions)
     for served in info.models:
         facts[f"latent-space map of {served.model.name}"] = served.latent_map_hash
@@ -54,13 +54,14 @@ def _facts(info: pb.GetServerInfoResponse) -> dict[str, str]:
 
 
 _SHORT = 12
-"""Hexadecimal digits of a hash that is only compared with another one."""
+"""Number of hexadecimal digits of a hash that is only compared with other hashes."""
 
 
 def health_service(info: pb.GetServerInfoResponse) -> str:
-    """Return the health service that reports SERVING only on servers with the configuration of the described one.
+    """Return the name of the health service of all servers that have the configuration in `info`.
 
-    For servers that do not report their configuration, it is the one that reports whether they serve.
+    Servers with another configuration do not report SERVING for this name. For a server that does not report its
+    configuration, the name of the service that reports whether the server is serving is returned.
     """
     return health_service_of(info.configuration_hash) if info.configuration_hash else LATENT_SERVICE
 

@@ -17,8 +17,8 @@ SERVICES = ("", LATENT_SERVICE)
 class LifecycleHealth(HealthServicer):
     """Health servicer that reports SERVING if the lifecycle state is SERVING, and notifies watchers of changes.
 
-    While models are served, it has another name (codec_grpc.configuration.health_service_of), which other servers have
-    only if their responses have the same bytes.
+    While models are served, a further name can be queried (codec_grpc.configuration.health_service_of). Other servers
+    have the same name only if their responses have the same bytes.
     """
 
     def __init__(self, service: LatentService) -> None:

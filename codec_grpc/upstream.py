@@ -1,4 +1,4 @@
-"""Connection of a gateway to its upstream servers: which of them it uses, and what it serves."""
+"""Connection of a gateway to its upstream servers. It selects the servers to use and the models to serve."""
 
 import asyncio
 import logging
@@ -55,7 +55,7 @@ class Upstream:
         self._servers: dict[str, UpstreamServer] = {}
         self._changed = asyncio.Event()
         self._configuration: str | None = None
-        """What the used servers have in common; None before the first server serves."""
+        """Configuration of the servers that are used; None before the first server serves."""
         self._used: tuple[str, ...] = ()
         """Addresses of the servers to which the channel is connected."""
         self._refused: dict[str, str] = {}
@@ -70,7 +70,7 @@ class Upstream:
         await self._channel.close()
 
     async def follow(self) -> None:
-        """Load the models when servers serve, and adapt to servers that change, join or leave. Runs until cancelled."""
+        """Load the models when a server serves, and follow servers that change, start or stop. Runs until cancelled."""
         try:
             while True:
                 self._changed.clear()
@@ -110,7 +110,7 @@ class Upstream:
                 self._servers[address] = UpstreamServer(address, channel, self._changed.set)
 
     async def _use_servers(self) -> None:
-        """Choose a configuration and use the servers that have it, and those that do not serve now."""
+        """Choose a configuration. Use the servers that have it, and the servers that are not serving now."""
         serving = {address: info for address, server in self._servers.items() if (info := server.info) is not None}
         configurations = {address: configuration_of(info) for address, info in serving.items()}
         configuration = _most_common(configurations.values(), self._configuration)
@@ -125,7 +125,7 @@ class Upstream:
             elif self._refused.get(address) != found:
                 self._refused[address] = found
                 text = "; ".join(differences(serving[address], info))
-                log.error("the upstream server %s is not used, its responses may differ: %s", address, text)
+                log.error("the upstream server %s is not used, because its responses may differ: %s", address, text)
         unavailable = len(self._servers) - len(serving)
         self._metrics.set_servers(used=len(used), refused=len(serving) - len(used), unavailable=unavailable)
         addresses = tuple(sorted(set(self._servers).difference(self._refused)))
@@ -137,9 +137,9 @@ class Upstream:
         self._service.provenance = Provenance(dict(info.versions), list(info.pin_differences), digest)
 
     async def _connect(self, addresses: Sequence[str], info: pb.GetServerInfoResponse, server: UpstreamServer) -> None:
-        """Send new calls to the servers at `addresses`, which have the configuration in `info`, that of `server`.
+        """Send new calls to the servers at `addresses`, which have the configuration of `server`, described by `info`.
 
-        Raises TimeoutError and grpc.aio.AioRpcError; then the previous channel stays in use.
+        Raises TimeoutError and grpc.aio.AioRpcError. After an error, the previous channel stays in use.
         """
         authority = self._addresses.authority
         channel = upstream_channel(addresses, authority, self._credentials, health_service=health_service(info))
@@ -163,6 +163,9 @@ class Upstream:
 
 
 def _most_common(configurations: Iterable[str], current: str | None) -> str | None:
-    """Return the configuration of most servers, preferably `current`; None if there are no servers."""
+    """Return the configuration that most servers have. If several are equally common, prefer `current`.
+
+    Return None without servers.
+    """
     counts = Counter(configurations)
     return max(counts, key=lambda one: (counts[one], one == current, one), default=None)

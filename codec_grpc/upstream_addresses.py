@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class UpstreamAddresses:
     """The addresses IP:PORT to which `servers`, a sequence of HOST:PORT, resolve.
 
-    gRPC resolves a name again only after it has lost a connection, and would not see servers that are added.
+    gRPC resolves a name again only after a connection is lost, so it would not detect servers that are added.
     """
 
     def __init__(self, servers: Sequence[str]) -> None:
@@ -25,11 +25,14 @@ class UpstreamAddresses:
 
     @property
     def authority(self) -> str:
-        """The first server, HOST:PORT: the name for which the certificates of all servers must be valid."""
+        """HOST:PORT of the first server. The certificates of all servers must be valid for this name."""
         return self._servers[0]
 
     async def resolve(self) -> tuple[str, ...]:
-        """Return the addresses of all servers, sorted. A name that cannot be resolved now keeps those that it had."""
+        """Return the addresses of all servers, sorted.
+
+        If a name cannot be resolved now, its last addresses are returned.
+        """
         found = await asyncio.gather(*map(self._resolve, self._servers))
         return tuple(sorted({address for addresses in found for address in addresses}))
 
@@ -59,7 +62,8 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 def channel_target(addresses: Sequence[str]) -> str:
     """Return the target of a gRPC channel to all `addresses`, each IP:PORT.
 
-    A target has addresses of one kind: if they differ, those of IPv4 are written as IPv6 addresses (RFC 4291).
+    All addresses of a target have the same IP version. If they are mixed, IPv4 addresses are written as IPv6 addresses
+    (RFC 4291).
     """
     pairs = [(ip_address(host), port) for host, port in map(split_host_port, addresses)]
     if all(isinstance(host, IPv4Address) for host, _ in pairs):

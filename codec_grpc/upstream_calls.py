@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # the generated module defines the class only in its type stu
     from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
 
 _DELAYS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Maximum delays before a call is repeated whose server was not ready. Meanwhile, health checks exclude that server."""
+"""Maximum delays before a call is repeated because its server was not ready. Health checks exclude this server
+meanwhile."""
 
 
 class UpstreamCalls:
@@ -47,7 +48,7 @@ class UpstreamCalls:
 
         `make_request` returns the request, or an asynchronous iterator of requests. If there are several servers, a
         call is repeated if it fails before its first message because the server is not ready, overloaded or lost.
-        Raises a CodecError; the delay in it is the one that the last server asked for.
+        Raises a CodecError. If it has a delay, the last server asked for this delay.
         """
         repetitions = _Repetitions(self._servers)
         while True:
@@ -72,7 +73,7 @@ class UpstreamCalls:
     def _start(self, method: str, request: Any, job: Job) -> Any:
         """Start a call with the API key, and the id and the trace of the request in its metadata."""
         if self._stub is None:
-            raise NotReady("no upstream server has been serving", RETRY_AFTER_S)
+            raise NotReady("no upstream server has been serving since the gateway was started", RETRY_AFTER_S)
         metadata = [] if self._api_key is None else [("authorization", f"Bearer {self._api_key}")]
         record = find_current_record()
         if record is not None:  # the call is part of a request
@@ -85,8 +86,9 @@ class UpstreamCalls:
 class _Repetitions:
     """Decides whether and when a failed call is repeated. `servers` is the number of servers.
 
-    The time that a server asks for applies to that server only, and the next call goes to the next server in turn. So
-    that an overloaded server is not called again, such a call is repeated only as often as there are other servers.
+    A delay that a server asks for applies only to that server, and the next call goes to the next server in turn. A
+    call to an overloaded server is repeated only as often as there are other servers, so that no server is called
+    twice.
     """
 
     def __init__(self, servers: int) -> None:
@@ -94,7 +96,7 @@ class _Repetitions:
         self._delays = iter(_DELAYS_S if self._others else ())
 
     def delay_s(self, error: NotReady | Overloaded) -> float | None:
-        """Return the seconds until the call is repeated after it failed with `error`; None if it is not repeated."""
+        """Return after how many seconds a call that failed with `error` is repeated; None if it is not repeated."""
         if isinstance(error, Overloaded):
             self._others -= 1
             return 0.0 if self._others >= 0 else None

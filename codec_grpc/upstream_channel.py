@@ -11,9 +11,9 @@ from codec_grpc.upstream_addresses import channel_target
 from codec_wire.grpc import CHANNEL_OPTIONS
 
 _LAST_CALLS_S = 24 * 3600.0
-"""Maximum time in seconds for the calls on a channel that is no longer used. They have deadlines of their own."""
+"""Maximum time in seconds until a channel that is no longer used is closed. Its calls also have deadlines."""
 _NO_IDLE_TIMEOUT = ("grpc.client_idle_timeout_ms", 2**31 - 1)
-"""By default a channel without calls disconnects after 30 minutes, and could not report the state of the servers."""
+"""By default, a channel without calls disconnects after 30 minutes, so it would not report the state of the servers."""
 
 
 def upstream_channel(
@@ -26,7 +26,7 @@ def upstream_channel(
     """Return a channel to the servers at `addresses` (IP:PORT), with TLS if there are `credentials`.
 
     `authority` is the name HOST:PORT for which the certificates must be valid. With a `health_service`, calls are sent
-    to the servers that report it as SERVING, in turn. Closing the channel cancels its active calls.
+    in turn to the servers that report this service as SERVING. Closing the channel cancels its active calls.
     """
     options = [*CHANNEL_OPTIONS, _NO_IDLE_TIMEOUT, ("grpc.default_authority", authority)]
     if health_service is not None:
@@ -43,9 +43,9 @@ def upstream_channel(
 
 
 class CurrentChannel:
-    """The channel for new calls. Channels that it replaces are closed when their calls have ended.
+    """The channel for new calls. A channel that is replaced is closed when its calls have ended.
 
-    `on_change` is called with whether calls can be sent, now and after every change.
+    `on_change` is called with True if calls can be sent and with False otherwise: at first and after every change.
     """
 
     def __init__(self, on_change: Callable[[bool], object]) -> None:

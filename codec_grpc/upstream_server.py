@@ -1,4 +1,4 @@
-"""What a gateway knows of one of its upstream servers."""
+"""State and description of one upstream server of a gateway."""
 
 import asyncio
 import logging
@@ -18,9 +18,9 @@ RPC_TIMEOUT_S = 10.0
 
 
 class UpstreamServer:
-    """Follows the health of the server at `address`, to which `channel` is connected, and describes it while it serves.
+    """Follows the health of the server at `address`, over `channel`. Reads its description while it is serving.
 
-    `changed` is called whenever that changes.
+    `changed` is called whenever the description changes.
     """
 
     def __init__(self, address: str, channel: grpc.aio.Channel, changed: Callable[[], None]) -> None:
@@ -40,7 +40,7 @@ class UpstreamServer:
         await self._channel.close()
 
     async def _follow(self) -> None:
-        """Watch the health of the server; start over when the connection is lost."""
+        """Watch the health of the server. If the connection is lost, connect again."""
         while True:
             try:
                 await self._watch()
@@ -54,7 +54,7 @@ class UpstreamServer:
             await asyncio.sleep(RETRY_INTERVAL_S)
 
     async def _watch(self) -> None:
-        """Describe the server while it is healthy, until it ends the call."""
+        """Read the description of the server whenever it becomes healthy, until the server ends the call."""
         stub: Any = health_pb2_grpc.HealthStub(self._channel)
         async for health in stub.Watch(health_pb2.HealthCheckRequest()):
             info = None

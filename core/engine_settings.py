@@ -1,4 +1,4 @@
-"""Settings of where the models run: in the process of the server, or on a Ray cluster."""
+"""Settings that select where the models run: in the process of the server, or on a Ray cluster."""
 
 from typing import Literal
 
@@ -15,17 +15,17 @@ class EngineSettings(BaseSettings):
     engine: Literal["local", "ray"] = setting(
         _PANEL,
         "local",
-        "Where the models run. local: in this process, on one device. ray: in replicas on a Ray cluster, with one "
-        "pipeline each, on one GPU or on --threads CPU threads (1 by default); needs the extra ray.",
+        "Where the models run. local: in this process, on one device. ray: in replicas on a Ray cluster; needs the "
+        "extra ray. Each replica has one pipeline, on one GPU or on --threads CPU threads (default: 1).",
     )
     replicas: int | None = setting(
         _PANEL,
         None,
-        "Number of replicas, with --engine ray. Default: 1. Not with --max-replicas, which lets the number vary.",
+        "Number of replicas, with --engine ray. It cannot be combined with --max-replicas. Default: 1.",
         ge=1,
     )
     min_replicas: int | None = setting(
-        _PANEL, None, "Minimum number of replicas if their number follows the load. Default: 1.", ge=1
+        _PANEL, None, "Minimum number of replicas, with --max-replicas. Default: 1.", ge=1
     )
     max_replicas: int | None = setting(
         _PANEL,
@@ -36,6 +36,7 @@ class EngineSettings(BaseSettings):
     ray_address: str | None = setting(
         _PANEL,
         None,
-        "Address of a Ray cluster, HOST:PORT, or auto for the cluster of this machine. Models that are already "
-        "deployed on it are served, else --model is deployed. Default: the server starts Ray on this machine.",
+        "Address of a Ray cluster, HOST:PORT, or auto for the cluster of this machine. If models are deployed on "
+        "the cluster, they are served; otherwise --model is deployed. Default: the server starts Ray on this "
+        "machine.",
     )

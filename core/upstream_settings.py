@@ -16,8 +16,8 @@ class UpstreamSettings(BaseSettings):
     upstream: str | None = setting(
         "Server",
         None,
-        "Upstream gRPC servers, which run the models, as HOST:PORT separated by commas. A host name may have the "
-        "addresses of several servers; it may have the prefix dns:///.",
+        "Upstream gRPC servers, which run the models, as HOST:PORT separated by commas. A host name may resolve to "
+        "several servers, and may have the prefix dns:///.",
     )
 
     @property
@@ -36,5 +36,5 @@ def _normalized(item: str) -> str:
     try:
         split_host_port(text)
     except ValueError:
-        raise PydanticCustomError("upstream", "must be HOST:PORT, or several of them separated by commas") from None
+        raise PydanticCustomError("upstream", "must be one or more HOST:PORT, separated by commas") from None
     return text

@@ -1,6 +1,6 @@
 """Write deploy/envoy/latents.binpb, with which Envoy converts between JSON and gRPC. Run by `make proto`.
 
-It contains the descriptors of the schema in proto/ and of the details of errors, google.rpc.
+The file contains the descriptors of the schema in proto/, and those of google.rpc for the details of errors.
 """
 
 import sys

@@ -101,7 +101,7 @@ def _models(settings: Settings) -> _Models:
         from codec_ray.models import RayModels  # noqa: PLC0415 - ray is an extra
     except ModuleNotFoundError as error:
         raise InvalidSettings(
-            f"the engine ray needs {error.name}, which is not installed: install the extra `ray` "
-            "(pip install -c constraints.txt '.[ray]'), and `server` too where replicas run"
+            f"the engine ray needs {error.name}, which is not installed: install the extra `ray` (pip install -c "
+            "constraints.txt '.[ray]'); machines with replicas also need the extra `server`"
         ) from None
     return RayModels(settings)
