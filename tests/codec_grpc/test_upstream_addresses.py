@@ -82,7 +82,7 @@ async def test_server_at_an_address_that_is_added_to_the_name_is_used(
 
 @pytest.mark.parametrize("value", ["codec", "codec:0", "http://codec:1", "codec:1,", ":1", "unix:/tmp/x"])
 def test_invalid_upstream_is_refused(value: str) -> None:
-    with pytest.raises(InvalidSettings, match=r"CODEC_UPSTREAM \(--upstream\): must be HOST:PORT"):
+    with pytest.raises(InvalidSettings, match=r"CODEC_UPSTREAM \(--upstream\): must be one or more HOST:PORT"):
         read_settings({"upstream": value})
 
 
