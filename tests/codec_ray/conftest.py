@@ -45,6 +45,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, empty_dir: Path) -> Iterat
     """Yield the files that hold the replicas of the application scenes."""
     folder = tmp_path_factory.mktemp("held")
     os.environ |= {VARIABLE: str(folder), "HF_HUB_OFFLINE": "1"}
+    others = descendants(os.getpid())
     connect(settings_for(empty_dir, replicas=6))
     try:
         serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
@@ -61,11 +62,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, empty_dir: Path) -> Iterat
         )
         serve.run(application(tiny, autoscaling_config=scaling), name=TINY, route_prefix=None)
         serve.run(application(scenes, LOADER), name=SCENES, route_prefix=None)
+        # Other tests of the session start processes too, which may outlive the cluster.
+        roots = descendants(os.getpid()) - others
         yield HeldFiles(folder)
+        started = roots.union(*map(descendants, roots))
     finally:
-        started = descendants(os.getpid())
         ray.shutdown()
-        assert not wait_until_ended(started)
+    assert not wait_until_ended(started)
 
 
 @pytest.fixture
