@@ -47,12 +47,12 @@ class HeldFiles:
 
     async def wait_until_held(self, processes: int = 1) -> None:
         """Wait until this number of replicas are in a held step."""
+        await wait_until(lambda: self.count_held() >= processes)
 
-        def is_held() -> bool:
-            ids = self.processes()
-            return sum(ids.count(one) >= HELD_STEP for one in set(ids)) >= processes
-
-        await wait_until(is_held)
+    def count_held(self) -> int:
+        """Return the number of replicas that have reached a held step."""
+        ids = self.processes()
+        return sum(ids.count(one) >= HELD_STEP for one in set(ids))
 
     async def wait_until_idle(self) -> None:
         """Wait until the job of a held replica is no longer active there."""
