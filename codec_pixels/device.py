@@ -26,11 +26,11 @@ class Device:
 
     @classmethod
     def from_settings(cls, device: str, dtype: str, threads: int | None) -> "Device":
-        """Return the device for these settings.
+        """Return the device that the settings `device`, `dtype` and `threads` describe.
 
-        `device` "auto" selects CUDA if it is available, else the CPU. `dtype` "auto" is replaced by fp32 on the CPU and
-        kept on a GPU. `threads` None selects the default of torch. Raises InvalidSettings if the device is not
-        available.
+        `device` "auto" selects CUDA if it is available, else the CPU. `dtype` "auto" means fp32 on the CPU; on a GPU,
+        it means the dtype of the model's weights, which is determined later. If `threads` is None, torch determines the
+        number of threads. Raises InvalidSettings if the device is not available.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:

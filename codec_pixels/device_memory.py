@@ -26,8 +26,8 @@ def memory_by_device() -> dict[tuple[str, str], int]:
 def free_memory(device: torch.device) -> int | None:
     """Return the number of bytes that this process can still allocate on `device`; None if the number is unknown.
 
-    For the CPU, it is the available memory of the machine, but not more than the rest of the memory limit of the
-    process's control group (version 2).
+    For the CPU, the number is the available memory of the machine, but at most the unused part of the memory limit of
+    the process's control group (cgroup version 2).
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -45,7 +45,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _number_in(path: Path, pattern: str) -> int | None:
-    """Return the number in the first group of `pattern` in the file `path`, or None if `pattern` does not match."""
+    """Return the number in the first group of `pattern` in the file `path`; None without a match or a readable file."""
     try:
         found = re.search(pattern, path.read_text())
     except OSError:

@@ -1,6 +1,6 @@
 """The thread that runs models.
 
-The thread serves clients in turn, and records when its current call last made progress.
+The thread runs the calls of its clients in turn, and records when the running call last made progress.
 """
 
 import threading
@@ -49,7 +49,7 @@ class DeviceThread(ThreadPoolExecutor):
         return self.submit_for("", partial(fn, *args, **kwargs))
 
     def submit_for(self, client: str, function: Callable[[], T]) -> Future[T]:
-        """Schedule a call on behalf of the client with this name; return the future for its result."""
+        """Schedule `function` on behalf of the client with the name `client`; return the future for the result."""
         future: Future[T] = Future()
         with self._waiting_lock:
             self._waiting.setdefault(client, deque()).append(_Call(function, future))
@@ -67,7 +67,7 @@ class DeviceThread(ThreadPoolExecutor):
         super().shutdown(wait, cancel_futures=cancel_futures)
 
     def seconds_without_progress(self) -> float:
-        """Return the seconds since the current call last made progress; 0 between calls.
+        """Return the seconds since the running call last made progress; 0 if no call is running.
 
         Can be called on any thread.
         """
@@ -95,7 +95,7 @@ class DeviceThread(ThreadPoolExecutor):
             call.future.set_result(result)
 
     def _next_call(self) -> _Call | None:
-        """Remove and return the next call that is not cancelled, or None. The next client then has its turn."""
+        """Remove and return the next call that is not cancelled, or None. After it, another client has its turn."""
         with self._waiting_lock:
             while self._waiting:
                 client = next(iter(self._waiting))
@@ -110,7 +110,7 @@ class DeviceThread(ThreadPoolExecutor):
 
 
 def report_progress() -> None:
-    """Record that the current call of a device thread has made progress. Does nothing on other threads."""
+    """Record that the running call of a device thread has made progress. Do nothing on other threads."""
     thread: DeviceThread | None = getattr(_local, "thread", None)
     if thread is not None:
         thread._progress_at = time.monotonic()

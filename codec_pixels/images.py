@@ -25,8 +25,8 @@ def encode_image(
 ) -> bytes:
     """Return `pixels`, uint8 RGB [height, width, 3], as an image file. `quality`, 0 to 100, applies to jpeg and webp.
 
-    PNG is lossless and contains the parameters as JSON in an iTXt chunk. JPEG and WebP contain them in the EXIF tag
-    ImageDescription, unless they exceed its maximum size.
+    PNG is lossless and contains the parameters as JSON in an iTXt chunk. JPEG and WebP contain the parameters in the
+    EXIF tag ImageDescription, unless the parameters exceed the maximum size of an EXIF block.
     """
     from PIL import Image, PngImagePlugin  # noqa: PLC0415 - a gateway does not have Pillow
 
@@ -50,8 +50,8 @@ def encode_animation(
 ) -> bytes:
     """Return `pixels`, uint8 RGB [frames, height, width, 3], as an endless animation with `fps` frames per second.
 
-    WebP has the highest lossy quality and contains the parameters in EXIF, like a still image. GIF has 256 colours per
-    frame and contains the parameters as JSON in its comment.
+    A WebP animation has the highest lossy quality and contains the parameters in EXIF, like a WebP image. A GIF
+    animation has 256 colours per frame and contains the parameters as JSON in its comment.
     """
     from PIL import Image  # noqa: PLC0415 - a gateway does not have Pillow
 

@@ -1,4 +1,4 @@
-"""Aliases and latent spaces of well-known models. Models that are not in this table can be served too."""
+"""Aliases and latent spaces of well-known models. A server can also serve models that this module does not list."""
 
 import re
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ _KNOWN = {
 
 
 def aliases_of(name: str) -> tuple[str, ...]:
-    """Return the other names that requests may use for the model `name`: its short names and its last path segment."""
+    """Return the aliases of the model `name`: its short names, and the part of `name` after the last slash."""
     known = _KNOWN[name].aliases if name in _KNOWN else ()
     last = PurePath(name).name
     return (*known, last) if last != name else known
@@ -69,7 +69,7 @@ def aliases_of(name: str) -> tuple[str, ...]:
 def latent_space_of(name: str) -> str:
     """Return the id of the model's latent space: the published id if it is known, else an id derived from `name`.
 
-    A published latent space can have the name of its VAE's repository as its id.
+    The id of a published latent space can be the hub id of its VAE; if `name` is such an id, it is returned.
     """
     if name in _KNOWN:
         return _KNOWN[name].latent_space

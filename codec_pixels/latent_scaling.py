@@ -1,9 +1,9 @@
-"""The scaling that each diffusers pipeline class applies to latents before its VAE decodes them, and its inverse.
+"""The scaling of latents in each pipeline class of diffusers: from a stream to the VAE's decoder, and the inverse.
 
-A VAE can be configured with `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std`. The class of the
-pipeline, not the class of the VAE, determines which of these values are applied: SDXL applies the mean and deviation,
-Stable Diffusion 1 ignores them. The operations and their order are those of the pinned diffusers, because another order
-rounds differently.
+The configuration of a VAE can contain `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std`. The class of
+the pipeline, not the class of the VAE, determines which of these values are applied: the SDXL pipelines apply
+`latents_mean` and `latents_std`, but the Stable Diffusion 1 pipelines ignore these two values. The operations on
+latents and their order are those of the pinned version of diffusers, because another order rounds differently.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class LatentScaling:
-    """The scaling that a pipeline class applies to latents for its VAE."""
+    """The functions that scale latents from a stream for the VAE's decoder, and from the VAE's encoder for a stream."""
 
     unscale: Callable[[Any, Tensor], Tensor]
     """Function of the VAE and latents [F, C, h, w], scaled as in the stream, that returns the input of the decoder."""
@@ -34,18 +34,18 @@ def _divide(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _multiply(vae: Any, latents: Tensor) -> Tensor:
-    """Multiply by the inverse of the scaling factor, which rounds differently from a division."""
+    """Multiply `latents` by the inverse of the scaling factor; a division by the factor would round differently."""
     return 1 / _factor(vae) * latents
 
 
 def _divide_and_shift(vae: Any, latents: Tensor) -> Tensor:
-    """Divide by the scaling factor, then add the shift. diffusers requires a shift; here it is 0 if it is missing."""
+    """Divide `latents` by the scaling factor, then add the shift factor. A missing shift factor counts as 0."""
     shift = vae.config.shift_factor
     return latents / _factor(vae) + float(0.0 if shift is None else shift)
 
 
 def _divide_or_denormalize(vae: Any, latents: Tensor) -> Tensor:
-    """Apply the scaling factor, and the mean and deviation if both are configured, as SDXL does."""
+    """Apply the scaling factor; also apply the mean and deviation if the VAE's configuration has both, as in SDXL."""
     mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
     if mean is None or deviation is None:
         return _divide(vae, latents)
@@ -53,13 +53,13 @@ def _divide_or_denormalize(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _denormalize_wan(vae: Any, latents: Tensor) -> Tensor:
-    """Apply the mean and deviation of the configuration. Like the pipeline, divide by the inverse of the deviation."""
+    """Divide by the inverse of `latents_std`, as diffusers does for Wan, and add `latents_mean`."""
     mean, deviation = (_per_channel(values, latents) for values in (vae.config.latents_mean, vae.config.latents_std))
     return latents / (1.0 / deviation) + mean
 
 
 def _denormalize_ltx(vae: Any, latents: Tensor) -> Tensor:
-    """Apply the mean and deviation that are buffers of the VAE."""
+    """Apply the scaling factor, and the mean and deviation, which are buffers of an LTX VAE."""
     mean, deviation = (_per_channel(values, latents) for values in (vae.latents_mean, vae.latents_std))
     return latents * deviation / _factor(vae) + mean
 
@@ -75,7 +75,7 @@ def _shift_and_multiply(vae: Any, encoded: Tensor) -> Tensor:
 
 
 def _multiply_or_normalize(vae: Any, encoded: Tensor) -> Tensor:
-    """Apply the scaling factor, and the mean and deviation if both are configured, as SDXL does."""
+    """Apply the scaling factor; also apply the mean and deviation if the VAE's configuration has both, as in SDXL."""
     mean, deviation = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
     if mean is None or deviation is None:
         return _times_factor(vae, encoded)
@@ -147,10 +147,10 @@ _CHANNELS_WITHOUT_SHIFT = 4
 def scaling_of(pipeline_class: str | None, vae_class: str, vae: Any) -> LatentScaling:
     """Return the scaling that `pipeline_class` applies to latents for its VAE.
 
-    If the pipeline class is None or not in the table, the VAE alone determines the scaling. An AutoencoderKL with 4
-    latent channels is scaled as in SDXL: the mean and deviation are applied if both are configured, and a shift is
+    If `pipeline_class` is None or not in PIPELINE_SCALINGS, the VAE alone determines the scaling. An AutoencoderKL with
+    4 latent channels is scaled as in SDXL: the mean and deviation are applied if both are configured, and a shift is
     ignored. An AutoencoderKL with more channels is scaled as in Stable Diffusion 3 and Flux: the shift is applied.
-    Every other VAE class belongs to one family.
+    Every other VAE class is used by one family of pipelines, and is scaled as in this family.
     """
     if pipeline_class in PIPELINE_SCALINGS:
         return PIPELINE_SCALINGS[pipeline_class]

@@ -4,7 +4,7 @@ import os
 
 
 def silence_libraries() -> None:
-    """Disable progress bars and all messages below errors. Call this before either library is imported."""
+    """Disable progress bars and messages below level ERROR. Call this before diffusers or transformers is imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     from diffusers.utils import logging as diffusers_logging  # noqa: PLC0415

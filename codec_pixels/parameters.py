@@ -37,11 +37,11 @@ def file_parameters(
     request: Mapping[str, str | int | float | bytes | None],
     environment: Mapping[str, str | None] = NO_ENVIRONMENT,
 ) -> Parameters:
-    """Return the parameters with which a server that has the same model and versions generates the file again.
+    """Return the parameters from which a server with the same model and library versions can reproduce a file.
 
-    `shape` is that of the decoded frames, [frames, height, width, ...]. `request` maps names from REQUEST_FIELDS to
-    their values; input images and latents are bytes, which are replaced with their hash. `environment` maps names from
-    ENVIRONMENT_FIELDS to text. Values that are None are left out.
+    `shape` is the shape of the decoded frames, [frames, height, width, ...]. `request` maps names from REQUEST_FIELDS
+    to their values; input images and latents are bytes, which are replaced with their sha256. `environment` maps names
+    from ENVIRONMENT_FIELDS to text. Values that are None are left out.
     """
     num_frames, height, width = shape[:3]
     requested = {name: request.get(name) for name in REQUEST_FIELDS}

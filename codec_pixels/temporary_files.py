@@ -9,7 +9,7 @@ from codec_wire.errors import OutOfStorage
 
 
 def temporary_folder() -> "TemporaryDirectory[str]":
-    """Return a new temporary folder: a context manager that deletes the folder. Raises OutOfStorage."""
+    """Create a temporary folder, which is deleted at the end of a `with` block. Raises OutOfStorage if that fails."""
     with storage_errors():
         return TemporaryDirectory()
 
@@ -24,6 +24,6 @@ def storage_errors() -> Iterator[None]:
 
 
 def out_of_storage(number: int | None) -> OutOfStorage:
-    """Return the error for a temporary file that cannot be written because of the error `number` (errno)."""
+    """Return the error for a temporary file that cannot be written; `number` is the errno of the failure."""
     reason = "unknown error" if number is None else os.strerror(number)
     return OutOfStorage(f"the temporary file of the video cannot be written: {reason}")

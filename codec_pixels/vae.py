@@ -1,6 +1,6 @@
 """Decoding of latents to pixels, with one function per class of VAE.
 
-The server, the client and the golden fixtures all use this module, so they produce the same pixels.
+The server, the client and the tools for golden fixtures decode with this module, so their pixels are the same.
 """
 
 import copy
@@ -19,29 +19,30 @@ from codec_wire.errors import ModelLoadError
 Decode: TypeAlias = Callable[[Any, Tensor], Tensor]
 """Function of a VAE and latents [F, C, h, w] that returns pixels in [-1, 1], [N, 3, H, W].
 
-N is F, or 1 + (F - 1) * t if the VAE compresses time by t. The scaling of the pipeline is already reversed.
+F is the number of latent frames. N, the number of decoded frames, is F, or 1 + (F - 1) * t if the VAE compresses time
+by the factor t. The scaling of the pipeline is reversed before the call.
 """
 
 
 def _decode_images(vae: Any, latents: Tensor) -> Tensor:
-    """Decode frames one by one, so that no image depends on the others and memory use does not grow with F."""
+    """Decode latent frames one by one, so that no image depends on the others and activation memory stays constant."""
     return torch.cat([vae.decode(one).sample for one in latents.unsqueeze(1)])
 
 
 def _decode_frames_jointly(vae: Any, latents: Tensor) -> Tensor:
-    """Decode all frames in one call: this decoder has temporal layers, so each frame depends on its neighbours."""
+    """Decode all frames in one call, because a VAE with temporal layers decodes each frame with its neighbours."""
     pixels: Tensor = vae.decode(latents, num_frames=len(latents)).sample
     return pixels
 
 
 def _decode_video(vae: Any, latents: Tensor, *arguments: Tensor) -> Tensor:
-    """Decode a video [1, C, F, h, w]."""
+    """Decode the latents [F, C, h, w] of a video with a VAE that takes the shape [1, C, F, h, w]."""
     pixels: Tensor = vae.decode(latents.transpose(0, 1).unsqueeze(0), *arguments).sample[0]
     return pixels.transpose(0, 1)
 
 
 def _decode_ltx_video(vae: Any, latents: Tensor) -> Tensor:
-    """Decode a video. Some of these decoders also take a timestep: 0, which means no noise."""
+    """Decode a video with an LTX VAE. If the VAE also takes a timestep, pass 0, which means no noise."""
     if not vae.config.timestep_conditioning:
         return _decode_video(vae, latents)
     return _decode_video(vae, latents, torch.zeros(1, device=latents.device, dtype=latents.dtype))
@@ -60,9 +61,10 @@ VAE_DECODERS: dict[str, Decode] = {
 
 
 def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
-    """Load the VAE of class `model_class` from a directory or Hugging Face repository.
+    """Load a VAE of the diffusers class `model_class` from `path`, a directory or a Hugging Face repository.
 
-    `arguments` are passed to `from_pretrained`. Raises ModelLoadError if the class is not supported or loading fails.
+    `arguments` are passed to `from_pretrained` of the class. Raises ModelLoadError if the class is not supported or the
+    VAE cannot be loaded.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
@@ -75,10 +77,10 @@ def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
 
 
 def vae_class_of(vae: Any) -> str:
-    """Return the name of the class that decodes the latents of `vae`: its own, or the nearest supported base class.
+    """Return the name of the first supported class among the class of `vae` and its base classes.
 
-    Clients can load only diffusers' own classes, so a subclass is decoded as its base class. If no base class is
-    supported, the name of the VAE's own class is returned.
+    The VAE is decoded as an instance of this class, because clients can load only classes of diffusers, not a subclass
+    that a model defines. If none of the classes is supported, return the name of the class of `vae`.
     """
     return _supported_class(vae).__name__
 
@@ -88,7 +90,7 @@ def _supported_class(vae: Any) -> type:
 
 
 def as_supported_class(vae: Any) -> Any:
-    """Return `vae`, or a copy that shares its weights and has the class that decodes its latents. See vae_class_of."""
+    """Return `vae`, or a copy with the same weights, as an instance of the class that vae_class_of(vae) names."""
     vae_class = _supported_class(vae)
     if type(vae) is not vae_class:
         vae = copy.copy(vae)
@@ -97,24 +99,25 @@ def as_supported_class(vae: Any) -> Any:
 
 
 def is_offloaded(vae: Any) -> bool:
-    """Return whether `vae` has offload hooks, which move its weights to the device only while it computes."""
+    """Return whether `vae` has offload hooks, which keep weights on the computing device only during a computation."""
     return any(hasattr(module, "_hf_hook") for module in vae.modules())
 
 
 def decodes_frames_separately(vae: Any) -> bool:
-    """Return whether the frames of a video can be decoded one by one, with the same pixels as in one call."""
+    """Return whether `vae` decodes the frames of a video to the same pixels one by one as in one call."""
     return VAE_DECODERS.get(vae_class_of(vae)) is _decode_images
 
 
 @torch.inference_mode()
 def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str | None) -> NDArray[np.uint8]:
-    """Decode latents [F, C, h, w], which are scaled as in the stream, to RGB pixels, uint8 [N, H, W, 3].
+    """Decode `latents` [F, C, h, w] to RGB pixels, uint8 [N, H, W, 3].
 
-    `pipeline_class` is the diffusers class of the pipeline that generated the latents: it determines how the scaling is
-    reversed. If the class is unknown (None), the configuration of the VAE determines the scaling (see
-    latent_scaling.scaling_of). N is the number of images or video frames, see Decode. Values are rounded like in the
-    image processor of diffusers: (x / 2 + 0.5), clamped to [0, 1], times 255, to the nearest integer. Raises
-    ModelLoadError if the class of the VAE is not supported.
+    The values of `latents` are scaled as in a latent stream. `pipeline_class` is the diffusers class of the pipeline
+    that generated the latents; this class determines how the scaling is reversed. If `pipeline_class` is None, the VAE
+    determines the scaling (see latent_scaling.scaling_of). F is the number of latent frames, and N is the number of
+    images or video frames (see Decode). An output x of the VAE becomes the pixel value x / 2 + 0.5, clamped to [0, 1],
+    times 255, rounded to the nearest integer, as in the image processor of diffusers. Raises ModelLoadError if the
+    class of the VAE is not supported.
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds
 
@@ -130,7 +133,7 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str
 
 
 def to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return pixels in [0, 1] as 8-bit values, rounded to the nearest integer as diffusers does."""
+    """Return pixel values in [0, 1] as uint8 values in [0, 255], rounded to the nearest integer as in diffusers."""
     rounded: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
     return rounded
 
@@ -143,9 +146,10 @@ def _decoder_of(model_class: str) -> Decode:
 
 @contextmanager
 def upcast_if_required(vae: Any, *, supported: bool) -> Iterator[None]:
-    """Convert an fp16 VAE with `force_upcast` to fp32 in the `with` block: SDXL's VAE overflows to NaN in fp16.
+    """Convert an fp16 VAE to fp32 for the duration of the `with` block if its configuration has `force_upcast`.
 
-    `supported` states whether the pipeline class does this. Other classes ignore `force_upcast` and decode in fp16.
+    The VAE of SDXL requires fp32, because its values overflow to NaN in fp16. `supported` states whether the diffusers
+    class of the pipeline converts its VAE; if not, the VAE is not converted and decodes in fp16.
     """
     dtype = vae.dtype
     if not supported or dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):

@@ -1,6 +1,6 @@
 """Encoding of pixels to latents, the inverse of codec_pixels.vae.
 
-The result is deterministic: the mode of the VAE's distribution, or a sample that is drawn with a seeded generator.
+The result is deterministic: it is the mode of the VAE's distribution, or a sample that a seeded generator draws.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ Without a generator, the latents are the mode of the VAE's distribution.
 
 
 def _encode_images(vae: Any, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Encode frames one by one, so that no latent depends on the others and memory use does not grow with N."""
+    """Encode frames one by one, so that no latent frame depends on the others and activation memory stays constant."""
     # torch.split keeps the strides, which decide the memory format and with it the last bits.
     return torch.cat([latents_of(vae.encode(one), generator) for one in torch.split(pixels, 1)])
 
 
 def _encode_video(vae: Any, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Encode a video [1, 3, N, H, W]."""
+    """Encode the pixels [N, 3, H, W] of a video with a VAE that takes the shape [1, 3, N, H, W]."""
     return latents_of(vae.encode(pixels.transpose(0, 1).unsqueeze(0)), generator)[0].transpose(0, 1)
 
 
@@ -48,7 +48,7 @@ VAE_ENCODERS: dict[str, Encode] = {
 def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
     """Return the latents in the output of a VAE's encoder.
 
-    If the output is a distribution, return a sample that is drawn with `generator`, or its mode without a generator.
+    If the output is a distribution, return its mode, or a sample that `generator` draws if it is not None.
     """
     latents: Tensor
     if not hasattr(output, "latent_dist"):
@@ -59,16 +59,16 @@ def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
 
 
 def draw_sample(vae: Any, shape: Sequence[int], pipeline_class: str, generator: torch.Generator) -> None:
-    """Draw as many random numbers from a CPU `generator` as a sample of the VAE's distribution for one image needs.
+    """Advance the CPU `generator` by the random numbers that are drawn to sample the VAE's distribution for one image.
 
-    `shape` is that of the latents, [C, h, w]. The distribution has the dtype in which `pipeline_class` encodes.
+    `shape` is the shape of the latents, [C, h, w]. The numbers have the dtype in which `pipeline_class` encodes images.
     """
     upcast = scaling_of(pipeline_class, type(vae).__name__, vae).upcast and vae.config.force_upcast
     torch.randn((1, *shape), generator=generator, dtype=torch.float32 if upcast else vae.dtype)
 
 
 def encodes_frames_separately(vae: Any) -> bool:
-    """Return whether the frames of a video can be encoded one by one, with the same latents as in one call."""
+    """Return whether `vae` encodes the frames of a video to the same latents one by one as in one call."""
     return VAE_ENCODERS.get(type(as_supported_class(vae)).__name__) is _encode_images
 
 
@@ -76,11 +76,12 @@ def encodes_frames_separately(vae: Any) -> bool:
 def encode_pixels(
     vae: Any, pixels: NDArray[np.uint8], pipeline_class: str | None, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Return the latents [F, C, h, w] of pixels, uint8 RGB [N, H, W, 3], scaled as in the stream, on the VAE's device.
+    """Encode `pixels`, uint8 RGB [N, H, W, 3], to latents [F, C, h, w].
 
-    `pipeline_class` is the diffusers class of the pipeline that the latents are for: it determines how the latents are
-    scaled (see latent_scaling.scaling_of). `generator` samples the distribution of the VAE; None returns its mode.
-    Raises ModelLoadError if the class of the VAE is not supported.
+    The returned tensor is on the device of the VAE, and its values are scaled as in a latent stream. `pipeline_class`
+    is the diffusers class of the pipeline that uses the latents; this class determines the scaling (see
+    latent_scaling.scaling_of). `generator` draws a sample of the VAE's distribution; if it is None, the latents are the
+    mode of the distribution. Raises ModelLoadError if the class of the VAE is not supported.
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds
 

@@ -22,13 +22,13 @@ _SHIPPED = {EMBEDDED.name: EMBEDDED.folder, EMBEDDED.latent_space: EMBEDDED.fold
 
 
 def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, download: bool = False) -> Path:
-    """Return the directory with the config and weights of the map's VAE.
+    """Return the directory with the configuration and weights of the VAE that a latent-space map names.
 
-    The name of the VAE is `decoder.weights_url` in the map, or the id of the latent space if that is absent. The VAE is
-    searched in this order: models that ship with this project, a directory below `models_dir`, a model below
-    `models_dir` with this latent space, and a Hugging Face repository, which is downloaded only if `download`. A map
-    that was received from a server cannot name other directories. Raises ModelLoadError if none of these contains a
-    VAE, and InvalidMap if no file of weights has the hash decoder.weights_hash.
+    The name of the VAE is `decoder.weights_url` in the map, or the id of the latent space if the map has no
+    weights_url. The VAE is searched in this order: models that ship with this project, a directory below `models_dir`,
+    a model below `models_dir` with this latent space, and a Hugging Face repository. The repository is downloaded only
+    if `download` is true. A map that was received from a server cannot name other directories. Raises ModelLoadError if
+    the VAE is not found, and InvalidMap if no weights file of the VAE has the hash in decoder.weights_hash.
     """
     decoder = latent_map.decoder
     if decoder is None:
@@ -44,7 +44,7 @@ def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, downloa
 
 
 def vae_folder(folder: Path) -> Path:
-    """Return the VAE's directory in `folder`, which contains either a pipeline or a VAE."""
+    """Return the subdirectory `vae` if `folder` contains a pipeline, else `folder`, which then contains a VAE."""
     return folder / "vae" if (folder / _PIPELINE_FILE).is_file() else folder
 
 
@@ -81,14 +81,15 @@ def _local_folders(latent_map: LatentMap, name: str, models_dir: Path | None) ->
 
 
 def _is_below(name: str) -> bool:
-    """Return whether `name` is a relative path that stays below the directory to which it is relative."""
+    """Return whether `name` is a relative path without "..", so that it cannot leave its base directory."""
     return not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
 
 
 def _hub_folder(name: str, latent_space: str, *, download: bool) -> Path:
-    """Return the directory of the VAE of a Hugging Face repository.
+    """Return the directory of the VAE in the Hugging Face repository `name`.
 
-    If the VAE is not in the local cache, it is downloaded if `download`; otherwise ModelLoadError is raised.
+    If the local cache does not contain the VAE, it is downloaded if `download` is true. Raises ModelLoadError if
+    `download` is false and the cache does not contain the VAE, or if the download fails.
     """
     match = _HUB_ID.fullmatch(name)
     if match is None:
@@ -120,7 +121,7 @@ def _hub_folder(name: str, latent_space: str, *, download: bool) -> Path:
 
 
 def _cached_folder(repository: str) -> Path | None:
-    """Return the directory of the VAE of a Hugging Face repository in the local cache, or None if it is missing."""
+    """Return the directory of the VAE of `repository` in the local Hugging Face cache, or None if it is not cached."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - installed with diffusers
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
@@ -140,7 +141,10 @@ def _verify_weights(folder: Path, decoder: Decoder, latent_space: str) -> None:
             if f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == decoder.weights_hash:
                 return
     names = ", ".join(path.name for path in files) or "no safetensors file"
-    raise InvalidMap(f"decoder of {latent_space}: no file in {folder} has the hash {decoder.weights_hash} ({names})")
+    raise InvalidMap(
+        f"the VAE in {folder} does not match the latent-space map of {latent_space}: no weights file has the hash "
+        f"{decoder.weights_hash} (files in the directory: {names})"
+    )
 
 
 def require_torch() -> None:
@@ -151,13 +155,13 @@ def require_torch() -> None:
 
 
 def require_vae_folder(folder: Path | None) -> None:
-    """Raise InvalidSettings if `folder` is not None and contains neither a VAE nor a pipeline with one."""
+    """Raise InvalidSettings if `folder` is not None and contains neither a VAE nor a pipeline with a VAE."""
     if folder is not None and not (vae_folder(folder) / _CONFIG_FILE).is_file():
         raise InvalidSettings(f"no VAE found in {folder}: there is no {_CONFIG_FILE} in it or in its subdirectory vae")
 
 
 def missing_torch_error(error: ModuleNotFoundError) -> ModelLoadError:
-    """Return the error to raise if a package that decodes latents is not installed."""
+    """Return the error for a missing package that is required to decode latents."""
     return ModelLoadError(
         f"decoding latents to pixels requires {error.name}, which is not installed: install the extra `server` "
         "(pip install -c constraints.txt '.[server]'), or save the latents instead"

@@ -12,9 +12,9 @@ from codec_pixels.temporary_files import storage_errors, temporary_folder
 def read_video(data: bytes, width: int, height: int, max_frames: int) -> NDArray[np.uint8]:
     """Return up to `max_frames` frames of an MP4 file, uint8 RGB [frames, height, width, 3].
 
-    The frames are rotated as the file states, scaled until they cover `width` x `height`, and cropped around their
-    centre. ffmpeg decodes in a separate process. Raises ValueError if the file cannot be decoded, and OutOfStorage if
-    the file cannot be stored as a temporary file for ffmpeg.
+    The frames are rotated by the angle in the file's metadata, scaled until they cover `width` x `height` pixels, and
+    cropped around their centre. ffmpeg decodes the file in a separate process. Raises ValueError if the file cannot be
+    decoded, and OutOfStorage if the file cannot be stored as a temporary file for ffmpeg.
     """
     import imageio_ffmpeg  # noqa: PLC0415 - a gateway does not have it
 

@@ -27,7 +27,7 @@ class VideoWriter:
     """
 
     def __init__(self, width: int, height: int, fps: int, parameters: Parameters) -> None:
-        """Start the encoder. Raises OutOfStorage if it cannot get a temporary folder."""
+        """Start the encoder. Raises OutOfStorage if a temporary folder cannot be created."""
         import imageio_ffmpeg  # noqa: PLC0415 - a gateway does not have it
 
         self._folder = temporary_folder()
@@ -55,7 +55,7 @@ class VideoWriter:
         self._process.kill()
 
     def write(self, pixels: NDArray[np.uint8]) -> None:
-        """Add frames, uint8 RGB [frames, height, width, 3]. Raises what `finish` raises."""
+        """Add `pixels`, uint8 RGB [frames, height, width, 3], to the video. Raises the errors of `finish`."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         try:
             self._process.stdin.write(np.ascontiguousarray(pixels).reshape(-1).data)
@@ -65,7 +65,7 @@ class VideoWriter:
     def finish(self) -> Path:
         """End the video and return the path of the file, which exists until the writer is closed.
 
-        Raises OSError if the encoder fails, and OutOfStorage if the reason is that the file cannot be written.
+        Raises OutOfStorage if the file cannot be written, and OSError if the encoder fails for another reason.
         """
         self._process.communicate()
         if self._process.returncode:
@@ -79,7 +79,7 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the encoder and delete the file."""
+        """Stop the encoder and delete the file of the video."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()
@@ -102,7 +102,7 @@ def encode_video(
     """Return `pixels`, uint8 RGB [frames, height, width, 3], as an MP4 file: H.264, 4:2:0, `fps` frames per second.
 
     Height and width must be even. The file's comment contains the parameters as JSON. `on_start` is called with the
-    writer before the first frame, so that the encoder can be stopped. Raises what VideoWriter raises.
+    writer before the first frame, so that the encoder can be stopped. Raises the errors of VideoWriter.
     """
     height, width = pixels.shape[1:3]
     with VideoWriter(width, height, fps, parameters) as writer:
