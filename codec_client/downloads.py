@@ -19,7 +19,7 @@ TIMEOUT_S = 30.0
 
 
 def origin_of(url: str) -> tuple[str, str]:
-    """Return the scheme and the HOST[:PORT] of `url`. Two empty strings if it is not a URL."""
+    """Return the scheme and the HOST[:PORT] of `url`; two empty strings if `url` is not a URL."""
     try:
         scheme, location = urlsplit(url)[:2]
     except ValueError:  # e.g. an invalid IPv6 address
@@ -53,7 +53,9 @@ async def fetch_file(
     max_bytes: int = MAX_FILE_BYTES,
     redirects: bool = False,
 ) -> bytes:
-    """Download a published file without verifying its contents. Redirects are followed only if `redirects`.
+    """Download a published file without verifying its contents.
+
+    HTTP redirects are followed only if `redirects` is true.
 
     Raises:
         InvalidMap: the response status is not 200, or the file has more than `max_bytes` bytes.

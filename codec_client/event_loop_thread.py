@@ -51,4 +51,4 @@ async def _run_and_signal(coroutine: Coroutine[Any, Any, ResultT], finished: thr
 
 
 class EndOfStream(Exception):
-    """Raised when a stream has no more latents."""
+    """Raised when an asynchronous stream of latents has no more latents."""

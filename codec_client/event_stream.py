@@ -22,7 +22,7 @@ from codec_wire.server_sent_events import (
 async def read_events(
     response: aiohttp.ClientResponse, state: ResponseState, wire_format: WireFormat
 ) -> AsyncGenerator[StreamEvent, None]:
-    """Yield the events of `response`, whose messages are in `wire_format`. Events of unknown names are skipped.
+    """Yield the events of `response`, whose messages are in `wire_format`. Events with an unknown name are skipped.
 
     Raises the CodecError that the server reports in an event, UnexpectedAnswer if the response is not an event stream,
     and StreamError if an event is invalid.
@@ -53,7 +53,7 @@ async def read_events(
 
 
 def _position(data: dict[str, object]) -> tuple[int, int]:
-    """Return (completed steps, total steps). Raises MalformedMessage."""
+    """Return (completed sampling steps, total sampling steps) of an event. Raises MalformedMessage."""
     step, total = data.get("step"), data.get("total_steps")
     if not isinstance(step, int) or not isinstance(total, int):
         raise MalformedMessage(f"step and total_steps must be integers, got {step!r} and {total!r}")

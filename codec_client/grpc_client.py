@@ -179,7 +179,10 @@ class GrpcClient(LatentClient):
         return pixels
 
     async def _messages(self, call: Any, response: ResponseState) -> AsyncGenerator[Any, None]:
-        """Yield the messages of a call. Record its metadata and the size of its messages in `response`."""
+        """Yield the messages of a call.
+
+        The metadata of the call and the sizes of its messages are recorded in `response`.
+        """
 
         def record_metadata(metadata: Mapping[str, Any]) -> None:
             response.parameters = parse_parameters(metadata.get(PARAMETERS_KEY))

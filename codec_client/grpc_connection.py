@@ -33,7 +33,7 @@ class GrpcConnection:
 
     @property
     def stub(self) -> "LatentServiceAsyncStub":
-        """The methods of the server."""
+        """The gRPC stub with the methods of the server."""
         if self._channel is None:
             self._channel = (
                 grpc.aio.secure_channel(self._address, self._credentials, CHANNEL_OPTIONS)
@@ -99,7 +99,7 @@ def channel_credentials(
 ) -> grpc.ChannelCredentials | None:
     """Return the credentials for a connection with TLS, or None for a connection without TLS.
 
-    A PEM file implies `tls`. Raises InvalidSettings if a file cannot be read.
+    A PEM file implies `tls`. Raises InvalidSettings if the file of a certificate or key cannot be read.
     """
     require_pair(cert_file, key_file)
     if not tls and ca_file is None and cert_file is None:

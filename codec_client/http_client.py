@@ -110,7 +110,7 @@ class HttpClient(LatentClient):
             return await published.latent_rgb(latent_space)
 
     def _map_options(self) -> dict[str, Any]:
-        """Return arguments of PublishedMaps."""
+        """Return the keyword arguments for PublishedMaps that the settings of this client determine."""
         return {"api_key": self.api_key, "tls": self._tls, "map_origins": self._map_origins}
 
     async def models(self) -> list[ServedModel]:
@@ -198,7 +198,7 @@ class HttpClient(LatentClient):
     async def _start(self, http_response: aiohttp.ClientResponse, response: ResponseState) -> None:
         """Record the start of the response, its map hash and its parameters.
 
-        Raises the error if the server reports one.
+        Raises the error that the response reports, if its status is not 200.
         """
         if http_response.status != HTTPStatus.OK:
             raise await error_of(http_response)
@@ -254,7 +254,7 @@ class HttpClient(LatentClient):
         return MessageDecoder(wire_format, encoding, None if digest is None else await self._dictionary(digest))
 
     async def _dictionary(self, digest: str) -> bytes:
-        """Return the zstd dictionary with the hash `digest`, from the cache or from the server, verified."""
+        """Return the zstd dictionary from the cache or the server, after verifying that its hash is `digest`."""
         data = self.cache.get(digest)
         if data is None:
             path = dictionary_path(digest)

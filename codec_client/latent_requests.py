@@ -48,8 +48,8 @@ class DecodingRequest:
 class EncodingRequest:
     """A request to encode an image or video file.
 
-    None selects the server's default. `size` is (width, height) in pixels. `seed` samples the distribution that the VAE
-    returns; None selects its mode.
+    None selects the server's default. `size` is (width, height) in pixels. The VAE's distribution is sampled with
+    `seed`; None selects the mode of the distribution.
     """
 
     file: bytes
@@ -71,7 +71,7 @@ def decoding_request(
 ) -> DecodingRequest:
     """Return the request to decode `latents`, which is the body of a response or a Generation.
 
-    Without `encoding`, the content coding of a body is detected. A Generation does not use it.
+    `encoding` is the content coding of a body; None detects it. If `latents` is a Generation, `encoding` is ignored.
     """
     if isinstance(latents, Generation):
         return DecodingRequest(_raw_stream(latents), IDENTITY, pixel_format, quality, model)

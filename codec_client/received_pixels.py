@@ -23,13 +23,13 @@ class ReceivedPixels:
     offset: int = 0
 
     def add(self, chunk: bytes) -> None:
-        """Add received bytes. Raises UnexpectedAnswer if there are more than MAX_PIXEL_BYTES."""
+        """Add received bytes. Raises UnexpectedAnswer if the response has more than MAX_PIXEL_BYTES bytes."""
         if len(self.data) + len(chunk) > MAX_PIXEL_BYTES:
             raise UnexpectedAnswer(f"the server sent more than {MAX_PIXEL_BYTES} bytes of pixels")
         self.data += chunk
 
     def read_npy_header(self) -> None:
-        """Set `shape` and `offset` from the .npy file in `data`. Raises UnexpectedAnswer if it is invalid."""
+        """Set `shape` and `offset` from the .npy file in `data`. Raises UnexpectedAnswer if `data` is invalid."""
         file = io.BytesIO(self.data[:_NPY_PREFIX_BYTES])
         try:
             if np.lib.format.read_magic(file) != (1, 0):
@@ -42,7 +42,10 @@ class ReceivedPixels:
         self.offset = file.tell()
 
     def frames(self) -> NDArray[np.uint8]:
-        """Return the RGB values, an array [frames, H, W, 3]. Raises UnexpectedAnswer if they do not have this shape."""
+        """Return the RGB values, an array [frames, H, W, 3].
+
+        Raises UnexpectedAnswer if the received bytes do not have this shape.
+        """
         values = np.frombuffer(self.data, np.uint8, offset=self.offset)
         try:
             frames = values.reshape(self.shape or ())

@@ -1,4 +1,4 @@
-"""The fields of a generation request that a client sends."""
+"""Selection of the fields of a generation request that a client sends to a server."""
 
 from typing import Any
 

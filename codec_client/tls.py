@@ -13,8 +13,8 @@ PemFile: TypeAlias = str | os.PathLike[str] | None
 def tls_context(ca_file: PemFile, cert_file: PemFile, key_file: PemFile) -> ssl.SSLContext | None:
     """Return a TLS context that trusts the certificate authority in `ca_file`, by default those of the system.
 
-    The context sends the client certificate in `cert_file`, whose private key is in `key_file`. Return None if no file
-    is given. Raises InvalidSettings if a file cannot be read or is not a PEM file.
+    The context sends the client certificate in `cert_file`, whose private key is in `key_file`. Return None if all
+    three files are None. Raises InvalidSettings if a file cannot be read or is not a PEM file.
     """
     require_pair(cert_file, key_file)
     if ca_file is None and cert_file is None:

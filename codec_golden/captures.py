@@ -21,8 +21,9 @@ def has_capture(folder: Path, key: str) -> bool:
 def read_capture(folder: Path, key: str, latent_space: str, shape: tuple[int, ...]) -> tuple[Latents, str] | None:
     """Return the latents of fixture `key` in `folder` and the name of their file, or None if it does not exist.
 
-    `shape` is [frames, C, h, w]. `KEY.bin` contains little-endian fp16 values; `KEY.msgpack` and `KEY.protobuf`
-    contain a complete, uncompressed response body. Raises InvalidSettings if the content does not match.
+    `shape` is [frames, C, h, w]. `KEY.bin` contains little-endian fp16 values; `KEY.msgpack` and `KEY.protobuf` contain
+    a complete, uncompressed response body. Raises InvalidSettings if the content of the file does not match the
+    fixture.
     """
     for suffix, wire_format in SUFFIXES.items():
         path = folder / f"{key}{suffix}"

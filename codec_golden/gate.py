@@ -52,7 +52,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The map and metrics with which fixtures are evaluated. `lpips` is the metric, or the reason why it is missing."""
+    """The map and metrics with which fixtures are evaluated.
+
+    `lpips` is the LPIPS metric, or the reason why LPIPS is not available.
+    """
 
     bundle: LatentMapBundle
     lpips: LpipsMetric | NotMeasured
@@ -60,7 +63,8 @@ class Gate:
     def evaluate_encoded(self, fixtures: Sequence[GoldenFixture], decode: Decode, device: Any) -> Iterator[Row]:
         """Encode and decode each fixture with each pipeline, and yield a row for each.
 
-        `decode` is the map's VAE. Latents are quantized both as NumPy arrays and as tensors on the torch `device`.
+        `decode` decodes latents to pixels with the VAE of the map. Latents are quantized both as NumPy arrays and as
+        tensors on the torch `device`.
         """
         failing = failing_vectors()
         for golden in fixtures:

@@ -110,7 +110,9 @@ def load_lpips(backbone: str | None) -> Lpips:
 
 
 def read_heads() -> list[Tensor]:
-    """Return the linear heads from the files of the package `lpips`. The package is not imported: it needs torchvision.
+    """Return the linear heads from the files of the package `lpips`.
+
+    The package is not imported, because its import requires torchvision.
 
     Raises NotMeasured if the package is not installed.
     """

@@ -31,7 +31,10 @@ class Environment(_ManifestPart):
 
     @classmethod
     def of(cls, device: str, threads: int, cpu: str, image_digest: str | None) -> Self:
-        """Return the environment of this process. The arguments are the values that only the caller knows."""
+        """Return the environment of this process.
+
+        The arguments are the values that only the caller of this function knows.
+        """
         return cls(
             versions=installed_versions(),
             pin_differences=pin_differences(),
@@ -86,7 +89,10 @@ class Manifest(_ManifestPart):
 
 
 def parse_manifest(text: str, path: str) -> Manifest:
-    """Return the manifest in `text`. Raises InvalidSettings with `path` and the invalid key."""
+    """Return the manifest in `text`.
+
+    Raises InvalidSettings, which names `path` and the invalid key, if `text` is not a valid manifest.
+    """
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

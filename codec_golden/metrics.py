@@ -29,7 +29,7 @@ def ssim_of_frames(reference: Pixels, images: Pixels) -> list[float]:
 def temporal_ssim(reference: Pixels, images: Pixels) -> float | None:
     """Return the mean SSIM of the signed differences between neighbouring frames, or None for a single frame.
 
-    Flicker lowers this metric, while it may not change the SSIM of the individual frames.
+    Flicker lowers this metric, but does not always change the SSIM of the individual frames.
     """
     if len(reference) < 2:
         return None

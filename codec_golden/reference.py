@@ -31,7 +31,10 @@ class ReferenceModel:
     """A loaded diffusers pipeline with its VAE, on its own thread. Call close() when done."""
 
     def __init__(self, settings: Settings) -> None:
-        """Load the model selected by `settings`. Raises ModelLoadError, InvalidSettings."""
+        """Load the model selected by `settings`.
+
+        Raises ModelLoadError if the model cannot be loaded, and InvalidSettings if a setting is not valid.
+        """
         self._settings = settings
         self._device = Device.from_settings(settings.device, settings.dtype, settings.threads)
         self._thread = self._device.new_executor()

@@ -1,4 +1,4 @@
-"""Golden fixtures on disk: DIR/<latent space>/<fixture>/ with manifest.json, latents.bin and the reference images."""
+"""Golden fixtures on disk: DIR/<latent space>/<fixture>/ with manifest, latents and reference images."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def latents_to_bytes(latents: Latents) -> bytes:
 
 
 def latents_from_bytes(data: bytes, shape: tuple[int, ...], path: Path) -> Latents:
-    """Return the latents of `shape` in `data`. Raises InvalidSettings if the size does not match."""
+    """Return the latents of `shape` in `data`. Raises InvalidSettings if the size of `data` does not match `shape`."""
     expected = int(np.prod(shape)) * 2
     if len(data) != expected:
         raise InvalidSettings(f"{path}: fp16 latents of shape {shape} have {expected} bytes, got {len(data)}")

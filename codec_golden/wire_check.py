@@ -1,4 +1,4 @@
-"""Bit-exact check of one stream: both encoders, both envelopes, and the decoder."""
+"""Bit-exact check of both encoders, both wire formats (envelopes) and the decoder with one stream."""
 
 from typing import Any
 

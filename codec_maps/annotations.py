@@ -22,7 +22,7 @@ _IMAGE_WITH_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 def read_thresholds(path: Path) -> Thresholds:
     """Read thresholds from JSON: {pipeline: {ssim_min, psnr_min_db, lpips_max, fixture_suite}}, all keys optional.
 
-    Raises InvalidSettings naming the file and the key that is not valid.
+    Raises InvalidSettings, which names the file and the key, if the file or a key is not valid.
     """
     try:
         return _THRESHOLDS.validate_json(path.read_bytes())
@@ -35,7 +35,9 @@ def read_thresholds(path: Path) -> Thresholds:
 
 
 def with_thresholds(bundle: LatentMapBundle, thresholds: Thresholds) -> LatentMapBundle:
-    """Return `bundle` with these thresholds in its map, which changes the hash. Other pipelines keep their thresholds.
+    """Return `bundle` with these thresholds in its map, which changes the hash.
+
+    Pipelines without an entry in `thresholds` keep their thresholds.
 
     Raises InvalidMap if the map does not list a pipeline.
     """
@@ -62,7 +64,7 @@ def require_image_digest(image: str) -> None:
 def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle:
     """Return `bundle` with decoder.canonical_image, the container image that renders the reference pixels.
 
-    `image` is NAME@sha256:<64 hex>, else InvalidSettings is raised. Raises InvalidMap if the map has no decoder.
+    Raises InvalidSettings if `image` is not NAME@sha256:<64 hex>, and InvalidMap if the map has no decoder.
     """
     require_image_digest(image)
     document = json.loads(bundle.document)

@@ -56,7 +56,7 @@ def pipelines_for(sample: Sample, bundle: LatentMapBundle) -> list[str]:
 class BodySizes:
     """Size of a body in bytes per content coding, or the mean of such sizes.
 
-    `zstd` is without a dictionary. `zstd_dictionary` is None for a map without dictionaries.
+    `zstd` is the size with zstd and without a dictionary. `zstd_dictionary` is None for a map without dictionaries.
     """
 
     identity: float

@@ -59,7 +59,7 @@ def map_from_model(
 def serialize_map(document: Mapping[str, object]) -> bytes:
     """Return the bytes of a map document.
 
-    The hash of a map depends on them, so this is the only function that makes them.
+    This is the only function that serializes maps, because the hash of a map depends on its exact bytes.
     """
     return json.dumps(document, indent=2).encode() + b"\n"
 

@@ -23,7 +23,7 @@ class Compressor(Protocol):
     """Compresses one body, message by message."""
 
     def compress(self, message: bytes) -> bytes:
-        """Compress and flush `message`: the client can decompress it completely from the bytes returned so far."""
+        """Compress and flush `message`; a client can decompress all of it from the bytes returned so far."""
 
     def finish(self) -> bytes:
         """Return the bytes that end the body."""

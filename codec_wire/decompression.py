@@ -38,7 +38,7 @@ class Decompressor(Protocol):
         """
 
     def finish(self) -> None:
-        """Check that the body is complete. Raises TruncatedStream if its end mark is missing."""
+        """Check that the body is complete. Raises TruncatedStream if the end mark of the compressed body is missing."""
 
 
 class IdentityDecompressor:

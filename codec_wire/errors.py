@@ -42,7 +42,7 @@ INTERNAL_TEXT = "internal error; the server's log has the reason"
 
 
 class CodecError(Exception):
-    """Base class of all exceptions of the project. `str(error)` is one sentence that is safe to send to clients.
+    """Base class of all exceptions of codec-diffusers. `str(error)` is one sentence that is safe to send to clients.
 
     `code` identifies the class on the wire. `field` is the request field that caused the error, if there is one.
     """
@@ -108,7 +108,7 @@ class MapMismatch(CodecError):
 
 
 class TooLarge(CodecError):
-    """Raised when a request exceeds a fixed limit of the server. To send it again later does not help."""
+    """Raised when a request exceeds a fixed limit of the server. Sending the same request again does not help."""
 
     code = "too_large"
 
@@ -172,7 +172,7 @@ class NotReady(RetryableError):
 
 
 class OutOfMemory(CodecError):
-    """Raised when the device runs out of memory for a request. Later requests are not affected."""
+    """Raised when the device runs out of memory for a request. The server can still run later requests."""
 
     code = "out_of_memory"
 
@@ -246,7 +246,7 @@ class StreamFailed(StreamError):
 
 
 class StartupError(CodecError):
-    """Raised when the server or a command cannot start. The message states what to change."""
+    """Raised when the server or a command cannot start. The message of the error states what the user must change."""
 
     code = "startup_error"
 
@@ -273,7 +273,8 @@ def without_traceback(error: CodecError) -> CodecError:
     """Return `error` without its traceback, cause and context.
 
     A traceback keeps the local variables of every stack frame alive, including the tensors of a failed generation. Call
-    this before you store an error or pass it to another thread. Log the cause of the error first.
+    this before you store an error or pass it to another thread. Log the cause before the call, because the returned
+    error does not contain it.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -1,4 +1,4 @@
-"""Events of a latent stream while it is generated or received."""
+"""Events that report the generation or the reception of a latent stream."""
 
 from dataclasses import dataclass, replace
 from typing import TypeAlias

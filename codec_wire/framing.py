@@ -11,7 +11,7 @@ from codec_wire.protobuf_envelope import LENGTH_PREFIX
 
 
 class Framer(Protocol):
-    """Finds the message boundaries of one wire format."""
+    """Splits received bytes into the messages of a stream in one wire format."""
 
     limit: int
     """Maximum size of a message in bytes. The reader changes it when it has parsed the header."""
@@ -28,14 +28,15 @@ class Framer(Protocol):
     def next(self) -> Any | None:
         """Return the next message and advance `offset`; None if the message is incomplete.
 
-        Raises MalformedMessage, or MessageTooLarge as soon as the message is known to exceed `limit`.
+        Raises MalformedMessage if the bytes are not a message of the wire format, and MessageTooLarge as soon as the
+        message is known to exceed `limit` bytes.
         """
 
     def parse_header(self, raw: Any) -> LatentStreamHeader:
-        """Parse a message returned by `next` as a header."""
+        """Return the header in `raw`, a message from `next`. Raises MalformedMessage if `raw` is not a header."""
 
     def parse_frame(self, raw: Any) -> LatentFrame:
-        """Parse a message returned by `next` as a frame."""
+        """Return the frame in `raw`, a message from `next`. Raises MalformedMessage if `raw` is not a frame."""
 
 
 class ProtobufFramer:

@@ -1,4 +1,4 @@
-"""Definitions that the gRPC client and server share, in addition to the schema.
+"""Definitions that the gRPC client and the gRPC server share, in addition to the .proto schema.
 
 This module contains metadata keys, channel options, the conversion of messages to events, and the conversion of status
 details to errors.
@@ -63,7 +63,7 @@ _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
 def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
-    """Return the event in a response message; None if it is of an unknown kind or an error frame.
+    """Return the event in a response message; None for an event of an unknown kind and for an error frame.
 
     The call ends with an error status after an error frame; the receiver builds its own error frame from that status.
     """

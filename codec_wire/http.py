@@ -1,4 +1,4 @@
-"""HTTP headers, paths and media types of the protocol, which server and client share."""
+"""HTTP headers, paths and media types that a server and a client of the Codec protocol must share."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -75,7 +75,7 @@ def header_value(text: str) -> str:
 
 
 def parse_parameters(header: str | None) -> dict[str, str | int | float]:
-    """Return the parameters in the value of PARAMETERS_HEADER; empty if it is absent or malformed."""
+    """Return the parameters in `header`, the value of PARAMETERS_HEADER; empty if the value is None or malformed."""
     try:
         found = json.loads(header or "{}")
     except (ValueError, RecursionError):
@@ -190,7 +190,7 @@ def error_status(cls: type[BaseException]) -> int:
 
 
 def retryable_error(status: int) -> type[RetryableError] | None:
-    """Return the error class for a response without an error code, e.g. of a proxy; None if a retry does not help."""
+    """Return the class for an HTTP error without a Codec error code, e.g. of a proxy; None if a retry does not help."""
     for cls, found in ERROR_STATUS.items():
         if found == status and issubclass(cls, RetryableError):
             return cls

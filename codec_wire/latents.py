@@ -38,7 +38,7 @@ class LatentDtype(StrEnum):
 
 
 class Modality(StrEnum):
-    """Kind of content in a stream."""
+    """Kind of content in a latent stream: an image or a video."""
 
     IMAGE = "image-latents"
     VIDEO = "video-latents"

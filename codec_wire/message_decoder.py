@@ -18,12 +18,12 @@ Message = LatentStreamHeader | LatentFrame
 
 
 class MessageDecoder:
-    """Decodes a body in any content coding and wire format to its header and frames.
+    """Decompresses and parses an HTTP body to the header and frames of a stream.
 
     `wire_format` None detects the format from the first byte. `encoding` is a Content-Encoding token and `dictionary`
-    the zstd dictionary, if any. `max_bytes` limits the decompressed size. Buffers at most one message and one bounded
-    piece of decompressed data. See codec_client.LatentStreamDecoder, which also decodes frames to latents.
-    Raises StreamError if the coding is unknown or `dictionary` is not valid.
+    the zstd dictionary, if any. `max_bytes` is the maximum size of the decompressed body. The decoder buffers at most
+    one message and one bounded piece of decompressed data. See codec_client.LatentStreamDecoder, which also decodes
+    frames to latents. Raises StreamError if the coding is unknown or `dictionary` is not valid.
     """
 
     def __init__(
@@ -70,7 +70,10 @@ class MessageDecoder:
         return self._messages()
 
     def close(self) -> None:
-        """Signal the end of the body. Raises TruncatedStream if it is incomplete, or another StreamError."""
+        """Signal the end of the body.
+
+        Raises TruncatedStream if the body is incomplete, or another StreamError if an unconsumed message is not valid.
+        """
         for _ in self._messages():  # parse the messages that were received but not consumed
             pass
         try:

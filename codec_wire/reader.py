@@ -15,9 +15,9 @@ FRAME_OVERHEAD_BYTES = 256
 class StreamReader:
     """Parses the header and frames of one stream from chunks of any size.
 
-    Checks each message, and that no bytes follow the last one. The order and content of frames are checked by
-    LatentDecoder. Every error contains the offset of the faulty message; after an error, all further calls raise the
-    same error. A message is buffered only until it is consumed.
+    The reader checks that each message is valid and that no bytes follow the last frame. The order and content of
+    frames are checked by LatentDecoder. Every error contains the offset of the faulty message; after an error, all
+    further calls raise the same error. A message is buffered only until it is consumed.
     """
 
     def __init__(self, wire_format: WireFormat) -> None:

@@ -1,4 +1,4 @@
-"""Server-Sent Events of a generation (WHATWG HTML, 9.2): their names, their data, and an incremental parser.
+"""Names, data and an incremental parser of the Server-Sent Events (WHATWG HTML, 9.2) of a generation.
 
 The data of every event is a JSON object. Messages of the latent stream are base64 strings in this object.
 """
@@ -27,7 +27,7 @@ def server_sent_event(name: str, data: str) -> bytes:
 
 
 def encode_event(event: StreamEvent, wire_format: WireFormat) -> bytes:
-    """Return `event` as a Server-Sent Event, with its message in `wire_format`.
+    """Return `event` as a Server-Sent Event; the header or frame that it contains is encoded in `wire_format`.
 
     The concatenated messages of the header and frame events are the body of the latent stream.
     """

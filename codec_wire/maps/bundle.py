@@ -166,7 +166,7 @@ class MapFile(NamedTuple):
 
 
 def map_files(latent_map: LatentMap) -> list[MapFile]:
-    """Return the files that the map refers to: static scales and zstd dictionaries."""
+    """Return the files that a latent-space map refers to: static scales and zstd dictionaries."""
     files = []
     for entry in latent_map.pipelines:
         scales = entry.static_scales

@@ -1,4 +1,7 @@
-"""Inverse of the pipelines: bytes of a frame to codes and values. NumPy only, so that clients do not need torch."""
+"""Decoding of the bytes of a frame to codes (quantized values) and latents.
+
+The functions use only NumPy, so that clients do not need torch.
+"""
 
 from typing import NamedTuple
 
@@ -35,7 +38,7 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
 
 
 class KeyCodes(NamedTuple):
-    """Codes of a keyframe, and for each code the lowest and highest residual for which their sum is in [-Q, Q]."""
+    """Codes of a keyframe, and for each code the lowest and highest residual that keep their sum in [-Q, Q]."""
 
     codes: NDArray[np.int8]
     lowest: NDArray[np.int8]

@@ -147,8 +147,8 @@ def _quantize_by_division(
 def _clip(bits: NDArray[np.uint16], limits: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Return fp16 numbers, given as their bits [channels, n], limited to [-scale, scale].
 
-    Read as unsigned integers, the bits of every negative number are larger than those of any positive number; read as
-    signed integers, smaller. Within each sign, both orders are by magnitude.
+    As unsigned integers, the bits of every negative number are larger than the bits of every positive number; as signed
+    integers, they are smaller. Within each sign, both orders are by magnitude.
     """
     clipped: NDArray[np.uint16] = np.minimum(bits, limits[1])
     signed = clipped.view(np.int16)
@@ -194,7 +194,8 @@ def residual(codes: NDArray[np.int8], key: KeyCodes) -> NDArray[np.int8]:
 def pack(codes: NDArray[np.int8], bits: int) -> bytes:
     """Return the codes as bytes.
 
-    A byte has two 4-bit codes, the first in the low nibble. If their number is odd, the last high nibble is 0.
+    A byte has two 4-bit codes, the first in the low nibble. If the number of 4-bit codes is odd, the high nibble of the
+    last byte is 0.
     """
     flat = codes.reshape(-1)
     if bits == 8:
