@@ -217,7 +217,7 @@ class BlockingClient:
         return self._loop_thread().run(self._client.latent_map(digest))
 
     def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
-        """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""
+        """Return the matrix that converts latents to approximate RGB values. See LatentClient.latent_rgb."""
         return self._loop_thread().run(self._client.latent_rgb(latent_space))
 
     def models(self) -> list[ServedModel]:

@@ -200,7 +200,8 @@ class LatentClient(ABC):
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
         """Return the latent-space map with the hash `digest` ("sha256:<hex>") together with the files it refers to.
 
-        By default, return the map of the server's default model. All hashes are verified, and the files are cached.
+        By default, return the map of the server's default model. The hashes of the map and its files are verified, and
+        both are cached.
 
         Raises:
             InvalidMap: the server has no such map, or a file is invalid or has a different hash.
@@ -251,7 +252,7 @@ class LatentClient(ABC):
     async def _decoded_pixels(
         self, request: DecodingRequest, response: ResponseState, timeout_s: float
     ) -> ReceivedPixels:
-        """Decode a stream, with a timeout in seconds. Cancelling the coroutine cancels the request."""
+        """Decode a stream within `timeout_s` seconds. Cancelling the coroutine cancels the request."""
 
     async def _decode(self, request: DecodingRequest) -> tuple[ReceivedPixels, str | None]:
         """Return (pixels, hash of the latent-space map of the VAE that decoded them)."""
@@ -277,7 +278,7 @@ class LatentClient(ABC):
     def _record_map_hash(self, response: ResponseState, map_hash: str | None) -> None:
         """Record the map hash of a response.
 
-        Raises UnexpectedAnswer if it is not a hash, MapMismatch if it differs from the pinned map.
+        Raises UnexpectedAnswer if the value is not a hash, and MapMismatch if the hash differs from `pinned_map`.
         """
         if map_hash is not None and not is_digest(map_hash):
             raise UnexpectedAnswer(f"{LATENT_MAP_HEADER} must be sha256:<64 hex>, got {truncated_repr(map_hash)}")

@@ -74,7 +74,7 @@ class GrpcClient(LatentClient):
         return bundle
 
     async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
-        """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""
+        """Return the matrix that converts latents to approximate RGB values. See LatentClient.latent_rgb."""
         response = await self._get_map(latent_space)
         if not response.HasField("latent_rgb"):
             requested = latent_space or "its default model"

@@ -105,7 +105,7 @@ class HttpClient(LatentClient):
         return bundle
 
     async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
-        """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""
+        """Return the matrix that converts latents to approximate RGB values. See LatentClient.latent_rgb."""
         async with PublishedMaps(self.server, **self._map_options()) as published:
             return await published.latent_rgb(latent_space)
 

@@ -83,7 +83,7 @@ def inspect(
         chunks: The whole capture, in chunks of any size.
         encoding: The content coding. Default: detected from the first bytes, except br, which cannot be detected.
         wire_format: The wire format. Default: detected from the first byte of the decompressed stream.
-        dictionaries: zstd dictionaries; the keys of the mapping are ignored. The dictionary whose id is in the zstd frame is used.
+        dictionaries: zstd dictionaries; the keys are ignored. The dictionary whose id is in the zstd frame is used.
         max_bytes: Maximum size of the decompressed stream in bytes.
 
     """

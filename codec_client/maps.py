@@ -166,7 +166,7 @@ class PublishedMaps:
         return bundle
 
     async def _load(self, url: str, digest: str, max_bytes: int) -> bytes:
-        """Return a file from the cache, or download it."""
+        """Return a published file from the cache, or download the file."""
         cached = None if self._cache is None else self._cache.get(digest)
         return await self._fetch(url, max_bytes) if cached is None else cached
 

@@ -56,8 +56,8 @@ class FixtureBuilder:
     def select(self, suite: FixtureSuite, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
         """Return {name: fixture to build}, and a message for each fixture that is skipped.
 
-        `names` None selects every fixture that the model can generate, or that has a capture. Captured latents are
-        accepted even if the model could not generate them. Raises InvalidSettings if `names` contains an unknown
+        `names` None selects every fixture that the model can generate, or that has a capture. A fixture with captured
+        latents is selected even if the model cannot generate it. Raises InvalidSettings if `names` contains an unknown
         fixture, or if there is nothing to build.
         """
         if self.captures is None:

@@ -79,7 +79,7 @@ def evaluate(
 
     If `pixels` is given, the images of another decoder in that folder are evaluated and no model is loaded.
     `latent_map` is a bundle's folder or a server's address, or None for the map in the models directory. Raises
-    InvalidSettings, InvalidMap, and ModelLoadError.
+    InvalidSettings or InvalidMap if a fixture or the map is not valid, and ModelLoadError if the VAE cannot be loaded.
     """
     lpips = _load_lpips(settings)
     if pixels is not None:

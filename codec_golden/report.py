@@ -54,7 +54,7 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class RegionComparison:
-    """The same region of one frame for every pipeline. `parts` contains (caption, data URL)."""
+    """Enlarged images of the same region of one frame, one for every pipeline. `parts` contains (caption, data URL)."""
 
     number: int
     thumbnail: str

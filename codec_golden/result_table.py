@@ -58,7 +58,7 @@ def metric_text(row: Row, name: str) -> str:
 
 
 def bits_text(row: Row) -> str:
-    """Return "exact" or "differ" for the bytes on the wire, or an empty string if they were not checked."""
+    """Return "exact" or "differ" for the encoded bytes, or an empty string if the bytes were not checked."""
     if row.bits is None:
         return ""
     return "differ" if row.bits else "exact"

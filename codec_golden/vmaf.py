@@ -15,7 +15,7 @@ SMALLEST_SIDE = 16
 
 
 def vmaf(reference: Pixels, images: Pixels, fps: int) -> float:
-    """Return the mean VMAF of `images`, 0 to 100. Raises NotMeasured if ffmpeg cannot compute it."""
+    """Return the mean VMAF of `images`, 0 to 100. Raises NotMeasured if ffmpeg cannot compute VMAF."""
     height, width = reference.shape[1:3]
     if min(height, width) < SMALLEST_SIDE:
         raise NotMeasured(f"VMAF needs at least {SMALLEST_SIDE} pixels per side")
@@ -43,7 +43,7 @@ def vmaf(reference: Pixels, images: Pixels, fps: int) -> float:
 
 @cache
 def _ffmpeg() -> str:
-    """Return the path of an ffmpeg binary with libvmaf. Raises NotMeasured if it is not found."""
+    """Return the path of an ffmpeg binary with libvmaf. Raises NotMeasured if no such binary is found."""
     try:
         import imageio_ffmpeg  # noqa: PLC0415 - searches for its binary when imported
     except ModuleNotFoundError:

@@ -64,9 +64,9 @@ def corpus_sizes(model: ModelInfo) -> list[tuple[int, int]]:
 def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> list[tuple[GenerationRequest, bool]]:
     """Return `count` pairs of (request with pipeline raw, held_out), divided evenly among the model's modalities.
 
-    Every second request has the model's default size, the others rotate through the other sizes. Held-out requests
-    use other prompts than the rest if there are at least HELD_OUT_EVERY prompts. The seed is the request's index, so
-    the result depends only on the arguments.
+    Every second request has the model's default size; the other requests use the remaining sizes in turn. Held-out
+    requests use other prompts than the rest if there are at least HELD_OUT_EVERY prompts. The seed is the request's
+    index, so the result depends only on the arguments.
     """
     others = corpus_sizes(model)[1:] or [model.default_size]
     separate = len(prompts) >= HELD_OUT_EVERY

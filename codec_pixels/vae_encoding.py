@@ -48,7 +48,7 @@ VAE_ENCODERS: dict[str, Encode] = {
 def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
     """Return the latents in the output of a VAE's encoder.
 
-    If the output is a distribution, return its mode, or a sample that `generator` draws if it is not None.
+    If `output` contains a distribution, return a sample that `generator` draws, or the mode if `generator` is None.
     """
     latents: Tensor
     if not hasattr(output, "latent_dist"):

@@ -5,7 +5,7 @@ from codec_wire.latents import FinishReason, LatentDtype
 
 
 def parse_dtype(value: str) -> LatentDtype:
-    """Return the dtype with this name. Raises MalformedMessage if it is not supported, for example bf16."""
+    """Return the dtype with this name. Raises MalformedMessage if the dtype is not supported, for example bf16."""
     try:
         return LatentDtype(value)
     except ValueError:
@@ -14,7 +14,10 @@ def parse_dtype(value: str) -> LatentDtype:
 
 
 def parse_finish_reason(value: str | None) -> FinishReason | None:
-    """Return the finish reason with this name; None if `value` is None. Raises MalformedMessage if it is unknown."""
+    """Return the finish reason with this name; None if `value` is None.
+
+    Raises MalformedMessage if `value` is not the name of a finish reason.
+    """
     if value is None:
         return None
     try:

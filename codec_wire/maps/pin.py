@@ -11,7 +11,7 @@ _PIN = re.compile(r"(?:.*;\s*sha256=|sha256:)([0-9a-f]{64})", re.IGNORECASE)
 def parse_map_pin(pin: str | None) -> str | None:
     """Return the hash in a pin, as sha256:<hex>; None if `pin` is None.
 
-    A pin is "sha256:<hex>" or "<url>;sha256=<hex>". Raises InvalidRequest if it is neither.
+    A pin is "sha256:<hex>" or "<url>;sha256=<hex>". Raises InvalidRequest if `pin` has neither form.
     """
     if pin is None:
         return None
