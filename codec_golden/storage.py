@@ -35,11 +35,11 @@ class GoldenFixture:
         return self.manifest.fixture_key
 
     def latents(self) -> Latents:
-        """Read the latents. Raises InvalidSettings if the hash of the files differs from the manifest's."""
+        """Read the latents. Raises InvalidSettings if the file has another hash than in the manifest."""
         path = self.folder / LATENTS
         data = _read(path)
         if sha256(data) != self.manifest.input_latent_sha256:
-            raise InvalidSettings(f"{path}: expected {self.manifest.input_latent_sha256}, the file has {sha256(data)}")
+            raise InvalidSettings(f"{path} has the hash {sha256(data)}, expected {self.manifest.input_latent_sha256}")
         return latents_from_bytes(data, (self.manifest.fixture.frames, *self.manifest.latent_shape), path)
 
     def pixels(self) -> Pixels:

@@ -118,7 +118,7 @@ class MsgpackFramer:
             raise
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
             reason = str(error).partition(" when ")[0] or type(error).__name__
-            raise MalformedMessage(f"not a msgpack map: {reason}") from None
+            raise MalformedMessage(f"the message is not a msgpack map: {reason}") from None
         if not isinstance(message, dict):
             raise MalformedMessage(f"expected a msgpack map, got {truncated_repr(message)}")
         end = self._unpacker.tell()

@@ -57,7 +57,7 @@ class LatentMapBundle:
             if sha256(data) != expected:
                 raise InvalidMap(f"{name} of {latent_map.id}: expected {expected}, the file has {sha256(data)}")
             if size is not None and len(data) != size:
-                raise InvalidMap(f"{name} of {latent_map.id}: expected {size} bytes, the file has {len(data)}")
+                raise InvalidMap(f"{name} of {latent_map.id}: expected {size} bytes, the file has {len(data)} bytes")
             verified[expected] = data
         bundle = cls(latent_map, document, sha256(document), verified)
         bundle._check_scales()

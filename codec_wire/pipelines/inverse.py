@@ -29,7 +29,7 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
         nibbles[:, 1] = packed.view(np.int8) >> 4
         codes = nibbles.reshape(-1)
         if count % 2 and codes[-1] != 0:
-            raise MalformedMessage("the unused high nibble of the last byte must be 0")
+            raise MalformedMessage("the unused high nibble of the last byte of the frame data must be 0")
         codes = codes[:count]
         forbidden = -8
     if count and codes.item(codes.argmin()) == forbidden:  # argmin() is faster than min()
