@@ -13,7 +13,7 @@ _PANEL = "Access"
 
 
 class AccessSettings(BaseSettings):
-    """API keys, allowed origins and TLS. core.settings.Settings contains these fields."""
+    """Settings of API keys, allowed origins and TLS. core.settings.Settings contains these fields."""
 
     api_key: str | None = setting(
         _PANEL,
@@ -67,7 +67,7 @@ class AccessSettings(BaseSettings):
 
     @property
     def allowed_origin_list(self) -> tuple[str, ...] | None:
-        """The items of `allowed_origins`; None if it is not set."""
+        """The origins in `allowed_origins`; None if `allowed_origins` is not set."""
         return None if self.allowed_origins is None else tuple(self.allowed_origins.split(","))
 
     @field_validator("allowed_origins")

@@ -1,4 +1,4 @@
-"""Admission control shared by both protocols: bounds on the number, the total cost and the memory of active jobs."""
+"""Admission control for HTTP and gRPC: limits on the number, the total cost and the memory of active jobs."""
 
 import asyncio
 import math
@@ -22,20 +22,22 @@ _MIN_JOBS_TO_RESERVE = 4
 def default_jobs_per_client(max_jobs: int) -> int:
     """Return the default limit on active jobs of one client, for a server with at most `max_jobs` active jobs.
 
-    One of eight jobs is reserved for other clients. If `max_jobs` is below 4, none is reserved.
+    One eighth of `max_jobs`, rounded up, is reserved for other clients. If `max_jobs` is less than 4, no job is
+    reserved.
     """
     return max_jobs if max_jobs < _MIN_JOBS_TO_RESERVE else max_jobs - math.ceil(max_jobs / _JOBS_PER_RESERVED_JOB)
 
 
 class Admission:
-    """Bound the number, the total cost and the memory of active jobs, and reject requests over a limit immediately.
+    """Limits on the number, the total cost and the memory of active jobs.
 
-    A job is active while it is queued, running or being read by its client. `max_jobs` limits the number of active
-    jobs, `max_jobs_per_client` the number of active jobs of one client, and `max_cost` the sum of the costs of active
-    jobs in pixels x latent frames x steps. `max_request_bytes` limits the total size of request bodies that are being
-    received and of input images of active jobs. `working_memory` limits the memory that active jobs need on the device.
-    `max_jobs` and `max_cost` are the limits for one device. With several `devices`, both limits are multiplied by their
-    number. Not thread-safe: use it only from the event loop's thread.
+    Requests over a limit are rejected immediately. A job is active while it is queued, running or being read by its
+    client. `max_jobs` limits the number of all active jobs, and `max_jobs_per_client` limits the number of active jobs
+    of one client. `max_cost` limits the total cost of active jobs, in pixels x latent frames x steps.
+    `max_request_bytes` limits the total size of request bodies that are being received and of input images of active
+    jobs. `working_memory` limits the memory that active jobs need on the device. `max_jobs` and `max_cost` are limits
+    for one device: both are multiplied by `devices`, the number of devices. Not thread-safe: use it only from the event
+    loop's thread.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class Admission:
             self._idle.set()
 
     def require_place(self, client: str) -> None:
-        """Raise Overloaded, with the time to wait, if `client` has reached its maximum number of active jobs."""
+        """Raise Overloaded, with the time to wait, if the queue is full or `client` has too many active jobs."""
         if self._jobs >= self.max_jobs:
             raise self._queue_full()
         jobs = self._jobs_of.get(client, 0)
@@ -151,7 +153,7 @@ class Admission:
     def retry_after_s(self) -> int:
         """Estimate the time until half of the active work is done, in whole seconds from 1 to MAX_RETRY_AFTER_S.
 
-        The result includes a random delay of up to half of this time, or up to one second if that is more.
+        A random delay is added to the estimate: at most half of the estimate, or at most one second if that is more.
         """
         seconds = max(1, math.ceil(self._cost * self.seconds_per_cost / 2 / self.devices))
         delay = int(random.random() * (1 + max(1, _JITTER * seconds)))  # noqa: S311 - not a secret
@@ -166,9 +168,10 @@ class Admission:
 
 
 class Place:
-    """The place of an active job.
+    """The place of an active job among the jobs that Admission allows.
 
-    A Place is a context manager that frees the place at the end. Alternatively, call `free` once.
+    A Place is a context manager that frees the place at the end of its `with` block. Without a `with` block, call
+    `free` once.
     """
 
     __slots__ = ("_admission", "_client", "_cost", "_memory", "_reservation")

@@ -1,4 +1,4 @@
-"""The API keys that a server accepts. Only their hashes are kept."""
+"""The API keys that a server accepts. Only hashes of the keys are kept."""
 
 import hashlib
 import hmac
@@ -30,7 +30,7 @@ class _Key:
 class ApiKeys:
     """API keys from the settings and from a file. `reload` reads the file again.
 
-    The file contains the sha256 of each key. This protects only random keys, which cannot be guessed.
+    The file contains the sha256 of each key. A hash protects only random keys: other keys can be found by guessing.
     """
 
     def __init__(self, single: str | None, path: Path | None) -> None:
@@ -40,7 +40,7 @@ class ApiKeys:
         self._from_file: Sequence[_Key] = () if path is None else _read(path)
 
     def reload(self) -> None:
-        """Read the file again. If it is not valid, the error is logged and the previous keys stay valid."""
+        """Read the file again. If the file is not valid, the error is logged and the previous keys stay valid."""
         if self._path is None:
             return
         try:
@@ -51,9 +51,10 @@ class ApiKeys:
         log.info("read %d API keys from %s", len(self._from_file), self._path)
 
     def authenticate(self, authorization: str | None) -> str:
-        """Return the name of the key in `authorization`, the value of an Authorization header or None.
+        """Return the name of the API key in `authorization`.
 
-        Raises Unauthenticated if the key is missing or is not an accepted key.
+        `authorization` is the value of the header Authorization; None if the request does not have this header. Raises
+        Unauthenticated if the key is missing or is not an accepted key.
         """
         if authorization is None or not authorization.lower().startswith(_SCHEME):
             raise Unauthenticated('this server requires an API key: send "Authorization: Bearer KEY"')
@@ -66,7 +67,10 @@ class ApiKeys:
 
 
 def read_api_keys(settings: AccessSettings) -> ApiKeys | None:
-    """Return the keys that `settings` name, or None if no key is required. Raises InvalidSettings."""
+    """Return the API keys that `settings` name, or None if no key is required.
+
+    Raises InvalidSettings if a key is not valid, or if the file with the keys cannot be read.
+    """
     if settings.api_key is None and settings.api_keys_file is None:
         return None
     return ApiKeys(settings.api_key, settings.api_keys_file)

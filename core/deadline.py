@@ -12,14 +12,14 @@ ResultT = TypeVar("ResultT")
 
 
 class Deadline:
-    """A context manager that cancels the awaits in its `with` blocks at the deadline of a job, with one timer.
+    """A context manager for several `with` blocks, which cancels the awaits in these blocks at the deadline of a job.
 
-    asyncio.timeout_at would set a timer for each block, which takes longer than most blocks of a generation. All code
-    in a block must run in one task. Call `close` after the last block.
+    All blocks use one timer. asyncio.timeout_at would set a timer for each block, and setting a timer takes longer than
+    most blocks of a generation. All code in a block must run in one task. Call `close` after the last block.
     """
 
     def __init__(self, job: Job, grace_s: float = 0.0) -> None:
-        """Set the timer `grace_s` seconds after the deadline of `job`."""
+        """Set the timer to the time `grace_s` seconds after the deadline of `job`."""
         self._task: asyncio.Task[object] | None = None
         """The task in the `with` block; None outside of a block."""
         self._cancelling = 0

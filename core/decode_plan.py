@@ -19,7 +19,7 @@ class DecodeRequest:
 
     `image_formats` and `video_formats` are the acceptable formats of the pixels, the preferred one first. `model` is
     the name or alias of a model; None selects a model by the latent space of the stream. `map_pin` is the hash of the
-    latent-space map that the client holds, or None. `quality`, 0 to 100, applies to JPEG and WebP.
+    latent-space map that the client requires; None accepts every map. `quality`, 0 to 100, applies to JPEG and WebP.
     """
 
     image_formats: tuple[PixelFormat, ...]
@@ -107,7 +107,10 @@ def _latent_frames(header: LatentStreamHeader, modality: Modality) -> int:
 
 
 def _size(header: LatentStreamHeader, model: ModelInfo) -> tuple[int, int]:
-    """Return (width, height) in pixels."""
+    """Return the (width, height) in pixels of the decoded frames of a stream with this header.
+
+    Raises InvalidRequest if the model does not support the shape in the header.
+    """
     factor, limit = model.spatial_factor, model.limits.max_side
     cells = model.size_multiple // factor
     if (

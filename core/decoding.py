@@ -1,4 +1,4 @@
-"""Decoding of received latent streams, for both protocols."""
+"""Decoding of received latent streams, for HTTP and gRPC."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -18,11 +18,11 @@ from core.service import LatentService
 async def decode(
     service: LatentService, request: DecodeRequest, messages: AsyncGenerator[Message, None], job: Job
 ) -> AsyncGenerator[DecodePlan | bytes, None]:
-    """Yield the plan, then the pixels in the format of the plan. See core.vae_engine.VaeEngine.decode.
+    """Yield the plan, then the pixels in the format that the plan names. See core.vae_engine.VaeEngine.decode.
 
-    `messages` yields the header and then the frames, as the readers of core.received_stream return them, and raises if
-    the stream is invalid or incomplete. The job is admitted when the header is known. The job stays active until the
-    returned iterator is exhausted or closed (contextlib.aclosing). Closing it cancels the job. All frames are received
+    `messages` yields the header of the latent stream, then its frames. `messages` raises an error if the stream is
+    invalid or incomplete. The job is admitted when the header is known. The job stays active until the returned
+    iterator is exhausted or closed (contextlib.aclosing). Closing the iterator cancels the job. All frames are received
     before the plan is yielded, so that no pixels are sent for an invalid stream.
 
     Raises a CodecError.

@@ -19,11 +19,11 @@ FILE_FIELD = "file"
 
 @dataclass(frozen=True, slots=True)
 class EncodeRequest:
-    """A request to encode an image or a video. None selects the default.
+    """A request to encode an image or a video. Fields that are None select the default.
 
     `model` and `latent_space` select the VAE. `size` is (width, height) in pixels. `map_pin` is the hash of the
-    latent-space map that the client holds. `seed` is the seed of a sample of the distribution that the VAE returns;
-    None selects the mode of the distribution.
+    latent-space map that the client requires. The VAE returns a distribution of latents: `seed` selects a random sample
+    of the distribution, None selects its mode.
     """
 
     file: bytes
@@ -40,8 +40,8 @@ class EncodeRequest:
 class EncodePlan:
     """A validated request with all defaults filled in, and the header of the resulting stream.
 
-    `width` and `height` are in pixels. `num_frames` counts images or video frames, `latent_frames` the frames of the
-    stream.
+    `width` and `height` are in pixels. `num_frames` is the number of video frames, and `latent_frames` is the number of
+    frames in the latent stream; an image has one of each.
     """
 
     model: str
@@ -64,7 +64,7 @@ class EncodePlan:
     def is_keyframe(self, seq: int) -> bool:
         """Return whether latent frame `seq` is a keyframe.
 
-        In pipelines other than delta pipelines, every frame is a keyframe.
+        Only delta pipelines have frames that are not keyframes.
         """
         return not self.header.pipeline_spec.delta or seq % self.keyframe_interval == 0
 
@@ -77,8 +77,8 @@ def modality_of_file(data: bytes) -> Modality:
 def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInfo) -> EncodePlan:
     """Return the plan for encoding a file on `model`, whose latent-space map is `bundle`.
 
-    The number of encoded frames must be 1 more than a multiple of the model's `frame_multiple`. Frames at the end of a
-    video that exceed such a number are left out. Raises InvalidRequest naming the invalid field.
+    The number of encoded video frames is 1 more than a multiple of the model's `frame_multiple`. Surplus frames at the
+    end of a video are left out. Raises InvalidRequest, which names the invalid field, if the request is not valid.
     """
     modality = modality_of_file(request.file)
     file: InputImage | InputVideo
@@ -132,7 +132,7 @@ def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInf
 
 
 def _default_size(file: InputImage | InputVideo, model: ModelInfo) -> tuple[int, int]:
-    """Return (width, height) of the upright image or video, scaled down to the model's limit and rounded down."""
+    """Return (width, height) in pixels of the upright image or video, reduced to a size that the model supports."""
     width, height = file.width, file.height
     if isinstance(file, InputImage) and swaps_sides(file.data):
         width, height = height, width

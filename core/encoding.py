@@ -1,4 +1,4 @@
-"""Encoding of received images and videos to latent streams, for both protocols."""
+"""Encoding of received images and videos to latent streams, for HTTP and gRPC."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -19,7 +19,8 @@ from core.service import LatentService
 def plan(service: LatentService, request: EncodeRequest) -> tuple[EncodePlan, LatentMapBundle]:
     """Return the plan for `request` and the latent-space map of its model.
 
-    Raises NotReady, NotFound, UnsupportedModality, MapMismatch, and what core.encode_plan.plan_encode raises.
+    Raises what ServedModels.with_vae and core.encode_plan.plan_encode raise, and MapMismatch if the client requires
+    another latent-space map.
     """
     modality = modality_of_file(request.file)
     served = service.models.with_vae(request.latent_space, modality, request.model)
@@ -32,8 +33,9 @@ def plan(service: LatentService, request: EncodeRequest) -> tuple[EncodePlan, La
 async def encode(service: LatentService, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
     """Yield the header and the frames of `plan`. See core.vae_engine.VaeEngine.encode.
 
-    A failure after the header first yields a frame with empty data, `done` and finish_reason "error". The job is active
-    until the iterator is exhausted or closed (contextlib.aclosing). Closing it cancels the job. Raises a CodecError.
+    The job is active until the iterator is exhausted or closed (contextlib.aclosing). Closing the iterator cancels the
+    job. Raises a CodecError. If the header was yielded before, a last frame with empty data and finish_reason "error"
+    is yielded before the error is raised.
     """
     failure: CodecError | None = None
     started, frames = False, 0

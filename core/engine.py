@@ -40,7 +40,8 @@ class Job:
     """One queued or running generation, shared by the event loop and the thread that runs the model.
 
     `deadline` is in seconds of the event loop's clock; None means no deadline. If `reports_steps` is set, the engine
-    must yield Steps. A job can be cancelled from any thread. Only the first reason is kept.
+    must yield Steps. A job can be cancelled from any thread. If it is cancelled several times, only the first reason is
+    kept.
     """
 
     def __init__(self, deadline: float | None = None, *, reports_steps: bool = False) -> None:
@@ -64,9 +65,9 @@ class Job:
             listener()
 
     def on_cancel(self, listener: Callable[[], object]) -> None:
-        """Call `listener` when the job is cancelled, in the cancelling thread.
+        """Call `listener` when the job is cancelled, in the thread that cancels the job.
 
-        Call it now if the job was cancelled before.
+        If the job is already cancelled, `listener` is called immediately.
         """
         with self._lock:
             self._listeners.append(listener)
@@ -83,7 +84,7 @@ class Job:
     def occupy(self, work: Future[Any] | None) -> None:
         """Record that the device works on this job until `work` is done, even if the job is cancelled earlier.
 
-        None means that the device no longer works on the job. Only the last `work` is relevant, because a device runs
+        `work` is None if the device no longer works on the job. Only the last `work` is relevant, because a device runs
         the work of a job in the order of submission.
         """
         self._work = work
@@ -110,7 +111,7 @@ class Job:
 
 
 class _Part(Job):
-    """The job of one generation of the job `whole`. Work of the device on this job is also work on `whole`."""
+    """A job for one generation of the job `whole`. While the device works on this job, it also works on `whole`."""
 
     def __init__(self, whole: Job) -> None:
         super().__init__(whole.deadline)
@@ -129,11 +130,11 @@ class Engine(Protocol):
     """
 
     def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events of `plan`: Started, the Steps if the job reports them, then every Frame, or the Pixels.
+        """Yield the events of `plan`: Started, the Steps if `job.reports_steps` is set, then every Frame.
 
-        If `plan.rendered`, Pixels replace the Frames. If the plan has previews, Previews are yielded before the Frames,
-        or PixelPreviews before the Pixels; an engine may leave some out. Raises a CodecError on failure. Closing the
-        iterator cancels `job`.
+        If `plan.rendered` is set, one Pixels event replaces the Frames. If the plan has previews, Previews are yielded
+        before the Frames, or PixelPreviews before the Pixels. An engine may leave some previews out. Closing the
+        iterator cancels `job`. Raises a CodecError on failure.
         """
 
 

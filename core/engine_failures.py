@@ -9,7 +9,7 @@ MAX_CONSECUTIVE_FAILURES = 3
 
 
 class EngineFailures:
-    """The number of jobs that failed since the last success. Failures that clients cause are not counted.
+    """The number of jobs that failed since the last job that succeeded. Failures that clients cause are not counted.
 
     Not thread-safe: use it only from the event loop's thread.
     """
@@ -19,7 +19,7 @@ class EngineFailures:
         self._reached = asyncio.Event()
 
     def record(self, error: Exception) -> None:
-        """Count a job that ended with `error`, unless its client is responsible."""
+        """Count a job that failed with `error`, unless its client caused the error."""
         if isinstance(error, CodecError) and type(error) is not CodecError and not isinstance(error, ModelLoadError):
             return
         self.count += 1
@@ -33,7 +33,7 @@ class EngineFailures:
             self._reached.clear()
 
     async def wait_for_limit(self, timeout_s: float) -> bool:
-        """Wait for MAX_CONSECUTIVE_FAILURES failures, at most `timeout_s` seconds; return whether they occurred."""
+        """Wait up to `timeout_s` seconds for MAX_CONSECUTIVE_FAILURES failures; return whether they occurred."""
         try:
             await asyncio.wait_for(self._reached.wait(), timeout_s)
         except TimeoutError:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class StreamStats:
-    """Statistics of the events of one stream that have been yielded so far."""
+    """Statistics of one stream, about the events that have been yielded so far."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -41,10 +41,10 @@ class StreamStats:
 
 
 async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-    """Yield the events of `plan`.
+    """Yield the events of `plan` until the deadline of `job`.
 
-    Raises DeadlineExceeded when the job's deadline passes, and whatever the engine raises. The job is cancelled when
-    the iterator is exhausted, raises or is closed.
+    The job is cancelled when the iterator is exhausted, raises or is closed. Raises DeadlineExceeded when the job's
+    deadline passes, and what the engine raises.
     """
     deadline = Deadline(job)
     async with aclosing(engine.generate(plan, job)) as events:
@@ -63,7 +63,7 @@ async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> Async
 def to_public_error(error: Exception) -> CodecError:
     """Convert `error` to a CodecError that is safe to send to clients.
 
-    Unexpected exceptions are logged and replaced by a generic message.
+    An exception that is not a CodecError is logged, and a CodecError with a generic message is returned.
     """
     if isinstance(error, CodecError):
         return without_traceback(error)

@@ -1,4 +1,4 @@
-"""Validation of input images from the first bytes of the file, without decoding them."""
+"""Validation of input images by the headers of their files, without decoding the pixels."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class InputImage:
 
 
 def read_input_image(field: str, data: bytes) -> InputImage:
-    """Return the image in `data`, the value of the request's `field`.
+    """Return the image in `data`, which is the value of the request field `field`.
 
     Only the header is read, so that a small file that would decode to gigabytes is rejected without decoding. Raises
     InvalidRequest if the file has too many bytes or pixels, is not a PNG, JPEG or WebP file, or has a broken header.

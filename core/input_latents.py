@@ -58,10 +58,10 @@ def read_input_latents(data: bytes, dictionaries: Mapping[str, bytes]) -> InputL
 
 
 def decode_input_latents(latents: InputLatents) -> NDArray[np.float32]:
-    """Return the latents, scaled as in the stream, as float32 [C, h, w].
+    """Return the latents as float32 [C, h, w], with the scaling that they have in the stream.
 
-    Raises InvalidRequest if the stream is invalid or incomplete (with the byte position), or if a value is not finite
-    or its magnitude exceeds MAX_LATENT_VALUE.
+    Raises InvalidRequest if a value is not finite or its absolute value exceeds MAX_LATENT_VALUE. Raises
+    InvalidRequest, with the byte position, if the stream is invalid or incomplete.
     """
     with invalid_stream():
         body = open_body(latents.data, None, CODINGS[latents.coding], latents.dictionaries)

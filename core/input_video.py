@@ -1,4 +1,4 @@
-"""Validation of input videos from the boxes of an MP4 file (ISO/IEC 14496-12), without decoding them."""
+"""Validation of input videos by the boxes of their MP4 files (ISO/IEC 14496-12), without decoding the frames."""
 
 import struct
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def is_mp4(data: bytes) -> bool:
 
 
 def read_input_video(field: str, data: bytes) -> InputVideo:
-    """Return the video in `data`, the value of the request's `field`.
+    """Return the video in `data`, which is the value of the request field `field`.
 
     Raises InvalidRequest if the file has too many bytes or pixels per frame, contains no video track, or is broken.
     """

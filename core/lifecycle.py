@@ -1,4 +1,4 @@
-"""Server lifecycle state machine. All health endpoints, of both protocols, report its state."""
+"""State machine of the server's lifecycle. All HTTP and gRPC health endpoints report its state."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -9,7 +9,8 @@ from codec_wire.errors import NotReady
 class State(StrEnum):
     """States of a server, in their usual order. FAILED can follow any state before DRAINING.
 
-    If the device hangs or fails, RECOVERING follows SERVING. SERVING follows again when the device works.
+    If the device hangs or fails, the state changes from SERVING to RECOVERING. When the device works again, the state
+    changes back to SERVING.
     """
 
     LOADING = "loading"
@@ -38,7 +39,10 @@ RETRY_AFTER_S = 5
 
 
 class Lifecycle:
-    """The current state and its listeners. Not thread-safe: use it only from the event loop's thread."""
+    """The current state of a server, and the functions to call when it changes.
+
+    Not thread-safe: use it only from the event loop's thread.
+    """
 
     def __init__(self) -> None:
         self._state = State.LOADING
@@ -52,7 +56,7 @@ class Lifecycle:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process can recover by itself. If not, it should be restarted."""
+        """Whether the process can recover by itself. A process that cannot recover should be restarted."""
         return self._state is not State.FAILED and self._is_alive()
 
     def watch_with(self, is_alive: Callable[[], bool]) -> None:

@@ -24,14 +24,14 @@ The file contains the hash of the map.
 
 
 def bundle_folder(models_dir: Path, latent_space: str) -> Path:
-    """Return the folder where the bundle of `latent_space` is stored in `models_dir`, whether it exists or not."""
+    """Return the folder for the bundle of `latent_space` in `models_dir`. The folder may not exist."""
     return models_dir / FOLDER / latent_space
 
 
 def find_bundle_folder(models_dir: Path, latent_space: str) -> Path | None:
     """Return the folder of the bundle of `latent_space`, or None if the bundle does not exist.
 
-    `models_dir` takes precedence over the embedded model. An id whose path is outside the directory has no bundle.
+    `models_dir` takes precedence over the embedded model. An id that contains ".." or begins with "/" has no bundle.
     """
     if ".." in latent_space or latent_space.startswith("/"):
         return None
@@ -48,8 +48,8 @@ def list_bundle_folders(models_dir: Path) -> list[Path]:
 def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> LatentMapBundle | None:
     """Return the bundle of the latent space of `model`, or None if it does not exist.
 
-    If a bundle that a server has calibrated is damaged, log this and return None, so that it is calibrated again.
-    Raises InvalidMap if another bundle is damaged, or if the bundle does not match the model.
+    If the bundle is damaged and a server has calibrated it, log this and return None, so that the server calibrates it
+    again. Raises InvalidMap if the bundle is damaged and has another origin, or if the bundle does not match the model.
     """
     folder = find_bundle_folder(models_dir, model.latent_space)
     if folder is None:
@@ -66,7 +66,7 @@ def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> 
 
 
 def store_calibrated(folder: Path, bundle: LatentMapBundle) -> None:
-    """Write a map that the server has calibrated to `folder`. Raises InvalidMap if it cannot be written."""
+    """Write to `folder` a latent-space map that the server has calibrated. Raises InvalidMap if writing fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CALIBRATED_FILE, f"{bundle.hash}\n".encode())
@@ -84,7 +84,7 @@ def store_latent_rgb(folder: Path, matrix: LatentRgb) -> None:
 
 
 def find_latent_rgb(models_dir: Path, latent_space: str, channels: int) -> LatentRgb | None:
-    """Return the stored latent-to-RGB matrix of a latent space with `channels`, or None if it is not stored.
+    """Return the stored latent-to-RGB matrix of a latent space with `channels` channels, or None if none is stored.
 
     `models_dir` takes precedence over the embedded model. A damaged file is logged and ignored.
     """

@@ -1,4 +1,4 @@
-"""Prediction of the memory that a job needs, from measurements of small generations at the start."""
+"""Prediction of the memory that a job needs, from measurements of small generations when the server starts."""
 
 from dataclasses import dataclass
 from math import prod
@@ -33,8 +33,8 @@ class PeakMemory:
 class MemoryModel:
     """Memory of one modality of a model: sampling needs `fixed` bytes and `sampling` bytes per pixel and latent frame.
 
-    Decoding needs `decoding` bytes per pixel. If the VAE `decodes_jointly`, it needs `decoding` bytes per pixel and
-    latent frame.
+    Decoding needs `decoding` bytes per pixel, or per pixel and latent frame if the VAE decodes all frames together
+    (`decodes_jointly`).
     """
 
     fixed: float
@@ -46,10 +46,10 @@ class MemoryModel:
     def fit(
         cls, plan: StreamPlan, peak: PeakMemory, wide_plan: StreamPlan, wide_sampling: int, *, decodes_jointly: bool
     ) -> "MemoryModel":
-        """Return a model whose predictions are at least the measured values.
+        """Return a memory model whose predictions are at least the measured values.
 
-        `peak` was measured for `plan`, and `wide_sampling` bytes for sampling `wide_plan`, which has more pixels and
-        equally many frames.
+        `peak` was measured for `plan`. `wide_sampling` is the peak memory in bytes for sampling `wide_plan`, which has
+        more pixels than `plan` and the same number of frames.
         """
         units, wide_units = _units(plan), _units(wide_plan)
         slope = max(0.0, (wide_sampling - peak.sampling) / (wide_units - units))
@@ -69,7 +69,10 @@ class MemoryModel:
         return _with_margin(peak, plan.width * plan.height * plan.num_frames * 3)
 
     def received(self, plan: DecodePlan) -> JobMemory:
-        """Return the predicted memory for decoding a received stream. Frames are decoded one by one if possible."""
+        """Return the predicted memory for decoding a received stream.
+
+        The VAE decodes frames one by one, unless `decodes_jointly` is set.
+        """
         if self.decodes_jointly:
             return _with_margin(self._decoding(plan, plan.latent_frames, plan.num_frames), 0)
         return _with_margin(self._decoding(plan, 1, 1), 0)

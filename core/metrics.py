@@ -36,7 +36,10 @@ class _Series:
 
 
 class Metrics:
-    """Counters and histograms in a separate registry. Not thread-safe: use it only from the event loop's thread."""
+    """Counters and histograms of requests, in a separate Prometheus registry.
+
+    Not thread-safe: use it only from the event loop's thread.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -21,7 +21,7 @@ def metrics_text(service: LatentService) -> bytes:
 
 
 class _ServerCollector(Collector):
-    """Collects the state of the server when it is scraped, so that requests do not need time for this."""
+    """Collects the state of the server when the metrics are scraped, so that requests spend no time on it."""
 
     def __init__(self, service: LatentService) -> None:
         self._service = service

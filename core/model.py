@@ -52,7 +52,7 @@ For a mode without strength, the strength is passed as None.
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """LoRA weights with which a model was loaded, and the scale with which they are applied."""
+    """Name and scale of LoRA weights that were added to a model when it was loaded."""
 
     name: str
     scale: float
@@ -60,7 +60,7 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The description of one model."""
+    """Description of one loaded model: its names, latent space, sizes, limits and supported inputs."""
 
     name: str
     latent_space: str
@@ -98,11 +98,14 @@ class ModelInfo:
         return tuple(mode for mode in modes if mode.modality is modality)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
-        """Return the shape [C, H/f, W/f] of one latent frame for a size in pixels."""
+        """Return the shape [C, H, W] in latent cells of one frame whose size in pixels is `width` x `height`."""
         return (self.latent_channels, height // self.spatial_factor, width // self.spatial_factor)
 
     def latent_frames(self, num_frames: int) -> int:
-        """Return the number of latent frames for `num_frames` video frames (see `frame_multiple`)."""
+        """Return the number of latent frames of a video.
+
+        `num_frames` is the number of video frames and must be 1 more than a multiple of `frame_multiple`.
+        """
         return 1 + (num_frames - 1) // self.temporal_factor
 
     def nearest_num_frames(self, num_frames: int) -> int:

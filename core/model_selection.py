@@ -12,8 +12,9 @@ def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> Mod
     """Return the model for `request`: the first one with the requested name, modality and latent space.
 
     If the request names a served latent space, its model name is only a preference, because the client can decode the
-    latents of every model with this latent space. Other Codec servers ignore the name. Raises NotFound or
-    UnsupportedModality, naming the field that no model matches and the values that are allowed.
+    latents of every model with this latent space. Other Codec servers ignore the model name of such a request.
+
+    Raises NotFound or UnsupportedModality, which names the field that matches no model, and the allowed values.
     """
     candidates = list(models)
     if request.latent_space is not None:
@@ -25,7 +26,7 @@ def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> Mod
 
 
 def models_named(name: str, models: Iterable[ModelInfo]) -> list[ModelInfo]:
-    """Return the models with this name or alias. Raises NotFound if there are none."""
+    """Return the models with this name or alias. Raises NotFound if no model has it."""
     models = list(models)
     matching = [model for model in models if name in _names(model)]
     if not matching:
@@ -44,8 +45,8 @@ def models_in_latent_space(
 ) -> list[ModelInfo]:
     """Return the models with this latent space.
 
-    Raises NotFound if there are none. The message states which value to send instead, and how to start a server with
-    this latent space. If `requested_model` is a known model, the message names it.
+    Raises NotFound if no model has it. The message of the error states which value to send instead, and how to start a
+    server with this latent space. If `requested_model` is a known model, the message contains its hub id.
     """
     models = list(models)
     matching = [model for model in models if model.latent_space == latent_space]

@@ -34,14 +34,15 @@ _ATTRIBUTES = (
 
 
 class OtelTracer:
-    """Exports the spans of requests. The SDK reads sampler, limits, endpoint, headers and resource from its variables.
+    """Exports the spans of requests.
 
-    A request has a span named after its operation. Spans for the parts of a request (plan, queue, sample, encode and
-    stream) are made from the times in its record when the request ends, so that they do not slow it down.
+    The OpenTelemetry SDK reads the sampler, limits, endpoint, headers and resource from its environment variables. A
+    request has a span named after its operation. Spans for the parts of a request (plan, queue, sample, encode and
+    stream) are made from the times in its record when the request ends, so that the spans do not slow the request down.
     """
 
     def __init__(self, exporter: str) -> None:
-        """Configure the SDK. `exporter` is "otlp", or "console": one JSON object in each line of standard output."""
+        """Configure the OpenTelemetry SDK. `exporter` is "otlp" or "console", which writes JSON to standard output."""
         is_named = "OTEL_SERVICE_NAME" in os.environ or SERVICE_NAME in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
         attributes = {SERVICE_VERSION: SERVER_VERSION} | ({} if is_named else {SERVICE_NAME: _NAME})
         self._provider = TracerProvider(resource=Resource.create(attributes))
@@ -76,7 +77,7 @@ class OtelTracer:
         span.end(_nanoseconds(record, record.ended_at))
 
     async def stop(self) -> None:
-        """Export the remaining spans and stop."""
+        """Export the remaining spans and stop the exporter."""
         await asyncio.to_thread(self._provider.shutdown)
 
     @staticmethod
@@ -91,7 +92,7 @@ class OtelTracer:
 
 
 def _parts(record: RequestRecord) -> list[tuple[str, float, float]]:
-    """Return the name, start and end of each part whose times are in `record`."""
+    """Return the name, start and end of each part of a request, if `record` contains its times."""
     parts, ended_at = [], record.ended_at or record.started_at
     if record.planned_at is not None:
         parts.append(("plan", record.started_at, record.planned_at))

@@ -1,6 +1,7 @@
 """Pinned and installed versions of the libraries that determine the reference pixels.
 
-`python -m core.pins FILE` writes the versions as JSON. The Dockerfile runs this command when an image is built.
+`python -m core.pins FILE` writes the pinned and the installed versions to FILE as JSON. The Dockerfile runs this
+command when an image is built.
 """
 
 import json
@@ -25,7 +26,7 @@ PIN = re.compile(r"""(?P<name>[\w.-]+)==(?P<version>[\w.]+) *; *extra *== *["']s
 
 
 def pinned_versions() -> dict[str, str]:
-    """Return {library: version} of the exact requirements of the extra `server` in pyproject.toml."""
+    """Return {library: version} for the requirements of the extra `server` that pyproject.toml pins with "=="."""
     requirements = metadata.requires("codec-diffusers") or []
     pins = (PIN.fullmatch(requirement) for requirement in requirements)
     return {pin["name"]: pin["version"] for pin in pins if pin}
@@ -33,7 +34,7 @@ def pinned_versions() -> dict[str, str]:
 
 @cache
 def installed_versions() -> dict[str, str]:
-    """Return {library: version} of those pinned libraries that are installed."""
+    """Return {library: installed version} for the pinned libraries that are installed."""
     found = {}
     for name in pinned_versions():
         try:
@@ -44,7 +45,10 @@ def installed_versions() -> dict[str, str]:
 
 
 def pin_differences() -> list[str]:
-    """Return a message for each library whose version differs from the pinned one. Build tags ("+cpu") are ignored."""
+    """Return one message for each pinned library that is not installed in the pinned version.
+
+    Build tags in versions, e.g. "+cpu", are ignored.
+    """
     installed = installed_versions()
     return [
         f"{name} {f'{installed[name]} is' if name in installed else 'is not'} installed, {version} is pinned"
@@ -71,7 +75,7 @@ class Provenance:
 
 
 def require_pins() -> None:
-    """Raise InvalidSettings, with a remedy, if an installed version differs from the pinned version."""
+    """Raise InvalidSettings, with a remedy, if a pinned library is not installed in the pinned version."""
     differences = pin_differences()
     if differences:
         pins = " ".join(f"{name}=={version}" for name, version in pinned_versions().items())
@@ -82,7 +86,7 @@ def require_pins() -> None:
 
 
 def pins_document() -> dict[str, object]:
-    """Return the versions that `python -m core.pins` writes."""
+    """Return the JSON object that `python -m core.pins FILE` writes to FILE."""
     return {
         "pinned": pinned_versions(),
         "installed": installed_versions(),
@@ -92,7 +96,7 @@ def pins_document() -> dict[str, object]:
 
 
 def main() -> int:
-    """Write the versions to the file named on the command line and return the exit status.
+    """Write the pinned and installed versions to the file named on the command line; return the exit status.
 
     Raises InvalidSettings if the installed versions are not the pinned ones.
     """

@@ -1,8 +1,8 @@
 """Results of comparing decoded latents with the pixels that a pipeline itself returns, and their storage.
 
-core.diffusers_engine.pixel_check runs the comparison. The comparison is repeated only if something changes on which its
-result depends. The package contains the results of the embedded model on a CPU; docs/releasing.md describes how to make
-them.
+core.diffusers_engine.pixel_check runs the comparison. The comparison is repeated only if something that its result
+depends on has changed. The package contains the results for the embedded model on a CPU; docs/releasing.md describes
+how to update these results.
 """
 
 import json
@@ -44,7 +44,7 @@ class PixelCheck:
 
 
 def load_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any]) -> tuple[PixelCheck, ...] | None:
-    """Return the results for `key` from the models directory or the embedded models, or None if there are none."""
+    """Return the results for `key` from the models directory or the embedded models, or None if none are stored."""
     folders = [bundle_folder(directory, latent_space) for directory in (models_dir, EMBEDDED_MODELS_DIR)]
     for record in [record for folder in folders for record in _records(folder / FILE)]:
         try:
@@ -58,7 +58,7 @@ def load_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any]) -> 
 def store_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any], checks: tuple[PixelCheck, ...]) -> None:
     """Store the results for `key`.
 
-    If the directory is not writable, this is logged and the comparison is repeated later.
+    If the directory is not writable, the error is logged, and the comparison is repeated at the next start.
     """
     path = bundle_folder(models_dir, latent_space) / FILE
     kept = [record for record in _records(path) if isinstance(record, dict) and record.get("key") != key]

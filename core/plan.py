@@ -1,4 +1,4 @@
-"""Validation of a request against a model. The plan determines everything that will be sent before the model runs."""
+"""Validation of a request against a model. Before the model runs, the plan determines everything that will be sent."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,11 +33,11 @@ Measured: 1.57 steps of Stable Diffusion 1 at 512x512 (docs/rendering.md).
 class StreamPlan:
     """A validated request with all defaults filled in: what to sample, and the header of the resulting stream.
 
-    `width` and `height` are in pixels. `num_frames` counts video frames, `latent_frames` the frames of the stream. Both
-    the number of latent frames and the number of video frames are 1 for an image. If `rendered`, the latents are
-    decoded to pixels instead of being sent. `preview_every` is the number of steps from one preview to the next; None
-    for no previews. A rendered image instead has `partial_images` previews, or a preview after every step if there are
-    fewer steps.
+    `width` and `height` are in pixels. `num_frames` is the number of video frames, and `latent_frames` is the number of
+    frames in the latent stream; an image has one of each. If `rendered` is set, the latents are decoded to pixels
+    instead of being sent. `preview_every` is the number of steps from one latent preview to the next; None for no
+    latent previews. `partial_images` is the number of pixel previews if `rendered` is set; there are fewer if the plan
+    has too few steps.
     """
 
     model: str
@@ -103,7 +103,7 @@ class StreamPlan:
     def is_keyframe(self, seq: int) -> bool:
         """Return whether latent frame `seq` is a keyframe.
 
-        In pipelines other than delta pipelines, every frame is a keyframe.
+        Only delta pipelines have frames that are not keyframes.
         """
         return not self.header.pipeline_spec.delta or seq % self.keyframe_interval == 0
 
@@ -111,7 +111,7 @@ class StreamPlan:
 def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) -> StreamPlan:
     """Return the plan for `request` on `model`, whose latent-space map is `bundle`.
 
-    Raises InvalidRequest, NotFound or UnsupportedModality naming the invalid field.
+    Raises InvalidRequest, NotFound or UnsupportedModality, which names the invalid field, if the request is not valid.
     """
     select_model(request, [model])
     image, control_image = (
@@ -168,7 +168,7 @@ _header = lru_cache(maxsize=256)(LatentStreamHeader)
 
 
 def _with_size_of(latents: InputLatents, request: GenerationRequest, model: ModelInfo) -> GenerationRequest:
-    """Return `request` with the size of its latents.
+    """Return a copy of `request` whose size in pixels corresponds to the shape of `latents`.
 
     Raises InvalidRequest if the latents do not fit the request or model.
     """
@@ -201,7 +201,10 @@ def _require_at_most(field: str, value: int, limit: int) -> None:
 
 
 def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int]:
-    """Return (width, height) in pixels."""
+    """Return (width, height) of `request` in pixels; the default size of `model` if the request has none.
+
+    Raises InvalidRequest if the model does not support the size.
+    """
     width, height = request.size or model.default_size
     multiple, limit = model.size_multiple, model.limits.max_side
     if width % multiple or height % multiple or not multiple <= min(width, height) or max(width, height) > limit:
@@ -212,7 +215,10 @@ def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int
 
 
 def require_pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipeline:
-    """Return the latent-space map's entry for the requested pipeline."""
+    """Return the entry of the latent-space map for the pipeline of `request`.
+
+    Raises InvalidRequest if the pipeline is unknown, not in the map, or not for the requested modality.
+    """
     latent_map = bundle.latent_map
     entry = latent_map.pipeline(request.pipeline)
     if request.pipeline not in PIPELINES:
@@ -228,7 +234,7 @@ def require_pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> Map
 
 
 def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, int]:
-    """Return (frames per second, number of video frames): (None, 1) for an image."""
+    """Return (frames per second, number of video frames) of `request`; (None, 1) for an image."""
     if request.modality is Modality.IMAGE:
         for field, name in VIDEO_FIELDS.items():
             if getattr(request, name) is not None:
@@ -258,7 +264,10 @@ def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, i
 
 
 def require_keyframe_interval(request: GenerationRequest, pipeline: MapPipeline) -> int:
-    """Return the number of frames from one keyframe to the next."""
+    """Return the number of frames from one keyframe to the next.
+
+    Raises InvalidRequest if the number in `request` exceeds the limit of the latent-space map.
+    """
     limit = pipeline.keyframe_interval_frames
     if limit is None:
         return request.keyframe_interval or DEFAULT_KEYFRAME_INTERVAL

@@ -44,7 +44,7 @@ def probe_request(
 
 
 def _num_frames(model: ModelInfo) -> int:
-    """Return the smallest supported number of frames from PROBE_FRAMES, or the maximum of `model` if it is lower."""
+    """Return the smallest supported number of frames >= PROBE_FRAMES, or the maximum of `model` if that is smaller."""
     multiple = model.frame_multiple
     return model.nearest_num_frames(1 + -(-(PROBE_FRAMES - 1) // multiple) * multiple)
 

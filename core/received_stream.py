@@ -33,7 +33,9 @@ class MessageReader:
         self._received_bytes = 0
 
     def add(self, message: Message, offset: int | None = None) -> Message:
-        """Check the next message and return it. `offset` is its position in the stream in bytes, None if unknown.
+        """Check the next message and return it.
+
+        `offset` is the position of the message in the stream in bytes; None if it is unknown.
 
         Raises InvalidRequest if the message is out of order or has invalid values, or if the stream exceeds
         MAX_STREAM_BYTES.
@@ -69,9 +71,9 @@ class MessageReader:
 class BodyReader:
     """Reader of a stream that is received as the bytes of an HTTP body.
 
-    Without `wire_format`, the format is detected from the first byte. `encoding` is a Content-Encoding token.
-    `dictionaries` contains the zstd dictionaries of the served maps by hash; a zstd body contains the id of the
-    dictionary that it needs. Raises InvalidRequest if the coding is not supported.
+    If `wire_format` is None, the format is detected from the first byte of the stream. `encoding` is the content coding
+    of the body, as in the header Content-Encoding. `dictionaries` contains the zstd dictionaries of the served maps by
+    hash. Raises InvalidRequest if `encoding` is not supported.
     """
 
     def __init__(self, wire_format: WireFormat | None, encoding: str, dictionaries: Mapping[str, bytes]) -> None:
@@ -84,7 +86,10 @@ class BodyReader:
         self._head = b""
 
     def feed(self, chunk: bytes) -> list[Message]:
-        """Add `chunk` and return the messages that are complete. Raises InvalidRequest with the byte position."""
+        """Add `chunk` and return the messages that are complete.
+
+        Raises InvalidRequest, with the byte position, if the body is not a valid latent stream.
+        """
         with invalid_stream():
             decoder = self._messages
             if decoder is None:

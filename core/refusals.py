@@ -11,7 +11,7 @@ The delay limits the requests per second of a client in a loop.
 
 
 class Refusals:
-    """The time at which each rejected client may return. Stores at most MAX_CLIENTS clients.
+    """For each rejected client, the time from which it may send another request. Stores at most MAX_CLIENTS clients.
 
     Not thread-safe: use it only from the event loop's thread.
     """
@@ -23,7 +23,7 @@ class Refusals:
     def delay_s(self, client: str, retry_after_s: float) -> float:
         """Record that `client` is rejected with this Retry-After. Return the seconds by which to delay the response.
 
-        The delay is 0 unless the client was rejected before and has returned too early.
+        The delay is 0, unless the client was rejected before and did not wait for the time in that Retry-After.
         """
         now = monotonic()
         return_at = self._return_at.get(client)

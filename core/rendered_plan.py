@@ -20,12 +20,13 @@ MAX_RENDERED_FPS = 1000
 def plan_rendered(
     request: GenerationRequest, count: int, partial_images: int, bundle: LatentMapBundle, model: ModelInfo
 ) -> tuple[StreamPlan, ...]:
-    """Return the plans for `count` rendered images or videos, which use consecutive seeds from `request.seed` on.
+    """Return the plans for `count` rendered images or videos, whose seeds are consecutive from `request.seed` on.
 
-    Each plan has `partial_images` previews. Each plan equals the plan of a single request with its seed, so that the
-    pixels do not depend on `count`. Raises what `plan` raises, UnsupportedModality if this server cannot decode the
-    model's latents, InvalidRequest if a field is not allowed for rendered pixels, and TooLarge if there are too many
-    pixels.
+    Each plan has `partial_images` previews. Each plan equals the plan of a request for one image or video with the same
+    seed, so that the pixels do not depend on `count`.
+
+    Raises what core.plan.plan raises. Raises UnsupportedModality if this server cannot decode the model's latents,
+    InvalidRequest if a field is not allowed for rendered pixels, and TooLarge if an image or video has too many pixels.
     """
     first = plan(request, bundle, model)
     modalities = tuple(str(modality) for modality in model.modalities)

@@ -43,7 +43,7 @@ class RequestLine:
     def __str__(self) -> str:
         """Return the log line: protocol, target, status and outcome, then the other fields as name=value.
 
-        This method does not use `fields`, which would take twice as long: the line is written for every request.
+        This method runs for every request. It does not use `fields`, because that would take twice as long.
         """
         record = self.record
         parts = [record.protocol, record.target, record.status, record.outcome]
@@ -56,7 +56,7 @@ class RequestLine:
         return " ".join(parts)
 
     def _durations(self) -> list[tuple[str, float]]:
-        """Return the durations that are known, in seconds."""
+        """Return the durations of the parts of a request that are known, in seconds."""
         record = self.record
         start, durations = record.started_at, []
         if (queue_s := record.queue_s) is not None:

@@ -10,7 +10,7 @@ DEFAULT_LIMIT_BYTES = 128 * 1024 * 1024
 
 
 class RequestMemory:
-    """Bound the bytes of request bodies and input images in memory, and reject requests over the limit immediately.
+    """A limit on the bytes of request bodies and input images. Requests over the limit are rejected immediately.
 
     `retry_after_s` returns the number of seconds after which a rejected request may be sent again. Not thread-safe: use
     it only from the event loop's thread.
@@ -33,10 +33,10 @@ class RequestMemory:
         return reservation
 
     def require(self, size: int) -> None:
-        """Check that `size` more bytes fit.
+        """Check that `size` more bytes can be reserved.
 
         Raises TooLarge if `size` alone exceeds the limit. Raises Overloaded, with the time to wait, if `size` and the
-        reserved bytes together exceed it.
+        reserved bytes together exceed the limit.
         """
         if size > self._limit:
             raise TooLarge(f"this request needs {size} bytes of memory, but the limit is {self._limit}")
@@ -79,5 +79,5 @@ class Reservation:
         self.size += size
 
     def require(self, size: int) -> None:
-        """Check that `size` more bytes fit. See RequestMemory.require."""
+        """Check that `size` more bytes can be reserved. See RequestMemory.require."""
         self._memory.require(size)

@@ -9,7 +9,7 @@ from core.model import GenerationMode, ModelInfo
 def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
     """Return the mode of `model` with exactly the inputs of `request`.
 
-    Raises InvalidRequest naming the field that is missing or not supported.
+    Raises InvalidRequest, which names the field, if a required field is missing or a field is not supported.
     """
     supported_modes = modes = model.modes_of(request.modality)
     if request.latents is not None and request.image is not None:
@@ -47,6 +47,6 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
 
 
 def require_previews(field: str, model: ModelInfo, mode: GenerationMode) -> None:
-    """Check that `mode` of `model` has previews. Raises InvalidRequest naming `field`."""
+    """Raise InvalidRequest, which names `field`, unless `mode` of `model` has previews."""
     if not mode.previews:
         raise InvalidRequest(field, f"is not supported by {model.name} for {mode}")

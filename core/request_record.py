@@ -1,7 +1,8 @@
 """The record of one request: its client, its parameters, the duration of its parts, and its outcome.
 
-The protocols begin a record (core.telemetry) and add the values that only they know; core adds the others. Code that
-runs for a request gets the record from `current_record`, so the record is not passed as an argument.
+The HTTP and gRPC servers begin a record (core.telemetry) and add the values that depend on the protocol. The package
+core adds all other values. Code that runs for a request gets the record from `current_record`, so the record is not
+passed as an argument.
 """
 
 import secrets
@@ -22,7 +23,7 @@ _RAW_BYTES_PER_VALUE = 2
 
 
 class Described(Protocol):
-    """Attributes that the plans of generating, decoding and encoding have in common."""
+    """Attributes that StreamPlan, DecodePlan and EncodePlan have in common."""
 
     @property
     def model(self) -> str:
@@ -38,7 +39,9 @@ class Described(Protocol):
 
 
 class RequestRecord:
-    """The record of one request. Times are seconds of `time.perf_counter`, None before the event.
+    """The record of one request.
+
+    Times are values of `time.perf_counter` in seconds. A time is None until its event has occurred.
 
     Not thread-safe, with one exception: the device thread records its times, which the event loop reads later.
     """
@@ -126,12 +129,12 @@ class RequestRecord:
     def client(self) -> str:
         """The name of the client's API key, or the client's IP address if it sent no key.
 
-        Limits for one client use this name.
+        Limits for one client distinguish clients by this value.
         """
         return self.key_name or self.peer
 
     def describe(self, operation: str, plan: Described, map_hash: str) -> None:
-        """Record the attributes of the plan of a request."""
+        """Record the operation, the attributes of `plan`, and the hash of the latent-space map."""
         self.operation = operation
         self.describe_model(plan.model, plan.modality)
         self.map_hash = map_hash
@@ -139,7 +142,7 @@ class RequestRecord:
         self.frame_values = prod(plan.header.shape)
 
     def describe_model(self, model: str, modality: Modality) -> None:
-        """Record the model of a request, and the time at which it was planned."""
+        """Record the model and the modality of a request, and that the request was planned now."""
         self.model = model
         self.modality = modality.removesuffix("-latents")
         self.planned_at = perf_counter()
@@ -149,7 +152,7 @@ class RequestRecord:
         self.admitted_at = perf_counter()
 
     def record_sampling(self) -> float:
-        """Record that the model starts to work for this request; return the time."""
+        """Record that the model starts to work for this request now, and return the current time."""
         now = perf_counter()
         if self.sampling_at is None:
             self.sampling_at = now
@@ -185,7 +188,7 @@ class RequestRecord:
 
     @property
     def raw_bytes(self) -> int:
-        """Bytes that the sent latents have as fp16 values without any compression."""
+        """Size in bytes of the sent latents if they were uncompressed fp16 values."""
         return self.frames * self.frame_values * _RAW_BYTES_PER_VALUE
 
     def seconds_to(self, time: float | None) -> float | None:
@@ -194,7 +197,7 @@ class RequestRecord:
 
     @property
     def queue_s(self) -> float | None:
-        """Seconds from admission until the model started to work; None if it did not start."""
+        """Seconds from admission until the model started to work; None if the model has not started to work."""
         if self.admitted_at is None or self.sampling_at is None:
             return None
         return max(0.0, self.sampling_at - self.admitted_at)
@@ -204,7 +207,7 @@ _current: ContextVar[RequestRecord | None] = ContextVar("request_record", defaul
 
 
 def current_record() -> RequestRecord:
-    """Return the record of the request that the running task serves; outside of requests, a new one."""
+    """Return the record of the request that the running task serves, or a new record outside of requests."""
     return _current.get() or RequestRecord("", "", None, None)
 
 

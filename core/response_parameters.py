@@ -1,4 +1,4 @@
-"""The parameters of a response: those of the request with all defaults, and a description of the server process."""
+"""Parameters in a response: the request's parameters with all defaults, and a description of the server process."""
 
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ _FIELDS = tuple(name for name in REQUEST_FIELDS if name not in (*_SENT_BY_THE_CL
 
 
 def environment_of(service: LatentService, plan: StreamPlan) -> dict[str, str | None]:
-    """Return the device and number of CPU threads, the library versions and the image digest of the process.
+    """Return a description of the server process: its device, its library versions and its image digest.
 
     A gateway returns the values of its upstream server.
     """
@@ -54,7 +54,10 @@ def _around_seed(
     *,
     keyframe_interval: int | None,
 ) -> tuple[str, str]:
-    """Return the JSON before and after the seed. Cached, because most requests differ only in the seed."""
+    """Return two parts of the JSON text: before and after the value of the seed.
+
+    The result is cached, because most requests differ only in the seed.
+    """
     parameters = file_parameters(header, map_hash, shape, {**dict(request), _SEED: 0}, dict(environment))
     if keyframe_interval is not None:
         parameters["keyframe_interval"] = keyframe_interval

@@ -25,9 +25,9 @@ from core.working_memory import NO_MEMORY, JobMemory
 
 @dataclass(frozen=True, slots=True)
 class ModelInstance:
-    """A served model: its description, its latent-space map, the engine that runs it and the name of the device.
+    """A served model: its description, its latent-space map, its engine, and the name of the device that it runs on.
 
-    The engine is None if the server only decodes and encodes.
+    `engine` is None if the server only decodes and encodes.
     """
 
     model: ModelInfo
@@ -47,7 +47,7 @@ class ModelInstance:
 
     @property
     def role(self) -> Role:
-        """What the server does with the model."""
+        """Whether the server generates with the model, decodes and encodes with it, or both."""
         if self.engine is None:
             return Role.DECODER
         return Role.GENERATOR if self.vae is None else Role.ALL
@@ -64,7 +64,7 @@ class ModelInstance:
 
     @property
     def generated_modalities(self) -> tuple[Modality, ...]:
-        """The modalities that requests can generate; empty without an engine."""
+        """The modalities that requests can generate; empty if `engine` is None."""
         return () if self.engine is None else self.model.modalities
 
     def require_engine(self) -> Engine:
@@ -79,7 +79,7 @@ class ModelInstance:
         return self.engine
 
     def require_vae(self) -> VaeEngine:
-        """Return the engine that decodes latents. Raises UnsupportedModality if it is not available."""
+        """Return the engine that decodes and encodes latents. Raises UnsupportedModality if this server has none."""
         if self.vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(
@@ -91,7 +91,7 @@ class ModelInstance:
         return self.vae
 
     def require_tensor_vae(self) -> TensorVae:
-        """Return the engine that decodes plain tensors. Raises UnsupportedModality if it is not available."""
+        """Return the VAE for plain tensors. Raises UnsupportedModality if the VAE is not in this process."""
         if self.tensor_vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(
@@ -102,9 +102,9 @@ class ModelInstance:
         return self.tensor_vae
 
     def require_map_hash(self, expected: str | None) -> None:
-        """Check that the map has the hash that the client requires, "sha256:<hex>"; None skips the check.
+        """Check that the latent-space map has the hash "sha256:<hex>" that the client requires; None skips the check.
 
-        Raises MapMismatch with both hashes.
+        Raises MapMismatch, which names both hashes, if the hashes differ.
         """
         if expected not in (None, self.bundle.hash):
             raise MapMismatch(
@@ -113,7 +113,9 @@ class ModelInstance:
 
 
 class ServedModels:
-    """The served models in order of preference. The first model is the default. Empty until the models are loaded.
+    """The served models in order of preference. The first model is the default.
+
+    There are no models until they are loaded.
 
     Not thread-safe: use it only from the event loop's thread.
     """
@@ -150,8 +152,8 @@ class ServedModels:
     def for_request(self, request: GenerationRequest) -> ModelInstance:
         """Return the model for `request`.
 
-        Raises NotReady unless the server accepts requests, NotFound or UnsupportedModality if no model matches, and
-        UnsupportedModality if the server does not generate.
+        Raises NotReady if the server does not accept requests, NotFound if no model has the requested name or latent
+        space, and UnsupportedModality if no such model generates the modality.
         """
         self._lifecycle.require_serving()
         served = self._instance_of(select_model(request, self._infos()))
@@ -159,7 +161,7 @@ class ServedModels:
         return served
 
     def for_plan(self, plan: StreamPlan) -> ModelInstance:
-        """Return the model that `plan` was made for. Raises NotReady if it is no longer served."""
+        """Return the model that `plan` was made for. Raises NotReady if this model is no longer served."""
         for instance in self._models:
             model = instance.model
             if (model.name, model.latent_space) == (plan.model, plan.header.latent_space_id) and (
@@ -171,8 +173,9 @@ class ServedModels:
     def with_vae(self, latent_space: str | None, modality: Modality, name: str | None) -> ModelInstance:
         """Return a model whose VAE decodes or encodes latents, preferably a model that generates `modality`.
 
-        `latent_space` is the id of the model's latent space or None, `name` its name, an alias or None. Raises NotReady
-        unless the server accepts requests, NotFound if no model matches, UnsupportedModality if the model has no VAE.
+        `latent_space` is the id of a latent space, and `name` is the name or an alias of a model; None selects any.
+        Raises NotReady if the server does not accept requests, NotFound if no model matches, and UnsupportedModality if
+        the server does not have the VAE of the model.
         """
         self._lifecycle.require_serving()
         candidates = self._infos()
@@ -191,7 +194,8 @@ class ServedModels:
         return tuple(dict.fromkeys(str(modality) for one in instances for modality in one.generated_modalities))
 
     def maps(self) -> dict[str, LatentMapBundle]:
-        """Return the latent-space maps by latent space. Each is the map of the first model with this latent space.
+        """Return the latent-space maps by id of the latent space. If models share one, the map of the first model is
+        used.
 
         Raises NotReady if no model is loaded.
         """
@@ -201,14 +205,14 @@ class ServedModels:
         return maps
 
     def zstd_dictionaries(self) -> dict[str, bytes]:
-        """Return the zstd dictionaries of all maps by hash. Raises NotReady if no model is loaded."""
+        """Return the zstd dictionaries of all latent-space maps by hash. Raises NotReady if no model is loaded."""
         found: dict[str, bytes] = {}
         for instance in self.require_all():
             found |= instance.bundle.zstd_dictionaries()
         return found
 
     def require_map(self, latent_space: str | None) -> LatentMapBundle:
-        """Return the map of `latent_space`; None selects the map of the default model.
+        """Return the latent-space map of `latent_space`; None selects the map of the default model.
 
         Raises NotReady if no model is loaded, NotFound if no model has this latent space.
         """
@@ -234,9 +238,9 @@ class ServedModels:
         return found
 
     def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:
-        """Check that the map for `plan` has the hash that the client requires, "sha256:<hex>"; None skips the check.
+        """Check that the map for `plan` has the hash "sha256:<hex>" that the client requires; None skips the check.
 
-        Raises MapMismatch with both hashes.
+        Raises MapMismatch, which names both hashes, if the hashes differ.
         """
         self.for_plan(plan).require_map_hash(expected)
 

@@ -1,4 +1,4 @@
-"""The service that both protocols call: it plans requests and runs generations."""
+"""The service that plans requests and runs generations for HTTP and gRPC."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class LatentService:
-    """Plans, admits and runs generations. Every failed stream ends in the same way.
+    """Plans, admits and runs generations. A stream that fails after it has started ends with an error frame.
 
     `provenance` describes the process that runs the models. Not thread-safe: use it only from the event loop's thread.
     """
@@ -43,11 +43,13 @@ class LatentService:
         self._jobs: set[Job] = set()
 
     async def require_place(self, client: str) -> None:
-        """Check that `client` may have another job. Call this before any other work for its request.
+        """Check that `client` may have another active job. Call this before any other work for the request of `client`.
 
-        Raises Overloaded if `client` has too many jobs. If the client was rejected before and has returned too early,
-        the error is raised with a delay: otherwise, a client in a loop would take CPU time from the device. Does
-        nothing if the server is not serving, because other checks report this.
+        Does nothing if the server is not serving, because later checks of the request report this.
+
+        Raises Overloaded if `client` has too many active jobs or the queue is full. If `client` was rejected before and
+        did not wait for the time in Retry-After, the error is raised after a delay. Without the delay, a client that
+        retries in a loop would take CPU time from the device.
         """
         if self.lifecycle.state is not State.SERVING:
             return
@@ -62,7 +64,8 @@ class LatentService:
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """Return the plan for `request`.
 
-        Raises NotReady unless the server accepts requests, and what ServedModels.for_request and core.plan.plan raise.
+        Raises what ServedModels.for_request and core.plan.plan raise, e.g. NotReady if the server does not accept
+        requests.
         """
         served = self.models.for_request(request)
         planned = plan(request, served.bundle, served.model)
@@ -72,7 +75,7 @@ class LatentService:
     def plan_rendered(self, request: GenerationRequest, count: int, partial_images: int = 0) -> tuple[StreamPlan, ...]:
         """Return the plans for `count` images or videos that are sent as pixels, each with `partial_images` previews.
 
-        Raises what `plan` and core.rendered_plan.plan_rendered raise.
+        Raises what ServedModels.for_request and core.rendered_plan.plan_rendered raise.
         """
         served = self.models.for_request(request)
         plans = plan_rendered(request, count, partial_images, served.bundle, served.model)
@@ -82,8 +85,10 @@ class LatentService:
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[StreamEvent, None]:
         """Yield the events of `plan`: Started, Steps, Previews and latent Frames.
 
-        Raises a CodecError. A failure after Started first yields a frame with empty data, `done` and finish_reason
-        "error". A failure after the last frame is only logged. Close the iterator (contextlib.aclosing) to cancel.
+        Close the iterator (contextlib.aclosing) to cancel the generation.
+
+        Raises a CodecError. If Started was yielded before, a last frame with empty data and finish_reason "error" is
+        yielded before the error is raised. An error after the last frame is not raised, but logged.
         """
         served = self.models.for_plan(plan)
         engine = served.require_engine()
@@ -122,7 +127,8 @@ class LatentService:
         """Run `plans` in order as one job. Yield Started, the PixelPreviews and the Pixels of each plan.
 
         The job is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError. The job
-        stays active until the iterator is exhausted or closed (contextlib.aclosing). Closing it cancels the job.
+        stays active until the iterator is exhausted or closed (contextlib.aclosing). Closing the iterator cancels the
+        job.
         """
         served = self.models.for_plan(plans[0])
         engine = served.require_engine()
@@ -144,7 +150,7 @@ class LatentService:
 
     @property
     def queued_jobs(self) -> int:
-        """Number of active jobs that the model has not started."""
+        """Number of active jobs for which the model has not yet started to work."""
         return sum(job.record.sampling_at is None for job in self._jobs)
 
     def cancel_all(self, reason: Callable[[], CodecError]) -> None:
@@ -154,9 +160,10 @@ class LatentService:
 
     @contextmanager
     def active(self, job: Job, cost: int, request_bytes: int = 0, memory: JobMemory = NO_MEMORY) -> Iterator[None]:
-        """Admit `job` and add it to the active jobs. At the end of the block, cancel it and record whether it failed.
+        """Admit `job` and add it to the active jobs until the end of the `with` block.
 
-        The job stays active until the device no longer works on it. Raises what Admission.admit raises.
+        At the end of the block, the job is cancelled, and it is recorded whether the job failed. The job continues to
+        occupy its place until the device no longer works on the job. Raises what Admission.admit raises.
         """
         place = self.admission.admit(cost, request_bytes, job.record.client, memory)
         job.record.record_admission()
@@ -176,7 +183,10 @@ class LatentService:
     async def _pixels(
         self, engine: Engine, plan: StreamPlan, job: Job
     ) -> AsyncGenerator[Started | PixelPreview | Pixels, None]:
-        """Yield the events of one of the plans of `job`. Raises what the engine raises, TruncatedStream."""
+        """Yield the events of `plan`, one of the plans of `job`.
+
+        Raises what the engine raises, and TruncatedStream if the engine yields no pixels.
+        """
         if job.reason is not None:  # cancelled between two plans
             raise job.reason
         # An engine cancels its job at the end of a generation, and `job` may have more plans.

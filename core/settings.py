@@ -32,12 +32,12 @@ _FORMATS = {
 
 
 def _or_variable(name: str, other: str) -> AliasChoices:
-    """Return the variable names of a setting for which other Codec servers use the variable `other`."""
+    """Return the names of the variables of a setting: CODEC_<name>, and CODEC_<other> as in other Codec servers."""
     return AliasChoices(f"{PREFIX}{name}", f"{PREFIX}{other}")
 
 
 class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettings):
-    """All settings and their defaults. Each is set by the variable CODEC_<NAME> or the flag --<name>."""
+    """All settings and their defaults. Each setting is set by the variable CODEC_<NAME> or the flag --<name>."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, populate_by_name=True
@@ -223,12 +223,12 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
 
     @property
     def max_request_bytes(self) -> int:
-        """`max_request_mib` in bytes."""
+        """The value of `max_request_mib`, converted to bytes."""
         return self.max_request_mib * 2**20
 
     @property
     def max_memory_bytes(self) -> int | None:
-        """`max_memory_mib` in bytes."""
+        """The value of `max_memory_mib`, converted to bytes; None if it is not set."""
         return None if self.max_memory_mib is None else self.max_memory_mib * 2**20
 
     @field_validator("dtype", "engine", "role", "log_level", "log_format", "device", mode="before")
@@ -257,7 +257,7 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of values: flags, then variables other than Kubernetes service links."""
+        """Return the sources of setting values: first flags, then variables that are not Kubernetes service links."""
         assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101 - pydantic-settings always passes one
         links = {name.lower() for name in service_links(os.environ)}
         env_settings.env_vars = {
@@ -274,9 +274,10 @@ def panel_of(name: str) -> str:
 
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:
-    """Return the settings from `flags` (by field name, None if not given) and the environment.
+    """Return the settings that `flags` and the environment variables determine.
 
-    Raises InvalidSettings, whose message names the setting, the received value and what is allowed.
+    `flags` contains the value of each flag by field name; None if the flag was not given. Raises InvalidSettings if a
+    value is not valid. The message names the setting, the received value and what is allowed.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Telemetry:
-    """Begins the record of every request, of both protocols, and reports the record when the request has ended."""
+    """Begins a record for every HTTP and gRPC request, and reports the record when the request has ended."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()
@@ -38,10 +38,10 @@ class Telemetry:
         request_id: str | None = None,
         traceparent: str | None = None,
     ) -> RequestRecord:
-        """Return the record of a new request and make it the current one. See RequestRecord.
+        """Return the record of a new request, and make it the record that `current_record` returns.
 
-        `request_id` and `traceparent` are the values that the client sent. An id that is missing or not valid is
-        replaced with a new id. A traceparent that is not valid is ignored.
+        `request_id` and `traceparent` are the values that the client sent. A `request_id` that is missing or not valid
+        is replaced with a new id. A `traceparent` that is not valid is ignored.
         """
         record = RequestRecord(protocol, target, operation, request_id)
         if traceparent is not None:
@@ -52,7 +52,7 @@ class Telemetry:
         return record
 
     def end(self, record: RequestRecord, *, level: int = logging.INFO) -> None:
-        """Report a request that has ended. `level` is the level of its log line."""
+        """Report a request that has ended. `level` is the logging level of the log line."""
         record.end()
         self.metrics.record(record)
         if self.tracer is not None:

@@ -93,7 +93,10 @@ def _require_shape(tensor: TensorData, channels: int, info: ModelInfo) -> None:
 
 
 def _cost(width: int, height: int, num_frames: int, info: ModelInfo) -> int:
-    """Return the cost of a job in pixels x latent frames x steps. Raises InvalidRequest if it has too many pixels."""
+    """Return the cost of a job in pixels x latent frames x steps.
+
+    Raises InvalidRequest if the image or video has too many pixels.
+    """
     pixels = width * height * num_frames
     if pixels > MAX_RENDERED_PIXELS:
         raise InvalidRequest("shape", f"must have at most {MAX_RENDERED_PIXELS} pixels, got {pixels}")

@@ -1,4 +1,4 @@
-"""A VAE that takes and returns plain tensors, for clients that decode and encode with their own scaling."""
+"""A VAE that receives and returns plain tensors, for clients that specify the scaling of the latents."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,8 +39,9 @@ class PixelLayout(StrEnum):
 class TensorScaling:
     """The scaling of latents.
 
-    Before decoding, latents are divided by `factor`, then `shift` is added. Encoding does the inverse. If `factor` is
-    None and `as_pipeline` is set, the decoder scales them as the pipeline does. The encoder ignores `as_pipeline`.
+    Before decoding, latents are divided by `factor`, then `shift` is added. After encoding, `shift` is subtracted from
+    the latents, then they are multiplied by `factor`. If `factor` is None and `as_pipeline` is set, the decoder scales
+    latents as the model's pipeline does. The encoder ignores `as_pipeline`.
     """
 
     factor: float | None = None
@@ -49,7 +50,7 @@ class TensorScaling:
 
 
 class TensorVae(Protocol):
-    """Decodes and encodes tensors. The implementation is the VAE of a local pipeline."""
+    """Decodes tensors of latents, and encodes tensors of pixels. The implementation is the VAE of a local pipeline."""
 
     async def decode_tensor(
         self, latents: TensorData, scaling: TensorScaling, layout: PixelLayout, job: Job
@@ -57,13 +58,15 @@ class TensorVae(Protocol):
         """Return the pixels of latents [B, C, h, w] or [1, C, F, h, w]. Raises a CodecError."""
 
     async def encode_tensor(self, pixels: TensorData | InputImage, scaling: TensorScaling, job: Job) -> TensorData:
-        """Return the latents of an image file, or of pixels [B, 3, H, W] or [1, 3, F, H, W] in [-1, 1].
+        """Return the latents of an image file or of pixels.
 
-        The result is deterministic: the mode of the VAE's distribution. Raises InvalidRequest if the image is broken,
-        another CodecError on failure.
+        Pixels have values in [-1, 1] and the shape [B, 3, H, W], or [1, 3, F, H, W] for a video.
+
+        The result is deterministic: the mode of the VAE's distribution. Raises InvalidRequest if the image file is
+        broken, and another CodecError on any other failure.
         """
 
 
 def modality_of_shape(shape: tuple[int, ...]) -> Modality:
-    """Return VIDEO for a tensor [B, C, F, h, w], else IMAGE."""
+    """Return VIDEO if `shape` has the five dimensions [B, C, F, h, w], else IMAGE."""
     return Modality.VIDEO if len(shape) == 5 else Modality.IMAGE

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Contents of PEM files: a certificate with its chain, its private key, and the CA of the clients or None."""
+    """Contents of PEM files: a certificate with its chain, its private key, and the client certificate authority."""
 
     chain: bytes
     key: bytes
@@ -83,7 +83,7 @@ class ServerTls:
 def read_server_tls(settings: AccessSettings) -> ServerTls | None:
     """Return the TLS certificates that `settings` name, or None if the servers do not use TLS.
 
-    Raises InvalidSettings if a file is not valid, or if only a part of the settings is given.
+    Raises InvalidSettings if a file is not valid, or if TLS is configured without a certificate or without a key.
     """
     cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.tls_client_ca
     if cert is None and key is None and client_ca is None:
@@ -94,7 +94,10 @@ def read_server_tls(settings: AccessSettings) -> ServerTls | None:
 
 
 def read_pem(name: str, path: Path) -> bytes:
-    """Return the contents of the file `path`, the value of the variable `name`. Raises InvalidSettings."""
+    """Return the contents of the file `path`, which the variable `name` contains.
+
+    Raises InvalidSettings if the file cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Traces of requests: the interface, and its configuration by the environment variables of OpenTelemetry.
+"""Interface for traces of requests, and its configuration by the environment variables of OpenTelemetry.
 
 OpenTelemetry is imported only if traces are exported.
 """
@@ -17,26 +17,26 @@ OTLP_PROTOCOL = "http/protobuf"
 
 
 class Tracer(Protocol):
-    """Exports a span for each request that runs a model, and spans for its parts."""
+    """Exports a span for each request that runs a model, and spans for the parts of the request."""
 
     def start(self, record: RequestRecord) -> None:
-        """Start the span of a request as a child of `record.traceparent`.
+        """Start the span of a request as a child of the span in `record.traceparent`.
 
-        Then set `record.traceparent` to this span.
+        Then set `record.traceparent` to the new span.
         """
 
     def end(self, record: RequestRecord) -> None:
         """End the span of a request."""
 
     async def stop(self) -> None:
-        """Export the remaining spans and stop."""
+        """Export the remaining spans and stop the exporter."""
 
 
 def configured_exporter(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the exporter that the OpenTelemetry variables select: otlp, console, or None for no tracing.
+    """Return the exporter that the OpenTelemetry variables select: "otlp", "console", or None to export no traces.
 
-    Traces are exported if OTEL_TRACES_EXPORTER names an exporter, or an endpoint for OTLP is set. Raises
-    InvalidSettings if a value is not supported.
+    If OTEL_TRACES_EXPORTER is not set, the exporter is "otlp" if an endpoint for OTLP is set, else None. Raises
+    InvalidSettings if the value of a variable is not supported.
     """
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
@@ -51,9 +51,9 @@ def configured_exporter(environment: Mapping[str, str] = os.environ) -> str | No
 
 
 def configured_tracer() -> Tracer | None:
-    """Return the tracer that the variables of OpenTelemetry configure, or None if traces are not exported.
+    """Return the tracer that the OpenTelemetry variables configure, or None if traces are not exported.
 
-    Raises InvalidSettings if a value is not supported or the extra `otel` is not installed.
+    Raises InvalidSettings if the value of a variable is not supported or the extra `otel` is not installed.
     """
     exporter = configured_exporter()
     if exporter is None:

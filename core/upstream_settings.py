@@ -1,4 +1,4 @@
-"""Settings of a gateway that name its upstream servers."""
+"""Settings that name the upstream servers of a gateway."""
 
 from pydantic import field_validator
 from pydantic_core import PydanticCustomError
@@ -11,7 +11,7 @@ _DNS_SCHEME = "dns:///"
 
 
 class UpstreamSettings(BaseSettings):
-    """The upstream servers of a gateway. core.settings.Settings contains these fields."""
+    """Settings for the upstream servers of a gateway. core.settings.Settings contains these fields."""
 
     upstream: str | None = setting(
         "Server",
@@ -22,7 +22,7 @@ class UpstreamSettings(BaseSettings):
 
     @property
     def upstream_servers(self) -> tuple[str, ...]:
-        """The items of `upstream`, each HOST:PORT; empty if it is not set."""
+        """The servers in `upstream`, each as HOST:PORT; empty if `upstream` is not set."""
         return () if self.upstream is None else tuple(self.upstream.split(","))
 
     @field_validator("upstream")

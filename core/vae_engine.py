@@ -17,15 +17,16 @@ class VaeEngine(Protocol):
     """
 
     def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
-        """Yield the pixels of `frames`, all frames of a valid stream, in the format of the plan.
+        """Yield the pixels of `frames`, which are all frames of a valid stream, in the format of the plan.
 
-        RGB, PNG, JPEG and WebP are one item per image or video frame. MP4 is one file in chunks of any size. Raises a
-        CodecError on failure. Closing the iterator cancels `job`; the engine stops after the current frame.
+        In the formats RGB, PNG, JPEG and WebP, each item is one image or video frame. In the format MP4, the items are
+        chunks of one file and have any size. Closing the iterator cancels `job`; the engine stops after the current
+        frame. Raises a CodecError on failure.
         """
 
     def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
-        """Yield the header of the plan, and then the frames of its file.
+        """Yield Started with the header of the plan, and then the latent frames of the plan's file.
 
-        The same file and plan always give the same frames. Raises InvalidRequest if the file is broken, another
-        CodecError on failure. A failure after Started raises too. Closing the iterator cancels `job`.
+        The same plan always results in the same frames. Closing the iterator cancels `job`. Raises InvalidRequest if
+        the file is broken, and another CodecError on any other failure, also after Started.
         """

@@ -1,4 +1,4 @@
-"""Detection of a device that hangs or fails, and its recovery."""
+"""Detection of a device that hangs or fails, and test generations that detect its recovery."""
 
 import asyncio
 import logging
@@ -22,9 +22,10 @@ The first delay is FIRST_DELAY_S. Each further delay is twice as long as the pre
 class Watchdog:
     """Makes the server refuse requests when the device hangs or fails, until a test generation succeeds.
 
-    The device hangs if `seconds_without_progress` returns more than `step_timeout_s`. The device fails if `failures`
-    reaches its limit. `probe` runs a test generation and raises if it fails. The lifecycle reports that the process is
-    not alive while the device hangs, and if the device has not recovered within `step_timeout_s`.
+    The device hangs if it makes no progress for more than `step_timeout_s` seconds. The device fails if
+    MAX_CONSECUTIVE_FAILURES jobs in a row fail. `probe` runs a test generation and raises an exception if the
+    generation fails. The lifecycle reports that the process is not alive while the device hangs, and if a recovery
+    takes more than `step_timeout_s` seconds.
     """
 
     def __init__(
@@ -60,7 +61,10 @@ class Watchdog:
         return not self._hangs() and (since is None or time.monotonic() - since <= self._step_timeout_s)
 
     async def _recover(self, reason: str) -> None:
-        """Refuse requests until a test generation succeeds. A device that hangs runs it when it works again."""
+        """Refuse requests until a test generation succeeds.
+
+        If the device hangs, the test generation waits until the device works again.
+        """
         log.error("%s: requests are refused until a test generation succeeds", reason)
         self._recovering_since = time.monotonic()
         self._lifecycle.transition_to(State.RECOVERING)

@@ -24,12 +24,12 @@ NO_MEMORY = JobMemory()
 
 
 class WorkingMemory:
-    """Bound the predicted memory of active jobs, and reject requests over the limit immediately.
+    """A limit on the predicted memory of active jobs. Requests over the limit are rejected immediately.
 
     The device runs one job at a time. The predicted memory of the active jobs is therefore the largest peak plus the
-    results of all jobs. `limit` is in bytes; it is None until the models are loaded, and no request is rejected before.
-    `retry_after_s` returns the number of seconds after which a rejected request may be sent again. Not thread-safe: use
-    it only from the event loop's thread.
+    results of all jobs. `limit` is in bytes. While the models are being loaded, `limit` is None and no request is
+    rejected. `retry_after_s` returns the number of seconds after which a rejected request may be sent again. Not
+    thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self, retry_after_s: Callable[[], int]) -> None:
@@ -39,22 +39,22 @@ class WorkingMemory:
 
     @property
     def used(self) -> int:
-        """Predicted bytes of the active jobs."""
+        """Predicted memory of the active jobs in bytes."""
         return _total(self._jobs)
 
     def add(self, job: JobMemory) -> None:
-        """Count `job` until `remove`."""
+        """Count the memory of `job` until `remove` is called."""
         self._jobs.append(job)
 
     def remove(self, job: JobMemory) -> None:
-        """Stop counting `job`."""
+        """Stop counting the memory of `job`."""
         self._jobs.remove(job)
 
     def require(self, job: JobMemory) -> None:
         """Check that the memory of `job` is available.
 
         Raises TooLarge if the job alone exceeds the limit. Raises Overloaded, with the time to wait, if the job and the
-        active jobs together exceed it.
+        active jobs together exceed the limit.
         """
         limit = self.limit
         if limit is None or job is NO_MEMORY:
