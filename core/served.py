@@ -194,8 +194,9 @@ class ServedModels:
         return tuple(dict.fromkeys(str(modality) for one in instances for modality in one.generated_modalities))
 
     def maps(self) -> dict[str, LatentMapBundle]:
-        """Return the latent-space maps by id of the latent space. If models share one, the map of the first model is
-        used.
+        """Return the latent-space maps by id of the latent space.
+
+        If several models have the same latent space, the map of the first model is returned.
 
         Raises NotReady if no model is loaded.
         """

@@ -1,4 +1,4 @@
-"""Points at which a cancelled job stops and the device thread records progress."""
+"""Checkpoints: points in a computation at which a cancelled job stops and the device thread records progress."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,11 +19,11 @@ def stop_if_cancelled(job: Job) -> None:
 
 @contextmanager
 def checkpoints(module: Any, job: Job) -> Iterator[None]:
-    """Within the `with` statement, call `stop_if_cancelled(job)` before each block of `module` runs.
+    """In the `with` block, call `stop_if_cancelled(job)` each time before a block of `module` runs.
 
-    The blocks are the items of its module lists: a decoder runs them for every frame, tile or chunk, and a transformer
-    with FreeNoise runs its attention for every window. A compiled module has no checkpoints, since hooks would compile
-    it again.
+    The blocks are the items of the module lists in `module`. A decoder runs its blocks for every frame, tile or chunk.
+    In a transformer with FreeNoise, the attention is also such a block, which runs for every window. A compiled module
+    has no checkpoints, because hooks would cause it to be compiled again.
     """
 
     def stop(*_arguments: object) -> None:

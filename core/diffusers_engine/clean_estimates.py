@@ -1,6 +1,7 @@
 """Clean estimates: the latents without noise (x0) that the model predicts after a step.
 
-A clean estimate is computed from the arguments and the result of the scheduler's step. The step itself is unchanged.
+A clean estimate is computed from the arguments and the result of the scheduler's method `step`. The method itself is
+not changed.
 """
 
 import functools
@@ -21,26 +22,32 @@ _Estimate = Callable[[Any, Mapping[str, Any], Any], Tensor]
 
 
 def _returned(_scheduler: Any, _arguments: Mapping[str, Any], result: Any) -> Tensor:
-    """Return the estimate that the step returns as its second value."""
+    """Return the clean estimate that the scheduler's method `step` returns as its second value."""
     estimate: Tensor = result[1]
     return estimate
 
 
 def _from_velocity(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
-    """Return x - sigma * v (flow matching, arXiv 2210.02747). The step has already advanced the index of sigma."""
+    """Return x - sigma * v (flow matching, arXiv 2210.02747).
+
+    The scheduler's method `step` has already increased the index of sigma by 1.
+    """
     sigma = scheduler.sigmas[scheduler.step_index - 1]
     estimate: Tensor = arguments["sample"].float() - sigma * arguments["model_output"].float()
     return estimate
 
 
 def _from_sigmas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
-    """Return the estimate for solvers with sigmas as noise levels and alpha * x0 + sigma * noise as samples."""
+    """Return the clean estimate for schedulers with sigmas as noise levels.
+
+    The samples of these schedulers are alpha * x0 + sigma * noise.
+    """
     alpha, sigma = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[scheduler.step_index - 1])
     return _unmix(scheduler, arguments, alpha, sigma)
 
 
 def _from_alphas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
-    """Return the estimate for schedulers whose noise levels are cumulative products of alphas, by timestep."""
+    """Return the clean estimate for schedulers whose noise level at a timestep is a cumulative product of alphas."""
     alpha_squared = scheduler.alphas_cumprod[int(arguments["timestep"])]
     return _unmix(scheduler, arguments, alpha_squared**0.5, (1 - alpha_squared) ** 0.5)
 
@@ -48,7 +55,7 @@ def _from_alphas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> 
 def _unmix(scheduler: Any, arguments: Mapping[str, Any], alpha: Any, sigma: Any) -> Tensor:
     """Return x0, given x = alpha * x0 + sigma * noise and the output of the model (arXiv 2202.00512).
 
-    The prediction type of the scheduler determines what the output is: x0, the noise or the velocity.
+    The prediction type of the scheduler determines whether the output is x0, the noise or the velocity.
     """
     sample, output = arguments["sample"].float(), arguments["model_output"].float()
     match scheduler.config.prediction_type:

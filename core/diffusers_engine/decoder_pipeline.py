@@ -1,4 +1,4 @@
-"""Loading of only the VAE of a model, for a server that decodes and encodes but does not generate."""
+"""Loading of the VAE of a model without other weights, for a server that decodes and encodes but does not generate."""
 
 import importlib
 import inspect
@@ -20,12 +20,12 @@ _VAE, _SCHEDULER = "vae", "scheduler"
 
 
 def load_decoder(source: ModelSource, device: Device) -> tuple[Any, Family, Device]:
-    """Return a pipeline with the VAE of `source`, its family and the device. See loader._from_files.
+    """Return a pipeline with the VAE of `source`, the family of the pipeline, and the device. See loader._from_files.
 
     The model may be a pipeline, a single file that contains a pipeline, or a VAE. The returned pipeline has the class
     of the model's pipeline, but its denoisers have no weights and its text encoders are missing. No weights other than
-    those of the VAE are downloaded or read. Raises ModelLoadError for an unknown pipeline class and for a variant that
-    does not exist, HubError, and what diffusers raises.
+    those of the VAE are downloaded or read. Raises ModelLoadError if the pipeline class is unknown or the variant does
+    not exist. Raises HubError if the repository cannot be used, and what diffusers raises.
     """
     location = locate_model(source)
     path = Path(location)
@@ -48,7 +48,10 @@ def load_decoder(source: ModelSource, device: Device) -> tuple[Any, Family, Devi
 def _from_folder(
     source: ModelSource, folder: Path, device: Device, file: Path | None, arguments: Mapping[str, Any] | None = None
 ) -> tuple[Any, Family]:
-    """Return the pipeline with the configuration in `folder`; the weights are also there, or in the single `file`."""
+    """Return the pipeline with the configuration in `folder`, and its family.
+
+    The weights of the VAE are in `file`, or also in `folder` if `file` is None.
+    """
     import diffusers  # noqa: PLC0415 - takes seconds
 
     index = diffusers.DiffusionPipeline.load_config(folder)
@@ -78,7 +81,7 @@ def _component_classes(index: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _download(repository: str) -> Path:
-    """Return the local copy of the needed files of a repository, which contains a pipeline or a VAE."""
+    """Return the folder with a local copy of the files that are needed from a repository with a pipeline or a VAE."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - installed with diffusers
 
     files = [INDEX, CONFIG, *(f"{name}/*" for name in (_VAE, _SCHEDULER)), *(f"{name}/{CONFIG}" for name in DENOISERS)]

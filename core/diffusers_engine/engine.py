@@ -1,4 +1,4 @@
-"""The local engine: passes plans to the device thread and yields its results as events on the event loop."""
+"""The local engine, which passes plans to the device thread and yields the results as events on the event loop."""
 
 import asyncio
 import logging
@@ -54,10 +54,10 @@ SHORT_JOB_S = 0.005
 class DiffusersEngine:
     """Runs the pipelines of one model on the device thread, one job at a time. The clients are served in turn.
 
-    The device thread sends a bounded number of results: Started, one Step per step if the job reports steps, previews,
-    and at the end latents, pixels, or the frame of a small image. Latents are encoded to frames on other threads, and
-    only as fast as the client reads the frames. So a slow client neither delays the next job nor fills the memory with
-    frames.
+    The number of results that the device thread sends is limited. First it sends Started, then one Step per step if
+    `job.reports_steps` is set, and previews. Last it sends latents, pixels, or the frame of a small image. Latents are
+    encoded to frames on other threads, and only as fast as the client reads the frames. Therefore, a slow client
+    neither delays the next job nor fills the memory with frames.
     """
 
     def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
@@ -70,7 +70,7 @@ class DiffusersEngine:
     def vae(self) -> Any:
         """The VAE of the pipeline.
 
-        Use it only while no job runs; a VAE that is not offloaded also while a job samples.
+        Use the VAE only while no job runs. A VAE that is not offloaded may also be used while a job samples.
         """
         return self._model.pipeline.vae
 
@@ -80,7 +80,7 @@ class DiffusersEngine:
         return self._model.family.pipeline_class
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield Started, the Steps, and every Frame or the Pixels of `plan`. See core.engine.Engine."""
+        """Yield the events of `plan`: Started, Steps, previews, then Frames or Pixels. See core.engine.Engine."""
         results: ResultQueue[_Result] = ResultQueue()
         # Before the job is queued, so that a broken image or broken latents are rejected immediately.
         inputs = await self._decoded_inputs(plan)
@@ -121,7 +121,10 @@ class DiffusersEngine:
             return await asyncio.to_thread(decode_inputs, plan)
 
     def _run(self, plan: StreamPlan, job: Job, inputs: dict[str, Any], results: ResultQueue[_Result]) -> None:
-        """Run `plan` on the device thread and put the results into `results`. An error is the last result."""
+        """Run `plan` on the device thread and put its results into `results`.
+
+        If the generation fails, the last result is the error.
+        """
         record = job.record
 
         def report(done: int, total: int) -> None:
@@ -165,7 +168,7 @@ class DiffusersEngine:
 
 
 def _batches(plan: StreamPlan, latents: Tensor) -> Iterator[Callable[[], list[Frame]]]:
-    """Yield functions that each encode the next frames of `latents`, [latent_frames, ...], BATCH_BYTES at a time."""
+    """Yield functions that each encode the next BATCH_BYTES of `latents`, [latent_frames, ...], to frames."""
     encoder = LatentEncoder(plan.header)
     size = max(1, BATCH_BYTES // latents[0].nbytes)
     for start in range(0, plan.latent_frames, size):
@@ -182,7 +185,7 @@ def _encode(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, seq: in
 
 
 def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) -> MemoryModel | None:
-    """Warm up with `plan`. Return a memory model that is fitted to `plan` and to `wide_plan`, which has a larger size.
+    """Warm up with `plan`. Return a memory model for the measured memory of `plan` and of the larger `wide_plan`.
 
     Return None if the memory cannot be measured. Call it on the device thread. Raises what `warm_up` raises for `plan`.
     """

@@ -25,10 +25,11 @@ class HubError(OSError):
 
 @contextmanager
 def hub_access(repository: str, remedy: str) -> Iterator[bool]:
-    """Yield whether only cached files of `repository` may be used: offline mode is on, or the hub does not respond.
+    """Yield whether only cached files of `repository` may be used.
 
-    Replaces an OSError in the `with` block with HubError if only cached files may be used (the message contains
-    `remedy`), or if the hub does not find the repository.
+    This is the case if offline mode is on or the hub does not respond. An OSError in the `with` block is then replaced
+    with a HubError whose message contains `remedy`. An OSError is also replaced with a HubError if the hub does not
+    find the repository.
     """
     reason = _unavailable()
     if reason is not None:
@@ -45,7 +46,7 @@ def hub_access(repository: str, remedy: str) -> Iterator[bool]:
 
 
 def repository_files(repository: str, *, local_files_only: bool) -> list[str]:
-    """Return the paths of the files in `repository`, or only of its cached files.
+    """Return the paths of the files in `repository`; only those of its cached files if `local_files_only` is set.
 
     Raises what huggingface_hub raises.
     """

@@ -1,4 +1,4 @@
-"""Removal of metadata from image files, and the orientation in the metadata.
+"""Removal of metadata from image files, and reading of the EXIF orientation in the metadata.
 
 Pillow parses some metadata when it opens a file, and does not decode the pixels if these metadata are broken. Broken
 metadata must not make the server reject an image, so the pixels are decoded from a copy without metadata.
@@ -23,7 +23,7 @@ _WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 
 
 def without_metadata(file: InputImage) -> bytes:
-    """Return the file with only the parts that determine its pixels. Bytes that cannot be parsed are kept."""
+    """Return the content of `file` that determines its pixels. Bytes that cannot be parsed are kept."""
     return _FILTERS[file.format](file.data, False)
 
 
@@ -42,7 +42,7 @@ def orientation_of(file: InputImage) -> int:
 
 
 def _png(data: bytes, keep_orientation: bool) -> bytes:
-    """Keep only the chunks that determine the pixels (PNG specification, section 5)."""
+    """Return a PNG file with only the chunks that determine the pixels (PNG specification, section 5)."""
     kept = _PNG_PIXELS | _PNG_ORIENTATION if keep_orientation else _PNG_PIXELS
     parts, at = [data[:8]], 8
     while at + 12 <= len(data):
@@ -57,7 +57,10 @@ def _png(data: bytes, keep_orientation: bool) -> bytes:
 
 
 def _jpeg(data: bytes, keep_orientation: bool) -> bytes:
-    """Remove comments and application segments before the first scan (ITU-T T.81, B.2.4), except those for colours."""
+    """Return a JPEG file without comments and application segments, except segments that determine the colours.
+
+    Only segments before the first scan are removed (ITU-T T.81, B.2.4).
+    """
     parts, at = [data[:2]], 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         marker = data[at + 1]
@@ -80,7 +83,7 @@ def _jpeg(data: bytes, keep_orientation: bool) -> bytes:
 
 
 def _webp(data: bytes, keep_orientation: bool) -> bytes:
-    """Remove the metadata chunks, and their flags in the header (RFC 9649)."""
+    """Return a WebP file without its metadata chunks and without their flags in the header (RFC 9649)."""
     removed = dict(_WEBP_FLAGS)
     if keep_orientation:
         del removed[b"EXIF"], removed[b"XMP "]
@@ -95,7 +98,7 @@ def _webp(data: bytes, keep_orientation: bool) -> bytes:
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name and the bytes of each chunk, including its header and padding."""
+    """Yield the name and the bytes of each chunk of a WebP file. The bytes include the chunk's header and padding."""
     at = 12
     while at < len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")

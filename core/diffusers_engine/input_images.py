@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
     """Return the decoded inputs of `plan` by field name: `image` and `control_image`.
 
-    Images have the size of the plan. Latents are returned as `image`, a tensor [1, C, h, w], because the pipelines of
-    diffusers expect them there. Raises InvalidRequest if an input is broken.
+    Images have the size of the plan. If the plan has input latents, `image` is a tensor [1, C, h, w] with these
+    latents, because the pipelines of diffusers expect latents in this argument. Raises InvalidRequest if an input is
+    broken.
     """
     files = {"image": plan.image, "control_image": plan.control_image}
     size = (plan.width, plan.height)
@@ -38,11 +39,11 @@ def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
 
 
 def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "Image":
-    """Return the image in `file` as RGB, scaled without distortion and cropped around its centre to `size`.
+    """Return the image in `file` as RGB. It is scaled without distortion, and cropped around its centre to `size`.
 
     `size` is (width, height) in pixels. The image is rotated by its EXIF orientation. Other metadata are ignored, even
-    if they are broken. `to_rgb` converts the colours. Raises InvalidRequest naming the request's `field` if the file is
-    broken.
+    if they are broken. `to_rgb` converts the colours. Raises InvalidRequest, which names the request field `field`, if
+    the file is broken.
     """
     from PIL import Image, ImageOps  # noqa: PLC0415 - a gateway has no Pillow
 
@@ -75,7 +76,7 @@ def _broken(field: str, file: InputImage, error: Exception) -> InvalidRequest:
 
 
 def _upright(image: "Image", orientation: int) -> "Image":
-    """Undo an EXIF orientation, 1 to 8 (Exif 2.32, 4.6.4)."""
+    """Return `image` rotated and mirrored as its EXIF orientation, 1 to 8, requires (Exif 2.32, 4.6.4)."""
     from PIL.Image import Transpose  # noqa: PLC0415 - a gateway has no Pillow
 
     methods = {

@@ -39,7 +39,7 @@ MOTION_ADAPTER = "motion_adapter"
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """The pipelines of a model on their device, and its description for clients."""
+    """The pipelines of a model on their device, and the description of the model for clients."""
 
     variants: tuple[PipelineVariant, ...]
     info: ModelInfo
@@ -52,16 +52,16 @@ class LoadedModel:
 
     @property
     def pipeline(self) -> Any:
-        """The pipeline that was loaded."""
+        """The pipeline that was loaded first; the other pipelines are built from its components."""
         return self.variants[0].pipeline
 
     @property
     def family(self) -> Family:
-        """The family of the pipeline that was loaded."""
+        """The family of the pipeline that was loaded first."""
         return self.variants[0].family
 
     def variant_for(self, plan: StreamPlan) -> PipelineVariant:
-        """Return the pipeline for the modality and the inputs of `plan`, which must be a plan for this model."""
+        """Return the pipeline for the modality and the kinds of input of `plan`, which must be for this model."""
         inputs = (plan.modality, (plan.image or plan.latents) is not None, plan.control_image is not None)
         return next(
             variant
@@ -76,9 +76,9 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
     `from_pretrained` sets the dtype of every module. Modules are not cast afterwards, because some must stay in fp32.
     The pipeline that a factory returns is used without changes to its dtypes, devices and offload hooks.
 
-    Raises ModelLoadError with the name of the model and the reason: not found, no network, only unsafe weights, a
-    variant that does not exist, a pipeline class that is not in the family table, or components that do not fit each
-    other.
+    Raises ModelLoadError with the name of the model and the reason why it cannot be loaded: the model is not found, the
+    network is not available, all its weights are in unsafe formats, its variant does not exist, its pipeline class is
+    not in the family table, or its components do not fit each other.
     """
     silence_libraries()
     try:
@@ -118,7 +118,10 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
 
 
 def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Device]:
-    """Return the pipeline of `source`, its family, and `device`, with the dtype of the weights if its dtype is AUTO."""
+    """Return the pipeline of `source`, its family, and `device`.
+
+    If the dtype of `device` is AUTO, it is replaced with the dtype of the weights.
+    """
     path = Path(locate_model(source))
     if path.is_file():
         device = with_stored_dtype(device, path)
@@ -138,12 +141,12 @@ def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Devic
 
 
 def _device_of(pipeline: Any, device: Device) -> Device:
-    """Return the device and dtype of a factory's pipeline, with the number of threads of `device`."""
+    """Return a copy of `device` with the torch device and dtype of a pipeline that a factory has returned."""
     return replace(device, torch_device=pipeline._execution_device, dtype_name=dtype_name_of(pipeline))
 
 
 def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
-    """Yield the pipelines of a model that work with the components that the role of `source` loads."""
+    """Yield those pipelines of a model that work with the components that are loaded in the role `source.role`."""
     if source.role is Role.DECODER:
         yield PipelineVariant(pipeline, family)
         return
@@ -179,7 +182,7 @@ def _all_variants(pipeline: Any, family: Family, source: ModelSource) -> Iterato
 
 
 def _only_variant(folder: Path, *, allow_pickle: bool) -> str | None:
-    """Return the variant of the weights in the component directory `folder`; None means the default weights."""
+    """Return the variant of the weights to load from the component folder `folder`; None means the default weights."""
     paths = [f"{folder.name}/{path.name}" for path in folder.iterdir()]
     return choose_variant(str(folder), paths, {folder.name}, None, allow_pickle=allow_pickle)
 

@@ -1,4 +1,4 @@
-"""Check that all weights of a LoRA file were applied. diffusers ignores weights that do not fit the model."""
+"""Check that all weights of a LoRA file were loaded, because diffusers ignores weights that do not fit the model."""
 
 import logging
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _SHOWN_KEYS = 3
 def recorded_keys(pipeline: Any) -> Iterator[list[str]]:
     """Record the keys of the weights that `pipeline.load_lora_weights` reads in the `with` block.
 
-    The keys have the form to which diffusers converts them, "<component>.<module>.lora_A.weight".
+    The keys have the form "<component>.<module>.lora_A.weight", to which diffusers converts the keys in the file.
     """
     keys: list[str] = []
     read = pipeline.lora_state_dict
@@ -35,10 +35,10 @@ def recorded_keys(pipeline: Any) -> Iterator[list[str]]:
 
 
 def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, allow_partial: bool) -> None:
-    """Check that all `keys` were loaded as part of `adapter`. Messages contain `location`, the name of the file.
+    """Check that `pipeline` has loaded the weights of all `keys` as part of the LoRA adapter `adapter`.
 
-    Raises ModelLoadError naming the first unmatched keys. If `allow_partial` and at least one key was loaded, a warning
-    is logged instead.
+    `location` is the name of the LoRA file in messages. Raises ModelLoadError, which names the first keys that were not
+    loaded. If `allow_partial` is set and at least one key was loaded, a warning is logged instead.
     """
     unmatched = unmatched_keys(pipeline, adapter, keys)
     if not unmatched:
@@ -54,7 +54,7 @@ def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, 
 
 
 def unmatched_keys(pipeline: Any, adapter: str, keys: list[str]) -> list[str]:
-    """Return the items of `keys` that no component of `pipeline` has loaded as part of `adapter`."""
+    """Return those `keys` that no component of `pipeline` has loaded as part of the LoRA adapter `adapter`."""
     loaded = {
         name: _loaded_keys(component, adapter)
         for name, component in pipeline.components.items()
@@ -75,7 +75,7 @@ def _loaded_keys(component: Any, adapter: str) -> set[str]:
 
 
 def _peft_name(name: str, component: str) -> str:
-    """Return the normalized PEFT name of the weight `name` of `component`, e.g. "unet"."""
+    """Return the normalized PEFT name of the weight `name` of a component, e.g. of the component "unet"."""
     from diffusers.utils import state_dict_utils as conversion  # noqa: PLC0415 - takes seconds
 
     weight = {name: None}

@@ -20,7 +20,7 @@ class LoraSource:
 
     @property
     def info(self) -> Lora:
-        """The description for clients.
+        """Description of the LoRA weights for clients.
 
         The description contains only the last part of `location`, because paths must stay private.
         """
@@ -28,7 +28,10 @@ class LoraSource:
 
 
 def parse_loras(setting: str | None) -> tuple[LoraSource, ...]:
-    """Parse "path:scale,path,...", where the default scale is 1. Raises InvalidSettings."""
+    """Parse "path:scale,path,...", where the default scale is 1.
+
+    Raises InvalidSettings if a scale is not a finite number.
+    """
     return tuple(_parse_lora(entry.strip()) for entry in (setting or "").split(",") if entry.strip())
 
 
@@ -50,8 +53,8 @@ def apply_loras(
 ) -> None:
     """Add the weights of all `sources` permanently to the weights of the pipeline. This does not slow down sampling.
 
-    Raises ModelLoadError naming the weights that cannot be read or do not fit the model. If `allow_partial`, weights
-    that fit only in part cause a warning instead of an error.
+    If `allow_partial` is set, LoRA weights of which only a part fits the model cause a warning instead of an error.
+    Raises ModelLoadError, which names the LoRA weights, if they cannot be read or do not fit the model.
     """
     if not sources:
         return

@@ -15,14 +15,17 @@ from core.diffusers_engine.loader import LoadedModel
 
 
 class Peak:
-    """The largest memory in bytes during a measurement, minus the memory before it."""
+    """The largest memory in bytes during a measurement, minus the memory before the measurement."""
 
     def __init__(self) -> None:
         self.size = 0
 
 
 def can_measure(model: LoadedModel) -> bool:
-    """Return whether the memory of `model` can be measured. The counter does not work with compiled modules."""
+    """Return whether the memory of `model` can be measured.
+
+    On a CPU, a model with compiled modules cannot be measured.
+    """
     if model.device.torch_device.type == "cuda":
         return True
     parts = model.pipeline.components.values()
@@ -31,11 +34,11 @@ def can_measure(model: LoadedModel) -> bool:
 
 @contextmanager
 def measure_peak(device: torch.device) -> Iterator[Peak]:
-    """Measure the memory of tensors on `device` that are allocated inside the `with` block, on this thread.
+    """Measure the peak memory of the tensors that are allocated on `device` inside the `with` block, on this thread.
 
-    On a GPU, torch's allocator counts the memory. On the CPU, the results of all operations are counted instead:
-    torch's CPU allocator does not count, torch.profiler takes seconds, and small generations do not change the resident
-    size of the process, because they reuse freed memory.
+    On a GPU, torch's allocator counts the memory. On the CPU, the results of all operations are counted instead,
+    because the other methods fail: torch's CPU allocator does not count its memory, torch.profiler takes seconds, and
+    small generations do not change the resident size of the process, because they reuse freed memory.
     """
     peak = Peak()
     if device.type == "cuda":
@@ -89,6 +92,6 @@ class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _tensors(tree: Any) -> list[Tensor]:
     """Return the plain tensors in `tree`.
 
-    Tensors of subclasses, e.g. quantized weights, have no storage of their own.
+    Tensors of subclasses of Tensor, e.g. quantized weights, are left out: they have no storage of their own.
     """
     return [leaf for leaf in tree_leaves(tree) if type(leaf) in (Tensor, torch.nn.Parameter)]

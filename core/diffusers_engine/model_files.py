@@ -1,4 +1,4 @@
-"""Lookup of the files of a model in a local directory, or download from the Hugging Face Hub."""
+"""Lookup of the files of a model in a local directory, or their download from the Hugging Face Hub."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -29,8 +29,8 @@ class ModelFiles:
 def fetch_model(source: ModelSource) -> ModelFiles:
     """Return the files of `source`, which must have a `name`. Files on the hub are downloaded if they are not cached.
 
-    Raises ModelLoadError for a pipeline class that is not in the family table and for a variant that does not exist,
-    HubError, and what diffusers raises.
+    Raises ModelLoadError if the pipeline class is not in the family table or the variant does not exist. Raises
+    HubError if the repository cannot be used, and what diffusers raises.
     """
     location = locate_model(source)
     folder = Path(location)
@@ -59,7 +59,10 @@ def fetch_model(source: ModelSource) -> ModelFiles:
 def _read_index(
     source: ModelSource, folder: Path, paths: Iterable[str]
 ) -> tuple[str | None, Family, Mapping[str, Any]]:
-    """Return the variant, the family and the arguments for the pipeline in `folder` with the files `paths`."""
+    """Return the variant, the family and the arguments of `from_pretrained` for the pipeline in `folder`.
+
+    `paths` contains the paths of all its files, relative to the root of the pipeline.
+    """
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
 
     index = DiffusionPipeline.load_config(folder)

@@ -1,8 +1,8 @@
-"""Comparison of decoded latents with the pixels that the pipeline itself returns.
+"""Comparison of decoded latents with the pixels that the model's own pipeline returns.
 
-Clients decode latents with the VAE alone, without the code of the pipeline. This code, which a factory may have
-changed, determines which settings of the VAE are applied. Only a comparison proves that clients get the pixels of the
-pipeline.
+Clients decode latents with the VAE alone, without the code of the pipeline. The code of the pipeline determines which
+settings of the VAE are applied, and a factory may have changed this code. Only a comparison proves that clients get the
+same pixels as the pipeline.
 """
 
 import hashlib
@@ -42,10 +42,10 @@ _STEPS_AFTER_DECODING = ("safety_checker", "watermark")
 
 
 def check_key(model: LoadedModel) -> dict[str, Any]:
-    """Return everything that the result of check_pixels depends on, as a JSON object.
+    """Return a JSON object with everything that the result of check_pixels depends on.
 
-    The key does not contain the number of threads and the build tags of libraries ("+cpu"): their effect is within the
-    tolerance.
+    The key contains neither the number of threads nor the build tags of libraries ("+cpu"), because their effect is
+    within the tolerance.
     """
     vae = model.pipeline.vae
     # Names with an underscore are not settings, e.g. the path of the VAE.
@@ -64,7 +64,9 @@ def check_key(model: LoadedModel) -> dict[str, Any]:
 
 
 def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[PixelCheck, ...]:
-    """Run every plan twice and compare its decoded latents with the pipeline's pixels. Call it on the device thread.
+    """Run every plan twice, and compare its decoded latents with the pixels that the pipeline returns.
+
+    Call it on the device thread.
 
     Raises ModelLoadError, with the largest difference, if a pipeline's pixels differ by more than the tolerance.
     """
@@ -107,7 +109,7 @@ def _check(model: LoadedModel, variant: PipelineVariant, plan: StreamPlan) -> Pi
 
 
 def pipeline_pixels(variant: PipelineVariant, plan: StreamPlan) -> NDArray[np.uint8]:
-    """Return the pixels [N, H, W, 3] of uint8 that the pipeline itself decodes for `plan`."""
+    """Return the pixels, uint8 [N, H, W, 3], that the pipeline itself decodes for `plan`."""
     images = decode_inputs(plan)
     with memory_guard(plan), _without_steps_after_decoding(variant.pipeline):
         output = call_pipeline(variant, plan, images, "np", Job())

@@ -1,4 +1,4 @@
-"""The dtype in which a model computes: the configured dtype, or the dtype in which its weights are stored."""
+"""Selection of the dtype in which a model computes: the configured dtype, or the dtype of its stored weights."""
 
 import json
 import struct
@@ -18,7 +18,7 @@ _HEADER_LENGTH = struct.Struct("<Q")
 
 
 def stored_dtype(path: Path, variant: str | None = None) -> str | None:
-    """Return the dtype that most weights of a model have: fp16, bf16 or fp32, or None if it cannot be read.
+    """Return the dtype that most stored weights of a model have, fp16, bf16 or fp32; None if it cannot be read.
 
     `path` is the directory of a pipeline or of a VAE, or a single safetensors file. In a pipeline, the denoiser
     (transformer or UNet) is read, or the VAE if the denoiser has no weights. `variant` selects the weights in a
@@ -38,7 +38,10 @@ def stored_dtype(path: Path, variant: str | None = None) -> str | None:
 
 
 def with_stored_dtype(device: Device, path: Path, variant: str | None = None) -> Device:
-    """Return `device`, with the dtype of the weights in `path` if its dtype is AUTO. See stored_dtype."""
+    """Return `device`.
+
+    If its dtype is AUTO, it is replaced with the automatic dtype for the weights in `path`. See automatic_dtype.
+    """
     if device.dtype_name != AUTO:
         return device
     return replace(device, dtype_name=automatic_dtype(stored_dtype(path, variant)))
@@ -53,7 +56,7 @@ def automatic_dtype(stored: str | None) -> str:
 
 
 def dtype_name_of(pipeline: Any) -> str:
-    """Return the dtype in which the denoiser of a loaded pipeline computes, e.g. fp16, or torch's own name for it."""
+    """Return the dtype in which the denoiser of a pipeline computes, e.g. "fp16", or torch's name of another dtype."""
     denoiser = next((part for name in DENOISERS if (part := getattr(pipeline, name, None)) is not None), None)
     name = str(getattr(denoiser, "dtype", "unknown dtype")).removeprefix("torch.")
     return {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}.get(name, name)

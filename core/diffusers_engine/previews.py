@@ -13,8 +13,8 @@ from core.plan import StreamPlan
 def preview_events(plan: StreamPlan, step: tuple[int, int], estimate: Tensor) -> Iterator[Preview]:
     """Yield the previews of `estimate`, the clean estimate [latent_frames, C, h, w] of a step.
 
-    `step` is (completed steps, total steps). There is one preview for each latent frame, and no preview if the estimate
-    contains values that are not finite: the first estimates of some schedules do.
+    `step` is (completed steps, total steps). There is one preview for each latent frame. There is no preview if the
+    estimate contains values that are not finite, like the first estimates of some schedules.
     """
     try:
         encoder = LatentEncoder(preview_header(plan.header))

@@ -31,7 +31,7 @@ class PromptCache:
         self._entries: OrderedDict[Hashable, Embeddings] = OrderedDict()
 
     def attach(self, pipeline: Any) -> None:
-        """Make `pipeline` use this cache, if its class encodes prompts with a method of diffusers."""
+        """Make `pipeline` use this cache, if its method `encode_prompt` is a method of diffusers."""
         method = getattr(type(pipeline), "encode_prompt", None)
         if method is not None and method.__module__.startswith("diffusers."):
             encode = pipeline.encode_prompt
@@ -44,7 +44,10 @@ class PromptCache:
     def _encode(
         self, name: str, encode: Callable[..., Embeddings], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Embeddings:
-        """Return the embeddings that `encode`, a method of the pipeline class `name`, returns for these arguments."""
+        """Return the embeddings that `encode` returns for these arguments.
+
+        `encode` is a method of the pipeline class `name`.
+        """
         arguments = (*args, *kwargs.values())
         if not all(_is_plain(value) for value in arguments):
             return encode(*args, **kwargs)
@@ -67,14 +70,14 @@ class PromptCache:
 
 
 def _is_plain(value: object) -> bool:
-    """Return whether the repr of `value` contains its complete value, so that the repr can be part of a key."""
+    """Return whether the repr of `value` contains its complete value, so that it can be part of a cache key."""
     if isinstance(value, dict):
         return all(_is_plain(one) for item in value.items() for one in item)
     return isinstance(value, _PLAIN) or (isinstance(value, list | tuple) and all(_is_plain(one) for one in value))
 
 
 def _nbytes(embeddings: object) -> int | None:
-    """Return the total size of the tensors in bytes; None if `embeddings` contains an object of another type."""
+    """Return the total size in bytes of the tensors in `embeddings`; None if it contains an object of another type."""
     if embeddings is None:
         return 0
     if isinstance(embeddings, Tensor):

@@ -19,7 +19,7 @@ _MAX_ADDED_TOKENS = 8
 
 
 def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[PromptTruncation, ...]:
-    """Return the truncations of the prompts of `plan`, one for each prompt field and text encoder that drops tokens.
+    """Return one truncation for each prompt field of `plan` and each text encoder that drops tokens of this prompt.
 
     Call it only from the device thread. Each truncation is also logged.
     """
@@ -47,7 +47,7 @@ def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[Prom
 
 
 def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str) -> int:
-    """Return the number of tokens by which `text` exceeds the limit with which the pipeline class calls `tokenizer`."""
+    """Return the number of tokens by which `text` exceeds the limit that the pipeline passes to `tokenizer`."""
     # Replaces the names of textual inversion embeddings that have several vectors. It tokenizes the text to find them.
     if hasattr(pipeline, "maybe_convert_prompt") and _has_embeddings_of_several_vectors(tokenizer):
         text = pipeline.maybe_convert_prompt(text, tokenizer)
@@ -73,7 +73,10 @@ def _has_embeddings_of_several_vectors(tokenizer: Any) -> bool:
 
 @lru_cache(maxsize=64)
 def _defaults_of(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Return the default values of the parameters of `function`. Reading its signature takes 0.1 ms."""
+    """Return the default values of the parameters of `function`.
+
+    The result is cached, because reading the signature takes 0.1 ms.
+    """
     parameters = inspect.signature(function).parameters
     return {name: parameter.default for name, parameter in parameters.items()}
 
@@ -81,8 +84,8 @@ def _defaults_of(function: Callable[..., Any]) -> Mapping[str, Any]:
 def _excess(tokenizer: Any, text: str, limit: int) -> int:
     """Return the number of tokens of `text` minus `limit`. The result is at most 0 if the text is not too long.
 
-    An ASCII character is at most one token, so a short ASCII text is not tokenized. Other characters can become several
-    tokens.
+    A short ASCII text is not tokenized, because an ASCII character results in at most one token. Other characters can
+    result in several tokens.
     """
     if text.isascii() and len(text) + _MAX_ADDED_TOKENS <= limit:
         return 0

@@ -1,4 +1,4 @@
-"""Decoding of sampled latents to pixels, identical to those of a client that decodes the raw stream."""
+"""Decoding of sampled latents to pixels. A client that decodes the raw stream gets identical pixels."""
 
 from torch import Tensor
 
@@ -15,8 +15,9 @@ from core.plan import StreamPlan
 def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> Pixels:
     """Return the pixels of `latents` [latent_frames, channels, height, width]. Call it only from the device thread.
 
-    The latents are first cast to the dtype of the stream, so that the pixels equal those that a client decodes.
-    Raises `job.reason` if the job was cancelled, InvalidLatents on NaN or Inf, OutOfMemory.
+    The latents are first cast to the dtype of the stream, so that the pixels equal those that a client decodes. Raises
+    `job.reason` if the job was cancelled, InvalidLatents if the latents contain NaN or Inf, and OutOfMemory if the
+    device has too little memory.
     """
     stop_if_cancelled(job)
     with memory_guard(plan):
@@ -34,8 +35,8 @@ def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> P
 def render_preview(model: LoadedModel, plan: StreamPlan, estimate: Tensor, job: Job) -> PixelPreview | None:
     """Return the pixels of a clean estimate. See `render`.
 
-    Return None if the estimate contains values that are not finite: the first estimates of some schedules do. Raises
-    `job.reason` if the job was cancelled, OutOfMemory.
+    Return None if the estimate contains values that are not finite, like the first estimates of some schedules. Raises
+    `job.reason` if the job was cancelled, and OutOfMemory if the device has too little memory.
     """
     try:
         return PixelPreview(render(model, plan, estimate, job).frames)

@@ -1,4 +1,4 @@
-"""The queue from the device thread to the event loop."""
+"""The queue for results that the device thread sends to the event loop."""
 
 import asyncio
 import contextlib

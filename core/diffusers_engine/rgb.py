@@ -1,6 +1,6 @@
 """Conversion of images of every Pillow mode to 8-bit RGB.
 
-Pillow converts opaque 8-bit images, as in diffusers. This module converts three kinds of images itself: 16-bit
+Opaque 8-bit images are converted by Pillow, as in diffusers. This module converts three kinds of images itself: 16-bit
 greyscale, which Pillow would clip instead of scale; transparent images, whose transparency Pillow would ignore; and
 L*a*b*, which Pillow does not convert.
 """

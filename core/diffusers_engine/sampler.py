@@ -41,7 +41,7 @@ def sample(
     """Return the latents of `plan`, [latent_frames, channels, height, width] on the pipeline's device.
 
     Call it only from the device thread. `inputs` is the result of decode_inputs; by default, the inputs of the plan are
-    decoded. `on_preview` is called with the estimates for the previews of the plan. Raises `job.reason` after the
+    decoded. `on_preview` is called with the clean estimate for each preview of the plan. Raises `job.reason` after the
     step in which the job was cancelled, InvalidRequest if an input is broken, OutOfMemory if the device has too little
     memory, and ModelLoadError if the latents have an unexpected shape.
     """
@@ -91,7 +91,8 @@ def call_pipeline(
 ) -> Any:
     """Call the pipeline for `plan` and return its output. `inputs` is the result of decode_inputs.
 
-    A cancelled `job` of a video stops within a step, because the steps of a video can take minutes.
+    If the plan is for a video and `job` is cancelled, the call stops within a step, because the steps of a video can
+    take minutes.
     """
     pipeline, family = variant.pipeline, variant.family
     # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.

@@ -1,4 +1,4 @@
-"""Validation of numbers of sampling steps, by a test with a copy of the pipeline's scheduler."""
+"""Validation of the number of sampling steps, by a test with a copy of the pipeline's scheduler."""
 
 import copy
 import inspect
@@ -32,7 +32,7 @@ Other classes pass the number of steps.
 
 
 def step_check(variants: tuple[PipelineVariant, ...]) -> StepCheck:
-    """Return a thread-safe function that returns whether the pipeline for a mode can run a number of steps."""
+    """Return a thread-safe function that returns whether the pipeline of a mode can run a given number of steps."""
     by_mode = {variant.mode: _variant_check(variant) for variant in variants}
 
     @lru_cache(maxsize=4096)
@@ -70,7 +70,7 @@ def _variant_check(variant: PipelineVariant) -> Callable[[int, float | None], bo
 def _predicts_original_sample(scheduler: Any) -> bool:
     """Return whether a step of `scheduler` returns a second tensor.
 
-    PixArtAlphaPipeline needs it if there is only one step.
+    PixArtAlphaPipeline needs the second tensor if there is only one step.
     """
     latents = torch.ones(1, 1, 1, 1)
     return len(scheduler.step(latents, scheduler.timesteps[0], latents, return_dict=False)) > 1

@@ -33,7 +33,9 @@ SEPARATE_VAE = Family(
 
 
 def load_separate_vae(folder: Path, arguments: Mapping[str, Any]) -> Any:
-    """Return a pipeline whose only component is the VAE in `folder`, loaded with these arguments of `from_pretrained`.
+    """Return a pipeline whose only component is the VAE in `folder`.
+
+    `arguments` are keyword arguments of `from_pretrained` of the VAE.
 
     Raises ModelLoadError if `folder` does not contain a VAE for images.
     """

@@ -42,11 +42,11 @@ class ModelSource:
 
 
 def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource]:
-    """Return the models that `settings` name, the default model first; the embedded model if they name none.
+    """Return the models that `settings` name, with the default model first; if they name none, the embedded model.
 
-    The variant applies to the default model. A decoder ignores LoRA weights, because they change only the denoiser.
-    Raises InvalidSettings if CODEC_LORAS is malformed, or if a factory is combined with a variant or with the role
-    decoder. Raises ModelLoadError if the video model is not found.
+    `settings.variant` applies only to the default model. A decoder ignores LoRA weights, because they change only the
+    denoiser. Raises InvalidSettings if CODEC_LORAS is malformed, or if a factory function (--pipeline) is combined with
+    a variant or with the role decoder. Raises ModelLoadError if the video model is not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
         raise InvalidSettings("CODEC_ROLE=decoder (--role) cannot be used with --pipeline: it loads parts of --model")
@@ -85,7 +85,10 @@ def _is_motion_adapter(folder: Path) -> bool:
 
 
 def locate_model(source: ModelSource) -> str:
-    """Return the directory, file or hub id of `source`. Raises ModelLoadError if its name matches none of these."""
+    """Return the directory, file or hub id of `source`.
+
+    Raises ModelLoadError if `source.name` is not the name of a directory or file and cannot be a hub id.
+    """
     name = str(source.name)
     if is_embedded(name):
         return str(EMBEDDED.folder)

@@ -1,4 +1,4 @@
-"""The VAE of a local pipeline for plain tensors. See core.tensor_vae."""
+"""Decoding and encoding of plain tensors with the VAE of a local pipeline. See core.tensor_vae."""
 
 import asyncio
 from collections.abc import Callable
@@ -78,7 +78,7 @@ class DiffusersTensorVae:
         return next((one for one in self._model.variants if one.mode.modality is modality), self._model.variants[0])
 
     def _preprocess(self, file: InputImage) -> Tensor:
-        """Return an image as diffusers' image processor prepares it, [1, 3, H, W] in [-1, 1]."""
+        """Return an image as a tensor [1, 3, H, W] with values in [-1, 1], made by the image processor of diffusers."""
         from diffusers.image_processor import VaeImageProcessor  # noqa: PLC0415 - takes seconds
 
         image = decode_input_image("image", file, (file.width, file.height))
@@ -109,7 +109,7 @@ def _to_tensor(tensor: TensorData) -> Tensor:
 
 
 def _frames_first(values: Tensor) -> Tensor:
-    """Return a video [1, C, F, h, w] as [F, C, h, w], and images unchanged."""
+    """Return a tensor of a video [1, C, F, h, w] as [F, C, h, w]. Return a tensor of images unchanged."""
     return values[0].transpose(0, 1) if values.ndim == 5 else values
 
 

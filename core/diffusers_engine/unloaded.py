@@ -12,8 +12,8 @@ import torch
 def discard_weights(module: Any, device: torch.device) -> None:
     """Replace each parameter of `module` with zeros of the same shape and dtype on `device` that share one element.
 
-    Pipelines read the dtype and device of their components, so the parameters must exist. Moving the module to another
-    device would allocate them.
+    The parameters must exist, because pipelines read the dtype and device of their components. Moving the module to
+    another device would allocate memory for all elements.
     """
     for part in module.modules():
         for name, weights in part._parameters.items():

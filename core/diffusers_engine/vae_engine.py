@@ -1,4 +1,4 @@
-"""The VAE of a local pipeline as a service: decodes received latents and encodes pixels on the device thread."""
+"""Decoding of received latents and encoding of pixels with the VAE of a local pipeline, on the device thread."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -49,11 +49,11 @@ _IMAGE_FORMATS: Mapping[PixelFormat, ImageFormat] = {
 
 
 class DiffusersVae:
-    """Decodes latents with the VAE of one model. See core.vae_engine.VaeEngine.
+    """Decodes and encodes latents with the VAE of one model. See core.vae_engine.VaeEngine.
 
     The device thread of the model's engine decodes one batch of frames and then runs the next job. The next batch is
-    decoded when the client has read the previous batch. The pixels equal those of a rendered generation, and those that
-    a client decodes itself.
+    decoded when the client has read the previous batch. The pixels equal those that the server renders in a generation,
+    and those that a client decodes from the same latents.
     """
 
     def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
@@ -114,7 +114,7 @@ class DiffusersVae:
 
 
 def _variant_for(model: LoadedModel, modality: Modality) -> PipelineVariant:
-    """Return the pipeline whose class determines how latents are scaled: the first pipeline for `modality`."""
+    """Return the first pipeline for `modality`. Its class determines how latents are scaled."""
     return next((one for one in model.variants if one.mode.modality is modality), model.variants[0])
 
 
@@ -151,7 +151,10 @@ def _require_in_memory(plan: DecodePlan) -> None:
 def _decode(
     variant: PipelineVariant, plan: DecodePlan, frames: Sequence[LatentFrame], decoder: LatentDecoder, job: Job
 ) -> NDArray[np.uint8]:
-    """Return the pixels of `frames`, which must be the next frames for `decoder`. Runs on the device thread."""
+    """Return the pixels of `frames`, which must be the next frames of the stream of `decoder`.
+
+    Runs on the device thread.
+    """
     vae, pipeline_class = variant.pipeline.vae, variant.family.pipeline_class
     job.record.record_sampling()
     with memory_guard(plan), checkpoints(vae, job):
@@ -167,7 +170,7 @@ def _decode(
 def _latents(
     frames: Sequence[LatentFrame], decoder: LatentDecoder, job: Job, *, together: bool
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the latents [F, C, h, w] of `frames`: of all frames if `together`, else of one frame at a time.
+    """Yield the latents [F, C, h, w] of `frames`: all at once if `together` is set, otherwise one frame at a time.
 
     Raises `job.reason` if the job was cancelled.
     """
@@ -192,7 +195,9 @@ def decode_frames(model: LoadedModel, latents: NDArray[np.float32]) -> NDArray[n
 
 
 def warm_up(model: LoadedModel, latent_size: int) -> None:
-    """Decode and encode one frame of `latent_size` x `latent_size` cells per pipeline. Runs on the device thread.
+    """Decode and encode one frame of `latent_size` x `latent_size` latent cells with the VAE of each pipeline.
+
+    Runs on the device thread.
 
     Raises ModelLoadError if the VAE does not work.
     """
@@ -219,7 +224,7 @@ def _encode(pixels: NDArray[np.uint8], plan: DecodePlan, parameters: Parameters)
 async def _mp4(
     plan: DecodePlan, parameters: Parameters, batches: AsyncGenerator[NDArray[np.uint8], None]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield an MP4 file in chunks. The file is on disk; the frames are never all in memory."""
+    """Yield an MP4 file in chunks. The file is written to disk, so that the frames are never all in memory."""
     with VideoWriter(plan.width, plan.height, plan.header.fps or 1, parameters) as writer:
         async for pixels in batches:
             await asyncio.to_thread(writer.write, pixels)

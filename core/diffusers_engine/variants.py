@@ -28,7 +28,7 @@ class PipelineVariant:
 
     @property
     def mode(self) -> GenerationMode:
-        """The input combination that this pipeline serves."""
+        """The combination of output modality and inputs that this pipeline serves."""
         mode = self.family.mode
         return replace(
             mode,
@@ -38,13 +38,18 @@ class PipelineVariant:
         )
 
     def _takes_latents_as_image(self) -> bool:
-        """Return whether the pipeline recognizes latents, by their number of channels, in its argument `image`."""
+        """Return whether the pipeline accepts latents as its argument `image`.
+
+        Such a pipeline recognizes latents by their number of channels.
+        """
         channels: int = self.pipeline.image_processor.config.vae_latent_channels
         return channels == self.family.geometry.channels(self.pipeline)
 
 
 def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
-    """Yield `pipeline`, then the pipelines of `family.related`. All share its components, including the weights.
+    """Yield `pipeline`, then the pipelines of `family.related`.
+
+    All these pipelines share the components of `pipeline`, including the weights.
 
     A related pipeline is skipped with a warning if it cannot be built or does not work with the model's scheduler.
     """
@@ -73,7 +78,7 @@ _SCALE_NOISE = ("StableDiffusion3Img2ImgPipeline", "FluxImg2ImgPipeline")
 
 
 def _can_add_noise(variant: PipelineVariant) -> bool:
-    """Return whether the scheduler of `variant` has the method with which its pipeline class adds noise to an image."""
+    """Return whether the scheduler of `variant` has the method that its pipeline calls to add noise to an image."""
     method = "scale_noise" if variant.family.pipeline_class in _SCALE_NOISE else "add_noise"
     return not variant.mode.strength or hasattr(variant.pipeline.scheduler, method)
 

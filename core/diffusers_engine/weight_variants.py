@@ -1,4 +1,4 @@
-"""Variants of a model's weights, e.g. `model.fp16.safetensors`, which `from_pretrained(variant="fp16")` loads."""
+"""Variants of weight files, e.g. `model.fp16.safetensors`, which `from_pretrained(variant="fp16")` loads."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -15,9 +15,11 @@ _WEIGHTS = re.compile(
 
 
 def variants_of_files(names: Iterable[str], *, allow_pickle: bool) -> frozenset[str | None]:
-    """Return the variants of the weight files in `names`, file names without a folder. None means the default weights.
+    """Return the variants of the weight files whose names are in `names`. None means the default weights.
 
-    Files that are not safetensors are ignored unless `allow_pickle`.
+    The names contain no folder.
+
+    Files that are not safetensors are ignored unless `allow_pickle` is set.
     """
     matches = (_WEIGHTS.fullmatch(name) for name in names)
     return frozenset(
@@ -30,13 +32,13 @@ def variants_of_files(names: Iterable[str], *, allow_pickle: bool) -> frozenset[
 def choose_variant(
     label: str, paths: Iterable[str], components: Collection[str], requested: str | None, *, allow_pickle: bool
 ) -> str | None:
-    """Return the variant of the model `label` to load; None means the default weights.
+    """Return the variant to load of the model that is called `label`; None means the default weights.
 
     `paths` contains the files of the model, relative to its directory and with slashes. `components` contains the
-    folders that are loaded. The result is the `requested` variant, else the default weights, else the only variant that
-    has all weights. A component without this variant is loaded from its default weights, as in diffusers. Raises
-    ModelLoadError, naming the variants that exist, if `requested` does not exist, or if it is None and the model has
-    several variants but no default weights.
+    folders from which weights are loaded. The result is the `requested` variant, else the default weights, else the
+    only variant that has all weights. A component without this variant is loaded from its default weights, as in
+    diffusers. Raises ModelLoadError, naming the variants that exist, if `requested` does not exist, or if it is None
+    and the model has several variants but no default weights.
     """
     files: dict[str, list[str]] = {}
     for path in paths:

@@ -15,7 +15,10 @@ FAMILIES: dict[str, Family] = {family.pipeline_class: family for family in (*IMA
 
 
 def family_named(class_name: object, model: str) -> Family:
-    """Return the family of a pipeline class. Raises ModelLoadError, with the supported classes, if it has no family."""
+    """Return the family of a pipeline class.
+
+    Raises ModelLoadError, which names the supported classes, if the class has no family.
+    """
     if class_name is not None and not isinstance(class_name, str):
         raise ModelLoadError(
             f"{model}: _class_name in model_index.json must be the name of a pipeline class, got "

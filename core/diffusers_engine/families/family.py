@@ -35,7 +35,10 @@ def _no_context(_pipeline: Any, _plan: StreamPlan) -> AbstractContextManager[Non
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Functions that return the sizes of a loaded pipeline. The argument of each function is the pipeline."""
+    """Functions that return the sizes in pixels, latent cells and frames that a loaded pipeline uses.
+
+    The argument of each function is the pipeline.
+    """
 
     default_size: Callable[[Any], tuple[int, int]]
     """(width, height) in pixels for requests without a size."""

@@ -1,4 +1,4 @@
-"""AnimateDiff videos with more frames than its motion modules support, by FreeNoise (arXiv 2310.15169)."""
+"""Sampling of AnimateDiff videos with more frames than the motion modules support, by FreeNoise (arXiv 2310.15169)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ WINDOW, STRIDE = 16, 4
 def sliding_windows(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
     """Enable FreeNoise in an AnimateDiff `pipeline` if `plan` has more frames than its motion adapter supports.
 
-    Otherwise the pipeline is unchanged, and all frames attend to each other.
+    If it does not have more frames, the pipeline is unchanged, and all frames attend to each other.
     """
     limit = int(pipeline.motion_adapter.config.motion_max_seq_length)
     if plan.num_frames <= limit:
