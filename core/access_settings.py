@@ -18,20 +18,21 @@ class AccessSettings(BaseSettings):
     api_key: str | None = setting(
         _PANEL,
         None,
-        "API key that clients must send as a bearer token. Prefer the variable, because other users of the host "
-        "can read command lines. Default: no key is required.",
+        "API key that clients must send as a bearer token. Set CODEC_API_KEY instead of the flag, because other "
+        "users of the host can read command lines. Default: no key is required.",
         repr=False,
     )
     api_keys_file: Path | None = setting(
         _PANEL,
         None,
-        "File with API keys, one NAME sha256:HEX in each line, where HEX is the sha256 of the key. It is read again "
-        "on SIGHUP.",
+        "File with API keys, one NAME sha256:HEX in each line, where HEX is the sha256 of the key. The file is "
+        "read again on SIGHUP.",
     )
     upstream_api_key: str | None = setting(
         _PANEL,
         None,
-        "API key that a gateway sends to its upstream server. The keys of its clients are not forwarded.",
+        "API key that a gateway sends to its upstream servers. The gateway does not forward the API keys of its "
+        "clients.",
         repr=False,
     )
     allowed_origins: str | None = setting(
@@ -44,24 +45,24 @@ class AccessSettings(BaseSettings):
     tls_cert: Path | None = setting(
         _PANEL,
         None,
-        "PEM file with the TLS certificate of the HTTP and gRPC servers, and its chain. It is read again on "
-        "SIGHUP. Default: no TLS.",
+        "PEM file with the TLS certificate of the HTTP and gRPC servers, and the chain of the certificate. The "
+        "file is read again on SIGHUP. Default: the servers do not use TLS.",
     )
     tls_key: Path | None = setting(_PANEL, None, "PEM file with the private key of --tls-cert.")
     tls_client_ca: Path | None = setting(
         _PANEL,
         None,
-        "PEM file with the certificate authority of the clients. If it is set, every client must have a certificate "
-        "(mutual TLS).",
+        "PEM file with the certificate authority of the clients. If it is set, every client must have a "
+        "certificate of this authority (mutual TLS).",
     )
     upstream_tls_ca: Path | None = setting(
         _PANEL,
         None,
-        "PEM file with the certificate authority of a gateway's upstream server. Default: the connection does not use "
-        "TLS.",
+        "PEM file with the certificate authority of a gateway's upstream servers. Default: connections to upstream "
+        "servers do not use TLS.",
     )
     upstream_tls_cert: Path | None = setting(
-        _PANEL, None, "PEM file with the certificate that a gateway sends to its upstream server."
+        _PANEL, None, "PEM file with the TLS certificate that a gateway sends to its upstream servers."
     )
     upstream_tls_key: Path | None = setting(_PANEL, None, "PEM file with the private key of --upstream-tls-cert.")
 
@@ -80,5 +81,7 @@ def _normalized(item: str) -> str:
     text = item.strip()
     origin = text if text == ANY_ORIGIN else normalized_origin(text.removesuffix("/"))
     if origin is None:
-        raise PydanticCustomError("origin", "must be * or origins SCHEME://HOST[:PORT] separated by commas")
+        raise PydanticCustomError(
+            "origin", "must be *, or origins of the form SCHEME://HOST[:PORT], separated by commas"
+        )
     return origin

@@ -137,7 +137,7 @@ class Admission:
         jobs = self._jobs_of.get(client, 0)
         if jobs >= self.max_jobs_per_client:
             raise Overloaded(
-                f"this client has {jobs} active jobs, the limit for one client is {self.max_jobs_per_client}",
+                f"this client has {jobs} active jobs, but the limit for one client is {self.max_jobs_per_client}",
                 self.retry_after_s(),
             )
 

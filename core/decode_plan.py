@@ -74,8 +74,8 @@ def plan_decode(request: DecodeRequest, header: LatentStreamHeader, map_hash: st
     if num_frames > model.limits.max_frames or (num_frames - 1) % model.frame_multiple:
         raise InvalidRequest(
             LATENTS_FIELD,
-            f"total_frames {latent_frames} gives {num_frames} video frames, which must be at most "
-            f"{model.limits.max_frames} and 1 more than a multiple of {model.frame_multiple}",
+            f"the number of video frames must be at most {model.limits.max_frames} and 1 more than a multiple of "
+            f"{model.frame_multiple}, but total_frames {latent_frames} decodes to {num_frames} video frames",
         )
     pixel_format = _pixel_format(request, modality)
     if pixel_format is PixelFormat.MP4 and header.fps is not None and header.fps > MAX_RENDERED_FPS:

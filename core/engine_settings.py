@@ -21,22 +21,23 @@ class EngineSettings(BaseSettings):
     replicas: int | None = setting(
         _PANEL,
         None,
-        "Number of replicas, with --engine ray. It cannot be combined with --max-replicas. Default: 1.",
+        "Number of replicas, if --engine is ray. It cannot be combined with --max-replicas. Default: 1.",
         ge=1,
     )
     min_replicas: int | None = setting(
-        _PANEL, None, "Minimum number of replicas, with --max-replicas. Default: 1.", ge=1
+        _PANEL, None, "Minimum number of replicas, if --max-replicas is set. Default: 1.", ge=1
     )
     max_replicas: int | None = setting(
         _PANEL,
         None,
-        "Maximum number of replicas. If it is set, the number of replicas follows the number of active generations.",
+        "Maximum number of replicas. If it is set, replicas are added and removed as the number of active "
+        "generations changes.",
         ge=1,
     )
     ray_address: str | None = setting(
         _PANEL,
         None,
-        "Address of a Ray cluster, HOST:PORT, or auto for the cluster of this machine. If models are deployed on "
-        "the cluster, they are served; otherwise --model is deployed. Default: the server starts Ray on this "
-        "machine.",
+        "Address of a Ray cluster, HOST:PORT, or auto for the cluster of this machine. If models are already "
+        "deployed on the cluster, these models are served; otherwise, --model is deployed. Default: the server "
+        "starts Ray on this machine.",
     )

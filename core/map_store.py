@@ -129,4 +129,6 @@ def require_map_of(model: ModelInfo, vae_scale_factor: float, bundle: LatentMapB
         ("vae_scale_factor", vae_scale_factor, found.vae_scale_factor or vae_scale_factor),
     ):
         if actual != expected:
-            raise InvalidMap(f"{origin}: the {name} of the latent-space map is {actual}, {model.name} has {expected}")
+            raise InvalidMap(
+                f"{origin}: the {name} of the latent-space map is {actual}, but {model.name} has {expected}"
+            )

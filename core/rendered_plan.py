@@ -32,9 +32,9 @@ def plan_rendered(
     modalities = tuple(str(modality) for modality in model.modalities)
     if model.unproven_pixels is not None:
         raise UnsupportedModality(
-            f"this server does not render {model.name}, because it could not check that decoded latents equal the "
-            f"pixels of the model's pipeline ({model.unproven_pixels}): "
-            f"request latents (modality {' or '.join(modalities)})",
+            f"this server does not render {model.name} to pixels, because it could not check that decoded latents "
+            f"equal the pixels of the model's own pipeline ({model.unproven_pixels}): request latents instead "
+            f"(modality {' or '.join(modalities)})",
             modalities,
         )
     if not model.renders:
@@ -55,8 +55,8 @@ def plan_rendered(
     pixels = first.width * first.height * first.num_frames
     if pixels > MAX_RENDERED_PIXELS:
         raise TooLarge(
-            f"{first.num_frames} frames of {first.width}x{first.height} have {pixels} pixels, the limit for rendering "
-            f"is {MAX_RENDERED_PIXELS}; request a smaller size, fewer frames, or latents"
+            f"{first.num_frames} frames of {first.width}x{first.height} have {pixels} pixels, but the limit for "
+            f"rendering is {MAX_RENDERED_PIXELS}; request a smaller size, fewer frames, or latents"
         )
     if partial_images:
         require_previews("partial_images", model, select_mode(request, model))

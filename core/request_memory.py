@@ -42,7 +42,8 @@ class RequestMemory:
             raise TooLarge(f"this request needs {size} bytes of memory, but the limit is {self._limit}")
         if self._used + size > self._limit:
             raise Overloaded(
-                f"requests use {self._used} of {self._limit} bytes of memory, this request needs {size} more",
+                f"other requests use {self._used} and this request needs {size} bytes of memory, but the limit is "
+                f"{self._limit}",
                 self._retry_after_s(),
             )
 

@@ -53,11 +53,14 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     variant: str | None = _setting(
         "Model",
         None,
-        "Variant of the weights of --model, as in their file names, e.g. fp16. Default: the weights without a "
-        "variant; if there are none, the only variant.",
+        "Variant of the weight files of --model that is loaded, as in their file names, e.g. fp16. Default: the "
+        "files without a variant; if there are none, the files of the only variant.",
     )
     pipeline: str | None = _setting(
-        "Model", None, "Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model."
+        "Model",
+        None,
+        "Function that returns the diffusers pipeline to serve, as MODULE:FUNCTION. This pipeline is served "
+        "instead of --model.",
     )
     video_model: str | None = _setting(
         "Model",
@@ -65,11 +68,17 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         "Hub id or directory of a second diffusers pipeline, which generates videos; or the directory of a "
         "MotionAdapter, which is combined with --model.",
     )
-    loras: str | None = _setting("Model", None, "LoRA weights to add to the model, as PATH:SCALE, separated by commas.")
+    loras: str | None = _setting(
+        "Model",
+        None,
+        "LoRA weights to add to the model, as PATH:SCALE; several are "
+        "separated by commas. PATH is a file, a directory or a Hub id.",
+    )
     partial_loras: bool = _setting(
         "Model",
         False,
-        "Accept LoRA weights of which only a part fits the model: apply that part and log a warning.",
+        "If only a part of the LoRA weights fits the model, apply that part and log a warning. Without this flag, "
+        "such LoRA weights are an error.",
     )
     role: Literal["all", "decoder", "generator"] = _setting(
         "Model",
@@ -78,11 +87,12 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         "latents; it loads only the VAE, and --model may also be the Hub id or directory of a VAE. generator: it "
         "only generates latents and does not keep the VAE in memory.",
     )
-    models_dir: Path = _setting("Model", Path("/models"), "Directory of local models and latent-space maps.")
+    models_dir: Path = _setting("Model", Path("/models"), "Directory that contains local models and latent-space maps.")
     allow_pickle: bool = _setting(
         "Model",
         False,
-        "Also load weights in other formats than safetensors. Loading such a file can execute code that it contains.",
+        "Also load weight files that are not in the safetensors format. Loading such a file can execute code in "
+        "the file.",
     )
     latent_space: str | None = _setting(
         "Latent-space map",
@@ -101,28 +111,29 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     latent_map_sha256: str | None = _setting(
         "Latent-space map",
         None,
-        "Hash of the latent-space map, as [sha256:]HEX with 64 hex digits. The server refuses to start with "
-        "another map.",
+        "Hash that the latent-space map must have, as [sha256:]HEX with 64 hex digits. If the map has another "
+        "hash, the server refuses to start.",
         pattern=r"^(sha256:)?[0-9a-fA-F]{64}$",
     )
     latent_dicts_dir: Path | None = _setting(
         "Latent-space map",
         None,
-        "Directory with files of the map at --latent-map-url, e.g. zstd dictionaries. Files that are found here, "
-        "by their hash, are not downloaded.",
+        "Directory with local copies of files that the map at --latent-map-url refers to, e.g. zstd dictionaries. "
+        "A file is not downloaded if a file with the same hash is in this directory.",
     )
     calibration_images: int = _setting(
         "Latent-space map",
         12,
-        "Number of images that are generated to make the latent-space map of a model that has none. They calibrate "
-        "int8 and int4 and train zstd dictionaries; a quarter of them is held out for evaluation. With 0, the map has "
-        "no int8, int4 and dictionaries.",
+        "Number of images to generate for making the latent-space map of a model that has no map. The images are "
+        "used to calibrate int8 and int4 and to train zstd dictionaries; a quarter of the images is used only for "
+        "evaluation. With the value 0, the map has no int8, no int4 and no dictionaries.",
         ge=0,
     )
     device: str = _setting(
         "Device",
         "auto",
-        "torch device, e.g. cpu, cuda or cuda:1. The value auto selects a GPU, or the CPU without one.",
+        "torch device that runs the model, e.g. cpu, cuda or cuda:1. The value auto selects a GPU, or the CPU if "
+        "there is no GPU.",
     )
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = _setting(
         "Device",
@@ -130,9 +141,14 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         "Floating-point type of the model: fp16, bf16 or fp32. The value auto is fp32 on a CPU; on a GPU it is bf16 if "
         "the weights are stored as bf16, else fp16.",
     )
-    threads: int | None = _setting("Device", None, "Number of CPU threads of the model. Default: one per core.", ge=1)
+    threads: int | None = _setting(
+        "Device", None, "Number of CPU threads that run the model. Default: one thread per CPU core.", ge=1
+    )
     host: str = _setting(
-        "Server", "127.0.0.1", "IP address or name to listen on.", validation_alias=_or_variable("HOST", "BACKEND_HOST")
+        "Server",
+        "127.0.0.1",
+        "IP address or host name on which the servers listen.",
+        validation_alias=_or_variable("HOST", "BACKEND_HOST"),
     )
     port: int = _setting(
         "Server",
@@ -151,7 +167,9 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         "relative URLs.",
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
     )
-    max_jobs: int = _setting("Limits", 32, "Maximum number of active generations, queued and running.", ge=1)
+    max_jobs: int = _setting(
+        "Limits", 32, "Maximum number of active generations, including queued and running ones.", ge=1
+    )
     max_jobs_per_client: int | None = _setting(
         "Limits",
         None,
@@ -179,28 +197,38 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     max_connections: int = _setting(
         "Limits",
         DEFAULT_MAX_CONNECTIONS,
-        "Maximum number of HTTP connections. It is reduced if the process's limit on open files is too low. At the "
-        "limit, the connection that has been idle longest is closed.",
+        "Maximum number of HTTP connections. The server uses a lower maximum if the process may not open enough "
+        "files. If a new connection exceeds the maximum, the connection that has been idle longest is closed.",
         ge=1,
     )
     max_connections_per_ip: int = _setting(
         "Limits",
         DEFAULT_MAX_CONNECTIONS_PER_IP,
-        "Maximum number of HTTP connections from one IP address. Behind a reverse proxy, set it to --max-connections.",
+        "Maximum number of HTTP connections from one IP address. Behind a reverse proxy, set it to the value of "
+        "--max-connections.",
         ge=1,
     )
-    request_timeout_s: float = _setting("Limits", 600, "Request timeout in seconds.", gt=0)
+    request_timeout_s: float = _setting(
+        "Limits",
+        600,
+        "Maximum time in seconds for one request, including its "
+        "time in the queue. A request that takes longer is "
+        "cancelled.",
+        gt=0,
+    )
     step_timeout_s: float = _setting(
         "Limits",
         600,
-        "Maximum time in seconds for one sampling step or the decoding of one frame. If it is exceeded, GET /livez "
-        "returns 503, so that the process can be restarted, and requests are refused until the device works again.",
+        "Maximum time in seconds for one sampling step or for the decoding of one frame. If a step or a frame "
+        "takes longer, GET /livez returns 503, so that the process can be restarted, and requests are refused "
+        "until the device works again.",
         gt=0,
     )
     drain_timeout_s: float = _setting(
         "Limits",
         30,
-        "Maximum time in seconds for active generations to finish when the server stops.",
+        "Maximum time in seconds that a server waits for active generations to finish when it stops. After this "
+        "time, it cancels them.",
         ge=0,
         validation_alias=_or_variable("DRAIN_TIMEOUT_S", "SHUTDOWN_GRACE_S"),
     )

@@ -67,7 +67,8 @@ class WorkingMemory:
             )
         if _total([*self._jobs, job]) > limit:
             raise Overloaded(
-                f"active jobs need {_mib(self.used)} of {_mib(limit)} of memory, this request needs {_mib(alone)} more",
+                f"active jobs need {_mib(self.used)} and this request needs {_mib(alone)} of memory, but the limit "
+                f"is {_mib(limit)}",
                 self._retry_after_s(),
             )
 

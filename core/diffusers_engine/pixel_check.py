@@ -77,11 +77,11 @@ def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[Pixel
         checks.append(check)
         if check.max_difference is not None and check.max_difference > check.tolerance:
             raise ModelLoadError(
-                f"{model.info.name} cannot be served: its decoded latents differ from the pixels of its pipeline "
-                f"by up to {check.max_difference} of 255 levels, the maximum is {check.tolerance} "
+                f"{model.info.name} cannot be served: its decoded latents differ from the pixels of its pipeline by "
+                f"up to {check.max_difference} of 255 levels, but the maximum is {check.tolerance} "
                 f"({_qualified_name(variant.pipeline)} with {_qualified_name(model.pipeline.vae)}). The pipeline or "
-                "its VAE changes latents before decoding or pixels after decoding, which clients cannot repeat: remove "
-                "this change, or serve a pipeline class without it"
+                "its VAE changes latents before decoding or pixels after decoding, which clients cannot repeat: "
+                "remove this change, or serve a pipeline class without it"
             )
         if check.reason is not None:
             log.warning("decoded latents cannot be compared with the pixels of %s: %s", check.pipeline, check.reason)

@@ -59,6 +59,6 @@ def load_separate_vae(folder: Path, arguments: Mapping[str, Any]) -> Any:
     if vae_class not in _CLASSES:
         raise ModelLoadError(
             f"{folder} contains {vae_class or 'neither a pipeline nor a VAE'}; without its pipeline, a VAE must be "
-            f"{' or '.join(_CLASSES)}"
+            f"of the class {' or '.join(_CLASSES)}"
         )
     return VaePipeline(load_vae(vae_class, str(folder), **arguments))

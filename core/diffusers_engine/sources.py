@@ -49,9 +49,13 @@ def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource
     a variant or with the role decoder. Raises ModelLoadError if the video model is not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
-        raise InvalidSettings("CODEC_ROLE=decoder (--role) cannot be used with --pipeline: it loads parts of --model")
+        raise InvalidSettings(
+            "CODEC_ROLE=decoder (--role) cannot be used with --pipeline: the role decoder loads only parts of --model"
+        )
     if settings.variant is not None and settings.pipeline is not None:
-        raise InvalidSettings("CODEC_VARIANT (--variant) cannot be used with --pipeline: it selects weights of --model")
+        raise InvalidSettings(
+            "CODEC_VARIANT (--variant) cannot be used with --pipeline: a variant selects weight files of --model"
+        )
     sources = []
     name = settings.model
     if is_embedded(name) or (name, settings.pipeline, settings.video_model) == (None, None, None):

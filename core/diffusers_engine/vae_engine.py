@@ -143,8 +143,8 @@ def _require_in_memory(plan: DecodePlan) -> None:
     pixels = plan.width * plan.height * plan.num_frames
     if pixels > MAX_RENDERED_PIXELS:
         raise TooLarge(
-            f"{plan.num_frames} frames of {plan.width}x{plan.height} have {pixels} pixels, the limit of a VAE that "
-            f"decodes all frames together is {MAX_RENDERED_PIXELS}"
+            f"{plan.num_frames} frames of {plan.width}x{plan.height} have {pixels} pixels, but the limit for a VAE "
+            f"that decodes all frames together is {MAX_RENDERED_PIXELS}"
         )
 
 

@@ -209,5 +209,5 @@ def test_find_bundle_prefers_models_dir_over_embedded(tmp_path: Path, monkeypatc
 
 def test_find_bundle_with_other_scale_factor_raises_invalid_map(tmp_path: Path) -> None:
     bundle_of(MODEL).write(bundle_folder(tmp_path, LATENT_SPACE))
-    with pytest.raises(InvalidMap, match=r"vae_scale_factor of the latent-space map is 0.18215, tiny-sd has 0.13"):
+    with pytest.raises(InvalidMap, match=r"vae_scale_factor of the latent-space map is 0.18215, but tiny-sd has 0.13"):
         find_bundle(tmp_path, MODEL, 0.13)

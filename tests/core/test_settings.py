@@ -136,7 +136,7 @@ def test_allowed_origins_are_written_as_browsers_send_them(given: str | None, or
 )
 def test_allowed_origin_that_is_not_an_origin_is_rejected(value: str) -> None:
     with pytest.raises(
-        InvalidSettings, match=r"CODEC_ALLOWED_ORIGINS .*: must be \* or origins SCHEME://HOST\[:PORT\] "
+        InvalidSettings, match=r"CODEC_ALLOWED_ORIGINS .*: must be \*, or origins of the form SCHEME://HOST\[:PORT\]"
     ):
         read_settings({"allowed_origins": value})
 

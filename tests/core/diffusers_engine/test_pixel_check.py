@@ -122,7 +122,7 @@ async def test_every_pipeline_of_a_model_is_compared(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factory", ["make_with_other_vae", "make_scaled_afterwards"])
 async def test_model_whose_pixels_differ_is_refused_with_the_largest_difference(factory: str, tmp_path: Path) -> None:
     with pytest.raises(
-        ModelLoadError, match=r"differ from the pixels .* by up to \d+ of 255 levels, the maximum is 1"
+        ModelLoadError, match=r"differ from the pixels .* by up to \d+ of 255 levels, but the maximum is 1"
     ) as caught:
         await checks_of(factory, tmp_path)
     assert ("Brighter" if factory == "make_with_other_vae" else "Contrast") in str(caught.value)
