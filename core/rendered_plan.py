@@ -20,7 +20,7 @@ MAX_RENDERED_FPS = 1000
 def plan_rendered(
     request: GenerationRequest, count: int, partial_images: int, bundle: LatentMapBundle, model: ModelInfo
 ) -> tuple[StreamPlan, ...]:
-    """Return the plans for `count` rendered images or videos, whose seeds are consecutive from `request.seed` on.
+    """Return the plans for `count` rendered images or videos, with consecutive seeds that begin at `request.seed`.
 
     Each plan has `partial_images` previews. Each plan equals the plan of a request for one image or video with the same
     seed, so that the pixels do not depend on `count`.

@@ -39,11 +39,11 @@ def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
 
 
 def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "Image":
-    """Return the image in `file` as RGB. It is scaled without distortion, and cropped around its centre to `size`.
+    """Return the image in `file` as RGB in the size `size`.
 
-    `size` is (width, height) in pixels. The image is rotated by its EXIF orientation. Other metadata are ignored, even
-    if they are broken. `to_rgb` converts the colours. Raises InvalidRequest, which names the request field `field`, if
-    the file is broken.
+    The image is scaled without distortion, and cropped around its centre. `size` is (width, height) in pixels. The
+    image is rotated by its EXIF orientation. Other metadata are ignored, even if they are broken. `to_rgb` converts the
+    colours. Raises InvalidRequest, which names the request field `field`, if the file is broken.
     """
     from PIL import Image, ImageOps  # noqa: PLC0415 - a gateway has no Pillow
 

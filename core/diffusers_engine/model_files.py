@@ -61,7 +61,7 @@ def _read_index(
 ) -> tuple[str | None, Family, Mapping[str, Any]]:
     """Return the variant, the family and the arguments of `from_pretrained` for the pipeline in `folder`.
 
-    `paths` contains the paths of all its files, relative to the root of the pipeline.
+    `paths` contains the paths of all files of the pipeline, relative to the root of the pipeline.
     """
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
 

@@ -40,7 +40,7 @@ def stored_dtype(path: Path, variant: str | None = None) -> str | None:
 def with_stored_dtype(device: Device, path: Path, variant: str | None = None) -> Device:
     """Return `device`.
 
-    If its dtype is AUTO, it is replaced with the automatic dtype for the weights in `path`. See automatic_dtype.
+    If the dtype of `device` is AUTO, it is replaced with the dtype for the weights in `path`. See automatic_dtype.
     """
     if device.dtype_name != AUTO:
         return device

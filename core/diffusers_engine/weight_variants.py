@@ -37,8 +37,8 @@ def choose_variant(
     `paths` contains the files of the model, relative to its directory and with slashes. `components` contains the
     folders from which weights are loaded. The result is the `requested` variant, else the default weights, else the
     only variant that has all weights. A component without this variant is loaded from its default weights, as in
-    diffusers. Raises ModelLoadError, naming the variants that exist, if `requested` does not exist, or if it is None
-    and the model has several variants but no default weights.
+    diffusers. Raises ModelLoadError, which names the variants that exist, if the variant `requested` does not exist.
+    Raises ModelLoadError also if `requested` is None and the model has several variants but no default weights.
     """
     files: dict[str, list[str]] = {}
     for path in paths:
