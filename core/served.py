@@ -115,9 +115,7 @@ class ModelInstance:
 class ServedModels:
     """The served models in order of preference. The first model is the default.
 
-    There are no models until they are loaded.
-
-    Not thread-safe: use it only from the event loop's thread.
+    There are no models until they are loaded. Not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self, lifecycle: Lifecycle) -> None:
@@ -174,8 +172,7 @@ class ServedModels:
         """Return a model whose VAE decodes or encodes latents, preferably a model that generates `modality`.
 
         `latent_space` is the id of a latent space, and `name` is the name or an alias of a model; None selects any.
-        Raises NotReady if the server does not accept requests, NotFound if no model matches, and UnsupportedModality if
-        the server does not have the VAE of the model.
+        Raises NotReady if the server is not serving, NotFound if no model matches, UnsupportedModality without a VAE.
         """
         self._lifecycle.require_serving()
         candidates = self._infos()
@@ -196,9 +193,7 @@ class ServedModels:
     def maps(self) -> dict[str, LatentMapBundle]:
         """Return the latent-space maps by id of the latent space.
 
-        If several models have the same latent space, the map of the first model is returned.
-
-        Raises NotReady if no model is loaded.
+        If models share a latent space, the first model's map is returned. Raises NotReady if no model is loaded.
         """
         maps: dict[str, LatentMapBundle] = {}
         for instance in self.require_all():
