@@ -1,4 +1,7 @@
-"""The configuration of a server, which determines the bytes of its responses. A gateway compares its servers by it."""
+"""The configuration of a server, which determines the bytes of its responses.
+
+A gateway compares its servers' configurations.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping

@@ -81,7 +81,7 @@ async def _first(requests: AsyncIterator[pb.DecodeRequest], job: Job) -> pb.Deco
     try:
         return await before_deadline(anext(requests), job)
     except StopAsyncIteration:
-        raise InvalidRequest(LATENTS_FIELD, "the stream is empty") from None
+        raise InvalidRequest(LATENTS_FIELD, "must contain a latent stream, but the call sent none") from None
 
 
 def _wanted(options: pb.DecodeOptions, map_pin: str | None) -> DecodeRequest:
@@ -100,7 +100,7 @@ def _wanted(options: pb.DecodeOptions, map_pin: str | None) -> DecodeRequest:
 async def _messages(
     first: pb.DecodeRequest, requests: AsyncIterator[pb.DecodeRequest], dictionaries: Mapping[str, bytes]
 ) -> AsyncGenerator[Message, None]:
-    """Yield the header and the frames of the stream. Raises InvalidRequest if it is invalid or incomplete."""
+    """Yield the header and the frames of the stream. Raises InvalidRequest if the stream is invalid or incomplete."""
     body: BodyReader | None = None
     if first.WhichOneof("part") == "body":
         encoding = first.options.content_encoding or IDENTITY

@@ -38,7 +38,10 @@ class LifecycleHealth(HealthServicer):
         request: Any,  # noqa: ARG002
         context: Any,  # noqa: ARG002
     ) -> Any:
-        """Return the health of all services. The class of grpcio-health-checking does not implement it."""
+        """Return the health of all services.
+
+        The base class HealthServicer of grpcio-health-checking does not implement this method.
+        """
         response = health_pb2.HealthCheckResponse(status=_health_of(self._service.lifecycle.state))
         statuses = dict.fromkeys(self._names, response)
         return health_pb2.HealthListResponse(statuses=statuses)  # type: ignore[attr-defined]  # not in the stubs

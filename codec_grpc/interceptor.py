@@ -48,7 +48,10 @@ class ErrorBoundary(ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the handlers of LatentService. For health and reflection, only malformed messages are handled."""
+        """Wrap the handlers of LatentService.
+
+        Handlers of health checks and reflection are wrapped only to refuse malformed messages.
+        """
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -149,7 +152,8 @@ def _trailing_metadata(record: RequestRecord) -> tuple[tuple[str, str], ...]:
 def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
     """Return metadata with the time to wait before a retry.
 
-    gRPC's retry policies (gRFC A6) and proxies read this metadata. Such policies do not read RetryInfo.
+    gRPC's retry policies (gRFC A6) and proxies read this metadata. gRPC's retry policies do not read
+    google.rpc.RetryInfo.
     """
     if not isinstance(error, RetryableError):
         return ()
@@ -157,7 +161,10 @@ def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
 
 
 def _counted(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """Return a serializer that counts the bytes of the messages. The serializer runs in the task of the call."""
+    """Return a serializer that calls `serialize` and adds the size of each message to the record of the call.
+
+    The serializer runs in the task of the call.
+    """
 
     def serialize_and_count(message: Any) -> bytes:
         data = serialize(message)

@@ -26,7 +26,7 @@ def parse_or_invalid(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def checked(request: Any) -> Any:
-    """Return `request`, a message or an iterator of messages. Raises the error of a message that cannot be parsed."""
+    """Return `request`, a message or an iterator of messages. Raises InvalidRequest if a message cannot be parsed."""
     if isinstance(request, InvalidRequest):
         raise request
     return _checked_messages(request) if isinstance(request, AsyncIterator) else request

@@ -18,7 +18,7 @@ _STATES = {state: pb.ServerState.Value(f"SERVER_STATE_{state.name}") for state i
 
 
 def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
-    """Return the request in `message`. Raises InvalidRequest with the name of the invalid field."""
+    """Return the request in `message`. Raises InvalidRequest, which names the field, if a field is invalid."""
     values: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     values.pop("progress", None)
     if values.pop("random_seed", False):
@@ -163,5 +163,8 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
 
 
 def _limits_from_message(limits: pb.RequestLimits) -> RequestLimits:
-    """Return the limits in `limits`. A value of 0 is also a limit, e.g. of a server that accepts no videos."""
+    """Return the request limits that the message `limits` contains.
+
+    A value of 0 is also a limit, e.g. of a server that accepts no videos.
+    """
     return RequestLimits(**{field.name: getattr(limits, field.name) for field in fields(RequestLimits)})

@@ -15,7 +15,10 @@ from core.engine import Job
 
 
 class RemoteVae:
-    """Decodes and encodes with `calls`. See core.vae_engine.VaeEngine."""
+    """Sends frames and requests with `calls` to an upstream server, which decodes and encodes.
+
+    See core.vae_engine.VaeEngine.
+    """
 
     def __init__(self, calls: UpstreamCalls) -> None:
         self._calls = calls

@@ -61,8 +61,8 @@ async def start_grpc_server(
     """Start the gRPC server on `host`:`port`; port 0 selects a free port.
 
     A generation may take at most `request_timeout_s` seconds. `api_keys` are the accepted keys; None if no key is
-    required. `tls` are the certificates; None for a server without TLS. Raises InvalidSettings if the address is not
-    available.
+    required. `tls` has the certificates of the server; None starts a server without TLS. Raises InvalidSettings if the
+    address is not available.
     """
     server = grpc.aio.server(interceptors=[ErrorBoundary(service, api_keys)], options=SERVER_OPTIONS)
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), server)

@@ -100,7 +100,10 @@ class LatentServicer(LatentServiceServicer):
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: Context
     ) -> pb.GetServerInfoResponse:
-        """Return the state, models and software versions of the server. Available while it is loading."""
+        """Return the state, models and software versions of the server.
+
+        The method is also available while the server is loading models.
+        """
         provenance = self._service.provenance
         models = [served_model_to_message(instance) for instance in self._service.models]
         default = models[0] if models else None
@@ -135,7 +138,10 @@ class LatentServicer(LatentServiceServicer):
 
 
 def _compression(name: str | bytes | None) -> grpc.Compression | None:
-    """Return the compression named `name`, or None if it is absent or "identity". Raises InvalidRequest if unknown."""
+    """Return the compression named `name`, or None if the name is empty or "identity".
+
+    Raises InvalidRequest if the name is unknown.
+    """
     if name is None or name == "identity":
         return None
     compression = COMPRESSIONS.get(str(name))

@@ -14,7 +14,7 @@ def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
     applied = tls.certificates
 
     def fetch() -> Any:
-        """Return the new configuration, or None if it is unchanged."""
+        """Return the new certificate configuration, or None if the certificates are unchanged."""
         nonlocal applied
         if tls.certificates is applied:
             return None

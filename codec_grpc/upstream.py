@@ -32,11 +32,14 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 class Upstream:
-    """Connection to `servers` (HOST:PORT), which keeps the models and the state of `service` up to date.
+    """Connection to the upstream servers `servers` (HOST:PORT).
+
+    The connection keeps the models and the state of `service` up to date.
 
     Calls go to servers whose responses have the same bytes. If servers differ, the largest group of equal servers is
-    used. `credentials` are those for TLS, or None. `api_key` is the gateway's own key; the keys of the gateway's
-    clients are not forwarded. A context manager that closes the connection on exit, which cancels the active calls.
+    used. `credentials` are the TLS credentials, or None for connections without TLS. `api_key` is the gateway's own
+    key; the keys of the gateway's clients are not forwarded. Upstream is an asynchronous context manager: at the end of
+    its `async with` block, it closes the connection, and active calls are cancelled.
     """
 
     def __init__(

@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 def timeout_of(job: Job) -> float | None:
-    """Return the seconds until the deadline of `job`, for the timeout of a call; None without a deadline."""
+    """Return the seconds until the deadline of `job`, or None if the job has no deadline."""
     return None if job.deadline is None else max(0.0, job.deadline - asyncio.get_running_loop().time())
 
 
 @asynccontextmanager
 async def upstream_call(call: Any, job: Job, map_hash: str) -> AsyncGenerator[None, None]:
-    """Cancel `call` when `job` is cancelled and on exit, and convert its errors to CodecErrors.
+    """Cancel `call` when `job` is cancelled or the `with` block ends, and convert errors of the call to CodecErrors.
 
     Raises NotReady before the `with` block if the server has another latent-space map than `map_hash`.
     """

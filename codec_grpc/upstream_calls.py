@@ -84,7 +84,7 @@ class UpstreamCalls:
 
 
 class _Repetitions:
-    """Decides whether and when a failed call is repeated. `servers` is the number of servers.
+    """Decides whether and when a failed call is repeated. `servers` is the number of upstream servers.
 
     A delay that a server asks for applies only to that server, and the next call goes to the next server in turn. A
     call to an overloaded server is repeated only as often as there are other servers, so that no server is called

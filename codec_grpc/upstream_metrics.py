@@ -23,7 +23,7 @@ class UpstreamMetrics:
         )
 
     def set_servers(self, *, used: int, refused: int, unavailable: int) -> None:
-        """Report the numbers of servers."""
+        """Set the gauge to the numbers of used, refused and unavailable servers."""
         for use, number in (("used", used), ("refused", refused), ("unavailable", unavailable)):
             self._servers.labels(use).set(number)
 

@@ -65,7 +65,7 @@ async def test_options_select_format_and_quality() -> None:
 FRAME = pb.DecodeRequest(frame=frame_to_message(IMAGE[1][0]))
 HEADER = pb.DecodeRequest(header=header_to_message(IMAGE[0]))
 INVALID: dict[str, tuple[list[pb.DecodeRequest], str]] = {
-    "no messages": ([], "the stream is empty"),
+    "no messages": ([], "must contain a latent stream"),
     "only options": ([pb.DecodeRequest(options=pb.DecodeOptions(model="little"))], "the stream is empty"),
     "header alone": ([HEADER], "without a frame whose done is true"),
     "frame first": ([FRAME], "its header is missing"),
