@@ -31,7 +31,7 @@ class BodyCompressor:
     compressor: Compressor
 
     async def compress(self, data: bytes) -> bytes:
-        """Return the next bytes of the body. A client that has received them can decode `data`.
+        """Return the next bytes of the body. A client that has received these bytes can decode `data`.
 
         Large parts are compressed in a thread so that they do not block the event loop.
         """
@@ -56,5 +56,5 @@ class StreamBodyEncoder(BodyCompressor):
     wire_format: WireFormat
 
     async def encode(self, message: LatentStreamHeader | LatentFrame) -> bytes:
-        """Return the next bytes of the body. A client that has received them can decode `message`."""
+        """Return the next bytes of the body. A client that has received these bytes can decode `message`."""
         return await self.compress(encode(message, self.wire_format))

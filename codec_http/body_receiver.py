@@ -22,7 +22,7 @@ PAUSE_TIMEOUT_S = 20.0
 async def receive_body(request: web.Request, reservation: Reservation) -> bytearray:
     """Return the body of `request`. While the body is received, its size is added to `reservation`.
 
-    Raises UnsupportedCoding, TooLarge, RequestTimeout, Overloaded, and InvalidRequest if the body is incomplete.
+    Raises InvalidRequest if the body is incomplete, and UnsupportedCoding, TooLarge, RequestTimeout or Overloaded.
     """
     _require_no_transfer_coding(request)
     coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip()
@@ -50,7 +50,7 @@ async def receive_body(request: web.Request, reservation: Reservation) -> bytear
 async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
     """Yield the body of `request` in pieces, as they are received.
 
-    Raises UnsupportedCoding, RequestTimeout, and aiohttp's RequestPayloadError if the body is incomplete.
+    Raises aiohttp's RequestPayloadError if the body is incomplete, and UnsupportedCoding or RequestTimeout.
     """
     _require_no_transfer_coding(request)
     loop = asyncio.get_running_loop()
@@ -71,7 +71,10 @@ async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
 
 
 def _require_no_transfer_coding(request: web.Request) -> None:
-    """Raise UnsupportedCoding if Transfer-Encoding names a compression, as in "gzip, chunked". aiohttp ignores it."""
+    """Raise UnsupportedCoding if Transfer-Encoding names a compression, e.g. "gzip, chunked".
+
+    aiohttp ignores such a compression.
+    """
     coding = ", ".join(request.headers.getall(hdrs.TRANSFER_ENCODING, ["chunked"]))
     if coding.strip().lower() != "chunked":
         raise UnsupportedCoding(f"Transfer-Encoding of a request must be chunked, got {truncated_repr(coding)}")

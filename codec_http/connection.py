@@ -85,7 +85,7 @@ class Connection(web.RequestHandler):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether the server waits for a request, or for the rest of it. See Evictable."""
+        """Whether the server waits for a request, or for the rest of an incomplete request. See Evictable."""
         return self._is_idle or self._parser is None or self._parser.in_body
 
     @property
@@ -109,7 +109,7 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data`. If it contains an incomplete header, limit the time until the header is complete."""
+        """Parse `data`. If `data` contains an incomplete header, limit the time until the header is complete."""
         if self._rest is not None:  # the rest of a malformed request is not parsed
             return
         super().data_received(data)
@@ -131,9 +131,10 @@ class Connection(web.RequestHandler):
         """Return True if the connection must stay open for a response.
 
         A client that sends no more data has either closed the connection, which cancels its request, or it has closed
-        only its sending side and waits for the response. To distinguish the two, the server sends bytes that do not
-        change the response. If the client has closed the connection, its operating system answers them with a reset,
-        which the server then detects. If no such bytes can be sent, the connection is closed.
+        only its sending side and waits for the response. To distinguish these two cases, the server sends bytes that do
+        not change the response. If the client has closed the connection, its operating system answers these bytes with
+        a reset, which the server then detects. If the server cannot send any bytes without changing the response, the
+        connection is closed.
         """
         if self._rest is not None:
             self._rest.feed_eof()
@@ -205,6 +206,6 @@ class ConnectionRunner(web.AppRunner):
 
     @property
     def connection_server(self) -> ConnectionServer:
-        """The server, once setup() has been called."""
+        """The ConnectionServer of the runner. It exists after setup() has been called."""
         assert isinstance(self.server, ConnectionServer)  # noqa: S101 - created by _make_server
         return self.server

@@ -64,7 +64,7 @@ def _asset(request: web.Request, hashes_in: Callable[[LatentMap], set[str]]) -> 
     """Return the response with the asset whose hash is in the URL.
 
     `hashes_in` returns the hashes of those assets of a map that have the requested kind. The hash in the URL is only
-    used as a dictionary key, never as a file path. Raises NotFound if no served map contains it.
+    used as a dictionary key, never as a file path. Raises NotFound if no served map contains the hash.
     """
     digest = f"sha256:{request.match_info['hex']}"
     for bundle in request.app[SERVICE].models.maps().values():

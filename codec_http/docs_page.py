@@ -130,7 +130,7 @@ def _type(schema: Json) -> str:
 
 
 def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return an HTML table. `rows` are HTML, `headings` plain text."""
+    """Return an HTML table. `rows` contain HTML, and `headings` contain plain text."""
     head = "".join(f"<th>{escape(name)}</th>" for name in headings)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -29,7 +29,8 @@ def accepts_event_stream(accept: str) -> bool:
 async def send_events(request: web.Request, plan: StreamPlan, wire_format: WireFormat) -> web.StreamResponse:
     """Run `plan` and write each of its events as soon as it exists; messages are in `wire_format`.
 
-    Raises a CodecError if the generation fails before the HTTP header is written. A later error is the last event.
+    Raises a CodecError if the generation fails before the HTTP header is written. A later error is sent as the last
+    event.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)

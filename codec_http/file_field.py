@@ -21,7 +21,7 @@ _WHITESPACE = str.maketrans("", "", " \r\n\t")
 def decode_file_field(field: str, value: object) -> bytes:
     """Return the file that `value` encodes. The content of the file is not checked.
 
-    Raises InvalidRequest with the name `field` if `value` is not base64 text or too long.
+    Raises InvalidRequest, which names `field`, if `value` is not base64 text or is too long.
     """
     if not isinstance(value, str):
         raise InvalidRequest(field, f"must be a base64 string or a base64 data URL, got {truncated_repr(value)}")
@@ -43,7 +43,7 @@ def decode_file_field(field: str, value: object) -> bytes:
 
 
 def _decode_base64(text: str) -> bytes:
-    """Decode `text` in pieces, so that other threads run in between. Raises ValueError if it is not base64."""
+    """Decode `text` in pieces, so that other threads run in between. Raises ValueError if `text` is not base64."""
     padding = text.find("=")
     if 0 <= padding < len(text) - 2:
         raise ValueError("padding inside the text")

@@ -65,7 +65,8 @@ async def _stream(
 ) -> None:
     """Run `plan` and write each message as soon as it exists.
 
-    Raises a CodecError if the generation fails before the header is written. The last frame reports a later failure.
+    Raises a CodecError if the generation fails before the HTTP header is written. A later failure is reported in the
+    last frame.
     """
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     has_trailer = accepts_trailers(request)

@@ -18,7 +18,10 @@ Parsed: TypeAlias = tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool
 
 
 class LimitedRequestParser:
-    """Wrapper of aiohttp's request parser that limits the size of a header. Other attributes are those of `parser`."""
+    """Wrapper of aiohttp's request parser that limits the size of a header.
+
+    All attributes that this class does not define are those of `parser`.
+    """
 
     def __init__(self, parser: Any) -> None:
         self._parser = parser
@@ -32,7 +35,7 @@ class LimitedRequestParser:
         return not self._payload.is_eof()
 
     def feed_data(self, data: bytes) -> Parsed:
-        """Parse `data`. Raises HttpProcessingError if it is not valid or a header is too large."""
+        """Parse `data`. Raises HttpProcessingError if `data` is not valid HTTP or a header is too large."""
         in_body = self.in_body
         parsed: Parsed = self._parser.feed_data(data)
         messages = parsed[0]

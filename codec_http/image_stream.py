@@ -30,7 +30,7 @@ async def stream_images(
 ) -> web.StreamResponse:
     """Run `plans`, one for each image of the request `body`, and write each event as soon as it exists.
 
-    Raises a CodecError if the first image fails before it is sampled. A later error is the last event.
+    Raises a CodecError if the first image fails before it is sampled. A later error is sent as the last event.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)

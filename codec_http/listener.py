@@ -80,7 +80,7 @@ class Listener:
             asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        """Accept one connection. The event loop calls this again if more are waiting."""
+        """Accept one connection. The event loop calls this method again if more connections are waiting."""
         loop = asyncio.get_running_loop()
         try:
             accepted, address = listening.accept()

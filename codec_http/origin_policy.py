@@ -42,7 +42,10 @@ class OriginPolicy:
         self._allows_host = lru_cache(maxsize=64)(self._is_allowed_host)  # most requests have the same host
 
     def require_host(self, host: str | None) -> None:
-        """Raise Forbidden unless `host` is an allowed Host header. None is a missing header, as in HTTP/1.0."""
+        """Raise Forbidden unless `host` is an allowed Host header.
+
+        `host` is None if the header is missing, as in HTTP/1.0.
+        """
         if host is not None and self._checks_hosts and not self._allows_host(host):
             raise Forbidden(
                 f"Host {truncated_repr(host)} is not allowed: this server listens on a loopback address, so Host "
@@ -74,7 +77,7 @@ class OriginPolicy:
 
 
 def _origin_of(url: str | None) -> set[str]:
-    """Return the origin of `url`; empty if it is None."""
+    """Return the origin of `url`; an empty string if `url` is None."""
     parts = urlsplit(url or "")
     origin = normalized_origin(f"{parts.scheme}://{parts.netloc}")
     return set() if origin is None else {origin}

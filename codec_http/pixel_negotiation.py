@@ -19,7 +19,7 @@ VIDEO_MEDIA_TYPES: Mapping[str, PixelFormat] = {
 def acceptable_formats(accept: str, offered: Mapping[str, PixelFormat]) -> tuple[PixelFormat, ...]:
     """Return the formats among `offered` that an Accept header allows, preferred ones first (RFC 9110, 12.5.1).
 
-    Formats of equal weight are in the order of `offered`. An empty header allows all of them.
+    Formats of equal weight are in the order of `offered`. An empty header allows all formats in `offered`.
     """
     ranges = dict(reversed(parse_quality_values(accept or "*/*")))
     weights = {found: _weight(name, ranges) for name, found in offered.items()}

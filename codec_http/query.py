@@ -8,7 +8,10 @@ from codec_wire.request import unknown_field_error
 
 
 def query_of(request: web.Request, known: Iterable[str]) -> dict[str, str]:
-    """Return the query parameters that are not empty, by name. Raises InvalidRequest if one is not in `known`."""
+    """Return the query parameters that are not empty, by name.
+
+    Raises InvalidRequest if a parameter is not in `known`.
+    """
     known = tuple(known)
     for name in request.query:
         if name not in known:

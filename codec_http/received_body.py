@@ -21,8 +21,8 @@ async def received_messages(request: web.Request, dictionaries: Mapping[str, byt
     """Yield the header and the frames of the latent stream in the body of `request`, as they are received.
 
     If Content-Type does not name a wire format, the format is detected. `dictionaries` are the available zstd
-    dictionaries by hash. Raises UnsupportedCoding and RequestTimeout. Raises InvalidRequest, with the byte position, if
-    the stream is invalid or incomplete.
+    dictionaries by hash. Raises UnsupportedCoding and RequestTimeout. Raises InvalidRequest, which states the byte
+    position, if the stream is invalid or incomplete.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, IDENTITY)
     reader = BodyReader(MEDIA_TYPES.get(request.content_type), encoding, dictionaries)

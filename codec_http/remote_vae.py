@@ -105,7 +105,10 @@ def _tensor_response(tensor: TensorData) -> web.Response:
 
 
 def _tensor(request: web.Request, data: bytes) -> TensorData:
-    """Return the tensor in a body. Raises InvalidRequest unless the size of the body matches the shape and dtype."""
+    """Return the tensor in `data`, the body of `request`.
+
+    Raises InvalidRequest unless the size of `data` matches the shape and dtype in the query.
+    """
     dtype = _choice(request, "dtype", "", tuple(DTYPE_BYTES))
     shape = tuple(_integer("shape", value) for value in request.query.getall("shape", []))
     size = prod(shape) * DTYPE_BYTES[dtype]

@@ -36,7 +36,10 @@ class FileEncoder:
         return await asyncio.to_thread(self._encode, pixels, plan, parameters)
 
     async def encode_preview(self, pixels: NDArray[np.uint8], plan: StreamPlan) -> str:
-        """Return a preview of the result as a file without generation parameters, which would give another image."""
+        """Return a preview of the result as a file without generation parameters.
+
+        A preview has no generation parameters, because a request with them would return the finished image.
+        """
         return await asyncio.to_thread(self._encode, pixels, plan, {})
 
     def _encode(self, pixels: NDArray[np.uint8], plan: StreamPlan, parameters: Parameters) -> str:

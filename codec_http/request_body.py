@@ -64,7 +64,8 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
 async def read_generation(request: web.Request, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
     """Return the validated body of a request to the endpoint of `modality`; `accept` is its Accept header.
 
-    Raises UnsupportedMediaType, InvalidRequest with the field's name, and the errors of receive_body.
+    Raises UnsupportedMediaType, the errors of receive_body, and InvalidRequest, which names the field, if a field is
+    missing, invalid or not allowed.
     """
     _require_json(request)
     app = request.app
@@ -81,6 +82,7 @@ def _require_json(request: web.Request) -> None:
     """Raise UnsupportedMediaType unless the Content-Type of `request` is that of JSON.
 
     A browser lets a page of any origin send text/plain or a form, but it asks the server before it sends JSON.
+    Therefore only JSON is accepted.
     """
     if request.content_type != JSON:
         received = request.headers.get(hdrs.CONTENT_TYPE)
@@ -98,12 +100,18 @@ def parse_generation(data: bytes | bytearray, modality: Modality, accept: str) -
 
 
 def parse_latents_body(body: dict[str, Any], modality: Modality) -> LatentsBody:
-    """Validate a request for latents on the endpoint of `modality`. Raises InvalidRequest with the field's name."""
+    """Validate a request for latents on the endpoint of `modality`.
+
+    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed.
+    """
     return _parse(LATENTS_BODIES[modality], body)
 
 
 def parse_rendered_body(body: dict[str, Any], modality: Modality) -> RenderedBody:
-    """Validate a request for pixels on the endpoint of `modality`. Raises InvalidRequest with the field's name."""
+    """Validate a request for pixels on the endpoint of `modality`.
+
+    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed.
+    """
     for name, reason in UNSUPPORTED_FIELDS.items():
         if body.get(name) is not None:
             raise InvalidRequest(name, f"{reason}; got {truncated_repr(body[name])}")

@@ -62,8 +62,8 @@ _VideoModality = Annotated[
 def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) -> Callable[[dict[str, Any]], None]:
     """Return a `json_schema_extra` function that removes the fields `omit` and requires one of `require_any`.
 
-    Omitted fields are valid in GenerationRequest, but the server rejects them on this endpoint. `size` and its alias
-    exclude each other.
+    Omitted fields are valid in GenerationRequest, but the server rejects them on this endpoint. The schema does not
+    allow `size` together with its alias `resolution`.
     """
 
     def adapt(schema: dict[str, Any]) -> None:

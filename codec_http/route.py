@@ -62,16 +62,16 @@ _PUBLIC_PATHS = frozenset(
 def is_public(path: str) -> bool:
     """Return whether requests for `path` need no API key. This is the case for probes and for discovery.
 
-    Clients use discovery before they know which key to send.
+    Discovery needs no key, because clients use it before they know which API key to send.
     """
     return path in _PUBLIC_PATHS or path.startswith(f"{WELL_KNOWN_PATH}/")
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An operation: one HTTP method on one path, which is in aiohttp's syntax.
+    """An operation: one HTTP method on one path. The path is written in aiohttp's syntax.
 
-    A JSON request body matches one of the models `bodies`. A binary request body has one of the media types `files`.
+    A JSON request body matches one of the models in `bodies`. A binary request body has one of the media types `files`.
     `query` has the descriptions of the query parameters. `responses` has the contents of the responses by status,
     `headers` the descriptions of the headers of the 200 response, and `errors` the error classes that may be raised.
     """

@@ -15,7 +15,7 @@ _NOT_READ = "the client did not read the response before the deadline"
 class WriteDeadline(Deadline):
     """Stops writing `response` GRACE_S seconds after the deadline of `job`.
 
-    Without it, the job of a client that does not read its response would stay active forever.
+    Without this limit, the job of a client that does not read its response would stay active forever.
 
     Raises DeadlineExceeded if the response has not been started. Otherwise closes the connection and raises
     ConnectionResetError.
@@ -27,7 +27,7 @@ class WriteDeadline(Deadline):
         self._response = response
 
     def error(self) -> Exception:
-        """Return the error to raise. Closes the connection if the response has been started."""
+        """Return the error to raise after the deadline. Closes the connection if the response has been started."""
         if not self._response.prepared:
             return super().error()
         request = self._request
