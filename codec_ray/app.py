@@ -77,8 +77,8 @@ def build(arguments: dict[str, Any]) -> Application:
 def application(settings: Settings, loader: str = LOADER, **options: Any) -> Application:
     """Return the application of the model of `settings`.
 
-    `loader` is the MODULE:CLASS that loads it (codec_ray.model_loader). `options` override those of the deployment.
-    Raises InvalidSettings.
+    `loader` is the MODULE:CLASS that loads it (codec_ray.model_loader). `options` override the options of the
+    deployment. Raises InvalidSettings.
     """
     gpus = 1 if _uses_gpu(settings) else 0
     threads = settings.threads or 1
@@ -128,7 +128,7 @@ def _scale(settings: Settings) -> dict[str, Any]:
 
 
 def _uses_gpu(settings: Settings) -> bool:
-    """Return whether a replica needs a GPU: with the device auto, if the cluster has any."""
+    """Return whether a replica needs a GPU. With the device auto, it needs one if the cluster has GPUs."""
     if settings.device == "auto":
         return ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1  # type: ignore[no-untyped-call]
     return settings.device.startswith("cuda")

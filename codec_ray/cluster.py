@@ -65,7 +65,7 @@ def _require_open_port(address: str) -> None:
 def restore_sigterm_handler() -> None:
     """Install the SIGTERM handler of Python again, on the main thread.
 
-    When Ray connects, it installs one that prints a stack trace and ends the process after 3 seconds.
+    When Ray connects, Ray installs a handler that prints a stack trace and ends the process after 3 seconds.
     """
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     signal.siginterrupt(signal.SIGTERM, False)  # as asyncio does

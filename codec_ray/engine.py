@@ -20,7 +20,7 @@ from core.tensor_vae import PixelLayout, TensorData, TensorScaling
 class RayEngine:
     """Generates on the replicas of a deployment. See core.engine.Engine.
 
-    `handle` streams, as every handle in this module.
+    `handle` returns streams, like every deployment handle in this module.
     """
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:

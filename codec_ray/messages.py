@@ -15,7 +15,10 @@ ItemT = TypeVar("ItemT")
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """The parts of a job that a replica needs. `timeout_s` is the time to its deadline, None without a deadline."""
+    """The parts of a job that a replica needs.
+
+    `timeout_s` is the number of seconds until the deadline of the job, or None if the job has no deadline.
+    """
 
     timeout_s: float | None
     reports_steps: bool
@@ -25,7 +28,7 @@ class JobRequest:
 
     @classmethod
     def of(cls, job: Job) -> Self:
-        """Return the parts of `job`, from the event loop."""
+        """Return the request for `job`. Call this method on the event loop of the job."""
         timeout_s = None if job.deadline is None else max(0.0, job.deadline - asyncio.get_running_loop().time())
         record = job.record
         return cls(timeout_s, job.reports_steps, record.client, record.request_id, record.traceparent)
@@ -41,7 +44,10 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job ended on a replica, and what the record of its request contains of it. None means no error."""
+    """How a job ended on a replica, and the values that the front process adds to the record of the request.
+
+    `error` is None if the job succeeded.
+    """
 
     error: CodecError | None
     steps: int
@@ -53,7 +59,7 @@ class JobResult:
 class Part(Generic[ItemT]):
     """The next items of a call. The last part of every call has a `result`.
 
-    Errors are values here: Ray would wrap exceptions in classes of its own.
+    An error is sent as a value in the result and is not raised, because Ray would wrap it in a class of its own.
     """
 
     items: tuple[ItemT, ...]
@@ -62,7 +68,7 @@ class Part(Generic[ItemT]):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The description of a model of a replica: `instance` without engines, and which of them the replica has."""
+    """The description of a model of a replica: `instance` without its engines, and which engines the replica has."""
 
     instance: ModelInstance
     generates: bool

@@ -1,6 +1,6 @@
 """The loader of a replica's models, which the composition root provides.
 
-Loading needs packages that this one must not import. So the loader is named as MODULE:CLASS, and a replica imports it.
+Loading needs packages that codec_ray must not import. So the loader is named as MODULE:CLASS, and a replica imports it.
 """
 
 from importlib import import_module
@@ -26,7 +26,7 @@ class ModelLoader(Protocol):
         """Stop serving while the device hangs or fails. Runs until cancelled."""
 
     def free(self) -> bool:
-        """Release the pipelines. Return False if one is still being loaded."""
+        """Release the pipelines. Return False if a pipeline is still being loaded."""
 
 
 def import_loader(name: str) -> type[ModelLoader]:

@@ -1,4 +1,4 @@
-"""The models of the front process: their descriptions from the replicas, and the number of these."""
+"""The models of the front process: their descriptions, which the replicas send, and the number of replicas."""
 
 import asyncio
 import logging
@@ -69,7 +69,10 @@ class RayModels:
                 log.exception("the state of the replicas is unknown")
 
     def free(self) -> bool:
-        """Disconnect from Ray; stop it if this process has started it. Return False if that is still going on."""
+        """Disconnect from Ray, and stop Ray if this process has started it.
+
+        Return False if the connection is still being established.
+        """
         for described in self._described.values():
             described.handle.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
@@ -85,7 +88,10 @@ class RayModels:
         deploy(self._settings, self._loader)
 
     async def update(self, service: LatentService) -> bool:
-        """Update `service` once; return whether a replica accepts jobs. Raises StartupError if none will."""
+        """Update `service` once; return whether a replica accepts jobs.
+
+        Raises StartupError if no replica will accept jobs.
+        """
         found = await asyncio.to_thread(applications)
         if not any(map(running_replicas, found.values())):
             failed = [status for status in found.values() if status.status == "DEPLOY_FAILED"]

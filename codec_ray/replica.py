@@ -35,8 +35,8 @@ _UNLIMITED = 2**62
 class ModelReplica:
     """The class of the Serve deployment: the pipelines of `settings`, and the device thread that runs them.
 
-    The methods run on one event loop, which is not that of Ray. The streams that they return end with a JobResult. Ray
-    closes a stream if its call is cancelled, which cancels the job.
+    The methods run on one event loop, which is not that of Ray. The streams that the methods return end with a
+    JobResult. Ray closes a stream if its call is cancelled, which cancels the job.
     """
 
     async def __init__(self, settings: dict[str, Any], loader: str) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -58,7 +58,10 @@ class ModelReplica:
             await asyncio.to_thread(models.free)
 
     async def check_health(self) -> None:
-        """Raise NotReady while the device hangs or fails. Serve replaces the replica if that lasts."""
+        """Raise NotReady while the device hangs or fails.
+
+        Ray Serve replaces the replica if several checks in succession fail.
+        """
         self._service.lifecycle.require_serving()
 
     async def info(self) -> ReplicaInfo:

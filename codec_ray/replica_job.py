@@ -59,7 +59,7 @@ async def run_work(
 
 
 def _is_followed(item: object, waiting: list[ItemT], *, frames_follow: bool) -> bool:
-    """Return whether `item` waits for the next one, or for the end, because that is ready or soon will be."""
+    """Return whether `item` is sent together with the next item or the result, which is ready or soon will be."""
     if isinstance(item, Started):
         return item.is_followed
     if not isinstance(item, Frame):
