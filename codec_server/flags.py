@@ -30,8 +30,9 @@ def with_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that adds a flag for each of the settings `names` to a typer command.
 
-    The command receives the flags in its **flags, by field name. A flag that was not given has the value None. `panel`
-    overrides the heading under which --help lists the flags. `defaults` overrides the defaults that --help states.
+    The command receives the values of the flags in its **flags, by the name of the setting. The value of a flag that
+    was not given is None. `panel` overrides the heading under which --help lists the flags. `defaults` has, by the name
+    of the setting, the default that --help states if it differs from the default of the setting.
     """
     names = list(names)
 

@@ -1,4 +1,4 @@
-"""Client that runs the model in this process. `generate` uses it if no server is given."""
+"""Client that runs the model in this process. The command `generate` uses this client if no server is given."""
 
 import asyncio
 import os

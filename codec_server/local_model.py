@@ -127,7 +127,7 @@ class LocalModel:
         return 0.0 if self._thread is None else self._thread.seconds_without_progress()
 
     async def probe(self) -> None:
-        """Repeat the warm-up of every model. Raises ModelLoadError if one of them fails."""
+        """Repeat the warm-up of every model. Raises ModelLoadError if a warm-up fails."""
         loop = asyncio.get_running_loop()
         for warm_up in self._warm_ups:
             await loop.run_in_executor(self._thread, warm_up)
@@ -206,7 +206,10 @@ class LocalModel:
         return loaded
 
     async def _calibrate(self, loaded: _LoadedModel) -> ModelInstance:
-        """Calibrate and store a map. Return the model with it, or unchanged if calibration is disabled or fails."""
+        """Calibrate and store a map.
+
+        Return the model with this map, or the unchanged model if calibration is disabled or fails.
+        """
         images, served = self._settings.calibration_images, loaded.served
         latent_space = served.model.latent_space
         if not images:
@@ -259,7 +262,7 @@ class LocalModel:
         return replace(built, latent_rgb=await asyncio.get_running_loop().run_in_executor(self._thread, measure))
 
     def free(self) -> bool:
-        """Stop the device thread and release its pipelines. Return False if it is still loading a model."""
+        """Stop the device thread and release its pipelines. Return False if the thread is still loading a model."""
         if self._thread is None:
             return True
         idle = self._thread.submit(lambda: None)

@@ -7,7 +7,7 @@ from codec_wire import WireFormat, encode
 
 
 async def receive_body(stream: ReceivedStream, wire_format: WireFormat) -> tuple[bytes, list[Any]]:
-    """Read `stream` to its end. Return its uncompressed body and its latent frames [C, h, w].
+    """Read `stream` to its end. Return the uncompressed body and the latent frames [C, h, w] of `stream`.
 
     Call this function inside the `async with` block of `stream`. Raises the errors of the stream.
     """

@@ -43,7 +43,7 @@ class RecordedFile:
         return np.stack(latents)
 
     def request(self, image: bytes | None) -> dict[str, Any]:
-        """Return the fields of the request, without the model. `image` is its input image, or None.
+        """Return the fields of the request, without the model. `image` is the input image of the request, or None.
 
         Raises InvalidSettings if the parameters are not those of a request, or if `image` is not the recorded image.
         """

@@ -48,7 +48,7 @@ def parameter_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -
 
 
 def latent_difference(recorded: NDArray[Any], now: NDArray[Any]) -> ValueDifference | None:
-    """Compare latents. None if their shapes differ."""
+    """Compare latents. Return None if the shapes of the two arrays differ."""
     if recorded.shape != now.shape:
         return None
     difference = np.abs(recorded.astype(np.float64) - now.astype(np.float64))
@@ -56,7 +56,7 @@ def latent_difference(recorded: NDArray[Any], now: NDArray[Any]) -> ValueDiffere
 
 
 def pixel_difference(recorded: NDArray[np.uint8], now: NDArray[np.uint8]) -> ValueDifference | None:
-    """Compare 8-bit pixels. None if their shapes differ."""
+    """Compare 8-bit pixels. Return None if the shapes of the two arrays differ."""
     found = latent_difference(recorded, now)
     if found is None or not found.different:
         return found

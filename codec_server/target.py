@@ -46,6 +46,9 @@ class Target:
 
 
 def settings_of(flags: Mapping[str, Any], pipeline: str | None) -> Settings:
-    """Return the settings of the model in this process. `pipeline` encodes the latents. Raises InvalidSettings."""
+    """Return the settings of the model in this process.
+
+    `pipeline` is the name of the pipeline that encodes the latents. Raises InvalidSettings.
+    """
     # Calibration takes much longer than one generation.
     return read_settings(flags if pipeline in _CALIBRATED else {**flags, "calibration_images": 0})

@@ -58,7 +58,7 @@ def run_encode(
 
 
 def read_file(path: Path) -> bytes:
-    """Return the contents of `path`. Raises InvalidSettings if it cannot be read."""
+    """Return the contents of `path`. Raises InvalidSettings if the file cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

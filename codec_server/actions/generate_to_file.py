@@ -125,7 +125,7 @@ async def receive_latents(
 ) -> ReceivedLatents:
     """Generate with `client` and return the result. `fields` are the request's fields.
 
-    `previews` writes the previews. Without it, no previews are requested.
+    `previews` writes the previews. If `previews` is None, no previews are requested.
     """
     on_preview: OnPreview | None = None
     if previews is not None:

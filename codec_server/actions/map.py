@@ -23,7 +23,7 @@ def add_thresholds(folder: Path, file: Path) -> None:
 
 
 def show_map(folder: Path) -> None:
-    """Print the map in `folder` and the hashes of its files. Raises InvalidMap if they are not valid."""
+    """Print the map in `folder` and the hashes of its files. Raises InvalidMap if the bundle is not valid."""
     found = LatentMapBundle.from_folder(folder)
     typer.echo(json.dumps(json.loads(found.document), indent=2))
     typer.echo(f"{found.hash}  map.json, {len(found.document)} bytes")

@@ -38,7 +38,7 @@ class PreviewWriter:
 
     @staticmethod
     def interval(fields: Mapping[str, Any]) -> int:
-        """Return the value of `preview_every`, in steps, for a request with these fields."""
+        """Return the value of `preview_every`, in steps, for a request with `fields`."""
         return max(1, (fields.get("steps") or DEFAULT_STEPS) // PREVIEWS)
 
     def add(self, preview: PreviewLatents) -> None:

@@ -43,8 +43,8 @@ def run_reproduce(
 ) -> bool:
     """Generate `file` again with `target`, print a report, and return whether the result is equal.
 
-    `flags` are the settings by field name. If they contain no model, the model recorded in the file is used. `image` is
-    the input image. Raises CodecError.
+    `flags` are the settings by field name. If `flags` contain no model, the model recorded in the file is used. `image`
+    is the input image. Raises CodecError.
     """
     recorded = read_recorded_file(file)
     target.require_one()

@@ -88,11 +88,14 @@ class _Models(Protocol):
         """Keep `service` up to date with the state of the models. Runs until cancelled."""
 
     def free(self) -> bool:
-        """Release the models. Return False if they are still being loaded."""
+        """Release the models. Return False if the models are still being loaded."""
 
 
 def _models(settings: Settings) -> _Models:
-    """Return the models for the configured engine. Raises InvalidSettings if its libraries are not installed."""
+    """Return the models for the configured engine.
+
+    Raises InvalidSettings if the libraries of the engine are not installed.
+    """
     if settings.engine == "local":
         if settings.require_pins:
             require_pins()

@@ -23,13 +23,14 @@ def decode(
     *,
     output: Annotated[str, typer.Option("--output", "-o", help="Output file: .png, .jpg, .webp, .gif or .mp4.")],
     file_format: Annotated[
-        str | None, typer.Option("--format", help="File format. Default: the extension of --output.")
+        str | None,
+        typer.Option("--format", help="Format of the output file. Default: the extension of --output."),
     ] = None,
     encoding: EncodingOption = None,
     on_server: Annotated[
         bool,
         typer.Option(
-            "--on-server", help="Decode with the VAE of --server. Needs neither torch nor a VAE on this machine."
+            "--on-server", help="Decode with the VAE of --server. This machine then needs neither torch nor a VAE."
         ),
     ] = False,
     device: Annotated[

@@ -45,7 +45,7 @@ def encode(
     seed: Annotated[
         int | None,
         typer.Option(
-            help="Seed for sampling the VAE's latent distribution. Default: its mode, without sampling.",
+            help="Seed for sampling the VAE's latent distribution. Default: the mode of the distribution.",
             show_default=False,
         ),
     ] = None,

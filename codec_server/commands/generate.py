@@ -35,7 +35,7 @@ def generate(
         ),
     ],
     file_format: Annotated[
-        str | None, _option(_OUTPUT, "File format. Default: the extension of --output.", "--format")
+        str | None, _option(_OUTPUT, "Format of the output file. Default: the extension of --output.", "--format")
     ] = None,
     as_json: Annotated[bool, _option(_OUTPUT, "Print a report as JSON on standard output.", "--json")] = False,
     preview: Annotated[
@@ -55,13 +55,15 @@ def generate(
     seed: Annotated[
         int | None, _option(_REQUEST, "Seed of the noise. The same seed gives the same result. Default: 42.")
     ] = None,
-    size: Annotated[str | None, _option(_REQUEST, "WIDTHxHEIGHT in pixels. Default: the model's size.")] = None,
+    size: Annotated[str | None, _option(_REQUEST, "Size as WIDTHxHEIGHT in pixels. Default: the model's size.")] = None,
     steps: Annotated[int | None, _option(_REQUEST, "Number of sampling steps. Default: 25.")] = None,
     guidance_scale: Annotated[
         float | None,
-        _option(_REQUEST, "Classifier-free guidance scale. Default: the model's."),
+        _option(_REQUEST, "Classifier-free guidance scale. Default: the model's default scale."),
     ] = None,
-    negative_prompt: Annotated[str | None, _option(_REQUEST, "Text that describes what to avoid.")] = None,
+    negative_prompt: Annotated[
+        str | None, _option(_REQUEST, "Text that describes what the result should not show.")
+    ] = None,
     image: Annotated[Path | None, _option(_REQUEST, "Image file to start from, if the model supports it.")] = None,
     latents: Annotated[
         Path | None,

@@ -28,7 +28,9 @@ MapOption = Annotated[
 ]
 PixelsOption = Annotated[
     Path | None,
-    typer.Option(help="Directory with the images of another decoder, named FIXTURE/PIPELINE.png, to evaluate instead."),
+    typer.Option(
+        help="Directory with images FIXTURE/PIPELINE.png of another decoder. They replace those that --model decodes."
+    ),
 ]
 
 
@@ -38,7 +40,7 @@ def build(
     folder: FolderArgument,
     fixtures: FixturesOption = None,
     fixtures_file: Annotated[
-        Path | None, typer.Option(help="JSON file that defines the fixtures. Default: the published suite.")
+        Path | None, typer.Option(help="JSON file that defines the fixtures. Default: the published fixtures.")
     ] = None,
     latents: Annotated[
         Path | None,

@@ -20,7 +20,7 @@ def inspect(
     capture: CaptureArgument,
     *,
     encoding: EncodingOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON on standard output.")] = False,
     server: ServerOption = None,
     api_key: ApiKeyOption = None,
     bundle: BundleOption = None,

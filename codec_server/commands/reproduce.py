@@ -21,7 +21,9 @@ def reproduce(
     *,
     image: Annotated[
         Path | None,
-        typer.Option(help="Input image that the file was generated from, if there was one.", show_default=False),
+        typer.Option(
+            help="Input image from which the file was generated, if the request contained one.", show_default=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.", show_default=False)] = False,
     decoder: Annotated[

@@ -138,7 +138,10 @@ def parameters_path(stream: Path) -> Path:
 
 
 def pixel_file(path: str, file_format: str | None) -> OutputFile:
-    """Return the output file of decoded pixels. Raises InvalidSettings if it is not an image or a video."""
+    """Return the output file of decoded pixels.
+
+    Raises InvalidSettings if the format of the file is not that of an image or a video.
+    """
     output_file = OutputFile(path, file_format)
     if output_file.is_stream:
         raise InvalidSettings(
