@@ -20,7 +20,10 @@ RPC_TIMEOUT_S = 10.0
 async def load_models(
     stub: "LatentServiceAsyncStub", info: pb.GetServerInfoResponse, calls: UpstreamCalls
 ) -> list[ModelInstance]:
-    """Return the models in `info` with their maps, which are read from the server of `stub`. `calls` run the models."""
+    """Return the models that `info` describes, with their latent-space maps, which `stub` downloads.
+
+    `calls` run the models.
+    """
     # Servers that do not know the field `models` have one model, described by `model` and `device`.
     descriptions = list(info.models) or [pb.ServedModel(model=info.model, device=info.device)]
     instances = []
