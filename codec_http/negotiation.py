@@ -12,8 +12,8 @@ MAX_ENTRIES = 64
 def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat, str]:
     """Return the wire format of the response and its Content-Type, which depends only on the format.
 
-    `stream_format`, from the request body, takes precedence over the Accept header. If neither names a format, the
-    format is msgpack.
+    `stream_format`, from the request body, takes precedence over the Accept header. If neither `stream_format` nor the
+    Accept header names a format, the format is msgpack.
     """
     if stream_format is None:
         stream_format = next(iter(accepted_formats(accept)), WireFormat.MSGPACK)

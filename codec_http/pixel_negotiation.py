@@ -27,7 +27,7 @@ def acceptable_formats(accept: str, offered: Mapping[str, PixelFormat]) -> tuple
 
 
 def _weight(media_type: str, ranges: Mapping[str, float]) -> float:
-    """Return the weight of the most specific range that matches `media_type`; 0 if none does."""
+    """Return the weight of the most specific media range that matches `media_type`; 0 if no range matches."""
     for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
         if name in ranges:
             return ranges[name]
