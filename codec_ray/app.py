@@ -77,7 +77,7 @@ def build(arguments: dict[str, Any]) -> Application:
 def application(settings: Settings, loader: str = LOADER, **options: Any) -> Application:
     """Return the application of the model of `settings`.
 
-    `loader` is the MODULE:CLASS that loads it (codec_ray.model_loader). `options` override the options of the
+    `loader` is the MODULE:CLASS that loads the model (codec_ray.model_loader). `options` override the options of the
     deployment. Raises InvalidSettings.
     """
     gpus = 1 if _uses_gpu(settings) else 0

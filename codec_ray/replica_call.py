@@ -61,7 +61,7 @@ async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job) -> 
 async def _parts(method: Method, arguments: tuple[Any, ...], job: Job) -> AsyncGenerator[Part[Any], None]:
     """Yield the messages of one call.
 
-    Raises the error of its result; NotReady if the replica is lost; the reason of a cancelled job.
+    Raises the error in the result of the call; NotReady if the replica is lost; the reason of a cancelled job.
     """
     response = method(*arguments, JobRequest.of(job))
     ended = False
