@@ -42,7 +42,7 @@ def read_stream(capture: str, encoding: str | None, sources: MapSources) -> Capt
     """Read the file `capture`, or standard input if `capture` is "-".
 
     Without `encoding`, the content coding is detected. Raises InvalidSettings if the file cannot be read, StreamError
-    if it is not a valid stream, and InvalidMap if a latent-space map is missing or not valid.
+    if the file is not a valid stream, and InvalidMap if a latent-space map is missing or not valid.
     """
     head, chunks = read_capture(capture)
     other_format = identify_foreign_file(head)

@@ -14,7 +14,7 @@ class LazyCommand:
     """A command, or a group of commands, that is imported when it is used.
 
     `attribute` of `module` is the command's function, or the typer.Typer of a group. `summary` is the first paragraph
-    of its help text, for the list of commands. `epilog` is printed below the help text of a function.
+    of the command's help text, for the list of commands. `epilog` is printed below the help text of a function.
     """
 
     module: str

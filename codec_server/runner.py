@@ -66,7 +66,7 @@ class Reloadable(Protocol):
 
 
 def reload_on_hangup(*sources: Reloadable | None) -> None:
-    """Read all `sources` again on every SIGHUP. Without sources, SIGHUP ends the process."""
+    """Read all `sources` again on every SIGHUP. If `sources` is empty, SIGHUP ends the process."""
     present = [source for source in sources if source is not None]
 
     def reload() -> None:

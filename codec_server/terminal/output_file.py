@@ -106,7 +106,7 @@ class OutputFile:
         return len(data)
 
     def write_parameters(self, parameters: Parameters) -> None:
-        """Write the parameters of a latent stream to a JSON file next to it. Does nothing for standard output.
+        """Write the parameters of a latent stream to a JSON file next to the stream. Does nothing for standard output.
 
         Raises InvalidSettings if the file cannot be written.
         """
