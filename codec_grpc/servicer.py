@@ -138,7 +138,7 @@ class LatentServicer(LatentServiceServicer):
 
 
 def _compression(name: str | bytes | None) -> grpc.Compression | None:
-    """Return the compression named `name`, or None if the name is empty or "identity".
+    """Return the compression named `name`, or None if `name` is None or "identity".
 
     Raises InvalidRequest if the name is unknown.
     """
