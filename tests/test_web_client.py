@@ -1,0 +1,171 @@
+"""The TypeScript client in web/client: its own tests, and the same results as the Python client."""
+
+import base64
+import fcntl
+import hashlib
+import json
+import random
+import re
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec_client import HttpClient, LatentStreamDecoder, latent_to_rgb
+from codec_wire.errors import StreamError
+from codec_wire.latents import Modality
+from codec_wire.maps.latent_rgb import LatentRgb
+from codec_wire.request import GenerationRequest
+from core.map_store import RGB_FILE, bundle_folder
+from tests.support.processes import Addresses, start_server
+
+CLIENT = Path(__file__).resolve().parent.parent / "web" / "client"
+VECTORS = resources.files("codec_golden").joinpath("vectors")
+REQUEST = {"prompt": "a sea", "size": "64x32", "steps": 2, "seed": 7}
+PIPELINES = ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive")
+
+
+def npm(*arguments: str) -> None:
+    """Run npm in the folder of the client."""
+    done = subprocess.run(["npm", *arguments], cwd=CLIENT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"npm {' '.join(arguments)} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+
+
+def node(program: str, *arguments: str, text: str = "") -> str:
+    """Run a program in web/client/test/programs without permission to create code from strings; return its output."""
+    command = ["node", "--disallow-code-generation-from-strings", CLIENT / "test" / "programs" / program, *arguments]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built_client() -> None:
+    """Install the client's packages and build it. Processes that run tests in parallel do this in turn."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed; it builds the TypeScript client")
+    with (CLIENT / "package.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        npm("install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--prefer-offline")
+        npm("run", "build")
+
+
+@pytest.fixture(scope="module")
+def server(models_dir: Path) -> Iterator[Addresses]:
+    """A server of the small model that accepts one generation at a time."""
+    matrix = LatentRgb(
+        latent_space="tiny-sd-vae", matrix=((0.2, 0, 0), (0, 0.3, 0), (0, 0, 0.1), (0.1,) * 3), bias=(0.5,) * 3
+    )
+    (bundle_folder(models_dir, "tiny-sd-vae") / RGB_FILE).write_bytes(matrix.serialize())
+    arguments = ("--models-dir", str(models_dir), "--model", "tiny-sd", "--latent-space", "tiny-sd-vae")
+    with start_server(*arguments, "--max-jobs", "1") as addresses:
+        yield addresses
+
+
+@pytest.mark.slow
+def test_typescript_client_passes_its_own_tests(built_client: None) -> None:
+    npm("run", "typecheck")
+    npm("test")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wire_format", ["msgpack", "protobuf"])
+def test_typescript_client_receives_what_the_python_client_receives(
+    wire_format: str, built_client: None, server: Addresses, tmp_path: Path
+) -> None:
+    requests = json.dumps([REQUEST | {"pipeline": pipeline} for pipeline in PIPELINES])
+    found = [json.loads(line) for line in node("receive.mjs", server.http, requests, wire_format).splitlines()]
+    with HttpClient(server.http, cache_dir=tmp_path).blocking() as client:
+        matrix = client.latent_rgb()
+        for pipeline, received in zip(PIPELINES, found, strict=True):
+            expected = client.generate("a sea", size=(64, 32), steps=2, seed=7, pipeline=pipeline)
+            values, colours = base64.b64decode(received.pop("values")), np.array(received.pop("colours"))
+            (latents,) = expected.latents
+            assert values == latents.astype("<f4").tobytes()
+            # The Python client computes colours in float32.
+            assert np.abs(colours.reshape(4, 8, 4)[..., :3] - latent_to_rgb(latents, matrix)).max() <= 1
+            assert received == {
+                "shape": [4, 4, 8],
+                "pipeline": pipeline,
+                "map": ["tiny-sd-vae", expected.map_hash],
+                "seed": "7",
+                "frames": 1,
+            }
+
+
+@pytest.mark.slow
+def test_aborting_in_the_typescript_client_frees_its_place_on_the_server(built_client: None, server: Addresses) -> None:
+    long = REQUEST | {"steps": 250, "size": "512x512", "pipeline": "int8"}
+    found = json.loads(node("abort.mjs", server.http, json.dumps(long), json.dumps(REQUEST)))
+    refused = found["refused"]
+    assert (refused["name"], refused["code"]) == ("Overloaded", "overloaded")
+    assert refused["retryAfterS"] >= 1
+    assert found["aborted"] == "AbortError"
+    assert found["frames"] == 1
+    with urllib.request.urlopen(f"{server.http}/metrics") as response:
+        metrics = response.read().decode()
+    assert re.search(r'codec_requests_total\{.*outcome="cancelled".*\} 1\.0', metrics), metrics
+
+
+def damaged_bodies(count: int) -> Iterator[bytes]:
+    """Yield every vector, complete and refused, and `count` damaged copies, which are always the same."""
+    index = json.loads(VECTORS.joinpath("index.json").read_bytes())
+    names = [entry[key] for entry in index["streams"] for key in ("msgpack", "protobuf")]
+    originals = [VECTORS.joinpath(name).read_bytes() for name in names if not name.startswith("rounding/")]
+    yield from originals
+    yield from (VECTORS.joinpath(entry["msgpack"]).read_bytes() for entry in index["refused"])
+    rng = random.Random(20)
+    for _ in range(count):
+        body = bytearray(rng.choice(originals))
+        for _ in range(rng.randint(1, 3)):
+            # Most bytes are data; damage the header and the fields of frames as often.
+            position = rng.randrange(rng.choice((len(body), 130)))
+            match rng.randrange(4):
+                case 0:
+                    body[position : position + 1] = bytes((rng.randrange(256),))
+                case 1:
+                    body[position:position] = bytes((rng.choice((0, 1, 0x7F, 0x80, 0xC0, 0xCB, 0xFF)),))
+                case 2:
+                    del body[position : position + rng.randint(1, 9)]
+                case 3:
+                    body[position : position + 1] = bytes((body[position % len(body)] ^ 1 << rng.randrange(8),))
+        yield bytes(body)
+
+
+def decoded_in_python(body: bytes) -> str:
+    """Return what decode.mjs prints for `body`. It is received byte by byte, so that limits apply at once."""
+    decoder, floats = LatentStreamDecoder(), hashlib.sha256()
+    try:
+        for start in range(len(body)):
+            for latents in decoder.feed(body[start : start + 1]):
+                floats.update(latents.astype("<f4").tobytes())
+        decoder.close()
+    except StreamError as error:
+        return f"{type(error).__name__} {error.offset}"
+    return floats.hexdigest()
+
+
+@pytest.mark.slow
+def test_damaged_streams_have_the_same_result_in_both_languages(built_client: None) -> None:
+    bodies = list(damaged_bodies(1500))
+    lines = "".join(f"{base64.b64encode(body).decode()}\n" for body in bodies)
+    expected = [decoded_in_python(body) for body in bodies]
+    found = node("decode.mjs", text=lines).splitlines()
+    assert [triple for triple in zip(bodies, expected, found, strict=True) if triple[1] != triple[2]] == []
+    kinds = {outcome.partition(" ")[0] for outcome in expected}
+    assert {"MalformedMessage", "MessageTooLarge", "SequenceError", "TruncatedStream"} <= kinds
+
+
+def test_typescript_request_has_every_field_of_a_request() -> None:
+    source = (CLIENT / "src" / "request.ts").read_text()
+    interfaces = source[source.index("interface CommonFields") : source.index("export type GenerationRequest")]
+    fields = set(re.findall(r"^  (\w+)\??:", interfaces, re.MULTILINE))
+    wire_names = {info.alias or name for name, info in GenerationRequest.model_fields.items()}
+    # Previews are Server-Sent Events, which this client does not read.
+    assert fields == wire_names - {"preview_every"}
+    assert all(f'"{modality}"' in source for modality in Modality)
