@@ -38,7 +38,12 @@ def npm(*arguments: str) -> None:
 
 def node(program: str, *arguments: str, text: str = "") -> str:
     """Run a program in web/client/test/programs without permission to create code from strings; return its output."""
-    command = ["node", "--disallow-code-generation-from-strings", CLIENT / "test" / "programs" / program, *arguments]
+    command = [
+        "node",
+        "--disallow-code-generation-from-strings",
+        str(CLIENT / "test" / "programs" / program),
+        *arguments,
+    ]
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
