@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bench.fleet_simulation import Durations, Fleet, Policy, Result, simulate
 from bench.serving.report import Table
-from core.settings import DEFAULT_MAX_CONNECTIONS, Settings
+from core.limit_settings import DEFAULT_MAX_CONNECTIONS
+from core.settings import Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 REPLICAS = 1000

@@ -19,8 +19,8 @@ from codec_http.state import API_KEYS, BODY_PARSER, DOCUMENT, ORIGIN_POLICY, PUB
 from codec_wire.errors import InvalidSettings
 from core.address import host_port
 from core.api_keys import ApiKeys
+from core.limit_settings import DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_CONNECTIONS_PER_IP
 from core.service import LatentService
-from core.settings import DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_CONNECTIONS_PER_IP
 from core.tls import ServerTls
 
 

@@ -67,7 +67,7 @@ def _noise(values: NDArray[np.float16], scales: NDArray[np.float16], max_code: i
 
 
 def measure_quality(latents: Latents, scales: Mapping[str, bytes]) -> list[Quality]:
-    """Return the quality of every quantizing pipeline for images. `scales` are the static scales by pipeline name."""
+    """Return the quality of every quantizing pipeline for images. `scales` has the scales of each static pipeline."""
     quantizing = [spec for spec in PIPELINES.values() if spec.bits is not None and not spec.video_only]
     return [_quality(spec, latents, scales.get(spec.name)) for spec in quantizing]
 

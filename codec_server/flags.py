@@ -6,7 +6,8 @@ from typing import Any, Literal, get_origin
 
 import typer
 
-from core.settings import PREFIX, Settings, panel_of
+from core.setting_field import PREFIX
+from core.settings import Settings, panel_of
 
 LOCAL_MODEL = (
     "model",

@@ -15,7 +15,8 @@ class Deadline:
     """A context manager for several `with` blocks, which cancels the awaits in these blocks at the deadline of a job.
 
     All blocks use one timer. asyncio.timeout_at would set a timer for each block, and setting a timer takes longer than
-    most blocks of a generation. All code in a block must run in one task. Call `close` after the last block.
+    most blocks of a generation. All code in a `with` block must run in one asyncio task. Call `close` after the last
+    block.
     """
 
     def __init__(self, job: Job, grace_s: float = 0.0) -> None:

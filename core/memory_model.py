@@ -33,8 +33,8 @@ class PeakMemory:
 class MemoryModel:
     """Memory of one modality of a model: sampling needs `fixed` bytes and `sampling` bytes per pixel and latent frame.
 
-    Decoding needs `decoding` bytes per pixel, or per pixel and latent frame if the VAE decodes all frames together
-    (`decodes_jointly`).
+    Decoding needs `decoding` bytes for each pixel of a frame, times the number of latent frames if the VAE decodes all
+    frames together (`decodes_jointly`).
     """
 
     fixed: float

@@ -5,21 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, ValidationError, field_validator
+from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from codec_wire.errors import InvalidSettings, truncated_repr
 from core.access_settings import AccessSettings
 from core.engine_settings import EngineSettings
+from core.limit_settings import LimitSettings
 from core.operation_settings import OperationSettings
-from core.request_memory import DEFAULT_LIMIT_BYTES
 from core.service_links import service_links
+from core.setting_field import PREFIX, either_variable
 from core.setting_field import setting as _setting
 from core.upstream_settings import UpstreamSettings
 
-PREFIX = "CODEC_"
-DEFAULT_MAX_CONNECTIONS = 1024
-DEFAULT_MAX_CONNECTIONS_PER_IP = 256
 _TORCH_DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 """torch's names for the values of `dtype`, which are also accepted."""
 _FORMATS = {
@@ -31,12 +29,7 @@ _FORMATS = {
 """Allowed values of the settings with a regular expression, for error messages."""
 
 
-def _or_variable(name: str, other: str) -> AliasChoices:
-    """Return the names of the variables of a setting: CODEC_<name>, and CODEC_<other> as in other Codec servers."""
-    return AliasChoices(f"{PREFIX}{name}", f"{PREFIX}{other}")
-
-
-class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettings):
+class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettings, LimitSettings):
     """All settings and their defaults. Each setting is set by the variable CODEC_<NAME> or the flag --<name>."""
 
     model_config = SettingsConfigDict(
@@ -48,7 +41,7 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         None,
         "Hugging Face Hub id or directory of a diffusers pipeline, or one .safetensors file with its weights. A "
         "path may be relative to --models-dir. Default: embedded, the model that is part of codec-diffusers.",
-        validation_alias=_or_variable("MODEL", "INITIAL_MODEL"),
+        validation_alias=either_variable("MODEL", "INITIAL_MODEL"),
     )
     variant: str | None = _setting(
         "Model",
@@ -99,7 +92,7 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         None,
         "Id of the model's latent space. Default: the published id if the model is known, else an id that is derived "
         "from the model's name.",
-        validation_alias=_or_variable("LATENT_SPACE", "INITIAL_LATENT_SPACE"),
+        validation_alias=either_variable("LATENT_SPACE", "INITIAL_LATENT_SPACE"),
     )
     latent_map_url: str | None = _setting(
         "Latent-space map",
@@ -148,7 +141,7 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         "Server",
         "127.0.0.1",
         "IP address or host name on which the servers listen.",
-        validation_alias=_or_variable("HOST", "BACKEND_HOST"),
+        validation_alias=either_variable("HOST", "BACKEND_HOST"),
     )
     port: int = _setting(
         "Server",
@@ -156,7 +149,7 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         "Port of the HTTP server. 0 selects a free port.",
         ge=0,
         le=65535,
-        validation_alias=_or_variable("PORT", "BACKEND_PORT"),
+        validation_alias=either_variable("PORT", "BACKEND_PORT"),
     )
     grpc_port: int = _setting("Server", 50051, "Port of the gRPC server. 0 selects a free port.", ge=0, le=65535)
     public_url: str | None = _setting(
@@ -166,71 +159,6 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         "index.json and new maps begin with it. Default: the origin of each request; new maps then contain "
         "relative URLs.",
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
-    )
-    max_jobs: int = _setting(
-        "Limits", 32, "Maximum number of active generations, including queued and running ones.", ge=1
-    )
-    max_jobs_per_client: int | None = _setting(
-        "Limits",
-        None,
-        "Maximum number of active generations of one client. Clients are distinguished by API key, or by IP "
-        "address if no key is required. Default: 7/8 of --max-jobs, or --max-jobs itself if it is less than 4.",
-        ge=1,
-    )
-    max_cost: int = _setting(
-        "Limits", 10_000_000_000, "Maximum total cost of active generations, in pixels x latent frames x steps.", ge=1
-    )
-    max_request_mib: int = _setting(
-        "Limits",
-        DEFAULT_LIMIT_BYTES // 2**20,
-        "Maximum memory in MiB for request bodies that are being received and for input images of active generations.",
-        ge=32,
-    )
-    max_memory_mib: int | None = _setting(
-        "Limits",
-        None,
-        "Maximum device memory in MiB for active generations, in addition to the models. The memory that a "
-        "generation needs is predicted from measurements at the start. Default: 80 % of the memory that is free "
-        "after the models are loaded.",
-        ge=1,
-    )
-    max_connections: int = _setting(
-        "Limits",
-        DEFAULT_MAX_CONNECTIONS,
-        "Maximum number of HTTP connections. The server uses a lower maximum if the process may not open enough "
-        "files. If a new connection exceeds the maximum, the connection that has been idle longest is closed.",
-        ge=1,
-    )
-    max_connections_per_ip: int = _setting(
-        "Limits",
-        DEFAULT_MAX_CONNECTIONS_PER_IP,
-        "Maximum number of HTTP connections from one IP address. Behind a reverse proxy, set it to the value of "
-        "--max-connections.",
-        ge=1,
-    )
-    request_timeout_s: float = _setting(
-        "Limits",
-        600,
-        "Maximum time in seconds for one request, including its "
-        "time in the queue. A request that takes longer is "
-        "cancelled.",
-        gt=0,
-    )
-    step_timeout_s: float = _setting(
-        "Limits",
-        600,
-        "Maximum time in seconds for one sampling step or for the decoding of one frame. If a step or a frame "
-        "takes longer, GET /livez returns 503, so that the process can be restarted, and requests are refused "
-        "until the device works again.",
-        gt=0,
-    )
-    drain_timeout_s: float = _setting(
-        "Limits",
-        30,
-        "Maximum time in seconds that a server waits for active generations to finish when it stops. After this "
-        "time, it cancels them.",
-        ge=0,
-        validation_alias=_or_variable("DRAIN_TIMEOUT_S", "SHUTDOWN_GRACE_S"),
     )
     require_pins: bool = _setting(
         "Reproducibility", False, "Refuse to start unless torch, diffusers and transformers have the pinned versions."
@@ -248,16 +176,6 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         "AlexNet weights for the metric LPIPS, in torchvision's format: a path, or REPOSITORY:FILE on the Hugging "
         "Face Hub.",
     )
-
-    @property
-    def max_request_bytes(self) -> int:
-        """The value of `max_request_mib`, converted to bytes."""
-        return self.max_request_mib * 2**20
-
-    @property
-    def max_memory_bytes(self) -> int | None:
-        """The value of `max_memory_mib`, converted to bytes; None if it is not set."""
-        return None if self.max_memory_mib is None else self.max_memory_mib * 2**20
 
     @field_validator("dtype", "engine", "role", "log_level", "log_format", "device", mode="before")
     @classmethod

@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from pydantic import AliasChoices
 
 from core.service_links import service_links
-from core.settings import PREFIX, Settings
+from core.setting_field import PREFIX
+from core.settings import Settings
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from codec_server.commands.gateway import SETTINGS as GATEWAY_SETTINGS
 from codec_server.commands.serve import NOT_FOR_SERVE
-from core.settings import PREFIX, Settings
+from core.setting_field import PREFIX
+from core.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy" / "helm" / "codec-diffusers"

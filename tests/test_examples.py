@@ -72,8 +72,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=300,
         check=False,
     )
-    if done.returncode:
-        pytest.skip(f"npm cannot install the example's packages: {done.stderr.strip()[:200]}")
+    assert done.returncode == 0, f"npm cannot install the example's packages: {done.stderr.strip()[:200]}"
     return folder
 
 

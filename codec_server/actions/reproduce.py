@@ -94,8 +94,8 @@ async def _decoded_difference(
 ) -> ValueDifference | None:
     """Compare the recorded pixels with the received latents, decoded on this machine as by `generate`.
 
-    If the pixels differ, the latents are also decoded on the server. Returns the smaller difference, or None if the
-    shapes differ.
+    If the pixels differ from the recorded ones, the server decodes the same latents too. Returns the smaller
+    difference, or None if the shapes differ.
     """
     assert recorded.pixels is not None  # noqa: S101 - checked by the caller
     frames = await decoding.frames(received.latents, received.map_hash, client)

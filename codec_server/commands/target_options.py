@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from codec_server.flags import replace_flags, settings_flags
-from core.settings import PREFIX
+from core.setting_field import PREFIX
 
 LOCAL_PANEL = "Model in this process (without --server and --grpc)"
 SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")

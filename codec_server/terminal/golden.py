@@ -12,7 +12,7 @@ TABLE_WIDTH = 120
 
 
 def progress_bar() -> Progress:
-    """Return a progress bar on standard error. It is drawn from the beginning of its `with` block."""
+    """Return a progress bar on standard error. The bar appears when its `with` block is entered."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True))
 

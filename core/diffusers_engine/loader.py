@@ -158,8 +158,8 @@ def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Pi
     remaining = [variant for variant in without_vae if variant.mode.latents or not variant.mode.image]
     if not remaining:
         raise ModelLoadError(
-            f"{source.label} encodes an input image with its VAE, so it cannot generate without the VAE: start the "
-            "server without --no-vae (CODEC_ROLE=all)"
+            f"{source.label} encodes an input image with its VAE, so it cannot generate without the VAE: remove "
+            "--no-vae (or CODEC_ROLE=generator)"
         )
     yield from remaining
 

@@ -10,7 +10,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from codec_server.cli import COMMANDS, app
-from core.settings import PREFIX, Settings, panel_of
+from core.setting_field import PREFIX
+from core.settings import Settings, panel_of
 
 
 def command_paths() -> Iterator[tuple[str, ...]]:

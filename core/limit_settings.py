@@ -1,0 +1,88 @@
+"""Settings that limit what a server accepts and how long it works on it."""
+
+from pydantic_settings import BaseSettings
+
+from core.request_memory import DEFAULT_LIMIT_BYTES
+from core.setting_field import either_variable, setting
+
+DEFAULT_MAX_CONNECTIONS = 1024
+DEFAULT_MAX_CONNECTIONS_PER_IP = 256
+
+
+class LimitSettings(BaseSettings):
+    """Settings for jobs, memory, connections and times. core.settings.Settings contains these fields."""
+
+    max_jobs: int = setting(
+        "Limits", 32, "Maximum number of active generations, including queued and running ones.", ge=1
+    )
+    max_jobs_per_client: int | None = setting(
+        "Limits",
+        None,
+        "Maximum number of active generations of one client. Clients are distinguished by API key, or by IP "
+        "address if no key is required. Default: 7/8 of --max-jobs, or --max-jobs itself if it is less than 4.",
+        ge=1,
+    )
+    max_cost: int = setting(
+        "Limits", 10_000_000_000, "Maximum total cost of active generations, in pixels x latent frames x steps.", ge=1
+    )
+    max_request_mib: int = setting(
+        "Limits",
+        DEFAULT_LIMIT_BYTES // 2**20,
+        "Maximum memory in MiB for request bodies that are being received and for input images of active generations.",
+        ge=32,
+    )
+    max_memory_mib: int | None = setting(
+        "Limits",
+        None,
+        "Maximum device memory in MiB for active generations, in addition to the models. The memory that a "
+        "generation needs is predicted from measurements at the start. Default: 80 % of the memory that is free "
+        "after the models are loaded.",
+        ge=1,
+    )
+    max_connections: int = setting(
+        "Limits",
+        DEFAULT_MAX_CONNECTIONS,
+        "Maximum number of HTTP connections. If the process is not permitted to open that many files (ulimit -n), the "
+        "maximum is lower. A new connection above the maximum closes the connection that has been idle longest.",
+        ge=1,
+    )
+    max_connections_per_ip: int = setting(
+        "Limits",
+        DEFAULT_MAX_CONNECTIONS_PER_IP,
+        "Maximum number of HTTP connections from one IP address. Behind a reverse proxy, set it to the value of "
+        "--max-connections.",
+        ge=1,
+    )
+    request_timeout_s: float = setting(
+        "Limits",
+        600,
+        "Maximum time in seconds for one request, including its time in the queue. A request that takes longer is "
+        "cancelled.",
+        gt=0,
+    )
+    step_timeout_s: float = setting(
+        "Limits",
+        600,
+        "Maximum time in seconds for one sampling step or for the decoding of one frame. If a step or a frame "
+        "takes longer, GET /livez returns 503, so that the process can be restarted, and requests are refused "
+        "until the device works again.",
+        gt=0,
+    )
+    drain_timeout_s: float = setting(
+        "Limits",
+        30,
+        "Maximum time in seconds that a server waits for active generations to finish when it stops. After this "
+        "time, it cancels them.",
+        ge=0,
+        validation_alias=either_variable("DRAIN_TIMEOUT_S", "SHUTDOWN_GRACE_S"),
+    )
+
+    @property
+    def max_request_bytes(self) -> int:
+        """The value of `max_request_mib`, converted to bytes."""
+        return self.max_request_mib * 2**20
+
+    @property
+    def max_memory_bytes(self) -> int | None:
+        """The value of `max_memory_mib`, converted to bytes; None if it is not set."""
+        return None if self.max_memory_mib is None else self.max_memory_mib * 2**20
