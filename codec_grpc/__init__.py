@@ -1,1 +1,1 @@
-"""gRPC server, and the engine of a gateway, which generates on a remote gRPC server."""
+"""gRPC server, and gateway engine that forwards generations to a remote gRPC server."""

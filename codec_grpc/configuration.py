@@ -1,6 +1,6 @@
-"""The configuration of a server, which determines the bytes of its responses.
+"""The configuration of a server: all properties that determine the bytes of its responses.
 
-A gateway compares its servers' configurations.
+A gateway compares the configurations of its upstream servers.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ LATENT_SERVICE = pb.DESCRIPTOR.services_by_name["LatentService"].full_name
 
 
 def configuration_hash(models: Iterable[pb.ServedModel], versions: Mapping[str, str]) -> str:
-    """Return "sha256:<hex>" of the models with their maps and devices, and the library versions.
+    """Return the hash, as "sha256:<hex>", of `models` with their maps and devices, and of the library `versions`.
 
-    Neither the measured differences of pixels nor the version of codec-diffusers affect the hash.
+    The measured pixel differences and the version of codec-diffusers do not affect the hash.
     """
     compared = pb.GetServerInfoResponse(models=models, versions=versions)
     for model in compared.models:
@@ -25,19 +25,22 @@ def configuration_hash(models: Iterable[pb.ServedModel], versions: Mapping[str, 
 
 
 def configuration_of_service(service: LatentService) -> str | None:
-    """Return the configuration hash of this server; None while no model is loaded."""
+    """Return the configuration hash of the server of `service`, or None while no model is loaded."""
     if not len(service.models):
         return None
     return configuration_hash(map(served_model_to_message, service.models), service.provenance.versions)
 
 
 def configuration_of(info: pb.GetServerInfoResponse) -> str:
-    """Return the configuration hash of the server described by `info`, even if the server does not report it."""
+    """Return the configuration hash of the server that `info` describes.
+
+    If the server does not report its hash, the hash is computed from `info`.
+    """
     return info.configuration_hash or configuration_hash(info.models, info.versions)
 
 
 def differences(info: pb.GetServerInfoResponse, reference: pb.GetServerInfoResponse) -> Iterator[str]:
-    """Yield each difference between the configurations of two servers, e.g. "torch 2.1 instead of 2.0"."""
+    """Yield a text for each difference between the configurations of two servers, e.g. "torch 2.1 instead of 2.0"."""
     found, expected = _facts(info), _facts(reference)
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):
@@ -45,7 +48,7 @@ def differences(info: pb.GetServerInfoResponse, reference: pb.GetServerInfoRespo
 
 
 def _facts(info: pb.GetServerInfoResponse) -> dict[str, str]:
-    """Return the parts of a configuration, as {name: value}, for log lines."""
+    """Return the parts of the configuration in `info` as {name: value}, for log messages."""
     facts = dict(info.versions)
     for served in info.models:
         facts[f"latent-space map of {served.model.name}"] = served.latent_map_hash
@@ -57,18 +60,18 @@ def _facts(info: pb.GetServerInfoResponse) -> dict[str, str]:
 
 
 _SHORT = 12
-"""Number of hexadecimal digits of a hash that is only compared with other hashes."""
+"""Number of hexadecimal digits to which a hash is shortened if it is only compared with other hashes."""
 
 
 def health_service(info: pb.GetServerInfoResponse) -> str:
-    """Return the name of the health service of all servers that have the configuration in `info`.
+    """Return the health service name that is common to all servers with the configuration in `info`.
 
-    Servers with another configuration do not report SERVING for this name. For a server that does not report its
-    configuration, the name of the service that reports whether the server is serving is returned.
+    Servers with another configuration do not report SERVING for this name. If `info` contains no configuration, return
+    the name that every server reports as SERVING while it is serving.
     """
     return health_service_of(info.configuration_hash) if info.configuration_hash else LATENT_SERVICE
 
 
 def health_service_of(configuration: str) -> str:
-    """Return the name of the health service for a configuration hash."""
+    """Return the health service name of the servers with this configuration hash."""
     return f"{LATENT_SERVICE}/{configuration}"

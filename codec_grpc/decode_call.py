@@ -1,4 +1,4 @@
-"""The Decode method: a latent stream in, pixels out."""
+"""The gRPC method Decode, which decodes a latent stream to pixels."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -33,7 +33,7 @@ LINGER_S, LINGER_BYTES = 0.2, 1024 * 1024
 async def decode(
     service: LatentService, requests: AsyncIterator[pb.DecodeRequest], context: Context, timeout_s: float
 ) -> None:
-    """Handle one call of Decode, which may take at most `timeout_s` seconds. Raises a CodecError."""
+    """Handle one call of Decode, which may take at most `timeout_s` seconds. Raises a CodecError if the call fails."""
     remaining = context.time_remaining()
     seconds = timeout_s if remaining is None else min(remaining, timeout_s)
     job = Job(deadline=asyncio.get_running_loop().time() + seconds)
@@ -64,9 +64,9 @@ async def _decode(
 
 
 async def _discard(requests: AsyncIterator[pb.DecodeRequest]) -> None:
-    """Receive the rest of a small refused request, so that its client receives the status.
+    """Receive the rest of a refused request, up to LINGER_BYTES, so that the client receives the status of the call.
 
-    If the call ended while the client sends a message, a client of grpc.aio would report INTERNAL instead.
+    If the call ended while the client was sending a message, grpc.aio would report INTERNAL to the client instead.
     """
     received = 0
     with suppress(TimeoutError, InvalidRequest):
@@ -100,7 +100,10 @@ def _wanted(options: pb.DecodeOptions, map_pin: str | None) -> DecodeRequest:
 async def _messages(
     first: pb.DecodeRequest, requests: AsyncIterator[pb.DecodeRequest], dictionaries: Mapping[str, bytes]
 ) -> AsyncGenerator[Message, None]:
-    """Yield the header and the frames of the stream. Raises InvalidRequest if the stream is invalid or incomplete."""
+    """Yield the header and the frames of the latent stream in `first` and `requests`.
+
+    Raises InvalidRequest if the stream is invalid or incomplete.
+    """
     body: BodyReader | None = None
     if first.WhichOneof("part") == "body":
         encoding = first.options.content_encoding or IDENTITY

@@ -1,4 +1,4 @@
-"""The Encode method: an image or a video in, a latent stream out."""
+"""The gRPC method Encode, which encodes an image or a video to a latent stream."""
 
 import asyncio
 from contextlib import aclosing, closing
@@ -22,7 +22,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[pb.EncodeRequest, pb.EncodeRespon
 
 
 async def encode(service: LatentService, request: pb.EncodeRequest, context: Context, timeout_s: float) -> None:
-    """Handle one call of Encode, which may take at most `timeout_s` seconds. Raises a CodecError."""
+    """Handle one call of Encode, which may take at most `timeout_s` seconds. Raises a CodecError if the call fails."""
     pin = dict(context.invocation_metadata() or ()).get(MAP_PIN_KEY)
     plan, _ = encoding.plan(
         service,

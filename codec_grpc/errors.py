@@ -35,7 +35,7 @@ STATUS: dict[type[CodecError], StatusCode] = {
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: StatusCode.CANCELLED,
 }
-"""gRPC status by error class. All other errors have the status INTERNAL and a fixed text."""
+"""gRPC status code by error class. All other errors have the status code INTERNAL and a fixed message."""
 
 _RECOGNIZED: tuple[type[CodecError], ...] = (
     errors.NotReady,
@@ -43,11 +43,14 @@ _RECOGNIZED: tuple[type[CodecError], ...] = (
     errors.DeadlineExceeded,
     errors.Cancelled,
 )
-"""Errors that are recognized by the status code alone, if the status has no details."""
+"""Error classes that a gateway recognizes by the status code alone if the status has no details."""
 
 
 def status_code(error: BaseException) -> StatusCode:
-    """Return the status code of the class of `error` or of its nearest base class that has one, otherwise INTERNAL."""
+    """Return the gRPC status code for `error`, or INTERNAL if its class has no status code.
+
+    A class without a status code of its own has the status code of its nearest base class.
+    """
     for cls in type(error).__mro__:
         if cls in STATUS:
             return STATUS[cls]
@@ -86,7 +89,7 @@ def _packed(detail: Message) -> any_pb2.Any:
 
 
 def from_rpc_error(error: AioRpcError) -> CodecError:
-    """Return the error that a remote server raised, reconstructed from the details of the status.
+    """Return the error that a remote server raised, reconstructed from the status details of `error`.
 
     A status without google.rpc details was created by gRPC itself or by other software. The gateway logs the message of
     such a status and does not return it to clients, because the message may contain network addresses.

@@ -1,4 +1,4 @@
-"""The grpc.health.v1 service. The health service reports the state of the server's lifecycle."""
+"""The gRPC health service grpc.health.v1, which reports the state of the server's lifecycle."""
 
 import asyncio
 from typing import Any
@@ -15,10 +15,10 @@ SERVICES = ("", LATENT_SERVICE)
 
 
 class LifecycleHealth(HealthServicer):
-    """Health servicer that reports SERVING if the lifecycle state is SERVING, and notifies watchers of changes.
+    """Health servicer that reports SERVING while the lifecycle state is SERVING, and notifies watchers of changes.
 
-    While models are served, a further name can be queried (codec_grpc.configuration.health_service_of). Other servers
-    have the same name only if their responses have the same bytes.
+    While models are served, clients can also query the name that codec_grpc.configuration.health_service_of returns.
+    This name is the same on two servers only if their responses have the same bytes.
     """
 
     def __init__(self, service: LatentService) -> None:
@@ -38,7 +38,7 @@ class LifecycleHealth(HealthServicer):
         request: Any,  # noqa: ARG002
         context: Any,  # noqa: ARG002
     ) -> Any:
-        """Return the health of all services.
+        """Return the health status of every service name.
 
         The base class HealthServicer of grpcio-health-checking does not implement this method.
         """

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 METHOD_PREFIX = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/"
 
 PUBLIC_METHODS = ("GetServerInfo", "GetLatentMap")
-"""Methods that require no API key: discovery, as over HTTP."""
+"""Discovery methods, which require no API key, like discovery over HTTP."""
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -36,7 +36,7 @@ Handler = Callable[[Any, Any], Awaitable[Any]]
 class ErrorBoundary(ServerInterceptor):
     """Interceptor that checks API keys and admission, and converts exceptions to gRPC statuses.
 
-    Clients receive only the messages of CodecErrors. `api_keys` are the accepted keys; None if no key is required.
+    Clients receive only the messages of CodecErrors. `api_keys` are the accepted keys, or None if no key is required.
     """
 
     def __init__(self, service: LatentService, api_keys: ApiKeys | None = None) -> None:
@@ -50,7 +50,7 @@ class ErrorBoundary(ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the handlers of LatentService.
 
-        Handlers of health checks and reflection are wrapped only to refuse malformed messages.
+        The handlers of health checks and reflection are wrapped too, but only to refuse malformed messages.
         """
         handler: Any = await continuation(handler_call_details)
         if handler is None:
@@ -128,9 +128,9 @@ _KINDS: dict[tuple[bool, bool], tuple[Callable[..., Any], str]] = {
     (True, False): (grpc.stream_unary_rpc_method_handler, "stream_unary"),
     (True, True): (grpc.stream_stream_rpc_method_handler, "stream_stream"),
 }
-"""Constructor of a method handler, and name of the handler's attribute that holds the method.
+"""Constructor of a method handler, and name of the handler attribute that contains the method.
 
-The keys are (whether requests are a stream, whether responses are a stream).
+A key is the pair (whether the requests are a stream, whether the responses are a stream).
 """
 
 
@@ -144,16 +144,16 @@ def _text(value: str | bytes | None) -> str | None:
 
 
 def _trailing_metadata(record: RequestRecord) -> tuple[tuple[str, str], ...]:
-    """Return the trailing metadata that every call has."""
+    """Return the trailing metadata that is sent at the end of every call."""
     request_id = (REQUEST_ID_KEY, record.request_id)
     return (request_id,) if record.map_hash is None else (request_id, (MAP_HASH_KEY, record.map_hash))
 
 
 def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
-    """Return metadata with the time to wait before a retry.
+    """Return metadata with the time that a client must wait before it retries the call.
 
-    gRPC's retry policies (gRFC A6) and proxies read this metadata. gRPC's retry policies do not read
-    google.rpc.RetryInfo.
+    This metadata is sent in addition to google.rpc.RetryInfo, because gRPC's retry policies (gRFC A6) and proxies only
+    read the metadata.
     """
     if not isinstance(error, RetryableError):
         return ()

@@ -1,4 +1,4 @@
-"""Request messages that are not valid protobuf: they end a call with INVALID_ARGUMENT."""
+"""Handling of request messages that are not valid protobuf. Such a message ends a call with INVALID_ARGUMENT."""
 
 import inspect
 from collections.abc import AsyncIterator, Callable
@@ -11,9 +11,10 @@ from codec_wire.errors import InvalidRequest
 
 
 def parse_or_invalid(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Return a deserializer that returns InvalidRequest for bytes that `parse` rejects.
+    """Return a deserializer that returns an InvalidRequest object for bytes that `parse` rejects.
 
-    An exception in a deserializer would reach the client as UNKNOWN, with the name of a Python class.
+    The deserializer does not raise the error, because gRPC would send an exception to the client as UNKNOWN, with the
+    name of a Python class.
     """
 
     def deserialize(data: bytes) -> Any:
@@ -26,7 +27,10 @@ def parse_or_invalid(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def checked(request: Any) -> Any:
-    """Return `request`, a message or an iterator of messages. Raises InvalidRequest if a message cannot be parsed."""
+    """Return `request`, which is a message or an iterator of messages.
+
+    Raises InvalidRequest if a message could not be parsed.
+    """
     if isinstance(request, InvalidRequest):
         raise request
     return _checked_messages(request) if isinstance(request, AsyncIterator) else request
@@ -38,7 +42,7 @@ async def _checked_messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 def refuse_malformed(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Wrap `behaviour`, a method of another package's servicer, so that malformed messages end a call with a status."""
+    """Wrap a method of a third-party servicer so that a malformed request ends the call with INVALID_ARGUMENT."""
 
     async def abort(context: Any, error: InvalidRequest) -> None:
         status = to_status(error)

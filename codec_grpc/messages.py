@@ -34,7 +34,10 @@ def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
 
 
 def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
-    """Return a request from which a server with the same model and latent-space map derives the same plan."""
+    """Convert `plan` to a request.
+
+    A server with the same model and latent-space map derives the same plan from the request.
+    """
     is_video = plan.modality is Modality.VIDEO
     return pb.GenerateRequest(
         model=plan.model,
@@ -65,7 +68,7 @@ def state_to_message(state: State) -> pb.ServerState.ValueType:
 
 
 def served_model_to_message(instance: ModelInstance) -> pb.ServedModel:
-    """Return the description of a served model for clients."""
+    """Return the protobuf description of a served model."""
     return pb.ServedModel(
         model=model_to_message(instance.model),
         latent_map_hash=instance.bundle.hash,
@@ -78,7 +81,7 @@ def served_model_to_message(instance: ModelInstance) -> pb.ServedModel:
 
 
 def pixel_checks_from_message(message: pb.ServedModel) -> tuple[PixelCheck, ...]:
-    """Return the pixel comparisons in the description of a served model."""
+    """Return the comparisons of decoded pixels that the description of a served model contains."""
     return tuple(
         PixelCheck(
             pipeline=check.pipeline,
@@ -92,7 +95,7 @@ def pixel_checks_from_message(message: pb.ServedModel) -> tuple[PixelCheck, ...]
 
 
 def model_to_message(model: ModelInfo) -> pb.ModelInfo:
-    """Return the description of `model` for clients."""
+    """Return the protobuf description of `model`."""
     limits = model.limits
     return pb.ModelInfo(
         name=model.name,
@@ -129,7 +132,7 @@ def model_to_message(model: ModelInfo) -> pb.ModelInfo:
 
 
 def model_from_message(message: pb.ModelInfo) -> ModelInfo:
-    """Return the model that `message` describes, without modalities and modes that this version does not know."""
+    """Return the model that `message` describes. Modalities and modes that this version does not know are omitted."""
     names = {number: modality for modality, number in MODALITIES.items()}
     return ModelInfo(
         name=message.name,
@@ -165,6 +168,6 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
 def _limits_from_message(limits: pb.RequestLimits) -> RequestLimits:
     """Return the request limits that the message `limits` contains.
 
-    A value of 0 is also a limit, e.g. of a server that accepts no videos.
+    A value of 0 is a limit too. For example, a server that accepts no videos has a limit of 0.
     """
     return RequestLimits(**{field.name: getattr(limits, field.name) for field in fields(RequestLimits)})

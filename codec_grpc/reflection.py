@@ -1,7 +1,7 @@
 """gRPC server reflection, versions v1 and v1alpha.
 
-The grpcio-reflection package contains only v1alpha. The two versions differ only in the package name, so the servicer
-and the messages of v1alpha are also used for v1.
+The grpcio-reflection package contains only v1alpha. The two versions of the protocol differ only in the package name,
+so this module uses the servicer and the messages of v1alpha for both.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The engine of a gateway. A remote gRPC server generates for the gateway."""
+"""The engine of a gateway, which forwards generations to a remote gRPC server."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -11,14 +11,14 @@ from core.plan import StreamPlan
 
 
 class RemoteEngine:
-    """Engine that generates with `calls`, on servers whose latent-space map has the hash `map_hash`."""
+    """Engine that uses `calls` to generate on servers whose latent-space map has the hash `map_hash`."""
 
     def __init__(self, calls: UpstreamCalls, map_hash: str) -> None:
         self._calls = calls
         self._map_hash = map_hash
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events of the remote server as they are received. See core.engine.Engine."""
+        """Yield the events of the remote server as soon as they are received. See core.engine.Engine."""
         request = plan_to_message(plan, progress=job.reports_steps)
         async with aclosing(self._calls.messages("Generate", lambda: request, job, self._map_hash)) as messages:
             async for message in messages:

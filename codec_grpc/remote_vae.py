@@ -1,4 +1,4 @@
-"""The VAE of a gateway. A remote gRPC server decodes and encodes for the gateway."""
+"""The VAE of a gateway, which forwards decoding and encoding to a remote gRPC server."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -15,7 +15,7 @@ from core.engine import Job
 
 
 class RemoteVae:
-    """Sends frames and requests with `calls` to an upstream server, which decodes and encodes.
+    """VAE engine that uses `calls` to decode and encode on an upstream server.
 
     See core.vae_engine.VaeEngine.
     """
@@ -24,7 +24,7 @@ class RemoteVae:
         self._calls = calls
 
     async def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
-        """Yield the pixels as they are received. See core.vae_engine.VaeEngine."""
+        """Yield the pixels as soon as they are received. See core.vae_engine.VaeEngine."""
         received = self._calls.messages("Decode", lambda: _requests(plan, frames), job, plan.map_hash)
         async with aclosing(received) as messages:
             async for message in messages:
@@ -32,7 +32,7 @@ class RemoteVae:
                     yield message.data
 
     async def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
-        """Yield the events as they are received. See core.vae_engine.VaeEngine."""
+        """Yield the events as soon as they are received. See core.vae_engine.VaeEngine."""
         request = pb.EncodeRequest(
             file=plan.file.data,
             model=plan.model,
@@ -51,7 +51,7 @@ class RemoteVae:
 
 
 async def _requests(plan: DecodePlan, frames: Sequence[LatentFrame]) -> AsyncGenerator[pb.DecodeRequest, None]:
-    """Yield the request messages from which a server with the same model and latent-space map derives the same plan."""
+    """Yield Decode requests from which a server with the same model and latent-space map derives the same plan."""
     options = pb.DecodeOptions(model=plan.model, format=format_to_message(plan.pixel_format), quality=plan.quality)
     yield pb.DecodeRequest(header=header_to_message(plan.header), options=options)
     for frame in frames:

@@ -20,7 +20,7 @@ from core.service import LatentService
 from core.tls import ServerTls
 
 MAX_REQUEST_BYTES = 1024 * 1024 + 2 * MAX_IMAGE_BYTES
-"""Maximum size of a request message in bytes: two images, and 1 MiB for the other fields."""
+"""Maximum size of a request message in bytes. The limit allows two images and 1 MiB for the other fields."""
 
 SERVER_OPTIONS: list[tuple[str, Any]] = [
     # No messages are sent while a generation is queued or sampling. Allow clients to ping every 10 s meanwhile.
@@ -45,7 +45,7 @@ class GrpcServer:
     port: int
 
     async def stop(self) -> None:
-        """Stop without waiting for active calls. Drain the server first."""
+        """Stop the server without waiting for active calls. Drain the server before calling this method."""
         await self.server.stop(None)
 
 
@@ -60,9 +60,9 @@ async def start_grpc_server(
 ) -> GrpcServer:
     """Start the gRPC server on `host`:`port`; port 0 selects a free port.
 
-    A generation may take at most `request_timeout_s` seconds. `api_keys` are the accepted keys; None if no key is
-    required. `tls` has the certificates of the server; None starts a server without TLS. Raises InvalidSettings if the
-    address is not available.
+    A generation may take at most `request_timeout_s` seconds. `api_keys` are the accepted keys, or None if no key is
+    required. `tls` has the certificates of the server, or is None for a server without TLS. Raises InvalidSettings if
+    the address is not available.
     """
     server = grpc.aio.server(interceptors=[ErrorBoundary(service, api_keys)], options=SERVER_OPTIONS)
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), server)

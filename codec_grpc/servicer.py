@@ -29,17 +29,18 @@ from core.service import LatentService
 COMPRESSION_KEY = "codec-compression"
 """Request metadata key that selects the compression of response messages.
 
-Handlers have no other way to find out whether a client wants compression: the accepted encodings of every client
-include gzip, and the encoding of the request message is not available to handlers."""
+Handlers cannot detect in another way whether a client wants compression, because the accepted encodings of every client
+include gzip and the encoding of the request message is not available to handlers.
+"""
 
 COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
-"""The compression algorithms of gRPC. Every message is compressed separately."""
+"""The compression algorithms of gRPC by name. gRPC compresses every message separately."""
 
 Context = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]
 
 
 class LatentServicer(LatentServiceServicer):
-    """Implementation of LatentService. Methods raise CodecErrors; the interceptor converts them to gRPC statuses."""
+    """Implementation of LatentService. The interceptor converts CodecErrors of these methods to gRPC statuses."""
 
     def __init__(self, service: LatentService, request_timeout_s: float) -> None:
         self._service = service
@@ -50,8 +51,8 @@ class LatentServicer(LatentServiceServicer):
     ) -> None:
         """Stream one generation. The client's deadline or cancellation stops the generation within one sampling step.
 
-        Messages are sent with context.write() instead of being yielded. A cancellation is then raised here even while a
-        message is being sent, and the generation is closed immediately.
+        The method sends messages with context.write() instead of yielding them. Therefore a cancellation is raised in
+        this method even while a message is being sent, and the generation is closed immediately.
         """
         metadata = dict(context.invocation_metadata() or ())
         pin = metadata.get(MAP_PIN_KEY)
@@ -88,7 +89,7 @@ class LatentServicer(LatentServiceServicer):
     async def Decode(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.DecodeRequest], context: decode_call.Context
     ) -> None:
-        """Decode a latent stream to pixels. Cancellation takes effect after the current frame."""
+        """Decode a latent stream to pixels. A cancellation takes effect after the current frame."""
         await decode_call.decode(self._service, request_iterator, context, self._request_timeout_s)
 
     async def Encode(  # type: ignore[override]  # noqa: N802
@@ -125,7 +126,7 @@ class LatentServicer(LatentServiceServicer):
     async def GetLatentMap(  # noqa: N802
         self, request: pb.GetLatentMapRequest, context: Context
     ) -> pb.GetLatentMapResponse:
-        """Return a latent-space map and its files."""
+        """Return a latent-space map and the files that it refers to."""
         models, latent_space = self._service.models, request.latent_space if request.HasField("latent_space") else None
         bundle = models.require_map(latent_space)
         try:
@@ -138,9 +139,9 @@ class LatentServicer(LatentServiceServicer):
 
 
 def _compression(name: str | bytes | None) -> grpc.Compression | None:
-    """Return the compression named `name`, or None if `name` is None or "identity".
+    """Return the compression algorithm named `name`, or None if `name` is None or "identity".
 
-    Raises InvalidRequest if the name is unknown.
+    Raises InvalidRequest if there is no such algorithm.
     """
     if name is None or name == "identity":
         return None

@@ -1,4 +1,4 @@
-"""TLS credentials of the gRPC server, and of the gateway's connection to its upstream server."""
+"""TLS credentials for the gRPC server, and for the connection of a gateway to its upstream servers."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from core.tls import Certificates, ServerTls, read_pem
 
 
 def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
-    """Return credentials that apply the current certificates of `tls` to every new connection."""
+    """Return server credentials that use the current certificates of `tls` for every new connection."""
     applied = tls.certificates
 
     def fetch() -> Any:
-        """Return the new certificate configuration, or None if the certificates are unchanged."""
+        """Return the certificate configuration if it has changed since the last call, otherwise None."""
         nonlocal applied
         if tls.certificates is applied:
             return None

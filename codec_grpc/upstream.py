@@ -1,4 +1,4 @@
-"""Connection of a gateway to its upstream servers. It selects the servers to use and the models to serve."""
+"""Connection of a gateway to its upstream servers, and selection of the servers to use and the models to serve."""
 
 import asyncio
 import logging
@@ -26,20 +26,20 @@ from core.service import LatentService
 log = logging.getLogger(__name__)
 
 RESOLVE_INTERVAL_S = 5.0
-"""Seconds after which host names are resolved again."""
+"""Interval in seconds at which host names are resolved again."""
 RETRY_INTERVAL_S = 1.0
 CONNECT_TIMEOUT_S = 5.0
 
 
 class Upstream:
-    """Connection to the upstream servers `servers` (HOST:PORT).
+    """Connection to the upstream servers `servers` (HOST:PORT), which keeps the models of `service` up to date.
 
-    The connection keeps the models and the state of `service` up to date.
+    Whether `service` is ready also follows the state of the upstream servers.
 
-    Calls go to servers whose responses have the same bytes. If servers differ, the largest group of equal servers is
-    used. `credentials` are the TLS credentials, or None for connections without TLS. `api_key` is the gateway's own
-    key; the keys of the gateway's clients are not forwarded. Upstream is an asynchronous context manager: at the end of
-    its `async with` block, it closes the connection, and active calls are cancelled.
+    All calls go to servers whose responses have the same bytes. If the servers differ in this respect, the largest
+    group of equal servers is used. `credentials` are the TLS credentials, or None for connections without TLS.
+    `api_key` is the gateway's own key. The keys of the gateway's clients are not forwarded. At the end of an `async
+    with` block, Upstream closes the connection and cancels active calls.
     """
 
     def __init__(
@@ -73,7 +73,10 @@ class Upstream:
         await self._channel.close()
 
     async def follow(self) -> None:
-        """Load the models when a server serves, and follow servers that change, start or stop. Runs until cancelled."""
+        """Load the models as soon as a server serves, then follow servers that change, start or stop.
+
+        The method runs until it is cancelled.
+        """
         try:
             while True:
                 self._changed.clear()
@@ -87,7 +90,7 @@ class Upstream:
             await asyncio.gather(*(server.close() for server in self._servers.values()))
 
     async def _try_to_update(self) -> bool:
-        """Use the servers that serve now. Return whether that succeeded."""
+        """Use the servers that are serving now. Return False if an error prevented this; the error is logged."""
         try:
             await self._follow_servers()
             await self._use_servers()
@@ -102,7 +105,7 @@ class Upstream:
         return False
 
     async def _follow_servers(self) -> None:
-        """Follow the servers at all addresses, and no others."""
+        """Follow the servers at all current addresses, and stop following all other servers."""
         addresses = await self._addresses.resolve()
         for address in set(self._servers).difference(addresses):
             await self._servers.pop(address).close()
@@ -113,7 +116,10 @@ class Upstream:
                 self._servers[address] = UpstreamServer(address, channel, self._changed.set)
 
     async def _use_servers(self) -> None:
-        """Choose a configuration. Use the servers that have it, and the servers that are not serving now."""
+        """Choose a configuration.
+
+        Use the servers that have this configuration, and the servers that are not serving now.
+        """
         serving = {address: info for address, server in self._servers.items() if (info := server.info) is not None}
         configurations = {address: configuration_of(info) for address, info in serving.items()}
         configuration = _most_common(configurations.values(), self._configuration)
@@ -166,9 +172,9 @@ class Upstream:
 
 
 def _most_common(configurations: Iterable[str], current: str | None) -> str | None:
-    """Return the configuration that most servers have. If several are equally common, prefer `current`.
+    """Return the most common of `configurations`, one for each server, or None if there are no servers.
 
-    Return None without servers.
+    If several configurations are equally common, prefer `current`.
     """
     counts = Counter(configurations)
     return max(counts, key=lambda one: (counts[one], one == current, one), default=None)

@@ -1,4 +1,4 @@
-"""Addresses of the servers behind a gateway."""
+"""Addresses of the upstream servers of a gateway."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class UpstreamAddresses:
     """The addresses IP:PORT to which `servers`, a sequence of HOST:PORT, resolve.
 
-    gRPC resolves a name again only after a connection is lost, so it would not detect servers that are added.
+    gRPC resolves a name again only after it has lost a connection, so gRPC alone would not detect new servers.
     """
 
     def __init__(self, servers: Sequence[str]) -> None:
@@ -29,9 +29,9 @@ class UpstreamAddresses:
         return self._servers[0]
 
     async def resolve(self) -> tuple[str, ...]:
-        """Return the addresses of all servers, sorted.
+        """Return the sorted addresses of all servers.
 
-        If a name cannot be resolved now, its last addresses are returned.
+        If a host name cannot be resolved now, its previous addresses are returned.
         """
         found = await asyncio.gather(*map(self._resolve, self._servers))
         return tuple(sorted({address for addresses in found for address in addresses}))
@@ -62,8 +62,8 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 def channel_target(addresses: Sequence[str]) -> str:
     """Return the target of a gRPC channel to all `addresses`, each IP:PORT.
 
-    All addresses of a target have the same IP version. If they are mixed, IPv4 addresses are written as IPv6 addresses
-    (RFC 4291).
+    All addresses of a gRPC target must have the same IP version. If `addresses` contain both versions, the IPv4
+    addresses are written as IPv6 addresses (RFC 4291).
     """
     pairs = [(ip_address(host), port) for host, port in map(split_host_port, addresses)]
     if all(isinstance(host, IPv4Address) for host, _ in pairs):

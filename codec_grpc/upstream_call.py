@@ -1,4 +1,4 @@
-"""Timeout, cancellation and errors of one call of a gateway to an upstream server."""
+"""Timeout, cancellation and error conversion for one call of a gateway to an upstream server."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def timeout_of(job: Job) -> float | None:
-    """Return the seconds until the deadline of `job`, or None if the job has no deadline."""
+    """Return the number of seconds until the deadline of `job`, or None if the job has no deadline."""
     return None if job.deadline is None else max(0.0, job.deadline - asyncio.get_running_loop().time())
 
 
@@ -26,7 +26,7 @@ def timeout_of(job: Job) -> float | None:
 async def upstream_call(call: Any, job: Job, map_hash: str) -> AsyncGenerator[None, None]:
     """Cancel `call` when `job` is cancelled or the `with` block ends, and convert errors of the call to CodecErrors.
 
-    Raises NotReady before the `with` block if the server has another latent-space map than `map_hash`.
+    Raises NotReady, before the `with` block is entered, if the hash of the server's latent-space map is not `map_hash`.
     """
     loop = asyncio.get_running_loop()
     job.on_cancel(lambda: loop.call_soon_threadsafe(call.cancel))

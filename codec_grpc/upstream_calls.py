@@ -1,4 +1,4 @@
-"""The calls of a gateway that run models. A call that fails before its first message is repeated on another server."""
+"""Calls of a gateway that run models. A call that fails before its first message is repeated on another server."""
 
 import asyncio
 import random
@@ -21,12 +21,16 @@ if TYPE_CHECKING:  # the generated module defines the class only in its type stu
     from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceAsyncStub
 
 _DELAYS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Maximum delays before a call is repeated because its server was not ready. Health checks exclude this server
-meanwhile."""
+"""Maximum delays, in seconds, before a call is repeated because its server was not ready.
+
+During the delay, a health check usually excludes this server.
+"""
 
 
 class UpstreamCalls:
-    """Calls of the streaming methods of LatentService, counted in `metrics` if they are repeated.
+    """Caller of the streaming methods of LatentService on the upstream servers.
+
+    `metrics` counts repeated calls.
 
     `api_key` is the gateway's own key for its upstream servers.
     """
@@ -38,7 +42,7 @@ class UpstreamCalls:
         self._servers = 0
 
     def use(self, channel: grpc.aio.Channel, servers: int) -> None:
-        """Send calls over `channel` from now on. The channel is connected to `servers` servers."""
+        """Send all later calls over `channel`, which is connected to `servers` upstream servers."""
         self._stub, self._servers = LatentServiceStub(channel), servers
 
     async def messages(
@@ -48,7 +52,8 @@ class UpstreamCalls:
 
         `make_request` returns the request, or an asynchronous iterator of requests. If there are several servers, a
         call is repeated if it fails before its first message because the server is not ready, overloaded or lost.
-        Raises a CodecError. If it has a delay, the last server asked for this delay.
+        Raises a CodecError if the last call fails. The retry delay of the error, if any, is the delay that the last
+        server asked for.
         """
         repetitions = _Repetitions(self._servers)
         while True:
@@ -71,7 +76,7 @@ class UpstreamCalls:
                 raise job.reason
 
     def _start(self, method: str, request: Any, job: Job) -> Any:
-        """Start a call whose metadata contains the API key of the gateway, and the id and the trace of the request."""
+        """Start a call. Its metadata contains the API key of the gateway, and the id and the trace of the request."""
         if self._stub is None:
             raise NotReady("no upstream server has been serving since the gateway was started", RETRY_AFTER_S)
         metadata = [] if self._api_key is None else [("authorization", f"Bearer {self._api_key}")]
@@ -84,11 +89,10 @@ class UpstreamCalls:
 
 
 class _Repetitions:
-    """Decides whether and when a failed call is repeated. `servers` is the number of upstream servers.
+    """Rules for whether and when a failed call is repeated. `servers` is the number of upstream servers.
 
-    A delay that a server asks for applies only to that server, and the next call goes to the next server in turn. A
-    call to an overloaded server is repeated only as often as there are other servers, so that no server is called
-    twice.
+    The delay that a server asks for is ignored, because a repeated call goes to another server. After a server was
+    overloaded, the call is repeated at most once on each other server.
     """
 
     def __init__(self, servers: int) -> None:
@@ -96,7 +100,10 @@ class _Repetitions:
         self._delays = iter(_DELAYS_S if self._others else ())
 
     def delay_s(self, error: NotReady | Overloaded) -> float | None:
-        """Return after how many seconds a call that failed with `error` is repeated; None if it is not repeated."""
+        """Return the seconds to wait before a call that failed with `error` is repeated.
+
+        Return None if the call is not repeated.
+        """
         if isinstance(error, Overloaded):
             self._others -= 1
             return 0.0 if self._others >= 0 else None

@@ -11,9 +11,12 @@ from codec_grpc.upstream_addresses import channel_target
 from codec_wire.grpc import CHANNEL_OPTIONS
 
 _LAST_CALLS_S = 24 * 3600.0
-"""Maximum time in seconds until a channel that is no longer used is closed. Its calls also have deadlines."""
+"""Maximum time in seconds until a replaced channel is closed. Its remaining calls are cancelled."""
 _NO_IDLE_TIMEOUT = ("grpc.client_idle_timeout_ms", 2**31 - 1)
-"""By default, a channel without calls disconnects after 30 minutes, so it would not report the state of the servers."""
+"""Channel option that keeps a channel without calls connected.
+
+By default, gRPC disconnects it after 30 minutes, and the channel would no longer report the state of the servers.
+"""
 
 
 def upstream_channel(
@@ -23,10 +26,10 @@ def upstream_channel(
     *,
     health_service: str | None = None,
 ) -> grpc.aio.Channel:
-    """Return a channel to the servers at `addresses` (IP:PORT), with TLS if there are `credentials`.
+    """Return a channel to the servers at `addresses` (IP:PORT), with TLS if `credentials` is not None.
 
-    `authority` is the name HOST:PORT for which the certificates must be valid. With a `health_service`, calls are sent
-    in turn to the servers that report this service as SERVING. Closing the channel cancels its active calls.
+    `authority` is the name HOST:PORT for which the certificates must be valid. If `health_service` is not None, calls
+    are sent in turn to the servers that report this service as SERVING. Closing the channel cancels its active calls.
     """
     options = [*CHANNEL_OPTIONS, _NO_IDLE_TIMEOUT, ("grpc.default_authority", authority)]
     if health_service is not None:
@@ -43,9 +46,10 @@ def upstream_channel(
 
 
 class CurrentChannel:
-    """The channel for new calls. A channel that is replaced is closed when its calls have ended.
+    """Holder of the channel for new calls.
 
-    `on_change` is called with True if calls can be sent and with False otherwise: at first and after every change.
+    A replaced channel is closed when its calls have ended. `on_change` is called with True if calls can be sent, and
+    with False otherwise. The first call is made when a channel is set, and a further call after every change.
     """
 
     def __init__(self, on_change: Callable[[bool], object]) -> None:
@@ -55,7 +59,7 @@ class CurrentChannel:
         self._replaced: dict[asyncio.Task[None], grpc.aio.Channel] = {}
 
     def replace(self, channel: grpc.aio.Channel) -> None:
-        """Use `channel`, which is ready."""
+        """Use `channel`, which is ready, for new calls."""
         if self._state_task is not None:
             self._state_task.cancel()
         if self._channel is not None:
@@ -66,7 +70,7 @@ class CurrentChannel:
         self._state_task = asyncio.create_task(self._follow_state(channel))
 
     async def close(self) -> None:
-        """Close all channels, which cancels their active calls."""
+        """Close all channels. Active calls are cancelled."""
         if self._state_task is not None:
             self._state_task.cancel()
         if self._channel is not None:

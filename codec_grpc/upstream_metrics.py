@@ -1,4 +1,4 @@
-"""Metrics of a gateway about its upstream servers. The servers count their requests themselves."""
+"""Metrics of a gateway about its upstream servers. Each upstream server counts its own requests."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -6,7 +6,7 @@ from codec_wire.errors import CodecError
 
 
 class UpstreamMetrics:
-    """A gauge of the servers and a counter of repeated calls, in `registry`."""
+    """A gauge of upstream servers and a counter of repeated calls, which are registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._servers = Gauge(

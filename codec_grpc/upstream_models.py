@@ -1,4 +1,4 @@
-"""The models of a gateway, as one of its upstream servers describes them."""
+"""The models of a gateway, which one of its upstream servers describes."""
 
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,9 @@ RPC_TIMEOUT_S = 10.0
 async def load_models(
     stub: "LatentServiceAsyncStub", info: pb.GetServerInfoResponse, calls: UpstreamCalls
 ) -> list[ModelInstance]:
-    """Return the models that `info` describes, with their latent-space maps, which `stub` downloads.
+    """Return the models that `info` describes. `stub` downloads their latent-space maps.
 
-    `calls` run the models.
+    `calls` are used to run the models on the upstream servers.
     """
     # Servers that do not know the field `models` have one model, described by `model` and `device`.
     descriptions = list(info.models) or [pb.ServedModel(model=info.model, device=info.device)]

@@ -18,9 +18,9 @@ RPC_TIMEOUT_S = 10.0
 
 
 class UpstreamServer:
-    """Follows the health of the server at `address`, over `channel`. Reads its description while it is serving.
+    """Watcher of the health and the description of the upstream server at `address`, over `channel`.
 
-    `changed` is called whenever the description changes.
+    The description is read while the server is serving. `changed` is called whenever the description changes.
     """
 
     def __init__(self, address: str, channel: grpc.aio.Channel, changed: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ class UpstreamServer:
             await asyncio.sleep(RETRY_INTERVAL_S)
 
     async def _watch(self) -> None:
-        """Read the description of the server whenever it becomes healthy, until the server ends the call."""
+        """Read the description of the server each time it becomes healthy, until the server ends the health call."""
         stub: Any = health_pb2_grpc.HealthStub(self._channel)
         async for health in stub.Watch(health_pb2.HealthCheckRequest()):
             info = None

@@ -1,1 +1,1 @@
-"""HTTP server: latent streams and rendered images over aiohttp."""
+"""HTTP server, built on aiohttp, that sends latent streams and rendered images."""

@@ -1,4 +1,4 @@
-"""Checks before the body of a request is read: the API key, and whether the client may have another active job."""
+"""Checks of the API key and of the client's number of active jobs, before the body of a request is read."""
 
 from aiohttp import hdrs, web
 
@@ -8,9 +8,11 @@ from core.request_record import current_record
 
 
 def require_key(handler: Handler) -> Handler:
-    """Return a handler that checks the API key (if the server requires one) and admission before it calls `handler`.
+    """Return a handler that checks the API key and the number of active jobs, and then calls `handler`.
 
-    The returned handler raises Unauthenticated and Overloaded before the request's body is read.
+    The API key is only checked if the server requires one. Both checks are made before the body of the request is read.
+    The returned handler raises Unauthenticated if the key is missing or unknown, and Overloaded if too many jobs are
+    active.
     """
 
     async def checked(request: web.Request) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 from core.request_record import current_record
 
 MAX_INLINE_BYTES = 4096
-"""Messages up to this size are compressed on the event loop: starting a thread would take longer."""
+"""Maximum size in bytes of a message that is compressed on the event loop. Starting a thread would take longer."""
 
 
 class LatentsResponse(web.StreamResponse):
@@ -31,7 +31,9 @@ class BodyCompressor:
     compressor: Compressor
 
     async def compress(self, data: bytes) -> bytes:
-        """Return the next bytes of the body. A client that has received these bytes can decode `data`.
+        """Compress `data` and return the next bytes of the body.
+
+        A client that has received the returned bytes can decode all of `data`.
 
         Large parts are compressed in a thread so that they do not block the event loop.
         """
@@ -43,7 +45,7 @@ class BodyCompressor:
         return data
 
     def finish(self) -> bytes:
-        """Return the bytes that end the body."""
+        """Return the last bytes of the body, after which nothing can be compressed."""
         data = self.compressor.finish()
         current_record().bytes_out += len(data)
         return data
@@ -56,5 +58,8 @@ class StreamBodyEncoder(BodyCompressor):
     wire_format: WireFormat
 
     async def encode(self, message: LatentStreamHeader | LatentFrame) -> bytes:
-        """Return the next bytes of the body. A client that has received these bytes can decode `message`."""
+        """Serialize and compress `message`, and return the next bytes of the body.
+
+        A client that has received the returned bytes can decode `message`.
+        """
         return await self.compress(encode(message, self.wire_format))

@@ -1,4 +1,4 @@
-"""Reception of request bodies, with limits on the size and the time of each, and on the memory of all of them."""
+"""Reception of request bodies. The size and duration of each body, and the memory of all bodies, are limited."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -12,7 +12,7 @@ from codec_wire.errors import InvalidRequest, RequestTimeout, TooLarge, Unsuppor
 from core.request_memory import Reservation
 
 MAX_BODY_BYTES = MAX_JSON_BYTES + MAX_FILES * MAX_BASE64_CHARACTERS
-"""Maximum size of a request body: all files, and the JSON around them."""
+"""Maximum size of a request body in bytes. The limit includes all files and the JSON around the files."""
 BODY_TIMEOUT_S = 120.0
 """Maximum time to receive a body, in seconds."""
 PAUSE_TIMEOUT_S = 20.0
@@ -22,7 +22,8 @@ PAUSE_TIMEOUT_S = 20.0
 async def receive_body(request: web.Request, reservation: Reservation) -> bytearray:
     """Return the body of `request`. While the body is received, its size is added to `reservation`.
 
-    Raises InvalidRequest if the body is incomplete, and UnsupportedCoding, TooLarge, RequestTimeout or Overloaded.
+    Raises InvalidRequest if the body is incomplete, UnsupportedCoding if it is compressed, TooLarge if it exceeds
+    MAX_BODY_BYTES, RequestTimeout if it is received too slowly, and Overloaded if the memory for all bodies is used up.
     """
     _require_no_transfer_coding(request)
     coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip()
@@ -50,7 +51,8 @@ async def receive_body(request: web.Request, reservation: Reservation) -> bytear
 async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
     """Yield the body of `request` in pieces, as they are received.
 
-    Raises aiohttp's RequestPayloadError if the body is incomplete, and UnsupportedCoding or RequestTimeout.
+    Raises aiohttp's RequestPayloadError if the body is incomplete, UnsupportedCoding if Transfer-Encoding names a
+    compression, and RequestTimeout if the body is received too slowly.
     """
     _require_no_transfer_coding(request)
     loop = asyncio.get_running_loop()
@@ -73,7 +75,7 @@ async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
 def _require_no_transfer_coding(request: web.Request) -> None:
     """Raise UnsupportedCoding if Transfer-Encoding names a compression, e.g. "gzip, chunked".
 
-    aiohttp ignores such a compression.
+    This check is necessary because aiohttp ignores the compression and would return the compressed bytes.
     """
     coding = ", ".join(request.headers.getall(hdrs.TRANSFER_ENCODING, ["chunked"]))
     if coding.strip().lower() != "chunked":

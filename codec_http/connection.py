@@ -19,7 +19,7 @@ from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES, LimitedReq
 HEADER_TIMEOUT_S = 20.0
 """Maximum time from the first byte of a request header to its end, in seconds."""
 IDLE_TIMEOUT_S = 75.0
-"""Maximum time to wait for a request on an open connection, in seconds. Longer than that of usual load balancers."""
+"""Maximum time to wait for a request on an open connection, in seconds. Most load balancers wait for a shorter time."""
 LINGER_S = 2.0
 """Time in seconds for which the rest of a refused request is received, so that its client receives the response."""
 HALF_CLOSED_INTERVAL_S = 0.05
@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 def _probe(request: web.BaseRequest) -> bytes:
     """Return bytes that can be sent now and do not change the meaning of the response to `request`.
 
-    Before the response starts, the bytes are an interim response. Within a chunked response, they are a leading zero of
-    the size of the next chunk, which RFC 9112, section 7.1, allows. Otherwise the result is empty.
+    Before the response starts, the bytes are an interim response. Within a chunked response, the bytes are a leading
+    zero of the next chunk's size; RFC 9112, section 7.1, allows leading zeros. If no bytes can be sent without changing
+    the response, the result is empty.
     """
     if request.version < HttpVersion11:
         return b""
@@ -43,14 +44,17 @@ def _probe(request: web.BaseRequest) -> bytes:
 
 
 class RestOfMalformedRequest(StreamReader):
-    """The payload of a malformed request, which ends when the client closes the connection.
+    """Payload of a malformed request. The payload ends when the client closes the connection.
 
     After the response, aiohttp waits up to LINGER_S for the end of the payload. If the connection were closed earlier,
     the operating system would reset it, and the client could lose the response.
     """
 
     async def readany(self) -> bytes:
-        """Close the connection for writing, so that the client detects the end of the response. Wait for more data."""
+        """Close the connection for writing, then wait for more data.
+
+        The client detects the end of the response because the connection is closed for writing.
+        """
         transport = self._protocol.transport
         if transport is not None and transport.can_write_eof():
             transport.write_eof()
@@ -93,7 +97,7 @@ class Connection(web.RequestHandler):
         return self._waiter is not None and not self._messages
 
     def evict(self) -> None:
-        """Close the connection without sending what is buffered. See Evictable."""
+        """Close the connection and discard data that was not sent yet. See Evictable."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -130,11 +134,12 @@ class Connection(web.RequestHandler):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Return True if the connection must stay open for a response.
 
-        A client that sends no more data has either closed the connection, which cancels its request, or it has closed
-        only its sending side and waits for the response. To distinguish these two cases, the server sends bytes that do
-        not change the response. If the client has closed the connection, its operating system answers these bytes with
-        a reset, which the server then detects. If the server cannot send any bytes without changing the response, the
-        connection is closed.
+        A client that sends no more data has closed either the whole connection or only its sending side. If the whole
+        connection is closed, the request must be cancelled. If only the sending side is closed, the client still waits
+        for the response. To detect which side is closed, the server sends bytes that do not change the meaning of the
+        response. If the client has closed the connection, its operating system answers these bytes with a reset, which
+        the server then detects. If the server cannot send any bytes without changing the response, the server closes
+        the connection.
         """
         if self._rest is not None:
             self._rest.feed_eof()
@@ -167,7 +172,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the response for an error outside of the application, usually for a request that is not HTTP."""
+        """Return the response for an error outside of the application, usually for a request that is not valid HTTP."""
         if request.writer.output_size > 0:
             raise ConnectionError("the response was started, so the error cannot be sent")
         if status == HTTPStatus.BAD_REQUEST and exc is not None:
@@ -182,7 +187,7 @@ class Connection(web.RequestHandler):
 
 
 class ConnectionServer(web.Server):
-    """The factory of connections for an application."""
+    """Factory that creates a Connection for each client of an application."""
 
     def __init__(self, server: web.Server, limits: ConnectionLimits) -> None:
         # handler_cancellation is off by default; without it, a disconnect would not cancel the generation.
@@ -206,6 +211,6 @@ class ConnectionRunner(web.AppRunner):
 
     @property
     def connection_server(self) -> ConnectionServer:
-        """The ConnectionServer of the runner. It exists after setup() has been called."""
+        """The ConnectionServer that setup() of the runner has created."""
         assert isinstance(self.server, ConnectionServer)  # noqa: S101 - created by _make_server
         return self.server

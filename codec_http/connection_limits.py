@@ -1,4 +1,4 @@
-"""Limits on the number of open HTTP connections. At a limit, the connection that has been idle longest is closed."""
+"""Limits on the number of open HTTP connections. If a limit is reached, the longest idle connection is closed."""
 
 import logging
 import resource
@@ -8,7 +8,7 @@ from typing import Protocol
 from codec_http.rate_limited_log import RateLimitedLog
 
 RESERVED_FILES = 128
-"""Number of file descriptors that HTTP connections must not use: they are for gRPC, model files and subprocesses."""
+"""Number of file descriptors that are reserved for gRPC, model files and subprocesses."""
 
 log = RateLimitedLog(logging.getLogger(__name__))
 
@@ -18,7 +18,7 @@ class Evictable(Protocol):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether the server waits for the client to send something: no complete request is being handled."""
+        """Whether the server waits for data from the client because no complete request is being handled."""
 
     def evict(self) -> None:
         """Close the connection immediately."""
@@ -27,8 +27,9 @@ class Evictable(Protocol):
 class ConnectionLimits:
     """Bound the total number of connections, and the number of connections from one address.
 
-    At a limit, the connection that has waited longest for data from its client is closed, so that clients that only
-    hold connections open cannot exclude others. A new connection is refused only if all connections handle requests.
+    If a limit is reached, the connection that has waited longest for data from its client is closed. Therefore clients
+    that open connections without sending requests cannot exclude other clients. A new connection is refused only if all
+    connections handle requests.
     """
 
     def __init__(self, max_connections: int, max_per_address: int) -> None:

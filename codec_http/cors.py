@@ -1,7 +1,7 @@
-"""Requests of web pages: refusal of origins that are not allowed, and cross-origin resource sharing (CORS) for others.
+"""Refusal of requests from web pages whose origin is not allowed, and CORS (cross-origin resource sharing) headers.
 
-Pages of every origin may read the endpoints that need no API key, which are discovery and probes.
-codec_http.origin_policy decides about all other endpoints.
+Pages of every origin may read the endpoints that need no API key, which are discovery and probes. For all other
+endpoints, codec_http.origin_policy decides which origins are allowed.
 """
 
 from aiohttp import hdrs, web
@@ -11,22 +11,22 @@ from codec_http.state import ORIGIN_POLICY
 from codec_wire.http import RESPONSE_HEADERS
 
 EXPOSED_HEADERS = ", ".join([*RESPONSE_HEADERS, "ETag", "Retry-After"])
-"""Response headers that scripts may read in addition to the CORS-safelisted ones; a comma-separated list."""
+"""Comma-separated list of response headers that scripts may read in addition to the CORS-safelisted headers."""
 PREFLIGHT_HEADERS = {
     hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST",
     hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "*, Authorization",  # the wildcard does not include Authorization
     hdrs.ACCESS_CONTROL_MAX_AGE: "7200",
 }
 _READABLE_BY = web.RequestKey("readable_by", str)
-"""Key of the request whose value is the origin that may read the response, or "*"."""
+"""Request key whose value is the origin that may read the response, or "*" if every origin may read it."""
 
 
 @web.middleware
 async def require_allowed_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse requests whose Host or Origin header is not allowed, before they have any effect.
+    """Refuse a request whose Host or Origin header is not allowed, before the request has any effect.
 
-    Raises Forbidden. The CORS headers alone are not enough: browsers send some cross-origin requests without asking the
-    server first, and only hide the response from the page.
+    CORS headers alone do not protect the server, because browsers send some cross-origin requests without a preflight
+    request and only hide the response from the page. Raises Forbidden if a header is not allowed.
     """
     policy = request.app[ORIGIN_POLICY]
     host, origin = request.headers.get(hdrs.HOST), request.headers.get(hdrs.ORIGIN)
@@ -50,7 +50,7 @@ async def answer_preflight(request: web.Request, handler: Handler) -> web.Stream
 async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add the CORS headers to every response of the application.
 
-    Error responses also need these headers; otherwise scripts could not read error messages.
+    Error responses need CORS headers too, because scripts could not read error messages without them.
     """
     readable_by = request.get(_READABLE_BY)
     if readable_by is not None:
@@ -61,6 +61,6 @@ async def add_cors_headers(request: web.Request, response: web.StreamResponse) -
 
 
 def allow_origin(response: web.StreamResponse, origin: str) -> None:
-    """Let pages of `origin`, or of every origin if it is "*", read `response`."""
+    """Allow pages of `origin` to read `response`. If `origin` is "*", pages of every origin may read the response."""
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
     response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED_HEADERS

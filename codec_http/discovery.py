@@ -17,7 +17,7 @@ CACHE_HEADERS = {"Cache-Control": "public, max-age=300, stale-while-revalidate=8
 
 
 async def index(request: web.Request) -> web.Response:
-    """Handle GET index.json."""
+    """Handle GET index.json. The body lists the published latent-space maps."""
     models = request.app[SERVICE].models
     with_matrix = {instance.model.latent_space for instance in models if instance.latent_rgb is not None}
     entries = [
@@ -34,24 +34,27 @@ async def index(request: web.Request) -> web.Response:
 
 
 async def latent_map(request: web.Request) -> web.Response:
-    """Handle GET latents/<id>.json. The body is the map's exact bytes, so that clients can verify their hash."""
+    """Handle GET latents/<id>.json.
+
+    The body has the exact bytes of the latent-space map, so clients can verify its hash.
+    """
     bundle = request.app[SERVICE].models.require_map(request.match_info["id"])
     return _file(request, bundle.document, bundle.hash, "application/json")
 
 
 async def latent_rgb(request: web.Request) -> web.Response:
-    """Handle GET rgb/<id>.json: the latent-to-RGB matrix."""
+    """Handle GET rgb/<id>.json. The body is the latent-to-RGB matrix of the latent space <id>."""
     document = request.app[SERVICE].models.require_latent_rgb(request.match_info["id"]).serialize()
     return _file(request, document, sha256(document), "application/json")
 
 
 async def dictionary(request: web.Request) -> web.Response:
-    """Handle GET dicts/<hex>.zstd."""
+    """Handle GET dicts/<hex>.zstd. The body is the zstd dictionary whose hash is <hex>."""
     return _asset(request, lambda latent_map: {entry.hash for entry in latent_map.zstd_dictionaries})
 
 
 async def scales(request: web.Request) -> web.Response:
-    """Handle GET scales/<hex>.bin."""
+    """Handle GET scales/<hex>.bin. The body is the file of static scales whose hash is <hex>."""
     return _asset(
         request,
         lambda latent_map: {
@@ -61,9 +64,9 @@ async def scales(request: web.Request) -> web.Response:
 
 
 def _asset(request: web.Request, hashes_in: Callable[[LatentMap], set[str]]) -> web.Response:
-    """Return the response with the asset whose hash is in the URL.
+    """Return the response whose body is the dictionary or scales file with the hash in the URL.
 
-    `hashes_in` returns the hashes of those assets of a map that have the requested kind. The hash in the URL is only
+    `hashes_in` returns the hashes of all files of the requested kind that a map refers to. The hash in the URL is only
     used as a dictionary key, never as a file path. Raises NotFound if no served map contains the hash.
     """
     digest = f"sha256:{request.match_info['hex']}"
@@ -77,7 +80,10 @@ def _asset(request: web.Request, hashes_in: Callable[[LatentMap], set[str]]) -> 
 
 
 def _file(request: web.Request, data: bytes, digest: str, content_type: str) -> web.Response:
-    """Return a response with immutable `data`, or 304 Not Modified if the client already has it."""
+    """Return a response with `data`, or 304 Not Modified if the client already has `data`.
+
+    `digest` is the hash of `data`. The response states that its body never changes.
+    """
     headers = CACHE_HEADERS | {"ETag": f'"{digest}"'}
     if digest in {tag.value for tag in request.if_none_match or ()}:
         return web.Response(status=304, headers=headers)

@@ -137,7 +137,7 @@ def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Return plain text as HTML; text between backticks becomes code."""
+    """Convert plain text to HTML. Text between backticks becomes a <code> element."""
     pieces = escape(text).split("`")
     return "".join(f"<code>{piece}</code>" if index % 2 else piece for index, piece in enumerate(pieces))
 

@@ -1,4 +1,4 @@
-"""Negotiation of the content coding."""
+"""Negotiation of the content coding of HTTP responses."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _UNLISTED_IDENTITY_WEIGHT = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The selected content coding: its response headers and a function that creates its compressor."""
+    """A selected content coding, with its response headers and a function that creates its compressor."""
 
     headers: dict[str, str]
     compressor: Callable[[], Compressor]
@@ -40,10 +40,11 @@ def available_codings(bundles: Iterable[LatentMapBundle]) -> list[str]:
 def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) -> Encoding:
     """Return the content coding for the response to `request`.
 
-    The coding with the highest weight in Accept-Encoding is selected; ties are resolved by zstd > br > gzip > identity.
-    `dictionary` is (hash, bytes) of the zstd dictionary for the body's format and pipeline, or None. zstd is available
-    only if `dictionary` is not None and the client is known to have the dictionary. Raises NotAcceptable if the client
-    accepts no available coding.
+    The coding with the highest weight in Accept-Encoding is selected. Among codings of equal weight, the order of
+    preference is zstd, br, gzip, identity. `dictionary` has the hash and the bytes of the zstd dictionary for the
+    format and pipeline of the body, or is None if there is no such dictionary. zstd is available only if `dictionary`
+    is not None and the client is known to have the dictionary. Raises NotAcceptable if the client accepts no available
+    coding.
     """
     accepted = ", ".join(request.headers.getall("Accept-Encoding", []))
     if dictionary is not None and not _supports_dictionaries(request, accepted, dictionary[0]):
@@ -55,7 +56,7 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
 
 @lru_cache(maxsize=256)
 def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
-    """Return the coding for an Accept-Encoding header. Without `dictionary`, zstd is not available."""
+    """Return the coding for the Accept-Encoding header `accepted`. If `dictionary` is None, zstd is not available."""
     weights = dict(reversed(parse_quality_values(accepted)))  # if a name is repeated, its highest weight counts
     wildcard = weights.get("*")
     choices: list[tuple[float, Encoding]] = []
@@ -80,7 +81,8 @@ def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
 def _supports_dictionaries(request: web.Request, accepted: str, digest: str) -> bool:
     """Return whether the client can decode zstd with the dictionary `digest`.
 
-    Accept-Encoding is not sufficient: browsers and general-purpose clients list zstd but do not have the dictionary.
+    Accept-Encoding is not sufficient, because browsers and general-purpose clients list zstd without having the
+    dictionary.
     """
     headers = request.headers
     if "Sec-Fetch-Mode" in headers:

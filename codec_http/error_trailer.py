@@ -1,7 +1,7 @@
-"""The trailer with the reason why a stream failed after its header was sent.
+"""HTTP trailer that describes an error which occurred after the response header was sent.
 
-aiohttp cannot send trailers (RFC 9112, section 7.1.2). Because trailers are the end of a chunked body, this module
-writes them to the connection as the last bytes of the body.
+aiohttp cannot send trailers (RFC 9112, section 7.1.2). A chunked body ends with its trailers. Therefore this module
+writes the trailer as the last bytes of the body.
 """
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -13,7 +13,7 @@ MAX_VALUE_CHARACTERS = 1024
 
 
 def accepts_trailers(request: web.Request) -> bool:
-    """Return whether the client wants to receive trailers."""
+    """Return whether the TE header of `request` accepts trailers."""
     accepted = request.headers.get(hdrs.TE, "")
     return request.version >= HttpVersion11 and any(
         item.partition(";")[0].strip().lower() == "trailers" for item in accepted.split(",")

@@ -39,14 +39,17 @@ _CLIENT_DISCONNECTED = error_status(errors.Cancelled)
 
 
 def public_code_and_message(error: BaseException) -> tuple[str, str]:
-    """Return the code and the message of `error` for clients. All internal errors have the same code and message."""
+    """Return the error code and the message that clients receive for `error`.
+
+    All internal errors have the same code and the same message.
+    """
     if isinstance(error, CodecError) and error_status(type(error)) != HTTPStatus.INTERNAL_SERVER_ERROR:
         return error.code, error.message
     return CodecError.code, INTERNAL_TEXT
 
 
 def error_detail(error: BaseException) -> ErrorDetail:
-    """Return the description of `error` for clients. The text of internal errors is not included."""
+    """Return the description of `error` that clients receive. The description of an internal error omits its text."""
     status = error_status(type(error))
     code, message = public_code_and_message(error)
     if not isinstance(error, CodecError) or status == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -58,7 +61,10 @@ def error_detail(error: BaseException) -> ErrorDetail:
 
 
 def error_response(error: BaseException) -> web.Response:
-    """Return the response for `error`, in the format of OpenAI's API. The text of internal errors is not included."""
+    """Return the response for `error`, in the format of OpenAI's API.
+
+    The response omits the text of an internal error.
+    """
     headers: dict[str, str] = {}
     if isinstance(error, errors.RetryableError):
         headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
@@ -93,7 +99,7 @@ def _response(status: int, detail: ErrorDetail, headers: dict[str, str] | None =
 
 
 PROBE_PATHS = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH, METRICS_PATH)
-"""Paths that load balancers and Prometheus request every few seconds. They are logged at level DEBUG."""
+"""Paths that load balancers and Prometheus request every few seconds. These requests are logged at level DEBUG."""
 
 OPERATIONS = {
     **dict.fromkeys(GENERATION_PATHS.values(), "generate"),
@@ -102,7 +108,7 @@ OPERATIONS = {
     HF_DECODE_PATH: "decode_tensor",
     HF_ENCODE_PATH: "encode_tensor",
 }
-"""Operation of each path whose requests run a model. Requests for other paths are not counted in the metrics."""
+"""Name of the operation for each path whose requests run a model. The metrics count only requests for these paths."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

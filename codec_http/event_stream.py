@@ -1,4 +1,4 @@
-"""A generation as Server-Sent Events: progress, previews, and the messages of the latent stream."""
+"""Response that sends the progress, the previews and the latent stream of a generation as Server-Sent Events."""
 
 import asyncio
 from contextlib import aclosing, closing
@@ -27,10 +27,10 @@ def accepts_event_stream(accept: str) -> bool:
 
 
 async def send_events(request: web.Request, plan: StreamPlan, wire_format: WireFormat) -> web.StreamResponse:
-    """Run `plan` and write each of its events as soon as it exists; messages are in `wire_format`.
+    """Run `plan` and write each event of the generation as soon as it is available.
 
-    Raises a CodecError if the generation fails before the HTTP header is written. A later error is sent as the last
-    event.
+    The messages of the latent stream are encoded in `wire_format`. An error after the HTTP header has been written is
+    sent as the last event. Raises a CodecError if the generation fails before the HTTP header is written.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)

@@ -1,4 +1,4 @@
-"""Images and latents in a JSON body: base64 text, or a base64 data URL."""
+"""Decoding of images and latents in a JSON body, which contains them as base64 text or base64 data URLs."""
 
 import base64
 import re
@@ -8,13 +8,13 @@ from core.input_image import MAX_IMAGE_BYTES
 
 FILE_FIELDS = ("image", "control_image", "latents")
 MAX_FILES = 2
-"""Maximum number of files in one request: `control_image`, and either `image` or `latents`."""
+"""Maximum number of files in one request. A request may contain `control_image`, and either `image` or `latents`."""
 MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
-"""Maximum length of a file field: the largest file in base64, plus the prefix of a data URL."""
+"""Maximum length of a file field in characters. The largest file in base64 and the prefix of a data URL must fit."""
 
 _DATA_URL = re.compile(r"data:[\w.+/-]{0,64};base64,", re.ASCII | re.IGNORECASE)
 _PIECE_CHARACTERS = 2**18
-"""Number of characters that are decoded at once, a multiple of 4. Decoding them takes about a millisecond."""
+"""Number of characters in a piece that is decoded at once, a multiple of 4. A piece takes about a millisecond."""
 _WHITESPACE = str.maketrans("", "", " \r\n\t")
 
 
@@ -43,7 +43,10 @@ def decode_file_field(field: str, value: object) -> bytes:
 
 
 def _decode_base64(text: str) -> bytes:
-    """Decode `text` in pieces, so that other threads run in between. Raises ValueError if `text` is not base64."""
+    """Decode `text` in pieces, so that other threads can run between two pieces.
+
+    Raises ValueError if `text` is not base64.
+    """
     padding = text.find("=")
     if 0 <= padding < len(text) - 2:
         raise ValueError("padding inside the text")

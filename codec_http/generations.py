@@ -1,6 +1,6 @@
 """Handlers of the generation endpoints.
 
-These handlers stream latents; codec_http.rendering handles requests for pixels.
+The handlers in this module stream latents. codec_http.rendering handles requests for pixels.
 """
 
 import asyncio
@@ -63,10 +63,10 @@ async def _generate(request: web.Request, modality: Modality) -> web.StreamRespo
 async def _stream(
     request: web.Request, response: web.StreamResponse, plan: StreamPlan, encoder: StreamBodyEncoder
 ) -> None:
-    """Run `plan` and write each message as soon as it exists.
+    """Run `plan` and write each message of the latent stream as soon as it is available.
 
-    Raises a CodecError if the generation fails before the HTTP header is written. A later failure is reported in the
-    last frame.
+    A failure after the HTTP header has been written is reported in the last frame. Raises a CodecError if the
+    generation fails before the HTTP header is written.
     """
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     has_trailer = accepts_trailers(request)

@@ -8,10 +8,12 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 MAX_LINE_BYTES = 8190
-"""Maximum size of the request line."""
+"""Maximum size of the request line in bytes."""
 MAX_HEADER_BYTES = 64 * 1024
-"""Maximum size of a request header, and of each field in it. Clients on localhost may send long cookies of other
-servers."""
+"""Maximum size in bytes of a request header, and of each field in the header.
+
+Headers can be long, because browsers send the cookies of all servers on localhost.
+"""
 
 Parsed: TypeAlias = tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]
 """Result of feed_data(): new messages with their payloads, whether the protocol was upgraded, and unparsed bytes."""
@@ -20,7 +22,7 @@ Parsed: TypeAlias = tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool
 class LimitedRequestParser:
     """Wrapper of aiohttp's request parser that limits the size of a header.
 
-    All attributes that this class does not define are those of `parser`.
+    Attributes that this class does not define are read from the wrapped `parser`.
     """
 
     def __init__(self, parser: Any) -> None:

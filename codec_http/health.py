@@ -1,4 +1,4 @@
-"""Handlers of the health checks. The handlers report the state of the server's lifecycle."""
+"""Handlers of the health checks, which report the state of the server's lifecycle."""
 
 from http import HTTPStatus
 

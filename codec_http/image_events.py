@@ -11,14 +11,17 @@ from codec_wire.server_sent_events import ERROR, server_sent_event
 
 
 class InputTokens(ResponseModel):
-    """Number of tokens of the request by kind."""
+    """Number of input tokens for images and for text."""
 
     image_tokens: int = Field(default=0, description="Always 0.")
     text_tokens: int = Field(default=0, description="Always 0.")
 
 
 class Usage(ResponseModel):
-    """Number of tokens. This server does not count tokens, but clients of OpenAI's API require the keys."""
+    """Number of tokens of a request.
+
+    The server does not count tokens, but clients of OpenAI's API require these fields.
+    """
 
     input_tokens: int = Field(default=0, description="Always 0.")
     input_tokens_details: InputTokens = InputTokens()
@@ -27,7 +30,7 @@ class Usage(ResponseModel):
 
 
 class ImageEvent(ResponseModel):
-    """Fields that all events with an image have."""
+    """Common fields of all events that contain an image."""
 
     b64_json: str = Field(description="The file in base64.")
     background: Literal["opaque"] = Field(default="opaque", description="Images are always opaque.")
@@ -39,7 +42,7 @@ class ImageEvent(ResponseModel):
 
 
 class PartialImageEvent(ImageEvent):
-    """Estimate of an image while it is sampled."""
+    """Event with a preview of an image that is still being sampled."""
 
     type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
     partial_image_index: int = Field(
@@ -48,7 +51,7 @@ class PartialImageEvent(ImageEvent):
 
 
 class CompletedImageEvent(ImageEvent):
-    """A generated image, with the same bytes as in a response that is not streamed."""
+    """Event with a finished image. Its bytes are the same as in a response that is not streamed."""
 
     type: Literal["image_generation.completed"] = "image_generation.completed"
     usage: Usage = Usage()
@@ -60,5 +63,5 @@ def encode_image_event(event: PartialImageEvent | CompletedImageEvent) -> bytes:
 
 
 def encode_error_event(detail: ErrorDetail) -> bytes:
-    """Return the last event of a stream that failed."""
+    """Return the Server-Sent Event that ends a failed stream. `detail` describes the error."""
     return server_sent_event(ERROR, json.dumps({"type": ERROR, "error": detail.model_dump(exclude_unset=True)}))

@@ -1,4 +1,4 @@
-"""OpenAI-style requests with `stream`: rendered images and partial images as Server-Sent Events."""
+"""Response to an OpenAI-style request with `stream`, which sends rendered and partial images as Server-Sent Events."""
 
 import asyncio
 import time
@@ -28,9 +28,10 @@ from core.plan import StreamPlan
 async def stream_images(
     request: web.Request, body: RenderedImagesBody, plans: Sequence[StreamPlan]
 ) -> web.StreamResponse:
-    """Run `plans`, one for each image of the request `body`, and write each event as soon as it exists.
+    """Run `plans`, one for each image of the request `body`, and write each event as soon as it is available.
 
-    Raises a CodecError if the first image fails before it is sampled. A later error is sent as the last event.
+    An error after the sampling of the first image has started is sent as the last event. Raises a CodecError if the
+    first image fails before it is sampled.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)
@@ -64,7 +65,10 @@ async def stream_images(
 async def _image_events(
     rendered: AsyncIterable[Started | PixelPreview | Pixels], plans: Sequence[StreamPlan], files: FileEncoder
 ) -> AsyncIterator[Started | PartialImageEvent | CompletedImageEvent]:
-    """Convert `rendered`, the events of LatentService.render in the order of `plans`, to events of the response."""
+    """Convert the events `rendered` of LatentService.render to events of the response.
+
+    The results in `rendered` are in the order of `plans`.
+    """
     remaining = iter(plans)
     plan = plans[0]
     partial_images = 0
@@ -84,7 +88,7 @@ async def _image_events(
 
 
 def _common(plan: StreamPlan, files: FileEncoder) -> dict[str, Any]:
-    """Return the fields that partial and completed image events share, except the file."""
+    """Return the common fields of partial and completed image events, except the image itself."""
     return {
         "created_at": int(time.time()),
         "output_format": files.body.output_format,

@@ -31,7 +31,7 @@ _DEFAULT_MODEL_FIELDS = InfoResponse.model_fields.keys() & ModelDescription.mode
 
 
 async def info(request: web.Request) -> web.Response:
-    """Handle GET /codec/info, also while the server is loading."""
+    """Handle GET /codec/info. The endpoint is also available while the server is loading."""
     service = request.app[SERVICE]
     body = InfoResponse.model_validate(
         {
@@ -61,7 +61,7 @@ async def info(request: web.Request) -> web.Response:
 
 
 def _models_info(request: web.Request, models: ServedModels) -> dict[str, object]:
-    """Return the fields of InfoResponse that are known once the models are loaded; empty before that."""
+    """Return the fields of InfoResponse that describe models, or an empty dictionary while the models are loading."""
     if models.default is None:
         return {}
     descriptions = [describe_model(request, instance) for instance in models]
@@ -106,7 +106,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
 
 
 def _pipelines(models: ServedModels, modality: Modality) -> list[str]:
-    """Return the pipelines for `modality` of the first model that generates it; empty if no model does."""
+    """Return the pipelines of the first model that generates `modality`, or an empty list if no model does."""
     for instance in models:
         if modality in instance.model.modalities:
             return [pipeline.name for pipeline in instance.bundle.latent_map.pipelines_for(modality)]

@@ -12,7 +12,7 @@ MAX_JSON_BYTES = 256 * 1024
 """Maximum size of the JSON text in bytes, without the values of file fields. Two prompts of 8192 characters need up to
 192 KiB, because a character can be written as two \\u escapes."""
 MAX_FIELDS = 64
-"""Maximum number of fields."""
+"""Maximum number of fields in the JSON object."""
 MAX_NAME_CHARACTERS = 64
 """Maximum length of the name of a field."""
 
@@ -43,7 +43,7 @@ def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
 
 
 def _without_files(data: bytes | bytearray, files: dict[str, str]) -> bytes:
-    """Add the values of file fields to `files`, and return `data` with null instead of these values."""
+    """Move the values of file fields from `data` to `files`. Return `data` with null in place of these values."""
     text = bytearray()
     at = 0
     while len(data) - at > (room := MAX_JSON_BYTES - len(text)):

@@ -1,4 +1,4 @@
-"""Handler of the latent service: decodes a latent stream that the client sends."""
+"""Handler of the decode endpoint, which decodes a latent stream that the client sends."""
 
 import asyncio
 from contextlib import aclosing, closing
@@ -30,7 +30,7 @@ DECODE_HEADERS = (LATENT_MAP_HEADER, MODEL_HEADER, hdrs.VARY)
 
 
 async def decode(request: web.Request) -> web.StreamResponse:
-    """Handle POST /v1/latents/decode: a latent stream in, an image, a video or an array of pixels out."""
+    """Handle POST /v1/latents/decode, which decodes a latent stream to an image, a video or an array of pixels."""
     service = request.app[SERVICE]
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     wanted = _wanted(request)
@@ -91,12 +91,18 @@ def _headers(plan: DecodePlan) -> dict[str, str]:
 
 
 def _head(plan: DecodePlan) -> bytes:
-    """Return the header of a .npy file with the shape [frames, height, width, 3]; empty for other file formats."""
+    """Return the header of a .npy file with the shape [frames, height, width, 3].
+
+    For other file formats, the result is empty.
+    """
     if plan.pixel_format is not PixelFormat.RGB:
         return b""
     return npy_header((plan.num_frames, plan.height, plan.width, 3))
 
 
 def _length(plan: DecodePlan, head: bytes, part: bytes) -> int | None:
-    """Return the length of the body whose first part is `part`; None if it is unknown."""
+    """Return the length of the response body in bytes, or None if the length is unknown.
+
+    `head` is the header of a .npy file or empty, and `part` is the first part of the pixels.
+    """
     return None if plan.pixel_format is PixelFormat.MP4 else len(head) + plan.num_frames * len(part)

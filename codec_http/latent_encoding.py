@@ -1,4 +1,4 @@
-"""Handler of the latent service: encodes an image or a video that the client sends."""
+"""Handler of the encode endpoint, which encodes an image or a video that the client sends."""
 
 import asyncio
 from contextlib import aclosing, closing
@@ -40,7 +40,7 @@ ENCODE_PARAMETERS = {
 
 
 async def encode(request: web.Request) -> web.StreamResponse:
-    """Handle POST /v1/latents/encode: an image or a video in, a latent stream out."""
+    """Handle POST /v1/latents/encode, which encodes an image or a video to a latent stream."""
     with request.app[SERVICE].admission.memory.reserve() as reservation:
         return await _encode(request, bytes(await receive_body(request, reservation)))
 

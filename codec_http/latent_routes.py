@@ -1,4 +1,4 @@
-"""Routes of the latent service."""
+"""Routes of the endpoints that decode and encode latents."""
 
 from codec_http import latent_decoding, latent_encoding, remote_vae
 from codec_http.pixel_negotiation import IMAGE_MEDIA_TYPES, VIDEO_MEDIA_TYPES
@@ -18,10 +18,10 @@ from codec_wire.http import (
 )
 
 LATENTS, REMOTE_VAE = "Latents", "Remote VAE (Hugging Face)"
-"""Tags: the sections of the documentation page."""
+"""OpenAPI tags of the endpoints. Each tag is a section of the documentation page."""
 
 _GENERATION_HEADERS = (SEED_HEADER, PROMPT_TRUNCATED_HEADER, PARAMETERS_HEADER, GENERATION_MS_HEADER)
-"""Response headers of generations that other responses do not have."""
+"""Response headers that only responses of the generation endpoints have."""
 
 LATENT_ROUTES = (
     Route(

@@ -10,8 +10,11 @@ from codec_http.connection import HEADER_TIMEOUT_S, ConnectionServer
 from codec_http.rate_limited_log import RateLimitedLog
 
 BACKLOG = 1024
-"""Maximum number of connections that wait in the kernel until the server accepts them. The kernel drops the packets of
-further clients, which send them again after 1, 3 and 7 seconds."""
+"""Maximum number of connections that wait in the kernel until the server accepts them.
+
+If more clients connect, the kernel drops their packets, and the clients send the packets again after 1, 3 and 7
+seconds.
+"""
 RETRY_S = 0.5
 """Time to wait in seconds if no connection can be accepted, e.g. if the process has run out of file descriptors."""
 
@@ -21,8 +24,8 @@ log = RateLimitedLog(logging.getLogger(__name__))
 class Listener:
     """The listening sockets of a server.
 
-    asyncio's own server does not limit the number of connections, and when the process has run out of file descriptors,
-    it logs every attempt to accept a connection with a traceback.
+    This class replaces asyncio's own server, which does not limit the number of connections. If the process runs out of
+    file descriptors, asyncio's server logs a traceback for every attempt to accept a connection.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The port of the first socket."""
+        """Number of the port on which the first socket listens."""
         port: int = self._sockets[0].getsockname()[1]
         return port
 
@@ -80,7 +83,10 @@ class Listener:
             asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        """Accept one connection. The event loop calls this method again if more connections are waiting."""
+        """Accept one connection on `listening`.
+
+        The event loop calls this method again if more connections are waiting.
+        """
         loop = asyncio.get_running_loop()
         try:
             accepted, address = listening.accept()

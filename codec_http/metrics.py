@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a route of the main server, and a separate server for a port that clients cannot reach."""
+"""Metrics for Prometheus, served by the main server or by a separate server whose port clients cannot reach."""
 
 from aiohttp import hdrs, web
 
@@ -16,12 +16,12 @@ _MAX_CONNECTIONS = 32
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Handle GET /metrics, also while the server is loading."""
+    """Handle GET /metrics. The endpoint is also available while the server is loading."""
     return web.Response(body=metrics_text(request.app[SERVICE]), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 
 class MetricsServer:
-    """A running HTTP server for GET /metrics, without API keys and TLS."""
+    """A running HTTP server that answers GET /metrics without API keys or TLS."""
 
     def __init__(self, runner: ConnectionRunner, listener: Listener) -> None:
         self._runner = runner
@@ -33,13 +33,13 @@ class MetricsServer:
         return self._listener.port
 
     async def stop(self) -> None:
-        """Stop immediately."""
+        """Stop listening, and close all connections."""
         await self._listener.close()
         await self._runner.cleanup()
 
 
 async def start_metrics_server(service: LatentService, host: str, port: int) -> MetricsServer:
-    """Start a server of the metrics of `service` on `host`:`port`; port 0 selects a free port.
+    """Start an HTTP server for the metrics of `service` on `host`:`port`. Port 0 selects a free port.
 
     Raises InvalidSettings if the address is not available.
     """

@@ -29,9 +29,9 @@ def accepted_formats(accept: str) -> list[WireFormat]:
 def parse_quality_values(header: str) -> tuple[tuple[str, float], ...]:
     """Parse a header such as Accept or Accept-Encoding (RFC 9110, section 12.4.2).
 
-    Return (name, weight) pairs, sorted by descending weight and then by position. Names are in lower case, weights in
-    [0, 1]. Parameters other than q are ignored; an invalid weight counts as 0. Only the first MAX_ENTRIES entries are
-    read.
+    Return (name, weight) pairs, sorted by descending weight and then by position. The names are in lower case. The
+    weights are between 0 and 1. Parameters other than q are ignored. An invalid weight counts as 0. Only the first
+    MAX_ENTRIES entries are read.
     """
     found = []
     for part in header.split(",", MAX_ENTRIES)[:MAX_ENTRIES]:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:
-    """Return the header of a .npy file of uint8 values in C order. The values must follow the header."""
+    """Return the header of a .npy file with a uint8 array of `shape` in C order. The values must follow the header."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue()

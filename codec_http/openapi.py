@@ -117,9 +117,9 @@ def _responses(route: "Route") -> Json:
 
 
 def _error_response(classes: list[type[CodecError]]) -> Json:
-    """Return the response for the error classes that share a status.
+    """Return the OpenAPI response object for `classes`, error classes with the same HTTP status.
 
-    The description of the response is made from the docstrings of the classes.
+    The description of the response consists of the docstrings of the classes.
     """
     response: Json = {
         "description": " Or: ".join(_description(cls) for cls in classes),
@@ -150,7 +150,7 @@ def _reference(model: type[BaseModel]) -> Json:
 
 
 def _schemas(routes: Iterable["Route"]) -> Json:
-    """Return the JSON schemas of all models in the routes, and of the models they contain, by name."""
+    """Return the JSON schemas, by name, of the pydantic models in `routes` and of all models that these contain."""
     bodies = {body for route in routes for body in route.bodies}
     responses = {
         model
@@ -173,7 +173,7 @@ def _schemas(routes: Iterable["Route"]) -> Json:
 
 
 def _simplify(definition: Json) -> None:
-    """Remove what pydantic adds: titles that repeat the name, and the default null of fields that may be omitted."""
+    """Remove what pydantic adds to a schema: titles that repeat a name, and null defaults of optional fields."""
     definition.pop("title", None)
     for field in definition.get("properties", {}).values():
         field.pop("title", None)

@@ -1,6 +1,6 @@
-"""Rules for the web pages that may use a server, and for its host names.
+"""Rules that decide which web pages may use a server, and which host names requests may contain.
 
-The rules protect the server against malicious pages.
+The rules protect the server against malicious web pages.
 """
 
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ class OriginPolicy:
     Browsers send the origin of the page with every POST request, and with every cross-origin request whose response the
     page may read. Other clients do not send an origin and are not restricted.
 
-    Pages of these origins may use the server: `allowed_origins` (by default, the origins of localhost and loopback
-    addresses), the origin of `public_url`, and the server's own origin if its host is an IP address or localhost. The
-    server's own origin with any other host name is not allowed, because the owner of that name can make it resolve to
-    the address of the server, so that pages of the owner have the server's origin (DNS rebinding).
+    A page may use the server if its origin is one of `allowed_origins` (by default, the origins of localhost and
+    loopback addresses), the origin of `public_url`, or the server's own origin with an IP address or localhost as its
+    host. The server's own origin with another host name is not allowed. Otherwise the owner of that name could let it
+    resolve to the address of the server, so that pages of the owner would have the server's origin (DNS rebinding).
 
     A server that listens on a loopback `address` also refuses requests for all host names except localhost, loopback
     addresses and the hosts of `public_url` and `allowed_origins`.
@@ -32,7 +32,10 @@ class OriginPolicy:
         public_url: str | None = None,
         address: str | None = None,
     ) -> None:
-        """Create the policy. `allowed_origins` are normalized as in AccessSettings; "*" allows any origin and host."""
+        """Create the policy.
+
+        `allowed_origins` must be normalized by AccessSettings; "*" allows every origin and host.
+        """
         self._allows_loopback = allowed_origins is None
         self._origins = {*(allowed_origins or ()), *_origin_of(public_url)}
         self._hosts = {host_of(origin.partition("://")[2]) for origin in self._origins}
@@ -57,7 +60,7 @@ class OriginPolicy:
         return name is not None and (is_loopback(name) or name in self._hosts)
 
     def require_origin(self, origin: str, host: str | None) -> None:
-        """Raise Forbidden unless pages of `origin` may send requests to the Host `host`."""
+        """Raise Forbidden unless pages of `origin` may send requests whose Host header is `host`."""
         if not self._allows_origin(origin.lower(), (host or "").lower()):
             raise Forbidden(
                 f"pages of the origin {truncated_repr(origin)} may not use this server; the setting "
@@ -77,7 +80,7 @@ class OriginPolicy:
 
 
 def _origin_of(url: str | None) -> set[str]:
-    """Return the origin of `url`; an empty string if `url` is None."""
+    """Return a set with the origin of `url`. The set is empty if `url` is None or has no valid origin."""
     parts = urlsplit(url or "")
     origin = normalized_origin(f"{parts.scheme}://{parts.netloc}")
     return set() if origin is None else {origin}

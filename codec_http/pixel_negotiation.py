@@ -9,11 +9,11 @@ from core.pixel_format import PixelFormat
 IMAGE_MEDIA_TYPES: Mapping[str, PixelFormat] = {
     PIXEL_MEDIA_TYPES[found]: found for found in (PixelFormat.PNG, PixelFormat.JPEG, PixelFormat.WEBP, PixelFormat.RGB)
 }
-"""Formats of a decoded image by media type; the first one is the default."""
+"""File formats of a decoded image by media type. The first format is the default."""
 VIDEO_MEDIA_TYPES: Mapping[str, PixelFormat] = {
     PIXEL_MEDIA_TYPES[found]: found for found in (PixelFormat.MP4, PixelFormat.RGB)
 }
-"""Formats of a decoded video by media type; the first one is the default."""
+"""File formats of a decoded video by media type. The first format is the default."""
 
 
 def acceptable_formats(accept: str, offered: Mapping[str, PixelFormat]) -> tuple[PixelFormat, ...]:
@@ -27,7 +27,7 @@ def acceptable_formats(accept: str, offered: Mapping[str, PixelFormat]) -> tuple
 
 
 def _weight(media_type: str, ranges: Mapping[str, float]) -> float:
-    """Return the weight of the most specific media range that matches `media_type`; 0 if no range matches."""
+    """Return the weight of the most specific media range that matches `media_type`, or 0 if no range matches."""
     for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
         if name in ranges:
             return ranges[name]

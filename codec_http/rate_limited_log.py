@@ -6,7 +6,10 @@ from core.rate_limit import RateLimit
 
 
 class RateLimitedLog:
-    """Logs at most one warning a second, together with the number of warnings omitted since the previous one."""
+    """Logger that logs at most one warning a second.
+
+    Each warning states how many warnings were omitted since the previous one.
+    """
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log

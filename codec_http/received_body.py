@@ -1,4 +1,4 @@
-"""Latent streams in request bodies: read in chunks, decompressed and checked with bounded memory."""
+"""Reading of latent streams in request bodies. Chunks are decompressed and checked with bounded memory."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -14,15 +14,18 @@ from codec_wire.message_decoder import Message
 from core.received_stream import LATENTS_FIELD, BodyReader
 
 MAX_INLINE_BYTES = 4096
-"""Uncompressed chunks up to this size are read on the event loop: starting a thread would take longer."""
+"""Maximum size in bytes of an uncompressed chunk that is read on the event loop.
+
+Starting a thread would take longer.
+"""
 
 
 async def received_messages(request: web.Request, dictionaries: Mapping[str, bytes]) -> AsyncGenerator[Message, None]:
     """Yield the header and the frames of the latent stream in the body of `request`, as they are received.
 
     If Content-Type does not name a wire format, the format is detected. `dictionaries` are the available zstd
-    dictionaries by hash. Raises UnsupportedCoding and RequestTimeout. Raises InvalidRequest, which states the byte
-    position, if the stream is invalid or incomplete.
+    dictionaries by hash. Raises UnsupportedCoding if the content coding is not supported, RequestTimeout if the body is
+    received too slowly, and InvalidRequest, which states the byte position, if the stream is invalid or incomplete.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, IDENTITY)
     reader = BodyReader(MEDIA_TYPES.get(request.content_type), encoding, dictionaries)

@@ -1,6 +1,7 @@
 """Handlers of Hugging Face's remote-VAE protocol, which `diffusers.utils.remote_utils` implements for clients.
 
-`remote_decode` and `remote_encode` send a raw tensor or a PNG file; its shape, dtype and scaling are in the query.
+The client functions `remote_decode` and `remote_encode` send a raw tensor or a PNG file. The query string of the
+request contains the tensor's shape, dtype and scaling.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ ENCODE_PARAMETERS = {
 
 
 async def decode(request: web.Request) -> web.Response:
-    """Handle POST /hf/decode: a tensor of latents in; an image, a video or a tensor out."""
+    """Handle POST /hf/decode, which decodes a tensor of latents to an image, a video or a tensor of pixels."""
     with request.app[SERVICE].admission.memory.reserve() as reservation:
         return await _decode(request, bytes(await receive_body(request, reservation)))
 
@@ -81,7 +82,7 @@ async def _decode(request: web.Request, body: bytes) -> web.Response:
 
 
 async def encode(request: web.Request) -> web.Response:
-    """Handle POST /hf/encode: an image file or a tensor of pixels in, a tensor of latents out."""
+    """Handle POST /hf/encode, which encodes an image file or a tensor of pixels to a tensor of latents."""
     with request.app[SERVICE].admission.memory.reserve() as reservation:
         return await _encode(request, bytes(await receive_body(request, reservation)))
 

@@ -1,4 +1,4 @@
-"""Encoding of rendered images and videos as files, in base64."""
+"""Encoding of rendered images and videos as base64 files."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ from core.service import LatentService
 
 @dataclass(frozen=True, slots=True)
 class FileEncoder:
-    """Encodes files in the format that the request `body` asks for, on other threads.
+    """Encoder of image and video files in the format that the request `body` selects. Encoding runs in other threads.
 
     The encoding of a video stops if `job` is cancelled.
     """
@@ -29,16 +29,19 @@ class FileEncoder:
     job: Job
 
     async def encode(self, pixels: NDArray[np.uint8], plan: StreamPlan) -> str:
-        """Return the result of `plan`, uint8 RGB [frames, height, width, 3], as a file with its parameters."""
+        """Return a base64 file with `pixels` and the generation parameters of `plan`.
+
+        `pixels` are uint8 RGB [frames, height, width, 3].
+        """
         map_hash = self.service.models.for_plan(plan).bundle.hash
         environment = environment_of(self.service, plan)
         parameters = file_parameters(plan.header, map_hash, pixels.shape, plan.file_parameters(), environment)
         return await asyncio.to_thread(self._encode, pixels, plan, parameters)
 
     async def encode_preview(self, pixels: NDArray[np.uint8], plan: StreamPlan) -> str:
-        """Return a preview of the result as a file without generation parameters.
+        """Return a base64 file with `pixels`, a preview of the result of `plan`, without generation parameters.
 
-        A preview has no generation parameters, because a request with them would return the finished image.
+        The generation parameters of `plan` describe the finished image, not the preview.
         """
         return await asyncio.to_thread(self._encode, pixels, plan, {})
 

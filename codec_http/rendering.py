@@ -1,4 +1,4 @@
-"""OpenAI-style requests: images and videos that are rendered on the server and returned in a JSON body."""
+"""Handling of OpenAI-style requests, for which the server renders images or videos and returns them in a JSON body."""
 
 import asyncio
 import time
@@ -24,7 +24,8 @@ from core.plan import StreamPlan
 async def render(request: web.Request, body: RenderedBody, pinned: str | None) -> web.StreamResponse:
     """Generate the `body.n` requested files and send the response.
 
-    `pinned` is the hash of the latent-space map that the client holds, or None. Raises a CodecError.
+    `pinned` is the hash of the latent-space map that the client holds, or None. Raises a CodecError if the request
+    cannot be served or fails before the response starts.
     """
     service = request.app[SERVICE]
     partial_images = body.partial_images if isinstance(body, RenderedImagesBody) else 0
@@ -36,9 +37,9 @@ async def render(request: web.Request, body: RenderedBody, pinned: str | None) -
 
 
 async def _send_files(request: web.Request, body: RenderedBody, plans: Sequence[StreamPlan]) -> web.Response:
-    """Run `plans`, one for each file, and send all files at once.
+    """Run `plans`, one for each file, and send all files in one response.
 
-    All plans are one job, which stays active until the client has read the response.
+    All plans run as one job. The job stays active until the client has read the response.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)
@@ -70,7 +71,7 @@ async def _send_files(request: web.Request, body: RenderedBody, plans: Sequence[
 
 
 def _encode_response(files: list[RenderedFile], plan: StreamPlan, body: RenderedBody, encoding: Encoding) -> bytes:
-    """Return the compressed JSON body."""
+    """Return the JSON body of the response with `files`, compressed with `encoding`."""
     response = RenderedResponse(
         created=int(time.time()),
         data=files,

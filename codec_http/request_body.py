@@ -1,4 +1,4 @@
-"""Read and validate the JSON body of a generation request."""
+"""Reading and validation of the JSON body of a generation request."""
 
 import asyncio
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from codec_wire.request import RANDOM_SEED, parse_request_as
 _BodyT = TypeVar("_BodyT", bound=GenerationBody)
 
 INLINE_BYTES = 64 * 1024
-"""Bodies up to this size are parsed on the event loop, in less than a millisecond for any usual request."""
+"""Maximum size in bytes of a body that is parsed on the event loop. Parsing usually takes less than a millisecond."""
 
 LATENTS_BODIES: dict[Modality, type[LatentsBody]] = {
     Modality.IMAGE: ImageLatentsBody,
@@ -48,15 +48,17 @@ UNSUPPORTED_FIELDS = {
     "frame_duration_ms": _USE_VIDEO_ENDPOINT,
     "svg": "is not supported: this server generates raster images only",
 }
-"""Fields that are rejected in a request for pixels, with the reason. If they were ignored, the result would not be the
-requested one."""
+"""Fields that are rejected in a request for pixels, with the reason.
+
+If the server ignored them, the result would differ from the requested result.
+"""
 
 
 def requests_pixels(body: dict[str, Any], accept: str) -> bool:
     """Return whether a request is an OpenAI-style request for pixels.
 
-    Every request is for pixels unless its body has a field that applies only to latents (LATENTS_MARKERS), or its
-    Accept header names a Codec media type.
+    A request is for latents if its body has one of the fields LATENTS_MARKERS, or if its Accept header names a media
+    type of latent streams. Every other request is for pixels.
     """
     return all(body.get(name) is None for name in LATENTS_MARKERS) and not accepted_formats(accept)
 
@@ -64,8 +66,8 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
 async def read_generation(request: web.Request, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
     """Return the validated body of a request to the endpoint of `modality`; `accept` is its Accept header.
 
-    Raises UnsupportedMediaType, the errors of receive_body, and InvalidRequest, which names the field, if a field is
-    missing, invalid or not allowed.
+    Raises UnsupportedMediaType if the Content-Type is not JSON, and InvalidRequest, which names the field, if a field
+    is missing, invalid or not allowed. Raises the errors of receive_body if the body cannot be received.
     """
     _require_json(request)
     app = request.app
@@ -81,8 +83,8 @@ async def read_generation(request: web.Request, modality: Modality, accept: str)
 def _require_json(request: web.Request) -> None:
     """Raise UnsupportedMediaType unless the Content-Type of `request` is that of JSON.
 
-    A browser lets a page of any origin send text/plain or a form, but it asks the server before it sends JSON.
-    Therefore only JSON is accepted.
+    Only JSON is accepted, because a browser asks the server before a page of another origin may send JSON. A browser
+    sends text/plain and forms without asking.
     """
     if request.content_type != JSON:
         received = request.headers.get(hdrs.CONTENT_TYPE)
@@ -92,7 +94,11 @@ def _require_json(request: web.Request) -> None:
 
 
 def parse_generation(data: bytes | bytearray, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
-    """Return the validated body in `data`. Raises InvalidRequest and TooLarge. See read_generation."""
+    """Return the validated body in `data`. See read_generation.
+
+    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed, and TooLarge if the
+    JSON text is too large.
+    """
     body = parse_json_object(data)
     if requests_pixels(body, accept):
         return parse_rendered_body(body, modality)

@@ -60,9 +60,9 @@ _VideoModality = Annotated[
 
 
 def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) -> Callable[[dict[str, Any]], None]:
-    """Return a `json_schema_extra` function that removes the fields `omit` and requires one of `require_any`.
+    """Return a `json_schema_extra` function that removes the fields `omit` and requires a field of `require_any`.
 
-    Omitted fields are valid in GenerationRequest, but the server rejects them on this endpoint. The schema does not
+    The fields `omit` are valid in GenerationRequest, but the endpoint of the schema rejects them. The schema does not
     allow `size` together with its alias `resolution`.
     """
 
@@ -77,13 +77,13 @@ def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) 
 
 
 LATENTS_MARKERS = ("stream_format", "modality", "latent_space", "pipeline")
-"""A request for latents contains at least one of these fields, unless its Accept header names a Codec media type."""
+"""A request for latents contains one of these fields, unless its Accept header names a media type of latent streams."""
 _LATENTS_ONLY = ("modality", "latent_space", "pipeline")
 """The names in LATENTS_MARKERS that are fields of GenerationRequest."""
 
 
 def _file_annotations(field: str) -> tuple[BeforeValidator, WithJsonSchema]:
-    """Return the validator and the JSON schema of a file field."""
+    """Return the validator and the JSON schema of the file field `field`."""
     schema = {"type": "string", "contentEncoding": "base64", "maxLength": MAX_BASE64_CHARACTERS}
     return BeforeValidator(partial(decode_file_field, field)), WithJsonSchema(schema)
 
@@ -93,7 +93,7 @@ _LATENTS = _file_annotations("latents")
 
 
 class GenerationBody(GenerationRequest):
-    """Fields that all request bodies have."""
+    """Common fields of all request bodies."""
 
     image: Annotated[bytes | None, *_IMAGE] = Field(
         default=None,
@@ -137,8 +137,8 @@ class GenerationBody(GenerationRequest):
 class LatentsBody(GenerationBody):
     """Request for a stream of latents.
 
-    A body is such a request if it contains `stream_format`, `modality`, `latent_space` or `pipeline`, or if the Accept
-    header of the request names a Codec media type.
+    A request is for latents if its body contains `stream_format`, `modality`, `latent_space` or `pipeline`, or if its
+    Accept header names a media type of latent streams.
     """
 
     stream_format: _StreamFormat | None = Field(
@@ -191,7 +191,7 @@ class RenderedBody(GenerationBody):
 
 
 class RenderedImagesBody(RenderedBody):
-    """OpenAI-style request for images. Contains no field that applies only to latents."""
+    """OpenAI-style request for images. Fields that apply only to latents are not allowed."""
 
     model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=(*_LATENTS_ONLY, *VIDEO_FIELDS)))
     modality: _ImageModality = Modality.IMAGE
@@ -230,7 +230,7 @@ class RenderedImagesBody(RenderedBody):
 
 
 class RenderedVideosBody(RenderedBody):
-    """OpenAI-style request for videos. Contains no field that applies only to latents."""
+    """OpenAI-style request for videos. Fields that apply only to latents are not allowed."""
 
     model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=(*_LATENTS_ONLY, "keyframe_interval")))
     modality: _VideoModality = Modality.VIDEO

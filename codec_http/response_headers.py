@@ -38,7 +38,7 @@ VARY = ", ".join(
         "Sec-Fetch-Mode",
     )
 )
-"""Request headers that select the representation: latents or pixels, their format, and the coding (choose_encoding)."""
+"""Request headers that affect the response: latents or pixels, the format, and the content coding."""
 
 
 def generation_headers(

@@ -97,7 +97,7 @@ class PixelCheckDescription(ResponseModel):
 
 
 class ModelDescription(ResponseModel):
-    """Capabilities of a served model: what a client needs to know to send requests to it."""
+    """Capabilities of a served model that a client must know to send requests to it."""
 
     model: str = Field(description="Name of the model.")
     model_aliases: list[str] = Field(description="Other names that requests may use for the model.")

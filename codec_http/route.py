@@ -1,4 +1,4 @@
-"""An entry of the route table."""
+"""Definition of an entry of the route table."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from codec_wire.http import (
 JSON, TEXT = "application/json", "text/plain"
 
 Content: TypeAlias = Mapping[str, type[BaseModel] | None]
-"""Model of a response body by media type; None if the body is not JSON."""
+"""Pydantic model of a response body by media type. The model is None if the body is not JSON."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -60,7 +60,7 @@ _PUBLIC_PATHS = frozenset(
 
 
 def is_public(path: str) -> bool:
-    """Return whether requests for `path` need no API key. This is the case for probes and for discovery.
+    """Return whether requests for `path` need no API key. Only probes and discovery need no key.
 
     Discovery needs no key, because clients use it before they know which API key to send.
     """
@@ -69,11 +69,11 @@ def is_public(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An operation: one HTTP method on one path. The path is written in aiohttp's syntax.
+    """An operation of the HTTP API, i.e. one HTTP method on one path. The path is written in aiohttp's syntax.
 
     A JSON request body matches one of the models in `bodies`. A binary request body has one of the media types `files`.
-    `query` has the descriptions of the query parameters. `responses` has the contents of the responses by status,
-    `headers` the descriptions of the headers of the 200 response, and `errors` the error classes that may be raised.
+    `query` describes the query parameters. `responses` has the contents of the responses by status. `headers` describes
+    the headers of the 200 response. `errors` has the error classes that the handler may raise.
     """
 
     method: str

@@ -42,7 +42,7 @@ from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.server_sent_events import EVENT_STREAM
 
 GENERATION, MODELS, LATENT_MAP, SERVER = "Generation", "Models", "Latent-space map", "Server"
-"""Tags: the sections of the documentation page."""
+"""OpenAPI tags of the endpoints. Each tag is a section of the documentation page."""
 
 _GENERATION_CONTENT: Content = {**dict.fromkeys((*MEDIA_TYPES, EVENT_STREAM)), JSON: RenderedResponse}
 _GENERATION_ERRORS = (*JOB_ERRORS, errors.UnsupportedMediaType)

@@ -35,8 +35,9 @@ def build_app(
     """Return the aiohttp application for `service`.
 
     A generation may take at most `request_timeout_s` seconds. `public_url` is the URL under which clients reach the
-    server; None if it is unknown. `api_keys` are the accepted keys; None if no key is required. `origin_policy`
-    restricts web pages; None allows only pages of this host.
+    server, or None if the URL is unknown. `api_keys` are the accepted keys, or None if no key is required.
+    `origin_policy` restricts which web pages may use the server. If `origin_policy` is None, only pages of this host
+    may use it.
     """
     app = web.Application(middlewares=[error_boundary, require_allowed_origin, answer_preflight])
     app.on_response_prepare.extend([add_cors_headers, add_request_id])
@@ -70,7 +71,7 @@ class HttpServer:
         return self.listener.port
 
     async def stop(self) -> None:
-        """Stop without waiting for active requests. Drain the server first."""
+        """Stop the server without waiting for active requests. Drain the server before calling this method."""
         await self.listener.close()
         await self.runner.cleanup()
 
@@ -89,9 +90,10 @@ async def start_http_server(
 ) -> HttpServer:
     """Start the HTTP server on `host`:`port`; port 0 selects a free port. See build_app for the other parameters.
 
-    `tls` has the certificates of an https server; None for http. `limits` bounds the connections; None selects the
-    defaults of the settings. `allowed_origins` are the origins of the web pages that may use the server; None allows
-    only pages of this host. Raises InvalidSettings if the address is not available.
+    `tls` has the certificates of an https server, or is None for http. `limits` bounds the number of connections. If
+    `limits` is None, the default limits of the settings apply. `allowed_origins` are the origins of the web pages that
+    may use the server. If `allowed_origins` is None, only pages of this host may use it. Raises InvalidSettings if the
+    address is not available.
     """
     policy = OriginPolicy(allowed_origins, public_url, host)
     app = build_app(service, request_timeout_s, public_url, api_keys=api_keys, origin_policy=policy)

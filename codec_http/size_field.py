@@ -1,4 +1,4 @@
-"""Sizes in a JSON body: "WIDTHxHEIGHT", and the forms of the alias `resolution`."""
+"""Parsing of image sizes in a JSON body: "WIDTHxHEIGHT", and the forms of the alias `resolution`."""
 
 import re
 
@@ -15,7 +15,7 @@ RESOLUTION_SCHEMA = {
 
 
 def parse_size(value: object) -> object:
-    """Parse "WIDTHxHEIGHT" to (width, height) in pixels, and "auto" to None."""
+    """Parse "WIDTHxHEIGHT" to (width, height) in pixels. "auto" is parsed to None."""
     if value is None or value == AUTO:
         return None
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -25,7 +25,7 @@ def parse_size(value: object) -> object:
 
 
 def parse_resolution(value: object) -> object:
-    """Parse a size, or one number as the side of a square, to (width, height) in pixels."""
+    """Parse "WIDTHxHEIGHT", or the side length of a square, to (width, height) in pixels."""
     side = parse_integer(value)
     is_side = isinstance(side, int) and not isinstance(side, bool)
     return (side, side) if is_side else parse_size(value)

@@ -1,4 +1,4 @@
-"""The deadline of a generation, applied to writing its response."""
+"""Deadline for writing the response of a generation."""
 
 from aiohttp import web
 
@@ -13,12 +13,12 @@ _NOT_READ = "the client did not read the response before the deadline"
 
 
 class WriteDeadline(Deadline):
-    """Stops writing `response` GRACE_S seconds after the deadline of `job`.
+    """Deadline that stops the writing of `response` GRACE_S seconds after the deadline of `job`.
 
     Without this limit, the job of a client that does not read its response would stay active forever.
 
-    Raises DeadlineExceeded if the response has not been started. Otherwise closes the connection and raises
-    ConnectionResetError.
+    After this deadline, DeadlineExceeded is raised if the response has not been started. Otherwise the connection is
+    closed and ConnectionResetError is raised.
     """
 
     def __init__(self, request: web.Request, response: web.StreamResponse, job: Job) -> None:
@@ -27,7 +27,7 @@ class WriteDeadline(Deadline):
         self._response = response
 
     def error(self) -> Exception:
-        """Return the error to raise after the deadline. Closes the connection if the response has been started."""
+        """Return the error to raise after the deadline. If the response has been started, also close the connection."""
         if not self._response.prepared:
             return super().error()
         request = self._request
