@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CLIENT_DISCONNECTED = error_status(errors.Cancelled)
+_ERROR_HEADERS = {hdrs.CONTENT_TYPE: "application/json; charset=utf-8", hdrs.CACHE_CONTROL: "no-store"}
 
 
 def public_code_and_message(error: BaseException) -> tuple[str, str]:
@@ -94,8 +95,8 @@ def _detail(
 
 
 def _response(status: int, detail: ErrorDetail, headers: dict[str, str] | None = None) -> web.Response:
-    body = ErrorResponse(error=detail).model_dump(exclude_unset=True)
-    return web.json_response(body, status=status, headers={hdrs.CACHE_CONTROL: "no-store"} | (headers or {}))
+    body = ErrorResponse(error=detail).model_dump_json(exclude_unset=True)
+    return web.Response(body=body.encode(), status=status, headers=_ERROR_HEADERS | (headers or {}))
 
 
 PROBE_PATHS = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH, METRICS_PATH)
