@@ -1,1 +1,1 @@
-"""The command line and the composition of servers and clients from the other packages."""
+"""The command line, which composes servers and clients from the other packages."""

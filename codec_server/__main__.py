@@ -1,7 +1,7 @@
 """Run the command line with `python -m codec_server`.
 
-Without a command, it runs `serve`. Therefore a server can be started like other Codec servers, with `python -m
-codec_server --host ... --model ...`.
+Without a command, `python -m codec_server` runs `serve`. Therefore `python -m codec_server --host ... --model ...`
+starts a server, like the same options of other Codec servers.
 """
 
 import sys
@@ -9,11 +9,11 @@ import sys
 from codec_server.cli import main
 
 _WITHOUT_COMMAND = ("--help", "--version")
-"""Options of the command line itself."""
+"""Options of the command line that need no command."""
 
 
 def with_default_command(arguments: list[str]) -> list[str]:
-    """Return `arguments` with the command `serve` in front, unless they begin with a command or ask for help."""
+    """Return `arguments` with the command `serve` in front, unless they begin with a command, --help or --version."""
     is_flag = not arguments or arguments[0].startswith("-")
     return (
         ["serve", *arguments] if is_flag and arguments[:1] not in ([name] for name in _WITHOUT_COMMAND) else arguments

@@ -1,4 +1,4 @@
-"""Reads and checks a complete captured latent stream."""
+"""Reading and checking of a complete captured latent stream."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from codec_wire.maps import LatentMapBundle
 
 @dataclass(frozen=True, slots=True)
 class MapSources:
-    """Where to find latent-space maps: in the directory `bundle`, on the HTTP server `server`, or in `models_dir`."""
+    """Sources of latent-space maps, which are the directory `bundle`, the HTTP server `server`, or `models_dir`."""
 
     server: str | None
     api_key: str | None
@@ -26,9 +26,9 @@ class MapSources:
 
 @dataclass(frozen=True, slots=True)
 class CapturedStream:
-    """A valid stream: the captured body, whose content coding is `encoding`, and its decoded contents.
+    """A valid captured stream. It has the captured body, whose content coding is `encoding`, and the decoded contents.
 
-    `bundles` are the maps of --bundle or --server. The list is empty if neither option was given.
+    `bundles` are the latent-space maps of --bundle or --server, or an empty list if neither option was given.
     """
 
     body: bytes
@@ -41,8 +41,8 @@ class CapturedStream:
 def read_stream(capture: str, encoding: str | None, sources: MapSources) -> CapturedStream:
     """Read the file `capture`, or standard input if `capture` is "-".
 
-    Without `encoding`, the content coding is detected. Raises InvalidSettings if the file cannot be read, StreamError
-    if the file is not a valid stream, and InvalidMap if a latent-space map is missing or not valid.
+    If `encoding` is None, the content coding is detected. Raises InvalidSettings if the file cannot be read,
+    StreamError if the file is not a valid stream, and InvalidMap if a latent-space map is missing or not valid.
     """
     head, chunks = read_capture(capture)
     other_format = identify_foreign_file(head)

@@ -1,4 +1,4 @@
-"""Captured latent streams, and the latent-space maps and zstd dictionaries that decode them."""
+"""Reading of captured latent streams, and selection of the latent-space maps and zstd dictionaries to decode them."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ CHUNK_BYTES = 64 * 1024
 def read_capture(capture: str) -> tuple[bytes, Iterator[bytes]]:
     """Return the first HEAD_BYTES bytes of a capture, and an iterator over all its bytes.
 
-    Raises InvalidSettings, also while iterating, if the file cannot be read.
+    Raises InvalidSettings if the file cannot be read. The iterator can raise this error too.
     """
     chunks = _read_chunks(capture)
     first = b""
@@ -49,7 +49,7 @@ def _read_chunks(capture: str) -> Iterator[bytes]:
 
 
 def load_bundles(server: str | None, api_key: str | None, bundle: Path | None) -> list[LatentMapBundle]:
-    """Return the maps that --bundle or --server selects; an empty list if neither is given."""
+    """Return the latent-space maps that --bundle or --server selects, or an empty list if neither option is given."""
     if bundle is not None:
         return [LatentMapBundle.from_folder(bundle)]
     if server is None:
@@ -60,7 +60,7 @@ def load_bundles(server: str | None, api_key: str | None, bundle: Path | None) -
 def find_bundle(
     header: LatentStreamHeader, selected: list[LatentMapBundle], models_dir: Path, *, required: bool
 ) -> LatentMapBundle | None:
-    """Return the map of the stream's latent space: one of `selected`, else from `models_dir` or the embedded model.
+    """Return the map of the stream's latent space from `selected`, from `models_dir`, or from the embedded model.
 
     Raises InvalidMap if `selected` is not empty and has no map of the latent space, or if `required` is True and no map
     is found.
@@ -83,7 +83,7 @@ def find_bundle(
 
 
 def zstd_dictionaries(selected: list[LatentMapBundle], models_dir: Path) -> dict[str, bytes]:
-    """Return the zstd dictionaries, by hash, of the maps `selected`, or of all local maps if `selected` is empty."""
+    """Return the zstd dictionaries of the maps `selected` by hash. If `selected` is empty, all local maps are used."""
     bundles = selected or [LatentMapBundle.from_folder(folder) for folder in list_bundle_folders(models_dir)]
     return {
         entry.hash: bundle.assets[entry.hash] for bundle in bundles for entry in bundle.latent_map.zstd_dictionaries

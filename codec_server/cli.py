@@ -1,4 +1,4 @@
-"""The `codec-diffusers` command line: assembles the commands."""
+"""The `codec-diffusers` command line, which consists of the commands in the table COMMANDS."""
 
 from typing import Annotated
 

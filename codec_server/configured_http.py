@@ -1,4 +1,4 @@
-"""Starts the HTTP server of `serve` and `gateway` as the settings configure it."""
+"""Start of the HTTP servers that the settings configure, for the commands `serve` and `gateway`."""
 
 import typer
 
@@ -16,7 +16,10 @@ from core.tls import ServerTls
 async def start_configured_http(
     settings: Settings, service: LatentService, api_keys: ApiKeys | None, tls: ServerTls | None
 ) -> HttpServer:
-    """Start the HTTP server for `service`. Raises InvalidSettings if the address is not available."""
+    """Start the HTTP server for `service` on the address in `settings`.
+
+    Raises InvalidSettings if the address is not available.
+    """
     return await start_http_server(
         service,
         settings.host,

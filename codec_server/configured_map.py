@@ -1,4 +1,4 @@
-"""The latent-space map that the settings name: --latent-map-url and --latent-map-sha256."""
+"""The latent-space map that --latent-map-url and --latent-map-sha256 name."""
 
 import logging
 from pathlib import Path
@@ -21,7 +21,7 @@ async def fetch_configured_map(settings: Settings, cache: FileCache | None = Non
     """Download and verify the map at `settings.latent_map_url`. Return None if no URL is configured.
 
     Files that are in `cache` (default: the cache of the client) or in `settings.latent_dicts_dir` are not downloaded.
-    Raises InvalidMap.
+    Raises InvalidMap if the map cannot be downloaded or is not valid.
     """
     url, digest = settings.latent_map_url, settings.latent_map_sha256
     if url is None:
@@ -57,7 +57,7 @@ async def _fetch(url: str, digest: str | None, local: dict[str, bytes], cache: F
 
 
 def _files_in(folder: Path | None) -> dict[str, bytes]:
-    """Return the contents of the files in `folder` by their hash; empty if `folder` is None or does not exist."""
+    """Return {hash: contents} of the files in `folder`, which is empty if `folder` is None or does not exist."""
     if folder is None:
         return {}
     return {sha256(data): data for data in (path.read_bytes() for path in sorted(folder.glob("*")) if path.is_file())}
@@ -66,9 +66,9 @@ def _files_in(folder: Path | None) -> dict[str, bytes]:
 def find_model_map(
     settings: Settings, configured: LatentMapBundle | None, model: ModelInfo, vae_scale_factor: float
 ) -> LatentMapBundle | None:
-    """Return `configured` if it is the map of the model's latent space, else the stored map of the model, or None.
+    """Return `configured` if it is the map of the model's latent space, otherwise the stored map of the model, if any.
 
-    Raises InvalidMap if the map is broken or does not fit the model.
+    Raises InvalidMap if the map is not valid or does not match the model.
     """
     if configured is not None and configured.latent_map.id == model.latent_space:
         require_map_of(model, vae_scale_factor, configured, str(settings.latent_map_url))
@@ -79,9 +79,9 @@ def find_model_map(
 def require_configured_map(
     settings: Settings, configured: LatentMapBundle | None, maps: dict[str, LatentMapBundle | None]
 ) -> None:
-    """Raise InvalidSettings unless one of `maps` is the map that the settings name.
+    """Raise InvalidSettings unless `maps` contain the map that `settings` name.
 
-    `maps` has the map of each served latent space, or None for a map that will be created.
+    `maps` has the map of each served latent space. The value is None if the map will be created later.
     """
     digest = settings.latent_map_sha256
     if configured is not None and configured.latent_map.id not in maps:

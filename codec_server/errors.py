@@ -1,4 +1,4 @@
-"""Error reporting of the command line: one line on standard error, and an exit status for scripts."""
+"""Error reporting of the command line, by one line on standard error and an exit status for scripts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +27,11 @@ class ExitStatus(IntEnum):
     USAGE = 2
     """An option, a setting, a field of the request or the output file is invalid."""
     LATER = 3
-    """The server is unreachable, loading, overloaded or too slow; the same command may succeed later."""
+    """The server is unreachable, loading, overloaded or too slow. The same command may succeed later."""
     BROKEN_STREAM = 4
     """A latent stream is invalid."""
     INTERRUPTED = 130
-    """The user pressed Ctrl-C. The value is the one that shells use."""
+    """The user pressed Ctrl-C. Shells use the same value."""
 
 
 _STATUS: list[tuple[type[CodecError], ExitStatus]] = [
@@ -56,7 +56,7 @@ def exit_status_of(error: CodecError) -> ExitStatus:
 
 
 def _one_printable_line(text: str) -> str:
-    """Return `text` in one line and without control characters: a message may contain strings of a server."""
+    """Return `text` in one line and without control characters, because it may contain text that a server sent."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
 
 

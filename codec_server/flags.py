@@ -23,7 +23,7 @@ LOCAL_MODEL = (
 """Settings that select the model that runs in this process, and its device."""
 _CHOICE_METAVAR = "<choice>"
 _OTHER_FLAGS = {"dtype": ("--torch-dtype",)}
-"""Additional flags of a setting, which other Codec servers use."""
+"""Additional flags of a setting, with the names that other Codec servers use."""
 
 
 def with_settings(
@@ -32,8 +32,8 @@ def with_settings(
     """Return a decorator that adds a flag for each of the settings `names` to a typer command.
 
     The command receives the values of the flags in its **flags, by the name of the setting. The value of a flag that
-    was not given is None. `panel` overrides the heading under which --help lists the flags. `defaults` has, by the name
-    of the setting, the default that --help states if it differs from the default of the setting.
+    was not given is None. `panel` overrides the heading under which --help lists the flags. `defaults` overrides the
+    defaults that --help states, by the name of the setting.
     """
     names = list(names)
 
@@ -50,7 +50,7 @@ def settings_flags(names: Iterable[str], panel: str | None = None, **defaults: s
 
 
 def replace_flags(command: Callable[..., None], parameters: Iterable[inspect.Parameter]) -> None:
-    """Make typer read `parameters` instead of the **flags of `command`."""
+    """Make typer declare `parameters` as options of `command`, in place of the parameter **flags."""
     own = (
         parameter
         for parameter in inspect.signature(command).parameters.values()

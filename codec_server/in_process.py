@@ -38,7 +38,7 @@ from core.settings import Settings
 
 
 class InProcessClient(LatentClient):
-    """Generates with the model that `settings` select, in this process. See LatentClient."""
+    """Client that generates in this process with the model that `settings` select. See LatentClient."""
 
     def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(retries=0, **options)
@@ -48,11 +48,14 @@ class InProcessClient(LatentClient):
         """The model that ran the last generation."""
 
     async def load(self, modality: Modality | None = None) -> None:
-        """Load and warm up the model, for `modality` or by default for all modalities. Raises StartupError."""
+        """Load and warm up the model for `modality`, or for all modalities by default.
+
+        Raises StartupError if the model cannot be loaded.
+        """
         await self._model.start_serving(self.service, modality)
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
-        """Return the model's latent-space map. See LatentClient.latent_map."""
+        """Return the latent-space map of the model. See LatentClient.latent_map."""
         bundles = self.service.models.maps()
         for bundle in bundles.values():
             if digest in (None, bundle.hash):
@@ -61,7 +64,7 @@ class InProcessClient(LatentClient):
         raise NotFound("map", f"{digest} not found; the loaded models have the maps {hashes}")
 
     async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
-        """Return a matrix from latents to RGB values. See LatentClient.latent_rgb."""
+        """Return a matrix that converts latents to RGB values. See LatentClient.latent_rgb."""
         return self.service.models.require_latent_rgb(latent_space)
 
     async def models(self) -> list[ServedModel]:
@@ -78,7 +81,7 @@ class InProcessClient(LatentClient):
         ]
 
     async def close(self) -> None:
-        """Release the model."""
+        """Release the memory of the model."""
         if not await asyncio.to_thread(self._model.free):
             # Loading cannot be interrupted, and the interpreter would wait for its thread.
             typer.echo("interrupted", err=True)

@@ -14,7 +14,8 @@ class LazyCommand:
     """A command, or a group of commands, that is imported when it is used.
 
     `attribute` of `module` is the command's function, or the typer.Typer of a group. `summary` is the first paragraph
-    of the command's help text, for the list of commands. `epilog` is printed below the help text of a function.
+    of the command's help text, which the list of commands shows. `epilog` is printed below the help text of a command
+    that is a function.
     """
 
     module: str
@@ -35,7 +36,7 @@ class LazyCommand:
 
 
 def lazy_group(commands: Mapping[str, LazyCommand]) -> type[TyperGroup]:
-    """Return the class of a typer group with `commands`, to be passed to typer.Typer as `cls`."""
+    """Return the class of a typer group with `commands`. Pass this class to typer.Typer as `cls`."""
 
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:

@@ -1,4 +1,4 @@
-"""The models that run in this process: load them, find or create their latent-space maps, warm them up."""
+"""The models that run in this process. They are loaded, get a stored or new latent-space map, and are warmed up."""
 
 import asyncio
 import logging
@@ -37,14 +37,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FREE_MEMORY_SHARE = 0.8
-"""Default limit on the memory of jobs, as a share of the memory that is free after the models are loaded."""
+"""Default limit on the memory of jobs, as a fraction of the memory that is free after the models have been loaded."""
 STOP_TIMEOUT_S = 5.0
-"""Maximum time to wait for the device thread, in seconds: enough for a sampling step, not for loading a model."""
+"""Maximum time to wait for the device thread in seconds.
+
+It is enough for a sampling step, but not for loading a model.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _LoadedModel:
-    """A loaded model, the facts about its VAE that a map contains, and whether its map was found or generated.
+    """A loaded model, the properties of its VAE that a map contains, and whether its map was found or generated.
 
     `modalities` are the modalities of all loaded models with the same latent space, because these models share one map.
     """
@@ -56,10 +59,10 @@ class _LoadedModel:
     map_found: bool
     public_url: str | None = None
     decode: Decode | None = None
-    """Decodes latents on the device thread. None if the VAE is not available."""
+    """Function that decodes latents on the device thread, or None if the VAE is not available."""
 
     def map_with(self, scales: Mapping[str, bytes], dictionaries: Sequence[Dictionary]) -> LatentMapBundle:
-        """Return a latent-space map for this model with these static scales and dictionaries."""
+        """Return a latent-space map for this model with the static scales `scales` and the zstd `dictionaries`."""
         model = replace(self.served.model, modalities=self.modalities)
         return map_from_model(
             model, self.vae_scale_factor, self.vae_class, scales, dictionaries, public_url=self.public_url
@@ -67,7 +70,10 @@ class _LoadedModel:
 
 
 class LocalModel:
-    """The pipelines of this process and the device thread that runs them. `role` selects the components to load."""
+    """The diffusers pipelines of this process, and the device thread that runs them.
+
+    `role` selects the components to load.
+    """
 
     def __init__(self, settings: Settings, role: Role = Role.ALL) -> None:
         self._settings = settings
@@ -77,13 +83,14 @@ class LocalModel:
         self._warm_ups: list[Callable[[], object]] = []
 
     async def start_serving(self, service: LatentService, modality: Modality | None = None) -> None:
-        """Load and warm up the models, then let `service` serve them. Does not block the event loop.
+        """Load and warm up the models without blocking the event loop, then let `service` serve them.
 
         The models are warmed up for every modality, or only for `modality` if it is given.
 
         A model without a latent-space map is calibrated, and its map is stored in the models directory. A server with
-        the role `decoder` cannot generate the images for a calibration, so its map has no int8, no int4 and no
-        dictionaries. Raises ModelLoadError, InvalidMap or InvalidSettings.
+        the role `decoder` cannot generate images for a calibration, so its map lacks the pipelines int8 and int4 and
+        the zstd dictionaries. Raises ModelLoadError if a model cannot be loaded or does not work, InvalidMap if a map
+        is not valid, and InvalidSettings if the settings contradict a model or a map.
         """
         served: list[ModelInstance] = []
         for loaded in await self._load(service.lifecycle, modality):
@@ -101,7 +108,10 @@ class LocalModel:
         service.lifecycle.transition_to(State.SERVING)
 
     def _memory_limit(self) -> int | None:
-        """Return the limit on the working memory in bytes; None if no limit is set and the free memory is unknown."""
+        """Return the limit on the working memory in bytes.
+
+        Return None if no limit is set and the free memory is unknown.
+        """
         from codec_pixels.device_memory import free_memory  # noqa: PLC0415 - imports torch
 
         limit = self._settings.max_memory_bytes
@@ -113,7 +123,7 @@ class LocalModel:
         return limit
 
     async def follow(self, service: LatentService) -> None:
-        """Stop serving while the device hangs or fails. Runs until cancelled."""
+        """Stop serving while the device hangs or fails, until this method is cancelled."""
         await Watchdog(
             service.lifecycle,
             service.failures,
@@ -123,7 +133,7 @@ class LocalModel:
         ).run()
 
     def seconds_without_progress(self) -> float:
-        """Return for how long the device thread has worked without progress, or 0 if it is idle."""
+        """Return the seconds for which the device thread has worked without progress, or 0 if the thread is idle."""
         return 0.0 if self._thread is None else self._thread.seconds_without_progress()
 
     async def probe(self) -> None:
@@ -135,10 +145,11 @@ class LocalModel:
     async def build_map(
         self, prompts: Sequence[str], on_image: Callable[[int], None], on_trial: Callable[[int, int], None]
     ) -> BuiltMap:
-        """Load the model, generate an image per prompt, and return a calibrated map. See codec_maps.build_map.
+        """Load the model, generate one image for each prompt, and return a calibrated map. See codec_maps.build_map.
 
         `on_image` is called with the number of generated images. `on_trial` is called with the number of evaluated
-        dictionaries and their total. Raises StartupError if loading fails, CodecError if a generation fails.
+        dictionaries and the total number of dictionaries. Raises StartupError if the model cannot be loaded, and
+        CodecError if a generation fails.
         """
         loaded = (await self._load(Lifecycle()))[0]
         model = loaded.served.model
@@ -206,9 +217,9 @@ class LocalModel:
         return loaded
 
     async def _calibrate(self, loaded: _LoadedModel) -> ModelInstance:
-        """Calibrate and store a map.
+        """Calibrate and store a map, and return the model with this map.
 
-        Return the model with this map, or the unchanged model if calibration is disabled or fails.
+        If calibration is disabled or fails, return the model with its present map.
         """
         images, served = self._settings.calibration_images, loaded.served
         latent_space = served.model.latent_space

@@ -1,4 +1,4 @@
-"""Checks at the start that decoded latents equal the pixels of the model's own pipelines. See core.pixel_checks."""
+"""Check, when a server starts, that decoded latents equal the pixels that diffusers pipelines of the model return."""
 
 import asyncio
 import logging
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LATENT_SIZE = 8
-"""Height and width of the latents: the smallest size that every level of a UNet can halve."""
+"""Height and width of the latents. This is the smallest size that every level of a UNet can halve."""
 
 
 async def prove_pixels(
     model: "LoadedModel", bundle: LatentMapBundle, thread: ThreadPoolExecutor, models_dir: Path, *, steps: int
 ) -> tuple[PixelCheck, ...]:
-    """Compare decoded latents with the pixels of every pipeline of `model`, or return the stored comparisons.
+    """Compare decoded latents with the pixels that every diffusers pipeline of `model` returns.
 
-    The compared images are as small as the model supports and have `steps` sampling steps. New comparisons are stored.
-    Raises ModelLoadError if the pixels differ.
+    If the comparisons are stored already, the stored comparisons are returned. New comparisons are stored. The compared
+    images are as small as the model supports and have `steps` sampling steps. Raises ModelLoadError if the pixels
+    differ. See core.pixel_checks.
     """
     from core.diffusers_engine.pixel_check import check_key, check_pixels  # noqa: PLC0415 - imports torch
 
@@ -48,7 +49,7 @@ async def prove_pixels(
 
 
 def without_unproven_pixels(info: ModelInfo, checks: Sequence[PixelCheck]) -> ModelInfo:
-    """Return `info`; if one of `checks` could not compare the pixels, change it to serve only latents."""
+    """Return `info` unchanged, or restricted to latents if one of `checks` could not compare the pixels."""
     failed = next((check for check in checks if check.reason is not None), None)
     if failed is None or not info.renders:
         return info
@@ -57,7 +58,7 @@ def without_unproven_pixels(info: ModelInfo, checks: Sequence[PixelCheck]) -> Mo
 
 
 def _plans(info: ModelInfo, bundle: LatentMapBundle, steps: int) -> list[StreamPlan]:
-    """Return the plan of a small request for every input combination of the model that can be planned."""
+    """Return the plan of a small request for each input combination of the model for which a plan can be made."""
     plans, side = [], info.size_multiple * LATENT_SIZE
     for modality in info.modalities:
         for mode in info.modes_of(modality):

@@ -24,7 +24,10 @@ _VIDEO_FIELDS = ("fps", "frames", "keyframe_interval")
 
 @dataclass(frozen=True, slots=True)
 class RecordedFile:
-    """The contents of a file: `pixels` uint8 [H, W, 3] of a PNG image, or `body`, an uncompressed latent stream."""
+    """The contents of a file.
+
+    It has `pixels`, uint8 [H, W, 3], of a PNG image, or `body`, an uncompressed latent stream.
+    """
 
     parameters: dict[str, Any]
     body: bytes | None = None
@@ -36,16 +39,17 @@ class RecordedFile:
         return WireFormat.MSGPACK if self.body is None else detect_wire_format(self.body)
 
     def latents(self) -> NDArray[Any]:
-        """Return the latents of the stream [latent frames, C, h, w]. Raises StreamError."""
+        """Return the latents of the stream, [latent frames, C, h, w]. Raises StreamError if the stream is invalid."""
         decoder = LatentStreamDecoder(self.wire_format)
         latents = list(decoder.feed(self.body or b""))
         decoder.close()
         return np.stack(latents)
 
     def request(self, image: bytes | None) -> dict[str, Any]:
-        """Return the fields of the request, without the model. `image` is the input image of the request, or None.
+        """Return the fields of the request without the model. `image` is the input image of the request, or None.
 
-        Raises InvalidSettings if the parameters are not those of a request, or if `image` is not the recorded image.
+        Raises InvalidSettings if the recorded parameters are not those of a request, or if `image` is not the recorded
+        input image.
         """
         if "prompt" not in self.parameters or "size" not in self.parameters:
             raise InvalidSettings("the file does not contain the request that it was generated from")
@@ -69,7 +73,10 @@ class RecordedFile:
 
 
 def read_recorded_file(path: Path) -> RecordedFile:
-    """Read a PNG image, or a latent stream and the JSON file next to it. Raises InvalidSettings."""
+    """Read a PNG image, or a latent stream and the JSON file next to the stream.
+
+    Raises InvalidSettings if a file cannot be read or does not contain the parameters of a request.
+    """
     data = _read(path)
     if not data.startswith(_PNG_MAGIC):
         beside = parameters_path(path)

@@ -1,4 +1,4 @@
-"""Comparison of a file with its reproduction: whether they are equal, what differs, and by how much."""
+"""Comparison of a file with its reproduction, which states what differs and by how much."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _THREADS = re.compile(r"(?P<device>.*), (?P<threads>\d+) threads")
 class ValueDifference:
     """Difference between two arrays of `total` values. `maximum` is the largest absolute difference.
 
-    `psnr_db` is the PSNR of 8-bit pixels in dB; None for latents.
+    `psnr_db` is the peak signal-to-noise ratio of 8-bit pixels in dB, or None for latents.
     """
 
     different: int
@@ -28,8 +28,8 @@ class ValueDifference:
 class Reproduction:
     """The result of generating a file again.
 
-    `parameters` maps the name of each parameter that differs to its recorded and its current value; None is a missing
-    value. `values` is None if the result is equal or has another shape.
+    `parameters` maps the name of each parameter that differs to its recorded value and its current value. A missing
+    value is None. `values` is the difference of the values, or None if the result is equal or has another shape.
     """
 
     equal: bool
@@ -38,9 +38,9 @@ class Reproduction:
 
 
 def parameter_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return {name: (recorded, now)} of the parameters that differ.
+    """Return {name: (recorded value, current value)} of the parameters that differ.
 
-    The device, the number of threads and the version of each library are compared separately.
+    The device, the number of threads and the version of each library count as separate parameters.
     """
     before, after = _expanded(recorded), _expanded(now)
     names = dict.fromkeys((*before, *after))
@@ -48,7 +48,7 @@ def parameter_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -
 
 
 def latent_difference(recorded: NDArray[Any], now: NDArray[Any]) -> ValueDifference | None:
-    """Compare latents. Return None if the shapes of the two arrays differ."""
+    """Return the difference of two arrays of latents, or None if their shapes differ."""
     if recorded.shape != now.shape:
         return None
     difference = np.abs(recorded.astype(np.float64) - now.astype(np.float64))
@@ -56,7 +56,7 @@ def latent_difference(recorded: NDArray[Any], now: NDArray[Any]) -> ValueDiffere
 
 
 def pixel_difference(recorded: NDArray[np.uint8], now: NDArray[np.uint8]) -> ValueDifference | None:
-    """Compare 8-bit pixels. Return None if the shapes of the two arrays differ."""
+    """Return the difference of two arrays of 8-bit pixels, or None if their shapes differ."""
     found = latent_difference(recorded, now)
     if found is None or not found.different:
         return found

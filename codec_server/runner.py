@@ -1,4 +1,4 @@
-"""Run servers until a signal, then drain and stop them."""
+"""Running of servers until a signal is received, after which the servers are drained and stopped."""
 
 import asyncio
 import logging
@@ -20,13 +20,13 @@ from core.unknown_variables import unknown_variables
 log = logging.getLogger(__name__)
 
 CANCEL_TIMEOUT_S = 10.0
-"""Maximum time to wait for cancelled generations, in seconds: one sampling step, and sending the last frame."""
+"""Maximum time in seconds to wait for cancelled generations, which finish a sampling step and send the last frame."""
 
 
 def run_server(flags: dict[str, Any], serve: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     """Read the settings from `flags` and the environment, configure the log, and run `serve`.
 
-    Raises InvalidSettings and the errors of `serve`.
+    Raises InvalidSettings if a setting is invalid, and the errors of `serve`.
     """
     settings = read_settings(flags)
     configure_log(settings.log_level, settings.log_format)
@@ -36,10 +36,10 @@ def run_server(flags: dict[str, Any], serve: Callable[[Settings], Coroutine[Any,
 
 
 class Stoppable(Protocol):
-    """A server that has been started."""
+    """A running server that can be stopped."""
 
     async def stop(self) -> None:
-        """Stop immediately."""
+        """Stop the server without waiting for active requests."""
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -59,14 +59,14 @@ def stop_on_signals() -> asyncio.Event:
 
 
 class Reloadable(Protocol):
-    """An object whose contents are read from files."""
+    """An object whose contents are read from files and can be read again."""
 
     def reload(self) -> None:
         """Read the files again."""
 
 
 def reload_on_hangup(*sources: Reloadable | None) -> None:
-    """Read all `sources` again on every SIGHUP. If `sources` is empty, SIGHUP ends the process."""
+    """Reload all `sources` on every SIGHUP. If there are no `sources`, SIGHUP ends the process."""
     present = [source for source in sources if source is not None]
 
     def reload() -> None:
@@ -94,7 +94,10 @@ async def run_until(stop: asyncio.Event, background: Awaitable[None]) -> None:
 
 
 async def drain(service: LatentService, timeout_s: float, servers: list[Stoppable]) -> None:
-    """Reject new requests, wait up to `timeout_s` seconds for active generations, cancel the rest, stop the servers."""
+    """Reject new requests, wait for active generations, and stop the servers.
+
+    Generations that are still active after `timeout_s` seconds are cancelled.
+    """
     if service.lifecycle.state is State.SERVING:
         typer.echo("Stopping: active generations finish, new requests are rejected.")
     service.lifecycle.transition_to(State.DRAINING)

@@ -1,4 +1,4 @@
-"""The server, or this process, that runs the model of a command."""
+"""The place where the model of a command runs, which is a server or this process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _CALIBRATED = [spec.name for spec in PIPELINES.values() if spec.scales is Scales
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the model runs: the HTTP server `server`, the gRPC server `grpc`, or this process if both are None."""
+    """The HTTP server `server` or the gRPC server `grpc` that runs the model, or this process if both are None."""
 
     server: str | None
     grpc: str | None
@@ -30,7 +30,7 @@ class Target:
     wire_format: WireFormat
 
     def require_one(self) -> None:
-        """Raise InvalidSettings if both an HTTP server and a gRPC server are given."""
+        """Raise InvalidSettings if both `server` and `grpc` are given."""
         if self.server is not None and self.grpc is not None:
             raise InvalidSettings("--server and --grpc cannot be combined")
 
@@ -48,7 +48,7 @@ class Target:
 def settings_of(flags: Mapping[str, Any], pipeline: str | None) -> Settings:
     """Return the settings of the model in this process.
 
-    `pipeline` is the name of the pipeline that encodes the latents. Raises InvalidSettings.
+    `pipeline` is the name of the pipeline that encodes the latents. Raises InvalidSettings if a setting is invalid.
     """
     # Calibration takes much longer than one generation.
     return read_settings(flags if pipeline in _CALIBRATED else {**flags, "calibration_images": 0})

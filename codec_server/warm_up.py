@@ -1,4 +1,4 @@
-"""Short test work that a model must complete before it is served, and again after its device has failed."""
+"""Short test runs that a model must complete before it is served, and again after its device has failed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,18 +18,24 @@ if TYPE_CHECKING:
     from core.diffusers_engine.loader import LoadedModel
 
 WARM_UP_STEPS = range(2, 6)
-"""Numbers of sampling steps to try for the warm-up generation, until the scheduler accepts one. There are at least two
-steps, because the first step differs from the others."""
+"""Numbers of sampling steps to try for the warm-up generation.
+
+The first number that the scheduler accepts is used. A warm-up has at least two steps, because the first step differs
+from the others.
+"""
 WARM_UP_LATENT_SIZE = 8
-"""Height and width of the latent of the warm-up generation: the smallest size that every level of a UNet can halve."""
+"""Height and width of the latents of the warm-up generation.
+
+It is the smallest size that every level of a UNet can halve.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """Functions for the device thread that raise ModelLoadError if the model does not work.
+    """Test functions that run on the device thread and raise ModelLoadError if the model does not work.
 
-    `run` is the warm-up at the start. With a `modality`, it also measures the memory that a generation of this modality
-    needs. `repeat` is the same work without a measurement.
+    `run` is the warm-up at the start of a server. If `modality` is not None, `run` also measures the memory that a
+    generation of this modality needs. `repeat` does the same work without measuring memory.
     """
 
     run: Callable[[], MemoryModel | None]
@@ -38,9 +44,9 @@ class WarmUp:
 
 
 def warm_ups(model: "LoadedModel", bundle: LatentMapBundle, role: Role, only: Modality | None) -> list[WarmUp]:
-    """Return the warm-ups of `model`: generations of every modality, or of `only` one.
+    """Return the warm-ups of `model`, one generation for each modality, or only for the modality `only`.
 
-    With the role `decoder`, the warm-ups decode and encode instead.
+    If `role` is `decoder`, the warm-ups decode and encode instead of generating.
     """
     from core.diffusers_engine import engine, vae_engine  # noqa: PLC0415 - imports torch
 

@@ -1,1 +1,1 @@
-"""Implementation of each command. A module is imported only when its command runs, so that --help starts quickly."""
+"""Implementations of the commands. A module is imported only when its command runs, so that --help starts quickly."""

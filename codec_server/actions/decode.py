@@ -1,4 +1,4 @@
-"""Decodes a captured latent stream to an image or a video. See codec_server.commands.decode."""
+"""Implementation of the `decode` command, which decodes a captured latent stream to an image or a video."""
 
 from pathlib import Path
 
@@ -28,7 +28,8 @@ def run_decode(
 ) -> None:
     """Decode the stream in the file `capture` to the file `output`.
 
-    Raises InvalidSettings, ModelLoadError, InvalidMap or StreamError.
+    Raises InvalidSettings if an option or a file is invalid, ModelLoadError if the VAE cannot be loaded, InvalidMap if
+    the latent-space map is missing or invalid, and StreamError if the stream is invalid.
     """
     output_file = pixel_file(output, file_format)
     require_torch()

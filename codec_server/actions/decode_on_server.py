@@ -1,4 +1,4 @@
-"""Decodes a captured latent stream with the VAE of a server. See codec_server.commands.decode."""
+"""Implementation of `decode --on-server`, which decodes a captured latent stream with the VAE of a server."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from codec_server.terminal.output_file import pixel_file
 from codec_wire.errors import InvalidSettings
 
 _SERVER_FORMATS: dict[str, Any] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp", "mp4": "mp4"}
-"""File format to request from the server, by the format of the output file."""
+"""File format that is requested from the server, by the format of the output file."""
 
 
 def decode_on_server(
@@ -31,7 +31,7 @@ def decode_on_server(
 
     The server returns the finished file, or raw pixels if it cannot write the format of the file, such as .gif.
     `has_local_decoder` is True if the command line contains --decoder or --download-decoder, which must not be combined
-    with --on-server. Raises CodecError.
+    with --on-server. Raises a CodecError if an option, the stream or the response of the server is invalid.
     """
     output_file = pixel_file(output, file_format)
     if server is None:

@@ -1,4 +1,4 @@
-"""Checks whether this machine can serve a model. See codec_server.commands.doctor."""
+"""Implementation of the `doctor` command, which checks whether this machine can serve a model."""
 
 import asyncio
 import json
@@ -26,12 +26,12 @@ from core.unknown_variables import unknown_variables
 
 STEPS = 4
 LATENT_SIZE = 8
-"""Height and width of the generated latent: the smallest size that every level of a UNet can halve."""
+"""Height and width of the generated latents. This is the smallest size that every level of a UNet can halve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: its name, its state (ok, note or bad) and a description."""
+    """The result of one check. It has the name of the check, its state (ok, note or bad) and a description."""
 
     what: str
     state: str
@@ -39,7 +39,7 @@ class Finding:
 
 
 def run_doctor(settings: Settings, *, as_json: bool) -> bool:
-    """Check this machine and print the findings. Return False if a finding is bad."""
+    """Check this machine and print the findings. Return False if the state of a finding is bad."""
     configure_log("error")
     console = Console(highlight=False, emoji=False)
     findings = []

@@ -1,4 +1,4 @@
-"""Encodes an image or a video to a latent stream. See codec_server.commands.encode."""
+"""Implementation of the `encode` command, which encodes an image or a video to a latent stream."""
 
 import asyncio
 from collections.abc import Mapping
@@ -34,7 +34,8 @@ def run_encode(
 ) -> None:
     """Encode `file` with `target` and write the stream to `output`.
 
-    `flags` are the settings of the model by field name. Raises CodecError.
+    `flags` are the settings of the model by field name. Raises a CodecError if an option or the file is invalid, or if
+    encoding fails.
     """
     output_file = OutputFile(output, STREAM_FORMAT)
     target.require_one()
@@ -66,7 +67,7 @@ def read_file(path: Path) -> bytes:
 
 
 async def _encode(client: LatentClient, request: EncodingRequest, wire_format: WireFormat) -> bytes:
-    """Return the uncompressed body of the stream."""
+    """Encode with `client` and return the uncompressed body of the latent stream."""
     async with client:
         if isinstance(client, InProcessClient):
             await client.load(modality_of_file(request.file))

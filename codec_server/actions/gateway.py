@@ -1,4 +1,7 @@
-"""Runs an HTTP server in front of remote gRPC servers. Does not import torch. See codec_server.commands.gateway."""
+"""Implementation of the `gateway` command, which serves HTTP in front of remote gRPC servers.
+
+This module does not import torch.
+"""
 
 import typer
 
@@ -20,8 +23,8 @@ from core.tracing import configured_tracer
 async def run_gateway(settings: Settings) -> None:
     """Serve HTTP in front of the gRPC servers `settings.upstream` until SIGTERM or SIGINT.
 
-    While no upstream server is serving, wait until one is. Raises InvalidSettings if `settings.upstream` is missing or
-    the HTTP port is in use.
+    If no upstream server is serving, wait until an upstream server is serving. Raises InvalidSettings if
+    `settings.upstream` is missing or the HTTP port is in use.
     """
     servers = settings.upstream_servers
     if not servers:

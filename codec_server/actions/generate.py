@@ -1,7 +1,4 @@
-"""Generates an image, a video or a latent stream, on a server or in this process.
-
-See codec_server.commands.generate.
-"""
+"""Implementation of the `generate` command, which generates an image, a video or a latent stream."""
 
 import asyncio
 import json
@@ -41,9 +38,10 @@ def run_generate(
 ) -> None:
     """Generate with `target` and write the file `output`.
 
-    `fields` are the request's fields as given on the command line: `size` is text, `image` and `latents` are paths, and
-    an option that was not given has the value None. `flags` are the settings by field name. With `preview`, the file is
-    also written while the model samples. Raises CodecError.
+    `fields` are the fields of the request as given on the command line. In `fields`, `size` is text, `image` and
+    `latents` are paths, and an option that was not given is None. `flags` are the settings by field name. If `preview`
+    is True, previews are written to the file while the model samples. Raises a CodecError if an option is invalid or
+    the generation fails.
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:
@@ -94,7 +92,7 @@ def _parse_field(name: str, value: Any) -> Any:
 
 
 def parse_size(value: str) -> tuple[int, int]:
-    """Return (width, height) of "WIDTHxHEIGHT". Raises InvalidRequest if `value` has another form."""
+    """Parse "WIDTHxHEIGHT" to (width, height) in pixels. Raises InvalidRequest if `value` has another form."""
     width, _, height = value.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and len(value) < 16):
         raise InvalidRequest("size", f"must be WIDTHxHEIGHT in pixels, for example 512x512, got {value!r}")

@@ -1,4 +1,4 @@
-"""One generation with any client, written to a file. Used by `generate`."""
+"""Generation with any client and writing of the result to a file, for the command `generate`."""
 
 import asyncio
 import time
@@ -28,11 +28,11 @@ from codec_wire.request import DEFAULT_STRENGTH, GenerationRequest
 
 @dataclass(frozen=True, slots=True)
 class ReceivedLatents:
-    """The latents of one generation and the stream that contained them.
+    """The latents of one generation, and the latent stream that contained the latents.
 
-    `latents` is [latent frames, C, h, w]. `body` is the uncompressed stream. `received_bytes` is the number of bytes
-    received over the network, or None if the model runs in this process. `parameters` are the generation parameters
-    that the server reports.
+    `latents` has the shape [latent frames, C, h, w]. `body` is the uncompressed stream. `received_bytes` is the number
+    of bytes received over the network, or None if the model runs in this process. `parameters` are the generation
+    parameters that the server reports.
     """
 
     request: GenerationRequest
@@ -46,7 +46,7 @@ class ReceivedLatents:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedFile:
-    """A written file: its size in bytes, the parameters embedded in it, and the duration of the whole command."""
+    """A written file, with its size in bytes, its embedded parameters, and the duration of the whole command."""
 
     received: ReceivedLatents
     bytes: int
@@ -85,8 +85,9 @@ async def generate_to_file(
 ) -> GeneratedFile:
     """Generate with `client` and write the image, video or stream to `output_file`.
 
-    `fields` are the request's fields. With `preview`, previews are also written to the file while the model samples.
-    Raises the errors of LatentStream, PixelDecoder and OutputFile.
+    `fields` are the fields of the request. If `preview` is True, previews are written to the file while the model
+    samples. Raises the errors of LatentStream if the generation fails, of PixelDecoder if the latents cannot be
+    decoded, and of OutputFile if the file cannot be written.
     """
     started = time.perf_counter()
     async with client:
@@ -123,7 +124,7 @@ async def receive_latents(
     *,
     previews: PreviewWriter | None = None,
 ) -> ReceivedLatents:
-    """Generate with `client` and return the result. `fields` are the request's fields.
+    """Generate with `client` and return the latents. `fields` are the fields of the request.
 
     `previews` writes the previews. If `previews` is None, no previews are requested.
     """
@@ -146,7 +147,10 @@ async def receive_latents(
 
 
 def _write_stream(output_file: OutputFile, received: ReceivedLatents, started: float) -> GeneratedFile:
-    """Write the stream. If the server reports parameters, also write them to a JSON file next to the stream."""
+    """Write the latent stream.
+
+    If the server reports generation parameters, they are written to a JSON file next to the stream.
+    """
     written = output_file.write(received.body)
     parameters: Parameters = {}
     if received.parameters and not output_file.is_pipe:
@@ -157,7 +161,7 @@ def _write_stream(output_file: OutputFile, received: ReceivedLatents, started: f
 
 
 def request_inputs(request: GenerationRequest) -> dict[str, str | None]:
-    """Return the parameters that the server does not report: prompts, and the hashes of input images and latents."""
+    """Return the prompts and the hashes of input images and latents, which the server does not report."""
     images = {"image": request.image, "control_image": request.control_image, "latents": request.latents}
     return {
         "prompt": request.prompt,
@@ -167,7 +171,7 @@ def request_inputs(request: GenerationRequest) -> dict[str, str | None]:
 
 
 async def _find_model(client: LatentClient, received: ReceivedLatents) -> str | None:
-    """Return the name of the model that generated the latents, or None if the server does not report it."""
+    """Return the name of the model that generated the latents, or None if the server does not report the model."""
     request = received.request
     with suppress(CodecError):
         for model in await client.models():
@@ -181,7 +185,10 @@ async def _find_model(client: LatentClient, received: ReceivedLatents) -> str | 
 
 
 def _request_parameters(request: GenerationRequest, model: str | None) -> dict[str, Any]:
-    """Return the file's parameters that are taken from the request. `model` is the model's name, or None if unknown."""
+    """Return the generation parameters that are taken from the request.
+
+    `model` is the name of the model, or None if the name is unknown.
+    """
     values = {name: getattr(request, name, None) for name in REQUEST_FIELDS} | {"model": model or request.model}
     # strength applies to image-to-image requests only, where it has a default.
     if (request.image is None and request.latents is None) or request.modality is Modality.VIDEO:

@@ -1,4 +1,4 @@
-"""Evaluates decoders against golden fixtures. See codec_server.commands.golden."""
+"""Implementation of the `golden` commands that evaluate decoders against golden fixtures."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,8 @@ def run_verify(
 ) -> bool:
     """Evaluate the fixtures in `folder`, print the results and write the requested files.
 
-    Return whether all quality thresholds are met. Raises CodecError or OSError.
+    Return whether all quality thresholds are met. Raises a CodecError if a fixture or an option is invalid, and OSError
+    if a file cannot be read or written.
     """
     result = _evaluate(flags, folder, fixtures, latent_map, pixels)
     if json_file is not None:
@@ -45,8 +46,8 @@ def run_thresholds(
 ) -> bool:
     """Evaluate the fixtures in `folder` and write quality thresholds to `output`.
 
-    If the encoded bytes differ from those of the reference encoder, write nothing and return False. Raises CodecError
-    or OSError.
+    If the encoded bytes differ from the bytes of the reference encoder, write nothing and return False. Raises a
+    CodecError if a fixture or an option is invalid, and OSError if a file cannot be read or written.
     """
     result = _evaluate(flags, folder, fixtures, latent_map, None)
     if any(row.bits for row in result.rows):
@@ -64,7 +65,7 @@ def run_streams(
 ) -> None:
     """Write the latents of the fixtures in `folder` as streams to the directory `output`.
 
-    Raises CodecError or OSError.
+    Raises a CodecError if a fixture or an option is invalid, and OSError if a file cannot be read or written.
     """
     for path, size in write_streams(read_settings(flags), folder, split_names(fixtures), latent_map, output):
         typer.echo(f"{size:>10}  {path}")
@@ -80,9 +81,9 @@ def _evaluate(
 
 
 def read_golden_settings(flags: Mapping[str, Any]) -> Settings:
-    """Return the settings, configure the log, and warn if library versions differ from the pinned ones.
+    """Configure the log, warn if library versions differ from the pinned versions, and return the settings.
 
-    Raises InvalidSettings.
+    Raises InvalidSettings if a setting is invalid, or if pinned versions are required and a version differs.
     """
     settings = read_settings(flags)
     configure_log(settings.log_level)

@@ -1,4 +1,4 @@
-"""Builds golden latents and reference images, or checks them. See codec_server.commands.golden."""
+"""Implementation of the `golden build` command, which builds or checks golden latents and reference images."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,9 +24,10 @@ def run_build(
     latents: Path | None,
     check: bool,
 ) -> bool:
-    """Write the fixtures to `folder`. With `check`, compare the model's latents and pixels with those in `folder`.
+    """Write the fixtures to `folder`, or compare them with those in `folder` if `check` is True.
 
-    Return False if a checked fixture has changed. Raises CodecError or OSError.
+    Return False if a checked fixture has changed. Raises a CodecError if the model or an option is invalid, and OSError
+    if a file cannot be read or written.
     """
     settings = read_golden_settings(flags)
     suite = read_suite(fixtures_file)

@@ -1,4 +1,4 @@
-"""Prints the contents of a captured latent stream and its first error. See codec_server.commands.inspect."""
+"""Implementation of the `inspect` command, which prints the contents and the first error of a latent stream."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def run_inspect(
 ) -> bool:
     """Print a report about the stream in the file `capture`. Return whether the stream is valid.
 
-    Raises InvalidSettings or InvalidMap.
+    Raises InvalidSettings if an option is invalid or the file cannot be read, and InvalidMap if a map is invalid.
     """
     head, chunks = read_capture(capture)
     is_zstd = (encoding or detect_coding(head)) == "zstd"

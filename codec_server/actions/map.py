@@ -1,4 +1,4 @@
-"""Shows, verifies and annotates latent-space map bundles. See codec_server.commands.map."""
+"""Implementation of the `map` commands that show, verify and annotate latent-space map bundles."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from codec_wire.maps import LatentMapBundle
 def add_thresholds(folder: Path, file: Path) -> None:
     """Add the quality thresholds in the JSON file `file` to the bundle in `folder`.
 
-    Raises InvalidSettings or InvalidMap.
+    Raises InvalidSettings if `file` is not valid, and InvalidMap if the bundle is not valid.
     """
     bounds = read_thresholds(file)
     changed = with_thresholds(LatentMapBundle.from_folder(folder), bounds)
@@ -23,7 +23,10 @@ def add_thresholds(folder: Path, file: Path) -> None:
 
 
 def show_map(folder: Path) -> None:
-    """Print the map in `folder` and the hashes of its files. Raises InvalidMap if the bundle is not valid."""
+    """Print the latent-space map in `folder` and the hashes of its files.
+
+    Raises InvalidMap if the bundle in `folder` is not valid.
+    """
     found = LatentMapBundle.from_folder(folder)
     typer.echo(json.dumps(json.loads(found.document), indent=2))
     typer.echo(f"{found.hash}  map.json, {len(found.document)} bytes")
@@ -32,9 +35,9 @@ def show_map(folder: Path) -> None:
 
 
 def verify_map(location: str) -> None:
-    """Check the bundle at `location`, a directory or the URL of a server.
+    """Check the bundle at `location`, which is a directory or the URL of a server.
 
-    Raises InvalidMap, and the errors of fetch_map.
+    Raises InvalidMap if the bundle is not valid, and the errors of fetch_map if the server cannot be reached.
     """
     remote = location.startswith(("http://", "https://"))
     found = asyncio.run(fetch_map(location)) if remote else LatentMapBundle.from_folder(Path(location))

@@ -1,4 +1,4 @@
-"""Calibrates a latent-space map and writes its bundle. See codec_server.commands.map."""
+"""Implementation of the `map build` command, which calibrates a latent-space map and writes its bundle."""
 
 import asyncio
 from pathlib import Path
@@ -22,9 +22,10 @@ TABLE_WIDTH = 130
 
 
 def run_build(settings: Settings, prompts: Path | None, canonical_image: str | None) -> None:
-    """Build the map of the model that `settings` select, and write it to the models directory.
+    """Build the map of the model that `settings` select, and write the map to the models directory.
 
-    `prompts` is a text file with one prompt per line, None for the included prompts. Raises StartupError or CodecError.
+    `prompts` is a text file with one prompt per line, or None for the included prompts. Raises StartupError if the
+    model cannot be loaded, and CodecError if a generation fails.
     """
     configure_log(settings.log_level)
     if canonical_image is not None:
@@ -61,7 +62,7 @@ async def _build(settings: Settings, prompts: list[str], canonical_image: str | 
 
 
 def quality_table(qualities: list[Quality]) -> Table:
-    """Return a table of the signal-to-noise ratio and saturation of each pipeline."""
+    """Return a table with the signal-to-noise ratio and the saturation of each pipeline."""
     table = Table("pipeline", "SNR (dB)", "saturated values", title="Quality of the calibrated pipelines")
     for quality in qualities:
         table.add_row(quality.pipeline, f"{quality.snr_db:.1f}", f"{quality.saturated:.2%}")
@@ -69,7 +70,7 @@ def quality_table(qualities: list[Quality]) -> Table:
 
 
 def dictionary_table(trials: list[DictionaryTrial]) -> Table:
-    """Return a table of the compressed sizes with and without dictionaries."""
+    """Return a table of the compressed sizes of latents with and without zstd dictionaries."""
     names = ("identity", "gzip", "br", "zstd", "zstd+dict", "entropy")
     table = Table("format", "pipeline", *names, "saved", "used", title="Mean size of held-out responses (bytes)")
     for trial in trials:

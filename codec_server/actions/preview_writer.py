@@ -19,10 +19,10 @@ PREVIEWS = 5
 
 
 class PreviewWriter:
-    """Repeatedly decodes the newest preview and replaces the contents of `output_file` with it.
+    """Writer that repeatedly decodes the newest preview and replaces the contents of `output_file` with it.
 
-    If several previews are received while one is decoded, only the newest of them is written. The files contain no
-    generation parameters, because a request with these parameters returns the final image instead.
+    If several previews are received while a preview is being decoded, only the newest is decoded next. The written
+    files contain no generation parameters, because the parameters describe the final image and not a preview.
     """
 
     def __init__(self, output_file: OutputFile, decoding: Decoding, client: LatentClient, bar: ProgressBar) -> None:
@@ -38,11 +38,11 @@ class PreviewWriter:
 
     @staticmethod
     def interval(fields: Mapping[str, Any]) -> int:
-        """Return the value of `preview_every`, in steps, for a request with `fields`."""
+        """Return the value of the request field `preview_every`, in steps, for a request with `fields`."""
         return max(1, (fields.get("steps") or DEFAULT_STEPS) // PREVIEWS)
 
     def add(self, preview: PreviewLatents) -> None:
-        """Add one latent frame of a preview. A preview is ignored if the server has left out some of its frames."""
+        """Add one latent frame of a preview. A preview is ignored if the server omitted some of its frames."""
         if preview.seq == 0:
             self._frames = []
         if preview.seq != len(self._frames):
@@ -56,8 +56,8 @@ class PreviewWriter:
     async def writing(self, map_hash: str | None) -> AsyncIterator[None]:
         """Write previews until the `async with` block ends.
 
-        `map_hash` is the hash of the latent-space map of the stream. Raises the errors of Decoding and
-        OutputFile.write_frames.
+        `map_hash` is the hash of the latent-space map of the stream. Raises the errors of Decoding if a preview cannot
+        be decoded, and those of OutputFile.write_frames if it cannot be written.
         """
         self._decoding.require_previews(self._client)
         task = asyncio.create_task(self._write_previews(map_hash))

@@ -1,4 +1,4 @@
-"""Generates a file again and compares the result with it. See codec_server.commands.reproduce."""
+"""Implementation of the `reproduce` command, which generates a file again and compares it with the result."""
 
 import asyncio
 import json
@@ -41,10 +41,10 @@ def run_reproduce(
     download: bool,
     as_json: bool,
 ) -> bool:
-    """Generate `file` again with `target`, print a report, and return whether the result is equal.
+    """Generate `file` again with `target`, print a report, and return whether the result equals `file`.
 
     `flags` are the settings by field name. If `flags` contain no model, the model recorded in the file is used. `image`
-    is the input image. Raises CodecError.
+    is the input image. Raises a CodecError if the file or an option is invalid, or if the generation fails.
     """
     recorded = read_recorded_file(file)
     target.require_one()
@@ -92,10 +92,10 @@ async def _reproduce(
 async def _decoded_difference(
     recorded: RecordedFile, received: ReceivedLatents, client: LatentClient, decoding: Decoding
 ) -> ValueDifference | None:
-    """Compare the recorded pixels with the received latents, decoded on this machine as by `generate`.
+    """Decode the received latents on this machine, as `generate` does, and compare them with the recorded pixels.
 
-    If the pixels differ from the recorded ones, the server decodes the same latents too. Returns the smaller
-    difference, or None if the shapes differ.
+    If the decoded pixels differ from the recorded pixels, the server also decodes the same latents. Return the smaller
+    of the two differences, or None if the shapes differ.
     """
     assert recorded.pixels is not None  # noqa: S101 - checked by the caller
     frames = await decoding.frames(received.latents, received.map_hash, client)

@@ -1,4 +1,4 @@
-"""Runs gRPC and HTTP servers for a local model, or for replicas on Ray. See codec_server.commands.serve."""
+"""Implementation of the `serve` command, which runs gRPC and HTTP servers for a local model or for replicas on Ray."""
 
 import asyncio
 import os
@@ -79,20 +79,20 @@ async def run_serve(settings: Settings) -> None:
 
 
 class _Models(Protocol):
-    """The models of a server, in this process or in others."""
+    """The models of a server, which run in this process or in other processes."""
 
     async def start_serving(self, service: LatentService) -> None:
-        """Load the models, then let `service` serve them. Raises StartupError."""
+        """Load the models, then let `service` serve them. Raises StartupError if a model cannot be loaded."""
 
     async def follow(self, service: LatentService) -> None:
-        """Keep `service` up to date with the state of the models. Runs until cancelled."""
+        """Keep `service` up to date with the state of the models until this method is cancelled."""
 
     def free(self) -> bool:
         """Release the models. Return False if the models are still being loaded."""
 
 
 def _models(settings: Settings) -> _Models:
-    """Return the models for the configured engine.
+    """Return the models that the configured engine runs.
 
     Raises InvalidSettings if the libraries of the engine are not installed.
     """

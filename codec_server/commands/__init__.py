@@ -1,5 +1,5 @@
-"""The commands of `codec-diffusers`, one module each: their flags and help texts.
+"""Flags and help texts of the commands of `codec-diffusers`. Each command has its own module.
 
-The modules of the commands import only typer and the settings. Each command is implemented by a module of
-codec_server.actions, which is imported when the command runs, so that --help does not import large libraries.
+These modules import only typer and the settings. Each command is implemented in a module of codec_server.actions. That
+module is imported only when the command runs, so that --help does not import large libraries.
 """

@@ -1,4 +1,4 @@
-"""The `decode` command: decodes a captured latent stream to an image or a video."""
+"""The `decode` command, which decodes a captured latent stream to an image or a video."""
 
 from pathlib import Path
 from typing import Annotated

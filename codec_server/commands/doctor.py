@@ -1,4 +1,4 @@
-"""The `doctor` command: checks whether this machine can serve a model."""
+"""The `doctor` command, which checks whether this machine can serve a model."""
 
 from typing import Annotated, Any
 

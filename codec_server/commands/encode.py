@@ -1,4 +1,4 @@
-"""The `encode` command: encodes an image or a video to a latent stream, on a server or in this process."""
+"""The `encode` command, which encodes an image or a video to a latent stream, on a server or in this process."""
 
 from collections.abc import Mapping
 from pathlib import Path

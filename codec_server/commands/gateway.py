@@ -1,4 +1,4 @@
-"""The `gateway` command: an HTTP server in front of remote gRPC servers. Does not import torch."""
+"""The `gateway` command, which serves HTTP in front of remote gRPC servers. The command does not import torch."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The `generate` command: generates an image, a video or a latent stream, on a server or in this process."""
+"""The `generate` command, which generates an image, a video or a latent stream, on a server or in this process."""
 
 from collections.abc import Mapping
 from pathlib import Path

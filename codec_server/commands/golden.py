@@ -1,4 +1,4 @@
-"""The `golden` commands: build reference images, evaluate decoders against them, write conformance vectors."""
+"""The `golden` commands, which build reference images, evaluate decoders and write conformance vectors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,7 +157,7 @@ def vectors(
 
 @contextmanager
 def _report_errors() -> Iterator[None]:
-    """Report a CodecError or an OSError in one line."""
+    """Report a CodecError or an OSError in one line on standard error."""
     with report_cli_errors():
         try:
             yield

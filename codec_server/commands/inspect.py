@@ -1,4 +1,4 @@
-"""The `inspect` command: prints the contents of a captured latent stream and its first error."""
+"""The `inspect` command, which prints the contents and the first error of a captured latent stream."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The `map` commands: build, show and verify latent-space map bundles."""
+"""The `map` commands, which build, show and verify latent-space map bundles."""
 
 from pathlib import Path
 from typing import Annotated, Any

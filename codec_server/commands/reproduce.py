@@ -1,4 +1,4 @@
-"""The `reproduce` command: generates a file again and compares the result with it."""
+"""The `reproduce` command, which generates a file again and compares it with the result."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The `serve` command: a model behind gRPC and HTTP, in one process or on a Ray cluster."""
+"""The `serve` command, which serves a model over gRPC and HTTP, in one process or on a Ray cluster."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from core.role import Role
 from core.settings import Settings, panel_of
 
 NOT_FOR_SERVE = (*(name for name in Settings.model_fields if name.startswith("upstream")), "lpips_backbone")
-"""Settings that belong to other commands, so that `serve` has no flags for them."""
+"""Settings for which `serve` has no flags, because they belong to other commands."""
 
 
 # The settings of the model are listed first.

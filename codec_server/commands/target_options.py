@@ -15,7 +15,7 @@ LOCAL_PANEL = "Model in this process (without --server and --grpc)"
 SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
 """Settings that select the model in this process."""
 LOG_LEVEL = "warning"
-"""Default log level. The commands print their results, so that messages about normal operation are not needed."""
+"""Default log level. The commands print their results, so messages about normal operation are not needed."""
 
 
 def _option(text: str, panel: str = "Server", **more: Any) -> Any:
@@ -36,7 +36,7 @@ def _target_options(
     key_file: Annotated[Path | None, _option("PEM file with the private key of --cert-file.")] = None,
     timeout_s: Annotated[float, _option("Timeout of the whole request in seconds. Default: 600.")] = 600.0,
 ) -> None:
-    """Declare the options whose values are the arguments of Target."""
+    """Declare the command-line options whose values become the arguments of Target."""
 
 
 def _local_options(
@@ -46,14 +46,17 @@ def _local_options(
         _option("Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model.", LOCAL_PANEL),
     ] = None,
 ) -> None:
-    """Declare --factory, which sets the setting `pipeline`; --pipeline is a field of the request."""
+    """Declare --factory, which sets the setting `pipeline`.
+
+    In these commands, --pipeline sets a field of the request.
+    """
 
 
 def with_target(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a target to a typer command.
 
-    The command receives two dictionaries: `target` has the arguments of Target, except `wire_format`, and `flags` has
-    the settings of the model in this process. A flag that was not given has the value None.
+    The command receives two dictionaries. `target` has the arguments of Target except `wire_format`, and `flags` has
+    the settings of the model in this process. The value of a flag that was not given is None.
     """
     shared, local = (inspect.signature(declared).parameters for declared in (_target_options, _local_options))
 

@@ -1,4 +1,4 @@
-"""Output of the golden commands: progress on standard error, tables and messages on standard output."""
+"""Output of the `golden` commands. Progress is shown on standard error, results are printed on standard output."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ def progress_bar() -> Progress:
 
 
 def step_callback(progress: Progress, task: Any) -> Any:
-    """Return a callback that takes the number of completed steps and their total, and updates `task`."""
+    """Return a callback that updates `task` with the number of completed steps and the total number of steps."""
     return lambda done, total: progress.update(task, completed=done, total=total)
 
 
@@ -26,7 +26,7 @@ def step_callback(progress: Progress, task: Any) -> Any:
 def row_progress(total: int) -> Iterator[Any]:
     """Show a progress bar for `total` rows.
 
-    The value of the context manager is a function to call with the name of each finished row.
+    The context manager yields a function. Call it with the name of each finished row.
     """
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=total)
@@ -34,7 +34,7 @@ def row_progress(total: int) -> Iterator[Any]:
 
 
 def print_evaluation(result: Any) -> None:
-    """Print a codec_golden.evaluation.EvaluationResult: its table and its notes."""
+    """Print the table and the notes of `result`, a codec_golden.evaluation.EvaluationResult."""
     from codec_golden.result_table import build_table  # noqa: PLC0415
 
     # On a narrow terminal, wrapped lines are more useful than columns that are cut off.

@@ -1,4 +1,4 @@
-"""Output of `inspect`: a report for people, or JSON."""
+"""Output of the `inspect` command, as text or as JSON."""
 
 from dataclasses import asdict
 from typing import Any
@@ -13,12 +13,15 @@ PIPE_WIDTH = 120
 MAX_ROWS = 20
 """Maximum number of frames in the printed table. The JSON report contains all frames."""
 MAX_SCALES = 16
-"""Maximum number of static scales that are printed; if there are more, only their range is printed."""
+"""Maximum number of static scales that are printed. If there are more scales, only their range is printed."""
 _FIELDS = ("latent_space_id", "shape", "dtype", "pipeline", "fps", "total_frames", "vae_scale_factor")
 
 
 def to_json(report: Inspection) -> dict[str, Any]:
-    """Return the whole report as JSON-compatible values. Static scales are given as numbers and as hex bytes."""
+    """Return the whole report as JSON-compatible values.
+
+    It contains static scales as numbers and as hexadecimal bytes.
+    """
     values = asdict(report) | {"sound": report.problem is None, "envelope_bytes": report.envelope_bytes}
     if report.header is not None and report.header.scales is not None:
         values["header"]["scales"] = report.header.scales.hex()
@@ -27,7 +30,7 @@ def to_json(report: Inspection) -> dict[str, Any]:
 
 
 def print_report(report: Inspection) -> None:
-    """Print a report on standard output."""
+    """Print `report` as text on standard output."""
     # Text from the file is printed as it is, without rich's colours, [markup] and :emoji:.
     console = Console(highlight=False, emoji=False)
     if not console.is_terminal:

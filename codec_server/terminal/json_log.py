@@ -1,4 +1,4 @@
-"""Log lines as JSON objects."""
+"""Formatting of log messages as JSON objects."""
 
 import json
 import logging
@@ -9,14 +9,14 @@ from core.request_record import find_current_record
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats every log message as one JSON object in one line.
+    """Formatter that formats every log message as one JSON object in one line.
 
-    All objects have time, level, logger and message. Lines that are logged on behalf of a request have its request_id.
-    The line at the end of a request has all fields of its record.
+    All objects have the keys time, level, logger and message. A message that is logged while a request is handled also
+    has the request_id of the request. The message at the end of a request has all fields of its RequestRecord.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line for `record`."""
+        """Return the JSON object for `record` in one line."""
         values: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

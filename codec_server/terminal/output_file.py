@@ -1,4 +1,4 @@
-"""Output file of `generate` and `decode`: an image, a video, or the latent stream itself."""
+"""Output file of `generate` and `decode`, which is an image, a video, or a latent stream."""
 
 import os
 import sys
@@ -22,13 +22,13 @@ PIPE = "-"
 
 
 class OutputFile:
-    """A file or standard output, and the format that is written to it. Files are replaced atomically."""
+    """A file or standard output, and the format in which data is written to it. Files are replaced atomically."""
 
     def __init__(self, path: str, file_format: str | None = None) -> None:
         """Check that `path` is writable, or that standard output is a pipe if `path` is "-".
 
-        `file_format` is one of FORMATS. The default is the extension of `path`, or STREAM_FORMAT for a pipe. Raises
-        InvalidSettings if the format is unknown or the file is not writable.
+        `file_format` is one of FORMATS. The default is the extension of `path`, or STREAM_FORMAT if `path` is "-".
+        Raises InvalidSettings if the format is unknown or the file is not writable.
         """
         self._path = None if path == PIPE else Path(path)
         extension = STREAM_FORMAT if self._path is None else self._path.suffix.lstrip(".").lower()
@@ -48,12 +48,12 @@ class OutputFile:
 
     @property
     def is_video(self) -> bool:
-        """Whether the format is only used for videos."""
+        """Whether the format of the file can only contain a video."""
         return self.format in ("mp4", "gif")
 
     @property
     def is_stream(self) -> bool:
-        """Whether the latent stream itself is written instead of pixels."""
+        """Whether the file contains the latent stream instead of pixels."""
         return self.format == STREAM_FORMAT
 
     @property
@@ -79,10 +79,10 @@ class OutputFile:
             )
 
     def write_frames(self, frames: NDArray[np.uint8], fps: int | None, parameters: Parameters) -> int:
-        """Encode and write pixels [frames, H, W, 3] of uint8 with embedded generation parameters.
+        """Encode `frames`, uint8 [frames, H, W, 3], and write them with embedded generation parameters.
 
-        The file is identical to the one that a server renders from the same pixels and parameters. `fps` defaults to
-        DEFAULT_FPS. Returns the size in bytes. Raises InvalidSettings if the file cannot be written.
+        A server that renders the same pixels and parameters returns an identical file. If `fps` is None, DEFAULT_FPS is
+        used. Returns the size of the file in bytes. Raises InvalidSettings if the file cannot be written.
         """
         self.require_format_for(len(frames))
         return self.write(_encode(frames, self.format, fps or DEFAULT_FPS, parameters))
@@ -106,7 +106,9 @@ class OutputFile:
         return len(data)
 
     def write_parameters(self, parameters: Parameters) -> None:
-        """Write the parameters of a latent stream to a JSON file next to the stream. Does nothing for standard output.
+        """Write the generation parameters of a latent stream to a JSON file next to the stream.
+
+        If the stream is written to standard output, nothing is written.
 
         Raises InvalidSettings if the file cannot be written.
         """
@@ -133,12 +135,12 @@ class OutputFile:
 
 
 def parameters_path(stream: Path) -> Path:
-    """Return the path of the JSON file with the parameters of a latent stream."""
+    """Return the path of the JSON file with the generation parameters of the latent stream at `stream`."""
     return stream.with_name(f"{stream.name}.json")
 
 
 def pixel_file(path: str, file_format: str | None) -> OutputFile:
-    """Return the output file of decoded pixels.
+    """Return the output file for decoded pixels.
 
     Raises InvalidSettings if the format of the file is not that of an image or a video.
     """

@@ -1,4 +1,4 @@
-"""Progress bar for one generation. Draws nothing if the output is not a terminal."""
+"""Progress bar for one generation. Nothing is drawn if the output is not a terminal."""
 
 from types import TracebackType
 from typing import Self
@@ -26,15 +26,15 @@ class ProgressBar:
         self._preview = ""
 
     def set_status(self, text: str) -> None:
-        """Show `text` without a count."""
+        """Show `text` in place of the present status and count."""
         self._bar.update(self._task, description=text, total=None, count="")
 
     def show_preview(self, step: int) -> None:
-        """When the next step is shown, also show that the preview of `step` has been written."""
+        """Also show, together with the next step, that the preview of `step` has been written."""
         self._preview = f", preview of step {step} written"
 
     def update(self, progress: StreamProgress) -> None:
-        """Show the progress of a stream."""
+        """Show the progress of a latent stream."""
         if progress.frames or progress.step is None:
             total = progress.total_frames
             count = f"{progress.frames}/{total or '?'} frames, {progress.received_bytes / 1024:.1f} KiB"
@@ -56,7 +56,7 @@ class ProgressBar:
         )
 
     def __enter__(self) -> Self:
-        """Start drawing."""
+        """Start drawing the bar."""
         self._bar.start()
         return self
 

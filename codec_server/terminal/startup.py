@@ -1,4 +1,4 @@
-"""Output of `serve` and `gateway`: addresses and models on standard output, the log on standard error."""
+"""Output of `serve` and `gateway`. Addresses and models are printed on standard output, the log on standard error."""
 
 import logging
 import sys
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def configure_log(level: str, log_format: str = "text") -> None:
     """Log messages of `level` and above to standard error. Libraries log only warnings unless `level` is debug.
 
-    `log_format` is "text", or "json" for one object in each line.
+    `log_format` is "text", or "json" for one JSON object in each line.
     """
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     if log_format == "json":
@@ -39,7 +39,10 @@ def server_url(settings: Settings, port: int) -> str:
 
 
 def print_addresses(http: str, grpc: str | None) -> None:
-    """Print the version, the URL of the HTTP server, and HOST:PORT of the gRPC server (None for a gateway)."""
+    """Print the version, the URL `http` of the HTTP server, and the address `grpc` (HOST:PORT) of the gRPC server.
+
+    `grpc` is None for a gateway, which has no gRPC server.
+    """
     typer.echo(f"codec-diffusers {SERVER_VERSION}")
     typer.echo(f"  HTTP     {http}{GENERATION_PATHS[Modality.IMAGE]}")
     if grpc is not None:
