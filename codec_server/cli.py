@@ -28,7 +28,7 @@ COMMANDS = {
     "reproduce": LazyCommand(
         f"{_COMMANDS}.reproduce",
         "reproduce",
-        "Generate a file again and report whether it is equal, or what differs.",
+        "Generate a file again, and report whether the result is equal or what differs.",
         EXIT_STATUS_HELP,
     ),
     "inspect": LazyCommand(
@@ -45,7 +45,9 @@ COMMANDS = {
     ),
     "serve": LazyCommand(f"{_COMMANDS}.serve", "serve", "Serve a model over gRPC and HTTP, in one process."),
     "gateway": LazyCommand(
-        f"{_COMMANDS}.gateway", "gateway", "Serve HTTP in front of remote gRPC servers. Does not need torch."
+        f"{_COMMANDS}.gateway",
+        "gateway",
+        "Serve HTTP in front of remote gRPC servers. The command does not need torch.",
     ),
     "map": LazyCommand(f"{_COMMANDS}.map", "app", "Build, show and verify latent-space maps."),
     "golden": LazyCommand(f"{_COMMANDS}.golden", "app", "Build reference images, and evaluate decoders against them."),

@@ -1,4 +1,4 @@
-"""The models that run in this process. They are loaded, get a stored or new latent-space map, and are warmed up."""
+"""Loading and warm-up of the models that run in this process, and lookup or creation of their latent-space maps."""
 
 import asyncio
 import logging

@@ -26,7 +26,7 @@ _VIDEO_FIELDS = ("fps", "frames", "keyframe_interval")
 class RecordedFile:
     """The contents of a file.
 
-    It has `pixels`, uint8 [H, W, 3], of a PNG image, or `body`, an uncompressed latent stream.
+    A PNG image has `pixels`, uint8 [H, W, 3]. A latent stream has `body`, the uncompressed stream.
     """
 
     parameters: dict[str, Any]

@@ -31,7 +31,7 @@ LATENT_SIZE = 8
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. It has the name of the check, its state (ok, note or bad) and a description."""
+    """The result of one check, with the name of the check, its state (ok, note or bad) and a description."""
 
     what: str
     state: str

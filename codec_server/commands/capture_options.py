@@ -16,12 +16,16 @@ CaptureArgument = Annotated[
 EncodingOption = Annotated[
     str | None,
     typer.Option(
-        help="Content coding of the file: gzip, br, zstd or identity. Default: it is detected; br cannot be detected."
+        help="Content coding of the file: gzip, br, zstd or identity. The option is required for br. Other "
+        "codings are detected by default."
     ),
 ]
 ServerOption = Annotated[
     str | None,
-    typer.Option(help="Server to download the map from, http://HOST:PORT.", rich_help_panel=MAP_PANEL),
+    typer.Option(
+        help="HTTP server from which the latent-space map is downloaded, as http://HOST:PORT.",
+        rich_help_panel=MAP_PANEL,
+    ),
 ]
 ApiKeyOption = Annotated[
     str | None,
@@ -34,7 +38,7 @@ ApiKeyOption = Annotated[
 ]
 BundleOption = Annotated[
     Path | None,
-    typer.Option(help="Directory of the latent-space map and its files.", rich_help_panel=MAP_PANEL),
+    typer.Option(help="Directory that contains the latent-space map and its files.", rich_help_panel=MAP_PANEL),
 ]
 ModelsDirOption = Annotated[
     Path,

@@ -30,13 +30,14 @@ def decode(
     on_server: Annotated[
         bool,
         typer.Option(
-            "--on-server", help="Decode with the VAE of --server. This machine then needs neither torch nor a VAE."
+            "--on-server",
+            help="Decode with the VAE of the server --server, so that this machine needs neither torch nor a VAE.",
         ),
     ] = False,
     device: Annotated[
         str,
         typer.Option(
-            help="torch device, e.g. cpu, cuda or cuda:1. The value auto selects a GPU, or the CPU without one."
+            help="torch device, e.g. cpu, cuda or cuda:1. The value auto selects a GPU, or the CPU if there is no GPU."
         ),
     ] = "auto",
     server: ServerOption = None,
@@ -51,8 +52,9 @@ def decode(
 ) -> None:
     """Decode a captured latent stream to an image or a video.
 
-    The latents are decoded on this machine, or on --server if --on-server
-    is given. Otherwise --server is only used to download the map.
+    The latents are decoded on this machine, unless --on-server is given.
+    Without --on-server, --server is only used to download the latent-space
+    map.
 
     Examples:
       codec-diffusers decode latents.bin -o a.png --models-dir ./models

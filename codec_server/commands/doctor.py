@@ -16,8 +16,8 @@ def doctor(
 ) -> None:
     """Check whether this machine can serve a model: versions, device, memory, ports and one generation.
 
-    The result of each check is ok, note (works, with a remark) or bad.
-    The exit status is 1 if a check is bad.
+    The result of each check is ok, note or bad. A note does not prevent the
+    machine from serving the model. The exit status is 1 if a result is bad.
 
     Examples:
       codec-diffusers doctor

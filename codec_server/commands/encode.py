@@ -21,38 +21,46 @@ def encode(
     output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", help="File for the latent stream; - writes to standard output.", show_default=False
+            "--output",
+            "-o",
+            help="File to which the latent stream is written, or - for standard output.",
+            show_default=False,
         ),
     ],
     pipeline: Annotated[
         str,
         typer.Option(
-            help=f"Encoding of the latents: {', '.join(PIPELINES)} (delta: only for videos). Default: raw.",
+            help=f"Encoding of the latents: {', '.join(PIPELINES)}. The encoding delta is only for videos. "
+            "Default: raw.",
             show_default=False,
         ),
     ] = "raw",
     size: Annotated[
         str | None,
         typer.Option(
-            help="Size to which the frames are scaled and cropped, as WIDTHxHEIGHT. Default: the size of the input.",
+            help="Size to which the image or video is scaled and cropped, as WIDTHxHEIGHT in pixels. Default: "
+            "the size of the input.",
             show_default=False,
         ),
     ] = None,
     keyframe_interval: Annotated[
         int | None,
-        typer.Option(help="Keyframe interval of a video, in frames. Default: 24.", show_default=False),
+        typer.Option(
+            help="Number of frames from one keyframe of a video to the next. Default: 24.", show_default=False
+        ),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            help="Seed for sampling the VAE's latent distribution. Default: the mode of the distribution.",
+            help="Seed for sampling the VAE's latent distribution. By default, the mode of the distribution is "
+            "used instead of a sample.",
             show_default=False,
         ),
     ] = None,
     wire_format: Annotated[
         WireFormat,
         typer.Option(
-            help="Format of the stream: msgpack or protobuf. Default: msgpack.",
+            help="Wire format of the latent stream: msgpack or protobuf. Default: msgpack.",
             metavar="<choice>",
             show_default=False,
         ),
@@ -62,8 +70,8 @@ def encode(
 ) -> None:
     """Encode an image or a video to a latent stream, on a server or with a model in this process.
 
-    The same file and seed always give the same latents. --model and
-    --latent-space also select the model of a server.
+    The same file and seed always give the same latents. With --server or
+    --grpc, --model and --latent-space select one of the server's models.
 
     Examples:
       codec-diffusers encode photo.jpg -o latents.bin --pipeline int8

@@ -35,7 +35,7 @@ SETTINGS = (
 
 @with_settings(SETTINGS)
 def gateway(**flags: Any) -> None:
-    """Serve HTTP in front of remote gRPC servers. Does not need torch.
+    """Serve HTTP in front of remote gRPC servers. The command does not need torch.
 
     Example: codec-diffusers gateway --upstream 10.0.0.7:50051,10.0.0.8:50051 --port 8080
     """

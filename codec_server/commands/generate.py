@@ -29,7 +29,8 @@ def generate(
         str,
         _option(
             _OUTPUT,
-            "Output file: .png, .jpg, .webp, .gif, .mp4, or .bin for the latent stream; - writes to standard output.",
+            "Output file: .png, .jpg, .webp, .gif, .mp4, or .bin for the latent stream. The value - selects "
+            "standard output.",
             "--output",
             "-o",
         ),
@@ -37,13 +38,15 @@ def generate(
     file_format: Annotated[
         str | None, _option(_OUTPUT, "Format of the output file. Default: the extension of --output.", "--format")
     ] = None,
-    as_json: Annotated[bool, _option(_OUTPUT, "Print a report as JSON on standard output.", "--json")] = False,
+    as_json: Annotated[
+        bool, _option(_OUTPUT, "Print a report about the generation as JSON on standard output.", "--json")
+    ] = False,
     preview: Annotated[
         bool,
         _option(
             _OUTPUT,
-            "While the model samples, also write its estimate of the result to the output file, about five times. If "
-            "the generation fails, the file keeps the last estimate.",
+            "While the model samples, write a preview of the result to the output file about five times. If the "
+            "generation fails, the file keeps the last preview.",
             "--preview",
         ),
     ] = False,
@@ -55,7 +58,10 @@ def generate(
     seed: Annotated[
         int | None, _option(_REQUEST, "Seed of the noise. The same seed gives the same result. Default: 42.")
     ] = None,
-    size: Annotated[str | None, _option(_REQUEST, "Size as WIDTHxHEIGHT in pixels. Default: the model's size.")] = None,
+    size: Annotated[
+        str | None,
+        _option(_REQUEST, "Size of the result as WIDTHxHEIGHT in pixels. Default: the model's default size."),
+    ] = None,
     steps: Annotated[int | None, _option(_REQUEST, "Number of sampling steps. Default: 25.")] = None,
     guidance_scale: Annotated[
         float | None,
@@ -64,28 +70,40 @@ def generate(
     negative_prompt: Annotated[
         str | None, _option(_REQUEST, "Text that describes what the result should not show.")
     ] = None,
-    image: Annotated[Path | None, _option(_REQUEST, "Image file to start from, if the model supports it.")] = None,
+    image: Annotated[
+        Path | None,
+        _option(_REQUEST, "Image file from which the generation starts. The model must support input images."),
+    ] = None,
     latents: Annotated[
         Path | None,
-        _option(_REQUEST, "File with the latent stream of an image (.bin) to start from, instead of --image."),
+        _option(
+            _REQUEST,
+            "File (.bin) with the latent stream of an image from which the generation starts, instead of --image.",
+        ),
     ] = None,
     strength: Annotated[
         float | None,
         _option(
-            _REQUEST, "How much of --image or --latents to replace: above 0, and at most 1 (all of it). Default: 0.8."
+            _REQUEST,
+            "How much --image or --latents is changed, from above 0 to 1. The value 1 replaces the "
+            "whole input. Default: 0.8.",
         ),
     ] = None,
     video: Annotated[
         bool | None,
-        _option(_REQUEST, "Generate a video. Default: on if the output is .mp4 or .gif.", "--video/--no-video"),
+        _option(
+            _REQUEST,
+            "Generate a video instead of an image. By default, a video is generated if the output is .mp4 or .gif.",
+            "--video/--no-video",
+        ),
     ] = None,
     frames: Annotated[int | None, _option(_REQUEST, "Number of video frames. Default: 24.")] = None,
-    fps: Annotated[int | None, _option(_REQUEST, "Video frames per second. Default: 24.")] = None,
+    fps: Annotated[int | None, _option(_REQUEST, "Frame rate of the video in frames per second. Default: 24.")] = None,
     pipeline: Annotated[
         str | None,
         _option(
             _WIRE,
-            f"Encoding of the latents: {', '.join(PIPELINES)} (delta: only for videos). Default: raw.",
+            f"Encoding of the latents: {', '.join(PIPELINES)}. The encoding delta is only for videos. Default: raw.",
         ),
     ] = None,
     keyframe_interval: Annotated[
@@ -94,7 +112,9 @@ def generate(
     wire_format: Annotated[
         WireFormat,
         _option(
-            _WIRE, "Format of HTTP responses and .bin files: msgpack or protobuf. Default: msgpack.", metavar="<choice>"
+            _WIRE,
+            "Wire format of HTTP responses and .bin files: msgpack or protobuf. Default: msgpack.",
+            metavar="<choice>",
         ),
     ] = WireFormat.MSGPACK,
     target: Mapping[str, Any],

@@ -19,17 +19,26 @@ MODEL_SETTINGS = (*LOCAL_MODEL, "require_pins", "image_digest", "log_level")
 EVALUATION_SETTINGS = (*MODEL_SETTINGS, "lpips_backbone")
 
 FolderArgument = Annotated[
-    Path, typer.Argument(help="Directory of golden fixtures: reference latents and images.", show_default=False)
+    Path,
+    typer.Argument(
+        help="Directory of golden fixtures, which are reference latents and reference images.", show_default=False
+    ),
 ]
-FixturesOption = Annotated[str | None, typer.Option(help="Names of fixtures, separated by commas. Default: all.")]
+FixturesOption = Annotated[
+    str | None, typer.Option(help="Comma-separated names of the fixtures to use. Default: all fixtures.")
+]
 MapOption = Annotated[
     str | None,
-    typer.Option("--map", help="Directory of a map bundle, or http://HOST:PORT of a server. Default: the model's map."),
+    typer.Option(
+        "--map",
+        help="Directory of a latent-space map bundle, or http://HOST:PORT of a server. Default: the model's map.",
+    ),
 ]
 PixelsOption = Annotated[
     Path | None,
     typer.Option(
-        help="Directory with images FIXTURE/PIPELINE.png of another decoder. They replace those that --model decodes."
+        help="Directory with images FIXTURE/PIPELINE.png that another decoder has decoded. These images are "
+        "evaluated instead of the images that --model decodes."
     ),
 ]
 
@@ -45,12 +54,15 @@ def build(
     latents: Annotated[
         Path | None,
         typer.Option(
-            help="Directory of captured latents (NAME.bin) or responses (NAME.msgpack), one file for each fixture of "
-            "that name. They are used instead of new generations."
+            help="Directory of captured latents (FIXTURE.bin) or responses (FIXTURE.msgpack), where FIXTURE is "
+            "the name of a fixture. The captured files are used instead of new generations."
         ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; report the fixtures whose latents or pixels have changed.")
+        bool,
+        typer.Option(
+            "--check", help="Report the fixtures whose latents or pixels have changed, without writing files."
+        ),
     ] = False,
     **flags: Any,
 ) -> None:
@@ -77,10 +89,11 @@ def verify(  # noqa: PLR0917 - typer arguments
     report: Annotated[Path | None, typer.Option(help="Write a report with images to this HTML file.")] = None,
     **flags: Any,
 ) -> None:
-    """Encode and decode golden latents with every pipeline, and compare with the reference images.
+    """Encode and decode golden latents with every pipeline, and compare the results with the reference images.
 
-    The exit status is 1 if a byte differs from the reference encoder, or if
-    one of the map's quality_thresholds is not met.
+    The exit status is 1 if an encoded byte differs from that of the
+    reference encoder, or if a quality threshold of the latent-space map is
+    not met.
 
     Example: codec-diffusers golden verify ./golden --report report.html
     """
@@ -103,7 +116,7 @@ def thresholds(
     latent_map: MapOption = None,
     **flags: Any,
 ) -> None:
-    """Measure every pipeline, add a margin, and write the quality thresholds for a map.
+    """Measure the quality of every pipeline, add a margin, and write quality thresholds for a latent-space map.
 
     Example: codec-diffusers golden thresholds ./golden -o thresholds.json
     """
@@ -129,7 +142,7 @@ def streams(
     latent_map: MapOption = None,
     **flags: Any,
 ) -> None:
-    """Write the golden latents as encoded streams, to test another decoder.
+    """Write the golden latents as latent streams, with which another decoder can be tested.
 
     Example: codec-diffusers golden streams ./golden -o ./streams
     """
@@ -143,7 +156,7 @@ def streams(
 def vectors(
     folder: Annotated[Path, typer.Argument(help="Directory for the conformance vectors.", show_default=False)],
 ) -> None:
-    """Write the conformance vectors: latents, encoded bytes and decoded latents of every pipeline.
+    """Write conformance vectors, which are latents, encoded bytes and decoded latents of every pipeline.
 
     Example: codec-diffusers golden vectors ./vectors
     """

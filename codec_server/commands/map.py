@@ -24,9 +24,10 @@ def build(
     ] = None,
     **flags: Any,
 ) -> None:
-    """Calibrate a latent-space map for a model and write it to the models directory.
+    """Calibrate a latent-space map for a model, and write the map to the models directory.
 
-    Generates images, measures static scales and trains zstd dictionaries.
+    The command generates images, measures static scales and trains zstd
+    dictionaries.
 
     Example: codec-diffusers map build --calibration-images 64
     """
@@ -39,10 +40,12 @@ def build(
 
 @app.command()
 def thresholds(
-    bundle: Annotated[Path, typer.Argument(help="Directory of a map bundle.", show_default=False)],
-    file: Annotated[Path, typer.Argument(help="JSON file written by `golden thresholds`.", show_default=False)],
+    bundle: Annotated[Path, typer.Argument(help="Directory of a latent-space map bundle.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="JSON file that the command `golden thresholds` has written.", show_default=False)
+    ],
 ) -> None:
-    """Add measured quality thresholds to a map. This changes its hash.
+    """Add measured quality thresholds to a latent-space map. This changes the hash of the map.
 
     Example: codec-diffusers map thresholds BUNDLE thresholds.json
     """
@@ -53,8 +56,10 @@ def thresholds(
 
 
 @app.command()
-def show(bundle: Annotated[Path, typer.Argument(help="Directory of a map bundle.", show_default=False)]) -> None:
-    """Verify a bundle, then print its map and the hashes of its files.
+def show(
+    bundle: Annotated[Path, typer.Argument(help="Directory of a latent-space map bundle.", show_default=False)],
+) -> None:
+    """Verify a latent-space map bundle, then print the map and the hashes of its files.
 
     Example: codec-diffusers map show models/latent-spaces/stabilityai/sd-vae-ft-mse
     """
@@ -67,10 +72,13 @@ def show(bundle: Annotated[Path, typer.Argument(help="Directory of a map bundle.
 @app.command()
 def verify(
     bundle: Annotated[
-        str, typer.Argument(help="Directory of a map bundle, or http://HOST:PORT of a server.", show_default=False)
+        str,
+        typer.Argument(
+            help="Directory of a latent-space map bundle, or http://HOST:PORT of a server.", show_default=False
+        ),
     ],
 ) -> None:
-    """Check a map against the schema, and its files against their hashes.
+    """Check a latent-space map against the schema, and the files of the map against their hashes.
 
     Example: codec-diffusers map verify http://127.0.0.1:8080
     """

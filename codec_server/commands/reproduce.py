@@ -16,7 +16,10 @@ from codec_wire.wire_format import WireFormat
 def reproduce(
     file: Annotated[
         Path,
-        typer.Argument(help="PNG image, or latent stream with its .json file, to generate again.", show_default=False),
+        typer.Argument(
+            help="File to generate again: a PNG image, or a latent stream with a .json file next to it.",
+            show_default=False,
+        ),
     ],
     *,
     image: Annotated[
@@ -25,7 +28,9 @@ def reproduce(
             help="Input image from which the file was generated, if the request contained one.", show_default=False
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.", show_default=False)] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as JSON on standard output.", show_default=False)
+    ] = False,
     decoder: Annotated[
         Path | None,
         typer.Option(
@@ -38,12 +43,13 @@ def reproduce(
     target: Mapping[str, Any],
     flags: Mapping[str, Any],
 ) -> None:
-    """Generate a file again and report whether it is equal, or what differs.
+    """Generate a file again, and report whether the result is equal or what differs.
 
-    Reads the parameters from a PNG image that was written by generate or a
-    server, or from the file that generate wrote next to a latent stream.
-    Reports which parameters have changed, e.g. versions, device or model.
-    The exit status is 1 if the result differs.
+    The command reads the generation parameters from a PNG image that
+    generate or a server has written, or from the .json file that generate
+    has written next to a latent stream. The report lists the parameters that
+    have changed, e.g. versions, device or model. The exit status is 1 if the
+    result differs.
 
     Examples:
       codec-diffusers reproduce a.png

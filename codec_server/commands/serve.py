@@ -28,10 +28,11 @@ def require_no_other_role(role: str | None) -> None:
 @with_settings(name for name in _SETTINGS if name not in NOT_FOR_SERVE)
 def serve(
     preload: Annotated[  # noqa: ARG001 - a flag of other Codec servers
-        bool, typer.Option("--preload", help="Accepted and ignored: the model is always loaded at the start.")
+        bool,
+        typer.Option("--preload", help="This flag has no effect, because the model is always loaded at the start."),
     ] = False,
     no_vae: Annotated[
-        bool, typer.Option("--no-vae", help="Short for --role generator.", rich_help_panel=panel_of("role"))
+        bool, typer.Option("--no-vae", help="Same as --role generator.", rich_help_panel=panel_of("role"))
     ] = False,
     **flags: Any,
 ) -> None:

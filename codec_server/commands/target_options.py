@@ -29,9 +29,12 @@ def _target_options(
     api_key: Annotated[
         str | None, _option("API key, sent to the server as a bearer token.", envvar="CODEC_API_KEY")
     ] = None,
-    ca_file: Annotated[Path | None, _option("PEM file with the certificate authority of a TLS server.")] = None,
+    ca_file: Annotated[
+        Path | None,
+        _option("PEM file with the certificate authority that has signed the server's TLS certificate."),
+    ] = None,
     cert_file: Annotated[
-        Path | None, _option("PEM file with the client's certificate, for a server that requires one.")
+        Path | None, _option("PEM file with the client's certificate, for a server that requires client certificates.")
     ] = None,
     key_file: Annotated[Path | None, _option("PEM file with the private key of --cert-file.")] = None,
     timeout_s: Annotated[float, _option("Timeout of the whole request in seconds. Default: 600.")] = 600.0,
@@ -43,7 +46,10 @@ def _local_options(
     *,
     factory: Annotated[
         str | None,
-        _option("Function that returns a diffusers pipeline, as MODULE:FUNCTION. Replaces --model.", LOCAL_PANEL),
+        _option(
+            "Function that returns a diffusers pipeline, as MODULE:FUNCTION. This pipeline is used instead of --model.",
+            LOCAL_PANEL,
+        ),
     ] = None,
 ) -> None:
     """Declare --factory, which sets the setting `pipeline`.

@@ -26,7 +26,7 @@ def step_callback(progress: Progress, task: Any) -> Any:
 def row_progress(total: int) -> Iterator[Any]:
     """Show a progress bar for `total` rows.
 
-    The context manager yields a function. Call it with the name of each finished row.
+    The context manager yields a function that must be called with the name of each finished row.
     """
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=total)

@@ -20,7 +20,7 @@ _FIELDS = ("latent_space_id", "shape", "dtype", "pipeline", "fps", "total_frames
 def to_json(report: Inspection) -> dict[str, Any]:
     """Return the whole report as JSON-compatible values.
 
-    It contains static scales as numbers and as hexadecimal bytes.
+    The report contains static scales as numbers and as hexadecimal bytes.
     """
     values = asdict(report) | {"sound": report.problem is None, "envelope_bytes": report.envelope_bytes}
     if report.header is not None and report.header.scales is not None:
