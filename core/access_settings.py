@@ -68,7 +68,7 @@ class AccessSettings(BaseSettings):
 
     @property
     def allowed_origin_list(self) -> tuple[str, ...] | None:
-        """The origins in `allowed_origins`; None if `allowed_origins` is not set."""
+        """The origins in `allowed_origins`, or None if `allowed_origins` is not set."""
         return None if self.allowed_origins is None else tuple(self.allowed_origins.split(","))
 
     @field_validator("allowed_origins")

@@ -4,7 +4,7 @@ import re
 from ipaddress import ip_address
 
 ANY_ORIGIN = "*"
-"""Value that stands for the origins of all web pages."""
+"""Value that represents the origins of all web pages."""
 _HOST_PORT = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~-]+))(?::[0-9]{1,5})?", re.IGNORECASE)
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]+)")
 _MAX_PORT = 65535
@@ -25,7 +25,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_ip_address(host: str) -> bool:
-    """Return whether `host`, an IP address or a host name, is an IP address."""
+    """Return whether `host` is an IP address and not a host name."""
     try:
         ip_address(host)
     except ValueError:
@@ -34,13 +34,16 @@ def is_ip_address(host: str) -> bool:
 
 
 def host_of(text: str) -> str | None:
-    """Return the host in HOST[:PORT], in lower case and without brackets; return None if `text` is not valid."""
+    """Return the host of `text`, HOST[:PORT], in lower case and without brackets, or None if `text` is not valid."""
     match = _HOST_PORT.fullmatch(text)
     return None if match is None else (match[1] or match[2]).lower()
 
 
 def split_host_port(text: str) -> tuple[str, int]:
-    """Return host and port of HOST:PORT, the host without brackets. Raises ValueError if `text` is not valid."""
+    """Return the host, without brackets, and the port of `text`, HOST:PORT.
+
+    Raises ValueError if `text` is not valid.
+    """
     host, _, port = text.rpartition(":")
     if host_of(text) is None or not host or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
         raise ValueError(f"must be HOST:PORT, got {text!r}")

@@ -11,7 +11,10 @@ from core.request_memory import DEFAULT_LIMIT_BYTES, RequestMemory, Reservation
 from core.working_memory import NO_MEMORY, JobMemory, WorkingMemory
 
 _DECAY = 0.8
-"""Weight of each measured duration relative to the next. The estimate adapts to a change within a few jobs."""
+"""Weight of a measured duration relative to the next measured duration.
+
+The estimate adapts to a change in a few jobs.
+"""
 MAX_RETRY_AFTER_S = 120
 _JITTER = 0.5
 """Maximum random increase of a retry delay, as a fraction, so that rejected clients do not all retry at once."""
@@ -36,8 +39,8 @@ class Admission:
     of one client. `max_cost` limits the total cost of active jobs, in pixels x latent frames x steps.
     `max_request_bytes` limits the total size of request bodies that are being received and of input images of active
     jobs. `working_memory` limits the memory that active jobs need on the device. `max_jobs` and `max_cost` are limits
-    for one device: both are multiplied by `devices`, the number of devices. Not thread-safe: use it only from the event
-    loop's thread.
+    for one device. Both limits are multiplied by `devices`, the number of devices. This class is not thread-safe: use
+    it only from the event loop's thread.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class Admission:
 
     @property
     def seconds_per_cost(self) -> float:
-        """Measured time in seconds that the device takes for one unit of cost; 0 before the first job has ended."""
+        """Measured time in seconds that the device takes for one unit of cost, or 0 before the first job has ended."""
         return self._measured_s / self._measured_cost if self._measured_cost else 0.0
 
     def admit(self, cost: int, request_bytes: int = 0, client: str = "", memory: JobMemory = NO_MEMORY) -> "Place":
@@ -153,7 +156,8 @@ class Admission:
     def retry_after_s(self) -> int:
         """Estimate the time until half of the active work is done, in whole seconds from 1 to MAX_RETRY_AFTER_S.
 
-        A random delay is added to the estimate: at most half of the estimate, or at most one second if that is more.
+        A random delay is added to the estimate. The delay is at most half of the estimate or one second, whichever is
+        longer.
         """
         seconds = max(1, math.ceil(self._cost * self.seconds_per_cost / 2 / self.devices))
         delay = int(random.random() * (1 + max(1, _JITTER * seconds)))  # noqa: S311 - not a secret

@@ -30,17 +30,24 @@ class _Key:
 class ApiKeys:
     """API keys from the settings and from a file. `reload` reads the file again.
 
-    The file contains the sha256 of each key. A hash protects only random keys: other keys can be found by guessing.
+    The file contains the sha256 of each key. The hash protects a key only if the key is random, because other keys can
+    be guessed.
     """
 
     def __init__(self, single: str | None, path: Path | None) -> None:
-        """Read the keys. Raises InvalidSettings if a key is not valid; the message does not contain the key."""
+        """Read the API keys `single` and those in the file `path`.
+
+        Raises InvalidSettings if a key is not valid. The message does not contain the key.
+        """
         self._single = [] if single is None else [_single_key(single)]
         self._path = path
         self._from_file: Sequence[_Key] = () if path is None else _read(path)
 
     def reload(self) -> None:
-        """Read the file again. If the file is not valid, the error is logged and the previous keys stay valid."""
+        """Read the file with the API keys again.
+
+        If it is not valid, the error is logged and the previous keys stay valid.
+        """
         if self._path is None:
             return
         try:
@@ -53,8 +60,8 @@ class ApiKeys:
     def authenticate(self, authorization: str | None) -> str:
         """Return the name of the API key in `authorization`.
 
-        `authorization` is the value of the header Authorization; None if the request does not have this header. Raises
-        Unauthenticated if the key is missing or is not an accepted key.
+        `authorization` is the value of the header Authorization, or None if the request does not have this header.
+        Raises Unauthenticated if the key is missing or is not an accepted key.
         """
         if authorization is None or not authorization.lower().startswith(_SCHEME):
             raise Unauthenticated('this server requires an API key: send "Authorization: Bearer KEY"')

@@ -12,7 +12,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Deadline:
-    """A context manager for several `with` blocks, which cancels the awaits in these blocks at the deadline of a job.
+    """Reusable context manager that cancels the awaits in its `with` blocks at the deadline of a job.
 
     All blocks use one timer. asyncio.timeout_at would set a timer for each block, and setting a timer takes longer than
     most blocks of a generation. All code in a `with` block must run in one asyncio task. Call `close` after the last

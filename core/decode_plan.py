@@ -18,8 +18,9 @@ class DecodeRequest:
     """The options of a request to decode latents, without the stream.
 
     `image_formats` and `video_formats` are the acceptable formats of the pixels, the preferred one first. `model` is
-    the name or alias of a model; None selects a model by the latent space of the stream. `map_pin` is the hash of the
-    latent-space map that the client requires; None accepts every map. `quality`, 0 to 100, applies to JPEG and WebP.
+    the name or alias of a model, or None to select a model by the latent space of the stream. `map_pin` is the hash of
+    the latent-space map that the client requires, or None to accept every map. `quality` is the quality of JPEG and
+    WebP files, from 0 to 100.
     """
 
     image_formats: tuple[PixelFormat, ...]
@@ -31,10 +32,10 @@ class DecodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class DecodePlan:
-    """A validated header, and the sizes and formats that follow from it.
+    """A validated header of a latent stream, with the sizes and the format of the pixels that the stream decodes to.
 
-    `width` and `height` are in pixels. `latent_frames` counts the frames of the stream, `num_frames` the images or
-    video frames that they decode to.
+    `width` and `height` are in pixels. `latent_frames` is the number of frames in the stream. `num_frames` is the
+    number of images or video frames that the stream decodes to.
     """
 
     model: str

@@ -25,7 +25,7 @@ async def decode(
     iterator is exhausted or closed (contextlib.aclosing). Closing the iterator cancels the job. All frames are received
     before the plan is yielded, so that no pixels are sent for an invalid stream.
 
-    Raises a CodecError.
+    Raises a CodecError if the stream is invalid or decoding fails.
     """
     failure: CodecError | None = None
     try:

@@ -22,8 +22,8 @@ class EncodeRequest:
     """A request to encode an image or a video. Fields that are None select the default.
 
     `model` and `latent_space` select the VAE. `size` is (width, height) in pixels. `map_pin` is the hash of the
-    latent-space map that the client requires. The VAE returns a distribution of latents: `seed` selects a random sample
-    of the distribution, None selects its mode.
+    latent-space map that the client requires. The VAE returns a distribution of latents. `seed` selects a random sample
+    of this distribution. If `seed` is None, the mode of the distribution is used.
     """
 
     file: bytes
@@ -70,7 +70,7 @@ class EncodePlan:
 
 
 def modality_of_file(data: bytes) -> Modality:
-    """Return VIDEO if a file is an MP4 file, else IMAGE."""
+    """Return VIDEO if `data` is an MP4 file, otherwise IMAGE."""
     return Modality.VIDEO if is_mp4(data) else Modality.IMAGE
 
 

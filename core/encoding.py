@@ -19,7 +19,7 @@ from core.service import LatentService
 def plan(service: LatentService, request: EncodeRequest) -> tuple[EncodePlan, LatentMapBundle]:
     """Return the plan for `request` and the latent-space map of its model.
 
-    Raises what ServedModels.with_vae and core.encode_plan.plan_encode raise, and MapMismatch if the client requires
+    Raises the errors of ServedModels.with_vae and core.encode_plan.plan_encode, and MapMismatch if the client requires
     another latent-space map.
     """
     modality = modality_of_file(request.file)
@@ -34,8 +34,8 @@ async def encode(service: LatentService, plan: EncodePlan, job: Job) -> AsyncGen
     """Yield the header and the frames of `plan`. See core.vae_engine.VaeEngine.encode.
 
     The job is active until the iterator is exhausted or closed (contextlib.aclosing). Closing the iterator cancels the
-    job. Raises a CodecError. If the header was yielded before, a last frame with empty data and finish_reason "error"
-    is yielded before the error is raised.
+    job. Raises a CodecError if encoding fails. If encoding fails after the header was yielded, a last frame with empty
+    data and finish_reason "error" is yielded before the error is raised.
     """
     failure: CodecError | None = None
     started, frames = False, 0

@@ -19,7 +19,7 @@ from core.request_record import current_record
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """The result of a plan with `rendered` set: RGB, uint8 [num_frames, height, width, 3]."""
+    """The result of a plan with `rendered` set, as RGB pixels, uint8 [num_frames, height, width, 3]."""
 
     frames: NDArray[np.uint8]
     generation_s: float = 0.0
@@ -28,7 +28,7 @@ class Pixels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PixelPreview:
-    """A preview of a plan with `partial_images`: RGB, uint8 [num_frames, height, width, 3]."""
+    """A preview of a plan with `partial_images`, as RGB pixels, uint8 [num_frames, height, width, 3]."""
 
     frames: NDArray[np.uint8]
 
@@ -39,9 +39,9 @@ Event: TypeAlias = StreamEvent | Pixels | PixelPreview
 class Job:
     """One queued or running generation, shared by the event loop and the thread that runs the model.
 
-    `deadline` is in seconds of the event loop's clock; None means no deadline. If `reports_steps` is set, the engine
-    must yield Steps. A job can be cancelled from any thread. If it is cancelled several times, only the first reason is
-    kept.
+    `deadline` is in seconds of the event loop's clock, or None if there is no deadline. If `reports_steps` is set, the
+    engine must yield Steps. A job can be cancelled from any thread. If it is cancelled several times, only the first
+    reason is kept.
     """
 
     def __init__(self, deadline: float | None = None, *, reports_steps: bool = False) -> None:
@@ -124,17 +124,17 @@ class _Part(Job):
 
 
 class Engine(Protocol):
-    """Runs plans on a model.
+    """Interface of an engine that runs plans on a model.
 
-    Implementations: a local diffusers pipeline, a remote gRPC server, the fakes of the tests.
+    The implementations are a local diffusers pipeline, a remote gRPC server, and the fakes of the tests.
     """
 
     def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield the events of `plan`: Started, the Steps if `job.reports_steps` is set, then every Frame.
 
         If `plan.rendered` is set, one Pixels event replaces the Frames. If the plan has previews, Previews are yielded
-        before the Frames, or PixelPreviews before the Pixels. An engine may leave some previews out. Closing the
-        iterator cancels `job`. Raises a CodecError on failure.
+        before the Frames, or PixelPreviews before the Pixels. An engine may omit some previews. Closing the iterator
+        cancels `job`. Raises a CodecError on failure.
         """
 
 

@@ -5,13 +5,13 @@ import asyncio
 from codec_wire.errors import CodecError, ModelLoadError
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""Number of failures after which the device is assumed to be broken. A request can cause a single failure."""
+"""Number of failures after which the device is assumed to be broken. A single failure can be caused by a request."""
 
 
 class EngineFailures:
     """The number of jobs that failed since the last job that succeeded. Failures that clients cause are not counted.
 
-    Not thread-safe: use it only from the event loop's thread.
+    This class is not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,10 @@ class EngineFailures:
             self._reached.clear()
 
     async def wait_for_limit(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` seconds for MAX_CONSECUTIVE_FAILURES failures; return whether they occurred."""
+        """Wait up to `timeout_s` seconds for MAX_CONSECUTIVE_FAILURES failures.
+
+        Return whether this number was reached.
+        """
         try:
             await asyncio.wait_for(self._reached.wait(), timeout_s)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""One running generation: its events up to the deadline, its statistics and its error."""
+"""Running of one generation until its deadline, with statistics and conversion of its error."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class StreamStats:
-    """Statistics of one stream, about the events that have been yielded so far."""
+    """Statistics of the events that one stream has yielded so far."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -30,7 +30,7 @@ class StreamStats:
         return self._started_at is not None
 
     def record(self, event: StreamEvent) -> None:
-        """Update the statistics with `event`. Call this before the event is yielded."""
+        """Update the statistics with `event`. Call this method before the event is yielded."""
         if isinstance(event, Started):
             self._started_at = time.monotonic()
         elif isinstance(event, Frame):
@@ -43,8 +43,8 @@ class StreamStats:
 async def run_with_deadline(engine: Engine, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
     """Yield the events of `plan` until the deadline of `job`.
 
-    The job is cancelled when the iterator is exhausted, raises or is closed. Raises DeadlineExceeded when the job's
-    deadline passes, and what the engine raises.
+    The job is cancelled when the iterator is exhausted, raises or is closed. Raises DeadlineExceeded if the deadline of
+    the job passes, and the errors of the engine.
     """
     deadline = Deadline(job)
     async with aclosing(engine.generate(plan, job)) as events:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from codec_wire.errors import InvalidRequest
 
 MAX_IMAGE_BYTES = 8 * 1024 * 1024
-"""Maximum size of an image file."""
+"""Maximum size of an image file in bytes."""
 MAX_IMAGE_PIXELS = 16 * 1024 * 1024
 """Maximum number of pixels of an image, e.g. 4096x4096. A decoded image takes at most 64 MiB."""
 
@@ -55,7 +55,7 @@ def read_input_image(field: str, data: bytes) -> InputImage:
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
-    """Return (width, height) from IHDR, the first chunk (PNG specification, 11.2.1); None if it is missing."""
+    """Return (width, height) from the first chunk, IHDR (PNG specification, 11.2.1), or None if IHDR is missing."""
     if len(data) < 24 or data[12:16] != b"IHDR":
         return None
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")

@@ -1,4 +1,4 @@
-"""Latents of a request that replace its input image: the body of a latent stream with one image."""
+"""Input latents of a request, which replace its input image. They are the body of a latent stream with one image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,15 +14,18 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 from core.received_stream import LATENTS_FIELD, invalid_stream, open_body
 
 MAX_LATENTS_BYTES = 8 * 1024 * 1024
-"""Maximum size of the received body in bytes. The latents of 2048x2048 pixels, 16 channels of fp32, have 4 MiB."""
+"""Maximum size of the received body in bytes. Latents of 2048x2048 pixels with 16 channels in fp32 take 4 MiB."""
 MAX_LATENT_VALUE = 1000.0
-"""Maximum absolute value. Encoders return values below 100; larger ones would overflow in the layers of a model."""
+"""Maximum absolute value of latents.
+
+VAEs return values below 100. Much larger values overflow in the layers of a model.
+"""
 _BROTLI = CODINGS["br"]
 
 
 @dataclass(frozen=True, slots=True)
 class InputLatents:
-    """The body of a latent stream from a request. Only its header was parsed."""
+    """The body of a latent stream from a request. Only the header of the stream was parsed."""
 
     data: bytes
     coding: str

@@ -8,7 +8,7 @@ from codec_wire.errors import InvalidRequest
 from core.input_image import MAX_IMAGE_PIXELS
 
 MAX_VIDEO_BYTES = 16 * 1024 * 1024
-"""Maximum size of a video file."""
+"""Maximum size of a video file in bytes."""
 _CONTAINERS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 _MAX_BOXES = 10_000
 

@@ -32,16 +32,16 @@ _NEXT: dict[State, frozenset[State]] = {
     State.STOPPED: frozenset(),
     State.FAILED: frozenset({State.DRAINING}),
 }
-"""Allowed transitions."""
+"""Allowed transitions, as the states that may follow each state."""
 
 RETRY_AFTER_S = 5
 """Default time in seconds after which a client may retry, if the server has no better estimate."""
 
 
 class Lifecycle:
-    """The current state of a server, and the functions to call when it changes.
+    """The current state of a server, and the functions to call when the state changes.
 
-    Not thread-safe: use it only from the event loop's thread.
+    This class is not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Lifecycle:
         listener(self._state)
 
     def transition_to(self, state: State) -> None:
-        """Change the state; do nothing if `state` is the current state.
+        """Change the state to `state`. Do nothing if `state` is the current state.
 
         Raises ValueError if the change is not allowed.
         """

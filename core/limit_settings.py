@@ -1,4 +1,4 @@
-"""Settings that limit what a server accepts and how long it works on it."""
+"""Settings that limit the requests that a server accepts, and the time that the server works on them."""
 
 from pydantic_settings import BaseSettings
 
@@ -10,7 +10,7 @@ DEFAULT_MAX_CONNECTIONS_PER_IP = 256
 
 
 class LimitSettings(BaseSettings):
-    """Settings for jobs, memory, connections and times. core.settings.Settings contains these fields."""
+    """Limits on jobs, memory, connections and durations. core.settings.Settings contains these fields."""
 
     max_jobs: int = setting(
         "Limits", 32, "Maximum number of active generations, including queued and running ones.", ge=1
@@ -84,5 +84,5 @@ class LimitSettings(BaseSettings):
 
     @property
     def max_memory_bytes(self) -> int | None:
-        """The value of `max_memory_mib`, converted to bytes; None if it is not set."""
+        """The value of `max_memory_mib`, converted to bytes, or None if `max_memory_mib` is not set."""
         return None if self.max_memory_mib is None else self.max_memory_mib * 2**20

@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 FOLDER = "latent-spaces"
 """Folder of the bundles in a models directory."""
 RGB_FILE = "latent_rgb.json"
-"""File in the folder of a map: the latent-to-RGB matrix of its latent space, which is not part of the map."""
+"""Name of the file with the latent-to-RGB matrix, in the folder of a latent-space map. It is not part of the map."""
 CALIBRATED_FILE = "calibrated.sha256"
-"""File that a server writes next to a map that it has calibrated at its start.
+"""Name of the file that a server writes next to a latent-space map that the server has calibrated.
 
 The file contains the hash of the map.
 """
@@ -48,8 +48,9 @@ def list_bundle_folders(models_dir: Path) -> list[Path]:
 def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> LatentMapBundle | None:
     """Return the bundle of the latent space of `model`, or None if it does not exist.
 
-    If the bundle is damaged and a server has calibrated it, log this and return None, so that the server calibrates it
-    again. Raises InvalidMap if the bundle is damaged and has another origin, or if the bundle does not match the model.
+    If the bundle is damaged and was calibrated by a server, the damage is logged and None is returned, so that the
+    server calibrates a new map. Raises InvalidMap if the bundle is damaged and was not calibrated by a server, or if
+    the bundle does not match the model.
     """
     folder = find_bundle_folder(models_dir, model.latent_space)
     if folder is None:
@@ -84,7 +85,7 @@ def store_latent_rgb(folder: Path, matrix: LatentRgb) -> None:
 
 
 def find_latent_rgb(models_dir: Path, latent_space: str, channels: int) -> LatentRgb | None:
-    """Return the stored latent-to-RGB matrix of a latent space with `channels` channels, or None if none is stored.
+    """Return the stored latent-to-RGB matrix of a latent space with `channels` channels, or None if there is no matrix.
 
     `models_dir` takes precedence over the embedded model. A damaged file is logged and ignored.
     """

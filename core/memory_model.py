@@ -8,22 +8,25 @@ from core.plan import StreamPlan
 from core.working_memory import JobMemory
 
 MARGIN = 3
-"""Factor of all predictions, because large generations need more memory than measurements of small ones predict.
+"""Factor by which all predictions are multiplied.
 
-Measured with the embedded model: the memory for each additional pixel is 2.6 times as large up to 512x512 as between
-64x64 and 128x64. A video of 240 frames needs 2.4 times the resident memory that an extrapolation from 9 frames
-predicts. See docs/reliability.md.
+Large generations need more memory than measurements of small generations predict. With the embedded model, the measured
+memory for each additional pixel is 2.6 times as large at sizes up to 512x512 as between 64x64 and 128x64. A video of
+240 frames needs 2.4 times the resident memory that an extrapolation from 9 frames predicts. See docs/reliability.md.
 """
 OVERHEAD = 32 * 2**20
 """Bytes that are added to all predictions, for buffers of libraries that do not depend on the size."""
 PIXEL_BYTES = 51
-"""Bytes for each decoded pixel, for any VAE: four copies in float32 RGB and one in uint8 RGB (codec_pixels.vae)."""
+"""Memory in bytes for each decoded pixel: four copies in float32 RGB and one copy in uint8 RGB (codec_pixels.vae)."""
 _FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PeakMemory:
-    """Peak memory of a generation in bytes, minus the memory before it. `decoding` is 0 if it was not measured."""
+    """Peak memory of a generation in bytes, minus the memory that was in use before the generation.
+
+    `decoding` is 0 if decoding was not measured.
+    """
 
     sampling: int
     decoding: int
@@ -31,10 +34,11 @@ class PeakMemory:
 
 @dataclass(frozen=True, slots=True)
 class MemoryModel:
-    """Memory of one modality of a model: sampling needs `fixed` bytes and `sampling` bytes per pixel and latent frame.
+    """Prediction of the memory that jobs of one modality of a model need.
 
-    Decoding needs `decoding` bytes for each pixel of a frame, times the number of latent frames if the VAE decodes all
-    frames together (`decodes_jointly`).
+    Sampling needs `fixed` bytes, plus `sampling` bytes for each pixel of each latent frame. Decoding needs `decoding`
+    bytes for each pixel of a frame. If the VAE decodes all frames together (`decodes_jointly`), the memory for decoding
+    is multiplied by the number of latent frames.
     """
 
     fixed: float
@@ -58,7 +62,7 @@ class MemoryModel:
         return cls(fixed, slope, decoding, decodes_jointly)
 
     def generation(self, plan: StreamPlan) -> JobMemory:
-        """Return the predicted memory of `plan`."""
+        """Return the predicted memory for the generation of `plan`."""
         sampling = self.fixed + self.sampling * _units(plan)
         if not plan.rendered:
             latents = prod(plan.header.shape) * plan.latent_frames * _FLOAT_BYTES

@@ -1,4 +1,4 @@
-"""Metrics of the requests that have run a model. core.metrics_text exports them.
+"""Metrics of the requests that have run a model. The module core.metrics_text exports these metrics.
 
 The values of all labels are from fixed sets, such as names of operations, pipelines, codings and error codes. A label
 never contains a value that a client has sent.
@@ -38,7 +38,7 @@ class _Series:
 class Metrics:
     """Counters and histograms of requests, in a separate Prometheus registry.
 
-    Not thread-safe: use it only from the event loop's thread.
+    This class is not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Metrics:
         )
 
     def record(self, record: RequestRecord) -> None:
-        """Add a request that has ended. Requests that do not run a model are not counted."""
+        """Add the request of `record`, which has ended. Requests that do not run a model are not counted."""
         operation = record.operation
         if operation is None or record.ended_at is None:
             return

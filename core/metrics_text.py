@@ -21,13 +21,16 @@ def metrics_text(service: LatentService) -> bytes:
 
 
 class _ServerCollector(Collector):
-    """Collects the state of the server when the metrics are scraped, so that requests spend no time on it."""
+    """Collector of metrics about the state of the server.
+
+    The state is read only when the metrics are scraped, so that requests are not slowed down.
+    """
 
     def __init__(self, service: LatentService) -> None:
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metrics."""
+        """Yield all metrics about the state of the server."""
         yield from self._service.telemetry.metrics.registry.collect()
         yield from _load(self._service)
         yield from _memory(self._service)

@@ -69,27 +69,27 @@ class ModelInfo:
     spatial_factor: int
     """Pixels per latent cell along each side."""
     size_multiple: int
-    """Width and height in pixels must be multiples of this."""
+    """Width and height in pixels must be multiples of this number."""
     default_size: tuple[int, int]
-    """(width, height) in pixels."""
+    """Default size of images and videos, (width, height) in pixels."""
     modalities: tuple[Modality, ...] = (Modality.IMAGE,)
     aliases: tuple[str, ...] = ()
     renders: bool = False
     """Whether this process can decode the latents to pixels. A gateway cannot, and not every VAE is supported."""
     unproven_pixels: str | None = None
-    """Reason why the pixels could not be compared with those of the model's own pipelines; `renders` is then False."""
+    """Reason why decoded pixels could not be compared with those of the model's pipelines, or None. See `renders`."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     temporal_factor: int = 1
     """Video frames per latent frame. The first latent frame always decodes to one video frame."""
     frame_multiple: int = 1
-    """The number of video frames must be 1 more than a multiple of this."""
+    """The number of video frames must be 1 more than a multiple of this number."""
     modes: tuple[GenerationMode, ...] = ()
     """Supported input combinations. Empty means that each modality is generated from a prompt alone."""
     loras: tuple[Lora, ...] = ()
     accepts_steps: StepCheck | None = field(default=None, compare=False, repr=False)
-    """Returns whether the model's scheduler can run a number of steps.
+    """Function that returns whether the model's scheduler can run a number of steps.
 
-    A gateway has None, because its upstream server checks the number.
+    The function is None on a gateway, because the upstream server checks the number of steps.
     """
 
     def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:
@@ -98,7 +98,7 @@ class ModelInfo:
         return tuple(mode for mode in modes if mode.modality is modality)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
-        """Return the shape [C, H, W] in latent cells of one frame whose size in pixels is `width` x `height`."""
+        """Return the shape [C, h, w] of the latents of one frame of `width` x `height` pixels."""
         return (self.latent_channels, height // self.spatial_factor, width // self.spatial_factor)
 
     def latent_frames(self, num_frames: int) -> int:

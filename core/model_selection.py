@@ -9,12 +9,13 @@ from core.model import ModelInfo
 
 
 def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> ModelInfo:
-    """Return the model for `request`: the first one with the requested name, modality and latent space.
+    """Return the first of `models` that has the requested name, modality and latent space.
 
     If the request names a served latent space, its model name is only a preference, because the client can decode the
     latents of every model with this latent space. Other Codec servers ignore the model name of such a request.
 
-    Raises NotFound or UnsupportedModality, which names the field that matches no model, and the allowed values.
+    Raises NotFound or UnsupportedModality if no model matches. The error names the field that matches no model, and the
+    allowed values.
     """
     candidates = list(models)
     if request.latent_space is not None:
@@ -26,7 +27,7 @@ def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> Mod
 
 
 def models_named(name: str, models: Iterable[ModelInfo]) -> list[ModelInfo]:
-    """Return the models with this name or alias. Raises NotFound if no model has it."""
+    """Return the models with this name or alias. Raises NotFound if there is no such model."""
     models = list(models)
     matching = [model for model in models if name in _names(model)]
     if not matching:
@@ -45,8 +46,9 @@ def models_in_latent_space(
 ) -> list[ModelInfo]:
     """Return the models with this latent space.
 
-    Raises NotFound if no model has it. The message of the error states which value to send instead, and how to start a
-    server with this latent space. If `requested_model` is a known model, the message contains its hub id.
+    Raises NotFound if no model has this latent space. The message of the error states which value to send instead, and
+    how to start a server with this latent space. If `requested_model` is a known model, the message contains its hub
+    id.
     """
     models = list(models)
     matching = [model for model in models if model.latent_space == latent_space]

@@ -1,4 +1,4 @@
-"""Reader of the EXIF orientation of an image file. It works on a gateway, which has no image library."""
+"""Reading of the EXIF orientation of an image file without an image library, because a gateway has no such library."""
 
 import struct
 
@@ -11,7 +11,10 @@ _MAX_ENTRIES = 256
 
 
 def swaps_sides(data: bytes) -> bool:
-    """Return whether the EXIF orientation of an image file exchanges its width and height. False if it is unknown."""
+    """Return whether the EXIF orientation of an image file exchanges its width and height.
+
+    Return False if the orientation is unknown.
+    """
     for marker, length in _MARKERS:
         start = data.find(marker)
         if start >= 0:

@@ -34,7 +34,7 @@ _ATTRIBUTES = (
 
 
 class OtelTracer:
-    """Exports the spans of requests.
+    """Tracer that exports the spans of requests with OpenTelemetry.
 
     The OpenTelemetry SDK reads the sampler, limits, endpoint, headers and resource from its environment variables. A
     request has a span named after its operation. Spans for the parts of a request (plan, queue, sample, encode and
@@ -92,7 +92,7 @@ class OtelTracer:
 
 
 def _parts(record: RequestRecord) -> list[tuple[str, float, float]]:
-    """Return the name, start and end of each part of a request, if `record` contains its times."""
+    """Return (name, start, end) of each part of a request whose times `record` contains."""
     parts, ended_at = [], record.ended_at or record.started_at
     if record.planned_at is not None:
         parts.append(("plan", record.started_at, record.planned_at))

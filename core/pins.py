@@ -96,9 +96,9 @@ def pins_document() -> dict[str, object]:
 
 
 def main() -> int:
-    """Write the pinned and installed versions to the file named on the command line; return the exit status.
+    """Write the pinned and installed versions to the file named on the command line. Return the exit status.
 
-    Raises InvalidSettings if the installed versions are not the pinned ones.
+    Raises InvalidSettings if the installed versions differ from the pinned versions.
     """
     require_pins()
     Path(sys.argv[1]).write_text(json.dumps(pins_document(), indent=2) + "\n")

@@ -1,7 +1,7 @@
-"""Results of comparing decoded latents with the pixels that a pipeline itself returns, and their storage.
+"""Results of comparisons of decoded latents with the pixels that a pipeline returns, and storage of the results.
 
-core.diffusers_engine.pixel_check runs the comparison. The comparison is repeated only if something that its result
-depends on has changed. The package contains the results for the embedded model on a CPU; docs/releasing.md describes
+core.diffusers_engine.pixel_check runs the comparisons. A comparison is repeated only if something that its result
+depends on has changed. The package contains the results for the embedded model on a CPU. docs/releasing.md describes
 how to update these results.
 """
 
@@ -19,7 +19,7 @@ from core.map_store import bundle_folder
 log = logging.getLogger(__name__)
 
 FILE = "pixel_checks.json"
-"""File in the folder of a latent-space map: a JSON list of {"key": {...}, "checks": [...]}, with the latest last."""
+"""File in the folder of a latent-space map. It is a JSON list of {"key": {...}, "checks": [...]}, the latest last."""
 _MAX_RECORDS = 16
 
 
@@ -44,7 +44,7 @@ class PixelCheck:
 
 
 def load_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any]) -> tuple[PixelCheck, ...] | None:
-    """Return the results for `key` from the models directory or the embedded models, or None if none are stored."""
+    """Return the results for `key` that are stored in the models directory or the embedded models, or None."""
     folders = [bundle_folder(directory, latent_space) for directory in (models_dir, EMBEDDED_MODELS_DIR)]
     for record in [record for folder in folders for record in _records(folder / FILE)]:
         try:

@@ -31,13 +31,13 @@ Measured: 1.57 steps of Stable Diffusion 1 at 512x512 (docs/rendering.md).
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """A validated request with all defaults filled in: what to sample, and the header of the resulting stream.
+    """A validated request with all defaults filled in, and the header of the resulting stream.
 
     `width` and `height` are in pixels. `num_frames` is the number of video frames, and `latent_frames` is the number of
     frames in the latent stream; an image has one of each. If `rendered` is set, the latents are decoded to pixels
-    instead of being sent. `preview_every` is the number of steps from one latent preview to the next; None for no
-    latent previews. `partial_images` is the number of pixel previews if `rendered` is set; there are fewer if the plan
-    has too few steps.
+    instead of being sent. `preview_every` is the number of steps from one latent preview to the next, or None if there
+    are no latent previews. `partial_images` is the number of pixel previews if `rendered` is set. A plan with too few
+    steps has fewer previews.
     """
 
     model: str
@@ -164,7 +164,10 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
 
 
 _header = lru_cache(maxsize=256)(LatentStreamHeader)
-"""Cached: a header does not depend on the prompt or the seed, so most requests have an earlier header."""
+"""Cached constructor.
+
+Headers do not depend on the prompt or seed, so most requests have an earlier request's header.
+"""
 
 
 def _with_size_of(latents: InputLatents, request: GenerationRequest, model: ModelInfo) -> GenerationRequest:
@@ -201,7 +204,7 @@ def _require_at_most(field: str, value: int, limit: int) -> None:
 
 
 def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int]:
-    """Return (width, height) of `request` in pixels; the default size of `model` if the request has none.
+    """Return (width, height) of `request` in pixels, or the default size of `model` if the request has no size.
 
     Raises InvalidRequest if the model does not support the size.
     """
@@ -234,7 +237,7 @@ def require_pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> Map
 
 
 def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, int]:
-    """Return (frames per second, number of video frames) of `request`; (None, 1) for an image."""
+    """Return (frames per second, number of video frames) of `request`, or (None, 1) for an image."""
     if request.modality is Modality.IMAGE:
         for field, name in VIDEO_FIELDS.items():
             if getattr(request, name) is not None:

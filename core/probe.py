@@ -26,9 +26,9 @@ _GRID = 4
 def probe_request(
     model: ModelInfo, modality: Modality, prompt: str, seed: int, mode: GenerationMode | None = None, **fields: Any
 ) -> GenerationRequest:
-    """Return a request that `model` can serve: a short video or an image, with the input images it requires.
+    """Return a request for a short video or an image that `model` can serve, with all required input images.
 
-    `mode` is the input combination; None selects the first combination of `modality`. `fields` are additional fields of
+    `mode` is the input combination, or None for the first combination of `modality`. `fields` are additional fields of
     the request.
     """
     mode = mode or model.modes_of(modality)[0]
@@ -44,13 +44,16 @@ def probe_request(
 
 
 def _num_frames(model: ModelInfo) -> int:
-    """Return the smallest supported number of frames >= PROBE_FRAMES, or the maximum of `model` if that is smaller."""
+    """Return the smallest supported number of frames that is at least PROBE_FRAMES, but at most the model's maximum."""
     multiple = model.frame_multiple
     return model.nearest_num_frames(1 + -(-(PROBE_FRAMES - 1) // multiple) * multiple)
 
 
 def sample_image(seed: int, side: int = 256) -> bytes:
-    """Return a PNG file of `side` x `side` pixels: a smooth random colour gradient that depends only on `seed`."""
+    """Return a PNG file of `side` x `side` pixels with a smooth random colour gradient.
+
+    The gradient depends only on `seed`.
+    """
     colours = np.random.default_rng(seed).random((_GRID + 1, _GRID + 1, 3))
     positions = np.linspace(0, _GRID, side, endpoint=False)
     low, share = positions.astype(int), (positions % 1)[:, np.newaxis]

@@ -6,7 +6,7 @@ INTERVAL_S = 1.0
 
 
 class RateLimit:
-    """Allows at most `count` events a second, and counts the events that it does not allow."""
+    """A limit that allows at most `count` events a second, and counts the events that are not allowed."""
 
     def __init__(self, count: int) -> None:
         self._count = count

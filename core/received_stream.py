@@ -17,7 +17,7 @@ LATENTS_FIELD = "latents"
 MAX_STREAM_BYTES = 128 * 1024 * 1024
 """Maximum decompressed size of a received stream in bytes.
 
-For comparison: 720 frames of 1024x1024 in fp16 have 90 MiB.
+For comparison, the latents of 720 frames of 1024x1024 pixels in fp16 take 90 MiB.
 """
 _HEAD_BYTES = 64
 """Number of leading bytes from which other file formats are recognized."""
@@ -35,7 +35,7 @@ class MessageReader:
     def add(self, message: Message, offset: int | None = None) -> Message:
         """Check the next message and return it.
 
-        `offset` is the position of the message in the stream in bytes; None if it is unknown.
+        `offset` is the position of the message in the stream in bytes, or None if the position is unknown.
 
         Raises InvalidRequest if the message is out of order or has invalid values, or if the stream exceeds
         MAX_STREAM_BYTES.
@@ -86,7 +86,7 @@ class BodyReader:
         self._head = b""
 
     def feed(self, chunk: bytes) -> list[Message]:
-        """Add `chunk` and return the messages that are complete.
+        """Add `chunk` and return the messages that `chunk` completes.
 
         Raises InvalidRequest, with the byte position, if the body is not a valid latent stream.
         """

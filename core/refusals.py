@@ -1,4 +1,4 @@
-"""Rejected clients, and detection of clients that return before the time in Retry-After."""
+"""Records of rejected clients, and detection of clients that send a request again before the time in Retry-After."""
 
 from time import monotonic
 
@@ -6,14 +6,16 @@ MAX_CLIENTS = 1024
 EARLY_DELAY_S = 0.5
 """Delay of the response to an early request, in seconds.
 
-The delay limits the requests per second of a client in a loop.
+The delay limits the number of requests per second from a client that retries in a loop.
 """
 
 
 class Refusals:
-    """For each rejected client, the time from which it may send another request. Stores at most MAX_CLIENTS clients.
+    """Records of the time from which each rejected client may send another request.
 
-    Not thread-safe: use it only from the event loop's thread.
+    At most MAX_CLIENTS clients are stored.
+
+    This class is not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from core.plan import StreamPlan, plan
 from core.request_mode import require_previews, select_mode
 
 MAX_RENDERED_PIXELS = 2**26
-"""Maximum number of pixels of an image or video: 256 frames of 512x512. All pixels are in memory at once."""
+"""Maximum number of pixels of an image or video, e.g. 256 frames of 512x512. All pixels are in memory at once."""
 
 MAX_RENDERED_FPS = 1000
 """Maximum frames per second of a rendered video. Latents have no such limit."""
@@ -25,7 +25,7 @@ def plan_rendered(
     Each plan has `partial_images` previews. Each plan equals the plan of a request for one image or video with the same
     seed, so that the pixels do not depend on `count`.
 
-    Raises what core.plan.plan raises. Raises UnsupportedModality if this server cannot decode the model's latents,
+    Raises the errors of core.plan.plan. Raises UnsupportedModality if this server cannot decode the model's latents,
     InvalidRequest if a field is not allowed for rendered pixels, and TooLarge if an image or video has too many pixels.
     """
     first = plan(request, bundle, model)

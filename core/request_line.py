@@ -19,17 +19,17 @@ _OPTIONAL_FIELDS = (
     ("frames", "frames"),
     ("bytes", "bytes_out"),
 )
-"""Fields of the log line that are left out if they are empty or 0, and their attributes of RequestRecord."""
+"""Fields of the log line that are omitted if they are empty or 0, and the RequestRecord attribute of each field."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """The message of a log record for a request that has ended. The message is formatted only if it is written."""
+    """The message of a log record for a request that has ended. It is formatted only if the log record is written."""
 
     record: RequestRecord
 
     def fields(self) -> dict[str, str | int | float]:
-        """Return the fields of the log line, in order. Fields without a value are left out."""
+        """Return the fields of the log line in their order. Fields without a value are omitted."""
         record = self.record
         fields: dict[str, str | int | float] = {name: getattr(record, name) for name in _REQUIRED_FIELDS}
         for name, attribute in _OPTIONAL_FIELDS:
@@ -56,7 +56,7 @@ class RequestLine:
         return " ".join(parts)
 
     def _durations(self) -> list[tuple[str, float]]:
-        """Return the durations of the parts of a request that are known, in seconds."""
+        """Return (name, duration in seconds) of each part of the request whose duration is known."""
         record = self.record
         start, durations = record.started_at, []
         if (queue_s := record.queue_s) is not None:

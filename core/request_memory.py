@@ -12,8 +12,8 @@ DEFAULT_LIMIT_BYTES = 128 * 1024 * 1024
 class RequestMemory:
     """A limit on the bytes of request bodies and input images. Requests over the limit are rejected immediately.
 
-    `retry_after_s` returns the number of seconds after which a rejected request may be sent again. Not thread-safe: use
-    it only from the event loop's thread.
+    `retry_after_s` returns the number of seconds after which a rejected request may be sent again. This class is not
+    thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self, limit: int, retry_after_s: Callable[[], int]) -> None:
@@ -27,7 +27,7 @@ class RequestMemory:
         return self._used
 
     def reserve(self, size: int = 0) -> "Reservation":
-        """Reserve `size` bytes until the end of the `with` block. Raises what `require` raises."""
+        """Reserve `size` bytes until the end of the `with` block. Raises the errors of `require`."""
         reservation = Reservation(self)
         reservation.grow(size)
         return reservation
@@ -51,7 +51,8 @@ class RequestMemory:
 class Reservation:
     """The bytes that one request has reserved.
 
-    The number of bytes can grow. A Reservation is a context manager that frees all bytes at the end.
+    The number of bytes can grow. A Reservation is a context manager that frees all bytes at the end of its `with`
+    block.
     """
 
     __slots__ = ("_memory", "size")
@@ -74,7 +75,7 @@ class Reservation:
         self.size = 0
 
     def grow(self, size: int) -> None:
-        """Reserve `size` more bytes. Raises TooLarge or Overloaded, see RequestMemory.require."""
+        """Reserve `size` more bytes. Raises the errors of RequestMemory.require."""
         self.require(size)
         self._memory._used += size
         self.size += size

@@ -35,7 +35,7 @@ class Described(Protocol):
 
     @property
     def header(self) -> LatentStreamHeader:
-        """Header of the stream."""
+        """Header of the latent stream."""
 
 
 class RequestRecord:
@@ -43,7 +43,7 @@ class RequestRecord:
 
     Times are values of `time.perf_counter` in seconds. A time is None until its event has occurred.
 
-    Not thread-safe, with one exception: the device thread records its times, which the event loop reads later.
+    This class is not thread-safe, with one exception. The device thread records times that the event loop reads later.
     """
 
     __slots__ = (
@@ -159,7 +159,7 @@ class RequestRecord:
         return now
 
     def record_event(self, event: StreamEvent) -> None:
-        """Record an event of a latent stream. Call this before the event is sent."""
+        """Record an event of a latent stream. Call this method before the event is sent."""
         if isinstance(event, Started):
             self.header_at = perf_counter()
             if self.sampling_at is None:  # the model is in another process
@@ -188,16 +188,16 @@ class RequestRecord:
 
     @property
     def raw_bytes(self) -> int:
-        """Size in bytes of the sent latents if they were uncompressed fp16 values."""
+        """Size in bytes that the sent latents would have as uncompressed fp16 values."""
         return self.frames * self.frame_values * _RAW_BYTES_PER_VALUE
 
     def seconds_to(self, time: float | None) -> float | None:
-        """Return the seconds from the start of the request to `time`."""
+        """Return the seconds from the start of the request to `time`, or None if `time` is None."""
         return None if time is None else time - self.started_at
 
     @property
     def queue_s(self) -> float | None:
-        """Seconds from admission until the model started to work; None if the model has not started to work."""
+        """Seconds from admission until the model started to work, or None if the model has not started to work."""
         if self.admitted_at is None or self.sampling_at is None:
             return None
         return max(0.0, self.sampling_at - self.admitted_at)

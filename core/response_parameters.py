@@ -8,7 +8,7 @@ from core.plan import StreamPlan
 from core.service import LatentService
 
 _SENT_BY_THE_CLIENT = ("prompt", "negative_prompt", "image", "control_image", "latents")
-"""Fields that a response does not repeat: the client knows their values, which can be too large for a header."""
+"""Fields that a response does not repeat, because the client knows their values and some are too large for a header."""
 _SEED = "seed"
 _FIELDS = tuple(name for name in REQUEST_FIELDS if name not in (*_SENT_BY_THE_CLIENT, _SEED))
 
@@ -54,7 +54,7 @@ def _around_seed(
     *,
     keyframe_interval: int | None,
 ) -> tuple[str, str]:
-    """Return two parts of the JSON text: before and after the value of the seed.
+    """Return the parts of the JSON text before and after the value of the seed.
 
     The result is cached, because most requests differ only in the seed.
     """

@@ -4,10 +4,10 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a server does with its models."""
+    """Role of a server, which determines what the server does with its models."""
 
     ALL = "all"
     DECODER = "decoder"
-    """Decodes and encodes latents. Only the VAE is loaded, not the denoiser and the text encoders."""
+    """The server decodes and encodes latents. Only the VAE is loaded, not the denoiser and the text encoders."""
     GENERATOR = "generator"
-    """Generates latents. All components except the VAE are loaded."""
+    """The server generates latents. All components except the VAE are loaded."""

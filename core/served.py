@@ -35,15 +35,18 @@ class ModelInstance:
     engine: Engine | None
     device: str
     pixel_checks: tuple[PixelCheck, ...] = ()
-    """Differences of decoded latents from the pixels of the model's own pipelines. Empty if they were not compared."""
+    """Differences of decoded latents from the pixels of the model's pipelines.
+
+    Empty if the pixels were not compared.
+    """
     vae: VaeEngine | None = None
-    """Decodes and encodes for clients. Not set if this server cannot decode and encode."""
+    """Engine that decodes and encodes for clients, or None if this server cannot decode and encode."""
     tensor_vae: TensorVae | None = None
-    """Decodes and encodes plain tensors. Not set if the VAE is not in this process."""
+    """VAE that decodes and encodes plain tensors, or None if the VAE is not in this process."""
     memory: Mapping[Modality, MemoryModel] = field(default_factory=dict)
-    """Predicts the memory of jobs, by modality. Modalities whose memory was not measured are left out."""
+    """Memory models of jobs by modality. Modalities whose memory was not measured are omitted."""
     latent_rgb: LatentRgb | None = None
-    """Approximates the colours of latents without a VAE. Not set if the latent space has no matrix."""
+    """Matrix that approximates the colours of latents without a VAE, or None if the latent space has no matrix."""
 
     @property
     def role(self) -> Role:
@@ -53,7 +56,7 @@ class ModelInstance:
         return Role.GENERATOR if self.vae is None else Role.ALL
 
     def memory_of(self, plan: StreamPlan) -> JobMemory:
-        """Return the predicted memory of a generation."""
+        """Return the predicted memory for the generation of `plan`."""
         predictor = self.memory.get(plan.modality)
         return NO_MEMORY if predictor is None else predictor.generation(plan)
 
@@ -64,7 +67,7 @@ class ModelInstance:
 
     @property
     def generated_modalities(self) -> tuple[Modality, ...]:
-        """The modalities that requests can generate; empty if `engine` is None."""
+        """The modalities that requests can generate, or an empty tuple if `engine` is None."""
         return () if self.engine is None else self.model.modalities
 
     def require_engine(self) -> Engine:
@@ -79,7 +82,10 @@ class ModelInstance:
         return self.engine
 
     def require_vae(self) -> VaeEngine:
-        """Return the engine that decodes and encodes latents. Raises UnsupportedModality if this server has none."""
+        """Return the engine that decodes and encodes latents.
+
+        Raises UnsupportedModality if this server has no such engine.
+        """
         if self.vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(
@@ -102,7 +108,9 @@ class ModelInstance:
         return self.tensor_vae
 
     def require_map_hash(self, expected: str | None) -> None:
-        """Check that the latent-space map has the hash "sha256:<hex>" that the client requires; None skips the check.
+        """Check that the latent-space map has the hash `expected`, "sha256:<hex>", that the client requires.
+
+        If `expected` is None, nothing is checked.
 
         Raises MapMismatch, which names both hashes, if the hashes differ.
         """
@@ -115,7 +123,8 @@ class ModelInstance:
 class ServedModels:
     """The served models in order of preference. The first model is the default.
 
-    There are no models until they are loaded. Not thread-safe: use it only from the event loop's thread.
+    The registry is empty until the models are loaded. This class is not thread-safe: use it only from the event loop's
+    thread.
     """
 
     def __init__(self, lifecycle: Lifecycle) -> None:
@@ -171,8 +180,9 @@ class ServedModels:
     def with_vae(self, latent_space: str | None, modality: Modality, name: str | None) -> ModelInstance:
         """Return a model whose VAE decodes or encodes latents, preferably a model that generates `modality`.
 
-        `latent_space` is the id of a latent space, and `name` is the name or an alias of a model; None selects any.
-        Raises NotReady if the server is not serving, NotFound if no model matches, UnsupportedModality without a VAE.
+        `latent_space` is the id of a latent space, or None for any latent space. `name` is the name or an alias of a
+        model, or None for any model. Raises NotReady if the server is not serving, NotFound if no model matches, and
+        UnsupportedModality if no matching model has a VAE.
         """
         self._lifecycle.require_serving()
         candidates = self._infos()
@@ -208,18 +218,18 @@ class ServedModels:
         return found
 
     def require_map(self, latent_space: str | None) -> LatentMapBundle:
-        """Return the latent-space map of `latent_space`; None selects the map of the default model.
+        """Return the latent-space map of `latent_space`, or of the default model if `latent_space` is None.
 
-        Raises NotReady if no model is loaded, NotFound if no model has this latent space.
+        Raises NotReady if no model is loaded, and NotFound if no model has this latent space.
         """
         if latent_space is None:
             return self.require_default().bundle
         return self._instance_of(models_in_latent_space(latent_space, self._infos())[0]).bundle
 
     def require_latent_rgb(self, latent_space: str | None) -> LatentRgb:
-        """Return the latent-to-RGB matrix of `latent_space`; None selects the matrix of the default model.
+        """Return the latent-to-RGB matrix of `latent_space`, or of the default model if `latent_space` is None.
 
-        Raises NotReady if no model is loaded, NotFound if the latent space is unknown or has no matrix.
+        Raises NotReady if no model is loaded, and NotFound if the latent space is unknown or has no matrix.
         """
         models = [self.require_default().model]
         if latent_space is not None:
@@ -234,7 +244,9 @@ class ServedModels:
         return found
 
     def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:
-        """Check that the map for `plan` has the hash "sha256:<hex>" that the client requires; None skips the check.
+        """Check that the map for `plan` has the hash `expected`, "sha256:<hex>", that the client requires.
+
+        If `expected` is None, nothing is checked.
 
         Raises MapMismatch, which names both hashes, if the hashes differ.
         """

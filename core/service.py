@@ -28,9 +28,12 @@ log = logging.getLogger(__name__)
 
 
 class LatentService:
-    """Plans, admits and runs generations. A stream that fails after it has started ends with an error frame.
+    """Service that plans, admits and runs generations.
 
-    `provenance` describes the process that runs the models. Not thread-safe: use it only from the event loop's thread.
+    A stream that fails after it has started ends with an error frame.
+
+    `provenance` describes the process that runs the models. This class is not thread-safe: use it only from the event
+    loop's thread.
     """
 
     def __init__(self, lifecycle: Lifecycle, admission: Admission, provenance: Provenance | None = None) -> None:
@@ -43,9 +46,9 @@ class LatentService:
         self._jobs: set[Job] = set()
 
     async def require_place(self, client: str) -> None:
-        """Check that `client` may have another active job. Call this before any other work for the request of `client`.
+        """Check that `client` may have another active job. Call this method before any other work for the request.
 
-        Does nothing if the server is not serving, because later checks of the request report this.
+        If the server is not serving, nothing is checked, because later checks report that the server is not serving.
 
         Raises Overloaded if `client` has too many active jobs or the queue is full. If `client` was rejected before and
         did not wait for the time in Retry-After, the error is raised after a delay. Without the delay, a client that
@@ -64,7 +67,7 @@ class LatentService:
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """Return the plan for `request`.
 
-        Raises what ServedModels.for_request and core.plan.plan raise, e.g. NotReady if the server does not accept
+        Raises the errors of ServedModels.for_request and core.plan.plan, e.g. NotReady if the server does not accept
         requests.
         """
         served = self.models.for_request(request)
@@ -75,7 +78,7 @@ class LatentService:
     def plan_rendered(self, request: GenerationRequest, count: int, partial_images: int = 0) -> tuple[StreamPlan, ...]:
         """Return the plans for `count` images or videos that are sent as pixels, each with `partial_images` previews.
 
-        Raises what ServedModels.for_request and core.rendered_plan.plan_rendered raise.
+        Raises the errors of ServedModels.for_request and core.rendered_plan.plan_rendered.
         """
         served = self.models.for_request(request)
         plans = plan_rendered(request, count, partial_images, served.bundle, served.model)
@@ -87,8 +90,9 @@ class LatentService:
 
         Close the iterator (contextlib.aclosing) to cancel the generation.
 
-        Raises a CodecError. If Started was yielded before, a last frame with empty data and finish_reason "error" is
-        yielded before the error is raised. An error after the last frame is not raised, but logged.
+        Raises a CodecError if the generation fails. If it fails after Started was yielded, a last frame with empty data
+        and finish_reason "error" is yielded before the error is raised. An error after the last frame is logged and not
+        raised.
         """
         served = self.models.for_plan(plan)
         engine = served.require_engine()
@@ -126,9 +130,9 @@ class LatentService:
     ) -> AsyncGenerator[Started | PixelPreview | Pixels, None]:
         """Run `plans` in order as one job. Yield Started, the PixelPreviews and the Pixels of each plan.
 
-        The job is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError. The job
-        stays active until the iterator is exhausted or closed (contextlib.aclosing). Closing the iterator cancels the
-        job.
+        The job is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError if a plan
+        fails. The job stays active until the iterator is exhausted or closed (contextlib.aclosing). Closing the
+        iterator cancels the job.
         """
         served = self.models.for_plan(plans[0])
         engine = served.require_engine()
@@ -162,8 +166,8 @@ class LatentService:
     def active(self, job: Job, cost: int, request_bytes: int = 0, memory: JobMemory = NO_MEMORY) -> Iterator[None]:
         """Admit `job` and add it to the active jobs until the end of the `with` block.
 
-        At the end of the block, the job is cancelled, and it is recorded whether the job failed. The job continues to
-        occupy its place until the device no longer works on the job. Raises what Admission.admit raises.
+        At the end of the block, the job is cancelled, and its failure is recorded if it failed. The job continues to
+        occupy its place until the device no longer works on the job. Raises the errors of Admission.admit.
         """
         place = self.admission.admit(cost, request_bytes, job.record.client, memory)
         job.record.record_admission()
@@ -185,7 +189,7 @@ class LatentService:
     ) -> AsyncGenerator[Started | PixelPreview | Pixels, None]:
         """Yield the events of `plan`, one of the plans of `job`.
 
-        Raises what the engine raises, and TruncatedStream if the engine yields no pixels.
+        Raises the errors of the engine, and TruncatedStream if the engine yields no pixels.
         """
         if job.reason is not None:  # cancelled between two plans
             raise job.reason

@@ -13,5 +13,8 @@ def setting(panel: str, default: Any, description: str, **constraints: Any) -> A
 
 
 def either_variable(name: str, other: str) -> AliasChoices:
-    """Return the names of the variables of a setting: CODEC_<name>, and CODEC_<other> as in other Codec servers."""
+    """Return the names of the variables of a setting, CODEC_<name> and CODEC_<other>.
+
+    Other Codec servers use the second.
+    """
     return AliasChoices(f"{PREFIX}{name}", f"{PREFIX}{other}")

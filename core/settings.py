@@ -19,14 +19,14 @@ from core.setting_field import setting as _setting
 from core.upstream_settings import UpstreamSettings
 
 _TORCH_DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
-"""torch's names for the values of `dtype`, which are also accepted."""
+"""Values of the setting `dtype` by torch's names, which are accepted too."""
 _FORMATS = {
     "latent_map_url": "an http:// or https:// URL",
     "latent_map_sha256": "[sha256:]HEX with 64 hex digits",
     "public_url": "an http:// or https:// URL without a query",
     "image_digest": "[NAME@]sha256:HEX with 64 hex digits",
 }
-"""Allowed values of the settings with a regular expression, for error messages."""
+"""Descriptions of the allowed values of settings that must match a regular expression, for error messages."""
 
 
 class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettings, LimitSettings):
@@ -222,8 +222,8 @@ def panel_of(name: str) -> str:
 def read_settings(flags: Mapping[str, Any]) -> Settings:
     """Return the settings that `flags` and the environment variables determine.
 
-    `flags` contains the value of each flag by field name; None if the flag was not given. Raises InvalidSettings if a
-    value is not valid. The message names the setting, the received value and what is allowed.
+    `flags` contains the value of each flag by field name. The value is None if the flag was not given. Raises
+    InvalidSettings if a value is not valid. The message names the setting, the received value and what is allowed.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:

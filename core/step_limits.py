@@ -8,10 +8,10 @@ from core.model import GenerationMode, ModelInfo
 
 
 def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, strength: float | None) -> None:
-    """Check that `mode` of `model` can run `steps` steps with `strength`, which is None if the mode has no strength.
+    """Check that `mode` of `model` can run `steps` steps with `strength`, or None if the mode has no strength.
 
-    Raises InvalidRequest, which names `strength` if it is so small that no step runs. Otherwise, the error names
-    `steps` and the accepted numbers of steps.
+    Raises InvalidRequest if the steps cannot be run. The error names `strength` if the strength is so small that no
+    step runs, otherwise `steps` and the accepted numbers of steps.
     """
     accepts = model.accepts_steps
     if accepts is None or accepts(mode, steps, strength):
@@ -28,9 +28,9 @@ def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, s
 def _accepted_range(accepts: Callable[[int], bool], maximum: int) -> str:
     """Return text that describes the accepted numbers of steps up to `maximum`, e.g. "from 4 to 250".
 
-    For every scheduler of diffusers, the accepted numbers have no gap, so that bisection finds the range. Bisection
-    asks the scheduler only about 20 times. Few questions matter, because the scheduler computes a complete schedule for
-    each one while the event loop waits.
+    For every scheduler of diffusers, the accepted numbers have no gap, so bisection finds the range. Bisection tests
+    only about 20 numbers. This is important because the scheduler computes a complete schedule for each tested number
+    while the event loop waits.
     """
     powers = [1 << exponent for exponent in range(maximum.bit_length())]
     inner = next(filter(accepts, [*powers, maximum]), None)

@@ -18,9 +18,10 @@ from core.tensor_vae import PixelLayout, TensorData, TensorScaling, modality_of_
 
 @dataclass(frozen=True, slots=True)
 class TensorDecodeRequest:
-    """Latents [B, C, h, w] or [1, C, F, h, w], their scaling, and the requested layout of the pixels.
+    """A request to decode latents [B, C, h, w] or [1, C, F, h, w] to pixels.
 
-    `model` is the name or alias of a model; None selects the default model.
+    The request contains the scaling of the latents and the layout of the pixels. `model` is the name or alias of a
+    model, or None for the default model.
     """
 
     latents: TensorData

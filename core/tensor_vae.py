@@ -14,7 +14,7 @@ DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 @dataclass(frozen=True, slots=True)
 class TensorData:
-    """A tensor: little-endian values in C order, its shape, and the name of its torch dtype."""
+    """A tensor, which consists of little-endian values in C order, a shape, and the name of a torch dtype."""
 
     data: bytes
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ class PixelLayout(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TensorScaling:
-    """The scaling of latents.
+    """The factor and the shift with which a VAE scales latents.
 
     Before decoding, latents are divided by `factor`, then `shift` is added. After encoding, `shift` is subtracted from
     the latents, then they are multiplied by `factor`. If `factor` is None and `as_pipeline` is set, the decoder scales
@@ -50,23 +50,26 @@ class TensorScaling:
 
 
 class TensorVae(Protocol):
-    """Decodes tensors of latents, and encodes tensors of pixels. The implementation is the VAE of a local pipeline."""
+    """Interface of a VAE that decodes tensors of latents and encodes tensors of pixels.
+
+    The VAE of a local pipeline implements this interface.
+    """
 
     async def decode_tensor(
         self, latents: TensorData, scaling: TensorScaling, layout: PixelLayout, job: Job
     ) -> TensorData:
-        """Return the pixels of latents [B, C, h, w] or [1, C, F, h, w]. Raises a CodecError."""
+        """Decode latents [B, C, h, w] or [1, C, F, h, w] to pixels. Raises a CodecError on failure."""
 
     async def encode_tensor(self, pixels: TensorData | InputImage, scaling: TensorScaling, job: Job) -> TensorData:
-        """Return the latents of an image file or of pixels.
+        """Encode an image file or pixels to latents.
 
         Pixels have values in [-1, 1] and the shape [B, 3, H, W], or [1, 3, F, H, W] for a video.
 
-        The result is deterministic: the mode of the VAE's distribution. Raises InvalidRequest if the image file is
-        broken, and another CodecError on any other failure.
+        The result is the mode of the VAE's latent distribution, so it is deterministic. Raises InvalidRequest if the
+        image file is broken, and another CodecError on any other failure.
         """
 
 
 def modality_of_shape(shape: tuple[int, ...]) -> Modality:
-    """Return VIDEO if `shape` has the five dimensions [B, C, F, h, w], else IMAGE."""
+    """Return VIDEO if `shape` has the five dimensions [B, C, F, h, w], otherwise IMAGE."""
     return Modality.VIDEO if len(shape) == 5 else Modality.IMAGE

@@ -28,7 +28,7 @@ class ServerTls:
     """
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
-        """Read the files. Raises InvalidSettings if a file is not valid."""
+        """Read the certificate files. Raises InvalidSettings if a file is not valid."""
         self._cert, self._key, self._client_ca = cert, key, client_ca
         self.certificates, self._current = self._read()
         self.context = self._current
@@ -39,7 +39,7 @@ class ServerTls:
         self.context.sni_callback = use_current  # called for every connection, also without a server name
 
     def reload(self) -> None:
-        """Read the files again.
+        """Read the certificate files again.
 
         If a file is not valid, the error is logged and the previous certificates stay in use.
         """
@@ -94,7 +94,7 @@ def read_server_tls(settings: AccessSettings) -> ServerTls | None:
 
 
 def read_pem(name: str, path: Path) -> bytes:
-    """Return the contents of the file `path`, which the variable `name` contains.
+    """Return the contents of the file `path`, which is the value of the variable `name`.
 
     Raises InvalidSettings if the file cannot be read.
     """

@@ -17,7 +17,7 @@ OTLP_PROTOCOL = "http/protobuf"
 
 
 class Tracer(Protocol):
-    """Exports a span for each request that runs a model, and spans for the parts of the request."""
+    """Interface of a tracer that exports a span for each request that runs a model, and spans for its parts."""
 
     def start(self, record: RequestRecord) -> None:
         """Start the span of a request as a child of the span in `record.traceparent`.

@@ -22,7 +22,7 @@ class UpstreamSettings(BaseSettings):
 
     @property
     def upstream_servers(self) -> tuple[str, ...]:
-        """The servers in `upstream`, each as HOST:PORT; empty if `upstream` is not set."""
+        """The servers in `upstream`, each as HOST:PORT, or an empty tuple if `upstream` is not set."""
         return () if self.upstream is None else tuple(self.upstream.split(","))
 
     @field_validator("upstream")

@@ -11,9 +11,9 @@ from core.engine import Job
 
 
 class VaeEngine(Protocol):
-    """Decodes latents to pixels, and encodes pixels to latents.
+    """Interface of an engine that decodes latents to pixels and encodes pixels to latents.
 
-    Implementations: the VAE of a local pipeline, a remote gRPC server, the fake of the tests.
+    The implementations are the VAE of a local pipeline, a remote gRPC server, and the fake of the tests.
     """
 
     def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
@@ -28,5 +28,5 @@ class VaeEngine(Protocol):
         """Yield Started with the header of the plan, and then the latent frames of the plan's file.
 
         The same plan always results in the same frames. Closing the iterator cancels `job`. Raises InvalidRequest if
-        the file is broken, and another CodecError on any other failure, also after Started.
+        the file is broken, and another CodecError on any other failure, even after Started was yielded.
         """

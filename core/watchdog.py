@@ -20,7 +20,7 @@ The first delay is FIRST_DELAY_S. Each further delay is twice as long as the pre
 
 
 class Watchdog:
-    """Makes the server refuse requests when the device hangs or fails, until a test generation succeeds.
+    """Watchdog that makes the server refuse requests when the device hangs or fails, until a test generation succeeds.
 
     The device hangs if it makes no progress for more than `step_timeout_s` seconds. The device fails if
     MAX_CONSECUTIVE_FAILURES jobs in a row fail. `probe` runs a test generation and raises an exception if the
@@ -45,7 +45,7 @@ class Watchdog:
         lifecycle.watch_with(self._is_alive)
 
     async def run(self) -> None:
-        """Watch the device while the server is serving. Runs until cancelled."""
+        """Watch the device while the server is serving, until this method is cancelled."""
         interval = min(CHECK_INTERVAL_S, self._step_timeout_s / 2)
         while True:
             if await self._failures.wait_for_limit(interval):

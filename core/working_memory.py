@@ -10,9 +10,10 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class JobMemory:
-    """Predicted memory of a job in bytes: at most `peak` while the device works on the job, `result` afterwards.
+    """Predicted memory of a job in bytes.
 
-    The result is in memory until the client has read it.
+    A job needs at most `peak` bytes while the device works on the job, then `result` bytes until the client has read
+    the result.
     """
 
     peak: int = 0
@@ -28,8 +29,8 @@ class WorkingMemory:
 
     The device runs one job at a time. The predicted memory of the active jobs is therefore the largest peak plus the
     results of all jobs. `limit` is in bytes. While the models are being loaded, `limit` is None and no request is
-    rejected. `retry_after_s` returns the number of seconds after which a rejected request may be sent again. Not
-    thread-safe: use it only from the event loop's thread.
+    rejected. `retry_after_s` returns the number of seconds after which a rejected request may be sent again. This class
+    is not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(self, retry_after_s: Callable[[], int]) -> None:
