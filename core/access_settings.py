@@ -38,22 +38,23 @@ class AccessSettings(BaseSettings):
     allowed_origins: str | None = setting(
         _PANEL,
         None,
-        "Origins of the web pages that may use the HTTP server, SCHEME://HOST[:PORT] separated by commas; * allows "
-        "all. The origin of --public-url is always allowed, and also the server's own origin if its host is an IP "
-        "address or localhost. Default: localhost and loopback addresses, with any port.",
+        "Comma-separated origins of the web pages that may use the HTTP server, each as SCHEME://HOST[:PORT]. The "
+        "value * allows all origins. The origin of --public-url is always allowed. The server's own origin is "
+        "also allowed if its host is an IP address or localhost. Default: localhost and loopback addresses, with "
+        "any port.",
     )
     tls_cert: Path | None = setting(
         _PANEL,
         None,
-        "PEM file with the TLS certificate of the HTTP and gRPC servers, and the chain of the certificate. The "
+        "PEM file with the TLS certificate of the HTTP and gRPC servers, followed by the certificate chain. The "
         "file is read again on SIGHUP. Default: the servers do not use TLS.",
     )
     tls_key: Path | None = setting(_PANEL, None, "PEM file with the private key of --tls-cert.")
     tls_client_ca: Path | None = setting(
         _PANEL,
         None,
-        "PEM file with the certificate authority of the clients. If it is set, every client must have a "
-        "certificate of this authority (mutual TLS).",
+        "PEM file with the certificate authority of the clients. If this setting is given, every client must send "
+        "a certificate that this authority has signed (mutual TLS).",
     )
     upstream_tls_ca: Path | None = setting(
         _PANEL,

@@ -46,7 +46,7 @@ class ApiKeys:
     def reload(self) -> None:
         """Read the file with the API keys again.
 
-        If it is not valid, the error is logged and the previous keys stay valid.
+        If the file is not valid, the error is logged and the previous keys stay valid.
         """
         if self._path is None:
             return

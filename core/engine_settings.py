@@ -15,13 +15,15 @@ class EngineSettings(BaseSettings):
     engine: Literal["local", "ray"] = setting(
         _PANEL,
         "local",
-        "Where the models run. local: in this process, on one device. ray: in replicas on a Ray cluster; needs the "
-        "extra ray. Each replica has one pipeline, on one GPU or on --threads CPU threads (default: 1).",
+        "Engine that runs the models. The engine local runs the models in this process, on one device. The engine "
+        "ray runs the models in replicas on a Ray cluster and needs the extra ray. Each replica runs one "
+        "pipeline, on one GPU or on --threads CPU threads (default: 1).",
     )
     replicas: int | None = setting(
         _PANEL,
         None,
-        "Number of replicas, if --engine is ray. It cannot be combined with --max-replicas. Default: 1.",
+        "Fixed number of replicas, if --engine is ray. This setting cannot be combined with --max-replicas. "
+        "Default: 1.",
         ge=1,
     )
     min_replicas: int | None = setting(
@@ -30,14 +32,14 @@ class EngineSettings(BaseSettings):
     max_replicas: int | None = setting(
         _PANEL,
         None,
-        "Maximum number of replicas. If it is set, replicas are added and removed as the number of active "
-        "generations changes.",
+        "Maximum number of replicas. If this setting is given, replicas are added and removed when the number of "
+        "active generations changes.",
         ge=1,
     )
     ray_address: str | None = setting(
         _PANEL,
         None,
-        "Address of a Ray cluster, HOST:PORT, or auto for the cluster of this machine. If models are already "
-        "deployed on the cluster, these models are served; otherwise, --model is deployed. Default: the server "
-        "starts Ray on this machine.",
+        "Address HOST:PORT of a Ray cluster, or auto for the cluster on this machine. If models are already "
+        "deployed on the cluster, these models are served. Otherwise, --model is deployed and served. Default: "
+        "the server starts Ray on this machine.",
     )

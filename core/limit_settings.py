@@ -49,7 +49,7 @@ class LimitSettings(BaseSettings):
     max_connections_per_ip: int = setting(
         "Limits",
         DEFAULT_MAX_CONNECTIONS_PER_IP,
-        "Maximum number of HTTP connections from one IP address. Behind a reverse proxy, set it to the value of "
+        "Maximum number of HTTP connections from one IP address. Behind a reverse proxy, use the value of "
         "--max-connections.",
         ge=1,
     )
@@ -63,16 +63,16 @@ class LimitSettings(BaseSettings):
     step_timeout_s: float = setting(
         "Limits",
         600,
-        "Maximum time in seconds for one sampling step or for the decoding of one frame. If a step or a frame "
-        "takes longer, GET /livez returns 503, so that the process can be restarted, and requests are refused "
-        "until the device works again.",
+        "Maximum time in seconds for one sampling step or for decoding one frame. If a step or a frame takes "
+        "longer, requests are refused until the device works again, and GET /livez returns 503, so that the "
+        "process can be restarted.",
         gt=0,
     )
     drain_timeout_s: float = setting(
         "Limits",
         30,
         "Maximum time in seconds that a server waits for active generations to finish when it stops. After this "
-        "time, it cancels them.",
+        "time, the server cancels these generations.",
         ge=0,
         validation_alias=either_variable("DRAIN_TIMEOUT_S", "SHUTDOWN_GRACE_S"),
     )

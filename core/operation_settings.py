@@ -16,7 +16,7 @@ class OperationSettings(BaseSettings):
         _PANEL, "info", "Minimum level of log messages: debug, info, warning or error."
     )
     log_format: Literal["text", "json"] = setting(
-        _PANEL, "text", "Format of log messages: text, or json with one object in each line."
+        _PANEL, "text", "Format of log messages: text, or json for one JSON object in each line."
     )
     metrics_port: int | None = setting(
         "Server",

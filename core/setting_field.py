@@ -15,6 +15,6 @@ def setting(panel: str, default: Any, description: str, **constraints: Any) -> A
 def either_variable(name: str, other: str) -> AliasChoices:
     """Return the names of the variables of a setting, CODEC_<name> and CODEC_<other>.
 
-    Other Codec servers use the second.
+    Other Codec servers use the name CODEC_<other>.
     """
     return AliasChoices(f"{PREFIX}{name}", f"{PREFIX}{other}")

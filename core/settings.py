@@ -39,15 +39,16 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     model: str | None = _setting(
         "Model",
         None,
-        "Hugging Face Hub id or directory of a diffusers pipeline, or one .safetensors file with its weights. A "
-        "path may be relative to --models-dir. Default: embedded, the model that is part of codec-diffusers.",
+        "Hugging Face Hub id or directory of a diffusers pipeline, or a .safetensors file with the weights of a "
+        "pipeline. A path may be relative to --models-dir. Default: embedded, which is the model included in "
+        "codec-diffusers.",
         validation_alias=either_variable("MODEL", "INITIAL_MODEL"),
     )
     variant: str | None = _setting(
         "Model",
         None,
-        "Variant of the weight files of --model that is loaded, as in their file names, e.g. fp16. Default: the "
-        "files without a variant; if there are none, the files of the only variant.",
+        "Variant of the weight files of --model to load, e.g. fp16. The variant is part of the file names. By "
+        "default, the files without a variant are loaded or, if there are none, the files of the only variant.",
     )
     pipeline: str | None = _setting(
         "Model",
@@ -58,14 +59,14 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     video_model: str | None = _setting(
         "Model",
         None,
-        "Hub id or directory of a second diffusers pipeline, which generates videos; or the directory of a "
-        "MotionAdapter, which is combined with --model.",
+        "Second model, which generates videos. It is the Hub id or directory of a diffusers pipeline, or the "
+        "directory of a MotionAdapter that is combined with --model.",
     )
     loras: str | None = _setting(
         "Model",
         None,
-        "LoRA weights to add to the model, as PATH:SCALE; several are "
-        "separated by commas. PATH is a file, a directory or a Hub id.",
+        "Comma-separated LoRA weights to add to the model, each as PATH:SCALE. PATH is a file, a directory or a "
+        "Hub id.",
     )
     partial_loras: bool = _setting(
         "Model",
@@ -76,9 +77,10 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     role: Literal["all", "decoder", "generator"] = _setting(
         "Model",
         "all",
-        "What the server does. all: it generates, decodes and encodes. decoder: it only decodes and encodes "
-        "latents; it loads only the VAE, and --model may also be the Hub id or directory of a VAE. generator: it "
-        "only generates latents and does not keep the VAE in memory.",
+        "Role of the server. With the role all, the server generates, decodes and encodes. With the role decoder, "
+        "it only decodes and encodes latents and loads only the VAE, and --model may also be the Hub id or "
+        "directory of a VAE. With the role generator, it only generates latents and does not keep the VAE in "
+        "memory.",
     )
     models_dir: Path = _setting("Model", Path("/models"), "Directory that contains local models and latent-space maps.")
     allow_pickle: bool = _setting(
@@ -90,15 +92,15 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     latent_space: str | None = _setting(
         "Latent-space map",
         None,
-        "Id of the model's latent space. Default: the published id if the model is known, else an id that is derived "
-        "from the model's name.",
+        "Id of the model's latent space. Default: the published id if the model is known, otherwise an id that is "
+        "derived from the model's name.",
         validation_alias=either_variable("LATENT_SPACE", "INITIAL_LATENT_SPACE"),
     )
     latent_map_url: str | None = _setting(
         "Latent-space map",
         None,
-        "URL of the latent-space map to serve. It is downloaded and verified at the start. Default: the map in "
-        "--models-dir.",
+        "URL of the latent-space map to serve. The server downloads and verifies the map when it starts. Default: "
+        "the map in --models-dir.",
         pattern=r"^https?://\S+$",
     )
     latent_map_sha256: str | None = _setting(
@@ -117,9 +119,9 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     calibration_images: int = _setting(
         "Latent-space map",
         12,
-        "Number of images to generate for making the latent-space map of a model that has no map. The images are "
-        "used to calibrate int8 and int4 and to train zstd dictionaries; a quarter of the images is used only for "
-        "evaluation. With the value 0, the map has no int8, no int4 and no dictionaries.",
+        "Number of images that are generated to create the latent-space map of a model without a map. The images "
+        "are used to calibrate the pipelines int8 and int4 and to train zstd dictionaries. A quarter of the "
+        "images is used only for evaluation. If the value is 0, the map has no int8, no int4 and no dictionaries.",
         ge=0,
     )
     device: str = _setting(
@@ -131,8 +133,8 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = _setting(
         "Device",
         "auto",
-        "Floating-point type of the model: fp16, bf16 or fp32. The value auto is fp32 on a CPU; on a GPU it is bf16 if "
-        "the weights are stored as bf16, else fp16.",
+        "Floating-point type of the model: fp16, bf16 or fp32. The value auto selects fp32 on a CPU. On a GPU, it "
+        "selects bf16 if the weights are stored as bf16, otherwise fp16.",
     )
     threads: int | None = _setting(
         "Device", None, "Number of CPU threads that run the model. Default: one thread per CPU core.", ge=1
@@ -156,8 +158,8 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         "Server",
         None,
         "URL at which clients reach the HTTP server, e.g. https://latents.example.com. The URLs in /codec/info, "
-        "index.json and new maps begin with it. Default: the origin of each request; new maps then contain "
-        "relative URLs.",
+        "index.json and new maps begin with this URL. By default, they begin with the origin of each request, and "
+        "new maps contain relative URLs.",
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
     )
     require_pins: bool = _setting(
@@ -166,15 +168,15 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
     image_digest: str | None = _setting(
         "Reproducibility",
         None,
-        "Digest of the container image, as [NAME@]sha256:HEX with 64 hex digits. It is reported in /codec/info and "
-        "in golden manifests.",
+        "Digest of the container image, as [NAME@]sha256:HEX with 64 hex digits. The digest is reported in "
+        "/codec/info and in golden manifests.",
         pattern=r"^(\S+@)?sha256:[0-9a-f]{64}$",
     )
     lpips_backbone: str | None = _setting(
         "Reproducibility",
         None,
-        "AlexNet weights for the metric LPIPS, in torchvision's format: a path, or REPOSITORY:FILE on the Hugging "
-        "Face Hub.",
+        "File with AlexNet weights for the metric LPIPS, in torchvision's format. The value is a path, or "
+        "REPOSITORY:FILE for a file on the Hugging Face Hub.",
     )
 
     @field_validator("dtype", "engine", "role", "log_level", "log_format", "device", mode="before")

@@ -16,8 +16,8 @@ class UpstreamSettings(BaseSettings):
     upstream: str | None = setting(
         "Server",
         None,
-        "gRPC servers to which a gateway forwards requests, as HOST:PORT separated by commas. A host name may "
-        "resolve to several servers, and may have the prefix dns:///.",
+        "Comma-separated addresses HOST:PORT of the gRPC servers to which a gateway forwards requests. A host "
+        "name may resolve to several servers, and may have the prefix dns:///.",
     )
 
     @property
