@@ -3,9 +3,9 @@
 A stream is one header and one or more frames of latents (`latents`). `LatentEncoder` and `LatentDecoder` convert
 between latents and frames with one of the seven `pipelines`. `encode` converts a header or frame to bytes, in either
 wire format. `StreamReader` parses these bytes, and `MessageDecoder` also decompresses them. `request` defines
-generation requests, `maps` latent-space maps, and `errors` all exceptions. `http` and `grpc` define the header names,
-paths and metadata keys that a client and a server must share. The package opens no sockets and starts no threads. The
-package reads and writes files only for the bundle of a latent-space map.
+generation requests, `maps` defines latent-space maps, and `errors` defines all exceptions. `http` and `grpc` define the
+header names, paths and metadata keys that a client and a server must share. The package opens no sockets and starts no
+threads. The package reads and writes files only for the bundle of a latent-space map.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Atomic replacement of a file, even if the process is killed or the power fails."""
+"""Replacement of a file. The replacement is atomic even if the process is killed or the power fails."""
 
 import os
 import secrets
@@ -8,14 +8,14 @@ from pathlib import Path
 
 _SUFFIX = ".tmp"
 _LEFTOVER_AGE_S = 3600.0
-"""A temporary file older than this, in seconds, was left by a killed process. Writing a file takes milliseconds."""
+"""Age in seconds above which a temporary file must be from a killed process. Writing a file takes milliseconds."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace the contents of `path` with `data` and flush the file to the disk. The directory of `path` must exist.
 
-    Readers see either the previous contents or all of `data`. Raises OSError if `data` cannot be written; `path` is
-    then unchanged.
+    Readers of the file receive either the previous contents or all of `data`. Raises OSError, and leaves `path`
+    unchanged, if `data` cannot be written.
     """
     # Unlike the functions of tempfile, this applies the umask: other users may read what they could read before.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
@@ -34,7 +34,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def delete_leftovers(folder: Path) -> None:
-    """Delete the temporary files that killed processes have left in `folder`. Raises OSError."""
+    """Delete the temporary files that killed processes left in `folder`. Raises OSError if a file cannot be deleted."""
     for path in folder.glob(f".*{_SUFFIX}"):
         with suppress(FileNotFoundError):  # another process deletes them too
             if time.time() - path.stat().st_mtime > _LEFTOVER_AGE_S:

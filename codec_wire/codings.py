@@ -1,6 +1,7 @@
 """The table of content codings.
 
-To add a coding, add a row here, a compressor to `compression`, and a decompressor to `decompression`.
+To add a content coding, add a row to this table, a compressor to the module `compression`, and a decompressor to the
+module `decompression`.
 """
 
 from collections.abc import Callable
@@ -22,11 +23,11 @@ IDENTITY = "identity"
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """A content coding.
+    """A content coding, with its compressor and its decompressor.
 
     `name` is the token of the coding in Accept-Encoding and Content-Encoding. `magic` contains the bytes with which
-    every compressed body begins, or None if the coding does not define such bytes. If `uses_dictionary`, the classes
-    take one argument: the bytes of a dictionary, or None.
+    every compressed body begins, or is None if the coding does not define such bytes. If `uses_dictionary` is true,
+    both classes take the bytes of a dictionary, or None, as their only argument.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Coding:
     uses_dictionary: bool = False
 
     def compressor(self, dictionary: bytes | None = None) -> Compressor:
-        """Return a compressor for one body. `dictionary` is ignored by codings that do not use one."""
+        """Return a compressor for one body. A coding that uses no dictionaries ignores `dictionary`."""
         return self.compressor_class(*self._arguments(dictionary))
 
     def decompressor(self, dictionary: bytes | None = None) -> Decompressor:
@@ -61,9 +62,9 @@ CODINGS: dict[str, Coding] = {
 
 
 def find_coding(name: str) -> Coding:
-    """Return the coding with this Content-Encoding token, in any case; an empty token means identity.
+    """Return the content coding with this name. Case is ignored, and an empty name means identity.
 
-    Raises StreamError if the coding is not supported.
+    Raises StreamError if the content coding is not supported.
     """
     token = name.strip().lower() or IDENTITY
     for coding in CODINGS.values():

@@ -1,4 +1,7 @@
-"""Compressors of a stream body: one context for the whole body, flushed after every message."""
+"""Compressors for the body of a latent stream.
+
+A compressor uses one context for the whole body, and flushes this context after every message.
+"""
 
 import zlib
 from functools import lru_cache
@@ -10,12 +13,12 @@ import zstandard
 GZIP_LEVEL = 6
 BROTLI_QUALITY = 5
 ZSTD_LEVEL = 19
-"""Compression level. Level 19 takes 1 to 4 ms for the latents of a 512x512 image, less than one sampler step."""
+"""zstd compression level. Level 19 takes 1 to 4 ms for the latents of a 512x512 image, less than one sampler step."""
 ZSTD_WINDOW_BYTES = 2**18
-"""Window size.
+"""zstd window size in bytes.
 
-The window covers the latents of an image, or the previous latent frame of a video. The default of level 19 is 8 MiB,
-which would cost 50 ms and 80 MB of tables per body.
+The window covers the latents of an image, or the previous latent frame of a video. The default window of level 19 is 8
+MiB. The tables of that window would take 50 ms and 80 MB per body.
 """
 
 
@@ -23,26 +26,29 @@ class Compressor(Protocol):
     """Compresses one body, message by message."""
 
     def compress(self, message: bytes) -> bytes:
-        """Compress and flush `message`; a client can decompress all of it from the bytes returned so far."""
+        """Compress `message` and return the bytes to send.
+
+        A client can decompress the whole message from the bytes returned so far.
+        """
 
     def finish(self) -> bytes:
         """Return the bytes that end the body."""
 
 
 class IdentityCompressor:
-    """No compression."""
+    """Compressor that returns every message unchanged."""
 
     def compress(self, message: bytes) -> bytes:
         """Return `message` unchanged."""
         return message
 
     def finish(self) -> bytes:
-        """Return no bytes."""
+        """Return no bytes, because an uncompressed body has no end mark."""
         return b""
 
 
 class GzipCompressor:
-    """gzip (RFC 1952)."""
+    """Compressor for gzip (RFC 1952)."""
 
     def __init__(self) -> None:
         self._context = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)
@@ -57,7 +63,7 @@ class GzipCompressor:
 
 
 class BrotliCompressor:
-    """Brotli (RFC 7932)."""
+    """Compressor for Brotli (RFC 7932)."""
 
     def __init__(self) -> None:
         self._context = brotli.Compressor(quality=BROTLI_QUALITY)
@@ -72,9 +78,9 @@ class BrotliCompressor:
 
 
 class ZstdCompressor:
-    """Zstandard (RFC 8878) with a dictionary that the client also has.
+    """Compressor for Zstandard (RFC 8878) with a dictionary that the client has too.
 
-    `dictionary` is None only in measurements; the server never sends zstd without a dictionary.
+    `dictionary` is None only in measurements. The server never sends zstd bodies without a dictionary.
     """
 
     def __init__(self, dictionary: bytes | None) -> None:

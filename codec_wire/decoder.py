@@ -1,4 +1,4 @@
-"""Decoder of the frames of one stream to latents."""
+"""Decoder that converts the frames of one stream to latents."""
 
 from math import prod
 
@@ -15,7 +15,7 @@ DecodedLatent = NDArray[np.float16] | NDArray[np.float32]
 
 
 class LatentDecoder:
-    """Decodes the frames of one stream, in order, to latents with the shape in the header."""
+    """Decodes the frames of one stream, in order, to latents. The stream header states the shape of the latents."""
 
     def __init__(self, header: LatentStreamHeader) -> None:
         self._header = header
@@ -27,10 +27,12 @@ class LatentDecoder:
             self._scales = parse_scales(header.scales, header.shape[0])
 
     def decode(self, frame: LatentFrame) -> DecodedLatent:
-        """Return the latents of `frame` in the header's shape. For `raw` they have the header's dtype, else float32.
+        """Return the latents of `frame`, with the shape that the header states.
 
-        Raises SequenceError if the frame is out of order, MalformedMessage if its data has the wrong size or values,
-        and StreamFailed if its finish_reason is "error".
+        Latents of the pipeline `raw` have the dtype that the header states. Latents of the other pipelines are float32.
+
+        Raises SequenceError if the frame is out of order, MalformedMessage if its data has the wrong size or contains
+        an invalid value, and StreamFailed if its finish_reason is "error".
         """
         self._check_order(frame)
         if frame.finish_reason is FinishReason.ERROR:
@@ -47,7 +49,7 @@ class LatentDecoder:
         return latent
 
     def close(self) -> None:
-        """Signal the end of the stream. Raises TruncatedStream unless the last frame was decoded."""
+        """Mark the end of the stream. Raises TruncatedStream if the last frame of the stream has not been decoded."""
         if not self._ended:
             raise TruncatedStream(f"the stream ended after {self._next_seq} frames, without a frame whose done is true")
 

@@ -1,4 +1,4 @@
-"""Decompressors of a stream body.
+"""Decompressors for the body of a latent stream.
 
 Each decompressor yields pieces of bounded size on demand, so that a decompression bomb is detected before it fills the
 memory.
@@ -19,9 +19,9 @@ from codec_wire.zstd_blocks import ZstdBlockSplitter
 PIECE_BYTES = 64 * 1024
 """Maximum size in bytes of a decompressed piece of a gzip or br body."""
 ZSTD_PIECE_BLOCKS = 8
-"""Maximum number of zstd blocks that begin in the input of one call.
+"""Maximum number of zstd blocks that begin in the input of one call of the decompressor.
 
-The call then returns at most (8 + 1) * 128 KiB.
+With this limit, a call returns at most (8 + 1) * 128 KiB.
 """
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
 """Largest accepted zstd window in bytes: the limit of RFC 9659 for the content coding zstd."""
@@ -31,10 +31,10 @@ class Decompressor(Protocol):
     """Decompresses one body."""
 
     def expand(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decompressed bytes of `data` in bounded pieces, each computed when it is requested.
+        """Yield the decompressed bytes of `data` in pieces of bounded size.
 
-        Exhaust the iterator before the next call. Raises MalformedMessage if `data` is not valid in this coding or
-        continues after the end of the body.
+        A piece is decompressed when the caller requests it. Exhaust the iterator before you call this method again.
+        Raises MalformedMessage if `data` is not valid in this coding or continues after the end of the body.
         """
 
     def finish(self) -> None:
@@ -42,21 +42,21 @@ class Decompressor(Protocol):
 
 
 class IdentityDecompressor:
-    """No compression."""
+    """Decompressor that returns the bytes of the body unchanged."""
 
     def expand(self, data: bytes) -> Iterator[bytes]:
         """Yield `data` unchanged."""
         yield data
 
     def finish(self) -> None:
-        """Do nothing: the last frame of the stream marks its end."""
+        """Do nothing, because the last frame of a stream already marks its end."""
 
 
 class _CheckedDecompressor(ABC):
-    """Error reporting shared by the three compressed codings.
+    """Base class that reports the errors of the decompressors for gzip, br and zstd.
 
     The `offset` of an error is a position in the decompressed stream, as in every StreamError. The message of the error
-    contains a position in the compressed body.
+    states a position in the compressed body.
     """
 
     name: str
@@ -66,7 +66,7 @@ class _CheckedDecompressor(ABC):
         self._expanded_bytes = 0
 
     def expand(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decompressed bytes of `data`. See Decompressor."""
+        """Yield the decompressed bytes of `data`. See Decompressor.expand."""
         try:
             for piece in self._pieces(data):
                 self._expanded_bytes += len(piece)
@@ -79,7 +79,7 @@ class _CheckedDecompressor(ABC):
         self._compressed_bytes += len(data)
 
     def finish(self) -> None:
-        """Check that the body is complete. See Decompressor."""
+        """Check that the body is complete. See Decompressor.finish."""
         if not self._ended():
             raise TruncatedStream(
                 f"the {self.name} body is incomplete: it ends after {self._compressed_bytes} bytes without an end mark",
@@ -88,7 +88,10 @@ class _CheckedDecompressor(ABC):
 
     @abstractmethod
     def _pieces(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decompressed bytes of `data` in bounded pieces."""
+        """Yield the decompressed bytes of `data` in pieces of bounded size.
+
+        Raises an exception of the compression library if `data` cannot be decompressed.
+        """
 
     @abstractmethod
     def _ended(self) -> bool:
@@ -100,7 +103,7 @@ class _CheckedDecompressor(ABC):
 
 
 class GzipDecompressor(_CheckedDecompressor):
-    """gzip (RFC 1952), a single member."""
+    """Decompressor for a gzip body (RFC 1952) that has a single member."""
 
     name = "gzip"
 
@@ -122,7 +125,7 @@ class GzipDecompressor(_CheckedDecompressor):
 
 
 class BrotliDecompressor(_CheckedDecompressor):
-    """Brotli (RFC 7932)."""
+    """Decompressor for a Brotli body (RFC 7932)."""
 
     name = "br"
 
@@ -147,10 +150,10 @@ class BrotliDecompressor(_CheckedDecompressor):
 
 
 class ZstdDecompressor(_CheckedDecompressor):
-    """Zstandard (RFC 8878), a single frame.
+    """Decompressor for a Zstandard body (RFC 8878) that has a single zstd frame.
 
-    Pass no `dictionary` if the body was compressed without one. Raises StreamError if `dictionary` is not a zstd
-    dictionary.
+    `dictionary` is None if the body was compressed without a dictionary. Raises StreamError if `dictionary` is not a
+    zstd dictionary.
     """
 
     name = "zstd"

@@ -1,4 +1,4 @@
-"""Hashes in the form that the protocol uses, sha256:<64 hex>."""
+"""Validation of hashes, which have the form sha256:<64 hex> in the Codec protocol."""
 
 import re
 
@@ -6,5 +6,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def is_digest(text: str) -> bool:
-    """Return whether `text` is sha256:<64 hex>. Check this before a received string becomes part of a path or URL."""
+    """Return whether `text` is a hash in the form sha256:<64 hex>.
+
+    Call this function before a received string becomes part of a path or URL.
+    """
     return _DIGEST.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""Encoder of latents to the frames of one stream."""
+"""Encoder that converts latents to the frames of one stream."""
 
 from functools import lru_cache
 from types import ModuleType
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Latent: TypeAlias = "NDArray[np.generic] | Tensor"
-"""Latents of one frame, [channels, ...]: a NumPy array, or a torch tensor on any device."""
+"""Latents of one frame, [channels, ...], as a NumPy array or as a torch tensor on any device."""
 
 
 class LatentEncoder:
-    """Encodes the frames of one stream, in order, with the pipeline named in its header.
+    """Encodes latents as the frames of one stream, in order. The stream header states the pipeline.
 
-    A torch tensor is quantized on its own device. Not thread-safe.
+    A torch tensor on a GPU is quantized on that GPU. An encoder is not thread-safe.
     """
 
     def __init__(self, header: LatentStreamHeader) -> None:
@@ -34,11 +34,14 @@ class LatentEncoder:
         self._scaling: Any = None
 
     def encode(self, latent: Latent, *, keyframe: bool, last: bool) -> LatentFrame:
-        """Return `latent` encoded as the next frame. `latent` has the header's shape and any float dtype.
+        """Return the next frame of the stream, which contains `latent`.
 
-        If `last`, the frame has `done` set and the finish_reason "ok". Raises InvalidLatents if `latent` contains NaN,
-        Inf or a channel whose scale is not finite in fp16. Raises ValueError if the shape is wrong, if the last frame
-        was already encoded, or if `keyframe` is false for a frame that must be a keyframe.
+        `latent` has the shape that the header states, and any float dtype. If `last` is true, `done` of the frame is
+        true and its finish_reason is "ok".
+
+        Raises InvalidLatents if `latent` contains NaN, Inf or a channel whose scale is not finite in fp16. Raises
+        ValueError if `latent` has another shape, if the last frame was already encoded, or if `keyframe` is false for a
+        frame that must be a keyframe.
         """
         self._check_order(tuple(latent.shape), keyframe=keyframe)
         data = self._encode_values(latent, keyframe=keyframe)
@@ -97,15 +100,18 @@ class LatentEncoder:
 
 @lru_cache(maxsize=8)
 def _shared_scaling(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], max_code: int) -> numpy_math.Scaling:
-    """Return static scales prepared for `quantize`. Streams with equal scales and frame shapes share the result."""
+    """Return static scales in the form that `quantize` needs.
+
+    The result is cached, because streams with equal scales and frame shapes can share it.
+    """
     return numpy_math.scaling(parse_scales(data, shape[0]), dtype, max_code)
 
 
 def _cast(latent: Latent, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> tuple[ModuleType, Any]:
-    """Return (module that encodes `latent`, its values [channels, n] of `dtype` as an array or tensor).
+    """Return the module that encodes `latent`, and the values of `latent` as [channels, n] of `dtype`.
 
-    Tensors on the CPU are encoded with NumPy, which is faster than torch and uses the memory of the tensor. torch is
-    imported only if `latent` is a tensor.
+    The values are an array or a tensor, as the module needs them. NumPy encodes tensors on the CPU, because NumPy is
+    faster than torch there and needs no copy of the tensor. torch is imported only if `latent` is a tensor.
     """
     if isinstance(latent, np.ndarray):
         return numpy_math, numpy_math.cast(latent, dtype)

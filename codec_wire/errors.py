@@ -1,7 +1,7 @@
-"""The exceptions of the project, as one tree without HTTP or gRPC status codes.
+"""The exceptions of the project, in one class hierarchy without HTTP or gRPC status codes.
 
     CodecError
-    ├── FieldError               names the field of the request that caused it
+    ├── FieldError               one field of the request caused the error
     │   ├── InvalidRequest       a field has a value that is not allowed
     │   └── NotFound             the model, map or dictionary does not exist on this server
     ├── Unauthenticated          credentials are missing or not valid
@@ -10,10 +10,10 @@
     ├── TooLarge                 the request exceeds a limit of the server
     ├── UnsupportedCoding        the body of the request is compressed
     ├── UnsupportedMediaType     the endpoint does not accept the Content-Type of the request
-    ├── RequestTimeout           the request does not arrive in time
+    ├── RequestTimeout           the body of the request does not arrive in time
     ├── NotAcceptable            the client accepts none of the available content codings
     ├── UnsupportedModality      the model does not generate this modality
-    ├── RetryableError           temporary; carries the number of seconds to wait
+    ├── RetryableError           a temporary error, with the number of seconds to wait
     │   ├── Overloaded           the queue is full
     │   └── NotReady             the server is loading a model or shutting down
     ├── OutOfMemory              the device ran out of memory for this request
@@ -32,7 +32,8 @@
         ├── ModelLoadError       a model cannot be loaded
         └── InvalidSettings      a setting has a value that is not allowed
 
-The status codes are in one table per protocol: codec_wire/http.py (ERROR_STATUS) and codec_grpc/errors.py.
+Each protocol has one table of its status codes. The table for HTTP is ERROR_STATUS in codec_wire/http.py, and the table
+for gRPC is in codec_grpc/errors.py.
 """
 
 from typing import Any
@@ -44,7 +45,8 @@ INTERNAL_TEXT = "internal error; the server's log has the reason"
 class CodecError(Exception):
     """Base class of all exceptions of codec-diffusers. `str(error)` is one sentence that is safe to send to clients.
 
-    `code` identifies the class on the wire. `field` is the request field that caused the error, if there is one.
+    `code` identifies the class of the error in responses. `field` is the name of the request field that caused the
+    error, or None if no field did.
     """
 
     code: str = "internal"
@@ -60,7 +62,7 @@ class CodecError(Exception):
 
 
 def _restored_error(cls: type[CodecError], args: tuple[Any, ...], attributes: dict[str, Any]) -> CodecError:
-    """Return the copy of an error that was pickled."""
+    """Return the pickled error of class `cls` with these arguments and attributes."""
     error = cls.__new__(cls, *args)
     vars(error).update(attributes)
     return error
@@ -77,7 +79,7 @@ class FieldError(CodecError):
 class InvalidRequest(FieldError):
     """Raised when a field of the request has a value that is not allowed.
 
-    The message contains the received value and what is allowed.
+    The message of the error states the received value and what is allowed.
     """
 
     code = "invalid_request"
@@ -90,7 +92,7 @@ class Unauthenticated(CodecError):
 
 
 class Forbidden(CodecError):
-    """Raised when a request is not allowed with its credentials, its Host or its Origin."""
+    """Raised when the server rejects a request because of its credentials, its Host header or its Origin header."""
 
     code = "forbidden"
 
@@ -102,13 +104,13 @@ class NotFound(FieldError):
 
 
 class MapMismatch(CodecError):
-    """Raised when the latent-space map that the client pins differs from the server's map."""
+    """Raised when the server uses a different latent-space map than the one that the client requires."""
 
     code = "map_mismatch"
 
 
 class TooLarge(CodecError):
-    """Raised when a request exceeds a fixed limit of the server. Sending the same request again does not help."""
+    """Raised when a request exceeds a fixed limit of the server. The same request will fail again."""
 
     code = "too_large"
 
@@ -202,9 +204,10 @@ class InvalidLatents(CodecError):
 
 
 class StreamError(CodecError):
-    """Raised when a received latent stream is not valid; the subclasses give the reason.
+    """Raised when a received latent stream is not valid. The subclasses distinguish the reasons.
 
-    `offset` is the position of the faulty message in the decompressed stream, in bytes, or None if it is unknown.
+    `offset` is the position in bytes of the invalid message in the decompressed stream, or None if this position is
+    unknown.
     """
 
     code = "stream_error"
@@ -222,7 +225,7 @@ class MalformedMessage(StreamError):
 
 
 class MessageTooLarge(StreamError):
-    """Raised when a message or a stream is larger than the header of the stream or the reader's limit allows."""
+    """Raised when a message or a stream exceeds the size that the stream header or a limit of the reader allows."""
 
     code = "message_too_large"
 
@@ -234,13 +237,13 @@ class SequenceError(StreamError):
 
 
 class TruncatedStream(StreamError):
-    """Raised when a stream ends before a frame with `done`."""
+    """Raised when a stream ends before its last frame, which is the frame whose `done` is true."""
 
     code = "truncated_stream"
 
 
 class StreamFailed(StreamError):
-    """Raised when the last frame has the finish_reason "error": the sender could not complete the stream."""
+    """Raised when the last frame has the finish_reason "error", because the sender could not complete the stream."""
 
     code = "stream_failed"
 
@@ -273,14 +276,14 @@ def without_traceback(error: CodecError) -> CodecError:
     """Return `error` without its traceback, cause and context.
 
     A traceback keeps the local variables of every stack frame alive, including the tensors of a failed generation. Call
-    this before you store an error or pass it to another thread. Log the cause before the call, because the returned
-    error does not contain it.
+    this function before you store an error or pass it to another thread. Log the cause before the call, because the
+    returned error does not contain it.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def truncated_repr(value: Any, limit: int = 80) -> str:
-    """Return the repr of `value` for an error message, cut to `limit` characters."""
+    """Return the repr of `value`, truncated to `limit` characters, for use in an error message."""
     text = repr(value[: limit + 1]) if isinstance(value, str | bytes) else repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""Events that report the generation or the reception of a latent stream."""
+"""Events that report the progress of a latent stream while it is generated or received."""
 
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -10,16 +10,16 @@ PREVIEW_PIPELINE = "int4-adaptive"
 
 
 def preview_header(header: LatentStreamHeader) -> LatentStreamHeader:
-    """Return `header` with the pipeline of previews. A decoder with this header decodes the frames of previews."""
+    """Return a copy of `header` with the pipeline of previews. A decoder of preview frames needs this copy."""
     return replace(header, pipeline=PREVIEW_PIPELINE, scales=None)
 
 
 @dataclass(frozen=True, slots=True)
 class PromptTruncation:
-    """The tokens at the end of a prompt that a text encoder ignored, because the prompt exceeds its maximum length.
+    """Truncation of a prompt by a text encoder that ignored the last tokens, because the prompt was too long.
 
-    `field` is the request field, "prompt" or "negative_prompt". `encoder` is the component of the model, e.g.
-    "text_encoder_2". `dropped_tokens` is the number of ignored tokens.
+    `field` is the name of the request field, "prompt" or "negative_prompt". `encoder` is the name of the text encoder
+    in the model, e.g. "text_encoder_2". `dropped_tokens` is the number of ignored tokens.
     """
 
     field: str
@@ -29,9 +29,9 @@ class PromptTruncation:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """First event of every generation: sampling starts, and the header can be sent.
+    """First event of every generation, which contains the header of the stream.
 
-    `is_followed` is true if the next event is ready too, so that both can be sent in one write.
+    `is_followed` is true if the next event is already available. Both events can then be sent in one write.
     """
 
     header: LatentStreamHeader
@@ -41,7 +41,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The sampler has finished `index` of `total` steps."""
+    """Event that reports that the sampler has completed `index` of `total` steps."""
 
     index: int
     total: int
@@ -49,17 +49,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of the stream."""
+    """Event that contains one frame of the stream."""
 
     frame: LatentFrame
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """One latent frame of a preview: the model's estimate, after step `index` of `total`, of the finished latents.
+    """Event that contains one latent frame of a preview.
+
+    A preview is the model's estimate of the finished latents, made after step `index` of `total`.
 
     `frame` is encoded with PREVIEW_PIPELINE. `frame.seq` is the sequence number of the corresponding frame of the
-    stream. `frame.done` is set on the last frame of the preview.
+    stream. `frame.done` is true for the last frame of the preview.
     """
 
     index: int

@@ -1,4 +1,4 @@
-"""Conversion of received strings to the enumerations of message fields, shared by both envelopes."""
+"""Conversion of received strings to members of enumerations, for both wire formats."""
 
 from codec_wire.errors import MalformedMessage, truncated_repr
 from codec_wire.latents import FinishReason, LatentDtype

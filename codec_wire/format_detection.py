@@ -23,14 +23,14 @@ _FOREIGN_MAGIC = {
 }
 
 _LARGE_MAPS = (0xDE, 0xDF)
-"""First byte of a msgpack map with 16 or more pairs. Smaller maps begin with 0x80 to 0x8f."""
+"""Possible first bytes of a msgpack map with 16 or more pairs. The first byte of a smaller map is from 0x80 to 0x8f."""
 _PRINTABLE = frozenset((*range(0x20, 0x7F), *b"\t\r\n"))
 
 
 def detect_coding(head: bytes) -> str:
-    """Return the name of the content coding whose magic bytes `head` begins with, else "identity".
+    """Return the name of the content coding whose magic bytes are the first bytes of `head`, else "identity".
 
-    Brotli has no magic bytes, so it is never detected.
+    Brotli is never detected, because it has no magic bytes.
     """
     return next((row.name for row in CODINGS.values() if row.magic and head.startswith(row.magic)), IDENTITY)
 
@@ -38,15 +38,16 @@ def detect_coding(head: bytes) -> str:
 def detect_wire_format(head: bytes) -> WireFormat:
     """Return the wire format of a stream that begins with `head`, which has at least one byte.
 
-    A header is smaller than 16 MiB, so its protobuf length prefix begins with a zero byte. A msgpack map does not.
+    A protobuf stream begins with the length of its header. This length is less than 16 MiB, so that its first byte is
+    0. The first byte of a msgpack map is never 0.
     """
     return WireFormat.PROTOBUF if head[:1] == b"\0" else WireFormat.MSGPACK
 
 
 def identify_foreign_file(head: bytes) -> str | None:
-    """Return a short description of a file that begins with `head`, if it cannot be a latent stream.
+    """Return a short description of the file that begins with `head`, if the file cannot be a latent stream.
 
-    Return None if a latent stream, compressed or not, can begin with `head`.
+    Return None if `head` can be the beginning of a latent stream, compressed or not.
     """
     for magic, description in _FOREIGN_MAGIC.items():
         if head.startswith(magic):
@@ -62,7 +63,10 @@ def identify_foreign_file(head: bytes) -> str | None:
 
 
 def _may_begin_message(head: bytes) -> bool:
-    """Return whether a message can begin with `head`: a length below 64 KiB, or a map whose first key is a string."""
+    """Return whether `head` can be the beginning of a message in one of the two wire formats.
+
+    A protobuf message begins with a length below 64 KiB. A msgpack message is a map whose first key is a string.
+    """
     first, second = head[0], head[1] if len(head) > 1 else None
     if first == 0:
         return second in (None, 0)

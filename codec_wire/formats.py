@@ -1,4 +1,4 @@
-"""Encoding of one message in either wire format."""
+"""Encoding of a header or a frame in one of the two wire formats."""
 
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ _ENCODE_FRAME = {
 
 
 def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -> bytes:
-    """Return the bytes of one message in an HTTP body of this wire format."""
+    """Return a header or a frame as bytes of an HTTP body in this wire format."""
     if isinstance(message, LatentStreamHeader):
         return _encoded_header(message, wire_format)
     return _ENCODE_FRAME[wire_format](message)
@@ -25,8 +25,8 @@ def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -
 
 @lru_cache(maxsize=256)
 def _encoded_header(header: LatentStreamHeader, wire_format: WireFormat) -> bytes:
-    """Return the bytes of a header.
+    """Return a header as bytes of an HTTP body in this wire format.
 
-    Results are cached, because streams of one shape and pipeline have equal headers.
+    Results are cached, because streams with the same shape and pipeline usually have equal headers.
     """
     return _ENCODE_HEADER[wire_format](header)

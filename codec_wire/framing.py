@@ -1,4 +1,4 @@
-"""Framing: splitting received bytes into unparsed messages. At most one incomplete message is buffered."""
+"""Framers, which split received bytes into unparsed messages. At most one incomplete message is buffered."""
 
 from typing import Any, Protocol
 
@@ -14,9 +14,9 @@ class Framer(Protocol):
     """Splits received bytes into the messages of a stream in one wire format."""
 
     limit: int
-    """Maximum size of a message in bytes. The reader changes it when it has parsed the header."""
+    """Maximum size of a message in bytes. The reader sets a new limit after it has parsed the header."""
     offset: int
-    """Position in the stream at which the next message begins, in bytes."""
+    """Byte position in the stream at which the next message begins."""
 
     @property
     def pending(self) -> int:
@@ -26,10 +26,10 @@ class Framer(Protocol):
         """Append received bytes to the buffer."""
 
     def next(self) -> Any | None:
-        """Return the next message and advance `offset`; None if the message is incomplete.
+        """Return the next message and advance `offset`, or return None if the message is incomplete.
 
-        Raises MalformedMessage if the bytes are not a message of the wire format, and MessageTooLarge as soon as the
-        message is known to exceed `limit` bytes.
+        Raises MalformedMessage if the received bytes are not a message in the wire format. Raises MessageTooLarge as
+        soon as the message is known to exceed `limit` bytes.
         """
 
     def parse_header(self, raw: Any) -> LatentStreamHeader:
@@ -40,7 +40,7 @@ class Framer(Protocol):
 
 
 class ProtobufFramer:
-    """Framer for protobuf messages, each preceded by a 4-byte big-endian length."""
+    """Framer for protobuf messages, each preceded by its length as a 4-byte big-endian integer."""
 
     parse_header = staticmethod(protobuf_envelope.parse_header)
     parse_frame = staticmethod(protobuf_envelope.parse_frame)
@@ -60,7 +60,7 @@ class ProtobufFramer:
         self._buffer += chunk
 
     def next(self) -> bytes | None:
-        """Return the next message without its length prefix. See Framer."""
+        """Return the next message without its length prefix. See Framer.next."""
         if len(self._buffer) < LENGTH_PREFIX.size:
             return None
         (length,) = LENGTH_PREFIX.unpack_from(self._buffer)
@@ -107,7 +107,7 @@ class MsgpackFramer:
         self._received += len(chunk)
 
     def next(self) -> dict[str, Any] | None:
-        """Return the next msgpack map. See Framer."""
+        """Return the next msgpack map. See Framer.next."""
         try:
             message = self._unpacker.unpack()
         except msgpack.OutOfData:

@@ -27,21 +27,24 @@ from codec_wire.remote_errors import error_from_code
 
 ERROR_DOMAIN = "codec-diffusers"
 MAP_HASH_KEY = LATENT_MAP_HEADER.lower()
-"""Key in the initial and trailing metadata: the hash of the latent-space map, sha256:<hex>."""
+"""Key of the hash of the latent-space map, sha256:<hex>, in the initial and trailing metadata."""
 RETRY_AFTER_KEY = "retry-after"
-"""Key in the trailing metadata: the time in seconds after which a client may retry. Proxies read it."""
+"""Key of the time in seconds after which a client may retry, in the trailing metadata. Proxies read this key."""
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""Key in the trailing metadata: the same time in milliseconds. gRPC clients with a retry policy wait for this time."""
+"""Key of the time in milliseconds after which a gRPC client with a retry policy retries, in the trailing metadata."""
 MODEL_KEY = MODEL_HEADER.lower()
-"""Key in the initial metadata: the name of the model that generates, encoded by codec_wire.http.header_value."""
+"""Key of the name of the model that generates, in the initial metadata. The name is encoded by http.header_value."""
 SEED_KEY = SEED_HEADER.lower()
-"""Key in the initial metadata: the seed of the noise."""
+"""Key of the seed of the noise, in the initial metadata."""
 REQUEST_ID_KEY = REQUEST_ID_HEADER.lower()
-"""Key in the request and trailing metadata: the id of the request in the server's log."""
+"""Key of the id of the request in the server's log, in the request and trailing metadata."""
 PARAMETERS_KEY = PARAMETERS_HEADER.lower()
-"""Key in the initial metadata: JSON with the request's parameters and a description of the server process."""
+"""Key of the request's parameters and a description of the server process, in the initial metadata.
+
+The value is a JSON object.
+"""
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
-"""Key in the request metadata: the hash of the latent-space map that the client holds."""
+"""Key of the hash of the latent-space map that the client holds, in the request metadata."""
 
 MODALITIES = {
     Modality.IMAGE: pb.MODALITY_IMAGE_LATENTS,
@@ -63,9 +66,9 @@ _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
 def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
-    """Return the event in a response message; None for an event of an unknown kind and for an error frame.
+    """Return the event in a response message, or None if the event is of an unknown kind or is an error frame.
 
-    The call ends with an error status after an error frame; the receiver builds its own error frame from that status.
+    After an error frame, the call ends with an error status. The receiver creates its own error frame from this status.
     """
     kind = message.WhichOneof("event")
     if kind == "header":
@@ -89,8 +92,8 @@ def error_from_status(
 ) -> CodecError | None:
     """Return the error described by the status details in the trailing metadata of a call.
 
-    `code` and `message` are the status of the call. Returns None if the details were not written by a server of this
-    project, or if they contradict `code`.
+    `code` and `message` are the status code and the status message of the call. Return None if the details were not
+    written by a server of this project, or if the code in the details is not `code`.
     """
     packed = dict(trailing_metadata).get(_STATUS_DETAILS_KEY)
     status, info, retry = status_pb2.Status(), error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()

@@ -22,7 +22,10 @@ PARAMETERS_HEADER = "Codec-Parameters"
 GENERATION_MS_HEADER = "X-Codec-Generation-Ms"
 REQUEST_ID_HEADER = "X-Request-Id"
 ERROR_TRAILER = "Codec-Error"
-"""Trailer of a latent stream that failed after its header was sent: "<code>: <message>", encoded by header_value."""
+"""HTTP trailer that reports why a latent stream failed after its header was sent.
+
+The value is "<code>: <message>", encoded by header_value.
+"""
 
 RESPONSE_HEADERS: Mapping[str, str] = {
     LATENT_MAP_HEADER: "sha256:<hex> of the latent-space map that describes the latents.",
@@ -38,7 +41,7 @@ RESPONSE_HEADERS: Mapping[str, str] = {
     "headers of a latent stream are sent before the generation ends.",
     REQUEST_ID_HEADER: "Id of the request in the server's log: the id in the request header, or a new id.",
 }
-"""Protocol headers of a generation response and their descriptions. CORS allows web pages to read them."""
+"""Protocol headers of a generation response and their descriptions. Web pages may read these headers (CORS)."""
 REQUEST_HEADERS: Mapping[str, str] = {
     MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client holds. If the server's map differs, the "
     "status is 409.",
@@ -68,14 +71,20 @@ INDEX_PATH = f"{WELL_KNOWN_PATH}/index.json"
 
 
 def header_value(text: str) -> str:
-    """Return `text` with every character that is not printable ASCII percent-encoded, for headers and gRPC metadata."""
+    """Return `text` as a value for an HTTP header or for gRPC metadata.
+
+    Each "%" and each character that is not printable ASCII is percent-encoded.
+    """
     if text.isascii() and text.isprintable() and "%" not in text:
         return text.strip()
     return "".join(char if " " <= char <= "~" and char != "%" else quote(char, safe="") for char in text).strip()
 
 
 def parse_parameters(header: str | None) -> dict[str, str | int | float]:
-    """Return the parameters in `header`, the value of PARAMETERS_HEADER; empty if the value is None or malformed."""
+    """Return the parameters in `header`, the value of PARAMETERS_HEADER.
+
+    The result is empty if `header` is None or is not a JSON object.
+    """
     try:
         found = json.loads(header or "{}")
     except (ValueError, RecursionError):
@@ -86,13 +95,16 @@ def parse_parameters(header: str | None) -> dict[str, str | int | float]:
 
 
 def truncation_headers(truncations: Iterable[PromptTruncation]) -> dict[str, str]:
-    """Return PROMPT_TRUNCATED_HEADER, or nothing if no prompt was truncated."""
+    """Return PROMPT_TRUNCATED_HEADER with its value, or an empty dictionary if no prompt was truncated."""
     items = [f"{item.field}.{item.encoder}={item.dropped_tokens}" for item in dict.fromkeys(truncations)]
     return {PROMPT_TRUNCATED_HEADER: ", ".join(items)} if items else {}
 
 
 def parse_truncations(header: str | None) -> tuple[PromptTruncation, ...]:
-    """Return the truncations in `header`, the value of PROMPT_TRUNCATED_HEADER or None. Malformed items are skipped."""
+    """Return the truncated prompts that `header` lists. Malformed items are skipped.
+
+    `header` is the value of PROMPT_TRUNCATED_HEADER, or None if a response does not have this header.
+    """
     found = []
     for item in (header or "").split(","):
         names, _, count = item.strip().partition("=")
@@ -103,22 +115,22 @@ def parse_truncations(header: str | None) -> tuple[PromptTruncation, ...]:
 
 
 def map_path(latent_space_id: str) -> str:
-    """Return the path of the latent-space map with this id."""
+    """Return the URL path of the map of the latent space with this id."""
     return f"{WELL_KNOWN_PATH}/latents/{latent_space_id}.json"
 
 
 def latent_rgb_path(latent_space_id: str) -> str:
-    """Return the path of the latent-to-RGB matrix of this latent space."""
+    """Return the URL path of the latent-to-RGB matrix of the latent space with this id."""
     return f"{WELL_KNOWN_PATH}/rgb/{latent_space_id}.json"
 
 
 def dictionary_path(digest: str) -> str:
-    """Return the path of the zstd dictionary with this hash (sha256:<hex> or <hex>)."""
+    """Return the URL path of the zstd dictionary with this hash (sha256:<hex> or <hex>)."""
     return f"{WELL_KNOWN_PATH}/dicts/{digest.removeprefix('sha256:')}.zstd"
 
 
 def scales_path(digest: str) -> str:
-    """Return the path of the static scales with this hash (sha256:<hex> or <hex>)."""
+    """Return the URL path of the static scales with this hash (sha256:<hex> or <hex>)."""
     return f"{WELL_KNOWN_PATH}/scales/{digest.removeprefix('sha256:')}.bin"
 
 
@@ -132,7 +144,7 @@ MEDIA_TYPES: Mapping[str, WireFormat] = {
     "application/codec+protobuf": WireFormat.PROTOBUF,
     "application/vnd.protobuf": WireFormat.PROTOBUF,
 }
-"""Wire format by media type. The first media type of a format is its default."""
+"""Wire format of each media type. The first media type of a wire format is its default media type."""
 _DEFAULT_MEDIA_TYPES = {wire_format: name for name, wire_format in reversed(tuple(MEDIA_TYPES.items()))}
 NPY_MEDIA_TYPE = "application/x-npy"
 """Media type of a NumPy array file."""
@@ -143,20 +155,20 @@ PIXEL_MEDIA_TYPES: Mapping[str, str] = {
     "webp": "image/webp",
     "mp4": "video/mp4",
 }
-"""Media type by format of decoded pixels. "rgb" is a NumPy array file."""
+"""Media type of each format of decoded pixels. The format "rgb" is a NumPy array file."""
 CODEC_MEDIA_TYPES = frozenset(name for name in MEDIA_TYPES if "codec" in name)
-"""Media types that only a Codec client sends in Accept."""
+"""Media types that only a Codec client sends in the Accept header."""
 ACCEPT: Mapping[WireFormat, str] = {
     WireFormat.MSGPACK: "application/x-codec-msgpack",
     WireFormat.PROTOBUF: "application/x-codec-protobuf",
 }
-"""Media type that a client sends in Accept to request a wire format."""
+"""Media type that a client sends in the Accept header to request a wire format."""
 
 
 def default_media_type(wire_format: WireFormat) -> str:
-    """Return the Content-Type of a stream.
+    """Return the Content-Type of a latent stream in this wire format.
 
-    The Content-Type does not depend on the media type with which the client requested the format.
+    The Content-Type does not depend on the media type with which the client requested the wire format.
     """
     return _DEFAULT_MEDIA_TYPES[wire_format]
 
@@ -180,17 +192,26 @@ ERROR_STATUS: Mapping[type[CodecError], int] = {
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.Cancelled: 499,
 }
-"""HTTP status by error class; other errors are 500. 499 is only logged: the client has disconnected."""
+"""HTTP status of each error class. Other classes have the status 500.
+
+The status 499 is only logged, because the client has disconnected.
+"""
 
 
 def error_status(cls: type[BaseException]) -> int:
-    """Return the HTTP status of the error class `cls` or of its nearest base class in ERROR_STATUS; 500 by default."""
+    """Return the HTTP status of the error class `cls` or of its nearest base class in ERROR_STATUS.
+
+    The status is 500 if ERROR_STATUS contains none of these classes.
+    """
     status = next((ERROR_STATUS[base] for base in cls.__mro__ if base in ERROR_STATUS), None)
     return int(HTTPStatus.INTERNAL_SERVER_ERROR if status is None else status)
 
 
 def retryable_error(status: int) -> type[RetryableError] | None:
-    """Return the class for an HTTP error without a Codec error code, e.g. of a proxy; None if a retry does not help."""
+    """Return the class of retryable errors with this HTTP status, or None if a retry does not help.
+
+    Use this function for a response without a Codec error code, for example from a proxy.
+    """
     for cls, found in ERROR_STATUS.items():
         if found == status and issubclass(cls, RetryableError):
             return cls

@@ -18,7 +18,7 @@ _FP16_INFINITY = 0x7C00
 MAX_VALUES = 2**28
 """Maximum number of values in a frame.
 
-Real frames are far smaller. The limit bounds the memory that a header can request.
+Real frames are far smaller. The limit bounds the memory that a receiver allocates for a header.
 """
 
 
@@ -33,12 +33,12 @@ class LatentDtype(StrEnum):
 
     @property
     def numpy(self) -> np.dtype[np.float16] | np.dtype[np.float32]:
-        """The little-endian NumPy dtype."""
+        """Little-endian NumPy dtype with this number format."""
         return np.dtype("<f2") if self is LatentDtype.FP16 else np.dtype("<f4")
 
 
 class Modality(StrEnum):
-    """Kind of content in a latent stream: an image or a video."""
+    """Kind of content in a latent stream, which is an image or a video."""
 
     IMAGE = "image-latents"
     VIDEO = "video-latents"
@@ -57,9 +57,9 @@ class FinishReason(StrEnum):
 class LatentStreamHeader:
     """First message of a stream.
 
-    `shape` is the shape of one frame, channels first and without a batch axis. `scales` are the static scales, one
-    little-endian fp16 per channel. `total_frames` counts latent frames. Fields that are None are not sent. Raises
-    MalformedMessage naming the field that is not valid.
+    `shape` is the shape of one frame, channels first and without a batch axis. `scales` contains the static scales, one
+    little-endian fp16 number per channel. `total_frames` is the number of latent frames. Fields that are None are not
+    sent. Raises MalformedMessage, which names the field, if a field is not valid.
     """
 
     latent_space_id: str
@@ -101,16 +101,17 @@ class LatentStreamHeader:
 
     @property
     def pipeline_spec(self) -> Pipeline:
-        """Specification of the pipeline."""
+        """Specification of the pipeline that encodes the frames."""
         return PIPELINES[self.pipeline]
 
 
 @dataclass(frozen=True, slots=True)
 class LatentFrame:
-    """One encoded frame.
+    """Message that contains one encoded frame.
 
-    `data` are the bytes produced by the pipeline. `seq` counts from 0. `done` marks the last frame. Only the last frame
-    may have a `finish_reason`. Raises MalformedMessage naming the field that is not valid.
+    `data` contains the bytes that the pipeline produced. `seq` is the sequence number of the frame; the first frame has
+    the number 0. `done` is true for the last frame only. Only the last frame may have a `finish_reason`. Raises
+    MalformedMessage, which names the field, if a field is not valid.
     """
 
     data: bytes

@@ -1,4 +1,4 @@
-"""Lazy imports: a package imports a name from one of its modules when the name is first used (PEP 562)."""
+"""Lazy import of the public names of a package (PEP 562). Each name is imported when it is first used."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,7 +7,10 @@ from typing import Any
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a `__getattr__` function for `package`. `modules` maps each name to the module that defines it."""
+    """Return a `__getattr__` function that imports the public names of `package` when they are first used.
+
+    `modules` maps each public name to the module that defines this name.
+    """
 
     def get_attribute(name: str) -> Any:
         if name not in modules:

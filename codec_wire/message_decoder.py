@@ -12,18 +12,22 @@ from codec_wire.http import ZSTD_DICTIONARY_HEADER
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 MAX_BYTES = 2**30
-"""Default limit of the decompressed size, in bytes: about three times the size of a 2048x2048 video with 720 frames."""
+"""Default limit of the decompressed size of a body, in bytes.
+
+The limit is about three times the size of a 2048x2048 video with 720 frames.
+"""
 
 Message = LatentStreamHeader | LatentFrame
 
 
 class MessageDecoder:
-    """Decompresses and parses an HTTP body to the header and frames of a stream.
+    """Decompresses an HTTP body and parses the header and the frames of the latent stream in it.
 
-    `wire_format` None detects the format from the first byte. `encoding` is a Content-Encoding token and `dictionary`
-    the zstd dictionary, if any. `max_bytes` is the maximum size of the decompressed body. The decoder buffers at most
-    one message and one bounded piece of decompressed data. See codec_client.LatentStreamDecoder, which also decodes
-    frames to latents. Raises StreamError if the coding is unknown or `dictionary` is not valid.
+    If `wire_format` is None, the wire format is detected from the first byte. `encoding` is the content coding of the
+    body. `dictionary` is the zstd dictionary with which the body was compressed, if any. `max_bytes` is the maximum
+    size of the decompressed body. The decoder buffers at most one message and one bounded piece of decompressed data.
+    See codec_client.LatentStreamDecoder, which also decodes frames to latents. Raises StreamError if the content coding
+    is unknown or `dictionary` is not valid.
     """
 
     def __init__(
@@ -46,33 +50,34 @@ class MessageDecoder:
 
     @property
     def offset(self) -> int:
-        """Position in the decompressed stream at which the last returned message begins, in bytes."""
+        """Byte position in the decompressed stream at which the last returned message begins."""
         return 0 if self._reader is None else self._reader.offset
 
     @property
     def end(self) -> int:
-        """Position in the decompressed stream after the last returned message, in bytes."""
+        """Byte position in the decompressed stream at which the last returned message ends."""
         return 0 if self._reader is None else self._reader.end
 
     @property
     def wire_format(self) -> WireFormat | None:
-        """The wire format; None until it is detected."""
+        """Wire format of the body, or None until it is detected."""
         return None if self._reader is None else self._reader.wire_format
 
     def feed(self, chunk: bytes) -> Iterator[Message]:
         """Add `chunk` and return an iterator over the messages that are complete.
 
-        Messages that are not consumed are returned first by the next call. The iterator raises StreamError if the body
-        is not valid or its decompressed size exceeds `max_bytes`; later calls then raise the same error.
+        The iterator of the next call begins with the messages that were not consumed. The iterator raises StreamError
+        if the body is not valid or if its decompressed size exceeds `max_bytes`. Later calls then raise the same error.
         """
         self.received += len(chunk)
         self._chunks.append(chunk)
         return self._messages()
 
     def close(self) -> None:
-        """Signal the end of the body.
+        """Mark the end of the body.
 
-        Raises TruncatedStream if the body is incomplete, or another StreamError if an unconsumed message is not valid.
+        Raises TruncatedStream if the body is incomplete. Raises another StreamError if a message that was not consumed
+        is not valid.
         """
         for _ in self._messages():  # parse the messages that were received but not consumed
             pass
@@ -129,8 +134,8 @@ class MessageDecoder:
 def parse_stream_headers(headers: Mapping[str, str]) -> tuple[WireFormat, str, str | None]:
     """Return (wire format, content coding, hash of the zstd dictionary or None) from the headers of a response.
 
-    Raises StreamError if the response is not a latent stream, if it has Content-Encoding zstd without Codec-Zstd-Dict
-    or the reverse, or if Codec-Zstd-Dict is not a hash.
+    Raises StreamError if the response is not a latent stream, if only one of Content-Encoding zstd and Codec-Zstd-Dict
+    is present, or if the value of Codec-Zstd-Dict is not a hash.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     content_type = lower.get("content-type", "").partition(";")[0].strip().lower()

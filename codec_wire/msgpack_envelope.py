@@ -1,4 +1,7 @@
-"""Messages as msgpack maps: keys in the published order, integers in their shortest form, absent fields left out."""
+"""Conversion between messages and msgpack maps.
+
+The keys of a map are in the published order, and integers have their shortest form. Fields that are None are left out.
+"""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -20,14 +23,15 @@ def encode_header(header: LatentStreamHeader) -> bytes:
 
 
 def _values_of(header: LatentStreamHeader) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of each field. Fields are sent in the order in which the dataclass declares them."""
+    """Yield the name and the value of each field, in the order in which the dataclass declares the fields."""
     return ((field.name, getattr(header, field.name)) for field in fields(header))
 
 
 def encode_frame(frame: LatentFrame) -> bytes:
     """Return the frame as a msgpack map.
 
-    The map is assembled here so that `data` is copied only once; msgpack.packb would copy it three times.
+    This function assembles the map itself, so that `data` is copied only once. msgpack.packb would copy `data` three
+    times.
     """
     reason = frame.finish_reason
     return b"".join(
@@ -53,14 +57,14 @@ _FLAGS: dict[tuple[bool, bool], bytes] = {
     for keyframe in (False, True)
     for done in (False, True)
 }
-"""The encoded pairs `keyframe` and `done`, by their values."""
+"""The encoded pairs of `keyframe` and `done`, for each combination of their values."""
 _FINISH_REASONS: dict[FinishReason, bytes] = {
     reason: msgpack.packb({"finish_reason": str(reason)})[1:] for reason in FinishReason
 }
 
 
 def _bin_header(size: int) -> bytes:
-    """Return the msgpack header of `size` bytes of binary data, in the shortest of its three forms."""
+    """Return the msgpack header for `size` bytes of binary data, in the shortest of the three possible forms."""
     if size < 2**8:
         return struct.pack(">BB", 0xC4, size)
     if size < 2**16:
@@ -69,7 +73,7 @@ def _bin_header(size: int) -> bytes:
 
 
 def _uint(number: int) -> bytes:
-    """Return a number below 2^32 as a msgpack integer in the shortest form."""
+    """Return `number`, which is below 2^32, as a msgpack integer in the shortest form."""
     if number < 2**7:
         return bytes((number,))
     # msgpack.packb would allocate a buffer of 256 KiB.
@@ -81,7 +85,10 @@ def _uint(number: int) -> bytes:
 
 
 def parse_header(message: dict[str, Any]) -> LatentStreamHeader:
-    """Return the header in an unpacked map. Raises MalformedMessage naming the key that is not valid."""
+    """Return the header in an unpacked msgpack map.
+
+    Raises MalformedMessage, which names the key, if a key is missing or unknown or if its value is not valid.
+    """
     values = _checked(message, _HEADER_KEYS, "header")
     if values.pop("type") != "header":
         raise MalformedMessage(f"type of the first message must be 'header', got {truncated_repr(message['type'])}")
@@ -91,7 +98,10 @@ def parse_header(message: dict[str, Any]) -> LatentStreamHeader:
 
 
 def parse_frame(message: dict[str, Any]) -> LatentFrame:
-    """Return the frame in an unpacked map. Raises MalformedMessage naming the key that is not valid."""
+    """Return the frame in an unpacked msgpack map.
+
+    Raises MalformedMessage, which names the key, if a key is missing or unknown or if its value is not valid.
+    """
     values = _checked(message, _FRAME_KEYS, "frame")
     values["finish_reason"] = parse_finish_reason(values.get("finish_reason"))
     return LatentFrame(**values)
@@ -102,7 +112,11 @@ def _is_int(value: object) -> bool:
 
 
 _Check = tuple[str, bool, Callable[[Any], bool]]
-"""Description of the type, whether the key is required, and a function that returns whether a value is valid."""
+"""Rule for one key of a map.
+
+The rule is a description of the type, whether the key is required, and a function that returns whether a value is
+valid.
+"""
 
 _HEADER_KEYS: dict[str, _Check] = {
     "type": ("a string", True, lambda value: isinstance(value, str)),
@@ -125,7 +139,10 @@ _FRAME_KEYS: dict[str, _Check] = {
 
 
 def _checked(message: dict[str, Any], keys: dict[str, _Check], kind: str) -> dict[str, Any]:
-    """Return a copy of `message` after checking its keys and the types of its values."""
+    """Return a copy of `message` after checking its keys and the types of its values against the rules in `keys`.
+
+    Raises MalformedMessage, which names the key, if a key breaks its rule or is unknown.
+    """
     for name in message:
         if name not in keys:
             raise MalformedMessage(f"unknown key {truncated_repr(name)} in a {kind}")

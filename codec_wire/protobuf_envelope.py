@@ -1,4 +1,8 @@
-"""Messages as protobuf: without framing for gRPC, and with a 4-byte big-endian length prefix for HTTP."""
+"""Conversion between messages and protobuf.
+
+In an HTTP body, each protobuf message is preceded by its length as a 4-byte big-endian integer. gRPC needs no such
+prefix.
+"""
 
 import struct
 from dataclasses import fields
@@ -20,7 +24,7 @@ def header_to_message(header: LatentStreamHeader) -> stream_pb2.LatentStreamHead
 
 
 def frame_to_message(frame: LatentFrame) -> stream_pb2.LatentFrame:
-    """Return the frame as a protobuf message. Fields 1 to 4 are set explicitly, so that they are sent even if zero."""
+    """Return the frame as a protobuf message. Fields 1 to 4 are set explicitly, so that zeros are sent too."""
     return stream_pb2.LatentFrame(**{field.name: getattr(frame, field.name) for field in fields(frame)})
 
 
@@ -33,7 +37,7 @@ def encode_header(header: LatentStreamHeader) -> bytes:
 def encode_frame(frame: LatentFrame) -> bytes:
     """Return the serialized frame with its length prefix.
 
-    The message is assembled here so that `data` is copied only once.
+    This function assembles the message itself, so that `data` is copied only once.
     """
     head = _DATA_TAG + _varint(len(frame.data))
     reason = frame.finish_reason
@@ -52,15 +56,18 @@ _FLAGS: dict[tuple[bool, bool], bytes] = {
     for keyframe in (False, True)
     for done in (False, True)
 }
-"""The encoded fields 3 and 4, `keyframe` and `done`, by their values."""
+"""The encoded fields 3 (`keyframe`) and 4 (`done`), for each combination of their values."""
 _FINISH_REASONS: dict[FinishReason, bytes] = {
     reason: stream_pb2.LatentFrame(finish_reason=reason).SerializeToString() for reason in FinishReason
 }
-"""The encoded field 5, `finish_reason`, by its value."""
+"""The encoded field 5 (`finish_reason`), for each of its values."""
 
 
 def _varint(number: int) -> bytes:
-    """Return a number as a protobuf varint: 7 bits per byte, lowest first. The high bit is 0 only in the last byte."""
+    """Return `number` as a protobuf varint.
+
+    Each byte contains 7 bits of the number, lowest bits first. The high bit of a byte is 0 only in the last byte.
+    """
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -70,21 +77,30 @@ def _varint(number: int) -> bytes:
 
 
 def parse_header(payload: bytes) -> LatentStreamHeader:
-    """Return the header in `payload`, without length prefix. Raises MalformedMessage if it is not valid."""
+    """Return the header in `payload`, a protobuf message without length prefix.
+
+    Raises MalformedMessage if `payload` is not a valid header.
+    """
     message = stream_pb2.LatentStreamHeader()
     _parse(message, payload)
     return header_from_message(message)
 
 
 def parse_frame(payload: bytes) -> LatentFrame:
-    """Return the frame in `payload`, without length prefix. Raises MalformedMessage if it is not valid."""
+    """Return the frame in `payload`, a protobuf message without length prefix.
+
+    Raises MalformedMessage if `payload` is not a valid frame.
+    """
     message = stream_pb2.LatentFrame()
     _parse(message, payload)
     return frame_from_message(message)
 
 
 def header_from_message(message: stream_pb2.LatentStreamHeader) -> LatentStreamHeader:
-    """Return the header in a protobuf message. Raises MalformedMessage naming the field that is not valid."""
+    """Return the header in a protobuf message.
+
+    Raises MalformedMessage, which names the field, if a field is not valid.
+    """
     return LatentStreamHeader(
         latent_space_id=message.latent_space_id,
         shape=tuple(message.shape),
@@ -100,7 +116,7 @@ def header_from_message(message: stream_pb2.LatentStreamHeader) -> LatentStreamH
 def frame_from_message(message: stream_pb2.LatentFrame) -> LatentFrame:
     """Return the frame in a protobuf message. An absent field has its default value, as in proto3.
 
-    Raises MalformedMessage naming the field that is not valid.
+    Raises MalformedMessage, which names the field, if a field is not valid.
     """
     return LatentFrame(
         data=message.data,
@@ -112,7 +128,7 @@ def frame_from_message(message: stream_pb2.LatentFrame) -> LatentFrame:
 
 
 def _parse(message: Message, payload: bytes) -> None:
-    """Parse `payload` into `message`. Raises MalformedMessage unless `message` serializes to the same bytes.
+    """Parse `payload` into `message`. Raises MalformedMessage if `message` does not serialize to the same bytes.
 
     The protobuf library accepts repeated fields, truncates numbers that are too large, and keeps unknown fields. This
     function rejects all three.

@@ -9,15 +9,15 @@ from codec_wire.wire_format import WireFormat
 
 MAX_HEADER_BYTES = 64 * 1024
 FRAME_OVERHEAD_BYTES = 256
-"""Maximum size of a frame message without its data: keys, lengths and the finish reason."""
+"""Maximum size in bytes of the parts of a frame message other than its data, such as keys and lengths."""
 
 
 class StreamReader:
     """Parses the header and frames of one stream from chunks of any size.
 
-    The reader checks that each message is valid and that no bytes follow the last frame. The order and content of
-    frames are checked by LatentDecoder. Every error contains the offset of the faulty message; after an error, all
-    further calls raise the same error. A message is buffered only until it is consumed.
+    The reader checks that each message is valid and that no bytes follow the last frame. LatentDecoder checks the order
+    and content of frames. Every error contains the offset of the invalid message. After an error, all further calls
+    raise the same error. A message is buffered only until it is consumed.
     """
 
     def __init__(self, wire_format: WireFormat) -> None:
@@ -25,28 +25,28 @@ class StreamReader:
         self._framer: Framer = framer_class(MAX_HEADER_BYTES)
         self.wire_format = wire_format
         self.offset = 0
-        """Position in the stream at which the last returned message begins, in bytes."""
+        """Byte position in the stream at which the last returned message begins."""
         self._header_received = False
         self._done = False
         self._failure: StreamError | None = None
 
     @property
     def end(self) -> int:
-        """Position in the stream after the last returned message, in bytes."""
+        """Byte position in the stream at which the last returned message ends."""
         return self._framer.offset
 
     def feed(self, chunk: bytes) -> Iterator[LatentStreamHeader | LatentFrame]:
         """Add `chunk` and return an iterator over the messages that are complete.
 
-        Messages are parsed while the iterator is consumed. The iterator raises MalformedMessage, MessageTooLarge, or
-        SequenceError if bytes follow the last frame.
+        Messages are parsed while the iterator is consumed. The iterator raises MalformedMessage if a message is not
+        valid, MessageTooLarge if a message is too large, and SequenceError if bytes follow the last frame.
         """
         if self._failure is None:
             self._framer.push(chunk)
         return self._messages()
 
     def close(self) -> None:
-        """Signal the end of the stream. Raises TruncatedStream if the last frame was not received completely."""
+        """Mark the end of the stream. Raises TruncatedStream if the last frame was not received completely."""
         if self._failure is not None:
             raise self._failure
         if self._done:

@@ -18,9 +18,9 @@ def error_from_code(
     retry_after_s: int | None = None,
     supported: tuple[str, ...] = (),
 ) -> CodecError | None:
-    """Return an instance of the error class with this wire code; None if the code is unknown.
+    """Return an error of the class with this error code, or None if the code is unknown.
 
-    `field`, `retry_after_s` and `supported` are the additional attributes of some classes.
+    `field`, `retry_after_s` and `supported` are attributes that only some error classes have.
     """
     cls = _CLASS_BY_CODE.get(code)
     if cls is None:

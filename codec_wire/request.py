@@ -1,4 +1,4 @@
-"""The generation request, shared by both protocols: fields, types and bounds."""
+"""The generation request of both protocols, with the types and bounds of its fields."""
 
 import secrets
 from collections.abc import Iterable, Mapping
@@ -18,16 +18,16 @@ DEFAULT_FPS = 24
 DEFAULT_NUM_FRAMES = 24
 DEFAULT_KEYFRAME_INTERVAL = 24
 NUM_SEEDS = 2**64
-"""Seeds are from 0 to NUM_SEEDS - 1."""
+"""Number of valid seeds. A seed is from 0 to NUM_SEEDS - 1."""
 RANDOM_SEED = -1
 """Value of `seed` that selects a random seed."""
 _RANDOM_SEEDS = 2**32
-"""Random seeds are below this number, which every client can represent and other tools accept."""
+"""Random seeds are below this number, so that every client can represent them and other tools accept them."""
 DEFAULT_STRENGTH = 0.8
 
 
 def _parse_seed(value: object) -> object:
-    """Return the seed, or a random one for RANDOM_SEED."""
+    """Return the seed in `value`, or a random seed if `value` is RANDOM_SEED."""
     seed = parse_integer(value)
     is_random = isinstance(seed, int) and not isinstance(seed, bool) and seed == RANDOM_SEED
     return secrets.randbelow(_RANDOM_SEEDS) if is_random else seed
@@ -38,12 +38,13 @@ PositiveUint32 = Annotated[int, Field(ge=1, le=MAX_UINT32), BeforeValidator(pars
 
 
 class GenerationRequest(BaseModel):
-    """Parameters of one generation. None selects the model's default.
+    """Parameters of one generation. A parameter that is None selects the default of the model.
 
-    `size` is (width, height) in pixels. `num_frames` counts video frames; its wire name is `frames`. `duration_seconds`
-    can be given instead; the number of frames is then computed from it and `fps`. `image` and `control_image` are
-    encoded files (png, jpeg, webp). `latents` is the body of a stream with one image, and replaces `image`. `strength`
-    in (0, 1] is the fraction of the denoising steps applied to `image` or `latents`.
+    `size` is (width, height) in pixels. `num_frames` is the number of video frames. The wire name of this field is
+    `frames`. If `duration_seconds` is given instead, the number of frames is computed from `duration_seconds` and
+    `fps`. `image` and `control_image` contain image files (png, jpeg, webp). `latents` is the body of a latent stream
+    with one image, and can be given instead of `image`. `strength` in (0, 1] is the fraction of the denoising steps
+    applied to `image` or `latents`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
@@ -124,22 +125,23 @@ VIDEO_FIELDS = {
     "duration_seconds": "duration_seconds",
     "keyframe_interval": "keyframe_interval",
 }
-"""Names of the attributes that apply only to videos, by wire name."""
+"""Names of the attributes that apply only to videos, keyed by their names in requests (wire names)."""
 
 RequestT = TypeVar("RequestT", bound=GenerationRequest)
 
 
 def parse_request(values: Mapping[str, object]) -> GenerationRequest:
-    """Return the request with these field values, by wire name. See parse_request_as."""
+    """Return the generation request with these field values. See parse_request_as."""
     return parse_request_as(GenerationRequest, values)
 
 
 def parse_request_as(kind: type[RequestT], values: Mapping[str, object]) -> RequestT:
-    """Return a request of class `kind` with these field values, by wire name.
+    """Return a request of class `kind` with these field values.
 
-    Values that are None are ignored, and so is an empty `model`.
+    The keys of `values` are the names of fields in requests (wire names), such as `frames`. Values that are None are
+    ignored, and so is an empty `model`.
 
-    Raises InvalidRequest naming the first invalid field, the received value and what is allowed.
+    Raises InvalidRequest, which states the field, the received value and what is allowed, if a field is not valid.
     """
     present = {name: value for name, value in values.items() if value is not None and (name, value) != ("model", "")}
     try:
@@ -156,15 +158,15 @@ def parse_request_as(kind: type[RequestT], values: Mapping[str, object]) -> Requ
 
 
 def _requirement(message: str) -> str:
-    """Return pydantic's "Input should be ..." or a validator's "should be ..." as "must be ..."."""
+    """Return the message of a pydantic error with "must be" instead of "Input should be" or "should be"."""
     rule = f" {message}".partition(" should ")[2]
     return f"must {rule}" if rule else message
 
 
 def unknown_field_error(name: str, known: Iterable[str]) -> InvalidRequest:
-    """Return the error for a field that requests do not have.
+    """Return the error for a field `name` that does not exist in requests.
 
-    The message suggests the most similar name in `known`, if there is one.
+    The message of the error suggests the most similar name in `known`, or lists all names if no name is similar.
     """
     known = sorted(known)
     similar = get_close_matches(name, known, n=1)

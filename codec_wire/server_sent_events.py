@@ -1,6 +1,6 @@
-"""Names, data and an incremental parser of the Server-Sent Events (WHATWG HTML, 9.2) of a generation.
+"""Encoding and incremental parser of the Server-Sent Events (WHATWG HTML, 9.2) of a generation.
 
-The data of every event is a JSON object. Messages of the latent stream are base64 strings in this object.
+The data of every event is a JSON object. In this object, messages of the latent stream are base64 strings.
 """
 
 import base64
@@ -14,22 +14,23 @@ from codec_wire.events import Frame, Preview, Started, StreamEvent
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 EVENT_STREAM = "text/event-stream"
-"""Media type."""
+"""Media type of a response that contains Server-Sent Events."""
 HEADER, PROGRESS, PREVIEW, FRAME, ERROR = "header", "progress", "preview", "frame", "error"
 """Names of the events. An `error` event contains the body of an error response and is the last event."""
 MAX_EVENT_BYTES = 512 * 1024 * 1024
-"""Maximum size of a received event in bytes: the largest frame, in base64."""
+"""Maximum size of a received event in bytes. An event contains a frame in base64."""
 
 
 def server_sent_event(name: str, data: str) -> bytes:
-    """Return one event. `data` must not contain line breaks."""
+    """Return the bytes of one Server-Sent Event. `data` must not contain line breaks."""
     return f"event: {name}\ndata: {data}\n\n".encode()
 
 
 def encode_event(event: StreamEvent, wire_format: WireFormat) -> bytes:
-    """Return `event` as a Server-Sent Event; the header or frame that it contains is encoded in `wire_format`.
+    """Return `event` as the bytes of a Server-Sent Event.
 
-    The concatenated messages of the header and frame events are the body of the latent stream.
+    A header or frame in the event is encoded in `wire_format`. The concatenated messages of all header and frame events
+    are the body of the latent stream.
     """
     if isinstance(event, Started):
         return _event(HEADER, {"message": _text(event.header, wire_format)})
@@ -50,13 +51,16 @@ def _text(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) ->
 
 
 class ServerSentEventReader:
-    """Parser of a stream of events, which is received in chunks of any size."""
+    """Incremental parser of Server-Sent Events that are received in chunks of any size."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Add `chunk` and yield the name and the data of every complete event. Raises MalformedMessage."""
+        """Add `chunk` and yield the name and the data of every complete event.
+
+        Raises MalformedMessage if the data of an event is not a JSON object, or if an event is too large.
+        """
         self._buffer += chunk
         while (end := self._buffer.find(b"\n\n")) >= 0:
             text = bytes(self._buffer[:end])
@@ -78,7 +82,10 @@ def _parse(text: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def message_bytes(data: dict[str, Any]) -> bytes:
-    """Return the message in the data of a header, preview or frame event. Raises MalformedMessage."""
+    """Return the message in the data of a header, preview or frame event.
+
+    Raises MalformedMessage if the data does not contain a base64 string.
+    """
     try:
         return base64.b64decode(data["message"], validate=True)
     except (KeyError, ValueError, TypeError):

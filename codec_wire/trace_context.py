@@ -1,20 +1,20 @@
-"""W3C trace context: the ids of a trace and of the span that sends a request."""
+"""W3C trace context, which consists of the ids of a trace and of the span that sends a request."""
 
 import sys
 from re import compile as compile_pattern
 
 TRACEPARENT_HEADER = "traceparent"
-"""HTTP header and gRPC metadata key."""
+"""Name of the HTTP header, and of the gRPC metadata key, that contains the trace context."""
 _TRACEPARENT = compile_pattern(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def parse_traceparent(value: object) -> str | None:
-    """Return `value` if it is a valid traceparent of version 00; otherwise None, so that a new trace begins."""
+    """Return `value` if it is a valid traceparent of version 00, or else None."""
     return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
 
 
 def current_traceparent() -> str | None:
-    """Return the traceparent of the current span of OpenTelemetry; None if the program does not use OpenTelemetry."""
+    """Return the traceparent of the current OpenTelemetry span, or None if the program has no valid span."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None

@@ -1,4 +1,4 @@
-"""The two wire formats."""
+"""The two wire formats of a latent stream."""
 
 from enum import StrEnum
 

@@ -1,7 +1,7 @@
-"""Boundaries of the blocks in a zstd frame (RFC 8878, section 3.1.1), found without decompressing it.
+"""Detection of the block boundaries in a zstd frame (RFC 8878, section 3.1.1) without decompression.
 
-The zstandard library cannot limit the output of a call. A block expands to at most 128 KiB, so the number of blocks in
-the input of a call limits its output.
+The zstandard library cannot limit the output of a call. A block expands to at most 128 KiB. The output of a call is
+therefore limited by the number of blocks in its input.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,8 @@ class ZstdBlockSplitter:
     """Splits the bytes of one zstd frame, received in chunks of any size, into pieces.
 
     At most `max_blocks` blocks begin in a piece. A piece can also contain the rest of a block that began in an earlier
-    piece. Bytes that follow the last block are not limited: a decompressor either rejects them or stops before them.
+    piece. The number of bytes after the last block is not limited, because a decompressor rejects or ignores these
+    bytes.
     """
 
     def __init__(self, max_blocks: int) -> None:
@@ -30,10 +31,10 @@ class ZstdBlockSplitter:
         """The received bytes of an incomplete frame header or block header."""
         self._in_frame_header = True
         self._skip: int | None = 0
-        """Number of bytes before the next header. The value is None if no further header follows."""
+        """Number of bytes before the next header, or None if no header follows."""
 
     def split(self, data: bytes) -> Iterator[bytes]:
-        """Yield pieces whose concatenation is `data`. Exhaust the iterator before the next call."""
+        """Yield pieces whose concatenation is `data`. Exhaust the iterator before you call this method again."""
         start = position = blocks = 0
         while self._skip is not None and position + self._skip < len(data):
             position += self._skip
@@ -55,7 +56,7 @@ class ZstdBlockSplitter:
     def _header_size(self) -> int:
         """Return the size of the current header in bytes.
 
-        Until its size is known, return the number of bytes that state it.
+        If the received bytes do not determine the size yet, return the number of bytes that do.
         """
         if not self._in_frame_header:
             return _BLOCK_HEADER_BYTES
@@ -68,7 +69,7 @@ class ZstdBlockSplitter:
         return _DESCRIPTOR_END + (1 - single_segment) + _DICTIONARY_ID_BYTES[descriptor & 3] + content_size
 
     def _parse_header(self) -> None:
-        """Set the distance to the next header from the complete header in `_partial`."""
+        """Set `_skip`, the distance to the next header, from the complete header in `_partial`."""
         if self._in_frame_header:
             self._skip = 0 if self._partial.startswith(_MAGIC) else None
             self._in_frame_header = False

@@ -1,4 +1,4 @@
-"""Latent-space maps: immutable descriptions of a latent space, addressed by the sha256 of their bytes."""
+"""Latent-space maps. A map is an immutable description of a latent space, identified by the sha256 of its bytes."""
 
 from codec_wire.maps.bundle import LatentMapBundle
 from codec_wire.maps.document import LatentMap, MapPipeline

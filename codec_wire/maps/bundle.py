@@ -1,4 +1,4 @@
-"""A latent-space map together with the files it refers to, verified against their hashes."""
+"""Bundle of a latent-space map and the files that the map refers to. The hash of every file is verified."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ from codec_wire.maps.document import LatentMap, parse_map
 
 MAP_FILE = "map.json"
 HASH_FILE = "map.json.sha256"
-"""File with the hash of map.json in the format of sha256sum. The hashes of the other files are in the map."""
+"""File with the hash of map.json in the format of sha256sum. The map itself contains the hashes of the other files."""
 ASSETS_DIR = "assets"
 _HEX = re.compile(r"[0-9a-f]{64}")
 
@@ -33,7 +33,7 @@ class LatentMapBundle:
     """A latent-space map and the files that it refers to.
 
     `latent_map` is the parsed map, `document` contains its exact bytes, and `hash` is the hash of these bytes. `assets`
-    contains the files by hash.
+    maps the hash of each file to its contents.
     """
 
     latent_map: LatentMap
@@ -43,10 +43,10 @@ class LatentMapBundle:
 
     @classmethod
     def from_parts(cls, document: bytes, assets: Mapping[str, bytes]) -> "LatentMapBundle":
-        """Return the bundle of a map and its files. `assets` contains the files, keyed by hash.
+        """Return the bundle of a map and its files. `assets` maps the hash of each file to its contents.
 
-        Raises InvalidMap if the document is not valid, if a file is missing, if its hash or size differs from the map,
-        or if static scales are not valid.
+        Raises InvalidMap if the document is not valid, if a file is missing or has a different hash or size than the
+        map states, or if static scales are not valid.
         """
         latent_map = parse_map(document)
         verified = {}
@@ -65,9 +65,11 @@ class LatentMapBundle:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "LatentMapBundle":
-        """Read the bundle in `folder`: map.json, map.json.sha256, and assets/<hex> for each file of the map.
+        """Return the bundle that is stored in `folder`.
 
-        Raises InvalidMap naming the file that is missing or not valid.
+        The folder contains map.json, map.json.sha256, and a file assets/<hex> for each file that the map refers to.
+
+        Raises InvalidMap, which names the file, if a file is missing or not valid.
         """
         try:
             document = (folder / MAP_FILE).read_bytes()
@@ -89,11 +91,12 @@ class LatentMapBundle:
             raise InvalidMap(f"{folder}: {error.message}") from None
 
     def write(self, folder: Path) -> None:
-        """Write map.json, map.json.sha256 and assets/<hex> to `folder`, which is created if it does not exist.
+        """Write map.json, map.json.sha256 and the files assets/<hex> to `folder`.
 
-        If the process is killed during the call, `folder` contains the previous map or the new one, or, without a
-        previous map, no map.json. Assets of the previous map are deleted at the end. Raises InvalidMap, with the
-        reason, if the files cannot be written.
+        The folder is created if it does not exist. If the process is killed during the call, the folder contains either
+        the previous map or the new map. If there was no previous map, map.json may be missing. Files that only the
+        previous map refers to are deleted at the end. Raises InvalidMap, with the reason, if the files cannot be
+        written.
         """
         assets = folder / ASSETS_DIR
         files = {name.removeprefix("sha256:"): data for name, data in self.assets.items()}
@@ -115,7 +118,10 @@ class LatentMapBundle:
             raise InvalidMap(f"cannot write the latent-space map to {folder}: {error.strerror}") from None
 
     def static_scales(self, pipeline: str) -> bytes | None:
-        """Return the static scales of a pipeline, one little-endian fp16 per channel, or None without static scales."""
+        """Return the static scales of a pipeline, or None if the pipeline has no static scales.
+
+        Static scales are one little-endian fp16 number per channel.
+        """
         entry = self.latent_map.pipeline(pipeline)
         if entry is None or entry.static_scales is None:
             return None
@@ -129,7 +135,7 @@ class LatentMapBundle:
         return None
 
     def zstd_dictionaries(self) -> dict[str, bytes]:
-        """Return the zstd dictionaries of the map by hash."""
+        """Return all zstd dictionaries of the map, keyed by their hashes."""
         return {entry.hash: self.assets[entry.hash] for entry in self.latent_map.zstd_dictionaries}
 
     def _check_scales(self) -> None:
@@ -148,7 +154,10 @@ def _lines(text: str) -> list[str]:
 
 
 def _valid_line(folder: Path) -> list[str]:
-    """Return the line of HASH_FILE with the hash of the map in `folder`; empty if the map is missing or damaged."""
+    """Return a list with the line of HASH_FILE that contains the hash of the map in `folder`.
+
+    The list is empty if the map is missing or its hash is not in HASH_FILE.
+    """
     try:
         line, listed = _hash_line((folder / MAP_FILE).read_bytes()), (folder / HASH_FILE).read_text(errors="replace")
     except FileNotFoundError:
@@ -157,7 +166,7 @@ def _valid_line(folder: Path) -> list[str]:
 
 
 class MapFile(NamedTuple):
-    """A file that a map refers to. `size_bytes` None means that the map does not state the size."""
+    """A file that a map refers to. `size_bytes` is None if the map does not state the size."""
 
     name: str
     url: str

@@ -26,7 +26,10 @@ from codec_wire.wire_format import WireFormat
 LATENT_SPACE_ID = re.compile(r"[a-z0-9._-]+(/[a-z0-9._-]+)*")
 
 MAX_DOCUMENT_BYTES = 1024 * 1024
-"""Maximum size of a map in bytes. Real maps have a few kilobytes. A parsed map takes many times this size in memory."""
+"""Maximum size of a map in bytes. Real maps have a few kilobytes.
+
+In memory, a parsed map needs many times the size of its document.
+"""
 
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -47,7 +50,7 @@ class _MapModel(BaseModel):
 
 
 class StaticScales(_MapModel):
-    """Location of the scales of int8 or int4, a file with one little-endian fp16 per channel."""
+    """Location of the file with the static scales of a pipeline, one little-endian fp16 number per channel."""
 
     url: str
     hash: Sha256
@@ -55,7 +58,7 @@ class StaticScales(_MapModel):
 
 
 class QualityThresholds(_MapModel):
-    """Limits on the perceptual difference between images decoded from a pipeline and the reference images."""
+    """Limits on the difference between the reference images and the images decoded from the latents of a pipeline."""
 
     ssim_min: float | None = Field(None, ge=0, le=1)
     psnr_min_db: float | None = None
@@ -73,7 +76,7 @@ class MapPipeline(_MapModel):
 
     @property
     def pipeline_spec(self) -> Pipeline:
-        """Specification of the pipeline."""
+        """Specification of the pipeline with this name."""
         return PIPELINES[self.name]
 
     @model_validator(mode="after")
@@ -108,7 +111,7 @@ class ZstdDictionary(_MapModel):
 
 
 class LatentMap(_MapModel):
-    """A latent-space map.
+    """A latent-space map, which describes the latents of a latent space and how to decode them.
 
     `shape` is the shape of one frame at the default size of the model, channels first.
     """
@@ -154,7 +157,7 @@ class LatentMap(_MapModel):
         return self
 
     def pipeline(self, name: str) -> MapPipeline | None:
-        """Return the entry of a pipeline, or None if the map does not contain it."""
+        """Return the entry of the pipeline with this name, or None if the map has no such entry."""
         return next((entry for entry in self.pipelines if entry.name == name), None)
 
     def pipelines_for(self, modality: Modality) -> list[MapPipeline]:
@@ -166,10 +169,11 @@ _OLD_SCHEMA_KEYS = ("space_kind", "decoders")
 
 
 def parse_map(document: bytes) -> LatentMap:
-    """Parse and validate a map, a JSON document of at most MAX_DOCUMENT_BYTES bytes.
+    """Return the latent-space map in `document`, which is JSON of at most MAX_DOCUMENT_BYTES bytes.
 
-    Raises InvalidMap naming the key that is not valid and its value. For a map of the previous published schema (with
-    strings as pipelines, `decoders` or `space_kind`), the message states that the schema is too old.
+    Raises InvalidMap, which names the key and its value, if a value is not valid. If the map has the previous published
+    schema, the message of the error states this. Maps of that schema have strings as pipelines, or a key `decoders` or
+    `space_kind`.
     """
     if len(document) > MAX_DOCUMENT_BYTES:
         raise InvalidMap(f"the latent-space map has {len(document)} bytes, the maximum is {MAX_DOCUMENT_BYTES}")

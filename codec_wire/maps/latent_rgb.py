@@ -13,7 +13,7 @@ from codec_wire.errors import InvalidMap, truncated_repr
 from codec_wire.latents import MAX_VALUES
 
 MAX_RGB_BYTES = 256 * 1024
-"""Maximum size of the document in bytes. A matrix for 128 channels has 10 KiB."""
+"""Maximum size in bytes of the JSON document of a matrix. The document for 128 channels has 10 KiB."""
 MAX_VALUE = 65504.0
 """Values of latents are clamped to this magnitude, the largest finite fp16 number."""
 
@@ -22,7 +22,7 @@ _Colour = tuple[_Finite, _Finite, _Finite]
 
 
 class LatentRgb(BaseModel):
-    """A linear function that approximates the mean colour of the pixels of a latent cell from the cell's values."""
+    """A linear function from the values of a latent cell to the approximate mean colour of its pixels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,7 +37,7 @@ class LatentRgb(BaseModel):
 
     @classmethod
     def parse(cls, document: bytes) -> "LatentRgb":
-        """Return the matrix in a JSON document. Raises InvalidMap."""
+        """Return the matrix in a JSON document. Raises InvalidMap if the document is not valid."""
         try:
             return cls.model_validate_json(document)
         except ValidationError as error:
@@ -48,11 +48,13 @@ class LatentRgb(BaseModel):
             ) from None
 
     def serialize(self) -> bytes:
-        """Return the JSON document."""
+        """Return the matrix as a JSON document."""
         return self.model_dump_json(indent=2).encode() + b"\n"
 
     def to_rgb(self, latents: NDArray[np.generic]) -> NDArray[np.uint8]:
-        """Return the colours of latents [..., C, h, w]: uint8 [..., h, w, 3], one pixel per latent cell.
+        """Return the approximate colours of latents [..., C, h, w], one pixel per latent cell.
+
+        The result is an array [..., h, w, 3] of uint8.
 
         Raises ValueError if the latents and the matrix have different numbers of channels.
         """

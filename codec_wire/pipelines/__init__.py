@@ -1,6 +1,7 @@
-"""The seven pipelines, which convert between latent values and the bytes of a frame.
+"""The seven pipelines. A pipeline converts between latent values and the bytes of a frame.
 
-`table` lists them, `numpy_math` and `torch_math` quantize and pack, and `inverse` unpacks and dequantizes.
+The module `table` lists the pipelines. `numpy_math` and `torch_math` quantize latents and pack the codes. `inverse`
+unpacks the codes and dequantizes them.
 """
 
 from codec_wire.pipelines.table import PIPELINES, Pipeline, Scales

@@ -1,6 +1,6 @@
 """Decoding of the bytes of a frame to codes (quantized values) and latents.
 
-The functions use only NumPy, so that clients do not need torch.
+The functions of this module use only NumPy, so that clients do not need torch.
 """
 
 from typing import NamedTuple
@@ -38,7 +38,10 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
 
 
 class KeyCodes(NamedTuple):
-    """Codes of a keyframe, and for each code the lowest and highest residual that keep their sum in [-Q, Q]."""
+    """Codes of a keyframe, with the lowest and the highest residual that can be added to each code.
+
+    The sum of a code and such a residual is in [-Q, Q], where Q is the largest code.
+    """
 
     codes: NDArray[np.int8]
     lowest: NDArray[np.int8]
@@ -46,7 +49,7 @@ class KeyCodes(NamedTuple):
 
 
 def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
-    """Prepare the codes of a keyframe for `add_residual`."""
+    """Return the codes of a keyframe in the form that `add_residual` needs. `max_code` is the largest code, Q."""
     limit, zeros = np.int8(max_code), np.zeros_like(codes)
     return KeyCodes(codes, -limit - np.minimum(codes, zeros), limit - np.maximum(codes, zeros))
 
@@ -62,7 +65,10 @@ def add_residual(key: KeyCodes, residual: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def dequantize(codes: NDArray[np.int8], scales: NDArray[np.float16], max_code: int) -> NDArray[np.float32]:
-    """Return float32(code) * scale / Q, in this order of operations, for codes [channels, n] and scales [channels]."""
+    """Return float32(code) * scale / Q for codes [channels, n] and scales [channels], where Q is `max_code`.
+
+    The operations are performed in this order.
+    """
     values = codes.astype(np.float32)
     values *= scales.astype(np.float32)[:, np.newaxis]
     values /= np.float32(max_code)

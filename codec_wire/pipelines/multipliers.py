@@ -1,7 +1,7 @@
-"""Multipliers that quantize fp16 values to the same codes as the division in the protocol, in one operation.
+"""Multipliers that quantize fp16 values without a division, to the same codes as the formula of the protocol.
 
 The codes of the protocol are rint((x / s) * Q). For fp16 numbers x and s and a number m near Q / s, rint(x * m) is the
-same code, except if x * Q / s is exactly halfway between two integers:
+same code, unless x * Q / s is exactly halfway between two integers. The proof has two cases:
 
 * Write x and s as integers a and b below 2048 times powers of two. If x * Q / s is not exactly n / 2 for an odd n < 2Q,
   then x * Q / s and n / 2 differ by at least 1 / (n * b) > 1.9e-6, relative to n / 2. The rounding of m and of x * m
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SMALLEST_SCALE_BITS = 0x2400
-"""Bits of the fp16 number 2^-6. With this scale or a larger one, every fp16 subnormal has the code 0."""
+"""Bits of the fp16 number 2^-6. If a scale is at least 2^-6, every fp16 subnormal has the code 0."""
 _INFINITY_BITS = 0x7C00
 _MANTISSA_BITS = 10
 _EXPONENT_BIAS = 15
@@ -25,10 +25,11 @@ _EXPONENT_BIAS = 15
 
 @cache
 def multipliers(max_code: int) -> NDArray[np.float32]:
-    """Return the multiplier for every finite fp16 scale, indexed by its bits: float32 [0x7C00], read-only.
+    """Return a table of the multipliers for all finite fp16 scales, indexed by the bits of the scale.
 
-    Every multiplier contains a factor of 2^112, because the fp16 numbers are multiplied by 2^-112 before (see
-    numpy_math). The multiplier is 0 for a scale that is smaller than 2^-6 or that has no exact multiplier.
+    The table is a read-only array [0x7C00] of float32. Every multiplier contains a factor of 2^112, because numpy_math
+    first multiplies the fp16 numbers by 2^-112. The multiplier is 0 if the scale is smaller than 2^-6 or has no exact
+    multiplier.
     """
     significands = np.arange(1 << _MANTISSA_BITS, 2 << _MANTISSA_BITS)
     exact = _multipliers_of_significands(significands, max_code)
@@ -42,7 +43,10 @@ def multipliers(max_code: int) -> NDArray[np.float32]:
 
 
 def _multipliers_of_significands(significands: NDArray[np.int64], max_code: int) -> NDArray[np.float32]:
-    """Return an exact multiplier for each scale in `significands`, 0 if there is none. float32, the same shape."""
+    """Return an exact multiplier for each scale in `significands`, or 0 for a scale that has none.
+
+    The result is a float32 array with the shape of `significands`.
+    """
     odd = np.arange(1, 2 * max_code, 2)
     products = significands[:, np.newaxis] * odd  # x * 2Q of a tie
     doubled = products // max_code

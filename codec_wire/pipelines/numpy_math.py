@@ -1,11 +1,11 @@
 """Quantization and packing in NumPy, one frame per call.
 
-In all functions `values` is a C-contiguous array [channels, n] in the dtype of the latent-space map (little-endian
-fp16 or fp32), `scales` is fp16 [channels], and `codes` is int8 [channels, n] in [-Q, Q].
+In all functions, `values` is a C-contiguous array [channels, n] in the dtype of the latent-space map (little-endian
+fp16 or fp32). `scales` is fp16 [channels]. `codes` is int8 [channels, n] in [-Q, Q], where Q is the largest code.
 
-Codes are q = clip(rint((x / s) * Q), -Q, Q), computed in float32 in this order and rounded half to even. This formula
-and its order of operations are part of the Codec protocol: x * (Q / s) gives other bytes, unless Q / s is replaced with
-a multiplier that was verified for s (`multipliers`).
+The code of a value x with the scale s is q = clip(rint((x / s) * Q), -Q, Q). The operations are performed in float32 in
+this order, and rint rounds half to even. This order is part of the Codec protocol, because x * (Q / s) gives other
+bytes. The module `multipliers` replaces Q / s with numbers that give the same bytes.
 """
 
 import sys
@@ -27,13 +27,17 @@ _FP16_TO_FP32_SHIFT = np.int32(13)
 _FP16_IN_FP32 = np.uint32(0x8FFFE000).view(np.int32)
 """Mask of the sign, exponent and mantissa of an fp16 number after its bits are shifted to their places in fp32."""
 _WIDENING_FACTOR = np.float32(2.0**-112)
-"""Factor between an fp16 number and the fp32 number with its shifted bits: the exponent biases are 15 and 127."""
+"""Factor by which fp32 numbers with the shifted bits of fp16 numbers are smaller.
+
+The factor differs from 1 because the exponent biases of fp32 and fp16 are 127 and 15.
+"""
 
 
 def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Values:
     """Return `latent` ([channels, ...], any float dtype) as [channels, n] values of `dtype`.
 
-    Values out of range become infinite, as in the reference encoder; channel_scales and require_finite then raise.
+    A value that is too large for `dtype` becomes infinite, as in the reference encoder. channel_scales and
+    require_finite raise InvalidLatents for infinite values.
     """
     converted: Any = latent
     if latent.dtype != dtype or not latent.flags.c_contiguous:
@@ -44,7 +48,10 @@ def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.
 
 
 def channel_scales(values: Values) -> NDArray[np.float16]:
-    """Return max |x| per channel as fp16 [channels]. Raises InvalidLatents if a scale is not finite in fp16."""
+    """Return the scale max |x| of each channel as fp16 [channels].
+
+    Raises InvalidLatents if a scale is not finite in fp16.
+    """
     if values.dtype == np.float16:
         # Magnitudes of fp16 are ordered like their bits, and Inf and NaN are the largest: one pass finds all of them.
         bits = np.maximum.reduce(np.bitwise_and(values.view(np.uint16), _FP16_MAGNITUDE), axis=1)
@@ -60,13 +67,13 @@ def channel_scales(values: Values) -> NDArray[np.float16]:
 
 
 def require_finite(values: Values) -> None:
-    """Raise InvalidLatents if `values` contain NaN or Inf."""
+    """Raise InvalidLatents if `values` contains NaN or Inf."""
     if not all_finite(values):
         raise InvalidLatents("the latents contain NaN or Inf")
 
 
 def all_finite(values: Values) -> bool:
-    """Return whether `values` (of any shape, C-contiguous) contain neither NaN nor Inf."""
+    """Return whether all numbers in `values`, a C-contiguous array of any shape, are finite."""
     if values.dtype != np.float16:
         return bool(np.isfinite(values).all())
     # As signed integers, the bits of positive numbers are ordered like the numbers; as unsigned integers, those of the
@@ -77,7 +84,7 @@ def all_finite(values: Values) -> bool:
 
 
 class Scaling:
-    """Scales of one or more frames of a stream, prepared for `quantize`.
+    """Scales of one or more frames of a stream, in the form that `quantize` needs.
 
     `multipliers` is fp32 [channels, 1], or None if the values must be divided by the scales.
     """
@@ -88,9 +95,10 @@ class Scaling:
         self._limits: NDArray[np.uint16] | None = None
 
     def limits(self, shape: tuple[int, ...]) -> NDArray[np.uint16]:
-        """Return the bits of the scales and of the negative scales, [2, channels, n], for `shape` [channels, n].
+        """Return the limits to which values of `shape` [channels, n] are clipped, as the bits of fp16 numbers.
 
-        Each value is repeated n times, because NumPy is several times slower with a broadcast operand.
+        The result is uint16 [2, channels, n] with the scales and the negated scales. Each scale is repeated n times,
+        because NumPy is several times slower with a broadcast operand.
         """
         limits = self._limits
         if limits is None or limits.shape[1:] != shape:
@@ -103,7 +111,7 @@ class Scaling:
 
 
 def scaling(scales: NDArray[np.float16], dtype: np.dtype[Any], max_code: int) -> Scaling:
-    """Prepare `scales` for values of `dtype`."""
+    """Return `scales` in the form that `quantize` needs for values of `dtype`."""
     if dtype != np.float16:
         return Scaling(scales, None)
     column = multipliers(max_code).take(scales.view(np.uint16))
@@ -113,8 +121,8 @@ def scaling(scales: NDArray[np.float16], dtype: np.dtype[Any], max_code: int) ->
 def quantize(values: Values, scaling: Scaling, max_code: int, *, saturate: bool) -> NDArray[np.int8]:
     """Return the codes of finite `values`.
 
-    Pass `saturate` False only if no |x| exceeds the scale of its channel, as with scales that channel_scales computed
-    from the same fp16 values.
+    `saturate` may be False only if no |x| exceeds the scale of its channel. This condition holds if channel_scales
+    computed the scales from the same fp16 values.
     """
     if scaling.multipliers is None:
         return _quantize_by_division(values, scaling.scales, max_code, saturate=saturate)
@@ -126,7 +134,7 @@ def quantize(values: Values, scaling: Scaling, max_code: int, *, saturate: bool)
 def _quantize_by_division(
     values: Values, scales: NDArray[np.float16], max_code: int, *, saturate: bool
 ) -> NDArray[np.int8]:
-    """Return the codes for any scales and dtype. For a scale of 0, all codes are 0."""
+    """Return the codes of `values` for any scales and dtype. The codes of a channel whose scale is 0 are 0."""
     column = scales.astype(np.float32)
     # With a smaller scale, fp16 subnormals can have codes other than 0, but the CPU may flush them to 0 when widened.
     if values.dtype == np.float16 and min(scales.view(np.uint16).tolist()) >= SMALLEST_SCALE_BITS:
@@ -145,10 +153,11 @@ def _quantize_by_division(
 
 
 def _clip(bits: NDArray[np.uint16], limits: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Return fp16 numbers, given as their bits [channels, n], limited to [-scale, scale].
+    """Return fp16 numbers clipped to [-scale, scale]. Arguments and result contain the bits of the numbers.
 
-    As unsigned integers, the bits of every negative number are larger than the bits of every positive number; as signed
-    integers, they are smaller. Within each sign, both orders are by magnitude.
+    As unsigned integers, the bits of every negative number are larger than the bits of every positive number. As signed
+    integers, the bits of every negative number are smaller. In both cases, the bits of two numbers with the same sign
+    have the order of their magnitudes.
     """
     clipped: NDArray[np.uint16] = np.minimum(bits, limits[1])
     signed = clipped.view(np.int16)
@@ -157,9 +166,9 @@ def _clip(bits: NDArray[np.uint16], limits: NDArray[np.uint16]) -> NDArray[np.ui
 
 
 def _widen(values: Values | NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Return finite fp16 numbers as fp32, multiplied exactly by 2^-112.
+    """Return finite fp16 numbers as fp32 numbers that are multiplied by exactly 2^-112.
 
-    Shifting the bits takes a quarter of the time of NumPy's conversion.
+    Shifting the bits of the numbers takes a quarter of the time of NumPy's conversion.
     """
     bits = values.view(np.int16).astype(np.int32)
     np.left_shift(bits, _FP16_TO_FP32_SHIFT, out=bits)
@@ -168,7 +177,10 @@ def _widen(values: Values | NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 class KeyCodes(NamedTuple):
-    """Codes of a keyframe, and for each the lowest and highest code of another frame with a residual in [-Q, Q]."""
+    """Codes of a keyframe, with the lowest and the highest code of a dependent frame for each of them.
+
+    A code in this range has a residual in [-Q, Q], where Q is the largest code.
+    """
 
     codes: NDArray[np.int8]
     lowest: NDArray[np.int8]
@@ -176,13 +188,13 @@ class KeyCodes(NamedTuple):
 
 
 def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
-    """Prepare the codes of a keyframe for `residual`."""
+    """Return the codes of a keyframe in the form that `residual` needs. `max_code` is the largest code, Q."""
     limit, zeros = np.int8(max_code), np.zeros_like(codes)
     return KeyCodes(codes, np.maximum(codes, zeros) - limit, np.minimum(codes, zeros) + limit)
 
 
 def residual(codes: NDArray[np.int8], key: KeyCodes) -> NDArray[np.int8]:
-    """Return clip(codes - key, -Q, Q), the residual to a keyframe.
+    """Return clip(codes - key, -Q, Q), the residual of a frame relative to its keyframe.
 
     The codes are clipped before the subtraction, so that int8 does not overflow.
     """
@@ -192,10 +204,10 @@ def residual(codes: NDArray[np.int8], key: KeyCodes) -> NDArray[np.int8]:
 
 
 def pack(codes: NDArray[np.int8], bits: int) -> bytes:
-    """Return the codes as bytes.
+    """Return the codes as bytes. A code has 8 or 4 bits.
 
-    A byte has two 4-bit codes, the first in the low nibble. If the number of 4-bit codes is odd, the high nibble of the
-    last byte is 0.
+    Each byte contains two 4-bit codes, the first code in the low nibble. If the number of 4-bit codes is odd, the high
+    nibble of the last byte is 0.
     """
     flat = codes.reshape(-1)
     if bits == 8:

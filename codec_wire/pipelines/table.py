@@ -1,4 +1,8 @@
-"""The table of pipelines. To add a pipeline of existing kinds, add a row: no other code depends on pipeline names."""
+"""The table of pipelines.
+
+To add a pipeline that combines existing scales, widths and residuals, add a row. No other code depends on the names of
+pipelines.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -10,17 +14,17 @@ class Scales(Enum):
 
     NONE = "none"
     STATIC = "static"
-    """From the latent-space map, sent once in the header."""
+    """The scales are from the latent-space map, and are sent once, in the header."""
     PER_KEYFRAME = "per keyframe"
-    """Computed for every keyframe and sent in front of its values."""
+    """The scales are computed for every keyframe, and are sent before its values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """Specification of a pipeline.
 
-    `bits` is the width of a quantized value, None if values are not quantized. If `delta`, frames that are not
-    keyframes contain residuals relative to the last keyframe.
+    `bits` is the number of bits of a quantized value, or None if values are not quantized. If `delta` is true, frames
+    that are not keyframes contain residuals relative to the last keyframe.
     """
 
     name: str
@@ -30,7 +34,7 @@ class Pipeline:
 
     @property
     def max_code(self) -> int:
-        """Largest quantized value Q, 127 or 7: codes are in [-Q, Q]. 0 if values are not quantized."""
+        """Largest quantized value Q (127 or 7), or 0 if values are not quantized."""
         return 0 if self.bits is None else 2 ** (self.bits - 1) - 1
 
     @property
@@ -44,7 +48,7 @@ class Pipeline:
         return count * itemsize if self.bits is None else (count * self.bits + 7) // 8
 
     def frame_size(self, shape: tuple[int, ...], itemsize: int, *, keyframe: bool) -> int:
-        """Return the size in bytes of the `data` of one frame: values, and scales if the frame contains them."""
+        """Return the size in bytes of the `data` of one frame, including the scales if the frame contains scales."""
         with_scales = self.scales is Scales.PER_KEYFRAME and keyframe
         return self.values_size(shape, itemsize) + (2 * shape[0] if with_scales else 0)
 

@@ -1,7 +1,7 @@
-"""Quantization and packing in torch, on the device of the tensor: only the encoded bytes are copied to the host.
+"""Quantization and packing in torch, on the device of the tensor. Only the encoded bytes are copied to the host.
 
-In all functions `values` is a contiguous tensor [channels, n] of float16 or float32, `scales` is float16 [channels] on
-the same device, and `codes` is int8 [channels, n]. The bytes equal those of numpy_math for every finite input.
+In all functions, `values` is a contiguous tensor [channels, n] of float16 or float32. `scales` is float16 [channels] on
+the same device, and `codes` is int8 [channels, n]. For every finite input, the encoded bytes equal those of numpy_math.
 """
 
 import sys
@@ -23,7 +23,10 @@ def cast(latent: Tensor, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> 
 
 
 def channel_scales(values: Tensor) -> Tensor:
-    """Return max |x| per channel as float16 [channels]. Raises InvalidLatents if a scale is not finite in fp16."""
+    """Return the scale max |x| of each channel as float16 [channels].
+
+    Raises InvalidLatents if a scale is not finite in fp16.
+    """
     scales = values.abs().amax(dim=1).to(torch.float16)
     if not bool(torch.isfinite(scales).all()):  # amax propagates NaN
         raise InvalidLatents("the latents contain NaN, Inf or values that are too large for an fp16 scale")
@@ -31,40 +34,41 @@ def channel_scales(values: Tensor) -> Tensor:
 
 
 def require_finite(values: Tensor) -> None:
-    """Raise InvalidLatents if `values` contain NaN or Inf."""
+    """Raise InvalidLatents if `values` contains NaN or Inf."""
     if not bool(torch.isfinite(values).all()):
         raise InvalidLatents("the latents contain NaN or Inf")
 
 
 def scaling(scales: Tensor, _dtype: np.dtype[Any], _max_code: int) -> Tensor:
-    """Return the divisors of `quantize`, float32 [channels, 1]. A scale of 0 becomes infinity, so that its codes are 0.
+    """Return the divisors that `quantize` uses, float32 [channels, 1]. For a scale of 0, the divisor is infinity.
 
-    The divisors remain a tensor on the device: torch may replace a division by a Python number with a multiplication by
-    the reciprocal, which rounds differently.
+    The codes of a channel whose scale is 0 are then 0. The divisors remain a tensor on the device, because torch may
+    replace a division by a Python number with a multiplication by its reciprocal. This multiplication rounds
+    differently.
     """
     wide = scales.to(torch.float32)
     return torch.where(wide == 0, torch.inf, wide).unsqueeze(1)
 
 
 def quantize(values: Tensor, scaling: Tensor, max_code: int, *, saturate: bool) -> Tensor:
-    """Return the codes of finite `values`. See numpy_math."""
+    """Return the codes of finite `values`. See numpy_math.quantize."""
     ratio = (values.to(torch.float32) / scaling * float(max_code)).round_()
     return (ratio.clamp_(-max_code, max_code) if saturate else ratio).to(torch.int8)
 
 
 def key_codes(codes: Tensor, max_code: int) -> tuple[Tensor, int]:
-    """Prepare the codes of a keyframe for `residual`."""
+    """Return the codes of a keyframe in the form that `residual` needs. `max_code` is the largest code, Q."""
     return codes, max_code
 
 
 def residual(codes: Tensor, key: tuple[Tensor, int]) -> Tensor:
-    """Return clip(codes - key, -Q, Q), the residual to a keyframe."""
+    """Return clip(codes - key, -Q, Q), the residual of a frame relative to its keyframe."""
     key_codes, max_code = key
     return (codes.to(torch.int16) - key_codes).clamp_(-max_code, max_code).to(torch.int8)
 
 
 def pack(codes: Tensor, bits: int) -> bytes:
-    """Return the codes as bytes. See numpy_math."""
+    """Return the codes as bytes. See numpy_math.pack."""
     flat = codes.reshape(-1)
     if bits == 8:
         return _to_host(flat).tobytes()
@@ -86,7 +90,7 @@ def scales_to_device(device: torch.device, scales: NDArray[np.float16]) -> Tenso
 
 
 def to_tensor(latents: NDArray[np.float16] | NDArray[np.float32]) -> Tensor:
-    """Return decoded latents as a writable CPU tensor, a copy."""
+    """Return a copy of decoded latents as a writable tensor on the CPU."""
     return torch.from_numpy(latents.astype(latents.dtype.newbyteorder("=")))
 
 
