@@ -56,9 +56,9 @@ class LatentDecoder:
     def _check_order(self, frame: LatentFrame) -> None:
         header = self._header
         if self._ended:
-            raise SequenceError(f"frame {frame.seq} follows the last frame")
+            raise SequenceError(f"frame {frame.seq} was received after the last frame")
         if frame.seq != self._next_seq:
-            raise SequenceError(f"expected frame {self._next_seq}, got {frame.seq}")
+            raise SequenceError(f"expected frame {self._next_seq}, got frame {frame.seq}")
         if not frame.keyframe and (not header.pipeline_spec.delta or frame.seq == 0):
             raise SequenceError(f"frame {frame.seq} of a {header.pipeline} stream must be a keyframe")
         if header.total_frames is None or frame.finish_reason is FinishReason.ERROR:
@@ -66,11 +66,11 @@ class LatentDecoder:
         complete = frame.seq + 1 == header.total_frames
         if complete and not frame.done:
             raise SequenceError(
-                f"done of frame {frame.seq} must be true: the header announces {header.total_frames} frames"
+                f"done of frame {frame.seq} must be true, because the header announces {header.total_frames} frames"
             )
         if frame.done and not complete and frame.finish_reason in (None, FinishReason.OK):
             raise SequenceError(
-                f"done of frame {frame.seq} must be false: the header announces {header.total_frames} frames"
+                f"done of frame {frame.seq} must be false, because the header announces {header.total_frames} frames"
             )
 
     def _decode_values(self, frame: LatentFrame) -> DecodedLatent:

@@ -57,8 +57,8 @@ def identify_foreign_file(head: bytes) -> str | None:
     if len(head) > 1 and all(byte in _PRINTABLE for byte in head):
         return f"text, not a latent stream: {truncated_repr(head.decode(), 40)}"
     return (
-        f"not a latent stream: it begins with {head[:4].hex(' ')}, which is neither a msgpack map nor a protobuf "
-        "length prefix. If it is compressed with br, pass this encoding: br cannot be detected"
+        f"not a latent stream: its first bytes, {head[:4].hex(' ')}, begin neither a msgpack map nor a protobuf "
+        "length prefix. If the stream is compressed with br, pass the encoding br, because br cannot be detected"
     )
 
 

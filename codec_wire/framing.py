@@ -131,5 +131,5 @@ class MsgpackFramer:
 def _dict_without_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     message = dict(pairs)
     if len(message) != len(pairs):
-        raise MalformedMessage("a key of a msgpack map is repeated")
+        raise MalformedMessage("a msgpack map contains the same key twice")
     return message

@@ -124,7 +124,7 @@ class LatentFrame:
         if not 0 <= self.seq <= MAX_UINT32:
             raise MalformedMessage(f"seq must be from 0 to {MAX_UINT32}, got {truncated_repr(self.seq)}")
         if self.finish_reason is not None and not self.done:
-            raise MalformedMessage(f"finish_reason is allowed only if done is true, got {self.finish_reason}")
+            raise MalformedMessage(f"finish_reason must be absent if done is false, got {self.finish_reason}")
 
 
 def parse_scales(data: bytes | memoryview, channels: int) -> NDArray[np.float16]:

@@ -145,11 +145,11 @@ def _checked(message: dict[str, Any], keys: dict[str, _Check], kind: str) -> dic
     """
     for name in message:
         if name not in keys:
-            raise MalformedMessage(f"unknown key {truncated_repr(name)} in a {kind}")
+            raise MalformedMessage(f"the key {truncated_repr(name)} is not allowed in a {kind}")
     for name, (description, required, is_valid) in keys.items():
         if name not in message:
             if required:
-                raise MalformedMessage(f"missing key {name!r} in a {kind}")
+                raise MalformedMessage(f"the key {name!r} is missing in a {kind}")
         elif not is_valid(message[name]):
             raise MalformedMessage(f"{name} must be {description}, got {truncated_repr(message[name])}")
     return dict(message)

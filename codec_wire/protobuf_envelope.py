@@ -137,7 +137,7 @@ def _parse(message: Message, payload: bytes) -> None:
     try:
         message.ParseFromString(payload)
     except DecodeError:
-        raise MalformedMessage(f"{len(payload)} bytes cannot be parsed as {name}") from None
+        raise MalformedMessage(f"the message of {len(payload)} bytes cannot be parsed as a {name}") from None
     unknown = UnknownFieldSet(message)
     if len(unknown):
         raise MalformedMessage(

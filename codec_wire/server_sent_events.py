@@ -89,4 +89,4 @@ def message_bytes(data: dict[str, Any]) -> bytes:
     try:
         return base64.b64decode(data["message"], validate=True)
     except (KeyError, ValueError, TypeError):
-        raise MalformedMessage(f"message of an event must be base64, got {truncated_repr(data)}") from None
+        raise MalformedMessage(f"the message of an event must be a base64 string, got {truncated_repr(data)}") from None

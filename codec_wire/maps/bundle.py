@@ -55,9 +55,9 @@ class LatentMapBundle:
                 raise InvalidMap(f"{name} of {latent_map.id}: the file {expected} is missing")
             data = assets[expected]
             if sha256(data) != expected:
-                raise InvalidMap(f"{name} of {latent_map.id}: expected {expected}, the file has {sha256(data)}")
+                raise InvalidMap(f"{name} of {latent_map.id}: the hash is {sha256(data)}, expected {expected}")
             if size is not None and len(data) != size:
-                raise InvalidMap(f"{name} of {latent_map.id}: expected {size} bytes, the file has {len(data)} bytes")
+                raise InvalidMap(f"{name} of {latent_map.id}: the file has {len(data)} bytes, expected {size} bytes")
             verified[expected] = data
         bundle = cls(latent_map, document, sha256(document), verified)
         bundle._check_scales()

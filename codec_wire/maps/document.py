@@ -137,7 +137,7 @@ class LatentMap(_MapModel):
     @classmethod
     def _refuse_bf16(cls, value: object) -> object:
         if value == "bf16":
-            raise ValueError("bf16 is not supported: deployed clients decode it as fp16")
+            raise ValueError("bf16 is not supported, because deployed clients decode it as fp16")
         return value
 
     @field_validator("shape")
@@ -189,7 +189,7 @@ def parse_map(document: bytes) -> LatentMap:
         if old_keys:
             raise InvalidMap(
                 f"the latent-space map uses an older schema ({', '.join(old_keys)}); "
-                "convert it to latent-space-map schema version 1"
+                "convert the map to version 1 of the latent-space-map schema"
             )
     try:
         return LatentMap.model_validate_json(document)

@@ -33,7 +33,7 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
         codes = codes[:count]
         forbidden = -8
     if count and codes.item(codes.argmin()) == forbidden:  # argmin() is faster than min()
-        raise MalformedMessage(f"codes must be from {forbidden + 1} to {-forbidden - 1}, got {forbidden}")
+        raise MalformedMessage(f"quantized values must be from {forbidden + 1} to {-forbidden - 1}, got {forbidden}")
     return codes.reshape(channels, per_channel)
 
 

@@ -114,7 +114,7 @@ def test_random_bytes_raise_stream_error(noise: bytes, coding: str) -> None:
 
 def test_error_has_the_offset_of_its_message_and_is_raised_again() -> None:
     decoder = LatentStreamDecoder()
-    with pytest.raises(SequenceError, match=f"at byte {HEADER_LENGTH}: expected frame 0, got 1") as caught:
+    with pytest.raises(SequenceError, match=f"at byte {HEADER_LENGTH}: expected frame 0, got frame 1") as caught:
         decoded(decoder, [body_of([HEADER, FRAMES[1], FRAMES[0]], WireFormat.MSGPACK)])
     assert caught.value.offset == HEADER_LENGTH
     with pytest.raises(SequenceError, match=f"at byte {HEADER_LENGTH}"):

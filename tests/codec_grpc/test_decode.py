@@ -70,7 +70,7 @@ INVALID: dict[str, tuple[list[pb.DecodeRequest], str]] = {
     "header alone": ([HEADER], "without a frame whose done is true"),
     "frame first": ([FRAME], "its header is missing"),
     "two headers": ([HEADER, HEADER], "second header"),
-    "frame after the last": ([HEADER, FRAME, FRAME], "follows the last frame"),
+    "frame after the last": ([HEADER, FRAME, FRAME], "was received after the last frame"),
     "mixed": ([HEADER, pb.DecodeRequest(body=b"x")], "must not be combined"),
     "text": ([pb.DecodeRequest(body=b"hello, this is text")], "text, not a latent stream"),
     "header without fields": ([pb.DecodeRequest(header=pb.DecodeRequest().header)], "dtype"),

@@ -104,7 +104,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "text": (b"hello, this is text", "text, not a latent stream"),
     "error frame": (body_of((HEADER, [ERROR_FRAME])), "the sender reported an error"),
     "short frame": (body_of((HEADER, [replace(FRAME, data=FRAME.data[:-2])])), "must have 384 bytes, got 382"),
-    "wrong sequence": (body_of((HEADER, [replace(FRAME, seq=1)])), "expected frame 0, got 1"),
+    "wrong sequence": (body_of((HEADER, [replace(FRAME, seq=1)])), "expected frame 0, got frame 1"),
     "not finite": (body_of((HEADER, [replace(FRAME, data=b"\xff\x7f" * 192)])), "NaN or Inf"),
     "no done": (body_of((HEADER, [replace(FRAME, done=False, finish_reason=None)])), "done of frame 0 must be true"),
     "two headers": (body_of((HEADER, []))[:] + body_of((HEADER, [FRAME])), "at byte"),

@@ -57,7 +57,7 @@ MSGPACK = WireFormat.MSGPACK
         (b"root:x:0:0", 0, r"text, not a latent stream: 'root:x:0:0'"),
         (brotli.compress(b"\x07\x06" * 40), 0, "br cannot be detected"),
         (bytes(100), 0, "INVALID"),
-        (b"\xc1\x02" * 35, 0, "it begins with c1 02 c1 02, which is neither a msgpack map nor a protobuf length"),
+        (b"\xc1\x02" * 35, 0, "its first bytes, c1 02 c1 02, begin neither a msgpack map nor a protobuf length"),
     ],
 )
 def test_inspect_prints_the_error_and_its_offset(data: bytes, offset: int, message: str, tmp_path: Path) -> None:

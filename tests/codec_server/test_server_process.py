@@ -196,7 +196,8 @@ def test_corrupt_file_of_the_map_fails_with_its_name(file: str, tmp_path: Path) 
     assert str(folder) in output
     if digest:
         what = {"scales": "static scales of int8", "dictionary": "zstd dictionary for msgpack int8"}[file]
-        assert f"{what} of tiny-sd-vae: expected sha256:{digest}, the file has sha256:" in output
+        assert f"{what} of tiny-sd-vae: the hash is sha256:" in output
+        assert f"expected sha256:{digest}" in output
     else:
         assert "map.json has the hash sha256:" in output
         assert "map.json.sha256 contains" in output
@@ -211,7 +212,7 @@ def test_map_with_the_older_schema_fails_with_the_reason(tmp_path: Path) -> None
     (folder / "map.json.sha256").write_text(f"{hashlib.sha256(document).hexdigest()}  map.json\n")
     output = run_failing(serve_arguments(tmp_path), 1)
     assert f"{folder}: the latent-space map uses an older schema (space_kind, decoders, pipelines as strings)" in output
-    assert "convert it to latent-space-map schema version 1" in output
+    assert "convert the map to version 1 of the latent-space-map schema" in output
 
 
 @pytest.mark.parametrize("flag", ["--port", "--grpc-port"])

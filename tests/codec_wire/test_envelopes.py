@@ -107,7 +107,7 @@ def test_unknown_protobuf_field_or_truncated_message_raises_malformed_message() 
     payload = encode(LatentFrame(b"x", 0, keyframe=True, done=True), WireFormat.PROTOBUF)[4:]
     with pytest.raises(MalformedMessage, match="field number 9"):
         protobuf_envelope.parse_frame(payload + b"\x48\x01")
-    with pytest.raises(MalformedMessage, match="cannot be parsed as LatentFrame"):
+    with pytest.raises(MalformedMessage, match="cannot be parsed as a LatentFrame"):
         protobuf_envelope.parse_frame(payload[:-1])
 
 

@@ -178,7 +178,7 @@ def test_msgpack_value_other_than_a_map_raises_malformed_message(value: object) 
 def test_repeated_key_raises_malformed_message() -> None:
     body = bytearray(encode(HEADER, WireFormat.MSGPACK))
     body[0] += 1  # one more pair in the map
-    with pytest.raises(MalformedMessage, match="is repeated"):
+    with pytest.raises(MalformedMessage, match="contains the same key twice"):
         read(bytes(body) + msgpack.packb("dtype") + msgpack.packb("fp16"), WireFormat.MSGPACK)
 
 

@@ -103,7 +103,7 @@ def raw(value: float, **fields: object) -> bytes:
         (raw(1.0)[:-4], "stream ends before its first frame"),
         (raw(1.0) + b"x", "follow the last frame"),
         (raw(1.0, done=False, finish_reason=None), "one image, got a second frame"),
-        (raw(1.0, seq=1), "expected frame 0, got 1"),
+        (raw(1.0, seq=1), "expected frame 0, got frame 1"),
         (raw(1.0, finish_reason=FinishReason.ERROR), "the sender reported an error"),
     ],
 )
