@@ -1,4 +1,4 @@
-"""Deadlines and repeated attempts of one request, for every client and method."""
+"""Deadlines and retries of requests, shared by all clients and methods."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from codec_client.errors import ServerUnreachable
 from codec_wire.errors import DeadlineExceeded, RetryableError
 
 RECONNECT_DELAY_S = 1.0
-"""Delay before a request is sent again to a server that did not respond, in seconds."""
+"""Delay in seconds before a request is sent again to a server that did not respond."""
 
 ResultT = TypeVar("ResultT")
 
@@ -23,7 +23,7 @@ class RequestOptions(Protocol):
 async def run_before(deadline: float, options: RequestOptions, step: Awaitable[ResultT]) -> ResultT:
     """Return the result of `step`.
 
-    Raises DeadlineExceeded if `step` is still running at `deadline`, a time of the event loop.
+    `deadline` is a time of the event loop. Raises DeadlineExceeded if `step` is still running at this time.
     """
     timeout = asyncio.timeout_at(deadline)
     try:
@@ -41,11 +41,11 @@ async def run_with_retries(
     options: RequestOptions,
     deadline: float,
 ) -> ResultT:
-    """Return the result of `attempt`. `attempt` is called again if the server did not respond or is temporarily busy.
+    """Return the result of `attempt`, which is repeated if the server did not respond, is overloaded or is not ready.
 
-    `attempt` is not called again once `has_started()` is true (a part of the result was received), after
-    `options.retries` repetitions, or if the delay would end after `deadline`. The error of the last attempt is then
-    raised.
+    `has_started` returns whether a part of the result was received. `attempt` is not called again if `has_started`
+    returns true, after `options.retries` repetitions, or if the delay before the next call would end after `deadline`.
+    The error of the last call is then raised.
     """
     for number in range(options.retries + 1):
         try:

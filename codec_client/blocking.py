@@ -1,4 +1,4 @@
-"""Blocking client: runs an async client on an event loop in a background thread."""
+"""Blocking client, which runs an async client on an event loop in a background thread."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class BlockingStream:
-    """A single generation, read with `with` and `for`; each item is one latent frame [C, h, w].
+    """The latents of one generation, read with `with` and `for`. Each item is one latent frame [C, h, w].
 
-    The blocking form of LatentStream. The `on_progress` callback is called from another thread.
+    This class is the blocking form of LatentStream. The callbacks `on_progress` and `on_preview` are called from
+    another thread.
     """
 
     def __init__(self, stream: LatentStream, loop: EventLoopThread) -> None:
@@ -29,17 +30,17 @@ class BlockingStream:
 
     @property
     def header(self) -> LatentStreamHeader:
-        """The stream header."""
+        """Header of the stream. Raises RuntimeError if the stream has not been entered."""
         return self._stream.header
 
     @property
     def map_hash(self) -> str | None:
-        """Hash of the latent-space map that decodes the latents ("sha256:<hex>"); None if the server sent none."""
+        """Hash ("sha256:<hex>") of the latent-space map of the latents, or None if the server sent no hash."""
         return self._stream.map_hash
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """The parameters of the request, and a description of the server process. See Generation.parameters."""
+        """Parameters of the request, and a description of the server process. See Generation.parameters."""
         return self._stream.parameters
 
     @property
@@ -59,7 +60,7 @@ class BlockingStream:
         self._loop.run(self._stream.aclose())
 
     def __iter__(self) -> Self:
-        """Return the stream itself; it can be iterated once."""
+        """Return the stream itself. A stream can be iterated only once."""
         return self
 
     def __next__(self) -> DecodedLatent:
@@ -81,7 +82,7 @@ class AsyncClient(Protocol):
         on_preview: OnPreview | None = None,
         **fields: Any,
     ) -> LatentStream:
-        """See LatentClient."""
+        """See LatentClient.stream."""
 
     async def generate(
         self,
@@ -91,12 +92,12 @@ class AsyncClient(Protocol):
         on_preview: OnPreview | None = None,
         **fields: Any,
     ) -> Generation:
-        """See LatentClient."""
+        """See LatentClient.generate."""
 
     async def decode(
         self, latents: bytes | Generation, *, model: str | None = None, encoding: str | None = None
     ) -> DecodedPixels:
-        """See LatentClient."""
+        """See LatentClient.decode."""
 
     async def decode_to_file(
         self,
@@ -107,7 +108,7 @@ class AsyncClient(Protocol):
         model: str | None = None,
         encoding: str | None = None,
     ) -> bytes:
-        """See LatentClient."""
+        """See LatentClient.decode_to_file."""
 
     async def encode(
         self,
@@ -120,23 +121,23 @@ class AsyncClient(Protocol):
         keyframe_interval: int | None = None,
         seed: int | None = None,
     ) -> Generation:
-        """See LatentClient."""
+        """See LatentClient.encode."""
 
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
-        """See LatentClient."""
+        """See LatentClient.latent_map."""
 
     async def latent_rgb(self, latent_space: str | None = None) -> LatentRgb:
-        """See LatentClient."""
+        """See LatentClient.latent_rgb."""
 
     async def models(self) -> list[ServedModel]:
-        """See LatentClient."""
+        """See LatentClient.models."""
 
     async def close(self) -> None:
-        """See LatentClient."""
+        """See LatentClient.close."""
 
 
 class BlockingClient:
-    """The blocking form of LatentClient, used with `with`. Returned by LatentClient.blocking()."""
+    """The blocking form of LatentClient, used with `with`. LatentClient.blocking() returns a BlockingClient."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -150,7 +151,10 @@ class BlockingClient:
         on_preview: OnPreview | None = None,
         **fields: Any,
     ) -> BlockingStream:
-        """Return a stream for one generation; enter it with `with` to send the request. See LatentClient.stream."""
+        """Return a stream for one generation. See LatentClient.stream.
+
+        Entering the stream with `with` sends the request.
+        """
         return BlockingStream(
             self._client.stream(prompt, on_progress=on_progress, on_preview=on_preview, **fields), self._loop_thread()
         )
@@ -163,7 +167,7 @@ class BlockingClient:
         on_preview: OnPreview | None = None,
         **fields: Any,
     ) -> Generation:
-        """Generate and return the complete result. See LatentClient.generate."""
+        """Generate an image or a video, and return its complete latents. See LatentClient.generate."""
         return self._loop_thread().run(
             self._client.generate(prompt, on_progress=on_progress, on_preview=on_preview, **fields)
         )
@@ -171,7 +175,7 @@ class BlockingClient:
     def decode(
         self, latents: bytes | Generation, *, model: str | None = None, encoding: str | None = None
     ) -> DecodedPixels:
-        """Decode latents on the server. See LatentClient.decode."""
+        """Decode latents to pixels on the server. See LatentClient.decode."""
         return self._loop_thread().run(self._client.decode(latents, model=model, encoding=encoding))
 
     def decode_to_file(
@@ -183,7 +187,7 @@ class BlockingClient:
         model: str | None = None,
         encoding: str | None = None,
     ) -> bytes:
-        """Decode latents on the server to a file. See LatentClient.decode_to_file."""
+        """Decode latents on the server, and return an image or video file. See LatentClient.decode_to_file."""
         return self._loop_thread().run(
             self._client.decode_to_file(latents, file_format, quality=quality, model=model, encoding=encoding)
         )
@@ -199,7 +203,7 @@ class BlockingClient:
         keyframe_interval: int | None = None,
         seed: int | None = None,
     ) -> Generation:
-        """Encode an image or a video on the server. See LatentClient.encode."""
+        """Encode an image or a video to latents on the server. See LatentClient.encode."""
         return self._loop_thread().run(
             self._client.encode(
                 file,
@@ -232,7 +236,7 @@ class BlockingClient:
             self._loop = None
 
     def __enter__(self) -> Self:
-        """Return the client itself; connections are opened on first use."""
+        """Return the client itself. Connections are opened when they are first used."""
         return self
 
     def __exit__(

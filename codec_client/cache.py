@@ -1,4 +1,4 @@
-"""Disk cache for latent-space maps, static scales and zstd dictionaries, addressed by sha256."""
+"""Disk cache for latent-space maps, static scales and zstd dictionaries. Each file is named after its sha256."""
 
 import contextlib
 import tempfile
@@ -11,9 +11,10 @@ from codec_wire.maps.bundle import sha256
 
 
 def default_cache_dir() -> Path:
-    """Return the cache directory of the operating system for this project.
+    """Return the default directory in which this project caches files.
 
-    On Linux: $XDG_CACHE_HOME/codec-diffusers, or ~/.cache/codec-diffusers if the variable is unset or not absolute.
+    On Linux, the directory is $XDG_CACHE_HOME/codec-diffusers. If XDG_CACHE_HOME is unset or is not an absolute path,
+    the directory is ~/.cache/codec-diffusers.
     """
     return platformdirs.user_cache_path("codec-diffusers", appauthor=False)
 
@@ -21,16 +22,16 @@ def default_cache_dir() -> Path:
 class FileCache:
     """Immutable files in a directory, each named after its sha256.
 
-    Contents are verified whenever they are read. If the directory is not writable, nothing is cached.
+    The hash of a file is verified whenever the file is read. If the directory is not writable, nothing is cached.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = (default_cache_dir() if folder is None else folder) / "sha256"
 
     def get(self, digest: str) -> bytes | None:
-        """Return the file whose hash is `digest` ("sha256:<hex>"), or None if it is missing or corrupt.
+        """Return the file with the hash `digest` ("sha256:<hex>"), or None if the file is missing or corrupt.
 
-        Also return None if `digest` is not a valid hash, because it may be a string that a server sent.
+        Also return None if `digest` is not a valid hash. `digest` may be any string that a server sent.
         """
         if not is_digest(digest):
             return None

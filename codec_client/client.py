@@ -49,15 +49,15 @@ RETRIES = 2
 
 
 class LatentClient(ABC):
-    """Async client of one server, used with `async with`. Call `blocking()` for the same methods without async.
+    """Async client of one server, used with `async with`. `blocking()` returns a client with blocking methods.
 
     Args:
-        api_key: Sent to the server as a bearer token. Default: none.
+        api_key: API key that is sent to the server as a bearer token. Default: no API key.
         timeout_s: Timeout in seconds for one generation, decoding or encoding, including its retries.
         retries: Maximum number of times that a request is sent again if the server does not respond, is overloaded or
             is not ready. A request is not sent again once a part of the result has been received.
-        pinned_map: Hash ("sha256:<hex>") of the only latent-space map to accept. Responses for any other map raise
-            MapMismatch. Default: accept every map.
+        pinned_map: Hash ("sha256:<hex>") of the only latent-space map that the client accepts. A response with another
+            map raises MapMismatch. Default: every map is accepted.
         cache_dir: Directory that caches maps and dictionaries. Default: default_cache_dir().
 
     """
@@ -92,7 +92,8 @@ class LatentClient(ABC):
         with a PreviewLatents after every `preview_every` steps (default 5).
 
         Raises:
-            InvalidRequest: a field is unknown or has an invalid value; the message starts with its name.
+            InvalidRequest: a field is unknown or has an invalid value. The message of the error starts with the name of
+                the field.
 
         """
         previews = {} if on_preview is None else {"preview_every": DEFAULT_PREVIEW_EVERY}
@@ -102,17 +103,19 @@ class LatentClient(ABC):
     async def decode(
         self, latents: bytes | Generation, *, model: str | None = None, encoding: str | None = None
     ) -> DecodedPixels:
-        """Decode latents on the server. The pixels equal those of decode_to_frames with the server's VAE and device.
+        """Decode latents to pixels on the server.
+
+        The pixels equal the result of decode_to_frames with the same VAE on the same kind of device.
 
         Args:
-            latents: The body of a generation response, for example a file that `codec-diffusers generate -o a.bin`
-                has written, or the result of `generate` or `encode`.
+            latents: The body of a generation response, for example a file that `codec-diffusers generate -o a.bin` has
+                written, or the result of `generate` or `encode`.
             model: Name or alias of a model. Default: the first model with the latent space of the stream.
-            encoding: Content coding of a body: identity, gzip, br or zstd. Default: detected from the first bytes. br
-                cannot be detected.
+            encoding: Content coding of a body, one of identity, gzip, br and zstd. Default: the coding is detected from
+                the first bytes. br cannot be detected.
 
         Raises:
-            InvalidRequest: the stream is invalid; the message contains the byte position of the error.
+            InvalidRequest: the stream is invalid. The message of the exception states the byte position of the error.
             UnsupportedModality: the server has no VAE for the stream.
             CodecError: what generate() raises.
 
@@ -130,7 +133,7 @@ class LatentClient(ABC):
         model: str | None = None,
         encoding: str | None = None,
     ) -> bytes:
-        """Decode latents on the server, and return the bytes of an image (png, jpeg, webp) or video file (mp4).
+        """Decode latents on the server, and return the bytes of an image file (png, jpeg, webp) or video file (mp4).
 
         The server stores the hash of the map and the properties of the stream in the file. `quality`, 0 to 100, applies
         to jpeg and webp. The other parameters and errors are those of decode().
@@ -159,12 +162,13 @@ class LatentClient(ABC):
         Args:
             file: A PIL image, or the bytes of a PNG, JPEG or WebP image or of an MP4 video.
             model: Name or alias of a model. Default: the server's default model.
-            latent_space: Id of the latent space. Default: the model's.
+            latent_space: Id of the latent space. Default: the latent space of the model.
             pipeline: Pipeline that encodes the latents.
             size: Width and height in pixels, to which the frames are scaled and then cropped. Default: the size of the
                 file, rounded down to a size that the model supports.
             keyframe_interval: Number of latent frames from one keyframe to the next, for a video with a delta pipeline.
-            seed: Seed with which the VAE's distribution is sampled. Default: the mode of the distribution.
+            seed: Seed with which latents are sampled from the VAE's distribution. Default: the latents are the mode of
+                the distribution.
 
         Raises:
             InvalidRequest: the file is not an image or a video, or an argument is invalid.
@@ -177,7 +181,7 @@ class LatentClient(ABC):
             return await read_generation(stream)
 
     def encoded_stream(self, request: EncodingRequest) -> ReceivedStream:
-        """Return the latents of an image or a video as a stream. See encode()."""
+        """Return a stream of the latents that the server encodes from an image or a video. See encode()."""
         return ReceivedStream(partial(self._encoded_events, request), self)
 
     async def generate(
@@ -188,7 +192,10 @@ class LatentClient(ABC):
         on_preview: OnPreview | None = None,
         **fields: Any,
     ) -> Generation:
-        """Generate and return the complete result. Parameters and errors are those of stream() and LatentStream."""
+        """Generate an image or a video, and return its complete latents.
+
+        The parameters are those of stream(). The errors are those of stream() and LatentStream.
+        """
         async with self.stream(prompt, on_progress=on_progress, on_preview=on_preview, **fields) as stream:
             return await read_generation(stream)
 
@@ -198,13 +205,14 @@ class LatentClient(ABC):
 
     @abstractmethod
     async def latent_map(self, digest: str | None = None) -> LatentMapBundle:
-        """Return the latent-space map with the hash `digest` ("sha256:<hex>") together with the files it refers to.
+        """Return the latent-space map with the hash `digest` ("sha256:<hex>") and the files that the map refers to.
 
-        By default, return the map of the server's default model. The hashes of the map and its files are verified, and
-        both are cached.
+        By default, return the map of the server's default model. The map and its files are verified with their hashes,
+        and are cached.
 
         Raises:
-            InvalidMap: the server has no such map, or a file is invalid or has a different hash.
+            InvalidMap: the server has no map with this hash, or a file is invalid or has another hash than the map
+                states.
             ServerUnreachable: the server did not respond.
 
         """
@@ -216,7 +224,7 @@ class LatentClient(ABC):
         By default, return the matrix of the server's default model.
 
         Raises:
-            NotFound: the server has no such latent space, or no matrix for it.
+            NotFound: the server does not serve this latent space, or has no matrix for this latent space.
             InvalidMap: the response is not a matrix.
             ServerUnreachable: the server did not respond.
 
@@ -224,7 +232,7 @@ class LatentClient(ABC):
 
     @abstractmethod
     async def models(self) -> list[ServedModel]:
-        """Return the models that the server serves. The first one is the default for requests that name no model.
+        """Return the models that the server serves. The first model is the default for requests that name no model.
 
         Raises:
             UnexpectedAnswer: the response does not list models.
@@ -240,22 +248,25 @@ class LatentClient(ABC):
     def _events(
         self, request: GenerationRequest, response: ResponseState, timeout_s: float
     ) -> AsyncGenerator[StreamEvent, None]:
-        """Run a generation. See codec_client.stream.Transport."""
+        """Run a generation and yield its events. See codec_client.stream.Transport."""
 
     @abstractmethod
     def _encoded_events(
         self, request: EncodingRequest, response: ResponseState, timeout_s: float
     ) -> AsyncGenerator[StreamEvent, None]:
-        """Encode a file. See codec_client.stream.Transport."""
+        """Encode a file and yield the events of its latent stream. See codec_client.stream.Transport."""
 
     @abstractmethod
     async def _decoded_pixels(
         self, request: DecodingRequest, response: ResponseState, timeout_s: float
     ) -> ReceivedPixels:
-        """Decode a stream within `timeout_s` seconds. Cancelling the coroutine cancels the request."""
+        """Decode a latent stream to pixels within `timeout_s` seconds.
+
+        Cancelling this coroutine cancels the request.
+        """
 
     async def _decode(self, request: DecodingRequest) -> tuple[ReceivedPixels, str | None]:
-        """Return (pixels, hash of the latent-space map of the VAE that decoded them)."""
+        """Return the decoded pixels, and the hash of the latent-space map of the VAE that decoded them."""
         loop, response = asyncio.get_running_loop(), ResponseState()
         deadline = loop.time() + self.timeout_s
 
@@ -266,7 +277,7 @@ class LatentClient(ABC):
         return pixels, response.map_hash
 
     async def __aenter__(self) -> Self:
-        """Return the client itself; connections are opened on first use."""
+        """Return the client itself. Connections are opened when they are first used."""
         return self
 
     async def __aexit__(
@@ -276,9 +287,9 @@ class LatentClient(ABC):
         await self.close()
 
     def _record_map_hash(self, response: ResponseState, map_hash: str | None) -> None:
-        """Record the map hash of a response.
+        """Record the hash of the latent-space map that a response states.
 
-        Raises UnexpectedAnswer if the value is not a hash, and MapMismatch if the hash differs from `pinned_map`.
+        Raises UnexpectedAnswer if `map_hash` is not a hash, and MapMismatch if `map_hash` differs from `pinned_map`.
         """
         if map_hash is not None and not is_digest(map_hash):
             raise UnexpectedAnswer(f"{LATENT_MAP_HEADER} must be sha256:<64 hex>, got {truncated_repr(map_hash)}")

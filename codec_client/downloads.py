@@ -1,4 +1,4 @@
-"""Download of one published file: a limited number of bytes, without decompression, from an allowed origin."""
+"""Download of a published file, with a size limit and without decompression."""
 
 import ssl
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ TIMEOUT_S = 30.0
 
 
 def origin_of(url: str) -> tuple[str, str]:
-    """Return the scheme and the HOST[:PORT] of `url`; two empty strings if `url` is not a URL."""
+    """Return the scheme and the HOST[:PORT] of `url`, or two empty strings if `url` is not a URL."""
     try:
         scheme, location = urlsplit(url)[:2]
     except ValueError:  # e.g. an invalid IPv6 address
@@ -28,9 +28,9 @@ def origin_of(url: str) -> tuple[str, str]:
 
 
 def file_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
-    """Return a session for fetch_file.
+    """Return an HTTP session for use with fetch_file.
 
-    The session does not decompress, so that a small response cannot become a large file.
+    The session does not decompress responses, so that a small response cannot become a large file.
     """
     return aiohttp.ClientSession(
         auto_decompress=False,
@@ -41,7 +41,7 @@ def file_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
 
 
 def auth_headers(api_key: str | None) -> dict[str, str]:
-    """Return the HTTP headers that carry an API key; empty if `api_key` is None."""
+    """Return the HTTP headers that contain the API key, or no headers if `api_key` is None."""
     return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
 
@@ -53,7 +53,7 @@ async def fetch_file(
     max_bytes: int = MAX_FILE_BYTES,
     redirects: bool = False,
 ) -> bytes:
-    """Download a published file without verifying its contents.
+    """Return the contents of a published file. The contents are not verified.
 
     HTTP redirects are followed only if `redirects` is true.
 
@@ -72,7 +72,7 @@ async def fetch_file(
     except (aiohttp.ClientConnectionError, TimeoutError) as error:
         raise ServerUnreachable(f"cannot connect to {url}: {reason_of(error)}") from None
     except aiohttp.InvalidURL:
-        raise InvalidMap(f"cannot download {url}: not an absolute http:// or https:// URL") from None
+        raise InvalidMap(f"cannot download {url}: the URL must begin with http:// or https://") from None
     except (aiohttp.ClientError, ValueError) as error:
         raise InvalidMap(f"cannot download {url}: {error or type(error).__name__}") from None
     if len(data) > max_bytes:

@@ -2,19 +2,19 @@
 
 CodecError
 ├── ServerUnreachable    no server responded, or the connection was lost before the response
-└── UnexpectedAnswer     the response is not one that a Codec server sends
+└── UnexpectedAnswer     the response is not a valid response of a Codec server
 """
 
 from codec_wire.errors import CodecError
 
 
 class ServerUnreachable(CodecError):
-    """Raised when no server responds at the address, or the connection is lost before the response starts."""
+    """Raised when no server responds at the address, or when the connection is lost before the response starts."""
 
     code = "server_unreachable"
 
 
 class UnexpectedAnswer(CodecError):
-    """Raised when the response is not one that a Codec server sends."""
+    """Raised when the response is not a valid response of a Codec server."""
 
     code = "unexpected_answer"

@@ -1,4 +1,4 @@
-"""An event loop in a background thread, which runs coroutines for blocking callers."""
+"""An event loop that runs coroutines for blocking callers in a background thread."""
 
 import asyncio
 import threading
@@ -21,8 +21,8 @@ class EventLoopThread:
     def run(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Run `coroutine` on the loop and return its result.
 
-        If the calling thread is interrupted (Ctrl-C), the coroutine is cancelled and this method waits up to
-        CANCEL_TIMEOUT_S until it has finished.
+        If the calling thread is interrupted (Ctrl-C), the coroutine is cancelled. This method then waits until the
+        coroutine has finished, at most CANCEL_TIMEOUT_S seconds.
         """
         finished = threading.Event()
         future = asyncio.run_coroutine_threadsafe(_run_and_signal(coroutine, finished), self._loop)
@@ -51,4 +51,4 @@ async def _run_and_signal(coroutine: Coroutine[Any, Any, ResultT], finished: thr
 
 
 class EndOfStream(Exception):
-    """Raised when an asynchronous stream of latents has no more latents."""
+    """Raised when an async stream has no more items."""

@@ -1,4 +1,4 @@
-"""Reader of the events of a generation in an HTTP response with Server-Sent Events."""
+"""Reader of the Server-Sent Events in the HTTP response to a generation request."""
 
 from collections.abc import AsyncGenerator
 
@@ -53,7 +53,10 @@ async def read_events(
 
 
 def _position(data: dict[str, object]) -> tuple[int, int]:
-    """Return (completed sampling steps, total sampling steps) of an event. Raises MalformedMessage."""
+    """Return the number of completed sampling steps and the total number of sampling steps that an event states.
+
+    Raises MalformedMessage if either number is not an integer.
+    """
     step, total = data.get("step"), data.get("total_steps")
     if not isinstance(step, int) or not isinstance(total, int):
         raise MalformedMessage(f"step and total_steps must be integers, got {step!r} and {total!r}")
@@ -65,5 +68,5 @@ def _preview_frame(header: LatentStreamHeader, message: bytes, wire_format: Wire
     found = list(reader.feed(encode(preview_header(header), wire_format) + message))
     frame = found[-1]
     if len(found) != 2 or not isinstance(frame, LatentFrame):
-        raise MalformedMessage("a preview event contains no frame")
+        raise MalformedMessage("a preview event must contain exactly one frame")
     return frame

@@ -1,4 +1,4 @@
-"""gRPC client."""
+"""Client of a gRPC server."""
 
 import os
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -27,7 +27,7 @@ from codec_wire.request import GenerationRequest
 from codec_wire.trace_context import TRACEPARENT_HEADER, current_traceparent
 
 _CHUNK_BYTES = 256 * 1024
-"""Number of bytes per message when a stream is uploaded."""
+"""Number of bytes in one message of an uploaded stream."""
 
 
 class GrpcClient(LatentClient):
@@ -36,10 +36,11 @@ class GrpcClient(LatentClient):
     Args:
         address: The server's address, HOST:PORT.
         tls: Whether to encrypt the connection. Default: False.
-        ca_file: PEM file with the certificate authority of the server; implies `tls`. Default: the system's
-            certificate authorities.
-        cert_file: PEM file with the client's certificate, for a server that requires one; implies `tls`. `key_file` is
-            the PEM file with its private key.
+        ca_file: PEM file with the certificate authority of the server. If given, the connection is encrypted. Default:
+            the system's certificate authorities.
+        cert_file: PEM file with the client's certificate, for a server that requires a client certificate. If given,
+            the connection is encrypted.
+        key_file: PEM file with the private key of the client's certificate.
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
@@ -92,7 +93,10 @@ class GrpcClient(LatentClient):
             raise self._connection.to_codec_error(error) from None
 
     async def _find_latent_space(self, digest: str) -> str:
-        """Return the latent space of the served model whose map has the hash `digest`."""
+        """Return the latent space of the served model whose map has the hash `digest`.
+
+        Raises InvalidMap if there is no such model.
+        """
         models = await self.models()
         for model in models:
             if model.map_hash == digest:
@@ -207,9 +211,9 @@ class GrpcClient(LatentClient):
 
 
 def message_of(request: GenerationRequest) -> pb.GenerateRequest:
-    """Return the protobuf message for `request`, with step progress enabled.
+    """Return the protobuf message for `request`. The message asks the server to report the progress of the steps.
 
-    Raises InvalidRequest if the message has no field for one of the request's fields.
+    Raises InvalidRequest, which names the field, if a field of the request does not exist in the message.
     """
     values = explicit_fields(request) | {"modality": MODALITIES[request.modality]}
     if request.size is not None:
@@ -222,7 +226,7 @@ def message_of(request: GenerationRequest) -> pb.GenerateRequest:
 
 
 def _decode_messages(request: DecodingRequest) -> Iterator[pb.DecodeRequest]:
-    """Yield messages with the parts of the stream. The first message also contains the options."""
+    """Yield messages that contain the parts of the stream. The first message also contains the options."""
     options = pb.DecodeOptions(
         model=request.model,
         format=pb.PixelFormat.Value(f"PIXEL_FORMAT_{request.pixel_format.upper()}"),

@@ -1,4 +1,4 @@
-"""Calls to one gRPC server, with its API key and certificates. gRPC's errors are raised as CodecErrors."""
+"""Connection to one gRPC server. Errors of gRPC are raised as CodecErrors."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the asyncio stub class exists only for the type checker
 class GrpcConnection:
     """A connection to the server at `address`, HOST:PORT. The connection is opened on first use.
 
-    Without `credentials`, the connection is not encrypted. `timeout_s` is only used in error messages.
+    If `credentials` is None, the connection is not encrypted. `timeout_s` is only used in error messages.
     """
 
     def __init__(self, address: str, credentials: grpc.ChannelCredentials | None, timeout_s: float) -> None:
@@ -43,7 +43,7 @@ class GrpcConnection:
         return LatentServiceStub(self._channel)
 
     async def messages(self, call: Any, on_metadata: Callable[[Mapping[str, Any]], None]) -> AsyncGenerator[Any, None]:
-        """Yield the messages of a call, after `on_metadata` was called with its initial metadata.
+        """Call `on_metadata` with the initial metadata of a call, then yield the messages of the call.
 
         The metadata are empty if the server rejected the call. Closing the generator cancels the call.
         """
@@ -69,7 +69,7 @@ class GrpcConnection:
             self._channel = None
 
     def to_codec_error(self, error: grpc.aio.AioRpcError) -> CodecError:
-        """Return the error that the server reported, or one that matches the call's status."""
+        """Return the CodecError that the server reported, or else a CodecError that matches the status of the call."""
         code, details = error.code(), error.details() or ""
         reported = error_from_status(error.trailing_metadata() or (), code.value[0], details)
         if reported is not None:
@@ -99,7 +99,8 @@ def channel_credentials(
 ) -> grpc.ChannelCredentials | None:
     """Return the credentials for a connection with TLS, or None for a connection without TLS.
 
-    A PEM file implies `tls`. Raises InvalidSettings if the file of a certificate or key cannot be read.
+    If a PEM file is given, the connection uses TLS even if `tls` is false. Raises InvalidSettings if a PEM file cannot
+    be read, or if only one of `cert_file` and `key_file` is given.
     """
     require_pair(cert_file, key_file)
     if not tls and ca_file is None and cert_file is None:

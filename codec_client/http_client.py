@@ -1,4 +1,4 @@
-"""HTTP client. Bodies are msgpack or protobuf with any content coding, and are decoded as they are received."""
+"""Client of an HTTP server. The body of a response is decoded while it is received."""
 
 import asyncio
 import base64
@@ -66,10 +66,10 @@ class HttpClient(LatentClient):
         compressed: Whether responses may be compressed. Default: True.
         ca_file: PEM file with the certificate authority of an https server. Default: the system's certificate
             authorities.
-        cert_file: PEM file with the client's certificate, for a server that requires one. `key_file` is the PEM file
-            with its private key.
+        cert_file: PEM file with the client's certificate, for a server that requires a client certificate.
+        key_file: PEM file with the private key of the client's certificate.
         map_origins: Other origins, scheme://HOST[:PORT], from which maps and their files may be downloaded. These
-            origins do not receive the API key. Default: none.
+            origins do not receive the API key. Default: no other origins.
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
@@ -196,9 +196,9 @@ class HttpClient(LatentClient):
         return pixels
 
     async def _start(self, http_response: aiohttp.ClientResponse, response: ResponseState) -> None:
-        """Record the start of the response, its map hash and its parameters.
+        """Record in `response` that the response has started, its map hash and its parameters.
 
-        Raises the error that the response reports, if its status is not 200.
+        Raises the error that the response reports if the status of the response is not 200.
         """
         if http_response.status != HTTPStatus.OK:
             raise await error_of(http_response)
@@ -254,7 +254,10 @@ class HttpClient(LatentClient):
         return MessageDecoder(wire_format, encoding, None if digest is None else await self._dictionary(digest))
 
     async def _dictionary(self, digest: str) -> bytes:
-        """Return the zstd dictionary from the cache or the server, after verifying that its hash is `digest`."""
+        """Return the zstd dictionary with the hash `digest` from the cache or the server.
+
+        Raises InvalidMap if the file of the server has another hash.
+        """
         data = self.cache.get(digest)
         if data is None:
             path = dictionary_path(digest)
@@ -270,7 +273,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _upload(data: bytes, query: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a request with the body `data`. Items of `query` with the value None are left out."""
+    """Return the arguments of a request with the body `data`. Query parameters whose value is None are left out."""
     return {
         "data": io.BytesIO(data),  # aiohttp sends bytes in one piece
         "params": {name: str(value) for name, value in query.items() if value is not None},

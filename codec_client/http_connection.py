@@ -1,4 +1,4 @@
-"""Requests to one HTTP server, with its API key and certificates. aiohttp's errors are raised as CodecErrors."""
+"""Connections to one HTTP server. Errors of aiohttp are raised as CodecErrors."""
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -17,10 +17,11 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 class HttpConnection:
-    """Connections to one server. Connections are opened on first use.
+    """Connections to one HTTP server. Connections are opened when they are first used.
 
-    `server` is http://HOST:PORT or https://HOST:PORT, `api_key` is sent as a bearer token, and `tls` None uses the
-    system's certificate authorities. Raises InvalidSettings if `server` is not an HTTP address.
+    `server` is http://HOST:PORT or https://HOST:PORT. `api_key` is sent as a bearer token. If `tls` is None, the
+    server's certificate is verified with the system's certificate authorities. Raises InvalidSettings if `server` is
+    not an HTTP address.
     """
 
     def __init__(self, server: str, api_key: str | None, tls: ssl.SSLContext | None) -> None:
@@ -35,11 +36,11 @@ class HttpConnection:
     async def request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, **body: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request and yield the response, whatever its status. `body` is passed to aiohttp: json, data, params.
+        """Send a request and yield the response, which can have any HTTP status.
 
-        Raises ServerUnreachable if the server does not respond, UnexpectedAnswer if it is not an HTTP server,
-        InvalidSettings if its address is invalid, and TruncatedStream if the connection is lost while the response is
-        read.
+        `body` contains keyword arguments of aiohttp: json, data and params. Raises ServerUnreachable if the server does
+        not respond, UnexpectedAnswer if the response is not HTTP, InvalidSettings if the address of the server is
+        invalid, and TruncatedStream if the connection is lost while the response is read.
         """
         started = False
         try:
@@ -71,7 +72,7 @@ class HttpConnection:
             raise ServerUnreachable(f"cannot connect to {self._server}: {reason_of(error)}") from None
 
     async def download(self, path: str) -> bytes:
-        """Return a published file of the server without verifying its contents.
+        """Return the contents of a file that the server publishes. The contents are not verified.
 
         See codec_client.downloads.fetch_file.
         """

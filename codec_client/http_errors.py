@@ -16,7 +16,7 @@ _MAX_ERROR_BYTES = 64 * 1024
 
 
 async def error_of(response: aiohttp.ClientResponse) -> CodecError:
-    """Return the error for a response whose status is not 200."""
+    """Return the CodecError that describes a response whose status is not 200."""
     text = await response.content.read(_MAX_ERROR_BYTES)
     after = response.headers.get("Retry-After", "")
     retry_after_s = int(after) if after.isascii() and after.isdecimal() else None
@@ -36,7 +36,7 @@ async def error_of(response: aiohttp.ClientResponse) -> CodecError:
 
 
 def reported_error(body: Any, retry_after_s: int | None = None) -> CodecError | None:
-    """Return the error that the JSON `body` of a response describes; None if no Codec server wrote the body."""
+    """Return the error that the JSON `body` of a response describes, or None if no Codec server wrote the body."""
     try:
         error = body["error"]
         return error_from_code(

@@ -21,16 +21,17 @@ class PixelDecoder:
     """A VAE that is loaded once and decodes any number of latents. The VAE always computes in float32.
 
     Args:
-        latent_map: The map whose `decoder` block names the VAE. May be None if `path` or `vae` is given.
-        path: Directory of the VAE, or of a diffusers pipeline that contains it. Overrides the map.
+        latent_map: The map whose `decoder` block names the VAE. The map may be None if `path` or `vae` is given.
+        path: Directory of the VAE, or of a diffusers pipeline that contains the VAE. If given, the VAE that the map
+            names is ignored.
         models_dir: Directory of local models, which is searched for the VAE that the map names.
         download: Whether to download the VAE if the map names a Hugging Face repository that is not on this machine.
-            Default: False, because a server usually chooses the map; the error then names the repository.
-        device: torch device, for example "cpu" or "cuda:1". Default: "auto", a GPU if there is one.
-        vae: A diffusers VAE that is already loaded. Overrides the map and `path`.
+            Default: False, because a server usually chooses the map. The ModelLoadError then names the repository.
+        device: torch device, for example "cpu" or "cuda:1". Default: "auto", which selects a GPU if there is one.
+        vae: A diffusers VAE that is already loaded. If given, `latent_map` and `path` are ignored.
         pipeline_class: Name of the diffusers class of the pipeline that generates the latents. Default: the class in
             the model_index.json next to or above the VAE. The class determines how the latents are scaled before they
-            are decoded. If the class is unknown, the configuration of the VAE determines it: see
+            are decoded. If the class is unknown, the configuration of the VAE determines the scaling. See
             codec_pixels.latent_scaling.scaling_of.
 
     Raises:
@@ -83,7 +84,7 @@ class PixelDecoder:
         the latents as received: do not divide them by the map's vae_scale_factor.
 
         Raises:
-            ModelLoadError: the latents have a different number of dimensions, or `latents` is empty.
+            ModelLoadError: `latents` has another number of dimensions or is empty.
 
         """
         array = np.array(latents if isinstance(latents, np.ndarray) else list(latents), dtype=np.float32)
@@ -103,7 +104,7 @@ class PixelDecoder:
 
 
 def _model_class(latent_map: LatentMap | None, folder: Path) -> str:
-    """Return the VAE's class name: the one in the map, else the one in the VAE's own configuration."""
+    """Return the class name of the VAE from the map, or else from the configuration of the VAE."""
     if latent_map is not None and latent_map.decoder is not None:
         return latent_map.decoder.model_class
     try:
@@ -118,8 +119,8 @@ def decode_to_images(
     """Decode latents to PIL images, one per frame, with the VAE that the map's `decoder` block names.
 
     `options` are the keyword arguments of PixelDecoder: path, models_dir, download, device, vae and pipeline_class.
-    `latents` and the errors raised are those of PixelDecoder.frames. Every call loads the VAE; use a PixelDecoder to
-    decode several generations.
+    `latents` and the errors are those of PixelDecoder and PixelDecoder.frames. Every call loads the VAE. To decode
+    several generations, use one PixelDecoder.
     """
     return PixelDecoder(latent_map, **options).images(latents)
 

@@ -1,4 +1,4 @@
-"""Inspection of a captured latent stream: header, frames, statistics, and the first error with its byte offset."""
+"""Inspection of a captured latent stream, which reports its header, its frames and its first error."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ SLICE_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class FrameReport:
-    """One frame: the offset of its message, its sizes in bytes, and statistics of its latents and scales."""
+    """Report on one frame, with its byte offset, its sizes in bytes, and statistics of its latents and scales."""
 
     offset: int
     seq: int
@@ -46,8 +46,8 @@ class FrameReport:
 class Inspection:
     """Contents of a captured stream up to its first error.
 
-    `problem` describes the error and `problem_offset` is its byte offset in the decompressed stream; both are None if
-    the stream is valid. Sizes are in bytes.
+    `problem` describes the error, and `problem_offset` is the byte offset of the error in the decompressed stream. Both
+    are None if the stream is valid. All sizes are in bytes.
     """
 
     encoding: str = "identity"
@@ -77,13 +77,14 @@ def inspect(
     dictionaries: Mapping[str, bytes] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Inspection:
-    """Return a report on a captured stream. Invalid contents are reported, never raised.
+    """Return a report on a captured stream. If the stream is invalid, the report contains the error.
 
     Args:
         chunks: The whole capture, in chunks of any size.
-        encoding: The content coding. Default: detected from the first bytes, except br, which cannot be detected.
-        wire_format: The wire format. Default: detected from the first byte of the decompressed stream.
-        dictionaries: zstd dictionaries; the keys are ignored. The dictionary whose id is in the zstd frame is used.
+        encoding: The content coding. Default: the coding is detected from the first bytes. br cannot be detected.
+        wire_format: The wire format. Default: the wire format is detected from the first byte of the decompressed
+            stream.
+        dictionaries: zstd dictionaries with any keys. The dictionary whose id is in the zstd frame is used.
         max_bytes: Maximum size of the decompressed stream in bytes.
 
     """

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 FileFormat: TypeAlias = Literal["png", "jpeg", "webp", "mp4"]
 MAX_QUALITY = 100
 RGB = "rgb"
-"""Format of pixels without a file format."""
+"""Pixel format of RGB values that are not in a file format."""
 _PNG_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"))
-"""Modes of PIL images that PNG can hold."""
+"""Modes of PIL images that can be saved as PNG."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingRequest:
-    """A request to decode a latent stream. `body` is the body of a response and `encoding` its content coding.
+    """A request to decode a latent stream. `body` is the body of a response, and `encoding` is its content coding.
 
     `pixel_format` is RGB or a FileFormat. `quality`, 0 to 100, applies to JPEG and WebP. `model` is the name of a
-    model; None selects a model by the latent space of the stream.
+    model. If `model` is None, the server selects a model by the latent space of the stream.
     """
 
     body: bytes
@@ -48,8 +48,9 @@ class DecodingRequest:
 class EncodingRequest:
     """A request to encode an image or video file.
 
-    None selects the server's default. `size` is (width, height) in pixels. The VAE's distribution is sampled with
-    `seed`; None selects the mode of the distribution.
+    A field that is None selects the default of the server. `size` is (width, height) in pixels. `seed` is the seed with
+    which latents are sampled from the VAE's distribution. If `seed` is None, the latents are the mode of the
+    distribution.
     """
 
     file: bytes
@@ -71,7 +72,8 @@ def decoding_request(
 ) -> DecodingRequest:
     """Return the request to decode `latents`, which is the body of a response or a Generation.
 
-    `encoding` is the content coding of a body; None detects it. If `latents` is a Generation, `encoding` is ignored.
+    `encoding` is the content coding of a body. If `encoding` is None, the coding is detected. If `latents` is a
+    Generation, `encoding` is ignored.
     """
     if isinstance(latents, Generation):
         return DecodingRequest(_raw_stream(latents), IDENTITY, pixel_format, quality, model)
@@ -79,7 +81,7 @@ def decoding_request(
 
 
 def _raw_stream(generation: Generation) -> bytes:
-    """Return a stream with the pipeline `raw` that decodes to exactly these latents, float16 or float32."""
+    """Return a stream with the pipeline `raw` that decodes to exactly the latents of `generation`."""
     dtype = LatentDtype.FP16 if generation.latents.dtype == np.float16 else LatentDtype.FP32
     num_frames = len(generation.latents)
     header = replace(generation.header, pipeline="raw", dtype=dtype, scales=None, total_frames=num_frames)
@@ -89,7 +91,7 @@ def _raw_stream(generation: Generation) -> bytes:
 
 
 def file_bytes(file: "bytes | Image") -> bytes:
-    """Return the bytes of an image or video file; a PIL image as a PNG file with the same pixels."""
+    """Return the bytes of an image or video file. A PIL image is saved as a PNG file with the same pixels."""
     if isinstance(file, bytes | bytearray | memoryview):
         return bytes(file)
     buffer = io.BytesIO()

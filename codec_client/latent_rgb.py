@@ -1,4 +1,4 @@
-"""Approximate pixels of latents without a VAE."""
+"""Conversion of latents to approximate pixels without a VAE."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,9 @@ def latent_to_rgb(latents: DecodedLatent | Sequence[DecodedLatent], matrix: Late
         matrix: The matrix of the latent space, from LatentClient.latent_rgb().
 
     Returns:
-        RGB, uint8 [h, w, 3], or [F, h, w, 3] of several frames. The result is smaller than the decoded image, in which
-        a latent cell has several pixels along each side (8 for Stable Diffusion). Enlarge the result to show it.
+        RGB values, an array [h, w, 3] of uint8, or [F, h, w, 3] for several frames. The result is smaller than the
+        decoded image, in which a latent cell has several pixels along each side (8 for Stable Diffusion). Enlarge the
+        result to show it.
 
     Raises:
         ValueError: the latents have another number of channels than the matrix.

@@ -1,4 +1,4 @@
-"""Download of latent-space maps and the files that they refer to, with all hashes verified."""
+"""Download of latent-space maps and the files that they refer to. All hashes are verified."""
 
 import json
 import ssl
@@ -19,9 +19,9 @@ from codec_wire.maps.document import MAX_DOCUMENT_BYTES, parse_map
 from codec_wire.maps.latent_rgb import MAX_RGB_BYTES, LatentRgb
 
 MAX_INDEX_BYTES = 1024 * 1024
-"""Maximum size of a server's index. An entry has about 200 bytes."""
+"""Maximum size of a server's index in bytes. An entry has about 200 bytes."""
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
-"""Maximum total size of the files that a map refers to."""
+"""Maximum total size in bytes of the files that a map refers to."""
 MAX_FILES = 64
 """Maximum number of maps in an index, and of files that a map refers to."""
 
@@ -33,13 +33,14 @@ async def fetch_map(
 
     Args:
         server: The server's address, http://HOST:PORT or https://HOST:PORT.
-        latent_space: Id of the latent space. Default: any.
-        digest: Hash of the map ("sha256:<hex>"). Default: any. The first map in the server's index that matches
+        latent_space: Id of the latent space. Default: any latent space.
+        digest: Hash of the map ("sha256:<hex>"). Default: any hash. The first map in the server's index that matches
             `latent_space` and `digest` is returned.
         **options: Keyword arguments of PublishedMaps: api_key, cache, tls and map_origins.
 
     Raises:
-        InvalidMap: the server publishes no such map, or a file is missing, invalid or has a different hash.
+        InvalidMap: the server publishes no map that matches, or a file is missing, is invalid or has another hash than
+            the map states.
         ServerUnreachable: the server did not respond.
 
     """
@@ -63,7 +64,7 @@ async def fetch_maps(server: str, **options: Any) -> list[LatentMapBundle]:
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One map in a server's index: the id of its latent space, its URL and its hash ("sha256:<hex>").
+    """Entry of a map in a server's index, with the id of its latent space, its URL and its hash ("sha256:<hex>").
 
     `rgb_url` is the URL of the latent-to-RGB matrix, or None if the server has none.
     """
@@ -75,17 +76,16 @@ class IndexEntry:
 
 
 class PublishedMaps:
-    """The latent-space maps that a server publishes. Used with `async with`.
+    """The latent-space maps that a server publishes. Use this class with `async with`.
 
     Args:
         server: The server's address, http://HOST:PORT or https://HOST:PORT.
-        api_key: Sent as a bearer token to this server only, not to other hosts that a map refers to.
-        cache: A FileCache. Files in it are not downloaded again, and downloaded files are added to it. Default: no
-            cache.
+        api_key: API key that is sent as a bearer token to this server only. Other hosts do not receive it.
+        cache: Cache of downloaded files. A file in the cache is not downloaded again. Default: no cache.
         tls: TLS context for an https server. Default: the system's certificate authorities.
-        map_origins: Other origins, scheme://HOST[:PORT], from which files may be downloaded. Default: none.
+        map_origins: Other origins, scheme://HOST[:PORT], from which files may be downloaded. Default: no other origins.
 
-    If a URL has another origin but a path at which Codec servers publish files, the file is requested from `server`: a
+    If a URL has another origin but a path at which Codec servers publish files, the file is requested from `server`. A
     server behind a proxy does not always know the origin that its clients use.
 
     """
@@ -133,9 +133,10 @@ class PublishedMaps:
         return entries
 
     async def latent_rgb(self, latent_space: str | None) -> LatentRgb:
-        """Return the latent-to-RGB matrix of a latent space; None selects the first map in the index.
+        """Return the latent-to-RGB matrix of a latent space.
 
-        Raises NotFound if the server has no matrix, InvalidMap if the file is not a matrix.
+        If `latent_space` is None, the matrix of the first map in the index is returned. Raises NotFound if the server
+        has no matrix for the latent space, and InvalidMap if the file is not a matrix.
         """
         for entry in await self.entries():
             if latent_space in (None, entry.latent_space):
@@ -176,9 +177,9 @@ class PublishedMaps:
         return await fetch_file(self._session, url, headers, max_bytes=max_bytes)
 
     def _allowed_url(self, url: str) -> str:
-        """Return the absolute URL from which to download `url`, which can be relative to the server's address.
+        """Return the absolute URL from which to download the file at `url`.
 
-        Raises InvalidMap if the origin of the URL is not allowed.
+        `url` may be relative to the server's address. Raises InvalidMap if the origin of `url` is not allowed.
         """
         try:
             url = urljoin(self._server, url)
@@ -195,7 +196,7 @@ class PublishedMaps:
         )
 
     async def __aenter__(self) -> Self:
-        """Return the object itself; connections are opened on first use."""
+        """Return the object itself. Connections are opened when they are first used."""
         self._session = file_session(self._tls)
         return self
 

@@ -1,4 +1,4 @@
-"""Decoded pixels as they are received from a server."""
+"""Buffer for decoded pixels that are received from a server."""
 
 import io
 from dataclasses import dataclass, field
@@ -9,14 +9,17 @@ from numpy.typing import NDArray
 from codec_client.errors import UnexpectedAnswer
 
 MAX_PIXEL_BYTES = 4 * 2**30
-"""Maximum size of decoded pixels in bytes. For comparison: 720 frames of 1024x1024 have 2.1 GiB."""
+"""Maximum size of decoded pixels in bytes. For comparison, 720 frames of 1024x1024 pixels have 2.1 GiB."""
 _NPY_PREFIX_BYTES = 256
-"""The header of a .npy file of pixels has 128 bytes."""
+"""Number of bytes from which the header of a .npy file is read. The header has 128 bytes."""
 
 
 @dataclass(slots=True)
 class ReceivedPixels:
-    """The bytes of a file, or RGB values [frames, H, W, 3] if `shape` is set, beginning at `offset`."""
+    """Received bytes of an image or video file, or of RGB values.
+
+    If `shape` is set, `data` contains RGB values [frames, H, W, 3] that begin at `offset`.
+    """
 
     data: bytearray = field(default_factory=bytearray)
     shape: tuple[int, ...] | None = None
@@ -52,5 +55,5 @@ class ReceivedPixels:
         except ValueError:
             frames = values
         if frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size or -1 in (self.shape or ()):
-            raise UnexpectedAnswer(f"the server sent {len(values)} bytes for pixels of the shape {self.shape}")
+            raise UnexpectedAnswer(f"the server sent {len(values)} bytes, which do not match pixels of the shape {self.shape}")
         return frames

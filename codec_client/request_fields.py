@@ -6,7 +6,7 @@ from codec_wire.request import GenerationRequest
 
 
 def explicit_fields(request: GenerationRequest) -> dict[str, Any]:
-    """Return the fields of `request` that were set explicitly, by wire name.
+    """Return the fields of `request` that were set explicitly, keyed by their names in requests (wire names).
 
     The server applies its defaults to the other fields.
     """

@@ -19,12 +19,13 @@ class Generation:
 
     Attributes:
         header: The stream header.
-        latents: Array [latent frames, C, h, w]. float16 or float32 for the pipeline `raw`, float32 for the others.
-            The values are scaled, as in the stream; decode_to_images divides by the map's vae_scale_factor.
-        map_hash: Hash of the latent-space map that decodes the latents ("sha256:<hex>"); None if the server sent none.
-        parameters: The parameters of the request including defaults, without prompts and images; and the device, number
-            of CPU threads and library versions of the server process. Empty for encoded files, and if the server sent
-            no parameters.
+        latents: Array [latent frames, C, h, w]. The dtype is float16 or float32 for the pipeline `raw`, and float32 for
+            the other pipelines. The latents are not yet divided by the map's vae_scale_factor. decode_to_images
+            performs this division.
+        map_hash: Hash ("sha256:<hex>") of the latent-space map of the latents, or None if the server sent no hash.
+        parameters: The parameters of the request including defaults, but without prompts and images. The device, number
+            of CPU threads and library versions of the server process are included. The mapping is empty for encoded
+            files, and if the server sent no parameters.
 
     """
 
@@ -40,7 +41,7 @@ class DecodedPixels:
 
     Attributes:
         frames: Array [frames, H, W, 3] of uint8. An image has one frame.
-        map_hash: Hash of the latent-space map of the VAE ("sha256:<hex>"); None if the server sent none.
+        map_hash: Hash ("sha256:<hex>") of the latent-space map of the VAE, or None if the server sent no hash.
 
     """
 
@@ -60,10 +61,10 @@ class ServedModel:
 
     Attributes:
         name: The model's name, usually its Hugging Face Hub id.
-        aliases: Other names that requests may use for it.
-        modalities: What it can generate. Empty if the server only decodes and encodes.
-        latent_space: Id of its latent space.
-        map_hash: Hash of its latent-space map ("sha256:<hex>").
+        aliases: Other names that requests may use for the model.
+        modalities: Modalities that the model can generate. Empty if the server only decodes and encodes.
+        latent_space: Id of the model's latent space.
+        map_hash: Hash ("sha256:<hex>") of the model's latent-space map.
 
     """
 

@@ -1,4 +1,4 @@
-"""Received latents as an async stream, with progress and cancellation."""
+"""Async stream of received latents, with progress and cancellation."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -22,7 +22,7 @@ from codec_wire.request import GenerationRequest
 class ResponseState:
     """State of one response that a transport reports in addition to its events.
 
-    `started` is true once part of the result has been received; the request is then not sent again.
+    `started` is true if a part of the result has been received. The request is then not sent again.
     """
 
     started: bool = False
@@ -44,7 +44,8 @@ class Progress:
 
     Attributes:
         header: The stream header, or None before it is received.
-        step: Number of completed sampling steps. Over HTTP, None unless previews are requested.
+        step: Number of completed sampling steps, or None if unknown. Over HTTP, the number is known only if previews
+            are requested.
         total_steps: Total number of sampling steps, or None if unknown.
         frames: Number of latent frames received.
         received_bytes: Number of bytes received, before decompression.
@@ -68,14 +69,14 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class PreviewLatents:
-    """One latent frame of a preview: the model's estimate, after a step, of the finished latents.
+    """One latent frame of a preview, which is the model's estimate of the finished latents after a step.
 
     Attributes:
         header: The header of the stream.
         step: Number of completed sampling steps.
         total_steps: Total number of sampling steps.
         seq: Sequence number of the latent frame.
-        latents: Array [C, h, w] of float32, scaled as in the stream.
+        latents: Array [C, h, w] of float32. The latents are not yet divided by the map's vae_scale_factor.
 
     """
 
@@ -92,13 +93,13 @@ DEFAULT_PREVIEW_EVERY = 5
 
 
 class ReceivedStream:
-    """The latents of one response: an async context manager and iterator; each item is one latent frame [C, h, w].
+    """The latents of one response, read with `async with` and `async for`. Each item is one latent frame [C, h, w].
 
-    Entering the stream sends the request and waits for the header. Leaving it before the end cancels the request
-    on the server. A request is sent again after a failure only if no part of the result has been received.
+    Entering the stream sends the request and waits for the header. Leaving the stream before its end cancels the
+    request on the server. A request is sent again after a failure only if no part of the result has been received.
 
     Raises:
-        CodecError: the server reported an error. The class of the exception has the reported code (see
+        CodecError: the server reported an error. The exception is an instance of the class with the reported code (see
             codec_wire.errors).
         StreamError: the received stream is invalid.
         DeadlineExceeded: the request did not finish within the client's timeout_s.
@@ -122,19 +123,19 @@ class ReceivedStream:
 
     @property
     def header(self) -> LatentStreamHeader:
-        """The stream header."""
+        """Header of the stream. Raises RuntimeError if the stream has not been entered."""
         if self.progress.header is None:
-            raise RuntimeError("the stream was not entered: use `async with`")
+            raise RuntimeError("the stream has not been entered; enter it with `async with`")
         return self.progress.header
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """The parameters of the request, and a description of the server process. See Generation.parameters."""
+        """Parameters of the request, and a description of the server process. See Generation.parameters."""
         return self._response.parameters
 
     @property
     def map_hash(self) -> str | None:
-        """Hash of the latent-space map that decodes the latents ("sha256:<hex>"); None if the server sent none."""
+        """Hash ("sha256:<hex>") of the latent-space map of the latents, or None if the server sent no hash."""
         return self._response.map_hash
 
     async def __aenter__(self) -> Self:
@@ -155,14 +156,14 @@ class ReceivedStream:
             await self._events.aclose()
 
     def __aiter__(self) -> Self:
-        """Return the stream itself; it can be iterated once."""
+        """Return the stream itself. A stream can be iterated only once."""
         return self
 
     async def __anext__(self) -> DecodedLatent:
         """Return the next latent frame, an array [C, h, w]."""
         decoder = self._decoder
         if decoder is None:
-            raise RuntimeError("the stream was not entered: use `async with`")
+            raise RuntimeError("the stream has not been entered; enter it with `async with`")
         while (event := await self._next_event()) is not None:
             if isinstance(event, Frame):
                 latents = decoder.decode(event.frame)
@@ -209,7 +210,7 @@ class ReceivedStream:
 
 
 class LatentStream(ReceivedStream):
-    """The stream of one generation. See ReceivedStream."""
+    """The latents of one generation, read with `async with` and `async for`. See ReceivedStream."""
 
     def __init__(
         self,
@@ -222,7 +223,7 @@ class LatentStream(ReceivedStream):
         super().__init__(partial(transport, request), options, on_progress)
         self._on_preview = on_preview
         self.request = request
-        """The request that is sent."""
+        """The request that is sent when the stream is entered."""
 
 
 async def read_generation(stream: ReceivedStream) -> Generation:

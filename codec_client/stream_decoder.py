@@ -16,7 +16,7 @@ ArrayT = TypeVar("ArrayT")
 
 
 class LatentStreamDecoder(Generic[ArrayT]):
-    """Decodes one latent stream, received in chunks of any size, to latent frames of the header's shape [C, h, w].
+    """Decodes one latent stream, received in chunks of any size, to latent frames [C, h, w].
 
         decoder = LatentStreamDecoder()
         for chunk in chunks:
@@ -24,9 +24,10 @@ class LatentStreamDecoder(Generic[ArrayT]):
                 ...
         decoder.close()
 
-    Latents are scaled, as in the stream: divide by the map's vae_scale_factor before passing them to a VAE
-    (decode_to_images does so). Latents of the pipeline `raw` have the map's dtype, float16 or float32. Latents of the
-    quantized pipelines are float32. NumPy arrays are read-only. Memory use does not grow with the number of frames.
+    Latents are not yet divided by the map's vae_scale_factor. Divide them before you pass them to a VAE.
+    decode_to_images performs this division itself. Latents of the pipeline `raw` have the map's dtype, float16 or
+    float32. Latents of the quantized pipelines are float32. NumPy arrays are read-only. Memory use does not grow with
+    the number of frames.
 
     An invalid stream raises a StreamError with the byte offset of the invalid message in the decompressed stream. After
     an error, every further call raises the same error.
@@ -69,8 +70,8 @@ class LatentStreamDecoder(Generic[ArrayT]):
         """Create a decoder for one stream.
 
         Args:
-            wire_format: "msgpack" or "protobuf". Default: detected from the first byte.
-            encoding: The content coding, as in the response's Content-Encoding: identity, gzip, br or zstd.
+            wire_format: "msgpack" or "protobuf". Default: the wire format is detected from the first byte.
+            encoding: Content coding of the body, one of identity, gzip, br and zstd.
             dictionary: The zstd dictionary that the response's Codec-Zstd-Dict header names.
             max_bytes: Maximum size of the decompressed body in bytes.
             arrays: Type of the decoded arrays, "numpy" or "torch".
@@ -89,7 +90,7 @@ class LatentStreamDecoder(Generic[ArrayT]):
     def for_response(
         cls, headers: Mapping[str, str], dictionaries: Mapping[str, bytes], max_bytes: int = MAX_BYTES
     ) -> "LatentStreamDecoder[DecodedLatent]":
-        """Return a decoder, with NumPy arrays, for an HTTP response that has these headers.
+        """Return a decoder for an HTTP response with these headers. The decoder returns NumPy arrays.
 
         `dictionaries` maps hashes ("sha256:<hex>") to zstd dictionaries, as LatentMapBundle.assets does.
 
@@ -106,11 +107,11 @@ class LatentStreamDecoder(Generic[ArrayT]):
     def feed(self, chunk: bytes) -> Iterator[ArrayT]:
         """Add `chunk` to the input and return an iterator over the latent frames that are now complete.
 
-        Frames are decoded while the iterator is consumed. Frames that are not consumed are returned first by the
-        iterator of the next call.
+        Frames are decoded while the iterator is consumed. The iterator of the next call begins with the frames that
+        were not consumed.
 
         Raises:
-            StreamError: the stream is invalid. Raised by the call or by its iterator.
+            StreamError: the stream is invalid. The call or its iterator raises this error.
 
         """
         messages = self._messages.feed(chunk)

@@ -11,10 +11,12 @@ PemFile: TypeAlias = str | os.PathLike[str] | None
 
 
 def tls_context(ca_file: PemFile, cert_file: PemFile, key_file: PemFile) -> ssl.SSLContext | None:
-    """Return a TLS context that trusts the certificate authority in `ca_file`, by default those of the system.
+    """Return a TLS context that trusts the certificate authority in `ca_file`.
 
-    The context sends the client certificate in `cert_file`, whose private key is in `key_file`. Return None if all
-    three files are None. Raises InvalidSettings if a file cannot be read or is not a PEM file.
+    If `ca_file` is None, the context trusts the system's certificate authorities. The context sends the client
+    certificate in `cert_file`, whose private key is in `key_file`. Return None if all three files are None. Raises
+    InvalidSettings if a file cannot be read or is not a PEM file, or if only one of `cert_file` and `key_file` is
+    given.
     """
     require_pair(cert_file, key_file)
     if ca_file is None and cert_file is None:

@@ -60,5 +60,5 @@ async def test_invalid_file_raises_invalid_map(path: str, content: Any, message:
 async def test_unreachable_server_raises_server_unreachable() -> None:
     with pytest.raises(ServerUnreachable, match="cannot connect to http://127.0.0.1:1/.*: Connection refused"):
         await fetch_map("http://127.0.0.1:1")
-    with pytest.raises(InvalidMap, match="cannot download /.*: not an absolute http:// or https:// URL"):
+    with pytest.raises(InvalidMap, match="cannot download /.*: the URL must begin with http:// or https://"):
         await fetch_map("nonsense")
