@@ -55,5 +55,5 @@ class ReceivedPixels:
         except ValueError:
             frames = values
         if frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size or -1 in (self.shape or ()):
-            raise UnexpectedAnswer(f"the server sent {len(values)} bytes, which do not match pixels of the shape {self.shape}")
+            raise UnexpectedAnswer(f"the server sent {len(values)} bytes, which do not match the shape {self.shape}")
         return frames

@@ -265,7 +265,7 @@ async def test_unreachable_server_raises_server_unreachable(tmp_path: Path) -> N
     ],
 )
 def test_pixels_of_another_shape_are_rejected(received: ReceivedPixels) -> None:
-    with pytest.raises(UnexpectedAnswer, match="which do not match pixels"):
+    with pytest.raises(UnexpectedAnswer, match="which do not match the shape"):
         received.frames()
 
 
