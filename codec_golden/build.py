@@ -19,7 +19,7 @@ from codec_wire.maps.bundle import sha256
 
 @dataclass(frozen=True, slots=True)
 class BuiltFixture:
-    """A generated fixture that has not been written to disk."""
+    """A generated golden fixture that has not yet been written to disk."""
 
     golden: GoldenFixture
     latents: Latents
@@ -34,8 +34,9 @@ class BuiltFixture:
 class FixtureCheck:
     """Comparison of a stored fixture with the same fixture generated again.
 
-    `changed` lists what differs (latents, pixels), `environment` the differences between the two environments.
-    `max_difference` is the largest difference of a pixel value, 0 to 255, or None if the images have different sizes.
+    `changed` lists what differs (latents, pixels). `environment` lists the differences between the environments in
+    which the two fixtures were generated. `max_difference` is the largest difference of a pixel value, 0 to 255, or
+    None if the images have different sizes.
     """
 
     key: str
@@ -46,7 +47,10 @@ class FixtureCheck:
 
 @dataclass(frozen=True, slots=True)
 class FixtureBuilder:
-    """Builds the fixtures of a suite with one model, from the latents in `captures` if that folder is given."""
+    """Builds the golden fixtures of a suite with one model.
+
+    If the folder `captures` is given, the latents are read from this folder instead of being generated.
+    """
 
     model: ReferenceModel
     suite: str
@@ -54,11 +58,11 @@ class FixtureBuilder:
     captures: Path | None = None
 
     def select(self, suite: FixtureSuite, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
-        """Return {name: fixture to build}, and a message for each fixture that is skipped.
+        """Return the fixtures to build, keyed by name, and a message for each fixture that is skipped.
 
-        `names` None selects every fixture that the model can generate, or that has a capture. A fixture with captured
-        latents is selected even if the model cannot generate it. Raises InvalidSettings if `names` contains an unknown
-        fixture, or if there is nothing to build.
+        If `captures` is None, the fixtures that the model can generate are selected. Otherwise, the fixtures that have
+        captured latents are selected, even if the model cannot generate them. If `names` is given, only these fixtures
+        are selected. Raises InvalidSettings if `names` contains an unknown fixture, or if there is nothing to build.
         """
         if self.captures is None:
             return suite.supported_by(self.model.info, names)
@@ -72,7 +76,10 @@ class FixtureBuilder:
         return selected, []
 
     def build(self, key: str, fixture: Fixture, on_step: OnStep) -> BuiltFixture:
-        """Generate fixture `key`. Raises CodecError if sampling, decoding or reading the capture fails."""
+        """Return the golden fixture `key`.
+
+        Raises CodecError if sampling, decoding or reading the captured latents fails.
+        """
         info, started = self.model.info, time.perf_counter()
         shape = (fixture.frames, *info.latent_shape(fixture.resolution, fixture.resolution))
         latents, capture = self._latents(key, fixture, shape, on_step)
@@ -103,7 +110,7 @@ class FixtureBuilder:
     def _latents(
         self, key: str, fixture: Fixture, shape: tuple[int, ...], on_step: OnStep
     ) -> tuple[Latents, str | None]:
-        """Return the latents [frames, C, h, w], and the name of the capture that they were read from, if any."""
+        """Return the latents [frames, C, h, w], and the name of the capture file that contains them, or None."""
         if self.captures is None:
             return self.model.latents(fixture, on_step), None
         found = read_capture(self.captures, key, self.model.info.latent_space, shape)
@@ -112,7 +119,7 @@ class FixtureBuilder:
         return found
 
     def check(self, fixtures: Mapping[str, Fixture], on_step: OnStep) -> Iterator[FixtureCheck]:
-        """Generate `fixtures` again and yield a comparison of each with the stored one. Does not write anything."""
+        """Generate `fixtures` again, and yield a comparison of each with the stored fixture. No file is written."""
         for key, fixture in fixtures.items():
             (stored,) = find_fixtures(self.folder, self.model.info.latent_space, [key])
             built = self.build(key, fixture, on_step)

@@ -1,4 +1,4 @@
-"""Captured latents: raw fp16 files, or complete response bodies of a latent server."""
+"""Reader of captured latents, which are stored as fp16 values or as complete response bodies of a server."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from codec_wire import WireFormat
 from codec_wire.errors import InvalidSettings, StreamError
 
 SUFFIXES = {".bin": None, ".msgpack": WireFormat.MSGPACK, ".protobuf": WireFormat.PROTOBUF}
-"""Wire format of a capture by file name suffix; None for files that contain the bare latents."""
+"""Wire format of a capture file for each file name suffix. The value is None if the file contains only fp16 values."""
 
 
 def has_capture(folder: Path, key: str) -> bool:
@@ -19,11 +19,11 @@ def has_capture(folder: Path, key: str) -> bool:
 
 
 def read_capture(folder: Path, key: str, latent_space: str, shape: tuple[int, ...]) -> tuple[Latents, str] | None:
-    """Return the latents of fixture `key` in `folder` and the name of their file, or None if it does not exist.
+    """Return the latents of fixture `key` in `folder` and the name of their file, or None if there is no such file.
 
-    `shape` is [frames, C, h, w]. `KEY.bin` contains little-endian fp16 values; `KEY.msgpack` and `KEY.protobuf` contain
-    a complete, uncompressed response body. Raises InvalidSettings if the content of the file does not match the
-    fixture.
+    `shape` is [frames, C, h, w]. The file `KEY.bin` contains little-endian fp16 values. The files `KEY.msgpack` and
+    `KEY.protobuf` contain a complete, uncompressed response body. Raises InvalidSettings if the content of the file
+    does not match the fixture.
     """
     for suffix, wire_format in SUFFIXES.items():
         path = folder / f"{key}{suffix}"

@@ -1,4 +1,4 @@
-"""Evaluation of golden fixtures: loads the fixtures, map, VAE and metrics, and runs the gate."""
+"""Evaluation of golden fixtures by the quality gate, with a latent-space map, a VAE and metrics."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -21,15 +21,15 @@ from core.map_store import bundle_folder, find_bundle_folder
 from core.settings import Settings
 
 ProgressContext = Callable[[int], AbstractContextManager[Callable[[str], None]]]
-"""Function of the expected number of rows that returns a context manager.
+"""Function that takes the expected number of rows and returns a context manager.
 
-The value of the context manager is a function, which is called with the name of each finished row.
+Entering the context manager returns a function that is called with the name of each finished row.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """The result of the gate. `environment` is only set if this process decoded the images."""
+    """The result of the quality gate. `environment` is None unless this process decoded the images."""
 
     rows: list[Row]
     fixtures: list[GoldenFixture]
@@ -53,7 +53,7 @@ class EvaluationResult:
 
     @property
     def notes(self) -> list[str]:
-        """Messages: faults, metrics that were not measured, and differences from the reference environment."""
+        """Messages about faults, metrics that were not measured, and differences from the reference environment."""
         notes = collect_notes(self.rows)
         for golden in self.fixtures:
             built_on = golden.manifest.environment
@@ -75,11 +75,12 @@ def evaluate(
     *,
     progress: ProgressContext,
 ) -> EvaluationResult:
-    """Run the quality gate on the fixtures `names` in `folder`, by default on all fixtures.
+    """Run the quality gate on the fixtures `names` in `folder`, or on all fixtures if `names` is None.
 
-    If `pixels` is given, the images of another decoder in that folder are evaluated and no model is loaded.
-    `latent_map` is a bundle's folder or a server's address, or None for the map in the models directory. Raises
-    InvalidSettings or InvalidMap if a fixture or the map is not valid, and ModelLoadError if the VAE cannot be loaded.
+    `pixels` is a folder with images of another decoder. If `pixels` is given, these images are evaluated and no model
+    is loaded. `latent_map` is the folder of a bundle or the address of a server. If `latent_map` is None, the map in
+    the models directory is used. Raises InvalidSettings or InvalidMap if a fixture or the map is not valid, and
+    ModelLoadError if the VAE cannot be loaded.
     """
     lpips = _load_lpips(settings)
     if pixels is not None:
@@ -129,9 +130,10 @@ def _load_lpips(settings: Settings) -> LpipsMetric | NotMeasured:
 
 
 def find_map(fixtures: Sequence[GoldenFixture], location: str | None, models_dir: Path) -> LatentMapBundle:
-    """Return the map at `location`, a folder or a server's address; if None, the map of the fixtures' latent space.
+    """Return the map at `location`, which is a folder or the address of a server.
 
-    Raises InvalidMap if the map is invalid, and InvalidSettings if it is missing or has another latent space.
+    If `location` is None, return the map of the fixtures' latent space in `models_dir`. Raises InvalidMap if the map is
+    invalid, and InvalidSettings if the map is missing or has another latent space than the fixtures.
     """
     manifest = fixtures[0].manifest
     spaces = {golden.manifest.latent_space_id for golden in fixtures}
@@ -165,7 +167,8 @@ def write_streams(
 ) -> Iterator[tuple[Path, int]]:
     """Encode every fixture with every pipeline of the map in both wire formats.
 
-    Yield the path and the size in bytes of each file that was written. Raises InvalidSettings, InvalidMap.
+    Yield the path and the size in bytes of each file that was written. Raises InvalidSettings if a fixture or the map
+    is missing, and InvalidMap if the map is invalid.
     """
     fixtures = find_fixtures(folder, settings.latent_space, names)
     bundle = find_map(fixtures, latent_map, settings.models_dir)

@@ -1,4 +1,4 @@
-"""Fixture suites: the prompt, seed, steps and size of each golden image or video."""
+"""Fixture suites, which define the prompt, seed, steps and size of each golden image or video."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -16,10 +16,10 @@ FixtureName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$"
 
 
 class Fixture(BaseModel):
-    """One image or video. `resolution` is the side length in pixels; `frames` and `fps` are set for videos only.
+    """One golden image or video. `resolution` is the side length in pixels. `frames` and `fps` are set only for videos.
 
-    The smallest side is 11 pixels, the size of SSIM's window. Unknown keys are ignored, because the published fixtures
-    file contains keys for other tools.
+    The side has at least 11 pixels, because SSIM compares windows of 11x11 pixels. Unknown keys are ignored, because
+    the published fixtures file contains keys for other tools.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -40,12 +40,12 @@ class Fixture(BaseModel):
 
     @property
     def modality(self) -> Modality:
-        """The modality of the request."""
+        """Modality of the request that generates the fixture."""
         return Modality.IMAGE if self.kind == "image" else Modality.VIDEO
 
     @property
     def request(self) -> GenerationRequest:
-        """The request that generates the fixture's latents, with the lossless pipeline `raw`."""
+        """Request that generates the latents of the fixture with the lossless pipeline `raw`."""
         return GenerationRequest(
             prompt=self.prompt,
             modality=self.modality,
@@ -59,7 +59,7 @@ class Fixture(BaseModel):
 
 
 class FixtureSuite(BaseModel):
-    """The content of a fixtures file. `suite` is the suite's name in the map's quality_thresholds."""
+    """The content of a fixtures file. `suite` is the name that identifies the suite in a map's quality_thresholds."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -67,7 +67,10 @@ class FixtureSuite(BaseModel):
     fixtures: dict[FixtureName, Fixture] = Field(min_length=1)
 
     def select(self, names: Sequence[str] | None) -> dict[str, Fixture]:
-        """Return the fixtures `names`, or all if None. Raises InvalidSettings for an unknown name."""
+        """Return the fixtures `names`, or all fixtures if `names` is None.
+
+        Raises InvalidSettings if a name is unknown.
+        """
         unknown = [name for name in names or () if name not in self.fixtures]
         if unknown:
             raise InvalidSettings(
@@ -76,10 +79,10 @@ class FixtureSuite(BaseModel):
         return {name: self.fixtures[name] for name in names or self.fixtures}
 
     def supported_by(self, model: ModelInfo, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
-        """Return the fixtures `names` (all if None) that `model` can generate, and a message for each skipped one.
+        """Return the fixtures that `model` can generate, and a message for each fixture that is skipped.
 
-        Raises InvalidSettings for an unknown name, for a named fixture that `model` cannot generate, and if no fixture
-        is left.
+        If `names` is given, only these fixtures are returned. Raises InvalidSettings if a name is unknown, if `model`
+        cannot generate a fixture in `names`, or if no fixture is left.
         """
         selected = self.select(names)
         unsupported = {name: reason for name, one in selected.items() if (reason := _unsupported_reason(one, model))}
@@ -102,7 +105,10 @@ def _unsupported_reason(fixture: Fixture, model: ModelInfo) -> str | None:
 
 
 def read_suite(path: Path | None) -> FixtureSuite:
-    """Return the suite in the file at `path`, or the published suite if None. Raises InvalidSettings."""
+    """Return the fixture suite in the file at `path`, or the published suite if `path` is None.
+
+    Raises InvalidSettings if the file cannot be read or is not valid.
+    """
     try:
         text = path.read_text() if path else resources.files("codec_golden").joinpath("fixtures.json").read_text()
         return FixtureSuite.model_validate_json(text)

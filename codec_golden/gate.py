@@ -1,4 +1,4 @@
-"""The quality gate: it checks the encoded bytes exactly, and the decoded pixels by metrics."""
+"""The quality gate, which compares encoded bytes exactly and decoded pixels by metrics."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,15 +19,16 @@ from codec_wire.maps.document import QualityThresholds
 
 LpipsMetric = Callable[[Pixels, Pixels], float]
 Decode = Callable[[Any], Pixels]
-"""The VAE decoder: from latents [frames, C, h, w], scaled as in the stream, to pixels."""
+"""Function that decodes latents [frames, C, h, w], not yet divided by the VAE's scaling factor, to pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The result for one fixture and one pipeline.
+    """Result of the quality gate for one fixture and one pipeline.
 
-    `bits` lists the faults of the encoded bytes; None means that the bytes were not checked. `measured` contains the
-    metrics by name, `not_measured` the reasons for missing metrics. `missed` lists the bounds that are not met.
+    `bits` lists the faults of the encoded bytes, or is None if the bytes were not checked. `measured` contains the
+    values of metrics, keyed by the name of the metric. `not_measured` contains the reasons why metrics are missing.
+    `missed` lists the bounds that are not met.
     """
 
     latent_space: str
@@ -52,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The map and metrics with which fixtures are evaluated.
+    """Evaluates golden fixtures with a latent-space map and metrics.
 
     `lpips` is the LPIPS metric, or the reason why LPIPS is not available.
     """
@@ -61,7 +62,7 @@ class Gate:
     lpips: LpipsMetric | NotMeasured
 
     def evaluate_encoded(self, fixtures: Sequence[GoldenFixture], decode: Decode, device: Any) -> Iterator[Row]:
-        """Encode and decode each fixture with each pipeline, and yield a row for each.
+        """Encode and decode each fixture with each pipeline, and yield a row for each fixture and pipeline.
 
         `decode` decodes latents to pixels with the VAE of the map. Latents are quantized both as NumPy arrays and as
         tensors on the torch `device`.
@@ -78,10 +79,11 @@ class Gate:
                 yield self._row(golden, entry, reference, images, wire_bytes=wire.size, bits=bits)
 
     def evaluate_images(self, fixtures: Sequence[GoldenFixture], folder: Path) -> Iterator[Row]:
-        """Compare another decoder's images in `folder` with the references; yield a row for each fixture and pipeline.
+        """Compare the images of another decoder with the references, and yield a row for each fixture and pipeline.
 
-        The file of an image is FIXTURE/PIPELINE.png, those of a video FIXTURE/PIPELINE/frame_0000.png and so on. Raises
-        InvalidSettings if an image is missing from a video or cannot be read.
+        In `folder`, the file of an image is FIXTURE/PIPELINE.png. The files of a video are
+        FIXTURE/PIPELINE/frame_0000.png and so on. Raises InvalidSettings if an image is missing from a video or cannot
+        be read.
         """
         for golden in fixtures:
             for entry in usable_pipelines(self.bundle, golden.manifest.fixture):
@@ -131,7 +133,7 @@ class Gate:
     def _measure(
         self, golden: GoldenFixture, reference: Pixels, images: Pixels
     ) -> tuple[dict[str, float], dict[str, str], int]:
-        """Return (metrics, reasons for missing metrics, number of the frame with the lowest SSIM)."""
+        """Return the metrics, the reasons why metrics are missing, and the number of the frame with the lowest SSIM."""
         frames = ssim_of_frames(reference, images)
         measured = {"ssim": float(np.mean(frames)), "psnr_db": psnr_db(reference, images)}
         not_measured: dict[str, str] = {}

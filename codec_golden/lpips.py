@@ -1,4 +1,4 @@
-"""LPIPS 0.1 with AlexNet, without torchvision.
+"""The metric LPIPS 0.1 with AlexNet, computed without torchvision.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). The metric is defined by
 two files that this project cannot redistribute: AlexNet's weights (published by torchvision) and the linear heads (in
@@ -17,7 +17,10 @@ from codec_golden.errors import NotMeasured
 from codec_golden.storage import Pixels
 
 BACKBONE_SHA256 = ("7be5be79", "4df8aa71")
-"""Accepted prefixes of the weights' sha256: torchvision's alexnet-owt-7be5be79.pth, and an earlier release of it."""
+"""Accepted prefixes of the sha256 of AlexNet's weights.
+
+The first prefix identifies torchvision's file alexnet-owt-7be5be79.pth, the second an earlier release of this file.
+"""
 HEADS_FILE = "weights/v0.1/alex.pth"
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -28,7 +31,7 @@ SMALLEST_SIDE = 64
 
 
 def alexnet_features() -> nn.Sequential:
-    """Return AlexNet's feature layers without trained weights: Krizhevsky, "One weird trick" (2014)."""
+    """Return AlexNet's feature layers without trained weights. The source is Krizhevsky, "One weird trick" (2014)."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 11, stride=4, padding=2),
         nn.ReLU(),
@@ -46,10 +49,13 @@ def alexnet_features() -> nn.Sequential:
 
 
 class Lpips:
-    """The LPIPS distance between images: 0 for identical images, larger for images that look more different."""
+    """The LPIPS distance between images. The more different two images look, the larger is their distance."""
 
     def __init__(self, features: nn.Sequential, heads: list[Tensor]) -> None:
-        """Use AlexNet's `features`, and `heads` with the channel weights of each layer, [1, channels, 1, 1]."""
+        """Create the metric from AlexNet's `features` and from `heads`.
+
+        `heads` contains the channel weights of each layer, [1, channels, 1, 1].
+        """
         self._features = features.eval()
         self._heads = heads
 
@@ -80,14 +86,15 @@ class Lpips:
 
 
 def _normalize(features: Tensor) -> Tensor:
-    """Return the features with the channel vector of each position scaled to length 1, like the reference code."""
+    """Return `features` with the channel vector of each position scaled to length 1, as in the reference code."""
     return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
 
 
 def load_lpips(backbone: str | None) -> Lpips:
-    """Return LPIPS with AlexNet's weights from `backbone`: a file, or REPOSITORY:FILE on the Hugging Face Hub.
+    """Return the metric LPIPS with the AlexNet weights in `backbone`.
 
-    Raises NotMeasured if a file is missing or differs from the published file.
+    `backbone` is a file, or REPOSITORY:FILE on the Hugging Face Hub. Raises NotMeasured if a file is missing or differs
+    from the published file.
     """
     if backbone is None:
         raise NotMeasured("AlexNet weights are not configured (--lpips-backbone)")
@@ -110,7 +117,7 @@ def load_lpips(backbone: str | None) -> Lpips:
 
 
 def read_heads() -> list[Tensor]:
-    """Return the linear heads from the files of the package `lpips`.
+    """Return the linear heads of LPIPS, read from a file of the package `lpips`.
 
     The package is not imported, because its import requires torchvision.
 

@@ -1,4 +1,4 @@
-"""The manifest of a golden fixture: the request, hashes of the result, and the environment that generated it."""
+"""The manifest of a golden fixture, which contains the request, hashes of the result, and the environment."""
 
 import platform
 from typing import Self
@@ -15,9 +15,9 @@ class _ManifestPart(BaseModel):
 
 
 class Environment(_ManifestPart):
-    """Everything that is known to change bits of the latents or pixels.
+    """Properties of a process that are known to change bits of the generated latents or pixels.
 
-    `device` includes the dtype and the number of threads; `cpu` is the instruction set that torch uses.
+    `device` includes the dtype and the number of threads. `cpu` is the instruction set that torch uses.
     """
 
     versions: dict[str, str]
@@ -33,7 +33,7 @@ class Environment(_ManifestPart):
     def of(cls, device: str, threads: int, cpu: str, image_digest: str | None) -> Self:
         """Return the environment of this process.
 
-        The arguments are the values that only the caller of this function knows.
+        The arguments are values that this function cannot determine.
         """
         return cls(
             versions=installed_versions(),
@@ -62,8 +62,9 @@ class Times(_ManifestPart):
 class Manifest(_ManifestPart):
     """The content of a fixture's manifest.json. Hashes are sha256:<hex>.
 
-    `input_latent_sha256` is the hash of latents.bin, `pixels_sha256` of the RGB values of all frames in order, and
-    `reference_sha256` of the first PNG file. `latents_from` is "generated" or the file name of the capture.
+    `input_latent_sha256` is the hash of latents.bin. `pixels_sha256` is the hash of the RGB values of all frames in
+    order. `reference_sha256` is the hash of the first PNG file. `latents_from` is "generated" or the file name of the
+    capture.
     """
 
     latent_space_id: str
@@ -83,7 +84,7 @@ class Manifest(_ManifestPart):
     times: Times
 
     def changed_in(self, current: "Manifest") -> list[str]:
-        """Return which of "latents" and "pixels" have a different hash in `current`."""
+        """Return the names of the parts, "latents" and "pixels", that have a different hash in `current`."""
         hashes = {"latents": "input_latent_sha256", "pixels": "pixels_sha256"}
         return [name for name, field in hashes.items() if getattr(self, field) != getattr(current, field)]
 

@@ -1,4 +1,4 @@
-"""Image quality metrics: PSNR, SSIM, and SSIM of the differences between frames.
+"""The image quality metrics PSNR, SSIM, and SSIM of the differences between frames.
 
 SSIM follows Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), with
 their 11x11 Gaussian window, sigma 1.5, over the three channels of RGB.
@@ -12,7 +12,7 @@ from codec_golden.storage import Pixels
 
 
 def psnr_db(reference: Pixels, images: Pixels) -> float:
-    """Return the peak signal-to-noise ratio over all frames together, in dB; infinity for identical images."""
+    """Return the peak signal-to-noise ratio over all frames together in dB, or infinity if the images are identical."""
     total = 0
     for one, other in zip(reference, images, strict=True):
         total += int(np.square(one.astype(np.int32) - other).sum())
@@ -22,7 +22,7 @@ def psnr_db(reference: Pixels, images: Pixels) -> float:
 
 
 def ssim_of_frames(reference: Pixels, images: Pixels) -> list[float]:
-    """Return the SSIM of each frame, 1 for identical frames."""
+    """Return the SSIM of each frame. The SSIM of identical frames is 1."""
     return [_ssim(one, other, 255) for one, other in zip(reference, images, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""The model that generates golden latents and pixels, run by the same engine as in the server."""
+"""The model that generates golden latents and pixels. The same engine as in the server runs the model."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -24,11 +24,11 @@ from core.plan import plan
 from core.settings import Settings
 
 OnStep = Callable[[int, int], None]
-"""Called after each sampler step with the number of finished steps and the total number of steps."""
+"""Function that is called after each sampler step with the number of finished steps and the total number of steps."""
 
 
 class ReferenceModel:
-    """A loaded diffusers pipeline with its VAE, on its own thread. Call close() when done."""
+    """A loaded diffusers pipeline with its VAE, which runs on its own thread. Call close() to stop the thread."""
 
     def __init__(self, settings: Settings) -> None:
         """Load the model selected by `settings`.
@@ -45,7 +45,7 @@ class ReferenceModel:
 
     @property
     def environment(self) -> Environment:
-        """The environment of this process, on which its latents and pixels depend."""
+        """Properties of this process on which the generated latents and pixels depend."""
         capability = torch.backends.cpu.get_cpu_capability()
         return Environment.of(str(self._model.device), self._device.threads, capability, self._settings.image_digest)
 
@@ -55,9 +55,10 @@ class ReferenceModel:
         return self._device.torch_device
 
     def latents(self, fixture: Fixture, on_step: OnStep) -> Latents:
-        """Generate the latents of `fixture`: fp16 [frames, C, h, w], as the server sends them with `raw`.
+        """Return the generated latents of `fixture`, fp16 [frames, C, h, w].
 
-        Raises InvalidRequest if the model does not support the fixture, or another CodecError if sampling fails.
+        The latents equal those that the server sends with the pipeline `raw`. Raises InvalidRequest if the model does
+        not support the fixture, or another CodecError if sampling fails.
         """
         return asyncio.run(self._sample(fixture, on_step))
 
@@ -76,10 +77,13 @@ class ReferenceModel:
         return np.stack(frames).astype(np.float16)
 
     def pixels(self, latents: Any) -> Pixels:
-        """Decode `latents` [frames, C, h, w], scaled as in the stream, with the model's VAE. Raises ModelLoadError."""
+        """Return the pixels that the model's VAE decodes from `latents` [frames, C, h, w].
+
+        `latents` are not yet divided by the VAE's scaling factor. Raises ModelLoadError if the VAE cannot decode them.
+        """
         model = self._model
         return self._thread.submit(decode_latents, model.pipeline.vae, latents, model.family.pipeline_class).result()
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the thread on which the model runs."""
         self._thread.shutdown()

@@ -17,7 +17,10 @@ NAN = b"\x00\x7e"
 
 @dataclass(frozen=True, slots=True)
 class RefusedStream:
-    """One invalid stream as a msgpack body. `reason` is part of index.json, whose bytes are fixed: do not reword it."""
+    """One invalid stream as a msgpack body.
+
+    Do not change the text of a `reason`, because it is part of index.json, whose bytes are fixed.
+    """
 
     name: str
     reason: str
@@ -35,7 +38,7 @@ class RefusedStream:
 
 
 def refused_streams() -> list[RefusedStream]:
-    """Return every invalid stream."""
+    """Return all invalid streams, each with one fault."""
     return list(_refused_streams())
 
 

@@ -28,17 +28,17 @@ from core.pins import pinned_versions
 INVISIBLE_LEVELS = 3
 """Differences of at most this number of levels, of 255, are not visible."""
 VISIBLE_LEVELS = 8
-"""Larger differences may be visible if they form a shape."""
+"""Differences of more levels than this number may be visible if they form a shape."""
 FEW, SOME, MANY = 0.001, 0.05, 0.25
 """Fractions of pixels with visible differences at which the wording of the report changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """A row of the result, prepared for the template. Image values are data URLs.
+    """A row of the result, in the form that the template needs. Images are data URLs.
 
     `thumbnails` and `details` have the keys reference, decoded and difference. `frame` is the CSS of a border around
-    the region that `details` shows; it is empty if the images are identical.
+    the region that `details` shows. If the images are identical, `frame` is empty.
     """
 
     row: Row
@@ -63,7 +63,7 @@ class RegionComparison:
 
 
 def render_report(result: EvaluationResult) -> str:
-    """Return the report, a self-contained HTML document."""
+    """Return the report as a self-contained HTML document."""
     template = _template()
     sections = [
         {
@@ -120,7 +120,10 @@ def _row_view(row: Row) -> RowView:
 
 
 def _compare_region(rows: Sequence[Row]) -> RegionComparison | None:
-    """Return the region that changed most in the row with the lowest SSIM, or None for fewer than two measured rows."""
+    """Return a comparison of the region that changed most in the row with the lowest SSIM.
+
+    The result is None if fewer than two rows are measured.
+    """
     measured = [row for row in rows if row.measured]
     if len(measured) < 2:
         return None
@@ -136,7 +139,7 @@ def _compare_region(rows: Sequence[Row]) -> RegionComparison | None:
 
 
 def _max_channel_difference(reference: RgbImage, image: RgbImage) -> RgbImage:
-    """Return the largest difference of the three channels per pixel, [height, width]."""
+    """Return, for each pixel, the largest difference of the three channels, [height, width]."""
     largest: RgbImage = np.abs(reference.astype(np.int16) - image).max(axis=2)
     return largest
 
@@ -146,7 +149,7 @@ def _visible_share(reference: RgbImage, image: RgbImage) -> float:
 
 
 def describe_difference(reference: RgbImage, image: RgbImage) -> str:
-    """Describe the difference between two images in a sentence, based on the size of the pixel differences only."""
+    """Return a description of the difference between two images, based only on the sizes of the pixel differences."""
     difference, share = _max_channel_difference(reference, image), _visible_share(reference, image)
     if not difference.any():
         return "Identical to the reference."

@@ -1,4 +1,4 @@
-"""Images of the report: thumbnails, difference images, and the region that changed most, enlarged."""
+"""Images of the report, such as thumbnails, difference images and the enlarged region that changed most."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ AMPLIFICATION = 8
 """Factor by which difference images are brightened."""
 
 RgbImage = NDArray[np.uint8]
-"""8-bit RGB, [height, width, 3]."""
+"""8-bit RGB image, [height, width, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Region:
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
     def style(self, image: RgbImage) -> str:
-        """Return CSS that positions a border around this region, for `image` displayed at any size."""
+        """Return CSS that positions a border around this region of `image` at any display size."""
         height, width = image.shape[:2]
         fractions = {
             "top": self.top / height,
@@ -47,9 +47,10 @@ class Region:
 
 
 def most_different_region(reference: RgbImage, image: RgbImage) -> Region:
-    """Return the square of side REGION_SIDE with the largest sum of squared differences.
+    """Return the square region that has the largest sum of squared differences, with the side REGION_SIDE.
 
-    The region is smaller if a side of the image is. Squaring prefers one large difference over many small ones.
+    If a side of the image is shorter than REGION_SIDE, the region has the length of this side. Differences are squared,
+    so that one large difference counts more than many small differences.
     """
     squared = np.square(reference.astype(np.int64) - image).sum(axis=2)
     sums = np.pad(squared.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
@@ -60,7 +61,7 @@ def most_different_region(reference: RgbImage, image: RgbImage) -> Region:
 
 
 def difference_image(reference: RgbImage, image: RgbImage) -> RgbImage:
-    """Return a grey image of the largest difference of the three channels per pixel, times AMPLIFICATION."""
+    """Return a grey image of the largest channel difference of each pixel, multiplied by AMPLIFICATION."""
     largest = np.abs(reference.astype(np.int16) - image).max(axis=2, keepdims=True) * AMPLIFICATION
     grey: RgbImage = np.clip(largest, 0, 255).astype(np.uint8).repeat(3, axis=2)
     return grey

@@ -1,4 +1,4 @@
-"""The result of the gate as a table for a terminal, and as JSON."""
+"""The result of the quality gate as a table for a terminal, and as JSON."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,10 @@ VIDEO_METRICS = ("temporal_ssim", "vmaf")
 
 
 def build_table(rows: Sequence[Row]) -> Table:
-    """Return a table of the rows, with each metric above its bound. The columns for videos are optional."""
+    """Return a table of the rows, in which each metric is above its bound.
+
+    The table has columns for video metrics only if a row has such a metric.
+    """
     video = any(name in row.measured or name in row.not_measured for row in rows for name in VIDEO_METRICS)
     metrics = [name for name in COLUMNS if video or name not in VIDEO_METRICS]
     table = Table(box=SIMPLE_HEAD, title=", ".join(sorted({row.latent_space for row in rows})))
@@ -43,14 +46,14 @@ def build_table(rows: Sequence[Row]) -> Table:
 
 
 def bound_text(row: Row, name: str) -> str:
-    """Return the map's bound on a metric as the second line of a table cell, or an empty string without a bound."""
+    """Return the map's bound on a metric as the second line of a table cell, or "" if the map has no bound."""
     field, sign = BOUNDS.get(name, ("", ""))
     bound = getattr(row.thresholds, field, None)
     return "" if bound is None else f"\n{sign} {bound:g}"
 
 
 def metric_text(row: Row, name: str) -> str:
-    """Return the value of a metric as text, or an empty string if it does not apply."""
+    """Return the value of a metric as text, or an empty string if the metric does not apply to the row."""
     value = row.measured.get(name)
     if value is not None:
         return "identical" if math.isinf(value) else COLUMNS[name][1].format(value)
@@ -71,7 +74,10 @@ def bounds_text(row: Row) -> str:
 
 
 def collect_notes(rows: Sequence[Row]) -> list[str]:
-    """Return messages about the rows without duplicates: faults, missed bounds, missing metrics and missing bounds."""
+    """Return messages about faults, missed bounds, missing metrics and missing bounds in the rows.
+
+    Each message is returned only once.
+    """
     notes: dict[str, None] = {}
     for row in rows:
         for fault in (*(row.bits or ()), *row.missed):
@@ -91,7 +97,7 @@ def collect_notes(rows: Sequence[Row]) -> list[str]:
 def result_json(
     rows: Sequence[Row], notes: Sequence[str], map_hash: str, environment: Environment | None
 ) -> dict[str, Any]:
-    """Return the complete result as JSON-compatible values; an infinite PSNR is the string "identical"."""
+    """Return the complete result as JSON-compatible values. An infinite PSNR becomes the string "identical"."""
     return {
         "passed": all(row.passed for row in rows),
         "latent_map": map_hash,

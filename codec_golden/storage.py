@@ -1,4 +1,7 @@
-"""Golden fixtures on disk: DIR/<latent space>/<fixture>/ with manifest, latents and reference images."""
+"""Storage of golden fixtures on disk.
+
+The folder DIR/<latent space>/<fixture>/ contains the manifest, the latents and the reference images of a fixture.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,25 +20,28 @@ LATENTS = "latents.bin"
 IMAGE = "reference.png"
 
 Latents = NDArray[np.float16]
-"""fp16 [frames, channels, height, width], scaled as in the stream."""
+"""Latents as fp16 [frames, channels, height, width], not yet divided by the VAE's scaling factor."""
 Pixels = NDArray[np.uint8]
-"""8-bit RGB, [frames, height, width, 3]."""
+"""Pixels as 8-bit RGB, [frames, height, width, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenFixture:
-    """A golden fixture: its folder and its manifest."""
+    """A golden fixture, which has a folder and a manifest."""
 
     folder: Path
     manifest: Manifest
 
     @property
     def key(self) -> str:
-        """The fixture's name."""
+        """Name of the fixture."""
         return self.manifest.fixture_key
 
     def latents(self) -> Latents:
-        """Read the latents. Raises InvalidSettings if the file has another hash than in the manifest."""
+        """Return the latents of the fixture.
+
+        Raises InvalidSettings if the file latents.bin does not have the hash in the manifest.
+        """
         path = self.folder / LATENTS
         data = _read(path)
         if sha256(data) != self.manifest.input_latent_sha256:
@@ -43,14 +49,20 @@ class GoldenFixture:
         return latents_from_bytes(data, (self.manifest.fixture.frames, *self.manifest.latent_shape), path)
 
     def pixels(self) -> Pixels:
-        """Read the reference images. Raises InvalidSettings if the hash of the files differs from the manifest's."""
+        """Return the reference images of the fixture.
+
+        Raises InvalidSettings if the images do not have the hash in the manifest.
+        """
         pixels = read_images(self.folder / name for name in image_names(self.manifest))
         if sha256(pixels.tobytes()) != self.manifest.pixels_sha256:
             raise InvalidSettings(f"{self.folder}: the images do not match {MANIFEST}; build the fixture again")
         return pixels
 
     def write(self, latents: Latents, pixels: Pixels) -> None:
-        """Write all files; the manifest last, so that it exists only if the other files are complete."""
+        """Write the latents, the reference images and the manifest to the folder.
+
+        The manifest is written last, so that it exists only if the other files are complete.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / MANIFEST).unlink(missing_ok=True)
         for stale in (*self.folder.glob("frame_*.png"), self.folder / IMAGE):
@@ -76,12 +88,12 @@ def frame_name(number: int) -> str:
 
 
 def latents_to_bytes(latents: Latents) -> bytes:
-    """Return the content of latents.bin: little-endian fp16, C order."""
+    """Return `latents` as the content of latents.bin, little-endian fp16 values in C order."""
     return latents.astype("<f2").tobytes()
 
 
 def latents_from_bytes(data: bytes, shape: tuple[int, ...], path: Path) -> Latents:
-    """Return the latents of `shape` in `data`. Raises InvalidSettings if the size of `data` does not match `shape`."""
+    """Return the latents in `data`. Raises InvalidSettings if the size of `data` does not match `shape`."""
     expected = int(np.prod(shape)) * 2
     if len(data) != expected:
         raise InvalidSettings(f"{path}: fp16 latents of shape {shape} have {expected} bytes, got {len(data)}")
@@ -89,7 +101,10 @@ def latents_from_bytes(data: bytes, shape: tuple[int, ...], path: Path) -> Laten
 
 
 def read_images(paths: Iterable[Path]) -> Pixels:
-    """Read images as RGB. Raises InvalidSettings if a file cannot be read or if the images have different sizes."""
+    """Return the images at `paths` as RGB.
+
+    Raises InvalidSettings if a file cannot be read or if the images have different sizes.
+    """
     images: list[NDArray[np.uint8]] = []
     for path in paths:
         try:
@@ -103,9 +118,10 @@ def read_images(paths: Iterable[Path]) -> Pixels:
 
 
 def find_fixtures(folder: Path, latent_space: str | None, names: Sequence[str] | None = None) -> list[GoldenFixture]:
-    """Return the golden fixtures in `folder`, sorted by size; only those of `latent_space` unless it is None.
+    """Return the golden fixtures in `folder`, sorted by size.
 
-    Raises InvalidSettings if there are none, or if one of `names` is missing.
+    If `latent_space` or `names` is given, only fixtures of this latent space or with these names are returned. Raises
+    InvalidSettings if no fixture is found, or if a fixture in `names` is missing.
     """
     found = []
     for path in sorted(folder.rglob(MANIFEST)):
@@ -128,7 +144,7 @@ def find_fixtures(folder: Path, latent_space: str | None, names: Sequence[str] |
 
 
 def fixture_at(folder: Path, manifest: Manifest) -> GoldenFixture:
-    """Return a golden fixture with `manifest`, whose files belong in the golden folder `folder`."""
+    """Return the golden fixture with `manifest` whose files belong in a subfolder of `folder`."""
     return GoldenFixture(folder / manifest.latent_space_id / manifest.fixture_key, manifest)
 
 

@@ -1,4 +1,4 @@
-"""Quality thresholds for a latent-space map: the worst measured result minus a fixed margin."""
+"""Quality thresholds for a latent-space map. A threshold is the worst measured result with a fixed margin."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ ROUNDING_PSNR_DB = 48.1
 """PSNR of an image in which every value is off by one level of 255: 20 log10(255), rounded down. Measured values are
 capped at this number, because another decoder may round differently."""
 ROUNDING_SSIM = 0.99
-"""SSIM to which a difference of one level may reduce a flat area. Measured values are capped at this number."""
+"""SSIM to which a difference of one level may reduce a flat area. Measured SSIM values are capped at this number."""
 PSNR_MARGIN_DB = 1.0
 SSIM_MARGIN = 0.01
 LPIPS_MARGIN = 0.01
@@ -17,10 +17,11 @@ LPIPS_MARGIN = 0.01
 
 
 def compute_thresholds(rows: Iterable[Row], suite: str) -> dict[str, Mapping[str, float | str]]:
-    """Return the map's `quality_thresholds` by pipeline.
+    """Return the `quality_thresholds` of a map, keyed by the name of the pipeline.
 
-    A bound is the worst result of all fixtures, capped at the effect of rounding, minus the margin. `lpips_max` is
-    omitted unless LPIPS was measured for every fixture.
+    A bound is the worst result of all fixtures with a margin. SSIM and PSNR are capped at ROUNDING_SSIM and
+    ROUNDING_PSNR_DB before the margin is subtracted. `lpips_max` is omitted if LPIPS was not measured for every
+    fixture.
     """
     by_pipeline: dict[str, list[Row]] = {}
     for row in rows:

@@ -1,6 +1,6 @@
 """Inputs of the conformance vectors, and the streams to which they are encoded.
 
-The inputs are computed from sha256 with integer arithmetic only, so they are identical on every machine.
+The inputs are computed from sha256 with integer arithmetic only, so that they are identical on every machine.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ LATENT_SPACE = "vectors/small"
 KEYFRAME_INTERVAL = 4
 """Keyframe interval of the videos.
 
-The interval is neither 1 nor the number of frames, so that the vectors detect residuals that are relative to the
-previous frame, and missing keyframes.
+The interval is neither 1 nor the number of frames, so that the vectors detect missing keyframes, and residuals that are
+relative to the previous frame instead of the keyframe.
 """
 STATIC_SCALE = 2.5
 """Static scale of every channel. The scale is smaller than the largest input values, so that codes are clipped."""
@@ -28,7 +28,10 @@ STATIC_SCALE = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input. `shape` is that of a latent frame, [C, h, w]; a video has more than one latent frame."""
+    """One input of the conformance vectors.
+
+    `shape` is the shape of one latent frame, [C, h, w]. A video has more than one latent frame.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -56,10 +59,11 @@ _TIES = (0.5, 1.5, 2.5, -0.5, -1.5, 6.5, 0.0, -0.0)
 
 
 def case_latents(case: Case) -> NDArray[Any]:
-    """Return the latents of a case, [latent_frames, *shape] in its dtype.
+    """Return the latents of a case, an array [latent_frames, *shape] of the case's dtype.
 
     Almost all values are in [-4, 4]. The first channel of the last frame is zero. The second channel begins with values
-    halfway between int4 codes. With four channels, the third channel of the first frame contains subnormal fp16 values.
+    halfway between int4 codes. In a case with four channels, the third channel of the first frame contains subnormal
+    fp16 values.
     """
     count = case.latent_frames * int(np.prod(case.shape))
     stream = b"".join(hashlib.sha256(f"{case.name} {number}".encode()).digest() for number in range(count // 16 + 1))
@@ -88,9 +92,9 @@ def _write_rounding_cases(flat: NDArray[Any]) -> None:
 
 
 def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
-    """Return the fp16 values in (0, scale], ascending, whose code changes if it is computed incorrectly.
+    """Return the fp16 values in (0, scale] for which an incorrect method computes another code, in ascending order.
 
-    The two incorrect methods are rounding halves away from zero, and x * (Q / s) instead of x / s * Q.
+    One incorrect method rounds halves away from zero. The other computes x * (Q / s) instead of x / s * Q.
     """
     halves = np.arange(1, 2**15, dtype=np.uint16).view(np.float16)
     values = halves[halves <= scale].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Conformance vectors: latents, wire bytes and reconstruction for each pipeline and both envelopes."""
+"""Conformance vectors, which contain latents, encoded bodies and decoded latents for each pipeline."""
 
 import hashlib
 import json
@@ -18,7 +18,10 @@ README = "README.md"
 
 
 def vector_files() -> dict[str, bytes]:
-    """Generate every file of the vectors except the README with this encoder and decoder; return them by path."""
+    """Return every file of the conformance vectors except the README, keyed by path.
+
+    The encoder and the decoder of this project generate the files.
+    """
     files: dict[str, bytes] = {}
     index = []
     for case in CASES:
@@ -64,7 +67,10 @@ def _json(value: object) -> bytes:
 
 
 def write_vectors(folder: Path) -> int:
-    """Write every file of the vectors, including the README, to `folder`. Return their total size in bytes."""
+    """Write every file of the conformance vectors to `folder`, including the README.
+
+    Return the total size of the files in bytes.
+    """
     files = vector_files() | {README: read_shipped(README)}
     for path, data in files.items():
         target = folder / path
@@ -74,14 +80,14 @@ def write_vectors(folder: Path) -> int:
 
 
 def read_shipped(path: str) -> bytes:
-    """Read a file of the vectors that are part of this package."""
+    """Return a file of the conformance vectors that are part of this package."""
     return resources.files("codec_golden").joinpath("vectors").joinpath(path).read_bytes()
 
 
 def failing_vectors() -> dict[str, list[str]]:
-    """Compare this encoder and decoder with the shipped vectors.
+    """Compare the encoder and the decoder of this project with the conformance vectors in this package.
 
-    Return {pipeline: faults} for pipelines with faults.
+    Return the faults of each pipeline that has faults, keyed by the name of the pipeline.
     """
     failing: dict[str, list[str]] = {}
     for case, pipeline in case_pipelines():

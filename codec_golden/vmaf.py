@@ -10,7 +10,7 @@ from codec_golden.errors import NotMeasured
 from codec_golden.storage import Pixels
 
 MODEL = "vmaf_v0.6.1"
-"""libvmaf's default model, trained on full-HD video on a television. Smaller videos are rated as if scaled up."""
+"""Default model of libvmaf, for full-HD videos on a television. Smaller videos are rated as if they were scaled up."""
 SMALLEST_SIDE = 16
 
 

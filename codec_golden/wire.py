@@ -1,4 +1,4 @@
-"""Encoding and decoding of golden latents as complete bodies, with the encoder and decoder of the server."""
+"""Conversion between golden latents and complete bodies, with the encoder of the server and the decoder of clients."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PIECE_BYTES = 1400
-"""Bodies are decoded in pieces of this number of bytes, about one network packet."""
+"""Size in bytes of the pieces in which bodies are decoded, about the size of a network packet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,10 @@ class FixtureStream:
     def of(
         cls, fixture: Fixture, shape: tuple[int, ...], bundle: LatentMapBundle, entry: MapPipeline
     ) -> "FixtureStream":
-        """Return the stream of `fixture` with the pipeline `entry`; `shape` is that of a latent frame, [C, h, w]."""
+        """Return the stream of `fixture` with the pipeline `entry`.
+
+        `shape` is the shape of one latent frame, [C, h, w].
+        """
         interval = min(DEFAULT_KEYFRAME_INTERVAL, entry.keyframe_interval_frames or DEFAULT_KEYFRAME_INTERVAL)
         return cls(
             LatentStreamHeader(
@@ -56,9 +59,9 @@ def usable_pipelines(bundle: LatentMapBundle, fixture: Fixture) -> list[MapPipel
 
 
 def encode_body(stream: FixtureStream, latents: "Latents | Tensor | NDArray[Any]", wire_format: WireFormat) -> bytes:
-    """Encode `latents` [frames, C, h, w] to a complete body. A tensor is quantized on its own device.
+    """Return a complete body with `latents` [frames, C, h, w]. A tensor is quantized on its own device.
 
-    Raises InvalidLatents.
+    Raises InvalidLatents if `latents` cannot be encoded.
     """
     encoder = LatentEncoder(stream.header)
     parts = [encode(stream.header, wire_format)]
@@ -72,7 +75,7 @@ def encode_body(stream: FixtureStream, latents: "Latents | Tensor | NDArray[Any]
 def decode_body(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeader, list[NDArray[Any]]]:
     """Return the header of a complete body and the latents [C, h, w] of each frame.
 
-    The decoder receives pieces of PIECE_BYTES.
+    The decoder receives the body in pieces of PIECE_BYTES bytes.
 
     Raises StreamError if the body is not a valid stream.
     """
@@ -94,5 +97,8 @@ def decode_body(body: bytes, wire_format: WireFormat) -> tuple[LatentStreamHeade
 
 
 def reconstruction(body: bytes, wire_format: WireFormat) -> NDArray[np.float32]:
-    """Return the latents of a complete body as a client decodes them, float32 [frames, C, h, w]. Raises StreamError."""
+    """Return the latents that a client decodes from a complete body, float32 [frames, C, h, w].
+
+    Raises StreamError if the body is not a valid stream.
+    """
     return np.stack(decode_body(body, wire_format)[1]).astype(np.float32)

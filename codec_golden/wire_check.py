@@ -1,4 +1,4 @@
-"""Bit-exact check of both encoders, both wire formats (envelopes) and the decoder with one stream."""
+"""Bit-exact check of both encoders, both wire formats and the decoder with one stream."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from codec_wire.errors import CodecError
 
 
 class WireCheck:
-    """Encodes latents with NumPy and torch in both envelopes, decodes them, and compares what must be identical.
+    """Encodes latents with NumPy and torch in both wire formats, decodes them, and compares what must be identical.
 
-    `faults` describes the differences; it is empty if the stream is correct. `decoded` contains the decoded latents,
-    float32 [frames, C, h, w], or None if decoding failed. `size` is the size of the msgpack body in bytes.
+    `faults` describes the differences, and is empty if there are none. `decoded` contains the decoded latents, float32
+    [frames, C, h, w], or None if decoding failed. `size` is the size of the msgpack body in bytes.
     """
 
     def __init__(self, stream: FixtureStream, latents: Latents, device: Any) -> None:

@@ -1,4 +1,4 @@
-"""Optional entries of a finished map: quality thresholds per pipeline, and the image of the reference decoder."""
+"""Optional entries of a finished map: quality thresholds of pipelines, and the container image of the decoder."""
 
 import json
 import re
@@ -13,16 +13,17 @@ from codec_wire.maps.bundle import LatentMapBundle
 from codec_wire.maps.document import QualityThresholds
 
 Thresholds = dict[str, QualityThresholds]
-"""Quality thresholds by pipeline name."""
+"""Quality thresholds, keyed by the name of the pipeline."""
 
 _THRESHOLDS = TypeAdapter(Thresholds)
 _IMAGE_WITH_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 
 
 def read_thresholds(path: Path) -> Thresholds:
-    """Read thresholds from JSON: {pipeline: {ssim_min, psnr_min_db, lpips_max, fixture_suite}}, all keys optional.
+    """Return the quality thresholds in a JSON file.
 
-    Raises InvalidSettings, which names the file and the key, if the file or a key is not valid.
+    The file contains {pipeline: {ssim_min, psnr_min_db, lpips_max, fixture_suite}}. All keys are optional. Raises
+    InvalidSettings, which names the file and the key, if the file or a key is not valid.
     """
     try:
         return _THRESHOLDS.validate_json(path.read_bytes())
@@ -35,11 +36,11 @@ def read_thresholds(path: Path) -> Thresholds:
 
 
 def with_thresholds(bundle: LatentMapBundle, thresholds: Thresholds) -> LatentMapBundle:
-    """Return `bundle` with these thresholds in its map, which changes the hash.
+    """Return a copy of `bundle` whose map contains `thresholds`. The hash of the map changes.
 
     Pipelines without an entry in `thresholds` keep their thresholds.
 
-    Raises InvalidMap if the map does not list a pipeline.
+    Raises InvalidMap if the map does not list a pipeline of `thresholds`.
     """
     document: dict[str, Any] = json.loads(bundle.document)
     entries = {entry["name"]: entry for entry in document["pipelines"]}
@@ -54,7 +55,7 @@ def with_thresholds(bundle: LatentMapBundle, thresholds: Thresholds) -> LatentMa
 
 
 def require_image_digest(image: str) -> None:
-    """Raise InvalidSettings unless `image` is NAME@sha256:<64 hex>."""
+    """Raise InvalidSettings if `image` does not have the form NAME@sha256:<64 hex>."""
     if not _IMAGE_WITH_DIGEST.fullmatch(image):
         raise InvalidSettings(
             f"--canonical-image must be NAME@sha256:<64 hex>, because tags can change; got {truncated_repr(image)}"
@@ -62,9 +63,10 @@ def require_image_digest(image: str) -> None:
 
 
 def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle:
-    """Return `bundle` with decoder.canonical_image, the container image that renders the reference pixels.
+    """Return a copy of `bundle` in which `image` is the map's decoder.canonical_image.
 
-    Raises InvalidSettings if `image` is not NAME@sha256:<64 hex>, and InvalidMap if the map has no decoder.
+    This container image renders the reference pixels. Raises InvalidSettings if `image` does not have the form
+    NAME@sha256:<64 hex>, and InvalidMap if the map has no decoder.
     """
     require_image_digest(image)
     document = json.loads(bundle.document)

@@ -54,7 +54,7 @@ def pipelines_for(sample: Sample, bundle: LatentMapBundle) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class BodySizes:
-    """Size of a body in bytes per content coding, or the mean of such sizes.
+    """Sizes in bytes of a body in each content coding, or the means of such sizes.
 
     `zstd` is the size with zstd and without a dictionary. `zstd_dictionary` is None for a map without dictionaries.
     """
@@ -70,9 +70,10 @@ class BodySizes:
     def saving(self) -> float | None:
         """Fraction of bytes that the dictionary saves, relative to the smallest of identity, gzip and plain zstd.
 
-        0.05 means 5 %; negative if the dictionary makes the body larger; None without a dictionary. The comparison does
-        not include Brotli: without the dictionary, a client that accepts only zstd would receive an uncompressed body.
-        A client that prefers Brotli gives it a higher weight in Accept-Encoding.
+        A saving of 0.05 means 5 %. The saving is negative if the dictionary makes the body larger, and None if there is
+        no dictionary. The comparison does not include Brotli, because a client that prefers Brotli gives Brotli a
+        higher weight in Accept-Encoding. Without the dictionary, a client that accepts only zstd would receive an
+        uncompressed body.
         """
         if self.zstd_dictionary is None:
             return None
@@ -85,7 +86,10 @@ class BodySizes:
 
 
 def measure_sizes(body: Body, dictionary: bytes | None = None) -> BodySizes:
-    """Return the size of `body` in each content coding, flushed after every message as the server does."""
+    """Return the size of `body` in each content coding.
+
+    The compressor is flushed after every message, as in the server.
+    """
     return BodySizes(
         identity=_size(body, "identity"),
         gzip=_size(body, "gzip"),
@@ -97,7 +101,10 @@ def measure_sizes(body: Body, dictionary: bytes | None = None) -> BodySizes:
 
 
 def mean_sizes(sizes: Sequence[BodySizes]) -> BodySizes:
-    """Return the mean of `sizes`: at least one, and either all with a dictionary or all without."""
+    """Return the mean of `sizes`. The sequence must not be empty.
+
+    Either all elements or no elements must have a size with a dictionary.
+    """
     with_dictionary = [size.zstd_dictionary for size in sizes if size.zstd_dictionary is not None]
     return BodySizes(
         identity=fmean(size.identity for size in sizes),

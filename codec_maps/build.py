@@ -1,4 +1,4 @@
-"""Construction of a latent-space map from samples: static scales, and the zstd dictionaries that save bytes."""
+"""Construction of a latent-space map whose static scales and zstd dictionaries are computed from samples."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,16 @@ from codec_wire.maps.latent_rgb import LatentRgb
 from core.model import ModelInfo
 
 MakeMap = Callable[[Mapping[str, bytes], Sequence[Dictionary]], LatentMapBundle]
-"""Function that returns the model's map with these static scales (by pipeline name) and dictionaries."""
+"""Function that takes static scales, keyed by the name of the pipeline, and dictionaries, and returns the model's map.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class DictionaryTrial:
     """Result of the test of a dictionary with the held-out bodies of one wire format and pipeline.
 
-    `sizes` contains the mean sizes. `saving` is the mean of the savings of all bodies, with equal weights.
+    `sizes` contains the mean sizes of the bodies. `saving` is the mean of their savings, in which every body has the
+    same weight.
     """
 
     wire_format: WireFormat
@@ -44,7 +46,7 @@ class BuiltMap:
     qualities: list[Quality]
     trials: list[DictionaryTrial]
     latent_rgb: LatentRgb | None = None
-    """The latent-to-RGB matrix, which is not part of the map; None if the model's VAE is not loaded."""
+    """Latent-to-RGB matrix, which is not part of the map, or None if the model's VAE is not loaded."""
 
 
 def build_map(
@@ -57,8 +59,8 @@ def build_map(
 
     A dictionary is included only if it makes the held-out bodies, on average, smaller than the best of identity, gzip
     and zstd without a dictionary. A map without samples has no static scales, and a map with few samples has no
-    dictionaries. `on_trial` is called with the number of finished pairs of pipeline and wire format, and the number of
-    all pairs.
+    dictionaries. A dictionary is trained for each pair of a pipeline and a wire format. `on_trial` is called with the
+    number of finished pairs and the number of all pairs.
     """
     if not samples:
         return BuiltMap(make_map({}, []), [], [])
@@ -102,7 +104,7 @@ def _trial(pipeline: str, wire_format: WireFormat, sizes: Sequence[BodySizes]) -
 
 
 def _corpus_summary(training: Sequence[Body], held_out: Sequence[Body], trial: DictionaryTrial) -> dict[str, object]:
-    """Return the map's `corpus_summary`. The published key `n_samples` counts the bodies used for training."""
+    """Return the map's `corpus_summary`. The published key `n_samples` is the number of bodies used for training."""
     shapes = sorted({body.header.shape for body in (*training, *held_out)})
     return {
         "n_samples": len(training),

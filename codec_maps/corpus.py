@@ -1,4 +1,4 @@
-"""Generation of sample latents, from which a latent-space map is built."""
+"""Generation of the samples of latents from which a latent-space map is built."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,19 +22,19 @@ from core.served import ModelInstance
 log = logging.getLogger(__name__)
 
 HELD_OUT_EVERY = 4
-"""Every n-th sample is held out: it is used only to evaluate scales and dictionaries, never to choose them."""
+"""One in this number of samples is held out. Scales and dictionaries are evaluated with the held-out samples only."""
 FIXTURE_SIDES = (256, 512)
 """Image sizes (squares, in pixels) for which body sizes are published."""
 MAX_ENLARGEMENT = 4
-"""A size is skipped if it has more pixels than this factor times those of the model's default size.
+"""Maximum number of pixels of a size, relative to the number of pixels of the model's default size.
 
-Larger sizes would take most of the time.
+Larger sizes are skipped, because they would take most of the time.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One generation: the request and its latent frames, fp16 [channels, height, width]."""
+    """One generation, with its request and its latent frames, fp16 [channels, height, width]."""
 
     request: GenerationRequest
     latents: Sequence[NDArray[np.float16]]
@@ -47,7 +47,10 @@ def default_prompts() -> list[str]:
 
 
 def corpus_sizes(model: ModelInfo) -> list[tuple[int, int]]:
-    """Return the sizes to generate, (width, height) in pixels: the model's default, squares, and a landscape size."""
+    """Return the sizes of the samples as (width, height) in pixels.
+
+    The sizes are the model's default size, squares and a landscape size.
+    """
     width, height = model.default_size
     multiple = model.size_multiple
     candidates = [(side, side) for side in FIXTURE_SIDES] + [(width * 3 // 2 // multiple * multiple, height)]
@@ -62,11 +65,12 @@ def corpus_sizes(model: ModelInfo) -> list[tuple[int, int]]:
 
 
 def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> list[tuple[GenerationRequest, bool]]:
-    """Return `count` pairs of (request with pipeline raw, held_out), divided evenly among the model's modalities.
+    """Return `count` requests, each with a flag that states whether its sample is held out.
 
-    Every second request has the model's default size; the other requests use the remaining sizes in turn. Held-out
-    requests use other prompts than the rest if there are at least HELD_OUT_EVERY prompts. The seed is the request's
-    index, so the result depends only on the arguments.
+    The requests have the pipeline `raw` and are divided evenly among the model's modalities. Every second request has
+    the model's default size. The other requests use the remaining sizes in turn. If there are at least HELD_OUT_EVERY
+    prompts, held-out requests use other prompts than the other requests. The seed of a request is its index, so that
+    the result depends only on the arguments.
     """
     others = corpus_sizes(model)[1:] or [model.default_size]
     separate = len(prompts) >= HELD_OUT_EVERY
@@ -91,7 +95,7 @@ def _is_held_out(index: int) -> bool:
 async def generate_corpus(
     served: ModelInstance, prompts: Sequence[str], count: int, on_sample: Callable[[int], None]
 ) -> list[Sample]:
-    """Generate the samples of `corpus_requests` with the served model.
+    """Return the samples that the served model generates from the requests of `corpus_requests`.
 
     `on_sample` is called with the number of finished requests. A size other than the model's default is skipped if the
     device runs out of memory. Raises the errors of Engine.generate.

@@ -11,19 +11,22 @@ from codec_wire import WireFormat, encode
 from codec_wire.compression import ZSTD_LEVEL
 
 TRAINED_BYTES = 4096
-"""Size of the trained part of a dictionary: entropy tables and frequent values. docs/compression.md compares sizes."""
-MAX_SAMPLE_BYTES = 128 * 1024
-"""Samples are cut to this size: the trainer reads only the first block of each, so the rest would only cost time."""
-SEGMENT, MATCH = 64, 8
-"""Parameters k and d of zstd's COVER algorithm: segment length and match length.
+"""Size in bytes of the trained part of a dictionary. docs/compression.md compares sizes.
 
-The parameters are fixed so that the same bodies produce the same dictionary; 32/6 and 200/8 change body sizes by less
-than 0.5 %.
+The trained part contains entropy tables and frequent values.
+"""
+MAX_SAMPLE_BYTES = 128 * 1024
+"""Size in bytes to which samples are truncated, because the trainer reads only the first block of each sample."""
+SEGMENT, MATCH = 64, 8
+"""Parameters k (segment length) and d (match length) of zstd's COVER algorithm.
+
+The parameters are fixed so that the same bodies produce the same dictionary. The pairs 32, 6 and 200, 8 change the
+sizes of bodies by less than 0.5 %.
 """
 
 
 def train_dictionary(bodies: Sequence[Body], wire_format: WireFormat) -> bytes | None:
-    """Return a dictionary trained on `bodies`; None if there are too few (zstd needs seven) or if they are too small.
+    """Return a zstd dictionary trained on `bodies`, or None if there are fewer than seven bodies or they are too small.
 
     The headers and empty frames of the bodies are appended to the trained part, because the trainer drops them if the
     latents contain large uniform areas.
@@ -51,6 +54,6 @@ def _envelopes(bodies: Sequence[Body], wire_format: WireFormat) -> bytes:
 
 
 def _dictionary_id(body: Body, wire_format: WireFormat) -> int:
-    """Return a dictionary id from 2^15 to 2^16 - 1: two bytes, in the private range (RFC 8878, section 3.1.1.1.3)."""
+    """Return a dictionary id of two bytes, from the range for private use (RFC 8878, section 3.1.1.1.3)."""
     name = f"{body.header.latent_space_id} {wire_format} {body.header.pipeline}"
     return 0x8000 | int.from_bytes(hashlib.sha256(name.encode()).digest()[:2], "big")

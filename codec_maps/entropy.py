@@ -1,4 +1,4 @@
-"""Order-0 entropy of frame data: the smallest size that a coder can reach if it knows only symbol frequencies."""
+"""Order-0 entropy of frame data, the smallest size for a coder that uses only the frequencies of symbols."""
 
 from collections.abc import Iterable
 
@@ -12,9 +12,9 @@ from codec_wire.pipelines import Scales
 def entropy_bound(header: LatentStreamHeader, frames: Iterable[LatentFrame]) -> float:
     """Return the size in bytes of the values of `frames` at their order-0 entropy, n * H / 8 (Shannon 1948).
 
-    Frequencies are taken per frame. Symbols are bytes at 8 bits and nibbles at 4 bits. For pipelines that do not
-    quantize, the first bytes of all values form one sequence of symbols, the second bytes another, and so on.
-    Scales and envelopes are not counted.
+    Frequencies are counted in each frame separately. Symbols are bytes for 8-bit pipelines and nibbles for 4-bit
+    pipelines. For pipelines that do not quantize, the first bytes of all values form one sequence of symbols, the
+    second bytes another, and so on. The size does not include scales and the encoding of messages.
     """
     return sum(_entropy_bits(symbols) for frame in frames for symbols in _symbols(header, frame)) / 8
 

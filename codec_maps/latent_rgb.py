@@ -1,4 +1,4 @@
-"""Computation of the latent-to-RGB matrix: a least-squares fit to the pixels that the VAE decodes."""
+"""Computation of the latent-to-RGB matrix, by a least-squares fit to the pixels that the VAE decodes."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,15 +14,15 @@ from codec_wire.maps.latent_rgb import LatentRgb
 log = logging.getLogger(__name__)
 
 Decode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
-"""Function of latents [F, C, h, w] that returns their pixels, [N, H, W, 3]."""
+"""Function that decodes latents [F, C, h, w] to pixels [N, H, W, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedSample:
     """The latent frames of a sample [F, C, h, w], and the pixels that they decode to, uint8 [N, H, W, 3].
 
-    N is F, or more if the VAE compresses time: the first latent frame then decodes to one video frame, and every other
-    latent frame to the same number of video frames.
+    N is larger than F if the VAE compresses time. The first latent frame then decodes to one video frame, and each
+    other latent frame decodes to the same number of video frames.
     """
 
     latents: NDArray[np.float32]
@@ -56,7 +56,7 @@ def cell_colours(sample: DecodedSample) -> NDArray[np.float64]:
 
 
 def fit_latent_rgb(latent_space: str, samples: Sequence[DecodedSample]) -> LatentRgb:
-    """Return the matrix with the smallest squared error over all cells of `samples`, which must not be empty."""
+    """Return the matrix with the smallest squared error over all cells of `samples`. `samples` must not be empty."""
     latents = [np.moveaxis(sample.latents, 1, -1).reshape(-1, sample.latents.shape[1]) for sample in samples]
     cells = np.concatenate(latents).astype(np.float64)
     colours = np.concatenate([cell_colours(sample).reshape(-1, 3) for sample in samples])

@@ -1,4 +1,4 @@
-"""The latent-space map document of a model, from its description and optional scales and dictionaries."""
+"""Creation of the latent-space map of a model from its description, static scales and zstd dictionaries."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,10 +33,11 @@ def map_from_model(
 ) -> LatentMapBundle:
     """Return the map of `model`'s latent space. The same arguments produce the same bytes, and so the same hash.
 
-    `vae_scale_factor` is the VAE's scaling factor, by which latents are divided before decoding. `static_scales` are
-    the scales of int8 and int4 by pipeline name (one little-endian fp16 per channel); the map does not contain int8 and
-    int4 without scales. URLs are below `public_url`, or relative to the server if it is None. Raises InvalidMap if
-    scales or a dictionary are not valid.
+    `vae_scale_factor` is the VAE's scaling factor, by which latents are divided before decoding. `static_scales`
+    contains the scales of the pipelines int8 and int4, keyed by the name of the pipeline, with one little-endian fp16
+    number per channel. If the scales of int8 or int4 are missing, the map does not contain this pipeline. URLs in the
+    map begin with `public_url`, or are relative to the server if `public_url` is None. Raises InvalidMap if scales or a
+    dictionary are not valid.
     """
     scales = dict(static_scales or {})
     base = public_url or ""
@@ -79,7 +80,7 @@ def _pipeline_entries(model: ModelInfo, scales: Mapping[str, bytes], base: str) 
 
 
 def _dictionary_entry(dictionary: Dictionary, base: str) -> dict[str, object]:
-    """Return the map's entry of a dictionary.
+    """Return the entry of a dictionary in the map.
 
     The entry has no `trained_at`, so that the map does not depend on the date.
     """

@@ -1,4 +1,4 @@
-"""Computation of static scales from sample latents, and measurement of each quantizing pipeline's quality."""
+"""Computation of static scales from samples of latents, and measurement of the quality of quantizing pipelines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from codec_wire.pipelines import PIPELINES, Pipeline, Scales, numpy_math
 from codec_wire.pipelines.inverse import dequantize
 
 Latents = Sequence[NDArray[np.float16]]
-"""Latent frames [channels, ...] of one latent space. Sizes may differ."""
+"""Latent frames [channels, ...] of one latent space. Their sizes may differ."""
 
 _COARSE = np.linspace(0.1, 1.0, 91, dtype=np.float32)
 _FINE = np.linspace(-0.01, 0.01, 21, dtype=np.float32)
@@ -18,7 +18,7 @@ _FINE = np.linspace(-0.01, 0.01, 21, dtype=np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Quality of a pipeline: signal-to-noise ratio in dB, and the fraction of values clipped by its scales."""
+    """Quality of a pipeline, with its signal-to-noise ratio in dB and the fraction of values that its scales clip."""
 
     pipeline: str
     snr_db: float
@@ -26,18 +26,21 @@ class Quality:
 
 
 def static_scales(latents: Latents) -> dict[str, bytes]:
-    """Return the scales of each pipeline with static scales, by pipeline name: one little-endian fp16 per channel."""
+    """Return the static scales of all pipelines that need them, keyed by the name of the pipeline.
+
+    Static scales are one little-endian fp16 number per channel.
+    """
     values = _concatenated(latents)
     static = (spec for spec in PIPELINES.values() if spec.scales is Scales.STATIC)
     return {spec.name: best_scales(values, spec.max_code).astype("<f2").tobytes() for spec in static}
 
 
 def best_scales(values: NDArray[np.float16], max_code: int) -> NDArray[np.float16]:
-    """Return the fp16 scale per channel with the least squared error for `values` [channels, n], including clipping.
+    """Return the fp16 scale of each channel that gives the least squared error for `values` [channels, n].
 
-    Clipping a few large values makes the quantization steps of all others smaller: for a Gaussian the best scale is
-    about 2.45 standard deviations at 4 bits, and close to the largest value at 8 bits. The search uses steps of 1 % of
-    the largest value, then of 0.1 %.
+    The error includes that of clipped values. Clipping a few large values makes the quantization steps of all other
+    values smaller. For a Gaussian distribution, the best scale is about 2.45 standard deviations with 4 bits, and close
+    to the largest value with 8 bits. The search uses steps of 1 % of the largest value, and then steps of 0.1 %.
     """
     largest = np.abs(values.astype(np.float32)).max(axis=1)
     best = _least_error(values, max_code, (largest * fraction for fraction in _COARSE))
@@ -58,7 +61,7 @@ def _least_error(
 
 
 def _noise(values: NDArray[np.float16], scales: NDArray[np.float16], max_code: int) -> NDArray[np.float64]:
-    """Return the squared error per channel of quantizing and dequantizing `values` with `scales`."""
+    """Return the squared error of each channel after `values` are quantized and dequantized with `scales`."""
     scaling = numpy_math.scaling(scales, values.dtype, max_code)
     codes = numpy_math.quantize(values, scaling, max_code, saturate=True)
     difference = dequantize(codes, scales, max_code) - values.astype(np.float32)
@@ -67,7 +70,10 @@ def _noise(values: NDArray[np.float16], scales: NDArray[np.float16], max_code: i
 
 
 def measure_quality(latents: Latents, scales: Mapping[str, bytes]) -> list[Quality]:
-    """Return the quality of every quantizing pipeline for images. `scales` has the scales of each static pipeline."""
+    """Return the quality of every quantizing pipeline for images.
+
+    `scales` contains static scales, keyed by the name of the pipeline.
+    """
     quantizing = [spec for spec in PIPELINES.values() if spec.bits is not None and not spec.video_only]
     return [_quality(spec, latents, scales.get(spec.name)) for spec in quantizing]
 

@@ -1,7 +1,7 @@
-"""The embedded model's data: a small trained latent diffusion model that needs no network and no GPU.
+"""Data of the embedded model, a small trained latent diffusion model that needs neither a network nor a GPU.
 
-`scenes/` is a pipeline in diffusers layout with a motion adapter; `latent-spaces/` contains its latent-space map.
-docs/embedded-model.md describes the model and its training.
+The folder `scenes/` contains a pipeline in diffusers layout with a motion adapter. The folder `latent-spaces/` contains
+the latent-space map of the model. docs/embedded-model.md describes the model and its training.
 """
 
 from pathlib import Path
