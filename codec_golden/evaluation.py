@@ -139,13 +139,13 @@ def find_map(fixtures: Sequence[GoldenFixture], location: str | None, models_dir
     spaces = {golden.manifest.latent_space_id for golden in fixtures}
     if len(spaces) > 1:
         raise InvalidSettings(
-            f"the fixtures have different latent spaces ({', '.join(sorted(spaces))}): select one with --latent-space"
+            f"the fixtures have different latent spaces ({', '.join(sorted(spaces))}); select one with --latent-space"
         )
     if location is None:
         folder = find_bundle_folder(models_dir, manifest.latent_space_id)
         if folder is None:
             raise InvalidSettings(
-                f"no latent-space map found in {bundle_folder(models_dir, manifest.latent_space_id)}: "
+                f"no latent-space map found in {bundle_folder(models_dir, manifest.latent_space_id)}; "
                 "create one with `codec-diffusers map build`"
             )
         bundle = LatentMapBundle.from_folder(folder)

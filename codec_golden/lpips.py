@@ -97,7 +97,7 @@ def load_lpips(backbone: str | None) -> Lpips:
     from the published file.
     """
     if backbone is None:
-        raise NotMeasured("AlexNet weights are not configured (--lpips-backbone)")
+        raise NotMeasured("AlexNet weights are not configured; set --lpips-backbone")
     heads = read_heads()
     path = _locate_backbone(backbone)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -96,7 +96,7 @@ def latents_from_bytes(data: bytes, shape: tuple[int, ...], path: Path) -> Laten
     """Return the latents in `data`. Raises InvalidSettings if the size of `data` does not match `shape`."""
     expected = int(np.prod(shape)) * 2
     if len(data) != expected:
-        raise InvalidSettings(f"{path}: fp16 latents of shape {shape} have {expected} bytes, got {len(data)}")
+        raise InvalidSettings(f"{path}: latents of the shape {shape} must have {expected} bytes, got {len(data)}")
     return np.frombuffer(data, "<f2").reshape(shape).astype(np.float16)
 
 
@@ -130,7 +130,7 @@ def find_fixtures(folder: Path, latent_space: str | None, names: Sequence[str] |
             found.append(GoldenFixture(path.parent, manifest))
     if not found:
         raise InvalidSettings(
-            f"no golden fixtures of {latent_space or 'any latent space'} found in {folder}: "
+            f"no golden fixtures of {latent_space or 'any latent space'} found in {folder}; "
             "create them with `codec-diffusers golden build`"
         )
     keys = [golden.key for golden in found]

@@ -38,6 +38,6 @@ class WireCheck:
             if self.decoded is None:
                 self.decoded, self.size = decoded, len(body)
             elif not np.array_equal(self.decoded, decoded):
-                self.faults.append("the two envelopes decode to different latents")
+                self.faults.append("the two wire formats decode to different latents")
         if stream.header.pipeline == "raw" and not np.array_equal(self.decoded, latents.astype(np.float32)):
-            self.faults.append("raw latents are changed by encoding and decoding")
+            self.faults.append("the pipeline raw does not decode to the latents that were encoded")

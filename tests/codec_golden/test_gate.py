@@ -86,7 +86,7 @@ def test_gate_passes(tmp_path: Path, golden_folder: Path, models_dir: Path) -> N
             assert set(bounds or ()) >= {"ssim_min", "psnr_min_db"}, f"{entry.name} is not bounded"
     raw, video = rows["256", "raw"], rows["video-short", "delta+int4"]
     assert raw["metrics"] == {"ssim": 1.0, "psnr_db": "identical"}
-    assert raw["not_measured"] == {"lpips": "AlexNet weights are not configured (--lpips-backbone)"}
+    assert raw["not_measured"] == {"lpips": "AlexNet weights are not configured; set --lpips-backbone"}
     assert set(video["metrics"]) == {"ssim", "psnr_db", "temporal_ssim", "vmaf"}
     assert "<img" in (tmp_path / "r.html").read_text()
 
@@ -217,7 +217,7 @@ def test_missing_or_mismatched_map_is_an_error(tmp_path: Path, golden_folder: Pa
 def test_notes_list_missing_metrics_and_differences(
     evaluation: EvaluationResult, tmp_path: Path, golden_folder: Path
 ) -> None:
-    assert evaluation.notes[0] == "LPIPS is not measured: AlexNet weights are not configured (--lpips-backbone)"
+    assert evaluation.notes[0] == "LPIPS is not measured: AlexNet weights are not configured; set --lpips-backbone"
     others = dict.fromkeys(FOR_VIDEOS, QualityThresholds.model_validate({"fixture_suite": "others"}))
     write_map(tmp_path, with_thresholds(shipped_bundle(), others))
     status, output = invoke(
