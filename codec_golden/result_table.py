@@ -90,7 +90,7 @@ def collect_notes(rows: Sequence[Row]) -> list[str]:
             notes[f"the map's bounds were measured with the fixtures {bounds.fixture_suite}, not {row.suite}"] = None
     unbounded = sorted({row.pipeline for row in rows if row.thresholds is None})
     if unbounded:
-        notes[f"the map has no quality_thresholds for {', '.join(unbounded)}, so that their metrics are not checked"] = None
+        notes[f"the metrics of {', '.join(unbounded)} are not checked: the map has no quality_thresholds"] = None
     return list(notes)
 
 
