@@ -31,7 +31,7 @@ class FileCache:
     def get(self, digest: str) -> bytes | None:
         """Return the file with the hash `digest` ("sha256:<hex>"), or None if the file is missing or corrupt.
 
-        Also return None if `digest` is not a valid hash. `digest` may be any string that a server sent.
+        The result is also None if `digest` is not a valid hash. `digest` may be any string that a server sent.
         """
         if not is_digest(digest):
             return None

@@ -117,7 +117,7 @@ class LatentClient(ABC):
         Raises:
             InvalidRequest: the stream is invalid. The message of the exception states the byte position of the error.
             UnsupportedModality: the server has no VAE for the stream.
-            CodecError: what generate() raises.
+            CodecError: any error that generate() raises.
 
         """
         request = decoding_request(latents, RGB, model=model, encoding=encoding)
@@ -173,7 +173,7 @@ class LatentClient(ABC):
         Raises:
             InvalidRequest: the file is not an image or a video, or an argument is invalid.
             UnsupportedModality: the server has no VAE for the model.
-            CodecError: what generate() raises.
+            CodecError: any error that generate() raises.
 
         """
         request = EncodingRequest(file_bytes(file), model, latent_space, pipeline, size, keyframe_interval, seed)

@@ -36,10 +36,10 @@ class GrpcClient(LatentClient):
     Args:
         address: The server's address, HOST:PORT.
         tls: Whether to encrypt the connection. Default: False.
-        ca_file: PEM file with the certificate authority of the server. If given, the connection is encrypted. Default:
-            the system's certificate authorities.
-        cert_file: PEM file with the client's certificate, for a server that requires a client certificate. If given,
-            the connection is encrypted.
+        ca_file: PEM file with the certificate authority of the server. If `ca_file` is given, the connection is
+            encrypted. Default: the system's certificate authorities.
+        cert_file: PEM file with the client's certificate, for a server that requires a client certificate. If
+            `cert_file` is given, the connection is encrypted.
         key_file: PEM file with the private key of the client's certificate.
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 

@@ -22,13 +22,13 @@ class PixelDecoder:
 
     Args:
         latent_map: The map whose `decoder` block names the VAE. The map may be None if `path` or `vae` is given.
-        path: Directory of the VAE, or of a diffusers pipeline that contains the VAE. If given, the VAE that the map
-            names is ignored.
+        path: Directory of the VAE, or of a diffusers pipeline that contains the VAE. If `path` is given, the VAE that
+            the map names is ignored.
         models_dir: Directory of local models, which is searched for the VAE that the map names.
         download: Whether to download the VAE if the map names a Hugging Face repository that is not on this machine.
             Default: False, because a server usually chooses the map. The ModelLoadError then names the repository.
         device: torch device, for example "cpu" or "cuda:1". Default: "auto", which selects a GPU if there is one.
-        vae: A diffusers VAE that is already loaded. If given, `latent_map` and `path` are ignored.
+        vae: A diffusers VAE that is already loaded. If `vae` is given, `latent_map` and `path` are ignored.
         pipeline_class: Name of the diffusers class of the pipeline that generates the latents. Default: the class in
             the model_index.json next to or above the VAE. The class determines how the latents are scaled before they
             are decoded. If the class is unknown, the configuration of the VAE determines the scaling. See

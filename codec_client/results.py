@@ -62,7 +62,7 @@ class ServedModel:
     Attributes:
         name: The model's name, usually its Hugging Face Hub id.
         aliases: Other names that requests may use for the model.
-        modalities: Modalities that the model can generate. Empty if the server only decodes and encodes.
+        modalities: Modalities that the model can generate. The tuple is empty if the server only decodes and encodes.
         latent_space: Id of the model's latent space.
         map_hash: Hash ("sha256:<hex>") of the model's latent-space map.
 

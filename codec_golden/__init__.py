@@ -1,1 +1,1 @@
-"""Reference fixtures, the quality gate, and conformance vectors for other implementations."""
+"""Golden fixtures, the quality gate, and conformance vectors for other implementations."""

@@ -1,8 +1,9 @@
 """The metric LPIPS 0.1 with AlexNet, computed without torchvision.
 
-Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). The metric is defined by
-two files that this project cannot redistribute: AlexNet's weights (published by torchvision) and the linear heads (in
-the package `lpips`). If either file is missing or different, LPIPS is not measured.
+The metric is described by Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric"
+(2018). The metric is defined by two files that this project cannot redistribute: AlexNet's weights (published by
+torchvision) and the linear heads (in the package `lpips`). If either file is missing or different, LPIPS is not
+measured.
 """
 
 import hashlib

@@ -60,7 +60,7 @@ class Times(_ManifestPart):
 
 
 class Manifest(_ManifestPart):
-    """The content of a fixture's manifest.json. Hashes are sha256:<hex>.
+    """The content of a fixture's manifest.json. Hashes have the form sha256:<hex>.
 
     `input_latent_sha256` is the hash of latents.bin. `pixels_sha256` is the hash of the RGB values of all frames in
     order. `reference_sha256` is the hash of the first PNG file. `latents_from` is "generated" or the file name of the

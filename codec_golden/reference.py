@@ -1,4 +1,4 @@
-"""The model that generates golden latents and pixels. The same engine as in the server runs the model."""
+"""The model that generates golden latents and pixels. The engine of the server runs the model."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -79,7 +79,8 @@ class ReferenceModel:
     def pixels(self, latents: Any) -> Pixels:
         """Return the pixels that the model's VAE decodes from `latents` [frames, C, h, w].
 
-        `latents` are not yet divided by the VAE's scaling factor. Raises ModelLoadError if the VAE cannot decode them.
+        `latents` are not yet divided by the VAE's scaling factor. Raises ModelLoadError if the class of the VAE is not
+        supported.
         """
         model = self._model
         return self._thread.submit(decode_latents, model.pipeline.vae, latents, model.family.pipeline_class).result()

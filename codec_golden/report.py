@@ -1,4 +1,4 @@
-"""The result of the gate as one HTML file with images, for readers who do not know the metrics."""
+"""The result of the quality gate as one HTML file with images, for readers who do not know the metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from codec_wire.version import SERVER_VERSION
 from core.pins import pinned_versions
 
 INVISIBLE_LEVELS = 3
-"""Differences of at most this number of levels, of 255, are not visible."""
+"""Differences of at most this number of the 255 levels are not visible."""
 VISIBLE_LEVELS = 8
 """Differences of more levels than this number may be visible if they form a shape."""
 FEW, SOME, MANY = 0.001, 0.05, 0.25
@@ -54,7 +54,10 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class RegionComparison:
-    """Enlarged images of the same region of one frame, one for every pipeline. `parts` contains (caption, data URL)."""
+    """Enlarged images of the same region of one frame, one for every pipeline.
+
+    `parts` contains pairs of a caption and a data URL.
+    """
 
     number: int
     thumbnail: str

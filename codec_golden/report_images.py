@@ -47,7 +47,7 @@ class Region:
 
 
 def most_different_region(reference: RgbImage, image: RgbImage) -> Region:
-    """Return the square region that has the largest sum of squared differences, with the side REGION_SIDE.
+    """Return the square region of side REGION_SIDE that has the largest sum of squared differences.
 
     If a side of the image is shorter than REGION_SIDE, the region has the length of this side. Differences are squared,
     so that one large difference counts more than many small differences.

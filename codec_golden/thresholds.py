@@ -1,4 +1,4 @@
-"""Quality thresholds for a latent-space map. A threshold is the worst measured result with a fixed margin."""
+"""Quality thresholds for a latent-space map. A threshold is the worst measured result, relaxed by a fixed margin."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from codec_golden.gate import Row
 
 ROUNDING_PSNR_DB = 48.1
-"""PSNR of an image in which every value is off by one level of 255: 20 log10(255), rounded down. Measured values are
-capped at this number, because another decoder may round differently."""
+"""PSNR of an image in which every value differs by one level of 255, 20 log10(255) rounded down.
+
+Measured PSNR values are capped at this number, because another decoder may round differently.
+"""
 ROUNDING_SSIM = 0.99
-"""SSIM to which a difference of one level may reduce a flat area. Measured SSIM values are capped at this number."""
+"""SSIM that a flat area may have if its values differ by one level. Measured SSIM values are capped at this number."""
 PSNR_MARGIN_DB = 1.0
 SSIM_MARGIN = 0.01
 LPIPS_MARGIN = 0.01
@@ -19,7 +21,7 @@ LPIPS_MARGIN = 0.01
 def compute_thresholds(rows: Iterable[Row], suite: str) -> dict[str, Mapping[str, float | str]]:
     """Return the `quality_thresholds` of a map, keyed by the name of the pipeline.
 
-    A bound is the worst result of all fixtures with a margin. SSIM and PSNR are capped at ROUNDING_SSIM and
+    A bound is the worst result of all fixtures, relaxed by a margin. SSIM and PSNR are capped at ROUNDING_SSIM and
     ROUNDING_PSNR_DB before the margin is subtracted. `lpips_max` is omitted if LPIPS was not measured for every
     fixture.
     """

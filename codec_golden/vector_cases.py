@@ -52,8 +52,11 @@ CASES = (
     Case("video", (4, 4, 4), 6, LatentDtype.FP16),
 )
 ROUNDING_SCALES = (6.890625, 3.96875, 7.890625, 7.765625)
-"""Scales for which some fp16 values are hard to round: exact halves of a step, with Q = 7 and Q = 127, and values for
-which x * (Q / s) gives another code than x / s * Q. Most scales have no such values."""
+"""Scales for which some fp16 values are hard to round with the largest code Q = 7 or Q = 127.
+
+Some of these values are exactly halfway between two codes. For others, x * (Q / s) gives another code than x / s * Q.
+Most scales have no such values.
+"""
 _TIES = (0.5, 1.5, 2.5, -0.5, -1.5, 6.5, 0.0, -0.0)
 """Values halfway between two int4 codes, in units of a step. These values are rounded to the even code."""
 
@@ -94,7 +97,8 @@ def _write_rounding_cases(flat: NDArray[Any]) -> None:
 def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
     """Return the fp16 values in (0, scale] for which an incorrect method computes another code, in ascending order.
 
-    One incorrect method rounds halves away from zero. The other computes x * (Q / s) instead of x / s * Q.
+    One incorrect method rounds halves away from zero. Another incorrect method computes x * (Q / s) instead of x / s *
+    Q.
     """
     halves = np.arange(1, 2**15, dtype=np.uint16).view(np.float16)
     values = halves[halves <= scale].astype(np.float32)
@@ -106,7 +110,7 @@ def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
 
 
 def stream_plan(case: Case, pipeline: Pipeline) -> FixtureStream:
-    """Return the stream to which `pipeline` encodes a case."""
+    """Return the header and the keyframes of the stream that encodes a case with `pipeline`."""
     scales = ROUNDING_SCALES if case.name == "rounding" else (STATIC_SCALE,) * case.shape[0]
     static = np.array(scales, "<f2").tobytes() if pipeline.scales is Scales.STATIC else None
     header = LatentStreamHeader(

@@ -11,7 +11,7 @@ from codec_wire.errors import CodecError
 
 
 class WireCheck:
-    """Encodes latents with NumPy and torch in both wire formats, decodes them, and compares what must be identical.
+    """Encodes latents with NumPy and torch in both wire formats, decodes them, and compares the results.
 
     `faults` describes the differences, and is empty if there are none. `decoded` contains the decoded latents, float32
     [frames, C, h, w], or None if decoding failed. `size` is the size of the msgpack body in bytes.

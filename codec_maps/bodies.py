@@ -101,7 +101,7 @@ def measure_sizes(body: Body, dictionary: bytes | None = None) -> BodySizes:
 
 
 def mean_sizes(sizes: Sequence[BodySizes]) -> BodySizes:
-    """Return the mean of `sizes`. The sequence must not be empty.
+    """Return the mean of each size in `sizes`. `sizes` must not be empty.
 
     Either all elements or no elements must have a size with a dictionary.
     """

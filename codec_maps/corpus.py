@@ -22,11 +22,11 @@ from core.served import ModelInstance
 log = logging.getLogger(__name__)
 
 HELD_OUT_EVERY = 4
-"""One in this number of samples is held out. Scales and dictionaries are evaluated with the held-out samples only."""
+"""One in this number of samples is held out. Held-out samples are used only to evaluate scales and dictionaries."""
 FIXTURE_SIDES = (256, 512)
 """Image sizes (squares, in pixels) for which body sizes are published."""
 MAX_ENLARGEMENT = 4
-"""Maximum number of pixels of a size, relative to the number of pixels of the model's default size.
+"""Maximum number of pixels of a sample, relative to the number of pixels at the model's default size.
 
 Larger sizes are skipped, because they would take most of the time.
 """

@@ -20,16 +20,16 @@ MAX_SAMPLE_BYTES = 128 * 1024
 SEGMENT, MATCH = 64, 8
 """Parameters k (segment length) and d (match length) of zstd's COVER algorithm.
 
-The parameters are fixed so that the same bodies produce the same dictionary. The pairs 32, 6 and 200, 8 change the
-sizes of bodies by less than 0.5 %.
+The parameters are fixed so that the same bodies produce the same dictionary. Other parameters, such as 32 and 6 or 200
+and 8, change the sizes of bodies by less than 0.5 %.
 """
 
 
 def train_dictionary(bodies: Sequence[Body], wire_format: WireFormat) -> bytes | None:
     """Return a zstd dictionary trained on `bodies`, or None if there are fewer than seven bodies or they are too small.
 
-    The headers and empty frames of the bodies are appended to the trained part, because the trainer drops them if the
-    latents contain large uniform areas.
+    The headers and empty frames of the bodies are appended to the trained part, because the trainer omits headers and
+    empty frames if the latents contain large uniform areas.
     """
     samples: list[bytes | bytearray | memoryview] = [body.identity[:MAX_SAMPLE_BYTES] for body in bodies]
     if not samples:
@@ -44,7 +44,10 @@ def train_dictionary(bodies: Sequence[Body], wire_format: WireFormat) -> bytes |
 
 
 def _envelopes(bodies: Sequence[Body], wire_format: WireFormat) -> bytes:
-    """Return each distinct header, preceded by an empty frame of each kind. The most frequent header is last."""
+    """Return the bytes of each distinct header, preceded by an empty frame of each kind.
+
+    The most frequent header is last.
+    """
     headers = [body.header for body in bodies]
     by_frequency = sorted(dict.fromkeys(headers), key=headers.count)
     longest = max(bodies, key=lambda body: len(body.frames))

@@ -38,9 +38,9 @@ def static_scales(latents: Latents) -> dict[str, bytes]:
 def best_scales(values: NDArray[np.float16], max_code: int) -> NDArray[np.float16]:
     """Return the fp16 scale of each channel that gives the least squared error for `values` [channels, n].
 
-    The error includes that of clipped values. Clipping a few large values makes the quantization steps of all other
-    values smaller. For a Gaussian distribution, the best scale is about 2.45 standard deviations with 4 bits, and close
-    to the largest value with 8 bits. The search uses steps of 1 % of the largest value, and then steps of 0.1 %.
+    The error includes the error of clipped values. Clipping a few large values makes the quantization steps of all
+    other values smaller. For a Gaussian distribution, the best scale is about 2.45 standard deviations with 4 bits, and
+    close to the largest value with 8 bits. The search uses steps of 1 % of the largest value, and then steps of 0.1 %.
     """
     largest = np.abs(values.astype(np.float32)).max(axis=1)
     best = _least_error(values, max_code, (largest * fraction for fraction in _COARSE))

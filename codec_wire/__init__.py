@@ -1,4 +1,4 @@
-"""The Codec protocol without I/O: conversion between latents, messages and bytes.
+"""The Codec protocol without I/O, which converts between latents, messages and bytes.
 
 A stream is one header and one or more frames of latents (`latents`). `LatentEncoder` and `LatentDecoder` convert
 between latents and frames with one of the seven `pipelines`. `encode` converts a header or frame to bytes, in either

@@ -1,4 +1,4 @@
-"""Replacement of a file. The replacement is atomic even if the process is killed or the power fails."""
+"""Atomic replacement of files. A replacement is atomic even if the process is killed or the power fails."""
 
 import os
 import secrets

@@ -27,7 +27,7 @@ class Coding:
 
     `name` is the token of the coding in Accept-Encoding and Content-Encoding. `magic` contains the bytes with which
     every compressed body begins, or is None if the coding does not define such bytes. If `uses_dictionary` is true,
-    both classes take the bytes of a dictionary, or None, as their only argument.
+    `compressor_class` and `decompressor_class` take the bytes of a dictionary, or None, as their only argument.
     """
 
     name: str

@@ -24,7 +24,7 @@ ZSTD_PIECE_BLOCKS = 8
 With this limit, a call returns at most (8 + 1) * 128 KiB.
 """
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
-"""Largest accepted zstd window in bytes: the limit of RFC 9659 for the content coding zstd."""
+"""Largest accepted zstd window in bytes. RFC 9659 sets this limit for the content coding zstd."""
 
 
 class Decompressor(Protocol):

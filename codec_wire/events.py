@@ -31,7 +31,8 @@ class PromptTruncation:
 class Started:
     """First event of every generation, which contains the header of the stream.
 
-    `is_followed` is true if the next event is already available. Both events can then be sent in one write.
+    `is_followed` is true if the next event is already available. This event and the next event can then be sent in one
+    write.
     """
 
     header: LatentStreamHeader

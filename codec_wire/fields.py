@@ -14,7 +14,7 @@ def parse_dtype(value: str) -> LatentDtype:
 
 
 def parse_finish_reason(value: str | None) -> FinishReason | None:
-    """Return the finish reason with this name; None if `value` is None.
+    """Return the finish reason with this name, or None if `value` is None.
 
     Raises MalformedMessage if `value` is not the name of a finish reason.
     """

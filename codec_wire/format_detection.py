@@ -36,7 +36,7 @@ def detect_coding(head: bytes) -> str:
 
 
 def detect_wire_format(head: bytes) -> WireFormat:
-    """Return the wire format of a stream that begins with `head`, which has at least one byte.
+    """Return the wire format of a stream that begins with `head`. `head` must have at least one byte.
 
     A protobuf stream begins with the length of its header. This length is less than 16 MiB, so that its first byte is
     0. The first byte of a msgpack map is never 0.

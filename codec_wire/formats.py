@@ -17,7 +17,7 @@ _ENCODE_FRAME = {
 
 
 def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -> bytes:
-    """Return a header or a frame as bytes of an HTTP body in this wire format."""
+    """Return `message`, which is a header or a frame, as bytes in this wire format."""
     if isinstance(message, LatentStreamHeader):
         return _encoded_header(message, wire_format)
     return _ENCODE_FRAME[wire_format](message)
@@ -25,7 +25,7 @@ def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -
 
 @lru_cache(maxsize=256)
 def _encoded_header(header: LatentStreamHeader, wire_format: WireFormat) -> bytes:
-    """Return a header as bytes of an HTTP body in this wire format.
+    """Return `header` as bytes in this wire format.
 
     Results are cached, because streams with the same shape and pipeline usually have equal headers.
     """

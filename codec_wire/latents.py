@@ -18,7 +18,8 @@ _FP16_INFINITY = 0x7C00
 MAX_VALUES = 2**28
 """Maximum number of values in a frame.
 
-Real frames are far smaller. The limit bounds the memory that a receiver allocates for a header.
+Frames of real models are far smaller than this limit. The limit bounds the memory that a receiver allocates for a
+header.
 """
 
 
@@ -109,9 +110,9 @@ class LatentStreamHeader:
 class LatentFrame:
     """Message that contains one encoded frame.
 
-    `data` contains the bytes that the pipeline produced. `seq` is the sequence number of the frame; the first frame has
-    the number 0. `done` is true for the last frame only. Only the last frame may have a `finish_reason`. Raises
-    MalformedMessage, which names the field, if a field is not valid.
+    `data` contains the bytes that the pipeline produced. `seq` is the sequence number of the frame, counted from 0.
+    `done` is true for the last frame only. Only the last frame may have a `finish_reason`. Raises MalformedMessage,
+    which names the field, if a field is not valid.
     """
 
     data: bytes

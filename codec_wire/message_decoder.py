@@ -1,4 +1,4 @@
-"""Incremental decoder of an HTTP body: decompression and parsing, with bounded memory."""
+"""Incremental decoder that decompresses and parses an HTTP body with bounded memory."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping

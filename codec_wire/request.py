@@ -40,11 +40,11 @@ PositiveUint32 = Annotated[int, Field(ge=1, le=MAX_UINT32), BeforeValidator(pars
 class GenerationRequest(BaseModel):
     """Parameters of one generation. A parameter that is None selects the default of the model.
 
-    `size` is (width, height) in pixels. `num_frames` is the number of video frames. The wire name of this field is
-    `frames`. If `duration_seconds` is given instead, the number of frames is computed from `duration_seconds` and
-    `fps`. `image` and `control_image` contain image files (png, jpeg, webp). `latents` is the body of a latent stream
-    with one image, and can be given instead of `image`. `strength` in (0, 1] is the fraction of the denoising steps
-    applied to `image` or `latents`.
+    `size` is (width, height) in pixels. `num_frames` is the number of video frames. The wire name of `num_frames` is
+    `frames`. If `duration_seconds` is given instead of `num_frames`, the number of frames is computed from
+    `duration_seconds` and `fps`. `image` and `control_image` contain image files (png, jpeg, webp). `latents` is the
+    body of a latent stream with one image, and can be given instead of `image`. `strength` in (0, 1] is the fraction of
+    the denoising steps applied to `image` or `latents`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)

@@ -1,6 +1,6 @@
 """Encoding and incremental parser of the Server-Sent Events (WHATWG HTML, 9.2) of a generation.
 
-The data of every event is a JSON object. In this object, messages of the latent stream are base64 strings.
+The data of every event is a JSON object. The JSON object contains messages of the latent stream as base64 strings.
 """
 
 import base64

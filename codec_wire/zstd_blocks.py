@@ -56,7 +56,7 @@ class ZstdBlockSplitter:
     def _header_size(self) -> int:
         """Return the size of the current header in bytes.
 
-        If the received bytes do not determine the size yet, return the number of bytes that do.
+        If this size is not known yet, return the number of bytes that are needed to determine it.
         """
         if not self._in_frame_header:
             return _BLOCK_HEADER_BYTES

@@ -128,7 +128,10 @@ class LatentMapBundle:
         return self.assets[entry.static_scales.hash]
 
     def dictionary(self, wire_format: str, pipeline: str) -> tuple[str, bytes] | None:
-        """Return (hash, bytes) of the zstd dictionary for this wire format and pipeline, or None if there is none."""
+        """Return the hash and bytes of the zstd dictionary for this wire format and pipeline.
+
+        Return None if the map has no such dictionary.
+        """
         for entry in self.latent_map.zstd_dictionaries:
             if (entry.format, entry.pipeline) == (wire_format, pipeline):
                 return entry.hash, self.assets[entry.hash]
@@ -175,7 +178,7 @@ class MapFile(NamedTuple):
 
 
 def map_files(latent_map: LatentMap) -> list[MapFile]:
-    """Return the files that a latent-space map refers to: static scales and zstd dictionaries."""
+    """Return the files that a latent-space map refers to, which contain static scales and zstd dictionaries."""
     files = []
     for entry in latent_map.pipelines:
         scales = entry.static_scales

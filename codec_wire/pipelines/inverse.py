@@ -12,10 +12,10 @@ from codec_wire.errors import MalformedMessage
 
 
 def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int) -> NDArray[np.int8]:
-    """Return the quantized values (codes) in `data` as int8 [channels, per_channel]. Inverse of `pack`.
+    """Return the quantized values (codes) in `data` as int8 [channels, per_channel]. This is the inverse of `pack`.
 
-    `data` must contain exactly channels * per_channel codes. Raises MalformedMessage if a code is outside [-Q, Q], or
-    if the padding after an odd number of 4-bit codes is not 0.
+    `data` must contain exactly channels * per_channel codes. Raises MalformedMessage if a code is outside [-Q, Q],
+    where Q is 127 for 8 bits and 7 for 4 bits, or if the padding after an odd number of 4-bit codes is not 0.
     """
     count = channels * per_channel
     if bits == 8:
@@ -57,7 +57,7 @@ def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
 def add_residual(key: KeyCodes, residual: NDArray[np.int8]) -> NDArray[np.int8]:
     """Return clip(key + residual, -Q, Q), the codes of a frame that is not a keyframe.
 
-    The residual is clipped before the addition, so that int8 does not overflow.
+    Q is the largest code. The residual is clipped before the addition, so that int8 does not overflow.
     """
     total = np.minimum(residual, key.highest)
     np.maximum(total, key.lowest, out=total)

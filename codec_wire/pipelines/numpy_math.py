@@ -27,9 +27,9 @@ _FP16_TO_FP32_SHIFT = np.int32(13)
 _FP16_IN_FP32 = np.uint32(0x8FFFE000).view(np.int32)
 """Mask of the sign, exponent and mantissa of an fp16 number after its bits are shifted to their places in fp32."""
 _WIDENING_FACTOR = np.float32(2.0**-112)
-"""Factor by which fp32 numbers with the shifted bits of fp16 numbers are smaller.
+"""Ratio of the fp32 number with the shifted bits of an fp16 number to this fp16 number.
 
-The factor differs from 1 because the exponent biases of fp32 and fp16 are 127 and 15.
+The ratio is 2^(15 - 127), because the exponent bias is 15 in fp16 and 127 in fp32.
 """
 
 
@@ -121,8 +121,8 @@ def scaling(scales: NDArray[np.float16], dtype: np.dtype[Any], max_code: int) ->
 def quantize(values: Values, scaling: Scaling, max_code: int, *, saturate: bool) -> NDArray[np.int8]:
     """Return the codes of finite `values`.
 
-    `saturate` may be False only if no |x| exceeds the scale of its channel. This condition holds if channel_scales
-    computed the scales from the same fp16 values.
+    `saturate` may be False only if no |x| exceeds the scale of its channel. For example, no |x| exceeds the scale if
+    channel_scales computed the scales from the same fp16 values.
     """
     if scaling.multipliers is None:
         return _quantize_by_division(values, scaling.scales, max_code, saturate=saturate)
@@ -156,8 +156,8 @@ def _clip(bits: NDArray[np.uint16], limits: NDArray[np.uint16]) -> NDArray[np.ui
     """Return fp16 numbers clipped to [-scale, scale]. Arguments and result contain the bits of the numbers.
 
     As unsigned integers, the bits of every negative number are larger than the bits of every positive number. As signed
-    integers, the bits of every negative number are smaller. In both cases, the bits of two numbers with the same sign
-    have the order of their magnitudes.
+    integers, the bits of every negative number are smaller than the bits of every positive number. In both orders,
+    numbers with the same sign are ordered by magnitude.
     """
     clipped: NDArray[np.uint16] = np.minimum(bits, limits[1])
     signed = clipped.view(np.int16)
@@ -177,9 +177,9 @@ def _widen(values: Values | NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 class KeyCodes(NamedTuple):
-    """Codes of a keyframe, with the lowest and the highest code of a dependent frame for each of them.
+    """Codes of a keyframe, with the lowest and the highest code that a dependent frame may have in the same place.
 
-    A code in this range has a residual in [-Q, Q], where Q is the largest code.
+    The residual of a code between these limits is in [-Q, Q], where Q is the largest code.
     """
 
     codes: NDArray[np.int8]
@@ -196,7 +196,7 @@ def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
 def residual(codes: NDArray[np.int8], key: KeyCodes) -> NDArray[np.int8]:
     """Return clip(codes - key, -Q, Q), the residual of a frame relative to its keyframe.
 
-    The codes are clipped before the subtraction, so that int8 does not overflow.
+    Q is the largest code. The codes are clipped before the subtraction, so that int8 does not overflow.
     """
     difference = np.maximum(codes, key.lowest)
     np.minimum(difference, key.highest, out=difference)
