@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Telemetry:
-    """Begins a record for every HTTP and gRPC request, and reports the record when the request has ended."""
+    """Telemetry that begins a record for each HTTP and gRPC request, and reports the record after the request."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()

@@ -11,7 +11,7 @@ from core.engine import Job
 
 
 def stop_if_cancelled(job: Job) -> None:
-    """If `job` was cancelled, raise `job.reason`; otherwise record that the device has made progress."""
+    """Raise `job.reason` if `job` was cancelled. Otherwise, record that the device has made progress."""
     if job.reason is not None:
         raise job.reason
     report_progress()
@@ -22,8 +22,8 @@ def checkpoints(module: Any, job: Job) -> Iterator[None]:
     """In the `with` block, call `stop_if_cancelled(job)` each time before a block of `module` runs.
 
     The blocks are the items of the module lists in `module`. A decoder runs its blocks for every frame, tile or chunk.
-    In a transformer with FreeNoise, the attention is also such a block, which runs for every window. A compiled module
-    has no checkpoints, because hooks would cause it to be compiled again.
+    In a transformer with FreeNoise, the attention is also a block, and it runs for every window. A compiled module has
+    no checkpoints, because hooks would cause it to be compiled again.
     """
 
     def stop(*_arguments: object) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 from torch import Tensor
 
 EstimateListener = Callable[[int, Callable[[], Tensor]], None]
-"""Called after every step with the number of completed steps and a function that returns the clean estimate.
+"""Function that is called after every step with the number of completed steps and a function for the clean estimate.
 
-The estimate has the layout of the pipeline's own latents. The function is valid only during the call."""
+The second function returns the clean estimate in the layout of the pipeline's own latents. It is valid only during the
+call.
+"""
 
 _Estimate = Callable[[Any, Mapping[str, Any], Any], Tensor]
 """Function of (scheduler after a step, arguments of the step by name, result of the step) that returns the estimate."""
@@ -28,7 +30,7 @@ def _returned(_scheduler: Any, _arguments: Mapping[str, Any], result: Any) -> Te
 
 
 def _from_velocity(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
-    """Return x - sigma * v (flow matching, arXiv 2210.02747).
+    """Return the clean estimate x - sigma * v of a flow-matching model with velocity v (arXiv 2210.02747).
 
     The scheduler's method `step` has already increased the index of sigma by 1.
     """
@@ -38,22 +40,22 @@ def _from_velocity(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -
 
 
 def _from_sigmas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
-    """Return the clean estimate for schedulers with sigmas as noise levels.
+    """Return the clean estimate for a scheduler whose noise levels are sigmas.
 
-    The samples of these schedulers are alpha * x0 + sigma * noise.
+    The samples of such a scheduler are alpha * x0 + sigma * noise.
     """
     alpha, sigma = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[scheduler.step_index - 1])
     return _unmix(scheduler, arguments, alpha, sigma)
 
 
 def _from_alphas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
-    """Return the clean estimate for schedulers whose noise level at a timestep is a cumulative product of alphas."""
+    """Return the clean estimate for a scheduler whose noise level at a timestep is a cumulative product of alphas."""
     alpha_squared = scheduler.alphas_cumprod[int(arguments["timestep"])]
     return _unmix(scheduler, arguments, alpha_squared**0.5, (1 - alpha_squared) ** 0.5)
 
 
 def _unmix(scheduler: Any, arguments: Mapping[str, Any], alpha: Any, sigma: Any) -> Tensor:
-    """Return x0, given x = alpha * x0 + sigma * noise and the output of the model (arXiv 2202.00512).
+    """Return the clean estimate x0 from x = alpha * x0 + sigma * noise and the output of the model (arXiv 2202.00512).
 
     The prediction type of the scheduler determines whether the output is x0, the noise or the velocity.
     """
@@ -109,7 +111,7 @@ def has_estimates(scheduler: Any) -> bool:
 
 @contextmanager
 def report_estimates(scheduler: Any, listener: EstimateListener) -> Iterator[None]:
-    """Call `listener` after every step of `scheduler` in the `with` block. Requires has_estimates."""
+    """Call `listener` after every step of `scheduler` in the `with` block. has_estimates(scheduler) must be True."""
     step = scheduler.step
     estimate = _ESTIMATES[type(scheduler).__name__]
     signature = inspect.signature(step)

@@ -20,12 +20,13 @@ _VAE, _SCHEDULER = "vae", "scheduler"
 
 
 def load_decoder(source: ModelSource, device: Device) -> tuple[Any, Family, Device]:
-    """Return a pipeline with the VAE of `source`, the family of the pipeline, and the device. See loader._from_files.
+    """Return (pipeline with the VAE of `source`, family of the pipeline, device). See loader._from_files.
 
     The model may be a pipeline, a single file that contains a pipeline, or a VAE. The returned pipeline has the class
     of the model's pipeline, but its denoisers have no weights and its text encoders are missing. No weights other than
     those of the VAE are downloaded or read. Raises ModelLoadError if the pipeline class is unknown or the variant does
-    not exist. Raises HubError if the repository cannot be used, and what diffusers raises.
+    not exist. Raises HubError if the repository cannot be used, and the errors of diffusers if the VAE cannot be
+    loaded.
     """
     location = locate_model(source)
     path = Path(location)
@@ -50,7 +51,7 @@ def _from_folder(
 ) -> tuple[Any, Family]:
     """Return the pipeline with the configuration in `folder`, and its family.
 
-    The weights of the VAE are in `file`; if `file` is None, they are in `folder`.
+    The weights of the VAE are in `file`, or in `folder` if `file` is None.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 

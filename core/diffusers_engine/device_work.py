@@ -1,4 +1,4 @@
-"""Execution of a function on the device thread, as part of a job."""
+"""Execution of a function as part of a job on the device thread."""
 
 import asyncio
 from collections.abc import Callable

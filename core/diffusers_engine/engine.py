@@ -1,4 +1,4 @@
-"""The local engine, which passes plans to the device thread and yields the results as events on the event loop."""
+"""The local engine, which passes plans to the device thread and yields the results as events in the event loop."""
 
 import asyncio
 import logging
@@ -36,9 +36,9 @@ _Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | Co
 """The results that the device thread sends to the event loop."""
 
 DEVICE_ENCODING_BYTES = 256 * 1024
-"""Latents of images up to this size in bytes are encoded on the device thread.
+"""Maximum size in bytes of an image's latents that are encoded on the device thread.
 
-This takes less than a millisecond, about as long as waking another thread.
+The encoding takes less than a millisecond, about as long as waking another thread.
 """
 BATCH_BYTES = 1024 * 1024
 """Size in bytes of the latents that are encoded at once on another thread.
@@ -52,12 +52,14 @@ SHORT_JOB_S = 0.005
 
 
 class DiffusersEngine:
-    """Runs the pipelines of one model on the device thread, one job at a time. The clients are served in turn.
+    """Engine that runs the pipelines of one model on the device thread, one job at a time.
 
-    The number of results that the device thread sends is limited. First it sends Started, then one Step per step if
-    `job.reports_steps` is set, and previews. Last it sends latents, pixels, or the frame of a small image. Latents are
-    encoded to frames on other threads, and only as fast as the client reads the frames. Therefore, a slow client
-    neither delays the next job nor fills the memory with frames.
+    The clients are served in turn.
+
+    The number of results that the device thread sends is limited. The device thread first sends Started, then previews
+    and, if `job.reports_steps` is set, one Step for each step. Finally, it sends latents, pixels, or the frame of a
+    small image. Other threads encode latents to frames, but only as fast as the client reads the frames. Therefore, a
+    slow client neither delays the next job nor fills the memory with frames.
     """
 
     def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
@@ -185,9 +187,10 @@ def _encode(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, seq: in
 
 
 def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) -> MemoryModel | None:
-    """Warm up with `plan`. Return a memory model for the measured memory of `plan` and of the larger `wide_plan`.
+    """Warm up with `plan`. Return a memory model that is fitted to the memory of `plan` and the larger `wide_plan`.
 
-    Return None if the memory cannot be measured. Call it on the device thread. Raises what `warm_up` raises for `plan`.
+    Return None if the memory cannot be measured. Call this function on the device thread. Raises the errors of
+    `warm_up` for `plan`.
     """
     if not can_measure(model):
         warm_up(model, plan)
@@ -205,7 +208,7 @@ def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) 
 
 
 def warm_up(model: LoadedModel, plan: StreamPlan) -> PeakMemory:
-    """Run a complete generation of `plan`, with encoding and rendering. Call it on the device thread.
+    """Run a complete generation of `plan`, including encoding and rendering. Call this function on the device thread.
 
     Return the memory that the generation needed. Raises ModelLoadError if the model cannot generate.
     """

@@ -16,20 +16,20 @@ TIMEOUT_S = 4.0
 The hub's own client waits 10 s and repeats each request several times.
 """
 INDEX = "model_index.json"
-"""File of a pipeline that names its class and its components."""
+"""File of a pipeline that names the class and the components of the pipeline."""
 
 
 class HubError(OSError):
-    """A repository cannot be used: it does not exist, or the hub cannot be reached and the files are not cached."""
+    """Raised if a repository does not exist, or if the hub cannot be reached and the files are not cached."""
 
 
 @contextmanager
 def hub_access(repository: str, remedy: str) -> Iterator[bool]:
     """Yield whether only cached files of `repository` may be used.
 
-    This is the case if offline mode is on or the hub does not respond. An OSError in the `with` block is then replaced
-    with a HubError whose message contains `remedy`. An OSError is also replaced with a HubError if the hub does not
-    find the repository.
+    Only cached files may be used if offline mode is on or the hub does not respond. In these two cases, an OSError in
+    the `with` block is replaced with a HubError whose message contains `remedy`. An OSError is also replaced with a
+    HubError if the hub does not find the repository.
     """
     reason = _unavailable()
     if reason is not None:
@@ -46,9 +46,9 @@ def hub_access(repository: str, remedy: str) -> Iterator[bool]:
 
 
 def repository_files(repository: str, *, local_files_only: bool) -> list[str]:
-    """Return the paths of the files in `repository`; only those of its cached files if `local_files_only` is set.
+    """Return the paths of the files in `repository`, or only of its cached files if `local_files_only` is set.
 
-    Raises what huggingface_hub raises.
+    Raises the errors of huggingface_hub.
     """
     if not local_files_only:
         return [file.rfilename for file in model_info(repository).siblings or ()]

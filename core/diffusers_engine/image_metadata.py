@@ -1,7 +1,7 @@
 """Removal of metadata from image files, and reading of the EXIF orientation in the metadata.
 
-Pillow parses some metadata when it opens a file, and does not decode the pixels if these metadata are broken. Broken
-metadata must not make the server reject an image, so the pixels are decoded from a copy without metadata.
+Pillow parses some metadata when it opens a file, and does not decode the pixels if these metadata are broken. The
+server must accept images with broken metadata, so the pixels are decoded from a copy without metadata.
 """
 
 import io
@@ -17,18 +17,18 @@ _UPRIGHT = 1
 _PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _PNG_ORIENTATION = frozenset((b"eXIf", b"iTXt", b"tEXt", b"zTXt"))
 _JPEG_MIN_LENGTHS = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
-"""JPEG segments that determine the colours: their first bytes, and the length below which libjpeg ignores them."""
+"""First bytes of the JPEG segments that determine the colours, and the length below which libjpeg ignores a segment."""
 _WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 """Metadata chunks of WebP and their flags in VP8X (RFC 9649, 2.7.1)."""
 
 
 def without_metadata(file: InputImage) -> bytes:
-    """Return the content of `file` that determines its pixels. Bytes that cannot be parsed are kept."""
+    """Return a copy of `file` that contains only what determines its pixels. Bytes that cannot be parsed are kept."""
     return _FILTERS[file.format](file.data, False)
 
 
 def orientation_of(file: InputImage) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if it is missing or cannot be read. Other metadata are ignored."""
+    """Return the EXIF orientation of `file`, from 1 to 8, or 1 if it cannot be read. Other metadata are ignored."""
     from PIL import Image  # noqa: PLC0415 - a gateway has no Pillow
 
     try:

@@ -1,4 +1,4 @@
-"""Decoding of the image or video file of an encode request to pixels, in the size of the request's plan."""
+"""Decoding of the image or video file of an encode request to pixels in the size that the plan requires."""
 
 import numpy as np
 from numpy.typing import NDArray

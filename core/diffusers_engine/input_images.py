@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
-    """Return the decoded inputs of `plan` by field name: `image` and `control_image`.
+    """Return the decoded inputs of `plan` by field name. The field names are `image` and `control_image`.
 
     Images have the size of the plan. If the plan has input latents, `image` is a tensor [1, C, h, w] with these
     latents, because the pipelines of diffusers expect latents in this argument. Raises InvalidRequest if an input is
@@ -39,7 +39,7 @@ def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
 
 
 def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "Image":
-    """Return the image in `file` as RGB in the size `size`.
+    """Return the image in `file` as an RGB image of `size`.
 
     The image is scaled without distortion, and cropped around its centre. `size` is (width, height) in pixels. The
     image is rotated by its EXIF orientation. Other metadata are ignored, even if they are broken. `to_rgb` converts the

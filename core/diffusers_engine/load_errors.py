@@ -1,4 +1,4 @@
-"""Messages for models that cannot be loaded, with a remedy if there is one."""
+"""Error messages for models that cannot be loaded, with a remedy if there is one."""
 
 from codec_pixels.known_models import mirror_of
 

@@ -52,7 +52,7 @@ class LoadedModel:
 
     @property
     def pipeline(self) -> Any:
-        """The pipeline that was loaded first; the other pipelines are built from its components."""
+        """The pipeline that was loaded first. The other pipelines are built from the components of this pipeline."""
         return self.variants[0].pipeline
 
     @property
@@ -76,9 +76,9 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
     `from_pretrained` sets the dtype of every module. Modules are not cast afterwards, because some must stay in fp32.
     The pipeline that a factory returns is used without changes to its dtypes, devices and offload hooks.
 
-    Raises ModelLoadError with the name of the model and the reason why it cannot be loaded: the model is not found, the
-    network is not available, all its weights are in unsafe formats, its variant does not exist, its pipeline class is
-    not in the family table, or its components do not fit each other.
+    Raises ModelLoadError, with the name of the model and the reason, if the model cannot be loaded. Possible reasons
+    are that the model is not found, the network is not available, all weights are in unsafe formats, the variant does
+    not exist, the pipeline class is not in the family table, or the components do not match each other.
     """
     silence_libraries()
     try:
@@ -118,9 +118,9 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
 
 
 def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Device]:
-    """Return the pipeline of `source`, its family, and `device`.
+    """Return (pipeline of `source`, family of the pipeline, device).
 
-    If the dtype of `device` is AUTO, it is replaced with the dtype of the weights.
+    The returned device is `device`. If its dtype is AUTO, the dtype is replaced with the dtype of the weights.
     """
     path = Path(locate_model(source))
     if path.is_file():
@@ -182,7 +182,7 @@ def _all_variants(pipeline: Any, family: Family, source: ModelSource) -> Iterato
 
 
 def _only_variant(folder: Path, *, allow_pickle: bool) -> str | None:
-    """Return the variant of the weights to load from the component folder `folder`; None means the default weights."""
+    """Return the variant of the weights to load from the component folder `folder`, or None for the default weights."""
     paths = [f"{folder.name}/{path.name}" for path in folder.iterdir()]
     return choose_variant(str(folder), paths, {folder.name}, None, allow_pickle=allow_pickle)
 

@@ -38,7 +38,8 @@ def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, 
     """Check that `pipeline` has loaded the weights of all `keys` as part of the LoRA adapter `adapter`.
 
     `location` is the name of the LoRA file in messages. Raises ModelLoadError, which names the first keys that were not
-    loaded. If `allow_partial` is set and at least one key was loaded, a warning is logged instead.
+    loaded, if a key was not loaded. If `allow_partial` is set and at least one key was loaded, a warning is logged
+    instead.
     """
     unmatched = unmatched_keys(pipeline, adapter, keys)
     if not unmatched:

@@ -28,7 +28,7 @@ class LoraSource:
 
 
 def parse_loras(setting: str | None) -> tuple[LoraSource, ...]:
-    """Parse "path:scale,path,...", where the default scale is 1.
+    """Parse "path:scale,path,..." to the LoRA weights that it names. The default scale is 1.
 
     Raises InvalidSettings if a scale is not a finite number.
     """
@@ -53,8 +53,8 @@ def apply_loras(
 ) -> None:
     """Add the weights of all `sources` permanently to the weights of the pipeline. This does not slow down sampling.
 
-    If `allow_partial` is set, LoRA weights of which only a part fits the model cause a warning instead of an error.
-    Raises ModelLoadError, which names the LoRA weights, if they cannot be read or do not fit the model.
+    If `allow_partial` is set and only a part of the LoRA weights fits the model, a warning is logged instead of an
+    error. Raises ModelLoadError, which names the LoRA weights, if LoRA weights cannot be read or do not fit the model.
     """
     if not sources:
         return

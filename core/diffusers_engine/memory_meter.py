@@ -15,7 +15,7 @@ from core.diffusers_engine.loader import LoadedModel
 
 
 class Peak:
-    """The largest memory in bytes during a measurement, minus the memory before the measurement."""
+    """The largest memory in use during a measurement, minus the memory before the measurement, in bytes."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -36,9 +36,9 @@ def can_measure(model: LoadedModel) -> bool:
 def measure_peak(device: torch.device) -> Iterator[Peak]:
     """Measure the peak memory of the tensors that are allocated on `device` inside the `with` block, on this thread.
 
-    On a GPU, torch's allocator counts the memory. On the CPU, the results of all operations are counted instead,
-    because the other methods fail: torch's CPU allocator does not count its memory, torch.profiler takes seconds, and
-    small generations do not change the resident size of the process, because they reuse freed memory.
+    On a GPU, torch's allocator counts the memory. On the CPU, the results of all operations are counted, because no
+    other method works. torch's CPU allocator does not count its memory, and torch.profiler takes seconds. Small
+    generations do not change the resident size of the process, because they reuse freed memory.
     """
     peak = Peak()
     if device.type == "cuda":
@@ -52,7 +52,7 @@ def measure_peak(device: torch.device) -> Iterator[Peak]:
 
 
 class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the storages that operations create, until the storages are freed."""
+    """Counter of the bytes in storages that operations create. The bytes of a storage are counted until it is freed."""
 
     def __init__(self, peak: Peak) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -61,7 +61,7 @@ class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation."""
+        """Run the operation `func` and count the storages of its results."""
         inputs = _tensors((args, kwargs))
         for tensor in inputs:
             self._add(tensor, is_new=False)  # it existed before the measurement if it is not known
@@ -92,6 +92,6 @@ class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _tensors(tree: Any) -> list[Tensor]:
     """Return the plain tensors in `tree`.
 
-    Tensors of subclasses of Tensor, e.g. quantized weights, are left out: they have no storage of their own.
+    Tensors of subclasses of Tensor, e.g. quantized weights, are omitted, because they have no storage of their own.
     """
     return [leaf for leaf in tree_leaves(tree) if type(leaf) in (Tensor, torch.nn.Parameter)]

@@ -20,17 +20,20 @@ class ModelFiles:
 
     folder: Path
     variant: str | None
-    """Variant of the weights to load, e.g. fp16; None for the default weights."""
+    """Variant of the weights to load, e.g. fp16, or None for the default weights."""
     family: Family
     arguments: Mapping[str, Any]
-    """Arguments of `from_pretrained`: None for each component that must not be loaded, and those of the family."""
+    """Arguments of `from_pretrained`.
+
+    They include those of the family, and None for each component that is not loaded.
+    """
 
 
 def fetch_model(source: ModelSource) -> ModelFiles:
     """Return the files of `source`, which must have a `name`. Files on the hub are downloaded if they are not cached.
 
     Raises ModelLoadError if the pipeline class is not in the family table or the variant does not exist. Raises
-    HubError if the repository cannot be used, and what diffusers raises.
+    HubError if the repository cannot be used, and the errors of diffusers if a file is not valid.
     """
     location = locate_model(source)
     folder = Path(location)

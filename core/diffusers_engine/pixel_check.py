@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 TOLERANCES = {"fp32": 1, "fp16": 8, "bf16": 24}
 """Largest allowed difference in 8-bit levels by dtype.
 
-Both decodings use the same latents and the same VAE. The batch size of the decoder and the order of two operations may
-differ, which changes values by a few units in the last place. In fp16 (11 bits) and bf16 (8 bits), a decoder with tens
+Both decodings use the same latents and the same VAE. A different batch size of the decoder or a different order of two
+operations can change values by a few units in the last place. In fp16 (11 bits) and bf16 (8 bits), a decoder with tens
 of layers increases this difference to several levels. Wrong scaling causes tens of levels.
 """
 _STEPS_AFTER_DECODING = ("safety_checker", "watermark")
@@ -44,7 +44,7 @@ _STEPS_AFTER_DECODING = ("safety_checker", "watermark")
 def check_key(model: LoadedModel) -> dict[str, Any]:
     """Return a JSON object with everything that the result of check_pixels depends on.
 
-    The key contains neither the number of threads nor the build tags of libraries ("+cpu"), because their effect is
+    The number of threads and the build tags of libraries ("+cpu") are not part of the key, because their effect is
     within the tolerance.
     """
     vae = model.pipeline.vae
@@ -64,11 +64,10 @@ def check_key(model: LoadedModel) -> dict[str, Any]:
 
 
 def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[PixelCheck, ...]:
-    """Run every plan twice, and compare its decoded latents with the pixels that the pipeline returns.
+    """Run every plan twice, and compare the decoded latents with the pixels that the pipeline returns.
 
-    Call it on the device thread.
-
-    Raises ModelLoadError, with the largest difference, if a pipeline's pixels differ by more than the tolerance.
+    Call this function on the device thread. Raises ModelLoadError, with the largest difference, if a pipeline's pixels
+    differ by more than the tolerance.
     """
     checks = []
     for plan in plans:

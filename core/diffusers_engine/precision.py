@@ -1,4 +1,4 @@
-"""Selection of the dtype in which a model computes: the configured dtype, or the dtype of its stored weights."""
+"""Selection of the dtype in which a model computes, which is the configured dtype or that of its stored weights."""
 
 import json
 import struct
@@ -18,11 +18,12 @@ _HEADER_LENGTH = struct.Struct("<Q")
 
 
 def stored_dtype(path: Path, variant: str | None = None) -> str | None:
-    """Return the dtype that most stored weights of a model have, fp16, bf16 or fp32; None if it cannot be read.
+    """Return the dtype of most stored weights of a model, fp16, bf16 or fp32, or None if the dtype cannot be read.
 
     `path` is the directory of a pipeline or of a VAE, or a single safetensors file. In a pipeline, the denoiser
     (transformer or UNet) is read, or the VAE if the denoiser has no weights. `variant` selects the weights in a
-    directory, e.g. fp16; None selects the default weights, if they exist. Only the headers of the files are read.
+    directory, e.g. fp16. If `variant` is None, the default weights are selected, if they exist. Only the headers of the
+    files are read.
     """
     counts: Counter[str] = Counter()
     for file in _weight_files(path, variant):
@@ -38,9 +39,9 @@ def stored_dtype(path: Path, variant: str | None = None) -> str | None:
 
 
 def with_stored_dtype(device: Device, path: Path, variant: str | None = None) -> Device:
-    """Return `device`.
+    """Return `device` with the dtype for the weights in `path` if the dtype of `device` is AUTO.
 
-    If the dtype of `device` is AUTO, it is replaced with the dtype for the weights in `path`. See automatic_dtype.
+    Otherwise, return `device` unchanged. See automatic_dtype.
     """
     if device.dtype_name != AUTO:
         return device
@@ -48,7 +49,7 @@ def with_stored_dtype(device: Device, path: Path, variant: str | None = None) ->
 
 
 def automatic_dtype(stored: str | None) -> str:
-    """Return the dtype for a GPU if no dtype is configured: bf16 if the weights are stored as bf16, else fp16.
+    """Return the default dtype for a GPU, which is bf16 if the weights are stored as bf16, otherwise fp16.
 
     The values of a model that was trained in bf16 can exceed the range of fp16.
     """
@@ -77,7 +78,7 @@ def _weight_files(path: Path, variant: str | None) -> Iterator[Path]:
 
 
 def _read_header(file: Path) -> dict[str, Any]:
-    """Return the header of a safetensors file: its length as 8 bytes, then JSON."""
+    """Return the header of a safetensors file. The header consists of its length in 8 bytes, followed by JSON."""
     with file.open("rb") as opened:
         (length,) = _HEADER_LENGTH.unpack(opened.read(_HEADER_LENGTH.size))
         header: dict[str, Any] = json.loads(opened.read(min(length, file.stat().st_size)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Maximum size of a cache in bytes: at least 8 prompts of the largest text encoders, with 512 tokens in fp32."""
+"""Maximum size of a cache in bytes. At least 8 prompts of the largest text encoders, with 512 tokens in fp32, fit."""
 
 _PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
@@ -20,8 +20,8 @@ class PromptCache:
     """A cache of at most `max_bytes` with the embeddings of the most recent prompts of one model.
 
     Embeddings depend only on the text, the other arguments of `encode_prompt` and the weights, which do not change
-    after the model is loaded. The cache returns copies, so that a pipeline cannot change the cached tensors. Use it
-    only from the device thread.
+    after the model is loaded. The cache returns copies, so that a pipeline cannot change the cached tensors. Use the
+    cache only on the device thread.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -77,7 +77,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _nbytes(embeddings: object) -> int | None:
-    """Return the total size in bytes of the tensors in `embeddings`; None if it contains an object of another type."""
+    """Return the size of all tensors in `embeddings` in bytes, or None if it contains an object of another type."""
     if embeddings is None:
         return 0
     if isinstance(embeddings, Tensor):

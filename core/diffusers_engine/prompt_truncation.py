@@ -21,7 +21,7 @@ _MAX_ADDED_TOKENS = 8
 def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[PromptTruncation, ...]:
     """Return one truncation for each prompt field of `plan` and each text encoder that drops tokens of this prompt.
 
-    Call it only from the device thread. Each truncation is also logged.
+    Each truncation is also logged. Call this function only on the device thread.
     """
     pipeline, arguments = variant.pipeline, variant.family.arguments
     found = []
@@ -67,7 +67,7 @@ def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str) -> int
 
 
 def _has_embeddings_of_several_vectors(tokenizer: Any) -> bool:
-    """Return whether `tokenizer` has a textual inversion of several vectors: the tokens NAME, NAME_1, NAME_2..."""
+    """Return whether `tokenizer` has a textual inversion of several vectors, i.e. the tokens NAME, NAME_1, NAME_2..."""
     return any(token.endswith("_1") for token in tokenizer.added_tokens_encoder)
 
 
@@ -82,7 +82,7 @@ def _defaults_of(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _excess(tokenizer: Any, text: str, limit: int) -> int:
-    """Return the number of tokens of `text` minus `limit`. The result is at most 0 if the text is not too long.
+    """Return the number of tokens of `text` minus `limit`. A result of at most 0 means that the text is not too long.
 
     A short ASCII text is not tokenized, because an ASCII character results in at most one token. Other characters can
     result in several tokens.

@@ -13,7 +13,9 @@ from core.plan import StreamPlan
 
 
 def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> Pixels:
-    """Return the pixels of `latents` [latent_frames, channels, height, width]. Call it only from the device thread.
+    """Decode `latents` [latent_frames, channels, height, width] to pixels.
+
+    Call this function only on the device thread.
 
     The latents are first cast to the dtype of the stream, so that the pixels equal those that a client decodes. Raises
     `job.reason` if the job was cancelled, InvalidLatents if the latents contain NaN or Inf, and OutOfMemory if the
@@ -33,7 +35,7 @@ def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> P
 
 
 def render_preview(model: LoadedModel, plan: StreamPlan, estimate: Tensor, job: Job) -> PixelPreview | None:
-    """Return the pixels of a clean estimate. See `render`.
+    """Decode a clean estimate to pixels. See `render`.
 
     Return None if the estimate contains values that are not finite, like the first estimates of some schedules. Raises
     `job.reason` if the job was cancelled, and OutOfMemory if the device has too little memory.

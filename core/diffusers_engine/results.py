@@ -21,7 +21,10 @@ class ResultQueue(Generic[ItemT]):
         self._wake_up_requested = False
 
     def put(self, item: ItemT, *, wake: bool = True) -> None:
-        """Append `item`; called by the writing thread. If `wake` is false, the item does not wake the reader."""
+        """Append `item`.
+
+        Call this method in the writing thread. If `wake` is False, the item does not wake the reader.
+        """
         self._items.append(item)
         if wake and not self._wake_up_requested:
             self._wake_up_requested = True
@@ -30,7 +33,7 @@ class ResultQueue(Generic[ItemT]):
                 self._loop.call_soon_threadsafe(self._wake)
 
     async def get(self) -> ItemT:
-        """Wait for the next item and return it; called on the event loop."""
+        """Wait for the next item and return it. Call this method in the event loop."""
         while not self._items:
             self._reader = self._loop.create_future()
             try:

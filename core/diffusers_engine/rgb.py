@@ -1,8 +1,8 @@
 """Conversion of images of every Pillow mode to 8-bit RGB.
 
-Opaque 8-bit images are converted by Pillow, as in diffusers. This module converts three kinds of images itself: 16-bit
-greyscale, which Pillow would clip instead of scale; transparent images, whose transparency Pillow would ignore; and
-L*a*b*, which Pillow does not convert.
+Opaque 8-bit images are converted by Pillow, as in diffusers. This module converts three kinds of images without Pillow.
+Pillow would clip 16-bit greyscale images instead of scaling them, would ignore transparency, and does not convert
+L*a*b* images.
 """
 
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ _STRAIGHT_ALPHA = {"La": "LA", "RGBa": "RGBA"}
 def to_rgb(image: "Image") -> "Image":
     """Return `image` as RGB.
 
-    16-bit greyscale values are divided by 257 and rounded, so that 65535 becomes 255; values outside the 16-bit range
-    and, in mode F, outside 0 to 255 are clipped. Transparent pixels are composited on black.
+    16-bit greyscale values are divided by 257 and rounded, so that 65535 becomes 255. Values outside the 16-bit range
+    are clipped. In mode F, values outside 0 to 255 are clipped. Transparent pixels are composited on black.
     """
     from PIL import Image, ImageCms  # noqa: PLC0415 - a gateway has no Pillow
 

@@ -1,4 +1,4 @@
-"""Sampling of a plan with a diffusers pipeline, deterministic for a seed and cancellable between steps."""
+"""Sampling of a plan with a diffusers pipeline. Sampling is deterministic for a seed and cancellable between steps."""
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -24,9 +24,9 @@ from core.engine import Job
 from core.plan import StreamPlan
 
 PreviewListener = Callable[[int, int, Tensor], None]
-"""Called with the number of completed steps, the total, and the clean estimate [latent_frames, C, h, w]."""
+"""Function of (number of completed steps, total number of steps, clean estimate [latent_frames, C, h, w])."""
 StepListener = Callable[[int, int], None]
-"""Called with the completed and total numbers of steps. Some schedulers run more steps than requested."""
+"""Function of (number of completed steps, total number of steps). Some schedulers run more steps than requested."""
 
 
 def sample(
@@ -38,12 +38,12 @@ def sample(
     *,
     on_preview: PreviewListener | None = None,
 ) -> Tensor:
-    """Return the latents of `plan`, [latent_frames, channels, height, width] on the pipeline's device.
+    """Sample `plan` and return the latents, [latent_frames, channels, height, width] on the pipeline's device.
 
-    Call it only from the device thread. `inputs` is the result of decode_inputs; by default, the inputs of the plan are
-    decoded. `on_preview` is called with the clean estimate for each preview of the plan. Raises `job.reason` after the
-    step in which the job was cancelled, InvalidRequest if an input is broken, OutOfMemory if the device has too little
-    memory, and ModelLoadError if the latents have an unexpected shape.
+    Call this function only on the device thread. `inputs` is the result of decode_inputs. By default, the inputs of the
+    plan are decoded. `on_preview` is called with the clean estimate for each preview of the plan. Raises `job.reason`
+    after the step in which the job was cancelled, InvalidRequest if an input is broken, OutOfMemory if the device has
+    too little memory, and ModelLoadError if the latents have an unexpected shape.
     """
     variant = model.variant_for(plan)
     pipeline, family = variant.pipeline, variant.family
@@ -107,7 +107,7 @@ def call_pipeline(
 
 
 def _arguments(variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments of the pipeline call. Fields of the plan that are None are left out."""
+    """Return the keyword arguments of the pipeline call. Fields of the plan that are None are omitted."""
     values = {
         "prompt": plan.prompt,
         "negative_prompt": plan.negative_prompt,

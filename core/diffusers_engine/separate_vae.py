@@ -35,14 +35,13 @@ SEPARATE_VAE = Family(
 def load_separate_vae(folder: Path, arguments: Mapping[str, Any]) -> Any:
     """Return a pipeline whose only component is the VAE in `folder`.
 
-    `arguments` are keyword arguments of `from_pretrained` of the VAE.
-
-    Raises ModelLoadError if `folder` does not contain a VAE for images.
+    `arguments` are keyword arguments for the method `from_pretrained` of the VAE class. Raises ModelLoadError if
+    `folder` does not contain a VAE for images.
     """
     from diffusers import DiffusionPipeline  # noqa: PLC0415 - takes seconds
 
     class VaePipeline(DiffusionPipeline):  # type: ignore[misc]
-        """A pipeline without a denoiser."""
+        """A pipeline whose only component is a VAE."""
 
         def __init__(self, vae: Any) -> None:
             super().__init__()

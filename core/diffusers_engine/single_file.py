@@ -17,7 +17,8 @@ def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, 
 
     The class and the configuration are read from a pipeline next to the file (see local_configuration). If there is no
     such pipeline, they are read from the hub repository that diffusers infers from the keys of the checkpoint. Raises
-    ModelLoadError, HubError, and what diffusers raises.
+    ModelLoadError if the pipeline class is not supported, HubError if the repository cannot be used, and the errors of
+    diffusers.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
@@ -32,21 +33,24 @@ def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, 
 
 
 def configuration_of(file: Path) -> Path:
-    """Return the directory with the configuration of the checkpoint `file`, downloaded if it is not next to it."""
+    """Return the directory with the configuration of the checkpoint `file`.
+
+    If the configuration is not next to the checkpoint, it is downloaded.
+    """
     return local_configuration(file) or _download_configuration(file)
 
 
 def local_configuration(file: Path) -> Path | None:
     """Return the directory with the configuration of the checkpoint `file`, or None.
 
-    The configuration is in the directory with the file's name without its suffix, or else in the directory that
+    The configuration is in the directory with the name of the file without its suffix, otherwise in the directory that
     contains the file. The directory must contain a pipeline, whose weights are not used.
     """
     return next((folder for folder in (file.with_suffix(""), file.parent) if (folder / INDEX).is_file()), None)
 
 
 def _download_configuration(file: Path) -> Path:
-    """Return the directory of the configuration that diffusers infers for `file`. Downloads it if necessary."""
+    """Return the directory of the configuration that diffusers infers for `file`. It is downloaded if necessary."""
     from diffusers.loaders.single_file_utils import (  # noqa: PLC0415 - takes seconds
         fetch_diffusers_config,
         load_single_file_checkpoint,

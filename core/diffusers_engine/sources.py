@@ -13,16 +13,16 @@ from core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Origin of a model: `name` or `factory`. If both are set, `factory` is used."""
+    """Origin of a model, which is `name` or `factory`. If both are set, `factory` is used."""
 
     name: str | None
     """Hub id or directory of a pipeline, or a single safetensors file."""
     factory: str | None
-    """module:function that returns a pipeline."""
+    """Function that returns a pipeline, as MODULE:FUNCTION."""
     models_dir: Path
     """Directory that is searched for a directory or file called `name`."""
     latent_space: str | None = None
-    """Id of the latent space. None selects the model's default."""
+    """Id of the latent space, or None for the default of the model."""
     allow_pickle: bool = False
     """Whether to load weights that are not safetensors."""
     loras: tuple[LoraSource, ...] = ()
@@ -31,7 +31,7 @@ class ModelSource:
     motion_adapter: Path | None = None
     """Folder of a MotionAdapter, with which an image model also generates videos."""
     variant: str | None = None
-    """Variant of the weights, e.g. fp16. None selects the default weights or the only variant."""
+    """Variant of the weights, e.g. fp16, or None for the default weights or the only variant."""
     role: Role = Role.ALL
     """What the server does with the model. The role determines which components are loaded."""
 
@@ -42,7 +42,7 @@ class ModelSource:
 
 
 def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource]:
-    """Return the models that `settings` name, with the default model first; if they name none, the embedded model.
+    """Return the models that `settings` name, the default model first, or the embedded model if they name no model.
 
     `settings.variant` applies only to the default model. A decoder ignores LoRA weights, because they change only the
     denoiser. Raises InvalidSettings if CODEC_LORAS is malformed, or if a factory function (--pipeline) is combined with

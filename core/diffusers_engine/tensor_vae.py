@@ -25,7 +25,7 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torc
 
 
 class DiffusersTensorVae:
-    """Decodes and encodes tensors on the device thread of the model's engine."""
+    """VAE that decodes and encodes tensors on the device thread of the model's engine."""
 
     def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
         self._model = model
@@ -34,7 +34,7 @@ class DiffusersTensorVae:
     async def decode_tensor(
         self, latents: TensorData, scaling: TensorScaling, layout: PixelLayout, job: Job
     ) -> TensorData:
-        """Return the pixels of `latents`. See core.tensor_vae.TensorVae."""
+        """Decode `latents` to pixels. See core.tensor_vae.TensorVae."""
         variant = self._variant_for(latents.shape)
 
         def decode() -> Tensor:
@@ -53,7 +53,7 @@ class DiffusersTensorVae:
         return await self._run(variant, decode, job)
 
     async def encode_tensor(self, pixels: TensorData | InputImage, scaling: TensorScaling, job: Job) -> TensorData:
-        """Return the latents of `pixels`. See core.tensor_vae.TensorVae."""
+        """Encode `pixels` to latents. See core.tensor_vae.TensorVae."""
         if isinstance(pixels, InputImage):
             shape: tuple[int, ...] = (1, 3, pixels.height, pixels.width)
             values = await asyncio.to_thread(self._preprocess, pixels)
@@ -78,7 +78,7 @@ class DiffusersTensorVae:
         return next((one for one in self._model.variants if one.mode.modality is modality), self._model.variants[0])
 
     def _preprocess(self, file: InputImage) -> Tensor:
-        """Return an image as a tensor [1, 3, H, W] with values in [-1, 1], made by the image processor of diffusers."""
+        """Convert an image with the image processor of diffusers to a tensor [1, 3, H, W] with values in [-1, 1]."""
         from diffusers.image_processor import VaeImageProcessor  # noqa: PLC0415 - takes seconds
 
         image = decode_input_image("image", file, (file.width, file.height))
@@ -109,7 +109,7 @@ def _to_tensor(tensor: TensorData) -> Tensor:
 
 
 def _frames_first(values: Tensor) -> Tensor:
-    """Return a tensor of a video [1, C, F, h, w] as [F, C, h, w]. Return a tensor of images unchanged."""
+    """Convert the tensor [1, C, F, h, w] of a video to [F, C, h, w]. Return a tensor of images unchanged."""
     return values[0].transpose(0, 1) if values.ndim == 5 else values
 
 

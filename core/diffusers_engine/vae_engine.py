@@ -35,7 +35,7 @@ from core.pixel_format import PixelFormat
 from core.rendered_plan import MAX_RENDERED_PIXELS
 
 BATCH_PIXELS = 2**22
-"""Maximum number of pixels that are decoded before the device thread runs the next job: 16 frames of 512x512.
+"""Maximum number of pixels that are decoded before the device thread runs the next job, e.g. 16 frames of 512x512.
 
 This number also limits the pixels in memory, except for VAEs that decode all frames of a video together.
 """
@@ -49,7 +49,7 @@ _IMAGE_FORMATS: Mapping[PixelFormat, ImageFormat] = {
 
 
 class DiffusersVae:
-    """Decodes and encodes latents with the VAE of one model. See core.vae_engine.VaeEngine.
+    """VAE engine that decodes and encodes latents with the VAE of one model. See core.vae_engine.VaeEngine.
 
     The device thread of the model's engine decodes one batch of frames and then runs the next job. The next batch is
     decoded when the client has read the previous batch. The pixels equal those that the server renders in a generation,
@@ -119,7 +119,7 @@ def _variant_for(model: LoadedModel, modality: Modality) -> PipelineVariant:
 
 
 def _encode_pixels(model: LoadedModel, plan: EncodePlan, pixels: NDArray[np.uint8], job: Job) -> Tensor:
-    """Return the latents [latent_frames, C, h, w] of `pixels`, uint8 [frames, H, W, 3]. Runs on the device thread."""
+    """Encode `pixels`, uint8 [frames, H, W, 3], to latents [latent_frames, C, h, w]. Call it on the device thread."""
     variant = _variant_for(model, plan.modality)
     vae = variant.pipeline.vae
     job.record.record_sampling()
@@ -151,9 +151,9 @@ def _require_in_memory(plan: DecodePlan) -> None:
 def _decode(
     variant: PipelineVariant, plan: DecodePlan, frames: Sequence[LatentFrame], decoder: LatentDecoder, job: Job
 ) -> NDArray[np.uint8]:
-    """Return the pixels of `frames`, which must be the next frames of the stream of `decoder`.
+    """Decode `frames`, which must be the next frames of the stream of `decoder`, to pixels.
 
-    Runs on the device thread.
+    Call this function on the device thread.
     """
     vae, pipeline_class = variant.pipeline.vae, variant.family.pipeline_class
     job.record.record_sampling()
@@ -170,7 +170,7 @@ def _decode(
 def _latents(
     frames: Sequence[LatentFrame], decoder: LatentDecoder, job: Job, *, together: bool
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the latents [F, C, h, w] of `frames`: all at once if `together` is set, otherwise one frame at a time.
+    """Yield the latents [F, C, h, w] of `frames`, all at once if `together` is set, otherwise one frame at a time.
 
     Raises `job.reason` if the job was cancelled.
     """
@@ -186,7 +186,7 @@ def _latents(
 
 
 def decode_frames(model: LoadedModel, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the pixels [N, H, W, 3] of latents [F, C, h, w]. Runs on the device thread.
+    """Decode latents [F, C, h, w] to pixels [N, H, W, 3]. Call this function on the device thread.
 
     Raises OutOfMemory if the device has too little memory.
     """
@@ -197,9 +197,7 @@ def decode_frames(model: LoadedModel, latents: NDArray[np.float32]) -> NDArray[n
 def warm_up(model: LoadedModel, latent_size: int) -> None:
     """Decode and encode one frame of `latent_size` x `latent_size` latent cells with the VAE of each pipeline.
 
-    Runs on the device thread.
-
-    Raises ModelLoadError if the VAE does not work.
+    Call this function on the device thread. Raises ModelLoadError if the VAE does not work.
     """
     info, side = model.info, latent_size * model.info.spatial_factor
     try:

@@ -1,4 +1,4 @@
-"""The pipelines of a model: the pipeline that was loaded, and related pipelines that are built from its components.
+"""The pipelines of a model, which are the loaded pipeline and related pipelines that are built from its components.
 
 For example, a Stable Diffusion text-to-image pipeline also serves image-to-image requests.
 """
@@ -74,7 +74,7 @@ def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
 
 
 _SCALE_NOISE = ("StableDiffusion3Img2ImgPipeline", "FluxImg2ImgPipeline")
-"""Classes that add noise to the input image with the scheduler's `scale_noise`. The others use `add_noise`."""
+"""Classes that add noise to the input image with the scheduler's `scale_noise`. All other classes use `add_noise`."""
 
 
 def _can_add_noise(variant: PipelineVariant) -> bool:
@@ -95,8 +95,8 @@ def _from_components(pipeline_class: type, pipeline: Any) -> Any:
 def motion_variant(pipeline: Any, adapter: Any) -> PipelineVariant:
     """Return an AnimateDiff pipeline built from the components of an image pipeline and a MotionAdapter.
 
-    The AnimateDiff UNet uses the tensors of the image pipeline and of the adapter, so that no weights are in memory
-    twice. Raises ValueError if the adapter does not fit the image pipeline.
+    The AnimateDiff UNet uses the tensors of the image pipeline and of the adapter, so that all weights are in memory
+    only once. Raises ValueError if the adapter does not fit the image pipeline.
     """
     from accelerate import init_empty_weights  # noqa: PLC0415 - takes seconds
     from diffusers import AnimateDiffPipeline, UNetMotionModel  # noqa: PLC0415

@@ -15,11 +15,10 @@ _WEIGHTS = re.compile(
 
 
 def variants_of_files(names: Iterable[str], *, allow_pickle: bool) -> frozenset[str | None]:
-    """Return the variants of the weight files whose names are in `names`. None means the default weights.
+    """Return the variants of the weight files whose names, without folders, are in `names`.
 
-    The names contain no folder.
-
-    Files that are not safetensors are ignored unless `allow_pickle` is set.
+    None in the result means the default weights. Files that are not safetensors are ignored unless `allow_pickle` is
+    set.
     """
     matches = (_WEIGHTS.fullmatch(name) for name in names)
     return frozenset(
@@ -32,13 +31,14 @@ def variants_of_files(names: Iterable[str], *, allow_pickle: bool) -> frozenset[
 def choose_variant(
     label: str, paths: Iterable[str], components: Collection[str], requested: str | None, *, allow_pickle: bool
 ) -> str | None:
-    """Return the variant to load of the model that is called `label`; None means the default weights.
+    """Return the variant of the model called `label` that must be loaded, or None for the default weights.
 
     `paths` contains the files of the model, relative to its directory and with slashes. `components` contains the
-    folders from which weights are loaded. The result is the `requested` variant, else the default weights, else the
-    only variant that has all weights. A component without this variant is loaded from its default weights, as in
-    diffusers. Raises ModelLoadError, which names the variants that exist, if the variant `requested` does not exist.
-    Raises ModelLoadError also if `requested` is None and the model has several variants but no default weights.
+    folders from which weights are loaded. The result is the `requested` variant, if any, otherwise the default weights,
+    if they exist, otherwise the only variant that has all weights. A component without this variant is loaded from its
+    default weights, as in diffusers. Raises ModelLoadError, which names the variants that exist, if the variant
+    `requested` does not exist. Raises ModelLoadError also if `requested` is None and the model has several variants but
+    no default weights.
     """
     files: dict[str, list[str]] = {}
     for path in paths:

@@ -15,7 +15,7 @@ FAMILIES: dict[str, Family] = {family.pipeline_class: family for family in (*IMA
 
 
 def family_named(class_name: object, model: str) -> Family:
-    """Return the family of a pipeline class.
+    """Return the family of the pipeline class `class_name`.
 
     Raises ModelLoadError, which names the supported classes, if the class has no family.
     """
@@ -35,7 +35,10 @@ def family_named(class_name: object, model: str) -> Family:
 
 
 def family_of(pipeline: object, model: str) -> Family:
-    """Return the family of the pipeline's class or of its nearest supported base class. Raises ModelLoadError."""
+    """Return the family of the pipeline's class or of its nearest supported base class.
+
+    Raises ModelLoadError if neither the class nor a base class is supported.
+    """
     names = [cls.__name__ for cls in type(pipeline).__mro__]
     supported = next((name for name in names if name in FAMILIES), names[0])
     return family_named(supported, model)

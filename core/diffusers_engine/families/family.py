@@ -11,7 +11,7 @@ from core.model import GenerationMode
 from core.plan import StreamPlan
 
 LatentLayout = Callable[[Any, Any, StreamPlan], Tensor]
-"""Converts (pipeline, output of the call, plan) to latents [latent_frames, channels, height, width]."""
+"""Function of (pipeline, output of the call, plan) that returns latents [latent_frames, channels, height, width]."""
 
 TEXT_ARGUMENTS = {
     "prompt": "prompt",
@@ -41,37 +41,40 @@ class Geometry:
     """
 
     default_size: Callable[[Any], tuple[int, int]]
-    """(width, height) in pixels for requests without a size."""
+    """Function that returns the default size, (width, height) in pixels."""
     channels: Callable[[Any], int] = lambda pipeline: int(pipeline.vae.config.latent_channels)
-    """Channels of a latent."""
+    """Function that returns the number of latent channels."""
     spatial: Callable[[Any], int] = lambda pipeline: int(pipeline.vae_scale_factor)
-    """Pixels per latent cell along each side."""
+    """Function that returns the number of pixels per latent cell along each side."""
     patch: Callable[[Any], int] = _one
-    """Width and height in latent cells must be multiples of this."""
+    """Function that returns a number. The width and height in latent cells must be multiples of this number."""
     temporal: Callable[[Any], int] = _one
-    """Video frames per latent frame. The first latent frame always decodes to one video frame."""
+    """Function that returns the number of video frames per latent frame.
+
+    The first latent frame decodes to one video frame.
+    """
     group: int = 1
-    """The number of latent frames must be 1 more than a multiple of this."""
+    """The number of latent frames must be 1 more than a multiple of this number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One row of the family table: how to load and call a pipeline class, and how to read its latents."""
+    """One row of the family table, which states how to load and call a pipeline class and how to read its latents."""
 
     pipeline_class: str
     """Name of the class in diffusers."""
     mode: GenerationMode
     """The output modality and the inputs that the class requires."""
     latents: LatentLayout
-    """Reads the latents from the output of a call with `output_type="latent"` (a function of latent_layouts.py).
+    """Function of latent_layouts.py that reads the latents from the output of a call with `output_type="latent"`.
 
     The latents must have the scale that the entry of the class in codec_pixels.latent_scaling.PIPELINE_SCALINGS
     expects.
     """
     geometry: Geometry
-    """How to read the latent and image sizes of a loaded pipeline."""
+    """Functions that read the latent and image sizes of a loaded pipeline."""
     arguments: Mapping[str, str] = field(default_factory=lambda: TEXT_ARGUMENTS)
-    """Maps fields of the plan to names of the call's arguments. Fields that are not in the map are not passed."""
+    """Map from fields of the plan to argument names of the call. Fields that are not in the map are not passed."""
     fixed_arguments: Mapping[str, Any] = field(default_factory=dict)
     """Additional arguments of every call."""
     load_arguments: Mapping[str, Any] = field(default_factory=dict)

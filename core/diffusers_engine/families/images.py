@@ -9,7 +9,10 @@ from core.diffusers_engine.families.family import TEXT_ARGUMENTS, Family, Geomet
 from core.model import GenerationMode
 
 SAMPLE_SIZE = 64
-"""Latent side for a UNet without a configured sample size: 64, as in Stable Diffusion 1 (512x512 pixels)."""
+"""Side of the latents for a UNet without a configured sample size.
+
+Stable Diffusion 1 has the same size (512x512 pixels).
+"""
 
 TEXT_TO_IMAGE = GenerationMode(Modality.IMAGE)
 IMAGE_TO_IMAGE = GenerationMode(Modality.IMAGE, image=True, strength=True, latents=True)

@@ -1,7 +1,7 @@
 """Conversion of a pipeline's output to latents [latent_frames, channels, height, width], one function per layout.
 
-B is the batch size, which is always 1. F is the number of latent frames, C the number of channels, and H and W are the
-height and width in latent cells.
+In these shapes, B is the batch size, which is always 1. F is the number of latent frames, C the number of channels, and
+H and W are the height and width in latent cells.
 """
 
 from typing import Any
@@ -12,31 +12,31 @@ from core.plan import StreamPlan
 
 
 def image(_pipeline: Any, output: Any, _plan: StreamPlan) -> Tensor:
-    """Convert an image [B, C, H, W]."""
+    """Convert the latents [B, C, H, W] of an image."""
     latents: Tensor = output.images
     return latents
 
 
 def packed_image(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
-    """Convert an image [B, H/2 * W/2, 4C], where each token is a patch of 2x2 cells."""
+    """Convert the latents [B, H/2 * W/2, 4C] of an image, where each token is a patch of 2x2 cells."""
     latents: Tensor = pipeline._unpack_latents(output.images, plan.height, plan.width, pipeline.vae_scale_factor)
     return latents
 
 
 def frames_first_video(_pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
-    """Convert a video [B, F, C, H, W]. CogVideoX may prepend frames as padding, which are dropped."""
+    """Convert the latents [B, F, C, H, W] of a video. Padding frames, which CogVideoX may prepend, are dropped."""
     latents: Tensor = output.frames[0]
     return latents[-plan.latent_frames :]
 
 
 def channels_first_video(_pipeline: Any, output: Any, _plan: StreamPlan) -> Tensor:
-    """Convert a video [B, C, F, H, W]."""
+    """Convert the latents [B, C, F, H, W] of a video."""
     latents: Tensor = output.frames[0]
     return latents.transpose(0, 1)
 
 
 def packed_video(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
-    """Convert a video [B, F * H * W / p, C * p], where each token is a patch of p cells."""
+    """Convert the latents [B, F * H * W / p, C * p] of a video, where each token is a patch of p cells."""
     _channels, height, width = plan.header.shape
     latents: Tensor = pipeline._unpack_latents(
         output.frames,

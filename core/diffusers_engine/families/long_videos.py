@@ -7,14 +7,17 @@ from typing import Any
 from core.plan import StreamPlan
 
 WINDOW, STRIDE = 16, 4
-"""Number of frames in one attention window, and from one window to the next: the defaults of diffusers."""
+"""Number of frames in one attention window, and from one window to the next.
+
+Both numbers are the defaults of diffusers.
+"""
 
 
 @contextmanager
 def sliding_windows(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
     """Enable FreeNoise in an AnimateDiff `pipeline` if `plan` has more frames than its motion adapter supports.
 
-    If it does not have more frames, the pipeline is unchanged, and all frames attend to each other.
+    If `plan` does not have more frames, the pipeline is unchanged, and all frames attend to each other.
     """
     limit = int(pipeline.motion_adapter.config.motion_max_seq_length)
     if plan.num_frames <= limit:
