@@ -11,13 +11,13 @@ class UpstreamMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._servers = Gauge(
             "codec_upstream_servers",
-            "Upstream servers that a gateway knows: used, refused because they differ from those, or unavailable.",
+            "Upstream servers of a gateway by state: used, refused because their responses may differ, or unavailable.",
             ["use"],
             registry=registry,
         )
         self._repeated = Counter(
             "codec_upstream_repeated_calls",
-            "Calls that were sent to another upstream server. code is that of the error of the first one.",
+            "Calls that were repeated on another upstream server. code is the error code of the call before.",
             ["code"],
             registry=registry,
         )

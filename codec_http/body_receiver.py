@@ -63,8 +63,8 @@ async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
                 piece = await request.content.readany()
         except TimeoutError:
             raise RequestTimeout(
-                f"the request body must arrive within {BODY_TIMEOUT_S:g} s and without pauses of {PAUSE_TIMEOUT_S:g} "
-                f"s; received {received} bytes"
+                f"the request body must be complete within {BODY_TIMEOUT_S:g} s and have no pauses of "
+                f"{PAUSE_TIMEOUT_S:g} s; only {received} bytes were received"
             ) from None
         if not piece:
             return

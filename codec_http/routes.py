@@ -144,9 +144,9 @@ ROUTES = (
         discovery.latent_rgb,
         LATENT_MAP,
         "Get a latent-to-RGB matrix",
-        "Returns the linear function, fitted by least squares, from a latent cell to the mean colour of its "
-        "pixels. It gives a preview without a VAE. It is not part of the map and does not affect the map's hash. "
-        "404 if the function was not measured.",
+        "Returns the matrix that converts a latent cell to the mean colour of its pixels, fitted by least "
+        "squares. Clients can compute previews with the matrix and without a VAE. The matrix is not part of the "
+        "latent-space map and does not affect the map's hash. The status is 404 if no matrix was measured.",
         {200: {JSON: LatentRgb}},
         headers=_FILE_HEADERS,
         errors=(errors.NotFound, errors.NotReady),

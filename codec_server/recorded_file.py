@@ -52,7 +52,7 @@ class RecordedFile:
         input image.
         """
         if "prompt" not in self.parameters or "size" not in self.parameters:
-            raise InvalidSettings("the file does not contain the request that it was generated from")
+            raise InvalidSettings("the file does not contain the request from which it was generated")
         if self.parameters.keys() & {"control_image", "latents"}:
             raise InvalidSettings(
                 "a file that was generated from a control image or from input latents cannot be reproduced"
@@ -60,7 +60,8 @@ class RecordedFile:
         recorded, given = self.parameters.get("image"), None if image is None else sha256(image)
         if recorded != given:
             raise InvalidSettings(
-                f"the recorded input image is {recorded or 'missing'}, but --image is {given or 'missing'}"
+                f"the hash of the recorded input image is {recorded or 'missing'}, but the hash of --image is "
+                f"{given or 'missing'}"
             )
         width, _, height = str(self.parameters["size"]).partition("x")
         is_video = "fps" in self.parameters

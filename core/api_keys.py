@@ -89,7 +89,7 @@ def _digest(key: str) -> bytes:
 
 def _single_key(key: str) -> _Key:
     if not _KEY.fullmatch(key):
-        raise InvalidSettings("CODEC_API_KEY (--api-key): must be printable ASCII characters without spaces")
+        raise InvalidSettings("CODEC_API_KEY (--api-key): must consist of printable ASCII characters without spaces")
     return _Key(SINGLE_KEY_NAME, _digest(key))
 
 
@@ -109,7 +109,9 @@ def _read(path: Path) -> list[_Key]:
             continue
         match = _LINE.fullmatch(line.strip())
         if match is None:  # the message must not contain the line, which may be a key
-            raise InvalidSettings(f"{name}: line {number} of {path} must be NAME sha256:<64 hex>")
+            raise InvalidSettings(
+                f"{name}: line {number} of {path} must have the form NAME sha256:HEX with 64 hex digits"
+            )
         keys.append(_Key(match[1], bytes.fromhex(match[2])))
     if not keys:
         raise InvalidSettings(f"{name}: {path} contains no keys")

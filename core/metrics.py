@@ -71,7 +71,7 @@ class Metrics:
         )
         self._step = self._histogram(
             "codec_sampling_step_seconds",
-            "Mean time of a sampling step in one request. Includes encoding the prompt.",
+            "Mean time of a sampling step in one request, including the encoding of the prompt.",
             "modality",
             _SHORT_SECONDS,
         )
@@ -88,7 +88,7 @@ class Metrics:
         )
         self._raw_bytes = self._counter(
             "codec_raw_latent_bytes",
-            "Bytes that the latents in the responses have as fp16 without compression.",
+            "Bytes that the latents in the responses would have as fp16 without compression.",
             "protocol operation pipeline coding",
         )
 

@@ -40,7 +40,9 @@ class _ServerCollector(Collector):
 
 def _load(service: LatentService) -> Iterator[Metric]:
     admission = service.admission
-    yield GaugeMetricFamily("codec_active_jobs", "Jobs that are queued, running or being read.", admission.jobs)
+    yield GaugeMetricFamily(
+        "codec_active_jobs", "Active jobs, which are queued, running or being read by their clients.", admission.jobs
+    )
     yield GaugeMetricFamily("codec_queued_jobs", "Active jobs that wait for the model.", service.queued_jobs)
     yield GaugeMetricFamily(
         "codec_active_cost", "Cost of the active jobs in pixels x latent frames x steps.", admission.cost
@@ -49,7 +51,7 @@ def _load(service: LatentService) -> Iterator[Metric]:
     yield GaugeMetricFamily("codec_max_cost", "Maximum cost of the active jobs.", admission.max_cost)
     yield GaugeMetricFamily(
         "codec_cost_unit_seconds",
-        "Measured seconds for a unit of cost.",
+        "Measured seconds that the device takes for one unit of cost.",
         admission.seconds_per_cost,
     )
 
@@ -86,7 +88,7 @@ def _identity(service: LatentService) -> Iterator[Metric]:
     provenance = service.provenance
     yield InfoMetricFamily(
         "codec_build",
-        "Versions of the software that generates. reference is true if they are the pinned ones.",
+        "Library versions of the process that runs the models. reference is true if they are the pinned versions.",
         {
             "version": SERVER_VERSION,
             "codec_version": CODEC_VERSION,

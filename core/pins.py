@@ -80,7 +80,7 @@ def require_pins() -> None:
     if differences:
         pins = " ".join(f"{name}=={version}" for name, version in pinned_versions().items())
         raise InvalidSettings(
-            "CODEC_REQUIRE_PINS is set, but the installed versions are not the pinned ones: "
+            "CODEC_REQUIRE_PINS is set, but the installed versions differ from the pinned versions: "
             f"{'; '.join(differences)}. Install {pins} (pyproject.toml, extra server), or unset CODEC_REQUIRE_PINS"
         )
 

@@ -128,7 +128,7 @@ def open_body(
     """
     foreign = identify_foreign_file(head[:_HEAD_BYTES]) if coding.name == IDENTITY else None
     if foreign is not None:
-        raise MalformedMessage(f"the body is {foreign}", 0)
+        raise MalformedMessage(f"the body must be a latent stream, but it is {foreign}", 0)
     dictionary = find_dictionary(head, dictionaries) if coding.uses_dictionary else None
     return MessageDecoder(wire_format, coding.name, dictionary, MAX_STREAM_BYTES)
 

@@ -97,7 +97,9 @@ async def test_clients_send_latents(image_servers: Servers, client_class: type) 
         async with client.stream("a sea", latents=latents, **fields) as stream:
             async for _ in stream:
                 assert stream.frame == expected[1][0]
-        with pytest.raises(InvalidRequest, match="^latents: at byte 0: the body is a PNG image"):
+        with pytest.raises(
+            InvalidRequest, match="^latents: at byte 0: the body must be a latent stream, but it is a PNG image"
+        ):
             await client.generate("a sea", latents=PHOTO)
 
 

@@ -70,7 +70,7 @@ def test_commands_do_not_start_with_other_versions_if_pins_are_required(
     status, output = invoke(*command.split(), "--model", "nowhere")
     assert status == 2
     assert output.startswith(
-        "error: CODEC_REQUIRE_PINS is set, but the installed versions are not the pinned ones: torch "
+        "error: CODEC_REQUIRE_PINS is set, but the installed versions differ from the pinned versions: torch "
     )
 
 

@@ -74,7 +74,7 @@ def _check_pins() -> Finding:
     if not installed_versions():
         return Finding("pins", "note", "torch and diffusers are not installed; only a client or gateway can run here")
     if differences:
-        return Finding("pins", "note", f"installed versions differ from the pinned ones: {'; '.join(differences)}")
+        return Finding("pins", "note", f"installed versions differ from the pinned versions: {'; '.join(differences)}")
     return Finding("pins", "ok", ", ".join(f"{name} {version}" for name, version in installed_versions().items()))
 
 
@@ -139,7 +139,10 @@ async def _generate(client: InProcessClient) -> list[Finding]:
             decoder = PixelDecoder(latent_map, vae=engine.vae, pipeline_class=engine.pipeline_class)
             pixels = await asyncio.to_thread(decoder.frames, generation.latents)
         except CodecError as error:
-            return [*findings, Finding("generation", "note", f"{sampled}; cannot be decoded to pixels: {error}")]
+            return [
+                *findings,
+                Finding("generation", "note", f"{sampled}; the latents cannot be decoded to pixels: {error}"),
+            ]
         frames = "1 frame" if len(pixels) == 1 else f"{len(pixels)} frames"
         decoded = f"{frames} decoded in {_seconds_since(started)}"
         return [*findings, Finding("generation", "ok", f"{sampled}; {decoded}")]

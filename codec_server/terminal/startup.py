@@ -90,6 +90,6 @@ def warn_about_versions() -> None:
     differences = pin_differences()
     if differences:
         log.warning(
-            "NOT THE REFERENCE: library versions differ from the pinned ones, so pixels may differ: %s",
+            "NOT THE REFERENCE: library versions differ from the pinned versions, so pixels may differ: %s",
             "; ".join(differences),
         )

@@ -25,6 +25,7 @@ def read_input_frames(plan: EncodePlan) -> NDArray[np.uint8]:
     if len(pixels) < plan.num_frames:
         announced = plan.file.num_frames
         raise InvalidRequest(
-            FILE_FIELD, f"is a broken mp4 file: it announces {announced} frames, but contains {len(pixels)}"
+            FILE_FIELD,
+            f"is a broken mp4 file: its header states {announced} frames, but the file contains {len(pixels)}",
         )
     return pixels

@@ -25,7 +25,7 @@ class ModelFiles:
     arguments: Mapping[str, Any]
     """Arguments of `from_pretrained`.
 
-    They include those of the family, and None for each component that is not loaded.
+    The arguments of the family are included, and None for each component that is not loaded.
     """
 
 

@@ -100,7 +100,7 @@ def _check(model: LoadedModel, variant: PipelineVariant, plan: StreamPlan) -> Pi
         # A factory may combine dtypes so that only separate decoding works, e.g. an fp32 VAE in an fp16 pipeline.
         log.debug("a pipeline cannot generate pixels", exc_info=error)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return result(None, reason=f"the pipeline itself fails: {reason}")
+        return result(None, reason=f"the pipeline cannot generate pixels: {reason}")
     decoded = decode_latents(vae, latents, variant.family.pipeline_class)
     if decoded.shape != expected.shape:
         return result(255)

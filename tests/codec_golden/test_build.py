@@ -181,5 +181,8 @@ def test_build_fails_if_required_pins_differ(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("core.pins.installed_versions", lambda: {"torch": "2.0.0"})
     status, output = invoke("golden", "build", tmp_path, *FLAGS, "--require-pins")
     assert status == 2
-    assert "CODEC_REQUIRE_PINS is set, but the installed versions are not the pinned ones: torch 2.0.0 is" in output
+    assert (
+        "CODEC_REQUIRE_PINS is set, but the installed versions differ from the pinned versions: torch 2.0.0 is"
+        in output
+    )
     assert settings_for(tmp_path).require_pins is False

@@ -50,7 +50,7 @@ def test_files_of_another_server_process_are_equal_and_another_thread_count_is_n
             assert invoke("reproduce", file, *options) == (0, f"equal: {file}\n")
         status, output = invoke("reproduce", rendered, "--server", restarted.http)
         assert status == 2
-        assert "the recorded input image is sha256:" in output
+        assert "the hash of the recorded input image is sha256:" in output
     status, output = invoke("reproduce", stream, "--threads", "2", "--json")
     report = json.loads(output)
     assert report["parameters"] == {"threads": [1, 2]}
@@ -91,7 +91,7 @@ def test_model_in_this_process_reproduces_its_file_and_reports_a_changed_one_by_
         (json.dumps(REQUEST_PARAMETERS | {"control_image": "sha256:00"}), "generated from a control image"),
         (
             json.dumps(REQUEST_PARAMETERS | {"image": "sha256:00"}),
-            "the recorded input image is sha256:00, but --image is missing",
+            "the hash of the recorded input image is sha256:00, but the hash of --image is missing",
         ),
     ],
 )

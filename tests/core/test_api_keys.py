@@ -65,8 +65,8 @@ def test_rotated_key_is_valid_after_a_reload(tmp_path: Path, caplog: pytest.LogC
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (f"alice {SECRET}\n".encode(), "line 1 of .* must be NAME sha256:<64 hex>"),
-        (f"# x\n{SECRET}\n".encode(), "line 2 of .* must be NAME sha256:<64 hex>"),
+        (f"alice {SECRET}\n".encode(), "line 1 of .* must have the form NAME sha256:HEX with 64 hex digits"),
+        (f"# x\n{SECRET}\n".encode(), "line 2 of .* must have the form NAME sha256:HEX with 64 hex digits"),
         (b"# nothing\n", ".* contains no keys"),
         (b"\xff\xfe", ".* is not a text file"),
         (None, "cannot read .*: No such file or directory"),
@@ -92,6 +92,6 @@ def test_settings_select_the_keys_and_do_not_show_them(tmp_path: Path, monkeypat
     assert keys is not None
     assert keys.authenticate(f"Bearer {SECRET}") == "default"
     assert SECRET not in repr(vars(keys))
-    with pytest.raises(InvalidSettings, match=r"CODEC_API_KEY .*: must be printable ASCII") as caught:
+    with pytest.raises(InvalidSettings, match=r"CODEC_API_KEY .*: must consist of printable ASCII") as caught:
         read_api_keys(read_settings({"api_key": f"{SECRET} "}))
     assert SECRET not in str(caught.value)

@@ -58,7 +58,7 @@ def test_size_is_that_of_the_latents() -> None:
     ("latents", "fields", "reason"),
     [
         (b"", {}, "ends before the end of its header"),
-        (b"\x89PNG\r\n\x1a\n", {}, "at byte 0: the body is a PNG image"),
+        (b"\x89PNG\r\n\x1a\n", {}, "at byte 0: the body must be a latent stream, but it is a PNG image"),
         (b"\xff" * 100, {}, "not a latent stream"),
         (BODY[:20], {}, "ends before the end of its header"),
         (b"\0" * (MAX_LATENTS_BYTES + 1), {}, f"at most {MAX_LATENTS_BYTES} bytes"),

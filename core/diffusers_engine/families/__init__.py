@@ -27,8 +27,8 @@ def family_named(class_name: object, model: str) -> Family:
     family = FAMILIES.get(class_name or "")
     if family is None:
         raise ModelLoadError(
-            f"{model} has {f'the pipeline class {class_name}' if class_name else 'no pipeline class'}; "
-            f"supported: {', '.join(FAMILIES)}. To serve a function that returns such a pipeline, set "
+            f"{model} has {f'the pipeline class {class_name}' if class_name else 'no pipeline class'}; supported "
+            f"classes: {', '.join(FAMILIES)}. To serve a function that returns such a pipeline, set "
             "CODEC_PIPELINE=module:function"
         )
     return family

@@ -11,7 +11,7 @@ from core.model import GenerationMode
 SAMPLE_SIZE = 64
 """Side of the latents for a UNet without a configured sample size.
 
-Stable Diffusion 1 has the same size (512x512 pixels).
+The latents of Stable Diffusion 1 have the same side (512x512 pixels).
 """
 
 TEXT_TO_IMAGE = GenerationMode(Modality.IMAGE)

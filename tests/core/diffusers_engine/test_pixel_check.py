@@ -170,10 +170,12 @@ async def test_pipeline_that_cannot_decode_its_own_latents_serves_only_latents_a
         await model.start_serving(service)
         (check, *_) = service.models.require_default().pixel_checks
         assert check.max_difference is None
-        assert "the pipeline itself fails" in str(check)
+        assert "the pipeline cannot generate pixels" in str(check)
         request = GenerationRequest(prompt="a sea", size=(64, 64), steps=5)
         assert not service.plan(request).rendered
-        with pytest.raises(UnsupportedModality, match="does not render .* the pipeline itself fails: ") as caught:
+        with pytest.raises(
+            UnsupportedModality, match="does not render .* the pipeline cannot generate pixels: "
+        ) as caught:
             service.plan_rendered(request, 1)
         assert "\n" not in str(caught.value)
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -184,7 +186,7 @@ async def test_pipeline_that_cannot_decode_its_own_latents_serves_only_latents_a
 async def test_no_map_is_built_for_a_pipeline_that_cannot_decode_its_own_latents(tmp_path: Path) -> None:
     model = LocalModel(settings_for_failing_pipeline(tmp_path))
     try:
-        with pytest.raises(ModelLoadError, match="no map can be built for .* the pipeline itself fails: "):
+        with pytest.raises(ModelLoadError, match="no map can be built for .* the pipeline cannot generate pixels: "):
             await model.build_map(["a sea"], lambda _done: None, lambda _done, _total: None)
     finally:
         model.free()

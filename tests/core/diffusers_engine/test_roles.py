@@ -121,5 +121,5 @@ def test_decoder_of_a_pipeline_with_unknown_class_is_refused(device: Device, tmp
     build_pipeline().save_pretrained(tmp_path / "model")
     index = tmp_path / "model" / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_bytes()) | {"_class_name": "UnknownPipeline"}))
-    with pytest.raises(ModelLoadError, match="UnknownPipeline; supported: "):
+    with pytest.raises(ModelLoadError, match="UnknownPipeline; supported classes: "):
         load_as(Role.DECODER, "model", tmp_path, device)
