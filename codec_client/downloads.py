@@ -41,7 +41,7 @@ def file_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
 
 
 def auth_headers(api_key: str | None) -> dict[str, str]:
-    """Return the HTTP headers that contain the API key, or no headers if `api_key` is None."""
+    """Return the HTTP headers that contain the API key, or no headers if no API key is given."""
     return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
 

@@ -95,7 +95,7 @@ class GrpcClient(LatentClient):
     async def _find_latent_space(self, digest: str) -> str:
         """Return the latent space of the served model whose map has the hash `digest`.
 
-        Raises InvalidMap if there is no such model.
+        Raises InvalidMap if the server does not serve such a model.
         """
         models = await self.models()
         for model in models:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the asyncio stub class exists only for the type checker
 class GrpcConnection:
     """A connection to the server at `address`, HOST:PORT. The connection is opened on first use.
 
-    If `credentials` is None, the connection is not encrypted. `timeout_s` is only used in error messages.
+    Without `credentials`, the connection is not encrypted. `timeout_s` is only used in error messages.
     """
 
     def __init__(self, address: str, credentials: grpc.ChannelCredentials | None, timeout_s: float) -> None:

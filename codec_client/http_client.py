@@ -273,7 +273,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _upload(data: bytes, query: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a request with the body `data`. Query parameters whose value is None are left out."""
+    """Return the arguments of a request with the body `data`. Query parameters with the value None are left out."""
     return {
         "data": io.BytesIO(data),  # aiohttp sends bytes in one piece
         "params": {name: str(value) for name, value in query.items() if value is not None},

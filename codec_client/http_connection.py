@@ -19,9 +19,9 @@ CONNECT_TIMEOUT_S = 10.0
 class HttpConnection:
     """Connections to one HTTP server. Connections are opened when they are first used.
 
-    `server` is http://HOST:PORT or https://HOST:PORT. `api_key` is sent as a bearer token. If `tls` is None, the
-    server's certificate is verified with the system's certificate authorities. Raises InvalidSettings if `server` is
-    not an HTTP address.
+    `server` is http://HOST:PORT or https://HOST:PORT. `api_key` is sent as a bearer token. Without a TLS context `tls`,
+    the server's certificate is verified with the system's certificate authorities. Raises InvalidSettings if `server`
+    is not an HTTP address.
     """
 
     def __init__(self, server: str, api_key: str | None, tls: ssl.SSLContext | None) -> None:

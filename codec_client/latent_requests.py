@@ -29,7 +29,7 @@ class DecodingRequest:
     """A request to decode a latent stream. `body` is the body of a response, and `encoding` is its content coding.
 
     `pixel_format` is RGB or a FileFormat. `quality`, 0 to 100, applies to JPEG and WebP. `model` is the name of a
-    model. If `model` is None, the server selects a model by the latent space of the stream.
+    model. Without `model`, the server selects a model by the latent space of the stream.
     """
 
     body: bytes
@@ -48,8 +48,8 @@ class DecodingRequest:
 class EncodingRequest:
     """A request to encode an image or video file.
 
-    A field that is None selects the default of the server. `size` is (width, height) in pixels. `seed` is the seed with
-    which latents are sampled from the VAE's distribution. If `seed` is None, the latents are the mode of the
+    A field with the value None selects the default of the server. `size` is (width, height) in pixels. `seed` is the
+    seed with which latents are sampled from the VAE's distribution. Without `seed`, the latents are the mode of the
     distribution.
     """
 
@@ -72,7 +72,7 @@ def decoding_request(
 ) -> DecodingRequest:
     """Return the request to decode `latents`, which is the body of a response or a Generation.
 
-    `encoding` is the content coding of a body. If `encoding` is None, the coding is detected. If `latents` is a
+    `encoding` is the content coding of a body. If `encoding` is not given, the coding is detected. If `latents` is a
     Generation, `encoding` is ignored.
     """
     if isinstance(latents, Generation):

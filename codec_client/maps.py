@@ -135,8 +135,8 @@ class PublishedMaps:
     async def latent_rgb(self, latent_space: str | None) -> LatentRgb:
         """Return the latent-to-RGB matrix of a latent space.
 
-        If `latent_space` is None, the matrix of the first map in the index is returned. Raises NotFound if the server
-        has no matrix for the latent space, and InvalidMap if the file is not a matrix.
+        If `latent_space` is not given, the matrix of the first map in the index is returned. Raises NotFound if the
+        server has no matrix for the latent space, and InvalidMap if the file is not a matrix.
         """
         for entry in await self.entries():
             if latent_space in (None, entry.latent_space):

@@ -13,7 +13,7 @@ PemFile: TypeAlias = str | os.PathLike[str] | None
 def tls_context(ca_file: PemFile, cert_file: PemFile, key_file: PemFile) -> ssl.SSLContext | None:
     """Return a TLS context that trusts the certificate authority in `ca_file`.
 
-    If `ca_file` is None, the context trusts the system's certificate authorities. The context sends the client
+    If `ca_file` is not given, the context trusts the system's certificate authorities. The context sends the client
     certificate in `cert_file`, whose private key is in `key_file`. Return None if all three files are None. Raises
     InvalidSettings if a file cannot be read or is not a PEM file, or if only one of `cert_file` and `key_file` is
     given.

@@ -60,8 +60,8 @@ class FixtureBuilder:
     def select(self, suite: FixtureSuite, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
         """Return the fixtures to build, keyed by name, and a message for each fixture that is skipped.
 
-        If `captures` is None, the fixtures that the model can generate are selected. Otherwise, the fixtures that have
-        captured latents are selected, even if the model cannot generate them. If `names` is given, only these fixtures
+        If `captures` is given, the fixtures that have captured latents are selected, even if the model cannot generate
+        them. Otherwise, the fixtures that the model can generate are selected. If `names` is given, only these fixtures
         are selected. Raises InvalidSettings if `names` contains an unknown fixture, or if there is nothing to build.
         """
         if self.captures is None:

@@ -10,7 +10,7 @@ from codec_wire import WireFormat
 from codec_wire.errors import InvalidSettings, StreamError
 
 SUFFIXES = {".bin": None, ".msgpack": WireFormat.MSGPACK, ".protobuf": WireFormat.PROTOBUF}
-"""Wire format of a capture file for each file name suffix. The value is None if the file contains only fp16 values."""
+"""Wire format of a capture file for each file name suffix. None means that the file contains only fp16 values."""
 
 
 def has_capture(folder: Path, key: str) -> bool:
@@ -19,7 +19,7 @@ def has_capture(folder: Path, key: str) -> bool:
 
 
 def read_capture(folder: Path, key: str, latent_space: str, shape: tuple[int, ...]) -> tuple[Latents, str] | None:
-    """Return the latents of fixture `key` in `folder` and the name of their file, or None if there is no such file.
+    """Return the latents of fixture `key` in `folder` and the name of their file, or None if the file does not exist.
 
     `shape` is [frames, C, h, w]. The file `KEY.bin` contains little-endian fp16 values. The files `KEY.msgpack` and
     `KEY.protobuf` contain a complete, uncompressed response body. Raises InvalidSettings if the content of the file

@@ -29,7 +29,7 @@ Entering the context manager returns a function that is called with the name of 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """The result of the quality gate. `environment` is None unless this process decoded the images."""
+    """The result of the quality gate. `environment` is only set if this process decoded the images."""
 
     rows: list[Row]
     fixtures: list[GoldenFixture]
@@ -75,11 +75,11 @@ def evaluate(
     *,
     progress: ProgressContext,
 ) -> EvaluationResult:
-    """Run the quality gate on the fixtures `names` in `folder`, or on all fixtures if `names` is None.
+    """Run the quality gate on the fixtures `names` in `folder`, or on all fixtures if `names` is not given.
 
     `pixels` is a folder with images of another decoder. If `pixels` is given, these images are evaluated and no model
-    is loaded. `latent_map` is the folder of a bundle or the address of a server. If `latent_map` is None, the map in
-    the models directory is used. Raises InvalidSettings or InvalidMap if a fixture or the map is not valid, and
+    is loaded. `latent_map` is the folder of a bundle or the address of a server. If `latent_map` is not given, the map
+    in the models directory is used. Raises InvalidSettings or InvalidMap if a fixture or the map is not valid, and
     ModelLoadError if the VAE cannot be loaded.
     """
     lpips = _load_lpips(settings)
@@ -132,8 +132,8 @@ def _load_lpips(settings: Settings) -> LpipsMetric | NotMeasured:
 def find_map(fixtures: Sequence[GoldenFixture], location: str | None, models_dir: Path) -> LatentMapBundle:
     """Return the map at `location`, which is a folder or the address of a server.
 
-    If `location` is None, return the map of the fixtures' latent space in `models_dir`. Raises InvalidMap if the map is
-    invalid, and InvalidSettings if the map is missing or has another latent space than the fixtures.
+    If `location` is not given, return the map of the fixtures' latent space in `models_dir`. Raises InvalidMap if the
+    map is invalid, and InvalidSettings if the map is missing or has another latent space than the fixtures.
     """
     manifest = fixtures[0].manifest
     spaces = {golden.manifest.latent_space_id for golden in fixtures}

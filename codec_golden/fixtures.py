@@ -67,7 +67,7 @@ class FixtureSuite(BaseModel):
     fixtures: dict[FixtureName, Fixture] = Field(min_length=1)
 
     def select(self, names: Sequence[str] | None) -> dict[str, Fixture]:
-        """Return the fixtures `names`, or all fixtures if `names` is None.
+        """Return the fixtures `names`, or all fixtures if `names` is not given.
 
         Raises InvalidSettings if a name is unknown.
         """
@@ -105,7 +105,7 @@ def _unsupported_reason(fixture: Fixture, model: ModelInfo) -> str | None:
 
 
 def read_suite(path: Path | None) -> FixtureSuite:
-    """Return the fixture suite in the file at `path`, or the published suite if `path` is None.
+    """Return the fixture suite in the file at `path`, or the published suite if `path` is not given.
 
     Raises InvalidSettings if the file cannot be read or is not valid.
     """

@@ -26,9 +26,9 @@ Decode = Callable[[Any], Pixels]
 class Row:
     """Result of the quality gate for one fixture and one pipeline.
 
-    `bits` lists the faults of the encoded bytes, or is None if the bytes were not checked. `measured` contains the
-    values of metrics, keyed by the name of the metric. `not_measured` contains the reasons why metrics are missing.
-    `missed` lists the bounds that are not met.
+    `bits` lists the faults of the encoded bytes, or has the value None if the bytes were not checked. `measured`
+    contains the values of metrics, keyed by the name of the metric. `not_measured` contains the reasons why metrics are
+    missing. `missed` lists the bounds that are not met.
     """
 
     latent_space: str

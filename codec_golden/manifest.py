@@ -53,7 +53,7 @@ class Environment(_ManifestPart):
 
 
 class Times(_ManifestPart):
-    """Durations in seconds. `sampling_s` is None if the latents were captured."""
+    """Durations in seconds. `sampling_s` is only set if the latents were generated."""
 
     sampling_s: float | None
     decoding_s: float

@@ -125,7 +125,7 @@ def _row_view(row: Row) -> RowView:
 def _compare_region(rows: Sequence[Row]) -> RegionComparison | None:
     """Return a comparison of the region that changed most in the row with the lowest SSIM.
 
-    The result is None if fewer than two rows are measured.
+    Return None if fewer than two rows are measured.
     """
     measured = [row for row in rows if row.measured]
     if len(measured) < 2:

@@ -56,7 +56,7 @@ def pipelines_for(sample: Sample, bundle: LatentMapBundle) -> list[str]:
 class BodySizes:
     """Sizes in bytes of a body in each content coding, or the means of such sizes.
 
-    `zstd` is the size with zstd and without a dictionary. `zstd_dictionary` is None for a map without dictionaries.
+    `zstd` is the size with zstd and without a dictionary. `zstd_dictionary` is only set for a map with dictionaries.
     """
 
     identity: float

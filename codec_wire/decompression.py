@@ -152,8 +152,8 @@ class BrotliDecompressor(_CheckedDecompressor):
 class ZstdDecompressor(_CheckedDecompressor):
     """Decompressor for a Zstandard body (RFC 8878) that has a single zstd frame.
 
-    `dictionary` is None if the body was compressed without a dictionary. Raises StreamError if `dictionary` is not a
-    zstd dictionary.
+    Pass None as `dictionary` if the body was compressed without a dictionary. Raises StreamError if `dictionary` is not
+    a zstd dictionary.
     """
 
     name = "zstd"

@@ -14,9 +14,9 @@ def parse_dtype(value: str) -> LatentDtype:
 
 
 def parse_finish_reason(value: str | None) -> FinishReason | None:
-    """Return the finish reason with this name, or None if `value` is None.
+    """Return the finish reason with the name `value`. None is returned unchanged.
 
-    Raises MalformedMessage if `value` is not the name of a finish reason.
+    Raises MalformedMessage if `value` is a string that does not name a finish reason.
     """
     if value is None:
         return None

@@ -83,7 +83,7 @@ def header_value(text: str) -> str:
 def parse_parameters(header: str | None) -> dict[str, str | int | float]:
     """Return the parameters in `header`, the value of PARAMETERS_HEADER.
 
-    The result is empty if `header` is None or is not a JSON object.
+    The result is empty if `header` is missing or does not contain a JSON object.
     """
     try:
         found = json.loads(header or "{}")

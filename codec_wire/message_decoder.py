@@ -23,8 +23,8 @@ Message = LatentStreamHeader | LatentFrame
 class MessageDecoder:
     """Decompresses an HTTP body and parses the header and the frames of the latent stream in it.
 
-    If `wire_format` is None, the wire format is detected from the first byte. `encoding` is the content coding of the
-    body. `dictionary` is the zstd dictionary with which the body was compressed, if any. `max_bytes` is the maximum
+    If `wire_format` is not given, the wire format is detected from the first byte. `encoding` is the content coding of
+    the body. `dictionary` is the zstd dictionary with which the body was compressed, if any. `max_bytes` is the maximum
     size of the decompressed body. The decoder buffers at most one message and one bounded piece of decompressed data.
     See codec_client.LatentStreamDecoder, which also decodes frames to latents. Raises StreamError if the content coding
     is unknown or `dictionary` is not valid.

@@ -38,7 +38,7 @@ PositiveUint32 = Annotated[int, Field(ge=1, le=MAX_UINT32), BeforeValidator(pars
 
 
 class GenerationRequest(BaseModel):
-    """Parameters of one generation. A parameter that is None selects the default of the model.
+    """Parameters of one generation. A parameter with the value None selects the default of the model.
 
     `size` is (width, height) in pixels. `num_frames` is the number of video frames. The wire name of `num_frames` is
     `frames`. If `duration_seconds` is given instead of `num_frames`, the number of frames is computed from
