@@ -296,5 +296,5 @@ class LatentClient(ABC):
         response.map_hash = map_hash
         if self.pinned_map not in (None, map_hash):
             raise MapMismatch(
-                f"the response uses the latent-space map {map_hash}, but the client is pinned to {self.pinned_map}"
+                f"the response uses the latent-space map {map_hash}, but the client accepts only {self.pinned_map}"
             )

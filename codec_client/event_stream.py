@@ -48,7 +48,7 @@ async def read_events(
                 case "progress":
                     yield Step(*_position(data))
                 case "error":
-                    raise reported_error(data) or StreamFailed("the server failed; its log states the reason")
+                    raise reported_error(data) or StreamFailed("the generation failed; see the log of the server")
     stream.close()
 
 

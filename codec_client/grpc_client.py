@@ -102,7 +102,7 @@ class GrpcClient(LatentClient):
             if model.map_hash == digest:
                 return model.latent_space
         listed = ", ".join(f"{model.latent_space} {model.map_hash}" for model in models) or "none"
-        raise InvalidMap(f"{self.address} has no latent-space map {digest}; it has {listed}")
+        raise InvalidMap(f"{self.address} has no latent-space map {digest}; available: {listed}")
 
     async def models(self) -> list[ServedModel]:
         """Return the models that the server serves. See LatentClient.models."""

@@ -58,7 +58,7 @@ class GrpcConnection:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise Cancelled("the client was closed") from None
+            raise Cancelled("the request was cancelled, because the client was closed") from None
         finally:
             call.cancel()
 

@@ -231,7 +231,7 @@ class HttpClient(LatentClient):
                         yield Started(message, parse_truncations(http_response.headers.get(PROMPT_TRUNCATED_HEADER)))
                         continue
                     if message.finish_reason is FinishReason.ERROR:
-                        raise StreamFailed(f"the server failed at frame {message.seq}; its log states the reason")
+                        raise StreamFailed(f"the stream failed at frame {message.seq}; see the log of the server")
                     yield Frame(message)
             messages.close()
 

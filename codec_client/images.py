@@ -1,4 +1,4 @@
-"""Decoding of latents to images with the VAE of a latent-space map. Requires torch and diffusers."""
+"""Decoding of latents to images with the VAE of a latent-space map. Decoding requires torch and diffusers."""
 
 import json
 import os
@@ -26,7 +26,8 @@ class PixelDecoder:
             the map names is ignored.
         models_dir: Directory of local models, which is searched for the VAE that the map names.
         download: Whether to download the VAE if the map names a Hugging Face repository that is not on this machine.
-            Default: False, because a server usually chooses the map. The ModelLoadError then names the repository.
+            Default: False, because a server usually chooses the map. If `download` is false, the ModelLoadError names
+            the repository.
         device: torch device, for example "cpu" or "cuda:1". Default: "auto", which selects a GPU if there is one.
         vae: A diffusers VAE that is already loaded. If `vae` is given, `latent_map` and `path` are ignored.
         pipeline_class: Name of the diffusers class of the pipeline that generates the latents. Default: the class in
@@ -81,7 +82,7 @@ class PixelDecoder:
         """Decode latents to pixels, an array [frames, H, W, 3] of uint8.
 
         `latents` is one latent frame [C, h, w], an array [latent frames, C, h, w], or any iterable of [C, h, w]. Pass
-        the latents as received: do not divide them by the map's vae_scale_factor.
+        the latents as received, and do not divide them by the map's vae_scale_factor.
 
         Raises:
             ModelLoadError: `latents` has another number of dimensions or is empty.
@@ -110,7 +111,7 @@ def _model_class(latent_map: LatentMap | None, folder: Path) -> str:
     try:
         return str(json.loads((folder / "config.json").read_bytes())["_class_name"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise ModelLoadError(f"no VAE found in {folder}: it has no config.json with a _class_name") from None
+        raise ModelLoadError(f"no VAE found in {folder}: config.json with a _class_name is missing") from None
 
 
 def decode_to_images(
@@ -119,8 +120,8 @@ def decode_to_images(
     """Decode latents to PIL images, one per frame, with the VAE that the map's `decoder` block names.
 
     `options` are the keyword arguments of PixelDecoder: path, models_dir, download, device, vae and pipeline_class.
-    `latents` and the errors are those of PixelDecoder and PixelDecoder.frames. Every call loads the VAE. To decode
-    several generations, use one PixelDecoder.
+    PixelDecoder.frames describes `latents`. The errors are those of PixelDecoder and PixelDecoder.frames. Every call
+    loads the VAE. To decode several generations, use one PixelDecoder.
     """
     return PixelDecoder(latent_map, **options).images(latents)
 

@@ -13,12 +13,12 @@ def latent_to_rgb(latents: DecodedLatent | Sequence[DecodedLatent], matrix: Late
     """Return the approximate colours of latents, one pixel per latent cell, without torch.
 
     Args:
-        latents: One latent frame [C, h, w], for example PreviewLatents.latents, or several of them [F, C, h, w].
+        latents: One latent frame [C, h, w], for example PreviewLatents.latents, or several latent frames [F, C, h, w].
         matrix: The matrix of the latent space, from LatentClient.latent_rgb().
 
     Returns:
         RGB values, an array [h, w, 3] of uint8, or [F, h, w, 3] for several frames. The result is smaller than the
-        decoded image, in which a latent cell has several pixels along each side (8 for Stable Diffusion). Enlarge the
+        decoded image, in which each latent cell covers several pixels per side (8 for Stable Diffusion). Enlarge the
         result to show it.
 
     Raises:

@@ -53,7 +53,7 @@ async def fetch_map(
     listed = ", ".join(f"{entry.latent_space} {entry.hash}" for entry in entries)
     if not listed:
         raise InvalidMap(f"{server} publishes no latent-space map")
-    raise InvalidMap(f"{server} does not publish the latent-space map {wanted}; it publishes {listed}")
+    raise InvalidMap(f"{server} does not publish the latent-space map {wanted}; available: {listed}")
 
 
 async def fetch_maps(server: str, **options: Any) -> list[LatentMapBundle]:
@@ -66,7 +66,7 @@ async def fetch_maps(server: str, **options: Any) -> list[LatentMapBundle]:
 class IndexEntry:
     """Entry of a map in a server's index, with the id of its latent space, its URL and its hash ("sha256:<hex>").
 
-    `rgb_url` is the URL of the latent-to-RGB matrix, or None if the server has none.
+    `rgb_url` is the URL of the latent-to-RGB matrix, or None if the server has no matrix.
     """
 
     latent_space: str
@@ -80,7 +80,7 @@ class PublishedMaps:
 
     Args:
         server: The server's address, http://HOST:PORT or https://HOST:PORT.
-        api_key: API key that is sent as a bearer token to this server only. Other hosts do not receive it.
+        api_key: API key that is sent as a bearer token to this server only. Other hosts do not receive the API key.
         cache: Cache of downloaded files. A file in the cache is not downloaded again. Default: no cache.
         tls: TLS context for an https server. Default: the system's certificate authorities.
         map_origins: Other origins, scheme://HOST[:PORT], from which files may be downloaded. Default: no other origins.
@@ -146,7 +146,10 @@ class PublishedMaps:
         raise NotFound("latent_space", f"{self._server} has no latent-to-RGB matrix for {latent_space or 'its maps'}")
 
     async def bundle(self, entry: IndexEntry) -> LatentMapBundle:
-        """Return a map and the files that it refers to. Raises InvalidMap if a file is missing or has another hash."""
+        """Return a map and the files that it refers to.
+
+        Raises InvalidMap if a file is missing or does not have the expected hash.
+        """
         document = await self._load(entry.url, entry.hash, MAX_DOCUMENT_BYTES)
         files = map_files(parse_map(document))
         if len(files) > MAX_FILES:

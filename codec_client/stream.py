@@ -60,7 +60,7 @@ class Progress:
 
     @property
     def total_frames(self) -> int | None:
-        """Total number of latent frames, or None if the header does not state it."""
+        """Total number of latent frames, or None if the header does not state this number."""
         return None if self.header is None else self.header.total_frames
 
 
