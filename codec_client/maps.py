@@ -124,7 +124,7 @@ class PublishedMaps:
                 f"{self._server}{INDEX_PATH} is not an index of latent-space maps: {truncated_repr(index)}"
             ) from None
         if len(entries) > MAX_FILES:
-            raise InvalidMap(f"{self._server}{INDEX_PATH} lists {len(entries)} maps, the maximum is {MAX_FILES}")
+            raise InvalidMap(f"{self._server}{INDEX_PATH} lists {len(entries)} maps, but the maximum is {MAX_FILES}")
         for entry in entries:
             if not is_digest(entry.hash):
                 raise InvalidMap(
@@ -153,7 +153,7 @@ class PublishedMaps:
         document = await self._load(entry.url, entry.hash, MAX_DOCUMENT_BYTES)
         files = map_files(parse_map(document))
         if len(files) > MAX_FILES:
-            raise InvalidMap(f"{entry.url} refers to {len(files)} files, the maximum is {MAX_FILES}")
+            raise InvalidMap(f"{entry.url} refers to {len(files)} files, but the maximum is {MAX_FILES}")
         assets: dict[str, bytes] = {}
         remaining = MAX_BUNDLE_BYTES
         for file in files:

@@ -65,7 +65,7 @@ class ProtobufFramer:
             return None
         (length,) = LENGTH_PREFIX.unpack_from(self._buffer)
         if length > self.limit:
-            raise MessageTooLarge(f"the message has {length} bytes, the maximum is {self.limit}")
+            raise MessageTooLarge(f"the message has {length} bytes, but the maximum is {self.limit}")
         end = LENGTH_PREFIX.size + length
         if len(self._buffer) < end:
             return None

@@ -112,7 +112,7 @@ class MessageDecoder:
         for piece in self._decompressor.expand(chunk):
             self.expanded += len(piece)
             if self.expanded > self._max_bytes:
-                raise MessageTooLarge(f"the decompressed body exceeds the limit max_bytes, {self._max_bytes} bytes")
+                raise MessageTooLarge(f"the decompressed body exceeds max_bytes ({self._max_bytes} bytes)")
             if self._reader is None and piece:
                 self._reader = StreamReader(detect_wire_format(piece))
             if self._reader is None:
@@ -127,7 +127,8 @@ class MessageDecoder:
         total_bytes = frame_bytes * (header.total_frames or 1)
         if total_bytes > self._max_bytes:
             raise MessageTooLarge(
-                f"the header announces {total_bytes} bytes of frames, the limit max_bytes is {self._max_bytes}", 0
+                f"the header announces {total_bytes} bytes of frames, more than max_bytes ({self._max_bytes} bytes)",
+                0,
             )
 
 

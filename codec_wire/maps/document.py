@@ -176,7 +176,7 @@ def parse_map(document: bytes) -> LatentMap:
     `space_kind`.
     """
     if len(document) > MAX_DOCUMENT_BYTES:
-        raise InvalidMap(f"the latent-space map has {len(document)} bytes, the maximum is {MAX_DOCUMENT_BYTES}")
+        raise InvalidMap(f"the latent-space map has {len(document)} bytes, but the maximum is {MAX_DOCUMENT_BYTES}")
     try:
         content = pydantic_core.from_json(document, allow_inf_nan=False)
     except ValueError as error:

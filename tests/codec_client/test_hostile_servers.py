@@ -153,8 +153,11 @@ async def test_large_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     cases: list[tuple[dict[str, bytes], str]] = [
         ({INDEX: too_large}, "index.json is larger than 1048576 bytes"),
         ({INDEX: index, "/map.json": too_large}, "map.json is larger than 1048576 bytes"),
-        ({INDEX: index, "/map.json": map_with_files(MAX_FILES)}, f"refers to {MAX_FILES + 2} files, the maximum is 64"),
-        ({INDEX: index_of(*[json.loads(index)["latents"][0]] * 65)}, "lists 65 maps, the maximum is 64"),
+        (
+            {INDEX: index, "/map.json": map_with_files(MAX_FILES)},
+            f"refers to {MAX_FILES + 2} files, but the maximum is 64",
+        ),
+        ({INDEX: index_of(*[json.loads(index)["latents"][0]] * 65)}, "lists 65 maps, but the maximum is 64"),
     ]
     for bodies, message in cases:
         async with hostile_server(bodies) as (server, _):
@@ -178,7 +181,7 @@ async def test_compressed_response_is_not_expanded() -> None:
 
 
 def test_map_document_over_the_limit_is_not_parsed() -> None:
-    with pytest.raises(InvalidMap, match="the latent-space map has 1048577 bytes, the maximum is 1048576"):
+    with pytest.raises(InvalidMap, match="the latent-space map has 1048577 bytes, but the maximum is 1048576"):
         parse_map(b"[" + b"{}," * (MAX_DOCUMENT_BYTES // 3) + b"]")
 
 

@@ -110,7 +110,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "two headers": (body_of((HEADER, []))[:] + body_of((HEADER, [FRAME])), "at byte"),
     "too large": (body_of((replace(HEADER, shape=(4, 257, 8)), [])), "up to 256"),
     "wrong channels": (body_of((replace(HEADER, shape=(16, 6, 8)), [])), "shape must be [4, height, width]"),
-    "bomb header": (body_of((replace(HEADER, total_frames=2**32 - 1, fps=1), [])), "the limit max_bytes is"),
+    "bomb header": (body_of((replace(HEADER, total_frames=2**32 - 1, fps=1), [])), "more than max_bytes"),
     "many frames": (body_of((replace(HEADER, total_frames=721, fps=1), [])), "at most 720"),
     "frames without fps": (body_of((replace(HEADER, total_frames=2), [])), "fps is required"),
     "unknown length": (body_of((replace(HEADER, total_frames=None, fps=1), [])), "total_frames is required"),
