@@ -1,4 +1,4 @@
-"""The configuration of a server: all properties that determine the bytes of its responses.
+"""The configuration of a server, which consists of all properties that determine the bytes of its responses.
 
 A gateway compares the configurations of its upstream servers.
 """

@@ -90,7 +90,7 @@ class Upstream:
             await asyncio.gather(*(server.close() for server in self._servers.values()))
 
     async def _try_to_update(self) -> bool:
-        """Use the servers that are serving now. Return False if an error prevented this; the error is logged."""
+        """Use the servers that are serving now. If an error occurs, log the error and return False."""
         try:
             await self._follow_servers()
             await self._use_servers()

@@ -76,7 +76,7 @@ class UpstreamCalls:
                 raise job.reason
 
     def _start(self, method: str, request: Any, job: Job) -> Any:
-        """Start a call. Its metadata contains the API key of the gateway, and the id and the trace of the request."""
+        """Start a call whose metadata contain the API key of the gateway, the id of the request and its trace."""
         if self._stub is None:
             raise NotReady("no upstream server has been serving since the gateway was started", RETRY_AFTER_S)
         metadata = [] if self._api_key is None else [("authorization", f"Bearer {self._api_key}")]

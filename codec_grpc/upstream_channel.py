@@ -49,7 +49,7 @@ class CurrentChannel:
     """Holder of the channel for new calls.
 
     A replaced channel is closed when its calls have ended. `on_change` is called with True if calls can be sent, and
-    with False otherwise. The first call is made when a channel is set, and a further call after every change.
+    with False otherwise. `on_change` is called for the first time when a channel is set, and again after every change.
     """
 
     def __init__(self, on_change: Callable[[bool], object]) -> None:

@@ -75,7 +75,7 @@ async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
 def _require_no_transfer_coding(request: web.Request) -> None:
     """Raise UnsupportedCoding if Transfer-Encoding names a compression, e.g. "gzip, chunked".
 
-    This check is necessary because aiohttp ignores the compression and would return the compressed bytes.
+    aiohttp ignores a compression in Transfer-Encoding and would return the compressed bytes.
     """
     coding = ", ".join(request.headers.getall(hdrs.TRANSFER_ENCODING, ["chunked"]))
     if coding.strip().lower() != "chunked":

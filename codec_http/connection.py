@@ -1,4 +1,4 @@
-"""HTTP connections, and the server object that creates them. Both classes extend classes of aiohttp."""
+"""HTTP connections, and the server object that creates connections. The classes extend classes of aiohttp."""
 
 import asyncio
 import logging
@@ -32,8 +32,8 @@ def _probe(request: web.BaseRequest) -> bytes:
     """Return bytes that can be sent now and do not change the meaning of the response to `request`.
 
     Before the response starts, the bytes are an interim response. Within a chunked response, the bytes are a leading
-    zero of the next chunk's size; RFC 9112, section 7.1, allows leading zeros. If no bytes can be sent without changing
-    the response, the result is empty.
+    zero of the next chunk's size, which RFC 9112, section 7.1, allows. If no bytes can be sent without changing the
+    response, the result is empty.
     """
     if request.version < HttpVersion11:
         return b""

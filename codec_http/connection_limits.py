@@ -61,7 +61,7 @@ class ConnectionLimits:
             self._addresses[connection] = address
 
     def make_room(self, address: str) -> bool:
-        """Close an idle connection if a limit is reached; return whether a connection from `address` may be opened."""
+        """Close an idle connection if a limit is reached. Return whether a connection from `address` may be opened."""
         if self._counts[address] >= self.max_per_address:
             log.warning("%s has %d HTTP connections, which is the limit per address", address, self._counts[address])
             return self._evict(address)

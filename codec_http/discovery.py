@@ -1,4 +1,4 @@
-"""Handlers below /.well-known/codec: latent-space maps, static scales and zstd dictionaries."""
+"""Handlers for paths below /.well-known/codec, which serve latent-space maps, static scales and dictionaries."""
 
 from collections.abc import Callable
 

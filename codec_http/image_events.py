@@ -51,7 +51,7 @@ class PartialImageEvent(ImageEvent):
 
 
 class CompletedImageEvent(ImageEvent):
-    """Event with a finished image. Its bytes are the same as in a response that is not streamed."""
+    """Event with a finished image. The image has the same bytes as in a response that is not streamed."""
 
     type: Literal["image_generation.completed"] = "image_generation.completed"
     usage: Usage = Usage()

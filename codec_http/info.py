@@ -123,7 +123,7 @@ def _rendered_formats(instance: ModelInstance) -> list[str]:
 
 
 async def schema(_request: web.Request) -> web.Response:
-    """Handle GET /codec/schema: the .proto source of the stream's messages."""
+    """Handle GET /codec/schema. The body is the .proto source of the messages of a latent stream."""
     return web.Response(text=stream_schema(), content_type="text/plain")
 
 

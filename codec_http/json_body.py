@@ -24,8 +24,8 @@ quote in a JSON string follows a backslash."""
 def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object in `data`, which is UTF-8 and may begin with a byte-order mark.
 
-    Raises TooLarge if the JSON text without the file fields is too large. Raises InvalidRequest if `data` is not a JSON
-    object, or if the object has too many fields or a field name that is too long.
+    Raises TooLarge if the JSON text, without the values of file fields, exceeds MAX_JSON_BYTES. Raises InvalidRequest
+    if `data` is not a JSON object, or if the object has too many fields or a field name that is too long.
     """
     files: dict[str, str] = {}
     text = bytes(data) if len(data) <= MAX_JSON_BYTES else _without_files(data, files)

@@ -91,10 +91,7 @@ def _headers(plan: DecodePlan) -> dict[str, str]:
 
 
 def _head(plan: DecodePlan) -> bytes:
-    """Return the header of a .npy file with the shape [frames, height, width, 3].
-
-    For other file formats, the result is empty.
-    """
+    """Return the header of a .npy file of shape [frames, height, width, 3], or b"" for other file formats."""
     if plan.pixel_format is not PixelFormat.RGB:
         return b""
     return npy_header((plan.num_frames, plan.height, plan.width, 3))

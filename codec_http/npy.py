@@ -1,4 +1,4 @@
-"""NumPy's file format for decoded pixels (numpy.lib.format, version 1.0)."""
+"""Header of .npy files, the file format of NumPy arrays, for decoded pixels (numpy.lib.format, version 1.0)."""
 
 import io
 
@@ -6,7 +6,10 @@ import numpy as np
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:
-    """Return the header of a .npy file with a uint8 array of `shape` in C order. The values must follow the header."""
+    """Return the header of a .npy file with a uint8 array of `shape` in C order.
+
+    The caller must write the values after the header.
+    """
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue()

@@ -173,7 +173,7 @@ def _schemas(routes: Iterable["Route"]) -> Json:
 
 
 def _simplify(definition: Json) -> None:
-    """Remove what pydantic adds to a schema: titles that repeat a name, and null defaults of optional fields."""
+    """Remove from a schema of pydantic the titles that repeat a name and the null defaults of optional fields."""
     definition.pop("title", None)
     for field in definition.get("properties", {}).values():
         field.pop("title", None)

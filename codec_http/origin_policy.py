@@ -19,8 +19,8 @@ class OriginPolicy:
 
     A page may use the server if its origin is one of `allowed_origins` (by default, the origins of localhost and
     loopback addresses), the origin of `public_url`, or the server's own origin with an IP address or localhost as its
-    host. The server's own origin with another host name is not allowed. Otherwise the owner of that name could let it
-    resolve to the address of the server, so that pages of the owner would have the server's origin (DNS rebinding).
+    host. The server's own origin is not allowed with another host name, because the owner of that name could let it
+    resolve to the server's address. Pages of the owner would then have the server's origin (DNS rebinding).
 
     A server that listens on a loopback `address` also refuses requests for all host names except localhost, loopback
     addresses and the hosts of `public_url` and `allowed_origins`.
@@ -34,7 +34,7 @@ class OriginPolicy:
     ) -> None:
         """Create the policy.
 
-        `allowed_origins` must be normalized by AccessSettings; "*" allows every origin and host.
+        `allowed_origins` must be normalized by AccessSettings. The value "*" allows every origin and host.
         """
         self._allows_loopback = allowed_origins is None
         self._origins = {*(allowed_origins or ()), *_origin_of(public_url)}

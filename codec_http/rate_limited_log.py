@@ -8,7 +8,7 @@ from core.rate_limit import RateLimit
 class RateLimitedLog:
     """Logger that logs at most one warning a second.
 
-    Each warning states how many warnings were omitted since the previous one.
+    A logged warning states how many warnings were omitted since the previous logged warning.
     """
 
     def __init__(self, log: logging.Logger) -> None:

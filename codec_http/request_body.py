@@ -64,7 +64,7 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
 
 
 async def read_generation(request: web.Request, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
-    """Return the validated body of a request to the endpoint of `modality`; `accept` is its Accept header.
+    """Return the validated body of `request` to the endpoint of `modality`. `accept` is the Accept header.
 
     Raises UnsupportedMediaType if the Content-Type is not JSON, and InvalidRequest, which names the field, if a field
     is missing, invalid or not allowed. Raises the errors of receive_body if the body cannot be received.

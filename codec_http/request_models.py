@@ -2,7 +2,8 @@
 
 The models validate requests, and the OpenAPI schemas are generated from them.
 
-Each model extends GenerationRequest with the HTTP spelling of some fields and with the parameters of OpenAI's API.
+Each pydantic model extends GenerationRequest with the HTTP spelling of some fields and with the parameters of OpenAI's
+API.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ MAX_PARTIAL_IMAGES = 3
 
 
 def _require_modality(modality: Modality) -> Callable[[object], object]:
-    """Return a validator that accepts only `modality`; its message names the endpoint of the other modality."""
+    """Return a validator that accepts only `modality`. Its error message names the endpoint of the other modality."""
 
     def validate(value: object) -> object:
         if value == modality:

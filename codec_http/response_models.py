@@ -135,8 +135,8 @@ class ModelDescription(ResponseModel):
 class InfoResponse(ResponseModel):
     """Capabilities, state and software versions of the server.
 
-    The fields that describe a model refer to the default model; `models` describes every model. While the server is
-    loading, these fields are null, empty or absent.
+    The fields that describe a model refer to the default model. The field `models` describes every model. While the
+    server is loading, these fields are null, empty or absent.
     """
 
     modality_supported: list[str] = Field(description="Modalities that the models generate; empty for a decoder.")

@@ -26,7 +26,7 @@ class MapSources:
 
 @dataclass(frozen=True, slots=True)
 class CapturedStream:
-    """A valid captured stream: the captured body, with the content coding `encoding`, and the decoded contents.
+    """A valid captured stream, with the captured body, its content coding `encoding`, and the decoded contents.
 
     `bundles` are the latent-space maps of --bundle or --server, or an empty list if neither option was given.
     """

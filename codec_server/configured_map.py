@@ -57,7 +57,7 @@ async def _fetch(url: str, digest: str | None, local: dict[str, bytes], cache: F
 
 
 def _files_in(folder: Path | None) -> dict[str, bytes]:
-    """Return {hash: contents} of the files in `folder`, which is empty if `folder` is None or does not exist."""
+    """Return {hash: contents} of the files in `folder`, or {} if `folder` is None or does not exist."""
     if folder is None:
         return {}
     return {sha256(data): data for data in (path.read_bytes() for path in sorted(folder.glob("*")) if path.is_file())}

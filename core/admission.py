@@ -174,7 +174,7 @@ class Admission:
 class Place:
     """The place of an active job among the jobs that Admission allows.
 
-    A Place is a context manager that frees the place at the end of its `with` block. Without a `with` block, call
+    A Place is a context manager that frees the place at the end of its `with` block. If there is no `with` block, call
     `free` once.
     """
 

@@ -56,7 +56,7 @@ class DecodePlan:
 
 
 def modality_of(header: LatentStreamHeader) -> Modality:
-    """Return whether a stream is an image or a video: only the header of a video has `fps`."""
+    """Return VIDEO if the header of a stream has `fps`, otherwise IMAGE."""
     return Modality.IMAGE if header.fps is None else Modality.VIDEO
 
 

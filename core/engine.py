@@ -1,4 +1,4 @@
-"""The interface between the service and the engine that runs a model: events, jobs and the Engine protocol."""
+"""The interface between the service and the engine that runs a model, which consists of events, jobs and Engine."""
 
 import asyncio
 import contextlib

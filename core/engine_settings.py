@@ -1,4 +1,4 @@
-"""Settings that select where the models run: in the process of the server, or on a Ray cluster."""
+"""Settings that select whether the models run in the process of the server or on a Ray cluster."""
 
 from typing import Literal
 

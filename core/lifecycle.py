@@ -1,4 +1,4 @@
-"""State machine of the server's lifecycle. All HTTP and gRPC health endpoints report its state."""
+"""State machine of the server's lifecycle. All HTTP and gRPC health endpoints report the state of this machine."""
 
 from collections.abc import Callable
 from enum import StrEnum

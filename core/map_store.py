@@ -1,4 +1,4 @@
-"""Lookup of latent-space map bundles on disk: in the models directory, then in the data of the embedded model."""
+"""Lookup of latent-space map bundles on disk, first in the models directory, then in the data of the embedded model."""
 
 import logging
 from pathlib import Path

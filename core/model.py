@@ -18,7 +18,7 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class GenerationMode:
-    """One supported input combination of a model: its output modality and the conditioning inputs it requires."""
+    """One supported input combination of a model, which consists of the output modality and the required inputs."""
 
     modality: Modality
     image: bool = False

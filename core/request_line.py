@@ -24,7 +24,10 @@ _OPTIONAL_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """The message of a log record for a request that has ended. It is formatted only if the log record is written."""
+    """The message of a log record for a request that has ended.
+
+    The message is formatted only if the record is written.
+    """
 
     record: RequestRecord
 
@@ -41,9 +44,9 @@ class RequestLine:
         return fields
 
     def __str__(self) -> str:
-        """Return the log line: protocol, target, status and outcome, then the other fields as name=value.
+        """Return the log line, which has the protocol, target, status and outcome, then the other fields as name=value.
 
-        This method runs for every request. It does not use `fields`, because that would take twice as long.
+        This method runs for every request. Using `fields` here would take twice as long.
         """
         record = self.record
         parts = [record.protocol, record.target, record.status, record.outcome]

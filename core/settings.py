@@ -205,7 +205,7 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of setting values: first flags, then variables that are not Kubernetes service links."""
+        """Return the sources of settings, which are flags and then variables that are not Kubernetes service links."""
         assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101 - pydantic-settings always passes one
         links = {name.lower() for name in service_links(os.environ)}
         env_settings.env_vars = {

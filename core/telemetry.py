@@ -1,4 +1,4 @@
-"""Reports about a request when it has ended: a log line, metrics and traces."""
+"""Reports about a request that has ended, which are a log line, metrics and traces."""
 
 import logging
 

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Contents of PEM files: a certificate with its chain, its private key, and the client certificate authority."""
+    """Contents of the PEM files with a certificate chain, its private key, and the client certificate authority."""
 
     chain: bytes
     key: bytes

@@ -20,8 +20,8 @@ class VaeEngine(Protocol):
         """Yield the pixels of `frames`, which are all frames of a valid stream, in the format of the plan.
 
         In the formats RGB, PNG, JPEG and WebP, each item is one image or video frame. In the format MP4, the items are
-        chunks of one file and have any size. Closing the iterator cancels `job`; the engine stops after the current
-        frame. Raises a CodecError on failure.
+        chunks of one file and have any size. Closing the iterator cancels `job`. The engine then stops after the
+        current frame. Raises a CodecError on failure.
         """
 
     def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:

@@ -21,7 +21,7 @@ PREVIEWS = 5
 class PreviewWriter:
     """Writer that repeatedly decodes the newest preview and replaces the contents of `output_file` with it.
 
-    If several previews are received while a preview is being decoded, only the newest is decoded next. The written
+    If several previews are received while a preview is being decoded, only the newest preview is decoded. The written
     files contain no generation parameters, because the parameters describe the final image and not a preview.
     """
 

@@ -1,4 +1,4 @@
-"""Checkpoints: points in a computation at which a cancelled job stops and the device thread records progress."""
+"""Checkpoints, which are points in a computation where a cancelled job stops and the device thread records progress."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

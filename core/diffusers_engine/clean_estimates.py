@@ -1,4 +1,4 @@
-"""Clean estimates: the latents without noise (x0) that the model predicts after a step.
+"""Clean estimates, which are the latents without noise (x0) that the model predicts after a step.
 
 A clean estimate is computed from the arguments and the result of the scheduler's method `step`. The method itself is
 not changed.

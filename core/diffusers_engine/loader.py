@@ -120,7 +120,7 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
 def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Device]:
     """Return (pipeline of `source`, family of the pipeline, device).
 
-    The returned device is `device`. If its dtype is AUTO, the dtype is replaced with the dtype of the weights.
+    The returned device is a copy of `device`, in which the dtype AUTO is replaced with the dtype of the weights.
     """
     path = Path(locate_model(source))
     if path.is_file():

@@ -51,7 +51,7 @@ def _parse_lora(entry: str) -> LoraSource:
 def apply_loras(
     pipeline: Any, sources: tuple[LoraSource, ...], *, allow_pickle: bool, allow_partial: bool = False
 ) -> None:
-    """Add the weights of all `sources` permanently to the weights of the pipeline. This does not slow down sampling.
+    """Add the weights of all `sources` permanently to the weights of the pipeline, which does not slow down sampling.
 
     If `allow_partial` is set and only a part of the LoRA weights fits the model, a warning is logged instead of an
     error. Raises ModelLoadError, which names the LoRA weights, if LoRA weights cannot be read or do not fit the model.

@@ -89,7 +89,7 @@ def call_pipeline(
     on_estimate: EstimateListener | None = None,
     **callback: Any,
 ) -> Any:
-    """Call the pipeline for `plan` and return its output. `inputs` is the result of decode_inputs.
+    """Call the pipeline for `plan` and return the output of the pipeline. `inputs` is the result of decode_inputs.
 
     If the plan is for a video and `job` is cancelled, the call stops within a step, because the steps of a video can
     take minutes.

@@ -50,7 +50,7 @@ def local_configuration(file: Path) -> Path | None:
 
 
 def _download_configuration(file: Path) -> Path:
-    """Return the directory of the configuration that diffusers infers for `file`. It is downloaded if necessary."""
+    """Return the directory of the configuration that diffusers infers for `file`, downloaded if it is not cached."""
     from diffusers.loaders.single_file_utils import (  # noqa: PLC0415 - takes seconds
         fetch_diffusers_config,
         load_single_file_checkpoint,

@@ -114,12 +114,15 @@ class DiffusersVae:
 
 
 def _variant_for(model: LoadedModel, modality: Modality) -> PipelineVariant:
-    """Return the first pipeline for `modality`. Its class determines how latents are scaled."""
+    """Return the first pipeline for `modality`. The class of this pipeline determines how latents are scaled."""
     return next((one for one in model.variants if one.mode.modality is modality), model.variants[0])
 
 
 def _encode_pixels(model: LoadedModel, plan: EncodePlan, pixels: NDArray[np.uint8], job: Job) -> Tensor:
-    """Encode `pixels`, uint8 [frames, H, W, 3], to latents [latent_frames, C, h, w]. Call it on the device thread."""
+    """Encode `pixels`, uint8 [frames, H, W, 3], to latents [latent_frames, C, h, w].
+
+    Call this function on the device thread.
+    """
     variant = _variant_for(model, plan.modality)
     vae = variant.pipeline.vae
     job.record.record_sampling()
