@@ -91,8 +91,8 @@ def _packed(detail: Message) -> any_pb2.Any:
 def from_rpc_error(error: AioRpcError) -> CodecError:
     """Return the error that a remote server raised, reconstructed from the status details of `error`.
 
-    A status without google.rpc details was created by gRPC itself or by other software. The gateway logs the message of
-    such a status and does not return it to clients, because the message may contain network addresses.
+    A status without google.rpc details was created by gRPC itself or by other software. The message of a status without
+    details is logged and not returned to clients, because it may contain network addresses.
     """
     original = error_from_status(error.trailing_metadata() or (), error.code().value[0], error.details() or "")
     if original is not None:

@@ -141,7 +141,7 @@ class LatentServicer(LatentServiceServicer):
 def _compression(name: str | bytes | None) -> grpc.Compression | None:
     """Return the compression algorithm named `name`, or None if `name` is None or "identity".
 
-    Raises InvalidRequest if there is no such algorithm.
+    Raises InvalidRequest if there is no algorithm with this name.
     """
     if name is None or name == "identity":
         return None

@@ -148,7 +148,8 @@ class Upstream:
     async def _connect(self, addresses: Sequence[str], info: pb.GetServerInfoResponse, server: UpstreamServer) -> None:
         """Send new calls to the servers at `addresses`, which have the configuration of `server`, described by `info`.
 
-        Raises TimeoutError and grpc.aio.AioRpcError. After an error, the previous channel stays in use.
+        Raises TimeoutError if no connection is made in time, and grpc.aio.AioRpcError if the models cannot be loaded.
+        After an error, the previous channel stays in use.
         """
         authority = self._addresses.authority
         channel = upstream_channel(addresses, authority, self._credentials, health_service=health_service(info))

@@ -64,7 +64,7 @@ class RestOfMalformedRequest(StreamReader):
 class Connection(web.RequestHandler):
     """An HTTP connection with time limits.
 
-    A request that cannot be parsed gets an error response in the same format as other requests. A client that closes
+    The response to a request that cannot be parsed has the same format as other error responses. A client that closes
     the connection for writing after a request still receives the response.
     """
 

@@ -21,7 +21,7 @@ def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat
 
 
 def accepted_formats(accept: str) -> list[WireFormat]:
-    """Return the wire formats whose media types an Accept header names, preferred ones first."""
+    """Return the wire formats whose media types the Accept header names, in order of preference."""
     return [MEDIA_TYPES[name] for name, weight in parse_quality_values(accept) if name in MEDIA_TYPES and weight > 0]
 
 

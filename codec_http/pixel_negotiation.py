@@ -17,7 +17,7 @@ VIDEO_MEDIA_TYPES: Mapping[str, PixelFormat] = {
 
 
 def acceptable_formats(accept: str, offered: Mapping[str, PixelFormat]) -> tuple[PixelFormat, ...]:
-    """Return the formats among `offered` that an Accept header allows, preferred ones first (RFC 9110, 12.5.1).
+    """Return the formats in `offered` that the Accept header allows, in order of preference (RFC 9110, 12.5.1).
 
     Formats of equal weight are in the order of `offered`. An empty header allows all formats in `offered`.
     """

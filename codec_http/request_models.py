@@ -155,8 +155,8 @@ class LatentsBody(GenerationBody):
 class ImageLatentsBody(LatentsBody):
     """Request for the latents of one image.
 
-    Contains `stream_format`, `modality`, `latent_space` or `pipeline`, unless the Accept header names a Codec media
-    type.
+    The body contains `stream_format`, `modality`, `latent_space` or `pipeline`, unless the Accept header names a media
+    type of latent streams.
     """
 
     model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=tuple(VIDEO_FIELDS), require_any=LATENTS_MARKERS))
@@ -166,8 +166,8 @@ class ImageLatentsBody(LatentsBody):
 class VideoLatentsBody(LatentsBody):
     """Request for the latents of one video.
 
-    Contains `stream_format`, `modality`, `latent_space` or `pipeline`, unless the Accept header names a Codec media
-    type.
+    The body contains `stream_format`, `modality`, `latent_space` or `pipeline`, unless the Accept header names a media
+    type of latent streams.
     """
 
     model_config = ConfigDict(json_schema_extra=_adapt_schema(require_any=LATENTS_MARKERS))

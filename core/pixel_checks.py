@@ -25,7 +25,7 @@ _MAX_RECORDS = 16
 
 @dataclass(frozen=True, slots=True)
 class PixelCheck:
-    """The difference between decoded latents and the pixels of one pipeline, for the same seed.
+    """The difference between decoded latents and the pixels that one pipeline returns for the same request.
 
     `max_difference` and `tolerance` are in 8-bit levels. If a comparison is not possible, `max_difference` is None and
     `reason` states why.

@@ -146,7 +146,7 @@ def _device_of(pipeline: Any, device: Device) -> Device:
 
 
 def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
-    """Yield those pipelines of a model that work with the components that are loaded in the role `source.role`."""
+    """Yield the pipelines of a model that need only the components that are loaded in the role `source.role`."""
     if source.role is Role.DECODER:
         yield PipelineVariant(pipeline, family)
         return

@@ -55,7 +55,7 @@ def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, 
 
 
 def unmatched_keys(pipeline: Any, adapter: str, keys: list[str]) -> list[str]:
-    """Return those `keys` that no component of `pipeline` has loaded as part of the LoRA adapter `adapter`."""
+    """Return the `keys` that no component of `pipeline` has loaded as part of the LoRA adapter `adapter`."""
     loaded = {
         name: _loaded_keys(component, adapter)
         for name, component in pipeline.components.items()

@@ -16,9 +16,9 @@ def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, 
     """Return (pipeline, family) of the checkpoint `file`, loaded by `from_single_file` with the torch dtype `dtype`.
 
     The class and the configuration are read from a pipeline next to the file (see local_configuration). If there is no
-    such pipeline, they are read from the hub repository that diffusers infers from the keys of the checkpoint. Raises
-    ModelLoadError if the pipeline class is not supported, HubError if the repository cannot be used, and the errors of
-    diffusers.
+    such pipeline, the class and the configuration are read from the hub repository that diffusers infers from the keys
+    of the checkpoint. Raises ModelLoadError if the pipeline class is not supported, HubError if the repository cannot
+    be used, and the errors of diffusers.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 

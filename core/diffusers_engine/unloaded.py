@@ -10,7 +10,9 @@ import torch
 
 
 def discard_weights(module: Any, device: torch.device) -> None:
-    """Replace each parameter of `module` with zeros of the same shape and dtype on `device` that share one element.
+    """Replace each parameter of `module` with zeros on `device` that take the memory of only one element.
+
+    The shape and the dtype of each parameter do not change.
 
     The parameters must exist, because pipelines read the dtype and device of their components. Moving the module to
     another device would allocate memory for all elements.
