@@ -123,7 +123,7 @@ def test_captured_latents_are_used_unchanged(suffix: str, tmp_path: Path, fixtur
 @pytest.mark.parametrize(
     ("suffix", "shape", "header", "message"),
     [
-        ("bin", (1, 4, 8, 9), {}, "latents of shape .* have 512 bytes, got 576"),
+        ("bin", (1, 4, 8, 9), {}, "latents of the shape .* have 512 bytes, got 576"),
         ("msgpack", (1, 4, 8, 9), {}, "the shape must be"),
         ("protobuf", SHAPE, {"pipeline": "int8-adaptive"}, "the pipeline must be raw, got int8-adaptive"),
         (
