@@ -82,7 +82,7 @@ def evaluate(
     in the models directory is used. Raises InvalidSettings or InvalidMap if a fixture or the map is not valid, and
     ModelLoadError if the VAE cannot be loaded.
     """
-    lpips = _load_lpips(settings)
+    lpips = load_lpips_metric(settings)
     if pixels is not None:
         fixtures = find_fixtures(folder, settings.latent_space, names)
         bundle = find_map(fixtures, latent_map, settings.models_dir)
@@ -118,7 +118,8 @@ def _collect_rows(
     return collected
 
 
-def _load_lpips(settings: Settings) -> LpipsMetric | NotMeasured:
+def load_lpips_metric(settings: Settings) -> LpipsMetric | NotMeasured:
+    """Return LPIPS with the backbone in `settings`, or the reason why it is not available."""
     try:
         from codec_golden.lpips import load_lpips  # noqa: PLC0415 - torch is slow to import, and optional with `pixels`
     except ModuleNotFoundError as error:

@@ -15,26 +15,44 @@ from codec_maps.model_map import map_from_model
 from codec_pixels.device import Device
 from codec_pixels.vae import decode_latents
 from codec_wire.decoder import LatentDecoder
+from codec_wire.errors import InvalidSettings
 from codec_wire.events import Frame, Step
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import load
+from core.diffusers_engine.memory_meter import can_measure, measure_peak
+from core.diffusers_engine.sampler import sample
 from core.diffusers_engine.sources import model_sources
 from core.engine import Event, Job
-from core.plan import plan
+from core.plan import StreamPlan, plan
 from core.settings import Settings
+from core.switches import Mode
 
+MEASURED_STEPS = 4
+"""Number of steps of a measurement of memory."""
 OnStep = Callable[[int, int], None]
 """Function that is called after each sampler step with the number of finished steps and the total number of steps."""
 
 
 class ReferenceModel:
-    """A loaded diffusers pipeline with its VAE, which runs on its own thread. Call close() to stop the thread."""
+    """A loaded diffusers pipeline with its VAE in reference mode, which runs on its own thread.
+
+    Call close() to stop the thread.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Load the model selected by `settings`.
 
-        Raises ModelLoadError if the model cannot be loaded, and InvalidSettings if a setting is not valid.
+        Raises ModelLoadError if the model cannot be loaded, and InvalidSettings if a setting is not valid or selects
+        fast mode.
         """
+        if Mode(settings.mode) is not Mode.REFERENCE:
+            raise InvalidSettings(
+                "CODEC_MODE (--mode): golden fixtures are only made and evaluated in reference mode, got "
+                f"{settings.mode}; unset it"
+            )
+        self._load(settings)
+
+    def _load(self, settings: Settings) -> None:
         self._settings = settings
         self._device = Device.from_settings(settings.device, settings.dtype, settings.threads)
         self._thread = self._device.new_executor()
@@ -50,6 +68,11 @@ class ReferenceModel:
         return Environment.of(str(self._model.device), self._device.threads, capability, self._settings.image_digest)
 
     @property
+    def hardware(self) -> str:
+        """The hardware that runs the model, without the number of threads."""
+        return self._device.hardware
+
+    @property
     def torch_device(self) -> Any:
         """The torch device of the model."""
         return self._device.torch_device
@@ -60,13 +83,15 @@ class ReferenceModel:
         The latents equal those that the server sends with the pipeline `raw`. Raises InvalidRequest if the model does
         not support the fixture, or another CodecError if sampling fails.
         """
-        return asyncio.run(self._sample(fixture, on_step))
+        return asyncio.run(self._sample(DiffusersEngine(self._model, self._thread), fixture, on_step))
 
-    async def _sample(self, fixture: Fixture, on_step: OnStep) -> Latents:
-        bundle = map_from_model(self.info, self.vae_scale_factor, self.vae_class)
-        stream_plan = plan(fixture.request, bundle, self.info)
+    def plan(self, fixture: Fixture) -> StreamPlan:
+        """Return the plan for the latents of `fixture`. Raises InvalidRequest if the model does not support it."""
+        return plan(fixture.request, map_from_model(self.info, self.vae_scale_factor, self.vae_class), self.info)
+
+    async def _sample(self, engine: DiffusersEngine, fixture: Fixture, on_step: OnStep) -> Latents:
+        stream_plan = self.plan(fixture)
         decoder, frames = LatentDecoder(stream_plan.header), []
-        engine = DiffusersEngine(self._model, self._thread)
         events: AsyncGenerator[Event, None] = engine.generate(stream_plan, Job(reports_steps=True))
         async with aclosing(events):
             async for event in events:
@@ -84,6 +109,22 @@ class ReferenceModel:
         """
         model = self._model
         return self._thread.submit(decode_latents, model.pipeline.vae, latents, model.family.pipeline_class).result()
+
+    def peak_memory(self, fixture: Fixture) -> int | None:
+        """Return the peak memory in bytes of sampling `fixture`, in addition to the weights; None if it is unknown.
+
+        Only a few steps run, because all steps need the same memory.
+        """
+        if not can_measure(self._model):
+            return None
+        stream_plan = self.plan(fixture.model_copy(update={"steps": MEASURED_STEPS}))
+
+        def measure() -> int:
+            with measure_peak(self._model.device.torch_device) as peak:
+                sample(self._model, stream_plan, Job(), lambda _done, _total: None)
+            return peak.size
+
+        return self._thread.submit(measure).result()
 
     def close(self) -> None:
         """Stop the thread on which the model runs."""

@@ -16,11 +16,13 @@ LATENT_SERVICE = pb.DESCRIPTOR.services_by_name["LatentService"].full_name
 def configuration_hash(models: Iterable[pb.ServedModel], versions: Mapping[str, str]) -> str:
     """Return the hash, as "sha256:<hex>", of `models` with their maps and devices, and of the library `versions`.
 
-    The measured pixel differences and the version of codec-diffusers do not affect the hash.
+    Measured differences of pixels and the version of codec-diffusers do not affect the hash.
     """
     compared = pb.GetServerInfoResponse(models=models, versions=versions)
     for model in compared.models:
         model.ClearField("pixel_checks")
+        if model.HasField("acceleration"):
+            model.acceleration.ClearField("distance")
     return f"sha256:{hashlib.sha256(compared.SerializeToString(deterministic=True)).hexdigest()}"
 
 
@@ -53,6 +55,8 @@ def _facts(info: pb.GetServerInfoResponse) -> dict[str, str]:
     for served in info.models:
         facts[f"latent-space map of {served.model.name}"] = served.latent_map_hash
         facts[f"device of {served.model.name}"] = served.device
+        if served.HasField("acceleration"):
+            facts[f"fast mode of {served.model.name}"] = "+".join(served.acceleration.switches) or "on"
         description = pb.ServedModel(model=served.model, decodes=served.decodes, generates=served.generates)
         digest = hashlib.sha256(description.SerializeToString(deterministic=True)).hexdigest()
         facts[f"description of {served.model.name}"] = digest[:_SHORT]

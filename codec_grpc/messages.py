@@ -8,11 +8,13 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MODALITIES
 from codec_wire.latents import Modality
 from codec_wire.request import RANDOM_SEED, GenerationRequest, parse_request
+from core.acceleration import Acceleration, Distance
 from core.lifecycle import State
 from core.model import GenerationMode, Lora, ModelInfo, RequestLimits
 from core.pixel_checks import PixelCheck
 from core.plan import StreamPlan
 from core.served import ModelInstance
+from core.switches import Mode
 
 _STATES = {state: pb.ServerState.Value(f"SERVER_STATE_{state.name}") for state in State}
 
@@ -77,7 +79,31 @@ def served_model_to_message(instance: ModelInstance) -> pb.ServedModel:
         decodes=instance.vae is not None,
         encodes=instance.vae is not None,
         generates=instance.engine is not None,
+        acceleration=_acceleration_to_message(instance.acceleration),
     )
+
+
+def _acceleration_to_message(acceleration: Acceleration) -> pb.Acceleration | None:
+    if acceleration.mode is Mode.REFERENCE:
+        return None
+    distance = acceleration.distance
+    return pb.Acceleration(
+        switches=acceleration.switches, distance=None if distance is None else pb.Distance(**asdict(distance))
+    )
+
+
+def acceleration_from_message(message: pb.ServedModel) -> Acceleration:
+    """Return the mode, the switches and their distance in the description of a served model."""
+    if not message.HasField("acceleration"):
+        return Acceleration()
+    found, distance = message.acceleration, None
+    if found.HasField("distance"):
+        distance = Distance(
+            ssim=found.distance.ssim,
+            psnr_db=found.distance.psnr_db if found.distance.HasField("psnr_db") else None,
+            lpips=found.distance.lpips if found.distance.HasField("lpips") else None,
+        )
+    return Acceleration(Mode.FAST, tuple(found.switches), distance)
 
 
 def pixel_checks_from_message(message: pb.ServedModel) -> tuple[PixelCheck, ...]:

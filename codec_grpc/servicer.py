@@ -14,7 +14,7 @@ from codec_wire.errors import InvalidRequest, NotFound, truncated_repr
 from codec_wire.events import Frame, Preview, Started, Step, StreamEvent
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceServicer
-from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY, PARAMETERS_KEY, SEED_KEY
+from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODE_KEY, MODEL_KEY, PARAMETERS_KEY, SEED_KEY
 from codec_wire.http import header_value
 from codec_wire.latents import FinishReason
 from codec_wire.maps import parse_map_pin
@@ -60,15 +60,16 @@ class LatentServicer(LatentServiceServicer):
         compression = _compression(metadata.get(COMPRESSION_KEY))
         plan = self._service.plan(request_from_message(request))
         self._service.models.require_map_hash(pinned, plan)
-        map_hash = self._service.models.for_plan(plan).bundle.hash
+        served = self._service.models.for_plan(plan)
         if compression is not None:
             context.set_compression(compression)
             current_record().coding = compression.name.lower()
         response_metadata = (
-            (MAP_HASH_KEY, map_hash),
+            (MAP_HASH_KEY, served.bundle.hash),
             (MODEL_KEY, header_value(plan.model)),
             (SEED_KEY, str(plan.seed)),
             (PARAMETERS_KEY, response_parameters(self._service, plan)),
+            (MODE_KEY, str(served.acceleration)),
         )
         remaining = context.time_remaining()
         seconds = self._request_timeout_s if remaining is None else min(remaining, self._request_timeout_s)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from codec_grpc.messages import model_from_message, pixel_checks_from_message
+from codec_grpc.messages import acceleration_from_message, model_from_message, pixel_checks_from_message
 from codec_grpc.remote_engine import RemoteEngine
 from codec_grpc.remote_vae import RemoteVae
 from codec_grpc.upstream_calls import UpstreamCalls
@@ -37,5 +37,17 @@ async def load_models(
         engine = RemoteEngine(calls, bundle.hash) if generates else None
         vae = RemoteVae(calls) if description.decodes and description.encodes else None
         matrix = LatentRgb.parse(response.latent_rgb) if response.HasField("latent_rgb") else None
-        instances.append(ModelInstance(model, bundle, engine, description.device, checks, vae, latent_rgb=matrix))
+        acceleration = acceleration_from_message(description)
+        instances.append(
+            ModelInstance(
+                model,
+                bundle,
+                engine,
+                description.device,
+                checks,
+                vae,
+                latent_rgb=matrix,
+                acceleration=acceleration,
+            )
+        )
     return instances

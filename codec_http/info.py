@@ -9,6 +9,7 @@ from codec_http.encoding import available_codings
 from codec_http.public_url import absolute_url
 from codec_http.request_body import RENDERED_BODIES
 from codec_http.response_models import (
+    DistanceDescription,
     InfoResponse,
     LoraDescription,
     ModelDescription,
@@ -79,7 +80,7 @@ def _models_info(request: web.Request, models: ServedModels) -> dict[str, object
 
 def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescription:
     """Return the description of a served model, with URLs for the client that sent `request`."""
-    model = instance.model
+    model, distance = instance.model, instance.acceleration.distance
     return ModelDescription(
         model=model.name,
         model_aliases=list(model.aliases),
@@ -102,6 +103,9 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         decodes=instance.vae is not None,
         loras=[LoraDescription(name=lora.name, scale=lora.scale) for lora in model.loras],
         pixel_checks=[PixelCheckDescription(**asdict(check)) for check in instance.pixel_checks],
+        mode=instance.acceleration.mode,
+        switches=list(instance.acceleration.switches),
+        distance=None if distance is None else DistanceDescription(**asdict(distance)),
     )
 
 

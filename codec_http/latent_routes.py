@@ -12,6 +12,7 @@ from codec_wire.http import (
     HF_DECODE_PATH,
     HF_ENCODE_PATH,
     MEDIA_TYPES,
+    MODE_HEADER,
     PARAMETERS_HEADER,
     PROMPT_TRUNCATED_HEADER,
     SEED_HEADER,
@@ -20,7 +21,7 @@ from codec_wire.http import (
 LATENTS, REMOTE_VAE = "Latents", "Remote VAE (Hugging Face)"
 """OpenAPI tags of the endpoints. Each tag is a section of the documentation page."""
 
-_GENERATION_HEADERS = (SEED_HEADER, PROMPT_TRUNCATED_HEADER, PARAMETERS_HEADER, GENERATION_MS_HEADER)
+_GENERATION_HEADERS = (SEED_HEADER, PROMPT_TRUNCATED_HEADER, PARAMETERS_HEADER, MODE_HEADER, GENERATION_MS_HEADER)
 """Response headers that only responses of the generation endpoints have."""
 
 LATENT_ROUTES = (

@@ -9,6 +9,7 @@ from codec_wire.http import (
     CLIENT_VERSION_HEADER,
     LATENT_MAP_HEADER,
     MAP_PIN_HEADER,
+    MODE_HEADER,
     MODEL_HEADER,
     PARAMETERS_HEADER,
     RESPONSE_HEADERS,
@@ -45,12 +46,14 @@ def generation_headers(
     content_type: str, plan: StreamPlan, service: LatentService, encoding: Encoding
 ) -> dict[str, str]:
     """Return the headers of the response for `plan`."""
+    served = service.models.for_plan(plan)
     return {
         hdrs.CONTENT_TYPE: content_type,
-        LATENT_MAP_HEADER: service.models.for_plan(plan).bundle.hash,
+        LATENT_MAP_HEADER: served.bundle.hash,
         MODEL_HEADER: header_value(plan.model),
         SEED_HEADER: str(plan.seed),
         PARAMETERS_HEADER: response_parameters(service, plan),
+        MODE_HEADER: str(served.acceleration),
         hdrs.VARY: VARY,
         hdrs.CACHE_CONTROL: "no-store",
     } | encoding.headers

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from codec_wire.http import DECODE_PATH
 from core.lifecycle import State
 from core.role import Role
+from core.switches import Mode
 
 
 class ResponseModel(BaseModel):
@@ -96,6 +97,17 @@ class PixelCheckDescription(ResponseModel):
     reason: str | None = Field(description="Why the pixels could not be compared. Null if they were compared.")
 
 
+class DistanceDescription(ResponseModel):
+    """Measured distance of images in fast mode from the images of the same requests in reference mode.
+
+    The values are those of the image with the largest distance.
+    """
+
+    ssim: float = Field(description="Structural similarity; 1 for identical images.")
+    psnr_db: float | None = Field(description="Peak signal-to-noise ratio in dB. Null for identical images.")
+    lpips: float | None = Field(description="Learned perceptual distance. Null if it was not measured.")
+
+
 class ModelDescription(ResponseModel):
     """Capabilities of a served model that a client must know to send requests to it."""
 
@@ -129,6 +141,11 @@ class ModelDescription(ResponseModel):
     pixel_checks: list[PixelCheckDescription] = Field(
         description="Comparisons of decoded latents with the pixels of the model's own pipelines, made when "
         "the model was loaded. Empty if they are unknown, for example for a gateway."
+    )
+    mode: Mode = Field(description="How the model generates: reference, or fast with the switches.")
+    switches: list[str] = Field(description="Switches of fast mode that are on. Empty in reference mode.")
+    distance: DistanceDescription | None = Field(
+        description="Distance of the switches from reference mode. Null in reference mode, and if it was not measured."
     )
 
 
@@ -176,6 +193,11 @@ class InfoResponse(ResponseModel):
     max_steps: int | None = Field(default=None, description="Maximum number of sampling steps.")
     max_frames: int | None = Field(default=None, description="Maximum number of frames of a video.")
     loras: list[LoraDescription] | None = Field(default=None, description="LoRA weights of the default model.")
+    mode: Mode | None = Field(default=None, description="How the default model generates: reference or fast.")
+    switches: list[str] | None = Field(default=None, description="Switches of fast mode that are on.")
+    distance: DistanceDescription | None = Field(
+        default=None, description="Distance of the default model's switches from reference mode, if it was measured."
+    )
     models: list[ModelDescription] | None = Field(default=None, description="Every model; the first is the default.")
 
 

@@ -18,6 +18,7 @@ from ray.serve.schema import LoggingConfig
 from codec_ray.model_loader import LOADER
 from codec_ray.replica import ModelReplica
 from codec_wire.errors import InvalidSettings
+from core.fast_settings import FastSettings
 from core.settings import Settings, read_settings
 
 DEPLOYMENT = "DiffusersModel"
@@ -55,6 +56,7 @@ REPLICA_SETTINGS = (
     "device",
     "dtype",
     "threads",
+    *FastSettings.model_fields,
     "public_url",
     "max_memory_mib",
     "step_timeout_s",

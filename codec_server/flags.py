@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import typer
 
@@ -65,10 +66,11 @@ def replace_flags(command: Callable[..., None], parameters: Iterable[inspect.Par
 def _flag(name: str, panel: str, defaults: Mapping[str, str]) -> inspect.Parameter:
     field = Settings.model_fields[name]
     flag = f"--{name.replace('_', '-')}"
-    is_bool = field.annotation is bool
-    is_choice = get_origin(field.annotation) is Literal
+    kind = _type_of(field.annotation)
+    is_bool = kind is bool
+    is_choice = get_origin(kind) is Literal
     value = defaults.get(name, field.default)
-    if is_bool:
+    if is_bool and value is not None:
         value = "on" if value else "off"
     default = "" if value is None else f" Default: {value}."
     description = str(field.description).replace("[", r"\[")  # rich markup
@@ -83,5 +85,11 @@ def _flag(name: str, panel: str, defaults: Mapping[str, str]) -> inspect.Paramet
         rich_help_panel=panel,
     )
     # Settings validates choices: typer would be case-sensitive and would reject alternative spellings.
-    annotation: Any = str if is_choice else field.annotation
+    annotation: Any = str if is_choice else kind
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation | None)
+
+
+def _type_of(annotation: Any) -> Any:
+    """Return the type of a setting without None, which is the default of an optional setting."""
+    types = [one for one in get_args(annotation) if one is not type(None)]
+    return types[0] if get_origin(annotation) in (Union, UnionType) and len(types) == 1 else annotation

@@ -9,12 +9,14 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from codec_client.cache import default_cache_dir
 from codec_maps import BuiltMap, build_map
 from codec_maps.corpus import default_prompts, generate_corpus
 from codec_maps.latent_rgb import Decode, measure_latent_rgb
 from codec_maps.model_map import Dictionary, map_from_model
 from codec_pixels.device_thread import DeviceThread
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
+from codec_server.fast_mode import compiled_plans, require_measured
 from codec_server.pixel_proof import prove_pixels, without_unproven_pixels
 from codec_server.warm_up import WARM_UP_STEPS, warm_ups
 from codec_wire.errors import CodecError, InvalidMap, InvalidSettings, ModelLoadError
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 FREE_MEMORY_SHARE = 0.8
 """Default limit on the memory of jobs, as a fraction of the memory that is free after the models have been loaded."""
+COMPILED_DIR = default_cache_dir() / "compiled"
+"""Folder of the code that torch compiles in fast mode, so that a later start takes seconds."""
 STOP_TIMEOUT_S = 5.0
 """Maximum time to wait for the device thread in seconds.
 
@@ -160,7 +164,7 @@ class LocalModel:
     async def _load(self, lifecycle: Lifecycle, only: Modality | None = None) -> list[_LoadedModel]:
         # Importing torch takes seconds, and it is not installed with a gateway.
         modules = await asyncio.to_thread(_import_engine)
-        device_module, engine_module, loader, sources, vae_module, tensor_module = modules
+        device_module, engine_module, loader, sources, vae_module, tensor_module, compiler = modules
         settings, loop = self._settings, asyncio.get_running_loop()
         configured = await fetch_configured_map(settings)
         device = await asyncio.to_thread(
@@ -188,6 +192,8 @@ class LocalModel:
                 model.vae_class,
                 public_url=settings.public_url,
             )
+            acceleration = require_measured(settings, model, bundle)
+            compiled = compiled_plans(settings, model, bundle)
             memory: dict[Modality, MemoryModel] = {}
             for warm_up in warm_ups(model, bundle, self._role, only):
                 measured = await loop.run_in_executor(self._thread, warm_up.run)
@@ -197,12 +203,16 @@ class LocalModel:
             checks: tuple[PixelCheck, ...] = ()
             if self._role is Role.ALL:  # the comparison needs the denoiser and the VAE
                 checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS[-1])
+            # After the measurements above, which compiled modules would not allow.
+            await loop.run_in_executor(self._thread, compiler.compile_denoiser, model, compiled, COMPILED_DIR)
             info = without_unproven_pixels(info, checks)
             engine = None if self._role is Role.DECODER else engine_module.DiffusersEngine(model, self._thread)
             vae = vae_module.DiffusersVae(model, self._thread) if info.renders else None
             tensor_vae = tensor_module.DiffusersTensorVae(model, self._thread) if info.renders else None
             matrix = find_latent_rgb(settings.models_dir, info.latent_space, info.latent_channels)
-            served = ModelInstance(info, bundle, engine, str(model.device), checks, vae, tensor_vae, memory, matrix)
+            served = ModelInstance(
+                info, bundle, engine, str(model.device), checks, vae, tensor_vae, memory, matrix, acceleration
+            )
             loaded.append(
                 _LoadedModel(
                     served,
@@ -285,11 +295,18 @@ class LocalModel:
 def _import_engine() -> tuple[ModuleType, ...]:
     try:
         from codec_pixels import device  # noqa: PLC0415
-        from core.diffusers_engine import engine, loader, sources, tensor_vae, vae_engine  # noqa: PLC0415
+        from core.diffusers_engine import (  # noqa: PLC0415
+            compilation,
+            engine,
+            loader,
+            sources,
+            tensor_vae,
+            vae_engine,
+        )
     except ModuleNotFoundError as error:
         raise InvalidSettings(
             f"serving a model needs {error.name}, which is not installed: install the extra `server` (pip install "
             "-c constraints.txt '.[server]'); a gateway does not need this extra"
         ) from None
 
-    return device, engine, loader, sources, vae_engine, tensor_vae
+    return device, engine, loader, sources, vae_engine, tensor_vae, compilation

@@ -9,7 +9,7 @@ from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.request import DEFAULT_STRENGTH, GenerationRequest
 from core.memory_model import MemoryModel
-from core.model import ModelInfo
+from core.model import GenerationMode, ModelInfo
 from core.plan import plan
 from core.probe import probe_request
 from core.role import Role
@@ -67,9 +67,14 @@ def warm_ups(model: "LoadedModel", bundle: LatentMapBundle, role: Role, only: Mo
 def _request(
     model: ModelInfo, modality: Modality, *, width_factor: int = 1, first_steps: int = WARM_UP_STEPS[0]
 ) -> GenerationRequest:
-    side, mode, accepts = model.size_multiple * WARM_UP_LATENT_SIZE, model.modes_of(modality)[0], model.accepts_steps
-    strength = DEFAULT_STRENGTH if mode.strength else None
-    candidates = range(first_steps, WARM_UP_STEPS.stop)
-    accepted = (steps for steps in candidates if accepts is None or accepts(mode, steps, strength))
-    steps = next(accepted, WARM_UP_STEPS[-1])
+    side, mode = model.size_multiple * WARM_UP_LATENT_SIZE, model.modes_of(modality)[0]
+    steps = warm_up_steps(model, mode, first_steps)
     return probe_request(model, modality, "warm-up", 0, mode, size=(width_factor * side, side), steps=steps)
+
+
+def warm_up_steps(model: ModelInfo, mode: GenerationMode, first: int) -> int:
+    """Return the first number of steps, from `first`, that the scheduler of `model` accepts."""
+    accepts, strength = model.accepts_steps, DEFAULT_STRENGTH if mode.strength else None
+    candidates = range(first, WARM_UP_STEPS.stop)
+    accepted = (steps for steps in candidates if accepts is None or accepts(mode, steps, strength))
+    return next(accepted, WARM_UP_STEPS[-1])

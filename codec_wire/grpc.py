@@ -16,6 +16,7 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.http import (
     LATENT_MAP_HEADER,
     MAP_PIN_HEADER,
+    MODE_HEADER,
     MODEL_HEADER,
     PARAMETERS_HEADER,
     REQUEST_ID_HEADER,
@@ -43,6 +44,8 @@ PARAMETERS_KEY = PARAMETERS_HEADER.lower()
 
 The value is a JSON object.
 """
+MODE_KEY = MODE_HEADER.lower()
+"""Key of the mode of the model, its switches and their measured distance, in the initial metadata."""
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
 """Key of the hash of the latent-space map that the client holds, in the request metadata."""
 

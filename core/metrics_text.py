@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, StateSetMetricFamily
@@ -35,6 +36,7 @@ class _ServerCollector(Collector):
         yield from _load(self._service)
         yield from _memory(self._service)
         yield from _identity(self._service)
+        yield from _modes(self._service)
         yield from ProcessCollector(registry=CollectorRegistry()).collect()
 
 
@@ -97,3 +99,22 @@ def _identity(service: LatentService) -> Iterator[Metric]:
             **provenance.versions,
         },
     )
+
+
+def _modes(service: LatentService) -> Iterator[Metric]:
+    """Yield the mode of every model and, if it was measured, the distance of its switches."""
+    modes = InfoMetricFamily("codec_mode", "Mode in which each model generates, and its switches.", labels=["model"])
+    distances = GaugeMetricFamily(
+        "codec_mode_distance",
+        "Measured distance from reference mode, by metric: ssim, psnr_db or lpips.",
+        labels=["model", "metric"],
+    )
+    for instance in service.models:
+        acceleration, name = instance.acceleration, instance.model.name
+        modes.add_metric([name], {"mode": acceleration.mode, "switches": "+".join(acceleration.switches)})
+        if acceleration.distance is not None:
+            for metric, value in asdict(acceleration.distance).items():
+                if value is not None:
+                    distances.add_metric([name, metric], value)
+    yield modes
+    yield distances

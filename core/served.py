@@ -9,6 +9,7 @@ from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.request import GenerationRequest
+from core.acceleration import Acceleration
 from core.decode_plan import DecodePlan
 from core.engine import Engine
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
@@ -47,6 +48,8 @@ class ModelInstance:
     """Memory models of jobs by modality. Modalities whose memory was not measured are omitted."""
     latent_rgb: LatentRgb | None = None
     """Matrix that approximates the colours of latents without a VAE, or None if the latent space has no matrix."""
+    acceleration: Acceleration = field(default_factory=Acceleration)
+    """The mode and the switches with which the model generates."""
 
     @property
     def role(self) -> Role:

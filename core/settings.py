@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from codec_wire.errors import InvalidSettings, truncated_repr
 from core.access_settings import AccessSettings
 from core.engine_settings import EngineSettings
+from core.fast_settings import FastSettings
 from core.limit_settings import LimitSettings
 from core.operation_settings import OperationSettings
 from core.service_links import service_links
@@ -25,11 +26,12 @@ _FORMATS = {
     "latent_map_sha256": "[sha256:]HEX with 64 hex digits",
     "public_url": "an http:// or https:// URL without a query",
     "image_digest": "[NAME@]sha256:HEX with 64 hex digits",
+    "compile_sizes": "WIDTHxHEIGHT, several separated by commas",
 }
 """Descriptions of the allowed values of settings that must match a regular expression, for error messages."""
 
 
-class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettings, LimitSettings):
+class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettings, FastSettings, LimitSettings):
     """All settings and their defaults. Each setting is set by the variable CODEC_<NAME> or the flag --<name>."""
 
     model_config = SettingsConfigDict(
@@ -179,7 +181,21 @@ class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettin
         "REPOSITORY:FILE for a file on the Hugging Face Hub.",
     )
 
-    @field_validator("dtype", "engine", "role", "log_level", "log_format", "device", mode="before")
+    @field_validator(
+        "dtype",
+        "engine",
+        "role",
+        "log_level",
+        "log_format",
+        "device",
+        "mode",
+        "compile",
+        "step_cache",
+        "quantization",
+        "offload",
+        "fast_unmeasured",
+        mode="before",
+    )
     @classmethod
     def _ignore_case(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -12,6 +12,7 @@ from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import (
     MAP_HASH_KEY,
     MAP_PIN_KEY,
+    MODE_KEY,
     MODEL_KEY,
     PARAMETERS_KEY,
     REQUEST_ID_KEY,
@@ -123,4 +124,4 @@ def test_pages_may_send_and_read_the_metadata_of_the_protocol() -> None:
     policy = cors_policy(CONFIG)
     sent, read = (set(re.split(r",\s*", policy[name])) for name in ("allow_headers", "expose_headers"))
     assert {"content-type", "authorization", MAP_PIN_KEY, REQUEST_ID_KEY} < sent
-    assert {MAP_HASH_KEY, MODEL_KEY, SEED_KEY, PARAMETERS_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY} < read
+    assert {MAP_HASH_KEY, MODEL_KEY, SEED_KEY, PARAMETERS_KEY, MODE_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY} < read

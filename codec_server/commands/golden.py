@@ -129,6 +129,43 @@ def thresholds(
 
 
 @app.command()
+@with_settings(name for name in EVALUATION_SETTINGS if name != "dtype")
+def accelerate(
+    output: Annotated[
+        Path, typer.Argument(help="Directory for the table, the plot and the JSON file.", show_default=False)
+    ],
+    fixtures: Annotated[
+        str | None,
+        typer.Option(help="Names of fixtures, separated by commas. Default: the smallest that the model generates."),
+    ] = None,
+    switches: Annotated[
+        str | None,
+        typer.Option(
+            help="Sets of switches to measure, separated by commas; the switches of a set are joined by +, e.g. "
+            "fused_qkv,vae_tiling+fused_qkv. Default: every switch alone, and the defaults of fast mode."
+        ),
+    ] = None,
+    images: Annotated[int, typer.Option(help="Number of images of each fixture, with different seeds.", min=1)] = 3,
+    concurrent: Annotated[
+        int,
+        typer.Option(help="Number of requests at once for an additional measurement of the speed; 0: none.", min=0),
+    ] = 0,
+    **flags: Any,
+) -> None:
+    """Measure the speed of the switches of fast mode, and the distance of their images from the reference.
+
+    The results are also stored next to the model's latent-space map. A server in
+    fast mode refuses to start with switches whose distance was not measured.
+
+    Example: codec-diffusers golden accelerate ./fast --switches compile=full+guidance_cutoff=0.6
+    """
+    with _report_errors():
+        from codec_server.actions.golden_accelerate import run_accelerate
+
+        run_accelerate(flags, output, fixtures, switches, images=images, concurrent=concurrent)
+
+
+@app.command()
 @with_settings(("models_dir",))
 def streams(
     folder: FolderArgument,

@@ -12,8 +12,16 @@ from codec_pixels.known_models import aliases_of, latent_space_of
 from codec_pixels.library_logging import silence_libraries
 from codec_pixels.vae import VAE_DECODERS, vae_class_of
 from codec_wire.errors import CodecError, InvalidSettings, ModelLoadError
+from core.acceleration import Acceleration
 from core.diffusers_engine.decoder_pipeline import load_decoder
 from core.diffusers_engine.families import Family, family_of
+from core.diffusers_engine.fast_switches import (
+    apply_to_denoisers,
+    denoisers_of,
+    place,
+    quantization_arguments,
+    supported_switches,
+)
 from core.diffusers_engine.load_errors import load_failure
 from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.model_files import fetch_model
@@ -22,12 +30,14 @@ from core.diffusers_engine.prompt_cache import PromptCache
 from core.diffusers_engine.schedule import step_check
 from core.diffusers_engine.single_file import load_single_file
 from core.diffusers_engine.sources import ModelSource, locate_model
+from core.diffusers_engine.step_cache import StepCache
 from core.diffusers_engine.unloaded import discard_weights
 from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
 from core.diffusers_engine.weight_variants import choose_variant
 from core.model import ModelInfo
 from core.plan import StreamPlan
 from core.role import Role
+from core.switches import Mode, Switches
 
 __all__ = ["LoadedModel", "ModelSource", "load"]
 
@@ -49,6 +59,10 @@ class LoadedModel:
     """The torch device and dtype of the pipelines."""
     prompts: PromptCache = field(default_factory=PromptCache)
     """The embeddings of recent prompts, which all pipelines share."""
+    switches: Switches = field(default_factory=Switches)
+    """The switches of fast mode that are on."""
+    is_fast: bool = False
+    """Whether the mode is fast mode, in which pixels may differ from those in reference mode."""
 
     @property
     def pipeline(self) -> Any:
@@ -59,6 +73,16 @@ class LoadedModel:
     def family(self) -> Family:
         """The family of the pipeline that was loaded first."""
         return self.variants[0].family
+
+    @property
+    def denoisers(self) -> list[Any]:
+        """The UNets and transformers of the pipeline that was loaded first."""
+        return denoisers_of(self.pipeline)
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """The mode and the switches, without their distance."""
+        return Acceleration(Mode.FAST, self.switches.names) if self.is_fast else Acceleration()
 
     def variant_for(self, plan: StreamPlan) -> PipelineVariant:
         """Return the pipeline for the modality and the kinds of input of `plan`, which must be for this model."""
@@ -93,10 +117,10 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
         apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle, allow_partial=source.allow_partial_loras)
         if source.role is Role.GENERATOR:
             discard_weights(pipeline.vae, device.torch_device)
+        switches = supported_switches(source, pipeline, family, device)
         if source.factory is None:
-            # Moved before the other pipelines are built: components that are moved later would no longer be shared.
-            pipeline.to(device.torch_device)
-        variants = tuple(_variants(pipeline, family, source))
+            place(pipeline, switches, device)
+        variants = tuple(_accelerated(_variants(pipeline, family, source), switches))
         prompts = PromptCache()
         for variant in variants:
             variant.pipeline.set_progress_bar_config(disable=True)
@@ -109,6 +133,8 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             vae_class=vae_class_of(pipeline.vae),
             device=device,
             prompts=prompts,
+            switches=switches,
+            is_fast=source.is_fast,
         )
     except CodecError:
         raise
@@ -130,12 +156,14 @@ def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Devic
 
     files = fetch_model(source)
     device = with_stored_dtype(device, files.folder, files.variant)
+    components = DiffusionPipeline.load_config(files.folder)
     pipeline = DiffusionPipeline.from_pretrained(
         files.folder,
         variant=files.variant,
         dtype=device.dtype,
         use_safetensors=not source.allow_pickle or None,
         **files.arguments,
+        **quantization_arguments(source, list(components)),
     )
     return pipeline, files.family, device
 
@@ -179,6 +207,17 @@ def _all_variants(pipeline: Any, family: Family, source: ModelSource) -> Iterato
             use_safetensors=not source.allow_pickle or None,
         )
         yield motion_variant(pipeline, adapter.to(pipeline.unet.device))
+
+
+def _accelerated(variants: Iterator[PipelineVariant], switches: Switches) -> Iterator[PipelineVariant]:
+    """Yield `variants` with the switches that apply to a denoiser or to the call of a pipeline."""
+    found = list(variants)
+    denoisers = list({id(one): one for variant in found for one in denoisers_of(variant.pipeline)}.values())
+    apply_to_denoisers(denoisers, switches)
+    cache = None if switches.step_cache == "none" else StepCache(switches.step_cache, denoisers)
+    for variant in found:
+        is_cut = switches.guidance_cutoff < 1 and variant.family.guidance_inputs is not None
+        yield replace(variant, guidance_cutoff=switches.guidance_cutoff if is_cut else 1.0, step_cache=cache)
 
 
 def _only_variant(folder: Path, *, allow_pickle: bool) -> str | None:

@@ -15,6 +15,7 @@ from codec_wire.latents import Modality
 from core.decode_plan import DecodePlan
 from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
 from core.diffusers_engine.clean_estimates import EstimateListener, report_estimates
+from core.diffusers_engine.guidance_cutoff import with_guidance_cutoff
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.precision import DENOISERS
@@ -97,6 +98,10 @@ def call_pipeline(
     pipeline, family = variant.pipeline, variant.family
     # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    if variant.guidance_cutoff < 1:
+        callback = with_guidance_cutoff(variant.guidance_cutoff, family.guidance_inputs or (), callback)
+    if variant.step_cache is not None:
+        variant.step_cache.begin(pipeline, plan.steps)
     with family.call_context(pipeline, plan), ExitStack() as stack:
         if plan.modality is Modality.VIDEO:
             for denoiser in filter(None, (getattr(pipeline, name, None) for name in DENOISERS)):

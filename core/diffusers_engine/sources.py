@@ -1,7 +1,7 @@
 """The models that the settings name, and the lookup of their files."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from codec_pixels.known_models import EMBEDDED, is_embedded
@@ -9,6 +9,7 @@ from codec_wire.errors import InvalidSettings, ModelLoadError
 from core.diffusers_engine.loras import LoraSource, parse_loras
 from core.role import Role
 from core.settings import Settings
+from core.switches import Mode, Switches, switches_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,10 @@ class ModelSource:
     """Variant of the weights, e.g. fp16, or None for the default weights or the only variant."""
     role: Role = Role.ALL
     """What the server does with the model. The role determines which components are loaded."""
+    switches: Switches = field(default_factory=Switches)
+    """The switches of fast mode."""
+    is_fast: bool = False
+    """Whether the mode is fast mode."""
 
     @property
     def label(self) -> str:
@@ -46,7 +51,8 @@ def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource
 
     `settings.variant` applies only to the default model. A decoder ignores LoRA weights, because they change only the
     denoiser. Raises InvalidSettings if CODEC_LORAS is malformed, or if a factory function (--pipeline) is combined with
-    a variant or with the role decoder. Raises ModelLoadError if the video model is not found.
+    a variant or with the role decoder, or if a switch of fast mode is set in reference mode. Raises ModelLoadError if
+    the video model is not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
         raise InvalidSettings(
@@ -80,7 +86,8 @@ def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource
         else:
             sources.append(video)
     sources[0] = replace(sources[0], variant=settings.variant)
-    return [replace(source, role=role) for source in sources]
+    switches, is_fast = switches_of(settings), Mode(settings.mode) is Mode.FAST
+    return [replace(source, role=role, switches=switches, is_fast=is_fast) for source in sources]
 
 
 def _is_motion_adapter(folder: Path) -> bool:

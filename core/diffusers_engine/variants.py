@@ -12,6 +12,7 @@ from typing import Any
 
 from core.diffusers_engine.clean_estimates import has_estimates
 from core.diffusers_engine.families import FAMILIES, Family
+from core.diffusers_engine.step_cache import StepCache
 from core.model import GenerationMode
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,10 @@ class PipelineVariant:
     family: Family
     encodes: bool = True
     """Whether the VAE has weights. Without a VAE, input images must be latents."""
+    guidance_cutoff: float = 1.0
+    """Share of the steps that use classifier-free guidance."""
+    step_cache: StepCache | None = None
+    """The cache of earlier steps. All pipelines of a model share it."""
 
     @property
     def mode(self) -> GenerationMode:

@@ -79,9 +79,9 @@ def test_invalid_value_is_rejected_with_the_name_of_the_setting(
 
 
 def test_unknown_variable_gives_a_warning_with_the_most_similar_name() -> None:
-    warnings = unknown_variables({"CODEC_MODLE": "x", "CODEC_MODEL": "y", "PATH": "z", "CODEC_ZZZZ": "1"})
+    warnings = unknown_variables({"CODEC_MDOEL": "x", "CODEC_MODEL": "y", "PATH": "z", "CODEC_ZZZZ": "1"})
     assert warnings == [
-        "CODEC_MODLE is not a setting and is ignored; did you mean CODEC_MODEL?",
+        "CODEC_MDOEL is not a setting and is ignored; did you mean CODEC_MODEL?",
         "CODEC_ZZZZ is not a setting and is ignored",
     ]
 

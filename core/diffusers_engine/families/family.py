@@ -88,5 +88,10 @@ class Family:
     """Function of (pipeline, plan) that returns a context manager. The pipeline is called in its `with` block."""
     previews: bool = True
     """Whether the scheduler's samples have the layout of the finished latents, so that previews can be computed."""
+    guidance_inputs: tuple[str, ...] | None = None
+    """Names of the callback tensors whose first half is for the unconditional prediction.
+
+    None if the class cannot stop using classifier-free guidance between two steps. Empty if it predicts separately.
+    """
     legacy_callback: bool = False
     """Whether the class reports steps through `callback(index, timestep, latents)`, as before diffusers 0.22."""

@@ -60,11 +60,26 @@ _NO_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "requir
 # Resolution binning would change the requested size, and caption cleaning depends on optional packages.
 _NO_BINNING = {"use_resolution_binning": False, "clean_caption": False}
 
+_SDXL_INPUTS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
+
 _SD = Family(
-    "StableDiffusionPipeline", TEXT_TO_IMAGE, latent_layouts.image, UNET_GEOMETRY, load_arguments=_NO_SAFETY_CHECKER
+    "StableDiffusionPipeline",
+    TEXT_TO_IMAGE,
+    latent_layouts.image,
+    UNET_GEOMETRY,
+    load_arguments=_NO_SAFETY_CHECKER,
+    guidance_inputs=("prompt_embeds",),
 )
-_SDXL = Family("StableDiffusionXLPipeline", TEXT_TO_IMAGE, latent_layouts.image, UNET_GEOMETRY)
-_SD3 = Family("StableDiffusion3Pipeline", TEXT_TO_IMAGE, latent_layouts.image, _TRANSFORMER_GEOMETRY)
+_SDXL = Family(
+    "StableDiffusionXLPipeline", TEXT_TO_IMAGE, latent_layouts.image, UNET_GEOMETRY, guidance_inputs=_SDXL_INPUTS
+)
+_SD3 = Family(
+    "StableDiffusion3Pipeline",
+    TEXT_TO_IMAGE,
+    latent_layouts.image,
+    _TRANSFORMER_GEOMETRY,
+    guidance_inputs=("prompt_embeds", "pooled_prompt_embeds"),
+)
 _FLUX = Family(
     "FluxPipeline",
     # The model is guidance-distilled: a negative prompt would double the cost of each step.
@@ -95,12 +110,14 @@ IMAGE_FAMILIES = (
         mode=CONTROL_TO_IMAGE,
         arguments=_CONTROL_ARGUMENTS,
         related=("StableDiffusionControlNetImg2ImgPipeline",),
+        guidance_inputs=("prompt_embeds", "image"),
     ),
     replace(
         _SD,
         pipeline_class="StableDiffusionControlNetImg2ImgPipeline",
         mode=CONTROL_IMAGE_TO_IMAGE,
         arguments=_CONTROL_IMAGE_ARGUMENTS,
+        guidance_inputs=("prompt_embeds", "control_image"),
     ),
     replace(_SDXL, related=("StableDiffusionXLImg2ImgPipeline",)),
     replace(
@@ -114,9 +131,16 @@ IMAGE_FAMILIES = (
         pipeline_class="StableDiffusionXLControlNetPipeline",
         mode=CONTROL_TO_IMAGE,
         arguments=_CONTROL_ARGUMENTS,
+        guidance_inputs=(*_SDXL_INPUTS, "image"),
     ),
     replace(_SD3, related=("StableDiffusion3Img2ImgPipeline",)),
-    replace(_SD3, pipeline_class="StableDiffusion3Img2ImgPipeline", mode=IMAGE_TO_IMAGE, arguments=_IMAGE_ARGUMENTS),
+    replace(
+        _SD3,
+        pipeline_class="StableDiffusion3Img2ImgPipeline",
+        mode=IMAGE_TO_IMAGE,
+        arguments=_IMAGE_ARGUMENTS,
+        guidance_inputs=None,  # its callback cannot change the pooled embeddings
+    ),
     replace(_FLUX, related=("FluxImg2ImgPipeline",)),
     replace(
         _FLUX,

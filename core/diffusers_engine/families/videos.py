@@ -82,6 +82,7 @@ VIDEO_FAMILIES = (
         UNET_GEOMETRY,
         arguments=TEXT_VIDEO_ARGUMENTS,
         call_context=sliding_windows,
+        guidance_inputs=("prompt_embeds",),
     ),
     Family(
         "StableVideoDiffusionPipeline",
@@ -111,6 +112,7 @@ VIDEO_FAMILIES = (
         latent_layouts.channels_first_video,
         _WAN_GEOMETRY,
         arguments=TEXT_VIDEO_ARGUMENTS,
+        guidance_inputs=(),
     ),
     replace(_LTX, related=("LTXImageToVideoPipeline",)),
     replace(

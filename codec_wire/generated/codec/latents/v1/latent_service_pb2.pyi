@@ -614,6 +614,7 @@ class ServedModel(_message.Message):
     DECODES_FIELD_NUMBER: _builtins.int
     ENCODES_FIELD_NUMBER: _builtins.int
     GENERATES_FIELD_NUMBER: _builtins.int
+    ACCELERATION_FIELD_NUMBER: _builtins.int
     latent_map_hash: _builtins.str
     """sha256:<hex> of its latent-space map."""
     device: _builtins.str
@@ -634,6 +635,10 @@ class ServedModel(_message.Message):
         they are unknown.
         """
 
+    @_builtins.property
+    def acceleration(self) -> Global___Acceleration:
+        """How the model generates in fast mode. Not set in reference mode, and by older servers."""
+
     def __init__(
         self,
         *,
@@ -644,16 +649,93 @@ class ServedModel(_message.Message):
         decodes: _builtins.bool = ...,
         encodes: _builtins.bool = ...,
         generates: _builtins.bool | None = ...,
+        acceleration: Global___Acceleration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_generates", b"_generates", "generates", b"generates", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_acceleration", b"_acceleration", "_generates", b"_generates", "acceleration", b"acceleration", "generates", b"generates", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generates", b"_generates", "decodes", b"decodes", "device", b"device", "encodes", b"encodes", "generates", b"generates", "latent_map_hash", b"latent_map_hash", "model", b"model", "pixel_checks", b"pixel_checks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_acceleration", b"_acceleration", "_generates", b"_generates", "acceleration", b"acceleration", "decodes", b"decodes", "device", b"device", "encodes", b"encodes", "generates", b"generates", "latent_map_hash", b"latent_map_hash", "model", b"model", "pixel_checks", b"pixel_checks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__acceleration: _TypeAlias = _typing.Literal["acceleration"]  # noqa: Y015
+    _WhichOneofArgType__acceleration: _TypeAlias = _typing.Literal["_acceleration", b"_acceleration"]  # noqa: Y015
     _WhichOneofReturnType__generates: _TypeAlias = _typing.Literal["generates"]  # noqa: Y015
     _WhichOneofArgType__generates: _TypeAlias = _typing.Literal["_generates", b"_generates"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__acceleration) -> _WhichOneofReturnType__acceleration | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__generates) -> _WhichOneofReturnType__generates | None: ...
 
 Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
+
+@_typing.final
+class Acceleration(_message.Message):
+    """Fast mode of a served model: what changes its pixels, and by how much."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWITCHES_FIELD_NUMBER: _builtins.int
+    DISTANCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def switches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The switches that are on, e.g. "channels_last" and "compile=full"."""
+
+    @_builtins.property
+    def distance(self) -> Global___Distance:
+        """Distance from reference mode. Not set if it was not measured."""
+
+    def __init__(
+        self,
+        *,
+        switches: _abc.Iterable[_builtins.str] | None = ...,
+        distance: Global___Distance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "distance", b"distance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "distance", b"distance", "switches", b"switches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__distance: _TypeAlias = _typing.Literal["distance"]  # noqa: Y015
+    _WhichOneofArgType__distance: _TypeAlias = _typing.Literal["_distance", b"_distance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__distance) -> _WhichOneofReturnType__distance | None: ...
+
+Global___Acceleration: _TypeAlias = Acceleration  # noqa: Y015
+
+@_typing.final
+class Distance(_message.Message):
+    """Measured distance of images in fast mode from the images of the same requests in reference mode. The values are those
+    of the image with the largest distance.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SSIM_FIELD_NUMBER: _builtins.int
+    PSNR_DB_FIELD_NUMBER: _builtins.int
+    LPIPS_FIELD_NUMBER: _builtins.int
+    ssim: _builtins.float
+    """Structural similarity; 1 for identical images."""
+    psnr_db: _builtins.float
+    """Peak signal-to-noise ratio in dB. Not set for identical images."""
+    lpips: _builtins.float
+    """Learned perceptual distance. Not set if it was not measured."""
+    def __init__(
+        self,
+        *,
+        ssim: _builtins.float = ...,
+        psnr_db: _builtins.float | None = ...,
+        lpips: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lpips", b"_lpips", "_psnr_db", b"_psnr_db", "lpips", b"lpips", "psnr_db", b"psnr_db"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lpips", b"_lpips", "_psnr_db", b"_psnr_db", "lpips", b"lpips", "psnr_db", b"psnr_db", "ssim", b"ssim"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lpips: _TypeAlias = _typing.Literal["lpips"]  # noqa: Y015
+    _WhichOneofArgType__lpips: _TypeAlias = _typing.Literal["_lpips", b"_lpips"]  # noqa: Y015
+    _WhichOneofReturnType__psnr_db: _TypeAlias = _typing.Literal["psnr_db"]  # noqa: Y015
+    _WhichOneofArgType__psnr_db: _TypeAlias = _typing.Literal["_psnr_db", b"_psnr_db"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lpips) -> _WhichOneofReturnType__lpips | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__psnr_db) -> _WhichOneofReturnType__psnr_db | None: ...
+
+Global___Distance: _TypeAlias = Distance  # noqa: Y015
 
 @_typing.final
 class PixelCheck(_message.Message):

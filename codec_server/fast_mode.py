@@ -1,0 +1,51 @@
+"""Fast mode of a model in this process: the check of its measured distance, and the compilation at the start."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from codec_server.warm_up import warm_up_steps
+from codec_wire.errors import InvalidRequest, InvalidSettings
+from codec_wire.maps import LatentMapBundle
+from core.acceleration import Acceleration
+from core.acceleration_store import AccelerationKey, find_acceleration, require_distance
+from core.plan import StreamPlan, plan
+from core.probe import probe_request
+from core.settings import Settings
+from core.switches import Mode
+
+if TYPE_CHECKING:
+    from core.diffusers_engine.loader import LoadedModel
+
+
+def require_measured(settings: Settings, model: "LoadedModel", bundle: LatentMapBundle) -> Acceleration:
+    """Return the mode of `model`, its switches and their measured distance. `bundle` is the map of the model.
+
+    Raises InvalidSettings if the distance was not measured or is outside the bounds. See core.acceleration_store.
+    """
+    acceleration = model.acceleration
+    if acceleration.mode is Mode.REFERENCE:
+        return acceleration
+    info, switches = model.info, acceleration.switches
+    key = AccelerationKey.of(bundle.hash, info.name, model.device.hardware)
+    result = find_acceleration(settings.models_dir, info.latent_space, key, switches)
+    return replace(acceleration, distance=require_distance(settings, info.name, switches, result))
+
+
+def compiled_plans(settings: Settings, model: "LoadedModel", bundle: LatentMapBundle) -> list[StreamPlan]:
+    """Return a plan for each size for which the denoiser of `model` is compiled; empty if it is not compiled.
+
+    Raises InvalidSettings if the model does not support a size.
+    """
+    if model.switches.compile == "none":
+        return []
+    info = model.info
+    modality = info.modalities[0]
+    mode = info.modes_of(modality)[0]
+    plans = []
+    for size in settings.compile_size_list or (info.default_size,):
+        try:
+            request = probe_request(info, modality, "warm-up", 0, mode, size=size, steps=warm_up_steps(info, mode, 4))
+            plans.append(plan(request, bundle, info))
+        except InvalidRequest as error:
+            raise InvalidSettings(f"CODEC_COMPILE_SIZES (--compile-sizes): {error}, got {size[0]}x{size[1]}") from None
+    return plans

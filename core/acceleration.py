@@ -1,0 +1,39 @@
+"""How a served model generates: the mode, its switches, and their measured distance from the reference."""
+
+from dataclasses import dataclass
+
+from core.switches import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """The measured distance of images in fast mode from the images of the same requests in reference mode.
+
+    The values are those of the image with the largest distance.
+    """
+
+    ssim: float
+    """Structural similarity; 1 for identical images."""
+    psnr_db: float | None
+    """Peak signal-to-noise ratio in dB; None for identical images."""
+    lpips: float | None = None
+    """Learned perceptual distance; None if it was not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceleration:
+    """The mode of a model and, in fast mode, the switches that are on and their distance; None if it is unknown."""
+
+    mode: Mode = Mode.REFERENCE
+    switches: tuple[str, ...] = ()
+    distance: Distance | None = None
+
+    def __str__(self) -> str:
+        """Return the value of codec_wire.http.MODE_HEADER."""
+        if self.mode is Mode.REFERENCE:
+            return str(self.mode)
+        parts = [str(self.mode), f'switches="{"+".join(self.switches)}"']
+        if self.distance is None:
+            return "; ".join((*parts, "unmeasured"))
+        values = {"ssim": self.distance.ssim, "psnr_db": self.distance.psnr_db, "lpips": self.distance.lpips}
+        return "; ".join((*parts, *(f"{name}={value:.4f}" for name, value in values.items() if value is not None)))

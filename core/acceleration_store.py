@@ -1,0 +1,176 @@
+"""The measured distances of switches from the reference, which are stored next to the latent-space map.
+
+`codec-diffusers golden accelerate` writes them, and a server in fast mode reads them.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from codec_pixels.known_models import EMBEDDED_MODELS_DIR
+from codec_wire.atomic_file import write_atomically
+from codec_wire.errors import InvalidMap, InvalidSettings
+from core.acceleration import Distance
+from core.fast_settings import FastSettings
+from core.map_store import bundle_folder
+from core.pins import installed_versions
+
+log = logging.getLogger(__name__)
+
+ACCELERATIONS_FILE = "accelerations.json"
+"""File in the folder of a map: the measured distances. It is not part of the map."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AccelerationKey(_Part):
+    """Everything that a measured distance depends on, except the switches.
+
+    The versions have no build tags ("+cpu"), and `device` has no number of threads: their effect is small compared to
+    that of any switch.
+    """
+
+    latent_map: str
+    model: str
+    device: str
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, latent_map: str, model: str, device: str) -> Self:
+        """Return the key of the model `model` on the hardware `device`, with the libraries of this process."""
+        versions = {name: version.partition("+")[0] for name, version in installed_versions().items()}
+        return cls(latent_map=latent_map, model=model, device=device, versions=versions)
+
+
+class AccelerationResult(_Part):
+    """The measurement of one set of switches. The metrics are those of the image with the largest distance.
+
+    `speed` is the ratio of the times of the reference and of these switches. An infinite PSNR is None.
+    """
+
+    switches: tuple[str, ...]
+    speed: float
+    images_per_s: float
+    images_per_s_concurrent: float | None
+    peak_bytes: int | None
+    ssim: float
+    ssim_mean: float
+    psnr_db: float | None
+    lpips: float | None
+    moves_reference: bool
+    images: int
+
+    @property
+    def distance(self) -> Distance:
+        """The distance from the reference."""
+        return Distance(self.ssim, self.psnr_db, self.lpips)
+
+
+class Accelerations(_Part):
+    """The content of ACCELERATIONS_FILE: results by key. There is one entry for each key."""
+
+    class Entry(_Part):
+        """The results of one model in one environment. The fixtures are those of the last measurement."""
+
+        key: AccelerationKey
+        fixtures: tuple[str, ...]
+        reference_images_per_s: float
+        reference_peak_bytes: int | None
+        results: tuple[AccelerationResult, ...]
+
+    entries: tuple[Entry, ...] = ()
+
+    def find(self, key: AccelerationKey, switches: Sequence[str]) -> AccelerationResult | None:
+        """Return the result of `switches`, or None if they were not measured with this key."""
+        found = (result for entry in self.entries if entry.key == key for result in entry.results)
+        return next((result for result in found if set(result.switches) == set(switches)), None)
+
+    def with_entry(self, entry: Entry) -> "Accelerations":
+        """Return a copy with `entry`, whose results replace earlier results of the same key and switches."""
+        measured = {result.switches: result for old in self.entries if old.key == entry.key for result in old.results}
+        measured |= {result.switches: result for result in entry.results}
+        merged = entry.model_copy(update={"results": tuple(measured.values())})
+        return Accelerations(entries=(*(old for old in self.entries if old.key != entry.key), merged))
+
+
+def read_accelerations(models_dir: Path, latent_space: str) -> Accelerations:
+    """Return the results in `models_dir` for the maps of `latent_space`; empty if there are none.
+
+    A damaged file is logged and ignored.
+    """
+    path = bundle_folder(models_dir, latent_space) / ACCELERATIONS_FILE
+    try:
+        return Accelerations.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Accelerations()
+    except (OSError, ValidationError) as error:
+        log.warning("%s is ignored: %s", path, str(error).splitlines()[0])
+        return Accelerations()
+
+
+def store_acceleration(models_dir: Path, latent_space: str, entry: Accelerations.Entry) -> Path:
+    """Add `entry` to the results in `models_dir` and return the path of the file.
+
+    Raises InvalidMap if it cannot be written.
+    """
+    path = bundle_folder(models_dir, latent_space) / ACCELERATIONS_FILE
+    text = read_accelerations(models_dir, latent_space).with_entry(entry).model_dump_json(indent=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, f"{text}\n".encode())
+    except OSError as error:
+        raise InvalidMap(f"cannot write {path}: {error.strerror}") from None
+    return path
+
+
+def find_acceleration(
+    models_dir: Path, latent_space: str, key: AccelerationKey, switches: Sequence[str]
+) -> AccelerationResult | None:
+    """Return the result of `switches`, first from `models_dir` and then from the data of the embedded model."""
+    stores = (read_accelerations(folder, latent_space) for folder in (models_dir, EMBEDDED_MODELS_DIR))
+    return next((found for store in stores if (found := store.find(key, switches)) is not None), None)
+
+
+def require_distance(
+    settings: FastSettings, model: str, switches: Sequence[str], result: AccelerationResult | None
+) -> Distance | None:
+    """Return the distance in `result`; None if it was not measured and `settings` allow this.
+
+    Raises InvalidSettings if the distance was not measured, or if it is outside the bounds in `settings`.
+    """
+    names = ", ".join(switches) or "none"
+    if not switches:
+        return Distance(ssim=1.0, psnr_db=None)
+    if result is None:
+        text = f"the distance of {model} with the switches {names} from reference mode was not measured"
+        remedy = f"measure it with `codec-diffusers golden accelerate --switches {'+'.join(switches)}`"
+        if settings.fast_unmeasured == "allow":
+            log.warning("%s; %s", text, remedy)
+            return None
+        raise InvalidSettings(f"{text}: {remedy}, or set CODEC_FAST_UNMEASURED=allow (--fast-unmeasured allow)")
+    missed = list(_missed(settings, result))
+    if missed:
+        raise InvalidSettings(
+            f"fast mode of {model} with the switches {names} is outside the bounds: {'; '.join(missed)}"
+        )
+    if result.speed < 1:
+        log.warning(
+            "%s with the switches %s was measured at %.2fx the speed of reference mode", model, names, result.speed
+        )
+    return result.distance
+
+
+def _missed(settings: FastSettings, result: AccelerationResult) -> Iterable[str]:
+    if result.ssim < settings.fast_min_ssim:
+        yield f"SSIM must be at least {settings.fast_min_ssim:g} (CODEC_FAST_MIN_SSIM), measured {result.ssim:.4f}"
+    psnr, lpips = settings.fast_min_psnr_db, settings.fast_max_lpips
+    if psnr is not None and result.psnr_db is not None and result.psnr_db < psnr:
+        yield f"PSNR must be at least {psnr:g} dB (CODEC_FAST_MIN_PSNR_DB), measured {result.psnr_db:.2f}"
+    if lpips is not None and (result.lpips is None or result.lpips > lpips):
+        measured = "not measured" if result.lpips is None else f"measured {result.lpips:.4f}"
+        yield f"LPIPS must be at most {lpips:g} (CODEC_FAST_MAX_LPIPS), {measured}"

@@ -1,0 +1,49 @@
+"""Compilation of a denoiser with torch.compile, for the sizes that are known at the start."""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from core.diffusers_engine.loader import LoadedModel
+from core.diffusers_engine.sampler import sample
+from core.engine import Job
+from core.plan import StreamPlan
+
+log = logging.getLogger(__name__)
+
+GRAPHS_PER_SIZE = 2
+"""Graphs that torch compiles for a size: with and without classifier-free guidance."""
+
+
+def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Path) -> None:
+    """Compile the denoiser of `model` for the sizes of `plans`, which are generated. Call it on the device thread.
+
+    The results are stored in the folder `cache`, so that the next start takes seconds. Afterwards, other sizes run
+    without compilation, so that no request waits for a compiler, and the bytes of a request do not depend on earlier
+    requests. Does nothing unless the switch `compile` of `model` is on.
+    """
+    if model.switches.compile == "none":
+        return
+    denoiser = model.denoisers[0]
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    except OSError as error:
+        log.warning("compiled code is not stored, so that every start compiles again: %s", error)
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(limit, GRAPHS_PER_SIZE * len(plans))
+    torch.compiler.set_stance("default")
+    if model.switches.compile == "regional":
+        denoiser.compile_repeated_blocks(dynamic=False)
+    else:
+        denoiser.compile(dynamic=False)
+    for plan in plans:
+        started_at = time.perf_counter()
+        log.info("compiling %s for %dx%d", model.info.name, plan.width, plan.height)
+        sample(model, plan, Job(), lambda _done, _total: None)
+        log.info("compiled %dx%d in %.0f s", plan.width, plan.height, time.perf_counter() - started_at)
+    torch.compiler.set_stance("eager_on_recompile")

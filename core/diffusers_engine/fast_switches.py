@@ -1,0 +1,234 @@
+"""Application of the switches of fast mode to a pipeline. Each switch is a function of diffusers or torch."""
+
+import importlib.util
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from codec_pixels.device import Device
+from codec_wire.errors import InvalidSettings
+from core.diffusers_engine.compiler import missing_compiler
+from core.diffusers_engine.families import FAMILIES, Family
+from core.diffusers_engine.precision import DENOISERS
+from core.diffusers_engine.sources import ModelSource
+from core.diffusers_engine.step_cache import STEP_CACHES
+from core.setting_field import PREFIX
+from core.switches import Switches
+
+log = logging.getLogger(__name__)
+
+
+def denoisers_of(pipeline: Any) -> list[Any]:
+    """Return the UNets and transformers of `pipeline`."""
+    return [part for name in DENOISERS if (part := getattr(pipeline, name, None)) is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A loaded pipeline, about which the checks below decide."""
+
+    source: ModelSource
+    pipeline: Any
+    family: Family
+    device: Device
+
+    @property
+    def denoisers(self) -> list[Any]:
+        return denoisers_of(self.pipeline)
+
+    def has(self, method: str) -> bool:
+        return bool(self.denoisers) and all(hasattr(one, method) for one in self.denoisers)
+
+
+def supported_switches(source: ModelSource, pipeline: Any, family: Family, device: Device) -> Switches:
+    """Return the switches of `source` that `pipeline` can have, and log them.
+
+    A switch that is only a default of fast mode is left off if the pipeline cannot have it. Raises InvalidSettings if
+    the pipeline cannot have a switch that was set.
+    """
+    model, switches = _Model(source, pipeline, family, device), source.switches
+    if (device.torch_device.type, switches.dtype) == ("cpu", "fp32"):
+        switches = switches.without("dtype")  # the dtype of reference mode
+    if switches.compile == "auto":
+        switches = replace(switches, compile=_automatic_compilation(model))
+    for text in switches.names:
+        name, _, value = text.partition("=")
+        reason = _CHECKS[name](model, value)
+        if reason is None:
+            continue
+        if name in switches.required:
+            raise InvalidSettings(
+                f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}): {source.label} cannot have it, because "
+                f"{reason}; leave it unset, got {value or 'on'}"
+            )
+        log.warning("fast mode without %s: %s", text, reason)
+        switches = switches.without(name)
+    if source.is_fast:
+        log.warning(
+            "FAST MODE: %s generates other pixels than in reference mode; switches: %s",
+            source.label,
+            ", ".join(switches.names) or "none",
+        )
+    return switches
+
+
+def place(pipeline: Any, switches: Switches, device: Device) -> None:
+    """Move `pipeline` to its device, and convert its memory format.
+
+    Call this before other pipelines are built from its components: components that are moved or converted later would
+    no longer be shared.
+    """
+    target = device.torch_device
+    if switches.offload == "none":
+        pipeline.to(target)
+    elif switches.offload == "model":
+        pipeline.enable_model_cpu_offload(device=target)
+    elif switches.offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=target)
+    else:
+        pipeline.enable_group_offload(onload_device=target, offload_type="block_level", num_blocks_per_group=1)
+    if switches.channels_last:
+        for part in (*denoisers_of(pipeline), pipeline.vae):
+            part.to(memory_format=torch.channels_last)
+    if switches.vae_tiling:
+        pipeline.vae.enable_tiling()
+    if switches.vae_slicing:
+        pipeline.vae.enable_slicing()
+
+
+def apply_to_denoisers(denoisers: Sequence[Any], switches: Switches) -> None:
+    """Apply the switches of attention to the denoisers of all pipelines of a model.
+
+    Raises InvalidSettings if diffusers refuses the attention backend.
+    """
+    for denoiser in denoisers:
+        if switches.fused_qkv:
+            denoiser.fuse_qkv_projections()
+        if switches.attention_backend is not None:
+            _set_attention_backend(denoiser, switches.attention_backend)
+
+
+def quantization_arguments(source: ModelSource, components: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` for the switch `quantization`.
+
+    `components` are the names of the pipeline's components. Raises InvalidSettings if torchao is not installed.
+    """
+    name = source.switches.quantization
+    if name == "none":
+        return {}
+    if importlib.util.find_spec("torchao") is None:
+        raise InvalidSettings(
+            f"{PREFIX}QUANTIZATION (--quantization): needs torchao, which is not installed: install the extra `speed` "
+            f"(pip install -c constraints.txt '.[speed]'), or leave it unset, got {name}"
+        )
+    from diffusers import PipelineQuantizationConfig, TorchAoConfig  # noqa: PLC0415 - takes seconds
+    from torchao import quantization  # noqa: PLC0415 - an extra
+
+    kinds = {
+        "int8wo": quantization.Int8WeightOnlyConfig,
+        "int4wo": quantization.Int4WeightOnlyConfig,
+        "float8wo": quantization.Float8WeightOnlyConfig,
+    }
+    quantized = {one: TorchAoConfig(kinds[name]()) for one in DENOISERS if one in components}
+    return {"quantization_config": PipelineQuantizationConfig(quant_mapping=quantized)}
+
+
+def _set_attention_backend(denoiser: Any, name: str) -> None:
+    from diffusers import attention_backend  # noqa: PLC0415 - takes seconds
+
+    try:
+        # set_attention_backend also changes the default of the process, which the context manager restores.
+        with attention_backend("native"):
+            denoiser.set_attention_backend(name)
+    except (ValueError, RuntimeError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InvalidSettings(f"{PREFIX}ATTENTION_BACKEND (--attention-backend): {reason}, got {name}") from None
+
+
+def _automatic_compilation(model: _Model) -> str:
+    if not model.denoisers or missing_compiler(model.device.torch_device) is not None:
+        return "none"
+    is_regional = not hasattr(model.pipeline, "unet") and all(one._repeated_blocks for one in model.denoisers)
+    return "regional" if is_regional else "full"
+
+
+def _channels_last(model: _Model, _value: str) -> str | None:
+    return None if hasattr(model.pipeline, "unet") else "its pipeline has no UNet"
+
+
+def _compile(model: _Model, value: str) -> str | None:
+    if not model.denoisers:
+        return "it has no denoiser"
+    if value == "regional" and not all(one._repeated_blocks for one in model.denoisers):
+        return f"{type(model.denoisers[0]).__name__} defines no repeated blocks (allowed: full)"
+    return missing_compiler(model.device.torch_device)
+
+
+def _fused_qkv(model: _Model, _value: str) -> str | None:
+    return None if model.has("fuse_qkv_projections") else f"{_denoiser_name(model)} cannot fuse its projections"
+
+
+def _attention_backend(model: _Model, _value: str) -> str | None:
+    processors = [one for denoiser in model.denoisers for one in denoiser.attn_processors.values()]
+    if any(hasattr(one, "_attention_backend") for one in processors):
+        return None
+    return f"the attention of {_denoiser_name(model)} has no backends"
+
+
+def _step_cache(model: _Model, value: str) -> str | None:
+    if not model.has("enable_cache"):
+        return f"{_denoiser_name(model)} has no step caches (allowed: none)"
+    classes = STEP_CACHES[value]
+    if classes is None or model.family.pipeline_class in classes:
+        return None
+    others = [name for name, found in STEP_CACHES.items() if found is None or model.family.pipeline_class in found]
+    return f"{value} does not work with {model.family.pipeline_class} (allowed: none, {', '.join(others)})"
+
+
+def _guidance_cutoff(model: _Model, _value: str) -> str | None:
+    classes = (model.family.pipeline_class, *model.family.related)
+    if any(FAMILIES[name].guidance_inputs is not None for name in classes):
+        return None
+    return f"{model.family.pipeline_class} cannot change its guidance between two steps (allowed: 1)"
+
+
+def _quantization(model: _Model, _value: str) -> str | None:
+    is_quantized = all(getattr(one, "hf_quantizer", None) is not None for one in model.denoisers)
+    return None if is_quantized else "only the files of a pipeline in the layout of diffusers can be quantized"
+
+
+def _offload(model: _Model, _value: str) -> str | None:
+    return "its device is the CPU (allowed: none)" if model.device.torch_device.type == "cpu" else None
+
+
+def _vae_tiling(model: _Model, _value: str) -> str | None:
+    vae = model.pipeline.vae
+    return None if hasattr(vae, "use_tiling") else f"{type(vae).__name__} cannot decode in tiles"
+
+
+def _vae_slicing(model: _Model, _value: str) -> str | None:
+    vae = model.pipeline.vae
+    return None if hasattr(vae, "use_slicing") else f"{type(vae).__name__} cannot decode in slices"
+
+
+def _denoiser_name(model: _Model) -> str:
+    return " and ".join(type(one).__name__ for one in model.denoisers) or "a model without a denoiser"
+
+
+_CHECKS: Mapping[str, Callable[[_Model, str], str | None]] = {
+    "channels_last": _channels_last,
+    "compile": _compile,
+    "fused_qkv": _fused_qkv,
+    "attention_backend": _attention_backend,
+    "step_cache": _step_cache,
+    "guidance_cutoff": _guidance_cutoff,
+    "quantization": _quantization,
+    "offload": _offload,
+    "vae_tiling": _vae_tiling,
+    "vae_slicing": _vae_slicing,
+    "dtype": lambda _model, _value: None,
+}
+"""Functions of (model, value) that return why the model cannot have a switch, or None if it can."""

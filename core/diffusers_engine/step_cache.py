@@ -1,0 +1,108 @@
+"""Caches of diffusers that reuse results of earlier sampling steps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from codec_wire.errors import InvalidSettings
+from core.setting_field import PREFIX
+
+DEFAULT_STEPS = 25
+"""Number of steps for which a cache is enabled at the start."""
+FLUX = ("FluxPipeline", "FluxImg2ImgPipeline")
+_ONE_PASS = (*FLUX, "LTXPipeline", "LTXImageToVideoPipeline", "CogVideoXPipeline", "HunyuanVideoPipeline")
+"""Classes that run the transformer once per step. FasterCache and PyramidAttentionBroadcast keep one state."""
+STEP_CACHES: Mapping[str, Sequence[str] | None] = {
+    "faster": _ONE_PASS,
+    "first_block": None,
+    "mag": FLUX,  # the only model for which diffusers has the measured ratios
+    "pyramid_attention": _ONE_PASS,
+    "taylorseer": None,
+}
+"""Pipeline classes that each cache supports; None if it supports every transformer with a cache."""
+
+
+class StepCache:
+    """One of STEP_CACHES, on the transformers of a model. Use it only from the device thread.
+
+    All parameters are the defaults of diffusers, except those without which a cache does not work.
+    """
+
+    def __init__(self, name: str, transformers: Sequence[Any]) -> None:
+        """Enable the cache. Raises InvalidSettings if diffusers cannot apply it to a transformer."""
+        self._name = name
+        self._transformers = transformers
+        self._pipeline: Any = None
+        self._steps = 0
+        try:
+            self._enable(DEFAULT_STEPS)
+        except Exception as error:  # diffusers raises whatever its indices and look-ups do
+            classes = ", ".join(type(one).__name__ for one in transformers)
+            raise InvalidSettings(
+                f"{PREFIX}STEP_CACHE (--step-cache): {name} does not work with {classes} ({error}), got {name}"
+            ) from None
+
+    def begin(self, pipeline: Any, steps: int) -> None:
+        """Forget the previous generation. Call it before `pipeline` generates with `steps` steps.
+
+        A cancelled generation does not reset the cache itself.
+        """
+        from diffusers.hooks import HookRegistry  # noqa: PLC0415 - takes seconds
+
+        self._pipeline = pipeline
+        if self._name == "mag" and steps != self._steps:
+            self._enable(steps)
+        for transformer in self._transformers:
+            HookRegistry.check_if_exists_or_initialize(transformer).reset_stateful_hooks(recurse=True)
+
+    def _enable(self, steps: int) -> None:
+        for transformer in self._transformers:
+            if transformer.is_cache_enabled:
+                transformer.disable_cache()
+            transformer.enable_cache(self._config(transformer, steps))
+        self._steps = steps
+
+    def _config(self, transformer: Any, steps: int) -> Any:
+        configs: Mapping[str, Callable[[Any, int], Any]] = {
+            "faster": self._faster,
+            "first_block": self._first_block,
+            "mag": self._mag,
+            "pyramid_attention": self._pyramid_attention,
+            "taylorseer": self._taylorseer,
+        }
+        return configs[self._name](transformer, steps)
+
+    def _timestep(self) -> int:
+        return int(self._pipeline.current_timestep)
+
+    def _faster(self, _transformer: Any, _steps: int) -> Any:
+        from diffusers import FasterCacheConfig  # noqa: PLC0415
+
+        return FasterCacheConfig(
+            current_timestep_callback=self._timestep,
+            attention_weight_callback=lambda _module: 0.5,
+            # The approximation of the unconditional prediction depends on the layout of the output.
+            is_guidance_distilled=True,
+        )
+
+    def _first_block(self, _transformer: Any, _steps: int) -> Any:
+        from diffusers import FirstBlockCacheConfig  # noqa: PLC0415
+
+        return FirstBlockCacheConfig()
+
+    def _mag(self, _transformer: Any, steps: int) -> Any:
+        from diffusers import MagCacheConfig  # noqa: PLC0415
+        from diffusers.hooks.mag_cache import FLUX_MAG_RATIOS  # noqa: PLC0415
+
+        return MagCacheConfig(num_inference_steps=steps, mag_ratios=FLUX_MAG_RATIOS)
+
+    def _pyramid_attention(self, _transformer: Any, _steps: int) -> Any:
+        from diffusers import PyramidAttentionBroadcastConfig  # noqa: PLC0415
+
+        return PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=2, current_timestep_callback=self._timestep
+        )
+
+    def _taylorseer(self, transformer: Any, _steps: int) -> Any:
+        from diffusers import TaylorSeerCacheConfig  # noqa: PLC0415
+
+        return TaylorSeerCacheConfig(taylor_factors_dtype=transformer.dtype)

@@ -1,0 +1,113 @@
+"""The switches of fast mode, each of which may change the pixels of a generation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any
+
+from pydantic import ValidationError, create_model
+
+from codec_wire.errors import InvalidSettings, truncated_repr
+from core.setting_field import PREFIX
+from core.settings import Settings
+
+
+class Mode(StrEnum):
+    """How a model generates."""
+
+    REFERENCE = "reference"
+    FAST = "fast"
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """The values of all switches. The defaults are those of reference mode, in which every switch is off."""
+
+    channels_last: bool = False
+    compile: str = "none"
+    fused_qkv: bool = False
+    attention_backend: str | None = None
+    step_cache: str = "none"
+    guidance_cutoff: float = 1.0
+    quantization: str = "none"
+    offload: str = "none"
+    vae_tiling: bool = False
+    vae_slicing: bool = False
+    dtype: str = "auto"
+    required: frozenset[str] = field(default=frozenset(), compare=False)
+    """Names of the switches that must be refused if the model does not support them.
+
+    The other switches are then left off.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The switches that are on, e.g. ("channels_last", "compile=full")."""
+        values = ((one.name, getattr(self, one.name)) for one in fields(self) if one.compare)
+        return tuple(name if value is True else f"{name}={value}" for name, value in values if value != _OFF[name])
+
+    def without(self, name: str) -> "Switches":
+        """Return a copy in which the switch `name` is off."""
+        return replace(self, **{name: _OFF[name]})
+
+
+_OFF: Mapping[str, Any] = {one.name: one.default for one in fields(Switches) if one.compare}
+"""The value of each switch in reference mode."""
+FAST_DEFAULTS: Mapping[str, Any] = {"channels_last": True, "compile": "auto", "guidance_cutoff": 0.6}
+"""The switches that are on in fast mode unless the settings determine otherwise."""
+
+
+def switches_of(settings: Settings) -> Switches:
+    """Return the switches that `settings` select.
+
+    In reference mode, `dtype` is not a switch: the reference has this dtype. Raises InvalidSettings, which names the
+    switch, if a switch is set in reference mode.
+    """
+    given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}
+    if Mode(settings.mode) is Mode.FAST:
+        return Switches(**{**FAST_DEFAULTS, **given}, required=frozenset(given))
+    del given["dtype"]
+    if given:
+        name, value = next(iter(given.items()))
+        raise InvalidSettings(
+            f"{PREFIX}{name.upper()} ({_flag(name)}): changes the pixels, so it must be combined with "
+            f"{PREFIX}MODE=fast (--mode fast), got {truncated_repr(value)} in reference mode"
+        )
+    return Switches()
+
+
+def with_switches(settings: Settings, switches: Switches) -> Settings:
+    """Return a copy of `settings` in fast mode in which exactly `switches` are on."""
+    return settings.model_copy(update={"mode": Mode.FAST.value, **{name: getattr(switches, name) for name in _OFF}})
+
+
+def parse_switches(text: str) -> Switches:
+    """Return the switches in `text`, e.g. "channels_last+compile=full". Every switch in it is required.
+
+    Raises InvalidSettings, with the allowed switches, if a switch is unknown or its value is not valid.
+    """
+    given: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in text.split("+"))):
+        name, equals, value = item.partition("=")
+        if name not in _OFF:
+            raise InvalidSettings(f"{truncated_repr(name)} is not a switch; the switches are {', '.join(_OFF)}")
+        if not equals and not isinstance(_OFF[name], bool):
+            raise InvalidSettings(f"the switch {name} needs a value: {name}=VALUE")
+        given[name] = value if equals else True
+    try:
+        valid = _VALIDATOR(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidSettings(f"{first['loc'][0]}: {first['msg']}, got {truncated_repr(first['input'])}") from None
+    return Switches(**{name: getattr(valid, name) for name in given}, required=frozenset(given))
+
+
+_VALIDATOR: Any = create_model(
+    "_Switches",
+    **{name: (Settings.model_fields[name].annotation, Settings.model_fields[name]) for name in _OFF},  # type: ignore[call-overload]
+)
+"""The fields of the settings that are switches, without the variables that set them."""
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
