@@ -1,4 +1,4 @@
-"""Checks of the API key and of the client's number of active jobs, before the body of a request is read."""
+"""Checks of the API key and of the client's number of active jobs, made before the body of a request is read."""
 
 from aiohttp import hdrs, web
 

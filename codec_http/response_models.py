@@ -153,7 +153,7 @@ class InfoResponse(ResponseModel):
     """Capabilities, state and software versions of the server.
 
     The fields that describe a model refer to the default model. The field `models` describes every model. While the
-    server is loading, these fields are null, empty or absent.
+    server is loading, the fields that describe models are null, empty or absent.
     """
 
     modality_supported: list[str] = Field(description="Modalities that the models generate; empty for a decoder.")

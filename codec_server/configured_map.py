@@ -81,7 +81,7 @@ def require_configured_map(
 ) -> None:
     """Raise InvalidSettings unless `maps` contain the map that `settings` name.
 
-    `maps` has the map of each served latent space. The value is None if the map will be created later.
+    `maps` has the map of each served latent space. A value in `maps` is None if the map will be created later.
     """
     digest = settings.latent_map_sha256
     if configured is not None and configured.latent_map.id not in maps:

@@ -40,7 +40,7 @@ class Job:
     """One queued or running generation, shared by the event loop and the thread that runs the model.
 
     `deadline` is in seconds of the event loop's clock, or None if there is no deadline. If `reports_steps` is set, the
-    engine must yield Steps. A job can be cancelled from any thread. If it is cancelled several times, only the first
+    engine must yield Steps. A job can be cancelled from any thread. If a job is cancelled several times, only the first
     reason is kept.
     """
 

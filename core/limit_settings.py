@@ -42,8 +42,9 @@ class LimitSettings(BaseSettings):
     max_connections: int = setting(
         "Limits",
         DEFAULT_MAX_CONNECTIONS,
-        "Maximum number of HTTP connections. If the process is not permitted to open that many files (ulimit -n), the "
-        "maximum is lower. A new connection above the maximum closes the connection that has been idle longest.",
+        "Maximum number of HTTP connections. If the process is not permitted to open that many files (ulimit -n), "
+        "the maximum is lower. If the maximum is reached, a new connection replaces the connection that has been "
+        "idle longest.",
         ge=1,
     )
     max_connections_per_ip: int = setting(

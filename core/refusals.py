@@ -23,9 +23,11 @@ class Refusals:
         """Time by client, in seconds of the monotonic clock, in the order of the rejections."""
 
     def delay_s(self, client: str, retry_after_s: float) -> float:
-        """Record that `client` is rejected with this Retry-After. Return the seconds by which to delay the response.
+        """Record that `client` is rejected for `retry_after_s` seconds.
 
-        The delay is 0, unless the client was rejected before and did not wait for the time in that Retry-After.
+        Return by how many seconds to delay the response.
+
+        The delay is 0, unless the client was rejected before and sent this request before the end of that time.
         """
         now = monotonic()
         return_at = self._return_at.get(client)

@@ -30,7 +30,7 @@ def encode(
     pipeline: Annotated[
         str,
         typer.Option(
-            help=f"Encoding of the latents: {', '.join(PIPELINES)}. The encoding delta is only for videos. "
+            help=f"Encoding of the latents: {', '.join(PIPELINES)}. Encodings with delta are only for videos. "
             "Default: raw.",
             show_default=False,
         ),

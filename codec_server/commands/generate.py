@@ -103,7 +103,7 @@ def generate(
         str | None,
         _option(
             _WIRE,
-            f"Encoding of the latents: {', '.join(PIPELINES)}. The encoding delta is only for videos. Default: raw.",
+            f"Encoding of the latents: {', '.join(PIPELINES)}. Encodings with delta are only for videos. Default: raw.",
         ),
     ] = None,
     keyframe_interval: Annotated[

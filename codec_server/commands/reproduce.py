@@ -25,7 +25,8 @@ def reproduce(
     image: Annotated[
         Path | None,
         typer.Option(
-            help="Input image from which the file was generated, if the request contained one.", show_default=False
+            help="Input image from which the file was generated, if the request contained an input image.",
+            show_default=False,
         ),
     ] = None,
     as_json: Annotated[

@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 EstimateListener = Callable[[int, Callable[[], Tensor]], None]
-"""Function that is called after every step with the number of completed steps and a function for the clean estimate.
+"""Function of (number of completed steps, function that returns the clean estimate), called after every step.
 
-The second function returns the clean estimate in the layout of the pipeline's own latents. It is valid only during the
+The clean estimate has the layout of the pipeline's own latents. The function that returns it is valid only during the
 call.
 """
 
