@@ -58,7 +58,7 @@ def status_code(error: BaseException) -> StatusCode:
 
 
 def to_status(error: BaseException) -> grpc.Status:
-    """Return the gRPC status of `error`: code, message and machine-readable google.rpc details."""
+    """Return the gRPC status of `error`, with the code, the message and machine-readable google.rpc details."""
     code = status_code(error)
     details: list[Message] = []
     message = INTERNAL_TEXT

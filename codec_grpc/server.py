@@ -58,7 +58,7 @@ async def start_grpc_server(
     api_keys: ApiKeys | None = None,
     tls: ServerTls | None = None,
 ) -> GrpcServer:
-    """Start the gRPC server on `host`:`port`; port 0 selects a free port.
+    """Start the gRPC server on `host`:`port`. Port 0 selects a free port.
 
     A generation may take at most `request_timeout_s` seconds. `api_keys` are the accepted keys, or None if no key is
     required. `tls` has the certificates of the server, or is None for a server without TLS. Raises InvalidSettings if

@@ -25,7 +25,7 @@ class UpstreamAddresses:
 
     @property
     def authority(self) -> str:
-        """HOST:PORT of the first server. The certificates of all servers must be valid for this name."""
+        """The address HOST:PORT of the first server. The certificates of all servers must be valid for this address."""
         return self._servers[0]
 
     async def resolve(self) -> tuple[str, ...]:

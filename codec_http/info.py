@@ -1,4 +1,4 @@
-"""Handlers that describe the server and its models: /codec/info, /codec/schema and /v1/models."""
+"""Handlers of /codec/info, /codec/schema and /v1/models, which describe the server and its models."""
 
 from dataclasses import asdict
 from typing import get_args

@@ -1,4 +1,4 @@
-"""Acceptance of HTTP connections, with limits on their number."""
+"""Acceptance of HTTP connections, with limits on the number of connections."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ class Listener:
     async def open(
         cls, server: ConnectionServer, host: str, port: int, tls: ssl.SSLContext | None = None
     ) -> "Listener":
-        """Listen on `host`:`port`; port 0 selects a free port. `tls` is the context of an https server.
+        """Listen on `host`:`port`. Port 0 selects a free port. `tls` is the context of an https server.
 
         Raises OSError if the address is not available.
         """
@@ -68,7 +68,7 @@ class Listener:
         return port
 
     async def close(self) -> None:
-        """Stop accepting connections. Connections that are open stay open."""
+        """Stop accepting new connections. Existing connections stay open."""
         for listening in self._sockets:
             asyncio.get_running_loop().remove_reader(listening.fileno())
             listening.close()

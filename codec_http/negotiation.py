@@ -10,7 +10,7 @@ MAX_ENTRIES = 64
 
 
 def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat, str]:
-    """Return the wire format of the response and its Content-Type, which depends only on the format.
+    """Return the wire format and the Content-Type of the response. The Content-Type depends only on the wire format.
 
     `stream_format`, from the request body, takes precedence over the Accept header. If neither `stream_format` nor the
     Accept header names a format, the format is msgpack.

@@ -7,7 +7,7 @@ from core.address import host_of
 
 
 def absolute_url(request: web.Request, path: str) -> str:
-    """Return the URL of `path` below the configured public URL, or below the origin of `request` if none is configured.
+    """Return the URL of `path` below the configured public URL, or below the origin of `request` without such a URL.
 
     The origin is the scheme of the connection and the Host header. X-Forwarded-* headers are ignored, because any
     client can set them. If the Host header is not valid, `path` is returned.

@@ -122,7 +122,10 @@ def _tensor(request: web.Request, data: bytes) -> TensorData:
 
 
 def _unpacked(request: web.Request, latents: TensorData) -> TensorData:
-    """Convert packed latents [B, h * w / 4, 4C], as used by Flux, to [B, C, h, w]. Return other latents unchanged."""
+    """Convert packed latents [B, h * w / 4, 4C], as used by Flux, to [B, C, h, w].
+
+    Return latents that are not packed unchanged.
+    """
     if len(latents.shape) != 3:
         return latents
     model = request.app[SERVICE].models.require_default().model

@@ -22,7 +22,7 @@ from core.plan import StreamPlan
 
 
 async def render(request: web.Request, body: RenderedBody, pinned: str | None) -> web.StreamResponse:
-    """Generate the `body.n` requested files and send the response.
+    """Generate the number of files that `body.n` requests, and send the response.
 
     `pinned` is the hash of the latent-space map that the client holds, or None. Raises a CodecError if the request
     cannot be served or fails before the response starts.

@@ -88,7 +88,7 @@ async def start_http_server(
     limits: ConnectionLimits | None = None,
     allowed_origins: Iterable[str] | None = None,
 ) -> HttpServer:
-    """Start the HTTP server on `host`:`port`; port 0 selects a free port. See build_app for the other parameters.
+    """Start the HTTP server on `host`:`port`. Port 0 selects a free port. See build_app for the other parameters.
 
     `tls` has the certificates of an https server, or is None for http. `limits` bounds the number of connections. If
     `limits` is None, the default limits of the settings apply. `allowed_origins` are the origins of the web pages that

@@ -25,8 +25,8 @@ _MIN_JOBS_TO_RESERVE = 4
 def default_jobs_per_client(max_jobs: int) -> int:
     """Return the default limit on active jobs of one client, for a server with at most `max_jobs` active jobs.
 
-    One eighth of `max_jobs`, rounded up, is reserved for other clients. If `max_jobs` is less than 4, no job is
-    reserved.
+    One eighth of `max_jobs`, rounded up, is reserved for other clients. If `max_jobs` is less than 4, no jobs are
+    reserved for other clients.
     """
     return max_jobs if max_jobs < _MIN_JOBS_TO_RESERVE else max_jobs - math.ceil(max_jobs / _JOBS_PER_RESERVED_JOB)
 

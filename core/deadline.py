@@ -65,6 +65,6 @@ class Deadline:
 
 
 async def before_deadline(step: Awaitable[ResultT], job: Job) -> ResultT:
-    """Return the result of `step`. Raises DeadlineExceeded if the deadline of `job` passes first."""
+    """Wait for `step` and return its result. Raises DeadlineExceeded if the deadline of `job` passes first."""
     with closing(Deadline(job)) as deadline, deadline:
         return await step

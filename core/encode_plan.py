@@ -78,7 +78,7 @@ def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInf
     """Return the plan for encoding a file on `model`, whose latent-space map is `bundle`.
 
     The number of encoded video frames is 1 more than a multiple of the model's `frame_multiple`. Surplus frames at the
-    end of a video are left out. Raises InvalidRequest, which names the invalid field, if the request is not valid.
+    end of a video are omitted. Raises InvalidRequest, which names the invalid field, if the request is not valid.
     """
     modality = modality_of_file(request.file)
     file: InputImage | InputVideo

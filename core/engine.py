@@ -130,7 +130,7 @@ class Engine(Protocol):
     """
 
     def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events of `plan`: Started, the Steps if `job.reports_steps` is set, then every Frame.
+        """Yield the events of `plan`, which are Started, the Steps if `job.reports_steps` is set, then every Frame.
 
         If `plan.rendered` is set, one Pixels event replaces the Frames. If the plan has previews, Previews are yielded
         before the Frames, or PixelPreviews before the Pixels. An engine may omit some previews. Closing the iterator

@@ -62,7 +62,10 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return (width, height) from the first frame header, after skipping the segments before it (ITU-T T.81, B.2.2)."""
+    """Return (width, height) from the first frame header of a JPEG file (ITU-T T.81, B.2.2).
+
+    Other segments are skipped.
+    """
     at = 2
     for _ in range(_MAX_JPEG_MARKERS):
         if at + 9 > len(data) or data[at] != 0xFF:
@@ -80,7 +83,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Return (width, height) from the first chunk (RFC 9649): VP8X (canvas), VP8L (lossless) or VP8 (lossy)."""
+    """Return (width, height) from the first chunk of a WebP file, which is VP8X, VP8L or VP8 (RFC 9649)."""
     chunk, body = data[12:16], data[20:30]
     if len(body) < 10:
         return None

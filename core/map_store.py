@@ -77,7 +77,10 @@ def store_calibrated(folder: Path, bundle: LatentMapBundle) -> None:
 
 
 def store_latent_rgb(folder: Path, matrix: LatentRgb) -> None:
-    """Write the latent-to-RGB matrix to the existing folder of a map. Raises InvalidMap if it cannot be written."""
+    """Write the latent-to-RGB matrix to the existing folder of a map.
+
+    Raises InvalidMap if the file cannot be written.
+    """
     try:
         write_atomically(folder / RGB_FILE, matrix.serialize())
     except OSError as error:

@@ -51,7 +51,7 @@ class LatentService:
         If the server is not serving, nothing is checked, because later checks report that the server is not serving.
 
         Raises Overloaded if `client` has too many active jobs or the queue is full. If `client` was rejected before and
-        did not wait for the time in Retry-After, the error is raised after a delay. Without the delay, a client that
+        did not wait for the time in Retry-After, Overloaded is raised after a delay. Without the delay, a client that
         retries in a loop would take CPU time from the device.
         """
         if self.lifecycle.state is not State.SERVING:
@@ -67,8 +67,8 @@ class LatentService:
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """Return the plan for `request`.
 
-        Raises the errors of ServedModels.for_request and core.plan.plan, e.g. NotReady if the server does not accept
-        requests.
+        Raises the errors of ServedModels.for_request and core.plan.plan. For example, NotReady is raised if the server
+        does not accept requests.
         """
         served = self.models.for_request(request)
         planned = plan(request, served.bundle, served.model)
@@ -86,7 +86,7 @@ class LatentService:
         return plans
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[StreamEvent, None]:
-        """Yield the events of `plan`: Started, Steps, Previews and latent Frames.
+        """Yield the events of `plan`, which are Started, Steps, Previews and latent Frames.
 
         Close the iterator (contextlib.aclosing) to cancel the generation.
 

@@ -33,7 +33,7 @@ class Tracer(Protocol):
 
 
 def configured_exporter(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the exporter that the OpenTelemetry variables select: "otlp", "console", or None to export no traces.
+    """Return the exporter that the OpenTelemetry variables select, "otlp" or "console", or None to export no traces.
 
     If OTEL_TRACES_EXPORTER is not set, the exporter is "otlp" if an endpoint for OTLP is set, else None. Raises
     InvalidSettings if the value of a variable is not supported.

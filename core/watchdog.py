@@ -1,4 +1,4 @@
-"""Detection of a device that hangs or fails, and test generations that detect its recovery."""
+"""Detection of a device that hangs or fails, and test generations that detect the recovery of the device."""
 
 import asyncio
 import logging

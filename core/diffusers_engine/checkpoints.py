@@ -21,7 +21,7 @@ def stop_if_cancelled(job: Job) -> None:
 def checkpoints(module: Any, job: Job) -> Iterator[None]:
     """In the `with` block, call `stop_if_cancelled(job)` each time before a block of `module` runs.
 
-    The blocks are the items of the module lists in `module`. A decoder runs its blocks for every frame, tile or chunk.
+    A block is an item of a torch.nn.ModuleList in `module`. A decoder runs its blocks for every frame, tile or chunk.
     In a transformer with FreeNoise, the attention is also a block, and it runs for every window. A compiled module has
     no checkpoints, because hooks would cause it to be compiled again.
     """

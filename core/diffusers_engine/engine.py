@@ -82,7 +82,10 @@ class DiffusersEngine:
         return self._model.family.pipeline_class
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events of `plan`: Started, Steps, previews, then Frames or Pixels. See core.engine.Engine."""
+        """Yield the events of `plan`, which are Started, Steps, previews, then Frames or Pixels.
+
+        See core.engine.Engine.
+        """
         results: ResultQueue[_Result] = ResultQueue()
         # Before the job is queued, so that a broken image or broken latents are rejected immediately.
         inputs = await self._decoded_inputs(plan)

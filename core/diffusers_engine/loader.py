@@ -85,7 +85,10 @@ class LoadedModel:
         return Acceleration(Mode.FAST, self.switches.names) if self.is_fast else Acceleration()
 
     def variant_for(self, plan: StreamPlan) -> PipelineVariant:
-        """Return the pipeline for the modality and the kinds of input of `plan`, which must be for this model."""
+        """Return the pipeline for the modality and the kinds of input of `plan`.
+
+        `plan` must be a plan for this model.
+        """
         inputs = (plan.modality, (plan.image or plan.latents) is not None, plan.control_image is not None)
         return next(
             variant
@@ -97,8 +100,8 @@ class LoadedModel:
 def load(source: ModelSource, device: Device) -> LoadedModel:
     """Return the pipelines of `source` on `device`.
 
-    `from_pretrained` sets the dtype of every module. Modules are not cast afterwards, because some must stay in fp32.
-    The pipeline that a factory returns is used without changes to its dtypes, devices and offload hooks.
+    `from_pretrained` sets the dtype of every module. Modules are not cast afterwards, because some modules must stay in
+    fp32. The pipeline that a factory returns is used without changes to its dtypes, devices and offload hooks.
 
     Raises ModelLoadError, with the name of the model and the reason, if the model cannot be loaded. Possible reasons
     are that the model is not found, the network is not available, all weights are in unsafe formats, the variant does

@@ -1,4 +1,4 @@
-"""Checkpoints that are one safetensors file with the key names of the model's original publication."""
+"""Loading of checkpoints in one safetensors file, whose keys have the names of the model's original publication."""
 
 from pathlib import Path
 from typing import Any

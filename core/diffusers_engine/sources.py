@@ -1,4 +1,4 @@
-"""The models that the settings name, and the lookup of their files."""
+"""The models that the settings name, and the lookup of the files of these models."""
 
 import json
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Variants of weight files, e.g. `model.fp16.safetensors`, which `from_pretrained(variant="fp16")` loads."""
+"""Variants of weight files, e.g. the file model.fp16.safetensors, which `from_pretrained(variant="fp16")` loads."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
