@@ -93,7 +93,7 @@ def _acceleration_to_message(acceleration: Acceleration) -> pb.Acceleration | No
 
 
 def acceleration_from_message(message: pb.ServedModel) -> Acceleration:
-    """Return the mode, the switches and their distance in the description of a served model."""
+    """Return the mode, the switches and the measured distance in the description of a served model."""
     if not message.HasField("acceleration"):
         return Acceleration()
     found, distance = message.acceleration, None

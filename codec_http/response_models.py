@@ -100,7 +100,7 @@ class PixelCheckDescription(ResponseModel):
 class DistanceDescription(ResponseModel):
     """Measured distance of images in fast mode from the images of the same requests in reference mode.
 
-    The values are those of the image with the largest distance.
+    Each value is that of the image with the largest distance.
     """
 
     ssim: float = Field(description="Structural similarity; 1 for identical images.")

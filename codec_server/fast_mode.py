@@ -1,4 +1,4 @@
-"""Fast mode of a model in this process: the check of its measured distance, and the compilation at the start."""
+"""Fast mode of a model in this process. The measured distance is checked and the model is compiled at the start."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def require_measured(settings: Settings, model: "LoadedModel", bundle: LatentMapBundle) -> Acceleration:
-    """Return the mode of `model`, its switches and their measured distance. `bundle` is the map of the model.
+    """Return the mode of `model`, its switches and their measured distance. `bundle` is the model's latent-space map.
 
-    Raises InvalidSettings if the distance was not measured or is outside the bounds. See core.acceleration_store.
+    Raises InvalidSettings if the distance was not measured or is outside the bounds in `settings`. See
+    core.acceleration_store.
     """
     acceleration = model.acceleration
     if acceleration.mode is Mode.REFERENCE:
@@ -32,7 +33,7 @@ def require_measured(settings: Settings, model: "LoadedModel", bundle: LatentMap
 
 
 def compiled_plans(settings: Settings, model: "LoadedModel", bundle: LatentMapBundle) -> list[StreamPlan]:
-    """Return a plan for each size for which the denoiser of `model` is compiled; empty if it is not compiled.
+    """Return a plan for each size for which the denoiser of `model` is compiled, or [] if it is not compiled.
 
     Raises InvalidSettings if the model does not support a size.
     """

@@ -73,7 +73,7 @@ def _request(
 
 
 def warm_up_steps(model: ModelInfo, mode: GenerationMode, first: int) -> int:
-    """Return the first number of steps, from `first`, that the scheduler of `model` accepts."""
+    """Return the smallest number of steps, at least `first`, that the scheduler of `model` accepts."""
     accepts, strength = model.accepts_steps, DEFAULT_STRENGTH if mode.strength else None
     candidates = range(first, WARM_UP_STEPS.stop)
     accepted = (steps for steps in candidates if accepts is None or accepts(mode, steps, strength))

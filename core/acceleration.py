@@ -1,4 +1,4 @@
-"""How a served model generates: the mode, its switches, and their measured distance from the reference."""
+"""The mode of a served model, its switches, and the measured distance of the switches from the reference."""
 
 from dataclasses import dataclass
 
@@ -9,27 +9,30 @@ from core.switches import Mode
 class Distance:
     """The measured distance of images in fast mode from the images of the same requests in reference mode.
 
-    The values are those of the image with the largest distance.
+    Each value is that of the image with the largest distance.
     """
 
     ssim: float
-    """Structural similarity; 1 for identical images."""
+    """Structural similarity, which is 1 for identical images."""
     psnr_db: float | None
-    """Peak signal-to-noise ratio in dB; None for identical images."""
+    """Peak signal-to-noise ratio in dB, or None for identical images."""
     lpips: float | None = None
-    """Learned perceptual distance; None if it was not measured."""
+    """Learned perceptual distance, or None if it was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acceleration:
-    """The mode of a model and, in fast mode, the switches that are on and their distance; None if it is unknown."""
+    """The mode of a model and, in fast mode, the switches that are on and their distance.
+
+    The distance is None if it is unknown.
+    """
 
     mode: Mode = Mode.REFERENCE
     switches: tuple[str, ...] = ()
     distance: Distance | None = None
 
     def __str__(self) -> str:
-        """Return the value of codec_wire.http.MODE_HEADER."""
+        """Return the value of the HTTP header MODE_HEADER (codec_wire.http)."""
         if self.mode is Mode.REFERENCE:
             return str(self.mode)
         parts = [str(self.mode), f'switches="{"+".join(self.switches)}"']

@@ -1,6 +1,6 @@
 """The measured distances of switches from the reference, which are stored next to the latent-space map.
 
-`codec-diffusers golden accelerate` writes them, and a server in fast mode reads them.
+The command `codec-diffusers golden accelerate` writes the distances, and a server in fast mode reads the distances.
 """
 
 import logging
@@ -21,7 +21,7 @@ from core.pins import installed_versions
 log = logging.getLogger(__name__)
 
 ACCELERATIONS_FILE = "accelerations.json"
-"""File in the folder of a map: the measured distances. It is not part of the map."""
+"""Name of the file with the measured distances, in the folder of a map. The file is not part of the map."""
 
 
 class _Part(BaseModel):
@@ -31,8 +31,8 @@ class _Part(BaseModel):
 class AccelerationKey(_Part):
     """Everything that a measured distance depends on, except the switches.
 
-    The versions have no build tags ("+cpu"), and `device` has no number of threads: their effect is small compared to
-    that of any switch.
+    Build tags of versions ("+cpu") and the number of threads are left out of the key, because their effect is smaller
+    than that of any switch.
     """
 
     latent_map: str
@@ -48,9 +48,10 @@ class AccelerationKey(_Part):
 
 
 class AccelerationResult(_Part):
-    """The measurement of one set of switches. The metrics are those of the image with the largest distance.
+    """The measurement of one set of switches.
 
-    `speed` is the ratio of the times of the reference and of these switches. An infinite PSNR is None.
+    Each metric is that of the image with the largest distance. `speed` is the time in reference mode divided by the
+    time with these switches. An infinite PSNR is stored as None.
     """
 
     switches: tuple[str, ...]
@@ -67,12 +68,12 @@ class AccelerationResult(_Part):
 
     @property
     def distance(self) -> Distance:
-        """The distance from the reference."""
+        """The measured distance of the images from the reference."""
         return Distance(self.ssim, self.psnr_db, self.lpips)
 
 
 class Accelerations(_Part):
-    """The content of ACCELERATIONS_FILE: results by key. There is one entry for each key."""
+    """The content of ACCELERATIONS_FILE, which has one entry with results for each key."""
 
     class Entry(_Part):
         """The results of one model in one environment. The fixtures are those of the last measurement."""
@@ -86,12 +87,12 @@ class Accelerations(_Part):
     entries: tuple[Entry, ...] = ()
 
     def find(self, key: AccelerationKey, switches: Sequence[str]) -> AccelerationResult | None:
-        """Return the result of `switches`, or None if they were not measured with this key."""
+        """Return the result of `switches`, or None if the switches were not measured with this key."""
         found = (result for entry in self.entries if entry.key == key for result in entry.results)
         return next((result for result in found if set(result.switches) == set(switches)), None)
 
     def with_entry(self, entry: Entry) -> "Accelerations":
-        """Return a copy with `entry`, whose results replace earlier results of the same key and switches."""
+        """Return a copy that contains `entry`. Its results replace earlier results of the same key and switches."""
         measured = {result.switches: result for old in self.entries if old.key == entry.key for result in old.results}
         measured |= {result.switches: result for result in entry.results}
         merged = entry.model_copy(update={"results": tuple(measured.values())})
@@ -99,7 +100,7 @@ class Accelerations(_Part):
 
 
 def read_accelerations(models_dir: Path, latent_space: str) -> Accelerations:
-    """Return the results in `models_dir` for the maps of `latent_space`; empty if there are none.
+    """Return the results in `models_dir` for the maps of `latent_space`, which may be empty.
 
     A damaged file is logged and ignored.
     """
@@ -116,7 +117,7 @@ def read_accelerations(models_dir: Path, latent_space: str) -> Accelerations:
 def store_acceleration(models_dir: Path, latent_space: str, entry: Accelerations.Entry) -> Path:
     """Add `entry` to the results in `models_dir` and return the path of the file.
 
-    Raises InvalidMap if it cannot be written.
+    Raises InvalidMap if the file cannot be written.
     """
     path = bundle_folder(models_dir, latent_space) / ACCELERATIONS_FILE
     text = read_accelerations(models_dir, latent_space).with_entry(entry).model_dump_json(indent=1)
@@ -131,7 +132,7 @@ def store_acceleration(models_dir: Path, latent_space: str, entry: Accelerations
 def find_acceleration(
     models_dir: Path, latent_space: str, key: AccelerationKey, switches: Sequence[str]
 ) -> AccelerationResult | None:
-    """Return the result of `switches`, first from `models_dir` and then from the data of the embedded model."""
+    """Return the result of `switches` from `models_dir`, otherwise from the data of the embedded model, or None."""
     stores = (read_accelerations(folder, latent_space) for folder in (models_dir, EMBEDDED_MODELS_DIR))
     return next((found for store in stores if (found := store.find(key, switches)) is not None), None)
 
@@ -139,9 +140,10 @@ def find_acceleration(
 def require_distance(
     settings: FastSettings, model: str, switches: Sequence[str], result: AccelerationResult | None
 ) -> Distance | None:
-    """Return the distance in `result`; None if it was not measured and `settings` allow this.
+    """Return the distance in `result`, or None if it was not measured and `settings` allow a missing distance.
 
-    Raises InvalidSettings if the distance was not measured, or if it is outside the bounds in `settings`.
+    Raises InvalidSettings if the distance was not measured and `settings` do not allow this, or if the distance is
+    outside the bounds in `settings`.
     """
     names = ", ".join(switches) or "none"
     if not switches:

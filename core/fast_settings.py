@@ -1,4 +1,4 @@
-"""Settings of fast mode: its switches, and the distance from the reference that they may have."""
+"""Settings of fast mode, which are its switches and their allowed distance from the reference."""
 
 from typing import Literal
 
@@ -14,16 +14,17 @@ _ON_OFF_PANEL = "Fast mode: on or off"
 class FastSettings(BaseSettings):
     """Settings of the mode and its switches. core.settings.Settings contains these fields.
 
-    The value None of a switch selects the default of the mode: off in reference mode, and core.switches.FAST_DEFAULTS
-    in fast mode.
+    If a switch is None, the default of the mode applies. In reference mode, all switches are off by default. The
+    defaults of fast mode are core.switches.FAST_DEFAULTS.
     """
 
     mode: Literal["reference", "fast"] = setting(
         _PANEL,
         "reference",
-        "How the model generates. reference: as diffusers does without any acceleration, so that the same request "
-        "always gives the same bytes. fast: with the switches below, which change the pixels. Their distance from "
-        "the reference must have been measured with `codec-diffusers golden accelerate`.",
+        "Mode in which the model generates. In the mode reference, the model generates like diffusers without "
+        "acceleration, so that the same request always gives the same bytes. In the mode fast, the model "
+        "generates with the switches below, which change the pixels. The distance of the switches from the "
+        "reference must have been measured with `codec-diffusers golden accelerate`.",
     )
     channels_last: bool | None = setting(
         _ON_OFF_PANEL,
@@ -34,15 +35,16 @@ class FastSettings(BaseSettings):
     compile: Literal["auto", "none", "regional", "full"] | None = setting(
         _PANEL,
         None,
-        "Compile the denoiser with torch.compile. full: the denoiser as a whole. regional: its repeated blocks, "
-        "which compiles faster. auto: regional for transformers that define such blocks, otherwise full, and none "
-        "without a C++ compiler. Default in fast mode: auto.",
+        "Compile the denoiser with torch.compile. The value full compiles the denoiser as a whole. The value "
+        "regional compiles its repeated blocks, which takes less time. The value auto selects regional for "
+        "transformers that define repeated blocks, otherwise full, or none if there is no C++ compiler. Default "
+        "in fast mode: auto.",
     )
     compile_sizes: str | None = setting(
         _PANEL,
         None,
-        "Sizes in pixels for which the denoiser is compiled at the start, WIDTHxHEIGHT separated by commas. Requests "
-        "for other sizes run without compilation. Default: the default size of the model.",
+        "Comma-separated sizes in pixels, each WIDTHxHEIGHT, for which the denoiser is compiled at the start. "
+        "Requests for other sizes run without compilation. Default: the default size of the model.",
         pattern=r"^\d+x\d+(,\d+x\d+)*$",
     )
     fused_qkv: bool | None = setting(
@@ -53,35 +55,37 @@ class FastSettings(BaseSettings):
     attention_backend: str | None = setting(
         _PANEL,
         None,
-        "Attention backend of diffusers, e.g. native, flash or sage, for transformers that support backends. Default: "
-        "the backend that diffusers selects.",
+        "Attention backend of diffusers, e.g. native, flash or sage. The transformer of the model must support "
+        "attention backends. Default: the backend that diffusers selects.",
     )
     step_cache: Literal["none", "faster", "first_block", "mag", "pyramid_attention", "taylorseer"] | None = setting(
         _PANEL,
         None,
-        "Reuse results of earlier sampling steps, for transformers that support caches: none, faster (FasterCache), "
-        "first_block (FirstBlockCache), mag (MagCache), pyramid_attention (PyramidAttentionBroadcast) or taylorseer "
-        "(TaylorSeer). Default in fast mode: none.",
+        "Cache with which a transformer reuses results of earlier sampling steps: none, faster (FasterCache), "
+        "first_block (FirstBlockCache), mag (MagCache), pyramid_attention (PyramidAttentionBroadcast) or "
+        "taylorseer (TaylorSeer). Default in fast mode: none.",
     )
     guidance_cutoff: float | None = setting(
         _PANEL,
         None,
-        "Share of the sampling steps that use classifier-free guidance; the steps after it do half of the work. 1 "
-        "uses guidance in all steps. Default in fast mode: 0.6, if the pipeline supports it.",
+        "Share of the sampling steps that use classifier-free guidance. The remaining steps, at the end, take "
+        "half of the time. With the value 1, all steps use guidance. Default in fast mode: 0.6, if the pipeline "
+        "supports the switch.",
         gt=0,
         le=1,
     )
     quantization: Literal["none", "int8wo", "int4wo", "float8wo"] | None = setting(
         _PANEL,
         None,
-        "Quantize the weights of the denoiser with torchao: none, int8wo, int4wo or float8wo. Needs the extra speed. "
-        "Default in fast mode: none.",
+        "Quantization of the weights of the denoiser with torchao: none, int8wo, int4wo or float8wo. Quantization "
+        "needs the extra speed. Default in fast mode: none.",
     )
     offload: Literal["none", "model", "group", "sequential"] | None = setting(
         _PANEL,
         None,
-        "Keep the weights in main memory and move them to the GPU when they are used: none, or one model, group of "
-        "layers or layer at a time. Default in fast mode: none.",
+        "Keep the weights in main memory and move them to the GPU only when they are used. The values model, "
+        "group and sequential move one component, one group of layers or one layer at a time. Default in fast "
+        "mode: none.",
     )
     vae_tiling: bool | None = setting(
         _ON_OFF_PANEL,
@@ -97,31 +101,34 @@ class FastSettings(BaseSettings):
     fast_min_ssim: float = setting(
         _PANEL,
         0.95,
-        "Minimum SSIM of the measured images in fast mode to those in reference mode. With a lower measured value, the "
-        "server refuses to start.",
+        "Minimum structural similarity (SSIM) of the measured images in fast mode to those in reference mode. If "
+        "the measured value is lower, the server refuses to start.",
         ge=0,
         le=1,
     )
     fast_min_psnr_db: float | None = setting(
-        _PANEL, None, "Minimum PSNR in dB, like --fast-min-ssim. Default: PSNR is not checked.", ge=0
+        _PANEL,
+        None,
+        "Minimum peak signal-to-noise ratio (PSNR) in dB, checked like --fast-min-ssim. Default: PSNR is not checked.",
+        ge=0,
     )
     fast_max_lpips: float | None = setting(
         _PANEL,
         None,
-        "Maximum LPIPS, like --fast-min-ssim. If LPIPS was not measured, the server refuses to start. Default: LPIPS "
-        "is not checked.",
+        "Maximum learned perceptual distance (LPIPS), checked like --fast-min-ssim. If LPIPS was not measured, "
+        "the server refuses to start. Default: LPIPS is not checked.",
         ge=0,
     )
     fast_unmeasured: Literal["refuse", "allow"] = setting(
         _PANEL,
         "refuse",
-        "What happens if the distance of the switches was not measured. refuse: the server refuses to start. allow: it "
-        "logs a warning and reports the distance as unknown.",
+        "Behaviour of the server if the distance of the switches was not measured. With refuse, the server "
+        "refuses to start. With allow, the server logs a warning and reports the distance as unknown.",
     )
 
     @property
     def compile_size_list(self) -> tuple[tuple[int, int], ...]:
-        """The sizes (width, height) in `compile_sizes`; empty if it is not set."""
+        """The sizes (width, height) in `compile_sizes`, or an empty tuple if `compile_sizes` is not set."""
         if self.compile_sizes is None:
             return ()
         pairs = (size.split("x") for size in self.compile_sizes.split(","))

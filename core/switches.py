@@ -13,7 +13,7 @@ from core.settings import Settings
 
 
 class Mode(StrEnum):
-    """How a model generates."""
+    """The mode in which a model generates."""
 
     REFERENCE = "reference"
     FAST = "fast"
@@ -35,9 +35,9 @@ class Switches:
     vae_slicing: bool = False
     dtype: str = "auto"
     required: frozenset[str] = field(default=frozenset(), compare=False)
-    """Names of the switches that must be refused if the model does not support them.
+    """Names of the switches that are refused if the model does not support them.
 
-    The other switches are then left off.
+    All other switches are left off if the model does not support them.
     """
 
     @property
@@ -60,8 +60,8 @@ FAST_DEFAULTS: Mapping[str, Any] = {"channels_last": True, "compile": "auto", "g
 def switches_of(settings: Settings) -> Switches:
     """Return the switches that `settings` select.
 
-    In reference mode, `dtype` is not a switch: the reference has this dtype. Raises InvalidSettings, which names the
-    switch, if a switch is set in reference mode.
+    In reference mode, `dtype` is not a switch, because the reference is generated with this dtype. Raises
+    InvalidSettings, which names the switch, if a switch is set in reference mode.
     """
     given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}
     if Mode(settings.mode) is Mode.FAST:
@@ -82,7 +82,7 @@ def with_switches(settings: Settings, switches: Switches) -> Settings:
 
 
 def parse_switches(text: str) -> Switches:
-    """Return the switches in `text`, e.g. "channels_last+compile=full". Every switch in it is required.
+    """Return the switches in `text`, e.g. "channels_last+compile=full". The model must support all these switches.
 
     Raises InvalidSettings, with the allowed switches, if a switch is unknown or its value is not valid.
     """
@@ -106,7 +106,7 @@ _VALIDATOR: Any = create_model(
     "_Switches",
     **{name: (Settings.model_fields[name].annotation, Settings.model_fields[name]) for name in _OFF},  # type: ignore[call-overload]
 )
-"""The fields of the settings that are switches, without the variables that set them."""
+"""Pydantic model with the settings that are switches, without their environment variables."""
 
 
 def _flag(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Measures the switches of fast mode. See codec_server.commands.golden."""
+"""Implementation of the `golden accelerate` command, which measures the switches of fast mode."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ def run_accelerate(
 ) -> None:
     """Measure sets of switches, write a table, a plot and JSON to `output`, and store the results next to the map.
 
-    Raises CodecError or OSError.
+    Raises a CodecError if an option or the model is invalid, and OSError if a file cannot be read or written.
     """
     settings = read_golden_settings(flags)
     sets = default_sets() if switches is None else [parse_switches(text) for text in switches.split(",")]
@@ -72,7 +72,7 @@ def run_accelerate(
 
 
 def _select(reference: ReferenceModel, names: list[str] | None) -> dict[str, Fixture]:
-    """Return the fixtures `names`; by default, the smallest one that the model can generate."""
+    """Return the fixtures `names`, or the smallest fixture that the model can generate if `names` is None."""
     selected, _ = read_suite(None).supported_by(reference.info, names)
     if names is not None:
         return selected

@@ -136,19 +136,25 @@ def accelerate(
     ],
     fixtures: Annotated[
         str | None,
-        typer.Option(help="Names of fixtures, separated by commas. Default: the smallest that the model generates."),
+        typer.Option(
+            help="Comma-separated names of the fixtures to use. Default: the smallest fixture that the model generates."
+        ),
     ] = None,
     switches: Annotated[
         str | None,
         typer.Option(
-            help="Sets of switches to measure, separated by commas; the switches of a set are joined by +, e.g. "
-            "fused_qkv,vae_tiling+fused_qkv. Default: every switch alone, and the defaults of fast mode."
+            help="Comma-separated sets of switches to measure. The switches of a set are joined by +, e.g. "
+            "fused_qkv,vae_tiling+fused_qkv. Default: each switch alone, and the defaults of fast mode."
         ),
     ] = None,
     images: Annotated[int, typer.Option(help="Number of images of each fixture, with different seeds.", min=1)] = 3,
     concurrent: Annotated[
         int,
-        typer.Option(help="Number of requests at once for an additional measurement of the speed; 0: none.", min=0),
+        typer.Option(
+            help="Number of concurrent requests in an additional measurement of the speed. With 0, "
+            "this measurement is omitted.",
+            min=0,
+        ),
     ] = 0,
     **flags: Any,
 ) -> None:

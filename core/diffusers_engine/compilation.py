@@ -16,15 +16,16 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 GRAPHS_PER_SIZE = 2
-"""Graphs that torch compiles for a size: with and without classifier-free guidance."""
+"""Number of graphs that torch compiles for a size. One graph is with classifier-free guidance, one is without."""
 
 
 def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Path) -> None:
-    """Compile the denoiser of `model` for the sizes of `plans`, which are generated. Call it on the device thread.
+    """Compile the denoiser of `model` for the sizes of `plans`, by generating `plans`.
 
-    The results are stored in the folder `cache`, so that the next start takes seconds. Afterwards, other sizes run
-    without compilation, so that no request waits for a compiler, and the bytes of a request do not depend on earlier
-    requests. Does nothing unless the switch `compile` of `model` is on.
+    The compiled code is stored in the folder `cache`, so that the next start takes seconds. Requests for other sizes
+    run without compilation. Therefore no request waits for a compiler, and the bytes of a request do not depend on
+    earlier requests. If the switch `compile` of `model` is off, nothing is done. Call this function on the device
+    thread.
     """
     if model.switches.compile == "none":
         return

@@ -28,7 +28,7 @@ def denoisers_of(pipeline: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A loaded pipeline, about which the checks below decide."""
+    """A loaded pipeline, for which the functions in _CHECKS decide whether it supports a switch."""
 
     source: ModelSource
     pipeline: Any
@@ -44,10 +44,10 @@ class _Model:
 
 
 def supported_switches(source: ModelSource, pipeline: Any, family: Family, device: Device) -> Switches:
-    """Return the switches of `source` that `pipeline` can have, and log them.
+    """Return the switches of `source` that `pipeline` supports, and log these switches.
 
-    A switch that is only a default of fast mode is left off if the pipeline cannot have it. Raises InvalidSettings if
-    the pipeline cannot have a switch that was set.
+    A switch that is only a default of fast mode is left off if the pipeline does not support it. Raises InvalidSettings
+    if the pipeline does not support a switch that was set.
     """
     model, switches = _Model(source, pipeline, family, device), source.switches
     if (device.torch_device.type, switches.dtype) == ("cpu", "fp32"):
@@ -78,8 +78,8 @@ def supported_switches(source: ModelSource, pipeline: Any, family: Family, devic
 def place(pipeline: Any, switches: Switches, device: Device) -> None:
     """Move `pipeline` to its device, and convert its memory format.
 
-    Call this before other pipelines are built from its components: components that are moved or converted later would
-    no longer be shared.
+    Call this function before other pipelines are built from the components of `pipeline`. Components that are moved or
+    converted later would no longer be shared.
     """
     target = device.torch_device
     if switches.offload == "none":
@@ -231,4 +231,4 @@ _CHECKS: Mapping[str, Callable[[_Model, str], str | None]] = {
     "vae_slicing": _vae_slicing,
     "dtype": lambda _model, _value: None,
 }
-"""Functions of (model, value) that return why the model cannot have a switch, or None if it can."""
+"""Functions of (model, value) that return the reason why the model does not support a switch, or None."""

@@ -1,4 +1,4 @@
-"""Sampling without classifier-free guidance in the last steps, which halves the work of these steps."""
+"""Sampling whose last steps do not use classifier-free guidance, which halves the time of these steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +8,9 @@ def with_guidance_cutoff(share: float, inputs: Sequence[str], callback: Mapping[
     """Return the callback arguments of a pipeline call that uses guidance only in the first `share` of its steps.
 
     `inputs` are the names of the tensors whose first half belongs to the unconditional prediction
-    (Family.guidance_inputs). `callback` contains the callback arguments of the caller, which are called first.
-    Like diffusers' SDCFGCutoffCallback, this changes the attribute `_guidance_scale` of the pipeline; unlike it, it
-    works with any number of prompts. The next call of the pipeline sets the attribute again.
+    (Family.guidance_inputs). `callback` contains the callback arguments of the caller, which are called first. The
+    returned callback changes the attribute `_guidance_scale` of the pipeline, like SDCFGCutoffCallback of diffusers,
+    but it works with any number of prompts. The next call of the pipeline sets the attribute again.
     """
     listener = callback.get("callback_on_step_end")
 
@@ -27,5 +27,5 @@ def with_guidance_cutoff(share: float, inputs: Sequence[str], callback: Mapping[
 
 
 def guided_steps(share: float, total: int) -> int:
-    """Return the number of steps with guidance, at least 1, if `share` of `total` steps use it."""
+    """Return the number of steps with guidance, at least 1, if the share `share` of `total` steps uses guidance."""
     return max(1, round(share * total))

@@ -81,7 +81,7 @@ class LoadedModel:
 
     @property
     def acceleration(self) -> Acceleration:
-        """The mode and the switches, without their distance."""
+        """The mode and the switches of the model, without the distance of the switches."""
         return Acceleration(Mode.FAST, self.switches.names) if self.is_fast else Acceleration()
 
     def variant_for(self, plan: StreamPlan) -> PipelineVariant:
@@ -213,7 +213,7 @@ def _all_variants(pipeline: Any, family: Family, source: ModelSource) -> Iterato
 
 
 def _accelerated(variants: Iterator[PipelineVariant], switches: Switches) -> Iterator[PipelineVariant]:
-    """Yield `variants` with the switches that apply to a denoiser or to the call of a pipeline."""
+    """Yield `variants` after applying the switches for denoisers and for pipeline calls."""
     found = list(variants)
     denoisers = list({id(one): one for variant in found for one in denoisers_of(variant.pipeline)}.values())
     apply_to_denoisers(denoisers, switches)

@@ -50,9 +50,9 @@ def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource
     """Return the models that `settings` name, the default model first, or the embedded model if they name no model.
 
     `settings.variant` applies only to the default model. A decoder ignores LoRA weights, because they change only the
-    denoiser. Raises InvalidSettings if CODEC_LORAS is malformed, or if a factory function (--pipeline) is combined with
-    a variant or with the role decoder, or if a switch of fast mode is set in reference mode. Raises ModelLoadError if
-    the video model is not found.
+    denoiser. Raises InvalidSettings if CODEC_LORAS is malformed, if a factory function (--pipeline) is combined with a
+    variant or with the role decoder, or if a switch of fast mode is set in reference mode. Raises ModelLoadError if the
+    video model is not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
         raise InvalidSettings(

@@ -10,7 +10,10 @@ DEFAULT_STEPS = 25
 """Number of steps for which a cache is enabled at the start."""
 FLUX = ("FluxPipeline", "FluxImg2ImgPipeline")
 _ONE_PASS = (*FLUX, "LTXPipeline", "LTXImageToVideoPipeline", "CogVideoXPipeline", "HunyuanVideoPipeline")
-"""Classes that run the transformer once per step. FasterCache and PyramidAttentionBroadcast keep one state."""
+"""Classes that run the transformer once per step.
+
+FasterCache and PyramidAttentionBroadcast have state for one run only.
+"""
 STEP_CACHES: Mapping[str, Sequence[str] | None] = {
     "faster": _ONE_PASS,
     "first_block": None,
@@ -18,17 +21,18 @@ STEP_CACHES: Mapping[str, Sequence[str] | None] = {
     "pyramid_attention": _ONE_PASS,
     "taylorseer": None,
 }
-"""Pipeline classes that each cache supports; None if it supports every transformer with a cache."""
+"""Pipeline classes that each cache supports, or None if the cache supports every transformer with caches."""
 
 
 class StepCache:
-    """One of STEP_CACHES, on the transformers of a model. Use it only from the device thread.
+    """One of the caches STEP_CACHES, enabled in the transformers of a model.
 
-    All parameters are the defaults of diffusers, except those without which a cache does not work.
+    Use a cache only on the device thread. The parameters of a cache are the defaults of diffusers, except parameters
+    without which the cache does not work.
     """
 
     def __init__(self, name: str, transformers: Sequence[Any]) -> None:
-        """Enable the cache. Raises InvalidSettings if diffusers cannot apply it to a transformer."""
+        """Enable the cache. Raises InvalidSettings if diffusers cannot apply the cache to a transformer."""
         self._name = name
         self._transformers = transformers
         self._pipeline: Any = None
@@ -42,9 +46,9 @@ class StepCache:
             ) from None
 
     def begin(self, pipeline: Any, steps: int) -> None:
-        """Forget the previous generation. Call it before `pipeline` generates with `steps` steps.
+        """Reset the cache. Call this method before `pipeline` generates with `steps` steps.
 
-        A cancelled generation does not reset the cache itself.
+        The cache must be reset because a cancelled generation does not reset it.
         """
         from diffusers.hooks import HookRegistry  # noqa: PLC0415 - takes seconds
 
