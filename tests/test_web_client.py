@@ -171,6 +171,5 @@ def test_typescript_request_has_every_field_of_a_request() -> None:
     interfaces = source[source.index("interface CommonFields") : source.index("export type GenerationRequest")]
     fields = set(re.findall(r"^  (\w+)\??:", interfaces, re.MULTILINE))
     wire_names = {info.alias or name for name, info in GenerationRequest.model_fields.items()}
-    # Previews are Server-Sent Events, which this client does not read.
-    assert fields == wire_names - {"preview_every"}
+    assert fields == wire_names
     assert all(f'"{modality}"' in source for modality in Modality)

@@ -2,21 +2,27 @@
 
 import { type ConnectionOptions, reasonOf, send, urlOf } from "./connection.js";
 import type { DecodedLatents } from "./decoder.js";
-import { CodecError, StreamError, TruncatedStream, UnexpectedAnswer } from "./errors.js";
+import { CodecError, StreamError, StreamFailed, TruncatedStream, UnexpectedAnswer } from "./errors.js";
+import { type EventListeners, readEvents } from "./event-stream.js";
 import type { LatentStreamHeader } from "./messages.js";
 import type { WireFormat } from "./reader.js";
 import { GENERATION_PATHS, type GenerationRequest, requestBody } from "./request.js";
 import { errorOf } from "./server-errors.js";
 import { LatentStreamDecoder } from "./stream-decoder.js";
 
-export interface GenerateOptions extends ConnectionOptions {
+/** With a listener of EventListeners, the stream is requested as Server-Sent Events. */
+export interface GenerateOptions extends ConnectionOptions, EventListeners {
   /** Default: msgpack. */
   readonly wireFormat?: WireFormat | undefined;
   /** Hash of the latent-space map that the client holds, sha256:<hex>. Throws MapMismatch if the server's differs. */
   readonly pinnedMap?: string | undefined;
   /** Maximum size of the stream in bytes. Default: 1 GiB. */
   readonly maxBytes?: number | undefined;
+  /** Called with the bytes of the stream, without content coding and events, before they are decoded. */
+  readonly onBytes?: ((bytes: Uint8Array) => void) | undefined;
 }
+
+const EVENT_STREAM = "text/event-stream";
 
 /**
  * Send a generation request and return its stream when the header was received, that is when the generation has begun.
@@ -33,8 +39,9 @@ export async function generate(
   options: GenerateOptions = {},
 ): Promise<LatentStream> {
   const wireFormat = options.wireFormat ?? "msgpack";
+  const sendsEvents = options.onProgress !== undefined || options.onPreview !== undefined;
   const headers = new Headers({
-    Accept: `application/x-codec-${wireFormat}`,
+    Accept: sendsEvents ? EVENT_STREAM : `application/x-codec-${wireFormat}`,
     "Content-Type": "application/json",
   });
   if (options.pinnedMap !== undefined) headers.set("X-Codec-Map", options.pinnedMap);
@@ -43,13 +50,20 @@ export async function generate(
   if (!response.ok) throw await errorOf(response);
   if (response.body === null) throw new UnexpectedAnswer(`the response of ${url} has no body`);
   let decoder: LatentStreamDecoder;
+  let chunks: AsyncIterable<Uint8Array> = chunksOf(response.body);
   try {
-    decoder = new LatentStreamDecoder({ wireFormat: streamFormat(response.headers), maxBytes: options.maxBytes });
+    if (sendsEvents) {
+      requireEvents(response.headers);
+      decoder = new LatentStreamDecoder({ wireFormat, maxBytes: options.maxBytes });
+      chunks = readEvents(chunks, wireFormat, () => decoder.header, options);
+    } else {
+      decoder = new LatentStreamDecoder({ wireFormat: streamFormat(response.headers), maxBytes: options.maxBytes });
+    }
   } catch (error) {
     await response.body.cancel();
     throw error;
   }
-  const frames = receive(response.body, decoder, options.signal);
+  const frames = receive(chunks, decoder, options);
   const first = await frames.next(); // null, as soon as there is a header
   if (first.done || decoder.header === null) throw new StreamError("the stream has no header");
   return new LatentStream(decoder.header, response.headers, frames);
@@ -101,15 +115,16 @@ export class LatentStream implements AsyncIterable<DecodedLatents> {
 
 /** Yield null when the header was received, and then the latents of each frame. Closes the connection at the end. */
 async function* receive(
-  body: ReadableStream<Uint8Array<ArrayBuffer>>,
+  chunks: AsyncIterable<Uint8Array>,
   decoder: LatentStreamDecoder,
-  signal: AbortSignal | undefined,
+  { signal, onBytes }: GenerateOptions,
 ): AsyncGenerator<DecodedLatents | null, void, undefined> {
-  const reader = body.getReader();
+  const parts = chunks[Symbol.asyncIterator]();
   try {
     for (let started = false; ; ) {
-      const { done, value } = await reader.read();
+      const { done, value } = await parts.next();
       if (done) break;
+      onBytes?.(value);
       const frames = decoder.feed(value);
       // The iterator parses the header before it decodes the first frame.
       for (let next = frames.next(); ; next = frames.next()) {
@@ -124,16 +139,44 @@ async function* receive(
     decoder.close();
   } catch (error) {
     signal?.throwIfAborted();
+    // In an event stream, the event after the frame with the error has the reason, which next() then throws.
+    if (error instanceof StreamFailed) await parts.next();
     if (error instanceof CodecError) throw error;
     throw new TruncatedStream(`the connection was lost during the response: ${reasonOf(error)}`);
+  } finally {
+    await parts.return?.();
+  }
+}
+
+/** Yield the chunks of a body. Closes the connection when the iteration ends. */
+async function* chunksOf(body: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<Uint8Array, void, undefined> {
+  const reader = body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      yield value;
+    }
   } finally {
     await reader.cancel().catch(() => undefined); // fails if the connection is already lost
   }
 }
 
+/** Throw StreamError if a response is not an event stream. */
+function requireEvents(headers: Headers): void {
+  const contentType = contentTypeOf(headers);
+  if (contentType !== EVENT_STREAM) {
+    throw new StreamError(`the response is not an event stream: its Content-Type is ${contentType || "missing"}`);
+  }
+}
+
+function contentTypeOf(headers: Headers): string {
+  return (headers.get("Content-Type") ?? "").split(";")[0]!.trim().toLowerCase();
+}
+
 /** Return the wire format of a response. Throws StreamError if it is not a stream that can be decoded here. */
 function streamFormat(headers: Headers): WireFormat {
-  const contentType = (headers.get("Content-Type") ?? "").split(";")[0]!.trim().toLowerCase();
+  const contentType = contentTypeOf(headers);
   const found = (["msgpack", "protobuf"] as const).find((format) => contentType.endsWith(format));
   if (found === undefined) {
     throw new StreamError(`the response is not a latent stream: its Content-Type is ${contentType || "missing"}`);

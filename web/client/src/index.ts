@@ -3,12 +3,13 @@
 export type { ConnectionOptions } from "./connection.js";
 export type { DecodedLatents } from "./decoder.js";
 export * from "./errors.js";
+export type { EventListeners, Preview, Progress } from "./event-stream.js";
 export { generate, type GenerateOptions, LatentStream } from "./generate.js";
 export { type LatentRgb, latentToRgb, parseLatentRgb, type RgbaImage } from "./latent-rgb.js";
 export type { LatentMap } from "./map-document.js";
 export { fetchLatentRgb, fetchMap, type MapSelection, type PublishedMap } from "./maps.js";
 export type { FinishReason, LatentDtype, LatentStreamHeader } from "./messages.js";
-export type { Pipeline, ScaleOrigin } from "./pipelines.js";
+export { frameSize, type Pipeline, PIPELINES, type ScaleOrigin } from "./pipelines.js";
 export type { WireFormat } from "./reader.js";
 export type { GenerationRequest, ImageRequest, Modality, VideoRequest } from "./request.js";
 export { type DecoderOptions, LatentStreamDecoder, MAX_BYTES } from "./stream-decoder.js";

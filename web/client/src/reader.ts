@@ -1,6 +1,6 @@
 /** Incremental reader of the messages of an uncompressed latent stream. */
 
-import { MessageTooLarge, SequenceError, StreamError, TruncatedStream } from "./errors.js";
+import { MalformedMessage, MessageTooLarge, SequenceError, StreamError, TruncatedStream } from "./errors.js";
 import { type Framer, MsgpackFramer, type ParsableMessage, ProtobufFramer } from "./framing.js";
 import type { LatentFrame, LatentStreamHeader } from "./messages.js";
 import { frameSize } from "./pipelines.js";
@@ -16,6 +16,20 @@ export type ReceivedMessage = { readonly offset: number } & (
   | { readonly header: LatentStreamHeader; readonly frame: null }
   | { readonly header: null; readonly frame: LatentFrame }
 );
+
+/** Return a new framer of a wire format. */
+function framerOf(wireFormat: WireFormat, limit: number): Framer {
+  return wireFormat === "msgpack" ? new MsgpackFramer(limit) : new ProtobufFramer(limit);
+}
+
+/** Return the frame in `data`, exactly one message without a header before it. Throws MalformedMessage. */
+export function parseFrameMessage(data: Uint8Array, wireFormat: WireFormat): LatentFrame {
+  const framer = framerOf(wireFormat, data.length);
+  framer.push(data);
+  const message = framer.next();
+  if (message === null || framer.pending > 0) throw new MalformedMessage("the data is not exactly one frame message");
+  return message.asFrame();
+}
 
 /**
  * Parses the header and frames of one stream from chunks of any size.
@@ -33,8 +47,7 @@ export class StreamReader {
 
   /** `maxBytes` limits the size of the whole stream. */
   constructor(wireFormat: WireFormat, maxBytes: number) {
-    this.#framer =
-      wireFormat === "msgpack" ? new MsgpackFramer(MAX_HEADER_BYTES) : new ProtobufFramer(MAX_HEADER_BYTES);
+    this.#framer = framerOf(wireFormat, MAX_HEADER_BYTES);
     this.#maxBytes = maxBytes;
   }
 

@@ -29,6 +29,8 @@ interface CommonFields {
   latents?: Uint8Array;
   /** How much to change the input image or latents, from 0 to 1. */
   strength?: number;
+  /** Number of steps from one preview to the next. Previews are passed to GenerateOptions.onPreview. */
+  preview_every?: number;
 }
 
 export interface ImageRequest extends CommonFields {

@@ -30,6 +30,12 @@ export async function errorOf(response: Response): Promise<errors.CodecError> {
   return new errors.UnexpectedAnswer(summary);
 }
 
+/** Return the error in the data of an error event, which is the body of an error response; null if it is unknown. */
+export function reportedErrorOf(body: Readonly<Record<string, unknown>>): errors.CodecError | null {
+  const detail = (body["error"] ?? {}) as Record<string, unknown>;
+  return reportedError(detail, typeof detail["message"] === "string" ? detail["message"] : "", 1);
+}
+
 /** Return the error with the code in `detail`, the object "error" of a response; null if the code is unknown. */
 function reportedError(detail: Record<string, unknown>, message: string, retryAfterS: number): errors.CodecError | null {
   const { code, param } = detail;

@@ -2,7 +2,7 @@ import type { ServerResponse } from "node:http";
 import { describe, expect, it } from "vitest";
 
 import { type DecodedLatents, generate, type GenerationRequest, type GenerateOptions } from "../src/index.js";
-import { body } from "./bodies.js";
+import { body, FRAME, pack } from "./bodies.js";
 import { type Received, withServer } from "./http-server.js";
 
 const STREAM = body({ total_frames: 2 }, { done: false }, { seq: 1 });
@@ -182,5 +182,51 @@ describe("a connection", () => {
   it("is not opened if the signal is already aborted", async () => {
     const sent = generate("http://127.0.0.1:1", REQUEST, { signal: AbortSignal.abort() });
     await expect(sent).rejects.toMatchObject({ name: "AbortError" });
+  });
+});
+
+describe("a stream of events", () => {
+  const event = (name: string, data: object) => `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+  const message = (bytes: Uint8Array) => ({ message: Buffer.from(bytes).toString("base64") });
+  const header = event("header", message(STREAM.subarray(0, HEADER_BYTES)));
+  const frames = event("frame", message(STREAM.subarray(HEADER_BYTES)));
+
+  function sendEvents(text: string): (_: Received, response: ServerResponse) => void {
+    return (_, response) => response.writeHead(200, { "Content-Type": "text/event-stream" }).end(text);
+  }
+
+  it("has progress, previews and the frames", async () => {
+    const steps: unknown[] = [];
+    const previews: unknown[] = [];
+    const received: Uint8Array[] = [];
+    const position = { step: 1, total_steps: 2 };
+    // A frame of a preview has the scale of the channel, and 4 bits for each value.
+    const preview = message(pack({ ...FRAME, data: new Uint8Array(3), seq: 1 }));
+    const events = [header, event("progress", position), event("preview", { ...position, ...preview })];
+    const found = await receive(sendEvents([...events, event("news", {}), frames].join("")), {
+      onProgress: (progress) => steps.push(progress),
+      onPreview: ({ step, latents }) => previews.push([step, latents.seq, latents.shape]),
+      onBytes: (bytes) => received.push(bytes),
+    });
+    expect(found.map(({ seq }) => seq)).toEqual([0, 1]);
+    expect(steps).toEqual([{ step: 1, totalSteps: 2 }]);
+    expect(previews).toEqual([[1, 1, found[0]!.shape]]);
+    expect(Buffer.concat(received)).toEqual(Buffer.from(STREAM));
+  });
+
+  it.each([
+    ["an error event", header + event("error", { error: { code: "out_of_memory", message: "full" } }), "OutOfMemory"],
+    ["a frame with an error", header + event("frame", message(pack({ ...FRAME, finish_reason: "error" }))) + event("error", { error: { code: "deadline_exceeded", message: "late" } }), "DeadlineExceeded"],
+    ["data that is not JSON", "event: progress\ndata: {\n\n", "MalformedMessage"],
+    ["a message that is not base64", event("header", { message: "?" }), "MalformedMessage"],
+    ["progress without numbers", header + event("progress", {}), "MalformedMessage"],
+    ["no last frame", header, "TruncatedStream"],
+  ])("with %s is refused", async (_, text, name) => {
+    await expect(receive(sendEvents(text), { onProgress: () => undefined })).rejects.toMatchObject({ name });
+  });
+
+  it("must have its Content-Type", async () => {
+    const sent = receive((_, response) => stream(response).end(STREAM), { onProgress: () => undefined });
+    await expect(sent).rejects.toMatchObject({ name: "StreamError" });
   });
 });
