@@ -11,7 +11,7 @@ COVERAGE_FLOOR := 95
 PYTEST = $(BIN)/python -m pytest
 
 .PHONY: help setup run test test-fast test-random test-lowest coverage lint format docs proto proto-release buf bench \
-	bench-serving constraints helm manifests web-client wheel-test image-test clean
+	bench-serving constraints helm manifests web web-client wheel-test image-test clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -92,6 +92,9 @@ $(HELM): scripts/install_helm.py | $(READY)
 
 manifests: $(READY) $(HELM) ## Write deploy/kubernetes and the settings in the chart's values.schema.json
 	$(BIN)/python -m scripts.kubernetes_manifests
+
+web: ## Build the page that servers show at / (needs npm)
+	cd web/page && npm install --silent --no-audit --no-fund --no-package-lock && npm run typecheck && npm run build
 
 web-client: ## Build and test the TypeScript client in web/client (needs npm)
 	cd web/client && npm install --silent --no-audit --no-fund --no-package-lock && npm run build && npm run typecheck && npm test

@@ -26,6 +26,7 @@ _PATH_PARAMETERS = {
     "name": "Name or alias of a model.",
     "id": "Id of a latent space.",
     "hex": "sha256 of the file in hexadecimal.",
+    "file": "Name of a file of the page.",
 }
 _PATH_PARAMETER = re.compile(r"{(\w+)(?::[^}]*)?}")
 

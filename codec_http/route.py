@@ -45,6 +45,7 @@ JOB_ERRORS = (
 """Errors of every endpoint that runs a job on a model."""
 
 OPENAPI_PATH, DOCS_PATH = "/openapi.json", "/docs"
+PAGE_PATH, PAGE_FILES_PATH = "/", "/page"
 _PUBLIC_PATHS = frozenset(
     {
         LIVENESS_PATH,
@@ -55,16 +56,17 @@ _PUBLIC_PATHS = frozenset(
         SCHEMA_PATH,
         OPENAPI_PATH,
         DOCS_PATH,
+        PAGE_PATH,
     }
 )
 
 
 def is_public(path: str) -> bool:
-    """Return whether requests for `path` need no API key. Only probes and discovery need no key.
+    """Return whether requests for `path` need no API key. Only probes, discovery and the page need no key.
 
     Discovery needs no key, because clients use it before they know which API key to send.
     """
-    return path in _PUBLIC_PATHS or path.startswith(f"{WELL_KNOWN_PATH}/")
+    return path in _PUBLIC_PATHS or path.startswith((f"{WELL_KNOWN_PATH}/", f"{PAGE_FILES_PATH}/"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from aiohttp import hdrs
 
 from codec_http import discovery, documentation, generations, health, info, metrics
 from codec_http.latent_routes import LATENT_ROUTES
+from codec_http.page_routes import PAGE_ROUTES
 from codec_http.request_models import ImageLatentsBody, RenderedImagesBody, RenderedVideosBody, VideoLatentsBody
 from codec_http.response_headers import DOCUMENTED_HEADERS
 from codec_http.response_models import (
@@ -256,4 +257,5 @@ ROUTES = (
         "Returns this API description as an HTML page without scripts or external resources.",
         {200: {"text/html": None}},
     ),
+    *PAGE_ROUTES,
 )

@@ -1,7 +1,6 @@
 """The TypeScript client in web/client: its own tests, and the same results as the Python client."""
 
 import base64
-import fcntl
 import hashlib
 import json
 import random
@@ -22,18 +21,13 @@ from codec_wire.latents import Modality
 from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.request import GenerationRequest
 from core.map_store import RGB_FILE, bundle_folder
+from tests.support.npm import install, npm
 from tests.support.processes import Addresses, start_server
 
 CLIENT = Path(__file__).resolve().parent.parent / "web" / "client"
 VECTORS = resources.files("codec_golden").joinpath("vectors")
 REQUEST = {"prompt": "a sea", "size": "64x32", "steps": 2, "seed": 7}
 PIPELINES = ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive")
-
-
-def npm(*arguments: str) -> None:
-    """Run npm in the folder of the client."""
-    done = subprocess.run(["npm", *arguments], cwd=CLIENT, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, f"npm {' '.join(arguments)} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
 def node(program: str, *arguments: str, text: str = "") -> str:
@@ -51,13 +45,11 @@ def node(program: str, *arguments: str, text: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def built_client() -> None:
-    """Install the client's packages and build it. Processes that run tests in parallel do this in turn."""
+    """Install the client's packages and build it."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed; it builds the TypeScript client")
-    with (CLIENT / "package.json").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        npm("install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--prefer-offline")
-        npm("run", "build")
+    install(CLIENT)
+    npm(CLIENT, "run", "build")
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +66,8 @@ def server(models_dir: Path) -> Iterator[Addresses]:
 
 @pytest.mark.slow
 def test_typescript_client_passes_its_own_tests(built_client: None) -> None:
-    npm("run", "typecheck")
-    npm("test")
+    npm(CLIENT, "run", "typecheck")
+    npm(CLIENT, "test")
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ Servers and clients
     noise_server        a server as a subprocess that starts without torch
     envoy               Envoy in front of servers
     browser             pages in Chromium
+    npm                 packages of the TypeScript folders
     static_files        an HTTP server with fixed responses
     clients             Python clients of these servers
     certificates        certificates of a new certificate authority

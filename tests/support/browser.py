@@ -2,11 +2,12 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
@@ -30,3 +31,33 @@ async def open_page(url: str, profile: Path) -> AsyncIterator[None]:
     finally:
         browser.terminate()
         await browser.wait()
+
+
+class Visit:
+    """A page in a tab of its own. Collects what must not happen: messages of errors, and requests to other origins."""
+
+    def __init__(self, tab: Page, origin: str) -> None:
+        self.tab = tab
+        self.problems: list[str] = []
+        """Errors of the console and of scripts."""
+        self.foreign: list[str] = []
+        """URLs of requests to other origins."""
+        tab.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
+        tab.on("pageerror", lambda error: self.problems.append(str(error)))
+        tab.on("request", lambda request: self._check(request.url, origin))
+
+    def _check(self, url: str, origin: str) -> None:
+        if not url.startswith((f"{origin}/", f"blob:{origin}/", "data:")):
+            self.foreign.append(url)
+
+
+@contextmanager
+def run_chromium(*options: str) -> Iterator[Browser]:
+    """Run one browser for several tests."""
+    with sync_playwright() as playwright:
+        path = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *options])
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -1,0 +1,51 @@
+"""Handlers of the page at / and of the files that it loads, which are in the folder `page`.
+
+`make web` adds the decoder for browsers to the folder. Without it, the page lets the server decode.
+"""
+
+import re
+from importlib import resources
+from pathlib import Path
+
+from aiohttp import hdrs, web
+
+from codec_http.negotiation import parse_quality_values
+
+FOLDER = Path(str(resources.files("codec_http"))) / "page"
+_NO_DECODERS = 'data-decoders=""'
+"""The attribute of the page that lists its decoders for browsers."""
+HTML = "text/html"
+_DECODERS = ("wasm", "webgpu")
+"""Decoders for browsers; each has a script decoder-<name>.js, which `make web` builds."""
+MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".wasm": "application/wasm"}
+"""Media type by suffix of the files that are served."""
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_HEADERS = {
+    # Workers have the policy of their own script. wasm-unsafe-eval permits WebAssembly, and no code from strings.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
+    "style-src 'self'; img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    hdrs.CACHE_CONTROL: "no-cache",  # revalidated: a new version of the server has other files at the same URLs
+}
+
+
+async def page(request: web.Request) -> web.StreamResponse:
+    """Handle GET /. Only browsers name HTML in Accept; other clients receive 404, as for every unknown path."""
+    accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
+    if not any(name == HTML and weight > 0 for name, weight in parse_quality_values(accept)):
+        raise web.HTTPNotFound
+    decoders = " ".join(name for name in _DECODERS if (FOLDER / f"decoder-{name}.js").is_file())
+    text = (FOLDER / "index.html").read_text().replace(_NO_DECODERS, f'data-decoders="{decoders}"')
+    return web.Response(text=text, content_type=HTML, headers=_HEADERS | {hdrs.VARY: hdrs.ACCEPT})
+
+
+async def page_file(request: web.Request) -> web.StreamResponse:
+    """Handle GET /page/{file}: a script, a style sheet, an image or WebAssembly of the page."""
+    path = FOLDER / request.match_info["file"]
+    media_type = MEDIA_TYPES.get(path.suffix)
+    if media_type is None or not _FILE_NAME.fullmatch(path.name) or path.parent != FOLDER or not path.is_file():
+        raise web.HTTPNotFound
+    return web.FileResponse(path, headers=_HEADERS | {hdrs.CONTENT_TYPE: media_type})

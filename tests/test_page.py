@@ -1,0 +1,258 @@
+"""The page at / in Chromium, with a server of the embedded model."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from tests.support.browser import Visit, needs_chromium, run_chromium
+from tests.support.npm import install, npm
+from tests.support.processes import Addresses, start_server
+
+pytestmark = [pytest.mark.slow, needs_chromium]
+
+PAGE = Path(__file__).resolve().parent.parent / "web" / "page"
+FILES = PAGE.parent.parent / "codec_http" / "page"
+GENERATIONS = "/v1/images/generations"
+WAIT_MS = 90_000
+"""Limit of one wait, far above what an idle machine needs."""
+IMAGE_PIPELINES = ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+    """A server of the embedded model that accepts one generation at a time."""
+    with start_server("--models-dir", str(tmp_path_factory.mktemp("models")), "--max-jobs", "1") as addresses:
+        yield addresses
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with run_chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(browser: Browser, server: Addresses) -> Iterator[Visit]:
+    """The page, ready to generate. Its requests must stay at the server."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True) as context:
+        context.set_default_timeout(WAIT_MS)
+        visit = Visit(context.new_page(), server.http)
+        visit.tab.goto(f"{server.http}/")
+        yield visit
+    assert visit.foreign == []
+
+
+def fill(tab: Page, steps: int = 2, size: str = "64x64") -> None:
+    """Fill in a small request."""
+    expect(tab.locator("#generate")).to_be_enabled(timeout=WAIT_MS)
+    tab.select_option("#size", size)
+    tab.fill("#steps", str(steps))
+
+
+def generate(tab: Page) -> None:
+    """Generate, and wait until the result is shown."""
+    tab.click("#generate")
+    tab.wait_for_selector("#saved:visible, #alert:visible")
+    assert tab.locator("#alert-title").inner_text() == ""
+    expect(tab.locator("#saved")).to_be_visible()
+
+
+def colours(tab: Page) -> int:
+    """Return the number of different colours on the canvas."""
+    script = """() => {
+        const canvas = document.querySelector("#canvas");
+        const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return new Set(new Uint32Array(data.buffer)).size;
+    }"""
+    return int(tab.evaluate(script))
+
+
+def active_jobs(server: Addresses) -> int:
+    with urllib.request.urlopen(f"{server.http}/codec/info") as response:
+        return int(json.load(response)["jobs"])
+
+
+def wait_until_idle(server: Addresses) -> None:
+    end = time.monotonic() + WAIT_MS / 1000
+    while active_jobs(server):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_every_image_pipeline_and_a_video_are_drawn_without_an_error(visit: Visit) -> None:
+    tab = visit.tab
+    fill(tab)
+    for pipeline in IMAGE_PIPELINES:
+        tab.select_option("#pipeline", pipeline)
+        generate(tab)
+        assert tab.locator("#canvas").evaluate("canvas => [canvas.width, canvas.height]") == [64, 64]
+        assert colours(tab) > 100
+        expect(tab.locator(".current th")).to_have_text(f"Latents, {pipeline}")
+    tab.check('[name="modality"][value="video-latents"]')
+    tab.select_option("#pipeline", "delta+int8")
+    tab.fill("#frames", "3")
+    generate(tab)
+    expect(tab.locator("#player")).to_be_visible()
+    tab.locator("#scrub").fill("2")
+    expect(tab.locator("#scrub-position")).to_have_text("3 of 3")
+    expect(tab.locator("#play")).to_have_text("Play")
+    assert colours(tab) > 100
+    assert visit.problems == []
+
+
+def test_progress_and_previews_are_shown_while_the_server_samples(visit: Visit) -> None:
+    tab = visit.tab
+    fill(tab, steps=60)
+    tab.click("#generate")
+    expect(tab.locator("#status")).to_contain_text("of 60", timeout=WAIT_MS)
+    expect(tab.locator("#canvas")).to_have_attribute("aria-label", re.compile("^Preview"), timeout=WAIT_MS)
+    assert colours(tab) > 50
+    tab.click("#cancel")
+    expect(tab.locator("#status")).to_contain_text("Cancelled")
+    assert visit.problems == []
+
+
+def test_cancelling_frees_the_place_on_the_server(visit: Visit, server: Addresses) -> None:
+    tab = visit.tab
+    fill(tab, steps=250, size="512x512")
+    tab.click("#generate")
+    expect(tab.locator("#status")).to_contain_text("step 1 of 250", timeout=WAIT_MS)
+    assert active_jobs(server) == 1
+    tab.click("#cancel")
+    wait_until_idle(server)
+    with urllib.request.urlopen(f"{server.http}/metrics") as response:
+        assert re.search(r'codec_requests_total\{.*outcome="cancelled".*\} [1-9]', response.read().decode())
+    fill(tab)
+    generate(tab)
+    assert visit.problems == []
+
+
+def test_full_queue_is_explained_with_a_countdown(visit: Visit, server: Addresses) -> None:
+    tab = visit.tab
+    tab.clock.install()  # to skip the countdown
+    tab.reload()
+    fill(tab)
+    body = json.dumps({"prompt": "a sea", "pipeline": "raw", "steps": 250, "size": "512x512"}).encode()
+    request = urllib.request.Request(server.http + GENERATIONS, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request):
+        tab.click("#generate")
+        expect(tab.locator("#alert-title")).to_have_text("The queue is full", timeout=WAIT_MS)
+        retry = tab.locator("#retry")
+        assert re.fullmatch(r"Try again in \d+ s", retry.inner_text())
+        expect(retry).to_be_disabled()
+    wait_until_idle(server)
+    tab.clock.fast_forward("20:00")
+    retry.click()
+    expect(tab.locator("#saved")).to_be_visible(timeout=WAIT_MS)
+
+
+def test_lost_connection_shows_what_is_known_and_offers_another_attempt(visit: Visit) -> None:
+    tab = visit.tab
+
+    def cut(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=response.body().partition(b"event: frame")[0])
+
+    fill(tab, steps=4)
+    tab.route(f"**{GENERATIONS}", cut, times=1)
+    tab.click("#generate")
+    expect(tab.locator("#alert-title")).to_have_text("The connection was lost", timeout=WAIT_MS)
+    expect(tab.locator("#alert-known")).to_contain_text("4 of 4 steps were completed, 0 of 1 frame arrived")
+    assert colours(tab) > 50  # the last preview
+    tab.click("#retry")
+    expect(tab.locator("#saved")).to_be_visible(timeout=WAIT_MS)
+    assert visit.problems == []
+
+
+def test_another_map_of_the_server_is_explained(visit: Visit, server: Addresses) -> None:
+    def replace_hash(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=re.sub(rb"sha256:[0-9a-f]{64}", b"sha256:" + b"0" * 64, response.body()))
+
+    tab = visit.tab
+    tab.route("**/codec/info", replace_hash)
+    tab.reload()
+    fill(tab)
+    tab.click("#generate")
+    expect(tab.locator("#alert-title")).to_have_text("The page and the server do not match", timeout=WAIT_MS)
+    expect(tab.locator("#retry")).to_have_text("Reload the page")
+
+
+def test_refused_field_is_marked_with_the_reason(visit: Visit) -> None:
+    tab = visit.tab
+    fill(tab)
+    tab.fill("#steps", "9999")
+    tab.click("#generate")
+    expect(tab.locator("#steps-problem")).to_contain_text("steps", timeout=WAIT_MS)
+    expect(tab.locator("#steps")).to_have_attribute("aria-invalid", "true")
+    expect(tab.locator("#steps")).to_be_focused()
+    expect(tab.locator("#alert")).to_be_hidden()
+
+
+def test_formats_are_measured_and_compared(visit: Visit) -> None:
+    tab = visit.tab
+    fill(tab)
+    generate(tab)
+    tab.click("#compare-run")
+    expect(tab.locator("#compare-view")).to_be_visible(timeout=WAIT_MS)
+    texts = tab.locator("#trio figcaption").all_inner_texts()
+    assert [text.partition(",")[0] for text in texts] == ["raw", "int8", "int4"]
+    assert "PSNR" in texts[2]
+    tab.check('[name="view"][value="difference"]')
+    expect(tab.locator("#trio canvas").nth(2)).to_have_attribute("aria-label", "Difference of int4 and raw")
+    tab.click("#measure")
+    expect(tab.locator("#measure")).to_be_hidden(timeout=WAIT_MS)
+    expect(tab.locator("#sizes-note")).to_contain_text("Latents were measured")
+    names = tab.locator("#sizes-rows th").all_inner_texts()
+    assert names.index("Latents, int4") < names.index("Latents, raw") < names.index("PNG")
+    assert visit.problems == []
+
+
+def test_code_samples_follow_the_form_and_the_keyboard(visit: Visit) -> None:
+    tab = visit.tab
+    fill(tab, steps=3)
+    sample = tab.locator("#sample-text")
+    expect(sample).to_contain_text('"steps":3')
+    tab.focus("#tab-curl")
+    tab.keyboard.press("ArrowRight")
+    expect(sample).to_contain_text("HttpClient")
+    compile(sample.inner_text(), "sample", "exec")
+    tab.keyboard.press("ArrowRight")
+    expect(sample).to_contain_text("codec.latents.v1.LatentService/Generate")
+
+
+@pytest.fixture(scope="module")
+def packages() -> Path:
+    """The npm packages of the page."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed; it builds the page")
+    install(PAGE)
+    return PAGE / "node_modules"
+
+
+def test_axe_finds_no_serious_violation(visit: Visit, packages: Path) -> None:
+    tab = visit.tab
+    fill(tab)
+    generate(tab)
+    tab.click("#more summary")
+    tab.evaluate((packages / "axe-core" / "axe.min.js").read_text())
+    for scheme, width in (("light", 1280), ("dark", 390)):
+        tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        tab.set_viewport_size({"width": width, "height": 900})
+        found = tab.evaluate("() => axe.run()")["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] != "minor"] == []
+        assert tab.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_committed_script_is_what_the_sources_build(packages: Path, tmp_path: Path) -> None:
+    npm(PAGE, "run", "typecheck")
+    subprocess.run(["node", "build.mjs", "--script-only", tmp_path], cwd=PAGE, check=True, timeout=300)
+    assert (tmp_path / "page.js").read_bytes() == (FILES / "page.js").read_bytes(), "run `make web` and commit page.js"

@@ -1,0 +1,66 @@
+/** raw, int8 and int4 side by side, and their differences. */
+
+import { byId, create, setVisible } from "./elements.js";
+import { formatBytes } from "./format.js";
+import { compare, differenceImage, draw, type Pixels } from "./pixels.js";
+import { sizeOf } from "./received.js";
+import type { Variants } from "./variants.js";
+
+const COMPARED = ["raw", "int8", "int4"] as const;
+const FACTOR = 8;
+
+/** The images of the section "Can you see the difference?". */
+export class Comparison {
+  #shown: { pipeline: string; pixels: Pixels }[] = [];
+
+  constructor() {
+    byId("compare-view", HTMLElement).addEventListener("change", () => this.#draw());
+  }
+
+  /** Generate and show all images. Throws what Variants.decoded throws. */
+  async run(variants: Variants, signal: AbortSignal, report: (text: string) => void): Promise<void> {
+    this.clear();
+    for (const [index, pipeline] of COMPARED.entries()) {
+      report(`Generating ${pipeline}, ${index + 1} of ${COMPARED.length}.`);
+      const { pixels } = await variants.decoded(pipeline, signal);
+      this.#shown.push({ pipeline, pixels });
+      this.#append(variants, pipeline, pixels);
+      this.#draw();
+    }
+    setVisible(true, "compare-view");
+    report("All three images are made from the same latents.");
+  }
+
+  /** Remove the images. */
+  clear(): void {
+    this.#shown = [];
+    byId("trio", HTMLElement).replaceChildren();
+    setVisible(false, "compare-view");
+  }
+
+  #append(variants: Variants, pipeline: string, pixels: Pixels): void {
+    const size = formatBytes(sizeOf(variants.found.get(pipeline)!.received));
+    const canvas = create("canvas");
+    canvas.setAttribute("role", "img");
+    const difference = compare(this.#shown[0]!.pixels, pixels);
+    const text =
+      pipeline === "raw"
+        ? "The reference for the other two."
+        : difference.largest === 0
+          ? "Every pixel is equal to raw."
+          : `Differs from raw by at most ${difference.largest} of 255, PSNR ${difference.psnr.toFixed(1)} dB. ` +
+            `${Math.round(100 * difference.equal)} % of the pixels are equal.`;
+    const caption = create("figcaption", create("b", `${pipeline}, ${size}`), text);
+    byId("trio", HTMLElement).append(create("figure", canvas, caption));
+  }
+
+  #draw(): void {
+    const view = document.querySelector<HTMLInputElement>('input[name="view"]:checked')!.value;
+    const canvases = byId("trio", HTMLElement).querySelectorAll("canvas");
+    for (const [index, { pipeline, pixels }] of this.#shown.entries()) {
+      const isDifference = view === "difference" && index > 0;
+      draw(canvases[index]!, isDifference ? differenceImage(this.#shown[0]!.pixels, pixels, FACTOR) : pixels);
+      canvases[index]!.setAttribute("aria-label", isDifference ? `Difference of ${pipeline} and raw` : `Image from ${pipeline} latents`);
+    }
+  }
+}

@@ -1,0 +1,39 @@
+/** The page: waits for the server, and connects the form with what it shows. */
+
+import { DECODER_TEXTS, availableDecoders } from "./decoders.js";
+import { byId, setOptions, setText, setVisible } from "./elements.js";
+import { RequestForm } from "./request-form.js";
+import { waitUntilLoaded } from "./server-info.js";
+import { Studio } from "./studio.js";
+
+const STATES: Readonly<Record<string, string>> = {
+  loading: "The server is loading its model.",
+  warming: "The server is preparing its model.",
+  draining: "The server is shutting down.",
+  failed: "The server has failed. Its log states the reason.",
+};
+const SETUP =
+  "This copy of the page lets the server decode. To decode in the browser, install npm, run “make web” in the " +
+  "repository of the server, and reload the page.";
+
+async function start(): Promise<void> {
+  const generate = byId("generate", HTMLButtonElement);
+  generate.disabled = true;
+  const info = await waitUntilLoaded((state) => setText("status", STATES[state] ?? "The server does not respond."));
+  setText("status", "");
+  const form = new RequestForm(info, info.models);
+  const decoders = await availableDecoders(form.model);
+  setOptions(
+    byId("decoder", HTMLSelectElement),
+    decoders.map((name) => ({ value: name, text: DECODER_TEXTS[name] })),
+    decoders[0],
+  );
+  setText("decoder-hint", decoders.length > 1 ? "" : "This page has no other decoder for this model.");
+  setVisible(!document.documentElement.dataset["decoders"], "setup");
+  setText("setup", SETUP);
+  setText("about", `codec-diffusers ${info.server_version}, ${form.model.model} on ${info.device ?? "another server"}.`);
+  new Studio(info, form);
+  generate.disabled = false;
+}
+
+void start();
