@@ -114,8 +114,8 @@ class ModelDescription(ResponseModel):
     model: str = Field(description="Name of the model.")
     model_aliases: list[str] = Field(description="Other names that requests may use for the model.")
     role: Role = Field(
-        description="What the server does with the model: all; decoder (it only decodes and encodes latents); "
-        "or generator (it only generates latents)."
+        description="Role of the server for the model: all, decoder (only decodes and encodes latents) or "
+        "generator (only generates latents)."
     )
     modality_supported: list[str] = Field(description="Modalities that the model generates; empty for a decoder.")
     latent_space_id: str = Field(description="Id of the latent space.")

@@ -23,8 +23,8 @@ class FastSettings(BaseSettings):
         "reference",
         "Mode in which the model generates. In the mode reference, the model generates like diffusers without "
         "acceleration, so that the same request always gives the same bytes. In the mode fast, the model "
-        "generates with the switches below, which change the pixels. The distance of the switches from the "
-        "reference must have been measured with `codec-diffusers golden accelerate`.",
+        "generates with the switches of fast mode, which change the pixels. The difference from the reference "
+        "must have been measured with `codec-diffusers golden accelerate`.",
     )
     channels_last: bool | None = setting(
         _ON_OFF_PANEL,

@@ -61,7 +61,7 @@ def supported_switches(source: ModelSource, pipeline: Any, family: Family, devic
             continue
         if name in switches.required:
             raise InvalidSettings(
-                f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}): {source.label} cannot have it, because "
+                f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}): is not supported by {source.label}, because "
                 f"{reason}; leave it unset, got {value or 'on'}"
             )
         log.warning("fast mode without %s: %s", text, reason)
