@@ -1,16 +1,16 @@
 """The thread that runs models.
 
-The thread runs the calls of its clients in turn, and records when the running call last made progress.
+The thread runs the calls of its clients in turn, and records when the running calls last made progress.
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
+
+from codec_pixels.fair_queue import Call, FairQueue
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,31 +18,19 @@ T = TypeVar("T")
 _local = threading.local()
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A call that waits for the thread, and the future for its result."""
-
-    function: Callable[[], Any]
-    future: Future[Any]
-
-
 class DeviceThread(ThreadPoolExecutor):
     """An executor with one thread, which runs all calls of the pipelines.
 
     Clients with waiting calls are served in turn, one call each; the calls of one client run in the order of
-    submission. `initializer` is called with `arguments` on the thread, before the first call.
+    submission. Calls that may run together are taken as one batch (codec_pixels.fair_queue). `initializer` is called
+    with `arguments` on the thread, before the first call.
     """
 
     def __init__(self, initializer: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()) -> None:
         super().__init__(1, "device", initializer, arguments)
         self._progress_at: float | None = None
-        """When the current call last made progress, in seconds of the monotonic clock; None between two calls."""
-        self._waiting: dict[str, deque[_Call]] = {}
-        """The waiting calls by client, in the order of the clients' turns.
-
-        Clients without waiting calls are left out.
-        """
-        self._waiting_lock = threading.Lock()
+        """When the current calls last made progress, in seconds of the monotonic clock; None between two batches."""
+        self._queue = FairQueue()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule a call that belongs to no client. See concurrent.futures.Executor."""
@@ -50,24 +38,24 @@ class DeviceThread(ThreadPoolExecutor):
 
     def submit_for(self, client: str, function: Callable[[], T]) -> Future[T]:
         """Schedule `function` on behalf of the client with the name `client`; return the future for the result."""
-        future: Future[T] = Future()
-        with self._waiting_lock:
-            self._waiting.setdefault(client, deque()).append(_Call(function, future))
+        return self.submit_call(client, Call(lambda _items: function()))
+
+    def submit_call(self, client: str, call: Call) -> Future[Any]:
+        """Schedule `call`, which may run in a batch, on behalf of `client`; return the future of the call."""
+        self._queue.add(client, call)
         super().submit(self._run_next)
-        return future
+        return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Stop the thread. See concurrent.futures.Executor."""
+        self._queue.close()
         if cancel_futures:
-            with self._waiting_lock:
-                waiting = [call for calls in self._waiting.values() for call in calls]
-                self._waiting.clear()
-            for call in waiting:
+            for call in self._queue.clear():
                 call.future.cancel()
         super().shutdown(wait, cancel_futures=cancel_futures)
 
     def seconds_without_progress(self) -> float:
-        """Return the seconds since the running call last made progress; 0 if no call is running.
+        """Return the seconds since the running calls last made progress; 0 if no call is running.
 
         Can be called on any thread.
         """
@@ -75,38 +63,28 @@ class DeviceThread(ThreadPoolExecutor):
         return 0.0 if progress_at is None else time.monotonic() - progress_at
 
     def _run_next(self) -> None:
-        """Run the next call, if there is one.
+        """Run the next calls, if there are any.
 
-        This method runs once for each submitted call, even if the call is cancelled.
+        This method runs once for each submitted call, even if the call is cancelled or has run in an earlier batch.
         """
-        call = self._next_call()
-        if call is None:
+        calls = self._queue.take()
+        if not calls:
             return
         _local.thread = self
         self._progress_at = time.monotonic()
         try:
-            result = call.function()
+            result = calls[0].run([call.item for call in calls])
         except BaseException as error:
             self._progress_at = None
-            call.future.set_exception(error)
-            del call  # break the reference cycle between the exception and this frame
+            for call in calls:
+                if not call.future.done():
+                    call.future.set_exception(error)
+            del call, calls  # break the reference cycle between the exception and this frame
         else:
             self._progress_at = None
-            call.future.set_result(result)
-
-    def _next_call(self) -> _Call | None:
-        """Remove and return the next call that is not cancelled, or None. After it, another client has its turn."""
-        with self._waiting_lock:
-            while self._waiting:
-                client = next(iter(self._waiting))
-                calls = self._waiting.pop(client)
-                while calls:
-                    call = calls.popleft()
-                    if call.future.set_running_or_notify_cancel():
-                        if calls:
-                            self._waiting[client] = calls
-                        return call
-        return None
+            for call in calls:
+                if not call.future.done():
+                    call.future.set_result(result)
 
 
 def report_progress() -> None:

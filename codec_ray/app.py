@@ -18,6 +18,7 @@ from ray.serve.schema import LoggingConfig
 from codec_ray.model_loader import LOADER
 from codec_ray.replica import ModelReplica
 from codec_wire.errors import InvalidSettings
+from core.batch_settings import BatchSettings
 from core.fast_settings import FastSettings
 from core.settings import Settings, read_settings
 
@@ -27,7 +28,10 @@ APPLICATION = "codec-diffusers"
 """Name of the application that `codec-diffusers serve` deploys."""
 
 MAX_ONGOING_REQUESTS = 8
-"""Jobs that a replica has at once. It runs one after another; the others do not wait for the front process then."""
+"""Minimum of the number of jobs that a replica has at once, which is at least the size of a batch.
+
+While a job or a batch runs, the others wait in the replica, so that the next one does not wait for the front process.
+"""
 TARGET_ONGOING_REQUESTS = 2
 """Active jobs for each replica, running or waiting, that the autoscaler aims at."""
 UPSCALE_DELAY_S = 10.0
@@ -57,6 +61,7 @@ REPLICA_SETTINGS = (
     "dtype",
     "threads",
     *FastSettings.model_fields,
+    *BatchSettings.model_fields,
     "public_url",
     "max_memory_mib",
     "step_timeout_s",
@@ -87,7 +92,7 @@ def application(settings: Settings, loader: str = LOADER, **options: Any) -> App
     defaults: dict[str, Any] = {
         "name": DEPLOYMENT,
         "ray_actor_options": {"num_gpus": gpus, "num_cpus": 1 if gpus else threads},
-        "max_ongoing_requests": MAX_ONGOING_REQUESTS,
+        "max_ongoing_requests": max(MAX_ONGOING_REQUESTS, settings.batch_size),
         "graceful_shutdown_timeout_s": settings.drain_timeout_s,
         "health_check_period_s": HEALTH_CHECK_PERIOD_S,
         "max_constructor_retry_count": MAX_LOAD_ATTEMPTS,

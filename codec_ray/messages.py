@@ -53,6 +53,7 @@ class JobResult:
     steps: int
     sampling_s: float
     encode_s: float
+    batch_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,4 +105,5 @@ def _record(job: Job, result: JobResult) -> None:
     """Add what the replica has measured to the record of the request."""
     job.record.steps += result.steps
     job.record.sampling_s += result.sampling_s
+    job.record.batch_size = result.batch_size
     job.record.encode_s += result.encode_s

@@ -55,7 +55,8 @@ async def run_work(
     except Exception as raised:
         error = to_public_error(raised)
     record = job.record
-    yield Part(tuple(waiting), JobResult(error, record.steps, record.sampling_s, record.encode_s))
+    result = JobResult(error, record.steps, record.sampling_s, record.encode_s, record.batch_size)
+    yield Part(tuple(waiting), result)
 
 
 def _is_followed(item: object, waiting: list[ItemT], *, frames_follow: bool) -> bool:

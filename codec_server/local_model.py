@@ -15,6 +15,7 @@ from codec_maps.corpus import default_prompts, generate_corpus
 from codec_maps.latent_rgb import Decode, measure_latent_rgb
 from codec_maps.model_map import Dictionary, map_from_model
 from codec_pixels.device_thread import DeviceThread
+from codec_pixels.fair_queue import BatchLimits
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
 from codec_server.fast_mode import compiled_plans, require_measured
 from codec_server.pixel_proof import prove_pixels, without_unproven_pixels
@@ -82,6 +83,7 @@ class LocalModel:
     def __init__(self, settings: Settings, role: Role = Role.ALL) -> None:
         self._settings = settings
         self._role = role
+        self._batches = BatchLimits(settings.batch_size, settings.batch_window_ms / 1000)
         self._thread: DeviceThread | None = None
         self._device: Device | None = None
         self._warm_ups: list[Callable[[], object]] = []
@@ -108,7 +110,8 @@ class LocalModel:
                 served.append(loaded.served if known else await self._calibrate(loaded))
         service.models.replace(served)
         if any(one.memory for one in served):
-            service.admission.working_memory.limit = await asyncio.to_thread(self._memory_limit)
+            limit = await asyncio.to_thread(self._memory_limit)
+            service.admission.working_memory.limit = self._batches.max_memory = limit
         service.lifecycle.transition_to(State.SERVING)
 
     def _memory_limit(self) -> int | None:
@@ -206,7 +209,9 @@ class LocalModel:
             # After the measurements above, which compiled modules would not allow.
             await loop.run_in_executor(self._thread, compiler.compile_denoiser, model, compiled, COMPILED_DIR)
             info = without_unproven_pixels(info, checks)
-            engine = None if self._role is Role.DECODER else engine_module.DiffusersEngine(model, self._thread)
+            engine = None
+            if self._role is not Role.DECODER:
+                engine = engine_module.DiffusersEngine(model, self._thread, self._batches)
             vae = vae_module.DiffusersVae(model, self._thread) if info.renders else None
             tensor_vae = tensor_module.DiffusersTensorVae(model, self._thread) if info.renders else None
             matrix = find_latent_rgb(settings.models_dir, info.latent_space, info.latent_channels)

@@ -15,6 +15,7 @@ from codec_wire.errors import Cancelled, CodecError, DeadlineExceeded
 from codec_wire.events import StreamEvent
 from core.plan import StreamPlan
 from core.request_record import current_record
+from core.working_memory import NO_MEMORY, JobMemory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +50,8 @@ class Job:
         self.reports_steps = reports_steps
         self.record = current_record()
         """Record of the request, also for the thread that runs the model."""
+        self.memory: JobMemory = NO_MEMORY
+        """Predicted memory of the job, set when the job is admitted."""
         self._reason: CodecError | None = None
         self._work: Future[Any] | None = None
         self._listeners: list[Callable[[], object]] = []
@@ -115,6 +118,7 @@ class _Part(Job):
 
     def __init__(self, whole: Job) -> None:
         super().__init__(whole.deadline)
+        self.memory = whole.memory
         self._whole = whole
 
     def occupy(self, work: Future[Any] | None) -> None:

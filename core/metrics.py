@@ -16,6 +16,7 @@ UNKNOWN = "unknown"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _SHORT_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 _Key: TypeAlias = tuple[str, str | None, str | None, str | None, str | None, str]
 
@@ -30,6 +31,7 @@ class _Series:
     header: Histogram
     first_frame: Histogram
     step: Histogram
+    batch_size: Histogram
     encode: Histogram
     response_bytes: Counter
     raw_bytes: Counter
@@ -75,6 +77,12 @@ class Metrics:
             "modality",
             _SHORT_SECONDS,
         )
+        self._batch_size = self._histogram(
+            "codec_batch_size",
+            "Generations that were sampled together with the last generation of a request, including itself.",
+            "modality",
+            _BATCH_SIZES,
+        )
         self._encode = self._histogram(
             "codec_encode_seconds",
             "Time to encode all latent frames of a generation with a pipeline.",
@@ -115,6 +123,8 @@ class Metrics:
             series.first_frame.observe(record.first_frame_at - start)
         if record.steps and record.sampling_s:
             series.step.observe(record.sampling_s / record.steps)
+        if record.batch_size:
+            series.batch_size.observe(record.batch_size)
         if record.encode_s:
             series.encode.observe(record.encode_s)
         if record.outcome == OK:
@@ -131,6 +141,7 @@ class Metrics:
             header=self._header.labels(operation, modality),
             first_frame=self._first_frame.labels(operation, modality),
             step=self._step.labels(modality),
+            batch_size=self._batch_size.labels(modality),
             encode=self._encode.labels(modality, pipeline),
             response_bytes=self._response_bytes.labels(*sent),
             raw_bytes=self._raw_bytes.labels(*sent),

@@ -48,6 +48,7 @@ class RequestRecord:
 
     __slots__ = (
         "admitted_at",
+        "batch_size",
         "bytes_out",
         "coding",
         "completed",
@@ -115,6 +116,11 @@ class RequestRecord:
         """Number of values in a latent frame."""
         self.steps = 0
         """Sampling steps that were completed."""
+        self.batch_size = 0
+        """Number of generations that the last generation of the request was sampled with, including itself.
+
+        0 if the model has not started to work, or is in another process that does not report it.
+        """
         self.sampling_s = 0.0
         self.encode_s = 0.0
         self.planned_at: float | None = None

@@ -112,7 +112,8 @@ class LatentService:
                 failure = to_public_error(error)
             if stats.sampling_s is not None:
                 # For short jobs, Started and the first frame reach the event loop together.
-                self.admission.record_duration(plan.cost, job.record.sampling_s or stats.sampling_s)
+                seconds = job.record.sampling_s or stats.sampling_s
+                self.admission.record_duration(plan.cost, seconds / (job.record.batch_size or 1))
             if failure is None:
                 return
             if stats.done:
@@ -170,6 +171,7 @@ class LatentService:
         occupy its place until the device no longer works on the job. Raises the errors of Admission.admit.
         """
         place = self.admission.admit(cost, request_bytes, job.record.client, memory)
+        job.memory = memory
         job.record.record_admission()
         self._jobs.add(job)
         try:
@@ -206,7 +208,7 @@ class LatentService:
                     yield event
                 elif isinstance(event, Pixels):
                     pixels = replace(event, generation_s=time.monotonic() - started_at)
-                    self.admission.record_duration(plan.cost, pixels.generation_s)
+                    self.admission.record_duration(plan.cost, pixels.generation_s / (job.record.batch_size or 1))
         if pixels is None:
             raise TruncatedStream("the engine ended the stream without pixels")
         yield pixels

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from codec_wire.errors import InvalidSettings, truncated_repr
 from core.access_settings import AccessSettings
+from core.batch_settings import BatchSettings
 from core.engine_settings import EngineSettings
 from core.fast_settings import FastSettings
 from core.limit_settings import LimitSettings
@@ -31,7 +32,9 @@ _FORMATS = {
 """Descriptions of the allowed values of settings that must match a regular expression, for error messages."""
 
 
-class Settings(AccessSettings, OperationSettings, UpstreamSettings, EngineSettings, FastSettings, LimitSettings):
+class Settings(
+    AccessSettings, OperationSettings, UpstreamSettings, EngineSettings, FastSettings, BatchSettings, LimitSettings
+):
     """All settings and their defaults. Each setting is set by the variable CODEC_<NAME> or the flag --<name>."""
 
     model_config = SettingsConfigDict(

@@ -61,12 +61,14 @@ def switches_of(settings: Settings) -> Switches:
     """Return the switches that `settings` select.
 
     In reference mode, `dtype` is not a switch, because the reference is generated with this dtype. Raises
-    InvalidSettings, which names the switch, if a switch is set in reference mode.
+    InvalidSettings, which names the setting, if a switch is set or batches are allowed in reference mode.
     """
     given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}
     if Mode(settings.mode) is Mode.FAST:
         return Switches(**{**FAST_DEFAULTS, **given}, required=frozenset(given))
     del given["dtype"]
+    if settings.batch_size > 1:
+        given["batch_size"] = settings.batch_size
     if given:
         name, value = next(iter(given.items()))
         raise InvalidSettings(

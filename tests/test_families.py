@@ -3,9 +3,11 @@
 Each tiny pipeline is loaded from a directory, served over HTTP and gRPC, and its latents are decoded with the map and
 the VAE alone. A forgotten unpacking, shift, mean or standard deviation makes these tests fail. Tolerances in 8-bit
 levels: 1 for fp32 latents, because two divisions are applied in another order, and 0.5 in the mean for fp16 latents.
+The members of a batch get the latents that they get alone, also after one of them has been cancelled.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +17,22 @@ from codec_pixels.device import Device
 from codec_pixels.device_thread import DeviceThread
 from codec_pixels.latent_scaling import PIPELINE_SCALINGS
 from codec_pixels.vae import VAE_DECODERS
+from codec_wire.latents import Modality
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.families import FAMILIES
 from core.diffusers_engine.loader import ModelSource, load
+from tests.support.batches import TOLERANCE, largest_differences, plans_of
 from tests.support.clients import make_client
-from tests.support.families.cases import CASES, pipeline_class_name
-from tests.support.pipeline_pixels import HEIGHT, PROMPT, WIDTH, bundle_with_dtype, expected_pixels, request_fields
+from tests.support.families.cases import CASES, Case, pipeline_class_name
+from tests.support.pipeline_pixels import (
+    HEIGHT,
+    PROMPT,
+    WIDTH,
+    bundle_with_dtype,
+    expected_pixels,
+    input_images,
+    request_fields,
+)
 from tests.support.serving import run_servers
 
 pytestmark = pytest.mark.slow
@@ -69,3 +81,13 @@ async def test_decoded_latents_equal_the_pixels_of_the_pipeline(
     # The second generation has used the embeddings of the first one.
     assert bool(model.prompts.hits) == case.has_prompt
     np.testing.assert_array_equal(received[0].astype(np.float16), received[1])
+    # Also tested here, because building and loading a pipeline takes longer.
+    plans = plans_of(model, **batch_fields(case))
+    changed, distance = device_thread.submit(largest_differences, model, plans, cancelled_after=1).result()
+    assert changed < TOLERANCE
+    assert distance > 100 * TOLERANCE
+
+
+def batch_fields(case: Case) -> dict[str, Any]:
+    video = {} if case.num_frames is None else {"modality": Modality.VIDEO, "num_frames": case.num_frames, "fps": 12}
+    return {**video, **input_images(case)}

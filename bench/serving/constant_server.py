@@ -27,6 +27,7 @@ from codec_server.runner import drain, run_server, stop_on_signals
 from codec_wire.latents import Modality
 from core.admission import Admission
 from core.diffusers_engine import checkpoints, sampler
+from core.diffusers_engine.batch import StepListener
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.families import FAMILIES
 from core.diffusers_engine.loader import LoadedModel, load
@@ -72,7 +73,7 @@ class ConstantSampler:
         self._latents: dict[tuple[tuple[int, ...], int], Tensor] = {}
 
     def __call__(
-        self, _model: Any, plan: StreamPlan, job: Job, on_step: sampler.StepListener, *_inputs: Any, **_previews: Any
+        self, _model: Any, plan: StreamPlan, job: Job, on_step: StepListener, *_inputs: Any, **_previews: Any
     ) -> Tensor:
         """Return the latents of the workload with the shape and number of frames of `plan`."""
         for step in range(plan.steps):

@@ -10,16 +10,20 @@ from codec_pixels.device_thread import report_progress
 from core.engine import Job
 
 
-def stop_if_cancelled(job: Job) -> None:
-    """Raise `job.reason` if `job` was cancelled. Otherwise, record that the device has made progress."""
-    if job.reason is not None:
-        raise job.reason
+def stop_if_cancelled(*jobs: Job) -> None:
+    """Raise the reason of the first job if all `jobs` were cancelled. Otherwise, record that the device made progress.
+
+    If there are several jobs, the device runs them as a batch.
+    """
+    reasons = [job.reason for job in jobs]
+    if reasons[0] is not None and None not in reasons:
+        raise reasons[0]
     report_progress()
 
 
 @contextmanager
-def checkpoints(module: Any, job: Job) -> Iterator[None]:
-    """In the `with` block, call `stop_if_cancelled(job)` each time before a block of `module` runs.
+def checkpoints(module: Any, *jobs: Job) -> Iterator[None]:
+    """In the `with` block, call `stop_if_cancelled(*jobs)` each time before a block of `module` runs.
 
     A block is an item of a torch.nn.ModuleList in `module`. A decoder runs its blocks for every frame, tile or chunk.
     In a transformer with FreeNoise, the attention is also a block, and it runs for every window. A compiled module has
@@ -27,7 +31,7 @@ def checkpoints(module: Any, job: Job) -> Iterator[None]:
     """
 
     def stop(*_arguments: object) -> None:
-        stop_if_cancelled(job)
+        stop_if_cancelled(*jobs)
 
     with ExitStack() as hooks:
         if not is_compiled(module):

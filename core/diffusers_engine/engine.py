@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -12,47 +12,40 @@ from typing import Any
 from torch import Tensor
 
 from codec_pixels.device_thread import DeviceThread
+from codec_pixels.fair_queue import BatchLimits, Call
 from codec_pixels.vae import decodes_frames_separately
 from codec_wire.encoder import LatentEncoder
-from codec_wire.errors import INTERNAL_TEXT, CodecError, ModelLoadError, without_traceback
+from codec_wire.errors import CodecError, ModelLoadError
 from codec_wire.events import Frame, Preview, Started, Step
-from codec_wire.latents import LatentFrame
+from core.diffusers_engine.batch import batch_key
 from core.diffusers_engine.checkpoints import stop_if_cancelled
+from core.diffusers_engine.generation_run import GenerationRun, Result, encode_frame
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.memory_meter import Peak, can_measure, measure_peak
-from core.diffusers_engine.previews import preview_events
-from core.diffusers_engine.prompt_truncation import prompt_truncations
-from core.diffusers_engine.rendering import render, render_preview
+from core.diffusers_engine.rendering import render
 from core.diffusers_engine.results import ResultQueue
-from core.diffusers_engine.sampler import memory_guard, sample
+from core.diffusers_engine.sampler import sample, sample_batch
 from core.engine import Event, Job, PixelPreview, Pixels, client_disconnected
 from core.memory_model import MemoryModel, PeakMemory
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-_Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | CodecError
-"""The results that the device thread sends to the event loop."""
-
-DEVICE_ENCODING_BYTES = 256 * 1024
-"""Maximum size in bytes of an image's latents that are encoded on the device thread.
-
-The encoding takes less than a millisecond, about as long as waking another thread.
-"""
 BATCH_BYTES = 1024 * 1024
 """Size in bytes of the latents that are encoded at once on another thread.
 
 This size limits the encoded frames in memory.
 """
-MAX_PREVIEW_BYTES = 4 * 1024 * 1024
-"""Maximum size in bytes of the previews that wait for the event loop. Further previews are dropped."""
 SHORT_JOB_S = 0.005
 """If the previous generation took less than this time, the header is sent together with the first frame."""
+_ONE_AT_A_TIME = BatchLimits()
 
 
 class DiffusersEngine:
-    """Engine that runs the pipelines of one model on the device thread, one job at a time.
+    """Engine that runs the pipelines of one model on the device thread.
+
+    Jobs run one at a time, unless `limits` allow batches: then jobs with the same batch_key are sampled together.
 
     The clients are served in turn.
 
@@ -62,9 +55,10 @@ class DiffusersEngine:
     slow client neither delays the next job nor fills the memory with frames.
     """
 
-    def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
+    def __init__(self, model: LoadedModel, thread: DeviceThread, limits: BatchLimits = _ONE_AT_A_TIME) -> None:
         self._model = model
         self._thread = thread
+        self._limits = limits
         self._decoding = asyncio.Lock()
         self._last_duration_s = float("inf")
 
@@ -86,11 +80,14 @@ class DiffusersEngine:
 
         See core.engine.Engine.
         """
-        results: ResultQueue[_Result] = ResultQueue()
+        results: ResultQueue[Result] = ResultQueue()
         # Before the job is queued, so that a broken image or broken latents are rejected immediately.
         inputs = await self._decoded_inputs(plan)
-        result: _Result | None = None
-        submitted = self._thread.submit_for(job.record.client, partial(self._run, plan, job, inputs, results))
+        result: Result | None = None
+        run = GenerationRun(self._model, plan, job, inputs, results)
+        key = (self, batch_key(plan)) if self._limits.size > 1 else None
+        call = Call(self._run, run, key, self._limits, job.memory.peak, run.future)
+        submitted = self._thread.submit_call(job.record.client, call)
         job.occupy(submitted)
         try:
             while isinstance(result := await results.get(), Started | Step | Preview | PixelPreview):
@@ -125,51 +122,48 @@ class DiffusersEngine:
         async with self._decoding:
             return await asyncio.to_thread(decode_inputs, plan)
 
-    def _run(self, plan: StreamPlan, job: Job, inputs: dict[str, Any], results: ResultQueue[_Result]) -> None:
-        """Run `plan` on the device thread and put its results into `results`.
+    def _run(self, runs: Sequence[GenerationRun]) -> None:
+        """Run a batch on the device thread. If a generation fails, its last result is the error."""
+        wake = self._last_duration_s > SHORT_JOB_S
+        self._sample([run for run in runs if run.start(wake=wake)])
 
-        If the generation fails, the last result is the error.
+    def _sample(self, runs: Sequence[GenerationRun]) -> None:
+        """Sample `runs`, which have been started, and let each of them send its result.
+
+        If sampling several runs fails, they are repeated one by one, so that only those fail that fail alone too.
         """
-        record = job.record
-
-        def report(done: int, total: int) -> None:
-            record.steps += 1
-            if job.reports_steps:
-                results.put(Step(done, total))
-
-        def preview(done: int, total: int, estimate: Tensor) -> None:
-            if plan.rendered:
-                partial_image = render_preview(self._model, plan, estimate, job)
-                if partial_image is not None:
-                    results.put(partial_image)
-                return
-            for event in preview_events(plan, (done, total), estimate):
-                # A client that does not read must not fill the memory.
-                if len(results) * len(event.frame.data) < MAX_PREVIEW_BYTES:
-                    results.put(event)
-
+        if not runs:
+            return
+        for run in runs:
+            run.member.job.record.batch_size = len(runs)
         try:
-            stop_if_cancelled(job)
-            started_at = record.record_sampling()
-            started = Started(plan.header, prompt_truncations(self._model.variant_for(plan), plan))
-            results.put(started, wake=self._last_duration_s > SHORT_JOB_S)
-            latents = sample(self._model, plan, job, report, inputs, on_preview=preview)
-            sampled_at = time.perf_counter()
-            record.sampling_s += sampled_at - started_at
-            if plan.rendered:
-                results.put(render(self._model, plan, latents, job))
-            elif plan.latent_frames == 1 and latents.nbytes <= DEVICE_ENCODING_BYTES:
-                frame = _encode(LatentEncoder(plan.header), latents[0], plan, seq=0)
-                record.encode_s += time.perf_counter() - sampled_at
-                results.put(Frame(frame))
-            else:
-                results.put(latents)
-            self._last_duration_s = time.perf_counter() - started_at
-        except CodecError as error:
-            results.put(without_traceback(error))
-        except BaseException:  # the event loop waits for a result in any case
-            log.exception("generation failed")
-            results.put(CodecError(INTERNAL_TEXT))
+            sampled = self._latents(runs)
+        except BaseException as error:
+            if len(runs) == 1 or not isinstance(error, Exception):
+                for run in runs:
+                    run.fail(error)
+                return
+            sampled = None
+            if any(run.member.error is None for run in runs):
+                log.warning("a batch of %d generations failed, so they run one by one: %s", len(runs), error)
+        if sampled is None:  # after the `except` block, whose error holds the tensors of the batch
+            for run in runs:
+                if run.member.error is None:
+                    self._sample([run])
+            return
+        sampled_at = time.perf_counter()
+        for run, latents in zip(runs, sampled, strict=True):
+            if latents is not None:
+                self._last_duration_s = run.finish(latents, sampled_at)
+
+    def _latents(self, runs: Sequence[GenerationRun]) -> list[Tensor | None]:
+        members = [run.member for run in runs]
+        if len(members) > 1:
+            return sample_batch(self._model, members)
+        (member,) = members
+        return [
+            sample(self._model, member.plan, member.job, member.on_step, member.inputs, on_preview=member.on_preview)
+        ]
 
 
 def _batches(plan: StreamPlan, latents: Tensor) -> Iterator[Callable[[], list[Frame]]]:
@@ -181,12 +175,7 @@ def _batches(plan: StreamPlan, latents: Tensor) -> Iterator[Callable[[], list[Fr
 
 
 def _encode_batch(encoder: LatentEncoder, latents: Tensor, plan: StreamPlan, batch: range) -> list[Frame]:
-    return [Frame(_encode(encoder, latents[seq], plan, seq=seq)) for seq in batch]
-
-
-def _encode(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, seq: int) -> LatentFrame:
-    with memory_guard(plan):
-        return encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1)
+    return [Frame(encode_frame(encoder, latents[seq], plan, seq=seq)) for seq in batch]
 
 
 def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) -> MemoryModel | None:
@@ -224,7 +213,7 @@ def warm_up(model: LoadedModel, plan: StreamPlan) -> PeakMemory:
             latents = sample(model, plan, Job(), lambda _done, _total: None)
         encoder = LatentEncoder(plan.header)
         for seq, latent in enumerate(latents):
-            _encode(encoder, latent, plan, seq=seq)
+            encode_frame(encoder, latent, plan, seq=seq)
         with measure() as decoding:
             if model.info.renders:
                 render(model, plan, latents, Job())

@@ -1,5 +1,6 @@
 """Embeddings of recent prompts, so that a repeated prompt does not run the text encoders again."""
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeAlias
@@ -37,9 +38,27 @@ class PromptCache:
             encode = pipeline.encode_prompt
 
             def encode_prompt(*args: Any, **kwargs: Any) -> Embeddings:
-                return self._encode(type(pipeline).__name__, encode, args, kwargs)
+                return self._encode_batch(type(pipeline).__name__, encode, args, kwargs)
 
             pipeline.encode_prompt = encode_prompt
+
+    def _encode_batch(
+        self, name: str, encode: Callable[..., Embeddings], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Embeddings:
+        """Return the embeddings of one prompt, or of the prompts of a batch, each of which has its own entry."""
+        values = [*args, *kwargs.values()]
+        if not any(isinstance(value, list) for value in values):
+            return self._encode(name, encode, args, kwargs)
+        names = [*list(inspect.signature(encode).parameters)[: len(args)], *kwargs]
+        texts = [index for index, value in enumerate(values) if "prompt" in names[index] and isinstance(value, list)]
+        each: list[Embeddings] = []
+        for row in range(len(values[texts[0]]) if texts else 0):
+            single = [value[row] if index in texts else value for index, value in enumerate(values)]
+            options = dict(zip(kwargs, single[len(args) :], strict=True))
+            each.append(self._encode(name, encode, tuple(single[: len(args)]), options))
+            if not _has_one_row(each[-1]):  # a part of the embeddings does not depend on the prompt
+                return self._encode(name, encode, args, kwargs)
+        return _concatenate(each) if each else self._encode(name, encode, args, kwargs)
 
     def _encode(
         self, name: str, encode: Callable[..., Embeddings], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -86,6 +105,21 @@ def _nbytes(embeddings: object) -> int | None:
         return None
     sizes = [_nbytes(one) for one in embeddings]  # type: ignore[attr-defined]
     return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def _has_one_row(embeddings: Any) -> bool:
+    """Return whether all tensors in `embeddings` have one row, so that those of several prompts can be concatenated."""
+    if isinstance(embeddings, Tensor):
+        return embeddings.shape[0] == 1
+    return embeddings is None or all(_has_one_row(one) for one in embeddings)
+
+
+def _concatenate(each: list[Any]) -> Any:
+    if each[0] is None:
+        return None
+    if isinstance(each[0], Tensor):
+        return torch.cat(each)
+    return type(each[0])(_concatenate(list(parts)) for parts in zip(*each, strict=True))
 
 
 def _copy(embeddings: Any) -> Any:

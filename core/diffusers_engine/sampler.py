@@ -1,7 +1,7 @@
-"""Sampling of a plan with a diffusers pipeline. Sampling is deterministic for a seed and cancellable between steps."""
+"""Sampling of plans with a diffusers pipeline. Sampling is deterministic for a seed and cancellable between steps."""
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from codec_pixels.vae_encoding import draw_sample
-from codec_wire.errors import ModelLoadError, OutOfMemory
+from codec_wire.errors import CodecError, ModelLoadError, OutOfMemory
 from codec_wire.latents import Modality
 from core.decode_plan import DecodePlan
+from core.diffusers_engine.batch import Batch, BatchMember, PreviewListener, StepListener, merge_arguments
 from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
 from core.diffusers_engine.clean_estimates import EstimateListener, report_estimates
 from core.diffusers_engine.guidance_cutoff import with_guidance_cutoff
@@ -23,11 +24,6 @@ from core.diffusers_engine.variants import PipelineVariant
 from core.encode_plan import EncodePlan
 from core.engine import Job
 from core.plan import StreamPlan
-
-PreviewListener = Callable[[int, int, Tensor], None]
-"""Function of (number of completed steps, total number of steps, clean estimate [latent_frames, C, h, w])."""
-StepListener = Callable[[int, int], None]
-"""Function of (number of completed steps, total number of steps). Some schedulers run more steps than requested."""
 
 
 def sample(
@@ -46,38 +42,87 @@ def sample(
     after the step in which the job was cancelled, InvalidRequest if an input is broken, OutOfMemory if the device has
     too little memory, and ModelLoadError if the latents have an unexpected shape.
     """
+    stop_if_cancelled(job)
+    if inputs is None:
+        inputs = decode_inputs(plan)
+    (latents,) = sample_batch(model, [BatchMember(plan, job, inputs, on_step, on_preview)])
+    assert latents is not None  # noqa: S101 - sample_batch raises an error if the only member has left
+    return latents
+
+
+def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Tensor | None]:
+    """Run the plans of `members`, which have the same batch_key, in one call of the pipeline. See `sample`.
+
+    Return the latents of each member, or None if it has left the batch. A member leaves the batch after the step in
+    which its job is cancelled, or if its listener of previews raises a CodecError. Raises the reason if all members
+    have left.
+    """
+    plan = members[0].plan
     variant = model.variant_for(plan)
     pipeline, family = variant.pipeline, variant.family
+    each = [_arguments(variant, member.plan, member.inputs) for member in members]
+    batch = Batch(members, [arguments["generator"] for arguments in each], variant)
+    arguments = each[0] if len(each) == 1 else merge_arguments(each, family, batch.generators)
 
     def total_steps() -> int:
         return len(pipeline.scheduler.timesteps) if family.legacy_callback else int(pipeline.num_timesteps)
 
     def after_scheduler_step(done: int, estimate: Callable[[], Tensor]) -> None:
         total = total_steps()
-        if on_preview is not None and plan.previews_step(done, total):
-            clean = estimate()
-            on_preview(done, total, family.latents(pipeline, SimpleNamespace(images=clean, frames=clean), plan))
+        listeners = [
+            (row, member, member.on_preview)
+            for row, member in enumerate(batch.rows)
+            if member.error is None and member.on_preview is not None and member.plan.previews_step(done, total)
+        ]
+        clean = estimate() if listeners else None
+        for row, member, listener in listeners:
+            try:
+                listener(done, total, family.latents(pipeline, _row_of(clean, row), member.plan))
+            except CodecError as error:
+                member.leave(error)
 
     def after_step(_pipeline: Any, index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-        stop_if_cancelled(job)
-        on_step(index + 1, total_steps())
-        return values
+        batch.checkpoint()
+        for member in batch.members:
+            member.on_step(index + 1, total_steps())
+        return batch.without_left(values)
 
     def after_legacy_step(index: int, timestep: Any, _latents: Tensor) -> None:
         after_step(pipeline, index, timestep, {})
 
-    callback = {"callback": after_legacy_step} if family.legacy_callback else {"callback_on_step_end": after_step}
-    stop_if_cancelled(job)
-    if inputs is None:
-        inputs = decode_inputs(plan)
+    callback: dict[str, Any] = {"callback": after_legacy_step}
+    if not family.legacy_callback:
+        callback = {
+            "callback_on_step_end": after_step,
+            "callback_on_step_end_tensor_inputs": batch.callback_inputs,
+        }
+    has_previews = any(member.on_preview is not None and member.plan.has_previews for member in members)
     with memory_guard(plan):
-        listener = after_scheduler_step if on_preview is not None and plan.has_previews else None
-        output = call_pipeline(variant, plan, inputs, "latent", job, on_estimate=listener, **callback)
-        latents = family.latents(pipeline, output, plan)
+        output = _run_pipeline(
+            variant,
+            plan,
+            {**arguments, **callback, "output_type": "latent"},
+            [member.job for member in members],
+            after_scheduler_step if has_previews else None,
+        )
+        rows = {
+            member: family.latents(pipeline, _row_of(output[0], row), member.plan)
+            for row, member in enumerate(batch.rows)
+            if member.error is None
+        }
     expected = (plan.latent_frames, *plan.header.shape)
-    if tuple(latents.shape) != expected:
-        raise ModelLoadError(f"{plan.model} returned latents of shape {tuple(latents.shape)}, expected {expected}")
-    return latents
+    for latents in rows.values():
+        if tuple(latents.shape) != expected:
+            raise ModelLoadError(f"{plan.model} returned latents of shape {tuple(latents.shape)}, expected {expected}")
+    if len(members) > 1:  # a view would keep the latents of the other members in memory
+        rows = {member: latents.clone() for member, latents in rows.items()}
+    return [rows.get(member) for member in members]
+
+
+def _row_of(tensor: Any, row: int) -> SimpleNamespace:
+    """Return the output of a pipeline for a single row of the latents `tensor`."""
+    part = tensor[row : row + 1]
+    return SimpleNamespace(images=part, frames=part)
 
 
 def call_pipeline(
@@ -95,20 +140,32 @@ def call_pipeline(
     If the plan is for a video and `job` is cancelled, the call stops within a step, because the steps of a video can
     take minutes.
     """
+    arguments = {**_arguments(variant, plan, inputs), "output_type": output_type, **callback}
+    return _run_pipeline(variant, plan, arguments, [job], on_estimate)
+
+
+def _run_pipeline(
+    variant: PipelineVariant,
+    plan: StreamPlan,
+    arguments: Mapping[str, Any],
+    jobs: Sequence[Job],
+    on_estimate: EstimateListener | None,
+) -> Any:
+    """Call the pipeline with `arguments`. `plan` is one of the plans of the batch, whose jobs are `jobs`."""
     pipeline, family = variant.pipeline, variant.family
     # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
     if variant.guidance_cutoff < 1:
-        callback = with_guidance_cutoff(variant.guidance_cutoff, family.guidance_inputs or (), callback)
+        arguments = with_guidance_cutoff(variant.guidance_cutoff, family.guidance_inputs or (), arguments)
     if variant.step_cache is not None:
         variant.step_cache.begin(pipeline, plan.steps)
     with family.call_context(pipeline, plan), ExitStack() as stack:
         if plan.modality is Modality.VIDEO:
             for denoiser in filter(None, (getattr(pipeline, name, None) for name in DENOISERS)):
-                stack.enter_context(checkpoints(denoiser, job))
+                stack.enter_context(checkpoints(denoiser, *jobs))
         if on_estimate is not None:
             stack.enter_context(report_estimates(pipeline.scheduler, on_estimate))
-        return pipeline(**_arguments(variant, plan, inputs), output_type=output_type, **callback)
+        return pipeline(**arguments)
 
 
 def _arguments(variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, Any]) -> dict[str, Any]:

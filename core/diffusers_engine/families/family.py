@@ -95,3 +95,8 @@ class Family:
     """
     legacy_callback: bool = False
     """Whether the class reports steps through `callback(index, timestep, latents)`, as before diffusers 0.22."""
+    removable_rows: bool = False
+    """Whether a callback can remove rows of a batch between two steps.
+
+    This is possible if `guidance_inputs` and the latents are the only tensors with a row for each member of a batch.
+    """

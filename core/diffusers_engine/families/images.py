@@ -69,9 +69,15 @@ _SD = Family(
     UNET_GEOMETRY,
     load_arguments=_NO_SAFETY_CHECKER,
     guidance_inputs=("prompt_embeds",),
+    removable_rows=True,
 )
 _SDXL = Family(
-    "StableDiffusionXLPipeline", TEXT_TO_IMAGE, latent_layouts.image, UNET_GEOMETRY, guidance_inputs=_SDXL_INPUTS
+    "StableDiffusionXLPipeline",
+    TEXT_TO_IMAGE,
+    latent_layouts.image,
+    UNET_GEOMETRY,
+    guidance_inputs=_SDXL_INPUTS,
+    removable_rows=True,
 )
 _SD3 = Family(
     "StableDiffusion3Pipeline",
@@ -79,6 +85,7 @@ _SD3 = Family(
     latent_layouts.image,
     _TRANSFORMER_GEOMETRY,
     guidance_inputs=("prompt_embeds", "pooled_prompt_embeds"),
+    removable_rows=True,
 )
 _FLUX = Family(
     "FluxPipeline",
@@ -140,6 +147,7 @@ IMAGE_FAMILIES = (
         mode=IMAGE_TO_IMAGE,
         arguments=_IMAGE_ARGUMENTS,
         guidance_inputs=None,  # its callback cannot change the pooled embeddings
+        removable_rows=False,
     ),
     replace(_FLUX, related=("FluxImg2ImgPipeline",)),
     replace(

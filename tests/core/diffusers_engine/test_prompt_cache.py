@@ -73,6 +73,20 @@ def test_embeddings_that_were_used_last_stay_within_the_limit() -> None:
         assert counted.cache.hits == hits
 
 
+def test_prompts_of_a_batch_have_an_entry_each_and_the_embeddings_that_they_have_alone() -> None:
+    counted = Counted()
+    device = torch.device("cpu")
+    alone = [
+        counted.pipeline.encode_prompt(text, device, 1, True, negative) for text, negative in (("a", "b"), ("c", ""))
+    ]
+    runs = counted.runs
+    together = counted.pipeline.encode_prompt(["a", "c"], device, 1, True, ["b", ""])
+    assert counted.runs == runs
+    assert counted.cache.hits == 2
+    for index, embeddings in enumerate(together):
+        assert torch.equal(embeddings, torch.cat([one[index] for one in alone]))
+
+
 def test_embeddings_that_a_pipeline_changes_stay_as_they_were() -> None:
     counted = Counted()
     arguments = ("a sea", torch.device("cpu"), 1, True)

@@ -1,0 +1,141 @@
+"""The queue of the device thread: clients are served in turn, and calls that fit together are run as one batch."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True, eq=False)
+class BatchLimits:
+    """How many calls run together, and how long the first one waits for the others.
+
+    `size` is the maximum number of calls in a batch; 1 means that each call runs alone. `window_s` is the time in
+    seconds after its submission for which a call waits if the device has nothing else to do. `max_memory` is the
+    maximum sum of `Call.memory` in a batch, in bytes; None means no limit.
+    """
+
+    size: int = 1
+    window_s: float = 0.0
+    max_memory: int | None = None
+
+
+_ALONE = BatchLimits()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A call that waits for the device thread.
+
+    `run` is called with the items of all calls of the batch. Calls with the same `key` may run as one batch, within
+    the `limits` of the first one; a call whose key is None runs alone. `memory` is what the call needs on the device,
+    in bytes. The result of `run` becomes the result of every `future` that `run` has not completed itself.
+    """
+
+    run: Callable[[Sequence[Any]], Any]
+    item: Any = None
+    key: Hashable = None
+    limits: BatchLimits = _ALONE
+    memory: int = 0
+    future: Future[Any] = field(default_factory=Future)
+    submitted_at: float = field(default_factory=time.monotonic)
+
+
+class FairQueue:
+    """Waiting calls by client. Clients are served in turn, one call each, and the calls of a client in their order.
+
+    A batch takes calls in the same order. In each round, a client whose next call does not fit into the batch is passed
+    over and keeps its turn. If a client was passed over in a round, there is no further round. So no client gets
+    another call into a batch before every waiting client has had its turn.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[str, deque[Call]] = {}
+        """The waiting calls by client, in the order of the clients' turns. Clients without calls are left out."""
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def add(self, client: str, call: Call) -> None:
+        """Append a call of `client`."""
+        with self._changed:
+            self._calls.setdefault(client, deque()).append(call)
+            self._changed.notify()
+
+    def take(self) -> list[Call]:
+        """Remove and return the next batch, without cancelled calls. Return an empty list if no call waits.
+
+        Waits for more calls within the limits of the first one, unless another call waits that does not fit.
+        """
+        with self._changed:
+            while True:
+                self._discard_cancelled()
+                chosen, is_blocked = self._choose()
+                if not chosen:
+                    return []
+                limits = chosen[0][1].limits
+                wait_s = chosen[0][1].submitted_at + limits.window_s - time.monotonic()
+                if len(chosen) < limits.size and not is_blocked and wait_s > 0 and not self._closed:
+                    self._changed.wait(wait_s)
+                    continue
+                for client, _ in chosen:
+                    self._end_turn(client)
+                taken = [call for _, call in chosen if call.future.set_running_or_notify_cancel()]
+                if taken:
+                    return taken
+
+    def close(self) -> None:
+        """Do not wait for more calls."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def clear(self) -> list[Call]:
+        """Remove and return all waiting calls."""
+        with self._changed:
+            calls = [call for waiting in self._calls.values() for call in waiting]
+            self._calls.clear()
+            return calls
+
+    def _choose(self) -> tuple[list[tuple[str, Call]], bool]:
+        """Return the calls of the next batch with their clients, and whether a client was passed over."""
+        chosen: list[tuple[str, Call]] = []
+        memory, is_blocked, depth = 0, False, 0
+        while not is_blocked:
+            found = [(client, calls[depth]) for client, calls in self._calls.items() if len(calls) > depth]
+            if not found:
+                break
+            for client, call in found:
+                if chosen and not _fits(call, chosen[0][1], memory):
+                    is_blocked = True
+                    continue
+                chosen.append((client, call))
+                memory += call.memory
+                if len(chosen) == chosen[0][1].limits.size:
+                    return chosen, is_blocked
+            depth += 1
+        return chosen, is_blocked
+
+    def _end_turn(self, client: str) -> None:
+        """Remove the next call of `client`. The turns of all other clients come before its next turn."""
+        calls = self._calls.pop(client)
+        calls.popleft()
+        if calls:
+            self._calls[client] = calls
+
+    def _discard_cancelled(self) -> None:
+        for client, calls in list(self._calls.items()):
+            for call in [call for call in calls if call.future.cancelled()]:
+                call.future.set_running_or_notify_cancel()
+                calls.remove(call)
+            if not calls:
+                del self._calls[client]
+
+
+def _fits(call: Call, first: Call, memory: int) -> bool:
+    """Return whether `call` may join a batch that begins with `first` and needs `memory` bytes."""
+    limit = first.limits.max_memory
+    has_memory = limit is None or memory + call.memory <= limit
+    return call.key is not None and call.key == first.key and has_memory

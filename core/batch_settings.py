@@ -1,0 +1,28 @@
+"""Settings of batches: generations that the device samples together."""
+
+from pydantic_settings import BaseSettings
+
+from core.setting_field import setting
+
+_PANEL = "Fast mode"
+
+
+class BatchSettings(BaseSettings):
+    """Settings of batches. core.settings.Settings contains these fields."""
+
+    batch_size: int = setting(
+        _PANEL,
+        1,
+        "Maximum number of generations that are sampled together. They have the same model, size, number of steps and "
+        "guidance scale. A value above 1 can change the bytes of the results, and needs --mode fast.",
+        ge=1,
+        le=64,
+    )
+    batch_window_ms: float = setting(
+        _PANEL,
+        20,
+        "Time in milliseconds after its submission for which a generation waits for others, if the device has nothing "
+        "else to do and --batch-size is above 1.",
+        ge=0,
+        le=10_000,
+    )

@@ -1,0 +1,156 @@
+"""The generations that one call of a pipeline runs together: one row for each of them in the pipeline's tensors."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from codec_pixels.device_thread import report_progress
+from codec_wire.errors import CodecError
+from core.diffusers_engine.families import Family
+from core.diffusers_engine.variants import PipelineVariant
+from core.engine import Job
+from core.plan import StreamPlan
+
+PreviewListener = Callable[[int, int, Tensor], None]
+"""Called with the number of completed steps, the total, and the clean estimate [latent_frames, C, h, w]."""
+StepListener = Callable[[int, int], None]
+"""Called with the completed and total numbers of steps. Some schedulers run more steps than requested."""
+
+_FIELDS_OF_A_ROW = ("prompt", "negative_prompt", "image", "control_image")
+"""Fields whose values may differ between the jobs of a batch. All other arguments of the call are equal."""
+
+
+def batch_key(plan: StreamPlan) -> Hashable:
+    """Return a value that is equal for plans of one model that one call of a pipeline can run together."""
+    return (
+        plan.model,
+        plan.modality,
+        plan.width,
+        plan.height,
+        plan.steps,
+        plan.guidance_scale,
+        plan.num_frames,
+        plan.header.fps,
+        plan.strength,
+        plan.negative_prompt is None,  # pipelines may use another embedding than that of an empty text
+        plan.image is None,
+        plan.control_image is None,
+        plan.latents is None,
+    )
+
+
+@dataclass(slots=True, eq=False)
+class BatchMember:
+    """One generation of a batch: its plan, the result of decode_inputs, and the listeners of its steps and previews.
+
+    `on_leave` is called with the error if the member leaves the batch before its end. `error` is this error, or None
+    while the member is in the batch.
+    """
+
+    plan: StreamPlan
+    job: Job
+    inputs: Mapping[str, Any]
+    on_step: StepListener
+    on_preview: PreviewListener | None = None
+    on_leave: Callable[[CodecError], object] | None = None
+    error: CodecError | None = None
+
+    def leave(self, error: CodecError) -> None:
+        """Leave the batch because of `error`. Only the first error is kept."""
+        if self.error is None:
+            self.error = error
+            if self.on_leave is not None:
+                self.on_leave(error)
+
+
+class Batch:
+    """The members of a batch and their random generators, in the order of the rows of the pipeline's tensors.
+
+    If the rows of `variant` cannot be removed between two steps, a member that leaves keeps its row, and the result is
+    discarded. The pipeline must get the list `generators` itself, because the list changes when rows are removed.
+    """
+
+    def __init__(
+        self, members: Sequence[BatchMember], generators: Sequence[Generator], variant: PipelineVariant
+    ) -> None:
+        self.rows = list(members)
+        self.generators = list(generators)
+        self._pipeline = variant.pipeline
+        self._tensors = variant.family.guidance_inputs or ()
+        # Pipelines of distilled models embed the guidance scale in a tensor that no callback can change. Step caches
+        # contain tensors with rows.
+        unet = getattr(variant.pipeline, "unet", None)
+        embeds_guidance = unet is not None and getattr(unet.config, "time_cond_proj_dim", None) is not None
+        is_removable = variant.family.removable_rows and not embeds_guidance and variant.step_cache is None
+        self._removes_rows = is_removable and len(self.rows) > 1
+
+    @property
+    def members(self) -> list[BatchMember]:
+        """The members that have not left."""
+        return [member for member in self.rows if member.error is None]
+
+    def checkpoint(self) -> None:
+        """Let the cancelled members leave, and record that the device has made progress.
+
+        Raises the reason of a member if all of them have left.
+        """
+        for member in self.members:
+            if member.job.reason is not None:
+                member.leave(member.job.reason)
+        if not self.members:
+            raise next(member.error for member in self.rows if member.error is not None)
+        report_progress()
+
+    @property
+    def callback_inputs(self) -> list[str]:
+        """The names of the tensors that `without_left` needs, for callback_on_step_end_tensor_inputs."""
+        return ["latents", *self._tensors] if self._removes_rows else ["latents"]
+
+    def without_left(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return `values`, tensors by name, without the rows of the members that have left.
+
+        The rows are also removed from the state of the pipeline's scheduler, and from the generators.
+        """
+        keep = [row for row, member in enumerate(self.rows) if member.error is None]
+        if len(keep) == len(self.rows) or not self._removes_rows:
+            return values
+        rows = len(self.rows)
+        values = {name: _select(value, keep, rows) for name, value in values.items()}
+        # Multi-step schedulers store earlier samples and outputs of the model, as tensors or as lists of tensors.
+        state, dimensions = vars(self._pipeline.scheduler), values["latents"].dim()
+        for name, value in list(state.items()):
+            if isinstance(value, list):
+                state[name] = [_select_state(one, keep, rows, dimensions) for one in value]
+            else:
+                state[name] = _select_state(value, keep, rows, dimensions)
+        self.rows = [self.rows[row] for row in keep]
+        self.generators[:] = [self.generators[row] for row in keep]
+        return values
+
+
+def _select(tensor: Tensor, keep: list[int], rows: int) -> Tensor:
+    """Return the rows `keep`. With classifier-free guidance, a tensor has two parts with `rows` rows each."""
+    parts = tensor.reshape(-1, rows, *tensor.shape[1:])
+    return parts[:, keep].flatten(0, 1)
+
+
+def _select_state(value: Any, keep: list[int], rows: int, dimensions: int) -> Any:
+    has_rows = isinstance(value, Tensor) and value.dim() == dimensions and value.shape[0] == rows
+    return _select(value, keep, rows) if has_rows else value
+
+
+def merge_arguments(each: Sequence[Mapping[str, Any]], family: Family, generators: list[Generator]) -> dict[str, Any]:
+    """Return the arguments of one call of a pipeline for several members, given the arguments for each of them.
+
+    The values that differ become lists, and input latents, [1, C, h, w] each, become one tensor.
+    """
+    merged = dict(each[0])
+    for field in _FIELDS_OF_A_ROW:
+        name = family.arguments.get(field)
+        if name in merged:
+            values = [arguments[name] for arguments in each]
+            merged[name] = torch.cat(values) if isinstance(values[0], Tensor) else values
+    return {**merged, "generator": generators}

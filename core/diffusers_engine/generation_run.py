@@ -1,0 +1,135 @@
+"""One generation on the device thread: its results go to the event loop."""
+
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from torch import Tensor
+
+from codec_wire.encoder import LatentEncoder
+from codec_wire.errors import INTERNAL_TEXT, CodecError, without_traceback
+from codec_wire.events import Frame, Preview, Started, Step
+from codec_wire.latents import LatentFrame
+from core.diffusers_engine.batch import BatchMember
+from core.diffusers_engine.checkpoints import stop_if_cancelled
+from core.diffusers_engine.loader import LoadedModel
+from core.diffusers_engine.previews import preview_events
+from core.diffusers_engine.prompt_truncation import prompt_truncations
+from core.diffusers_engine.rendering import render, render_preview
+from core.diffusers_engine.results import ResultQueue
+from core.diffusers_engine.sampler import memory_guard
+from core.engine import Job, PixelPreview, Pixels
+from core.plan import StreamPlan
+
+log = logging.getLogger(__name__)
+
+Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | CodecError
+"""The results that the device thread sends to the event loop."""
+
+DEVICE_ENCODING_BYTES = 256 * 1024
+"""Latents of images up to this size in bytes are encoded on the device thread.
+
+This takes less than a millisecond, about as long as waking another thread.
+"""
+MAX_PREVIEW_BYTES = 4 * 1024 * 1024
+"""Maximum size in bytes of the previews that wait for the event loop. Further previews are dropped."""
+
+
+class GenerationRun:
+    """The run of a plan. The device thread calls the methods, except `__init__`.
+
+    `results` receives Started, the Steps, the previews, and a last result: latents, a Frame, Pixels or an error. After
+    the last result, the device does nothing for the job, and `future` is done.
+    """
+
+    def __init__(
+        self, model: LoadedModel, plan: StreamPlan, job: Job, inputs: Mapping[str, Any], results: ResultQueue[Result]
+    ) -> None:
+        self.future: Future[None] = Future()
+        self.member = BatchMember(plan, job, inputs, self._report, self._preview, self._end_with)
+        """The generation as a member of a batch, which is None in `error` unless the generation has failed."""
+        self._model = model
+        self._results = results
+        self._started_at = 0.0
+        self._steps = 0
+
+    def start(self, *, wake: bool) -> bool:
+        """Send Started. If `wake` is false, the event loop is not woken for it. Return False if the run has failed."""
+        plan, job = self.member.plan, self.member.job
+        try:
+            stop_if_cancelled(job)
+            self._started_at = job.record.record_sampling()
+            truncations = prompt_truncations(self._model.variant_for(plan), plan)
+            self._results.put(Started(plan.header, truncations), wake=wake)
+        except BaseException as error:
+            self.fail(error)
+        return self.member.error is None
+
+    def finish(self, latents: Tensor, sampled_at: float) -> float:
+        """Send the result for `latents`, which were sampled at the time `sampled_at`.
+
+        Return the seconds since the start of the run.
+        """
+        plan, record = self.member.plan, self.member.job.record
+        try:
+            record.sampling_s += sampled_at - self._started_at
+            if plan.rendered:
+                self._results.put(render(self._model, plan, latents, self.member.job))
+            elif plan.latent_frames == 1 and latents.nbytes <= DEVICE_ENCODING_BYTES:
+                encoding_at = time.perf_counter()
+                frame = encode_frame(LatentEncoder(plan.header), latents[0], plan, seq=0)
+                record.encode_s += time.perf_counter() - encoding_at
+                self._results.put(Frame(frame))
+            else:
+                self._results.put(latents)
+            self._complete()
+        except BaseException as error:
+            self.fail(error)
+        return time.perf_counter() - self._started_at
+
+    def fail(self, error: BaseException) -> None:
+        """Send `error` as the last result, unless the run has already failed. Unexpected errors are logged."""
+        if isinstance(error, CodecError):
+            self.member.leave(error)
+        elif self.member.error is None:  # the event loop waits for a result in any case
+            log.error("generation failed", exc_info=error)
+            self.member.leave(CodecError(INTERNAL_TEXT))
+
+    def _end_with(self, error: CodecError) -> None:
+        self._results.put(without_traceback(error))
+        self._complete()
+
+    def _complete(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def _report(self, done: int, total: int) -> None:
+        # If a batch fails, its members run again one by one. Completed steps are not reported a second time.
+        if done <= self._steps:
+            return
+        self._steps = done
+        self.member.job.record.steps += 1
+        if self.member.job.reports_steps:
+            self._results.put(Step(done, total))
+
+    def _preview(self, done: int, total: int, estimate: Tensor) -> None:
+        if done <= self._steps:
+            return
+        plan = self.member.plan
+        if plan.rendered:
+            partial_image = render_preview(self._model, plan, estimate, self.member.job)
+            if partial_image is not None:
+                self._results.put(partial_image)
+            return
+        for event in preview_events(plan, (done, total), estimate):
+            # A client that does not read must not fill the memory.
+            if len(self._results) * len(event.frame.data) < MAX_PREVIEW_BYTES:
+                self._results.put(event)
+
+
+def encode_frame(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, seq: int) -> LatentFrame:
+    """Return the encoded latent frame `seq` of `plan`. Raises OutOfMemory and what LatentEncoder.encode raises."""
+    with memory_guard(plan):
+        return encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1)
