@@ -57,6 +57,12 @@ def test_switch_in_reference_mode_is_refused_with_its_name_and_value() -> None:
         switches_of(Settings(step_cache="first_block"))
 
 
+def test_batches_are_refused_in_reference_mode() -> None:
+    with pytest.raises(InvalidSettings, match=r"CODEC_BATCH_SIZE \(--batch-size\).*CODEC_MODE=fast.*got 8"):
+        switches_of(Settings(batch_size=8))
+    assert switches_of(Settings(batch_size=8, mode="fast")) == Switches(**FAST_DEFAULTS)
+
+
 def test_dtype_is_a_switch_only_in_fast_mode() -> None:
     assert switches_of(Settings(dtype="bf16")).names == ()
     assert "dtype=bf16" in switches_of(Settings(dtype="bf16", mode="fast")).names

@@ -42,6 +42,17 @@ def test_members_keep_their_latents_when_another_is_removed(
     assert distance > 100 * TOLERANCE
 
 
+@pytest.mark.parametrize("cancelled_after", [1, 4])
+def test_member_is_removed_before_and_after_the_cutoff_of_guidance(
+    tiny_model: LoadedModel, device_thread: DeviceThread, cancelled_after: int
+) -> None:
+    model = replace(tiny_model, variants=tuple(replace(one, guidance_cutoff=0.5) for one in tiny_model.variants))
+    plans = plans_of(model, steps=6)
+    changed, distance = device_thread.submit(largest_differences, model, plans, cancelled_after).result()
+    assert changed < TOLERANCE * max(1, distance)
+    assert distance > 100 * TOLERANCE
+
+
 def test_plans_of_other_forms_do_not_fit_into_a_batch(tiny_model: LoadedModel) -> None:
     first, second, _ = plans_of(tiny_model)
     others = [
