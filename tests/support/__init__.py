@@ -18,6 +18,7 @@ Engines and models
     fake_engine         an engine that waits for the test before each step
     noise_engine        an engine that yields seeded noise without a model
     fake_vae            a VAE that waits for the test before each frame
+    batches             plans that fit into one batch, sampled alone and together
     held_sampler        a real pipeline stopped in its third step
     held_model          the same for a pipeline in another process
     failing_model       a model that cannot be loaded
