@@ -49,7 +49,7 @@ _RECOGNIZED: tuple[type[CodecError], ...] = (
 def status_code(error: BaseException) -> StatusCode:
     """Return the gRPC status code for `error`, or INTERNAL if its class has no status code.
 
-    A class without a status code of its own has the status code of its nearest base class.
+    A class without a status code has the status code of its nearest base class.
     """
     for cls in type(error).__mro__:
         if cls in STATUS:

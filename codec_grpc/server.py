@@ -61,8 +61,8 @@ async def start_grpc_server(
     """Start the gRPC server on `host`:`port`. Port 0 selects a free port.
 
     A generation may take at most `request_timeout_s` seconds. `api_keys` are the accepted keys, or None if no key is
-    required. `tls` has the certificates of the server, or is None for a server without TLS. Raises InvalidSettings if
-    the address is not available.
+    required. `tls` has the certificates of the server. The default None starts a server without TLS. Raises
+    InvalidSettings if the address is not available.
     """
     server = grpc.aio.server(interceptors=[ErrorBoundary(service, api_keys)], options=SERVER_OPTIONS)
     add_LatentServiceServicer_to_server(LatentServicer(service, request_timeout_s), server)

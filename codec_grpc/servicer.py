@@ -140,9 +140,9 @@ class LatentServicer(LatentServiceServicer):
 
 
 def _compression(name: str | bytes | None) -> grpc.Compression | None:
-    """Return the compression algorithm named `name`, or None if `name` is None or "identity".
+    """Return the compression algorithm named `name`, or None for "identity" and for a missing name.
 
-    Raises InvalidRequest if there is no algorithm with this name.
+    Raises InvalidRequest if the name is unknown.
     """
     if name is None or name == "identity":
         return None

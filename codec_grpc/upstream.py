@@ -173,7 +173,7 @@ class Upstream:
 
 
 def _most_common(configurations: Iterable[str], current: str | None) -> str | None:
-    """Return the most common of `configurations`, one for each server, or None if there are no servers.
+    """Return the most common of `configurations`, one for each server, or None without servers.
 
     If several configurations are equally common, prefer `current`.
     """

@@ -42,7 +42,7 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
 
     The coding with the highest weight in Accept-Encoding is selected. Among codings of equal weight, the order of
     preference is zstd, br, gzip, identity. `dictionary` has the hash and the bytes of the zstd dictionary for the
-    format and pipeline of the body, or is None if there is no such dictionary. zstd is available only if `dictionary`
+    format and pipeline of the body, or None if such a dictionary does not exist. zstd is available only if `dictionary`
     is not None and the client is known to have the dictionary. Raises NotAcceptable if the client accepts no available
     coding.
     """
@@ -56,7 +56,7 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
 
 @lru_cache(maxsize=256)
 def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
-    """Return the coding for the Accept-Encoding header `accepted`. If `dictionary` is None, zstd is not available."""
+    """Return the coding for the Accept-Encoding header `accepted`. Without `dictionary`, zstd is not available."""
     weights = dict(reversed(parse_quality_values(accepted)))  # if a name is repeated, its highest weight counts
     wildcard = weights.get("*")
     choices: list[tuple[float, Encoding]] = []

@@ -47,7 +47,7 @@ class OriginPolicy:
     def require_host(self, host: str | None) -> None:
         """Raise Forbidden unless `host` is an allowed Host header.
 
-        `host` is None if the header is missing, as in HTTP/1.0.
+        None stands for a missing header, as in HTTP/1.0.
         """
         if host is not None and self._checks_hosts and not self._allows_host(host):
             raise Forbidden(
@@ -80,7 +80,7 @@ class OriginPolicy:
 
 
 def _origin_of(url: str | None) -> set[str]:
-    """Return a set with the origin of `url`. The set is empty if `url` is None or has no valid origin."""
+    """Return a set with the origin of `url`. The set is empty if `url` is missing or has no valid origin."""
     parts = urlsplit(url or "")
     origin = normalized_origin(f"{parts.scheme}://{parts.netloc}")
     return set() if origin is None else {origin}

@@ -22,7 +22,7 @@ from codec_wire.http import (
 JSON, TEXT = "application/json", "text/plain"
 
 Content: TypeAlias = Mapping[str, type[BaseModel] | None]
-"""Pydantic model of a response body by media type. The model is None if the body is not JSON."""
+"""Pydantic model of a response body by media type. A body that is not JSON has the model None."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

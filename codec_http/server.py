@@ -36,8 +36,8 @@ def build_app(
 
     A generation may take at most `request_timeout_s` seconds. `public_url` is the URL under which clients reach the
     server, or None if the URL is unknown. `api_keys` are the accepted keys, or None if no key is required.
-    `origin_policy` restricts which web pages may use the server. If `origin_policy` is None, only pages of this host
-    may use it.
+    `origin_policy` restricts which web pages may use the server. By default, only pages of this host may use the
+    server.
     """
     app = web.Application(middlewares=[error_boundary, require_allowed_origin, answer_preflight])
     app.on_response_prepare.extend([add_cors_headers, add_request_id])
@@ -90,9 +90,9 @@ async def start_http_server(
 ) -> HttpServer:
     """Start the HTTP server on `host`:`port`. Port 0 selects a free port. See build_app for the other parameters.
 
-    `tls` has the certificates of an https server, or is None for http. `limits` bounds the number of connections. If
-    `limits` is None, the default limits of the settings apply. `allowed_origins` are the origins of the web pages that
-    may use the server. If `allowed_origins` is None, only pages of this host may use it. Raises InvalidSettings if the
+    `tls` has the certificates of an https server. The default None starts an http server. `limits` bounds the number of
+    connections. By default, the default limits of the settings apply. `allowed_origins` are the origins of the web
+    pages that may use the server. By default, only pages of this host may use the server. Raises InvalidSettings if the
     address is not available.
     """
     policy = OriginPolicy(allowed_origins, public_url, host)

@@ -41,8 +41,8 @@ class CapturedStream:
 def read_stream(capture: str, encoding: str | None, sources: MapSources) -> CapturedStream:
     """Read the file `capture`, or standard input if `capture` is "-".
 
-    If `encoding` is None, the content coding is detected. Raises InvalidSettings if the file cannot be read,
-    StreamError if the file is not a valid stream, and InvalidMap if a latent-space map is missing or not valid.
+    Without `encoding`, the content coding is detected. Raises InvalidSettings if the file cannot be read, StreamError
+    if the file is not a valid stream, and InvalidMap if a latent-space map is missing or not valid.
     """
     head, chunks = read_capture(capture)
     other_format = identify_foreign_file(head)

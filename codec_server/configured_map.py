@@ -57,7 +57,7 @@ async def _fetch(url: str, digest: str | None, local: dict[str, bytes], cache: F
 
 
 def _files_in(folder: Path | None) -> dict[str, bytes]:
-    """Return {hash: contents} of the files in `folder`, or {} if `folder` is None or does not exist."""
+    """Return {hash: contents} of the files in `folder`, or {} if `folder` is missing."""
     if folder is None:
         return {}
     return {sha256(data): data for data in (path.read_bytes() for path in sorted(folder.glob("*")) if path.is_file())}
@@ -81,7 +81,7 @@ def require_configured_map(
 ) -> None:
     """Raise InvalidSettings unless `maps` contain the map that `settings` name.
 
-    `maps` has the map of each served latent space. A value in `maps` is None if the map will be created later.
+    `maps` has the map of each served latent space. The value None stands for a map that will be created later.
     """
     digest = settings.latent_map_sha256
     if configured is not None and configured.latent_map.id not in maps:

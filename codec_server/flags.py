@@ -32,8 +32,8 @@ def with_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that adds a flag for each of the settings `names` to a typer command.
 
-    The command receives the values of the flags in its **flags, by the name of the setting. The value of a flag that
-    was not given is None. `panel` overrides the heading under which --help lists the flags. `defaults` overrides the
+    The command receives the values of the flags in its **flags, by the name of the setting. A flag that was not given
+    has the value None. `panel` overrides the heading under which --help lists the flags. `defaults` overrides the
     defaults that --help states, by the name of the setting.
     """
     names = list(names)

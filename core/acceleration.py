@@ -24,7 +24,7 @@ class Distance:
 class Acceleration:
     """The mode of a model and, in fast mode, the switches that are on and their distance.
 
-    The distance is None if it is unknown.
+    An unknown distance has the value None.
     """
 
     mode: Mode = Mode.REFERENCE

@@ -23,7 +23,7 @@ class EncodeRequest:
 
     `model` and `latent_space` select the VAE. `size` is (width, height) in pixels. `map_pin` is the hash of the
     latent-space map that the client requires. The VAE returns a distribution of latents. `seed` selects a random sample
-    of this distribution. If `seed` is None, the mode of the distribution is used.
+    of this distribution. Without `seed`, the mode of the distribution is used.
     """
 
     file: bytes

@@ -40,9 +40,9 @@ Event: TypeAlias = StreamEvent | Pixels | PixelPreview
 class Job:
     """One queued or running generation, shared by the event loop and the thread that runs the model.
 
-    `deadline` is in seconds of the event loop's clock, or None if there is no deadline. If `reports_steps` is set, the
-    engine must yield Steps. A job can be cancelled from any thread. If a job is cancelled several times, only the first
-    reason is kept.
+    `deadline` is in seconds of the event loop's clock, or None for a job without a deadline. If `reports_steps` is set,
+    the engine must yield Steps. A job can be cancelled from any thread. If a job is cancelled several times, only the
+    first reason is kept.
     """
 
     def __init__(self, deadline: float | None = None, *, reports_steps: bool = False) -> None:
@@ -87,8 +87,8 @@ class Job:
     def occupy(self, work: Future[Any] | None) -> None:
         """Record that the device works on this job until `work` is done, even if the job is cancelled earlier.
 
-        `work` is None if the device no longer works on the job. Only the last `work` is relevant, because a device runs
-        the work of a job in the order of submission.
+        Pass None as `work` when the device no longer works on the job. Only the last `work` is relevant, because a
+        device runs the work of a job in the order of submission.
         """
         self._work = work
 

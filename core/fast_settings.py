@@ -14,8 +14,8 @@ _ON_OFF_PANEL = "Fast mode: on or off"
 class FastSettings(BaseSettings):
     """Settings of the mode and its switches. core.settings.Settings contains these fields.
 
-    If a switch is None, the default of the mode applies. In reference mode, all switches are off by default. The
-    defaults of fast mode are core.switches.FAST_DEFAULTS.
+    For a switch that is not set, the default of the mode applies. In reference mode, all switches are off by default.
+    The defaults of fast mode are core.switches.FAST_DEFAULTS.
     """
 
     mode: Literal["reference", "fast"] = setting(
@@ -37,8 +37,8 @@ class FastSettings(BaseSettings):
         None,
         "Compile the denoiser with torch.compile. The value full compiles the denoiser as a whole. The value "
         "regional compiles its repeated blocks, which takes less time. The value auto selects regional for "
-        "transformers that define repeated blocks, otherwise full, or none if there is no C++ compiler. Default "
-        "in fast mode: auto.",
+        "transformers that define repeated blocks, otherwise full, or none without a C++ compiler. Default in "
+        "fast mode: auto.",
     )
     compile_sizes: str | None = setting(
         _PANEL,

@@ -88,7 +88,7 @@ def store_latent_rgb(folder: Path, matrix: LatentRgb) -> None:
 
 
 def find_latent_rgb(models_dir: Path, latent_space: str, channels: int) -> LatentRgb | None:
-    """Return the stored latent-to-RGB matrix of a latent space with `channels` channels, or None if there is no matrix.
+    """Return the stored latent-to-RGB matrix of a latent space with `channels` channels, or None without such a matrix.
 
     `models_dir` takes precedence over the embedded model. A damaged file is logged and ignored.
     """

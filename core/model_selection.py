@@ -27,7 +27,7 @@ def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> Mod
 
 
 def models_named(name: str, models: Iterable[ModelInfo]) -> list[ModelInfo]:
-    """Return the models with this name or alias. Raises NotFound if there is no such model."""
+    """Return the models with this name or alias. Raises NotFound if no model has this name or alias."""
     models = list(models)
     matching = [model for model in models if name in _names(model)]
     if not matching:

@@ -27,8 +27,8 @@ _MAX_RECORDS = 16
 class PixelCheck:
     """The difference between decoded latents and the pixels that one pipeline returns for the same request.
 
-    `max_difference` and `tolerance` are in 8-bit levels. If a comparison is not possible, `max_difference` is None and
-    `reason` states why.
+    `max_difference` and `tolerance` are in 8-bit levels. If a comparison is not possible, `max_difference` has the
+    value None and `reason` states why.
     """
 
     pipeline: str

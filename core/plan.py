@@ -35,9 +35,9 @@ class StreamPlan:
 
     `width` and `height` are in pixels. `num_frames` is the number of video frames, and `latent_frames` is the number of
     frames in the latent stream. Both numbers are 1 for an image. If `rendered` is set, the latents are decoded to
-    pixels instead of being sent. `preview_every` is the number of steps from one latent preview to the next, or None if
-    there are no latent previews. `partial_images` is the number of pixel previews if `rendered` is set. A plan with too
-    few steps has fewer previews.
+    pixels instead of being sent. `preview_every` is the number of steps from one latent preview to the next, or None
+    for a plan without latent previews. `partial_images` is the number of pixel previews if `rendered` is set. A plan
+    with too few steps has fewer previews.
     """
 
     model: str

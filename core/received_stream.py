@@ -71,8 +71,8 @@ class MessageReader:
 class BodyReader:
     """Reader of a stream that is received as the bytes of an HTTP body.
 
-    If `wire_format` is None, the format is detected from the first byte of the stream. `encoding` is the content coding
-    of the body, as in the header Content-Encoding. `dictionaries` contains the zstd dictionaries of the served maps by
+    Without `wire_format`, the format is detected from the first byte of the stream. `encoding` is the content coding of
+    the body, as in the header Content-Encoding. `dictionaries` contains the zstd dictionaries of the served maps by
     hash. Raises InvalidRequest if `encoding` is not supported.
     """
 

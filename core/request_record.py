@@ -41,7 +41,7 @@ class Described(Protocol):
 class RequestRecord:
     """The record of one request.
 
-    Times are values of `time.perf_counter` in seconds. A time is None until its event has occurred.
+    Times are values of `time.perf_counter` in seconds. A time has the value None until its event has occurred.
 
     This class is not thread-safe, with one exception. The device thread records times that the event loop reads later.
     """
@@ -198,7 +198,7 @@ class RequestRecord:
         return self.frames * self.frame_values * _RAW_BYTES_PER_VALUE
 
     def seconds_to(self, time: float | None) -> float | None:
-        """Return the seconds from the start of the request to `time`, or None if `time` is None."""
+        """Return the seconds from the start of the request to `time`, or None without `time`."""
         return None if time is None else time - self.started_at
 
     @property

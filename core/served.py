@@ -28,7 +28,7 @@ from core.working_memory import NO_MEMORY, JobMemory
 class ModelInstance:
     """A served model: its description, its latent-space map, its engine, and the name of the device that it runs on.
 
-    `engine` is None if the server only decodes and encodes.
+    A server that only decodes and encodes has None as the engine.
     """
 
     model: ModelInfo
@@ -70,7 +70,7 @@ class ModelInstance:
 
     @property
     def generated_modalities(self) -> tuple[Modality, ...]:
-        """The modalities that requests can generate, or an empty tuple if `engine` is None."""
+        """The modalities that requests can generate, or an empty tuple without an engine."""
         return () if self.engine is None else self.model.modalities
 
     def require_engine(self) -> Engine:
@@ -113,7 +113,7 @@ class ModelInstance:
     def require_map_hash(self, expected: str | None) -> None:
         """Check that the latent-space map has the hash `expected`, "sha256:<hex>", that the client requires.
 
-        If `expected` is None, nothing is checked.
+        Without `expected`, nothing is checked.
 
         Raises MapMismatch, which names both hashes, if the hashes differ.
         """
@@ -221,7 +221,7 @@ class ServedModels:
         return found
 
     def require_map(self, latent_space: str | None) -> LatentMapBundle:
-        """Return the latent-space map of `latent_space`, or of the default model if `latent_space` is None.
+        """Return the latent-space map of `latent_space`, or by default that of the default model.
 
         Raises NotReady if no model is loaded, and NotFound if no model has this latent space.
         """
@@ -230,7 +230,7 @@ class ServedModels:
         return self._instance_of(models_in_latent_space(latent_space, self._infos())[0]).bundle
 
     def require_latent_rgb(self, latent_space: str | None) -> LatentRgb:
-        """Return the latent-to-RGB matrix of `latent_space`, or of the default model if `latent_space` is None.
+        """Return the latent-to-RGB matrix of `latent_space`, or by default that of the default model.
 
         Raises NotReady if no model is loaded, and NotFound if the latent space is unknown or has no matrix.
         """
@@ -249,7 +249,7 @@ class ServedModels:
     def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:
         """Check that the map for `plan` has the hash `expected`, "sha256:<hex>", that the client requires.
 
-        If `expected` is None, nothing is checked.
+        Without `expected`, nothing is checked.
 
         Raises MapMismatch, which names both hashes, if the hashes differ.
         """

@@ -132,8 +132,8 @@ class Settings(
     device: str = _setting(
         "Device",
         "auto",
-        "torch device that runs the model, e.g. cpu, cuda or cuda:1. The value auto selects a GPU, or the CPU if "
-        "there is no GPU.",
+        "torch device that runs the model, e.g. cpu, cuda or cuda:1. The value auto selects a GPU, or the CPU of "
+        "a machine without a GPU.",
     )
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = _setting(
         "Device",
@@ -243,7 +243,7 @@ def panel_of(name: str) -> str:
 def read_settings(flags: Mapping[str, Any]) -> Settings:
     """Return the settings that `flags` and the environment variables determine.
 
-    `flags` contains the value of each flag by field name. The value is None if the flag was not given. Raises
+    `flags` contains the value of each flag by field name. A flag that was not given has the value None. Raises
     InvalidSettings if a value is not valid. The message names the setting, the received value and what is allowed.
     """
     given = {name: value for name, value in flags.items() if value is not None}

@@ -10,7 +10,7 @@ from core.model import GenerationMode, ModelInfo
 def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, strength: float | None) -> None:
     """Check that `mode` of `model` can run `steps` steps with `strength`.
 
-    `strength` is None if the mode has no strength.
+    For a mode without strength, `strength` has the value None.
 
     Raises InvalidRequest if the steps cannot be run. The error names `strength` if the strength is so small that no
     step runs, otherwise `steps` and the accepted numbers of steps.

@@ -40,8 +40,8 @@ class TensorScaling:
     """The factor and the shift with which a VAE scales latents.
 
     Before decoding, latents are divided by `factor`, then `shift` is added. After encoding, `shift` is subtracted from
-    the latents, then they are multiplied by `factor`. If `factor` is None and `as_pipeline` is set, the decoder scales
-    latents as the model's pipeline does. The encoder ignores `as_pipeline`.
+    the latents, then they are multiplied by `factor`. If `factor` is not given and `as_pipeline` is set, the decoder
+    scales latents as the model's pipeline does. The encoder ignores `as_pipeline`.
     """
 
     factor: float | None = None

@@ -29,8 +29,8 @@ class WorkingMemory:
 
     The device runs one job at a time, or a batch of jobs whose peaks together are within the limit. The predicted
     memory of the active jobs is therefore the largest peak plus the results of all jobs. `limit` is in bytes. While the
-    models are being loaded, `limit` is None and no request is rejected. `retry_after_s` returns the number of seconds
-    after which a rejected request may be sent again. This class is not thread-safe: use it only from the event
+    models are being loaded, the limit is not set and no request is rejected. `retry_after_s` returns the number of
+    seconds after which a rejected request may be sent again. This class is not thread-safe: use it only from the event
     loop's thread.
     """
 

@@ -39,9 +39,9 @@ def run_generate(
     """Generate with `target` and write the file `output`.
 
     `fields` are the fields of the request as given on the command line. In `fields`, `size` is text, `image` and
-    `latents` are paths, and an option that was not given is None. `flags` are the settings by field name. If `preview`
-    is True, previews are written to the file while the model samples. Raises a CodecError if an option is invalid or
-    the generation fails.
+    `latents` are paths, and an option that was not given has the value None. `flags` are the settings by field name. If
+    `preview` is True, previews are written to the file while the model samples. Raises a CodecError if an option is
+    invalid or the generation fails.
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:

@@ -72,7 +72,7 @@ def run_accelerate(
 
 
 def _select(reference: ReferenceModel, names: list[str] | None) -> dict[str, Fixture]:
-    """Return the fixtures `names`, or the smallest fixture that the model can generate if `names` is None."""
+    """Return the fixtures `names`, or without `names` the smallest fixture that the model can generate."""
     selected, _ = read_suite(None).supported_by(reference.info, names)
     if names is not None:
         return selected

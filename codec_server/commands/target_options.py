@@ -62,7 +62,7 @@ def with_target(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a target to a typer command.
 
     The command receives two dictionaries. `target` has the arguments of Target except `wire_format`, and `flags` has
-    the settings of the model in this process. The value of a flag that was not given is None.
+    the settings of the model in this process. A flag that was not given has the value None.
     """
     shared, local = (inspect.signature(declared).parameters for declared in (_target_options, _local_options))
 

@@ -81,7 +81,7 @@ class OutputFile:
     def write_frames(self, frames: NDArray[np.uint8], fps: int | None, parameters: Parameters) -> int:
         """Encode `frames`, uint8 [frames, H, W, 3], and write them with embedded generation parameters.
 
-        A server that renders the same pixels and parameters returns an identical file. If `fps` is None, DEFAULT_FPS is
+        A server that renders the same pixels and parameters returns an identical file. Without `fps`, DEFAULT_FPS is
         used. Returns the size of the file in bytes. Raises InvalidSettings if the file cannot be written.
         """
         self.require_format_for(len(frames))

@@ -41,7 +41,7 @@ def server_url(settings: Settings, port: int) -> str:
 def print_addresses(http: str, grpc: str | None) -> None:
     """Print the version, the URL `http` of the HTTP server, and the address `grpc` (HOST:PORT) of the gRPC server.
 
-    `grpc` is None for a gateway, which has no gRPC server.
+    A gateway passes None for `grpc`, because it does not have a gRPC server.
     """
     typer.echo(f"codec-diffusers {SERVER_VERSION}")
     typer.echo(f"  HTTP     {http}{GENERATION_PATHS[Modality.IMAGE]}")

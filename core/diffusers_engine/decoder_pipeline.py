@@ -51,7 +51,7 @@ def _from_folder(
 ) -> tuple[Any, Family]:
     """Return the pipeline with the configuration in `folder`, and its family.
 
-    The weights of the VAE are in `file`, or in `folder` if `file` is None.
+    The weights of the VAE are in `file`, or in `folder` if `file` is not given.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 

@@ -13,7 +13,7 @@ from core.plan import StreamPlan
 def preview_events(plan: StreamPlan, step: tuple[int, int], estimate: Tensor) -> Iterator[Preview]:
     """Yield the previews of `estimate`, the clean estimate [latent_frames, C, h, w] of a step.
 
-    `step` is (completed steps, total steps). There is one preview for each latent frame. There is no preview if the
+    `step` is (completed steps, total steps). There is one preview for each latent frame. Nothing is yielded if the
     estimate contains values that are not finite, like the first estimates of some schedules.
     """
     try:

@@ -37,8 +37,8 @@ def choose_variant(
     folders from which weights are loaded. The result is the `requested` variant, if any, otherwise the default weights,
     if they exist, otherwise the only variant that has all weights. A component without this variant is loaded from its
     default weights, as in diffusers. Raises ModelLoadError, which names the variants that exist, if the variant
-    `requested` does not exist. Raises ModelLoadError also if `requested` is None and the model has several variants but
-    no default weights.
+    `requested` does not exist. Without `requested`, raises ModelLoadError if the model has several variants but no
+    default weights.
     """
     files: dict[str, list[str]] = {}
     for path in paths:
