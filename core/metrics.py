@@ -79,7 +79,7 @@ class Metrics:
         )
         self._batch_size = self._histogram(
             "codec_batch_size",
-            "Generations that were sampled together with the last generation of a request, including itself.",
+            "Number of generations in the batch with which the last generation of a request was sampled.",
             "modality",
             _BATCH_SIZES,
         )

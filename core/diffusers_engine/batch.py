@@ -1,4 +1,4 @@
-"""The generations that one call of a pipeline runs together: one row for each of them in the pipeline's tensors."""
+"""Batches, in which one call of a pipeline runs several generations. Each generation is a row of the tensors."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from core.engine import Job
 from core.plan import StreamPlan
 
 PreviewListener = Callable[[int, int, Tensor], None]
-"""Called with the number of completed steps, the total, and the clean estimate [latent_frames, C, h, w]."""
+"""Function of (number of completed steps, total number of steps, clean estimate [latent_frames, C, h, w])."""
 StepListener = Callable[[int, int], None]
-"""Called with the completed and total numbers of steps. Some schedulers run more steps than requested."""
+"""Function of (number of completed steps, total number of steps). Some schedulers run more steps than requested."""
 
 _FIELDS_OF_A_ROW = ("prompt", "negative_prompt", "image", "control_image")
 """Fields whose values may differ between the jobs of a batch. All other arguments of the call are equal."""
 
 
 def batch_key(plan: StreamPlan) -> Hashable:
-    """Return a value that is equal for plans of one model that one call of a pipeline can run together."""
+    """Return a key for `plan`. Plans of one model with equal keys can run together in one call of a pipeline."""
     return (
         plan.model,
         plan.modality,
@@ -44,10 +44,10 @@ def batch_key(plan: StreamPlan) -> Hashable:
 
 @dataclass(slots=True, eq=False)
 class BatchMember:
-    """One generation of a batch: its plan, the result of decode_inputs, and the listeners of its steps and previews.
+    """One generation of a batch, with its plan, its decoded inputs, and the listeners of its steps and previews.
 
-    `on_leave` is called with the error if the member leaves the batch before its end. `error` is this error, or None
-    while the member is in the batch.
+    `on_leave` is called with the error if the member leaves the batch before its end. `error` is the error with which
+    the member left, or None while the member is in the batch.
     """
 
     plan: StreamPlan
@@ -69,8 +69,9 @@ class BatchMember:
 class Batch:
     """The members of a batch and their random generators, in the order of the rows of the pipeline's tensors.
 
-    If the rows of `variant` cannot be removed between two steps, a member that leaves keeps its row, and the result is
-    discarded. The pipeline must get the list `generators` itself, because the list changes when rows are removed.
+    If rows cannot be removed from the tensors of `variant` between two steps, a member that leaves keeps its row, and
+    its result is discarded. The pipeline must receive the list `generators` and not a copy, because the list changes
+    when rows are removed.
     """
 
     def __init__(
@@ -89,13 +90,13 @@ class Batch:
 
     @property
     def members(self) -> list[BatchMember]:
-        """The members that have not left."""
+        """The members that have not left the batch."""
         return [member for member in self.rows if member.error is None]
 
     def checkpoint(self) -> None:
-        """Let the cancelled members leave, and record that the device has made progress.
+        """Let the cancelled members leave the batch, and record that the device has made progress.
 
-        Raises the reason of a member if all of them have left.
+        Raises the error of a member if all members have left.
         """
         for member in self.members:
             if member.job.reason is not None:
@@ -106,11 +107,11 @@ class Batch:
 
     @property
     def callback_inputs(self) -> list[str]:
-        """The names of the tensors that `without_left` needs, for callback_on_step_end_tensor_inputs."""
+        """The names of the tensors that `without_left` needs, for the argument callback_on_step_end_tensor_inputs."""
         return ["latents", *self._tensors] if self._removes_rows else ["latents"]
 
     def without_left(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return `values`, tensors by name, without the rows of the members that have left.
+        """Return the tensors `values`, by name, without the rows of the members that have left.
 
         The rows are also removed from the state of the pipeline's scheduler, and from the generators.
         """
@@ -132,7 +133,10 @@ class Batch:
 
 
 def _select(tensor: Tensor, keep: list[int], rows: int) -> Tensor:
-    """Return the rows `keep`. With classifier-free guidance, a tensor has two parts with `rows` rows each."""
+    """Return the rows `keep` of `tensor`.
+
+    With classifier-free guidance, a tensor has two parts with `rows` rows each.
+    """
     parts = tensor.reshape(-1, rows, *tensor.shape[1:])
     return parts[:, keep].flatten(0, 1)
 
@@ -143,9 +147,9 @@ def _select_state(value: Any, keep: list[int], rows: int, dimensions: int) -> An
 
 
 def merge_arguments(each: Sequence[Mapping[str, Any]], family: Family, generators: list[Generator]) -> dict[str, Any]:
-    """Return the arguments of one call of a pipeline for several members, given the arguments for each of them.
+    """Return the arguments of one pipeline call for several members. `each` has the arguments for each member.
 
-    The values that differ become lists, and input latents, [1, C, h, w] each, become one tensor.
+    Values that differ become lists. Input latents, [1, C, h, w] each, are concatenated to one tensor.
     """
     merged = dict(each[0])
     for field in _FIELDS_OF_A_ROW:

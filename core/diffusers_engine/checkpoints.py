@@ -11,7 +11,7 @@ from core.engine import Job
 
 
 def stop_if_cancelled(*jobs: Job) -> None:
-    """Raise the reason of the first job if all `jobs` were cancelled. Otherwise, record that the device made progress.
+    """Raise the reason of the first job if all `jobs` were cancelled. Otherwise, record progress of the device.
 
     If there are several jobs, the device runs them as a batch.
     """

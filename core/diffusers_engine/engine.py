@@ -45,7 +45,8 @@ _ONE_AT_A_TIME = BatchLimits()
 class DiffusersEngine:
     """Engine that runs the pipelines of one model on the device thread.
 
-    Jobs run one at a time, unless `limits` allow batches: then jobs with the same batch_key are sampled together.
+    Jobs run one at a time, unless `limits` allow batches. In a batch, jobs with the same batch_key are sampled
+    together.
 
     The clients are served in turn.
 
@@ -130,7 +131,8 @@ class DiffusersEngine:
     def _sample(self, runs: Sequence[GenerationRun]) -> None:
         """Sample `runs`, which have been started, and let each of them send its result.
 
-        If sampling several runs fails, they are repeated one by one, so that only those fail that fail alone too.
+        If the sampling of several runs fails, each run is repeated alone, so that only runs that cannot be sampled
+        alone fail.
         """
         if not runs:
             return

@@ -1,4 +1,4 @@
-"""One generation on the device thread: its results go to the event loop."""
+"""One generation on the device thread, whose results are sent to the event loop."""
 
 import logging
 import time
@@ -29,19 +29,19 @@ Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | Cod
 """The results that the device thread sends to the event loop."""
 
 DEVICE_ENCODING_BYTES = 256 * 1024
-"""Latents of images up to this size in bytes are encoded on the device thread.
+"""Maximum size in bytes of an image's latents that are encoded on the device thread.
 
-This takes less than a millisecond, about as long as waking another thread.
+The encoding takes less than a millisecond, about as long as waking another thread.
 """
 MAX_PREVIEW_BYTES = 4 * 1024 * 1024
 """Maximum size in bytes of the previews that wait for the event loop. Further previews are dropped."""
 
 
 class GenerationRun:
-    """The run of a plan. The device thread calls the methods, except `__init__`.
+    """The run of a plan. The device thread calls all methods except `__init__`.
 
-    `results` receives Started, the Steps, the previews, and a last result: latents, a Frame, Pixels or an error. After
-    the last result, the device does nothing for the job, and `future` is done.
+    `results` receives Started, the Steps, the previews, and a last result, which is latents, a Frame, Pixels or an
+    error. After the last result, the device no longer works on the job, and `future` is done.
     """
 
     def __init__(
@@ -56,7 +56,10 @@ class GenerationRun:
         self._steps = 0
 
     def start(self, *, wake: bool) -> bool:
-        """Send Started. If `wake` is false, the event loop is not woken for it. Return False if the run has failed."""
+        """Send Started. Return False if the run has failed.
+
+        If `wake` is False, Started does not wake the event loop.
+        """
         plan, job = self.member.plan, self.member.job
         try:
             stop_if_cancelled(job)
@@ -130,6 +133,9 @@ class GenerationRun:
 
 
 def encode_frame(encoder: LatentEncoder, latent: Tensor, plan: StreamPlan, *, seq: int) -> LatentFrame:
-    """Return the encoded latent frame `seq` of `plan`. Raises OutOfMemory and what LatentEncoder.encode raises."""
+    """Return the encoded latent frame `seq` of `plan`.
+
+    Raises OutOfMemory if the device has too little memory, and the errors of LatentEncoder.encode.
+    """
     with memory_guard(plan):
         return encoder.encode(latent, keyframe=plan.is_keyframe(seq), last=seq == plan.latent_frames - 1)

@@ -45,7 +45,10 @@ class PromptCache:
     def _encode_batch(
         self, name: str, encode: Callable[..., Embeddings], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Embeddings:
-        """Return the embeddings of one prompt, or of the prompts of a batch, each of which has its own entry."""
+        """Return the embeddings of one prompt or of the prompts of a batch.
+
+        Each prompt has its own entry in the cache.
+        """
         values = [*args, *kwargs.values()]
         if not any(isinstance(value, list) for value in values):
             return self._encode(name, encode, args, kwargs)
@@ -108,7 +111,7 @@ def _nbytes(embeddings: object) -> int | None:
 
 
 def _has_one_row(embeddings: Any) -> bool:
-    """Return whether all tensors in `embeddings` have one row, so that those of several prompts can be concatenated."""
+    """Return whether all tensors in `embeddings` have one row. Such tensors of several prompts can be concatenated."""
     if isinstance(embeddings, Tensor):
         return embeddings.shape[0] == 1
     return embeddings is None or all(_has_one_row(one) for one in embeddings)

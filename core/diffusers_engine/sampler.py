@@ -53,9 +53,9 @@ def sample(
 def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Tensor | None]:
     """Run the plans of `members`, which have the same batch_key, in one call of the pipeline. See `sample`.
 
-    Return the latents of each member, or None if it has left the batch. A member leaves the batch after the step in
-    which its job is cancelled, or if its listener of previews raises a CodecError. Raises the reason if all members
-    have left.
+    Return a list with the latents of each member, or None for a member that has left the batch. A member leaves the
+    batch after the step in which its job is cancelled, or if its listener of previews raises a CodecError. Raises the
+    error of a member if all members have left.
     """
     plan = members[0].plan
     variant = model.variant_for(plan)
@@ -151,7 +151,7 @@ def _run_pipeline(
     jobs: Sequence[Job],
     on_estimate: EstimateListener | None,
 ) -> Any:
-    """Call the pipeline with `arguments`. `plan` is one of the plans of the batch, whose jobs are `jobs`."""
+    """Call the pipeline with `arguments`. `plan` is one of the plans of the batch. `jobs` are the jobs of the batch."""
     pipeline, family = variant.pipeline, variant.family
     # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
