@@ -9,6 +9,7 @@ from codec_grpc.upstream_calls import UpstreamCalls
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.latent_rgb import LatentRgb
+from core.decoder_file import find_decoder
 from core.served import ModelInstance
 
 if TYPE_CHECKING:  # the generated module defines the class only in its type stubs
@@ -48,6 +49,8 @@ async def load_models(
                 vae,
                 latent_rgb=matrix,
                 acceleration=acceleration,
+                # Exported decoders are too large for a message; the embedded model's is installed with a gateway too.
+                decoder=find_decoder(None, bundle),
             )
         )
     return instances

@@ -14,6 +14,8 @@ from codec_wire.maps.document import LatentMap
 from codec_wire.version import CODEC_VERSION
 
 CACHE_HEADERS = {"Cache-Control": "public, max-age=300, stale-while-revalidate=86400"}
+IMMUTABLE_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable"}
+"""For URLs that contain the hash of a large file: browsers do not ask again, not even when a page is reloaded."""
 
 
 async def index(request: web.Request) -> web.Response:
@@ -61,6 +63,15 @@ async def scales(request: web.Request) -> web.Response:
             entry.static_scales.hash for entry in latent_map.pipelines if entry.static_scales is not None
         },
     )
+
+
+async def decoder(request: web.Request) -> web.StreamResponse:
+    """Handle GET decoders/<hex>.onnx. The file may be hundreds of megabytes, so it is not held in memory.
+
+    The hash in the URL is only compared with the hashes of served decoders, never used as a file path.
+    """
+    found = request.app[SERVICE].models.require_decoder(f"sha256:{request.match_info['hex']}")
+    return web.FileResponse(found.path, headers=IMMUTABLE_HEADERS | {"Content-Type": "application/octet-stream"})
 
 
 def _asset(request: web.Request, hashes_in: Callable[[LatentMap], set[str]]) -> web.Response:

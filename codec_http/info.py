@@ -9,6 +9,7 @@ from codec_http.encoding import available_codings
 from codec_http.public_url import absolute_url
 from codec_http.request_body import RENDERED_BODIES
 from codec_http.response_models import (
+    DecoderDescription,
     DistanceDescription,
     InfoResponse,
     LoraDescription,
@@ -19,10 +20,11 @@ from codec_http.response_models import (
 )
 from codec_http.state import SERVICE
 from codec_wire import WireFormat
-from codec_wire.http import latent_rgb_path, map_path
+from codec_wire.http import decoder_path, latent_rgb_path, map_path
 from codec_wire.latents import Modality
 from codec_wire.schema import stream_schema
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
+from core.decoder_file import ONNX, DecoderFile
 from core.model import ModelInfo
 from core.model_selection import models_named
 from core.served import ModelInstance, ServedModels
@@ -92,6 +94,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         latent_rgb_url=None
         if instance.latent_rgb is None
         else absolute_url(request, latent_rgb_path(model.latent_space)),
+        decoders=_decoders(request, instance.decoder),
         pipelines=[pipeline.name for pipeline in instance.bundle.latent_map.pipelines],
         default_size="{}x{}".format(*model.default_size),
         size_multiple=model.size_multiple,
@@ -107,6 +110,13 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         switches=list(instance.acceleration.switches),
         distance=None if distance is None else DistanceDescription(**asdict(distance)),
     )
+
+
+def _decoders(request: web.Request, decoder: DecoderFile | None) -> list[DecoderDescription]:
+    if decoder is None:
+        return []
+    url = absolute_url(request, decoder_path(decoder.hash))
+    return [DecoderDescription(family=ONNX, url=url, hash=decoder.hash, size_bytes=decoder.size_bytes)]
 
 
 def _pipelines(models: ServedModels, modality: Modality) -> list[str]:

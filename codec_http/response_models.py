@@ -108,6 +108,15 @@ class DistanceDescription(ResponseModel):
     lpips: float | None = Field(description="Learned perceptual distance. Null if it was not measured.")
 
 
+class DecoderDescription(ResponseModel):
+    """An exported decoder of the latent space, for clients without torch, e.g. browsers."""
+
+    family: str = Field(description='Format of the file: "onnx".')
+    url: str = Field(description="URL of the file, absolute or relative to the server.")
+    hash: str = Field(description="sha256:<hex> of the file.")
+    size_bytes: int = Field(description="Size of the file in bytes.")
+
+
 class ModelDescription(ResponseModel):
     """Capabilities of a served model that a client must know to send requests to it."""
 
@@ -124,6 +133,9 @@ class ModelDescription(ResponseModel):
     latent_rgb_url: str | None = Field(
         description="URL of a matrix from latents to approximate RGB values, for previews without a VAE; null if the "
         "server has none."
+    )
+    decoders: list[DecoderDescription] = Field(
+        description="Decoders of latents with the map `latent_map_sha256` to pixels; empty if none was exported."
     )
     pipelines: list[str] = Field(description="Pipelines that the latent-space map lists.")
     default_size: str = Field(description='Default size in pixels as "WIDTHxHEIGHT".')
@@ -183,6 +195,9 @@ class InfoResponse(ResponseModel):
     image_digest: str | None = Field(description="Digest of the container image, or null if unknown.")
     jobs: int = Field(description="Number of active generations, queued and running.")
     latent_rgb_url: str | None = Field(default=None, description="URL of the latent-to-RGB matrix, or null.")
+    decoders: list[DecoderDescription] | None = Field(
+        default=None, description="Exported decoders of the default model's latents; empty if there are none."
+    )
     model_aliases: list[str] | None = Field(default=None, description="Other names of the default model.")
     role: Role | None = Field(default=None, description="Role of the default model: all, decoder or generator.")
     default_size: str | None = Field(default=None, description='Default size in pixels as "WIDTHxHEIGHT".')

@@ -32,6 +32,7 @@ from codec_wire.http import (
     MODELS_PATH,
     READINESS_PATH,
     SCHEMA_PATH,
+    decoder_path,
     dictionary_path,
     latent_rgb_path,
     map_path,
@@ -173,6 +174,22 @@ ROUTES = (
         "one little-endian fp16 number per channel.",
         {200: _FILE_CONTENT},
         headers=_FILE_HEADERS,
+        errors=(errors.NotFound, errors.NotReady),
+    ),
+    Route(
+        "GET",
+        decoder_path("{hex}"),
+        discovery.decoder,
+        LATENT_MAP,
+        "Get a decoder",
+        "Returns the VAE decoder of a latent space as an ONNX model, by the sha256 in `decoders` of "
+        f"{INFO_PATH}. Input `latents`: float32 [N, C, h, w], scaled as in the stream. Output `pixels`: float32 "
+        "[N, 3, H, W], RGB in [0, 1]. Ranges of bytes can be requested.",
+        {200: _FILE_CONTENT},
+        headers={
+            "ETag": "Identifies the file. Send it in If-None-Match to revalidate a cached copy.",
+            hdrs.CACHE_CONTROL: _FILE_HEADERS[hdrs.CACHE_CONTROL],
+        },
         errors=(errors.NotFound, errors.NotReady),
     ),
     Route(

@@ -1,4 +1,4 @@
-"""Optional entries of a finished map: quality thresholds of pipelines, and the container image of the decoder."""
+"""Optional entries of a finished map: quality thresholds, the container image of the decoder, an exported decoder."""
 
 import json
 import re
@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from codec_maps.model_map import serialize_map
 from codec_wire.errors import InvalidMap, InvalidSettings, truncated_repr
-from codec_wire.maps.bundle import LatentMapBundle
+from codec_wire.http import WELL_KNOWN_PATH, decoder_path
+from codec_wire.maps.bundle import LatentMapBundle, map_files
 from codec_wire.maps.document import QualityThresholds
 
 Thresholds = dict[str, QualityThresholds]
@@ -73,4 +74,18 @@ def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle
     if "decoder" not in document:
         raise InvalidMap(f"canonical_image cannot be set: the map of {bundle.latent_map.id} has no decoder")
     document["decoder"]["canonical_image"] = image
+    return LatentMapBundle.from_parts(serialize_map(document), bundle.assets)
+
+
+def with_onnx_decoder(bundle: LatentMapBundle, digest: str) -> LatentMapBundle:
+    """Return `bundle` with an ONNX decoder, whose hash is `digest`, as the decoder of its map, which changes the hash.
+
+    The URL of the decoder is below the same address as those of the map's other files; without other files, it is
+    relative to the server. Raises InvalidMap if the map has no decoder.
+    """
+    document = json.loads(bundle.document)
+    if "decoder" not in document:
+        raise InvalidMap(f"an exported decoder cannot be listed: the map of {bundle.latent_map.id} has no decoder")
+    base = next((file.url.partition(WELL_KNOWN_PATH)[0] for file in map_files(bundle.latent_map)), "")
+    document["decoder"] |= {"family": "onnx", "weights_url": base + decoder_path(digest), "weights_hash": digest}
     return LatentMapBundle.from_parts(serialize_map(document), bundle.assets)

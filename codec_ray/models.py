@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,6 +17,7 @@ from codec_ray.cluster import applications, connect, deploy, restore_sigterm_han
 from codec_ray.engine import RayEngine, RayTensorVae, RayVae
 from codec_ray.messages import ReplicaInfo
 from codec_ray.model_loader import LOADER
+from core.decoder_file import find_decoder
 from core.lifecycle import State
 from core.pins import Provenance
 from core.served import ModelInstance
@@ -120,7 +122,7 @@ class RayModels:
             else:  # during an update, old replicas are still running
                 is_outdated = status.last_deployed_time_s != known.deployed_at and status.status == "RUNNING"
             if is_outdated:
-                kept[name] = await _describe(name, status.last_deployed_time_s)
+                kept[name] = await _describe(name, status.last_deployed_time_s, self._settings.models_dir)
         if kept != self._described:
             for name, old in self._described.items():
                 if kept.get(name) is not old:
@@ -130,8 +132,11 @@ class RayModels:
             service.provenance = next(iter(kept.values())).provenance
 
 
-async def _describe(application: str, deployed_at: float) -> _Described:
-    """Return the models of an application, with engines that use its replicas."""
+async def _describe(application: str, deployed_at: float, models_dir: Path) -> _Described:
+    """Return the models of an application, with engines that use its replicas.
+
+    Exported decoders are read in this process, which serves them, and not in a replica on another node.
+    """
     handle = serve.get_deployment_handle(DEPLOYMENT, application)
     info: ReplicaInfo = await handle.info.remote()
     streaming = handle.options(stream=True)  # has the same router
@@ -144,6 +149,7 @@ async def _describe(application: str, deployed_at: float) -> _Described:
                 engine=RayEngine(streaming) if described.generates else None,
                 vae=RayVae(streaming) if described.decodes else None,
                 tensor_vae=RayTensorVae(streaming, instance.model.name) if described.decodes_tensors else None,
+                decoder=await asyncio.to_thread(find_decoder, models_dir, instance.bundle),
             )
         )
     return _Described(deployed_at, handle, tuple(models), info.provenance)

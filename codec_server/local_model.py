@@ -23,6 +23,7 @@ from codec_server.warm_up import WARM_UP_STEPS, warm_ups
 from codec_wire.errors import CodecError, InvalidMap, InvalidSettings, ModelLoadError
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
+from core.decoder_file import find_decoder
 from core.lifecycle import Lifecycle, State
 from core.map_store import bundle_folder, find_latent_rgb, store_calibrated, store_latent_rgb
 from core.memory_model import MemoryModel
@@ -103,7 +104,10 @@ class LocalModel:
             # Models with the same latent space share one map.
             shared = [one for one in served if one.model.latent_space == loaded.served.model.latent_space]
             if shared:
-                served.append(replace(loaded.served, bundle=shared[0].bundle, latent_rgb=shared[0].latent_rgb))
+                first = shared[0]
+                served.append(
+                    replace(loaded.served, bundle=first.bundle, latent_rgb=first.latent_rgb, decoder=first.decoder)
+                )
             else:
                 known = loaded.map_found or loaded.served.model.unproven_pixels is not None
                 known = known or self._role is Role.DECODER
@@ -216,7 +220,17 @@ class LocalModel:
             tensor_vae = tensor_module.DiffusersTensorVae(model, self._thread) if info.renders else None
             matrix = find_latent_rgb(settings.models_dir, info.latent_space, info.latent_channels)
             served = ModelInstance(
-                info, bundle, engine, str(model.device), checks, vae, tensor_vae, memory, matrix, acceleration
+                info,
+                bundle,
+                engine,
+                str(model.device),
+                checks,
+                vae,
+                tensor_vae,
+                memory,
+                matrix,
+                acceleration,
+                decoder=find_decoder(settings.models_dir, bundle),
             )
             loaded.append(
                 _LoadedModel(

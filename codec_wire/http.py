@@ -138,6 +138,11 @@ def scales_path(digest: str) -> str:
     return f"{WELL_KNOWN_PATH}/scales/{digest.removeprefix('sha256:')}.bin"
 
 
+def decoder_path(digest: str) -> str:
+    """Return the path of the ONNX decoder with this hash (sha256:<hex> or <hex>)."""
+    return f"{WELL_KNOWN_PATH}/decoders/{digest.removeprefix('sha256:')}.onnx"
+
+
 MEDIA_TYPES: Mapping[str, WireFormat] = {
     "application/x-msgpack": WireFormat.MSGPACK,
     "application/x-codec-msgpack": WireFormat.MSGPACK,

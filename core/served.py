@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from codec_wire.errors import MapMismatch, NotFound, NotReady, UnsupportedModality
-from codec_wire.http import DECODE_PATH, ENCODE_PATH
+from codec_wire.errors import MapMismatch, NotFound, NotReady, UnsupportedModality, truncated_repr
+from codec_wire.http import DECODE_PATH, ENCODE_PATH, INFO_PATH
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.request import GenerationRequest
 from core.acceleration import Acceleration
 from core.decode_plan import DecodePlan
+from core.decoder_file import DecoderFile
 from core.engine import Engine
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.memory_model import MemoryModel
@@ -50,6 +51,8 @@ class ModelInstance:
     """Matrix that approximates the colours of latents without a VAE, or None if the latent space has no matrix."""
     acceleration: Acceleration = field(default_factory=Acceleration)
     """The mode and the switches with which the model generates."""
+    decoder: DecoderFile | None = None
+    """Exported decoder, with which browsers decode, or None if no decoder was exported for this map."""
 
     @property
     def role(self) -> Role:
@@ -245,6 +248,19 @@ class ServedModels:
                 "map build`",
             )
         return found
+
+    def require_decoder(self, digest: str) -> DecoderFile:
+        """Return the exported decoder with the hash `digest`, "sha256:<hex>".
+
+        Raises NotReady if no model is loaded, NotFound if no model has such a decoder or its file was changed since.
+        """
+        for instance in self.require_all():
+            decoder = instance.decoder
+            if decoder is not None and decoder.hash == digest:
+                if decoder.is_unchanged():
+                    return decoder
+                raise NotFound("hash", f"{truncated_repr(digest)} was replaced on disk since the server was started")
+        raise NotFound("hash", f"{truncated_repr(digest)} not found; `decoders` in {INFO_PATH} lists the hashes")
 
     def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:
         """Check that the map for `plan` has the hash `expected`, "sha256:<hex>", that the client requires.

@@ -1,14 +1,23 @@
-"""The `map` commands, which build, show and verify latent-space map bundles."""
+"""The `map` commands, which build, show and verify latent-space map bundles, and export decoders."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from codec_server.commands.capture_options import MODELS_DIR
 from codec_server.errors import report_cli_errors
 from codec_server.flags import LOCAL_MODEL, with_settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Build, show and verify latent-space maps.")
+
+
+class DecoderFormat(StrEnum):
+    """Formats to which a decoder can be exported."""
+
+    ONNX = "onnx"
+
 
 BUILD_SETTINGS = (*LOCAL_MODEL, "calibration_images", "public_url", "log_level")
 
@@ -86,3 +95,39 @@ def verify(
         from codec_server.actions.map import verify_map
 
         verify_map(bundle)
+
+
+@app.command()
+def export_decoder(
+    bundle: Annotated[Path, typer.Argument(help="Directory of a map bundle.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the decoder and the new map.")],
+    file_format: Annotated[DecoderFormat, typer.Option("--format", help="Format of the decoder.")] = DecoderFormat.ONNX,
+    *,
+    fp16: Annotated[
+        bool,
+        typer.Option(
+            "--fp16", help="Store the weights as fp16, which halves the file. All computations are still fp32."
+        ),
+    ] = False,
+    decoder: Annotated[
+        Path | None, typer.Option(help="Directory of the VAE. Default: the VAE that the map names.")
+    ] = None,
+    models_dir: Annotated[
+        Path,
+        typer.Option(help="Directory of local models, where the VAE is searched.", envvar="CODEC_MODELS_DIR"),
+    ] = MODELS_DIR,
+) -> None:
+    """Export the VAE's decoder for browsers, and list it in a new map.
+
+    Writes decoder.onnx and a copy of the bundle whose map lists it, which
+    changes the hash of the map. A server publishes a decoder.onnx that is
+    next to its map; the map need not list it. The exported decoder is
+    compared with torch. Needs the extras `server` and `export`.
+
+    Example: codec-diffusers map export-decoder BUNDLE -o NEW --fp16
+    """
+    with report_cli_errors():
+        from codec_server.actions.decoder_export import export_map_decoder
+
+        del file_format  # there is only one
+        export_map_decoder(bundle, output, models_dir=models_dir, decoder=decoder, fp16=fp16)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import pytest
@@ -9,9 +11,11 @@ from yarl import URL
 
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.maps.bundle import sha256
+from core.decoder_file import DECODER_FILE, find_decoder
+from core.map_store import bundle_folder
 from tests.support.dictionaries import DICTIONARY, DIGEST, bundle_with_dictionary
 from tests.support.fake_engine import FakeEngine
-from tests.support.serving import LATENT_SPACE, SCALES, Servers, run_servers
+from tests.support.serving import LATENT_SPACE, MODEL, SCALES, Servers, bundle_of, run_servers
 
 WELL_KNOWN = "/.well-known/codec"
 
@@ -45,7 +49,7 @@ async def test_files_have_cors_and_cache_headers() -> None:
         assert (await servers.http.get(path, headers={"If-None-Match": '"other"'})).status == 200
 
 
-@pytest.mark.parametrize("kind", ["latents/{}.json", "dicts/{}.zstd", "scales/{}.bin", "{}"])
+@pytest.mark.parametrize("kind", ["latents/{}.json", "dicts/{}.zstd", "scales/{}.bin", "decoders/{}.onnx", "{}"])
 @pytest.mark.parametrize(
     "name",
     ["..", "../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "/etc/passwd", "//etc", "a%00b", "x" * 7000, "%C3%BC", "%"],
@@ -111,6 +115,37 @@ async def test_dictionary_is_not_served_as_scales() -> None:
     async with run_servers(FakeEngine(), bundle=bundle_with_dictionary()) as servers:
         hex_digest = DIGEST.removeprefix("sha256:")
         assert (await servers.http.get(f"{WELL_KNOWN}/scales/{hex_digest}.bin")).status == 404
+
+
+async def test_exported_decoder_is_published_and_may_be_cached_forever(tmp_path: Path) -> None:
+    bundle = bundle_of(MODEL)
+    bundle.write(bundle_folder(tmp_path, LATENT_SPACE))
+    decoder_path = bundle_folder(tmp_path, LATENT_SPACE) / DECODER_FILE
+    decoder_path.write_bytes(b"an ONNX model")
+    async with run_servers(FakeEngine(), bundle=bundle) as servers:
+        assert (await (await servers.http.get("/codec/info")).json())["decoders"] == []
+        models = servers.service.models
+        models.replace([replace(models.require_default(), decoder=find_decoder(tmp_path, bundle))])
+        info = await (await servers.http.get("/codec/info")).json()
+        assert info["decoders"] == info["models"][0]["decoders"]
+        (entry,) = info["decoders"]
+        url = entry.pop("url")
+        assert entry == {"family": "onnx", "hash": sha256(b"an ONNX model"), "size_bytes": 13}
+        response = await servers.http.get(url)
+        assert (response.status, await response.read()) == (200, b"an ONNX model")
+        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert response.headers["Content-Type"] == "application/octet-stream"
+        again = await servers.http.get(url, headers={"If-None-Match": response.headers["ETag"]})
+        assert (again.status, await again.read()) == (304, b"")
+        part = await servers.http.get(url, headers={"Range": "bytes=3-6"})
+        assert (part.status, await part.read()) == (206, b"ONNX")
+        assert (await servers.http.get(url.replace(entry["hash"][7:], "0" * 64))).status == 404
+        decoder_path.write_bytes(b"a newer model")
+        replaced = await servers.http.get(url)
+        assert replaced.status == 404
+        assert "was replaced on disk" in (await replaced.json())["error"]["message"]
+        assert replaced.headers["Cache-Control"] == "no-store"
 
 
 BODY = {"prompt": "a sea", "stream_format": "msgpack", "size": "64x64", "steps": 1}

@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 from codec_server.cli import app
 from codec_server.local_model import LocalModel
 from codec_wire.errors import InvalidMap, OutOfMemory
+from codec_wire.http import decoder_path
 from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.bundle import sha256
 from core.admission import Admission
 from core.lifecycle import Lifecycle
 from core.map_store import bundle_folder
@@ -179,6 +181,36 @@ async def test_damaged_map_of_the_server_is_calibrated_again_at_the_next_start(t
     (folder / "map.json.sha256").unlink()
     with pytest.raises(InvalidMap, match=r"map\.json\.sha256: No such file"):
         await start_and_get_map(tmp_path, images=1)
+
+
+async def test_exported_decoder_is_listed_in_a_new_map_and_published_by_a_server(tmp_path: Path) -> None:
+    save_model_and_map(tmp_path, "tiny-sd-vae")
+    source, folder = (bundle_folder(directory, "tiny-sd-vae") for directory in (tmp_path, tmp_path / "new"))
+    before = LatentMapBundle.from_folder(source)
+    arguments = [str(source), "--output", str(folder), "--models-dir", str(tmp_path)]
+    status, output = invoke("map", "export-decoder", *arguments, "--format", "onnx")
+    assert status == 0, output
+    assert output.count("differs from torch by") == 3
+    after = LatentMapBundle.from_folder(folder)
+    data = (folder / "decoder.onnx").read_bytes()
+    decoder = after.latent_map.decoder
+    assert decoder is not None
+    assert (decoder.family, decoder.model_class) == ("onnx", "AutoencoderKL")
+    assert (decoder.weights_hash, decoder.weights_url) == (sha256(data), decoder_path(sha256(data)))
+    assert after.hash in output
+    assert after.latent_map.pipelines == before.latent_map.pipelines
+    # A server publishes the decoder also next to the unchanged map.
+    (source / "decoder.onnx").write_bytes(data)
+    settings = read_settings({"model": "tiny-sd", "models_dir": tmp_path, "device": "cpu", "threads": 1})
+    model, service = LocalModel(settings), LatentService(Lifecycle(), Admission(1, 10**12))
+    try:
+        await model.start_serving(service)
+    finally:
+        assert model.free()
+    served = service.models.require_default()
+    assert served.bundle == before
+    assert served.decoder is not None
+    assert served.decoder.hash == sha256(data)
 
 
 async def test_zero_calibration_images_disable_calibration(tmp_path: Path) -> None:

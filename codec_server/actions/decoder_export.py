@@ -1,0 +1,59 @@
+"""Exports the VAE's decoder of a latent-space map for browsers. See codec_server.commands.map."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+from codec_maps.annotations import with_onnx_decoder
+from codec_pixels.library_logging import silence_libraries
+from codec_pixels.vae_location import locate_vae, pipeline_class_of, require_torch, require_vae_folder, vae_folder
+from codec_wire.atomic_file import write_atomically
+from codec_wire.errors import InvalidMap, InvalidSettings
+from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.bundle import sha256
+from core.decoder_file import DECODER_FILE
+
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def export_map_decoder(bundle: Path, output: Path, *, models_dir: Path, decoder: Path | None, fp16: bool) -> None:
+    """Write an ONNX model of a VAE's decoder, and a map that lists the model, to the directory `output`.
+
+    The VAE is the one in the directory `decoder`, or the one that the map in the directory `bundle` names. Raises
+    InvalidSettings, InvalidMap, or ModelLoadError if the VAE is not found or cannot be exported.
+    """
+    _require_packages()
+    require_vae_folder(decoder)
+    source = LatentMapBundle.from_folder(bundle)
+    described = source.latent_map.decoder
+    if described is None:
+        raise InvalidMap(f"{bundle}: the latent-space map has no decoder")
+    folder = locate_vae(source.latent_map, models_dir) if decoder is None else vae_folder(decoder)
+    silence_libraries()
+    from codec_pixels.onnx_export import export_decoder  # noqa: PLC0415 - requires the extra `export`
+    from codec_pixels.vae import load_vae  # noqa: PLC0415 - takes seconds
+
+    vae = load_vae(described.model_class, str(folder), use_safetensors=True)
+    data, differences = export_decoder(vae, pipeline_class_of(folder), source.latent_map.shape[0], fp16_weights=fp16)
+    for one in differences:
+        typer.echo(f"latents {list(one.shape)}: differs from torch by {one.value:.2g}, {one.levels} of 255 levels")
+    changed = with_onnx_decoder(source, sha256(data))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_atomically(output / DECODER_FILE, data)
+    except OSError as error:
+        raise InvalidMap(f"cannot write {DECODER_FILE} to {output}: {error.strerror}") from None
+    changed.write(output)
+    typer.echo(f"wrote {output / DECODER_FILE}: {sha256(data)}, {len(data)} bytes")
+    typer.echo(f"wrote {output}: {changed.latent_map.id} {changed.hash}")
+
+
+def _require_packages() -> None:
+    require_torch()
+    for package in _PACKAGES:
+        if find_spec(package) is None:
+            raise InvalidSettings(
+                f"exporting a decoder needs {package}, which is not installed: install the extra `export` "
+                "(pip install -c constraints.txt '.[server,export]')"
+            )

@@ -1,0 +1,73 @@
+"""The exported decoder of a latent space, an ONNX file next to the latent-space map, which browsers decode with."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from codec_pixels.known_models import EMBEDDED_MODELS_DIR
+from codec_wire.maps import LatentMapBundle
+from codec_wire.maps.bundle import MAP_FILE, sha256
+from core.map_store import bundle_folder
+
+log = logging.getLogger(__name__)
+
+DECODER_FILE = "decoder.onnx"
+"""File in the folder of a map: the decoder that `codec-diffusers map export-decoder` has exported."""
+ONNX = "onnx"
+"""Value of `decoder.family` in maps, and of `family` in /codec/info."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderFile:
+    """An ONNX decoder on disk: its hash ("sha256:<hex>"), its size in bytes, and the time of its last change."""
+
+    path: Path
+    hash: str
+    size_bytes: int
+    modified_ns: int
+
+    def is_unchanged(self) -> bool:
+        """Return whether the file still exists with the size and time of when it was hashed. Reads no content."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.modified_ns)
+
+
+def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFile | None:
+    """Return the exported decoder of the map `bundle`, or None if there is none.
+
+    The decoder is in the folder of exactly this map: the one in `models_dir`, or else the embedded model's. If the map
+    names an ONNX decoder itself, a file with another hash is logged and ignored, and so is a file that cannot be read.
+    """
+    for directory in (models_dir, EMBEDDED_MODELS_DIR):
+        if directory is None:
+            continue
+        folder = bundle_folder(directory, bundle.latent_map.id)
+        try:
+            if sha256((folder / MAP_FILE).read_bytes()) == bundle.hash:
+                return _read(folder / DECODER_FILE, _required_hash(bundle))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            log.warning("the decoder in %s is ignored: %s", folder, error.strerror)
+    return None
+
+
+def _read(path: Path, required: str | None) -> DecoderFile | None:
+    """Return the description of a decoder; None if its hash is not `required`. Raises OSError."""
+    with path.open("rb") as file:
+        status = path.stat()
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if required not in (None, digest):
+        log.warning("%s is ignored: its hash is %s, but the latent-space map names %s", path, digest, required)
+        return None
+    return DecoderFile(path, digest, status.st_size, status.st_mtime_ns)
+
+
+def _required_hash(bundle: LatentMapBundle) -> str | None:
+    """Return the hash of the ONNX decoder that the map names, or None if it names none."""
+    decoder = bundle.latent_map.decoder
+    return decoder.weights_hash if decoder is not None and decoder.family == ONNX else None
