@@ -126,18 +126,15 @@ def _exported(module: DecoderModule, channels: int) -> ir.Model:
 def _remove_origins(model: ir.Model) -> None:
     """Remove what torch records of the Python code: stack traces with paths of this machine, and names of modules."""
     model.producer_version = torch.__version__.partition("+")[0]
-    graphs = [model.graph, *model.functions.values()]
-    for part in (model, *graphs):
-        part.metadata_props.clear()
-        part.doc_string = None
-    for graph in graphs:
-        for value in (*graph.inputs, *getattr(graph, "initializers", {}).values()):
+    graph = model.graph
+    model.metadata_props.clear()
+    graph.metadata_props.clear()
+    for value in (*graph.inputs, *graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in graph:
+        node.metadata_props.clear()
+        for value in node.outputs:
             value.metadata_props.clear()
-        for node in graph:
-            node.metadata_props.clear()
-            node.doc_string = None
-            for value in node.outputs:
-                value.metadata_props.clear()
 
 
 def _store_as_fp16(model: ir.Model) -> None:
