@@ -3,15 +3,18 @@
 import json
 import re
 import shutil
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
+from skimage.metrics import structural_similarity
 
+from codec_client import HttpClient
 from tests.support.browser import Visit, needs_chromium, run_chromium
 from tests.support.npm import install, npm
 from tests.support.processes import Addresses, start_server
@@ -20,6 +23,8 @@ pytestmark = [pytest.mark.slow, needs_chromium]
 
 PAGE = Path(__file__).resolve().parent.parent / "web" / "page"
 FILES = PAGE.parent.parent / "codec_http" / "page"
+COMMITTED = (FILES / "page.js").read_bytes()
+"""The script before the tests build it."""
 GENERATIONS = "/v1/images/generations"
 WAIT_MS = 90_000
 """Limit of one wait, far above what an idle machine needs."""
@@ -27,7 +32,17 @@ IMAGE_PIPELINES = ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+def packages() -> Path:
+    """The npm packages of the page, which is built with them."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed; it builds the page")
+    install(PAGE)
+    npm(PAGE, "run", "build")
+    return PAGE / "node_modules"
+
+
+@pytest.fixture(scope="module")
+def server(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     """A server of the embedded model that accepts one generation at a time."""
     with start_server("--models-dir", str(tmp_path_factory.mktemp("models")), "--max-jobs", "1") as addresses:
         yield addresses
@@ -229,15 +244,6 @@ def test_code_samples_follow_the_form_and_the_keyboard(visit: Visit) -> None:
     expect(sample).to_contain_text("codec.latents.v1.LatentService/Generate")
 
 
-@pytest.fixture(scope="module")
-def packages() -> Path:
-    """The npm packages of the page."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed; it builds the page")
-    install(PAGE)
-    return PAGE / "node_modules"
-
-
 def test_axe_finds_no_serious_violation(visit: Visit, packages: Path) -> None:
     tab = visit.tab
     fill(tab)
@@ -252,7 +258,42 @@ def test_axe_finds_no_serious_violation(visit: Visit, packages: Path) -> None:
         assert tab.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_committed_script_is_what_the_sources_build(packages: Path, tmp_path: Path) -> None:
+def test_page_without_a_decoder_lets_the_server_decode_and_states_how_to_get_one(visit: Visit) -> None:
+    def remove_decoders(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=re.sub('data-decoders="[^"]*"', 'data-decoders=""', response.text()))
+
+    tab = visit.tab
+    tab.route(re.compile("/$"), remove_decoders)
+    tab.reload()
+    fill(tab)
+    assert tab.locator("#decoder option").all_text_contents() == ["The server"]
+    expect(tab.locator("#setup")).to_contain_text("make web")
+    generate(tab)
+    expect(tab.locator("#decoded-by")).to_have_text("The server decoded and sent pixels")
+    assert colours(tab) > 100
+    assert visit.problems == []
+
+
+def test_browser_draws_the_pixels_that_the_server_decodes(visit: Visit, server: Addresses, tmp_path: Path) -> None:
+    tab = visit.tab
+    fill(tab, steps=4, size="128x128")
+    tab.select_option("#pipeline", "raw")
+    generate(tab)
+    expect(tab.locator("#decoded-by")).to_have_text("Decoded in this browser (WebAssembly)")
+    tab.click("#check")
+    expect(tab.locator("#check-result")).to_contain_text("The largest difference is 1 of 255", timeout=WAIT_MS)
+    with tab.expect_download() as download:
+        tab.click("#save")
+    drawn = np.asarray(Image.open(download.value.path()).convert("RGB"))
+    prompt = tab.locator("#prompt").input_value()
+    with HttpClient(server.http, cache_dir=tmp_path).blocking() as client:
+        generation = client.generate(prompt, size=(128, 128), steps=4, seed=7, pipeline="raw")
+        expected = np.asarray(client.decode(generation).images()[0])
+    assert structural_similarity(drawn, expected, channel_axis=2) >= 0.999
+    assert visit.problems == []
+
+
+def test_committed_script_is_what_the_sources_build(packages: Path) -> None:
     npm(PAGE, "run", "typecheck")
-    subprocess.run(["node", "build.mjs", "--script-only", tmp_path], cwd=PAGE, check=True, timeout=300)
-    assert (tmp_path / "page.js").read_bytes() == (FILES / "page.js").read_bytes(), "run `make web` and commit page.js"
+    assert COMMITTED == (FILES / "page.js").read_bytes(), "run `make web` and commit page.js"

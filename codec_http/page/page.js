@@ -1270,8 +1270,45 @@ function latentToRgb(latents, { matrix, bias }) {
   return { width, height, data };
 }
 
-// ../client/src/maps.ts
+// ../client/src/downloads.ts
 var WELL_KNOWN_PATH = "/.well-known/codec";
+function allowedUrl(server, url) {
+  const base = new URL(urlOf(server, "/"));
+  if (!URL.canParse(url, base)) throw new InvalidMap(`${server} sent an invalid URL: ${url}`);
+  const resolved = new URL(url, base);
+  if (resolved.origin === base.origin) return resolved.href;
+  if (resolved.pathname.startsWith(`${WELL_KNOWN_PATH}/`)) return new URL(resolved.pathname, base).href;
+  throw new InvalidMap(`${server} refers to ${url}, which is of another origin`);
+}
+async function download(url, maxBytes, options) {
+  const response = await send(url, {}, options);
+  if (!response.ok) throw new InvalidMap(`cannot download ${url}: HTTP status ${response.status}`);
+  let document2;
+  try {
+    document2 = await readAtMost(response, maxBytes);
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    throw new InvalidMap(`cannot download ${url}: ${reasonOf(error)}`);
+  }
+  if (document2 === null) throw new InvalidMap(`${url} is larger than ${maxBytes} bytes, the maximum for this file`);
+  return document2;
+}
+async function digestOf(data) {
+  if (globalThis.crypto?.subtle === void 0) {
+    throw new InvalidMap("hashes cannot be verified here: browsers have WebCrypto only on https:// and localhost pages");
+  }
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+  return `sha256:${[...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+function parseJson2(document2, url) {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(document2));
+  } catch {
+    throw new InvalidMap(`${url} is not JSON`);
+  }
+}
+
+// ../client/src/maps.ts
 var MAX_INDEX_BYTES = 1024 * 1024;
 var MAX_MAP_BYTES = 1024 * 1024;
 var MAX_RGB_BYTES = 256 * 1024;
@@ -1299,33 +1336,28 @@ async function fetchIndex(server, options) {
     return { id, url: mapUrl, hash, rgb_url };
   });
 }
-function allowedUrl(server, url) {
-  const base = new URL(urlOf(server, "/"));
-  if (!URL.canParse(url, base)) throw new InvalidMap(`${server} sent an invalid URL: ${url}`);
-  const resolved = new URL(url, base);
-  if (resolved.origin === base.origin) return resolved.href;
-  if (resolved.pathname.startsWith(`${WELL_KNOWN_PATH}/`)) return new URL(resolved.pathname, base).href;
-  throw new InvalidMap(`${server} refers to ${url}, which is of another origin`);
-}
-async function download(url, maxBytes, options) {
-  const response = await send(url, {}, options);
-  if (!response.ok) throw new InvalidMap(`cannot download ${url}: HTTP status ${response.status}`);
-  let document2;
-  try {
-    document2 = await readAtMost(response, maxBytes);
-  } catch (error) {
-    options.signal?.throwIfAborted();
-    throw new InvalidMap(`cannot download ${url}: ${reasonOf(error)}`);
+
+// ../client/src/published-decoder.ts
+var MAX_INFO_BYTES = 1024 * 1024;
+var MAX_DECODER_BYTES = 1024 * 1024 * 1024;
+async function fetchDecoder(server, selection = {}) {
+  const { latentSpace, model, family = "onnx" } = selection;
+  const url = urlOf(server, "/codec/info");
+  const { models } = parseJson2(await download(url, MAX_INFO_BYTES, selection), url) ?? {};
+  for (const one of Array.isArray(models) ? models : []) {
+    if ((latentSpace ?? one["latent_space_id"]) !== one["latent_space_id"]) continue;
+    if (model !== void 0 && model !== one["model"] && !namesOf(one["model_aliases"]).includes(model)) continue;
+    const found = (Array.isArray(one["decoders"]) ? one["decoders"] : []).find((entry) => entry?.family === family);
+    if (typeof found?.url !== "string") continue;
+    const data = await download(allowedUrl(server, found.url), MAX_DECODER_BYTES, selection);
+    const hash = await digestOf(data);
+    if (hash !== found.hash) throw new InvalidMap(`${found.url} has the hash ${hash}, expected ${found.hash}`);
+    return { family, hash, mapHash: String(one["latent_map_sha256"]), data };
   }
-  if (document2 === null) throw new InvalidMap(`${url} is larger than ${maxBytes} bytes, the maximum for this file`);
-  return document2;
+  throw new NotFound("decoder", `${server} publishes no ${family} decoder for ${latentSpace ?? model ?? "its models"}`);
 }
-function parseJson2(document2, url) {
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(document2));
-  } catch {
-    throw new InvalidMap(`${url} is not JSON`);
-  }
+function namesOf(aliases) {
+  return Array.isArray(aliases) ? aliases : [];
 }
 
 // src/urls.ts
@@ -1333,6 +1365,64 @@ var SERVER = new URL(".", location.href).href.replace(/\/$/, "");
 function urlOf2(path) {
   return `${SERVER}/${path}`;
 }
+
+// src/browser-decoder.ts
+async function browserBackend() {
+  const gpu = navigator.gpu;
+  const adapter = await gpu?.requestAdapter().catch(() => null);
+  return adapter && adapter.info?.isFallbackAdapter !== true ? "webgpu" : "wasm";
+}
+var BrowserDecoder = class {
+  #worker;
+  #loading = null;
+  constructor(backend) {
+    this.#worker = new Worker(urlOf2(`page/decoder-${backend}.js`), { type: "module" });
+  }
+  /** Download the decoder of the latents in `received` and start it; only the first call has an effect. */
+  load(received, options) {
+    this.#loading ??= this.#load(received, options);
+    return this.#loading;
+  }
+  async #load({ header, mapHash }, { signal, report }) {
+    report("This browser downloads the decoder. It is needed once.");
+    const decoder = await fetchDecoder(SERVER, { latentSpace: header.latentSpaceId, signal });
+    if (mapHash !== null && decoder.mapHash !== mapHash) {
+      throw new InvalidMap(`the decoder belongs to the map ${decoder.mapHash}, and the latents to ${mapHash}`);
+    }
+    await this.#ask({ model: decoder.data }, [], signal);
+  }
+  /** Return the pixels of latent frames of the shape [C, h, w]. */
+  async decode(latents, { signal, report }) {
+    const frames = [];
+    let [width, height] = [0, 0];
+    for (const { shape, values } of latents) {
+      report(latents.length === 1 ? "This browser decodes the image." : `This browser decodes frame ${frames.length + 1} of ${latents.length}.`);
+      const result = await this.#ask({ shape: [1, ...shape], values }, [], signal);
+      if (!("rgba" in result)) throw new UnexpectedAnswer("the decoder returned no pixels");
+      ({ width, height } = result);
+      frames.push(result.rgba);
+    }
+    return { width, height, frames };
+  }
+  /** Stop the worker. */
+  close() {
+    this.#worker.terminate();
+  }
+  #ask(work, transfer, signal) {
+    return new Promise((resolve, reject) => {
+      const abort = () => reject(signal.reason);
+      if (signal.aborted) return abort();
+      signal.addEventListener("abort", abort, { once: true });
+      this.#worker.onerror = (event) => reject(new UnexpectedAnswer(`the decoder cannot be started: ${event.message ?? ""}`));
+      this.#worker.onmessage = ({ data }) => {
+        signal.removeEventListener("abort", abort);
+        if ("error" in data) reject(new UnexpectedAnswer(`the decoder failed: ${data.error}`));
+        else resolve(data);
+      };
+      this.#worker.postMessage(work, transfer);
+    });
+  }
+};
 
 // src/server-decoder.ts
 async function decodeOnServer(received, signal, apiKey) {
@@ -1368,15 +1458,47 @@ function parseNpy(file) {
 
 // src/decoders.ts
 async function availableDecoders(model) {
-  return model.decodes ? ["server"] : [];
+  const names = [];
+  const built = (document.documentElement.dataset["decoders"] ?? "").split(" ");
+  const isPublished = (model.decoders ?? []).some(({ family }) => family === "onnx");
+  if (isPublished && crypto.subtle !== void 0) {
+    const preferred = await browserBackend();
+    const backends = preferred === "webgpu" ? ["webgpu", "wasm"] : ["wasm", "webgpu"];
+    names.push(...backends.filter((name) => built.includes(name) && (name === "wasm" || "gpu" in navigator)));
+  }
+  return model.decodes ? [...names, "server"] : names;
 }
-var DECODER_TEXTS = { server: "The server" };
-async function decode(_name, received, options) {
-  options.report("The server decodes the latents.");
-  const begin = performance.now();
-  const pixels = await decodeOnServer(received, options.signal, options.apiKey);
-  const milliseconds = performance.now() - begin;
-  return { pixels, description: "The server decoded and sent pixels", milliseconds, onServer: true };
+function decodesFramesIndependently({ pixel_checks: checks }) {
+  return checks.length > 0 && checks.every(({ vae }) => vae === "AutoencoderKL");
+}
+var DECODER_TEXTS = {
+  webgpu: "This browser (WebGPU)",
+  wasm: "This browser (WebAssembly)",
+  server: "The server"
+};
+var browserDecoders = /* @__PURE__ */ new Map();
+async function decode(name, received, options) {
+  if (name === "server") {
+    options.report("The server decodes the image.");
+    const begin = performance.now();
+    const pixels = await decodeOnServer(received, options.signal, options.apiKey);
+    const milliseconds = performance.now() - begin;
+    return { pixels, description: "The server decoded and sent pixels", milliseconds, onServer: true };
+  }
+  const key = `${name} ${received.header.latentSpaceId} ${received.mapHash}`;
+  const decoder = browserDecoders.get(key) ?? new BrowserDecoder(name);
+  browserDecoders.set(key, decoder);
+  try {
+    await decoder.load(received, options);
+    const begin = performance.now();
+    const pixels = await decoder.decode(received.latents, options);
+    const description = `Decoded in this browser (${name === "wasm" ? "WebAssembly" : "WebGPU"})`;
+    return { pixels, description, milliseconds: performance.now() - begin, onServer: false };
+  } catch (error) {
+    browserDecoders.delete(key);
+    decoder.close();
+    throw error;
+  }
 }
 
 // src/elements.ts
@@ -1408,6 +1530,25 @@ function setOptions(select, options, fallback) {
   );
   const wanted = [previous, fallback].find((value) => options.some((option) => option.value === value));
   if (wanted !== void 0) select.value = wanted;
+}
+
+// src/format.ts
+var NUMBER = new Intl.NumberFormat("en");
+function formatBytes(bytes2) {
+  if (bytes2 < 1e3) return `${bytes2} bytes`;
+  const [value, unit] = bytes2 < 1e6 ? [bytes2 / 1e3, "KB"] : [bytes2 / 1e6, "MB"];
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${unit}`;
+}
+function formatCount(value) {
+  return NUMBER.format(value);
+}
+function formatDuration(milliseconds) {
+  const seconds = milliseconds / 1e3;
+  return seconds < 0.01 ? "under 0.01 s" : `${seconds < 10 ? seconds.toFixed(2) : seconds.toFixed(1)} s`;
+}
+function formatRatio(large, small) {
+  const ratio = large / small;
+  return `${ratio < 10 ? ratio.toFixed(1) : Math.round(ratio)} times`;
 }
 
 // src/request-form.ts
@@ -1690,25 +1831,6 @@ var CodeSamples = class {
     return byId(`tab-${language}`, HTMLButtonElement);
   }
 };
-
-// src/format.ts
-var NUMBER = new Intl.NumberFormat("en");
-function formatBytes(bytes2) {
-  if (bytes2 < 1e3) return `${bytes2} bytes`;
-  const [value, unit] = bytes2 < 1e6 ? [bytes2 / 1e3, "KB"] : [bytes2 / 1e6, "MB"];
-  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${unit}`;
-}
-function formatCount(value) {
-  return NUMBER.format(value);
-}
-function formatDuration(milliseconds) {
-  const seconds = milliseconds / 1e3;
-  return seconds < 0.01 ? "under 0.01 s" : `${seconds < 10 ? seconds.toFixed(2) : seconds.toFixed(1)} s`;
-}
-function formatRatio(large, small) {
-  const ratio = large / small;
-  return `${ratio < 10 ? ratio.toFixed(1) : Math.round(ratio)} times`;
-}
 
 // src/pixels.ts
 function draw(canvas, { width, height, frames }, frame = 0) {
@@ -2193,7 +2315,7 @@ var Studio = class {
     setVisible(false, "saved");
     this.#stage.report("The request is sent. It may have to wait for others.", 0);
     const received = await this.#receive(request, signal);
-    const decoder = this.form.decoder;
+    const decoder = this.#decoderFor(request);
     const report = (text) => this.#stage.report(text, 1);
     const decoded = await decode(decoder, received, { ...this.#options(signal), report });
     const isVideo = request.modality === "video-latents";
@@ -2205,6 +2327,11 @@ var Studio = class {
     this.#result = { received, decoded, files, pipelines, variants };
     showSummary(received, decoded, files);
     this.#showSizes();
+  }
+  /** Return the selected decoder, or the server's for a video whose frames cannot be decoded here. */
+  #decoderFor({ modality }) {
+    const { model, decoder } = this.form;
+    return modality === "video-latents" && model.decodes && !decodesFramesIndependently(model) ? "server" : decoder;
   }
   /** Receive a stream while its steps and previews are shown. What has arrived stays in #incomplete if this throws. */
   async #receive(request, signal) {
@@ -2284,6 +2411,15 @@ var STATES = {
   failed: "The server has failed. Its log states the reason."
 };
 var SETUP = "This copy of the page lets the server decode. To decode in the browser, install npm, run “make web” in the repository of the server, and reload the page.";
+function hintFor({ decoders }, names) {
+  const [decoder] = decoders ?? [];
+  if (names.some((name) => name !== "server") && decoder !== void 0) {
+    return `The decoder has ${formatBytes(decoder.size_bytes)} and its runtime 14 MB, with WebGPU 27 MB. The browser keeps both.`;
+  }
+  if (decoder === void 0) return "The server publishes no decoder of this model for browsers.";
+  if (!isSecureContext) return "Browsers decode only on https:// and localhost pages.";
+  return "This copy of the page has no decoder for browsers.";
+}
 async function start() {
   const generate2 = byId("generate", HTMLButtonElement);
   generate2.disabled = true;
@@ -2296,7 +2432,7 @@ async function start() {
     decoders.map((name) => ({ value: name, text: DECODER_TEXTS[name] })),
     decoders[0]
   );
-  setText("decoder-hint", decoders.length > 1 ? "" : "This page has no other decoder for this model.");
+  setText("decoder-hint", hintFor(form.model, decoders));
   setVisible(!document.documentElement.dataset["decoders"], "setup");
   setText("setup", SETUP);
   setText("about", `codec-diffusers ${info.server_version}, ${form.model.model} on ${info.device ?? "another server"}.`);

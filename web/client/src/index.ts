@@ -8,6 +8,7 @@ export { generate, type GenerateOptions, LatentStream } from "./generate.js";
 export { type LatentRgb, latentToRgb, parseLatentRgb, type RgbaImage } from "./latent-rgb.js";
 export type { LatentMap } from "./map-document.js";
 export { fetchLatentRgb, fetchMap, type MapSelection, type PublishedMap } from "./maps.js";
+export { type DecoderSelection, fetchDecoder, type PublishedDecoder } from "./published-decoder.js";
 export { errorOf } from "./server-errors.js";
 export type { FinishReason, LatentDtype, LatentStreamHeader } from "./messages.js";
 export { frameSize, type Pipeline, PIPELINES, type ScaleOrigin } from "./pipelines.js";

@@ -2,6 +2,7 @@
 
 import { type GenerationRequest, type Modality } from "codec-latents";
 
+import type { DecoderName } from "./decoders.js";
 import { byId, setOptions, setVisible } from "./elements.js";
 import type { ModelInfo, ServerInfo } from "./server-info.js";
 
@@ -56,8 +57,8 @@ export class RequestForm {
   }
 
   /** Value of the select "Decode with". */
-  get decoder(): string {
-    return this.#select("decoder").value;
+  get decoder(): DecoderName {
+    return this.#select("decoder").value as DecoderName;
   }
 
   /** Return the request. An input that is empty is not sent, so that the server's default applies. */

@@ -24,6 +24,7 @@ export interface ModelInfo {
   readonly forms: readonly string[];
   readonly decodes: boolean;
   readonly decoders?: readonly PublishedDecoder[];
+  readonly pixel_checks: readonly { readonly vae: string }[];
 }
 
 export interface ServerInfo {

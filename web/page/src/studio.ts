@@ -5,7 +5,7 @@ import { type GenerationRequest, type LatentRgb, fetchLatentRgb, InvalidRequest 
 import { Alert } from "./alert.js";
 import { CodeSamples } from "./code-samples.js";
 import { Comparison } from "./comparison.js";
-import { decode, type Decoded, type DecoderName } from "./decoders.js";
+import { decode, type Decoded, type DecoderName, decodesFramesIndependently } from "./decoders.js";
 import { byId, setText, setVisible } from "./elements.js";
 import { formatBytes } from "./format.js";
 import { fileOf } from "./pixels.js";
@@ -111,7 +111,7 @@ export class Studio {
     setVisible(false, "saved");
     this.#stage.report("The request is sent. It may have to wait for others.", 0);
     const received = await this.#receive(request, signal);
-    const decoder = this.form.decoder as DecoderName;
+    const decoder = this.#decoderFor(request);
     const report = (text: string) => this.#stage.report(text, 1);
     const decoded = await decode(decoder, received, { ...this.#options(signal), report });
     const isVideo = request.modality === "video-latents";
@@ -123,6 +123,12 @@ export class Studio {
     this.#result = { received, decoded, files, pipelines, variants };
     showSummary(received, decoded, files);
     this.#showSizes();
+  }
+
+  /** Return the selected decoder, or the server's for a video whose frames cannot be decoded here. */
+  #decoderFor({ modality }: GenerationRequest): DecoderName {
+    const { model, decoder } = this.form;
+    return modality === "video-latents" && model.decodes && !decodesFramesIndependently(model) ? "server" : decoder;
   }
 
   /** Receive a stream while its steps and previews are shown. What has arrived stays in #incomplete if this throws. */
