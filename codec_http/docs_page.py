@@ -1,26 +1,35 @@
 """Rendering of the OpenAPI document as one HTML page without scripts or external resources."""
 
 import json
+from base64 import b64encode
 from collections.abc import Iterable
+from hashlib import sha256
 from html import escape
 from importlib import resources
 from typing import Any
 
 Json = dict[str, Any]
 
+_STYLE = resources.files("codec_http").joinpath("docs.css").read_text()
+DOCS_POLICY = (
+    "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
+    f"style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'"
+)
+"""Content Security Policy of the page: nothing but its own style."""
+
 
 def docs_page(document: Json) -> str:
     """Return the HTML page for `document`, an OpenAPI 3.1 document without external references."""
     info = document["info"]
-    style = resources.files("codec_http").joinpath("docs.css").read_text()
     sections = [_section(tag["name"], document["paths"]) for tag in document["tags"]]
     links = [*(tag["name"] for tag in document["tags"]), "Schemas"]
     navigation = "".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in links)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(info['title'])}</title><style>{style}</style></head><body>"
-        f"<header><h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1>"
+        f"<title>{escape(info['title'])}</title><style>{_STYLE}</style></head><body>"
+        f'<header><a class="home" href="/">Try the server in this browser</a>'
+        f"<h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1>"
         f'<p>{escape(info["summary"])} <a href="/openapi.json">openapi.json</a></p>'
         f"<nav>{navigation}</nav></header><main>{''.join(sections)}{_schemas(document)}</main></body></html>"
     )

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from codec_http.docs_page import docs_page
+from codec_http.docs_page import DOCS_POLICY, docs_page
 from codec_http.state import DOCUMENT
 
 
@@ -16,5 +16,5 @@ async def page(request: web.Request) -> web.Response:
     return web.Response(
         text=docs_page(request.app[DOCUMENT]),
         content_type="text/html",
-        headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+        headers={"Content-Security-Policy": DOCS_POLICY},
     )

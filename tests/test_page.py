@@ -296,4 +296,4 @@ def test_browser_draws_the_pixels_that_the_server_decodes(visit: Visit, server: 
 
 def test_committed_script_is_what_the_sources_build(packages: Path) -> None:
     npm(PAGE, "run", "typecheck")
-    assert COMMITTED == (FILES / "page.js").read_bytes(), "run `make web` and commit page.js"
+    assert (FILES / "page.js").read_bytes() == COMMITTED, "run `make web` and commit page.js"

@@ -170,7 +170,9 @@ async def test_page_contains_every_route_and_loads_no_resources() -> None:
         text = await response.text()
         document = await document_of(servers.http)
     assert response.content_type == "text/html"
-    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "'unsafe-inline'" not in policy
     page = Page()
     page.feed(text)
     assert page.open == []
@@ -178,7 +180,7 @@ async def test_page_contains_every_route_and_loads_no_resources() -> None:
     assert not re.search(r"url\(|@import|https?://", text)
     inner = {link.removeprefix("#") for link in page.links if link.startswith("#")}
     assert inner <= page.ids
-    assert page.links - {f"#{name}" for name in inner} == {"/openapi.json"}
+    assert page.links - {f"#{name}" for name in inner} == {"/", "/openapi.json"}
     for path in document["paths"]:
         assert f"<code>{path}</code>" in text
     for name in document["components"]["schemas"]:
