@@ -6,6 +6,7 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -287,9 +288,14 @@ def test_browser_draws_the_pixels_that_the_server_decodes(visit: Visit, server: 
         tab.click("#save")
     drawn = np.asarray(Image.open(download.value.path()).convert("RGB"))
     prompt = tab.locator("#prompt").input_value()
-    with HttpClient(server.http, cache_dir=tmp_path).blocking() as client:
-        generation = client.generate(prompt, size=(128, 128), steps=4, seed=7, pipeline="raw")
-        expected = np.asarray(client.decode(generation).images()[0])
+
+    def decoded_by_the_server() -> np.ndarray:
+        with HttpClient(server.http, cache_dir=tmp_path).blocking() as client:
+            generation = client.generate(prompt, size=(128, 128), steps=4, seed=7, pipeline="raw")
+            return np.asarray(client.decode(generation).images()[0])
+
+    with ThreadPoolExecutor(1) as pool:  # the thread of the tests runs the event loop of the browser
+        expected = pool.submit(decoded_by_the_server).result()
     assert structural_similarity(drawn, expected, channel_axis=2) >= 0.999
     assert visit.problems == []
 
