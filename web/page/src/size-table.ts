@@ -42,11 +42,13 @@ export function showSizes(
 ): void {
   const header = received.header!;
   const isVideo = pixels.frames.length > 1;
+  const measured = pipelines.every((name) => variants.found.has(name));
+  const selected = header.pipeline.name;
+  const envelope = sizeOf(received) - calculatedSize(selected, header); // nearly the same for every pipeline
   const rows: Row[] = pipelines.map((name) => {
-    const variant = variants.found.get(name);
-    const current = name === header.pipeline.name;
-    const known = variant?.wireBytes ?? (current ? sizeOf(received) : calculatedSize(name, header));
-    return { name: `Latents, ${name}`, bytes: known, quality: qualityOf(name), kind: "latents", current };
+    const calculated = calculatedSize(name, header) + envelope;
+    const bytes = measured ? (variants.found.get(name)!.wireBytes ?? calculated) : calculated;
+    return { name: `Latents, ${name}`, bytes, quality: qualityOf(name), kind: "latents", current: name === selected };
   });
   const of = isVideo ? " files, one for each frame" : "";
   rows.push(
@@ -63,10 +65,9 @@ export function showSizes(
   byId("sizes-text", HTMLElement).textContent =
     `${what} has ${width} × ${height} pixels, ${size} without compression. It was computed from ` +
     `${formatCount(header.shape.reduce((product, side) => product * side, 1) * (header.totalFrames ?? 1))} latent numbers.`;
-  const measured = pipelines.every((name) => variants.found.has(name));
   byId("sizes-note", HTMLElement).textContent = measured
     ? "Latents were measured: the bytes of each response, compressed for the browser as the server sends them."
-    : "Sizes of latents are those of the numbers without compression. The button generates the image once in each format and measures the responses.";
+    : "Sizes of latents are calculated, without compression. The button generates the image once in each format and measures the responses.";
   setVisible(true, "sizes-table", "sizes-note");
   setVisible(!measured, "measure");
 }
