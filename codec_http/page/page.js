@@ -2315,6 +2315,7 @@ var Studio = class {
     this.#comparison.clear();
     setVisible(false, "saved");
     this.#stage.report("The request is sent. It may have to wait for others.", 0);
+    byId("frame", HTMLElement).scrollIntoView({ block: "nearest" });
     const received = await this.#receive(request, signal);
     const decoder = this.#decoderFor(request);
     const report = (text) => this.#stage.report(text, 1);

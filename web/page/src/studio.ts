@@ -110,6 +110,7 @@ export class Studio {
     this.#comparison.clear();
     setVisible(false, "saved");
     this.#stage.report("The request is sent. It may have to wait for others.", 0);
+    byId("frame", HTMLElement).scrollIntoView({ block: "nearest" }); // below the form on narrow screens
     const received = await this.#receive(request, signal);
     const decoder = this.#decoderFor(request);
     const report = (text: string) => this.#stage.report(text, 1);
