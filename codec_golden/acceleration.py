@@ -33,8 +33,8 @@ SINGLE_SWITCHES = (
     "step_cache=pyramid_attention",
     "step_cache=faster",
     "step_cache=mag",
-    "guidance_cutoff=0.8",
-    "guidance_cutoff=0.6",
+    "guidance_interval=0-0.8",
+    "guidance_interval=0-0.04/0.16-0.6/0.84-1",
     "quantization=int8wo",
     "vae_tiling",
 )
@@ -117,7 +117,7 @@ class SwitchMeter:
         return measurement
 
     def _measure(self, model: FastModel, on_image: Callable[[], None]) -> tuple[AccelerationResult, list[Shot]]:
-        model.compile(self.fixtures)
+        model.compile(self.fixtures, max(1, self.concurrent))
         self._shoot(model, self.fixtures[0])  # the first generation also fills caches
         pairs = []
         for fixture in self.fixtures:

@@ -59,7 +59,7 @@ def plot_acceleration(entry: Accelerations.Entry, path: Path) -> None:
     """Write a plot of the speed ratio and the lowest SSIM of each set of switches to `path`, a PNG or SVG file."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and in the extra `golden`
 
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
     axes.axvline(1, color="0.6", linewidth=1)
     axes.axhline(0.95, color="0.6", linewidth=1, linestyle="--")
@@ -71,5 +71,6 @@ def plot_acceleration(entry: Accelerations.Entry, path: Path) -> None:
     axes.set_ylabel("lowest SSIM to the reference")
     axes.set_title(f"{entry.key.model} on {entry.key.device}")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize="small")
+    axes.margins(0.1)
+    figure.legend(loc="outside lower left", fontsize="small")
     figure.savefig(path, dpi=110)

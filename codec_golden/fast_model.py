@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from codec_client.cache import default_cache_dir
 from codec_golden.fixtures import Fixture
 from codec_golden.reference import ReferenceModel
+from codec_pixels.fair_queue import BatchLimits
 from core.diffusers_engine.compilation import compile_denoiser
 from core.diffusers_engine.engine import DiffusersEngine
 from core.settings import Settings
 from core.switches import Switches, with_switches
+
+BATCH_WINDOW_S = 0.1
+"""Time in seconds for which the first of several concurrent requests waits for the others."""
 
 
 class FastModel(ReferenceModel):
@@ -27,16 +31,23 @@ class FastModel(ReferenceModel):
         """The switches that are on."""
         return self._model.switches.names
 
-    def compile(self, fixtures: Sequence[Fixture]) -> None:
-        """Compile the model for the sizes of `fixtures`. Does nothing without the switch `compile`."""
+    def compile(self, fixtures: Sequence[Fixture], batch_size: int = 1) -> None:
+        """Compile the model for the sizes of `fixtures`, or do nothing if the switch `compile` is off.
+
+        The model is also compiled for batches of `batch_size` images.
+        """
         plans = list({one.resolution: self.plan(one) for one in fixtures}.values())
-        self._thread.submit(compile_denoiser, self._model, plans, default_cache_dir() / "compiled").result()
+        folder = default_cache_dir() / "compiled"
+        self._thread.submit(compile_denoiser, self._model, plans, folder, batch_size).result()
 
     def generate_together(self, fixtures: Sequence[Fixture]) -> None:
-        """Generate `fixtures` as concurrent requests, and discard the latents. Raises CodecError."""
+        """Generate `fixtures` as concurrent requests, in one batch if possible, and discard the latents.
+
+        Raises a CodecError if a generation fails.
+        """
 
         async def generate() -> None:
-            engine = DiffusersEngine(self._model, self._thread)
+            engine = DiffusersEngine(self._model, self._thread, BatchLimits(len(fixtures), BATCH_WINDOW_S))
             await asyncio.gather(*(self._sample(engine, one, lambda _done, _total: None) for one in fixtures))
 
         asyncio.run(generate())

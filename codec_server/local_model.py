@@ -211,7 +211,9 @@ class LocalModel:
             if self._role is Role.ALL:  # the comparison needs the denoiser and the VAE
                 checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS[-1])
             # After the measurements above, which compiled modules would not allow.
-            await loop.run_in_executor(self._thread, compiler.compile_denoiser, model, compiled, COMPILED_DIR)
+            await loop.run_in_executor(
+                self._thread, compiler.compile_denoiser, model, compiled, COMPILED_DIR, settings.batch_size
+            )
             info = without_unproven_pixels(info, checks)
             engine = None
             if self._role is not Role.DECODER:

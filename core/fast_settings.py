@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic_settings import BaseSettings
 
+from core.guidance_interval import PATTERN
 from core.setting_field import setting
 
 _PANEL = "Fast mode"
@@ -65,14 +66,13 @@ class FastSettings(BaseSettings):
         "first_block (FirstBlockCache), mag (MagCache), pyramid_attention (PyramidAttentionBroadcast) or "
         "taylorseer (TaylorSeer). Default in fast mode: none.",
     )
-    guidance_cutoff: float | None = setting(
+    guidance_interval: str | None = setting(
         _PANEL,
         None,
-        "Share of the sampling steps that use classifier-free guidance. The remaining steps, at the end, take "
-        "half of the time. With the value 1, all steps use guidance. Default in fast mode: 0.6, if the pipeline "
-        "supports the switch.",
-        gt=0,
-        le=1,
+        "Intervals of the sampling steps that use classifier-free guidance, BEGIN-END separated by /, as shares of all "
+        "steps. The other steps do half of the work. The first interval begins with 0. 0-1: all steps. Default in fast "
+        "mode: 0-0.04/0.16-0.6/0.84-1, if the pipeline supports it.",
+        pattern=PATTERN,
     )
     quantization: Literal["none", "int8wo", "int4wo", "float8wo"] | None = setting(
         _PANEL,

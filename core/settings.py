@@ -27,6 +27,7 @@ _FORMATS = {
     "latent_map_sha256": "[sha256:]HEX with 64 hex digits",
     "public_url": "an http:// or https:// URL without a query",
     "image_digest": "[NAME@]sha256:HEX with 64 hex digits",
+    "guidance_interval": "0-END, and further intervals BEGIN-END separated by /, with numbers from 0 to 1",
     "compile_sizes": "WIDTHxHEIGHT, several separated by commas",
 }
 """Descriptions of the allowed values of settings that must match a regular expression, for error messages."""

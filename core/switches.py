@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError, create_model
 
 from codec_wire.errors import InvalidSettings, truncated_repr
+from core.guidance_interval import ALL_STEPS
 from core.setting_field import PREFIX
 from core.settings import Settings
 
@@ -28,7 +29,7 @@ class Switches:
     fused_qkv: bool = False
     attention_backend: str | None = None
     step_cache: str = "none"
-    guidance_cutoff: float = 1.0
+    guidance_interval: str = ALL_STEPS
     quantization: str = "none"
     offload: str = "none"
     vae_tiling: bool = False
@@ -53,7 +54,11 @@ class Switches:
 
 _OFF: Mapping[str, Any] = {one.name: one.default for one in fields(Switches) if one.compare}
 """The value of each switch in reference mode."""
-FAST_DEFAULTS: Mapping[str, Any] = {"channels_last": True, "compile": "auto", "guidance_cutoff": 0.6}
+FAST_DEFAULTS: Mapping[str, Any] = {
+    "channels_last": True,
+    "compile": "auto",
+    "guidance_interval": "0-0.04/0.16-0.6/0.84-1",
+}
 """The switches that are on in fast mode unless the settings determine otherwise."""
 
 

@@ -163,7 +163,7 @@ def accelerate(
     The results are also stored next to the model's latent-space map. A server in
     fast mode refuses to start with switches whose distance was not measured.
 
-    Example: codec-diffusers golden accelerate ./fast --switches compile=full+guidance_cutoff=0.6
+    Example: codec-diffusers golden accelerate ./fast --switches channels_last+compile=full
     """
     with _report_errors():
         from codec_server.actions.golden_accelerate import run_accelerate

@@ -8,24 +8,26 @@ from pathlib import Path
 
 import torch
 
+from core.diffusers_engine.batch import BatchMember
+from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
-from core.diffusers_engine.sampler import sample
+from core.diffusers_engine.sampler import sample, sample_batch
 from core.engine import Job
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-GRAPHS_PER_SIZE = 2
-"""Number of graphs that torch compiles for a size. One graph is with classifier-free guidance, one is without."""
+GRAPHS_PER_SIZE = 4
+"""Number of graphs that torch compiles for a size: with and without classifier-free guidance and a batch."""
 
 
-def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Path) -> None:
+def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Path, batch_size: int = 1) -> None:
     """Compile the denoiser of `model` for the sizes of `plans`, by generating `plans`.
 
-    The compiled code is stored in the folder `cache`, so that the next start takes seconds. Requests for other sizes
-    run without compilation. Therefore no request waits for a compiler, and the bytes of a request do not depend on
-    earlier requests. If the switch `compile` of `model` is off, nothing is done. Call this function on the device
-    thread.
+    The compiled code is stored in the folder `cache`, so that the next start takes seconds. Other sizes, and batches
+    whose size is neither 1 nor `batch_size`, run without compilation. Therefore no request waits for a compiler, and
+    the bytes of a request do not depend on earlier requests. If the switch `compile` of `model` is off, nothing is
+    done. Call this function on the device thread.
     """
     if model.switches.compile == "none":
         return
@@ -46,5 +48,11 @@ def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Pat
         started_at = time.perf_counter()
         log.info("compiling %s for %dx%d", model.info.name, plan.width, plan.height)
         sample(model, plan, Job(), lambda _done, _total: None)
+        if batch_size > 1:
+            sample_batch(model, [_member(plan) for _ in range(batch_size)])
         log.info("compiled %dx%d in %.0f s", plan.width, plan.height, time.perf_counter() - started_at)
     torch.compiler.set_stance("eager_on_recompile")
+
+
+def _member(plan: StreamPlan) -> BatchMember:
+    return BatchMember(plan, Job(), decode_inputs(plan), lambda _done, _total: None)

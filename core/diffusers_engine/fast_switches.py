@@ -188,11 +188,11 @@ def _step_cache(model: _Model, value: str) -> str | None:
     return f"{value} does not work with {model.family.pipeline_class} (allowed: none, {', '.join(others)})"
 
 
-def _guidance_cutoff(model: _Model, _value: str) -> str | None:
+def _guidance_interval(model: _Model, _value: str) -> str | None:
     classes = (model.family.pipeline_class, *model.family.related)
     if any(FAMILIES[name].guidance_inputs is not None for name in classes):
         return None
-    return f"{model.family.pipeline_class} cannot change its guidance between two steps (allowed: 1)"
+    return f"{model.family.pipeline_class} cannot change its guidance between two steps (allowed: 0-1)"
 
 
 def _quantization(model: _Model, _value: str) -> str | None:
@@ -224,7 +224,7 @@ _CHECKS: Mapping[str, Callable[[_Model, str], str | None]] = {
     "fused_qkv": _fused_qkv,
     "attention_backend": _attention_backend,
     "step_cache": _step_cache,
-    "guidance_cutoff": _guidance_cutoff,
+    "guidance_interval": _guidance_interval,
     "quantization": _quantization,
     "offload": _offload,
     "vae_tiling": _vae_tiling,

@@ -34,6 +34,7 @@ from core.diffusers_engine.step_cache import StepCache
 from core.diffusers_engine.unloaded import discard_weights
 from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
 from core.diffusers_engine.weight_variants import choose_variant
+from core.guidance_interval import ALL_STEPS, GuidanceInterval
 from core.model import ModelInfo
 from core.plan import StreamPlan
 from core.role import Role
@@ -218,9 +219,12 @@ def _accelerated(variants: Iterator[PipelineVariant], switches: Switches) -> Ite
     denoisers = list({id(one): one for variant in found for one in denoisers_of(variant.pipeline)}.values())
     apply_to_denoisers(denoisers, switches)
     cache = None if switches.step_cache == "none" else StepCache(switches.step_cache, denoisers)
+    interval = None
+    if switches.guidance_interval != ALL_STEPS:
+        interval = GuidanceInterval.parse(switches.guidance_interval)
     for variant in found:
-        is_cut = switches.guidance_cutoff < 1 and variant.family.guidance_inputs is not None
-        yield replace(variant, guidance_cutoff=switches.guidance_cutoff if is_cut else 1.0, step_cache=cache)
+        is_supported = variant.family.guidance_inputs is not None
+        yield replace(variant, guidance_interval=interval if is_supported else None, step_cache=cache)
 
 
 def _only_variant(folder: Path, *, allow_pickle: bool) -> str | None:

@@ -16,7 +16,7 @@ from core.decode_plan import DecodePlan
 from core.diffusers_engine.batch import Batch, BatchMember, PreviewListener, StepListener, merge_arguments
 from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
 from core.diffusers_engine.clean_estimates import EstimateListener, report_estimates
-from core.diffusers_engine.guidance_cutoff import with_guidance_cutoff
+from core.diffusers_engine.guidance_interval import with_guidance_interval
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.precision import DENOISERS
@@ -155,8 +155,9 @@ def _run_pipeline(
     pipeline, family = variant.pipeline, variant.family
     # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-    if variant.guidance_cutoff < 1:
-        arguments = with_guidance_cutoff(variant.guidance_cutoff, family.guidance_inputs or (), arguments)
+    if variant.guidance_interval is not None:
+        is_guided, tensors = variant.guidance_interval.is_guided, family.guidance_inputs or ()
+        arguments = with_guidance_interval(is_guided, tensors, arguments)
     if variant.step_cache is not None:
         variant.step_cache.begin(pipeline, plan.steps)
     with family.call_context(pipeline, plan), ExitStack() as stack:

@@ -13,6 +13,7 @@ from typing import Any
 from core.diffusers_engine.clean_estimates import has_estimates
 from core.diffusers_engine.families import FAMILIES, Family
 from core.diffusers_engine.step_cache import StepCache
+from core.guidance_interval import GuidanceInterval
 from core.model import GenerationMode
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,8 @@ class PipelineVariant:
     family: Family
     encodes: bool = True
     """Whether the VAE has weights. Without a VAE, input images must be latents."""
-    guidance_cutoff: float = 1.0
-    """Share of the steps that use classifier-free guidance."""
+    guidance_interval: GuidanceInterval | None = None
+    """The steps that use classifier-free guidance, or None if all steps use it."""
     step_cache: StepCache | None = None
     """The cache of earlier steps. All pipelines of a model share it."""
 

@@ -48,7 +48,7 @@ def test_reference_mode_has_no_switches() -> None:
 def test_fast_mode_has_its_defaults_unless_they_are_set() -> None:
     assert switches_of(Settings(mode="fast")) == Switches(**FAST_DEFAULTS)
     chosen = switches_of(read_settings({"mode": "FAST", "channels_last": False, "compile": "none", "vae_tiling": True}))
-    assert chosen.names == ("guidance_cutoff=0.6", "vae_tiling")
+    assert chosen.names == ("guidance_interval=0-0.04/0.16-0.6/0.84-1", "vae_tiling")
     assert chosen.required == {"channels_last", "compile", "vae_tiling", "dtype"}
 
 
@@ -74,7 +74,7 @@ def test_dtype_is_a_switch_only_in_fast_mode() -> None:
         ("warp", "'warp' is not a switch; the switches are channels_last, "),
         ("compile", "needs a value: compile=VALUE"),
         ("compile=half", "'auto', 'none', 'regional' or 'full', got 'half'"),
-        ("guidance_cutoff=2", "less than or equal to 1, got '2'"),
+        ("guidance_interval=0.5-1", "should match pattern .*, got '0.5-1'"),
     ],
 )
 def test_text_with_an_invalid_switch_is_refused(text: str, message: str) -> None:
@@ -83,8 +83,8 @@ def test_text_with_an_invalid_switch_is_refused(text: str, message: str) -> None
 
 
 def test_names_of_switches_are_their_text() -> None:
-    switches = parse_switches("channels_last+guidance_cutoff=0.5")
-    assert "+".join(switches.names) == "channels_last+guidance_cutoff=0.5"
+    switches = parse_switches("channels_last+guidance_interval=0-0.5")
+    assert "+".join(switches.names) == "channels_last+guidance_interval=0-0.5"
     assert switches_of(with_switches(Settings(), switches)) == switches
 
 

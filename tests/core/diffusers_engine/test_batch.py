@@ -11,6 +11,7 @@ from core.diffusers_engine.batch import BatchMember, PreviewListener, batch_key
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample_batch
 from core.engine import Job
+from core.guidance_interval import GuidanceInterval
 from tests.support.batches import TOLERANCE, largest_differences, plans_of
 
 SCHEDULERS = (
@@ -46,7 +47,10 @@ def test_members_keep_their_latents_when_another_is_removed(
 def test_member_is_removed_before_and_after_the_cutoff_of_guidance(
     tiny_model: LoadedModel, device_thread: DeviceThread, cancelled_after: int
 ) -> None:
-    model = replace(tiny_model, variants=tuple(replace(one, guidance_cutoff=0.5) for one in tiny_model.variants))
+    model = replace(
+        tiny_model,
+        variants=tuple(replace(one, guidance_interval=GuidanceInterval.parse("0-0.5")) for one in tiny_model.variants),
+    )
     plans = plans_of(model, steps=6)
     changed, distance = device_thread.submit(largest_differences, model, plans, cancelled_after).result()
     assert changed < TOLERANCE * max(1, distance)

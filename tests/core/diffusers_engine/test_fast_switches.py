@@ -13,11 +13,11 @@ from codec_maps.model_map import map_from_model
 from codec_pixels.device import Device
 from codec_wire.errors import Cancelled, InvalidSettings
 from core.diffusers_engine.families import FAMILIES
-from core.diffusers_engine.guidance_cutoff import guided_steps
 from core.diffusers_engine.loader import LoadedModel, ModelSource, load
 from core.diffusers_engine.sampler import sample
 from core.diffusers_engine.step_cache import STEP_CACHES
 from core.engine import Job
+from core.guidance_interval import GuidanceInterval
 from core.plan import StreamPlan, plan
 from core.probe import probe_request
 from core.switches import Switches, parse_switches
@@ -64,7 +64,7 @@ def latents_of(model: LoadedModel, stream_plan: StreamPlan) -> NDArray[np.float3
         (build_small_pipeline, "attention_backend=native", "the attention of UNet2DConditionModel has no backends"),
         (build_small_pipeline, "offload=model", r"its device is the CPU \(allowed: none\); .*got model"),
         (build_flux, "channels_last", "its pipeline has no UNet.*got on"),
-        (build_flux, "guidance_cutoff=0.5", "FluxPipeline cannot change its guidance between two steps"),
+        (build_flux, "guidance_interval=0-0.5", "FluxPipeline cannot change its guidance between two steps"),
         (build_flux, "attention_backend=warp", r"CODEC_ATTENTION_BACKEND \(--attention-backend\): .*got warp"),
         (build_pixart_sigma, "step_cache=taylorseer", "PixArtTransformer2DModel has no step caches"),
     ],
@@ -107,31 +107,43 @@ def test_switches_of_the_weights_and_the_vae_are_applied(load_with: Load) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, family in FAMILIES.items() if family.guidance_inputs is not None and name in CASES]
+    "name", [name for name in CASES if FAMILIES.get(name) and FAMILIES[name].guidance_inputs is not None]
 )
-def test_steps_after_the_cutoff_do_half_of_the_work(name: str, load_with: Load) -> None:
-    model = load_with(CASES[name].build, "guidance_cutoff=0.5")
+def test_steps_outside_of_the_guidance_interval_do_half_of_the_work(name: str, load_with: Load) -> None:
+    model = load_with(CASES[name].build, "guidance_interval=0-0.3/0.7-1")
     stream_plan, sizes = plan_of(model, name), []
     variant = model.variant_for(stream_plan)
     denoiser = getattr(variant.pipeline, "unet", None) or variant.pipeline.transformer
-    with denoiser.register_forward_pre_hook(
-        lambda _module, args, kwargs: sizes.append(len(kwargs.get("hidden_states", args[0] if args else None))),
-        with_kwargs=True,
-    ):
+
+    def record_rows(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        sizes.append(len(args[0] if args else kwargs["hidden_states"]))
+
+    with denoiser.register_forward_pre_hook(record_rows, with_kwargs=True):
         latents_of(model, stream_plan)
     steps = variant.pipeline.num_timesteps
-    guided = guided_steps(0.5, steps)
-    assert 0 < guided < steps
-    assert sum(sizes) / min(sizes) == 2 * guided + (steps - guided)
+    guided = [GuidanceInterval.parse("0-0.3/0.7-1").is_guided(step, steps) for step in range(steps)]
+    assert 0 < sum(guided) < steps
+    assert guided[-1]
+    if FAMILIES[name].guidance_inputs:
+        assert [size > min(sizes) for size in sizes] == guided
+    else:  # a second call for the unconditional prediction
+        assert len(sizes) == steps + sum(guided)
 
 
-def test_cutoff_does_not_affect_a_later_request_or_the_steps_before_it(load_with: Load) -> None:
-    model = load_with(build_small_pipeline, "guidance_cutoff=0.5")
+def test_guidance_interval_does_not_affect_a_later_request(load_with: Load) -> None:
+    model = load_with(build_small_pipeline, "guidance_interval=0-0.5")
     stream_plan = plan_of(model)
     first = latents_of(model, stream_plan)
     np.testing.assert_array_equal(latents_of(model, stream_plan), first)
     reference = load_with(build_small_pipeline, "")
     assert not np.array_equal(latents_of(reference, stream_plan), first)
+
+
+def test_guidance_interval_with_all_steps_gives_the_bytes_of_the_reference(load_with: Load) -> None:
+    model = load_with(build_small_pipeline, "guidance_interval=0-0.999")  # of 10 steps, all
+    stream_plan = plan_of(model)
+    reference = load_with(build_small_pipeline, "")
+    np.testing.assert_array_equal(latents_of(model, stream_plan), latents_of(reference, stream_plan))
 
 
 @pytest.mark.parametrize("name", STEP_CACHES)
@@ -155,7 +167,7 @@ def test_step_cache_changes_latents_and_is_reset_before_every_generation(name: s
     assert model.pipeline.transformer.is_cache_enabled
 
 
-@pytest.mark.parametrize("name", ["LTXPipeline", "HunyuanVideoPipeline", "CogVideoXPipeline", "WanPipeline"])
+@pytest.mark.parametrize("name", ["LTXPipeline", "WanPipeline"])
 @pytest.mark.parametrize("cache", STEP_CACHES)
 def test_step_caches_work_with_videos_or_are_refused(name: str, cache: str, load_with: Load) -> None:
     classes = STEP_CACHES[cache]
@@ -163,7 +175,7 @@ def test_step_caches_work_with_videos_or_are_refused(name: str, cache: str, load
         with pytest.raises(InvalidSettings, match=rf"{cache} does not work with {name} \(allowed: none, "):
             load_with(CASES[name].build, f"step_cache={cache}")
         return
-    if cache == "first_block" and name in {"LTXPipeline", "CogVideoXPipeline"}:  # the tiny transformers have one block
+    if cache == "first_block" and name == "LTXPipeline":  # the tiny transformer has one block
         with pytest.raises(InvalidSettings, match=r"CODEC_STEP_CACHE.*does not work with .*, got first_block"):
             load_with(CASES[name].build, f"step_cache={cache}")
         return

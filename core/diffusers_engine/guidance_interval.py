@@ -1,0 +1,41 @@
+"""Sampling that uses classifier-free guidance only in some of the steps. The other steps do half of the work."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def with_guidance_interval(
+    is_guided: Callable[[int, int], bool], inputs: Sequence[str], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a pipeline call whose steps use guidance only if `is_guided(step, total)` is true.
+
+    Steps are counted from 0. The first step always uses guidance. `inputs` are the names of the tensors whose first
+    half belongs to the unconditional prediction (Family.guidance_inputs). `arguments` contains the callback of the
+    caller, which always gets both halves. The new callback changes the attribute `_guidance_scale` of the pipeline,
+    like SDCFGCutoffCallback of diffusers, but it works with any number of prompts and can turn guidance on again. The
+    next call of the pipeline sets the attribute again.
+    """
+    listener = arguments.get("callback_on_step_end")
+    complete: dict[str, Tensor] = {}
+    """Both halves of the tensors; empty if the request does not use guidance."""
+    scales: list[float] = []
+
+    def after_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if index == 0 and pipeline.do_classifier_free_guidance:
+            scales.append(pipeline.guidance_scale)
+        values |= complete
+        if listener is not None:
+            values = listener(pipeline, index, timestep, values)
+        if not scales:
+            return values
+        complete.update({name: values[name] for name in inputs})
+        if is_guided(index + 1, pipeline.num_timesteps):
+            pipeline._guidance_scale = scales[0]
+            return values
+        pipeline._guidance_scale = 1.0
+        return values | {name: tensor.chunk(2)[1] for name, tensor in complete.items()}
+
+    tensors = ["latents", *inputs]
+    return {**arguments, "callback_on_step_end": after_step, "callback_on_step_end_tensor_inputs": tensors}
