@@ -58,6 +58,11 @@ async def serve_fastapi(workload: Workload) -> None:
 
         return StreamingResponse(messages(), media_type=CONTENT_TYPE)
 
+    await run_fastapi(app)
+
+
+async def run_fastapi(app: FastAPI) -> None:
+    """Serve `app` with uvicorn until SIGTERM."""
     # asyncio sets TCP_NODELAY only on sockets that are created with this protocol number.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
