@@ -66,11 +66,18 @@ def switches_of(settings: Settings) -> Switches:
     """Return the switches that `settings` select.
 
     In reference mode, `dtype` is not a switch, because the reference is generated with this dtype. Raises
-    InvalidSettings, which names the setting, if a switch is set or batches are allowed in reference mode.
+    InvalidSettings, which names the setting, if a switch is set or batches are allowed in reference mode, or if batches
+    are combined with a step cache that does not treat their members separately.
     """
     given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}
     if Mode(settings.mode) is Mode.FAST:
-        return Switches(**{**FAST_DEFAULTS, **given}, required=frozenset(given))
+        chosen = Switches(**{**FAST_DEFAULTS, **given}, required=frozenset(given))
+        if settings.batch_size > 1 and chosen.step_cache == "first_block":
+            raise InvalidSettings(
+                f"{PREFIX}BATCH_SIZE (--batch-size): must be 1 with the step cache first_block, which decides for a batch "
+                f"as a whole which blocks to skip, got {settings.batch_size}"
+            )
+        return chosen
     del given["dtype"]
     if settings.batch_size > 1:
         given["batch_size"] = settings.batch_size

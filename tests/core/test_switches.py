@@ -63,6 +63,12 @@ def test_batches_are_refused_in_reference_mode() -> None:
     assert switches_of(Settings(batch_size=8, mode="fast")) == Switches(**FAST_DEFAULTS)
 
 
+def test_batches_are_refused_with_a_step_cache_that_decides_for_all_members() -> None:
+    with pytest.raises(InvalidSettings, match="must be 1 with the step cache first_block.*got 8"):
+        switches_of(Settings(batch_size=8, mode="fast", step_cache="first_block"))
+    assert switches_of(Settings(batch_size=8, mode="fast", step_cache="taylorseer")).step_cache == "taylorseer"
+
+
 def test_dtype_is_a_switch_only_in_fast_mode() -> None:
     assert switches_of(Settings(dtype="bf16")).names == ()
     assert "dtype=bf16" in switches_of(Settings(dtype="bf16", mode="fast")).names
