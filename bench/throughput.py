@@ -42,10 +42,10 @@ FAST = (
 """Flags of the default measurements of fast mode: batches alone, and batches with the fast defaults but no compiler."""
 REQUEST_TIMEOUT_S = 600
 TEXT = """\
-The embedded model, {size} pixels and {steps} steps, with `--threads {threads}` in every program. The servers send latents
-with `int8-adaptive`; the loop decodes them and writes a PNG to memory. The FastAPI server gives the pipeline to one
-request at a time and encodes with codecai. The programs run in turn, in {rounds} rounds of at least {requests} images
-per row; images/s is the median of the rounds. The CPU time is that of the program's process, from the kernel."""
+The embedded model, {size} pixels and {steps} steps, with `--threads {threads}` in every program. The servers send
+latents with `int8-adaptive`; the loop decodes them and writes a PNG to memory. The FastAPI server gives the pipeline to
+one request at a time and encodes with codecai. The programs run in turn, in {rounds} rounds of at least {requests}
+images per row; images/s is the median of the rounds. The CPU time is that of the program's process, from the kernel."""
 
 
 @dataclass(slots=True)

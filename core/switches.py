@@ -74,8 +74,8 @@ def switches_of(settings: Settings) -> Switches:
         chosen = Switches(**{**FAST_DEFAULTS, **given}, required=frozenset(given))
         if settings.batch_size > 1 and chosen.step_cache == "first_block":
             raise InvalidSettings(
-                f"{PREFIX}BATCH_SIZE (--batch-size): must be 1 with the step cache first_block, which decides for a batch "
-                f"as a whole which blocks to skip, got {settings.batch_size}"
+                f"{PREFIX}BATCH_SIZE (--batch-size): must be 1 with the step cache first_block, which decides for a "
+                f"batch as a whole which blocks to skip, got {settings.batch_size}"
             )
         return chosen
     del given["dtype"]
