@@ -130,7 +130,7 @@ def measure_loop(pipeline: Any, workload: Workload, found: Measurement) -> None:
 def start_servers(stack: ExitStack, fast: Sequence[str], threads: int) -> dict[str, ServerProcess]:
     """Start all servers, wait until they are ready, and return them by name. Closing `stack` stops them."""
     folder = stack.enter_context(tempfile.TemporaryDirectory())
-    serve = ("codec_server", "serve", "--port", "0", "--grpc-port", "0", "--models-dir", folder)
+    serve: tuple[str, ...] = ("codec_server", "serve", "--port", "0", "--grpc-port", "0", "--models-dir", folder)
     serve += ("--threads", str(threads), "--max-jobs-per-client", "32", "--log-level", "error")
     commands = {PEER: ("bench.throughput_peer", str(threads)), REFERENCE: serve}
     for flags in fast:
