@@ -1,4 +1,7 @@
-"""Evaluation of generated videos: `python -m training.evaluate_video` compares them with their shuffled frames."""
+"""Evaluation of generated videos: `python -m training.evaluate_video` measures their motion.
+
+Each video is compared with its shuffled frames, and the motion classifier decides whether it has the motion of its prompt.
+"""
 
 import json
 from pathlib import Path
@@ -14,15 +17,17 @@ from rich.progress import track
 
 from training.checkpoint import DEFAULT_FOLDER
 from training.evaluate import GUIDANCE, STEPS, load_pipeline
+from training.motion_classifier import classify, load_motion_classifier
 from training.runtime import limit_threads, select_device
+from training.scenes.labels import Motion
 from training.scenes.render import Image
 
-PROMPTS = (
-    "a wide-angle photograph of a snowy mountain at dusk, the camera panning",
-    "the sea at sunset, the sun going down",
-    "a field by day with clouds in the sky, clouds drifting",
-    "a city at night, zooming in",
-)
+PROMPTS: dict[str, Motion] = {
+    "a wide-angle photograph of a snowy mountain at dusk, the camera panning": "pan",
+    "the sea at sunset, the sun going down": "sunset",
+    "a field by day with clouds in the sky, clouds drifting": "drift",
+    "a city at night, zooming in": "zoom",
+}
 
 
 def load_video_pipeline(path: Path) -> AnimateDiffPipeline:
@@ -57,11 +62,12 @@ def main(
     num_frames: Annotated[int, typer.Option(help="Number of frames per video.")] = 24,
     size: Annotated[int, typer.Option(help="Height and width of a frame in pixels.")] = 256,
 ) -> None:
-    """Write the coherence of each video to FOLDER/video.json and its frames as one row to FOLDER/video-N.png."""
+    """Write coherence and motion of each video to FOLDER/video.json and its frames as one row to FOLDER/video-N.png."""
     limit_threads()
     pipeline = load_video_pipeline(folder / "pipeline")
+    classifier = load_motion_classifier(folder)
     result = {}
-    for index, prompt in enumerate(track(PROMPTS, "generating videos")):
+    for index, (prompt, motion) in enumerate(track(PROMPTS.items(), "generating videos")):
         output = pipeline(
             prompt,
             num_frames=num_frames,
@@ -73,7 +79,7 @@ def main(
         )
         video = np.stack([np.asarray(frame) for frame in output.frames[0]])
         PILImage.fromarray(np.concatenate(list(video), axis=1)).save(folder / f"video-{index}.png")
-        result[prompt] = coherence(video)
+        result[prompt] = coherence(video) | {"requested": motion, "classified": classify(classifier, video[None])[0]}
     (folder / "video.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     rich_print(result)
 

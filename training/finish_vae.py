@@ -16,6 +16,7 @@ from rich import print as rich_print
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from training.checkpoint import DEFAULT_FOLDER
+from training.detail import gradient_magnitude
 from training.images import HELD_OUT, scene_images, to_images, to_tensor
 from training.runtime import limit_threads, mixed_precision, select_device
 from training.scenes.render import Image
@@ -60,18 +61,6 @@ def standardise(vae: AutoencoderKL, latents: torch.Tensor) -> None:
     to_latents.bias[count:] -= 2 * deviation.log()  # the second half of the channels holds log-variances
     from_latents.bias += from_latents.weight[:, :, 0, 0] @ mean
     from_latents.weight *= deviation[None, :, None, None]
-
-
-def gradient_magnitude(images: Image) -> float:
-    """Return the mean length of the brightness gradient of images uint8 [N, H, W, 3], in grey levels per pixel."""
-    total = 0.0
-    for (
-        image
-    ) in images:  # one at a time: all evaluation images as floats would need more memory than a small machine has
-        brightness = image.astype(np.float64).mean(axis=2)
-        down, across = np.diff(brightness, axis=0)[:, :-1], np.diff(brightness, axis=1)[:-1]
-        total += float(np.hypot(down, across).mean())
-    return total / len(images)
 
 
 def measure(vae: AutoencoderKL, images: Image) -> dict[str, float | list[float]]:

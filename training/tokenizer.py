@@ -19,7 +19,7 @@ def grammar_captions(count: int, seed: int = 0) -> list[str]:
     rng = np.random.default_rng((seed, 6))
     scenes = (sample_scene(index) for index in range(count))
     return [
-        caption(scene.moving(MOTIONS[(index // 5) % 5] if index % 5 == 0 else "still"), rng)
+        caption(scene.moving(MOTIONS[(index // 5) % len(MOTIONS)] if index % 5 == 0 else "still"), rng)
         for index, scene in enumerate(scenes)
     ]
 

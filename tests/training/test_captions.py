@@ -13,7 +13,7 @@ from training.scenes.captions import (
     caption,
     plain_caption,
 )
-from training.scenes.labels import CAMERAS, MOTIONS, PLACES, TIMES, WEATHERS, Place, Scene, Weather
+from training.scenes.labels import CAMERAS, MOTIONS, PLACES, TIMES, WEATHERS, Motion, Place, Scene, Weather
 
 SEED_PROMPT = "a wide-angle photograph of a snowy mountain at dusk"
 SNOWY_DUSK = Scene("mountain", "dusk", "snow", "wide", 0)
@@ -28,7 +28,7 @@ def test_every_label_has_caption_words() -> None:
 
 
 def test_words_of_different_labels_are_distinct() -> None:
-    for table in (PLACE_WORDS, TIME_PHRASES, WEATHER_ADJECTIVES, WEATHER_PHRASES):
+    for table in (PLACE_WORDS, TIME_PHRASES, WEATHER_ADJECTIVES, WEATHER_PHRASES, MOTION_PHRASES):
         words = [word for alternatives in table.values() for word in alternatives]
         assert len(words) == len(set(words))
 
@@ -39,6 +39,18 @@ def test_captions_of_a_snowy_mountain_at_dusk_include_the_seed_prompt() -> None:
     captions = {caption(SNOWY_DUSK, rng) for _ in range(6_000)}
     assert SEED_PROMPT in captions
     assert len(captions) > 1000
+
+
+def test_captions_of_a_moving_scene_include_the_words_that_users_write() -> None:
+    rng = np.random.default_rng(2)
+    expected: dict[Motion, str] = {
+        "pan_left": "camera panning left",
+        "zoom": "zooming in",
+        "zoom_out": "zooming out",
+        "sunset": "sun setting",
+    }
+    for motion, words in expected.items():
+        assert any(caption(SNOWY_DUSK.moving(motion), rng).endswith(f", {words}") for _ in range(60))
 
 
 @pytest.mark.parametrize("place", PLACES)

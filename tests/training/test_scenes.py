@@ -82,6 +82,27 @@ def test_consecutive_frames_differ_less_than_first_and_last(motion: Motion) -> N
     assert max(steps) < total
 
 
+def test_zooming_out_is_zooming_in_with_the_frames_reversed() -> None:
+    scene = Scene("desert", "day", "clear", "wide", 5)
+    inwards, outwards = (render_motion(scene.moving(motion), 5, 64, 64) for motion in ("zoom", "zoom_out"))
+    np.testing.assert_array_equal(outwards, inwards[::-1])
+    assert np.abs(inwards[0].astype(int) - inwards[-1]).mean() > 1
+
+
+def test_land_moves_left_when_the_camera_pans_right_and_right_when_it_pans_left() -> None:
+    def movement(motion: Motion) -> int:
+        first, second = (
+            render(Scene("forest", "day", "clear", "wide", 5, motion), 128, 128, moment)[80:].mean(axis=2)
+            for moment in (0, 0.2)
+        )
+        shifts = range(-20, 21)
+        errors = [np.abs(np.roll(first, shift, axis=1) - second)[:, 20:-20].mean() for shift in shifts]
+        return shifts[int(np.argmin(errors))]
+
+    assert movement("pan") < -3
+    assert movement("pan_left") > 3
+
+
 def test_sampled_labels_are_uniform() -> None:
     sampled = [sample_scene(seed) for seed in range(2000)]
     for place in PLACES:

@@ -25,7 +25,7 @@ from training import (
     vae,
 )
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.images import scene_images, to_tensor
+from training.images import HELD_OUT, scene_images, to_tensor
 from training.scenes.labels import Scene, sample_scene
 from training.scenes.render import render_motion
 
@@ -213,6 +213,15 @@ def test_confusion_counts_predictions_per_true_value() -> None:
     table = evaluate.confusion(["sea", "field", "city"], scenes, "place")
     assert table["sea"] == {"mountain": 0, "sea": 1, "desert": 0, "forest": 0, "city": 0, "field": 1}
     assert table["city"]["city"] == sum(table["city"].values()) == 1
+
+
+def test_detail_of_reconstructions_of_the_evaluation_scenes_has_ratio_one(with_vae: Path) -> None:
+    model = AutoencoderKL.from_pretrained(with_vae / "vae").eval()
+    rendered = scene_images(with_vae, 2, first_seed=HELD_OUT)
+    reconstructed = finish_vae.decode(model, finish_vae.encode(model, rendered))
+    same = evaluate.detail(model, with_vae, reconstructed)
+    assert {name: values["ratio"] for name, values in same.items()} == dict.fromkeys(same, 1)
+    assert evaluate.detail(model, with_vae, rendered)["fine_detail"]["ratio"] > 1.1
 
 
 def test_coherence_ratio_is_low_for_motion_and_one_for_noise() -> None:

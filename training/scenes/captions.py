@@ -63,10 +63,12 @@ CAMERA_WORDS: Mapping[Camera, tuple[Sequence[str], Sequence[str]]] = {
 
 MOTION_PHRASES: Mapping[Motion, Sequence[str]] = {
     "still": ("",),
-    "pan": ("the camera panning", "panning to the right"),
-    "drift": ("clouds drifting", "drifting clouds"),
-    "sunset": ("the sun going down", "the sun sinking"),
-    "zoom": ("zooming in", "the camera moving closer"),
+    "pan": ("the camera panning", "panning to the right", "camera panning right"),
+    "pan_left": ("panning to the left", "camera panning left", "the camera moving left"),
+    "drift": ("clouds drifting", "drifting clouds", "moving clouds"),
+    "sunset": ("the sun going down", "the sun sinking", "sun setting"),
+    "zoom": ("zooming in", "the camera moving closer", "camera zooming in"),
+    "zoom_out": ("zooming out", "the camera moving away", "camera zooming out"),
 }
 
 

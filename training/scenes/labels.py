@@ -9,7 +9,7 @@ Place = Literal["mountain", "sea", "desert", "forest", "city", "field"]
 Time = Literal["dawn", "day", "dusk", "night"]
 Weather = Literal["clear", "clouds", "fog", "rain", "snow"]
 Camera = Literal["wide", "close", "aerial"]
-Motion = Literal["still", "pan", "drift", "sunset", "zoom"]
+Motion = Literal["still", "pan", "pan_left", "drift", "sunset", "zoom", "zoom_out"]
 
 PLACES: tuple[Place, ...] = get_args(Place)
 TIMES: tuple[Time, ...] = get_args(Time)

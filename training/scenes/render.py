@@ -36,8 +36,8 @@ def render(scene: Scene, width: int = 256, height: int = 256, moment: float = 0.
     zoom *= layout.uniform(0.92, 1.08)
     hour = layout.uniform(-0.10, 0.10)
     motion = scene.motion
-    if motion == "zoom":
-        zoom *= 1 + 0.35 * moment
+    if motion in ("zoom", "zoom_out"):
+        zoom *= 1 + 0.35 * (moment if motion == "zoom" else 1 - moment)
     if motion == "sunset":
         hour += 0.22 * (moment - 0.5)
     canvas = Canvas(width, height, horizon, zoom)
@@ -45,7 +45,8 @@ def render(scene: Scene, width: int = 256, height: int = 256, moment: float = 0.
     light = sky.place_light(scene, layout, 0.16 * moment if motion == "sunset" else 0.0)
     sky.paint_sky(canvas, scene, palette, light, air)
     sky.paint_clouds(canvas, scene, palette, air, 0.30 * moment if motion == "drift" else 0.04 * moment)
-    context = PaintContext(canvas, scene, palette, light, 0.35 * moment if motion == "pan" else 0.0)
+    direction = {"pan": 1, "pan_left": -1}.get(motion, 0)
+    context = PaintContext(canvas, scene, palette, light, 0.35 * moment * direction)
     paint_land = _PLACES[scene.place]
     paint_land(context, land)
     paint_weather(context, falling, moment)
