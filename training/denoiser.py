@@ -19,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from training.checkpoint import DEFAULT_FOLDER
 from training.latents import scene_latents
 from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
-from training.scenes.captions import caption
+from training.scenes.details import detailed_caption
 from training.scenes.labels import MOTIONS, sample_scene
 from training.tokenizer import MAX_TOKENS, build_tokenizer
 from training.trainer import Trainer
@@ -115,7 +115,7 @@ def draw_captions(rng: np.random.Generator, scenes: np.ndarray[tuple[int], np.dt
         scene, chance = sample_scene(int(seed)), rng.random()
         if chance > 1 - MOTION_CAPTION_SHARE:
             scene = scene.moving(MOTIONS[int(rng.integers(len(MOTIONS)))])
-        drawn.append("" if chance < EMPTY_CAPTION_SHARE else caption(scene, rng))
+        drawn.append("" if chance < EMPTY_CAPTION_SHARE else detailed_caption(scene, rng))
     return drawn
 
 

@@ -1,7 +1,7 @@
 """Sharpness and detail of images, measured without a reference image, so that generated images can be measured.
 
-Generated images show other content than rendered ones. Compare a measure with that of the VAE's reconstructions of rendered
-scenes with the same labels: the decoder limits both in the same way.
+Generated images show other content than rendered ones. Compare a measure with that of the VAE's reconstructions of
+rendered scenes with the same labels: the decoder limits both in the same way.
 """
 
 import numpy as np
@@ -86,9 +86,9 @@ def _local_mean(grey: Brightness, window: tuple[int, int]) -> Brightness:
 def ghost_rows(images: Image) -> float:
     """Return how strongly one object is repeated along a row, in grey levels, averaged over images uint8 [N, H, W, 3].
 
-    Models that do not know what is at the horizon draw a row of dots or posts with equal distances there. For each pixel row,
-    the measure is its deviation from its surroundings times the prominence of the highest peak of its autocorrelation,
-    which is 0 for rows without repetition. The result of an image is the highest value of its rows.
+    A model that does not know what is at the horizon draws a row of dots or posts with equal distances there. For each
+    pixel row, the measure is its deviation from its surroundings times the prominence of the highest peak of its
+    autocorrelation, which is 0 without repetition. The result of an image is the highest value of its rows.
     """
     return float(np.mean([_repetition(brightness(image)).max() for image in images]))
 

@@ -1,6 +1,6 @@
 """Evaluation of generated videos: `python -m training.evaluate_video` measures their motion.
 
-Each video is compared with its shuffled frames, and the motion classifier decides whether it has the motion of its prompt.
+Each video is compared with its shuffled frames, and the motion classifier predicts which motion it has.
 """
 
 import json

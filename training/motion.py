@@ -26,7 +26,7 @@ from training.finish_vae import encode
 from training.images import renderer_fingerprint
 from training.latents import encoder_fingerprint
 from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
-from training.scenes.captions import caption
+from training.scenes.details import detailed_caption
 from training.scenes.labels import Motion, Place, Scene, sample_scene
 from training.scenes.render import render_motion
 from training.trainer import Trainer
@@ -134,7 +134,9 @@ def train(folder: Path, steps: int, clips: int, channels: tuple[int, ...] = CHAN
         clean = clips_latents[:, positions].to(device).float()
         noise = torch.randn(clean.shape, generator=torch_rng(rng, device), device=device)
         timesteps = stratified_timesteps(rng, len(chosen)).to(device)  # one per clip, shared by its frames
-        captions = ["" if rng.random() < EMPTY_CAPTION_SHARE else caption(moving_scene(int(i)), rng) for i in chosen]
+        captions = [
+            "" if rng.random() < EMPTY_CAPTION_SHARE else detailed_caption(moving_scene(int(i)), rng) for i in chosen
+        ]
         with mixed_precision(device), frame_positions(unet, positions):
             with torch.no_grad():
                 embeddings = denoiser.encode_captions(captions).repeat_interleave(FRAMES_PER_STEP, dim=0)

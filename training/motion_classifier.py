@@ -1,7 +1,7 @@
 """Motion classifier: `python -m training.motion_classifier` trains a network that predicts the motion of a video.
 
-It evaluates generated videos (training.evaluate_video). It sees few small grey frames, so that it depends on what moves and
-not on sharpness, and training takes about two minutes of one core.
+It evaluates generated videos (training.evaluate_video). It is trained only on rendered clips and receives few small
+grey frames, so that its predictions depend on movement and not on sharpness.
 """
 
 import json
@@ -20,10 +20,11 @@ from torch import nn
 from torch.nn import functional
 
 from training.checkpoint import DEFAULT_FOLDER
+from training.classifier import augment
 from training.images import HELD_OUT, renderer_fingerprint
 from training.runtime import limit_threads, mixed_precision, select_device, torch_rng
 from training.scenes.labels import MOTIONS, Motion, Scene, sample_scene
-from training.scenes.render import Image, render_motion
+from training.scenes.render import render_motion
 from training.trainer import Trainer, load_averaged_weights
 
 FRAMES, SIDE = 8, 64  # what the network sees of a video: evenly spaced frames of SIDE x SIDE pixels
@@ -48,7 +49,7 @@ class MotionClassifier(nn.Module):
         return logits
 
 
-def moving_scene(seed: int) -> Scene:
+def random_motion_scene(seed: int) -> Scene:
     """Return the scene of `seed` with a random motion that is visible in it: clouds drift only in a cloudy sky."""
     scene = sample_scene(seed)
     motion = MOTIONS[np.random.default_rng((seed, 8)).integers(len(MOTIONS))]
@@ -56,13 +57,13 @@ def moving_scene(seed: int) -> Scene:
 
 
 def clips(folder: Path, count: int, first_seed: int = 0) -> NDArray[np.uint8]:
-    """Return the frames of `count` moving scenes, uint8 [count, FRAMES, SIDE, SIDE, 3], stored in a file in `folder`."""
+    """Return clips of `count` moving scenes, uint8 [count, FRAMES, SIDE, SIDE, 3], stored in a file in `folder`."""
     path = folder / f"motions-{renderer_fingerprint()}-{first_seed}-{count}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         seeds = track(range(first_seed, first_seed + count), f"rendering {count} clips")
         partial = path.with_suffix(".partial.npy")
-        np.save(partial, np.stack([render_motion(moving_scene(seed), FRAMES, SIDE, SIDE) for seed in seeds]))
+        np.save(partial, np.stack([render_motion(random_motion_scene(seed), FRAMES, SIDE, SIDE) for seed in seeds]))
         partial.replace(path)
     loaded: NDArray[np.uint8] = np.load(path)
     return loaded
@@ -73,14 +74,6 @@ def to_clips(videos: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     chosen = np.linspace(0, videos.shape[1] - 1, FRAMES).round().astype(int)
     grey = torch.from_numpy(videos[:, chosen].mean(axis=4, dtype=np.float32)).to(device)
     return functional.adaptive_avg_pool2d(grey, SIDE) / 127.5 - 1
-
-
-def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Blur a random half of the clips [B, FRAMES, SIDE, SIDE] and add noise to all of them."""
-    chosen = torch.rand(len(batch), 1, 1, 1, generator=generator, device=batch.device) < 0.5
-    blurred = functional.avg_pool2d(batch, 3, 1, 1, count_include_pad=False)
-    noise = torch.randn(batch.shape, generator=generator, device=batch.device)
-    return torch.where(chosen, blurred, batch) + 0.04 * noise
 
 
 @torch.no_grad()
@@ -112,7 +105,7 @@ def train(folder: Path, steps: int, scenes: int, seed: int = 5) -> float:
         seed=seed,
     )
     inputs = to_clips(clips(folder, scenes), device)
-    labels = torch.tensor([MOTIONS.index(moving_scene(index).motion) for index in range(scenes)], device=device)
+    labels = torch.tensor([MOTIONS.index(random_motion_scene(index).motion) for index in range(scenes)], device=device)
     for _, rng in trainer.remaining_steps():
         chosen = torch.from_numpy(rng.integers(scenes, size=BATCH)).to(device)
         augmented = augment(inputs[chosen], torch_rng(rng, device))
@@ -124,11 +117,10 @@ def train(folder: Path, steps: int, scenes: int, seed: int = 5) -> float:
 
 def accuracy(predicted: list[Motion], scenes: list[Scene]) -> dict[str, float]:
     """Return the share of correct predictions for each motion in `scenes`, and for all of them as "all"."""
-    correct = {motion: [p == motion for p, s in zip(predicted, scenes, strict=True) if s.motion == motion]
-               for motion in MOTIONS}  # fmt: skip
-    return {motion: float(np.mean(found)) for motion, found in correct.items() if found} | {
-        "all": float(np.mean([value == scene.motion for value, scene in zip(predicted, scenes, strict=True)]))
-    }
+    pairs = list(zip(predicted, scenes, strict=True))
+    correct = {motion: [value == motion for value, scene in pairs if scene.motion == motion] for motion in MOTIONS}
+    shares = {motion: float(np.mean(found)) for motion, found in correct.items() if found}
+    return shares | {"all": float(np.mean([value == scene.motion for value, scene in pairs]))}
 
 
 def main(
@@ -140,7 +132,7 @@ def main(
     """Train the motion classifier and write its accuracy on evaluation clips to FOLDER/motion_classifier.json."""
     limit_threads()
     train(folder, steps, scenes)
-    evaluation_scenes = [moving_scene(HELD_OUT + index) for index in range(held_out)]
+    evaluation_scenes = [random_motion_scene(HELD_OUT + index) for index in range(held_out)]
     predicted = classify(load_motion_classifier(folder), clips(folder, held_out, first_seed=HELD_OUT))
     result = accuracy(predicted, evaluation_scenes)
     (folder / "motion_classifier.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

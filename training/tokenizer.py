@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
-from training.scenes.captions import caption
+from training.scenes.details import detailed_caption
 from training.scenes.labels import MOTIONS, sample_scene
 
 MAX_TOKENS = 77
@@ -19,7 +19,7 @@ def grammar_captions(count: int, seed: int = 0) -> list[str]:
     rng = np.random.default_rng((seed, 6))
     scenes = (sample_scene(index) for index in range(count))
     return [
-        caption(scene.moving(MOTIONS[(index // 5) % len(MOTIONS)] if index % 5 == 0 else "still"), rng)
+        detailed_caption(scene.moving(MOTIONS[(index // 5) % len(MOTIONS)] if index % 5 == 0 else "still"), rng)
         for index, scene in enumerate(scenes)
     ]
 

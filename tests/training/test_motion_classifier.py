@@ -7,7 +7,7 @@ import torch
 
 from training import motion_classifier
 from training.evaluate_video import PROMPTS
-from training.motion_classifier import accuracy, classify, load_motion_classifier, moving_scene, to_clips
+from training.motion_classifier import accuracy, classify, load_motion_classifier, random_motion_scene, to_clips
 from training.scenes.captions import MOTION_PHRASES
 from training.scenes.labels import MOTIONS, Scene
 from training.scenes.render import render_motion
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def test_training_scenes_have_all_motions_and_clouds_where_they_drift() -> None:
-    scenes = [moving_scene(seed) for seed in range(700)]
+    scenes = [random_motion_scene(seed) for seed in range(700)]
     counts = Counter(scene.motion for scene in scenes)
     assert set(counts) == set(MOTIONS)
     assert min(counts.values()) > 70
@@ -38,7 +38,7 @@ def test_input_has_evenly_spaced_frames_and_the_range_of_the_network() -> None:
 def test_classifier_learns_the_motions_of_its_training_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(motion_classifier, "BATCH", 6)
     motion_classifier.train(tmp_path, steps=30, scenes=6)
-    scenes = [moving_scene(seed) for seed in range(6)]
+    scenes = [random_motion_scene(seed) for seed in range(6)]
     model = load_motion_classifier(tmp_path)
     assert accuracy(classify(model, motion_classifier.clips(tmp_path, 6)), scenes)["all"] == 1
     large = render_motion(scenes[0], 15, 96, 96)
