@@ -90,7 +90,7 @@ def train(folder: Path, steps: int, scenes: int, held_out: int, *, layers: int =
     finished = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
     images = scene_images(folder, scenes, IMAGE_SIZE)
     latents = scene_latents(folder, finished, scenes, IMAGE_SIZE // 8)
-    # A step with channels-last weights takes 20 to 25 % less CPU time (training/README.md).
+    # A step with channels-last weights takes 19 to 25 % less CPU time (training/README.md).
     vae = deepen(finished, layers).eval().to(memory_format=torch.channels_last)
     vae.requires_grad_(False)
     decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True)
