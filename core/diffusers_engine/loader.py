@@ -202,6 +202,9 @@ def _all_variants(pipeline: Any, family: Family, source: ModelSource) -> Iterato
     if folder is None and source.factory is None:
         folder = Path(locate_model(source)) / MOTION_ADAPTER
     if folder is not None and folder.is_dir() and not hasattr(pipeline, MOTION_ADAPTER):
+        if source.switches.quantization != "none":
+            log.warning("%s generates no videos: a motion adapter cannot use quantized weights", source.label)
+            return
         from diffusers import MotionAdapter  # noqa: PLC0415 - takes seconds
 
         adapter = MotionAdapter.from_pretrained(

@@ -19,6 +19,7 @@ from codec_wire.errors import Cancelled, CodecError, InvalidLatents, ModelLoadEr
 from codec_wire.events import Frame, Started, Step
 from codec_wire.request import GenerationRequest
 from core.admission import Admission
+from core.diffusers_engine import engine as engine_module
 from core.diffusers_engine.engine import DiffusersEngine, warm_up
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample
@@ -299,3 +300,31 @@ async def test_header_of_a_short_generation_waits_for_the_frame(
     monkeypatch.setattr("core.diffusers_engine.engine.SHORT_JOB_S", 60.0)
     second = [event async for event in engine.generate(planned, Job())]
     assert second == [Started(planned.header, is_followed=True), *first[1:]]
+
+
+async def test_frames_are_encoded_while_the_next_job_samples(
+    engine: DiffusersEngine, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Small latents are encoded on the device thread, because that takes less time than waking another thread.
+    monkeypatch.setattr("core.diffusers_engine.generation_run.DEVICE_ENCODING_BYTES", 0)
+    next_job_samples = threading.Event()
+    encode = engine_module._encode_batch
+
+    def wait_and_encode(*arguments: Any) -> Any:
+        assert next_job_samples.wait(60), "the device waits for the encoder"
+        return encode(*arguments)
+
+    monkeypatch.setattr(engine_module, "_encode_batch", wait_and_encode)
+
+    async def first() -> bytes:
+        return await frame_data(engine, plan_for(tiny_model))
+
+    async def second() -> None:
+        async with aclosing(engine.generate(plan_for(tiny_model, seed=1), Job(reports_steps=True))) as events:
+            async for event in events:
+                if isinstance(event, Step):
+                    next_job_samples.set()
+
+    encoded, _ = await asyncio.gather(first(), second())
+    monkeypatch.undo()
+    assert encoded == await frame_data(engine, plan_for(tiny_model))
