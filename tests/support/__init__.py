@@ -20,7 +20,7 @@ Engines and models
     fake_vae            a VAE that waits for the test before each frame
     batches             plans that fit into one batch, sampled alone and together
     held_sampler        a real pipeline stopped in its third step
-    held_model          the same for a pipeline in another process
+    held_model          the same for a pipeline that may be in another process
     failing_model       a model that cannot be loaded
     tiny_sd, tiny_sdxl  small pipelines with random weights
     families            one such pipeline for each row of the family table

@@ -1,4 +1,7 @@
-"""The local engine with a real pipeline: determinism, cancellation within a step, and isolation of failed jobs."""
+"""The local engine with a real pipeline: cancellation within a step, and isolation of failed jobs.
+
+tests/engines has the tests that run on every engine.
+"""
 
 import asyncio
 import gc
@@ -13,9 +16,8 @@ import pytest
 import torch
 from diffusers import PNDMScheduler
 
-from codec_pixels.device_thread import DeviceThread
 from codec_wire.decoder import LatentDecoder
-from codec_wire.errors import Cancelled, CodecError, InvalidLatents, ModelLoadError, OutOfMemory
+from codec_wire.errors import Cancelled, CodecError, InvalidLatents, ModelLoadError
 from codec_wire.events import Frame, Started, Step
 from codec_wire.request import GenerationRequest
 from core.admission import Admission
@@ -28,6 +30,7 @@ from core.lifecycle import Lifecycle
 from core.plan import StreamPlan, plan
 from core.served import ModelInstance
 from core.service import LatentService
+from tests.support.held_sampler import HELD_STEP, hold_sampler
 from tests.support.serving import bundle_of
 
 
@@ -41,61 +44,6 @@ async def frame_data(engine: DiffusersEngine, plan: StreamPlan) -> bytes:
         frames = [event.frame.data async for event in events if isinstance(event, Frame)]
     assert len(frames) == plan.latent_frames
     return frames[0]
-
-
-async def test_events_are_yielded_in_order(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
-    planned = plan_for(tiny_model)
-    events = [event async for event in engine.generate(planned, Job(reports_steps=True))]
-    assert events[0] == Started(planned.header)
-    assert events[1:4] == [Step(1, 3), Step(2, 3), Step(3, 3)]
-    assert isinstance(events[4], Frame)
-    assert events[4].frame.done
-    assert len(events) == 5
-
-
-async def test_frame_contains_the_latents_that_the_pipeline_returns(
-    engine: DiffusersEngine, tiny_model: LoadedModel, device_thread: DeviceThread
-) -> None:
-    planned = plan_for(tiny_model, negative_prompt="fog", guidance_scale=3.0)
-    # On the same thread, because the number of CPU threads affects the bits.
-    direct = device_thread.submit(
-        tiny_model.pipeline,
-        "a snowy mountain at dusk",
-        negative_prompt="fog",
-        guidance_scale=3.0,
-        width=64,
-        height=64,
-        num_inference_steps=3,
-        generator=torch.Generator().manual_seed(42),
-        output_type="latent",
-    ).result()
-    data = await frame_data(engine, planned)
-    assert data == direct.images[0].to(torch.float16).numpy().tobytes()
-
-
-async def test_each_sampling_field_changes_the_latents(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
-    first = await frame_data(engine, plan_for(tiny_model))
-    assert first == await frame_data(engine, plan_for(tiny_model))
-    changes: list[dict[str, object]] = [
-        {"seed": 43},
-        {"prompt": "a sea"},
-        {"negative_prompt": "snow"},
-        {"guidance_scale": 1.5},
-        {"steps": 4},
-    ]
-    for change in changes:
-        assert await frame_data(engine, plan_for(tiny_model, **change)) != first, change
-
-
-@pytest.mark.slow
-async def test_eight_concurrent_jobs_give_the_same_latents_as_each_alone(
-    engine: DiffusersEngine, tiny_model: LoadedModel
-) -> None:
-    plans = [plan_for(tiny_model, seed=seed, steps=2 + seed % 3) for seed in range(8)]
-    alone = [await frame_data(engine, planned) for planned in plans]
-    together = await asyncio.gather(*(frame_data(engine, planned) for planned in plans))
-    assert together == alone
-    assert len(set(alone)) == 8
 
 
 @pytest.mark.parametrize("pipeline", ["int8", "int4", "int8-adaptive", "int4-adaptive"])
@@ -182,29 +130,19 @@ async def test_non_finite_latents_raise_and_the_next_job_succeeds(
     assert await frame_data(engine, plan_for(tiny_model))
 
 
-@pytest.mark.parametrize(
-    ("raised", "expected"),
-    [
-        (torch.OutOfMemoryError("full"), OutOfMemory),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), OutOfMemory),
-        (RuntimeError("something else"), CodecError),
-        (SystemExit(3), CodecError),
-    ],
-)
-async def test_failing_pipeline_raises_and_the_next_job_succeeds(
-    engine: DiffusersEngine, tiny_model: LoadedModel, raised: BaseException, expected: type[CodecError]
+async def test_abandoned_job_is_active_until_the_device_has_ended_its_step(
+    engine: DiffusersEngine, tiny_model: LoadedModel
 ) -> None:
-    def fail(*_arguments: object) -> None:
-        raise raised
-
-    hook = tiny_model.pipeline.unet.register_forward_pre_hook(fail)
-    try:
-        with pytest.raises(expected) as caught:
-            await asyncio.wait_for(frame_data(engine, plan_for(tiny_model)), 20)
-        assert "something else" not in str(caught.value)
-    finally:
-        hook.remove()
-    assert await frame_data(engine, plan_for(tiny_model))
+    service = LatentService(Lifecycle(), Admission(1, 10**12))
+    service.models.replace([ModelInstance(tiny_model.info, bundle_of(tiny_model.info), engine, "test")])
+    with hold_sampler(tiny_model) as sampler:
+        async with aclosing(service.generate(plan_for(tiny_model, steps=30), Job())) as events:
+            await anext(events)
+            await sampler.reached.wait()
+        assert service.admission.jobs == 1
+        sampler.release()
+        await service.admission.wait_idle()
+        assert sampler.steps == HELD_STEP
 
 
 @pytest.mark.slow
@@ -284,11 +222,6 @@ def test_warm_up_raises_if_the_model_cannot_generate(fault: str, tiny_model: Loa
             warm_up(tiny_model, plan_for(tiny_model))
     finally:
         hook.remove()
-
-
-async def test_steps_are_yielded_only_if_the_job_reports_them(engine: DiffusersEngine, tiny_model: LoadedModel) -> None:
-    kinds = [type(event) async for event in engine.generate(plan_for(tiny_model), Job())]
-    assert kinds == [Started, Frame]
 
 
 async def test_header_of_a_short_generation_waits_for_the_frame(

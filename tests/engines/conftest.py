@@ -1,4 +1,7 @@
-"""One Ray cluster for all tests of the engine on Ray Serve, with two applications: scenes and tiny."""
+"""The engines with the embedded model: the local one, and the one on Ray Serve.
+
+All tests share one Ray cluster with two applications: scenes and tiny.
+"""
 
 import asyncio
 import os
@@ -24,10 +27,12 @@ from core.admission import Admission
 from core.lifecycle import Lifecycle
 from core.service import LatentService
 from core.settings import Settings
-from tests.support.held_model import LOADER, VARIABLE, HeldFiles
+from tests.support.held_model import LOADER, VARIABLE, HeldFiles, HeldModel
 from tests.support.process_tree import descendants, wait_until_ended
 
 SCENES, TINY = "scenes", "tiny"
+REPLICAS = 2
+"""Number of replicas of the application scenes."""
 
 
 def settings_for(models_dir: Path, **fields: object) -> Settings:
@@ -41,15 +46,22 @@ def empty_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, empty_dir: Path) -> Iterator[HeldFiles]:
-    """Yield the files that hold the replicas of the application scenes."""
+def held_files(tmp_path_factory: pytest.TempPathFactory) -> HeldFiles:
+    """The files that hold the models of `models`."""
     folder = tmp_path_factory.mktemp("held")
-    os.environ |= {VARIABLE: str(folder), "HF_HUB_OFFLINE": "1"}
+    os.environ[VARIABLE] = str(folder)
+    return HeldFiles(folder)
+
+
+@pytest.fixture(scope="session")
+def cluster(held_files: HeldFiles, empty_dir: Path) -> Iterator[None]:
+    """The Ray cluster of all tests."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
     others = descendants(os.getpid())
     connect(settings_for(empty_dir, replicas=6))
     try:
         serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
-        scenes = settings_for(empty_dir, replicas=2)
+        scenes = settings_for(empty_dir, replicas=REPLICAS)
         tiny = settings_for(empty_dir, pipeline="tests.support.tiny_sd:build_small_pipeline", log_level="warning")
         scaling = AutoscalingConfig(
             min_replicas=1,
@@ -64,23 +76,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, empty_dir: Path) -> Iterat
         serve.run(application(scenes, LOADER), name=SCENES, route_prefix=None)
         # Other tests of the session start processes too, which may outlive the cluster.
         roots = descendants(os.getpid()) - others
-        yield HeldFiles(folder)
+        yield
         started = roots.union(*map(descendants, roots))
     finally:
         ray.shutdown()
     assert not wait_until_ended(started)
 
 
-@pytest.fixture
-def files(cluster: HeldFiles) -> Iterator[HeldFiles]:
-    """The files that hold the replicas of the application scenes, without those of other tests."""
-    cluster.clear()
-    yield cluster
-    cluster.clear()
-
-
 @pytest.fixture(scope="session")
-def ray_models(cluster: HeldFiles) -> Iterator[LatentService]:
+def ray_models(cluster: None) -> Iterator[LatentService]:
     """A service for the models of the cluster, as that of `codec-diffusers serve --engine ray`."""
     front, models = new_service(), RayModels(Settings())
     assert asyncio.run(models.update(front))
@@ -88,19 +92,73 @@ def ray_models(cluster: HeldFiles) -> Iterator[LatentService]:
     models.free()
 
 
-@pytest.fixture
-async def service(ray_models: LatentService) -> LatentService:
-    """The service for the models of the cluster, on the event loop of the test."""
-    return copy_of(ray_models)
+@pytest.fixture(scope="session")
+def held_model(held_files: HeldFiles, empty_dir: Path) -> Iterator[HeldModel]:
+    """The embedded model in this process, with one thread."""
+    front, local = new_service(), HeldModel(settings_for(empty_dir))
+    asyncio.run(local.start_serving(front))
+    yield local
+    local.free()
 
 
 @pytest.fixture(scope="session")
 def local_models(empty_dir: Path) -> Iterator[LatentService]:
-    """A service for the embedded model in this process, with one thread."""
+    """A service for the embedded model in this process, with one thread, which no test holds."""
     front, local = new_service(), LocalModel(settings_for(empty_dir))
     asyncio.run(local.start_serving(front))
     yield front
     local.free()
+
+
+@pytest.fixture(params=["local", "ray"])
+def engine_kind(request: pytest.FixtureRequest) -> str:
+    """The engine on which a test runs."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def devices(engine_kind: str) -> int:
+    """The number of devices on which the engine runs the embedded model."""
+    return REPLICAS if engine_kind == "ray" else 1
+
+
+@pytest.fixture
+def models(engine_kind: str, request: pytest.FixtureRequest) -> LatentService | HeldModel:
+    """The models of the engine. Session fixtures use event loops of their own, so this one is not asynchronous."""
+    found: LatentService | HeldModel = request.getfixturevalue("ray_models" if engine_kind == "ray" else "held_model")
+    return found
+
+
+@pytest.fixture
+def files(models: LatentService | HeldModel, held_files: HeldFiles) -> Iterator[HeldFiles]:
+    """The files that hold the models of the engine, without those of other tests."""
+    held_files.clear()
+    yield held_files
+    held_files.clear()
+
+
+@pytest.fixture
+def ray_files(cluster: None, held_files: HeldFiles) -> Iterator[HeldFiles]:
+    """The files that hold the replicas of the application scenes, without those of other tests."""
+    held_files.clear()
+    yield held_files
+    held_files.clear()
+
+
+@pytest.fixture
+async def service(models: LatentService | HeldModel) -> LatentService:
+    """A service for the engine, on the event loop of the test. Its default model is the embedded model."""
+    if isinstance(models, LatentService):
+        return copy_of(models)
+    models.served = copy_of(models.served)
+    return models.served
+
+
+@pytest.fixture
+async def ray_service(ray_models: LatentService) -> LatentService:
+    """A service for the engine on Ray Serve, on the event loop of the test."""
+    return copy_of(ray_models)
 
 
 @pytest.fixture

@@ -35,27 +35,29 @@ async def wait_for_replicas(application: str, number: int, seconds: float = NEW_
 
 
 async def test_jobs_of_a_killed_replica_run_on_another_one(
-    service: LatentService, local: LatentService, files: HeldFiles
+    ray_service: LatentService, local: LatentService, ray_files: HeldFiles
 ) -> None:
     expected = await generate(local, steps=6, pipeline="int8")
-    files.hold.touch()
-    running = [asyncio.create_task(generate(service, steps=6, pipeline="int8")) for _ in range(6)]
-    await files.wait_until_held(processes=2)
-    killed = files.processes()[0]
+    ray_files.hold.touch()
+    running = [asyncio.create_task(generate(ray_service, steps=6, pipeline="int8")) for _ in range(6)]
+    await ray_files.wait_until_held(processes=2)
+    killed = ray_files.processes()[0]
     os.kill(killed, signal.SIGKILL)
     killed_at = time.monotonic()
-    files.hold.unlink()
+    ray_files.hold.unlink()
     assert await asyncio.gather(*running) == [expected] * 6
-    await wait_until(lambda: service.admission.jobs == 0)
+    await wait_until(lambda: ray_service.admission.jobs == 0)
     # The next replica is a process that has not run before.
-    before = set(files.processes())
+    before = set(ray_files.processes())
     await wait_for_replicas(SCENES, 2)
-    while not set(files.processes()) - before:
-        assert await asyncio.gather(*(generate(service, steps=6, pipeline="int8") for _ in range(4))) == [expected] * 4
+    while not set(ray_files.processes()) - before:
+        assert (
+            await asyncio.gather(*(generate(ray_service, steps=6, pipeline="int8") for _ in range(4))) == [expected] * 4
+        )
         assert time.monotonic() - killed_at < NEW_REPLICA_S
 
 
-def test_error_of_a_model_that_cannot_be_loaded_is_that_of_the_replica(cluster: HeldFiles) -> None:
+def test_error_of_a_model_that_cannot_be_loaded_is_that_of_the_replica(cluster: None) -> None:
     try:
         with pytest.raises(ModelLoadError, match=r"^there is no directory 'missing'$"):
             deploy(Settings(device="cpu"), LOADER)
@@ -64,17 +66,17 @@ def test_error_of_a_model_that_cannot_be_loaded_is_that_of_the_replica(cluster: 
 
 
 async def test_number_of_replicas_follows_the_load_without_a_failed_request(
-    service: LatentService,
+    ray_service: LatentService,
 ) -> None:
-    name = next(one.model.name for one in service.models if "tiny_sd" in one.model.name)
-    expected = await generate(service, model=name, steps=40)
+    name = next(one.model.name for one in ray_service.models if "tiny_sd" in one.model.name)
+    expected = await generate(ray_service, model=name, steps=40)
     assert replicas_of(TINY) == 1
     done = 0
 
     async def send(until: asyncio.Task[None]) -> None:
         nonlocal done
         while not until.done():
-            assert await generate(service, model=name, steps=40) == expected
+            assert await generate(ray_service, model=name, steps=40) == expected
             done += 1
 
     for number, clients in ((2, 8), (1, 1)):

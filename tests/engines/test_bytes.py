@@ -1,4 +1,4 @@
-"""The engine on Ray Serve against the local engine: the same bytes, whichever replica runs the job."""
+"""The results of an engine: those of the pipeline, and the same bytes in every process and at any load."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from codec_wire.events import Preview, Started, Step
+from codec_wire.events import Frame, Preview, Started, Step
 from codec_wire.latents import LatentFrame, LatentStreamHeader, Modality
 from codec_wire.message_decoder import Message
 from codec_wire.pipelines import PIPELINES
 from core import decoding, encoding
 from core.decode_plan import DecodePlan, DecodeRequest
+from core.diffusers_engine.engine import DiffusersEngine
 from core.encode_plan import EncodeRequest
 from core.engine import Job
 from core.pixel_format import PixelFormat
@@ -21,12 +23,62 @@ from core.probe import sample_image
 from core.service import LatentService
 from core.tensor_coding import TensorDecodeRequest, decode_tensor
 from core.tensor_vae import PixelLayout, TensorData, TensorScaling
-from tests.support.held_model import HeldFiles
 from tests.support.service_calls import generate, generate_events, request_for
 
 pytestmark = pytest.mark.slow
 
 VIDEO: dict[str, Any] = {"modality": Modality.VIDEO, "frames": 9, "fps": 8, "keyframe_interval": 4}
+
+
+async def test_frame_contains_the_latents_that_the_pipeline_returns(
+    service: LatentService, local: LatentService
+) -> None:
+    """With the pipeline of `local`, on its thread, because the number of CPU threads affects the bits."""
+    (served,) = local.models
+    assert isinstance(served.engine, DiffusersEngine)
+    direct = served.engine._thread.submit(
+        served.engine._model.pipeline,
+        "a snowy mountain",
+        negative_prompt="fog",
+        guidance_scale=3.0,
+        width=64,
+        height=64,
+        num_inference_steps=3,
+        generator=torch.Generator().manual_seed(7),
+        output_type="latent",
+    ).result()
+    _, (frame,) = await generate(service, pipeline="raw", negative_prompt="fog", guidance_scale=3.0, steps=3)
+    assert frame.data == direct.images[0].to(torch.float16).numpy().tobytes()
+
+
+async def test_each_sampling_field_changes_the_latents(service: LatentService) -> None:
+    first = await generate(service)
+    assert first == await generate(service)
+    changes: list[dict[str, Any]] = [
+        {"seed": 43},
+        {"prompt": "a sea"},
+        {"negative_prompt": "snow"},
+        {"guidance_scale": 1.5},
+        {"steps": 4},
+    ]
+    for change in changes:
+        assert (await generate(service, **change))[1] != first[1], change
+
+
+async def test_eight_concurrent_jobs_give_the_same_latents_as_each_alone(service: LatentService) -> None:
+    fields = [{"seed": seed, "steps": 2 + seed % 3, "pipeline": "raw"} for seed in range(8)]
+    alone = [await generate(service, **values) for values in fields]
+    assert await asyncio.gather(*(generate(service, **values) for values in fields)) == alone
+    assert len({frames[0].data for _, frames in alone}) == 8
+
+
+async def test_steps_are_yielded_only_if_the_job_reports_them(service: LatentService) -> None:
+    events = await generate_events(service, steps=3)
+    assert [type(event) for event in events] == [Started, Frame]
+    events = await generate_events(service, Job(reports_steps=True), steps=3)
+    assert [type(event) for event in events] == [Started, Step, Step, Step, Frame]
+    assert events[1:4] == [Step(1, 3), Step(2, 3), Step(3, 3)]
+    assert events[4].frame.done
 
 
 @pytest.mark.parametrize("pipeline", ["raw", "int8", "int4-adaptive"])
@@ -49,13 +101,6 @@ async def test_image_to_image_has_the_bytes_of_the_local_engine(service: LatentS
     assert await generate(service, **fields) == await generate(local, **fields)
 
 
-async def test_all_replicas_return_the_same_bytes(service: LatentService, files: HeldFiles) -> None:
-    streams: list[Any] = []
-    while len(set(files.processes())) < 2:
-        streams += await asyncio.gather(*(generate(service, pipeline="int8") for _ in range(6)))
-    assert all(stream == streams[0] for stream in streams)
-
-
 async def test_steps_and_previews_are_those_of_the_local_engine(service: LatentService, local: LatentService) -> None:
     fields: dict[str, Any] = {"steps": 5, "preview_every": 2}
     expected = await generate_events(local, Job(reports_steps=True), **fields)
@@ -67,7 +112,7 @@ async def test_steps_and_previews_are_those_of_the_local_engine(service: LatentS
         ]
 
 
-async def test_times_of_the_replica_are_recorded(service: LatentService) -> None:
+async def test_times_are_recorded(service: LatentService) -> None:
     job = Job()
     await generate(service, job, steps=4)
     assert job.record.steps == 4
@@ -120,15 +165,6 @@ async def test_tensors_are_those_of_the_local_vae(service: LatentService, local:
     latents = TensorData(values.tobytes(), values.shape, "float32")
     request = TensorDecodeRequest(latents, TensorScaling(as_pipeline=True), PixelLayout.BYTES)
     assert await decode_tensor(service, request, Job()) == await decode_tensor(local, request, Job())
-
-
-async def test_requests_are_routed_by_model(service: LatentService) -> None:
-    names = {served.model.name for served in service.models}
-    assert len(names) == 2
-    for name in names:
-        assert service.plan(request_for(model=name)).model == name
-        _, frames = await generate(service, model=name)
-        assert frames[-1].done
 
 
 def test_pipelines_of_the_map_are_those_of_the_local_model(service: LatentService, local: LatentService) -> None:
