@@ -36,7 +36,7 @@ from core.lifecycle import Lifecycle
 from core.service import LatentService
 from core.settings import Settings
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "scaling.md"
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 CONSTANT, ONE, TWO = "constant", "one", "two"
 """Names of the applications: with the replaced sampler, and with the embedded model in one and in two replicas."""
 REQUESTS = 200
@@ -192,7 +192,7 @@ async def measure(settings: Settings, rounds: int) -> Section:
     table, goal = await throughput_section(settings, rounds)
     return Section(
         "ray",
-        "Measured overhead and throughput",
+        "The engine on Ray Serve",
         "The second table has the cost of a request with a sampler that does nothing, for "
         f"{REQUESTS} requests one after another and without a protocol: the medians of {2 * rounds} interleaved "
         "rounds. The third one has the throughput of replicas with one thread each, for "
