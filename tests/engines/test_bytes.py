@@ -66,7 +66,7 @@ async def test_each_sampling_field_changes_the_latents(service: LatentService) -
 
 
 async def test_eight_concurrent_jobs_give_the_same_latents_as_each_alone(service: LatentService) -> None:
-    fields = [{"seed": seed, "steps": 2 + seed % 3, "pipeline": "raw"} for seed in range(8)]
+    fields: list[dict[str, Any]] = [{"seed": seed, "steps": 2 + seed % 3, "pipeline": "raw"} for seed in range(8)]
     alone = [await generate(service, **values) for values in fields]
     assert await asyncio.gather(*(generate(service, **values) for values in fields)) == alone
     assert len({frames[0].data for _, frames in alone}) == 8
