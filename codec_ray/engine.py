@@ -20,15 +20,17 @@ from core.tensor_vae import PixelLayout, TensorData, TensorScaling
 class RayEngine:
     """Generates on the replicas of a deployment. See core.engine.Engine.
 
-    `handle` returns streams, like every deployment handle in this module.
+    `handle` returns streams, like every deployment handle in this module. `version` is the version of the replicas that
+    may run the jobs.
     """
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], version: str) -> None:
         self._handle = handle
+        self._version = version
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
         """Yield the events as they are received: the replica has encoded the frames."""
-        async with aclosing(call_replica(self._handle.generate.remote, (plan,), job)) as events:
+        async with aclosing(call_replica(self._handle.generate.remote, (plan,), job, self._version)) as events:
             async for event in events:
                 yield event
 
@@ -36,18 +38,19 @@ class RayEngine:
 class RayVae:
     """Decodes and encodes on the replicas of a deployment. See core.vae_engine.VaeEngine."""
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], version: str) -> None:
         self._handle = handle
+        self._version = version
 
     async def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
         """Yield the pixels as they are received."""
-        async with aclosing(call_replica(self._handle.decode.remote, (plan, frames), job)) as parts:
+        async with aclosing(call_replica(self._handle.decode.remote, (plan, frames), job, self._version)) as parts:
             async for part in parts:
                 yield part
 
     async def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
         """Yield the header and the frames as they are received."""
-        async with aclosing(call_replica(self._handle.encode.remote, (plan,), job)) as events:
+        async with aclosing(call_replica(self._handle.encode.remote, (plan,), job, self._version)) as events:
             async for event in events:
                 yield event
 
@@ -55,8 +58,9 @@ class RayVae:
 class RayTensorVae:
     """Decodes and encodes tensors with the model called `model` of a deployment. See core.tensor_vae.TensorVae."""
 
-    def __init__(self, handle: DeploymentHandle[Any], model: str) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], version: str, model: str) -> None:
         self._handle = handle
+        self._version = version
         self._model = model
 
     async def decode_tensor(
@@ -64,13 +68,13 @@ class RayTensorVae:
     ) -> TensorData:
         """Return the pixels of `latents`."""
         arguments = (self._model, latents, scaling, layout)
-        async with aclosing(call_replica(self._handle.decode_tensor.remote, arguments, job)) as results:
+        async with aclosing(call_replica(self._handle.decode_tensor.remote, arguments, job, self._version)) as results:
             result: TensorData = await anext(results)
             return result
 
     async def encode_tensor(self, pixels: TensorData | InputImage, scaling: TensorScaling, job: Job) -> TensorData:
         """Return the latents of `pixels`."""
         arguments = (self._model, pixels, scaling)
-        async with aclosing(call_replica(self._handle.encode_tensor.remote, arguments, job)) as results:
+        async with aclosing(call_replica(self._handle.encode_tensor.remote, arguments, job, self._version)) as results:
             result: TensorData = await anext(results)
             return result

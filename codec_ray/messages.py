@@ -17,9 +17,11 @@ ItemT = TypeVar("ItemT")
 class JobRequest:
     """The parts of a job that a replica needs.
 
-    `timeout_s` is the number of seconds until the deadline of the job, or None if the job has no deadline.
+    `timeout_s` is the number of seconds until the deadline of the job, or None if the job has no deadline. `version` is
+    the version of the replicas for which the job was planned. See ReplicaInfo.
     """
 
+    version: str
     timeout_s: float | None
     reports_steps: bool
     client: str
@@ -27,11 +29,11 @@ class JobRequest:
     traceparent: str | None
 
     @classmethod
-    def of(cls, job: Job) -> Self:
+    def of(cls, job: Job, version: str) -> Self:
         """Return the request for `job`. Call this method on the event loop of the job."""
         timeout_s = None if job.deadline is None else max(0.0, job.deadline - asyncio.get_running_loop().time())
         record = job.record
-        return cls(timeout_s, job.reports_steps, record.client, record.request_id, record.traceparent)
+        return cls(version, timeout_s, job.reports_steps, record.client, record.request_id, record.traceparent)
 
     def to_job(self) -> Job:
         """Return the job for the engine of a replica, and make its record the current one of the running task."""
@@ -79,7 +81,12 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInfo:
-    """The models of a replica, the default model first, and the versions of its libraries."""
+    """The models of a replica, the default model first, and the versions of its libraries.
 
+    Replicas with the same `version` have the same models, settings and libraries. A deployment that is updated has
+    replicas of two versions meanwhile.
+    """
+
+    version: str
     models: tuple[ServedModel, ...]
     provenance: Provenance

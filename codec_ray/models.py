@@ -31,9 +31,9 @@ POLL_INTERVAL_S = 2.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Described:
-    """The models of an application as it was deployed at `deployed_at`, in seconds since 1970."""
+    """The models of an application with replicas of `version`. See ReplicaInfo."""
 
-    deployed_at: float
+    version: str
     handle: DeploymentHandle[Any]
     models: tuple[ModelInstance, ...]
     provenance: Provenance
@@ -47,6 +47,8 @@ class RayModels:
         self._loader = loader
         self._described: dict[str, _Described] = {}
         """The served applications by name."""
+        self._versions: dict[str, asyncio.Future[str]] = {}
+        """The requested versions of applications by name. A replica that is busy sends its version later."""
         self._connecting = False
 
     async def start_serving(self, service: LatentService) -> None:
@@ -110,7 +112,7 @@ class RayModels:
         return True
 
     async def _describe(self, service: LatentService, found: Mapping[str, ApplicationStatusOverview]) -> None:
-        """Replace the models of `service` if applications were deployed or deleted since they were described.
+        """Replace the models of `service` if applications were deployed, updated or deleted.
 
         An application without replicas keeps its models: requests wait for a replica.
         """
@@ -118,38 +120,48 @@ class RayModels:
         for name, status in found.items():
             known = kept.get(name)
             if known is None:
-                is_outdated = running_replicas(status) > 0
-            else:  # during an update, old replicas are still running
-                is_outdated = status.last_deployed_time_s != known.deployed_at and status.status == "RUNNING"
-            if is_outdated:
-                kept[name] = await _describe(name, status.last_deployed_time_s, self._settings.models_dir)
+                if running_replicas(status) > 0:
+                    handle = serve.get_deployment_handle(DEPLOYMENT, name)
+                    kept[name] = await _describe(handle, self._settings.models_dir)
+            # During an update, old replicas are still running, and the state is DEPLOYING.
+            elif status.status == "RUNNING" and self._has_other_version(name, known):
+                log.info("the application %s was updated", name)
+                kept[name] = await _describe(known.handle, self._settings.models_dir)
         if kept != self._described:
             for name, old in self._described.items():
-                if kept.get(name) is not old:
+                if name not in kept:
                     old.handle.shutdown()  # type: ignore[no-untyped-call]
             self._described = kept
             service.models.replace(model for described in kept.values() for model in described.models)
             service.provenance = next(iter(kept.values())).provenance
 
+    def _has_other_version(self, name: str, known: _Described) -> bool:
+        """Return whether a replica has reported another version since the last call. Request the version again."""
+        requested = self._versions.get(name)
+        if requested is not None and not requested.done():
+            return False
+        self._versions[name] = asyncio.ensure_future(known.handle.version.remote())
+        return requested is not None and requested.exception() is None and requested.result() != known.version
 
-async def _describe(application: str, deployed_at: float, models_dir: Path) -> _Described:
+
+async def _describe(handle: DeploymentHandle[Any], models_dir: Path) -> _Described:
     """Return the models of an application, with engines that use its replicas.
 
     Exported decoders are read in this process, which serves them, and not in a replica on another node.
     """
-    handle = serve.get_deployment_handle(DEPLOYMENT, application)
     info: ReplicaInfo = await handle.info.remote()
     streaming = handle.options(stream=True)  # has the same router
     models = []
     for described in info.models:
         instance = described.instance
+        name = instance.model.name
         models.append(
             replace(
                 instance,
-                engine=RayEngine(streaming) if described.generates else None,
-                vae=RayVae(streaming) if described.decodes else None,
-                tensor_vae=RayTensorVae(streaming, instance.model.name) if described.decodes_tensors else None,
+                engine=RayEngine(streaming, info.version) if described.generates else None,
+                vae=RayVae(streaming, info.version) if described.decodes else None,
+                tensor_vae=RayTensorVae(streaming, info.version, name) if described.decodes_tensors else None,
                 decoder=await asyncio.to_thread(find_decoder, models_dir, instance.bundle),
             )
         )
-    return _Described(deployed_at, handle, tuple(models), info.provenance)
+    return _Described(info.version, handle, tuple(models), info.provenance)

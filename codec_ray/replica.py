@@ -1,22 +1,24 @@
 """A replica: the models of one process, and the calls that the front process makes."""
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from codec_ray.messages import JobRequest, Part, ReplicaInfo, ServedModel
 from codec_ray.model_loader import import_loader
 from codec_ray.replica_job import Work, run_work
+from codec_wire.errors import NotReady
 from codec_wire.events import Frame, Started
 from codec_wire.latents import LatentFrame, Modality
 from core.admission import Admission
 from core.decode_plan import DecodePlan
 from core.encode_plan import EncodePlan
-from core.engine import Event
+from core.engine import Event, Job
 from core.input_image import InputImage
-from core.lifecycle import Lifecycle
+from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.pins import Provenance, require_pins
 from core.plan import StreamPlan
 from core.role import Role
@@ -49,6 +51,7 @@ class ModelReplica:
         self._service = LatentService(Lifecycle(), Admission(_UNLIMITED, _UNLIMITED), self._provenance)
         self._models = import_loader(loader)(configured, Role(configured.role))
         await self._models.start_serving(self._service)
+        self._version = _version(settings, loader, self._service)
         self._following = asyncio.create_task(self._models.follow(self._service))
 
     async def __del__(self) -> None:
@@ -66,68 +69,87 @@ class ModelReplica:
 
     async def info(self) -> ReplicaInfo:
         """Return the description of the models."""
-        return ReplicaInfo(tuple(map(_description, self._service.models)), self._provenance)
+        return ReplicaInfo(self._version, tuple(map(_description, self._service.models)), self._provenance)
+
+    async def version(self) -> str:
+        """Return the version of this replica. See ReplicaInfo."""
+        return self._version
 
     async def generate(self, plan: StreamPlan, request: JobRequest) -> AsyncGenerator[Part[Event], None]:
         """Return the events of `plan`. See core.engine.Engine."""
-        job = request.to_job()
 
-        def work() -> Work[Event]:
+        def work(job: Job) -> Work[Event]:
             self._service.lifecycle.require_serving()
             served = self._service.models.for_plan(plan)
             _require_steps(served, plan)
             events = served.require_engine().generate(plan, job)
             return Work(events, plan.cost, plan.request_bytes, served.memory_of(plan), frames_follow=True)
 
-        return run_work(self._service, job, work)
+        return self._run(request, work)
 
     async def decode(
         self, plan: DecodePlan, frames: Sequence[LatentFrame], request: JobRequest
     ) -> AsyncGenerator[Part[bytes], None]:
         """Return the pixels of `frames`. See core.vae_engine.VaeEngine."""
-        job = request.to_job()
 
-        def work() -> Work[bytes]:
+        def work(job: Job) -> Work[bytes]:
             served = self._with_vae(plan)
             pixels = served.require_vae().decode(plan, frames, job)
             return Work(pixels, plan.cost, memory=served.memory_of_received(plan))
 
-        return run_work(self._service, job, work)
+        return self._run(request, work)
 
     async def encode(self, plan: EncodePlan, request: JobRequest) -> AsyncGenerator[Part[Started | Frame], None]:
         """Return the header and the frames of `plan`. See core.vae_engine.VaeEngine."""
-        job = request.to_job()
-        return run_work(
-            self._service, job, lambda: Work(self._with_vae(plan).require_vae().encode(plan, job), plan.cost)
-        )
+
+        def work(job: Job) -> Work[Started | Frame]:
+            return Work(self._with_vae(plan).require_vae().encode(plan, job), plan.cost)
+
+        return self._run(request, work)
 
     async def decode_tensor(
         self, model: str, latents: TensorData, scaling: TensorScaling, layout: PixelLayout, request: JobRequest
     ) -> AsyncGenerator[Part[TensorData], None]:
         """Return the pixels of `latents` as one item. See core.tensor_vae.TensorVae."""
-        job = request.to_job()
 
-        def work() -> Work[TensorData]:
+        def work(job: Job) -> Work[TensorData]:
             served = self._service.models.with_vae(None, modality_of_shape(latents.shape), model)
             return Work(_one_item(served.require_tensor_vae().decode_tensor(latents, scaling, layout, job)))
 
-        return run_work(self._service, job, work)
+        return self._run(request, work)
 
     async def encode_tensor(
         self, model: str, pixels: TensorData | InputImage, scaling: TensorScaling, request: JobRequest
     ) -> AsyncGenerator[Part[TensorData], None]:
         """Return the latents of `pixels` as one item. See core.tensor_vae.TensorVae."""
-        job = request.to_job()
 
-        def work() -> Work[TensorData]:
+        def work(job: Job) -> Work[TensorData]:
             modality = Modality.IMAGE if isinstance(pixels, InputImage) else modality_of_shape(pixels.shape)
             served = self._service.models.with_vae(None, modality, model)
             return Work(_one_item(served.require_tensor_vae().encode_tensor(pixels, scaling, job)))
 
-        return run_work(self._service, job, work)
+        return self._run(request, work)
+
+    def _run(self, request: JobRequest, work: Callable[[Job], Work[ItemT]]) -> AsyncGenerator[Part[ItemT], None]:
+        """Return the messages of a job. The last one has the error NotReady if the job is for another version."""
+        job = request.to_job()
+
+        def checked() -> Work[ItemT]:
+            if request.version != self._version:
+                raise NotReady("the model is being replaced by another version", RETRY_AFTER_S)
+            return work(job)
+
+        return run_work(self._service, job, checked)
 
     def _with_vae(self, plan: DecodePlan | EncodePlan) -> ModelInstance:
         return self._service.models.with_vae(plan.header.latent_space_id, plan.modality, plan.model)
+
+
+def _version(settings: dict[str, Any], loader: str, service: LatentService) -> str:
+    """Return the version of a replica, a hash. See ReplicaInfo."""
+    maps = [(served.model.name, served.bundle.hash) for served in service.models]
+    described = (sorted(settings.items()), loader, service.provenance, maps)
+    return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
 def _description(served: ModelInstance) -> ServedModel:

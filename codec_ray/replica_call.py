@@ -27,8 +27,8 @@ Method = Callable[..., Any]
 """A method of a deployment handle with stream=True. Its last argument is a JobRequest."""
 
 
-async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job) -> AsyncGenerator[Any, None]:
-    """Yield the items of a call that a replica runs for `job`, which is cancelled at the end.
+async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job, version: str) -> AsyncGenerator[Any, None]:
+    """Yield the items of a call that a replica of `version` runs for `job`, which is cancelled at the end.
 
     If the replica is lost or not ready, another one runs the job again, unless an item other than Started and Step has
     been yielded. Started and Step are the same in every run, and each is yielded once. Raises the CodecError of the
@@ -39,7 +39,7 @@ async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job) -> 
         for attempt in range(1, MAX_ATTEMPTS + 1):
             is_last, seen = is_last or attempt == MAX_ATTEMPTS, 0
             try:
-                async with aclosing(_parts(method, arguments, job)) as parts:
+                async with aclosing(_parts(method, arguments, job, version)) as parts:
                     async for part in parts:
                         for item in part.items:
                             seen += 1
@@ -58,12 +58,12 @@ async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job) -> 
         job.cancel(client_disconnected())
 
 
-async def _parts(method: Method, arguments: tuple[Any, ...], job: Job) -> AsyncGenerator[Part[Any], None]:
+async def _parts(method: Method, arguments: tuple[Any, ...], job: Job, version: str) -> AsyncGenerator[Part[Any], None]:
     """Yield the messages of one call.
 
     Raises the error in the result of the call; NotReady if the replica is lost; the reason of a cancelled job.
     """
-    response = method(*arguments, JobRequest.of(job))
+    response = method(*arguments, JobRequest.of(job, version))
     ended = False
 
     def cancel() -> None:

@@ -53,7 +53,7 @@ class Replicas:
 
 
 async def run(replicas: Replicas, job: Job | None = None) -> list[Any]:
-    return [item async for item in call_replica(replicas, ("plan",), job or Job())]
+    return [item async for item in call_replica(replicas, ("plan",), job or Job(), "1")]
 
 
 def lost() -> ActorDiedError:
@@ -78,7 +78,7 @@ async def test_header_and_steps_of_the_second_run_are_sent_once() -> None:
 
 async def test_job_with_sent_frames_fails_retryably() -> None:
     replicas = Replicas([Part((STARTED, FRAME)), lost()], [Part((STARTED, FRAME), OK)])
-    items = call_replica(replicas, ("plan",), Job())
+    items = call_replica(replicas, ("plan",), Job(), "1")
     assert [await anext(items), await anext(items)] == [STARTED, FRAME]
     with pytest.raises(NotReady):
         await anext(items)

@@ -1,0 +1,70 @@
+"""An application that is deployed again with other settings."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray import serve
+
+from codec_ray.app import application
+from codec_ray.models import RayModels
+from codec_wire.errors import NotReady
+from core.admission import Admission
+from core.engine import Job
+from core.lifecycle import Lifecycle
+from core.served import ModelInstance
+from core.service import LatentService
+from core.settings import Settings
+from tests.support.service_calls import generate, request_for
+
+pytestmark = pytest.mark.slow
+
+UPDATED = "updated"
+PIPELINE = "tests.support.tiny_sd:build_pipeline"
+
+
+async def deploy(models_dir: Path, threads: int) -> None:
+    settings = Settings(
+        device="cpu",
+        threads=threads,
+        models_dir=models_dir,
+        calibration_images=0,
+        pipeline=PIPELINE,
+        log_level="warning",
+    )
+    await asyncio.to_thread(serve.run, application(settings), name=UPDATED, route_prefix=None)
+
+
+@pytest.fixture
+def application_is_deleted(cluster: None) -> Iterator[None]:
+    yield
+    serve.delete(UPDATED)
+
+
+def served_by(service: LatentService) -> ModelInstance:
+    return next(served for served in service.models if PIPELINE in served.model.name)
+
+
+async def test_update_is_noticed_and_new_replicas_run_no_job_of_the_old_version(
+    application_is_deleted: None, empty_dir: Path
+) -> None:
+    front, models = LatentService(Lifecycle(), Admission(32, 10**12)), RayModels(Settings())
+    await deploy(empty_dir, threads=1)
+    assert await models.update(front)
+    old = served_by(front)
+    name = old.model.name
+    plan = front.plan(request_for(model=name))
+    assert "1 thread" in old.device
+    _, frames = await generate(front, model=name)
+
+    await deploy(empty_dir, threads=2)
+    assert old.engine is not None
+    with pytest.raises(NotReady, match="replaced by another version"):
+        await anext(old.engine.generate(plan, Job()))
+    while served_by(front) is old:
+        await asyncio.sleep(0.2)
+        assert await models.update(front)
+    assert "2 threads" in served_by(front).device
+    _, updated = await generate(front, model=name)
+    assert [frame.done for frame in updated] == [frame.done for frame in frames]
