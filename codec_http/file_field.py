@@ -49,6 +49,6 @@ def _decode_base64(text: str) -> bytes:
     """
     padding = text.find("=")
     if 0 <= padding < len(text) - 2:
-        raise ValueError("padding inside the text")
+        raise ValueError("'=' is only allowed at the end of base64")
     pieces = (text[start : start + _PIECE_CHARACTERS] for start in range(0, len(text), _PIECE_CHARACTERS))
     return b"".join([base64.b64decode(piece, validate=True) for piece in pieces])

@@ -81,7 +81,10 @@ def deploy(settings: Settings, loader: str) -> None:
 
 
 def applications() -> Mapping[str, ApplicationStatusOverview]:
-    """Return the status of the applications of models, by name and in the order of the names. Blocks."""
+    """Return the status of every Serve application that runs a model, by the name of the application. Blocks.
+
+    The names are sorted.
+    """
     found = serve.status().applications
     return {name: found[name] for name in sorted(found) if DEPLOYMENT in found[name].deployments}
 

@@ -37,9 +37,9 @@ class FastSettings(BaseSettings):
         _PANEL,
         None,
         "Compile the denoiser with torch.compile. The value full compiles the denoiser as a whole. The value "
-        "regional compiles its repeated blocks, which takes less time. The value auto selects regional for "
-        "transformers that define repeated blocks, otherwise full, or none without a C++ compiler. Default in "
-        "fast mode: auto.",
+        "regional compiles its repeated blocks, which takes less time. The value auto selects none "
+        "if there is no C++ compiler, regional for transformers that define repeated blocks, and full for all other "
+        "models. Default in fast mode: auto.",
     )
     compile_sizes: str | None = setting(
         _PANEL,

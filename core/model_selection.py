@@ -58,8 +58,8 @@ def models_in_latent_space(
         other = known or hub_id_of_latent_space(latent_space) or "HUB_ID_OR_DIRECTORY"
         raise NotFound(
             "latent_space",
-            f"{truncated_repr(latent_space)} not found; allowed: {', '.join(served)}: "
-            f'send "latent_space": "{served[0]}", or start the server with --model {other}',
+            f"{truncated_repr(latent_space)} not found; allowed: {', '.join(served)}. "
+            f'Send "latent_space": "{served[0]}", or start the server with --model {other}',
         )
     return matching
 

@@ -164,8 +164,8 @@ class Settings(
         "Server",
         None,
         "URL at which clients reach the HTTP server, e.g. https://latents.example.com. The URLs in /codec/info, "
-        "index.json and new maps begin with this URL. By default, they begin with the origin of each request, and "
-        "new maps contain relative URLs.",
+        "index.json and new maps begin with this URL. By default, the URLs in /codec/info and index.json begin with "
+        "the origin of the request, and those in new maps are relative.",
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
     )
     require_pins: bool = _setting(

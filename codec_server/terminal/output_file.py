@@ -27,8 +27,8 @@ class OutputFile:
     def __init__(self, path: str, file_format: str | None = None) -> None:
         """Check that `path` is writable, or that standard output is a pipe if `path` is "-".
 
-        `file_format` is one of FORMATS. The default is the extension of `path`, or STREAM_FORMAT if `path` is "-".
-        Raises InvalidSettings if the format is unknown or the file is not writable.
+        `file_format` is one of FORMATS. Without `file_format`, the format is the extension of `path`, or
+        STREAM_FORMAT if `path` is "-". Raises InvalidSettings if the format is unknown or the file is not writable.
         """
         self._path = None if path == PIPE else Path(path)
         extension = STREAM_FORMAT if self._path is None else self._path.suffix.lstrip(".").lower()

@@ -190,8 +190,8 @@ def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Pi
     remaining = [variant for variant in without_vae if variant.mode.latents or not variant.mode.image]
     if not remaining:
         raise ModelLoadError(
-            f"{source.label} encodes an input image with its VAE, so it cannot generate without the VAE: remove "
-            "--no-vae (or CODEC_ROLE=generator)"
+            f"{source.label} encodes an input image with its VAE, so it cannot generate without the VAE; "
+            "remove --no-vae, and unset CODEC_ROLE if it is generator"
         )
     yield from remaining
 

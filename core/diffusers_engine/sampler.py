@@ -1,4 +1,7 @@
-"""Sampling of plans with a diffusers pipeline. Sampling is deterministic for a seed and cancellable between steps."""
+"""Sampling of the latents of a plan with a diffusers pipeline.
+
+Sampling is deterministic for a seed, and it can be cancelled between two steps.
+"""
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence

