@@ -19,6 +19,7 @@ from core.settings import Settings
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
+START_ATTEMPTS = 2
 OBJECT_STORE_BYTES = 256 * 2**20
 """Size of the object store if the server starts Ray: frames of more than 100 KB that were not sent yet. Ray writes to
 disk what does not fit."""
@@ -29,20 +30,16 @@ _ERROR = re.compile(r"codec_wire\.errors\.(\w+): (.+)")
 
 
 def connect(settings: Settings) -> None:
-    """Connect to the cluster of `settings`, or start Ray on the loopback interface. Raises InvalidSettings."""
+    """Connect to the cluster of `settings`, or start Ray on the loopback interface.
+
+    Raises InvalidSettings if the connection fails, and StartupError if Ray cannot be started.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     for name in _CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     if settings.ray_address is None:
         cpus = max(os.cpu_count() or 1, max_replicas(settings) * (settings.threads or 1))
-        ray.init(
-            "local",
-            num_cpus=cpus,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            logging_level=logging.WARNING,
-            _node_ip_address="127.0.0.1",
-        )
+        _start(cpus)
         return
     try:
         _require_open_port(settings.ray_address)
@@ -52,6 +49,27 @@ def connect(settings: Settings) -> None:
         raise InvalidSettings(
             f"CODEC_RAY_ADDRESS (--ray-address): cannot connect to {settings.ray_address}: {reason}"
         ) from error
+
+
+def _start(cpus: int) -> None:
+    """Start Ray on the loopback interface, with `cpus` CPU cores. Raises StartupError."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(
+                "local",
+                num_cpus=cpus,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                logging_level=logging.WARNING,
+                _node_ip_address="127.0.0.1",
+            )
+        except Exception as error:  # Ray raises this class if its processes take more than 30 seconds to start
+            ray.shutdown()
+            if attempt == START_ATTEMPTS:
+                raise StartupError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
+            log.warning("Ray is started again, because it did not start: %s", str(error).splitlines()[0])
+        else:
+            return
 
 
 def _require_open_port(address: str) -> None:

@@ -92,11 +92,15 @@ async def test_http_routes_that_need_no_key(key_file: Path) -> None:
             "/.well-known/codec/dicts/{hex}.zstd",
             "/.well-known/codec/scales/{hex}.bin",
             "/.well-known/codec/rgb/{id}.json",
+            "/.well-known/codec/decoders/{hex}.onnx",
             "/openapi.json",
             "/docs",
+            "/",
+            "/page/{file}",
         }
         for path in public:
-            assert (await servers.http.get(path.replace("{id}", "x").replace("{hex}", "x"))).status in (200, 404)
+            found = path.replace("{id}", "x").replace("{hex}", "x").replace("{file}", "x")
+            assert (await servers.http.get(found)).status in (200, 404)
         for path in protected:
             method = "get" if "get" in document["paths"][path] else "post"
             response = await servers.http.request(method, path.replace("{name}", "x"))

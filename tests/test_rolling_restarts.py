@@ -95,7 +95,7 @@ class Clients:
         was_stopping = gateway.is_stopping
         try:
             response = await self._session.post(gateway.url + IMAGES, json=LATENTS)
-        except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, ConnectionResetError):
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ConnectionResetError):
             assert was_stopping or gateway.is_stopping, gateway.log
             return False
         async with response:

@@ -212,7 +212,7 @@ async def test_body_that_stops_arriving_returns_408(monkeypatch: pytest.MonkeyPa
     async with run_servers(FakeEngine()) as servers:
         async with unfinished_upload(servers, 1000, 100) as reader, asyncio.timeout(10):
             assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
-            assert b'"code": "request_timeout"' in await reader.readuntil(b"}}")
+            assert b'"code":"request_timeout"' in await reader.readuntil(b"}}")
         await wait_for_memory(servers, 0)
 
 
