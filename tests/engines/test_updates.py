@@ -18,7 +18,7 @@ from core.service import LatentService
 from core.settings import Settings
 from tests.support.service_calls import generate, request_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
 
 UPDATED = "updated"
 PIPELINE = "tests.support.tiny_sd:build_pipeline"
