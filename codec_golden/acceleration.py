@@ -34,7 +34,7 @@ SINGLE_SWITCHES = (
     "step_cache=faster",
     "step_cache=mag",
     "guidance_interval=0-0.8",
-    "guidance_interval=0-0.04/0.16-0.6/0.84-1",
+    "guidance_interval=0-0.04/0.16-0.64/0.84-1",
     "quantization=int8wo",
     "vae_tiling",
 )

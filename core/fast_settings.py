@@ -71,7 +71,7 @@ class FastSettings(BaseSettings):
         None,
         "Intervals of the sampling steps that use classifier-free guidance, BEGIN-END separated by /, as shares of all "
         "steps. The other steps do half of the work. The first interval begins with 0. 0-1: all steps. Default in fast "
-        "mode: 0-0.04/0.16-0.6/0.84-1, if the pipeline supports it.",
+        "mode: 0-0.04/0.16-0.64/0.84-1, if the pipeline supports it.",
         pattern=PATTERN,
     )
     quantization: Literal["none", "int8wo", "int4wo", "float8wo"] | None = setting(

@@ -57,7 +57,7 @@ _OFF: Mapping[str, Any] = {one.name: one.default for one in fields(Switches) if 
 FAST_DEFAULTS: Mapping[str, Any] = {
     "channels_last": True,
     "compile": "auto",
-    "guidance_interval": "0-0.04/0.16-0.6/0.84-1",
+    "guidance_interval": "0-0.04/0.16-0.64/0.84-1",
 }
 """The switches that are on in fast mode unless the settings determine otherwise."""
 
