@@ -1,31 +1,29 @@
-"""Loading and warm-up of the models that run in this process, and lookup or creation of their latent-space maps."""
+"""Loading and warm-up of the models that run in this process, with their latent-space maps."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from codec_client.cache import default_cache_dir
-from codec_maps import BuiltMap, build_map
-from codec_maps.corpus import default_prompts, generate_corpus
-from codec_maps.latent_rgb import Decode, measure_latent_rgb
-from codec_maps.model_map import Dictionary, map_from_model
+from codec_maps import BuiltMap
+from codec_maps.model_map import map_from_model
 from codec_pixels.device_thread import DeviceThread
 from codec_pixels.fair_queue import BatchLimits
+from codec_server.calibration import LoadedModel, build_calibrated_map, calibrate
 from codec_server.configured_map import fetch_configured_map, find_model_map, require_configured_map
 from codec_server.fast_mode import compiled_plans, require_measured
 from codec_server.pixel_proof import prove_pixels, without_unproven_pixels
 from codec_server.warm_up import WARM_UP_STEPS, warm_ups
-from codec_wire.errors import CodecError, InvalidMap, InvalidSettings, ModelLoadError
+from codec_wire.errors import InvalidSettings, ModelLoadError
 from codec_wire.latents import Modality
-from codec_wire.maps import LatentMapBundle
 from core.decoder_file import find_decoder
 from core.lifecycle import Lifecycle, State
-from core.map_store import bundle_folder, find_latent_rgb, store_calibrated, store_latent_rgb
+from core.map_store import find_latent_rgb
 from core.memory_model import MemoryModel
 from core.pixel_checks import PixelCheck
 from core.role import Role
@@ -49,30 +47,6 @@ STOP_TIMEOUT_S = 5.0
 
 It is enough for a sampling step, but not for loading a model.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class _LoadedModel:
-    """A loaded model, the properties of its VAE that a map contains, and whether its map was found or generated.
-
-    `modalities` are the modalities of all loaded models with the same latent space, because these models share one map.
-    """
-
-    served: ModelInstance
-    modalities: tuple[Modality, ...]
-    vae_scale_factor: float
-    vae_class: str
-    map_found: bool
-    public_url: str | None = None
-    decode: Decode | None = None
-    """Function that decodes latents on the device thread, or None if the VAE is not available."""
-
-    def map_with(self, scales: Mapping[str, bytes], dictionaries: Sequence[Dictionary]) -> LatentMapBundle:
-        """Return a latent-space map for this model with the static scales `scales` and the zstd `dictionaries`."""
-        model = replace(self.served.model, modalities=self.modalities)
-        return map_from_model(
-            model, self.vae_scale_factor, self.vae_class, scales, dictionaries, public_url=self.public_url
-        )
 
 
 class LocalModel:
@@ -111,7 +85,7 @@ class LocalModel:
             else:
                 known = loaded.map_found or loaded.served.model.unproven_pixels is not None
                 known = known or self._role is Role.DECODER
-                served.append(loaded.served if known else await self._calibrate(loaded))
+                served.append(loaded.served if known else await calibrate(loaded, self._settings, self._thread))
         service.models.replace(served)
         if any(one.memory for one in served):
             limit = await asyncio.to_thread(self._memory_limit)
@@ -166,9 +140,11 @@ class LocalModel:
         model = loaded.served.model
         if model.unproven_pixels is not None:
             raise ModelLoadError(f"no map can be built for {model.name}: {model.unproven_pixels}")
-        return await self._build(loaded, prompts, on_image, on_trial)
+        return await build_calibrated_map(
+            loaded, self._thread, prompts, self._settings.calibration_images, on_image=on_image, on_trial=on_trial
+        )
 
-    async def _load(self, lifecycle: Lifecycle, only: Modality | None = None) -> list[_LoadedModel]:
+    async def _load(self, lifecycle: Lifecycle, only: Modality | None = None) -> list[LoadedModel]:
         # Importing torch takes seconds, and it is not installed with a gateway.
         modules = await asyncio.to_thread(_import_engine)
         device_module, engine_module, loader, sources, vae_module, tensor_module, compiler = modules
@@ -235,7 +211,7 @@ class LocalModel:
                 decoder=find_decoder(settings.models_dir, bundle),
             )
             loaded.append(
-                _LoadedModel(
+                LoadedModel(
                     served,
                     modalities,
                     model.vae_scale_factor,
@@ -246,62 +222,6 @@ class LocalModel:
                 )
             )
         return loaded
-
-    async def _calibrate(self, loaded: _LoadedModel) -> ModelInstance:
-        """Calibrate and store a map, and return the model with this map.
-
-        If calibration is disabled or fails, return the model with its present map.
-        """
-        images, served = self._settings.calibration_images, loaded.served
-        latent_space = served.model.latent_space
-        if not images:
-            log.info(
-                "%s has no latent-space map and calibration is disabled: serving without the pipelines int8 and int4",
-                latent_space,
-            )
-            return served
-        log.info("%s has no latent-space map: generating %d images to calibrate one", latent_space, images)
-        try:
-            built = await self._build(
-                loaded,
-                default_prompts(),
-                lambda done: log.info("calibration: generated %d of %d images", done, images),
-                lambda _done, _total: None,
-            )
-        except CodecError as error:
-            log.warning("calibration failed, serving without the pipelines int8 and int4: %s", error)
-            return served
-        bundle = built.bundle
-        snr = ", ".join(f"{quality.pipeline} {quality.snr_db:.1f} dB" for quality in built.qualities)
-        log.info(
-            "calibrated %s: SNR %s; trained %d zstd dictionaries",
-            latent_space,
-            snr,
-            len(bundle.latent_map.zstd_dictionaries),
-        )
-        folder = bundle_folder(self._settings.models_dir, latent_space)
-        try:
-            store_calibrated(folder, bundle)
-            if built.latent_rgb is not None:
-                store_latent_rgb(folder, built.latent_rgb)
-        except InvalidMap as error:
-            log.warning("%s; the model will be calibrated again at the next start", error)
-        return replace(served, bundle=bundle, latent_rgb=built.latent_rgb)
-
-    async def _build(
-        self,
-        loaded: _LoadedModel,
-        prompts: Sequence[str],
-        on_image: Callable[[int], None],
-        on_trial: Callable[[int, int], None],
-    ) -> BuiltMap:
-        samples = await generate_corpus(loaded.served, prompts, self._settings.calibration_images, on_image)
-        model = loaded.served.model
-        built = await asyncio.to_thread(build_map, model, samples, loaded.map_with, on_trial)
-        if loaded.decode is None:
-            return built
-        measure = partial(measure_latent_rgb, model.latent_space, samples, loaded.decode)
-        return replace(built, latent_rgb=await asyncio.get_running_loop().run_in_executor(self._thread, measure))
 
     def free(self) -> bool:
         """Stop the device thread and release its pipelines. Return False if the thread is still loading a model."""

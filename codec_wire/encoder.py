@@ -11,7 +11,7 @@ from codec_wire.latents import FinishReason, LatentFrame, LatentStreamHeader, pa
 from codec_wire.pipelines import Scales, numpy_math
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor  # for type checkers only: codec_wire does not need torch
 
 Latent: TypeAlias = "NDArray[np.generic] | Tensor"
 """Latents of one frame, [channels, ...], as a NumPy array or as a torch tensor on any device."""

@@ -230,6 +230,6 @@ async def test_failed_calibration_leaves_a_map_without_static_scales(
     async def fail(*_arguments: object) -> None:
         raise OutOfMemory("the device has too little memory for 256x256, 1 frames")
 
-    monkeypatch.setattr("codec_server.local_model.generate_corpus", fail)
+    monkeypatch.setattr("codec_server.calibration.generate_corpus", fail)
     bundle = await start_and_get_map(tmp_path, images=1)
     assert "int8" not in [entry.name for entry in bundle.latent_map.pipelines]
