@@ -31,7 +31,7 @@ class Call:
     """A call that waits for the device thread.
 
     `run` is called with the items of all calls of the batch. Calls with the same `key` may run as one batch, within
-    the `limits` of the first one; a call whose key is None runs alone. `memory` is what the call needs on the device,
+    the `limits` of the first one; a call without a key runs alone. `memory` is what the call needs on the device,
     in bytes. The result of `run` becomes the result of every `future` that `run` has not completed itself.
     """
 
@@ -48,7 +48,7 @@ class FairQueue:
     """Waiting calls by client. Clients are served in turn, one call each, and the calls of a client in their order.
 
     A batch takes calls in the same order. In each round, a client whose next call does not fit into the batch is passed
-    over and keeps its turn. If a client was passed over in a round, there is no further round. So no client gets
+    over and keeps its turn. The batch ends with the first round in which a client was passed over. So no client gets
     another call into a batch before every waiting client has had its turn.
     """
 

@@ -62,7 +62,7 @@ class JobResult:
 class Part(Generic[ItemT]):
     """The next items of a call. The last part of every call has a `result`.
 
-    An error is sent as a value in the result and is not raised, because Ray would wrap it in a class of its own.
+    An error is sent as a value in the result, because Ray would wrap a raised error in another class.
     """
 
     items: tuple[ItemT, ...]

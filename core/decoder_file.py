@@ -37,7 +37,7 @@ class DecoderFile:
 
 
 def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFile | None:
-    """Return the exported decoder of the map `bundle`, or None if there is none.
+    """Return the exported decoder of the map `bundle`, or None if it was not exported.
 
     The decoder is in the folder of exactly this map: the one in `models_dir`, or else the embedded model's. If the map
     names an ONNX decoder itself, a file with another hash is logged and ignored, and so is a file that cannot be read.

@@ -38,7 +38,7 @@ class FastSettings(BaseSettings):
         None,
         "Compile the denoiser with torch.compile. The value full compiles the denoiser as a whole. The value "
         "regional compiles its repeated blocks, which takes less time. The value auto selects none "
-        "if there is no C++ compiler, regional for transformers that define repeated blocks, and full for all other "
+        "without a C++ compiler, regional for transformers that define repeated blocks, and full for all other "
         "models. Default in fast mode: auto.",
     )
     compile_sizes: str | None = setting(

@@ -135,7 +135,7 @@ async def test_eight_concurrent_requests_get_their_own_images(
         sizes = await batch_sizes(servers.http)
         assert sizes[4.0] == 0
         assert sizes[8.0] == COUNT
-        # The time of the batch is divided among its jobs, or clients would be told to wait too long.
+        # The time of the batch is divided among its jobs; otherwise Retry-After would be too long.
         assert servers.service.admission.seconds_per_cost * 64 * 64 * STEPS * COUNT <= elapsed_s
         await wait_until_no_jobs(servers)
     require_own_images(tiny_model, dict(enumerate(found)), alone)

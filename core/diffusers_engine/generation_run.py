@@ -49,7 +49,7 @@ class GenerationRun:
     ) -> None:
         self.future: Future[None] = Future()
         self.member = BatchMember(plan, job, inputs, self._report, self._preview, self._end_with)
-        """The generation as a member of a batch, which is None in `error` unless the generation has failed."""
+        """The generation as a member of a batch. Its `error` is set if the generation fails."""
         self._model = model
         self._results = results
         self._started_at = 0.0

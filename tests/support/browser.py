@@ -34,7 +34,7 @@ async def open_page(url: str, profile: Path) -> AsyncIterator[None]:
 
 
 class Visit:
-    """A page in a tab of its own. Collects what must not happen: messages of errors, and requests to other origins."""
+    """A page in a new tab. Collects what must not happen: messages of errors, and requests to other origins."""
 
     def __init__(self, tab: Page, origin: str) -> None:
         self.tab = tab

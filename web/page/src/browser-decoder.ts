@@ -15,7 +15,7 @@ export async function browserBackend(): Promise<"webgpu" | "wasm"> {
   return adapter && adapter.info?.isFallbackAdapter !== true ? "webgpu" : "wasm";
 }
 
-/** A decoder of one latent space, in a worker of its own. */
+/** A decoder of one latent space, in its own worker. */
 export class BrowserDecoder {
   readonly #worker: Worker;
   #loading: Promise<void> | null = null;
