@@ -36,8 +36,8 @@ from bench.throughput_peer import PATH, PIPELINE, arguments_of, load_pipeline
 CONCURRENT = (1, 2, 4, 8, 16)
 LOOP, PEER, REFERENCE = "pipe() + PNG in a loop", "FastAPI + pipe()", "serve --mode reference"
 FAST = (
-    "--batch-size 16 --compile none --no-channels-last --guidance-cutoff 1",
-    "--batch-size 16 --compile none --guidance-cutoff 0.6",
+    "--batch-size 16 --compile none --no-channels-last --guidance-interval 0-1",
+    "--batch-size 16 --compile none",
 )
 """Flags of the default measurements of fast mode: batches alone, and batches with the fast defaults but no compiler."""
 REQUEST_TIMEOUT_S = 600

@@ -19,6 +19,11 @@ def default_cache_dir() -> Path:
     return platformdirs.user_cache_path("codec-diffusers", appauthor=False)
 
 
+def compiled_code_dir() -> Path:
+    """Return the directory of the code that torch compiles in fast mode, so that a later start takes seconds."""
+    return default_cache_dir() / "compiled"
+
+
 class FileCache:
     """Immutable files in a directory, each named after its sha256.
 

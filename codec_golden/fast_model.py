@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
-from codec_client.cache import default_cache_dir
+from codec_client.cache import compiled_code_dir
 from codec_golden.fixtures import Fixture
 from codec_golden.reference import ReferenceModel
 from codec_pixels.fair_queue import BatchLimits
 from core.diffusers_engine.compilation import compile_denoiser
 from core.diffusers_engine.engine import DiffusersEngine
 from core.settings import Settings
-from core.switches import Switches, with_switches
+from core.switches import UNBATCHED_STEP_CACHES, Switches, with_switches
 
 BATCH_WINDOW_S = 0.1
 """Time in seconds for which the first of several concurrent requests waits for the others."""
@@ -37,8 +37,7 @@ class FastModel(ReferenceModel):
         The model is also compiled for batches of `batch_size` images.
         """
         plans = list({one.resolution: self.plan(one) for one in fixtures}.values())
-        folder = default_cache_dir() / "compiled"
-        self._thread.submit(compile_denoiser, self._model, plans, folder, batch_size).result()
+        self._thread.submit(compile_denoiser, self._model, plans, compiled_code_dir(), batch_size).result()
 
     def generate_together(self, fixtures: Sequence[Fixture]) -> None:
         """Generate `fixtures` as concurrent requests, in one batch if possible, and discard the latents.
@@ -47,7 +46,8 @@ class FastModel(ReferenceModel):
         """
 
         async def generate() -> None:
-            engine = DiffusersEngine(self._model, self._thread, BatchLimits(len(fixtures), BATCH_WINDOW_S))
+            size = 1 if self._model.switches.step_cache in UNBATCHED_STEP_CACHES else len(fixtures)
+            engine = DiffusersEngine(self._model, self._thread, BatchLimits(size, BATCH_WINDOW_S))
             await asyncio.gather(*(self._sample(engine, one, lambda _done, _total: None) for one in fixtures))
 
         asyncio.run(generate())

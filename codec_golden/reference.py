@@ -68,9 +68,9 @@ class ReferenceModel:
         return Environment.of(str(self._model.device), self._device.threads, capability, self._settings.image_digest)
 
     @property
-    def hardware(self) -> str:
-        """The hardware that runs the model, without the number of threads."""
-        return self._device.hardware
+    def hardware_kind(self) -> str:
+        """The kind of hardware that runs the model. See Device.hardware_kind."""
+        return self._device.hardware_kind
 
     @property
     def torch_device(self) -> Any:

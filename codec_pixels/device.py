@@ -54,6 +54,12 @@ class Device:
             name = f"{name} ({torch.cuda.get_device_name(self.torch_device)})"
         return name
 
+    @property
+    def hardware_kind(self) -> str:
+        """The type of the torch device; for a GPU, also the name of the GPU. Equal GPUs have the same kind."""
+        kind = self.torch_device.type
+        return f"{kind} ({torch.cuda.get_device_name(self.torch_device)})" if kind == "cuda" else kind
+
     def __str__(self) -> str:
         return f"{self.hardware} {self.dtype_name}, {self.threads} threads"
 

@@ -14,16 +14,16 @@ class BatchLimits:
     """How many calls run together, and how long the first one waits for the others.
 
     `size` is the maximum number of calls in a batch; 1 means that each call runs alone. `window_s` is the time in
-    seconds after its submission for which a call waits if the device has nothing else to do. `max_memory` is the
+    seconds after its submission for which a call waits if the device has nothing else to do. `max_memory` returns the
     maximum sum of `Call.memory` in a batch, in bytes; None means no limit.
     """
 
     size: int = 1
     window_s: float = 0.0
-    max_memory: int | None = None
+    max_memory: Callable[[], int | None] = lambda: None
 
 
-_ALONE = BatchLimits()
+ALONE = BatchLimits()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +38,7 @@ class Call:
     run: Callable[[Sequence[Any]], Any]
     item: Any = None
     key: Hashable = None
-    limits: BatchLimits = _ALONE
+    limits: BatchLimits = ALONE
     memory: int = 0
     future: Future[Any] = field(default_factory=Future)
     submitted_at: float = field(default_factory=time.monotonic)
@@ -136,6 +136,6 @@ class FairQueue:
 
 def _fits(call: Call, first: Call, memory: int) -> bool:
     """Return whether `call` may join a batch that begins with `first` and needs `memory` bytes."""
-    limit = first.limits.max_memory
+    limit = first.limits.max_memory()
     has_memory = limit is None or memory + call.memory <= limit
     return call.key is not None and call.key == first.key and has_memory

@@ -27,7 +27,7 @@ def require_measured(settings: Settings, model: "LoadedModel", bundle: LatentMap
     if acceleration.mode is Mode.REFERENCE:
         return acceleration
     info, switches = model.info, acceleration.switches
-    key = AccelerationKey.of(bundle.hash, info.name, model.device.hardware)
+    key = AccelerationKey.of(bundle.hash, info, model.device.hardware_kind)
     result = find_acceleration(settings.models_dir, info.latent_space, key, switches)
     return replace(acceleration, distance=require_distance(settings, info.name, switches, result))
 

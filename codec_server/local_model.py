@@ -9,7 +9,7 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from codec_client.cache import default_cache_dir
+from codec_client.cache import compiled_code_dir
 from codec_maps import BuiltMap
 from codec_maps.model_map import map_from_model
 from codec_pixels.device_thread import DeviceThread
@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 
 FREE_MEMORY_SHARE = 0.8
 """Default limit on the memory of jobs, as a fraction of the memory that is free after the models have been loaded."""
-COMPILED_DIR = default_cache_dir() / "compiled"
-"""Folder of the code that torch compiles in fast mode, so that a later start takes seconds."""
 STOP_TIMEOUT_S = 5.0
 """Maximum time to wait for the device thread in seconds.
 
@@ -88,8 +86,9 @@ class LocalModel:
                 served.append(loaded.served if known else await calibrate(loaded, self._settings, self._thread))
         service.models.replace(served)
         if any(one.memory for one in served):
-            limit = await asyncio.to_thread(self._memory_limit)
-            service.admission.working_memory.limit = self._batches.max_memory = limit
+            memory = service.admission.working_memory
+            memory.limit = await asyncio.to_thread(self._memory_limit)
+            self._batches.max_memory = memory.free_for_peaks
         service.lifecycle.transition_to(State.SERVING)
 
     def _memory_limit(self) -> int | None:
@@ -188,7 +187,7 @@ class LocalModel:
                 checks = await prove_pixels(model, bundle, self._thread, settings.models_dir, steps=WARM_UP_STEPS[-1])
             # After the measurements above, which compiled modules would not allow.
             await loop.run_in_executor(
-                self._thread, compiler.compile_denoiser, model, compiled, COMPILED_DIR, settings.batch_size
+                self._thread, compiler.compile_denoiser, model, compiled, compiled_code_dir(), settings.batch_size
             )
             info = without_unproven_pixels(info, checks)
             engine = None

@@ -14,9 +14,10 @@ from codec_pixels.known_models import EMBEDDED_MODELS_DIR
 from codec_wire.atomic_file import write_atomically
 from codec_wire.errors import InvalidMap, InvalidSettings
 from core.acceleration import Distance
-from core.fast_settings import FastSettings
 from core.map_store import bundle_folder
+from core.model import ModelInfo
 from core.pins import installed_versions
+from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,14 @@ class AccelerationKey(_Part):
     model: str
     device: str
     versions: dict[str, str]
+    loras: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, latent_map: str, model: str, device: str) -> Self:
-        """Return the key of the model `model` on the hardware `device`, with the libraries of this process."""
+    def of(cls, latent_map: str, model: ModelInfo, device: str) -> Self:
+        """Return the key of `model` on the hardware `device`, with the libraries of this process."""
         versions = {name: version.partition("+")[0] for name, version in installed_versions().items()}
-        return cls(latent_map=latent_map, model=model, device=device, versions=versions)
+        loras = tuple(f"{lora.name}@{lora.scale:g}" for lora in model.loras)
+        return cls(latent_map=latent_map, model=model.name, device=device, versions=versions, loras=loras)
 
 
 class AccelerationResult(_Part):
@@ -138,16 +141,18 @@ def find_acceleration(
 
 
 def require_distance(
-    settings: FastSettings, model: str, switches: Sequence[str], result: AccelerationResult | None
+    settings: Settings, model: str, switches: Sequence[str], result: AccelerationResult | None
 ) -> Distance | None:
     """Return the distance in `result`, or None if it was not measured and `settings` allow a missing distance.
+
+    Without switches, the distance is known if generations are not sampled in batches, and otherwise None.
 
     Raises InvalidSettings if the distance was not measured and `settings` do not allow this, or if the distance is
     outside the bounds in `settings`.
     """
     names = ", ".join(switches) or "none"
     if not switches:
-        return Distance(ssim=1.0, psnr_db=None)
+        return Distance(ssim=1.0, psnr_db=None) if settings.batch_size == 1 else None
     if result is None:
         text = f"the distance of {model} with the switches {names} from reference mode was not measured"
         remedy = f"measure it with `codec-diffusers golden accelerate --switches {'+'.join(switches)}`"
@@ -167,7 +172,7 @@ def require_distance(
     return result.distance
 
 
-def _missed(settings: FastSettings, result: AccelerationResult) -> Iterable[str]:
+def _missed(settings: Settings, result: AccelerationResult) -> Iterable[str]:
     if result.ssim < settings.fast_min_ssim:
         yield f"SSIM must be at least {settings.fast_min_ssim:g} (CODEC_FAST_MIN_SSIM), measured {result.ssim:.4f}"
     psnr, lpips = settings.fast_min_psnr_db, settings.fast_max_lpips

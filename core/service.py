@@ -208,9 +208,10 @@ class LatentService:
                     yield event
                 elif isinstance(event, Pixels):
                     pixels = replace(event, generation_s=time.monotonic() - started_at)
-                    self.admission.record_duration(plan.cost, pixels.generation_s / (job.record.batch_size or 1))
         if pixels is None:
             raise TruncatedStream("the engine ended the stream without pixels")
+        # After the end of the stream, with which an engine on Ray Serve sends the size of the batch.
+        self.admission.record_duration(plan.cost, pixels.generation_s / (job.record.batch_size or 1))
         yield pixels
 
 

@@ -54,6 +54,8 @@ class Switches:
 
 _OFF: Mapping[str, Any] = {one.name: one.default for one in fields(Switches) if one.compare}
 """The value of each switch in reference mode."""
+UNBATCHED_STEP_CACHES = ("first_block",)
+"""Step caches that treat a batch as a whole, so that a member would change the others."""
 FAST_DEFAULTS: Mapping[str, Any] = {
     "channels_last": True,
     "compile": "auto",
@@ -72,10 +74,10 @@ def switches_of(settings: Settings) -> Switches:
     given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}
     if Mode(settings.mode) is Mode.FAST:
         chosen = Switches(**{**FAST_DEFAULTS, **given}, required=frozenset(given))
-        if settings.batch_size > 1 and chosen.step_cache == "first_block":
+        if settings.batch_size > 1 and chosen.step_cache in UNBATCHED_STEP_CACHES:
             raise InvalidSettings(
-                f"{PREFIX}BATCH_SIZE (--batch-size): must be 1 with the step cache first_block, which decides for a "
-                f"batch as a whole which blocks to skip, got {settings.batch_size}"
+                f"{PREFIX}BATCH_SIZE (--batch-size): must be 1 with the step cache {chosen.step_cache}, which "
+                f"decides for a batch as a whole which blocks to skip, got {settings.batch_size}"
             )
         return chosen
     del given["dtype"]

@@ -30,27 +30,38 @@ class WorkingMemory:
     The device runs one job at a time, or a batch of jobs whose peaks together are within the limit. The predicted
     memory of the active jobs is therefore the largest peak plus the results of all jobs. `limit` is in bytes. While the
     models are being loaded, the limit is not set and no request is rejected. `retry_after_s` returns the number of
-    seconds after which a rejected request may be sent again. This class is not thread-safe: use it only from the event
-    loop's thread.
+    seconds after which a rejected request may be sent again. This class is not thread-safe: except for
+    `free_for_peaks`, use it only from the event loop's thread.
     """
 
     def __init__(self, retry_after_s: Callable[[], int]) -> None:
         self.limit: int | None = None
         self._retry_after_s = retry_after_s
         self._jobs: list[JobMemory] = []
+        self._results = 0
+        """Total memory of the results of all active jobs in bytes."""
 
     @property
     def used(self) -> int:
         """Predicted memory of the active jobs in bytes."""
         return _total(self._jobs)
 
+    def free_for_peaks(self) -> int | None:
+        """Return the memory in bytes that the peaks of a batch may need, or None without a limit.
+
+        The results of all active jobs are subtracted from the limit. This method may be called from any thread.
+        """
+        return None if self.limit is None else self.limit - self._results
+
     def add(self, job: JobMemory) -> None:
         """Count the memory of `job` until `remove` is called."""
         self._jobs.append(job)
+        self._results += job.result
 
     def remove(self, job: JobMemory) -> None:
         """Stop counting the memory of `job`."""
         self._jobs.remove(job)
+        self._results -= job.result
 
     def require(self, job: JobMemory) -> None:
         """Check that the memory of `job` is available.

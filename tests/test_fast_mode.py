@@ -15,6 +15,7 @@ from codec_wire.http import MODE_HEADER
 from core.admission import Admission
 from core.lifecycle import Lifecycle
 from core.map_store import bundle_folder
+from core.role import Role
 from core.service import LatentService
 from core.settings import Settings, read_settings
 from tests.support.commands import invoke
@@ -121,3 +122,11 @@ async def test_fast_server_with_unmeasured_or_distant_switches_does_not_start(
 def test_golden_fixtures_are_not_made_in_fast_mode(measured: Path) -> None:
     with pytest.raises(InvalidSettings, match=r"CODEC_MODE \(--mode\): golden fixtures are only made"):
         ReferenceModel(settings_for(measured))
+
+
+async def test_decoder_has_only_the_switches_that_affect_a_vae(tmp_path: Path) -> None:
+    service = LatentService(Lifecycle(), Admission(32, 10**12))
+    decoder = LocalModel(Settings(mode="fast", device="cpu", models_dir=tmp_path), Role.DECODER)
+    await decoder.start_serving(service)
+    assert [served.acceleration.switches for served in service.models] == [("channels_last",)]
+    decoder.free()

@@ -49,7 +49,7 @@ def run_accelerate(
             measured = meter.measure(sets, lambda label: progress.update(task, advance=1, description=label))
             progress.update(task, completed=len(sets) * len(requests))
         entry = Accelerations.Entry(
-            key=AccelerationKey.of(bundle.hash, info.name, reference.hardware),
+            key=AccelerationKey.of(bundle.hash, info, reference.hardware_kind),
             fixtures=tuple(selected),
             reference_images_per_s=measured.reference_images_per_s,
             reference_peak_bytes=measured.reference_peak_bytes,

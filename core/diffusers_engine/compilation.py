@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,12 +14,15 @@ from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample, sample_batch
 from core.engine import Job
+from core.guidance_interval import GuidanceInterval
 from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
 GRAPHS_PER_SIZE = 4
-"""Number of graphs that torch compiles for a size: with and without classifier-free guidance and a batch."""
+"""Number of graphs that torch compiles for a size: with and without classifier-free guidance, and each for a batch."""
+GUIDED_HALF = GuidanceInterval.parse("0-0.5")
+"""Interval with which a plan of a few steps has steps with guidance and steps without."""
 
 
 def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Path, batch_size: int = 1) -> None:
@@ -31,7 +35,6 @@ def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Pat
     """
     if model.switches.compile == "none":
         return
-    denoiser = model.denoisers[0]
     try:
         cache.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
@@ -40,10 +43,12 @@ def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Pat
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, GRAPHS_PER_SIZE * len(plans))
     torch.compiler.set_stance("default")
-    if model.switches.compile == "regional":
-        denoiser.compile_repeated_blocks(dynamic=False)
-    else:
-        denoiser.compile(dynamic=False)
+    for denoiser in model.denoisers:
+        if model.switches.compile == "regional":
+            denoiser.compile_repeated_blocks(dynamic=False)
+        else:
+            denoiser.compile(dynamic=False)
+    model = _guided_in_half_of_the_steps(model)
     for plan in plans:
         started_at = time.perf_counter()
         log.info("compiling %s for %dx%d", model.info.name, plan.width, plan.height)
@@ -52,6 +57,18 @@ def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Pat
             sample_batch(model, [_member(plan) for _ in range(batch_size)])
         log.info("compiled %dx%d in %.0f s", plan.width, plan.height, time.perf_counter() - started_at)
     torch.compiler.set_stance("eager_on_recompile")
+
+
+def _guided_in_half_of_the_steps(model: LoadedModel) -> LoadedModel:
+    """Return `model` with GUIDED_HALF as the guidance interval, if guidance is left out in some steps.
+
+    The interval of the model itself may include all of the few steps of a plan that is generated for compilation.
+    """
+    variants = (
+        variant if variant.guidance_interval is None else replace(variant, guidance_interval=GUIDED_HALF)
+        for variant in model.variants
+    )
+    return replace(model, variants=tuple(variants))
 
 
 def _member(plan: StreamPlan) -> BatchMember:

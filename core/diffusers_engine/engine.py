@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from codec_pixels.device_thread import DeviceThread
-from codec_pixels.fair_queue import BatchLimits, Call
+from codec_pixels.fair_queue import ALONE, BatchLimits, Call
 from codec_pixels.vae import decodes_frames_separately
 from codec_wire.encoder import LatentEncoder
 from codec_wire.errors import CodecError, ModelLoadError
@@ -39,7 +39,6 @@ This size limits the encoded frames in memory.
 """
 SHORT_JOB_S = 0.005
 """If the previous generation took less than this time, the header is sent together with the first frame."""
-_ONE_AT_A_TIME = BatchLimits()
 
 
 class DiffusersEngine:
@@ -56,7 +55,7 @@ class DiffusersEngine:
     slow client neither delays the next job nor fills the memory with frames.
     """
 
-    def __init__(self, model: LoadedModel, thread: DeviceThread, limits: BatchLimits = _ONE_AT_A_TIME) -> None:
+    def __init__(self, model: LoadedModel, thread: DeviceThread, limits: BatchLimits = ALONE) -> None:
         self._model = model
         self._thread = thread
         self._limits = limits
@@ -145,13 +144,13 @@ class DiffusersEngine:
                 for run in runs:
                     run.fail(error)
                 return
-            sampled = None
-            if any(run.member.error is None for run in runs):
+            sampled, remaining = None, [run for run in runs if not run.has_ended()]
+            if remaining:
                 log.warning("a batch of %d generations failed, so they run one by one: %s", len(runs), error)
         if sampled is None:  # after the `except` block, whose error holds the tensors of the batch
-            for run in runs:
-                if run.member.error is None:
-                    self._sample([run])
+            for run in remaining:
+                run.restart_time()
+                self._sample([run])
             return
         sampled_at = time.perf_counter()
         for run, latents in zip(runs, sampled, strict=True):

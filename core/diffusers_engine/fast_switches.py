@@ -15,6 +15,7 @@ from core.diffusers_engine.families import FAMILIES, Family
 from core.diffusers_engine.precision import DENOISERS
 from core.diffusers_engine.sources import ModelSource
 from core.diffusers_engine.step_cache import STEP_CACHES
+from core.role import Role
 from core.setting_field import PREFIX
 from core.switches import Switches
 
@@ -50,6 +51,9 @@ def supported_switches(source: ModelSource, pipeline: Any, family: Family, devic
     if the pipeline does not support a switch that was set.
     """
     model, switches = _Model(source, pipeline, family, device), source.switches
+    if source.role is Role.DECODER:
+        for name in _DENOISER_SWITCHES:
+            switches = switches.without(name)
     if (device.torch_device.type, switches.dtype) == ("cpu", "fp32"):
         switches = switches.without("dtype")  # the dtype of reference mode
     if switches.compile == "auto":
@@ -57,6 +61,8 @@ def supported_switches(source: ModelSource, pipeline: Any, family: Family, devic
     for text in switches.names:
         name, _, value = text.partition("=")
         reason = _CHECKS[name](model, value)
+        if source.factory is not None and name in _LOADING_SWITCHES:
+            reason = "the pipeline of a factory is used as it is"
         if reason is None:
             continue
         if name in switches.required:
@@ -218,6 +224,17 @@ def _denoiser_name(model: _Model) -> str:
     return " and ".join(type(one).__name__ for one in model.denoisers) or "a model without a denoiser"
 
 
+_DENOISER_SWITCHES = (
+    "compile",
+    "fused_qkv",
+    "attention_backend",
+    "step_cache",
+    "guidance_interval",
+    "quantization",
+)
+"""Switches that have no effect on a model without a denoiser, which only decodes and encodes."""
+_LOADING_SWITCHES = ("channels_last", "quantization", "offload", "vae_tiling", "vae_slicing", "dtype")
+"""Switches that are applied when the components of a pipeline are loaded and placed on the device."""
 _CHECKS: Mapping[str, Callable[[_Model, str], str | None]] = {
     "channels_last": _channels_last,
     "compile": _compile,

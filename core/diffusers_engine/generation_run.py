@@ -70,6 +70,16 @@ class GenerationRun:
             self.fail(error)
         return self.member.error is None
 
+    def has_ended(self) -> bool:
+        """Return whether the run has failed. If its job was cancelled, the run fails now."""
+        if self.member.job.reason is not None:
+            self.fail(self.member.job.reason)
+        return self.member.error is not None
+
+    def restart_time(self) -> None:
+        """Measure the time of sampling from now on, because the run is repeated alone."""
+        self._started_at = time.perf_counter()
+
     def finish(self, latents: Tensor, sampled_at: float) -> float:
         """Send the result for `latents`, which were sampled at the time `sampled_at`.
 

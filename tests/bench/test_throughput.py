@@ -1,6 +1,9 @@
 """The tables of bench.throughput, computed from given measurements."""
 
-from bench.throughput import LOOP, PEER, REFERENCE, Measurement, Workload, section_of
+import pytest
+
+from bench.throughput import FAST, LOOP, PEER, REFERENCE, Measurement, Workload, section_of
+from codec_server.cli import COMMANDS
 
 
 def measured(images_per_s: float) -> Measurement:
@@ -28,3 +31,8 @@ def test_every_request_has_another_prompt_and_seed() -> None:
     bodies = [workload.body(number) for number in range(workload.count(16))]
     assert len({body["prompt"] for body in bodies}) == len({body["seed"] for body in bodies}) == 16
     assert workload.count(1) == 4
+
+
+@pytest.mark.parametrize("flags", FAST)
+def test_default_flags_of_fast_mode_are_options_of_serve(flags: str) -> None:
+    COMMANDS["serve"].load("serve").make_context("serve", ["--mode", "fast", *flags.split()])

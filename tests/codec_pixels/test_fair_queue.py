@@ -82,7 +82,7 @@ def test_calls_without_a_key_and_with_a_size_of_one_run_alone(recorder: Recorder
 
 
 def test_memory_of_a_batch_is_limited(recorder: Recorder) -> None:
-    queue, limits = FairQueue(), BatchLimits(4, 10.0, max_memory=100)
+    queue, limits = FairQueue(), BatchLimits(4, 10.0, max_memory=lambda: 100)
     for number in range(4):
         queue.add("a", recorder.call(f"a{number}", limits=limits, memory=45))
     queue.close()
@@ -134,8 +134,10 @@ def test_device_does_not_wait_while_another_call_waits(thread: DeviceThread, rec
 
 def test_shutdown_ends_the_window(recorder: Recorder) -> None:
     thread = DeviceThread()
+    started_at = time.monotonic()
     future = thread.submit_call("a", recorder.call("a0", limits=BatchLimits(3, 30.0)))
     thread.shutdown()
+    assert time.monotonic() - started_at < 20
     assert future.done()
     assert recorder.batches == [["a0"]]
 

@@ -1,5 +1,6 @@
 """The switches that settings and texts select."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from core.acceleration_store import (
     require_distance,
     store_acceleration,
 )
+from core.model import Lora
 from core.settings import Settings, read_settings
 from core.switches import FAST_DEFAULTS, Mode, Switches, parse_switches, switches_of, with_switches
+from tests.support.serving import MODEL
 
-KEY = AccelerationKey.of("sha256:00", "tiny", "cpu")
+KEY = AccelerationKey(latent_map="sha256:00", model="tiny", device="cpu", versions={})
 SWITCHES = ("channels_last", "compile=full")
 RESULT = AccelerationResult(
     switches=SWITCHES,
@@ -150,3 +153,17 @@ def test_text_of_an_acceleration_has_the_switches_and_their_distance() -> None:
     distance = Distance(ssim=0.96, psnr_db=31.0)
     text = 'fast; switches="channels_last+compile=full"; ssim=0.9600; psnr_db=31.0000'
     assert str(Acceleration(Mode.FAST, SWITCHES, distance)) == text
+
+
+def test_distance_without_switches_is_known_only_without_batches() -> None:
+    assert require_distance(Settings(mode="fast"), "tiny", (), None) == Distance(ssim=1.0, psnr_db=None)
+    assert require_distance(Settings(mode="fast", batch_size=8), "tiny", (), None) is None
+
+
+def test_distance_of_a_model_does_not_apply_to_the_same_model_with_loras() -> None:
+    plain = AccelerationKey.of("sha256:00", MODEL, "cpu")
+    with_lora = AccelerationKey.of("sha256:00", replace(MODEL, loras=(Lora("style", 0.5),)), "cpu")
+    assert with_lora.loras == ("style@0.5",)
+    stored = Accelerations(entries=(entry(key=plain),))
+    assert stored.find(plain, SWITCHES) == RESULT
+    assert stored.find(with_lora, SWITCHES) is None

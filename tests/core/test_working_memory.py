@@ -49,3 +49,13 @@ def test_nothing_is_refused_without_a_limit() -> None:
     admission = Admission(10, 10**9)
     with admission.admit(1, memory=JobMemory(2**60)):
         assert admission.working_memory.used == 2**60
+
+
+def test_peaks_of_a_batch_may_need_what_the_results_leave() -> None:
+    admission = admission_with(100)
+    with (
+        admission.admit(1, memory=JobMemory(40 * MIB, 10 * MIB)),
+        admission.admit(1, memory=JobMemory(20 * MIB, 15 * MIB)),
+    ):
+        assert admission.working_memory.free_for_peaks() == 75 * MIB
+    assert admission.working_memory.free_for_peaks() == 100 * MIB

@@ -44,7 +44,7 @@ def test_members_keep_their_latents_when_another_is_removed(
 
 
 @pytest.mark.parametrize("cancelled_after", [1, 4])
-def test_member_is_removed_before_and_after_the_cutoff_of_guidance(
+def test_member_is_removed_before_and_after_the_last_step_with_guidance(
     tiny_model: LoadedModel, device_thread: DeviceThread, cancelled_after: int
 ) -> None:
     model = replace(

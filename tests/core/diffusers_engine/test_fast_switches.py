@@ -87,6 +87,18 @@ def test_default_of_fast_mode_that_a_pipeline_cannot_have_is_left_off(
     assert "FAST MODE: model generates other pixels than in reference mode; switches: fused_qkv" in caplog.text
 
 
+def test_switches_of_loading_are_refused_or_left_off_for_the_pipeline_of_a_factory(
+    device: Device, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    factory = "tests.support.tiny_sd:build_small_pipeline"
+    required = ModelSource(None, factory, tmp_path, switches=parse_switches("vae_tiling"), is_fast=True)
+    with pytest.raises(InvalidSettings, match="vae-tiling.*the pipeline of a factory is used as it is"):
+        load(required, device)
+    defaults = ModelSource(None, factory, tmp_path, switches=Switches(channels_last=True, fused_qkv=True), is_fast=True)
+    assert load(defaults, device).acceleration.switches == ("fused_qkv",)
+    assert "fast mode without channels_last: the pipeline of a factory is used as it is" in caplog.text
+
+
 def test_compilation_without_a_compiler_is_refused(load_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InvalidSettings, match=r"CODEC_COMPILE \(--compile\): .*no C\+\+ compiler: install g\+\+"):
