@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFil
 def _read(path: Path, required: str | None) -> DecoderFile | None:
     """Return the description of a decoder; None if its hash is not `required`. Raises OSError."""
     with path.open("rb") as file:
-        status = path.stat()
+        status = os.fstat(file.fileno())
         digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     if required not in (None, digest):
         log.warning("%s is ignored: its hash is %s, but the latent-space map names %s", path, digest, required)

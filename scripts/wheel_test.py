@@ -186,6 +186,8 @@ def check_server(server: Installation, client: Installation, wheel: Path) -> Non
         server.serving("serve", "--grpc-port", str(grpc_port), port=port),
         client.serving("gateway", "--upstream", grpc, port=gateway_port),
     ):
+        with step("Loading the page"):
+            check_page(port)
         with step("Receiving latents without torch, from the server and from a gateway"):
             client.run("python", "-c", RECEIVE_LATENTS, url, gateway_url, grpc)
         with step("Decoding latents in a directory with another package named core"):
@@ -193,6 +195,28 @@ def check_server(server: Installation, client: Installation, wheel: Path) -> Non
             (project / "core").mkdir(parents=True)
             (project / "core" / "__init__.py").write_text("FOREIGN = True\n")
             server.run("python", "-c", DECODE_NEXT_TO_ANOTHER_CORE, url, folder=project)
+
+
+def check_page(port: int) -> None:
+    """Check that the installed server has the page, and its decoder if `make web` has built it in this checkout."""
+    page, script = get(port, "/"), get(port, "/page/page.js")
+    assert script, "the script of the page is empty"
+    built = (ROOT / "codec_http" / "page" / "ort-wasm.wasm").exists()
+    decoders = b'data-decoders="wasm webgpu"' if built else b'data-decoders=""'
+    assert decoders in page, f"the page does not contain {decoders!r}"
+
+
+def get(port: int, path: str) -> bytes:
+    """Return the response that a browser gets from the server on this port. Raises RuntimeError unless it is 200."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"Accept": "text/html, */*"})
+        response = connection.getresponse()
+        if response.status != http.client.OK:
+            raise RuntimeError(f"GET {path}: {response.status}")
+        return response.read()
+    finally:
+        connection.close()
 
 
 def main() -> int:

@@ -1192,7 +1192,11 @@ async function* receive(chunks, decoder, { signal, onBytes }) {
     decoder.close();
   } catch (error) {
     signal?.throwIfAborted();
-    if (error instanceof StreamFailed) await parts.next();
+    if (error instanceof StreamFailed) {
+      await parts.next().catch((reason) => {
+        if (reason instanceof CodecError) throw reason;
+      });
+    }
     if (error instanceof CodecError) throw error;
     throw new TruncatedStream(`the connection was lost during the response: ${reasonOf(error)}`);
   } finally {
@@ -1374,9 +1378,15 @@ async function browserBackend() {
 }
 var BrowserDecoder = class {
   #worker;
+  /** Rejected if the worker fails, e.g. because its script cannot be loaded. */
+  #failed;
   #loading = null;
   constructor(backend) {
     this.#worker = new Worker(urlOf2(`page/decoder-${backend}.js`), { type: "module" });
+    this.#failed = new Promise((_, reject) => {
+      this.#worker.onerror = (event) => reject(new UnexpectedAnswer(`the decoder cannot be started: ${event.message ?? ""}`));
+    });
+    this.#failed.catch(() => void 0);
   }
   /** Download the decoder of the latents in `received` and start it; only the first call has an effect. */
   load(received, options) {
@@ -1389,7 +1399,7 @@ var BrowserDecoder = class {
     if (mapHash !== null && decoder.mapHash !== mapHash) {
       throw new InvalidMap(`the decoder belongs to the map ${decoder.mapHash}, and the latents to ${mapHash}`);
     }
-    await this.#ask({ model: decoder.data }, [], signal);
+    await this.#ask({ model: decoder.data }, signal);
   }
   /** Return the pixels of latent frames of the shape [C, h, w]. */
   async decode(latents, { signal, report }) {
@@ -1397,7 +1407,7 @@ var BrowserDecoder = class {
     let [width, height] = [0, 0];
     for (const { shape, values } of latents) {
       report(latents.length === 1 ? "This browser decodes the image." : `This browser decodes frame ${frames.length + 1} of ${latents.length}.`);
-      const result = await this.#ask({ shape: [1, ...shape], values }, [], signal);
+      const result = await this.#ask({ shape: [1, ...shape], values }, signal);
       if (!("rgba" in result)) throw new UnexpectedAnswer("the decoder returned no pixels");
       ({ width, height } = result);
       frames.push(result.rgba);
@@ -1408,19 +1418,19 @@ var BrowserDecoder = class {
   close() {
     this.#worker.terminate();
   }
-  #ask(work, transfer, signal) {
-    return new Promise((resolve, reject) => {
+  #ask(work, signal) {
+    const answer = new Promise((resolve, reject) => {
       const abort = () => reject(signal.reason);
       if (signal.aborted) return abort();
       signal.addEventListener("abort", abort, { once: true });
-      this.#worker.onerror = (event) => reject(new UnexpectedAnswer(`the decoder cannot be started: ${event.message ?? ""}`));
       this.#worker.onmessage = ({ data }) => {
         signal.removeEventListener("abort", abort);
         if ("error" in data) reject(new UnexpectedAnswer(`the decoder failed: ${data.error}`));
         else resolve(data);
       };
-      this.#worker.postMessage(work, transfer);
+      this.#worker.postMessage(work);
     });
+    return Promise.race([this.#failed, answer]);
   }
 };
 
@@ -1428,10 +1438,10 @@ var BrowserDecoder = class {
 async function decodeOnServer(received, signal, apiKey) {
   const headers = new Headers({ Accept: "application/x-npy", "Content-Type": "application/x-msgpack" });
   if (received.mapHash !== null) headers.set("X-Codec-Map", received.mapHash);
-  if (apiKey !== void 0) headers.set("Authorization", `Bearer ${apiKey}`);
   const url = new URL(urlOf2("v1/latents/decode"));
   if (received.model !== null) url.searchParams.set("model", received.model);
-  const response = await fetch(url, { method: "POST", headers, body: new Blob(received.parts), signal });
+  const init = { method: "POST", headers, body: new Blob(received.parts) };
+  const response = await send(url.href, init, { apiKey, signal });
   if (!response.ok) throw await errorOf(response);
   return parseNpy(new Uint8Array(await response.arrayBuffer()));
 }
@@ -1673,9 +1683,9 @@ function sizesOf(model) {
 
 // src/server-info.ts
 var INTERVAL_MS = 1e3;
-async function fetchInfo() {
+async function fetchInfo(signal) {
   try {
-    const response = await fetch(urlOf2("codec/info"));
+    const response = await fetch(urlOf2("codec/info"), { signal: signal ?? null });
     return response.ok ? await response.json() : null;
   } catch {
     return null;
@@ -2023,9 +2033,10 @@ function describeReceived(received) {
 }
 
 // src/size-table.ts
-async function fileSizesOf(pixels) {
+async function fileSizesOf(pixels, signal) {
   const sizes = { png: 0, webp: 0, jpeg: 0 };
   for (let frame = 0; frame < pixels.frames.length; frame++) {
+    signal.throwIfAborted();
     for (const type of ["png", "webp", "jpeg"]) sizes[type] += (await fileOf(pixels, `image/${type}`, frame)).size;
   }
   return sizes;
@@ -2242,6 +2253,7 @@ async function encodedSize() {
 
 // src/studio.ts
 var PREVIEWS = 10;
+var STATE_TIMEOUT_MS = 5e3;
 var Studio = class {
   constructor(info, form) {
     this.info = info;
@@ -2281,8 +2293,9 @@ var Studio = class {
     try {
       await action(signal);
     } catch (error) {
-      this.#stage.report(signal.aborted ? "Cancelled. The server has stopped." : "");
+      this.#stage.report(signal.aborted ? "Cancelled." : "");
       setText("compare-status", "");
+      setText("check-result", "");
       if (!signal.aborted) await this.#showProblem(error, action);
     } finally {
       this.#running = null;
@@ -2290,7 +2303,8 @@ var Studio = class {
     }
   }
   async #showProblem(error, action) {
-    const problem = describeProblem(error, (await fetchInfo())?.state ?? null);
+    const info = error instanceof NotReady ? await fetchInfo(AbortSignal.timeout(STATE_TIMEOUT_MS)) : null;
+    const problem = describeProblem(error, info?.state ?? null);
     if (problem.field === "key") {
       byId("more", HTMLDetailsElement).open = true;
       byId("key", HTMLInputElement).focus();
@@ -2305,43 +2319,51 @@ var Studio = class {
   async #showSamples() {
     this.#samples.show(await this.form.read());
   }
+  /** Return the options of all requests of one action. Call it before the user can select another model. */
   #options(signal) {
     return { signal, apiKey: this.form.apiKey, pinnedMap: this.form.model.latent_map_sha256 };
   }
   /** Generate what the form describes, and show it. */
   async #generate(signal) {
     const request = await this.form.read();
-    this.#result = null;
+    const [options, decoder, { model }] = [this.#options(signal), this.#decoderFor(request), this.form];
+    this.#result = this.#incomplete = null;
     this.#comparison.clear();
-    setVisible(false, "saved");
+    setVisible(false, "saved", "measure", "sizes-table", "sizes-note");
     this.#stage.report("The request is sent. It may have to wait for others.", 0);
     byId("frame", HTMLElement).scrollIntoView({ block: "nearest" });
-    const received = await this.#receive(request, signal);
-    const decoder = this.#decoderFor(request);
+    const received = await this.#receive(request, model, options);
     const report = (text) => this.#stage.report(text, 1);
-    const decoded = await decode(decoder, received, { ...this.#options(signal), report });
+    const decoded = await decode(decoder, received, { ...options, report });
     const isVideo = request.modality === "video-latents";
     this.#stage.show(decoded.pixels, `${isVideo ? "Video" : "Image"} of: ${request.prompt}`, received.header.fps);
     this.#stage.report(`Finished with seed ${received.seed ?? request.seed}.`);
-    const files = await fileSizesOf(decoded.pixels);
-    const pipelines = isVideo ? this.info.video_pipelines : this.info.image_pipelines;
-    const variants = new Variants(withSeed(request, received.seed), { ...this.#options(signal), decoder });
+    const files = await fileSizesOf(decoded.pixels, signal);
+    const all = isVideo ? this.info.video_pipelines : this.info.image_pipelines;
+    const pipelines = all.filter((name) => model.pipelines.includes(name));
+    const variants = new Variants(withSeed(request, received.seed), { ...options, decoder });
     this.#result = { received, decoded, files, pipelines, variants };
     showSummary(received, decoded, files);
     this.#showSizes();
   }
-  /** Return the selected decoder, or the server's for a video whose frames cannot be decoded here. */
+  /**
+   * Return the selected decoder, or the server's for a video whose frames cannot be decoded here.
+   *
+   * Throws InvalidRequest if neither can decode the video.
+   */
   #decoderFor({ modality }) {
     const { model, decoder } = this.form;
-    return modality === "video-latents" && model.decodes && !decodesFramesIndependently(model) ? "server" : decoder;
+    if (modality !== "video-latents" || decodesFramesIndependently(model)) return decoder;
+    if (!model.decodes) throw new InvalidRequest("modality", "this page cannot decode videos of this model, and its server does not decode.");
+    return "server";
   }
   /** Receive a stream while its steps and previews are shown. What has arrived stays in #incomplete if this throws. */
-  async #receive(request, signal) {
+  async #receive(request, model, action) {
     const received = this.#incomplete = nothingReceived();
-    const matrix = await this.#matrix();
-    const size2 = request.size ?? this.form.model.default_size;
+    const matrix = await this.#matrix(model);
+    const size2 = request.size ?? model.default_size;
     const options = {
-      ...this.#options(signal),
+      ...action,
       onProgress: ({ step, totalSteps }) => this.#stage.report(`The server computes the latents: step ${step} of ${totalSteps}.`, step / totalSteps),
       onPreview: (preview, header) => matrix !== null && this.#stage.showPreview(preview, header, matrix, size2),
       onFrame: (frames, total) => total > 1 && this.#stage.report(`Received ${frames} of ${total} frames, ${formatBytes(sizeOf(received))}.`, frames / total)
@@ -2357,8 +2379,7 @@ var Studio = class {
     return received;
   }
   /** Return the matrix with which previews are drawn; null if the server has none. */
-  #matrix() {
-    const { latent_space_id: latentSpace, latent_rgb_url: url } = this.form.model;
+  #matrix({ latent_space_id: latentSpace, latent_rgb_url: url }) {
     const found = this.#matrices.get(latentSpace) ?? fetchLatentRgb(SERVER, { latentSpace }).catch(() => null);
     if (url === null) return Promise.resolve(null);
     this.#matrices.set(latentSpace, found);
@@ -2384,7 +2405,7 @@ var Studio = class {
     }
     this.#stage.report("");
   }
-  /** Show raw, int8 and int4 side by side: of the result, if it is an image, and otherwise of the form. */
+  /** Show raw, int8 and int4 of the result side by side; without a result, generate one first. */
   async #compare(signal) {
     if (this.#result === null) await this.#generate(signal);
     await this.#comparison.run(this.#result.variants, signal, (text) => setText("compare-status", text));
@@ -2413,6 +2434,7 @@ var STATES = {
   failed: "The server has failed. Its log states the reason."
 };
 var SETUP = "This copy of the page lets the server decode. To decode in the browser, install npm, run “make web” in the repository of the server, and reload the page.";
+var NO_DECODER = "The latents of this model cannot be decoded here: its server sends only latents, and this copy of the page has no decoder for it.";
 function hintFor({ decoders }, names) {
   const [decoder] = decoders ?? [];
   if (names.some((name) => name !== "server") && decoder !== void 0) {
@@ -2428,17 +2450,22 @@ async function start() {
   const info = await waitUntilLoaded((state) => setText("status", STATES[state] ?? "The server does not respond."));
   setText("status", "");
   const form = new RequestForm(info, info.models);
-  const decoders = await availableDecoders(form.model);
-  setOptions(
-    byId("decoder", HTMLSelectElement),
-    decoders.map((name) => ({ value: name, text: DECODER_TEXTS[name] })),
-    decoders[0]
-  );
-  setText("decoder-hint", hintFor(form.model, decoders));
+  const showDecoders = async () => {
+    const decoders = await availableDecoders(form.model);
+    setOptions(
+      byId("decoder", HTMLSelectElement),
+      decoders.map((name) => ({ value: name, text: DECODER_TEXTS[name] })),
+      decoders[0]
+    );
+    setText("decoder-hint", hintFor(form.model, decoders));
+    setText("status", decoders.length > 0 ? "" : NO_DECODER);
+    generate2.disabled = decoders.length === 0;
+  };
+  byId("model", HTMLSelectElement).addEventListener("change", () => void showDecoders());
   setVisible(!document.documentElement.dataset["decoders"], "setup");
   setText("setup", SETUP);
   setText("about", `codec-diffusers ${info.server_version}, ${form.model.model} on ${info.device ?? "another server"}.`);
   new Studio(info, form);
-  generate2.disabled = false;
+  await showDecoders();
 }
 void start();

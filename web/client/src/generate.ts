@@ -140,7 +140,12 @@ async function* receive(
   } catch (error) {
     signal?.throwIfAborted();
     // In an event stream, the event after the frame with the error has the reason, which next() then throws.
-    if (error instanceof StreamFailed) await parts.next();
+    // A connection that is lost after that frame does not replace its error.
+    if (error instanceof StreamFailed) {
+      await parts.next().catch((reason: unknown) => {
+        if (reason instanceof CodecError) throw reason;
+      });
+    }
     if (error instanceof CodecError) throw error;
     throw new TruncatedStream(`the connection was lost during the response: ${reasonOf(error)}`);
   } finally {

@@ -1,6 +1,6 @@
 /** Client of Codec latent streams for browsers and Node.js. */
 
-export type { ConnectionOptions } from "./connection.js";
+export { type ConnectionOptions, send } from "./connection.js";
 export type { DecodedLatents } from "./decoder.js";
 export * from "./errors.js";
 export type { EventListeners, Preview, Progress } from "./event-stream.js";

@@ -18,10 +18,16 @@ export async function browserBackend(): Promise<"webgpu" | "wasm"> {
 /** A decoder of one latent space, in its own worker. */
 export class BrowserDecoder {
   readonly #worker: Worker;
+  /** Rejected if the worker fails, e.g. because its script cannot be loaded. */
+  readonly #failed: Promise<never>;
   #loading: Promise<void> | null = null;
 
   constructor(backend: "webgpu" | "wasm") {
     this.#worker = new Worker(urlOf(`page/decoder-${backend}.js`), { type: "module" });
+    this.#failed = new Promise((_, reject) => {
+      this.#worker.onerror = (event) => reject(new UnexpectedAnswer(`the decoder cannot be started: ${event.message ?? ""}`));
+    });
+    this.#failed.catch(() => undefined); // it is reported by #ask
   }
 
   /** Download the decoder of the latents in `received` and start it; only the first call has an effect. */
@@ -36,7 +42,7 @@ export class BrowserDecoder {
     if (mapHash !== null && decoder.mapHash !== mapHash) {
       throw new InvalidMap(`the decoder belongs to the map ${decoder.mapHash}, and the latents to ${mapHash}`);
     }
-    await this.#ask({ model: decoder.data }, [], signal);
+    await this.#ask({ model: decoder.data }, signal);
   }
 
   /** Return the pixels of latent frames of the shape [C, h, w]. */
@@ -45,7 +51,7 @@ export class BrowserDecoder {
     let [width, height] = [0, 0];
     for (const { shape, values } of latents) {
       report(latents.length === 1 ? "This browser decodes the image." : `This browser decodes frame ${frames.length + 1} of ${latents.length}.`);
-      const result = await this.#ask({ shape: [1, ...shape], values }, [], signal);
+      const result = await this.#ask({ shape: [1, ...shape], values }, signal);
       if (!("rgba" in result)) throw new UnexpectedAnswer("the decoder returned no pixels");
       ({ width, height } = result);
       frames.push(result.rgba);
@@ -58,18 +64,18 @@ export class BrowserDecoder {
     this.#worker.terminate();
   }
 
-  #ask(work: Work, transfer: Transferable[], signal: AbortSignal): Promise<Loaded | WorkResult> {
-    return new Promise((resolve, reject) => {
+  #ask(work: Work, signal: AbortSignal): Promise<Loaded | WorkResult> {
+    const answer = new Promise<Loaded | WorkResult>((resolve, reject) => {
       const abort = () => reject(signal.reason);
       if (signal.aborted) return abort();
       signal.addEventListener("abort", abort, { once: true });
-      this.#worker.onerror = (event) => reject(new UnexpectedAnswer(`the decoder cannot be started: ${event.message ?? ""}`));
       this.#worker.onmessage = ({ data }: MessageEvent<Loaded | WorkResult | { error: string }>) => {
         signal.removeEventListener("abort", abort);
         if ("error" in data) reject(new UnexpectedAnswer(`the decoder failed: ${data.error}`));
         else resolve(data);
       };
-      this.#worker.postMessage(work, transfer);
+      this.#worker.postMessage(work);
     });
+    return Promise.race([this.#failed, answer]);
   }
 }

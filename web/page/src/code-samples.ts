@@ -11,7 +11,7 @@ const LANGUAGES: readonly Language[] = ["curl", "python", "grpcurl"];
 const COPIED_MS = 2000;
 
 /** Return the request as a command or program that saves or shows the result. */
-export function sampleOf(language: Language, request: GenerationRequest): string {
+function sampleOf(language: Language, request: GenerationRequest): string {
   const { image, ...fields } = request;
   const isVideo = request.modality === "video-latents";
   if (language === "curl") {

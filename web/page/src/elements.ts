@@ -7,7 +7,7 @@ export function byId<T extends HTMLElement>(id: string, type: new () => T): T {
   return found;
 }
 
-/** Set the text of an element. It is hidden if the text is empty. */
+/** Set the text of an element. */
 export function setText(id: string, text: string): void {
   const element = byId(id, HTMLElement);
   element.textContent = text;

@@ -17,6 +17,10 @@ const SETUP =
   "This copy of the page lets the server decode. To decode in the browser, install npm, run “make web” in the " +
   "repository of the server, and reload the page.";
 
+const NO_DECODER =
+  "The latents of this model cannot be decoded here: its server sends only latents, and this copy of the page has no " +
+  "decoder for it.";
+
 /** Return what the select of decoders offers, or why this browser cannot decode. */
 function hintFor({ decoders }: ModelInfo, names: readonly string[]): string {
   const [decoder] = decoders ?? [];
@@ -34,18 +38,23 @@ async function start(): Promise<void> {
   const info = await waitUntilLoaded((state) => setText("status", STATES[state] ?? "The server does not respond."));
   setText("status", "");
   const form = new RequestForm(info, info.models);
-  const decoders = await availableDecoders(form.model);
-  setOptions(
-    byId("decoder", HTMLSelectElement),
-    decoders.map((name) => ({ value: name, text: DECODER_TEXTS[name] })),
-    decoders[0],
-  );
-  setText("decoder-hint", hintFor(form.model, decoders));
+  const showDecoders = async () => {
+    const decoders = await availableDecoders(form.model);
+    setOptions(
+      byId("decoder", HTMLSelectElement),
+      decoders.map((name) => ({ value: name, text: DECODER_TEXTS[name] })),
+      decoders[0],
+    );
+    setText("decoder-hint", hintFor(form.model, decoders));
+    setText("status", decoders.length > 0 ? "" : NO_DECODER);
+    generate.disabled = decoders.length === 0;
+  };
+  byId("model", HTMLSelectElement).addEventListener("change", () => void showDecoders());
   setVisible(!document.documentElement.dataset["decoders"], "setup");
   setText("setup", SETUP);
   setText("about", `codec-diffusers ${info.server_version}, ${form.model.model} on ${info.device ?? "another server"}.`);
   new Studio(info, form);
-  generate.disabled = false;
+  await showDecoders();
 }
 
 void start();

@@ -20,7 +20,7 @@ const PIPELINE_HINTS: Readonly<Record<string, string>> = {
 };
 
 /** Return a plain description of a pipeline. */
-export function describePipeline(name: string): string {
+function describePipeline(name: string): string {
   return PIPELINE_HINTS[name] ?? "";
 }
 

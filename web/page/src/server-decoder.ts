@@ -1,6 +1,6 @@
 /** Decoding on the server. */
 
-import { errorOf, UnexpectedAnswer } from "codec-latents";
+import { errorOf, send, UnexpectedAnswer } from "codec-latents";
 
 import type { Pixels } from "./pixels.js";
 import type { Received } from "./received.js";
@@ -9,15 +9,15 @@ import { urlOf } from "./urls.js";
 /**
  * Send a received stream back to the server, and return the pixels that the server decodes.
  *
- * They are requested as an array, so that no image format changes them. Throws the error that the server reports.
+ * They are requested as an array, so that no image format changes them. Throws the error that the server reports, and ServerUnreachable.
  */
 export async function decodeOnServer(received: Received, signal: AbortSignal, apiKey: string | undefined): Promise<Pixels> {
   const headers = new Headers({ Accept: "application/x-npy", "Content-Type": "application/x-msgpack" });
   if (received.mapHash !== null) headers.set("X-Codec-Map", received.mapHash);
-  if (apiKey !== undefined) headers.set("Authorization", `Bearer ${apiKey}`);
   const url = new URL(urlOf("v1/latents/decode"));
   if (received.model !== null) url.searchParams.set("model", received.model);
-  const response = await fetch(url, { method: "POST", headers, body: new Blob(received.parts), signal });
+  const init = { method: "POST", headers, body: new Blob(received.parts) };
+  const response = await send(url.href, init, { apiKey, signal });
   if (!response.ok) throw await errorOf(response);
   return parseNpy(new Uint8Array(await response.arrayBuffer()));
 }

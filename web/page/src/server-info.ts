@@ -3,7 +3,7 @@
 import { urlOf } from "./urls.js";
 
 /** A decoder of a latent space that the server publishes. */
-export interface PublishedDecoder {
+interface PublishedDecoder {
   readonly family: string;
   readonly size_bytes: number;
 }
@@ -39,10 +39,10 @@ export interface ServerInfo {
 
 const INTERVAL_MS = 1000;
 
-/** Return the description of the server; null if it does not respond. */
-export async function fetchInfo(): Promise<ServerInfo | null> {
+/** Return the description of the server; null if it does not respond or `signal` is aborted. */
+export async function fetchInfo(signal?: AbortSignal): Promise<ServerInfo | null> {
   try {
-    const response = await fetch(urlOf("codec/info"));
+    const response = await fetch(urlOf("codec/info"), { signal: signal ?? null });
     return response.ok ? ((await response.json()) as ServerInfo) : null;
   } catch {
     return null;

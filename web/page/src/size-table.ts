@@ -23,10 +23,11 @@ interface Row {
   readonly current: boolean;
 }
 
-/** Return the sizes of the files of all frames. */
-export async function fileSizesOf(pixels: Pixels): Promise<FileSizes> {
+/** Return the sizes of the files of all frames. Throws the reason of `signal` if it is aborted. */
+export async function fileSizesOf(pixels: Pixels, signal: AbortSignal): Promise<FileSizes> {
   const sizes = { png: 0, webp: 0, jpeg: 0 };
   for (let frame = 0; frame < pixels.frames.length; frame++) {
+    signal.throwIfAborted();
     for (const type of ["png", "webp", "jpeg"] as const) sizes[type] += (await fileOf(pixels, `image/${type}`, frame)).size;
   }
   return sizes;

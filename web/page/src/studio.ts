@@ -1,6 +1,6 @@
 /** What the buttons do: generate, cancel, compare, measure and save. */
 
-import { type GenerationRequest, type LatentRgb, fetchLatentRgb, InvalidRequest } from "codec-latents";
+import { type GenerationRequest, type LatentRgb, fetchLatentRgb, InvalidRequest, NotReady } from "codec-latents";
 
 import { Alert } from "./alert.js";
 import { CodeSamples } from "./code-samples.js";
@@ -12,7 +12,7 @@ import { fileOf } from "./pixels.js";
 import { describeProblem, describeReceived } from "./problems.js";
 import { nothingReceived, receive, type ReceiveOptions, type Received, sizeOf } from "./received.js";
 import type { RequestForm } from "./request-form.js";
-import { fetchInfo, type ServerInfo } from "./server-info.js";
+import { fetchInfo, type ModelInfo, type ServerInfo } from "./server-info.js";
 import { type FileSizes, fileSizesOf, showSizes } from "./size-table.js";
 import { Stage } from "./stage.js";
 import { showCheck, showSummary } from "./summary.js";
@@ -20,6 +20,10 @@ import { SERVER } from "./urls.js";
 import { Variants } from "./variants.js";
 
 const PREVIEWS = 10;
+/** Time within which the server must report its state, so that an error can be described. */
+const STATE_TIMEOUT_MS = 5000;
+
+type ActionOptions = Pick<ReceiveOptions, "signal" | "apiKey"> & { pinnedMap: string };
 
 /** A finished generation and what was computed from it. */
 interface Result {
@@ -71,8 +75,9 @@ export class Studio {
     try {
       await action(signal);
     } catch (error) {
-      this.#stage.report(signal.aborted ? "Cancelled. The server has stopped." : "");
+      this.#stage.report(signal.aborted ? "Cancelled." : "");
       setText("compare-status", "");
+      setText("check-result", "");
       if (!signal.aborted) await this.#showProblem(error, action);
     } finally {
       this.#running = null;
@@ -81,7 +86,8 @@ export class Studio {
   }
 
   async #showProblem(error: unknown, action: (signal: AbortSignal) => Promise<void>): Promise<void> {
-    const problem = describeProblem(error, (await fetchInfo())?.state ?? null);
+    const info = error instanceof NotReady ? await fetchInfo(AbortSignal.timeout(STATE_TIMEOUT_MS)) : null;
+    const problem = describeProblem(error, info?.state ?? null);
     if (problem.field === "key") {
       byId("more", HTMLDetailsElement).open = true;
       byId("key", HTMLInputElement).focus();
@@ -99,46 +105,54 @@ export class Studio {
     this.#samples.show(await this.form.read());
   }
 
-  #options(signal: AbortSignal): Pick<ReceiveOptions, "signal" | "apiKey"> & { pinnedMap: string } {
+  /** Return the options of all requests of one action. Call it before the user can select another model. */
+  #options(signal: AbortSignal): ActionOptions {
     return { signal, apiKey: this.form.apiKey, pinnedMap: this.form.model.latent_map_sha256 };
   }
 
   /** Generate what the form describes, and show it. */
   async #generate(signal: AbortSignal): Promise<void> {
     const request = await this.form.read();
-    this.#result = null;
+    const [options, decoder, { model }] = [this.#options(signal), this.#decoderFor(request), this.form];
+    this.#result = this.#incomplete = null;
     this.#comparison.clear();
-    setVisible(false, "saved");
+    setVisible(false, "saved", "measure", "sizes-table", "sizes-note");
     this.#stage.report("The request is sent. It may have to wait for others.", 0);
     byId("frame", HTMLElement).scrollIntoView({ block: "nearest" }); // below the form on narrow screens
-    const received = await this.#receive(request, signal);
-    const decoder = this.#decoderFor(request);
+    const received = await this.#receive(request, model, options);
     const report = (text: string) => this.#stage.report(text, 1);
-    const decoded = await decode(decoder, received, { ...this.#options(signal), report });
+    const decoded = await decode(decoder, received, { ...options, report });
     const isVideo = request.modality === "video-latents";
     this.#stage.show(decoded.pixels, `${isVideo ? "Video" : "Image"} of: ${request.prompt}`, received.header!.fps);
     this.#stage.report(`Finished with seed ${received.seed ?? request.seed}.`);
-    const files = await fileSizesOf(decoded.pixels);
-    const pipelines = isVideo ? this.info.video_pipelines : this.info.image_pipelines;
-    const variants = new Variants(withSeed(request, received.seed), { ...this.#options(signal), decoder });
+    const files = await fileSizesOf(decoded.pixels, signal);
+    const all = isVideo ? this.info.video_pipelines : this.info.image_pipelines;
+    const pipelines = all.filter((name) => model.pipelines.includes(name));
+    const variants = new Variants(withSeed(request, received.seed), { ...options, decoder });
     this.#result = { received, decoded, files, pipelines, variants };
     showSummary(received, decoded, files);
     this.#showSizes();
   }
 
-  /** Return the selected decoder, or the server's for a video whose frames cannot be decoded here. */
+  /**
+   * Return the selected decoder, or the server's for a video whose frames cannot be decoded here.
+   *
+   * Throws InvalidRequest if neither can decode the video.
+   */
   #decoderFor({ modality }: GenerationRequest): DecoderName {
     const { model, decoder } = this.form;
-    return modality === "video-latents" && model.decodes && !decodesFramesIndependently(model) ? "server" : decoder;
+    if (modality !== "video-latents" || decodesFramesIndependently(model)) return decoder;
+    if (!model.decodes) throw new InvalidRequest("modality", "this page cannot decode videos of this model, and its server does not decode.");
+    return "server";
   }
 
   /** Receive a stream while its steps and previews are shown. What has arrived stays in #incomplete if this throws. */
-  async #receive(request: GenerationRequest, signal: AbortSignal): Promise<Received> {
+  async #receive(request: GenerationRequest, model: ModelInfo, action: ActionOptions): Promise<Received> {
     const received = (this.#incomplete = nothingReceived());
-    const matrix = await this.#matrix();
-    const size = request.size ?? this.form.model.default_size;
+    const matrix = await this.#matrix(model);
+    const size = request.size ?? model.default_size;
     const options: ReceiveOptions = {
-      ...this.#options(signal),
+      ...action,
       onProgress: ({ step, totalSteps }) =>
         this.#stage.report(`The server computes the latents: step ${step} of ${totalSteps}.`, step / totalSteps),
       onPreview: (preview, header) => matrix !== null && this.#stage.showPreview(preview, header, matrix, size),
@@ -158,8 +172,7 @@ export class Studio {
   }
 
   /** Return the matrix with which previews are drawn; null if the server has none. */
-  #matrix(): Promise<LatentRgb | null> {
-    const { latent_space_id: latentSpace, latent_rgb_url: url } = this.form.model;
+  #matrix({ latent_space_id: latentSpace, latent_rgb_url: url }: ModelInfo): Promise<LatentRgb | null> {
     const found = this.#matrices.get(latentSpace) ?? fetchLatentRgb(SERVER, { latentSpace }).catch(() => null);
     if (url === null) return Promise.resolve(null);
     this.#matrices.set(latentSpace, found);
@@ -189,7 +202,7 @@ export class Studio {
     this.#stage.report("");
   }
 
-  /** Show raw, int8 and int4 side by side: of the result, if it is an image, and otherwise of the form. */
+  /** Show raw, int8 and int4 of the result side by side; without a result, generate one first. */
   async #compare(signal: AbortSignal): Promise<void> {
     if (this.#result === null) await this.#generate(signal);
     await this.#comparison.run(this.#result!.variants, signal, (text) => setText("compare-status", text));
