@@ -1,10 +1,12 @@
-"""The Serve application of a model, for `codec-diffusers serve --engine ray` and for the config files of Serve.
+"""The Ray Serve application that runs one model.
 
-applications:
-- name: scenes
-import_path: codec_ray.app:build
-route_prefix: null
-args: {model: embedded, threads: 2, replicas: 4}
+`codec-diffusers serve --engine ray` deploys the application. A Serve config file can also deploy it:
+
+    applications:
+    - name: scenes
+      import_path: codec_ray.app:build
+      route_prefix: null
+      args: {model: embedded, threads: 2, replicas: 4}
 """
 
 from typing import Any
@@ -23,23 +25,25 @@ from core.fast_settings import FastSettings
 from core.settings import Settings, read_settings
 
 DEPLOYMENT = "DiffusersModel"
-"""Name of the deployment in every application. The front process finds the applications of models by it."""
+"""Name of the Ray Serve deployment in every application. The server recognizes the applications of models by this
+name."""
 APPLICATION = "codec-diffusers"
 """Name of the application that `codec-diffusers serve` deploys."""
 
 MAX_ONGOING_REQUESTS = 8
-"""Minimum of the number of jobs that a replica has at once, which is at least the size of a batch.
+"""Number of jobs that a replica accepts at once. If the batch size is larger, the batch size applies instead.
 
-While a job or a batch runs, the others wait in the replica, so that the next one does not wait for the front process.
+The replica runs one job or batch at a time and queues the others. So it can start the next job immediately, without
+waiting for the server to send it.
 """
 TARGET_ONGOING_REQUESTS = 2
-"""Active jobs for each replica, running or waiting, that the autoscaler aims at."""
+"""Average number of active jobs per replica, running and waiting, that the autoscaler aims at."""
 UPSCALE_DELAY_S = 10.0
 DOWNSCALE_DELAY_S = 300.0
-"""Loading a model takes so long that a replica should not be stopped in a short pause."""
+"""Time before idle replicas are stopped. Because a model takes long to load, a short pause must not stop replicas."""
 LOOK_BACK_PERIOD_S = 20.0
 HEALTH_CHECK_PERIOD_S = 2.0
-"""Time in which Serve notices that a replica is dead."""
+"""Interval between health checks. A health check also detects a replica whose process has ended."""
 MAX_LOAD_ATTEMPTS = 2
 
 REPLICA_SETTINGS = (
@@ -69,23 +73,24 @@ REPLICA_SETTINGS = (
     "image_digest",
     "log_level",
 )
-"""The settings that a replica uses. The others, e.g. API keys, are those of the front process."""
+"""Names of the settings that are sent to the replicas. Replicas do not need the other settings, e.g. the API keys."""
 
 
 def build(arguments: dict[str, Any]) -> Application:
-    """Return the application of a model. `arguments` are the settings of `serve` by name, e.g. model and max_replicas.
+    """Return the Ray Serve application of a model.
 
-    The arguments take precedence over CODEC_* variables. Options of the deployment, e.g. its resources, can be set in
-    the config file under `deployments`. Raises InvalidSettings.
+    `arguments` maps names of settings to values, e.g. model and max_replicas. They take precedence over CODEC_*
+    variables. Options of the deployment, e.g. its resources, can be set in the config file under `deployments`. Raises
+    InvalidSettings.
     """
     return application(read_settings(arguments))
 
 
 def application(settings: Settings, loader: str = LOADER, **options: Any) -> Application:
-    """Return the application of the model of `settings`.
+    """Return the Ray Serve application of the model that `settings` select.
 
-    `loader` is the MODULE:CLASS that loads the model (codec_ray.model_loader). `options` override the options of the
-    deployment. Raises InvalidSettings.
+    `loader` names the class that loads the model, as MODULE:CLASS (see codec_ray.model_loader). `options` override the
+    options of the deployment. Raises InvalidSettings.
     """
     gpus = 1 if _uses_gpu(settings) else 0
     threads = settings.threads or 1
@@ -110,12 +115,12 @@ def max_replicas(settings: Settings) -> int:
 
 
 def _scale(settings: Settings) -> dict[str, Any]:
-    """Return the options of the deployment for the number of replicas. Raises InvalidSettings."""
+    """Return the deployment options that determine the number of replicas. Raises InvalidSettings."""
     least, most = settings.min_replicas, settings.max_replicas
     if least is None and most is None:
         return {} if settings.replicas is None else {"num_replicas": settings.replicas}
     if settings.replicas is not None:
-        raise InvalidSettings("CODEC_REPLICAS (--replicas) cannot be combined with --min-replicas and --max-replicas")
+        raise InvalidSettings("CODEC_REPLICAS (--replicas) cannot be combined with --min-replicas or --max-replicas")
     least = least or 1
     if most is None or most < least:
         raise InvalidSettings(
@@ -135,7 +140,7 @@ def _scale(settings: Settings) -> dict[str, Any]:
 
 
 def _uses_gpu(settings: Settings) -> bool:
-    """Return whether a replica needs a GPU. With the device auto, it needs one if the cluster has GPUs."""
+    """Return whether a replica needs a GPU. For the device "auto", return whether the cluster has GPUs."""
     if settings.device == "auto":
         return ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1  # type: ignore[no-untyped-call]
     return settings.device.startswith("cuda")

@@ -1,4 +1,4 @@
-"""The Ray cluster of the front process: connection, the applications of models on it, and their errors."""
+"""Connection of the server to a Ray cluster, deployment of models, and startup errors of replicas."""
 
 import logging
 import os
@@ -21,16 +21,17 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 START_ATTEMPTS = 2
 OBJECT_STORE_BYTES = 256 * 2**20
-"""Size of the object store if the server starts Ray: frames of more than 100 KB that were not sent yet. Ray writes to
-disk what does not fit."""
+"""Size of Ray's object store if the server starts Ray. The store contains frames over 100 KB that are not sent yet. If
+it is full, Ray writes objects to disk."""
 _CHATTY_LOGGERS = ("ray._private.worker", "ray._private.authentication", "ray.serve")
-"""Loggers with warnings that no setting avoids, e.g. that Ray does not replace the signal handlers of the server."""
+"""Loggers whose warnings are expected and cannot be disabled otherwise, e.g. about the signal handlers of the
+server."""
 _ERROR = re.compile(r"codec_wire\.errors\.(\w+): (.+)")
-"""The last line of the traceback of a CodecError."""
+"""Pattern of the last line of a CodecError's traceback."""
 
 
 def connect(settings: Settings) -> None:
-    """Connect to the cluster of `settings`, or start Ray on the loopback interface.
+    """Connect to the Ray cluster at `settings.ray_address`; if it is None, start Ray on the loopback interface.
 
     Raises InvalidSettings if the connection fails, and StartupError if Ray cannot be started.
     """
@@ -67,13 +68,16 @@ def _start(cpus: int) -> None:
             ray.shutdown()
             if attempt == START_ATTEMPTS:
                 raise StartupError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
-            log.warning("Ray is started again, because it did not start: %s", str(error).splitlines()[0])
+            log.warning("Ray did not start, trying again: %s", str(error).splitlines()[0])
         else:
             return
 
 
 def _require_open_port(address: str) -> None:
-    """Raise OSError if nothing listens at `address`, HOST:PORT: Ray would try for minutes."""
+    """Raise OSError if no server listens at `address` (HOST:PORT).
+
+    Without this check, Ray would try to connect for minutes.
+    """
     host, colon, port = address.rpartition(":")
     if colon and port.isdecimal():
         with socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S):
@@ -81,9 +85,9 @@ def _require_open_port(address: str) -> None:
 
 
 def restore_sigterm_handler() -> None:
-    """Install the SIGTERM handler of Python again, on the main thread.
+    """Install Python's SIGTERM handler again. Call this function on the main thread.
 
-    When Ray connects, Ray installs a handler that prints a stack trace and ends the process after 3 seconds.
+    When Ray connects, it installs its own handler that prints a stack trace and ends the process after 3 seconds.
     """
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     signal.siginterrupt(signal.SIGTERM, False)  # as asyncio does
@@ -99,9 +103,9 @@ def deploy(settings: Settings, loader: str) -> None:
 
 
 def applications() -> Mapping[str, ApplicationStatusOverview]:
-    """Return the status of every Serve application that runs a model, by the name of the application. Blocks.
+    """Return the status of every Serve application that runs a model, keyed by application name.
 
-    The names are sorted.
+    The keys are sorted. This function blocks.
     """
     found = serve.status().applications
     return {name: found[name] for name in sorted(found) if DEPLOYMENT in found[name].deployments}
@@ -113,7 +117,7 @@ def running_replicas(status: ApplicationStatusOverview) -> int:
 
 
 def startup_error(status: ApplicationStatusOverview) -> StartupError:
-    """Return the error of the replicas of an application that cannot be deployed, from their tracebacks."""
+    """Return the error for an application that cannot be deployed, parsed from the tracebacks of its replicas."""
     message = f"{status.message}\n{status.deployments[DEPLOYMENT].message}"
     found = _ERROR.findall(message)
     if not found:

@@ -1,4 +1,4 @@
-"""The engines of the front process, which run every job on a replica."""
+"""The engines that run every job on a Ray Serve replica."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -18,10 +18,10 @@ from core.tensor_vae import PixelLayout, TensorData, TensorScaling
 
 
 class RayEngine:
-    """Generates on the replicas of a deployment. See core.engine.Engine.
+    """Generates on the replicas of a Ray Serve deployment. See core.engine.Engine.
 
-    `handle` returns streams, like every deployment handle in this module. `version` is the version of the replicas that
-    may run the jobs.
+    `handle` is a deployment handle with stream=True, like every handle in this module. Only replicas with the given
+    `version` run the jobs.
     """
 
     def __init__(self, handle: DeploymentHandle[Any], version: str) -> None:
@@ -29,14 +29,14 @@ class RayEngine:
         self._version = version
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events as they are received: the replica has encoded the frames."""
+        """Yield the events of the replica as they are received. Their frames are already encoded."""
         async with aclosing(call_replica(self._handle.generate.remote, (plan,), job, self._version)) as events:
             async for event in events:
                 yield event
 
 
 class RayVae:
-    """Decodes and encodes on the replicas of a deployment. See core.vae_engine.VaeEngine."""
+    """Decodes and encodes on the replicas of a Ray Serve deployment. See core.vae_engine.VaeEngine."""
 
     def __init__(self, handle: DeploymentHandle[Any], version: str) -> None:
         self._handle = handle
@@ -56,7 +56,7 @@ class RayVae:
 
 
 class RayTensorVae:
-    """Decodes and encodes tensors with the model called `model` of a deployment. See core.tensor_vae.TensorVae."""
+    """Decodes and encodes tensors with the model named `model` on Ray Serve replicas. See core.tensor_vae.TensorVae."""
 
     def __init__(self, handle: DeploymentHandle[Any], version: str, model: str) -> None:
         self._handle = handle

@@ -1,4 +1,4 @@
-"""What the front process and the replicas send to each other, pickled by Ray."""
+"""Messages between the server and its Ray Serve replicas, pickled by Ray."""
 
 import asyncio
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class JobRequest:
         return cls(version, timeout_s, job.reports_steps, record.client, record.request_id, record.traceparent)
 
     def to_job(self) -> Job:
-        """Return the job for the engine of a replica, and make its record the current one of the running task."""
+        """Return the job that the replica runs, and make its request record the current record of the running task."""
         record = RequestRecord("ray", "", None, self.request_id)
         record.peer, record.traceparent = self.client, self.traceparent
         set_current_record(record)
@@ -46,7 +46,7 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job ended on a replica, and the values that the front process adds to the record of the request.
+    """Outcome of a job on a replica, with the measurements that the server adds to the request record.
 
     `error` is None if the job succeeded.
     """
@@ -60,7 +60,7 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[ItemT]):
-    """The next items of a call. The last part of every call has a `result`.
+    """One message of a call, with the next items. Only the last message of a call has a `result`.
 
     An error is sent as a value in the result, because Ray would wrap a raised error in another class.
     """
@@ -71,7 +71,7 @@ class Part(Generic[ItemT]):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The description of a model of a replica: `instance` without its engines, and which engines the replica has."""
+    """Description of a model on a replica. `instance` has no engines; the flags state which engines the replica has."""
 
     instance: ModelInstance
     generates: bool
@@ -83,8 +83,8 @@ class ServedModel:
 class ReplicaInfo:
     """The models of a replica, the default model first, and the versions of its libraries.
 
-    Replicas with the same `version` have the same models, settings and libraries. A deployment that is updated has
-    replicas of two versions meanwhile.
+    Replicas with the same `version` have the same models, settings and libraries. During an update, a deployment has
+    replicas of two versions.
     """
 
     version: str

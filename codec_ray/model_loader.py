@@ -1,6 +1,7 @@
-"""The loader of a replica's models, which the composition root provides.
+"""Interface of the class that loads the models of a replica.
 
-Loading needs packages that codec_ray must not import. So the loader is named as MODULE:CLASS, and a replica imports it.
+Loading needs packages that codec_ray must not import. So the class is passed by name, as MODULE:CLASS, and a replica
+imports it.
 """
 
 from importlib import import_module
@@ -11,7 +12,7 @@ from core.service import LatentService
 from core.settings import Settings
 
 LOADER = "codec_server.local_model:LocalModel"
-"""The loader of `codec-diffusers serve`, which loads the same models with the engine `local`."""
+"""The default loader. It is also the class that loads the models of `codec-diffusers serve --engine local`."""
 
 
 class ModelLoader(Protocol):
@@ -30,6 +31,6 @@ class ModelLoader(Protocol):
 
 
 def import_loader(name: str) -> type[ModelLoader]:
-    """Return the class MODULE:CLASS."""
+    """Import and return the class that `name` specifies as MODULE:CLASS."""
     module, _, attribute = name.partition(":")
     return cast("type[ModelLoader]", getattr(import_module(module), attribute))

@@ -1,4 +1,4 @@
-"""The models of the front process: their descriptions, which the replicas send, and the number of replicas."""
+"""The models that a server offers on a Ray cluster, kept up to date with the replicas."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ POLL_INTERVAL_S = 2.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Described:
-    """The models of an application with replicas of `version`. See ReplicaInfo."""
+    """The models of a Serve application whose replicas have the given `version`. See ReplicaInfo."""
 
     version: str
     handle: DeploymentHandle[Any]
@@ -40,7 +40,7 @@ class _Described:
 
 
 class RayModels:
-    """The models that are deployed on a Ray cluster. The process of the server loads none of the models."""
+    """The models that are deployed on a Ray cluster. The server process itself loads no model."""
 
     def __init__(self, settings: Settings, loader: str = LOADER) -> None:
         self._settings = settings
@@ -48,11 +48,12 @@ class RayModels:
         self._described: dict[str, _Described] = {}
         """The served applications by name."""
         self._versions: dict[str, asyncio.Future[str]] = {}
-        """The requested versions of applications by name. A replica that is busy sends its version later."""
+        """Requests for the current version of each application, keyed by application name. A busy replica responds
+        late."""
         self._connecting = False
 
     async def start_serving(self, service: LatentService) -> None:
-        """Connect to Ray, deploy the model unless the cluster has models, then let `service` serve them.
+        """Connect to Ray, deploy the model if the cluster has no models, then let `service` serve the deployed models.
 
         Does not block the event loop. Raises StartupError.
         """
@@ -70,7 +71,7 @@ class RayModels:
             try:
                 await self.update(service)
             except Exception:  # the controller of Serve may be restarted
-                log.exception("the state of the replicas is unknown")
+                log.exception("cannot get the state of the replicas")
 
     def free(self) -> bool:
         """Disconnect from Ray, and stop Ray if this process has started it.
@@ -92,9 +93,9 @@ class RayModels:
         deploy(self._settings, self._loader)
 
     async def update(self, service: LatentService) -> bool:
-        """Update `service` once; return whether a replica accepts jobs.
+        """Update the models and limits of `service` once; return whether any replica accepts jobs.
 
-        Raises StartupError if no replica will accept jobs.
+        Raises StartupError if a deployment failed and no replica has accepted jobs so far.
         """
         found = await asyncio.to_thread(applications)
         if not any(map(running_replicas, found.values())):
@@ -114,7 +115,8 @@ class RayModels:
     async def _describe(self, service: LatentService, found: Mapping[str, ApplicationStatusOverview]) -> None:
         """Replace the models of `service` if applications were deployed, updated or deleted.
 
-        An application without replicas keeps its models: requests wait for a replica.
+        The models of an application that currently has no running replicas are kept. Requests for them wait for a
+        replica.
         """
         kept = {name: described for name, described in self._described.items() if name in found}
         for name, status in found.items():
@@ -136,7 +138,10 @@ class RayModels:
             service.provenance = next(iter(kept.values())).provenance
 
     def _has_other_version(self, name: str, known: _Described) -> bool:
-        """Return whether a replica has reported another version since the last call. Request the version again."""
+        """Return whether a replica has reported a version other than that of `known` since the last call.
+
+        Also request the version again, unless a request is still pending.
+        """
         requested = self._versions.get(name)
         if requested is not None and not requested.done():
             return False
@@ -147,7 +152,7 @@ class RayModels:
 async def _describe(handle: DeploymentHandle[Any], models_dir: Path) -> _Described:
     """Return the models of an application, with engines that use its replicas.
 
-    Exported decoders are read in this process, which serves them, and not in a replica on another node.
+    This process serves the files of exported decoders. So it reads them itself; replicas may be on other nodes.
     """
     info: ReplicaInfo = await handle.info.remote()
     streaming = handle.options(stream=True)  # has the same router

@@ -1,4 +1,4 @@
-"""A replica: the models of one process, and the calls that the front process makes."""
+"""A Ray Serve replica: a process that loads models and runs the jobs that the server sends."""
 
 import asyncio
 import hashlib
@@ -31,18 +31,18 @@ from core.tensor_vae import PixelLayout, TensorData, TensorScaling, modality_of_
 ItemT = TypeVar("ItemT")
 
 _UNLIMITED = 2**62
-"""The front process limits the number and cost of jobs; a replica limits only what they need of its memory."""
+"""Limit that is never reached. The server limits the number and cost of jobs; a replica limits only their memory."""
 
 
 class ModelReplica:
-    """The class of the Serve deployment: the pipelines of `settings`, and the device thread that runs them.
+    """Class of the Ray Serve deployment. It owns the pipelines and the device thread that runs them.
 
-    The methods run on one event loop, which is not that of Ray. The streams that the methods return end with a
-    JobResult. Ray closes a stream if its call is cancelled, which cancels the job.
+    The methods run on one event loop, which is separate from Ray's own event loop. The streams that the methods return
+    end with a JobResult. Ray closes a stream if its call is cancelled, which cancels the job.
     """
 
     async def __init__(self, settings: dict[str, Any], loader: str) -> None:  # type: ignore[misc]  # Serve awaits it
-        """Load the models with the class `loader`, MODULE:CLASS. Raises StartupError."""
+        """Load the models with the class that `loader` specifies as MODULE:CLASS. Raises StartupError."""
         configured = Settings(**settings)
         logging.basicConfig(level=configured.log_level.upper())
         if configured.require_pins:
@@ -76,7 +76,7 @@ class ModelReplica:
         return self._version
 
     async def generate(self, plan: StreamPlan, request: JobRequest) -> AsyncGenerator[Part[Event], None]:
-        """Return the events of `plan`. See core.engine.Engine."""
+        """Generate as `plan` specifies, and return the events. See core.engine.Engine."""
 
         def work(job: Job) -> Work[Event]:
             self._service.lifecycle.require_serving()
@@ -90,7 +90,7 @@ class ModelReplica:
     async def decode(
         self, plan: DecodePlan, frames: Sequence[LatentFrame], request: JobRequest
     ) -> AsyncGenerator[Part[bytes], None]:
-        """Return the pixels of `frames`. See core.vae_engine.VaeEngine."""
+        """Decode `frames`, and return the pixels. See core.vae_engine.VaeEngine."""
 
         def work(job: Job) -> Work[bytes]:
             served = self._with_vae(plan)
@@ -100,7 +100,7 @@ class ModelReplica:
         return self._run(request, work)
 
     async def encode(self, plan: EncodePlan, request: JobRequest) -> AsyncGenerator[Part[Started | Frame], None]:
-        """Return the header and the frames of `plan`. See core.vae_engine.VaeEngine."""
+        """Encode the pixels of `plan`, and return the header and the frames. See core.vae_engine.VaeEngine."""
 
         def work(job: Job) -> Work[Started | Frame]:
             return Work(self._with_vae(plan).require_vae().encode(plan, job), plan.cost)
@@ -110,7 +110,7 @@ class ModelReplica:
     async def decode_tensor(
         self, model: str, latents: TensorData, scaling: TensorScaling, layout: PixelLayout, request: JobRequest
     ) -> AsyncGenerator[Part[TensorData], None]:
-        """Return the pixels of `latents` as one item. See core.tensor_vae.TensorVae."""
+        """Decode `latents`, and return the pixels as one item. See core.tensor_vae.TensorVae."""
 
         def work(job: Job) -> Work[TensorData]:
             served = self._service.models.with_vae(None, modality_of_shape(latents.shape), model)
@@ -121,7 +121,7 @@ class ModelReplica:
     async def encode_tensor(
         self, model: str, pixels: TensorData | InputImage, scaling: TensorScaling, request: JobRequest
     ) -> AsyncGenerator[Part[TensorData], None]:
-        """Return the latents of `pixels` as one item. See core.tensor_vae.TensorVae."""
+        """Encode `pixels`, and return the latents as one item. See core.tensor_vae.TensorVae."""
 
         def work(job: Job) -> Work[TensorData]:
             modality = Modality.IMAGE if isinstance(pixels, InputImage) else modality_of_shape(pixels.shape)
@@ -131,7 +131,10 @@ class ModelReplica:
         return self._run(request, work)
 
     def _run(self, request: JobRequest, work: Callable[[Job], Work[ItemT]]) -> AsyncGenerator[Part[ItemT], None]:
-        """Return the messages of a job. The last one has the error NotReady if the job is for another version."""
+        """Run `work` as a job, and return its messages.
+
+        If `request` is for another version of the replica, the only message has the error NotReady.
+        """
         job = request.to_job()
 
         def checked() -> Work[ItemT]:
@@ -146,7 +149,7 @@ class ModelReplica:
 
 
 def _version(settings: dict[str, Any], loader: str, service: LatentService) -> str:
-    """Return the version of a replica, a hash. See ReplicaInfo."""
+    """Return the version of a replica: a hash of its settings, its libraries and its models. See ReplicaInfo."""
     maps = [(served.model.name, served.bundle.hash) for served in service.models]
     described = (sorted(settings.items()), loader, service.provenance, maps)
     return hashlib.sha256(repr(described).encode()).hexdigest()
@@ -160,7 +163,7 @@ def _description(served: ModelInstance) -> ServedModel:
 
 
 def _require_steps(served: ModelInstance, plan: StreamPlan) -> None:
-    """Check the number of steps, which the front process cannot check. Raises InvalidRequest."""
+    """Check the number of steps with the scheduler, which only the replica has. Raises InvalidRequest."""
     has_image = plan.image is not None or plan.latents is not None
     mode = next(
         mode

@@ -1,4 +1,4 @@
-"""A call of a replica through its deployment handle: cancellation, errors, and a second run if a replica is lost."""
+"""Calls of Ray Serve replicas: cancellation, errors, and one more attempt if a replica is lost."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 ItemT = TypeVar("ItemT")
 
 MAX_ATTEMPTS = 2
-"""A request may itself be what ends its replicas, so it gets only one more."""
+"""Maximum number of replicas that run a job. The job itself may crash a replica, so the number is small."""
 _LOST = "the replica that ran this request was lost"
 
 Method = Callable[..., Any]
@@ -28,11 +28,13 @@ Method = Callable[..., Any]
 
 
 async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job, version: str) -> AsyncGenerator[Any, None]:
-    """Yield the items of a call that a replica of `version` runs for `job`, which is cancelled at the end.
+    """Call `method` on a replica with the given `version`, and yield its items. At the end, `job` is cancelled.
 
-    If the replica is lost or not ready, another one runs the job again, unless an item other than Started and Step has
-    been yielded. Started and Step are the same in every run, and each is yielded once. Raises the CodecError of the
-    replica; NotReady if the job cannot run again; the reason of a cancelled job.
+    If the replica is lost or not ready, the job runs again on another replica, but only if no items except Started and
+    Step were yielded. Every run has the same Started and Step items, and each of them is yielded once.
+
+    Raises the CodecError of the replica, NotReady if the job cannot run again, or `job.reason` if the job was
+    cancelled.
     """
     try:
         yielded, is_last = 0, False
@@ -51,7 +53,7 @@ async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job, ver
             except NotReady as error:
                 if is_last or job.reason is not None:
                     raise
-                log.warning("request %s is repeated on another replica: %s", job.record.request_id, error)
+                log.warning("request %s is sent to another replica: %s", job.record.request_id, error)
             else:
                 return
     finally:
@@ -61,7 +63,8 @@ async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job, ver
 async def _parts(method: Method, arguments: tuple[Any, ...], job: Job, version: str) -> AsyncGenerator[Part[Any], None]:
     """Yield the messages of one call.
 
-    Raises the error in the result of the call; NotReady if the replica is lost; the reason of a cancelled job.
+    Raises the error in the result of the call, NotReady if the replica is lost, or `job.reason` if the job was
+    cancelled.
     """
     response = method(*arguments, JobRequest.of(job, version))
     ended = False
@@ -102,7 +105,7 @@ async def _parts(method: Method, arguments: tuple[Any, ...], job: Job, version: 
 
 
 def _record(job: Job, result: JobResult) -> None:
-    """Add what the replica has measured to the record of the request."""
+    """Add the measurements of the replica to the request record."""
     job.record.steps += result.steps
     job.record.sampling_s += result.sampling_s
     job.record.batch_size = result.batch_size

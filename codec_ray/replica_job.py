@@ -1,4 +1,4 @@
-"""A job on a replica: admission of its memory, its deadline, and its items as messages to the front process."""
+"""Execution of a job on a Ray Serve replica, within its limits of memory and time."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -17,14 +17,15 @@ from core.working_memory import NO_MEMORY, JobMemory
 ItemT = TypeVar("ItemT")
 
 PART_BYTES = 256 * 1024
-"""Frames are sent together up to this size: a message costs more than a small frame."""
+"""Size in bytes from which collected frames are sent as one message. Small frames are sent together, because sending a
+message costs more than sending a small frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work(Generic[ItemT]):
-    """The items that an engine yields for a job, and what the job needs. See LatentService.active.
+    """The items that an engine yields for a job, and the resources of the job (see LatentService.active).
 
-    `frames_follow` means that all frames are ready when the first one is.
+    `frames_follow` is true if all frames are ready as soon as the first frame is ready.
     """
 
     items: AsyncGenerator[ItemT, None]
@@ -37,7 +38,7 @@ class Work(Generic[ItemT]):
 async def run_work(
     service: LatentService, job: Job, work: Callable[[], Work[ItemT]]
 ) -> AsyncGenerator[Part[ItemT], None]:
-    """Yield the items of `work`, and at the end the result of `job`, with the error if it failed.
+    """Yield messages with the items of `work`. The last message has the result of `job`.
 
     Closing the iterator cancels the job.
     """
@@ -60,7 +61,7 @@ async def run_work(
 
 
 def _is_followed(item: object, waiting: list[ItemT], *, frames_follow: bool) -> bool:
-    """Return whether `item` is sent together with the next item or the result, which is ready or soon will be."""
+    """Return whether to send `item` together with the next item or the result, which will soon be ready."""
     if isinstance(item, Started):
         return item.is_followed
     if not isinstance(item, Frame):
