@@ -21,7 +21,7 @@ class Device:
 
     torch_device: torch.device
     dtype_name: str
-    """fp16, bf16 or fp32; AUTO on a GPU until the weights of the model are known."""
+    """fp16, bf16 or fp32. On a GPU, the value can be AUTO until the weights of the model are known."""
     threads: int
 
     @classmethod
@@ -56,7 +56,7 @@ class Device:
 
     @property
     def hardware_kind(self) -> str:
-        """The type of the torch device; for a GPU, also the name of the GPU. Equal GPUs have the same kind."""
+        """The type of the torch device; for a GPU, also its name. Two GPUs with the same name have the same kind."""
         kind = self.torch_device.type
         return f"{kind} ({torch.cuda.get_device_name(self.torch_device)})" if kind == "cuda" else kind
 

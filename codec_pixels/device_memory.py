@@ -45,7 +45,10 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _number_in(path: Path, pattern: str) -> int | None:
-    """Return the number in the first group of `pattern` in the file `path`; None without a match or a readable file."""
+    """Return the number that the first group of `pattern` matches in the file, or None if there is no match.
+
+    The result is also None if the file cannot be read.
+    """
     try:
         found = re.search(pattern, path.read_text())
     except OSError:

@@ -21,19 +21,20 @@ _local = threading.local()
 class DeviceThread(ThreadPoolExecutor):
     """An executor with one thread, which runs all calls of the pipelines.
 
-    Clients with waiting calls are served in turn, one call each; the calls of one client run in the order of
-    submission. Calls that may run together are taken as one batch (codec_pixels.fair_queue). `initializer` is called
-    with `arguments` on the thread, before the first call.
+    Clients with waiting calls are served in turn, one call at a time. The calls of each client run in the order of
+    submission. Calls that may run together run as one batch (see codec_pixels.fair_queue). `initializer` is called with
+    `arguments` on the thread, before the first call.
     """
 
     def __init__(self, initializer: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()) -> None:
         super().__init__(1, "device", initializer, arguments)
         self._progress_at: float | None = None
-        """When the current calls last made progress, in seconds of the monotonic clock; None between two batches."""
+        """Time at which the running calls last made progress, in seconds of the monotonic clock. None if no call is
+        running."""
         self._queue = FairQueue()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Schedule a call that belongs to no client. See concurrent.futures.Executor."""
+        """Schedule a call without a client name. See concurrent.futures.Executor."""
         return self.submit_for("", partial(fn, *args, **kwargs))
 
     def submit_for(self, client: str, function: Callable[[], T]) -> Future[T]:
@@ -63,9 +64,9 @@ class DeviceThread(ThreadPoolExecutor):
         return 0.0 if progress_at is None else time.monotonic() - progress_at
 
     def _run_next(self) -> None:
-        """Run the next calls, if there are any.
+        """Run the next batch of calls, if any call is waiting.
 
-        This method runs once for each submitted call, even if the call is cancelled or has run in an earlier batch.
+        This method runs once for each submitted call, even if the call was cancelled or ran in an earlier batch.
         """
         calls = self._queue.take()
         if not calls:

@@ -11,11 +11,11 @@ from typing import Any
 
 @dataclass(slots=True, eq=False)
 class BatchLimits:
-    """How many calls run together, and how long the first one waits for the others.
+    """Limits of a batch: how many calls run together, and how long the first call waits for others.
 
-    `size` is the maximum number of calls in a batch; 1 means that each call runs alone. `window_s` is the time in
-    seconds after its submission for which a call waits if the device has nothing else to do. `max_memory` returns the
-    maximum sum of `Call.memory` in a batch, in bytes; None means no limit.
+    `size` is the maximum number of calls in a batch; 1 means that each call runs alone. If the device is idle, a call
+    waits for other calls until `window_s` seconds after its submission. `max_memory` returns the maximum sum of
+    `Call.memory` in a batch, in bytes; None means no limit.
     """
 
     size: int = 1
@@ -30,9 +30,9 @@ ALONE = BatchLimits()
 class Call:
     """A call that waits for the device thread.
 
-    `run` is called with the items of all calls of the batch. Calls with the same `key` may run as one batch, within
-    the `limits` of the first one; a call without a key runs alone. `memory` is what the call needs on the device,
-    in bytes. The result of `run` becomes the result of every `future` that `run` has not completed itself.
+    `run` is called with the items of all calls of the batch. Calls with the same `key` may run as one batch, within the
+    `limits` of the first call. A call without a key runs alone. `memory` is the device memory that the call needs, in
+    bytes. `run` may complete the `future` of a call itself; every other future of the batch gets the result of `run`.
     """
 
     run: Callable[[Sequence[Any]], Any]
@@ -45,16 +45,17 @@ class Call:
 
 
 class FairQueue:
-    """Waiting calls by client. Clients are served in turn, one call each, and the calls of a client in their order.
+    """Queue of calls that serves clients in turn, one call at a time. Each client's calls keep their order.
 
-    A batch takes calls in the same order. In each round, a client whose next call does not fit into the batch is passed
-    over and keeps its turn. The batch ends with the first round in which a client was passed over. So no client gets
-    another call into a batch before every waiting client has had its turn.
+    A batch is filled in rounds. In each round, every client adds its next call to the batch. A client whose next call
+    does not fit is skipped and keeps its turn, and the batch ends after this round. So no client adds another call to
+    the batch while a skipped client waits.
     """
 
     def __init__(self) -> None:
         self._calls: dict[str, deque[Call]] = {}
-        """The waiting calls by client, in the order of the clients' turns. Clients without calls are left out."""
+        """The waiting calls of each client, in the order of the clients' turns. A client without waiting calls has no
+        entry."""
         self._changed = threading.Condition()
         self._closed = False
 
@@ -65,9 +66,10 @@ class FairQueue:
             self._changed.notify()
 
     def take(self) -> list[Call]:
-        """Remove and return the next batch, without cancelled calls. Return an empty list if no call waits.
+        """Remove and return the next batch, without cancelled calls. Return an empty list if no call is waiting.
 
-        Waits for more calls within the limits of the first one, unless another call waits that does not fit.
+        If the batch is not full, wait for more calls within the limits of its first call. Do not wait if another call
+        is waiting already that does not fit into the batch.
         """
         with self._changed:
             while True:
@@ -87,7 +89,7 @@ class FairQueue:
                     return taken
 
     def close(self) -> None:
-        """Do not wait for more calls."""
+        """Make `take` return batches immediately, without waiting for more calls."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -100,7 +102,7 @@ class FairQueue:
             return calls
 
     def _choose(self) -> tuple[list[tuple[str, Call]], bool]:
-        """Return the calls of the next batch with their clients, and whether a client was passed over."""
+        """Return the calls of the next batch with their clients, and whether a client was skipped."""
         chosen: list[tuple[str, Call]] = []
         memory, is_blocked, depth = 0, False, 0
         while not is_blocked:
@@ -119,7 +121,7 @@ class FairQueue:
         return chosen, is_blocked
 
     def _end_turn(self, client: str) -> None:
-        """Remove the next call of `client`. The turns of all other clients come before its next turn."""
+        """Remove the next call of `client`, and move the client behind all other clients."""
         calls = self._calls.pop(client)
         calls.popleft()
         if calls:
@@ -135,7 +137,7 @@ class FairQueue:
 
 
 def _fits(call: Call, first: Call, memory: int) -> bool:
-    """Return whether `call` may join a batch that begins with `first` and needs `memory` bytes."""
+    """Return whether `call` may join a batch whose first call is `first` and whose calls need `memory` bytes."""
     limit = first.limits.max_memory()
     has_memory = limit is None or memory + call.memory <= limit
     return call.key is not None and call.key == first.key and has_memory

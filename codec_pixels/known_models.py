@@ -12,7 +12,7 @@ SDXL_VAE = "stabilityai/sdxl-vae"
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A model's name (its hub id), its short names, and the id of its published latent space.
+    """A known model: its name (the hub id), its short names, and the id of its latent space.
 
     `folder` is the pipeline's directory if the model ships with this project, else None.
     """
@@ -69,7 +69,7 @@ def aliases_of(name: str) -> tuple[str, ...]:
 def latent_space_of(name: str) -> str:
     """Return the id of the model's latent space: the published id if it is known, else an id derived from `name`.
 
-    The id of a published latent space can be the hub id of its VAE; if `name` is such an id, it is returned.
+    If `name` is itself the id of a published latent space, e.g. the hub id of a VAE, return `name`.
     """
     if name in _KNOWN:
         return _KNOWN[name].latent_space
@@ -93,12 +93,18 @@ def is_embedded(name: str | None) -> bool:
 
 
 def hub_id_of_name(name: str) -> str | None:
-    """Return the hub id of the first known model with this name or alias that can be loaded, or None."""
+    """Return the hub id of the first known model with this name or alias, or None.
+
+    If the model was deleted from the hub, the id of its mirror is returned.
+    """
     return next((_existing_id(row.name) for row in _KNOWN.values() if name in (row.name, *row.aliases)), None)
 
 
 def hub_id_of_latent_space(latent_space: str) -> str | None:
-    """Return the hub id of the first known model with this latent space, or None."""
+    """Return the hub id of the first known model with this latent space, or None.
+
+    If the model was deleted from the hub, the id of its mirror is returned.
+    """
     return next((_existing_id(row.name) for row in _KNOWN.values() if row.latent_space == latent_space), None)
 
 

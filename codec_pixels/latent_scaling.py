@@ -16,17 +16,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class LatentScaling:
-    """The functions that scale latents from a stream for the VAE's decoder, and from the VAE's encoder for a stream."""
+    """The two functions that convert between latents as in a stream and latents as the VAE uses them."""
 
     unscale: Callable[[Any, Tensor], Tensor]
-    """Function of the VAE and latents [F, C, h, w], scaled as in the stream, that returns the input of the decoder."""
+    """Called with the VAE and latents [F, C, h, w] that are scaled as in the stream. Returns the input of the VAE's
+    decoder."""
     scale: Callable[[Any, Tensor], Tensor]
-    """Function of the VAE and the output of its encoder [F, C, h, w] that returns latents scaled as in the stream.
-
-    The operations are those of the corresponding image-to-image class of diffusers, if there is one.
-    """
+    """Called with the VAE and the output of its encoder [F, C, h, w]. Returns latents that are scaled as in the stream.
+    The operations are those of the corresponding image-to-image class of diffusers, if there is one."""
     upcast: bool = False
-    """Whether the class decodes in fp32 if the VAE is fp16 and the configuration of the VAE has `force_upcast`."""
+    """Whether the pipeline class converts an fp16 VAE to fp32 for decoding if the VAE's configuration has
+    `force_upcast`."""
 
 
 def _divide(vae: Any, latents: Tensor) -> Tensor:
@@ -139,9 +139,9 @@ _PIPELINES_OF_VAE_CLASSES = {
     "AutoencoderKLLTXVideo": "LTXPipeline",
     "AutoencoderKLHunyuanVideo": "HunyuanVideoPipeline",
 }
-"""Pipeline class by VAE class, for the VAE classes that only one family uses."""
+"""Pipeline class by VAE class, for the VAE classes that only one family of pipelines uses."""
 _CHANNELS_WITHOUT_SHIFT = 4
-"""Latent channels of Stable Diffusion 1, 2 and XL."""
+"""Number of latent channels of Stable Diffusion 1, 2 and XL, whose pipelines ignore `shift_factor`."""
 
 
 def scaling_of(pipeline_class: str | None, vae_class: str, vae: Any) -> LatentScaling:

@@ -22,15 +22,15 @@ OPSET = 18
 """Version of the ONNX operators: every operator of a decoder then runs in onnxruntime-web on WebGPU and in WASM."""
 INPUT, OUTPUT = "latents", "pixels"
 MAX_DIFFERENCE = {False: 1e-4, True: 2 / 255}
-"""Largest allowed difference of a value in [0, 1] from torch, by whether the weights are stored as fp16.
-
-Weights that are fp16 numbers, as many models publish them, lose nothing, and the difference is that of fp32.
-"""
+"""Largest allowed difference between the pixel values, in [0, 1], of the exported decoder and of torch. The key states
+whether the weights are stored as fp16. If the published weights are fp16 already, storing them as fp16 adds no
+difference."""
 _IMAGE_SHAPES = ((1, 16, 16), (2, 9, 24), (1, 32, 32))
 _VIDEO_SHAPES = ((3, 8, 8), (2, 9, 12), (5, 8, 16))
 """Numbers of latent frames, heights and widths of the latents with which an export is compared."""
 _EXAMPLE_SHAPE = (2, 12, 20)
-"""No size is 0 or 1, which torch does not treat as variable, and no two sizes are equal."""
+"""Shape of the latents with which the decoder is exported. All sizes are different and larger than 1, because torch
+does not treat the sizes 0 and 1 as variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class Difference:
 
     shape: tuple[int, ...]
     value: float
-    """Of pixel values in [0, 1]."""
+    """Largest difference of pixel values in [0, 1]."""
     levels: int
-    """Of the same values in 8 bits."""
+    """Largest difference of the same pixel values as 8-bit integers."""
 
 
 class DecoderModule(torch.nn.Module):
-    """A VAE's decoder with everything around it: latents as in a stream [F, C, h, w] to RGB in [0, 1], [N, 3, H, W].
+    """Decodes latents [F, C, h, w], scaled as in a stream, to RGB values in [0, 1], [N, 3, H, W].
 
     `pipeline_class` determines the scaling, as in codec_pixels.vae.decode_latents. Raises ModelLoadError if the class
     of the VAE is not supported.
@@ -74,10 +74,10 @@ def export_decoder(
 ) -> tuple[bytes, list[Difference]]:
     """Export the decoder of `vae` for latents with `channels` channels; return the ONNX model and its differences.
 
-    Input "latents": float32 [N, C, h, w], scaled as in the stream. Output "pixels": float32 [N, 3, H, W], RGB in
-    [0, 1]. N, h and w are variable; for a VAE that compresses time, N is the number of latent frames and the output
-    has more. Every operation is fp32. With `fp16_weights`, the file stores large weights as fp16. The same VAE and
-    versions of the libraries give the same bytes. `vae` is converted to fp32 and moved to the CPU.
+    Input "latents": float32 [N, C, h, w], scaled as in the stream. Output "pixels": float32 [N, 3, H, W], RGB in [0,
+    1]. N, h and w are variable. If the VAE compresses time, the output has more frames than the input. Every operation
+    is fp32. With `fp16_weights`, the file stores large weights as fp16. The same VAE and library versions produce the
+    same bytes. `vae` is converted to fp32 and moved to the CPU.
 
     Raises ModelLoadError if the VAE cannot be exported with variable sizes, if a weight is too large for fp16, or if
     the exported decoder differs from torch by more than MAX_DIFFERENCE.
@@ -119,7 +119,7 @@ def _exported(module: DecoderModule, channels: int) -> ir.Model:
             verbose=False,
         )
     if program is None:
-        raise ModelLoadError("torch returned no program")
+        raise ModelLoadError("the ONNX exporter of torch returned no model")
     return program.model
 
 
@@ -138,9 +138,10 @@ def _remove_origins(model: ir.Model) -> None:
 
 
 def _store_as_fp16(model: ir.Model) -> None:
-    """Store the matrices and kernels as fp16, each converted to fp32 by a Cast node, which runtimes evaluate once.
+    """Store the matrices and kernels as fp16, each with a Cast node that converts it to fp32.
 
-    Vectors, such as biases and the factors of latents, are small and stay fp32. Raises ModelLoadError.
+    Runtimes evaluate these nodes only once. Vectors, such as biases and the factors of latents, are small and stay
+    fp32. Raises ModelLoadError.
     """
     graph = model.graph
     for value in list(graph.initializers.values()):
@@ -164,7 +165,9 @@ def _store_as_fp16(model: ir.Model) -> None:
 
 
 def compare_decoder(module: DecoderModule, data: bytes, shape: tuple[int, ...], bound: float) -> Difference:
-    """Return the difference of the ONNX decoder `data` from `module` for random latents of a shape [F, C, h, w].
+    """Return the difference between the ONNX decoder `data` and `module` for random latents.
+
+    `shape` is the shape of the latents, [F, C, h, w].
 
     Raises ModelLoadError if the difference is larger than `bound`.
     """
@@ -202,7 +205,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Disable the exporter's log about operators of packages that are not installed, and its warnings about itself."""
+    """Suppress the exporter's warnings, e.g. about operators of packages that are not installed."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -9,14 +9,14 @@ from codec_wire.errors import OutOfStorage
 
 
 def temporary_folder() -> "TemporaryDirectory[str]":
-    """Create a temporary folder, which is deleted at the end of a `with` block. Raises OutOfStorage if that fails."""
+    """Create a temporary folder, which is deleted at the end of a `with` block. Raises OutOfStorage on failure."""
     with storage_errors():
         return TemporaryDirectory()
 
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Convert every OSError in the `with` block, which writes a temporary file, to OutOfStorage."""
+    """Convert every OSError in the `with` block to OutOfStorage. The block must only write a temporary file."""
     try:
         yield
     except OSError as error:

@@ -17,7 +17,7 @@ from codec_pixels.latent_scaling import scaling_of
 from codec_wire.errors import ModelLoadError
 
 Decode: TypeAlias = Callable[[Any, Tensor], Tensor]
-"""Function of a VAE and latents [F, C, h, w] that returns pixels in [-1, 1], [N, 3, H, W].
+"""Function that takes a VAE and latents [F, C, h, w], and returns pixels in [-1, 1], [N, 3, H, W].
 
 F is the number of latent frames. N, the number of decoded frames, is F, or 1 + (F - 1) * t if the VAE compresses time
 by the factor t. The scaling of the pipeline is reversed before the call.
@@ -79,8 +79,9 @@ def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
 def vae_class_of(vae: Any) -> str:
     """Return the name of the first supported class among the class of `vae` and its base classes.
 
-    The VAE is decoded as an instance of this class, because clients can load only classes of diffusers, not a subclass
-    that a model defines. If none of the classes is supported, return the name of the class of `vae`.
+    The server uses the VAE as an instance of this class. Clients use the same class, because they can load only classes
+    of diffusers, not a subclass that a model defines. If none of the classes is supported, return the name of the class
+    of `vae`.
     """
     return _supported_class(vae).__name__
 
@@ -104,7 +105,7 @@ def is_offloaded(vae: Any) -> bool:
 
 
 def decodes_frames_separately(vae: Any) -> bool:
-    """Return whether `vae` decodes the frames of a video to the same pixels one by one as in one call."""
+    """Return whether decoding frames one by one gives the same pixels as decoding all frames in one call."""
     return VAE_DECODERS.get(vae_class_of(vae)) is _decode_images
 
 
@@ -115,9 +116,9 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str
     The values of `latents` are scaled as in a latent stream. `pipeline_class` is the diffusers class of the pipeline
     that generated the latents; this class determines how the scaling is reversed. If `pipeline_class` is None, the VAE
     determines the scaling (see latent_scaling.scaling_of). F is the number of latent frames, and N is the number of
-    images or video frames (see Decode). An output x of the VAE becomes the pixel value x / 2 + 0.5, clamped to [0, 1],
-    times 255, rounded to the nearest integer, as in the image processor of diffusers. Raises ModelLoadError if the
-    class of the VAE is not supported.
+    images or video frames (see Decode). An output x of the VAE is converted to x / 2 + 0.5, clamped to [0, 1],
+    multiplied by 255, and rounded to the nearest integer. The image processor of diffusers does the same. Raises
+    ModelLoadError if the class of the VAE is not supported.
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds
 
@@ -148,8 +149,8 @@ def _decoder_of(model_class: str) -> Decode:
 def upcast_if_required(vae: Any, *, supported: bool) -> Iterator[None]:
     """Convert an fp16 VAE to fp32 for the duration of the `with` block if its configuration has `force_upcast`.
 
-    The VAE of SDXL requires fp32, because its values overflow to NaN in fp16. `supported` states whether the diffusers
-    class of the pipeline converts its VAE; if not, the VAE is not converted and decodes in fp16.
+    The VAE of SDXL requires fp32, because its values overflow to NaN in fp16. `supported` states whether the pipeline
+    class of diffusers converts its VAE. If it is false, the VAE is not converted and decodes in fp16.
     """
     dtype = vae.dtype
     if not supported or dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):

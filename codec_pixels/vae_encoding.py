@@ -16,7 +16,7 @@ from codec_pixels.vae import as_supported_class, upcast_if_required
 from codec_wire.errors import ModelLoadError
 
 Encode: TypeAlias = Callable[[Any, Tensor, torch.Generator | None], Tensor]
-"""Function of a VAE, pixels [N, 3, H, W] in [-1, 1], and a generator; returns unscaled latents [F, C, h, w].
+"""Function that takes a VAE, pixels [N, 3, H, W] in [-1, 1] and a generator, and returns unscaled latents [F, C, h, w].
 
 Without a generator, the latents are the mode of the VAE's distribution.
 """
@@ -59,7 +59,9 @@ def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
 
 
 def draw_sample(vae: Any, shape: Sequence[int], pipeline_class: str, generator: torch.Generator) -> None:
-    """Advance the CPU `generator` by the random numbers that are drawn to sample the VAE's distribution for one image.
+    """Draw the random numbers that sampling the VAE's distribution for one image needs, and discard them.
+
+    This advances `generator`, a CPU generator, as the encoding of an image does.
 
     `shape` is the shape of the latents, [C, h, w]. The numbers have the dtype in which `pipeline_class` encodes images.
     """
@@ -68,7 +70,7 @@ def draw_sample(vae: Any, shape: Sequence[int], pipeline_class: str, generator: 
 
 
 def encodes_frames_separately(vae: Any) -> bool:
-    """Return whether `vae` encodes the frames of a video to the same latents one by one as in one call."""
+    """Return whether encoding frames one by one gives the same latents as encoding all frames in one call."""
     return VAE_ENCODERS.get(type(as_supported_class(vae)).__name__) is _encode_images
 
 

@@ -18,7 +18,8 @@ _PIPELINE_FILE = "model_index.json"
 _CONFIG_FILE = "config.json"
 _WEIGHTS = "*.safetensors"
 _SHIPPED = {EMBEDDED.name: EMBEDDED.folder, EMBEDDED.latent_space: EMBEDDED.folder}
-"""Directories of shipped models by decoder.weights_url, or by latent space for maps without it."""
+"""Directories of the models that ship with this project. The keys are values of decoder.weights_url, and the ids of
+latent spaces for maps without a weights_url."""
 
 
 def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, download: bool = False) -> Path:
@@ -81,15 +82,15 @@ def _local_folders(latent_map: LatentMap, name: str, models_dir: Path | None) ->
 
 
 def _is_below(name: str) -> bool:
-    """Return whether `name` is a relative path without "..", so that it cannot leave its base directory."""
+    """Return whether `name` is a relative path without "..", so that it stays inside its base directory."""
     return not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
 
 
 def _hub_folder(name: str, latent_space: str, *, download: bool) -> Path:
     """Return the directory of the VAE in the Hugging Face repository `name`.
 
-    If the local cache does not contain the VAE, it is downloaded if `download` is true. Raises ModelLoadError if
-    `download` is false and the cache does not contain the VAE, or if the download fails.
+    The directory is in the local cache of Hugging Face. If the VAE is not in the cache and `download` is true, it is
+    downloaded. Raises ModelLoadError if the VAE is not in the cache and cannot be downloaded.
     """
     match = _HUB_ID.fullmatch(name)
     if match is None:
