@@ -25,8 +25,8 @@ class AccessSettings(BaseSettings):
     api_keys_file: Path | None = setting(
         _PANEL,
         None,
-        "File with API keys, one NAME sha256:HEX in each line, where HEX is the sha256 of the key. The file is "
-        "read again on SIGHUP.",
+        "File with API keys. Each line has the form NAME sha256:HEX, where HEX is the SHA-256 hash of the key. "
+        "The server reads the file again when it receives SIGHUP.",
     )
     upstream_api_key: str | None = setting(
         _PANEL,
@@ -47,7 +47,7 @@ class AccessSettings(BaseSettings):
         _PANEL,
         None,
         "PEM file with the TLS certificate of the HTTP and gRPC servers, followed by the certificate chain. The "
-        "file is read again on SIGHUP. Default: the servers do not use TLS.",
+        "server reads the file again when it receives SIGHUP. Default: the servers do not use TLS.",
     )
     tls_key: Path | None = setting(_PANEL, None, "PEM file with the private key of --tls-cert.")
     tls_client_ca: Path | None = setting(

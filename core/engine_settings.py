@@ -15,25 +15,25 @@ class EngineSettings(BaseSettings):
     engine: Literal["local", "ray"] = setting(
         _PANEL,
         "local",
-        "Engine that runs the models. The engine local runs the models in this process, on one device. The engine "
-        "ray runs the models in replicas on a Ray cluster and needs the extra ray. Each replica runs one "
-        "pipeline, on one GPU or on --threads CPU threads (default: 1).",
+        "Engine that runs the models. With local, the models run in this process, on one device. With ray, the "
+        "models run in replicas on a Ray cluster, which needs the optional dependencies codec-diffusers[ray]. "
+        "Each replica runs one diffusers pipeline, on one GPU or on --threads CPU threads (default: 1).",
     )
     replicas: int | None = setting(
         _PANEL,
         None,
-        "Fixed number of replicas, if --engine is ray. This setting cannot be combined with --max-replicas. "
-        "Default: 1.",
+        "Fixed number of model replicas on the Ray cluster, if --engine is ray. This setting cannot be combined "
+        "with --max-replicas. Default: 1.",
         ge=1,
     )
     min_replicas: int | None = setting(
-        _PANEL, None, "Minimum number of replicas, if --max-replicas is set. Default: 1.", ge=1
+        _PANEL, None, "Minimum number of model replicas on the Ray cluster, if --max-replicas is set. Default: 1.", ge=1
     )
     max_replicas: int | None = setting(
         _PANEL,
         None,
-        "Maximum number of replicas. If this setting is given, replicas are added and removed when the number of "
-        "active generations changes.",
+        "Maximum number of model replicas on the Ray cluster. If this setting is given, replicas are added and "
+        "removed when the number of active generations changes.",
         ge=1,
     )
     ray_address: str | None = setting(

@@ -24,8 +24,9 @@ class FastSettings(BaseSettings):
         "reference",
         "Mode in which the model generates. In the mode reference, the model generates like diffusers without "
         "acceleration, so that the same request always gives the same bytes. In the mode fast, the model "
-        "generates with the switches of fast mode, which change the pixels. The difference from the reference "
-        "must have been measured with `codec-diffusers golden accelerate`.",
+        "generates with optimizations that change the pixels (the switches of fast mode). How much the pixels "
+        "change must have been measured with `codec-diffusers golden accelerate`, unless --fast-unmeasured is "
+        "allow.",
     )
     channels_last: bool | None = setting(
         _ON_OFF_PANEL,
@@ -37,21 +38,22 @@ class FastSettings(BaseSettings):
         _PANEL,
         None,
         "Compile the denoiser with torch.compile. The value full compiles the denoiser as a whole. The value "
-        "regional compiles its repeated blocks, which takes less time. The value auto selects none "
-        "without a C++ compiler, regional for transformers that define repeated blocks, and full for all other "
-        "models. Default in fast mode: auto.",
+        "regional compiles its repeated blocks, which takes less time. The value auto selects regional for "
+        "transformers that define repeated blocks, and full for all other models. If no C++ compiler is "
+        "installed, auto is the same as none. Default in fast mode: auto.",
     )
     compile_sizes: str | None = setting(
         _PANEL,
         None,
-        "Comma-separated sizes in pixels, each WIDTHxHEIGHT, for which the denoiser is compiled at the start. "
-        "Requests for other sizes run without compilation. Default: the default size of the model.",
+        "Comma-separated sizes in pixels, each WIDTHxHEIGHT, for which the denoiser is compiled when the server "
+        "starts. Requests for other sizes run without compilation. Default: the default size of the model.",
         pattern=r"^\d+x\d+(,\d+x\d+)*$",
     )
     fused_qkv: bool | None = setting(
         _ON_OFF_PANEL,
         None,
-        "Compute the projections to queries, keys and values in one matrix multiplication. Default in fast mode: off.",
+        "Compute the query, key and value projections of attention layers in one matrix multiplication. Default "
+        "in fast mode: off.",
     )
     attention_backend: str | None = setting(
         _PANEL,
@@ -69,23 +71,24 @@ class FastSettings(BaseSettings):
     guidance_interval: str | None = setting(
         _PANEL,
         None,
-        "Intervals of the sampling steps that use classifier-free guidance, BEGIN-END separated by /, as shares of all "
-        "steps. The other steps do half of the work. The first interval begins with 0. 0-1: all steps. Default in fast "
-        "mode: 0-0.04/0.16-0.64/0.84-1, if the pipeline supports it.",
+        "Sampling steps that use classifier-free guidance, as intervals BEGIN-END separated by /. BEGIN and END "
+        "are fractions of the number of steps, and the first BEGIN must be 0. The other steps run without "
+        "guidance, which halves their computation. The value 0-1 selects all steps. Default in fast mode: "
+        "0-0.04/0.16-0.64/0.84-1, if the pipeline supports this setting.",
         pattern=PATTERN,
     )
     quantization: Literal["none", "int8wo", "int4wo", "float8wo"] | None = setting(
         _PANEL,
         None,
-        "Quantization of the weights of the denoiser with torchao: none, int8wo, int4wo or float8wo. Quantization "
-        "needs the extra speed. Default in fast mode: none.",
+        "Quantization of the weights of the denoiser with torchao: none, int8wo, int4wo or float8wo. "
+        "Quantization needs the optional dependencies codec-diffusers[speed]. Default in fast mode: none.",
     )
     offload: Literal["none", "model", "group", "sequential"] | None = setting(
         _PANEL,
         None,
-        "Keep the weights in main memory and move them to the GPU only when they are used. The values model, "
-        "group and sequential move one component, one group of layers or one layer at a time. Default in fast "
-        "mode: none.",
+        "Keep the weights in main memory and move them to the GPU only when they are used. The value model moves "
+        "one component of the pipeline at a time, group moves one group of layers, and sequential moves one "
+        "layer. Default in fast mode: none.",
     )
     vae_tiling: bool | None = setting(
         _ON_OFF_PANEL,
@@ -101,8 +104,8 @@ class FastSettings(BaseSettings):
     fast_min_ssim: float = setting(
         _PANEL,
         0.95,
-        "Minimum structural similarity (SSIM) of the measured images in fast mode to those in reference mode. If "
-        "the measured value is lower, the server refuses to start.",
+        "Minimum structural similarity (SSIM) between images in fast mode and the same images in reference mode. "
+        "If the measured SSIM is lower, the server refuses to start.",
         ge=0,
         le=1,
     )
@@ -122,8 +125,9 @@ class FastSettings(BaseSettings):
     fast_unmeasured: Literal["refuse", "allow"] = setting(
         _PANEL,
         "refuse",
-        "Behaviour of the server if the distance of the switches was not measured. With refuse, the server "
-        "refuses to start. With allow, the server logs a warning and reports the distance as unknown.",
+        "Behaviour of the server if the difference between fast mode and reference mode was not measured. With "
+        "refuse, the server refuses to start. With allow, the server logs a warning and reports the difference "
+        "as unknown.",
     )
 
     @property

@@ -13,13 +13,18 @@ class LimitSettings(BaseSettings):
     """Limits on jobs, memory, connections and durations. core.settings.Settings contains these fields."""
 
     max_jobs: int = setting(
-        "Limits", 32, "Maximum number of active generations, including queued and running ones.", ge=1
+        "Limits",
+        32,
+        "Maximum number of active generations. A generation is active while it is queued, running or being "
+        "sent to its client.",
+        ge=1,
     )
     max_jobs_per_client: int | None = setting(
         "Limits",
         None,
         "Maximum number of active generations of one client. Clients are distinguished by API key, or by IP "
-        "address if no key is required. Default: 7/8 of --max-jobs, or --max-jobs itself if it is less than 4.",
+        "address if no key is required. Default: 7/8 of --max-jobs, or all of --max-jobs if that number is less "
+        "than 4.",
         ge=1,
     )
     max_cost: int = setting(
@@ -34,9 +39,9 @@ class LimitSettings(BaseSettings):
     max_memory_mib: int | None = setting(
         "Limits",
         None,
-        "Maximum device memory in MiB for active generations, in addition to the models. The memory that a "
-        "generation needs is predicted from measurements at the start. Default: 80 % of the memory that is free "
-        "after the models are loaded.",
+        "Maximum device memory in MiB for active generations, not including the models. The server predicts the "
+        "memory of each generation from measurements that it makes when it starts. Default: 80 % of the memory "
+        "that is free after the models are loaded.",
         ge=1,
     )
     max_connections: int = setting(
@@ -65,15 +70,15 @@ class LimitSettings(BaseSettings):
         "Limits",
         600,
         "Maximum time in seconds for one sampling step or for decoding one frame. If a step or a frame takes "
-        "longer, requests are refused until the device works again, and GET /livez returns 503, so that the "
-        "process can be restarted.",
+        "longer, the server rejects requests until the device works again. During this time, GET /livez returns "
+        "503, so that an orchestrator can restart the process.",
         gt=0,
     )
     drain_timeout_s: float = setting(
         "Limits",
         30,
-        "Maximum time in seconds that a server waits for active generations to finish when it stops. After this "
-        "time, the server cancels these generations.",
+        "Maximum time in seconds that a stopping server waits for its active generations to finish. After this "
+        "time, the server cancels the remaining generations.",
         ge=0,
         validation_alias=either_variable("DRAIN_TIMEOUT_S", "SHUTDOWN_GRACE_S"),
     )

@@ -27,8 +27,8 @@ _FORMATS = {
     "latent_map_sha256": "[sha256:]HEX with 64 hex digits",
     "public_url": "an http:// or https:// URL without a query",
     "image_digest": "[NAME@]sha256:HEX with 64 hex digits",
-    "guidance_interval": "0-END, and further intervals BEGIN-END separated by /, with numbers from 0 to 1",
-    "compile_sizes": "WIDTHxHEIGHT, several separated by commas",
+    "guidance_interval": "intervals BEGIN-END separated by /, with numbers from 0 to 1, the first of which is 0",
+    "compile_sizes": "one or more sizes WIDTHxHEIGHT, separated by commas",
 }
 """Descriptions of the allowed values of settings that must match a regular expression, for error messages."""
 
@@ -53,8 +53,9 @@ class Settings(
     variant: str | None = _setting(
         "Model",
         None,
-        "Variant of the weight files of --model to load, e.g. fp16. The variant is part of the file names. By "
-        "default, the files without a variant are loaded or, if there are none, the files of the only variant.",
+        "Variant of the weight files to load from --model, e.g. fp16. The file names contain the variant. By "
+        "default, the files without a variant are loaded. If these files are missing, the files of the only "
+        "available variant are loaded.",
     )
     pipeline: str | None = _setting(
         "Model",
@@ -77,23 +78,23 @@ class Settings(
     partial_loras: bool = _setting(
         "Model",
         False,
-        "If only a part of the LoRA weights fits the model, apply that part and log a warning. Without this flag, "
-        "such LoRA weights are an error.",
+        "Accept LoRA files of which only some weights match the model. The matching weights are applied, and a "
+        "warning is logged. Without this flag, such a LoRA file is an error.",
     )
     role: Literal["all", "decoder", "generator"] = _setting(
         "Model",
         "all",
-        "Role of the server. With the role all, the server generates, decodes and encodes. With the role decoder, "
-        "it only decodes and encodes latents and loads only the VAE, and --model may also be the Hub id or "
-        "directory of a VAE. With the role generator, it only generates latents and does not keep the VAE in "
-        "memory.",
+        "Role of the server. With the role all, the server generates, decodes and encodes. With the role "
+        "decoder, the server only decodes and encodes latents, and loads only the VAE. With this role, --model "
+        "may also be the Hub id or directory of a VAE. With the role generator, the server only generates "
+        "latents, and does not keep the VAE in memory.",
     )
     models_dir: Path = _setting("Model", Path("/models"), "Directory that contains local models and latent-space maps.")
     allow_pickle: bool = _setting(
         "Model",
         False,
-        "Also load weight files that are not in the safetensors format. Loading such a file can execute code in "
-        "the file.",
+        "Also load weight files that are not in the safetensors format. Loading such a file can execute code "
+        "that the file contains.",
     )
     latent_space: str | None = _setting(
         "Latent-space map",
@@ -125,9 +126,10 @@ class Settings(
     calibration_images: int = _setting(
         "Latent-space map",
         12,
-        "Number of images that are generated to create the latent-space map of a model without a map. The images "
-        "are used to calibrate the pipelines int8 and int4 and to train zstd dictionaries. A quarter of the "
-        "images is used only for evaluation. If the value is 0, the map has no int8, no int4 and no dictionaries.",
+        "Number of images that the server generates to create a latent-space map, if the model does not have a "
+        "map. The images are used to calibrate the pipelines int8 and int4 and to train zstd dictionaries. A "
+        "quarter of the images is used only for evaluation. If the value is 0, the map supports neither int8 nor "
+        "int4, and has no zstd dictionaries.",
         ge=0,
     )
     device: str = _setting(
@@ -139,8 +141,8 @@ class Settings(
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = _setting(
         "Device",
         "auto",
-        "Floating-point type of the model: fp16, bf16 or fp32. The value auto selects fp32 on a CPU. On a GPU, it "
-        "selects bf16 if the weights are stored as bf16, otherwise fp16.",
+        "Floating-point type of the model: fp16, bf16 or fp32. The value auto selects fp32 on a CPU. On a GPU, "
+        "auto selects bf16 if the weights are stored as bf16, otherwise fp16.",
     )
     threads: int | None = _setting(
         "Device", None, "Number of CPU threads that run the model. Default: one thread per CPU core.", ge=1
@@ -169,13 +171,16 @@ class Settings(
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
     )
     require_pins: bool = _setting(
-        "Reproducibility", False, "Refuse to start unless torch, diffusers and transformers have the pinned versions."
+        "Reproducibility",
+        False,
+        "Refuse to start if the installed versions of torch, diffusers or transformers differ from the "
+        "versions that codec-diffusers pins.",
     )
     image_digest: str | None = _setting(
         "Reproducibility",
         None,
-        "Digest of the container image, as [NAME@]sha256:HEX with 64 hex digits. The digest is reported in "
-        "/codec/info and in golden manifests.",
+        "Digest of the container image, as [NAME@]sha256:HEX with 64 hex digits. The server reports this digest "
+        "in /codec/info, and `golden build` stores it in the manifest of the reference images.",
         pattern=r"^(\S+@)?sha256:[0-9a-f]{64}$",
     )
     lpips_backbone: str | None = _setting(

@@ -16,8 +16,8 @@ CaptureArgument = Annotated[
 EncodingOption = Annotated[
     str | None,
     typer.Option(
-        help="Content coding of the file: gzip, br, zstd or identity. The option is required for br. Other "
-        "codings are detected by default."
+        help="Content coding of the file: gzip, br, zstd or identity. This option is required for br. By default, "
+        "the other codings are detected."
     ),
 ]
 ServerOption = Annotated[

@@ -31,7 +31,7 @@ def decode(
         bool,
         typer.Option(
             "--on-server",
-            help="Decode with the VAE of the server --server, so that this machine needs neither torch nor a VAE.",
+            help="Decode on the HTTP server that --server names. This machine then needs neither torch nor a VAE.",
         ),
     ] = False,
     device: Annotated[

@@ -30,8 +30,8 @@ def encode(
     pipeline: Annotated[
         str,
         typer.Option(
-            help=f"Encoding of the latents: {', '.join(PIPELINES)}. Encodings with delta are only for videos. "
-            "Default: raw.",
+            help=f"Encoding of the latents: {', '.join(PIPELINES)}. Encodings whose name begins with delta are "
+            "only for videos. Default: raw.",
             show_default=False,
         ),
     ] = "raw",

@@ -56,7 +56,11 @@ def generate(
     ] = None,
     download_decoder: Annotated[bool, _option(_OUTPUT, DOWNLOAD_HELP, "--download-decoder")] = False,
     seed: Annotated[
-        int | None, _option(_REQUEST, "Seed of the noise. The same seed gives the same result. Default: 42.")
+        int | None,
+        _option(
+            _REQUEST,
+            "Seed of the random noise from which the model starts. The same seed gives the same result. Default: 42.",
+        ),
     ] = None,
     size: Annotated[
         str | None,
@@ -85,8 +89,8 @@ def generate(
         float | None,
         _option(
             _REQUEST,
-            "How much --image or --latents is changed, from above 0 to 1. The value 1 replaces the "
-            "whole input. Default: 0.8.",
+            "How much the image in --image or --latents is changed, as a number above 0 and up to 1. The value 1 "
+            "replaces the whole image. Default: 0.8.",
         ),
     ] = None,
     video: Annotated[
@@ -103,7 +107,8 @@ def generate(
         str | None,
         _option(
             _WIRE,
-            f"Encoding of the latents: {', '.join(PIPELINES)}. Encodings with delta are only for videos. Default: raw.",
+            f"Encoding of the latents: {', '.join(PIPELINES)}. Encodings whose name begins with delta are only "
+            "for videos. Default: raw.",
         ),
     ] = None,
     keyframe_interval: Annotated[

@@ -66,7 +66,7 @@ def build(
     ] = False,
     **flags: Any,
 ) -> None:
-    """Build golden latents and reference images with a model, and a manifest of the environment.
+    """Generate reference latents and reference images with a model, and write a manifest of the environment.
 
     Example: codec-diffusers golden build ./golden --fixtures 256,512 --threads 1
     """
@@ -143,25 +143,29 @@ def accelerate(
     switches: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated sets of switches to measure. The switches of a set are joined by +, e.g. "
-            "fused_qkv,vae_tiling+fused_qkv. Default: each switch alone, and the defaults of fast mode."
+            help="Comma-separated sets of switches of fast mode to measure. The switches of one set are joined by "
+            "+, e.g. fused_qkv,vae_tiling+fused_qkv. Default: several sets with one switch each, and the "
+            "default switches of fast mode."
         ),
     ] = None,
-    images: Annotated[int, typer.Option(help="Number of images of each fixture, with different seeds.", min=1)] = 3,
+    images: Annotated[
+        int, typer.Option(help="Number of images to generate for each fixture. The images have different seeds.", min=1)
+    ] = 3,
     concurrent: Annotated[
         int,
         typer.Option(
-            help="Number of concurrent requests in an additional measurement of the speed. With 0, "
-            "this measurement is omitted.",
+            help="Number of concurrent requests in an additional speed measurement. The value 0 omits this "
+            "measurement.",
             min=0,
         ),
     ] = 0,
     **flags: Any,
 ) -> None:
-    """Measure the speed of the switches of fast mode, and the distance of their images from the reference.
+    """Measure the speed of fast mode, and how much its images differ from those of reference mode.
 
-    The results are also stored next to the model's latent-space map. A server in
-    fast mode refuses to start with switches whose distance was not measured.
+    The results are also stored next to the model's latent-space map. By
+    default, a server in fast mode refuses to start if its switches were not
+    measured.
 
     Example: codec-diffusers golden accelerate ./fast --switches channels_last+compile=full
     """
@@ -185,7 +189,7 @@ def streams(
     latent_map: MapOption = None,
     **flags: Any,
 ) -> None:
-    """Write the golden latents as latent streams, with which another decoder can be tested.
+    """Encode golden latents to latent streams, with which other decoders can be tested.
 
     Example: codec-diffusers golden streams ./golden -o ./streams
     """

@@ -54,7 +54,7 @@ def thresholds(
         Path, typer.Argument(help="JSON file that the command `golden thresholds` has written.", show_default=False)
     ],
 ) -> None:
-    """Add measured quality thresholds to a latent-space map. This changes the hash of the map.
+    """Add measured quality thresholds to a latent-space map, which changes the hash of the map.
 
     Example: codec-diffusers map thresholds BUNDLE thresholds.json
     """
@@ -106,7 +106,8 @@ def export_decoder(
     fp16: Annotated[
         bool,
         typer.Option(
-            "--fp16", help="Store the weights as fp16, which halves the file. All computations are still fp32."
+            "--fp16",
+            help="Store the weights as fp16, which halves the size of the file. All computations still use fp32.",
         ),
     ] = False,
     decoder: Annotated[
@@ -114,15 +115,19 @@ def export_decoder(
     ] = None,
     models_dir: Annotated[
         Path,
-        typer.Option(help="Directory of local models, where the VAE is searched.", envvar="CODEC_MODELS_DIR"),
+        typer.Option(
+            help="Directory of local models, in which the command looks for the VAE.", envvar="CODEC_MODELS_DIR"
+        ),
     ] = MODELS_DIR,
 ) -> None:
-    """Export the VAE's decoder for browsers, and list it in a new map.
+    """Export the VAE's decoder for browsers, and list the decoder in a copy of the map.
 
-    Writes decoder.onnx and a copy of the bundle whose map lists it, which
-    changes the hash of the map. A server publishes a decoder.onnx that is
-    next to its map; the map need not list it. The exported decoder is
-    compared with torch. Needs the extras `server` and `export`.
+    The command writes the file decoder.onnx and a copy of the map bundle. The
+    copied map lists the decoder, so its hash differs from that of the
+    original map. A server also publishes a decoder.onnx in the directory of
+    its map if the map does not list the decoder. The command compares the
+    outputs of the exported decoder with those of torch. It needs the
+    optional dependencies `server` and `export` of codec-diffusers.
 
     Example: codec-diffusers map export-decoder BUNDLE -o NEW --fp16
     """

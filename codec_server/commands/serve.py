@@ -29,7 +29,9 @@ def require_no_other_role(role: str | None) -> None:
 def serve(
     preload: Annotated[  # noqa: ARG001 - a flag of other Codec servers
         bool,
-        typer.Option("--preload", help="This flag has no effect, because the model is always loaded at the start."),
+        typer.Option(
+            "--preload", help="This flag has no effect, because the server always loads the model when it starts."
+        ),
     ] = False,
     no_vae: Annotated[
         bool, typer.Option("--no-vae", help="Same as --role generator.", rich_help_panel=panel_of("role"))
