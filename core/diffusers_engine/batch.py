@@ -1,4 +1,4 @@
-"""Batches, in which one call of a pipeline runs several generations. Each generation is a row of the tensors."""
+"""Batches, in which one call of a pipeline runs several generations. Each generation is one row of the tensors."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,8 +46,8 @@ def batch_key(plan: StreamPlan) -> Hashable:
 class BatchMember:
     """One generation of a batch, with its plan, its decoded inputs, and the listeners of its steps and previews.
 
-    `on_leave` is called with the error if the member leaves the batch before its end. `error` is the error with which
-    the member left, or None while the member is in the batch.
+    If the generation fails or is cancelled, the member leaves the batch before its end, and `on_leave` is called with
+    the error. `error` is then this error; it is None while the member is in the batch.
     """
 
     plan: StreamPlan

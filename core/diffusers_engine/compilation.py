@@ -20,13 +20,15 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 GRAPHS_PER_SIZE = 4
-"""Number of graphs that torch compiles for a size: with and without classifier-free guidance, and each for a batch."""
+"""Number of graphs that torch compiles for a size: with and without classifier-free guidance, each with and without
+batching."""
 GUIDED_HALF = GuidanceInterval.parse("0-0.5")
-"""Interval with which a plan of a few steps has steps with guidance and steps without."""
+"""Guidance interval of the first half of the steps. Even a generation of a few steps then has steps without
+guidance."""
 
 
 def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Path, batch_size: int = 1) -> None:
-    """Compile the denoiser of `model` for the sizes of `plans`, by generating `plans`.
+    """Compile the denoiser of `model` for the sizes of `plans`, by running a generation for each of them.
 
     The compiled code is stored in the folder `cache`, so that the next start takes seconds. Other sizes, and batches
     whose size is neither 1 nor `batch_size`, run without compilation. Therefore no request waits for a compiler, and
@@ -39,7 +41,7 @@ def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Pat
         cache.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     except OSError as error:
-        log.warning("compiled code is not stored, so that every start compiles again: %s", error)
+        log.warning("cannot store compiled code, so every start compiles again: %s", error)
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, GRAPHS_PER_SIZE * len(plans))
     torch.compiler.set_stance("default")
@@ -60,9 +62,9 @@ def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Pat
 
 
 def _guided_in_half_of_the_steps(model: LoadedModel) -> LoadedModel:
-    """Return `model` with GUIDED_HALF as the guidance interval, if guidance is left out in some steps.
+    """Return `model` with GUIDED_HALF as its guidance interval, if the model leaves out guidance in some steps.
 
-    The interval of the model itself may include all of the few steps of a plan that is generated for compilation.
+    The generations for compilation have so few steps that the model's own interval could include all of them.
     """
     variants = (
         variant if variant.guidance_interval is None else replace(variant, guidance_interval=GUIDED_HALF)

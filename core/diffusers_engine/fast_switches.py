@@ -1,4 +1,4 @@
-"""Application of the switches of fast mode to a pipeline. Each switch is a function of diffusers or torch."""
+"""Application of the switches of fast mode to a pipeline. Each switch enables a feature of diffusers or torch."""
 
 import importlib.util
 import logging
@@ -62,19 +62,19 @@ def supported_switches(source: ModelSource, pipeline: Any, family: Family, devic
         name, _, value = text.partition("=")
         reason = _CHECKS[name](model, value)
         if source.factory is not None and name in _LOADING_SWITCHES:
-            reason = "the pipeline of a factory is used as it is"
+            reason = "a pipeline from a factory function is not modified"
         if reason is None:
             continue
         if name in switches.required:
             raise InvalidSettings(
-                f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}): is not supported by {source.label}, because "
-                f"{reason}; leave it unset, got {value or 'on'}"
+                f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}) is not supported by {source.label}, because "
+                f"{reason}; remove the setting, got {value or 'on'}"
             )
-        log.warning("fast mode without %s: %s", text, reason)
+        log.warning("fast mode runs without %s, because %s", text, reason)
         switches = switches.without(name)
     if source.is_fast:
         log.warning(
-            "FAST MODE: %s generates other pixels than in reference mode; switches: %s",
+            "FAST MODE: the pixels of %s differ from those in reference mode; switches: %s",
             source.label,
             ", ".join(switches.names) or "none",
         )
@@ -162,12 +162,12 @@ def _automatic_compilation(model: _Model) -> str:
 
 
 def _channels_last(model: _Model, _value: str) -> str | None:
-    return None if hasattr(model.pipeline, "unet") else "its pipeline has no UNet"
+    return None if hasattr(model.pipeline, "unet") else "the pipeline has no UNet"
 
 
 def _compile(model: _Model, value: str) -> str | None:
     if not model.denoisers:
-        return "it has no denoiser"
+        return "the model has no denoiser"
     if value == "regional" and not all(one._repeated_blocks for one in model.denoisers):
         return f"{type(model.denoisers[0]).__name__} defines no repeated blocks (allowed: full)"
     return missing_compiler(model.device.torch_device)
@@ -203,11 +203,11 @@ def _guidance_interval(model: _Model, _value: str) -> str | None:
 
 def _quantization(model: _Model, _value: str) -> str | None:
     is_quantized = all(getattr(one, "hf_quantizer", None) is not None for one in model.denoisers)
-    return None if is_quantized else "only the files of a pipeline in the layout of diffusers can be quantized"
+    return None if is_quantized else "only pipelines in the file layout of diffusers can be quantized"
 
 
 def _offload(model: _Model, _value: str) -> str | None:
-    return "its device is the CPU (allowed: none)" if model.device.torch_device.type == "cpu" else None
+    return "the device is the CPU (allowed: none)" if model.device.torch_device.type == "cpu" else None
 
 
 def _vae_tiling(model: _Model, _value: str) -> str | None:

@@ -38,7 +38,7 @@ MAX_PREVIEW_BYTES = 4 * 1024 * 1024
 
 
 class GenerationRun:
-    """The run of a plan. The device thread calls all methods except `__init__`.
+    """One generation on the device thread, which calls all methods except `__init__`.
 
     `results` receives Started, the Steps, the previews, and a last result, which is latents, a Frame, Pixels or an
     error. After the last result, the device no longer works on the job, and `future` is done.

@@ -14,8 +14,8 @@ def with_guidance_interval(
     Steps are counted from 0. The first step always uses guidance. `inputs` are the names of the tensors whose first
     half belongs to the unconditional prediction (Family.guidance_inputs). `arguments` contains the callback of the
     caller, which always gets both halves. The new callback changes the attribute `_guidance_scale` of the pipeline,
-    like SDCFGCutoffCallback of diffusers, but it works with any number of prompts and can turn guidance on again. The
-    next call of the pipeline sets the attribute again.
+    like SDCFGCutoffCallback of diffusers. Unlike that class, it works with any number of prompts and can enable
+    guidance again. The next call of the pipeline sets the attribute again.
     """
     listener = arguments.get("callback_on_step_end")
     complete: dict[str, Tensor] = {}

@@ -23,7 +23,7 @@ _WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 
 
 def without_metadata(file: InputImage) -> bytes:
-    """Return a copy of `file` that contains only what determines its pixels. Bytes that cannot be parsed are kept."""
+    """Return a copy of `file` with only the data that determine its pixels. Bytes that cannot be parsed are kept."""
     return _FILTERS[file.format](file.data, False)
 
 

@@ -82,7 +82,7 @@ class LoadedModel:
 
     @property
     def acceleration(self) -> Acceleration:
-        """The mode and the switches of the model, without the distance of the switches."""
+        """The mode and the switches of the model, without the measured effect of the switches on images."""
         return Acceleration(Mode.FAST, self.switches.names) if self.is_fast else Acceleration()
 
     def variant_for(self, plan: StreamPlan) -> PipelineVariant:
@@ -178,7 +178,7 @@ def _device_of(pipeline: Any, device: Device) -> Device:
 
 
 def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
-    """Yield the pipelines of a model that need only the components that are loaded in the role `source.role`."""
+    """Yield the pipelines of a model whose components are all loaded in the role `source.role`."""
     if source.role is Role.DECODER:
         yield PipelineVariant(pipeline, family)
         return
@@ -203,7 +203,9 @@ def _all_variants(pipeline: Any, family: Family, source: ModelSource) -> Iterato
         folder = Path(locate_model(source)) / MOTION_ADAPTER
     if folder is not None and folder.is_dir() and not hasattr(pipeline, MOTION_ADAPTER):
         if source.switches.quantization != "none":
-            log.warning("%s generates no videos: a motion adapter cannot use quantized weights", source.label)
+            log.warning(
+                "%s cannot generate videos, because a motion adapter cannot use quantized weights", source.label
+            )
             return
         from diffusers import MotionAdapter  # noqa: PLC0415 - takes seconds
 

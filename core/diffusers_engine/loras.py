@@ -51,7 +51,7 @@ def _parse_lora(entry: str) -> LoraSource:
 def apply_loras(
     pipeline: Any, sources: tuple[LoraSource, ...], *, allow_pickle: bool, allow_partial: bool = False
 ) -> None:
-    """Add the weights of all `sources` permanently to the weights of the pipeline, which does not slow down sampling.
+    """Merge the LoRA weights of all `sources` into the weights of the pipeline, so that sampling is not slower.
 
     If `allow_partial` is set and only a part of the LoRA weights fits the model, a warning is logged instead of an
     error. Raises ModelLoadError, which names the LoRA weights, if LoRA weights cannot be read or do not fit the model.

@@ -25,7 +25,7 @@ class ModelFiles:
     arguments: Mapping[str, Any]
     """Arguments of `from_pretrained`.
 
-    The arguments of the family are included, and None for each component that is not loaded.
+    They include the arguments of the family, and the value None for each component that is not loaded.
     """
 
 

@@ -57,8 +57,8 @@ def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Ten
     """Run the plans of `members`, which have the same batch_key, in one call of the pipeline. See `sample`.
 
     Return a list with the latents of each member, or None for a member that has left the batch. A member leaves the
-    batch after the step in which its job is cancelled, or if its listener of previews raises a CodecError. Raises the
-    error of a member if all members have left.
+    batch after the step in which its job is cancelled, or if its preview listener raises a CodecError. Raises the error
+    of a member if all members have left.
     """
     plan = members[0].plan
     variant = model.variant_for(plan)

@@ -47,7 +47,7 @@ class ModelSource:
 
 
 def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource]:
-    """Return the models that `settings` name, the default model first, or the embedded model if they name no model.
+    """Return the models that `settings` name, the default model first; if none is named, the embedded model.
 
     `settings.variant` applies only to the default model. A decoder ignores LoRA weights, because they change only the
     denoiser. Raises InvalidSettings if CODEC_LORAS is malformed, if a factory function (--pipeline) is combined with a

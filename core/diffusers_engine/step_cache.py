@@ -12,7 +12,7 @@ FLUX = ("FluxPipeline", "FluxImg2ImgPipeline")
 _ONE_PASS = (*FLUX, "LTXPipeline", "LTXImageToVideoPipeline", "CogVideoXPipeline", "HunyuanVideoPipeline")
 """Classes that run the transformer once per step.
 
-FasterCache and PyramidAttentionBroadcast have state for one run only.
+FasterCache and PyramidAttentionBroadcast store the state of only one run per step.
 """
 STEP_CACHES: Mapping[str, Sequence[str] | None] = {
     "faster": _ONE_PASS,
@@ -25,10 +25,10 @@ STEP_CACHES: Mapping[str, Sequence[str] | None] = {
 
 
 class StepCache:
-    """One of the caches STEP_CACHES, enabled in the transformers of a model.
+    """One of the step caches in STEP_CACHES, enabled in the transformers of a model.
 
-    Use a cache only on the device thread. The parameters of a cache are the defaults of diffusers, except parameters
-    without which the cache does not work.
+    Use a cache only on the device thread. A cache has the default parameters of diffusers, except for parameters whose
+    defaults do not work.
     """
 
     def __init__(self, name: str, transformers: Sequence[Any]) -> None:

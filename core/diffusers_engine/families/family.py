@@ -91,7 +91,8 @@ class Family:
     guidance_inputs: tuple[str, ...] | None = None
     """Names of the callback tensors whose first half is for the unconditional prediction.
 
-    None if the class cannot stop using classifier-free guidance between two steps. Empty if it predicts separately.
+    None if the class cannot disable classifier-free guidance between two steps. Empty if the class computes the
+    unconditional prediction separately.
     """
     legacy_callback: bool = False
     """Whether the class reports steps through `callback(index, timestep, latents)`, as before diffusers 0.22."""

@@ -62,8 +62,8 @@ def latents_of(model: LoadedModel, stream_plan: StreamPlan) -> NDArray[np.float3
     [
         (build_small_pipeline, "step_cache=first_block", r"UNet2DConditionModel has no step caches \(allowed: none\)"),
         (build_small_pipeline, "attention_backend=native", "the attention of UNet2DConditionModel has no backends"),
-        (build_small_pipeline, "offload=model", r"its device is the CPU \(allowed: none\); .*got model"),
-        (build_flux, "channels_last", "its pipeline has no UNet.*got on"),
+        (build_small_pipeline, "offload=model", r"the device is the CPU \(allowed: none\); .*got model"),
+        (build_flux, "channels_last", "the pipeline has no UNet.*got on"),
         (build_flux, "guidance_interval=0-0.5", "FluxPipeline cannot change its guidance between two steps"),
         (build_flux, "attention_backend=warp", r"CODEC_ATTENTION_BACKEND \(--attention-backend\): .*got warp"),
         (build_pixart_sigma, "step_cache=taylorseer", "PixArtTransformer2DModel has no step caches"),
@@ -83,8 +83,8 @@ def test_default_of_fast_mode_that_a_pipeline_cannot_have_is_left_off(
     source = ModelSource("model", None, tmp_path, switches=Switches(channels_last=True, fused_qkv=True), is_fast=True)
     model = load(source, device)
     assert model.acceleration.switches == ("fused_qkv",)
-    assert "fast mode without channels_last: its pipeline has no UNet" in caplog.text
-    assert "FAST MODE: model generates other pixels than in reference mode; switches: fused_qkv" in caplog.text
+    assert "fast mode runs without channels_last, because the pipeline has no UNet" in caplog.text
+    assert "FAST MODE: the pixels of model differ from those in reference mode; switches: fused_qkv" in caplog.text
 
 
 def test_switches_of_loading_are_refused_or_left_off_for_the_pipeline_of_a_factory(
@@ -92,16 +92,19 @@ def test_switches_of_loading_are_refused_or_left_off_for_the_pipeline_of_a_facto
 ) -> None:
     factory = "tests.support.tiny_sd:build_small_pipeline"
     required = ModelSource(None, factory, tmp_path, switches=parse_switches("vae_tiling"), is_fast=True)
-    with pytest.raises(InvalidSettings, match="vae-tiling.*the pipeline of a factory is used as it is"):
+    with pytest.raises(InvalidSettings, match="vae-tiling.*a pipeline from a factory function is not modified"):
         load(required, device)
     defaults = ModelSource(None, factory, tmp_path, switches=Switches(channels_last=True, fused_qkv=True), is_fast=True)
     assert load(defaults, device).acceleration.switches == ("fused_qkv",)
-    assert "fast mode without channels_last: the pipeline of a factory is used as it is" in caplog.text
+    assert (
+        "fast mode runs without channels_last, because a pipeline from a factory function is not modified"
+        in caplog.text
+    )
 
 
 def test_compilation_without_a_compiler_is_refused(load_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(InvalidSettings, match=r"CODEC_COMPILE \(--compile\): .*no C\+\+ compiler: install g\+\+"):
+    with pytest.raises(InvalidSettings, match=r"CODEC_COMPILE \(--compile\) .*no C\+\+ compiler: install g\+\+"):
         load_with(build_small_pipeline, "compile=full")
 
 
