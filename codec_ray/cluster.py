@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import ray
 from ray import serve
+from ray._private import ray_constants
 from ray.serve.schema import ApplicationStatusOverview, LoggingConfig
 
 from codec_ray.app import APPLICATION, DEPLOYMENT, application, max_replicas
@@ -54,6 +55,7 @@ def connect(settings: Settings) -> None:
 
 def _start(cpus: int) -> None:
     """Start Ray on the loopback interface, with `cpus` CPU cores. Raises StartupError."""
+    _listen_on_loopback()
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             ray.init(
@@ -71,6 +73,16 @@ def _start(cpus: int) -> None:
             log.warning("Ray did not start, trying again: %s", str(error).splitlines()[0])
         else:
             return
+
+
+def _listen_on_loopback() -> None:
+    """Make Ray listen on the loopback interface, as on Windows and macOS.
+
+    Otherwise Ray replaces the node address 127.0.0.1 by that of the network, and listens on all interfaces. Its
+    processes read the variable; this process has read the variable when it imported Ray.
+    """
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _require_open_port(address: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codec_client import GrpcClient, HttpClient
-from tests.support.process_tree import descendants, wait_until_ended
+from tests.support.process_tree import addresses_of, descendants, wait_until_ended
 from tests.support.processes import Addresses, Process, start_process
 from tests.support.tiny_sd import save_model_and_map
 
@@ -27,7 +27,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def addresses_of(process: Process) -> Addresses:
+def server_addresses(process: Process) -> Addresses:
     http = process.wait_for(r"(http://127\.0\.0\.1:\d+)/v1/images").group(1)
     grpc = process.wait_for(r"gRPC +(127\.0\.0\.1:\d+)").group(1)
     process.wait_for("Ready after", seconds=180)
@@ -43,9 +43,12 @@ def jobs_at(addresses: Addresses) -> int:
 async def test_both_protocols_serve_and_sigterm_finishes_active_jobs(models_dir: Path, tmp_path: Path) -> None:
     arguments = [*RAY, "--model", "tiny-sd", "--models-dir", str(models_dir), "--replicas", "2"]
     with start_process(arguments, HF_HUB_OFFLINE="1") as server:
-        addresses = await asyncio.to_thread(addresses_of, server)
+        addresses = await asyncio.to_thread(server_addresses, server)
         started = descendants(server.popen.pid)
         assert len(started) > 4
+        # Serve gives each replica a port on all interfaces, which requires Ray's token.
+        open_ports = [one for one in addresses_of(started) if not one.startswith("127.0.0.1:")]
+        assert len(open_ports) == 2, open_ports
         async with (
             HttpClient(addresses.http, cache_dir=tmp_path) as http,
             GrpcClient(addresses.grpc, cache_dir=tmp_path) as grpc,

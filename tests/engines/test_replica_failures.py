@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 
 import pytest
 from ray import serve
@@ -20,16 +19,16 @@ from tests.support.service_calls import generate
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
 
 SCENES, TINY = "scenes", "tiny"
-NEW_REPLICA_S = 60
-"""Time after which a killed replica must have been replaced: Serve notices it in 2 s, the rest is loading."""
+HANG_S = 240
+"""Time after which a wait in this module fails the test. `python -m bench.ray_replacement` measures the time itself."""
 
 
 def replicas_of(application: str) -> int:
     return running_replicas(applications()[application])
 
 
-async def wait_for_replicas(application: str, number: int, seconds: float = NEW_REPLICA_S) -> None:
-    async with asyncio.timeout(seconds):
+async def wait_for_replicas(application: str, number: int) -> None:
+    async with asyncio.timeout(HANG_S):
         while await asyncio.to_thread(replicas_of, application) != number:
             await asyncio.sleep(0.5)
 
@@ -43,18 +42,16 @@ async def test_jobs_of_a_killed_replica_run_on_another_one(
     await ray_files.wait_until_held(processes=2)
     killed = ray_files.processes()[0]
     os.kill(killed, signal.SIGKILL)
-    killed_at = time.monotonic()
     ray_files.hold.unlink()
     assert await asyncio.gather(*running) == [expected] * 6
     await wait_until(lambda: ray_service.admission.jobs == 0)
     # The next replica is a process that has not run before.
     before = set(ray_files.processes())
     await wait_for_replicas(SCENES, 2)
-    while not set(ray_files.processes()) - before:
-        assert (
-            await asyncio.gather(*(generate(ray_service, steps=6, pipeline="int8") for _ in range(4))) == [expected] * 4
-        )
-        assert time.monotonic() - killed_at < NEW_REPLICA_S
+    async with asyncio.timeout(HANG_S):
+        while not set(ray_files.processes()) - before:
+            again = [generate(ray_service, steps=6, pipeline="int8") for _ in range(4)]
+            assert await asyncio.gather(*again) == [expected] * 4
 
 
 def test_error_of_a_model_that_cannot_be_loaded_is_that_of_the_replica(cluster: None) -> None:
@@ -80,6 +77,6 @@ async def test_number_of_replicas_follows_the_load_without_a_failed_request(
             done += 1
 
     for number, clients in ((2, 8), (1, 1)):
-        scaled = asyncio.create_task(wait_for_replicas(TINY, number, 2 * NEW_REPLICA_S))
+        scaled = asyncio.create_task(wait_for_replicas(TINY, number))
         await asyncio.gather(scaled, *(send(scaled) for _ in range(clients)))
     assert done >= 9

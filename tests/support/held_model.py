@@ -19,7 +19,7 @@ from core.service import LatentService
 VARIABLE = "HELD_MODEL_DIR"
 LOADER = f"{__name__}:HeldModel"
 HELD_STEP = 3
-WAIT_S = 20
+WAIT_S = 60
 """Time after which a wait in this module fails the test."""
 FAILURES: dict[str, Callable[[], BaseException]] = {
     "memory": lambda: torch.OutOfMemoryError("no memory"),
