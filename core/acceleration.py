@@ -1,4 +1,4 @@
-"""The mode of a served model, its switches, and the measured distance of the switches from the reference."""
+"""The mode of a served model, its switches of fast mode, and their measured distance from reference mode."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from core.switches import Mode
 class Distance:
     """The measured distance of images in fast mode from the images of the same requests in reference mode.
 
-    Each value is that of the image with the largest distance.
+    Each metric has its worst value among the measured images.
     """
 
     ssim: float

@@ -1,4 +1,4 @@
-"""The measured distances of switches from the reference, which are stored next to the latent-space map.
+"""Storage of the measured distances of fast mode from reference mode, next to the latent-space map.
 
 The command `codec-diffusers golden accelerate` writes the distances, and a server in fast mode reads the distances.
 """
@@ -53,8 +53,8 @@ class AccelerationKey(_Part):
 class AccelerationResult(_Part):
     """The measurement of one set of switches.
 
-    Each metric is that of the image with the largest distance. `speed` is the time in reference mode divided by the
-    time with these switches. An infinite PSNR is stored as None.
+    Each metric has its worst value among the measured images. `speed` is the time in reference mode divided by the time
+    with these switches. An infinite PSNR is stored as None.
     """
 
     switches: tuple[str, ...]
@@ -95,7 +95,10 @@ class Accelerations(_Part):
         return next((result for result in found if set(result.switches) == set(switches)), None)
 
     def with_entry(self, entry: Entry) -> "Accelerations":
-        """Return a copy that contains `entry`. Its results replace earlier results of the same key and switches."""
+        """Return a copy that contains `entry`.
+
+        The results of `entry` replace earlier results of the same key and switches.
+        """
         measured = {result.switches: result for old in self.entries if old.key == entry.key for result in old.results}
         measured |= {result.switches: result for result in entry.results}
         merged = entry.model_copy(update={"results": tuple(measured.values())})
@@ -103,9 +106,9 @@ class Accelerations(_Part):
 
 
 def read_accelerations(models_dir: Path, latent_space: str) -> Accelerations:
-    """Return the results in `models_dir` for the maps of `latent_space`, which may be empty.
+    """Return the results for the maps of `latent_space` that are stored in `models_dir`.
 
-    A damaged file is logged and ignored.
+    If the file with the results is missing, there are no results. A damaged file is logged and ignored.
     """
     path = bundle_folder(models_dir, latent_space) / ACCELERATIONS_FILE
     try:
@@ -135,7 +138,10 @@ def store_acceleration(models_dir: Path, latent_space: str, entry: Accelerations
 def find_acceleration(
     models_dir: Path, latent_space: str, key: AccelerationKey, switches: Sequence[str]
 ) -> AccelerationResult | None:
-    """Return the result of `switches` from `models_dir`, otherwise from the data of the embedded model, or None."""
+    """Return the stored result of `switches`, or None if the switches were not measured.
+
+    A result in `models_dir` takes precedence over a result in the data of the embedded model.
+    """
     stores = (read_accelerations(folder, latent_space) for folder in (models_dir, EMBEDDED_MODELS_DIR))
     return next((found for store in stores if (found := store.find(key, switches)) is not None), None)
 
@@ -145,7 +151,8 @@ def require_distance(
 ) -> Distance | None:
     """Return the distance in `result`, or None if it was not measured and `settings` allow a missing distance.
 
-    Without switches, the distance is known if generations are not sampled in batches, and otherwise None.
+    If all switches are off, images do not differ from the reference unless they are sampled in batches. In batches, the
+    distance is unknown, and the result is None.
 
     Raises InvalidSettings if the distance was not measured and `settings` do not allow this, or if the distance is
     outside the bounds in `settings`.

@@ -13,7 +13,7 @@ from core.working_memory import NO_MEMORY, JobMemory, WorkingMemory
 _DECAY = 0.8
 """Weight of a measured duration relative to the next measured duration.
 
-The estimate adapts to a change in a few jobs.
+With this weight, the estimate adapts to a change after a few jobs.
 """
 MAX_RETRY_AFTER_S = 120
 _JITTER = 0.5
@@ -98,7 +98,7 @@ class Admission:
         return self._measured_s / self._measured_cost if self._measured_cost else 0.0
 
     def admit(self, cost: int, request_bytes: int = 0, client: str = "", memory: JobMemory = NO_MEMORY) -> "Place":
-        """Admit a job of `client` and count it as active until the returned place is freed.
+        """Admit a job of `client`. The job is active until the returned Place is freed.
 
         `cost` is in pixels x latent frames x steps, `request_bytes` is the size of the job's input images, and `memory`
         is the memory that the job needs on the device.
@@ -172,7 +172,7 @@ class Admission:
 
 
 class Place:
-    """The place of an active job among the jobs that Admission allows.
+    """One of the limited number of places for active jobs in Admission.
 
     A Place is a context manager that frees the place at the end of its `with` block. If there is no `with` block, call
     `free` once.

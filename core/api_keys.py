@@ -1,4 +1,4 @@
-"""The API keys that a server accepts. Only hashes of the keys are kept."""
+"""The API keys that a server accepts. Only hashes of the keys are stored in memory."""
 
 import hashlib
 import hmac

@@ -17,10 +17,10 @@ MAX_QUALITY = 100
 class DecodeRequest:
     """The options of a request to decode latents, without the stream.
 
-    `image_formats` and `video_formats` are the acceptable formats of the pixels, the preferred one first. `model` is
-    the name or alias of a model, or None to select a model by the latent space of the stream. `map_pin` is the hash of
-    the latent-space map that the client requires, or None to accept every map. `quality` is the quality of JPEG and
-    WebP files, from 0 to 100.
+    `image_formats` and `video_formats` are the acceptable formats of the pixels in order of preference. `model` is the
+    name or alias of a model, or None to select a model by the latent space of the stream. `map_pin` is the hash of the
+    latent-space map that the client requires, or None to accept every map. `quality` is the quality of JPEG and WebP
+    files, from 0 to 100.
     """
 
     image_formats: tuple[PixelFormat, ...]

@@ -1,4 +1,4 @@
-"""The exported decoder of a latent space, an ONNX file next to the latent-space map, which browsers decode with."""
+"""The exported decoder of a latent space. It is an ONNX file next to the latent-space map, for decoding in browsers."""
 
 import hashlib
 import logging
@@ -14,14 +14,17 @@ from core.map_store import bundle_folder
 log = logging.getLogger(__name__)
 
 DECODER_FILE = "decoder.onnx"
-"""File in the folder of a map: the decoder that `codec-diffusers map export-decoder` has exported."""
+"""Name of the file, in the folder of a map, that `codec-diffusers map export-decoder` writes."""
 ONNX = "onnx"
 """Value of `decoder.family` in maps, and of `family` in /codec/info."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderFile:
-    """An ONNX decoder on disk: its hash ("sha256:<hex>"), its size in bytes, and the time of its last change."""
+    """An ONNX decoder on disk.
+
+    `hash` is "sha256:<hex>", and `modified_ns` is the time of the last change of the file.
+    """
 
     path: Path
     hash: str
@@ -29,7 +32,10 @@ class DecoderFile:
     modified_ns: int
 
     def is_unchanged(self) -> bool:
-        """Return whether the file still exists with the size and time of when it was hashed. Reads no content."""
+        """Return whether the size and the modification time of the file are the same as when the file was hashed.
+
+        The content of the file is not read. If the file does not exist, the result is False.
+        """
         try:
             status = self.path.stat()
         except OSError:
@@ -40,8 +46,9 @@ class DecoderFile:
 def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFile | None:
     """Return the exported decoder of the map `bundle`, or None if it was not exported.
 
-    The decoder is in the folder of exactly this map: the one in `models_dir`, or else the embedded model's. If the map
-    names an ONNX decoder itself, a file with another hash is logged and ignored, and so is a file that cannot be read.
+    The folder of the map is searched in `models_dir` and then in the data of the embedded model. A folder whose map has
+    another hash is skipped. If the map names an ONNX decoder, a file with another hash than that decoder is logged and
+    ignored. A file that cannot be read is also logged and ignored.
     """
     for directory in (models_dir, EMBEDDED_MODELS_DIR):
         if directory is None:
@@ -58,7 +65,10 @@ def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFil
 
 
 def _read(path: Path, required: str | None) -> DecoderFile | None:
-    """Return the description of a decoder; None if its hash is not `required`. Raises OSError."""
+    """Return the decoder in the file `path`, or None if `required` is given and the file has another hash.
+
+    Raises OSError if the file cannot be read.
+    """
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
@@ -69,6 +79,6 @@ def _read(path: Path, required: str | None) -> DecoderFile | None:
 
 
 def _required_hash(bundle: LatentMapBundle) -> str | None:
-    """Return the hash of the ONNX decoder that the map names, or None if it names none."""
+    """Return the hash of the ONNX decoder that the map names, or None if the map does not name an ONNX decoder."""
     decoder = bundle.latent_map.decoder
     return decoder.weights_hash if decoder is not None and decoder.family == ONNX else None

@@ -1,4 +1,4 @@
-"""The interface between the service and the engine that runs a model, which consists of events, jobs and Engine."""
+"""Interface of the engines that run models. It consists of events, jobs and the protocol class Engine."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ class Job:
         self.deadline = deadline
         self.reports_steps = reports_steps
         self.record = current_record()
-        """Record of the request, also for the thread that runs the model."""
+        """Record of the request. The thread that runs the model also adds values to the record."""
         self.memory: JobMemory = NO_MEMORY
         """Predicted memory of the job, set when the job is admitted."""
         self._reason: CodecError | None = None
@@ -79,7 +79,10 @@ class Job:
             listener()
 
     def part(self) -> "Job":
-        """Return a job for one generation of this job. The new job is cancelled when this job is cancelled."""
+        """Return a new job for one of the generations in this job.
+
+        The new job is cancelled when this job is cancelled.
+        """
         part = _Part(self)
         self.on_cancel(lambda: part.cancel(self._reason or client_disconnected()))
         return part
@@ -114,7 +117,10 @@ class Job:
 
 
 class _Part(Job):
-    """A job for one generation of the job `whole`. While the device works on this job, it also works on `whole`."""
+    """A job for one of the generations in the job `whole`.
+
+    While the device works on this job, `whole` is recorded as a job on which the device works.
+    """
 
     def __init__(self, whole: Job) -> None:
         super().__init__(whole.deadline)

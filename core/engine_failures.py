@@ -5,11 +5,16 @@ import asyncio
 from codec_wire.errors import CodecError, ModelLoadError
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""Number of failures after which the device is assumed to be broken. A single failure can be caused by a request."""
+"""Number of consecutive failures after which the device is assumed to be broken.
+
+The number is greater than 1, because a request can cause a single failure.
+"""
 
 
 class EngineFailures:
-    """The number of jobs that failed since the last job that succeeded. Failures that clients cause are not counted.
+    """Counter of the jobs that have failed since the last job that succeeded.
+
+    Failures that clients cause are not counted.
 
     This class is not thread-safe: use it only from the event loop's thread.
     """

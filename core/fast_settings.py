@@ -1,4 +1,4 @@
-"""Settings of fast mode, which are its switches and their allowed distance from the reference."""
+"""Settings of fast mode: its switches, and the largest allowed difference from reference mode."""
 
 from typing import Literal
 
@@ -9,7 +9,10 @@ from core.setting_field import setting
 
 _PANEL = "Fast mode"
 _ON_OFF_PANEL = "Fast mode: on or off"
-"""Flags with a second name, --no-..., in their own panel, because the second column makes the others too narrow."""
+"""Heading in --help of the flags that can be negated with --no-.
+
+These flags are listed separately, because the column with their negated names leaves less space for the help texts.
+"""
 
 
 class FastSettings(BaseSettings):

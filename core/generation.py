@@ -1,4 +1,4 @@
-"""Running of one generation until its deadline, with statistics and conversion of its error."""
+"""Running of one generation until its deadline, statistics of its events, and conversion of its errors."""
 
 import logging
 import time

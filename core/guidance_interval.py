@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 
 PATTERN = r"^0-(0?\.\d+|1)(/0?\.\d+-(0?\.\d+|1))*$"
-"""Text of intervals, as shares of the steps: the first interval begins with the first step."""
+"""Regular expression for intervals as text, e.g. "0-0.5/0.8-1". The first interval must begin with 0."""
 ALL_STEPS = "0-1"
 
 
 @dataclass(frozen=True, slots=True)
 class GuidanceInterval:
-    """Intervals (begin, end) of steps, as shares of all steps. A step is in an interval if begin <= step < end."""
+    """Intervals (begin, end) of sampling steps that use guidance, as fractions of the number of steps.
+
+    Of `total` steps, the interval contains the steps from begin * total up to, but not including, end * total. Both
+    limits are rounded to whole steps.
+    """
 
     intervals: tuple[tuple[float, float], ...]
 
@@ -20,5 +24,8 @@ class GuidanceInterval:
         return cls(tuple((float(begin), float(end)) for begin, end in pairs))
 
     def is_guided(self, step: int, total: int) -> bool:
-        """Return whether step `step`, counted from 0, of `total` steps uses guidance. The first step always does."""
+        """Return whether step `step` of `total` steps uses guidance.
+
+        `step` counts from 0. The first step always uses guidance.
+        """
         return step == 0 or any(round(begin * total) <= step < round(end * total) for begin, end in self.intervals)

@@ -17,7 +17,7 @@ _MAX_BOXES = 10_000
 class InputVideo:
     """An MP4 file from a request, checked against the limits but not decoded.
 
-    `width` and `height` are in pixels, after the rotation that the file states.
+    `width` and `height` are in pixels, after the rotation that is stored in the file.
     """
 
     data: bytes

@@ -1,4 +1,4 @@
-"""Prediction of the memory that a job needs, from measurements of small generations when the server starts."""
+"""Prediction of the memory that a job needs. The prediction uses measurements of small generations at server start."""
 
 from dataclasses import dataclass
 from math import prod

@@ -48,7 +48,7 @@ class Metrics:
         self._series: dict[_Key, _Series] = {}
         self._requests = self._counter(
             "codec_requests",
-            "Requests that have ended. outcome is ok or an error code.",
+            "Requests that have ended. The label outcome is ok or an error code.",
             "protocol operation modality pipeline coding outcome",
         )
         self._duration = self._histogram(
@@ -79,7 +79,7 @@ class Metrics:
         )
         self._batch_size = self._histogram(
             "codec_batch_size",
-            "Number of generations in the batch with which the last generation of a request was sampled.",
+            "Size of the batch in which the last generation of a request was sampled.",
             "modality",
             _BATCH_SIZES,
         )
@@ -96,7 +96,7 @@ class Metrics:
         )
         self._raw_bytes = self._counter(
             "codec_raw_latent_bytes",
-            "Bytes that the latents in the responses would have as fp16 without compression.",
+            "Size in bytes that the latents in responses would have as fp16 without compression.",
             "protocol operation pipeline coding",
         )
 

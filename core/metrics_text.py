@@ -90,7 +90,8 @@ def _identity(service: LatentService) -> Iterator[Metric]:
     provenance = service.provenance
     yield InfoMetricFamily(
         "codec_build",
-        "Library versions of the process that runs the models. reference is true if they are the pinned versions.",
+        "Library versions of the process that runs the models. The label reference is true if these are the "
+        "pinned versions.",
         {
             "version": SERVER_VERSION,
             "codec_version": CODEC_VERSION,
@@ -102,8 +103,10 @@ def _identity(service: LatentService) -> Iterator[Metric]:
 
 
 def _modes(service: LatentService) -> Iterator[Metric]:
-    """Yield the mode of every model and, if it was measured, the distance of its switches."""
-    modes = InfoMetricFamily("codec_mode", "Mode in which each model generates, and its switches.", labels=["model"])
+    """Yield the mode of every model and, if it was measured, the distance of fast mode from reference mode."""
+    modes = InfoMetricFamily(
+        "codec_mode", "Mode in which each model generates, and the switches of fast mode that are on.", labels=["model"]
+    )
     distances = GaugeMetricFamily(
         "codec_mode_distance",
         "Measured distance from reference mode, by metric: ssim, psnr_db or lpips.",

@@ -75,7 +75,10 @@ class ModelInfo:
     modalities: tuple[Modality, ...] = (Modality.IMAGE,)
     aliases: tuple[str, ...] = ()
     renders: bool = False
-    """Whether this process can decode the latents to pixels. A gateway cannot, and not every VAE is supported."""
+    """Whether this process can decode the latents to pixels.
+
+    This is False in a gateway, and for a VAE that is not supported.
+    """
     unproven_pixels: str | None = None
     """Reason why decoded pixels could not be compared with those of the model's pipelines, or None. See `renders`."""
     limits: RequestLimits = field(default_factory=RequestLimits)

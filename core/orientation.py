@@ -6,7 +6,10 @@ _ORIENTATION = 0x0112
 _SWAPPED = range(5, 9)
 """Orientations whose width and height are exchanged (Exif 2.32, 4.6.4)."""
 _MARKERS = ((b"Exif\0\0", 6), (b"eXIf", 4), (b"EXIF", 8))
-"""Bytes before the TIFF structure, and their length: JPEG and some WebP files, PNG files, other WebP files."""
+"""Pairs of a marker and the number of bytes from the start of the marker to the TIFF structure.
+
+The first marker is for JPEG files and some WebP files, the second for PNG files, and the third for other WebP files.
+"""
 _MAX_ENTRIES = 256
 
 

@@ -22,7 +22,7 @@ _OTHER_LIBRARIES = ("accelerate", "numpy", "safetensors", "tokenizers")
 
 
 PIN = re.compile(r"""(?P<name>[\w.-]+)==(?P<version>[\w.]+) *; *extra *== *["']server["']""")
-"""An exact requirement of the extra `server` in package metadata."""
+"""Regular expression for a requirement of the extra `server` with an exact version, in package metadata."""
 
 
 def pinned_versions() -> dict[str, str]:

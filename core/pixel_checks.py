@@ -19,7 +19,10 @@ from core.map_store import bundle_folder
 log = logging.getLogger(__name__)
 
 FILE = "pixel_checks.json"
-"""File in the folder of a latent-space map. It is a JSON list of {"key": {...}, "checks": [...]}, the latest last."""
+"""File in the folder of a latent-space map. It is a JSON list of {"key": {...}, "checks": [...]}.
+
+The newest item of the list is the last.
+"""
 _MAX_RECORDS = 16
 
 
@@ -44,7 +47,10 @@ class PixelCheck:
 
 
 def load_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any]) -> tuple[PixelCheck, ...] | None:
-    """Return the results for `key` that are stored in the models directory or the embedded models, or None."""
+    """Return the stored results for `key`, or None if no results are stored.
+
+    Results in `models_dir` take precedence over results in the data of the embedded model.
+    """
     folders = [bundle_folder(directory, latent_space) for directory in (models_dir, EMBEDDED_MODELS_DIR)]
     for record in [record for folder in folders for record in _records(folder / FILE)]:
         try:

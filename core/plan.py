@@ -164,9 +164,9 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
 
 
 _header = lru_cache(maxsize=256)(LatentStreamHeader)
-"""Cached constructor.
+"""Return a LatentStreamHeader with the given fields. The results are cached.
 
-Headers do not depend on the prompt or seed, so most requests have an earlier request's header.
+A header does not depend on the prompt or seed, so most requests have the same header as an earlier request.
 """
 
 

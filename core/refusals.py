@@ -20,14 +20,16 @@ class Refusals:
 
     def __init__(self) -> None:
         self._return_at: dict[str, float] = {}
-        """Time by client, in seconds of the monotonic clock, in the order of the rejections."""
+        """Time from which each client may send another request, in seconds of the monotonic clock.
+
+        The clients are in the order of their rejections.
+        """
 
     def delay_s(self, client: str, retry_after_s: float) -> float:
-        """Record that `client` is rejected for `retry_after_s` seconds.
+        """Record that `client` must wait for `retry_after_s` seconds, and return the delay of the response in seconds.
 
-        Return by how many seconds to delay the response.
-
-        The delay is 0, unless the client was rejected before and sent this request before the end of that time.
+        The delay is 0, unless the client was rejected before and has sent this request too early. In this case, the
+        delay is EARLY_DELAY_S, and the time that the client must wait does not change.
         """
         now = monotonic()
         return_at = self._return_at.get(client)

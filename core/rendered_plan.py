@@ -32,15 +32,15 @@ def plan_rendered(
     modalities = tuple(str(modality) for modality in model.modalities)
     if model.unproven_pixels is not None:
         raise UnsupportedModality(
-            f"this server does not render {model.name} to pixels, because it could not check that decoded latents "
-            f"equal the pixels of the model's own pipeline ({model.unproven_pixels}): request latents instead "
-            f"(modality {' or '.join(modalities)})",
+            f"this server does not render {model.name} to pixels, because it could not check that decoded "
+            f"latents equal the pixels of the model's own pipeline ({model.unproven_pixels}). Request latents "
+            f"instead (modality {' or '.join(modalities)})",
             modalities,
         )
     if not model.renders:
         raise UnsupportedModality(
             f"this server cannot decode the latents of {model.name} to pixels, because it is a gateway or runs "
-            f"without the VAE (--no-vae): request latents (modality {' or '.join(modalities)}), and send them to "
+            f"without the VAE (--no-vae). Request latents (modality {' or '.join(modalities)}), and send them to "
             f"{DECODE_PATH} of a server that has the VAE",
             modalities,
         )

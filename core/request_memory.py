@@ -42,8 +42,8 @@ class RequestMemory:
             raise TooLarge(f"this request needs {size} bytes of memory, but the limit is {self._limit}")
         if self._used + size > self._limit:
             raise Overloaded(
-                f"other requests use {self._used} and this request needs {size} bytes of memory, but the limit is "
-                f"{self._limit}",
+                f"other requests use {self._used} bytes of memory and this request needs {size} bytes, but the "
+                f"limit is {self._limit} bytes",
                 self._retry_after_s(),
             )
 

@@ -7,7 +7,7 @@ from core.model import GenerationMode, ModelInfo
 
 
 def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
-    """Return the mode of `model` with exactly the inputs of `request`.
+    """Return the input combination of `model` that has exactly the inputs of `request`.
 
     Raises InvalidRequest, which names the field, if a required field is missing or a field is not supported.
     """
@@ -30,8 +30,8 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
     if request.image is not None and mode.latents_only:
         raise InvalidRequest(
             "image",
-            f"must be sent as `latents`: this server runs {model.name} without the VAE that encodes images; to encode "
-            f"the image, send it to {ENCODE_PATH} of a server that has the VAE",
+            f"must be sent as `latents`, because this server runs {model.name} without the VAE that encodes "
+            f"images. To encode the image, send it to {ENCODE_PATH} of a server that has the VAE",
         )
     if request.latents is not None and not mode.latents:
         raise InvalidRequest(

@@ -83,9 +83,12 @@ class RequestRecord:
     def __init__(self, protocol: str, target: str, operation: str | None, request_id: str | None) -> None:
         self.protocol = protocol
         self.target = target
-        """Over HTTP the method and path, over gRPC the name of the method."""
+        """Method and path of an HTTP request, or name of a gRPC method."""
         self.operation = operation
-        """Name of the operation: generate, render, decode, ...; None if the request does not run a model."""
+        """Name of the operation, e.g. generate, render or decode.
+
+        None if the request does not run a model.
+        """
         self.request_id = request_id if request_id and _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)
         self.started_at = perf_counter()
         self.started_ns = time_ns()
@@ -95,17 +98,18 @@ class RequestRecord:
         self.outcome = OK
         self.error: str | None = None
         self.completed = False
-        """Whether the last frame was sent. If the client disconnects later, the request was not cancelled."""
+        """Whether the last frame was sent. If the client disconnects later, the request does not count as cancelled."""
         self.key_name: str | None = None
         self.traceparent: str | None = None
-        """Trace context for requests to other servers: the client's, or that of this request's span."""
+        """Trace context that is sent to other servers. It is the context of this request's span, or else of the client.
+        """
         self.peer = ""
-        """IP address of the client; empty if it is unknown."""
+        """IP address of the client, or an empty string if it is unknown."""
         self.model: str | None = None
         self.modality: str | None = None
-        """image or video."""
+        """Modality of the latents, which is "image" or "video"."""
         self.pipeline: str | None = None
-        """Pipeline of the latents that are sent or received; None if there are none."""
+        """Encoding pipeline of the latents that are sent or received, or None if the request has no latents."""
         self.coding: str | None = None
         self.map_hash: str | None = None
         self.bytes_out = 0
@@ -117,9 +121,10 @@ class RequestRecord:
         self.steps = 0
         """Sampling steps that were completed."""
         self.batch_size = 0
-        """Number of generations that the last generation of the request was sampled with, including itself.
+        """Size of the batch in which the last generation of the request was sampled.
 
-        0 if the model has not started to work, or is in another process that does not report it.
+        The size is 0 before the model starts to work. The size is also 0 if another process runs the model and does not
+        report it.
         """
         self.sampling_s = 0.0
         self.encode_s = 0.0
@@ -148,7 +153,7 @@ class RequestRecord:
         self.frame_values = prod(plan.header.shape)
 
     def describe_model(self, model: str, modality: Modality) -> None:
-        """Record the model and the modality of a request, and that the request was planned now."""
+        """Record the model and the modality of a request, and the current time as the time of planning."""
         self.model = model
         self.modality = modality.removesuffix("-latents")
         self.planned_at = perf_counter()
@@ -198,7 +203,7 @@ class RequestRecord:
         return self.frames * self.frame_values * _RAW_BYTES_PER_VALUE
 
     def seconds_to(self, time: float | None) -> float | None:
-        """Return the seconds from the start of the request to `time`, or None without `time`."""
+        """Return the seconds from the start of the request to `time`, or None if `time` is None."""
         return None if time is None else time - self.started_at
 
     @property

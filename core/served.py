@@ -80,9 +80,9 @@ class ModelInstance:
         """Return the engine that generates. Raises UnsupportedModality if the server only decodes and encodes."""
         if self.engine is None:
             raise UnsupportedModality(
-                f"this server does not generate, because its role is {self.role}: it only decodes and encodes the "
-                f"latents of {self.model.name} ({DECODE_PATH} and {ENCODE_PATH}, gRPC Decode and Encode); send "
-                "generations to a server that runs without --role decoder",
+                f"this server does not generate, because its role is {self.role}. It only decodes and encodes "
+                f"the latents of {self.model.name} ({DECODE_PATH} and {ENCODE_PATH}, gRPC Decode and Encode). "
+                "Send generation requests to a server that runs without --role decoder",
                 (),
             )
         return self.engine
@@ -96,8 +96,8 @@ class ModelInstance:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(
                 f"this server cannot decode or encode the latents of {self.model.name}, because its role is "
-                f"{self.role}: request latents (modality {' or '.join(modalities)}), and send them to a server that "
-                "has the VAE, e.g. one with --role decoder",
+                f"{self.role}. Request latents (modality {' or '.join(modalities)}), and send them to a server "
+                "that has the VAE, e.g. a server with --role decoder",
                 modalities,
             )
         return self.vae
@@ -252,14 +252,17 @@ class ServedModels:
     def require_decoder(self, digest: str) -> DecoderFile:
         """Return the exported decoder with the hash `digest`, "sha256:<hex>".
 
-        Raises NotReady if no model is loaded, NotFound if no model has such a decoder or its file was changed since.
+        Raises NotReady if no model is loaded. Raises NotFound if no model has such a decoder, or if the file of the
+        decoder has changed since the server was started.
         """
         for instance in self.require_all():
             decoder = instance.decoder
             if decoder is not None and decoder.hash == digest:
                 if decoder.is_unchanged():
                     return decoder
-                raise NotFound("hash", f"{truncated_repr(digest)} was replaced on disk since the server was started")
+                raise NotFound(
+                    "hash", f"the file of the decoder {truncated_repr(digest)} has changed since the server was started"
+                )
         raise NotFound("hash", f"{truncated_repr(digest)} not found; `decoders` in {INFO_PATH} lists the hashes")
 
     def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:

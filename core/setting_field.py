@@ -1,4 +1,4 @@
-"""Fields of settings models."""
+"""Declaration of the fields of settings models."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ from core.setting_field import setting as _setting
 from core.upstream_settings import UpstreamSettings
 
 _TORCH_DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
-"""Values of the setting `dtype` by torch's names, which are accepted too."""
+"""Values of the setting `dtype`, by the torch names that the setting also accepts."""
 _FORMATS = {
     "latent_map_url": "an http:// or https:// URL",
     "latent_map_sha256": "[sha256:]HEX with 64 hex digits",
@@ -230,7 +230,10 @@ class Settings(
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of settings, which are flags and then variables that are not Kubernetes service links."""
+        """Return the sources of settings in order of precedence, which are flags and then environment variables.
+
+        Variables that are Kubernetes service links are ignored.
+        """
         assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101 - pydantic-settings always passes one
         links = {name.lower() for name in service_links(os.environ)}
         env_settings.env_vars = {

@@ -36,9 +36,9 @@ class Switches:
     vae_slicing: bool = False
     dtype: str = "auto"
     required: frozenset[str] = field(default=frozenset(), compare=False)
-    """Names of the switches that are refused if the model does not support them.
+    """Names of the switches that are an error if the model does not support them.
 
-    All other switches are left off if the model does not support them.
+    Any other switch is turned off if the model does not support it.
     """
 
     @property
@@ -55,7 +55,10 @@ class Switches:
 _OFF: Mapping[str, Any] = {one.name: one.default for one in fields(Switches) if one.compare}
 """The value of each switch in reference mode."""
 UNBATCHED_STEP_CACHES = ("first_block",)
-"""Step caches that treat a batch as a whole, so that a member would change the others."""
+"""Step caches that decide for a whole batch which blocks to skip.
+
+With such a cache, the generations in a batch would change each other's results.
+"""
 FAST_DEFAULTS: Mapping[str, Any] = {
     "channels_last": True,
     "compile": "auto",
@@ -68,16 +71,16 @@ def switches_of(settings: Settings) -> Switches:
     """Return the switches that `settings` select.
 
     In reference mode, `dtype` is not a switch, because the reference is generated with this dtype. Raises
-    InvalidSettings, which names the setting, if a switch is set or batches are allowed in reference mode, or if batches
-    are combined with a step cache that does not treat their members separately.
+    InvalidSettings, which names the setting, if a switch or a batch size above 1 is set in reference mode. Also raises
+    InvalidSettings if a batch size above 1 is combined with one of UNBATCHED_STEP_CACHES.
     """
     given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}
     if Mode(settings.mode) is Mode.FAST:
         chosen = Switches(**{**FAST_DEFAULTS, **given}, required=frozenset(given))
         if settings.batch_size > 1 and chosen.step_cache in UNBATCHED_STEP_CACHES:
             raise InvalidSettings(
-                f"{PREFIX}BATCH_SIZE (--batch-size): must be 1 with the step cache {chosen.step_cache}, which "
-                f"decides for a batch as a whole which blocks to skip, got {settings.batch_size}"
+                f"{PREFIX}BATCH_SIZE (--batch-size): must be 1 with the step cache {chosen.step_cache}, because "
+                f"this cache skips the same blocks for all generations in a batch, got {settings.batch_size}"
             )
         return chosen
     del given["dtype"]
@@ -86,8 +89,8 @@ def switches_of(settings: Settings) -> Switches:
     if given:
         name, value = next(iter(given.items()))
         raise InvalidSettings(
-            f"{PREFIX}{name.upper()} ({_flag(name)}): changes the pixels, so it must be combined with "
-            f"{PREFIX}MODE=fast (--mode fast), got {truncated_repr(value)} in reference mode"
+            f"{PREFIX}{name.upper()} ({_flag(name)}): is only allowed with {PREFIX}MODE=fast (--mode fast), "
+            f"because it changes the pixels, got {truncated_repr(value)} in reference mode"
         )
     return Switches()
 

@@ -1,4 +1,4 @@
-"""Reports about a request that has ended, which are a log line, metrics and traces."""
+"""Reporting of requests that have ended, in a log line, metrics and traces."""
 
 import logging
 
@@ -27,7 +27,7 @@ class Telemetry:
         self.metrics = Metrics()
         self._refusals = RateLimit(MAX_REFUSALS_PER_S)
         self.tracer: Tracer | None = None
-        """Exports traces; None if they are not exported."""
+        """Tracer that exports traces, or None if traces are not exported."""
 
     def begin(
         self,

@@ -28,9 +28,12 @@ class PixelLayout(StrEnum):
     """Layout, range and dtype of decoded pixels."""
 
     VAE = "vae"
-    """The unchanged output of the VAE, about [-1, 1], in its dtype: [B, 3, H, W], or [B, 3, F, H, W] for a video."""
+    """The unchanged output of the VAE, with values of about -1 to 1, in the dtype of the VAE.
+
+    The shape is [B, 3, H, W], or [B, 3, F, H, W] for a video.
+    """
     UNIT = "unit"
-    """Values in [0, 1], in the dtype of the VAE: [N, 3, H, W]."""
+    """Values from 0 to 1 in the dtype of the VAE, with the shape [N, 3, H, W]."""
     BYTES = "bytes"
     """8-bit values, uint8 [N, H, W, 3]."""
 

@@ -24,7 +24,10 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     links = service_links(environment)
     warnings = []
     if links:
-        warnings.append(f"ignored, because they are Kubernetes service links and not settings: {', '.join(links)}")
+        warnings.append(
+            "environment variables that are ignored, because they are Kubernetes service links and not settings: "
+            f"{', '.join(links)}"
+        )
     for name in sorted(environment):
         if not name.startswith(PREFIX) or name.removeprefix(PREFIX) in known or name in links:
             continue

@@ -144,7 +144,7 @@ async def test_exported_decoder_is_published_and_may_be_cached_forever(tmp_path:
         decoder_path.write_bytes(b"a newer model")
         replaced = await servers.http.get(url)
         assert replaced.status == 404
-        assert "was replaced on disk" in (await replaced.json())["error"]["message"]
+        assert "has changed since the server was started" in (await replaced.json())["error"]["message"]
         assert replaced.headers["Cache-Control"] == "no-store"
 
 

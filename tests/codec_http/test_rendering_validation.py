@@ -91,7 +91,7 @@ async def test_gateway_does_not_render_and_reports_latent_modalities() -> None:
             assert response.status == 415
             error = (await response.json())["error"]
             assert (error["param"], error["supported_modalities"]) == ("modality", ["image-latents"])
-            assert "request latents" in error["message"]
+            assert "Request latents" in error["message"]
         info = await (await http.get("/codec/info")).json()
         assert info["rendered_formats"] == []
 
