@@ -6,7 +6,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from importlib import resources
@@ -16,40 +15,27 @@ import numpy as np
 import pytest
 
 from codec_client import HttpClient, LatentStreamDecoder, latent_to_rgb
+from codec_wire.codings import find_coding
 from codec_wire.errors import StreamError
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.latents import Modality
 from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.request import GenerationRequest
 from core.map_store import RGB_FILE, bundle_folder
-from tests.support.npm import install, npm
+from tests.support.browser import needs_chromium
+from tests.support.npm import npm
 from tests.support.processes import Addresses, start_server
+from tests.support.web_client import CLIENT, build_client, node
 
-CLIENT = Path(__file__).resolve().parent.parent / "web" / "client"
 VECTORS = resources.files("codec_golden").joinpath("vectors")
 REQUEST = {"prompt": "a sea", "size": "64x32", "steps": 2, "seed": 7}
 PIPELINES = ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive")
 
 
-def node(program: str, *arguments: str, text: str = "") -> str:
-    """Run a program in web/client/test/programs without permission to create code from strings; return its output."""
-    command = [
-        "node",
-        "--disallow-code-generation-from-strings",
-        str(CLIENT / "test" / "programs" / program),
-        *arguments,
-    ]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def built_client() -> None:
-    """Install the client's packages and build it."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed; it builds the TypeScript client")
-    install(CLIENT)
-    npm(CLIENT, "run", "build")
+    """The client, built."""
+    build_client()
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +54,33 @@ def server(models_dir: Path) -> Iterator[Addresses]:
 def test_typescript_client_passes_its_own_tests(built_client: None) -> None:
     npm(CLIENT, "run", "typecheck")
     npm(CLIENT, "test")
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_conformance_vectors_pass_in_chromium(built_client: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHROMIUM", shutil.which("chromium") or "")
+    npm(CLIENT, "run", "test:chromium")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wire_format", ["msgpack", "protobuf"])
+def test_dictionary_of_the_typescript_client_decompresses_a_response(
+    wire_format: str, built_client: None, tmp_path: Path
+) -> None:
+    with start_server("--models-dir", str(tmp_path)) as server:
+        found = json.loads(node("dictionary.mjs", server.http, "int8", wire_format))
+        body = json.dumps(REQUEST | {"pipeline": "int8", "stream_format": wire_format}).encode()
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "zstd"}
+        request = urllib.request.Request(f"{server.http}/v1/images/generations", body, headers)
+        with urllib.request.urlopen(request) as response:
+            assert response.headers["Codec-Zstd-Dict"] == found["hash"]
+            compressed = response.read()
+    decompressor = find_coding("zstd").decompressor(base64.b64decode(found["data"]))
+    decoder = LatentStreamDecoder()
+    frames = [frame for part in decompressor.expand(compressed) for frame in decoder.feed(part)]
+    decoder.close()
+    assert [frame.shape for frame in frames] == [(4, 4, 8)]
 
 
 @pytest.mark.slow
@@ -165,3 +178,10 @@ def test_typescript_request_has_every_field_of_a_request() -> None:
     wire_names = {info.alias or name for name, info in GenerationRequest.model_fields.items()}
     assert fields == wire_names
     assert all(f'"{modality}"' in source for modality in Modality)
+
+
+def test_typescript_grpc_request_writes_every_field_of_the_message() -> None:
+    source = (CLIENT / "src" / "grpc-request.ts").read_text()
+    body = source[source.index("return new FieldWriter") : source.index(".finish()")]
+    written = [int(number) for number in re.findall(r"^    \.\w+\((\d+),", body, re.MULTILINE)]
+    assert written == sorted(field.number for field in pb.GenerateRequest.DESCRIPTOR.fields)

@@ -160,6 +160,111 @@ function reasonOf(error) {
   return cause instanceof Error ? cause.message || cause.name : String(cause);
 }
 
+// ../client/src/downloads.ts
+var WELL_KNOWN_PATH = "/.well-known/codec";
+function allowedUrl(server, url) {
+  const base = new URL(urlOf(server, "/"));
+  if (!URL.canParse(url, base)) throw new InvalidMap(`${server} sent an invalid URL: ${url}`);
+  const resolved = new URL(url, base);
+  if (resolved.origin === base.origin) return resolved.href;
+  if (resolved.pathname.startsWith(`${WELL_KNOWN_PATH}/`)) return new URL(resolved.pathname, base).href;
+  throw new InvalidMap(`${server} refers to ${url}, which is of another origin`);
+}
+async function download(url, maxBytes, options) {
+  const response = await send(url, {}, options);
+  if (!response.ok) throw new InvalidMap(`cannot download ${url}: HTTP status ${response.status}`);
+  let document2;
+  try {
+    document2 = await readAtMost(response, maxBytes);
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    throw new InvalidMap(`cannot download ${url}: ${reasonOf(error)}`);
+  }
+  if (document2 === null) throw new InvalidMap(`${url} is larger than ${maxBytes} bytes, the maximum for this file`);
+  return document2;
+}
+async function digestOf(data) {
+  if (globalThis.crypto?.subtle === void 0) {
+    throw new InvalidMap("hashes cannot be verified here: browsers have WebCrypto only on https:// and localhost pages");
+  }
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+  return `sha256:${[...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+function parseJson(document2, url) {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(document2));
+  } catch {
+    throw new InvalidMap(`${url} is not JSON`);
+  }
+}
+
+// ../client/src/latent-rgb.ts
+var MAX_VALUE = 65504;
+function parseLatentRgb(document2) {
+  const { latent_space, matrix, bias } = document2 ?? {};
+  if (typeof latent_space !== "string") throw new InvalidMap("latent-to-RGB matrix: invalid latent_space");
+  if (!Array.isArray(matrix) || matrix.length === 0 || !matrix.every(isColour)) {
+    throw new InvalidMap("latent-to-RGB matrix: invalid matrix");
+  }
+  if (!isColour(bias)) throw new InvalidMap("latent-to-RGB matrix: invalid bias");
+  return { latent_space, matrix, bias };
+}
+function isColour(value) {
+  return Array.isArray(value) && value.length === 3 && value.every(Number.isFinite);
+}
+function latentToRgb(latents, { matrix, bias }) {
+  const [channels, height, width] = latents.shape;
+  if (latents.shape.length !== 3 || channels !== matrix.length || height === void 0 || width === void 0) {
+    throw new RangeError(`latents must have the shape [${matrix.length}, h, w], got [${latents.shape.join(", ")}]`);
+  }
+  const cells = height * width;
+  const data = new Uint8ClampedArray(4 * cells).fill(255);
+  for (let cell = 0; cell < cells; cell++) {
+    let [red, green, blue] = bias;
+    for (let channel = 0; channel < channels; channel++) {
+      const value = latents.values[channel * cells + cell];
+      const clamped = Number.isNaN(value) ? 0 : Math.max(-MAX_VALUE, Math.min(MAX_VALUE, value));
+      const share = matrix[channel];
+      red += clamped * share[0];
+      green += clamped * share[1];
+      blue += clamped * share[2];
+    }
+    data[4 * cell] = red * 255;
+    data[4 * cell + 1] = green * 255;
+    data[4 * cell + 2] = blue * 255;
+  }
+  return { width, height, data };
+}
+
+// ../client/src/maps.ts
+var MAX_INDEX_BYTES = 1024 * 1024;
+var MAX_MAP_BYTES = 1024 * 1024;
+var MAX_RGB_BYTES = 256 * 1024;
+var DIGEST = /^sha256:[0-9a-f]{64}$/;
+async function fetchLatentRgb(server, selection = {}) {
+  const entries = await fetchIndex(server, selection);
+  const entry = entries.find(({ id }) => id === (selection.latentSpace ?? id));
+  if (entry === void 0 || entry.rgb_url === null) {
+    const space = selection.latentSpace ?? "its maps";
+    throw new NotFound("latent_space", `${server} has no latent-to-RGB matrix for ${space}`);
+  }
+  const document2 = await download(allowedUrl(server, entry.rgb_url), MAX_RGB_BYTES, selection);
+  return parseLatentRgb(parseJson(document2, entry.rgb_url));
+}
+async function fetchIndex(server, options) {
+  const url = urlOf(server, `${WELL_KNOWN_PATH}/index.json`);
+  const index = parseJson(await download(url, MAX_INDEX_BYTES, options), url);
+  if (!Array.isArray(index?.latents)) throw new InvalidMap(`${url} is not an index of latent-space maps`);
+  return index.latents.map((entry) => {
+    const { id, url: mapUrl, hash, rgb_url = null } = entry ?? {};
+    if (typeof id !== "string" || typeof mapUrl !== "string" || !(rgb_url === null || typeof rgb_url === "string")) {
+      throw new InvalidMap(`${url} is not an index of latent-space maps`);
+    }
+    if (typeof hash !== "string" || !DIGEST.test(hash)) throw new InvalidMap(`${url}: hash must be sha256:<64 hex>`);
+    return { id, url: mapUrl, hash, rgb_url };
+  });
+}
+
 // ../client/src/half.ts
 var HALF_INFINITY = 31744;
 function halfToNumber(bits) {
@@ -390,6 +495,13 @@ function littleEndianFloats(data) {
   const values = new Float32Array(data.length / 4);
   for (let index = 0; index < values.length; index++) values[index] = view2.getFloat32(4 * index, true);
   return values;
+}
+
+// ../client/src/progress.ts
+var PREVIEW_PIPELINE = PIPELINES.get("int4-adaptive");
+function decodePreview(frame, header) {
+  const decoder = new LatentDecoder({ ...header, pipeline: PREVIEW_PIPELINE, scales: null, totalFrames: null });
+  return { ...decoder.decode({ ...frame, seq: 0 }), seq: frame.seq };
 }
 
 // ../client/src/byte-queue.ts
@@ -913,7 +1025,7 @@ async function errorOf(response) {
   const text = new TextDecoder().decode(body ?? new Uint8Array(0));
   const after = response.headers.get("Retry-After") ?? "";
   const retryAfterS = /^[0-9]+$/.test(after) ? Number(after) : 1;
-  const detail = parseJson(text)?.error ?? {};
+  const detail = parseJson2(text)?.error ?? {};
   const message = typeof detail["message"] === "string" ? detail["message"] : text.slice(0, 200).trim();
   const reported = reportedError(detail, message, retryAfterS);
   if (reported !== null) return reported;
@@ -922,9 +1034,9 @@ async function errorOf(response) {
   if (response.status === 503) return new NotReady(message || summary, retryAfterS);
   return new UnexpectedAnswer(summary);
 }
-function reportedErrorOf(body) {
+function reportedErrorOf(body, retryAfterS = 1) {
   const detail = body["error"] ?? {};
-  return reportedError(detail, typeof detail["message"] === "string" ? detail["message"] : "", 1);
+  return reportedError(detail, typeof detail["message"] === "string" ? detail["message"] : "", retryAfterS);
 }
 function reportedError(detail, message, retryAfterS) {
   const { code, param } = detail;
@@ -949,7 +1061,7 @@ function reportedError(detail, message, retryAfterS) {
     }
   }
 }
-function parseJson(text) {
+function parseJson2(text) {
   try {
     return JSON.parse(text);
   } catch {
@@ -959,7 +1071,6 @@ function parseJson(text) {
 
 // ../client/src/event-stream.ts
 var MAX_EVENT_CHARACTERS = 512 * 1024 * 1024;
-var PREVIEW_PIPELINE = PIPELINES.get("int4-adaptive");
 async function* readEvents(chunks, wireFormat, headerOf, { onProgress, onPreview }) {
   const text = new TextDecoder();
   let buffer = "";
@@ -972,7 +1083,7 @@ async function* readEvents(chunks, wireFormat, headerOf, { onProgress, onPreview
       if (name === "header" || name === "frame") yield messageIn(data);
       else if (name === "progress") onProgress?.(positionIn(data));
       else if (name === "preview" && header !== null && onPreview !== void 0) {
-        onPreview({ ...positionIn(data), latents: previewIn(data, wireFormat, header) });
+        onPreview({ ...positionIn(data), latents: decodePreview(parseFrameMessage(messageIn(data), wireFormat), header) });
       } else if (name === "error") {
         throw reportedErrorOf(data) ?? new StreamFailed("the server failed; its log states the reason");
       }
@@ -1005,10 +1116,92 @@ function messageIn({ message }) {
     throw new MalformedMessage("message of an event must be base64");
   }
 }
-function previewIn(data, wireFormat, header) {
-  const frame = parseFrameMessage(messageIn(data), wireFormat);
-  const decoder = new LatentDecoder({ ...header, pipeline: PREVIEW_PIPELINE, scales: null, totalFrames: null });
-  return { ...decoder.decode({ ...frame, seq: 0 }), seq: frame.seq };
+
+// ../client/src/latent-stream.ts
+async function openStream(responseHeaders, chunks, decoder, options) {
+  const frames = receive(chunks, decoder, options);
+  const first = await frames.next();
+  if (first.done || decoder.header === null) throw new StreamError("the stream has no header");
+  return new LatentStream(decoder.header, responseHeaders, frames);
+}
+var LatentStream = class {
+  constructor(header, responseHeaders, frames) {
+    this.header = header;
+    this.responseHeaders = responseHeaders;
+    this.frames = frames;
+  }
+  header;
+  responseHeaders;
+  frames;
+  /** Hash of the latent-space map that describes the latents, sha256:<hex>. */
+  get mapHash() {
+    return this.responseHeaders.get("Codec-Latent-Map");
+  }
+  /** Seed of the noise, also if the server selected it. */
+  get seed() {
+    const seed = this.responseHeaders.get("Codec-Seed");
+    return seed !== null && /^[0-9]+$/.test(seed) ? BigInt(seed) : null;
+  }
+  /** Name of the model that generates. */
+  get model() {
+    return this.responseHeaders.get("Codec-Model");
+  }
+  /**
+   * Iterate over the latents of each frame.
+   *
+   * Leaving the loop before the last frame cancels the generation on the server. The iterator throws StreamError if the
+   * stream is not valid or the connection is lost, or the reason of the signal if it is aborted.
+   */
+  async *[Symbol.asyncIterator]() {
+    try {
+      for await (const latents of this.frames) if (latents !== null) yield latents;
+    } finally {
+      await this.frames.return(void 0);
+    }
+  }
+};
+async function* receive(chunks, decoder, { signal, onBytes }) {
+  const parts = chunks[Symbol.asyncIterator]();
+  try {
+    for (let started = false; ; ) {
+      const { done, value } = await parts.next();
+      if (done) break;
+      onBytes?.(value);
+      const frames = decoder.feed(value);
+      for (let next = frames.next(); ; next = frames.next()) {
+        if (!started && decoder.header !== null) {
+          started = true;
+          yield null;
+        }
+        if (next.done) break;
+        yield next.value;
+      }
+    }
+    decoder.close();
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof StreamFailed) {
+      await parts.next().catch((reason) => {
+        if (reason instanceof CodecError) throw reason;
+      });
+    }
+    if (error instanceof CodecError) throw error;
+    throw new TruncatedStream(`the connection was lost during the response: ${reasonOf(error)}`);
+  } finally {
+    await parts.return?.();
+  }
+}
+async function* chunksOf(body) {
+  const reader = body.getReader();
+  try {
+    for (; ; ) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await reader.cancel().catch(() => void 0);
+  }
 }
 
 // ../client/src/request.ts
@@ -1131,89 +1324,7 @@ async function generate(server, request, options = {}) {
     await response.body.cancel();
     throw error;
   }
-  const frames = receive(chunks, decoder, options);
-  const first = await frames.next();
-  if (first.done || decoder.header === null) throw new StreamError("the stream has no header");
-  return new LatentStream(decoder.header, response.headers, frames);
-}
-var LatentStream = class {
-  constructor(header, responseHeaders, frames) {
-    this.header = header;
-    this.responseHeaders = responseHeaders;
-    this.frames = frames;
-  }
-  header;
-  responseHeaders;
-  frames;
-  /** Hash of the latent-space map that describes the latents, sha256:<hex>. */
-  get mapHash() {
-    return this.responseHeaders.get("Codec-Latent-Map");
-  }
-  /** Seed of the noise, also if the server selected it. */
-  get seed() {
-    const seed = this.responseHeaders.get("Codec-Seed");
-    return seed !== null && /^[0-9]+$/.test(seed) ? BigInt(seed) : null;
-  }
-  /** Name of the model that generates. */
-  get model() {
-    return this.responseHeaders.get("Codec-Model");
-  }
-  /**
-   * Iterate over the latents of each frame.
-   *
-   * Leaving the loop before the last frame cancels the generation on the server. The iterator throws StreamError if the
-   * stream is not valid or the connection is lost, or the reason of the signal if it is aborted.
-   */
-  async *[Symbol.asyncIterator]() {
-    try {
-      for await (const latents of this.frames) if (latents !== null) yield latents;
-    } finally {
-      await this.frames.return(void 0);
-    }
-  }
-};
-async function* receive(chunks, decoder, { signal, onBytes }) {
-  const parts = chunks[Symbol.asyncIterator]();
-  try {
-    for (let started = false; ; ) {
-      const { done, value } = await parts.next();
-      if (done) break;
-      onBytes?.(value);
-      const frames = decoder.feed(value);
-      for (let next = frames.next(); ; next = frames.next()) {
-        if (!started && decoder.header !== null) {
-          started = true;
-          yield null;
-        }
-        if (next.done) break;
-        yield next.value;
-      }
-    }
-    decoder.close();
-  } catch (error) {
-    signal?.throwIfAborted();
-    if (error instanceof StreamFailed) {
-      await parts.next().catch((reason) => {
-        if (reason instanceof CodecError) throw reason;
-      });
-    }
-    if (error instanceof CodecError) throw error;
-    throw new TruncatedStream(`the connection was lost during the response: ${reasonOf(error)}`);
-  } finally {
-    await parts.return?.();
-  }
-}
-async function* chunksOf(body) {
-  const reader = body.getReader();
-  try {
-    for (; ; ) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      yield value;
-    }
-  } finally {
-    await reader.cancel().catch(() => void 0);
-  }
+  return openStream(response.headers, chunks, decoder, options);
 }
 function requireEvents(headers) {
   const contentType = contentTypeOf(headers);
@@ -1231,114 +1342,11 @@ function streamFormat(headers) {
     throw new StreamError(`the response is not a latent stream: its Content-Type is ${contentType || "missing"}`);
   }
   if (headers.has("Codec-Zstd-Dict")) {
-    throw new StreamError("the response is compressed with a zstd dictionary, which this client does not support");
+    throw new StreamError(
+      "the response is compressed with a zstd dictionary, which fetch cannot decompress: request the content codings br, gzip"
+    );
   }
   return found;
-}
-
-// ../client/src/latent-rgb.ts
-var MAX_VALUE = 65504;
-function parseLatentRgb(document2) {
-  const { latent_space, matrix, bias } = document2 ?? {};
-  if (typeof latent_space !== "string") throw new InvalidMap("latent-to-RGB matrix: invalid latent_space");
-  if (!Array.isArray(matrix) || matrix.length === 0 || !matrix.every(isColour)) {
-    throw new InvalidMap("latent-to-RGB matrix: invalid matrix");
-  }
-  if (!isColour(bias)) throw new InvalidMap("latent-to-RGB matrix: invalid bias");
-  return { latent_space, matrix, bias };
-}
-function isColour(value) {
-  return Array.isArray(value) && value.length === 3 && value.every(Number.isFinite);
-}
-function latentToRgb(latents, { matrix, bias }) {
-  const [channels, height, width] = latents.shape;
-  if (latents.shape.length !== 3 || channels !== matrix.length || height === void 0 || width === void 0) {
-    throw new RangeError(`latents must have the shape [${matrix.length}, h, w], got [${latents.shape.join(", ")}]`);
-  }
-  const cells = height * width;
-  const data = new Uint8ClampedArray(4 * cells).fill(255);
-  for (let cell = 0; cell < cells; cell++) {
-    let [red, green, blue] = bias;
-    for (let channel = 0; channel < channels; channel++) {
-      const value = latents.values[channel * cells + cell];
-      const clamped = Number.isNaN(value) ? 0 : Math.max(-MAX_VALUE, Math.min(MAX_VALUE, value));
-      const share = matrix[channel];
-      red += clamped * share[0];
-      green += clamped * share[1];
-      blue += clamped * share[2];
-    }
-    data[4 * cell] = red * 255;
-    data[4 * cell + 1] = green * 255;
-    data[4 * cell + 2] = blue * 255;
-  }
-  return { width, height, data };
-}
-
-// ../client/src/downloads.ts
-var WELL_KNOWN_PATH = "/.well-known/codec";
-function allowedUrl(server, url) {
-  const base = new URL(urlOf(server, "/"));
-  if (!URL.canParse(url, base)) throw new InvalidMap(`${server} sent an invalid URL: ${url}`);
-  const resolved = new URL(url, base);
-  if (resolved.origin === base.origin) return resolved.href;
-  if (resolved.pathname.startsWith(`${WELL_KNOWN_PATH}/`)) return new URL(resolved.pathname, base).href;
-  throw new InvalidMap(`${server} refers to ${url}, which is of another origin`);
-}
-async function download(url, maxBytes, options) {
-  const response = await send(url, {}, options);
-  if (!response.ok) throw new InvalidMap(`cannot download ${url}: HTTP status ${response.status}`);
-  let document2;
-  try {
-    document2 = await readAtMost(response, maxBytes);
-  } catch (error) {
-    options.signal?.throwIfAborted();
-    throw new InvalidMap(`cannot download ${url}: ${reasonOf(error)}`);
-  }
-  if (document2 === null) throw new InvalidMap(`${url} is larger than ${maxBytes} bytes, the maximum for this file`);
-  return document2;
-}
-async function digestOf(data) {
-  if (globalThis.crypto?.subtle === void 0) {
-    throw new InvalidMap("hashes cannot be verified here: browsers have WebCrypto only on https:// and localhost pages");
-  }
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
-  return `sha256:${[...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
-function parseJson2(document2, url) {
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(document2));
-  } catch {
-    throw new InvalidMap(`${url} is not JSON`);
-  }
-}
-
-// ../client/src/maps.ts
-var MAX_INDEX_BYTES = 1024 * 1024;
-var MAX_MAP_BYTES = 1024 * 1024;
-var MAX_RGB_BYTES = 256 * 1024;
-var DIGEST = /^sha256:[0-9a-f]{64}$/;
-async function fetchLatentRgb(server, selection = {}) {
-  const entries = await fetchIndex(server, selection);
-  const entry = entries.find(({ id }) => id === (selection.latentSpace ?? id));
-  if (entry === void 0 || entry.rgb_url === null) {
-    const space = selection.latentSpace ?? "its maps";
-    throw new NotFound("latent_space", `${server} has no latent-to-RGB matrix for ${space}`);
-  }
-  const document2 = await download(allowedUrl(server, entry.rgb_url), MAX_RGB_BYTES, selection);
-  return parseLatentRgb(parseJson2(document2, entry.rgb_url));
-}
-async function fetchIndex(server, options) {
-  const url = urlOf(server, `${WELL_KNOWN_PATH}/index.json`);
-  const index = parseJson2(await download(url, MAX_INDEX_BYTES, options), url);
-  if (!Array.isArray(index?.latents)) throw new InvalidMap(`${url} is not an index of latent-space maps`);
-  return index.latents.map((entry) => {
-    const { id, url: mapUrl, hash, rgb_url = null } = entry ?? {};
-    if (typeof id !== "string" || typeof mapUrl !== "string" || !(rgb_url === null || typeof rgb_url === "string")) {
-      throw new InvalidMap(`${url} is not an index of latent-space maps`);
-    }
-    if (typeof hash !== "string" || !DIGEST.test(hash)) throw new InvalidMap(`${url}: hash must be sha256:<64 hex>`);
-    return { id, url: mapUrl, hash, rgb_url };
-  });
 }
 
 // ../client/src/published-decoder.ts
@@ -1347,7 +1355,7 @@ var MAX_DECODER_BYTES = 1024 * 1024 * 1024;
 async function fetchDecoder(server, selection = {}) {
   const { latentSpace, model, family = "onnx" } = selection;
   const url = urlOf(server, "/codec/info");
-  const { models } = parseJson2(await download(url, MAX_INFO_BYTES, selection), url) ?? {};
+  const { models } = parseJson(await download(url, MAX_INFO_BYTES, selection), url) ?? {};
   for (const one of Array.isArray(models) ? models : []) {
     if ((latentSpace ?? one["latent_space_id"]) !== one["latent_space_id"]) continue;
     if (model !== void 0 && model !== one["model"] && !namesOf(one["model_aliases"]).includes(model)) continue;

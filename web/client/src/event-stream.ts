@@ -1,34 +1,13 @@
 /** Reader of a generation that is sent as Server-Sent Events: messages of the stream, progress and previews. */
 
-import { type DecodedLatents, LatentDecoder } from "./decoder.js";
 import { MalformedMessage, StreamFailed } from "./errors.js";
 import type { LatentStreamHeader } from "./messages.js";
-import { PIPELINES } from "./pipelines.js";
+import { decodePreview, type EventListeners, type Progress } from "./progress.js";
 import { parseFrameMessage, type WireFormat } from "./reader.js";
 import { reportedErrorOf } from "./server-errors.js";
 
 /** Maximum size of an event: the largest frame, in base64. */
 const MAX_EVENT_CHARACTERS = 512 * 1024 * 1024;
-/** Pipeline of the frames of previews, whatever the pipeline of the stream is. */
-const PREVIEW_PIPELINE = PIPELINES.get("int4-adaptive")!;
-
-/** Number of completed sampling steps. */
-export interface Progress {
-  readonly step: number;
-  readonly totalSteps: number;
-}
-
-/** One latent frame of the model's estimate, after a step, of the finished latents. */
-export interface Preview extends Progress {
-  readonly latents: DecodedLatents;
-}
-
-export interface EventListeners {
-  /** Called after every sampling step. */
-  readonly onProgress?: ((progress: Progress) => void) | undefined;
-  /** Called with every preview; the request needs `preview_every`. */
-  readonly onPreview?: ((preview: Preview) => void) | undefined;
-}
 
 /**
  * Yield the messages of the latent stream in the events of `chunks`, and call the listeners.
@@ -53,7 +32,7 @@ export async function* readEvents(
       if (name === "header" || name === "frame") yield messageIn(data);
       else if (name === "progress") onProgress?.(positionIn(data));
       else if (name === "preview" && header !== null && onPreview !== undefined) {
-        onPreview({ ...positionIn(data), latents: previewIn(data, wireFormat, header) });
+        onPreview({ ...positionIn(data), latents: decodePreview(parseFrameMessage(messageIn(data), wireFormat), header) });
       } else if (name === "error") {
         throw reportedErrorOf(data) ?? new StreamFailed("the server failed; its log states the reason");
       }
@@ -91,11 +70,4 @@ function messageIn({ message }: EventData): Uint8Array<ArrayBuffer> {
   } catch {
     throw new MalformedMessage("message of an event must be base64");
   }
-}
-
-/** Return the latents of a preview. Its frames do not depend on each other, and the server may leave some out. */
-function previewIn(data: EventData, wireFormat: WireFormat, header: LatentStreamHeader): DecodedLatents {
-  const frame = parseFrameMessage(messageIn(data), wireFormat);
-  const decoder = new LatentDecoder({ ...header, pipeline: PREVIEW_PIPELINE, scales: null, totalFrames: null });
-  return { ...decoder.decode({ ...frame, seq: 0 }), seq: frame.seq };
 }

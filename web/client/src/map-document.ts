@@ -13,8 +13,19 @@ export interface LatentMap {
   readonly vae_scale_factor: number;
   /** Pipelines of the latent space. Their further keys are those of the published schema. */
   readonly pipelines: readonly { readonly name: string; readonly keyframe_interval_frames?: number | null }[];
+  /** Dictionaries for the content coding zstd. */
+  readonly zstd_dictionaries?: readonly DictionaryEntry[];
 }
 
+/** One dictionary: `format` is a wire format, `hash` that of the file, sha256:<hex>. */
+export interface DictionaryEntry {
+  readonly format: string;
+  readonly pipeline: string;
+  readonly url: string;
+  readonly hash: string;
+}
+
+const DICTIONARY_KEYS = ["format", "pipeline", "url", "hash"] as const;
 const CHECKS: Readonly<Record<keyof LatentMap, (value: unknown) => boolean>> = {
   id: (value) => typeof value === "string" && value !== "",
   version: (value) => value === "1",
@@ -22,6 +33,9 @@ const CHECKS: Readonly<Record<keyof LatentMap, (value: unknown) => boolean>> = {
   dtype: (value) => value === "fp16" || value === "fp32",
   vae_scale_factor: (value) => typeof value === "number" && value > 0,
   pipelines: (value) => Array.isArray(value) && value.every((one) => typeof one?.name === "string"),
+  zstd_dictionaries: (value) =>
+    value === undefined ||
+    (Array.isArray(value) && value.every((one) => DICTIONARY_KEYS.every((key) => typeof one?.[key] === "string"))),
 };
 
 /** Return the map in a parsed JSON document, with all of its keys. Throws InvalidMap naming the key that is not valid. */

@@ -31,9 +31,9 @@ export async function errorOf(response: Response): Promise<errors.CodecError> {
 }
 
 /** Return the error in the data of an error event, which is the body of an error response; null if it is unknown. */
-export function reportedErrorOf(body: Readonly<Record<string, unknown>>): errors.CodecError | null {
+export function reportedErrorOf(body: Readonly<Record<string, unknown>>, retryAfterS = 1): errors.CodecError | null {
   const detail = (body["error"] ?? {}) as Record<string, unknown>;
-  return reportedError(detail, typeof detail["message"] === "string" ? detail["message"] : "", 1);
+  return reportedError(detail, typeof detail["message"] === "string" ? detail["message"] : "", retryAfterS);
 }
 
 /** Return the error with the code in `detail`, the object "error" of a response; null if the code is unknown. */

@@ -48,7 +48,7 @@ export function framed(...fields: Bytes[]): Uint8Array {
   return Uint8Array.of(0, 0, payload.length >> 8, payload.length, ...payload);
 }
 
-const text = (field: number, value: string): Bytes => [(field << 3) | 2, value.length, ...Buffer.from(value)];
+const text = (field: number, value: string): Bytes => [(field << 3) | 2, value.length, ...new TextEncoder().encode(value)];
 
 type Bytes = number[];
 

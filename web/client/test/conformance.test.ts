@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { type DecodedLatents, StreamError } from "../src/index.js";
-import { chunksOf, decode, hexOf, randomChunks, thrownBy } from "./streams.js";
+import { bytesOfHex, chunksOf, decode, hexOf, randomChunks, thrownBy } from "./streams.js";
 import { INDEX, readVector, type VectorStream } from "./vectors.js";
 
 /** Python's names of the errors: tests/test_web_client.py compares them. */
@@ -38,7 +38,7 @@ function expectedCodes(stream: VectorStream): number[][] {
   const size = latents.length / stream.frames;
   const perChannel = size / channels;
   const clip = (code: number) => Math.max(-maxCode, Math.min(maxCode, code));
-  let scales = stream.static_scales === null ? [] : halves(Uint8Array.from(Buffer.from(stream.static_scales, "hex")));
+  let scales = stream.static_scales === null ? [] : halves(bytesOfHex(stream.static_scales));
   let key: number[] = [];
   return [...Array(stream.frames).keys()].map((seq) => {
     const frame = latents.slice(seq * size, (seq + 1) * size);

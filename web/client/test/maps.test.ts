@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 
-import { fetchLatentRgb, fetchMap } from "../src/index.js";
+import { fetchDictionary, type DictionarySelection, fetchLatentRgb, fetchMap } from "../src/index.js";
 import { withServer } from "./http-server.js";
 
 const MAP = { id: "a/b", version: "1", shape: [4, 8, 8], dtype: "fp16", vae_scale_factor: 0.18, pipelines: [{ name: "raw" }] };
@@ -64,5 +64,32 @@ describe("a latent-to-RGB matrix", () => {
   ])("that %s is an error", async (_, entry, files, name) => {
     const found = publishing(entry, files, (address) => fetchLatentRgb(address, { latentSpace: "a/b" }));
     await expect(found).rejects.toMatchObject({ name });
+  });
+});
+
+describe("a zstd dictionary", () => {
+  const FILE = "dictionary";
+  const ENTRY = { format: "protobuf", pipeline: "int8", url: "http://elsewhere.example/.well-known/codec/dicts/1.zstd" };
+
+  function fetched(changes: object, selection: Partial<DictionarySelection> = {}): Promise<unknown> {
+    const document = JSON.stringify({ ...MAP, zstd_dictionaries: [{ ...ENTRY, hash: hashOf(FILE), ...changes }] });
+    const files = { [PATH]: document, "/.well-known/codec/dicts/1.zstd": FILE };
+    const all = { pipeline: "int8", wireFormat: "protobuf", ...selection } as const;
+    return publishing({ hash: hashOf(document) }, files, (address) => fetchDictionary(address, all));
+  }
+
+  it("is selected by pipeline and wire format, and its hash is verified", async () => {
+    expect(await fetched({})).toEqual({ hash: hashOf(FILE), data: new TextEncoder().encode(FILE) });
+  });
+
+  it.each([
+    ["has another hash", { hash: hashOf("other") }, {}, "InvalidMap"],
+    ["is of another origin", { url: "http://elsewhere.example/1.zstd" }, {}, "InvalidMap"],
+    ["has no URL", { url: null }, {}, "InvalidMap"],
+    ["is for another pipeline", {}, { pipeline: "int4" }, "NotFound"],
+    ["is for another wire format", {}, { wireFormat: "msgpack" as const }, "NotFound"],
+    ["is of another map", {}, { hash: HASH }, "InvalidMap"],
+  ])("that %s is refused", async (_, changes, selection, name) => {
+    await expect(fetched(changes, selection)).rejects.toMatchObject({ name });
   });
 });

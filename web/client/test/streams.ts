@@ -43,5 +43,14 @@ export function concat(...parts: Uint8Array[]): Uint8Array {
 
 /** Return the bits of floats, so that NaN and the signs of zeros can be compared. */
 export function hexOf(values: Float32Array<ArrayBuffer>): string {
-  return Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString("hex");
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export function bytesOfHex(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(text.match(/../g) ?? [], (digits) => Number.parseInt(digits, 16));
+}
+
+export function bytesOfBase64(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 }

@@ -1,8 +1,10 @@
 /** The conformance vectors in codec_golden/vectors. */
 
-import { readFileSync } from "node:fs";
+import { inject } from "vitest";
 
-const FOLDER = new URL("../../../codec_golden/vectors/", import.meta.url);
+import { bytesOfBase64 } from "./streams.js";
+
+const FILES = inject("vectors");
 
 /** One stream of index.json: its metadata and the paths of its files. */
 export interface VectorStream {
@@ -25,7 +27,7 @@ export interface VectorIndex {
 
 /** Return the content of a file, in a buffer of its own. */
 export function readVector(path: string): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(readFileSync(new URL(path, FOLDER)));
+  return bytesOfBase64(FILES[path]!);
 }
 
 export const INDEX = JSON.parse(new TextDecoder().decode(readVector("index.json"))) as VectorIndex;
