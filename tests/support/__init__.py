@@ -8,6 +8,7 @@ Servers and clients
     envoy               Envoy in front of servers
     browser             pages in Chromium
     npm                 packages of the TypeScript folders
+    web_client          the TypeScript client, built, and programs that use it in Node.js
     static_files        an HTTP server with fixed responses
     clients             Python clients of these servers
     certificates        certificates of a new certificate authority
