@@ -20,7 +20,7 @@ def default_cache_dir() -> Path:
 
 
 def compiled_code_dir() -> Path:
-    """Return the directory of the code that torch compiles in fast mode, so that a later start takes seconds."""
+    """Return the directory for code that torch compiles in fast mode. Later starts of the server reuse this code."""
     return default_cache_dir() / "compiled"
 
 

@@ -1,4 +1,4 @@
-"""Measurement of the switches of fast mode: their speed, and the distance of their images from the reference."""
+"""Measurement of the switches of fast mode: their speed, and the difference of their images from reference mode."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from core.settings import Settings
 from core.switches import FAST_DEFAULTS, Switches, parse_switches
 
 OnImage = Callable[[str], None]
-"""Called with the switches, after each image."""
+"""Function that is called after each image with the names of the switches."""
 
 SINGLE_SWITCHES = (
     "channels_last",
@@ -38,7 +38,7 @@ SINGLE_SWITCHES = (
     "quantization=int8wo",
     "vae_tiling",
 )
-"""The sets of switches that are measured by default, in addition to the defaults of fast mode."""
+"""The switches of fast mode that are measured by default, each on its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class Shot:
     seconds: float
     """Wall-clock time until the latents are complete."""
     work_s: float
-    """CPU time on a CPU, which other processes affect less; otherwise the wall-clock time."""
+    """Time for comparisons: on a CPU, the CPU time, which other processes affect less than the wall-clock time; on a
+    GPU, the wall-clock time."""
 
     def differs_from(self, other: "Shot") -> bool:
         """Return whether a byte of the latents or of the pixels differs."""
@@ -59,7 +60,7 @@ class Shot:
 
 @dataclass
 class Measurement:
-    """The results so far, and for each set of switches that the model cannot have, the reason."""
+    """The results so far, and the reason for each set of switches that the model does not support."""
 
     results: list[AccelerationResult] = field(default_factory=list)
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -73,7 +74,7 @@ def default_sets() -> list[Switches]:
 
 
 def seeded(fixtures: Mapping[str, Fixture], images: int) -> list[Fixture]:
-    """Return `images` copies of each fixture with consecutive seeds, beginning with that of the fixture."""
+    """Return `images` copies of each fixture with consecutive seeds, beginning with the seed of the fixture."""
     return [
         fixture.model_copy(update={"seed": fixture.seed + number})
         for fixture in fixtures.values()
@@ -83,17 +84,17 @@ def seeded(fixtures: Mapping[str, Fixture], images: int) -> list[Fixture]:
 
 @dataclass(frozen=True, slots=True)
 class SwitchMeter:
-    """Measures sets of switches against `reference`. `fixtures` are generated in both modes in turn."""
+    """Compares sets of switches of fast mode with `reference`. Each fixture is generated in both modes in turn."""
 
     settings: Settings
     reference: ReferenceModel
     fixtures: Sequence[Fixture]
     lpips: LpipsMetric | NotMeasured
     concurrent: int = 0
-    """Number of requests at once for a second measurement of the speed; 0 leaves it out."""
+    """Number of concurrent requests in a second measurement of the speed. 0 omits this measurement."""
 
     def measure(self, sets: Sequence[Switches], on_image: OnImage) -> Measurement:
-        """Measure every set. Sets that the model cannot have are reported in `unavailable`. Raises CodecError."""
+        """Measure every set of switches. Unsupported sets are reported in `unavailable`. Raises CodecError."""
         measurement, shots = Measurement(), []
         for switches in sets:
             label = "+".join(switches.names) or "none"

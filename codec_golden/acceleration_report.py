@@ -15,12 +15,12 @@ _COLUMNS = (
     "mean SSIM",
     "lowest PSNR",
     "highest LPIPS",
-    "moves the reference",
+    "differs from the reference",
 )
 
 
 def acceleration_table(entry: Accelerations.Entry, unavailable: dict[str, str]) -> str:
-    """Return the results in `entry` as a Markdown table, the fastest first, and the reasons for missing sets."""
+    """Return the results in `entry` as a Markdown table, the fastest first, and the reasons for missing results."""
     key = entry.key
     versions = ", ".join(f"{name} {version}" for name, version in sorted(key.versions.items()))
     summary = (

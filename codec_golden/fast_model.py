@@ -1,4 +1,4 @@
-"""A model in fast mode, whose images are compared with those of the reference."""
+"""A model in fast mode, whose images are compared with the images of reference mode."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ BATCH_WINDOW_S = 0.1
 
 
 class FastModel(ReferenceModel):
-    """The same as ReferenceModel with `switches`. Golden fixtures are never made with it."""
+    """A ReferenceModel with switches of fast mode. Golden fixtures are never generated with this class."""
 
     def __init__(self, settings: Settings, switches: Switches) -> None:
         """Load the model selected by `settings`.
 
-        Raises ModelLoadError if the model cannot be loaded, and InvalidSettings if it cannot have a switch.
+        Raises ModelLoadError if the model cannot be loaded, and InvalidSettings if the model does not support a switch.
         """
         self._load(with_switches(settings, switches))
 

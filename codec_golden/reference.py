@@ -47,7 +47,7 @@ class ReferenceModel:
         """
         if Mode(settings.mode) is not Mode.REFERENCE:
             raise InvalidSettings(
-                "CODEC_MODE (--mode): golden fixtures are only made and evaluated in reference mode, got "
+                "CODEC_MODE (--mode): golden fixtures are only generated and evaluated in reference mode, got "
                 f"{settings.mode}; unset it"
             )
         self._load(settings)

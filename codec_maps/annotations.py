@@ -78,14 +78,14 @@ def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle
 
 
 def with_onnx_decoder(bundle: LatentMapBundle, digest: str) -> LatentMapBundle:
-    """Return `bundle` with an ONNX decoder, whose hash is `digest`, as the decoder of its map, which changes the hash.
+    """Return a copy of `bundle` whose map has the ONNX decoder with the hash `digest`. The hash of the map changes.
 
-    The URL of the decoder is below the same address as those of the map's other files; without other files, it is
-    relative to the server. Raises InvalidMap if the map has no decoder.
+    The URL of the decoder begins with the same address as the URLs of the map's other files. If the map has no other
+    files, the URL is relative to the server. Raises InvalidMap if the map has no decoder.
     """
     document = json.loads(bundle.document)
     if "decoder" not in document:
-        raise InvalidMap(f"an exported decoder cannot be listed: the map of {bundle.latent_map.id} has no decoder")
+        raise InvalidMap(f"an exported decoder cannot be added: the map of {bundle.latent_map.id} has no decoder")
     base = next((file.url.partition(WELL_KNOWN_PATH)[0] for file in map_files(bundle.latent_map)), "")
     document["decoder"] |= {"family": "onnx", "weights_url": base + decoder_path(digest), "weights_hash": digest}
     return LatentMapBundle.from_parts(serialize_map(document), bundle.assets)

@@ -38,7 +38,7 @@ class Coding:
     uses_dictionary: bool = False
 
     def compressor(self, dictionary: bytes | None = None) -> Compressor:
-        """Return a compressor for one body. A coding that uses no dictionaries ignores `dictionary`."""
+        """Return a compressor for one body. A coding without dictionaries ignores `dictionary`."""
         return self.compressor_class(*self._arguments(dictionary))
 
     def decompressor(self, dictionary: bytes | None = None) -> Decompressor:

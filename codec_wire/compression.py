@@ -80,7 +80,7 @@ class BrotliCompressor:
 class ZstdCompressor:
     """Compressor for Zstandard (RFC 8878) with a dictionary that the client has too.
 
-    Only measurements omit `dictionary`. The server never sends zstd bodies without a dictionary.
+    `dictionary` is None only in measurements, because the server never sends zstd bodies without a dictionary.
     """
 
     def __init__(self, dictionary: bytes | None) -> None:

@@ -11,7 +11,7 @@
     ├── UnsupportedCoding        the body of the request is compressed
     ├── UnsupportedMediaType     the endpoint does not accept the Content-Type of the request
     ├── RequestTimeout           the body of the request does not arrive in time
-    ├── NotAcceptable            the client accepts none of the available content codings
+    ├── NotAcceptable            the client accepts no available media type or content coding
     ├── UnsupportedModality      the model does not generate this modality
     ├── RetryableError           a temporary error, with the number of seconds to wait
     │   ├── Overloaded           the queue is full
@@ -134,7 +134,7 @@ class RequestTimeout(CodecError):
 
 
 class NotAcceptable(CodecError):
-    """Raised when the client accepts none of the content codings that are available for the response."""
+    """Raised when the client accepts none of the media types or content codings that are available for the response."""
 
     code = "not_acceptable"
 

@@ -45,7 +45,8 @@ PARAMETERS_KEY = PARAMETERS_HEADER.lower()
 The value is a JSON object.
 """
 MODE_KEY = MODE_HEADER.lower()
-"""Key of the mode of the model, its switches and their measured distance, in the initial metadata."""
+"""Key of the mode of the model (reference or fast), its switches, and their measured effect on images, in the initial
+metadata."""
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
 """Key of the hash of the latent-space map that the client holds, in the request metadata."""
 

@@ -36,20 +36,20 @@ RESPONSE_HEADERS: Mapping[str, str] = {
     "image or video.",
     PROMPT_TRUNCATED_HEADER: "Number of tokens at the end of a prompt that a text encoder of the model ignored, for "
     "example prompt.text_encoder=12, negative_prompt.text_encoder_2=3. Absent if no tokens were ignored.",
-    PARAMETERS_HEADER: "JSON in ASCII: the parameters of the request including defaults, without prompts and images; "
-    "and the device, number of CPU threads and library versions of the server process.",
-    MODE_HEADER: 'The mode in which the model generates: reference; or, for example, fast; switches="compile=full"; '
-    "ssim=0.9712; psnr_db=33.1000. The numbers are the measured distance from reference mode; if it was not measured, "
-    "unmeasured replaces them.",
-    GENERATION_MS_HEADER: "Time to generate and decode, in milliseconds. Only for rendered images and videos: the "
-    "headers of a latent stream are sent before the generation ends.",
-    REQUEST_ID_HEADER: "Id of the request in the server's log: the id in the request header, or a new id.",
+    PARAMETERS_HEADER: "JSON object in ASCII with the parameters of the request, including defaults but without "
+    "prompts and images, and with the device, number of CPU threads and library versions of the server process.",
+    MODE_HEADER: "Mode in which the model generates: reference or fast. Fast mode is followed by its switches and by "
+    "the measured similarity of its images to those of reference mode, or by the word unmeasured. For example: fast; "
+    'switches="compile=full"; ssim=0.9712; psnr_db=33.1000',
+    GENERATION_MS_HEADER: "Time to generate and decode, in milliseconds. Sent only with rendered images and videos, "
+    "because the headers of a latent stream are sent before the generation ends.",
+    REQUEST_ID_HEADER: "Id of the request in the server's log. It is the id in the request header, or else a new id.",
 }
 """Protocol headers of a generation response and their descriptions. Web pages may read these headers (CORS)."""
 REQUEST_HEADERS: Mapping[str, str] = {
     MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client holds. If the server's map differs, the "
     "status is 409.",
-    CLIENT_VERSION_HEADER: "With any value: the client can fetch zstd dictionaries.",
+    CLIENT_VERSION_HEADER: "If present, with any value, the client can download zstd dictionaries.",
     REQUEST_ID_HEADER: "Id of the request in the server's log: at most 128 letters, digits and characters of ._:/+=@-",
 }
 """Optional protocol headers of a generation request and their descriptions."""

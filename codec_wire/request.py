@@ -55,7 +55,7 @@ class GenerationRequest(BaseModel):
         default=None,
         description="Name or alias of a served model. If the request also has a `latent_space` that is served, an "
         "unknown model is not an error: the server then selects a model with this latent space. Default: the server's "
-        "default model, also for an empty string.",
+        "default model. An empty string also selects the default.",
     )
     modality: Modality = Field(default=Modality.IMAGE, description="Kind of latents to generate.")
     latent_space: str | None = Field(

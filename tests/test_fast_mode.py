@@ -120,7 +120,7 @@ async def test_fast_server_with_unmeasured_or_distant_switches_does_not_start(
 
 
 def test_golden_fixtures_are_not_made_in_fast_mode(measured: Path) -> None:
-    with pytest.raises(InvalidSettings, match=r"CODEC_MODE \(--mode\): golden fixtures are only made"):
+    with pytest.raises(InvalidSettings, match=r"CODEC_MODE \(--mode\): golden fixtures are only generated"):
         ReferenceModel(settings_for(measured))
 
 
