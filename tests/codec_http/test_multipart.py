@@ -1,5 +1,7 @@
 """Parsing of multipart/form-data: names, files, limits, and malformed bodies."""
 
+import contextlib
+
 import aiohttp
 import pytest
 from hypothesis import given
@@ -118,7 +120,5 @@ VALID = part("a", b"b") + part("c", bytes(40), '; filename="d"') + b"--xyz--\r\n
 @pytest.mark.filterwarnings("ignore::aiohttp.multipart.BadContentDispositionParam")
 @given(st.integers(0, len(VALID)), st.binary(max_size=8), st.integers(0, 8))
 async def test_changed_bytes_cause_no_other_error(at: int, inserted: bytes, removed: int) -> None:
-    try:
+    with contextlib.suppress(CodecError):
         await parse(VALID[:at] + inserted + VALID[at + removed :])
-    except CodecError:
-        pass
