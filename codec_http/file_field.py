@@ -6,9 +6,10 @@ import re
 from codec_wire.errors import InvalidRequest, truncated_repr
 from core.input_image import MAX_IMAGE_BYTES
 
-FILE_FIELDS = ("image", "control_image", "latents")
+FILE_FIELDS = ("image", "control_image", "mask", "latents")
 MAX_FILES = 2
-"""Maximum number of files in one request. A request may contain `control_image`, and either `image` or `latents`."""
+"""Number of files of the maximum size in one request. A request may contain `image` or `latents`, and `control_image`
+or `mask`."""
 MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
 """Maximum length of a file field in characters. The largest file in base64 and the prefix of a data URL must fit."""
 

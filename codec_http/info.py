@@ -25,7 +25,6 @@ from codec_wire.latents import Modality
 from codec_wire.schema import stream_schema
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
 from core.decoder_file import ONNX, DecoderFile
-from core.model import ModelInfo
 from core.model_selection import models_named
 from core.served import ModelInstance, ServedModels
 
@@ -102,7 +101,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         max_frames=model.limits.max_frames,
         temporal_factor=model.temporal_factor,
         frame_multiple=model.frame_multiple,
-        forms=[str(mode) for modality in instance.generated_modalities for mode in model.modes_of(modality)],
+        forms=_forms(instance),
         decodes=instance.vae is not None,
         loras=[LoraDescription(name=lora.name, scale=lora.scale) for lora in model.loras],
         pixel_checks=[PixelCheckDescription(**asdict(check)) for check in instance.pixel_checks],
@@ -144,16 +143,22 @@ async def schema(_request: web.Request) -> web.Response:
 async def models(request: web.Request) -> web.Response:
     """Handle GET /v1/models. Models with the same name are listed once."""
     instances = request.app[SERVICE].models.require_all()
-    by_name = {instance.model.name: _model_response(instance.model, instance.model.name) for instance in instances}
+    by_name = {instance.model.name: _model_response(instance, instance.model.name) for instance in instances}
     return web.json_response(ModelListResponse(data=list(by_name.values())).model_dump())
 
 
 async def one_model(request: web.Request) -> web.Response:
     """Handle GET /v1/models/<name>, where the name may be an alias."""
     name = request.match_info["name"]
-    model = models_named(name, [instance.model for instance in request.app[SERVICE].models.require_all()])[0]
-    return web.json_response(_model_response(model, name).model_dump())
+    instances = request.app[SERVICE].models.require_all()
+    model = models_named(name, [instance.model for instance in instances])[0]
+    instance = next(instance for instance in instances if instance.model is model)
+    return web.json_response(_model_response(instance, name).model_dump())
 
 
-def _model_response(model: ModelInfo, name: str) -> ModelResponse:
-    return ModelResponse(id=name, latent_space=model.latent_space)
+def _model_response(instance: ModelInstance, name: str) -> ModelResponse:
+    return ModelResponse(id=name, latent_space=instance.model.latent_space, forms=_forms(instance))
+
+
+def _forms(instance: ModelInstance) -> list[str]:
+    return [str(mode) for modality in instance.generated_modalities for mode in instance.model.modes_of(modality)]

@@ -16,7 +16,7 @@ MAX_FIELDS = 64
 MAX_NAME_CHARACTERS = 64
 """Maximum length of the name of a field."""
 
-_FILE_START = re.compile(rb'"(image|control_image|latents)"\s*:\s*"')
+_FILE_START = re.compile(rb'"(image|control_image|mask|latents)"\s*:\s*"')
 """Matches the name of a file field and the start of its value. It cannot match inside a JSON string, because every
 quote in a JSON string follows a backslash."""
 

@@ -90,7 +90,7 @@ def _file_annotations(field: str) -> tuple[BeforeValidator, WithJsonSchema]:
 
 
 _IMAGE, _CONTROL_IMAGE = _file_annotations("image"), _file_annotations("control_image")
-_LATENTS = _file_annotations("latents")
+_MASK, _LATENTS = _file_annotations("mask"), _file_annotations("latents")
 
 
 class GenerationBody(GenerationRequest):
@@ -105,6 +105,12 @@ class GenerationBody(GenerationRequest):
         default=None,
         repr=False,
         description="ControlNet conditioning image (PNG, JPEG or WebP), as base64 or as a base64 data URL.",
+    )
+    mask: Annotated[bytes | None, *_MASK] = Field(
+        default=None,
+        repr=False,
+        description="Inpainting mask (PNG, JPEG or WebP) of the size of `image`, as base64 or as a base64 data URL. "
+        "White pixels are repainted, black pixels are kept. Only for models that support inpainting.",
     )
     latents: Annotated[bytes | None, *_LATENTS] = Field(
         default=None,

@@ -60,6 +60,7 @@ class ModelResponse(ResponseModel):
     created: int = Field(default=0, description="Always 0: the time of creation is unknown.")
     owned_by: str = Field(default="codec-diffusers", description='Always "codec-diffusers".')
     latent_space: str = Field(description="Id of the model's latent space.")
+    forms: list[str] = Field(description="Supported combinations of modality and inputs; empty for a decoder.")
 
 
 class ModelListResponse(ResponseModel):

@@ -19,6 +19,7 @@ REQUEST_FIELDS = (
     "guidance_scale",
     "image",
     "control_image",
+    "mask",
     "strength",
     "latents",
 )

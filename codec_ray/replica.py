@@ -164,12 +164,7 @@ def _description(served: ModelInstance) -> ServedModel:
 
 def _require_steps(served: ModelInstance, plan: StreamPlan) -> None:
     """Check the number of steps with the scheduler, which only the replica has. Raises InvalidRequest."""
-    has_image = plan.image is not None or plan.latents is not None
-    mode = next(
-        mode
-        for mode in served.model.modes_of(plan.modality)
-        if mode.image == has_image and mode.control_image == (plan.control_image is not None)
-    )
+    mode = next(mode for mode in served.model.modes_of(plan.modality) if mode.inputs == plan.inputs)
     require_accepted_steps(served.model, mode, plan.steps, plan.strength)
 
 

@@ -45,11 +45,13 @@ class RecordedFile:
         decoder.close()
         return np.stack(latents)
 
-    def request(self, image: bytes | None) -> dict[str, Any]:
-        """Return the fields of the request without the model. `image` is the input image of the request, or None.
+    def request(self, image: bytes | None, mask: bytes | None = None) -> dict[str, Any]:
+        """Return the fields of the request without the model.
 
-        Raises InvalidSettings if the recorded parameters are not those of a request, or if `image` is not the recorded
-        input image.
+        `image` is the input image and `mask` the inpainting mask of the request, or None.
+
+        Raises InvalidSettings if the recorded parameters are not those of a request, or if `image` or `mask` is not the
+        recorded file.
         """
         if "prompt" not in self.parameters or "size" not in self.parameters:
             raise InvalidSettings("the file does not contain the request from which it was generated")
@@ -57,19 +59,20 @@ class RecordedFile:
             raise InvalidSettings(
                 "a file that was generated from a control image or from input latents cannot be reproduced"
             )
-        recorded, given = self.parameters.get("image"), None if image is None else sha256(image)
-        if recorded != given:
-            raise InvalidSettings(
-                f"the hash of the recorded input image is {recorded or 'missing'}, but the hash of --image is "
-                f"{given or 'missing'}"
-            )
+        for name, text, data in (("image", "input image", image), ("mask", "mask", mask)):
+            recorded, given = self.parameters.get(name), None if data is None else sha256(data)
+            if recorded != given:
+                raise InvalidSettings(
+                    f"the hash of the recorded {text} is {recorded or 'missing'}, but the hash of --{name} is "
+                    f"{given or 'missing'}"
+                )
         width, _, height = str(self.parameters["size"]).partition("x")
         is_video = "fps" in self.parameters
         names = (*_COPIED_FIELDS, *(_VIDEO_FIELDS if is_video else ()))
         fields = {name: self.parameters[name] for name in names if name in self.parameters}
         if not (width.isdecimal() and height.isdecimal()):
             raise InvalidSettings(f"the recorded size must be WIDTHxHEIGHT, got {self.parameters['size']!r}")
-        fields |= {"size": (int(width), int(height)), "image": image}
+        fields |= {"size": (int(width), int(height)), "image": image, "mask": mask}
         return fields | {"modality": Modality.VIDEO if is_video else Modality.IMAGE}
 
 

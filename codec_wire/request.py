@@ -42,9 +42,9 @@ class GenerationRequest(BaseModel):
 
     `size` is (width, height) in pixels. `num_frames` is the number of video frames. The wire name of `num_frames` is
     `frames`. If `duration_seconds` is given instead of `num_frames`, the number of frames is computed from
-    `duration_seconds` and `fps`. `image` and `control_image` contain image files (png, jpeg, webp). `latents` is the
-    body of a latent stream with one image, and can be given instead of `image`. `strength` in (0, 1] is the fraction of
-    the denoising steps applied to `image` or `latents`.
+    `duration_seconds` and `fps`. `image`, `control_image` and `mask` contain image files (png, jpeg, webp). `latents`
+    is the body of a latent stream with one image, and can be given instead of `image`. `strength` in (0, 1] is the
+    fraction of the denoising steps applied to `image` or `latents`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
@@ -98,6 +98,12 @@ class GenerationRequest(BaseModel):
     )
     control_image: bytes | None = Field(
         default=None, repr=False, description="Conditioning image of a ControlNet (png, jpeg or webp)."
+    )
+    mask: bytes | None = Field(
+        default=None,
+        repr=False,
+        description="Inpainting mask (png, jpeg or webp) of the size of `image`. White pixels are repainted, black "
+        "pixels are kept. Only for models that support inpainting.",
     )
     strength: float | None = Field(
         default=None,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from codec_wire.errors import InvalidRequest
+from core.orientation import swaps_sides
 
 MAX_IMAGE_BYTES = 8 * 1024 * 1024
 """Maximum size of an image file in bytes."""
@@ -52,6 +53,24 @@ def read_input_image(field: str, data: bytes) -> InputImage:
     if width * height > MAX_IMAGE_PIXELS:
         raise InvalidRequest(field, f"must have at most {MAX_IMAGE_PIXELS} pixels, got {width}x{height}")
     return InputImage(data, name, width, height)
+
+
+def require_same_size(field: str, file: InputImage, image: InputImage) -> None:
+    """Check that `file`, the value of the request field `field`, has the size of the input image `image`.
+
+    Both are scaled and cropped alike, so images of other proportions would not match. Raises InvalidRequest, which
+    names `field`.
+    """
+    size, expected = (_upright_size(one) for one in (file, image))
+    if size != expected:
+        raise InvalidRequest(
+            field, f"must have the size of `image`, {expected[0]}x{expected[1]}, got {size[0]}x{size[1]}"
+        )
+
+
+def _upright_size(image: InputImage) -> tuple[int, int]:
+    size = image.width, image.height
+    return size[::-1] if swaps_sides(image.data) else size
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:

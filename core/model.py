@@ -16,6 +16,10 @@ class RequestLimits:
     max_prompt_characters: int = 8192
 
 
+INPUT_FIELDS = ("image", "control_image", "mask")
+"""Names of the request fields with images. `latents` can replace `image` in modes that support it."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationMode:
     """One supported input combination of a model, which consists of the output modality and the required inputs."""
@@ -25,6 +29,8 @@ class GenerationMode:
     """Whether the request must contain an input image."""
     control_image: bool = False
     """Whether the request must contain a ControlNet conditioning image."""
+    mask: bool = False
+    """Whether the request must contain an inpainting mask."""
     strength: bool = False
     """Whether `strength` is supported, which determines how much of the input image is changed."""
     negative_prompt: bool = True
@@ -36,8 +42,13 @@ class GenerationMode:
     previews: bool = False
     """Whether previews can be sent while sampling."""
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the fields with images that a request must contain, in the order of INPUT_FIELDS."""
+        return tuple(name for name in INPUT_FIELDS if getattr(self, name))
+
     def __str__(self) -> str:
-        images = [name for name in ("image", "control_image") if getattr(self, name)]
+        images = list(self.inputs)
         if self.latents_only:
             images[0] = "latents"
         return f"{self.modality} from {' and '.join(('a prompt', *images))}"

@@ -15,9 +15,9 @@ from codec_wire.request import (
     VIDEO_FIELDS,
     GenerationRequest,
 )
-from core.input_image import InputImage, read_input_image
+from core.input_image import InputImage, read_input_image, require_same_size
 from core.input_latents import InputLatents, read_input_latents
-from core.model import ModelInfo
+from core.model import INPUT_FIELDS, ModelInfo
 from core.model_selection import select_model
 from core.request_mode import select_mode
 from core.step_limits import require_accepted_steps
@@ -55,6 +55,7 @@ class StreamPlan:
     header: LatentStreamHeader
     image: InputImage | None = None
     control_image: InputImage | None = None
+    mask: InputImage | None = None
     strength: float | None = None
     latents: InputLatents | None = None
     preview_every: int | None = None
@@ -70,8 +71,17 @@ class StreamPlan:
     @property
     def request_bytes(self) -> int:
         """Size of the input images and latents in bytes."""
-        files = (self.image, self.control_image, self.latents)
+        files = (self.image, self.control_image, self.mask, self.latents)
         return sum(len(file.data) for file in files if file is not None)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the fields with images that the plan contains, as in GenerationMode.inputs.
+
+        Input latents count as `image`.
+        """
+        given = {"image": self.image or self.latents, "control_image": self.control_image, "mask": self.mask}
+        return tuple(name for name in INPUT_FIELDS if given[name] is not None)
 
     @property
     def has_previews(self) -> bool:
@@ -96,6 +106,7 @@ class StreamPlan:
             "guidance_scale": self.guidance_scale,
             "image": None if self.image is None else self.image.data,
             "control_image": None if self.control_image is None else self.control_image.data,
+            "mask": None if self.mask is None else self.mask.data,
             "strength": self.strength,
             "latents": None if self.latents is None else self.latents.data,
         }
@@ -114,12 +125,14 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
     Raises InvalidRequest, NotFound or UnsupportedModality, which names the invalid field, if the request is not valid.
     """
     select_model(request, [model])
-    image, control_image = (
+    image, control_image, mask = (
         None if data is None else read_input_image(field, data)
-        for field, data in (("image", request.image), ("control_image", request.control_image))
+        for field, data in ((name, getattr(request, name)) for name in INPUT_FIELDS)
     )
     latents = None if request.latents is None else read_input_latents(request.latents, bundle.zstd_dictionaries())
     mode = select_mode(request, model)
+    if image is not None and mask is not None:
+        require_same_size("mask", mask, image)
     if latents is not None:
         request = _with_size_of(latents, request, model)
     width, height = require_size(request, model)
@@ -157,6 +170,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         ),
         image=image,
         control_image=control_image,
+        mask=mask,
         strength=strength,
         latents=latents,
         preview_every=request.preview_every,

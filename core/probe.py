@@ -38,6 +38,7 @@ def probe_request(
         modality=modality,
         image=sample_image(seed) if mode.image else None,
         control_image=sample_image(seed + 1) if mode.control_image else None,
+        mask=sample_mask() if mode.mask else None,
         frames=_num_frames(model) if modality is Modality.VIDEO else None,
         **fields,
     )
@@ -60,6 +61,13 @@ def sample_image(seed: int, side: int = 256) -> bytes:
     rows = colours[low] * (1 - share[..., np.newaxis]) + colours[low + 1] * share[..., np.newaxis]
     smooth = rows[:, low] * (1 - share) + rows[:, low + 1] * share
     return _encode_png((smooth * 255).astype(np.uint8))
+
+
+def sample_mask(side: int = 256) -> bytes:
+    """Return a PNG file of `side` x `side` pixels whose left half is white and whose right half is black."""
+    pixels = np.zeros((side, side, 3), np.uint8)
+    pixels[:, : side // 2] = 255
+    return _encode_png(pixels)
 
 
 def _encode_png(pixels: NDArray[np.uint8]) -> bytes:

@@ -3,7 +3,7 @@
 from codec_wire.errors import InvalidRequest
 from codec_wire.http import ENCODE_PATH
 from codec_wire.request import GenerationRequest
-from core.model import GenerationMode, ModelInfo
+from core.model import INPUT_FIELDS, GenerationMode, ModelInfo
 
 
 def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
@@ -14,10 +14,10 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
     supported_modes = modes = model.modes_of(request.modality)
     if request.latents is not None and request.image is not None:
         raise InvalidRequest("latents", "must not be combined with image, got both")
-    given = {
-        "image": request.image is not None or request.latents is not None,
-        "control_image": request.control_image is not None,
-    }
+    given = {field: getattr(request, field) is not None for field in INPUT_FIELDS}
+    given["image"] |= request.latents is not None
+    if given["mask"] and not given["image"]:
+        raise InvalidRequest("mask", "requires `image`, which the mask refers to, got a mask without an image")
     for field, is_given in given.items():
         matching = [mode for mode in modes if getattr(mode, field) == is_given]
         if not matching:

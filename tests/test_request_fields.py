@@ -14,7 +14,7 @@ from codec_wire.request import GenerationRequest, parse_request
 from core.model import GenerationMode
 from core.model_selection import select_model
 from core.plan import StreamPlan, plan
-from core.probe import sample_image
+from core.probe import sample_image, sample_mask
 from tests.support.latent_streams import body_of, random_stream
 from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 
@@ -24,6 +24,7 @@ IMAGE_MODEL = replace(
         GenerationMode(Modality.IMAGE, previews=True),
         GenerationMode(Modality.IMAGE, image=True, strength=True, latents=True),
         GenerationMode(Modality.IMAGE, control_image=True),
+        GenerationMode(Modality.IMAGE, image=True, mask=True, strength=True),
     ),
 )
 OTHER_MODEL = replace(IMAGE_MODEL, name="other", aliases=(), latent_space="a/b")
@@ -49,6 +50,7 @@ CASES: dict[str, tuple[Mapping[str, object], object]] = {
     "keyframe_interval": (VIDEO, 2),
     "image": (IMAGE, sample_image(0)),
     "control_image": (IMAGE, sample_image(1)),
+    "mask": (IMAGE_TO_IMAGE, sample_mask()),
     "strength": (IMAGE_TO_IMAGE, 0.5),
     "latents": (IMAGE, body_of(random_stream())),
     "preview_every": (IMAGE, 3),

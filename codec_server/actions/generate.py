@@ -38,10 +38,10 @@ def run_generate(
 ) -> None:
     """Generate with `target` and write the file `output`.
 
-    `fields` are the fields of the request as given on the command line. In `fields`, `size` is text, `image` and
-    `latents` are paths, and an option that was not given has the value None. `flags` are the settings by field name. If
-    `preview` is True, previews are written to the file while the model samples. Raises a CodecError if an option is
-    invalid or the generation fails.
+    `fields` are the fields of the request as given on the command line. In `fields`, `size` is text, `image`,
+    `latents` and `mask` are paths, and an option that was not given has the value None. `flags` are the settings by
+    field name. If `preview` is True, previews are written to the file while the model samples. Raises a CodecError if
+    an option is invalid or the generation fails.
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:
@@ -85,7 +85,7 @@ def _parse_field(name: str, value: Any) -> Any:
     match name:
         case "size":
             return parse_size(value)
-        case "image" | "latents":
+        case "image" | "latents" | "mask":
             return _read_file(name, value)
         case _:
             return value

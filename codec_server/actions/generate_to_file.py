@@ -162,7 +162,7 @@ def _write_stream(output_file: OutputFile, received: ReceivedLatents, started: f
 
 def request_inputs(request: GenerationRequest) -> dict[str, str | None]:
     """Return the prompts and the hashes of input images and latents, which the server does not report."""
-    images = {"image": request.image, "control_image": request.control_image, "latents": request.latents}
+    images = {name: getattr(request, name) for name in ("image", "control_image", "mask", "latents")}
     return {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,

@@ -37,6 +37,7 @@ def run_reproduce(
     flags: Mapping[str, Any],
     *,
     image: Path | None,
+    mask: Path | None,
     decoder: Path | None,
     download: bool,
     as_json: bool,
@@ -44,11 +45,12 @@ def run_reproduce(
     """Generate `file` again with `target`, print a report, and return whether the result equals `file`.
 
     `flags` are the settings by field name. If `flags` contain no model, the model recorded in the file is used. `image`
-    is the input image. Raises a CodecError if the file or an option is invalid, or if the generation fails.
+    is the input image and `mask` the inpainting mask. Raises a CodecError if the file or an option is invalid, or if
+    the generation fails.
     """
     recorded = read_recorded_file(file)
     target.require_one()
-    fields = recorded.request(None if image is None else read_file(image))
+    fields = recorded.request(*(None if path is None else read_file(path) for path in (image, mask)))
     model = flags["model"] or recorded.parameters.get("model")
     settings = settings_of({**flags, "model": None if flags["pipeline"] else model}, fields.get("pipeline"))
     configure_log(settings.log_level)

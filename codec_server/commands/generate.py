@@ -85,6 +85,14 @@ def generate(
             "File (.bin) with the latent stream of an image from which the generation starts, instead of --image.",
         ),
     ] = None,
+    mask: Annotated[
+        Path | None,
+        _option(
+            _REQUEST,
+            "Image file of the size of --image. White pixels are repainted, black pixels are kept. The model must "
+            "support inpainting.",
+        ),
+    ] = None,
     strength: Annotated[
         float | None,
         _option(
@@ -136,6 +144,8 @@ def generate(
 
       codec-diffusers generate "a sea" -o b.png --image a.png --strength 0.6
 
+      codec-diffusers generate "a boat" -o b.png --image a.png --mask mask.png
+
       codec-diffusers generate "a sea" -o b.bin --latents a.bin --strength 0.6
 
       codec-diffusers generate "waves" -o a.mp4 --frames 16 --grpc 127.0.0.1:50051
@@ -159,6 +169,7 @@ def generate(
             "keyframe_interval": keyframe_interval,
             "image": image,
             "latents": latents,
+            "mask": mask,
             "strength": strength,
         }
         run_generate(

@@ -29,6 +29,13 @@ def reproduce(
             show_default=False,
         ),
     ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Inpainting mask with which the file was generated, if the request contained a mask.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON on standard output.", show_default=False)
     ] = False,
@@ -67,6 +74,7 @@ def reproduce(
             Target(**target, wire_format=WireFormat.MSGPACK),
             flags,
             image=image,
+            mask=mask,
             decoder=decoder,
             download=download_decoder,
             as_json=as_json,

@@ -19,7 +19,7 @@ PreviewListener = Callable[[int, int, Tensor], None]
 StepListener = Callable[[int, int], None]
 """Function of (number of completed steps, total number of steps). Some schedulers run more steps than requested."""
 
-_FIELDS_OF_A_ROW = ("prompt", "negative_prompt", "image", "control_image")
+_FIELDS_OF_A_ROW = ("prompt", "negative_prompt", "image", "control_image", "mask")
 """Fields whose values may differ between the jobs of a batch. All other arguments of the call are equal."""
 
 
@@ -36,8 +36,7 @@ def batch_key(plan: StreamPlan) -> Hashable:
         plan.header.fps,
         plan.strength,
         plan.negative_prompt is None,  # pipelines may use another embedding than that of an empty text
-        plan.image is None,
-        plan.control_image is None,
+        plan.inputs,
         plan.latents is None,
     )
 

@@ -22,17 +22,19 @@ if TYPE_CHECKING:
 
 
 def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
-    """Return the decoded inputs of `plan` by field name. The field names are `image` and `control_image`.
+    """Return the decoded inputs of `plan` by field name. The field names are those of INPUT_FIELDS.
 
-    Images have the size of the plan. If the plan has input latents, `image` is a tensor [1, C, h, w] with these
-    latents, because the pipelines of diffusers expect latents in this argument. Raises InvalidRequest if an input is
-    broken.
+    Images have the size of the plan. A mask is greyscale. If the plan has input latents, `image` is a tensor
+    [1, C, h, w] with these latents, because the pipelines of diffusers expect latents in this argument. Raises
+    InvalidRequest if an input is broken.
     """
-    files = {"image": plan.image, "control_image": plan.control_image}
+    files = {"image": plan.image, "control_image": plan.control_image, "mask": plan.mask}
     size = (plan.width, plan.height)
     inputs: dict[str, Any] = {
         field: decode_input_image(field, file, size) for field, file in files.items() if file is not None
     }
+    if plan.mask is not None:
+        inputs["mask"] = inputs["mask"].convert("L")
     if plan.latents is not None:
         inputs["image"] = torch_math.to_tensor(decode_input_latents(plan.latents)).unsqueeze(0)
     return inputs

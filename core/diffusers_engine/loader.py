@@ -90,12 +90,9 @@ class LoadedModel:
 
         `plan` must be a plan for this model.
         """
-        inputs = (plan.modality, (plan.image or plan.latents) is not None, plan.control_image is not None)
-        return next(
-            variant
-            for variant in self.variants
-            if (variant.family.mode.modality, variant.family.mode.image, variant.family.mode.control_image) == inputs
-        )
+        wanted = (plan.modality, plan.inputs)
+        modes = ((variant, variant.family.mode) for variant in self.variants)
+        return next(variant for variant, mode in modes if (mode.modality, mode.inputs) == wanted)
 
 
 def load(source: ModelSource, device: Device) -> LoadedModel:

@@ -21,6 +21,7 @@ def _linear_sigmas(steps: int) -> Any:
 _SIGMAS: dict[str, Callable[[int], Any]] = {
     "FluxPipeline": _linear_sigmas,
     "FluxImg2ImgPipeline": _linear_sigmas,
+    "FluxInpaintPipeline": _linear_sigmas,
     "LTXPipeline": _linear_sigmas,
     "LTXImageToVideoPipeline": _linear_sigmas,
     "HunyuanVideoPipeline": lambda steps: np.linspace(1.0, 0.0, steps + 1)[:-1],

@@ -3,6 +3,7 @@
 For example, a Stable Diffusion text-to-image pipeline also serves image-to-image requests.
 """
 
+import copy
 import inspect
 import logging
 import warnings
@@ -55,7 +56,7 @@ class PipelineVariant:
 def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
     """Yield `pipeline`, then the pipelines of `family.related`.
 
-    All these pipelines share the components of `pipeline`, including the weights.
+    All these pipelines share the components of `pipeline` except the scheduler, including the weights.
 
     A related pipeline is skipped with a warning if it cannot be built or does not work with the model's scheduler.
     """
@@ -69,7 +70,9 @@ def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
             log.warning("%s cannot be built from the components of the model: %s", name, error)
             continue
         variant = PipelineVariant(related, FAMILIES[name])
-        if _can_add_noise(variant):
+        if not _can_inpaint(variant):
+            log.warning("masks are not supported: %s needs a UNet with 4 or 9 input channels", name)
+        elif _can_add_noise(variant):
             yield variant
         else:
             log.warning(
@@ -79,8 +82,16 @@ def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
             )
 
 
-_SCALE_NOISE = ("StableDiffusion3Img2ImgPipeline", "FluxImg2ImgPipeline")
+_SCALE_NOISE = (
+    "StableDiffusion3Img2ImgPipeline",
+    "FluxImg2ImgPipeline",
+    "FluxInpaintPipeline",
+)
 """Classes that add noise to the input image with the scheduler's `scale_noise`. All other classes use `add_noise`."""
+
+
+_INPAINTING_CHANNELS = (4, 9)
+"""Input channels of the UNets with which the inpainting classes work. 9 include the mask and the masked image."""
 
 
 def _can_add_noise(variant: PipelineVariant) -> bool:
@@ -89,10 +100,20 @@ def _can_add_noise(variant: PipelineVariant) -> bool:
     return not variant.mode.strength or hasattr(variant.pipeline.scheduler, method)
 
 
+def _can_inpaint(variant: PipelineVariant) -> bool:
+    """Return whether `variant` does not inpaint, or has a UNet that its class supports, or no UNet."""
+    unet = getattr(variant.pipeline, "unet", None)
+    return not variant.family.mode.mask or unet is None or unet.config.in_channels in _INPAINTING_CHANNELS
+
+
 def _from_components(pipeline_class: type, pipeline: Any) -> Any:
-    """Return a pipeline of `pipeline_class` with the components of `pipeline`."""
+    """Return a pipeline of `pipeline_class` with the components of `pipeline`, and with a copy of its scheduler.
+
+    Some classes change the configuration of their scheduler: StableDiffusionInpaintPipeline sets `skip_prk_steps`.
+    """
     accepted = inspect.signature(pipeline_class).parameters
     arguments = dict(pipeline.components)
+    arguments["scheduler"] = copy.deepcopy(pipeline.scheduler)
     # Settings of the pipeline itself, e.g. whether it requires a safety checker.
     arguments |= {name: value for name, value in pipeline.config.items() if name in accepted and name not in arguments}
     return pipeline_class(**{name: value for name, value in arguments.items() if name in accepted})

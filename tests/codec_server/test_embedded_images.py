@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codec_pixels.parameters import KEYWORD
+from core.probe import sample_image, sample_mask
 from tests.support.commands import invoke
 from tests.support.http_requests import JSON
 from tests.support.processes import Addresses
@@ -88,6 +89,24 @@ def test_generated_stream_is_the_start_of_another_image(embedded_server: Address
     assert len(set(written)) == 1
     status, output = invoke(*request, tmp_path / "a.png", "--latents", tmp_path / "none.bin", *IN_PROCESS)
     assert (status, "--latents: cannot read" in output) == (2, True), (status, output)
+
+
+def test_inpainted_image_is_reproduced_from_its_image_and_mask(embedded_server: Addresses, tmp_path: Path) -> None:
+    image, mask, result = (tmp_path / name for name in ("image.png", "mask.png", "result.png"))
+    image.write_bytes(sample_image(3))
+    mask.write_bytes(sample_mask())
+    inputs = ["--image", image, "--mask", mask]
+    files = []
+    for name, options in client_options(embedded_server).items():
+        generate(tmp_path / f"{name}.png", *inputs, *options)
+        files.append((tmp_path / f"{name}.png").read_bytes())
+    assert len(set(files)) == 1
+    result.write_bytes(files[0])
+    assert parameters_in(result)["mask"] == f"sha256:{hashlib.sha256(mask.read_bytes()).hexdigest()}"
+    server = ["--server", embedded_server.http]
+    assert invoke("reproduce", result, *inputs, *server) == (0, f"equal: {result}\n")
+    status, output = invoke("reproduce", result, "--image", image, *server)
+    assert (status, "the hash of the recorded mask is sha256:" in output) == (2, True), output
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)

@@ -14,7 +14,7 @@ from codec_maps.model_map import map_from_model
 from codec_wire.latents import Modality
 from codec_wire.maps import LatentMapBundle
 from core.diffusers_engine.loader import LoadedModel
-from core.probe import sample_image
+from core.probe import sample_image, sample_mask
 from tests.support.families.cases import Case, pipeline_class_name
 
 WIDTH, HEIGHT, STEPS, SEED = 64, 96, 3, 5
@@ -32,7 +32,8 @@ def input_images(case: Case) -> dict[str, bytes]:
     """Return a PNG for each image field of the case, in the size of the output, so the server does not resize it."""
     files = {}
     for number, field in enumerate(case.images):
-        with Image.open(io.BytesIO(sample_image(number))) as image:
+        file = sample_mask() if field == "mask" else sample_image(number)
+        with Image.open(io.BytesIO(file)) as image:
             buffer = io.BytesIO()
             image.resize((WIDTH, HEIGHT)).save(buffer, "PNG")
         files[field] = buffer.getvalue()

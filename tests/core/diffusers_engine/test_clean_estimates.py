@@ -73,7 +73,10 @@ def test_last_estimate_of_every_pipeline_class_is_the_result(
         if not variant.mode.previews:
             continue
         found, result = device_thread.submit(estimates_and_result, model, variant).result()
-        distance = (found[-1] - result).norm() / result.norm()
+        last = found[-1]
+        if variant.mode.mask:  # outside the mask, which covers the left half, the result is the input image
+            last, result = (one[..., : one.shape[-1] // 2] for one in (last, result))
+        distance = (last - result).norm() / result.norm()
         # The last step of DDIM ends at a noise level above 0.
         assert distance <= (0.02 if "DDIM" in type(variant.pipeline.scheduler).__name__ else 0), variant.family
 

@@ -111,7 +111,8 @@ async def checks_of(factory: str, models_dir: Path) -> tuple[PixelCheck, ...]:
 @pytest.mark.slow
 async def test_every_pipeline_of_a_model_is_compared(tmp_path: Path) -> None:
     checks = await checks_of("tests.support.tiny_sd:build_small_pipeline", tmp_path)
-    assert [check.pipeline for check in checks] == ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"]
+    classes = ("Pipeline", "Img2ImgPipeline", "InpaintPipeline")
+    assert [check.pipeline for check in checks] == [f"StableDiffusion{name}" for name in classes]
     assert all(check.max_difference is not None and check.max_difference <= check.tolerance == 1 for check in checks)
     (video,) = await checks_of(f"{build_animatediff.__module__}:build_animatediff", tmp_path)
     assert video.pipeline == "AnimateDiffPipeline"
@@ -205,6 +206,6 @@ async def test_results_of_the_embedded_model_ship_with_it(tmp_path: Path, monkey
         checks = service.models.require_default().pixel_checks
     finally:
         model.free()
-    assert len(checks) == 3
+    assert len(checks) == 4
     assert all(check.max_difference is not None and check.max_difference <= check.tolerance for check in checks)
     assert not list(tmp_path.iterdir())

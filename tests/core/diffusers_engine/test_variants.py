@@ -75,18 +75,19 @@ def test_variants_share_the_same_weights(origin: str, models_dir: Path, device: 
         adapter = models_dir / "both" / "motion_adapter"
         source = ModelSource(None, f"{__name__}:build_bf16_pipeline", models_dir, motion_adapter=adapter)
     model = load(source, device)
-    text_to_image, image_to_image, video = model.variants
+    text_to_image, image_to_image, inpainting, video = model.variants
     expected = torch.float32 if origin == "directory" else torch.bfloat16
     assert {weight.dtype for weight in video.pipeline.unet.parameters()} == {expected}
     assert [variant.family.pipeline_class for variant in model.variants] == [
         "StableDiffusionPipeline",
         "StableDiffusionImg2ImgPipeline",
+        "StableDiffusionInpaintPipeline",
         "AnimateDiffPipeline",
     ]
     for name in ("vae", "text_encoder"):
         components = {id(getattr(variant.pipeline, name)) for variant in model.variants}
         assert len(components) == 1
-    assert image_to_image.pipeline.unet is text_to_image.pipeline.unet
+    assert image_to_image.pipeline.unet is inpainting.pipeline.unet is text_to_image.pipeline.unet
     image_weights = {weight.data_ptr() for weight in text_to_image.pipeline.unet.parameters()}
     motion_weights = {weight.data_ptr() for weight in video.pipeline.motion_adapter.parameters()}
     for name, weight in video.pipeline.unet.named_parameters():

@@ -31,6 +31,7 @@ class Case:
 
 # For `images`.
 IMAGE, CONTROL = {"image": "image"}, {"control_image": "image"}
+INPAINTING = {"image": "image", "mask": "mask_image"}
 BOTH = {"image": "image", "control_image": "control_image"}
 # For `arguments`: the values that the server uses.
 STRENGTH = {"strength": 0.8}
@@ -39,15 +40,19 @@ EXACT_SIZE_AND_PROMPT = {"use_resolution_binning": False, "clean_caption": False
 CASES: dict[str, Case] = {
     "StableDiffusionPipeline": Case(build_pipeline),
     "StableDiffusionImg2ImgPipeline": Case(build_pipeline, STRENGTH, IMAGE, has_size=False),
+    "StableDiffusionInpaintPipeline": Case(build_pipeline, STRENGTH, INPAINTING),
+    "StableDiffusionInpaintPipeline, nine channels": Case(images.build_sd_inpainting, STRENGTH, INPAINTING),
     "StableDiffusionControlNetPipeline": Case(images.build_controlnet, {}, CONTROL),
     "StableDiffusionControlNetImg2ImgPipeline": Case(images.build_controlnet, STRENGTH, BOTH),
     "StableDiffusionXLPipeline": Case(build_sdxl),
     "StableDiffusionXLImg2ImgPipeline": Case(build_sdxl, STRENGTH, IMAGE, has_size=False),
+    "StableDiffusionXLInpaintPipeline": Case(build_sdxl, STRENGTH, INPAINTING),
     "StableDiffusionXLControlNetPipeline": Case(images.build_controlnet_xl, {}, CONTROL),
     "StableDiffusion3Pipeline": Case(images.build_sd3),
     "StableDiffusion3Img2ImgPipeline": Case(images.build_sd3, STRENGTH, IMAGE),
     "FluxPipeline": Case(images.build_flux),
     "FluxImg2ImgPipeline": Case(images.build_flux, STRENGTH, IMAGE),
+    "FluxInpaintPipeline": Case(images.build_flux, STRENGTH, INPAINTING),
     "PixArtAlphaPipeline": Case(images.build_pixart_alpha, EXACT_SIZE_AND_PROMPT),
     "PixArtSigmaPipeline": Case(images.build_pixart_sigma, EXACT_SIZE_AND_PROMPT),
     "SanaPipeline": Case(images.build_sana, EXACT_SIZE_AND_PROMPT),

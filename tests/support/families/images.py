@@ -24,7 +24,9 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionControlNetPipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionXLControlNetPipeline,
+    UNet2DConditionModel,
 )
 
 from tests.support.families import encoders
@@ -153,6 +155,14 @@ def build_sana() -> SanaPipeline:
         transformer=transformer.eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
+
+
+def build_sd_inpainting() -> StableDiffusionInpaintPipeline:
+    """Return a pipeline whose UNet was made for inpainting: its input includes the mask and the masked image."""
+    pipeline = build_pipeline()
+    torch.manual_seed(9)
+    unet = UNet2DConditionModel.from_config(pipeline.unet.config, in_channels=9)
+    return StableDiffusionInpaintPipeline(**pipeline.components | {"unet": unet.eval()}, requires_safety_checker=False)
 
 
 def _with_controlnet(pipeline: Any, pipeline_class: Any, **arguments: Any) -> Any:

@@ -25,6 +25,8 @@ interface CommonFields {
   image?: Uint8Array;
   /** Conditioning image of a ControlNet: the bytes of a PNG, JPEG or WebP file. */
   control_image?: Uint8Array;
+  /** Inpainting mask of the size of `image`: the bytes of a PNG, JPEG or WebP file. White pixels are repainted. */
+  mask?: Uint8Array;
   /** Latents to start from instead of an input image: the body of a latent stream with one image. */
   latents?: Uint8Array;
   /** How much to change the input image or latents, from 0 to 1. */
