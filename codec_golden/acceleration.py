@@ -50,8 +50,7 @@ class Shot:
     seconds: float
     """Wall-clock time until the latents are complete."""
     work_s: float
-    """Time for comparisons: on a CPU, the CPU time, which other processes affect less than the wall-clock time; on a
-    GPU, the wall-clock time."""
+    """CPU time if the model runs on a CPU, because other processes affect it less. Otherwise the wall-clock time."""
 
     def differs_from(self, other: "Shot") -> bool:
         """Return whether a byte of the latents or of the pixels differs."""

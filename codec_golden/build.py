@@ -34,9 +34,9 @@ class BuiltFixture:
 class FixtureCheck:
     """Comparison of a stored fixture with the same fixture generated again.
 
-    `changed` lists what differs (latents, pixels). `environment` lists the differences between the environments in
-    which the two fixtures were generated. `max_difference` is the largest difference of a pixel value, 0 to 255, or
-    None if the images have different sizes.
+    `changed` lists the parts that differ (latents, pixels). `environment` lists the differences between the
+    environments in which the two fixtures were generated. `max_difference` is the largest difference of a pixel value,
+    0 to 255, or None if the images have different sizes.
     """
 
     key: str

@@ -19,8 +19,8 @@ LATENT_SPACE = "vectors/small"
 KEYFRAME_INTERVAL = 4
 """Keyframe interval of the videos.
 
-The interval is neither 1 nor the number of frames, so that the vectors detect missing keyframes, and residuals that are
-relative to the previous frame instead of the keyframe.
+The interval is neither 1 nor the number of frames. So the vectors detect encoders that omit keyframes, and encoders
+that compute residuals relative to the previous frame instead of the keyframe.
 """
 STATIC_SCALE = 2.5
 """Static scale of every channel. The scale is smaller than the largest input values, so that codes are clipped."""
@@ -54,8 +54,8 @@ CASES = (
 ROUNDING_SCALES = (6.890625, 3.96875, 7.890625, 7.765625)
 """Scales for which some fp16 values are hard to round with the largest code Q = 7 or Q = 127.
 
-Some of these values are exactly halfway between two codes. For others, x * (Q / s) gives another code than x / s * Q.
-Most scales have no such values.
+Some of these values are exactly halfway between two codes. For the other values, x * (Q / s) gives another code than x
+/ s * Q. Most scales have no such values.
 """
 _TIES = (0.5, 1.5, 2.5, -0.5, -1.5, 6.5, 0.0, -0.0)
 """Values halfway between two int4 codes, in units of a step. These values are rounded to the even code."""

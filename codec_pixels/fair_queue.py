@@ -68,8 +68,8 @@ class FairQueue:
     def take(self) -> list[Call]:
         """Remove and return the next batch, without cancelled calls. Return an empty list if no call is waiting.
 
-        If the batch is not full, wait for more calls within the limits of its first call. Do not wait if another call
-        is waiting already that does not fit into the batch.
+        If the batch is not full, wait for more calls within the limits of its first call. Do not wait if a call that
+        does not fit into the batch is already waiting.
         """
         with self._changed:
             while True:

@@ -132,7 +132,8 @@ PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "LTXImageToVideoPipeline": LatentScaling(_denormalize_ltx, _normalize_ltx),
     "HunyuanVideoPipeline": _DIVIDED,
 }
-"""Scaling by the name of the diffusers pipeline class. Every supported class has an entry (tests/test_families.py)."""
+"""Scaling of each pipeline class of diffusers, keyed by the name of the class. Every supported class has an entry
+(tests/test_families.py)."""
 
 _PIPELINES_OF_VAE_CLASSES = {
     "AutoencoderDC": "SanaPipeline",
@@ -142,7 +143,7 @@ _PIPELINES_OF_VAE_CLASSES = {
     "AutoencoderKLLTXVideo": "LTXPipeline",
     "AutoencoderKLHunyuanVideo": "HunyuanVideoPipeline",
 }
-"""Pipeline class by VAE class, for the VAE classes that only one family of pipelines uses."""
+"""Pipeline class for each VAE class that is used by only one family of pipelines."""
 _CHANNELS_WITHOUT_SHIFT = 4
 """Number of latent channels of Stable Diffusion 1, 2 and XL, whose pipelines ignore `shift_factor`."""
 

@@ -124,7 +124,7 @@ def _exported(module: DecoderModule, channels: int) -> ir.Model:
 
 
 def _remove_origins(model: ir.Model) -> None:
-    """Remove what torch records of the Python code: stack traces with paths of this machine, and names of modules."""
+    """Remove information about the Python code: stack traces with paths of this machine, and names of modules."""
     model.producer_version = torch.__version__.partition("+")[0]
     graph = model.graph
     model.metadata_props.clear()
@@ -151,7 +151,9 @@ def _store_as_fp16(model: ir.Model) -> None:
         with np.errstate(over="ignore"):
             half = tensor.numpy().astype(np.float16)
         if not np.isfinite(half).all():
-            raise ModelLoadError(f"{value.name} has values that are too large for fp16: export it as fp32")
+            raise ModelLoadError(
+                f"{value.name} has values that are too large for fp16: export the decoder without --fp16"
+            )
         name = str(value.name)
         stored = ir.Value(name=f"{name}.fp16", shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT16))
         stored.const_value = ir.Tensor(half, name=stored.name)

@@ -57,7 +57,7 @@ VAE_DECODERS: dict[str, Decode] = {
     "AutoencoderKLWan": _decode_video,
     "AutoencoderKLLTXVideo": _decode_ltx_video,
 }
-"""Decode function by class name of the VAE."""
+"""Decode function for each VAE class, keyed by the name of the class."""
 
 
 def load_vae(model_class: str, path: str, **arguments: Any) -> Any:

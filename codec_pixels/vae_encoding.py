@@ -42,7 +42,7 @@ VAE_ENCODERS: dict[str, Encode] = {
     "AutoencoderKLWan": _encode_video,
     "AutoencoderKLLTXVideo": _encode_video,
 }
-"""Encode function by class name of the VAE."""
+"""Encode function for each VAE class, keyed by the name of the class."""
 
 
 def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:

@@ -46,7 +46,7 @@ class RayModels:
         self._settings = settings
         self._loader = loader
         self._described: dict[str, _Described] = {}
-        """The served applications by name."""
+        """The Serve applications whose models are served, keyed by application name."""
         self._versions: dict[str, asyncio.Future[str]] = {}
         """Requests for the current version of each application, keyed by application name. A busy replica responds
         late."""

@@ -10,7 +10,7 @@ PREVIEW_PIPELINE = "int4-adaptive"
 
 
 def preview_header(header: LatentStreamHeader) -> LatentStreamHeader:
-    """Return a copy of `header` with the pipeline of previews. A decoder of preview frames needs this copy."""
+    """Return a copy of `header` for a decoder of preview frames, with the pipeline that encodes previews."""
     return replace(header, pipeline=PREVIEW_PIPELINE, scales=None)
 
 

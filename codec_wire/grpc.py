@@ -48,7 +48,7 @@ MODE_KEY = MODE_HEADER.lower()
 """Key of the mode of the model (reference or fast), its switches, and their measured effect on images, in the initial
 metadata."""
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
-"""Key of the hash of the latent-space map that the client holds, in the request metadata."""
+"""Key of the hash of the latent-space map that the client uses, in the request metadata."""
 
 MODALITIES = {
     Modality.IMAGE: pb.MODALITY_IMAGE_LATENTS,

@@ -47,7 +47,7 @@ RESPONSE_HEADERS: Mapping[str, str] = {
 }
 """Protocol headers of a generation response and their descriptions. Web pages may read these headers (CORS)."""
 REQUEST_HEADERS: Mapping[str, str] = {
-    MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client holds. If the server's map differs, the "
+    MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client uses. If the server's map differs, the "
     "status is 409.",
     CLIENT_VERSION_HEADER: "If present, with any value, the client can download zstd dictionaries.",
     REQUEST_ID_HEADER: "Id of the request in the server's log: at most 128 letters, digits and characters of ._:/+=@-",

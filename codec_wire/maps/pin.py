@@ -1,4 +1,4 @@
-"""Parser of map pins. A map pin is the hash of the latent-space map that a client holds."""
+"""Parser of map pins. A map pin is the hash of the latent-space map that a client uses."""
 
 import re
 

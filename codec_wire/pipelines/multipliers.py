@@ -7,8 +7,8 @@ same code, unless x * Q / s is exactly halfway between two integers. The proof h
   then x * Q / s and n / 2 differ by at least 1 / (n * b) > 1.9e-6, relative to n / 2. The rounding of m and of x * m
   changes the product by less than 2.4e-7. So x * m and x * Q / s round to the same integer.
 * If x * Q / s is exactly n / 2, the code is the even one of the two nearest integers. Only these ties need a check, and
-  a scale s has at most Q ties. For most scales the float32 number nearest to Q / s passes the check. For some scales
-  the next larger number passes it, and for a few neither does.
+  a scale s has at most Q ties. For most scales, the float32 number nearest to Q / s passes the check. For some
+  scales, the next larger number passes the check. For a few scales, neither number passes the check.
 """
 
 from functools import cache

@@ -177,7 +177,7 @@ def _widen(values: Values | NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 class KeyCodes(NamedTuple):
-    """Codes of a keyframe, with the lowest and the highest code that a dependent frame may have in the same place.
+    """Codes of a keyframe, with the lowest and the highest code that a dependent frame may have at the same position.
 
     The residual of a code between these limits is in [-Q, Q], where Q is the largest code.
     """

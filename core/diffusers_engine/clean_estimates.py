@@ -101,7 +101,7 @@ _ESTIMATES: dict[str, _Estimate] = {
     "FlowMatchEulerDiscreteScheduler": _from_velocity,
     "PNDMScheduler": _from_alphas,
 }
-"""Function that computes the estimate, by class name of the scheduler."""
+"""Function that computes the clean estimate for each scheduler class, keyed by the name of the class."""
 
 
 def has_estimates(scheduler: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Compilation of a denoiser with torch.compile, for the sizes that are known at the start."""
+"""Compilation of a denoiser with torch.compile, for the image sizes that are known at startup."""
 
 import logging
 import os

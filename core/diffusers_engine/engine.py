@@ -33,7 +33,7 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 1024 * 1024
-"""Size in bytes of the latents that are encoded at once on another thread.
+"""Size in bytes of the latents that another thread encodes in one call.
 
 This size limits the encoded frames in memory.
 """
@@ -128,7 +128,7 @@ class DiffusersEngine:
         self._sample([run for run in runs if run.start(wake=wake)])
 
     def _sample(self, runs: Sequence[GenerationRun]) -> None:
-        """Sample `runs`, which have been started, and let each of them send its result.
+        """Sample `runs`, which must have been started, and let each run send its result.
 
         If the sampling of several runs fails, each run is repeated alone, so that only runs that cannot be sampled
         alone fail.

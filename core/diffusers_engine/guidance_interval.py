@@ -1,4 +1,4 @@
-"""Sampling that uses classifier-free guidance only in some of the steps. The other steps do half of the work."""
+"""Sampling that uses classifier-free guidance only in some steps. The other steps need half of the computation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,9 +13,9 @@ def with_guidance_interval(
 
     Steps are counted from 0. The first step always uses guidance. `inputs` are the names of the tensors whose first
     half belongs to the unconditional prediction (Family.guidance_inputs). `arguments` contains the callback of the
-    caller, which always gets both halves. The new callback changes the attribute `_guidance_scale` of the pipeline,
-    like SDCFGCutoffCallback of diffusers. Unlike that class, it works with any number of prompts and can enable
-    guidance again. The next call of the pipeline sets the attribute again.
+    caller. This callback always receives both halves of the tensors. The new callback changes the attribute
+    `_guidance_scale` of the pipeline, like SDCFGCutoffCallback of diffusers. Unlike that class, it works with any
+    number of prompts and can enable guidance again. The next call of the pipeline sets the attribute again.
     """
     listener = arguments.get("callback_on_step_end")
     complete: dict[str, Tensor] = {}

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
-    """Return the decoded inputs of `plan` by field name. The field names are those of INPUT_FIELDS.
+    """Return the decoded inputs of `plan`, keyed by the names of fields in INPUT_FIELDS.
 
-    Images have the size of the plan. A mask is greyscale. If the plan has input latents, `image` is a tensor
-    [1, C, h, w] with these latents, because the pipelines of diffusers expect latents in this argument. Raises
-    InvalidRequest if an input is broken.
+    Images are scaled and cropped to the size in the plan. A mask is greyscale. If the plan has input latents, `image`
+    is a tensor [1, C, h, w] with these latents, because the pipelines of diffusers expect latents in this argument.
+    Raises InvalidRequest if an input is broken.
     """
     files = {"image": plan.image, "control_image": plan.control_image, "mask": plan.mask}
     size = (plan.width, plan.height)

@@ -34,7 +34,7 @@ def can_measure(model: LoadedModel) -> bool:
 
 @contextmanager
 def measure_peak(device: torch.device) -> Iterator[Peak]:
-    """Measure the peak memory of the tensors that are allocated on `device` inside the `with` block, on this thread.
+    """Measure the peak memory of the tensors that this thread allocates on `device` inside the `with` block.
 
     On a GPU, torch's allocator counts the memory. On the CPU, the results of all operations are counted, because no
     other method works. torch's CPU allocator does not count its memory, and torch.profiler takes seconds. Small

@@ -1,4 +1,4 @@
-"""Selection of the dtype in which a model computes, which is the configured dtype or that of its stored weights."""
+"""Selection of the dtype in which a model computes: the configured dtype, or the dtype of the stored weights."""
 
 import json
 import struct

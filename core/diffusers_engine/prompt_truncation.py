@@ -13,7 +13,7 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 _ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2", "tokenizer_3": "text_encoder_3"}
-"""Name of the text encoder by the name of its tokenizer, as in the pipelines of diffusers."""
+"""Name of the text encoder for each tokenizer, keyed by the name of the tokenizer in the pipelines of diffusers."""
 _MAX_ADDED_TOKENS = 8
 """Maximum number of tokens that a tokenizer adds to a text (start, end, prefix and padding)."""
 

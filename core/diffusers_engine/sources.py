@@ -34,7 +34,8 @@ class ModelSource:
     variant: str | None = None
     """Variant of the weights, e.g. fp16, or None for the default weights or the only variant."""
     role: Role = Role.ALL
-    """What the server does with the model. The role determines which components are loaded."""
+    """Role of the server: whether it generates, decodes and encodes, or does both. The role determines which components
+    are loaded."""
     switches: Switches = field(default_factory=Switches)
     """The switches of fast mode."""
     is_fast: bool = False

@@ -154,7 +154,7 @@ def _require_in_memory(plan: DecodePlan) -> None:
 def _decode(
     variant: PipelineVariant, plan: DecodePlan, frames: Sequence[LatentFrame], decoder: LatentDecoder, job: Job
 ) -> NDArray[np.uint8]:
-    """Decode `frames`, which must be the next frames of the stream of `decoder`, to pixels.
+    """Decode `frames` to pixels. `frames` must be the next frames of the stream that `decoder` decodes.
 
     Call this function on the device thread.
     """

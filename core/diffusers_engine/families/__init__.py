@@ -28,7 +28,7 @@ def family_named(class_name: object, model: str) -> Family:
     if family is None:
         raise ModelLoadError(
             f"{model} has {f'the pipeline class {class_name}' if class_name else 'no pipeline class'}; supported "
-            f"classes: {', '.join(FAMILIES)}. To serve a function that returns such a pipeline, set "
+            f"classes: {', '.join(FAMILIES)}. To serve a pipeline of one of these classes from your own function, set "
             "CODEC_PIPELINE=module:function"
         )
     return family

@@ -68,8 +68,7 @@ class Family:
     latents: LatentLayout
     """Function of latent_layouts.py that reads the latents from the output of a call with `output_type="latent"`.
 
-    The latents must have the scale that the entry of the class in codec_pixels.latent_scaling.PIPELINE_SCALINGS
-    expects.
+    The scale of the latents must match the entry of the class in codec_pixels.latent_scaling.PIPELINE_SCALINGS.
     """
     geometry: Geometry
     """Functions that read the latent and image sizes of a loaded pipeline."""

@@ -77,7 +77,7 @@ def test_variant_that_does_not_exist_is_an_error_that_names_the_variants() -> No
         ModelLoadError, match=r"a/b has no weights of the variant 'fp' \(--variant\): it has bf16, fp16$"
     ):
         choose(f"{UNET}.fp16.safetensors", f"{VAE}.bf16.safetensors", requested="fp")
-    with pytest.raises(ModelLoadError, match=r"it has no variants, remove --variant"):
+    with pytest.raises(ModelLoadError, match=r"the model has no variants; remove --variant"):
         choose(f"{UNET}.safetensors", requested="fp16")
 
 
