@@ -66,7 +66,7 @@ async def _decode(
 async def _discard(requests: AsyncIterator[pb.DecodeRequest]) -> None:
     """Receive the rest of a refused request, up to LINGER_BYTES, so that the client receives the status of the call.
 
-    If the call ended while the client was sending a message, grpc.aio would report INTERNAL to the client instead.
+    Otherwise, grpc.aio would report INTERNAL to a client that is still sending messages when the call ends.
     """
     received = 0
     with suppress(TimeoutError, InvalidRequest):
@@ -81,7 +81,7 @@ async def _first(requests: AsyncIterator[pb.DecodeRequest], job: Job) -> pb.Deco
     try:
         return await before_deadline(anext(requests), job)
     except StopAsyncIteration:
-        raise InvalidRequest(LATENTS_FIELD, "must contain a latent stream, but the call sent none") from None
+        raise InvalidRequest(LATENTS_FIELD, "must contain a latent stream, but the call sent no message") from None
 
 
 def _wanted(options: pb.DecodeOptions, map_pin: str | None) -> DecodeRequest:

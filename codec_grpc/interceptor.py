@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 METHOD_PREFIX = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/"
 
 PUBLIC_METHODS = ("GetServerInfo", "GetLatentMap")
-"""Discovery methods, which require no API key, like discovery over HTTP."""
+"""Names of the discovery methods, which require no API key. Discovery over HTTP does not require an API key either."""
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 

@@ -29,8 +29,8 @@ from core.service import LatentService
 COMPRESSION_KEY = "codec-compression"
 """Request metadata key that selects the compression of response messages.
 
-Handlers cannot detect in another way whether a client wants compression, because the accepted encodings of every client
-include gzip and the encoding of the request message is not available to handlers.
+Handlers cannot read the encoding of the request message, and every client lists gzip in its accepted encodings. Without
+this key, a handler could therefore not detect whether a client wants compression.
 """
 
 COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}

@@ -32,14 +32,14 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 class Upstream:
-    """Connection to the upstream servers `servers` (HOST:PORT), which keeps the models of `service` up to date.
+    """Connection of a gateway to its upstream servers, which are `servers`, each HOST:PORT.
 
-    Whether `service` is ready also follows the state of the upstream servers.
+    Upstream updates the models and the lifecycle state of `service` when the upstream servers change, start or stop.
 
-    All calls go to servers whose responses have the same bytes. If the servers differ in this respect, the largest
-    group of equal servers is used. `credentials` are the TLS credentials, or None for connections without TLS.
-    `api_key` is the gateway's own key. The keys of the gateway's clients are not forwarded. At the end of an `async
-    with` block, Upstream closes the connection and cancels active calls.
+    All calls go to servers whose responses have the same bytes. If the responses of the servers differ, only the
+    largest group of servers with equal responses is used. `credentials` are the TLS credentials, or None for
+    connections without TLS. `api_key` is the gateway's own key. The keys of the gateway's clients are not forwarded. At
+    the end of an `async with` block, Upstream closes the connection and cancels active calls.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Upstream:
         self._servers: dict[str, UpstreamServer] = {}
         self._changed = asyncio.Event()
         self._configuration: str | None = None
-        """Configuration of the servers that are used; None before the first server serves."""
+        """Configuration of the servers that are used, or None until a server is serving for the first time."""
         self._used: tuple[str, ...] = ()
         """Addresses of the servers to which the channel is connected."""
         self._refused: dict[str, str] = {}
@@ -73,7 +73,7 @@ class Upstream:
         await self._channel.close()
 
     async def follow(self) -> None:
-        """Load the models as soon as a server serves, then follow servers that change, start or stop.
+        """Load the models as soon as a server is serving, and update them when servers change, start or stop.
 
         The method runs until it is cancelled.
         """
@@ -90,7 +90,7 @@ class Upstream:
             await asyncio.gather(*(server.close() for server in self._servers.values()))
 
     async def _try_to_update(self) -> bool:
-        """Use the servers that are serving now. If an error occurs, log the error and return False."""
+        """Use the servers that are serving now, and return True. If an error occurs, log the error and return False."""
         try:
             await self._follow_servers()
             await self._use_servers()
@@ -105,7 +105,7 @@ class Upstream:
         return False
 
     async def _follow_servers(self) -> None:
-        """Follow the servers at all current addresses, and stop following all other servers."""
+        """Watch the servers at all current addresses, and stop watching all other servers."""
         addresses = await self._addresses.resolve()
         for address in set(self._servers).difference(addresses):
             await self._servers.pop(address).close()
@@ -116,9 +116,9 @@ class Upstream:
                 self._servers[address] = UpstreamServer(address, channel, self._changed.set)
 
     async def _use_servers(self) -> None:
-        """Choose a configuration.
+        """Choose the most common configuration, and connect to the servers that have this configuration.
 
-        Use the servers that have this configuration, and the servers that are not serving now.
+        The channel also contains the servers that are not serving now.
         """
         serving = {address: info for address, server in self._servers.items() if (info := server.info) is not None}
         configurations = {address: configuration_of(info) for address, info in serving.items()}

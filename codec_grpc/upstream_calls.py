@@ -1,4 +1,4 @@
-"""Calls of a gateway that run models. A call that fails before its first message is repeated on another server."""
+"""Calls of a gateway that run models. A call that fails before its first response is repeated on another server."""
 
 import asyncio
 import random
@@ -51,9 +51,9 @@ class UpstreamCalls:
         """Yield the response messages of `method`, from a server whose latent-space map has the hash `map_hash`.
 
         `make_request` returns the request, or an asynchronous iterator of requests. If there are several servers, a
-        call is repeated if it fails before its first message because the server is not ready, overloaded or lost.
-        Raises a CodecError if the last call fails. The retry delay of the error, if any, is the delay that the last
-        server asked for.
+        call is repeated if it fails before its first response because its server is not ready, overloaded or
+        disconnected. Raises a CodecError if the last call fails. The retry delay of the error, if any, is the delay
+        that the last server asked for.
         """
         repetitions = _Repetitions(self._servers)
         while True:

@@ -15,7 +15,8 @@ _LAST_CALLS_S = 24 * 3600.0
 _NO_IDLE_TIMEOUT = ("grpc.client_idle_timeout_ms", 2**31 - 1)
 """Channel option that keeps a channel without calls connected.
 
-By default, gRPC disconnects it after 30 minutes, and the channel would no longer report the state of the servers.
+By default, gRPC disconnects such a channel after 30 minutes. The channel then no longer reports the state of the
+servers.
 """
 
 

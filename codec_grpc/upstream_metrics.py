@@ -17,7 +17,7 @@ class UpstreamMetrics:
         )
         self._repeated = Counter(
             "codec_upstream_repeated_calls",
-            "Calls that were repeated on another upstream server. code is the error code of the call before.",
+            "Calls that were repeated on another upstream server. The label code is the error code of the failed call.",
             ["code"],
             registry=registry,
         )

@@ -1,4 +1,4 @@
-"""The models of a gateway, which one of its upstream servers describes."""
+"""Creation of the models of a gateway from the description that one of its upstream servers returns."""
 
 from typing import TYPE_CHECKING
 

@@ -27,7 +27,7 @@ class UpstreamServer:
         self.address = address
         self.stub = LatentServiceStub(channel)
         self.info: pb.GetServerInfoResponse | None = None
-        """The description of the server; None unless it is serving."""
+        """The description of the server, or None if the server is not serving."""
         self._channel = channel
         self._changed = changed
         self._logged_reason: str | None = None
@@ -44,12 +44,12 @@ class UpstreamServer:
         while True:
             try:
                 await self._watch()
-                reason = "it has ended the call"
+                reason = "the server has ended the health check"
             except grpc.aio.AioRpcError as error:
                 reason = error.details() or error.code().name
             except Exception:  # an unexpected response must not stop the gateway
                 log.exception("the upstream server %s returned an invalid response", self.address)
-                reason = "its response is invalid"
+                reason = "the response of the server is invalid"
             self._describe(None, reason)
             await asyncio.sleep(RETRY_INTERVAL_S)
 
@@ -62,7 +62,7 @@ class UpstreamServer:
                 info = await self.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=RPC_TIMEOUT_S)
                 if info.state != pb.SERVER_STATE_SERVING:  # it has changed meanwhile, which is reported next
                     info = None
-            self._describe(info, "it is not serving")
+            self._describe(info, "the server is not serving")
 
     def _describe(self, info: pb.GetServerInfoResponse | None, reason: str) -> None:
         if info is None and reason != self._logged_reason:

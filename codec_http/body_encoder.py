@@ -45,7 +45,7 @@ class BodyCompressor:
         return data
 
     def finish(self) -> bytes:
-        """Return the last bytes of the body, after which nothing can be compressed."""
+        """Return the last bytes of the body. After this call, no more data can be compressed."""
         data = self.compressor.finish()
         current_record().bytes_out += len(data)
         return data

@@ -19,7 +19,10 @@ from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES, LimitedReq
 HEADER_TIMEOUT_S = 20.0
 """Maximum time from the first byte of a request header to its end, in seconds."""
 IDLE_TIMEOUT_S = 75.0
-"""Maximum time to wait for a request on an open connection, in seconds. Most load balancers wait for a shorter time."""
+"""Maximum time to wait for a request on an open connection, in seconds.
+
+The idle timeout of most load balancers is shorter.
+"""
 LINGER_S = 2.0
 """Time in seconds for which the rest of a refused request is received, so that its client receives the response."""
 HALF_CLOSED_INTERVAL_S = 0.05

@@ -25,7 +25,7 @@ class Evictable(Protocol):
 
 
 class ConnectionLimits:
-    """Bound the total number of connections, and the number of connections from one address.
+    """Limits on the total number of connections, and on the number of connections from one address.
 
     If a limit is reached, the connection that has waited longest for data from its client is closed. Therefore clients
     that open connections without sending requests cannot exclude other clients. A new connection is refused only if all
@@ -37,7 +37,11 @@ class ConnectionLimits:
         self.max_connections = min(max_connections, max(files - RESERVED_FILES, files // 2))
         self.max_per_address = max_per_address
         self._addresses: dict[Evictable, str] = {}
-        """The address of each connection, ordered by the time of the last received data, the oldest first."""
+        """The address of each connection.
+
+        The connections are ordered by the time at which data was last received. The connection that has waited longest
+        is first.
+        """
         self._counts = Counter[str]()
 
     def add(self, connection: Evictable, address: str) -> None:

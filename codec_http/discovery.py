@@ -15,7 +15,10 @@ from codec_wire.version import CODEC_VERSION
 
 CACHE_HEADERS = {"Cache-Control": "public, max-age=300, stale-while-revalidate=86400"}
 IMMUTABLE_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable"}
-"""For URLs that contain the hash of a large file: browsers do not ask again, not even when a page is reloaded."""
+"""Response headers for URLs that contain the hash of a large file.
+
+With these headers, browsers do not request the file again, even if a page is reloaded.
+"""
 
 
 async def index(request: web.Request) -> web.Response:
@@ -66,9 +69,10 @@ async def scales(request: web.Request) -> web.Response:
 
 
 async def decoder(request: web.Request) -> web.StreamResponse:
-    """Handle GET decoders/<hex>.onnx. The file may be hundreds of megabytes, so it is not held in memory.
+    """Handle GET decoders/<hex>.onnx. The body is the exported decoder whose hash is <hex>.
 
-    The hash in the URL is only compared with the hashes of served decoders, never used as a file path.
+    The file may have hundreds of megabytes, so it is not read into memory. The hash in the URL is only compared with
+    the hashes of served decoders and is never used as a file path.
     """
     found = request.app[SERVICE].models.require_decoder(f"sha256:{request.match_info['hex']}")
     return web.FileResponse(found.path, headers=IMMUTABLE_HEADERS | {"Content-Type": "application/octet-stream"})

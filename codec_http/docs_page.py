@@ -15,7 +15,7 @@ DOCS_POLICY = (
     "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
     f"style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'"
 )
-"""Content Security Policy of the page: nothing but its own style."""
+"""Content Security Policy of the page. The policy allows only the style sheet in the page."""
 
 
 def docs_page(document: Json) -> str:

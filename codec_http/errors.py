@@ -50,7 +50,7 @@ def public_code_and_message(error: BaseException) -> tuple[str, str]:
 
 
 def error_detail(error: BaseException) -> ErrorDetail:
-    """Return the description of `error` that clients receive. The description of an internal error omits its text."""
+    """Return the description of `error` that clients receive. The text of an internal error is not included."""
     status = error_status(type(error))
     code, message = public_code_and_message(error)
     if not isinstance(error, CodecError) or status == HTTPStatus.INTERNAL_SERVER_ERROR:

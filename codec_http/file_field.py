@@ -15,7 +15,10 @@ MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
 
 _DATA_URL = re.compile(r"data:[\w.+/-]{0,64};base64,", re.ASCII | re.IGNORECASE)
 _PIECE_CHARACTERS = 2**18
-"""Number of characters in a piece that is decoded at once, a multiple of 4. A piece takes about a millisecond."""
+"""Number of characters that are decoded at once, which must be a multiple of 4.
+
+Decoding this number of characters takes about a millisecond.
+"""
 _WHITESPACE = str.maketrans("", "", " \r\n\t")
 
 

@@ -10,7 +10,10 @@ from core.lifecycle import State
 
 
 async def health(request: web.Request) -> web.Response:
-    """Handle GET /health and /codec/health: 200 if the server accepts generation requests, otherwise 503."""
+    """Handle GET /health and /codec/health.
+
+    The status is 200 if the server accepts generation requests, otherwise 503.
+    """
     service = request.app[SERVICE]
     ok = service.lifecycle.state is State.SERVING
     default = service.models.default
@@ -24,12 +27,12 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def livez(request: web.Request) -> web.Response:
-    """Handle GET /livez: 503 if the process should be restarted, otherwise 200."""
+    """Handle GET /livez. The status is 503 if the process should be restarted, otherwise 200."""
     return _state_response(request, healthy=request.app[SERVICE].lifecycle.is_alive)
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Handle GET /readyz: 200 if the server accepts generation requests, otherwise 503."""
+    """Handle GET /readyz. The status is 200 if the server accepts generation requests, otherwise 503."""
     return _state_response(request, healthy=request.app[SERVICE].lifecycle.state is State.SERVING)
 
 

@@ -17,8 +17,10 @@ MAX_NAME_CHARACTERS = 64
 """Maximum length of the name of a field."""
 
 _FILE_START = re.compile(rb'"(image|control_image|mask|latents)"\s*:\s*"')
-"""Matches the name of a file field and the start of its value. It cannot match inside a JSON string, because every
-quote in a JSON string follows a backslash."""
+"""Pattern that matches the name of a file field and the start of its value.
+
+The pattern cannot match inside a JSON string, because every quote in a JSON string follows a backslash.
+"""
 
 
 def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:

@@ -26,15 +26,16 @@ from core.engine import Job
 ENCODE_PARAMETERS = {
     "model": "Name or alias of a model. Default: the first model with `latent_space` if it is given, otherwise the "
     "default model.",
-    "latent_space": "Id of the latent space. Default: the model's.",
+    "latent_space": "Id of the latent space. Default: the latent space of the model.",
     "pipeline": "Pipeline that encodes the latents. Default: raw.",
-    "size": 'Size in pixels as "WIDTHxHEIGHT". The frames are scaled to cover it and cropped around their centre. '
-    "Default: the size of the file, scaled down to the model's max_side and rounded down to multiples of "
-    "size_multiple.",
+    "size": 'Size in pixels as "WIDTHxHEIGHT". The image or video is scaled to cover this size, then cropped around '
+    "its centre. Default: the size of the file, scaled down to the model's max_side and rounded down to "
+    "multiples of size_multiple.",
     "keyframe_interval": "Number of latent frames from one keyframe to the next, for a video with a delta pipeline.",
     "seed": "Seed for sampling the VAE's latent distribution, as in a generation from an input image. Default: "
     "the mode of the distribution, without sampling.",
-    "stream_format": "Serialization of the stream, msgpack or protobuf. Default: the one in Accept, otherwise msgpack.",
+    "stream_format": "Serialization of the stream: msgpack or protobuf. Default: the format in the header Accept, "
+    "otherwise msgpack.",
 }
 """Query parameters of the encode endpoint."""
 

@@ -31,11 +31,12 @@ LATENT_ROUTES = (
         latent_decoding.decode,
         LATENTS,
         "Decode latents",
-        "Decodes a latent stream, the body of a generation response, to the pixels that the server would have "
-        "rendered. Streams of every pipeline and every Content-Encoding of generation responses are accepted; zstd "
-        "may use a dictionary of the latent-space map. Accept selects the format: PNG, JPEG, WebP or an array for "
-        "an image; MP4 or an array for a video. The array is a .npy file of uint8 [frames, height, width, 3]. The "
-        "error message about an invalid stream contains the byte offset of the error.",
+        "Decodes a latent stream, e.g. the body of a generation response, to pixels. The pixels equal those that "
+        "the server would have rendered. The stream may have every pipeline and every Content-Encoding of a "
+        "generation response, including zstd with a dictionary of the latent-space map. The Accept header "
+        "selects the format: PNG, JPEG, WebP or an array for an image; MP4 or an array for a video. The array is "
+        "a .npy file of uint8 [frames, height, width, 3]. The error message about an invalid stream contains the "
+        "byte offset of the error.",
         {200: dict.fromkeys((*IMAGE_MEDIA_TYPES, *VIDEO_MEDIA_TYPES))},
         files=tuple(MEDIA_TYPES),
         query=latent_decoding.DECODE_PARAMETERS,
@@ -48,9 +49,9 @@ LATENT_ROUTES = (
         latent_encoding.encode,
         LATENTS,
         "Encode an image or a video",
-        "Encodes a PNG, JPEG or WebP image, or an MP4 video, to a latent stream like that of a generation. The same"
-        " file always gives the same latents: the VAE returns the mode of its distribution. The Content-Type of the"
-        " request is ignored.",
+        "Encodes a PNG, JPEG or WebP image, or an MP4 video, to a latent stream like that of a generation. The "
+        "same file and parameters always give the same latents. Without `seed`, the latents are the mode of the "
+        "VAE's distribution. The Content-Type of the request is ignored.",
         {200: dict.fromkeys(MEDIA_TYPES)},
         files=("image/png", "image/jpeg", "image/webp", "video/mp4"),
         query=latent_encoding.ENCODE_PARAMETERS,
@@ -63,9 +64,9 @@ LATENT_ROUTES = (
         remote_vae.decode,
         REMOTE_VAE,
         "Decode a tensor",
-        "The endpoint of `diffusers.utils.remote_utils.remote_decode`: the body is a tensor of latents, "
-        "little-endian values in C order. Returns the output of the VAE as an image or video file, or as a tensor "
-        "whose shape and dtype are in the response headers `shape` and `dtype`.",
+        "Implements the protocol of `diffusers.utils.remote_utils.remote_decode`. The body is a tensor of "
+        "latents, as little-endian values in C order. The response is the output of the VAE as an image or video "
+        "file, or as a tensor whose shape and dtype are in the response headers `shape` and `dtype`.",
         {200: dict.fromkeys(("image/jpeg", "image/png", "video/mp4", TENSOR_MEDIA_TYPE))},
         files=(TENSOR_MEDIA_TYPE,),
         query=remote_vae.DECODE_PARAMETERS,
@@ -77,9 +78,9 @@ LATENT_ROUTES = (
         remote_vae.encode,
         REMOTE_VAE,
         "Encode an image or a tensor",
-        "The endpoint of `diffusers.utils.remote_utils.remote_encode`: the body is a PNG, JPEG or WebP file, or a"
-        " tensor of pixels. Returns a tensor of latents, the mode of the VAE's distribution, whose shape and dtype are"
-        " in the response headers `shape` and `dtype`.",
+        "Implements the protocol of `diffusers.utils.remote_utils.remote_encode`. The body is a PNG, JPEG or "
+        "WebP file, or a tensor of pixels. The response is a tensor with the latents, which are the mode of the "
+        "VAE's distribution. The response headers `shape` and `dtype` contain the shape and dtype of the tensor.",
         {200: {TENSOR_MEDIA_TYPE: None}},
         files=("image/png", "image/jpeg", "image/webp", TENSOR_MEDIA_TYPE),
         query=remote_vae.ENCODE_PARAMETERS,

@@ -120,5 +120,5 @@ class Listener:
                 ssl_handshake_timeout=None if self._tls is None else HEADER_TIMEOUT_S,
             )
         except OSError as error:  # the client disconnected, or the TLS handshake failed
-            logging.getLogger(__name__).debug("connection closed before it was established: %s", error)
+            logging.getLogger(__name__).debug("a connection was closed before it was established: %s", error)
             accepted.close()

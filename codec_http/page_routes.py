@@ -14,7 +14,8 @@ PAGE_ROUTES = (
         web_page.page,
         PAGE,
         "Open the page",
-        "Returns a page on which to try the server in a browser. 404 unless Accept contains text/html.",
+        "Returns a page on which to try the server in a browser. The status is 404 unless the Accept header "
+        "contains text/html.",
         {200: {web_page.HTML: None}},
         errors=(errors.NotFound,),
     ),

@@ -7,10 +7,11 @@ from core.address import host_of
 
 
 def absolute_url(request: web.Request, path: str) -> str:
-    """Return the URL of `path` below the configured public URL, or below the origin of `request` without such a URL.
+    """Return the absolute URL of `path`.
 
-    The origin is the scheme of the connection and the Host header. X-Forwarded-* headers are ignored, because any
-    client can set them. If the Host header is not valid, `path` is returned.
+    The URL begins with the configured public URL, or with the origin of `request` if no public URL is configured. The
+    origin is the scheme of the connection and the Host header. X-Forwarded-* headers are ignored, because any client
+    can set them. If the Host header is not valid, `path` is returned.
     """
     public_url = request.app[PUBLIC_URL]
     if public_url:

@@ -28,21 +28,23 @@ from core.tensor_vae import DTYPE_BYTES, PixelLayout, TensorData, TensorScaling
 
 TENSOR_MEDIA_TYPE = "tensor/binary"
 DECODE_PARAMETERS = {
-    "shape": "Shape of the latents, repeated: [B, C, h, w], [1, C, F, h, w] for a video, or packed [B, h * w / 4, 4C].",
-    "dtype": "float16, bfloat16 or float32.",
+    "shape": "Shape of the latents. The parameter is repeated for each dimension: [B, C, h, w], [1, C, F, h, w] for a "
+    "video, or packed [B, h * w / 4, 4C].",
+    "dtype": "Type of the values in the body: float16, bfloat16 or float32.",
     "scaling_factor": "Number by which the latents are divided. Default: not divided.",
     "shift_factor": "Number that is added to the latents after the division. Default: 0.",
     "do_scaling": "If true and scaling_factor is missing, the latents are scaled as in the model's pipeline.",
-    "output_type": "pil (an image file), pt (a tensor) or mp4 (a video file). Default: pil.",
-    "image_format": "jpg or png. Default: jpg.",
+    "output_type": "Type of the response: pil (an image file), pt (a tensor) or mp4 (a video file). Default: pil.",
+    "image_format": "Format of the image file: jpg or png. Default: jpg.",
     "partial_postprocess": "If true and output_type is pt, the tensor is uint8 [N, H, W, 3].",
     "height": "Height in pixels; required for packed latents.",
     "width": "Width in pixels; required for packed latents.",
     "model": "Name or alias of a model. Default: the default model.",
 }
 ENCODE_PARAMETERS = {
-    "shape": "Shape of the pixels, repeated, if the body is a tensor with values in [-1, 1]: [B, 3, H, W].",
-    "dtype": "float16, bfloat16 or float32, if the body is a tensor.",
+    "shape": "Shape [B, 3, H, W] of the pixels, if the body is a tensor with values in [-1, 1]. The parameter is "
+    "repeated for each dimension.",
+    "dtype": "Type of the values in the body, if the body is a tensor: float16, bfloat16 or float32.",
     "scaling_factor": "Number by which the latents are multiplied. Default: not multiplied.",
     "shift_factor": "Number that is subtracted from the latents before the multiplication. Default: 0.",
     "model": "Name or alias of a model. Default: the default model.",
@@ -124,7 +126,7 @@ def _tensor(request: web.Request, data: bytes) -> TensorData:
 def _unpacked(request: web.Request, latents: TensorData) -> TensorData:
     """Convert packed latents [B, h * w / 4, 4C], as used by Flux, to [B, C, h, w].
 
-    Return latents that are not packed unchanged.
+    Latents that are not packed are returned without changes.
     """
     if len(latents.shape) != 3:
         return latents

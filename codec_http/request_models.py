@@ -29,7 +29,10 @@ MAX_PARTIAL_IMAGES = 3
 
 
 def _require_modality(modality: Modality) -> Callable[[object], object]:
-    """Return a validator that accepts only `modality`. Its error message names the endpoint of the other modality."""
+    """Return a validator that accepts only `modality`.
+
+    The error message of the validator names the endpoint of the other modality.
+    """
 
     def validate(value: object) -> object:
         if value == modality:
@@ -61,10 +64,10 @@ _VideoModality = Annotated[
 
 
 def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) -> Callable[[dict[str, Any]], None]:
-    """Return a `json_schema_extra` function that removes the fields `omit` and requires a field of `require_any`.
+    """Return a `json_schema_extra` function that removes the fields `omit` from a schema.
 
-    The fields `omit` are valid in GenerationRequest, but the endpoint of the schema rejects them. The schema does not
-    allow `size` together with its alias `resolution`.
+    The fields `omit` are valid in GenerationRequest, but the endpoint of the schema rejects them. The schema requires
+    at least one of the fields `require_any`. It does not allow `size` together with its alias `resolution`.
     """
 
     def adapt(schema: dict[str, Any]) -> None:
@@ -115,8 +118,9 @@ class GenerationBody(GenerationRequest):
     latents: Annotated[bytes | None, *_LATENTS] = Field(
         default=None,
         repr=False,
-        description="Latents to start from instead of `image`, as base64: the body of a latent stream with one image "
-        "in the latent space of the model, in any wire format and content coding.",
+        description="Latents from which the generation starts, instead of `image`. The value is a latent stream with "
+        "one image in the latent space of the model, as base64. The stream may have any wire format and content "
+        "coding.",
     )
 
     size: Annotated[_Size, BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)] = Field(
@@ -137,7 +141,8 @@ class GenerationBody(GenerationRequest):
     )
     moderation: Literal["auto", "low"] = Field(
         default="auto",
-        description="Accepted for compatibility with OpenAI's API and ignored: this server does not filter content.",
+        description="Accepted for compatibility with OpenAI's API and ignored, because this server does not filter "
+        "content.",
     )
 
 
@@ -189,7 +194,8 @@ class RenderedBody(GenerationBody):
     )
     response_format: Annotated[Literal["b64_json"], BeforeValidator(_reject_url)] = Field(
         default="b64_json",
-        description="Files are returned in the response as base64. `url` is not supported: the server stores no files.",
+        description="Files are returned in the response as base64. `url` is not supported, because the server does not "
+        "store files.",
     )
     output_format: str
     safety_identifier: str | None = Field(
@@ -217,8 +223,8 @@ class RenderedImagesBody(RenderedBody):
     )
     partial_images: Annotated[int, Field(ge=0, le=MAX_PARTIAL_IMAGES), BeforeValidator(parse_integer)] = Field(
         default=0,
-        description="Only with `stream`: number of partial images to send while an image is sampled, at evenly spaced "
-        "steps. A partial image is the model's estimate of the result.",
+        description="Number of partial images to send while an image is sampled, at evenly spaced steps. The number "
+        "must be 0 unless `stream` is true. A partial image is the model's estimate of the result.",
     )
 
     @field_validator("partial_images")

@@ -101,7 +101,7 @@ class PixelCheckDescription(ResponseModel):
 class DistanceDescription(ResponseModel):
     """Measured distance of images in fast mode from the images of the same requests in reference mode.
 
-    Each value is that of the image with the largest distance.
+    Each metric has its worst value among the measured images.
     """
 
     ssim: float = Field(description="Structural similarity; 1 for identical images.")
@@ -119,7 +119,7 @@ class DecoderDescription(ResponseModel):
 
 
 class ModelDescription(ResponseModel):
-    """Capabilities of a served model that a client must know to send requests to it."""
+    """Capabilities of a served model that a client must know to use the model."""
 
     model: str = Field(description="Name of the model.")
     model_aliases: list[str] = Field(description="Other names that requests may use for the model.")
@@ -132,11 +132,11 @@ class ModelDescription(ResponseModel):
     latent_map_url: str = Field(description="URL of the latent-space map, absolute or relative to the server.")
     latent_map_sha256: str = Field(description="sha256:<hex> of the latent-space map.")
     latent_rgb_url: str | None = Field(
-        description="URL of a matrix from latents to approximate RGB values, for previews without a VAE; null if the "
-        "server has none."
+        description="URL of a matrix that converts latents to approximate RGB values, for previews without a VAE. Null "
+        "if the server has no such matrix."
     )
     decoders: list[DecoderDescription] = Field(
-        description="Decoders of latents with the map `latent_map_sha256` to pixels; empty if none was exported."
+        description="Exported decoders for latents with the map `latent_map_sha256`. Empty if no decoder was exported."
     )
     pipelines: list[str] = Field(description="Pipelines that the latent-space map lists.")
     default_size: str = Field(description='Default size in pixels as "WIDTHxHEIGHT".')
@@ -147,7 +147,9 @@ class ModelDescription(ResponseModel):
         description="Number of video frames per latent frame, except the first latent frame, which decodes to "
         "one video frame."
     )
-    frame_multiple: int = Field(description="The number of frames of a video must be 1 more than a multiple of this.")
+    frame_multiple: int = Field(
+        description="The number of frames of a video must be 1 more than a multiple of this number."
+    )
     forms: list[str] = Field(description="Supported combinations of modality and inputs.")
     decodes: bool = Field(description=f"Whether {DECODE_PATH} decodes latents of the model's latent space.")
     loras: list[LoraDescription] = Field(description="LoRA weights that are loaded into the model.")
@@ -155,10 +157,11 @@ class ModelDescription(ResponseModel):
         description="Comparisons of decoded latents with the pixels of the model's own pipelines, made when "
         "the model was loaded. Empty if they are unknown, for example for a gateway."
     )
-    mode: Mode = Field(description="How the model generates: reference, or fast with the switches.")
+    mode: Mode = Field(description="Mode in which the model generates: reference or fast.")
     switches: list[str] = Field(description="Switches of fast mode that are on. Empty in reference mode.")
     distance: DistanceDescription | None = Field(
-        description="Distance of the switches from reference mode. Null in reference mode, and if it was not measured."
+        description="Measured distance of fast mode, with these switches, from reference mode. Null in reference mode, "
+        "and if the distance was not measured."
     )
 
 
@@ -194,10 +197,13 @@ class InfoResponse(ResponseModel):
         "all versions are equal."
     )
     image_digest: str | None = Field(description="Digest of the container image, or null if unknown.")
-    jobs: int = Field(description="Number of active generations, queued and running.")
+    jobs: int = Field(
+        description="Number of active generations, which are queued, running or being sent to their clients."
+    )
     latent_rgb_url: str | None = Field(default=None, description="URL of the latent-to-RGB matrix, or null.")
     decoders: list[DecoderDescription] | None = Field(
-        default=None, description="Exported decoders of the default model's latents; empty if there are none."
+        default=None,
+        description="Exported decoders for the latents of the default model. Empty if no decoder was exported.",
     )
     model_aliases: list[str] | None = Field(default=None, description="Other names of the default model.")
     role: Role | None = Field(default=None, description="Role of the default model: all, decoder or generator.")
@@ -209,10 +215,12 @@ class InfoResponse(ResponseModel):
     max_steps: int | None = Field(default=None, description="Maximum number of sampling steps.")
     max_frames: int | None = Field(default=None, description="Maximum number of frames of a video.")
     loras: list[LoraDescription] | None = Field(default=None, description="LoRA weights of the default model.")
-    mode: Mode | None = Field(default=None, description="How the default model generates: reference or fast.")
+    mode: Mode | None = Field(default=None, description="Mode in which the default model generates: reference or fast.")
     switches: list[str] | None = Field(default=None, description="Switches of fast mode that are on.")
     distance: DistanceDescription | None = Field(
-        default=None, description="Distance of the default model's switches from reference mode, if it was measured."
+        default=None,
+        description="Measured distance of the default model's fast mode from reference mode. Null if the distance was "
+        "not measured.",
     )
     models: list[ModelDescription] | None = Field(default=None, description="Every model; the first is the default.")
 

@@ -49,17 +49,17 @@ GENERATION, MODELS, LATENT_MAP, SERVER = "Generation", "Models", "Latent-space m
 _GENERATION_CONTENT: Content = {**dict.fromkeys((*MEDIA_TYPES, EVENT_STREAM)), JSON: RenderedResponse}
 _GENERATION_ERRORS = (*JOB_ERRORS, errors.UnsupportedMediaType)
 _GENERATION_DESCRIPTION = (
-    "If the body contains `stream_format`, `modality`, `latent_space` or `pipeline`, or the Accept header names a "
-    "Codec media type, the response is a latent stream: one header message, then {frames}. Each message is sent as "
-    "soon as it exists. With `Accept: text/event-stream`, the messages are sent as Server-Sent Events, together with "
-    "progress and previews. Otherwise the request is OpenAI-style, and the JSON response contains {files} that the "
-    "server has rendered{streaming}. Errors after the first byte of a latent stream are reported as a final frame with "
-    'finish_reason "error". Closing the connection cancels the generation.'
+    "If the body contains `stream_format`, `modality`, `latent_space` or `pipeline`, or the Accept header names "
+    "a Codec media type, the response is a latent stream: one header message, then {frames}. Each message is "
+    "sent as soon as it exists. With `Accept: text/event-stream`, the messages are sent as Server-Sent Events, "
+    "together with progress and previews. Otherwise the request is OpenAI-style, and the JSON response contains "
+    "{files} that the server has rendered.{streaming} Errors after the first byte of a latent stream are "
+    'reported as a final frame with finish_reason "error". Closing the connection cancels the generation.'
 )
 _IMAGE_STREAMING = (
-    "; with `stream` it consists of Server-Sent Events with the names and keys of OpenAI's API: "
-    "`image_generation.partial_image` while an image is sampled, `image_generation.completed`, and `error` if a "
-    "generation fails after the first byte"
+    " If `stream` is true, the response consists of Server-Sent Events with the names and keys of OpenAI's API. "
+    "These are `image_generation.partial_image` while an image is sampled, `image_generation.completed` when the "
+    "image is finished, and `error` if a generation fails after the first byte."
 )
 _FILE_CONTENT: Content = {"application/octet-stream": None}
 _FILE_HEADERS: Mapping[str, str] = {
@@ -170,8 +170,8 @@ ROUTES = (
         discovery.scales,
         LATENT_MAP,
         "Get static scales",
-        "Returns the scales of the int8 or int4 pipeline by their sha256, which is in the latent-space map: "
-        "one little-endian fp16 number per channel.",
+        "Returns the scales of the int8 or int4 pipeline by their sha256, which is in the latent-space map. The "
+        "body has one little-endian fp16 number for each channel.",
         {200: _FILE_CONTENT},
         headers=_FILE_HEADERS,
         errors=(errors.NotFound, errors.NotReady),
@@ -198,7 +198,8 @@ ROUTES = (
         info.info,
         SERVER,
         "Get server information",
-        "Returns capabilities, limits, state and library versions. Available while the server is loading.",
+        "Returns capabilities, limits, state and library versions. The endpoint is also available while the "
+        "server is loading.",
         {200: {JSON: InfoResponse}},
     ),
     Route(
@@ -216,8 +217,8 @@ ROUTES = (
         health.health,
         SERVER,
         "Check health",
-        "200 if the server accepts generation requests, otherwise 503. A server with a local model first completes "
-        "one short generation.",
+        "The status is 200 if the server accepts generation requests, otherwise 503. Before a server with a "
+        "local model accepts requests, it completes one short generation.",
         _HEALTH_RESPONSES,
     ),
     Route(
@@ -235,7 +236,8 @@ ROUTES = (
         health.livez,
         SERVER,
         "Check liveness",
-        "503 if the process has failed and should be restarted, otherwise 200. The body is the server's state.",
+        "The status is 503 if the process has failed and should be restarted, otherwise 200. The body is the "
+        "server's state.",
         _PROBE_RESPONSES,
     ),
     Route(
@@ -244,7 +246,7 @@ ROUTES = (
         health.readyz,
         SERVER,
         "Check readiness",
-        "200 if the server accepts generation requests, otherwise 503. The body is the server's state.",
+        "The status is 200 if the server accepts generation requests, otherwise 503. The body is the server's state.",
         _PROBE_RESPONSES,
     ),
     Route(
@@ -253,7 +255,8 @@ ROUTES = (
         metrics.metrics,
         SERVER,
         "Get metrics",
-        "Returns the metrics of the server in the text format of Prometheus. Available while the server is loading.",
+        "Returns the metrics of the server in the text format of Prometheus. The endpoint is also available "
+        "while the server is loading.",
         {200: {TEXT: None}},
     ),
     Route(

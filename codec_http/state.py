@@ -12,10 +12,10 @@ from core.service import LatentService
 SERVICE = web.AppKey("service", LatentService)
 DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("openapi_document", dict)
 API_KEYS: web.AppKey[ApiKeys | None] = web.AppKey("api_keys")
-"""The accepted API keys; None if no key is required."""
+"""The accepted API keys, or None if no key is required."""
 ORIGIN_POLICY = web.AppKey("origin_policy", OriginPolicy)
 PUBLIC_URL = web.AppKey("public_url", str)
-"""URL under which clients reach the server; empty if it is not configured."""
+"""URL under which clients reach the server, or an empty string if the URL is not configured."""
 REQUEST_TIMEOUT_S = web.AppKey("request_timeout_s", float)
 BODY_PARSER = web.AppKey("body_parser", ThreadPoolExecutor)
 """The thread that parses large request bodies."""

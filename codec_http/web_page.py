@@ -1,6 +1,6 @@
 """Handlers of the page at / and of the files that it loads, which are in the folder `page`.
 
-`make web` adds the decoder for browsers to the folder. Without it, the page lets the server decode.
+`make web` adds a decoder that runs in browsers to the folder. Without this decoder, the server decodes for the page.
 """
 
 import re
@@ -13,10 +13,10 @@ from codec_http.negotiation import parse_quality_values
 
 FOLDER = Path(str(resources.files("codec_http"))) / "page"
 _NO_DECODERS = 'data-decoders=""'
-"""The attribute of the page that lists its decoders for browsers."""
+"""The attribute in the page's HTML that lists the decoders that run in browsers."""
 HTML = "text/html"
 _DECODERS = ("wasm", "webgpu")
-"""Decoders for browsers; each has a script decoder-<name>.js, which `make web` builds."""
+"""Names of decoders that run in browsers. `make web` builds a script decoder-<name>.js for each of them."""
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".wasm": "application/wasm"}
 """Media type by suffix of the files that are served."""
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -33,7 +33,10 @@ _HEADERS = {
 
 
 async def page(request: web.Request) -> web.StreamResponse:
-    """Handle GET /. Only browsers name HTML in Accept; other clients receive 404, as for every unknown path."""
+    """Handle GET /. The body is the page.
+
+    The status is 404 unless the Accept header contains text/html, as in requests of browsers.
+    """
     accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
     if not any(name == HTML and weight > 0 for name, weight in parse_quality_values(accept)):
         raise web.HTTPNotFound
@@ -43,7 +46,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 
 async def page_file(request: web.Request) -> web.StreamResponse:
-    """Handle GET /page/{file}: a script, a style sheet, an image or WebAssembly of the page."""
+    """Handle GET /page/{file}. The body is a script, a style sheet, an image or a WebAssembly module of the page."""
     path = FOLDER / request.match_info["file"]
     media_type = MEDIA_TYPES.get(path.suffix)
     if media_type is None or not _FILE_NAME.fullmatch(path.name) or path.parent != FOLDER or not path.is_file():
