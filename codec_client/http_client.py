@@ -196,7 +196,7 @@ class HttpClient(LatentClient):
         return pixels
 
     async def _start(self, http_response: aiohttp.ClientResponse, response: ResponseState) -> None:
-        """Record in `response` that the response has started, its map hash and its parameters.
+        """Record the start of the response, its map hash and its parameters in `response`.
 
         Raises the error that the response reports if the status of the response is not 200.
         """

@@ -183,7 +183,7 @@ def compare_decoder(module: DecoderModule, data: bytes, shape: tuple[int, ...], 
     if not value <= bound:  # also true for NaN
         raise ModelLoadError(
             f"the exported decoder of the {type(module.vae).__name__} differs from torch by {value:.2g} for latents of "
-            f"the shape {list(shape)}, the maximum is {bound:.2g}"
+            f"the shape {list(shape)}; the maximum allowed difference is {bound:.2g}"
         )
     return Difference(shape, value, int(np.abs(np.rint(found * 255) - np.rint(expected * 255)).max()))
 

@@ -117,8 +117,8 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str
     that generated the latents; this class determines how the scaling is reversed. If `pipeline_class` is None, the VAE
     determines the scaling (see latent_scaling.scaling_of). F is the number of latent frames, and N is the number of
     images or video frames (see Decode). An output x of the VAE is converted to x / 2 + 0.5, clamped to [0, 1],
-    multiplied by 255, and rounded to the nearest integer. The image processor of diffusers does the same. Raises
-    ModelLoadError if the class of the VAE is not supported.
+    multiplied by 255, and rounded to the nearest integer, as in the image processor of diffusers. Raises ModelLoadError
+    if the class of the VAE is not supported.
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds
 

@@ -33,8 +33,8 @@ APPLICATION = "codec-diffusers"
 MAX_ONGOING_REQUESTS = 8
 """Number of jobs that a replica accepts at once. If the batch size is larger, the batch size applies instead.
 
-The replica runs one job or batch at a time and queues the others. So it can start the next job immediately, without
-waiting for the server to send it.
+The replica runs one job or batch at a time and queues the others. So the replica can start the next job immediately,
+without waiting for the server to send that job.
 """
 TARGET_ONGOING_REQUESTS = 2
 """Average number of active jobs per replica, running and waiting, that the autoscaler aims at."""

@@ -78,8 +78,9 @@ def _start(cpus: int) -> None:
 def _listen_on_loopback() -> None:
     """Make Ray listen on the loopback interface, as on Windows and macOS.
 
-    Otherwise Ray replaces the node address 127.0.0.1 by that of the network, and listens on all interfaces. Its
-    processes read the variable; this process has read the variable when it imported Ray.
+    Without this setting, Ray replaces the node address 127.0.0.1 with the address of the network, and listens on all
+    interfaces. The processes of Ray read the environment variable. This process read the variable when it imported Ray,
+    so the value in the module is changed too.
     """
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False

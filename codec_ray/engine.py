@@ -29,7 +29,7 @@ class RayEngine:
         self._version = version
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events of the replica as they are received. Their frames are already encoded."""
+        """Yield the events of the replica as they are received. The frames in the events are already encoded."""
         async with aclosing(call_replica(self._handle.generate.remote, (plan,), job, self._version)) as events:
             async for event in events:
                 yield event

@@ -131,7 +131,7 @@ def _parse(message: Message, payload: bytes) -> None:
     """Parse `payload` into `message`. Raises MalformedMessage if `message` does not serialize to the same bytes.
 
     The protobuf library accepts repeated fields, truncates numbers that are too large, and keeps unknown fields. This
-    function rejects all three.
+    function rejects messages with such fields or numbers.
     """
     name = message.DESCRIPTOR.name
     try:

@@ -16,7 +16,7 @@ class Scales(Enum):
     STATIC = "static"
     """The scales are from the latent-space map, and are sent once, in the header."""
     PER_KEYFRAME = "per keyframe"
-    """The scales are computed for every keyframe, and are sent before its values."""
+    """The scales are computed for every keyframe, and are sent before the values of the keyframe."""
 
 
 @dataclass(frozen=True, slots=True)

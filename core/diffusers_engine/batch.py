@@ -95,7 +95,7 @@ class Batch:
     def checkpoint(self) -> None:
         """Let the cancelled members leave the batch, and record that the device has made progress.
 
-        Raises the error of a member if all members have left.
+        Raises the error of a member if all members have left the batch.
         """
         for member in self.members:
             if member.job.reason is not None:

@@ -71,13 +71,13 @@ class GenerationRun:
         return self.member.error is None
 
     def has_ended(self) -> bool:
-        """Return whether the run has failed. If its job was cancelled, the run fails now."""
+        """Return whether the run has failed. If the job was cancelled, this call makes the run fail."""
         if self.member.job.reason is not None:
             self.fail(self.member.job.reason)
         return self.member.error is not None
 
     def restart_time(self) -> None:
-        """Measure the time of sampling from now on, because the run is repeated alone."""
+        """Restart the measurement of the sampling time, because the run is sampled again without the batch."""
         self._started_at = time.perf_counter()
 
     def finish(self, latents: Tensor, sampled_at: float) -> float:

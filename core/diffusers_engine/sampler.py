@@ -58,7 +58,7 @@ def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Ten
 
     Return a list with the latents of each member, or None for a member that has left the batch. A member leaves the
     batch after the step in which its job is cancelled, or if its preview listener raises a CodecError. Raises the error
-    of a member if all members have left.
+    of a member if all members have left the batch.
     """
     plan = members[0].plan
     variant = model.variant_for(plan)

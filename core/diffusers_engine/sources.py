@@ -14,7 +14,10 @@ from core.switches import Mode, Switches, switches_of
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Origin of a model, which is `name` or `factory`. If both are set, `factory` is used."""
+    """Origin of a model: `name`, or `factory`, a function that returns the pipeline.
+
+    If `name` and `factory` are both set, `factory` is used.
+    """
 
     name: str | None
     """Hub id or directory of a pipeline, or a single safetensors file."""
