@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 from grpc import StatusCode
-from grpc.aio import AbortError, ServerInterceptor
+from grpc.aio import AbortError, InternalError, ServerInterceptor
 
 from codec_grpc.errors import status_code, to_status
 from codec_grpc.malformed_requests import checked, parse_or_invalid, refuse_malformed
@@ -94,13 +94,15 @@ class ErrorBoundary(ServerInterceptor):
                 if response is not None:
                     record.bytes_out += response.ByteSize()
                 context.set_trailing_metadata(_trailing_metadata(record))
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, InternalError):
+                # InternalError: a message could not be sent. grpc.aio raises it instead of CancelledError if the client
+                # disconnects while the message waits for the client to read.
                 remaining = context.time_remaining()
                 is_late = remaining is not None and remaining <= 0
                 error: CodecError = deadline_exceeded() if is_late else client_disconnected()
                 record.status = status_code(error).name
                 record.fail(error)
-                raise
+                raise asyncio.CancelledError from None  # grpc.aio would log the traceback of an InternalError
             except AbortError:
                 raise
             except Exception as error:

@@ -32,6 +32,9 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.http2.max_pings_without_data", 0),
     # The default of 4 MiB is too small for two input images.
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    # If the event loop does not accept a call within this number of seconds, gRPC ends the call with CANCELLED, which
+    # clients do not retry. The default of 30 s is too short for a server whose host is overloaded.
+    ("grpc.server_max_unrequested_time_in_server", 3600),
     # Otherwise a second server on the same port would start and receive a share of the connections.
     ("grpc.so_reuseport", 0),
 ]

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -14,6 +15,7 @@ import pytest
 from codec_server.terminal.json_log import JsonFormatter
 from codec_wire import WireFormat
 from codec_wire.errors import OutOfMemory
+from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import REQUEST_ID_KEY
 from codec_wire.http import REQUEST_ID_HEADER
 from core.engine import Event, Job
@@ -23,7 +25,7 @@ from core.telemetry import MAX_REFUSALS_PER_S, Telemetry
 from tests.support.fake_engine import FakeEngine
 from tests.support.grpc_requests import request
 from tests.support.http_requests import IMAGES, LATENTS
-from tests.support.serving import Servers, read_stream, run_servers
+from tests.support.serving import VIDEO_MODEL, Servers, read_stream, run_servers
 
 PROTOCOLS = ("http", "grpc")
 
@@ -125,6 +127,24 @@ async def test_disconnected_client_is_the_outcome_cancelled(protocol: str, caplo
         (fields,) = await logged(caplog)
     assert fields["outcome"] == "cancelled"
     assert fields["status"] == ("499" if protocol == "http" else "CANCELLED")
+
+
+async def test_clients_that_disconnect_while_a_message_is_sent_are_not_errors(caplog: pytest.LogCaptureFixture) -> None:
+    # grpc.aio raises CancelledError or InternalError, depending on which event it handles first: hence several calls.
+    engine, calls = FakeEngine(free_running=True), 20
+    large_video = replace(VIDEO_MODEL, name="large-video", default_size=(2048, 2048))
+    async with run_servers(engine, large_video) as servers:
+        for _ in range(calls):
+            call = servers.stub.Generate(
+                pb.GenerateRequest(prompt="x", modality=pb.MODALITY_VIDEO_LATENTS, frames=120, steps=1)
+            )
+            assert (await call.read()).HasField("header")
+            await call.read()
+            await asyncio.sleep(0.01)  # the next frames fill the buffers
+            call.cancel()
+        ended = await logged(caplog, calls)
+    assert {(fields["status"], fields["outcome"]) for fields in ended} == {("CANCELLED", "cancelled")}
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 class LateEngine(FakeEngine):
