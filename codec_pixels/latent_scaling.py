@@ -92,6 +92,11 @@ def _normalize_ltx(vae: Any, encoded: Tensor) -> Tensor:
     return (encoded - mean) * _factor(vae) / deviation
 
 
+def _unchanged(_vae: Any, latents: Tensor) -> Tensor:
+    """Return `latents`, because the pipeline itself has reversed its scaling, as for FLUX.2."""
+    return latents
+
+
 def _factor(vae: Any) -> float:
     return float(vae.config.scaling_factor)
 
@@ -104,6 +109,8 @@ def _per_channel(values: Any, latents: Tensor) -> Tensor:
 _DIVIDED = LatentScaling(_divide, _times_factor)
 _MULTIPLIED = LatentScaling(_multiply, _times_factor)
 _SHIFTED = LatentScaling(_divide_and_shift, _shift_and_multiply)
+_UNSCALED = LatentScaling(_unchanged, _unchanged)
+_WAN = LatentScaling(_denormalize_wan, _normalize_wan)
 _SDXL = LatentScaling(_divide_or_denormalize, _multiply_or_normalize, upcast=True)
 
 PIPELINE_SCALINGS: dict[str, LatentScaling] = {
@@ -123,27 +130,24 @@ PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "FluxInpaintPipeline": _SHIFTED,
     "PixArtAlphaPipeline": _DIVIDED,
     "PixArtSigmaPipeline": _DIVIDED,
-    "SanaPipeline": _DIVIDED,
     "AnimateDiffPipeline": _MULTIPLIED,
-    "StableVideoDiffusionPipeline": _MULTIPLIED,
-    "CogVideoXPipeline": _MULTIPLIED,
-    "WanPipeline": LatentScaling(_denormalize_wan, _normalize_wan),
-    "LTXPipeline": LatentScaling(_denormalize_ltx, _normalize_ltx),
-    "LTXImageToVideoPipeline": LatentScaling(_denormalize_ltx, _normalize_ltx),
-    "HunyuanVideoPipeline": _DIVIDED,
 }
-"""Scaling of each pipeline class of diffusers, keyed by the name of the class. Every supported class has an entry
-(tests/test_families.py)."""
+"""Scaling by the name of the diffusers pipeline class, for classes that do not use the scaling of their VAE's class.
 
-_PIPELINES_OF_VAE_CLASSES = {
-    "AutoencoderDC": "SanaPipeline",
-    "AutoencoderKLTemporalDecoder": "StableVideoDiffusionPipeline",
-    "AutoencoderKLCogVideoX": "CogVideoXPipeline",
-    "AutoencoderKLWan": "WanPipeline",
-    "AutoencoderKLLTXVideo": "LTXPipeline",
-    "AutoencoderKLHunyuanVideo": "HunyuanVideoPipeline",
+tests/test_families.py compares the pixels of every supported class with those of the pipeline.
+"""
+
+VAE_SCALINGS: dict[str, LatentScaling] = {
+    "AutoencoderDC": _DIVIDED,
+    "AutoencoderKLTemporalDecoder": _MULTIPLIED,
+    "AutoencoderKLCogVideoX": _MULTIPLIED,
+    "AutoencoderKLHunyuanVideo": _DIVIDED,
+    "AutoencoderKLFlux2": _UNSCALED,
+    "AutoencoderKLWan": _WAN,
+    "AutoencoderKLQwenImage": _WAN,
+    "AutoencoderKLLTXVideo": LatentScaling(_denormalize_ltx, _normalize_ltx),
 }
-"""Pipeline class for each VAE class that is used by only one family of pipelines."""
+"""Scaling by the name of the class of the VAE, if the VAE is not an AutoencoderKL."""
 _CHANNELS_WITHOUT_SHIFT = 4
 """Number of latent channels of Stable Diffusion 1, 2 and XL, whose pipelines ignore `shift_factor`."""
 
@@ -154,10 +158,10 @@ def scaling_of(pipeline_class: str | None, vae_class: str, vae: Any) -> LatentSc
     If `pipeline_class` is None or not in PIPELINE_SCALINGS, the VAE alone determines the scaling. An AutoencoderKL with
     4 latent channels is scaled as in SDXL: the mean and deviation are applied if both are configured, and a shift is
     ignored. An AutoencoderKL with more channels is scaled as in Stable Diffusion 3 and Flux: the shift is applied.
-    Every other VAE class is used by one family of pipelines, and is scaled as in this family.
+    For every other class of VAE, see VAE_SCALINGS.
     """
     if pipeline_class in PIPELINE_SCALINGS:
         return PIPELINE_SCALINGS[pipeline_class]
-    if vae_class in _PIPELINES_OF_VAE_CLASSES:
-        return PIPELINE_SCALINGS[_PIPELINES_OF_VAE_CLASSES[vae_class]]
+    if vae_class in VAE_SCALINGS:
+        return VAE_SCALINGS[vae_class]
     return _SDXL if vae.config.latent_channels == _CHANNELS_WITHOUT_SHIFT else _SHIFTED

@@ -111,9 +111,11 @@ def has_estimates(scheduler: Any) -> bool:
 
 @contextmanager
 def report_estimates(scheduler: Any, listener: EstimateListener) -> Iterator[None]:
-    """Call `listener` after every step of `scheduler` in the `with` block. has_estimates(scheduler) must be True."""
+    """Call `listener` after every step of `scheduler` in the `with` block.
+
+    `listener` must not request an estimate if has_estimates(scheduler) is False.
+    """
     step = scheduler.step
-    estimate = _ESTIMATES[type(scheduler).__name__]
     signature = inspect.signature(step)
     done = 0
 
@@ -122,6 +124,7 @@ def report_estimates(scheduler: Any, listener: EstimateListener) -> Iterator[Non
         nonlocal done
         result = step(*args, **kwargs)
         done += 1
+        estimate = _ESTIMATES.get(type(scheduler).__name__, _returned)
         listener(done, lambda: estimate(scheduler, signature.bind(*args, **kwargs).arguments, result))
         return result
 

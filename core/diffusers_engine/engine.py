@@ -85,7 +85,8 @@ class DiffusersEngine:
         inputs = await self._decoded_inputs(plan)
         result: Result | None = None
         run = GenerationRun(self._model, plan, job, inputs, results)
-        key = (self, batch_key(plan)) if self._limits.size > 1 else None
+        is_batched = self._limits.size > 1 and self._model.variant_for(plan).family.batches
+        key = (self, batch_key(plan)) if is_batched else None
         call = Call(self._run, run, key, self._limits, job.memory.peak, run.future)
         submitted = self._thread.submit_call(job.record.client, call)
         job.occupy(submitted)

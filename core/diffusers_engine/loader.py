@@ -123,9 +123,9 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             place(pipeline, switches, device)
         variants = tuple(_accelerated(_variants(pipeline, family, source), switches))
         prompts = PromptCache()
-        for variant in variants:
-            variant.pipeline.set_progress_bar_config(disable=True)
-            prompts.attach(variant.pipeline)
+        for one in {id(variant.pipeline): variant.pipeline for variant in variants}.values():
+            one.set_progress_bar_config(disable=True)
+            prompts.attach(one)
         return LoadedModel(
             variants=variants,
             info=_describe(variants, source),

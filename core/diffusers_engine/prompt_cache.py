@@ -61,7 +61,11 @@ class PromptCache:
             each.append(self._encode(name, encode, tuple(single[: len(args)]), options))
             if not _has_one_row(each[-1]):  # a part of the embeddings does not depend on the prompt
                 return self._encode(name, encode, args, kwargs)
-        return _concatenate(each) if each else self._encode(name, encode, args, kwargs)
+        # Some pipelines pad the embeddings of several prompts to the length of the longest one.
+        if not each or any(_shapes(one) != _shapes(each[0]) for one in each):
+            return self._encode(name, encode, args, kwargs)
+        merged: Embeddings = _concatenate(each)
+        return merged
 
     def _encode(
         self, name: str, encode: Callable[..., Embeddings], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -115,6 +119,13 @@ def _has_one_row(embeddings: Any) -> bool:
     if isinstance(embeddings, Tensor):
         return embeddings.shape[0] == 1
     return embeddings is None or all(_has_one_row(one) for one in embeddings)
+
+
+def _shapes(embeddings: Any) -> Any:
+    """Return the shapes of all tensors in `embeddings`."""
+    if isinstance(embeddings, Tensor):
+        return embeddings.shape
+    return None if embeddings is None else [_shapes(one) for one in embeddings]
 
 
 def _concatenate(each: list[Any]) -> Any:

@@ -12,7 +12,7 @@ from core.plan import StreamPlan
 
 log = logging.getLogger(__name__)
 
-_ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2", "tokenizer_3": "text_encoder_3"}
+_ENCODERS = {f"tokenizer{suffix}": f"text_encoder{suffix}" for suffix in ("", "_2", "_3", "_4")}
 """Name of the text encoder for each tokenizer, keyed by the name of the tokenizer in the pipelines of diffusers."""
 _MAX_ADDED_TOKENS = 8
 """Maximum number of tokens that a tokenizer adds to a text (start, end, prefix and padding)."""
@@ -32,7 +32,11 @@ def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[Prom
             tokenizer = getattr(pipeline, name, None)
             if tokenizer is None or getattr(pipeline, encoder, None) is None:
                 continue
-            dropped = _dropped_tokens(pipeline, tokenizer, field, text)
+            tokenized = None if variant.family.tokenized is None else variant.family.tokenized(pipeline, name, text)
+            if tokenized is None:
+                dropped = _dropped_tokens(pipeline, tokenizer, field, text)
+            else:  # a processor, e.g. of FLUX.2, contains the tokenizer
+                dropped = _excess(getattr(tokenizer, "tokenizer", tokenizer), *tokenized)
             if dropped > 0:
                 found.append(PromptTruncation(field, encoder, dropped))
     for truncation in found:

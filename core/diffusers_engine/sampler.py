@@ -93,20 +93,27 @@ def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Ten
     def after_legacy_step(index: int, timestep: Any, _latents: Tensor) -> None:
         after_step(pipeline, index, timestep, {})
 
-    callback: dict[str, Any] = {"callback": after_legacy_step}
-    if not family.legacy_callback:
-        callback = {
-            "callback_on_step_end": after_step,
-            "callback_on_step_end_tensor_inputs": batch.callback_inputs,
-        }
+    def after_step_without_callback(done: int, estimate: Callable[[], Tensor]) -> None:
+        after_step(pipeline, done - 1, None, {})
+        after_scheduler_step(done, estimate)
+
+    callback: dict[str, Any] = {
+        "callback_on_step_end": after_step,
+        "callback_on_step_end_tensor_inputs": batch.callback_inputs,
+    }
+    if family.legacy_callback:
+        callback = {"callback": after_legacy_step}
     has_previews = any(member.on_preview is not None and member.plan.has_previews for member in members)
+    on_estimate = after_scheduler_step if has_previews else None
+    if not family.has_callback:
+        callback, on_estimate = {}, after_step_without_callback
     with memory_guard(plan):
         output = _run_pipeline(
             variant,
             plan,
             {**arguments, **callback, "output_type": "latent"},
             [member.job for member in members],
-            after_scheduler_step if has_previews else None,
+            on_estimate,
         )
         rows = {
             member: family.latents(pipeline, _row_of(output[0], row), member.plan)
@@ -191,9 +198,12 @@ def _arguments(variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, 
     if plan.latents is not None:
         # The pipeline would have sampled the distribution of its VAE before it draws the noise.
         draw_sample(variant.pipeline.vae, plan.header.shape, family.pipeline_class, generator)
-    arguments = {family.arguments[field]: value for field, value in values.items() if field in family.arguments}
+    fields = {field: value for field, value in values.items() if value is not None and field in family.arguments}
+    arguments = {family.arguments[field]: value for field, value in fields.items()}
+    if family.finish is not None:
+        arguments = family.finish(arguments, plan)
     return {
-        **{name: value for name, value in arguments.items() if value is not None},
+        **arguments,
         **family.fixed_arguments,
         "num_inference_steps": plan.steps,
         "generator": generator,

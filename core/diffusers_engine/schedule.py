@@ -10,26 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.diffusers_engine.families import Family
 from core.diffusers_engine.variants import PipelineVariant
 from core.model import GenerationMode, StepCheck
-
-
-def _linear_sigmas(steps: int) -> Any:
-    return np.linspace(1.0, 1 / steps, steps)
-
-
-_SIGMAS: dict[str, Callable[[int], Any]] = {
-    "FluxPipeline": _linear_sigmas,
-    "FluxImg2ImgPipeline": _linear_sigmas,
-    "FluxInpaintPipeline": _linear_sigmas,
-    "LTXPipeline": _linear_sigmas,
-    "LTXImageToVideoPipeline": _linear_sigmas,
-    "HunyuanVideoPipeline": lambda steps: np.linspace(1.0, 0.0, steps + 1)[:-1],
-}
-"""Functions that return the sigmas that a pipeline class passes to its scheduler.
-
-Other classes pass the number of steps.
-"""
 
 
 def step_check(variants: tuple[PipelineVariant, ...]) -> StepCheck:
@@ -44,7 +27,7 @@ def step_check(variants: tuple[PipelineVariant, ...]) -> StepCheck:
 
 
 def _variant_check(variant: PipelineVariant) -> Callable[[int, float | None], bool]:
-    pipeline_class, name = type(variant.pipeline), variant.family.pipeline_class
+    pipeline_class, family = type(variant.pipeline), variant.family
     # Some schedulers compute all training timesteps when they are made: 0.4 s for KDPM2. A copy costs microseconds.
     unused = type(variant.pipeline.scheduler).from_config(variant.pipeline.scheduler.config)
 
@@ -52,13 +35,17 @@ def _variant_check(variant: PipelineVariant) -> Callable[[int, float | None], bo
         scheduler = copy.deepcopy(unused)
         try:
             with np.errstate(all="ignore"):
-                _set_timesteps(scheduler, steps, name)
+                _set_timesteps(scheduler, steps, family)
             timesteps = scheduler.timesteps
             if strength is not None:
                 timesteps, _ = pipeline_class.get_timesteps(
                     SimpleNamespace(scheduler=scheduler), steps, strength, "cpu"
                 )
-            if name == "PixArtAlphaPipeline" and steps == 1 and not _predicts_original_sample(scheduler):
+            if (
+                family.pipeline_class == "PixArtAlphaPipeline"
+                and steps == 1
+                and not _predicts_original_sample(scheduler)
+            ):
                 return False
         except Exception:  # schedulers raise whatever their arithmetic does
             return False
@@ -77,14 +64,14 @@ def _predicts_original_sample(scheduler: Any) -> bool:
     return len(scheduler.step(latents, scheduler.timesteps[0], latents, return_dict=False)) > 1
 
 
-def _set_timesteps(scheduler: Any, steps: int, pipeline_class: str) -> None:
-    """Call `scheduler.set_timesteps` as `pipeline_class` does."""
+def _set_timesteps(scheduler: Any, steps: int, family: Family) -> None:
+    """Call `scheduler.set_timesteps` as the pipeline class of `family` does."""
     arguments: dict[str, Any] = {}
     config = scheduler.config
     # The shift depends on the size of the image, which does not change whether the call succeeds.
     if config.get("use_dynamic_shifting") and "mu" in inspect.signature(scheduler.set_timesteps).parameters:
         arguments["mu"] = 1.0
-    if pipeline_class in _SIGMAS and not config.get("use_flow_sigmas"):
-        scheduler.set_timesteps(sigmas=_SIGMAS[pipeline_class](steps), device="cpu", **arguments)
+    if family.sigmas is not None and not config.get("use_flow_sigmas"):
+        scheduler.set_timesteps(sigmas=family.sigmas(steps), device="cpu", **arguments)
     else:
         scheduler.set_timesteps(steps, device="cpu", **arguments)

@@ -63,6 +63,8 @@ def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
     import diffusers  # noqa: PLC0415 - takes seconds
 
     yield PipelineVariant(pipeline, family)
+    for mode in family.other_modes:
+        yield PipelineVariant(pipeline, replace(family, mode=mode))
     for name in family.related:
         try:
             related = _from_components(getattr(diffusers, name), pipeline)
@@ -82,21 +84,13 @@ def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
             )
 
 
-_SCALE_NOISE = (
-    "StableDiffusion3Img2ImgPipeline",
-    "FluxImg2ImgPipeline",
-    "FluxInpaintPipeline",
-)
-"""Classes that add noise to the input image with the scheduler's `scale_noise`. All other classes use `add_noise`."""
-
-
 _INPAINTING_CHANNELS = (4, 9)
 """Input channels of the UNets with which the inpainting classes work. 9 include the mask and the masked image."""
 
 
 def _can_add_noise(variant: PipelineVariant) -> bool:
     """Return whether the scheduler of `variant` has the method that its pipeline calls to add noise to an image."""
-    method = "scale_noise" if variant.family.pipeline_class in _SCALE_NOISE else "add_noise"
+    method = "scale_noise" if variant.family.scales_noise else "add_noise"
     return not variant.mode.strength or hasattr(variant.pipeline.scheduler, method)
 
 

@@ -1,17 +1,20 @@
 """The table of supported diffusers pipeline classes, one row per class.
 
-To support a class, add a row to IMAGE_FAMILIES or VIDEO_FAMILIES. `Family` in family.py documents the columns.
+To support a class, add a row to one of the modules of this package. `Family` in family.py documents the columns.
 tests/test_families.py checks every row against the pixels that the pipeline class itself generates.
 """
 
 from codec_wire.errors import ModelLoadError, truncated_repr
 from core.diffusers_engine.families.family import Family, Geometry
+from core.diffusers_engine.families.flux import FLUX_FAMILIES
 from core.diffusers_engine.families.images import IMAGE_FAMILIES
+from core.diffusers_engine.families.language_models import LANGUAGE_MODEL_FAMILIES
 from core.diffusers_engine.families.videos import VIDEO_FAMILIES
 
 __all__ = ["FAMILIES", "Family", "Geometry", "family_named", "family_of"]
 
-FAMILIES: dict[str, Family] = {family.pipeline_class: family for family in (*IMAGE_FAMILIES, *VIDEO_FAMILIES)}
+_ROWS = (*IMAGE_FAMILIES, *FLUX_FAMILIES, *LANGUAGE_MODEL_FAMILIES, *VIDEO_FAMILIES)
+FAMILIES: dict[str, Family] = {family.pipeline_class: family for family in _ROWS}
 
 
 def family_named(class_name: object, model: str) -> Family:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from core.model import GenerationMode
@@ -23,6 +24,16 @@ TEXT_ARGUMENTS = {
 """Arguments of most text-to-image pipelines."""
 TEXT_VIDEO_ARGUMENTS = {**TEXT_ARGUMENTS, "num_frames": "num_frames"}
 """Arguments of most text-to-video pipelines."""
+
+
+def linear_sigmas(steps: int) -> Any:
+    """Return the sigmas that most flow-matching pipelines pass to their scheduler: from 1 to 1 / steps."""
+    return np.linspace(1.0, 1 / steps, steps)
+
+
+def linear_sigmas_without_zero(steps: int) -> Any:
+    """Return `steps` + 1 sigmas from 1 to 0, without the 0, as the Hunyuan pipelines compute them."""
+    return np.linspace(1.0, 0.0, steps + 1)[:-1]
 
 
 def _one(_pipeline: Any) -> int:
@@ -78,10 +89,29 @@ class Family:
     """Additional arguments of every call."""
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
     """Additional arguments of `from_pretrained`."""
+    finish: Callable[[dict[str, Any], StreamPlan], dict[str, Any]] | None = None
+    """Function of (arguments, plan) that returns the arguments of the call, for classes that expect another form."""
     related: tuple[str, ...] = ()
     """Names of other pipeline classes in the table that are also served.
 
     The other pipelines use the components of this pipeline.
+    """
+    other_modes: tuple[GenerationMode, ...] = ()
+    """Further combinations of inputs with which the same pipeline is called."""
+    sigmas: Callable[[int], Any] | None = None
+    """Function that returns the sigmas that the class passes to its scheduler for a number of steps.
+
+    None if the class passes the number of steps.
+    """
+    scales_noise: bool = False
+    """Whether the class adds noise to an input image with the scheduler's `scale_noise` instead of `add_noise`."""
+    batches: bool = True
+    """Whether the class generates several images or videos with different inputs in one call."""
+    tokenized: Callable[[Any, str, str], tuple[str, int] | None] | None = None
+    """Function of (pipeline, name of the tokenizer, prompt) that returns (text, limit).
+
+    `text` is what the class passes to the tokenizer, and `limit` is the number of tokens that it keeps. None for the
+    rule that most classes have in common (see prompt_truncation).
     """
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
     """Function of (pipeline, plan) that returns a context manager. The pipeline is called in its `with` block."""
@@ -93,6 +123,8 @@ class Family:
     None if the class cannot disable classifier-free guidance between two steps. Empty if the class computes the
     unconditional prediction separately.
     """
+    has_callback: bool = True
+    """Whether the class reports steps to a callback. Otherwise, the steps of its scheduler are reported."""
     legacy_callback: bool = False
     """Whether the class reports steps through `callback(index, timestep, latents)`, as before diffusers 0.22."""
     removable_rows: bool = False

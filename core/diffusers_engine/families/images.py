@@ -22,14 +22,14 @@ CONTROL_IMAGE_TO_IMAGE = replace(IMAGE_TO_IMAGE, control_image=True)
 INPAINTING = replace(IMAGE_TO_IMAGE, mask=True, latents=False)
 """Classes for inpainting mask the pixels of the input image, so they do not accept latents instead."""
 
-_IMAGE_ARGUMENTS = {**TEXT_ARGUMENTS, "image": "image", "strength": "strength"}
-_IMAGE_ARGUMENTS_WITHOUT_SIZE = {
-    field: name for field, name in _IMAGE_ARGUMENTS.items() if field not in ("width", "height")
+IMAGE_ARGUMENTS = {**TEXT_ARGUMENTS, "image": "image", "strength": "strength"}
+IMAGE_ARGUMENTS_WITHOUT_SIZE = {
+    field: name for field, name in IMAGE_ARGUMENTS.items() if field not in ("width", "height")
 }
 """Arguments of classes that use the size of the input image. The image is scaled to the plan's size before the call."""
-_INPAINTING_ARGUMENTS = {**_IMAGE_ARGUMENTS, "mask": "mask_image"}
-_CONTROL_ARGUMENTS = {**TEXT_ARGUMENTS, "control_image": "image"}
-_CONTROL_IMAGE_ARGUMENTS = {**_IMAGE_ARGUMENTS, "control_image": "control_image"}
+INPAINTING_ARGUMENTS = {**IMAGE_ARGUMENTS, "mask": "mask_image"}
+CONTROL_ARGUMENTS = {**TEXT_ARGUMENTS, "control_image": "image"}
+CONTROL_IMAGE_ARGUMENTS = {**IMAGE_ARGUMENTS, "control_image": "control_image"}
 
 
 def _unet_size(pipeline: Any) -> tuple[int, int]:
@@ -47,14 +47,8 @@ def _transformer_patch(pipeline: Any) -> int:
     return int(pipeline.transformer.config.patch_size)
 
 
-def _flux_size(pipeline: Any) -> tuple[int, int]:
-    side = int(pipeline.default_sample_size) * pipeline.vae_scale_factor
-    return side, side
-
-
 UNET_GEOMETRY = Geometry(_unet_size)
-_TRANSFORMER_GEOMETRY = Geometry(_transformer_size, patch=_transformer_patch)
-_FLUX_GEOMETRY = Geometry(_flux_size, patch=lambda _pipeline: 2)
+TRANSFORMER_GEOMETRY = Geometry(_transformer_size, patch=_transformer_patch)
 # SanaPipeline accepts only multiples of 32 pixels, whatever the spatial factor of its VAE is.
 _SANA_GEOMETRY = Geometry(_transformer_size, patch=lambda pipeline: max(1, 32 // int(pipeline.vae_scale_factor)))
 
@@ -88,22 +82,15 @@ _SD3 = Family(
     "StableDiffusion3Pipeline",
     TEXT_TO_IMAGE,
     latent_layouts.image,
-    _TRANSFORMER_GEOMETRY,
+    TRANSFORMER_GEOMETRY,
     guidance_inputs=("prompt_embeds", "pooled_prompt_embeds"),
     removable_rows=True,
-)
-_FLUX = Family(
-    "FluxPipeline",
-    # The model is guidance-distilled: a negative prompt would double the cost of each step.
-    replace(TEXT_TO_IMAGE, negative_prompt=False),
-    latent_layouts.packed_image,
-    _FLUX_GEOMETRY,
 )
 _PIXART = Family(
     "PixArtAlphaPipeline",
     TEXT_TO_IMAGE,
     latent_layouts.image,
-    _TRANSFORMER_GEOMETRY,
+    TRANSFORMER_GEOMETRY,
     fixed_arguments=_NO_BINNING,
     legacy_callback=True,
 )
@@ -114,13 +101,13 @@ IMAGE_FAMILIES = (
         _SD,
         pipeline_class="StableDiffusionImg2ImgPipeline",
         mode=IMAGE_TO_IMAGE,
-        arguments=_IMAGE_ARGUMENTS_WITHOUT_SIZE,
+        arguments=IMAGE_ARGUMENTS_WITHOUT_SIZE,
     ),
     replace(
         _SD,
         pipeline_class="StableDiffusionInpaintPipeline",
         mode=INPAINTING,
-        arguments=_INPAINTING_ARGUMENTS,
+        arguments=INPAINTING_ARGUMENTS,
         guidance_inputs=("prompt_embeds", *_MASK_INPUTS),
         removable_rows=False,  # its callback cannot change the noise and the latents of the input image
     ),
@@ -128,7 +115,7 @@ IMAGE_FAMILIES = (
         _SD,
         pipeline_class="StableDiffusionControlNetPipeline",
         mode=CONTROL_TO_IMAGE,
-        arguments=_CONTROL_ARGUMENTS,
+        arguments=CONTROL_ARGUMENTS,
         related=("StableDiffusionControlNetImg2ImgPipeline",),
         guidance_inputs=("prompt_embeds", "image"),
     ),
@@ -136,7 +123,7 @@ IMAGE_FAMILIES = (
         _SD,
         pipeline_class="StableDiffusionControlNetImg2ImgPipeline",
         mode=CONTROL_IMAGE_TO_IMAGE,
-        arguments=_CONTROL_IMAGE_ARGUMENTS,
+        arguments=CONTROL_IMAGE_ARGUMENTS,
         guidance_inputs=("prompt_embeds", "control_image"),
     ),
     replace(_SDXL, related=("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")),
@@ -144,13 +131,13 @@ IMAGE_FAMILIES = (
         _SDXL,
         pipeline_class="StableDiffusionXLImg2ImgPipeline",
         mode=IMAGE_TO_IMAGE,
-        arguments=_IMAGE_ARGUMENTS_WITHOUT_SIZE,
+        arguments=IMAGE_ARGUMENTS_WITHOUT_SIZE,
     ),
     replace(
         _SDXL,
         pipeline_class="StableDiffusionXLInpaintPipeline",
         mode=INPAINTING,
-        arguments=_INPAINTING_ARGUMENTS,
+        arguments=INPAINTING_ARGUMENTS,
         guidance_inputs=(*_SDXL_INPUTS, *_MASK_INPUTS),
         removable_rows=False,
     ),
@@ -158,7 +145,7 @@ IMAGE_FAMILIES = (
         _SDXL,
         pipeline_class="StableDiffusionXLControlNetPipeline",
         mode=CONTROL_TO_IMAGE,
-        arguments=_CONTROL_ARGUMENTS,
+        arguments=CONTROL_ARGUMENTS,
         guidance_inputs=(*_SDXL_INPUTS, "image"),
     ),
     # StableDiffusion3InpaintPipeline is missing: it decodes latents without the shift of the VAE (docs/families.md).
@@ -167,22 +154,10 @@ IMAGE_FAMILIES = (
         _SD3,
         pipeline_class="StableDiffusion3Img2ImgPipeline",
         mode=IMAGE_TO_IMAGE,
-        arguments=_IMAGE_ARGUMENTS,
+        arguments=IMAGE_ARGUMENTS,
+        scales_noise=True,
         guidance_inputs=None,  # its callback cannot change the pooled embeddings
         removable_rows=False,
-    ),
-    replace(_FLUX, related=("FluxImg2ImgPipeline", "FluxInpaintPipeline")),
-    replace(
-        _FLUX,
-        pipeline_class="FluxImg2ImgPipeline",
-        mode=replace(IMAGE_TO_IMAGE, negative_prompt=False),
-        arguments=_IMAGE_ARGUMENTS,
-    ),
-    replace(
-        _FLUX,
-        pipeline_class="FluxInpaintPipeline",
-        mode=replace(INPAINTING, negative_prompt=False),
-        arguments=_INPAINTING_ARGUMENTS,
     ),
     _PIXART,
     replace(_PIXART, pipeline_class="PixArtSigmaPipeline"),

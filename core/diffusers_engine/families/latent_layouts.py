@@ -6,6 +6,7 @@ H and W are the height and width in latent cells.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from core.plan import StreamPlan
@@ -21,6 +22,29 @@ def packed_image(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
     """Convert the latents [B, H/2 * W/2, 4C] of an image, where each token is a patch of 2x2 cells."""
     latents: Tensor = pipeline._unpack_latents(output.images, plan.height, plan.width, pipeline.vae_scale_factor)
     return latents
+
+
+def packed_image_of_one_frame(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
+    """Convert the latents [B, H/2 * W/2, 4C] of an image whose VAE also has an axis for frames."""
+    return packed_image(pipeline, output, plan)[:, :, 0]
+
+
+def flux2_image(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
+    """Convert the latents of FLUX.2 to the input of its VAE, [B, C, H, W].
+
+    They are either this input, or tokens [B, H/2 * W/2, 4C] that are normalized with the statistics of the VAE.
+    """
+    latents: Tensor = output.images
+    if latents.dim() == 4:
+        return latents
+    _channels, height, width = plan.header.shape
+    latents = latents.transpose(1, 2).reshape(len(latents), -1, height // 2, width // 2)
+    norm = pipeline.vae.bn
+    mean, variance = (values.view(1, -1, 1, 1) for values in (norm.running_mean, norm.running_var))
+    deviation = torch.sqrt(variance + pipeline.vae.config.batch_norm_eps)
+    latents = latents * deviation.to(latents.device, latents.dtype) + mean.to(latents.device, latents.dtype)
+    unpacked: Tensor = pipeline._unpatchify_latents(latents)
+    return unpacked
 
 
 def frames_first_video(_pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:

@@ -5,7 +5,13 @@ from typing import Any
 
 from codec_wire.latents import Modality
 from core.diffusers_engine.families import latent_layouts
-from core.diffusers_engine.families.family import TEXT_VIDEO_ARGUMENTS, Family, Geometry
+from core.diffusers_engine.families.family import (
+    TEXT_VIDEO_ARGUMENTS,
+    Family,
+    Geometry,
+    linear_sigmas,
+    linear_sigmas_without_zero,
+)
 from core.diffusers_engine.families.images import UNET_GEOMETRY
 from core.diffusers_engine.families.long_videos import sliding_windows
 from core.model import GenerationMode
@@ -72,6 +78,7 @@ _LTX = Family(
     latent_layouts.packed_video,
     _LTX_GEOMETRY,
     arguments={**TEXT_VIDEO_ARGUMENTS, "fps": "frame_rate"},
+    sigmas=linear_sigmas,
 )
 
 VIDEO_FAMILIES = (
@@ -129,5 +136,6 @@ VIDEO_FAMILIES = (
         latent_layouts.channels_first_video,
         _HUNYUAN_GEOMETRY,
         arguments=TEXT_VIDEO_ARGUMENTS,
+        sigmas=linear_sigmas_without_zero,
     ),
 )

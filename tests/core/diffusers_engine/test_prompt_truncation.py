@@ -20,6 +20,8 @@ from core.plan import StreamPlan, plan
 from tests.support.families.cases import CASES, pipeline_class_name
 from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 
+CUT_EMBEDDINGS = ("QwenImagePipeline",)
+"""Classes that drop the embeddings of the last tokens after encoding, so that the tokenizer drops none."""
 LONG, SHORT = "a house near the sea " * 40, "a sea"
 FAMILIES_WITH_PROMPTS = [
     name for name, case in CASES.items() if case.has_prompt and not case.images and "," not in name
@@ -67,6 +69,8 @@ def test_reported_truncation_is_that_of_the_pipeline(name: str, dropped: list[tu
     if CASES[name].num_frames is not None:
         arguments |= {"num_frames": CASES[name].num_frames}
     pipeline(**arguments, **CASES[name].arguments)
+    if name in CUT_EMBEDDINGS:
+        return
     own = sorted(count for _, count in set(dropped))
     assert sorted({item.dropped_tokens for item in reported}) == sorted(set(own))
     if name != "HunyuanVideoPipeline":  # its template alone is too long for a tokenizer with one token per letter

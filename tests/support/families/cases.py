@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.families import images, videos
+from tests.support.families import flux, images, qwen, videos
 from tests.support.tiny_sd import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
 
@@ -18,6 +18,9 @@ class Case:
     images: maps each request field that takes an image to the pipeline's argument.
     num_frames, latent_frames: lengths of the video and of its latents; for images, num_frames is unset.
     has_size, has_prompt: whether the pipeline takes width and height, and a prompt.
+    caches_prompt: whether embeddings of a prompt can be reused.
+    is_loadable: whether the pipeline can be loaded from a directory without torchvision. Otherwise it is served from
+        the factory `build`.
     """
 
     build: Callable[[], Any]
@@ -27,14 +30,18 @@ class Case:
     latent_frames: int = 1
     has_size: bool = True
     has_prompt: bool = True
+    caches_prompt: bool = True
+    is_loadable: bool = True
 
 
 # For `images`.
 IMAGE, CONTROL = {"image": "image"}, {"control_image": "image"}
 INPAINTING = {"image": "image", "mask": "mask_image"}
 BOTH = {"image": "image", "control_image": "control_image"}
+CONTROL_IMAGE = {"control_image": "control_image"}
 # For `arguments`: the values that the server uses.
 STRENGTH = {"strength": 0.8}
+EXACT_AREA = {"_auto_resize": False, "max_area": 64 * 96}
 EXACT_SIZE_AND_PROMPT = {"use_resolution_binning": False, "clean_caption": False}
 
 CASES: dict[str, Case] = {
@@ -53,6 +60,24 @@ CASES: dict[str, Case] = {
     "FluxPipeline": Case(images.build_flux),
     "FluxImg2ImgPipeline": Case(images.build_flux, STRENGTH, IMAGE),
     "FluxInpaintPipeline": Case(images.build_flux, STRENGTH, INPAINTING),
+    "FluxKontextPipeline": Case(flux.build_kontext, EXACT_AREA),
+    "FluxKontextPipeline, image": Case(flux.build_kontext, EXACT_AREA, IMAGE),
+    "FluxControlNetPipeline": Case(flux.build_flux_controlnet, {}, CONTROL_IMAGE),
+    "FluxControlPipeline": Case(flux.build_flux_control, {}, CONTROL_IMAGE),
+    "Flux2Pipeline": Case(flux.build_flux2),
+    "Flux2Pipeline, image": Case(flux.build_flux2, {}, IMAGE),
+    "Flux2KleinPipeline": Case(flux.build_flux2_klein),
+    "Flux2KleinPipeline, image": Case(flux.build_flux2_klein, {}, IMAGE),
+    "ChromaPipeline": Case(flux.build_chroma),
+    "ChromaImg2ImgPipeline": Case(flux.build_chroma, STRENGTH, IMAGE),
+    "QwenImagePipeline": Case(qwen.build_qwen_image),
+    "QwenImageImg2ImgPipeline": Case(qwen.build_qwen_image, STRENGTH, IMAGE),
+    "QwenImageEditPipeline": Case(qwen.build_qwen_image_edit, {}, IMAGE, caches_prompt=False, is_loadable=False),
+    "QwenImageEditPlusPipeline": Case(
+        qwen.build_qwen_image_edit_plus, {}, IMAGE, caches_prompt=False, is_loadable=False
+    ),
+    "ZImagePipeline": Case(qwen.build_z_image),
+    "ZImageImg2ImgPipeline": Case(qwen.build_z_image, STRENGTH, IMAGE),
     "PixArtAlphaPipeline": Case(images.build_pixart_alpha, EXACT_SIZE_AND_PROMPT),
     "PixArtSigmaPipeline": Case(images.build_pixart_sigma, EXACT_SIZE_AND_PROMPT),
     "SanaPipeline": Case(images.build_sana, EXACT_SIZE_AND_PROMPT),

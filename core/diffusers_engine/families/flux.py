@@ -1,0 +1,121 @@
+"""Rows of the family table for the Flux models and their descendants."""
+
+from dataclasses import replace
+from typing import Any
+
+from core.diffusers_engine.families import latent_layouts
+from core.diffusers_engine.families.family import TEXT_ARGUMENTS, Family, Geometry, linear_sigmas
+from core.diffusers_engine.families.images import (
+    CONTROL_TO_IMAGE,
+    IMAGE_ARGUMENTS,
+    IMAGE_TO_IMAGE,
+    INPAINTING,
+    INPAINTING_ARGUMENTS,
+    TEXT_TO_IMAGE,
+)
+from core.plan import StreamPlan
+
+# These models are guidance-distilled: a negative prompt would double the cost of each step.
+_TEXT = replace(TEXT_TO_IMAGE, negative_prompt=False)
+_EDIT = replace(_TEXT, image=True)
+
+
+def sample_size(pipeline: Any) -> tuple[int, int]:
+    """Return the default size (width, height) in pixels of a pipeline with the attribute `default_sample_size`."""
+    side = int(pipeline.default_sample_size) * pipeline.vae_scale_factor
+    return side, side
+
+
+PACKED_GEOMETRY = Geometry(sample_size, patch=lambda _pipeline: 2)
+"""Geometry of pipelines whose transformer takes patches of 2x2 cells."""
+
+
+def _with_area(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:
+    # The class scales the width and height to this area.
+    return {**arguments, "max_area": plan.width * plan.height}
+
+
+def _mistral_text(pipeline: Any, _name: str, text: str) -> tuple[str, int]:
+    messages = [
+        {"role": role, "content": [{"type": "text", "text": content}]}
+        for role, content in (("system", pipeline.system_message), ("user", text))
+    ]
+    return pipeline.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False), 512
+
+
+def _qwen_text(pipeline: Any, _name: str, text: str) -> tuple[str, int]:
+    messages = [{"role": "user", "content": text}]
+    options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    return pipeline.tokenizer.apply_chat_template(messages, **options), 512
+
+
+_FLUX = Family(
+    "FluxPipeline",
+    _TEXT,
+    latent_layouts.packed_image,
+    PACKED_GEOMETRY,
+    sigmas=linear_sigmas,
+)
+_CONTROL = replace(
+    _FLUX,
+    pipeline_class="FluxControlNetPipeline",
+    mode=replace(CONTROL_TO_IMAGE, negative_prompt=False),
+    arguments={**TEXT_ARGUMENTS, "control_image": "control_image"},
+)
+_FLUX2 = Family(
+    "Flux2Pipeline",
+    _TEXT,
+    latent_layouts.flux2_image,
+    PACKED_GEOMETRY,
+    arguments={**TEXT_ARGUMENTS, "image": "image"},
+    other_modes=(_EDIT,),
+    sigmas=linear_sigmas,
+    batches=False,  # a list of images is several references for one prompt
+    tokenized=_mistral_text,
+)
+_CHROMA = Family(
+    "ChromaPipeline",
+    TEXT_TO_IMAGE,
+    latent_layouts.packed_image,
+    PACKED_GEOMETRY,
+    sigmas=linear_sigmas,
+)
+
+FLUX_FAMILIES = (
+    replace(_FLUX, related=("FluxImg2ImgPipeline", "FluxInpaintPipeline")),
+    replace(
+        _FLUX,
+        pipeline_class="FluxImg2ImgPipeline",
+        mode=replace(IMAGE_TO_IMAGE, negative_prompt=False),
+        arguments=IMAGE_ARGUMENTS,
+        scales_noise=True,
+    ),
+    replace(
+        _FLUX,
+        pipeline_class="FluxInpaintPipeline",
+        mode=replace(INPAINTING, negative_prompt=False),
+        arguments=INPAINTING_ARGUMENTS,
+        scales_noise=True,
+    ),
+    replace(
+        _FLUX,
+        pipeline_class="FluxKontextPipeline",
+        arguments={**TEXT_ARGUMENTS, "image": "image"},
+        # The input image already has the size of the result.
+        fixed_arguments={"_auto_resize": False},
+        finish=_with_area,
+        other_modes=(_EDIT,),
+    ),
+    _CONTROL,
+    replace(_CONTROL, pipeline_class="FluxControlPipeline"),
+    _FLUX2,
+    replace(_FLUX2, pipeline_class="Flux2KleinPipeline", tokenized=_qwen_text),
+    replace(_CHROMA, related=("ChromaImg2ImgPipeline",)),
+    replace(
+        _CHROMA,
+        pipeline_class="ChromaImg2ImgPipeline",
+        mode=replace(IMAGE_TO_IMAGE, latents=False),
+        arguments=IMAGE_ARGUMENTS,
+        scales_noise=True,
+    ),
+)
