@@ -35,7 +35,9 @@ def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, downloa
     if decoder is None:
         raise ModelLoadError(f"the latent-space map of {latent_map.id} has no decoder")
     if decoder.family != "torch":
-        raise ModelLoadError(f"decoder.family of {latent_map.id} must be torch, got {decoder.family}")
+        raise ModelLoadError(
+            f"decoder.family in the latent-space map of {latent_map.id} must be torch, got {decoder.family}"
+        )
     name = decoder.weights_url or latent_map.id
     folder = next(_local_folders(latent_map, name, models_dir), None)
     if folder is None:

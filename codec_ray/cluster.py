@@ -134,7 +134,7 @@ def startup_error(status: ApplicationStatusOverview) -> StartupError:
     message = f"{status.message}\n{status.deployments[DEPLOYMENT].message}"
     found = _ERROR.findall(message)
     if not found:
-        return ModelLoadError(f"the replicas do not start: {' '.join(message.split())}")
+        return ModelLoadError(f"the replicas cannot be started: {' '.join(message.split())}")
     name, reason = found[-1]
     cls = getattr(errors, name, ModelLoadError)
     return cls(reason) if issubclass(cls, StartupError) else ModelLoadError(reason)

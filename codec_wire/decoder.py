@@ -51,7 +51,7 @@ class LatentDecoder:
     def close(self) -> None:
         """Mark the end of the stream. Raises TruncatedStream if the last frame of the stream has not been decoded."""
         if not self._ended:
-            raise TruncatedStream(f"the stream ended after {self._next_seq} frames, without a frame whose done is true")
+            raise TruncatedStream(f"the stream ended after {self._next_seq} frames, without a last frame (done: true)")
 
     def _check_order(self, frame: LatentFrame) -> None:
         header = self._header
@@ -66,11 +66,11 @@ class LatentDecoder:
         complete = frame.seq + 1 == header.total_frames
         if complete and not frame.done:
             raise SequenceError(
-                f"done of frame {frame.seq} must be true, because the header announces {header.total_frames} frames"
+                f"frame {frame.seq}: done must be true, because the header announces {header.total_frames} frames"
             )
         if frame.done and not complete and frame.finish_reason in (None, FinishReason.OK):
             raise SequenceError(
-                f"done of frame {frame.seq} must be false, because the header announces {header.total_frames} frames"
+                f"frame {frame.seq}: done must be false, because the header announces {header.total_frames} frames"
             )
 
     def _decode_values(self, frame: LatentFrame) -> DecodedLatent:

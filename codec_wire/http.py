@@ -32,8 +32,8 @@ RESPONSE_HEADERS: Mapping[str, str] = {
     LATENT_MAP_HEADER: "sha256:<hex> of the latent-space map that describes the latents.",
     ZSTD_DICTIONARY_HEADER: "sha256:<hex> of the zstd dictionary; present if Content-Encoding is zstd.",
     MODEL_HEADER: "Name of the model that generates. Characters other than printable ASCII are percent-encoded.",
-    SEED_HEADER: "Seed of the noise, including a seed that was selected at random. With `n`, the seed of the first "
-    "image or video.",
+    SEED_HEADER: "Seed of the noise. If the server selected a random seed, it is this seed. With `n`, it is the seed "
+    "of the first image or video.",
     PROMPT_TRUNCATED_HEADER: "Number of tokens at the end of a prompt that a text encoder of the model ignored, for "
     "example prompt.text_encoder=12, negative_prompt.text_encoder_2=3. Absent if no tokens were ignored.",
     PARAMETERS_HEADER: "JSON object in ASCII with the parameters of the request, including defaults but without "

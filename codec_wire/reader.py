@@ -55,7 +55,7 @@ class StreamReader:
         if pending:
             message = f"the stream ends within a message: only {pending} of its bytes were received"
             raise TruncatedStream(message, offset)
-        missing = "a frame whose done is true" if self._header_received else "a header"
+        missing = "a last frame (done: true)" if self._header_received else "a header"
         raise TruncatedStream(f"the stream ends without {missing}", offset)
 
     def _messages(self) -> Iterator[LatentStreamHeader | LatentFrame]:

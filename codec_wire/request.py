@@ -86,7 +86,10 @@ class GenerationRequest(BaseModel):
         default=None, alias="frames", description=f"Number of video frames. Default: {DEFAULT_NUM_FRAMES}."
     )
     duration_seconds: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Duration of the video in seconds. Replaces `frames`."
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Duration of the video in seconds. Alternative to `frames`.",
     )
     keyframe_interval: PositiveUint32 | None = Field(
         default=None,

@@ -188,7 +188,7 @@ def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) 
     """
     if not can_measure(model):
         warm_up(model, plan)
-        log.info("the memory of %s is not limited: compiled modules cannot be measured", model.info.name)
+        log.info("the memory of %s is not limited, because compiled modules cannot be measured", model.info.name)
         return None
     peak = warm_up(model, plan)
     try:

@@ -127,8 +127,8 @@ def quantization_arguments(source: ModelSource, components: Sequence[str]) -> di
         return {}
     if importlib.util.find_spec("torchao") is None:
         raise InvalidSettings(
-            f"{PREFIX}QUANTIZATION (--quantization): needs torchao, which is not installed: install the extra `speed` "
-            f"(pip install -c constraints.txt '.[speed]'), or leave it unset, got {name}"
+            f"{PREFIX}QUANTIZATION (--quantization) requires torchao, which is not installed: install the extra "
+            f"`speed` (pip install -c constraints.txt '.[speed]'), or remove the setting, got {name}"
         )
     from diffusers import PipelineQuantizationConfig, TorchAoConfig  # noqa: PLC0415 - takes seconds
     from torchao import quantization  # noqa: PLC0415 - an extra
@@ -169,7 +169,7 @@ def _compile(model: _Model, value: str) -> str | None:
     if not model.denoisers:
         return "the model has no denoiser"
     if value == "regional" and not all(one._repeated_blocks for one in model.denoisers):
-        return f"{type(model.denoisers[0]).__name__} defines no repeated blocks (allowed: full)"
+        return f"{type(model.denoisers[0]).__name__} defines no repeated blocks (allowed values: none, full)"
     return missing_compiler(model.device.torch_device)
 
 
@@ -186,19 +186,19 @@ def _attention_backend(model: _Model, _value: str) -> str | None:
 
 def _step_cache(model: _Model, value: str) -> str | None:
     if not model.has("enable_cache"):
-        return f"{_denoiser_name(model)} has no step caches (allowed: none)"
+        return f"{_denoiser_name(model)} has no step caches (the only allowed value is none)"
     classes = STEP_CACHES[value]
     if classes is None or model.family.pipeline_class in classes:
         return None
     others = [name for name, found in STEP_CACHES.items() if found is None or model.family.pipeline_class in found]
-    return f"{value} does not work with {model.family.pipeline_class} (allowed: none, {', '.join(others)})"
+    return f"{value} does not work with {model.family.pipeline_class} (allowed values: none, {', '.join(others)})"
 
 
 def _guidance_interval(model: _Model, _value: str) -> str | None:
     classes = (model.family.pipeline_class, *model.family.related)
     if any(FAMILIES[name].guidance_inputs is not None for name in classes):
         return None
-    return f"{model.family.pipeline_class} cannot change its guidance between two steps (allowed: 0-1)"
+    return f"{model.family.pipeline_class} cannot change its guidance between two steps (the only allowed value is 0-1)"
 
 
 def _quantization(model: _Model, _value: str) -> str | None:
@@ -207,7 +207,7 @@ def _quantization(model: _Model, _value: str) -> str | None:
 
 
 def _offload(model: _Model, _value: str) -> str | None:
-    return "the device is the CPU (allowed: none)" if model.device.torch_device.type == "cpu" else None
+    return "the device is the CPU (the only allowed value is none)" if model.device.torch_device.type == "cpu" else None
 
 
 def _vae_tiling(model: _Model, _value: str) -> str | None:

@@ -67,7 +67,7 @@ HEADER = pb.DecodeRequest(header=header_to_message(IMAGE[0]))
 INVALID: dict[str, tuple[list[pb.DecodeRequest], str]] = {
     "no messages": ([], "must contain a latent stream"),
     "only options": ([pb.DecodeRequest(options=pb.DecodeOptions(model="little"))], "the stream is empty"),
-    "header alone": ([HEADER], "without a frame whose done is true"),
+    "header alone": ([HEADER], "without a last frame"),
     "frame first": ([FRAME], "its header is missing"),
     "two headers": ([HEADER, HEADER], "second header"),
     "frame after the last": ([HEADER, FRAME, FRAME], "was received after the last frame"),

@@ -106,7 +106,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "short frame": (body_of((HEADER, [replace(FRAME, data=FRAME.data[:-2])])), "must have 384 bytes, got 382"),
     "wrong sequence": (body_of((HEADER, [replace(FRAME, seq=1)])), "expected frame 0, got frame 1"),
     "not finite": (body_of((HEADER, [replace(FRAME, data=b"\xff\x7f" * 192)])), "NaN or Inf"),
-    "no done": (body_of((HEADER, [replace(FRAME, done=False, finish_reason=None)])), "done of frame 0 must be true"),
+    "no done": (body_of((HEADER, [replace(FRAME, done=False, finish_reason=None)])), "frame 0: done must be true"),
     "two headers": (body_of((HEADER, []))[:] + body_of((HEADER, [FRAME])), "at byte"),
     "too large": (body_of((replace(HEADER, shape=(4, 257, 8)), [])), "up to 256"),
     "wrong channels": (body_of((replace(HEADER, shape=(16, 6, 8)), [])), "shape must be [4, height, width]"),

@@ -70,7 +70,7 @@ def test_settings_of_a_replica_can_be_read_again(tmp_path: Path) -> None:
     [
         ("Traceback ...\ncodec_wire.errors.InvalidMap: map.json: broken\n", InvalidMap, "map.json: broken"),
         ("codec_wire.errors.NotReady: later", ModelLoadError, "later"),
-        ("no space\nleft", ModelLoadError, "the replicas do not start: no space left"),
+        ("no space\nleft", ModelLoadError, "the replicas cannot be started: no space left"),
     ],
 )
 def test_error_of_a_replica_that_does_not_start_keeps_its_class(message: str, cls: type, text: str) -> None:

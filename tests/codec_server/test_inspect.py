@@ -39,7 +39,7 @@ MSGPACK = WireFormat.MSGPACK
     ("data", "offset", "message"),
     [
         (BODY[:-3], HEADER_LENGTH + len(encode(FRAMES[0], MSGPACK)), "ends within a message"),
-        (BODY[:HEADER_LENGTH], HEADER_LENGTH, "without a frame whose done is true"),
+        (BODY[:HEADER_LENGTH], HEADER_LENGTH, "without a last frame"),
         (b"", 0, "without a header|empty"),
         (
             encode(HEADER, MSGPACK) + encode(FRAMES[1], MSGPACK) + encode(FRAMES[0], MSGPACK),
