@@ -1,4 +1,4 @@
-"""Calibration: a latent-space map for a loaded model from images that the model generates."""
+"""Calibration of a latent-space map for a loaded model, with images that the model generates."""
 
 import asyncio
 import logging
@@ -48,13 +48,13 @@ class LoadedModel:
 async def calibrate(loaded: LoadedModel, settings: Settings, device_thread: Executor | None) -> ModelInstance:
     """Calibrate and store a map, and return the model with this map.
 
-    If calibration is disabled or fails, return the model with its present map.
+    If calibration is disabled or fails, return the model with the map that it already has.
     """
     images, served = settings.calibration_images, loaded.served
     latent_space = served.model.latent_space
     if not images:
         log.info(
-            "%s has no latent-space map and calibration is disabled: serving without the pipelines int8 and int4",
+            "%s has no latent-space map and calibration is disabled, so the pipelines int8 and int4 are not available",
             latent_space,
         )
         return served

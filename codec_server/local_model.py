@@ -43,7 +43,7 @@ FREE_MEMORY_SHARE = 0.8
 STOP_TIMEOUT_S = 5.0
 """Maximum time to wait for the device thread in seconds.
 
-It is enough for a sampling step, but not for loading a model.
+This time is enough for a sampling step, but not for loading a model.
 """
 
 

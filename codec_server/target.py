@@ -13,7 +13,7 @@ from codec_wire.pipelines import PIPELINES, Scales
 from core.settings import Settings, read_settings
 
 _CALIBRATED = [spec.name for spec in PIPELINES.values() if spec.scales is Scales.STATIC]
-"""Pipelines that need static scales. A model without a map is calibrated first only for these pipelines."""
+"""Pipelines that need static scales. A model without a map is calibrated only if one of these pipelines is used."""
 
 
 @dataclass(frozen=True, slots=True)

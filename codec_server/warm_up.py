@@ -1,4 +1,4 @@
-"""Short test runs that a model must complete before it is served, and again after its device has failed."""
+"""Short tests that a model must complete before it is served, and again after its device has failed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from the others.
 WARM_UP_LATENT_SIZE = 8
 """Height and width of the latents of the warm-up generation.
 
-It is the smallest size that every level of a UNet can halve.
+This is the smallest size that every level of a UNet can halve.
 """
 
 

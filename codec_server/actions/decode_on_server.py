@@ -29,9 +29,9 @@ def decode_on_server(
 ) -> None:
     """Decode the stream in the file `capture` on `server`, and write the file `output`.
 
-    The server returns the finished file, or raw pixels if it cannot write the format of the file, such as .gif.
-    `has_local_decoder` is True if the command line contains --decoder or --download-decoder, which must not be combined
-    with --on-server. Raises a CodecError if an option, the stream or the response of the server is invalid.
+    The server returns the finished file. If the server cannot write the format of the file, e.g. .gif, it returns raw
+    pixels. `has_local_decoder` is True if the command line contains --decoder or --download-decoder, which must not be
+    combined with --on-server. Raises a CodecError if an option, the stream or the response of the server is invalid.
     """
     output_file = pixel_file(output, file_format)
     if server is None:

@@ -1,4 +1,4 @@
-"""Exports the VAE's decoder of a latent-space map for browsers. See codec_server.commands.map."""
+"""Implementation of the `map export-decoder` command, which exports the decoder of a VAE for browsers."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,7 @@ def export_map_decoder(bundle: Path, output: Path, *, models_dir: Path, decoder:
     source = LatentMapBundle.from_folder(bundle)
     described = source.latent_map.decoder
     if described is None:
-        raise InvalidMap(f"{bundle}: the latent-space map has no decoder")
+        raise InvalidMap(f"{bundle}: the latent-space map does not name a decoder")
     folder = locate_vae(source.latent_map, models_dir) if decoder is None else vae_folder(decoder)
     silence_libraries()
     from codec_pixels.onnx_export import export_decoder  # noqa: PLC0415 - requires the extra `export`
@@ -37,7 +37,10 @@ def export_map_decoder(bundle: Path, output: Path, *, models_dir: Path, decoder:
     vae = load_vae(described.model_class, str(folder), use_safetensors=True)
     data, differences = export_decoder(vae, pipeline_class_of(folder), source.latent_map.shape[0], fp16_weights=fp16)
     for one in differences:
-        typer.echo(f"latents {list(one.shape)}: differs from torch by {one.value:.2g}, {one.levels} of 255 levels")
+        typer.echo(
+            f"latents {list(one.shape)}: the exported decoder differs from torch by {one.value:.2g} "
+            f"({one.levels} of 255 levels)"
+        )
     changed = with_onnx_decoder(source, sha256(data))
     try:
         output.mkdir(parents=True, exist_ok=True)

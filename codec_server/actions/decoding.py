@@ -43,8 +43,8 @@ class Decoding:
     def require_previews(self, client: LatentClient) -> None:
         """Raise InvalidSettings if previews cannot be decoded while the model in this process is sampling.
 
-        Previews cannot be decoded with an offloaded VAE, because it would replace the sampling model on the device.
-        Call this method only after sampling has begun.
+        Previews cannot be decoded with an offloaded VAE, because moving the VAE to the device would remove the sampling
+        model from the device. Call this method only after sampling has begun.
         """
         if isinstance(client, InProcessClient) and self._local_path(client) is None:
             from codec_pixels.vae import is_offloaded  # noqa: PLC0415 - clients of a server start without torch

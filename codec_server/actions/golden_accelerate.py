@@ -38,8 +38,8 @@ def run_accelerate(
         bundle = find_bundle(settings.models_dir, info, reference.vae_scale_factor)
         if bundle is None:
             raise InvalidSettings(
-                f"{info.latent_space} has no latent-space map, next to which the results are stored: create one with "
-                "`codec-diffusers map build`"
+                f"{info.latent_space} has no latent-space map, and the results are stored next to the map. "
+                "Create a map with `codec-diffusers map build`"
             )
         selected = _select(reference, split_names(fixtures))
         requests = seeded(selected, images)

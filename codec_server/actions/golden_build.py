@@ -68,7 +68,10 @@ def _check(builder: FixtureBuilder, fixtures: dict[str, Any]) -> bool:
             for line in checked.environment or ["the recorded environment is the same"]:
                 typer.echo(f"    {line}")
     if changed:
-        typer.echo(f"{changed} of {len(fixtures)} fixtures changed: results measured against them are no longer valid")
+        typer.echo(
+            f"{changed} of {len(fixtures)} fixtures changed, so results that were measured with these fixtures "
+            "are no longer valid"
+        )
     return not changed
 
 

@@ -72,7 +72,14 @@ def quality_table(qualities: list[Quality]) -> Table:
 def dictionary_table(trials: list[DictionaryTrial]) -> Table:
     """Return a table of the compressed sizes of latents with and without zstd dictionaries."""
     names = ("identity", "gzip", "br", "zstd", "zstd+dict", "entropy")
-    table = Table("format", "pipeline", *names, "saved", "used", title="Mean size of held-out responses (bytes)")
+    table = Table(
+        "format",
+        "pipeline",
+        *names,
+        "saved",
+        "used",
+        title="Mean size in bytes of responses that were not used for training",
+    )
     for trial in trials:
         sizes = map(str, trial.sizes.rounded().values())
         used = "yes" if trial.accepted else "no"

@@ -31,7 +31,8 @@ MapOption = Annotated[
     str | None,
     typer.Option(
         "--map",
-        help="Directory of a latent-space map bundle, or http://HOST:PORT of a server. Default: the model's map.",
+        help="Directory that contains a latent-space map and its files, or http://HOST:PORT of a server. Default: the "
+        "map of the model.",
     ),
 ]
 PixelsOption = Annotated[

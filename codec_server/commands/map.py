@@ -49,7 +49,9 @@ def build(
 
 @app.command()
 def thresholds(
-    bundle: Annotated[Path, typer.Argument(help="Directory of a latent-space map bundle.", show_default=False)],
+    bundle: Annotated[
+        Path, typer.Argument(help="Directory that contains a latent-space map and its files.", show_default=False)
+    ],
     file: Annotated[
         Path, typer.Argument(help="JSON file that the command `golden thresholds` has written.", show_default=False)
     ],
@@ -66,9 +68,11 @@ def thresholds(
 
 @app.command()
 def show(
-    bundle: Annotated[Path, typer.Argument(help="Directory of a latent-space map bundle.", show_default=False)],
+    bundle: Annotated[
+        Path, typer.Argument(help="Directory that contains a latent-space map and its files.", show_default=False)
+    ],
 ) -> None:
-    """Verify a latent-space map bundle, then print the map and the hashes of its files.
+    """Verify a latent-space map and its files, then print the map and the hashes of the files.
 
     Example: codec-diffusers map show models/latent-spaces/stabilityai/sd-vae-ft-mse
     """
@@ -83,7 +87,8 @@ def verify(
     bundle: Annotated[
         str,
         typer.Argument(
-            help="Directory of a latent-space map bundle, or http://HOST:PORT of a server.", show_default=False
+            help="Directory that contains a latent-space map and its files, or http://HOST:PORT of a server.",
+            show_default=False,
         ),
     ],
 ) -> None:
@@ -99,7 +104,9 @@ def verify(
 
 @app.command()
 def export_decoder(
-    bundle: Annotated[Path, typer.Argument(help="Directory of a map bundle.", show_default=False)],
+    bundle: Annotated[
+        Path, typer.Argument(help="Directory that contains the latent-space map and its files.", show_default=False)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the decoder and the new map.")],
     file_format: Annotated[DecoderFormat, typer.Option("--format", help="Format of the decoder.")] = DecoderFormat.ONNX,
     *,

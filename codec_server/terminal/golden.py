@@ -1,4 +1,4 @@
-"""Output of the `golden` commands. Progress is shown on standard error, results are printed on standard output."""
+"""Output of the `golden` commands. Progress is shown on standard error, and results on standard output."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,7 @@
-"""Output of `serve` and `gateway`. Addresses and models are printed on standard output, the log on standard error."""
+"""Output of `serve` and `gateway`.
+
+Addresses and models are printed on standard output, and log messages on standard error.
+"""
 
 import logging
 import sys

@@ -65,7 +65,7 @@ def test_dictionaries_are_trained_evaluated_and_reproducible(tmp_path: Path) -> 
     options = [*SMALL, "--calibration-images", "12"]
     status, output = invoke("map", "build", *options, "--models-dir", str(tmp_path / "one"))
     assert status == 0, output
-    assert "Mean size of held-out responses (bytes)" in output
+    assert "Mean size in bytes of responses that were not used for training" in output
     folder = bundle_folder(tmp_path / "one", "test/small")
     first = LatentMapBundle.from_folder(folder)
     entry = next(entry for entry in first.latent_map.zstd_dictionaries if entry.pipeline == "int4-adaptive")
