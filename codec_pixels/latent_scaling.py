@@ -93,7 +93,7 @@ def _normalize_ltx(vae: Any, encoded: Tensor) -> Tensor:
 
 
 def _unchanged(_vae: Any, latents: Tensor) -> Tensor:
-    """Return `latents`, because the pipeline itself has reversed its scaling, as for FLUX.2."""
+    """Return `latents` unchanged, for pipelines that reverse the scaling themselves, e.g. FLUX.2."""
     return latents
 
 
@@ -132,9 +132,10 @@ PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "PixArtSigmaPipeline": _DIVIDED,
     "AnimateDiffPipeline": _MULTIPLIED,
 }
-"""Scaling by the name of the diffusers pipeline class, for classes that do not use the scaling of their VAE's class.
+"""Scaling of each pipeline class that does not use the scaling in VAE_SCALINGS, keyed by the name of the class.
 
-tests/test_families.py compares the pixels of every supported class with those of the pipeline.
+tests/test_families.py compares the decoded pixels of every supported class with the pixels that the pipeline itself
+returns.
 """
 
 VAE_SCALINGS: dict[str, LatentScaling] = {
@@ -147,7 +148,7 @@ VAE_SCALINGS: dict[str, LatentScaling] = {
     "AutoencoderKLQwenImage": _WAN,
     "AutoencoderKLLTXVideo": LatentScaling(_denormalize_ltx, _normalize_ltx),
 }
-"""Scaling by the name of the class of the VAE, if the VAE is not an AutoencoderKL."""
+"""Scaling of each VAE class except AutoencoderKL, keyed by the name of the class."""
 _CHANNELS_WITHOUT_SHIFT = 4
 """Number of latent channels of Stable Diffusion 1, 2 and XL, whose pipelines ignore `shift_factor`."""
 

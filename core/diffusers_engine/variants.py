@@ -56,7 +56,7 @@ class PipelineVariant:
 def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
     """Yield `pipeline`, then the pipelines of `family.related`.
 
-    All these pipelines share the components of `pipeline` except the scheduler, including the weights.
+    All these pipelines share the components of `pipeline`, including the weights. Only the scheduler is not shared.
 
     A related pipeline is skipped with a warning if it cannot be built or does not work with the model's scheduler.
     """
@@ -85,7 +85,8 @@ def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
 
 
 _INPAINTING_CHANNELS = (4, 9)
-"""Input channels of the UNets with which the inpainting classes work. 9 include the mask and the masked image."""
+"""Numbers of input channels of the UNets that the inpainting classes support. 9 channels include the mask and the
+masked image."""
 
 
 def _can_add_noise(variant: PipelineVariant) -> bool:
@@ -95,7 +96,7 @@ def _can_add_noise(variant: PipelineVariant) -> bool:
 
 
 def _can_inpaint(variant: PipelineVariant) -> bool:
-    """Return whether `variant` does not inpaint, or has a UNet that its class supports, or no UNet."""
+    """Return False if `variant` is for inpainting and its UNet has unsupported input channels, else True."""
     unet = getattr(variant.pipeline, "unet", None)
     return not variant.family.mode.mask or unet is None or unet.config.in_channels in _INPAINTING_CHANNELS
 

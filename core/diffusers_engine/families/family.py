@@ -32,7 +32,7 @@ def linear_sigmas(steps: int) -> Any:
 
 
 def linear_sigmas_without_zero(steps: int) -> Any:
-    """Return `steps` + 1 sigmas from 1 to 0, without the 0, as the Hunyuan pipelines compute them."""
+    """Return `steps` + 1 evenly spaced sigmas from 1 to 0, except the last one, as the Hunyuan pipelines do."""
     return np.linspace(1.0, 0.0, steps + 1)[:-1]
 
 
@@ -90,7 +90,8 @@ class Family:
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
     """Additional arguments of `from_pretrained`."""
     finish: Callable[[dict[str, Any], StreamPlan], dict[str, Any]] | None = None
-    """Function of (arguments, plan) that returns the arguments of the call, for classes that expect another form."""
+    """Function of (arguments, plan) that returns adapted arguments of the call, for classes that need other
+    arguments."""
     related: tuple[str, ...] = ()
     """Names of other pipeline classes in the table that are also served.
 
@@ -110,8 +111,8 @@ class Family:
     tokenized: Callable[[Any, str, str], tuple[str, int] | None] | None = None
     """Function of (pipeline, name of the tokenizer, prompt) that returns (text, limit).
 
-    `text` is what the class passes to the tokenizer, and `limit` is the number of tokens that it keeps. None for the
-    rule that most classes have in common (see prompt_truncation).
+    `text` is what the class passes to the tokenizer, and `limit` is the number of tokens that it keeps. None if the
+    class follows the rule of most classes (see prompt_truncation).
     """
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
     """Function of (pipeline, plan) that returns a context manager. The pipeline is called in its `with` block."""

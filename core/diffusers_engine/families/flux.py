@@ -1,4 +1,4 @@
-"""Rows of the family table for the Flux models and their descendants."""
+"""Rows of the family table for the Flux models and for models derived from them."""
 
 from dataclasses import replace
 from typing import Any

@@ -32,7 +32,8 @@ def packed_image_of_one_frame(pipeline: Any, output: Any, plan: StreamPlan) -> T
 def flux2_image(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
     """Convert the latents of FLUX.2 to the input of its VAE, [B, C, H, W].
 
-    They are either this input, or tokens [B, H/2 * W/2, 4C] that are normalized with the statistics of the VAE.
+    The latents either are this input already, or are tokens [B, H/2 * W/2, 4C] that are normalized with the statistics
+    of the VAE.
     """
     latents: Tensor = output.images
     if latents.dim() == 4:
