@@ -10,7 +10,8 @@ import torch
 def memory_by_device() -> dict[tuple[str, str], int]:
     """Return the memory of this process in bytes, by device and kind.
 
-    A GPU has the kinds "allocated" (used by tensors) and "reserved" (held by torch). The CPU has the kind "resident".
+    A GPU has the kinds "allocated" (used by tensors) and "reserved" (held by torch). The CPU has only the kind
+    "resident", the resident set size of the process.
     """
     memory = {}
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
