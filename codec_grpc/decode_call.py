@@ -2,65 +2,45 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, closing, suppress
-from typing import TypeAlias
+from contextlib import aclosing, suppress
 
-import grpc.aio
-
+from codec_grpc.call import Call
 from codec_grpc.pixel_formats import FORMATS
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import CodecError, InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, MODEL_KEY
+from codec_wire.grpc import MAP_HASH_KEY, MODEL_KEY
 from codec_wire.http import header_value
-from codec_wire.maps import parse_map_pin
 from codec_wire.message_decoder import Message
 from codec_wire.protobuf_envelope import frame_from_message, header_from_message
 from core import decoding
-from core.deadline import Deadline, before_deadline
+from core.deadline import before_deadline
 from core.decode_plan import MAX_QUALITY, DecodePlan, DecodeRequest
 from core.engine import Job
 from core.pixel_format import PixelFormat
 from core.received_stream import LATENTS_FIELD, BodyReader, MessageReader, invalid_stream
 from core.service import LatentService
 
-Context: TypeAlias = "grpc.aio.ServicerContext[pb.DecodeRequest, pb.DecodeResponse]"
-
 LINGER_S, LINGER_BYTES = 0.2, 1024 * 1024
 """Maximum time in seconds and maximum number of bytes for receiving the rest of a refused request."""
 
 
 async def decode(
-    service: LatentService, requests: AsyncIterator[pb.DecodeRequest], context: Context, timeout_s: float
-) -> None:
-    """Handle one call of Decode, which may take at most `timeout_s` seconds. Raises a CodecError if the call fails."""
-    remaining = context.time_remaining()
-    seconds = timeout_s if remaining is None else min(remaining, timeout_s)
-    job = Job(deadline=asyncio.get_running_loop().time() + seconds)
+    service: LatentService, requests: AsyncIterator[pb.DecodeRequest], call: Call, job: Job
+) -> AsyncGenerator[pb.DecodeResponse, None]:
+    """Yield the messages of one call of Decode. Raises a CodecError if the call fails."""
     try:
-        await _decode(service, requests, context, job)
+        first = await _first(requests, job)
+        wanted = _wanted(first.options, call.map_pin)
+        messages = _messages(first, requests, service.models.zstd_dictionaries())
+        async with aclosing(decoding.decode(service, wanted, messages, job)) as parts:
+            async for part in parts:
+                if isinstance(part, DecodePlan):
+                    call.response_metadata = ((MAP_HASH_KEY, part.map_hash), (MODEL_KEY, header_value(part.model)))
+                yield _to_message(part)
     except CodecError:
         await _discard(requests)
         raise
-
-
-async def _decode(
-    service: LatentService, requests: AsyncIterator[pb.DecodeRequest], context: Context, job: Job
-) -> None:
-    first = await _first(requests, job)
-    pin = dict(context.invocation_metadata() or ()).get(MAP_PIN_KEY)
-    wanted = _wanted(first.options, parse_map_pin(None if pin is None else str(pin)))
-    messages = _messages(first, requests, service.models.zstd_dictionaries())
-    # A client that does not read must not keep the job active after the deadline.
-    async with aclosing(decoding.decode(service, wanted, messages, job)) as parts:
-        with closing(Deadline(job)) as deadline:
-            async for part in parts:
-                if isinstance(part, DecodePlan):
-                    await context.send_initial_metadata(
-                        [(MAP_HASH_KEY, part.map_hash), (MODEL_KEY, header_value(part.model))]
-                    )
-                with deadline:
-                    await context.write(_to_message(part))
 
 
 async def _discard(requests: AsyncIterator[pb.DecodeRequest]) -> None:

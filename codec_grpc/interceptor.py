@@ -11,16 +11,17 @@ import grpc
 from grpc import StatusCode
 from grpc.aio import AbortError, InternalError, ServerInterceptor
 
+from codec_grpc.call import peer_address, trailing_metadata
 from codec_grpc.errors import status_code, to_status
 from codec_grpc.malformed_requests import checked, parse_or_invalid, refuse_malformed
 from codec_wire.codings import IDENTITY
 from codec_wire.errors import CodecError, RetryableError
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
-from codec_wire.grpc import MAP_HASH_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY
+from codec_wire.grpc import REQUEST_ID_KEY, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY
 from codec_wire.trace_context import TRACEPARENT_HEADER
 from core.api_keys import ApiKeys
 from core.engine import client_disconnected, deadline_exceeded
-from core.request_record import RequestRecord, current_record
+from core.request_record import current_record
 from core.service import LatentService
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class ErrorBoundary(ServerInterceptor):
                 traceparent=_text(metadata.get(TRACEPARENT_HEADER)),
             )
             record.coding = IDENTITY
-            record.peer = _address(context.peer())
+            record.peer = peer_address(context.peer())
             record.status = StatusCode.OK.name
             try:
                 if self._api_keys is not None and method not in PUBLIC_METHODS:
@@ -93,7 +94,7 @@ class ErrorBoundary(ServerInterceptor):
                 response = await behaviour(checked(request), context)
                 if response is not None:
                     record.bytes_out += response.ByteSize()
-                context.set_trailing_metadata(_trailing_metadata(record))
+                context.set_trailing_metadata(trailing_metadata(record))
             except (asyncio.CancelledError, InternalError):
                 # InternalError: a message could not be sent. grpc.aio raises it instead of CancelledError if the client
                 # disconnects while the message waits for the client to read.
@@ -114,7 +115,7 @@ class ErrorBoundary(ServerInterceptor):
                 await context.abort(
                     status.code,
                     status.details,
-                    (*status.trailing_metadata, *_trailing_metadata(record), *_retry_metadata(error)),
+                    (*status.trailing_metadata, *trailing_metadata(record), *_retry_metadata(error)),
                 )
             else:
                 return response
@@ -136,19 +137,8 @@ A key is the pair (whether the requests are a stream, whether the responses are 
 """
 
 
-def _address(peer: str) -> str:
-    """Return the IP address in `peer`, e.g. "ipv4:127.0.0.1:50051" or "ipv6:%5B::1%5D:50051"."""
-    return peer.rpartition(":")[0].partition(":")[2].removeprefix("%5B").removesuffix("%5D")
-
-
 def _text(value: str | bytes | None) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _trailing_metadata(record: RequestRecord) -> tuple[tuple[str, str], ...]:
-    """Return the trailing metadata that is sent at the end of every call."""
-    request_id = (REQUEST_ID_KEY, record.request_id)
-    return (request_id,) if record.map_hash is None else (request_id, (MAP_HASH_KEY, record.map_hash))
 
 
 def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:

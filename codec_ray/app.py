@@ -68,6 +68,7 @@ REPLICA_SETTINGS = (
     *BatchSettings.model_fields,
     "public_url",
     "max_memory_mib",
+    "request_timeout_s",
     "step_timeout_s",
     "require_pins",
     "image_digest",

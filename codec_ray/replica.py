@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from codec_ray.messages import JobRequest, Part, ReplicaInfo, ServedModel
 from codec_ray.model_loader import import_loader
+from codec_ray.proxied_methods import ProxiedMethods
 from codec_ray.replica_job import Work, run_work
 from codec_wire.errors import NotReady
 from codec_wire.events import Frame, Started
@@ -34,8 +35,10 @@ _UNLIMITED = 2**62
 """Limit that is never reached. The server limits the number and cost of jobs; a replica limits only their memory."""
 
 
-class ModelReplica:
+class ModelReplica(ProxiedMethods):
     """Class of the Ray Serve deployment. It owns the pipelines and the device thread that runs them.
+
+    The front process calls the methods of this class, Ray Serve's gRPC proxy those of the base class.
 
     The methods run on one event loop, which is separate from Ray's own event loop. The streams that the methods return
     end with a JobResult. Ray closes a stream if its call is cancelled, which cancels the job.
@@ -48,7 +51,8 @@ class ModelReplica:
         if configured.require_pins:
             require_pins()
         self._provenance = Provenance.current(configured.image_digest)
-        self._service = LatentService(Lifecycle(), Admission(_UNLIMITED, _UNLIMITED), self._provenance)
+        service = LatentService(Lifecycle(), Admission(_UNLIMITED, _UNLIMITED), self._provenance)
+        super().__init__(service, configured.request_timeout_s)
         self._models = import_loader(loader)(configured, Role(configured.role))
         await self._models.start_serving(self._service)
         self._version = _version(settings, loader, self._service)

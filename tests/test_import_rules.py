@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "codec_maps": CORE_AND_BELOW,
     "codec_grpc": CORE_AND_BELOW,
     "codec_http": CORE_AND_BELOW,
-    "codec_ray": CORE_AND_BELOW,
+    "codec_ray": CORE_AND_BELOW | {"codec_grpc"},
     "codec_client": {"codec_wire", "codec_pixels"},
     "codec_golden": CORE_AND_BELOW | {"codec_maps", "codec_client"},
     "codec_server": CORE_AND_BELOW

@@ -5,6 +5,7 @@ All tests share one Ray cluster with two applications: scenes and tiny.
 
 import asyncio
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ for name in ("HANDLE", "REPLICA"):
 
 import ray
 from ray import serve
-from ray.serve.config import AutoscalingConfig
+from ray.serve import RunTarget
+from ray.serve.config import AutoscalingConfig, HTTPOptions, gRPCOptions
 from ray.serve.schema import LoggingConfig
 
 from codec_ray.app import application
@@ -31,8 +33,21 @@ from tests.support.held_model import LOADER, VARIABLE, HeldFiles, HeldModel
 from tests.support.process_tree import descendants, wait_until_ended
 
 SCENES, TINY = "scenes", "tiny"
+SERVICER_FUNCTION = "codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc.add_LatentServiceServicer_to_server"
 REPLICAS = 2
 """Number of replicas of the application scenes."""
+
+
+def free_port() -> int:
+    """Return a TCP port at which nothing listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+PROXY_PORT = free_port()
+"""Port of Ray Serve's gRPC proxy."""
 
 
 def settings_for(models_dir: Path, **fields: object) -> Settings:
@@ -60,7 +75,12 @@ def cluster(held_files: HeldFiles, empty_dir: Path) -> Iterator[None]:
     others = descendants(os.getpid())
     connect(settings_for(empty_dir, replicas=6))
     try:
-        serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options=HTTPOptions(host="127.0.0.1", port=free_port()),
+            grpc_options=gRPCOptions(port=PROXY_PORT, grpc_servicer_functions=[SERVICER_FUNCTION]),
+            logging_config=LoggingConfig(log_level="WARNING"),
+        )
         scenes = settings_for(empty_dir, replicas=REPLICAS)
         tiny = settings_for(empty_dir, pipeline="tests.support.tiny_sd:build_small_pipeline", log_level="warning")
         scaling = AutoscalingConfig(
@@ -72,8 +92,13 @@ def cluster(held_files: HeldFiles, empty_dir: Path) -> Iterator[None]:
             metrics_interval_s=0.2,
             look_back_period_s=1,
         )
-        serve.run(application(tiny, autoscaling_config=scaling), name=TINY, route_prefix=None)
-        serve.run(application(scenes, LOADER), name=SCENES, route_prefix=None)
+        serve.run_many(
+            [
+                RunTarget(application(tiny, autoscaling_config=scaling), name=TINY, route_prefix=None),
+                # Ray's proxy finds only applications with a prefix.
+                RunTarget(application(scenes, LOADER), name=SCENES, route_prefix=f"/{SCENES}"),
+            ]
+        )
         # Other tests of the session start processes too, which may outlive the cluster.
         roots = descendants(os.getpid()) - others
         yield
@@ -108,6 +133,12 @@ def local_models(empty_dir: Path) -> Iterator[LatentService]:
     asyncio.run(local.start_serving(front))
     yield front
     local.free()
+
+
+@pytest.fixture
+def proxy_address(cluster: None) -> str:
+    """HOST:PORT of Ray Serve's gRPC proxy, which serves the application scenes without a front process."""
+    return f"127.0.0.1:{PROXY_PORT}"
 
 
 @pytest.fixture(params=["local", "ray"])

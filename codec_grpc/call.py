@@ -1,0 +1,81 @@
+"""One call of LatentService, independent of the gRPC server that received it.
+
+The server of this package and the gRPC proxy of Ray Serve give methods different contexts.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, closing
+from typing import Any, Protocol, TypeAlias
+
+from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, REQUEST_ID_KEY
+from codec_wire.maps import parse_map_pin
+from core.deadline import Deadline
+from core.engine import Job
+from core.request_record import RequestRecord
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Context(Protocol):
+    """The parts of a context that both gRPC servers have."""
+
+    def invocation_metadata(self) -> Any:
+        """Return the metadata that the client sent."""
+
+    def peer(self) -> str:
+        """Return the address of the client, e.g. "ipv4:127.0.0.1:50051"."""
+
+
+class Call:
+    """The metadata of one call. The method sets `response_metadata` before it yields the first message."""
+
+    def __init__(self, context: Context) -> None:
+        self._received = dict(context.invocation_metadata() or ())
+        self.response_metadata: Metadata = ()
+
+    def received(self, key: str) -> str | None:
+        """Return a value that the client sent, or None if it sent none or bytes."""
+        value = self._received.get(key)
+        return value if isinstance(value, str) else None
+
+    @property
+    def map_pin(self) -> str | None:
+        """The latent-space map that the client requires. Raises InvalidRequest if the value is not valid."""
+        pin = self._received.get(MAP_PIN_KEY)
+        return parse_map_pin(None if pin is None else str(pin))
+
+
+async def send_messages(messages: AsyncGenerator[Any, None], call: Call, context: Any, job: Job) -> None:
+    """Send `messages` and the metadata of the response on a `context` of grpc.aio, until the deadline of `job`.
+
+    The messages are sent with context.write(). Therefore a cancellation is raised here even while a message is being
+    sent, and `messages` is closed immediately.
+    """
+    is_first = True
+    # A client that does not read must not keep the job active after the deadline.
+    async with aclosing(messages):
+        with closing(Deadline(job)) as deadline:
+            async for message in messages:
+                if is_first:
+                    # Not before: proxies and retry policies repeat only calls that have no response headers yet.
+                    await context.send_initial_metadata(call.response_metadata)
+                    is_first = False
+                with deadline:
+                    await context.write(message)
+
+
+def job_deadline(timeout_s: float, remaining_s: float | None = None) -> float:
+    """Return the deadline of a job that has `timeout_s` seconds, or less if the client waits only `remaining_s`."""
+    return asyncio.get_running_loop().time() + (timeout_s if remaining_s is None else min(remaining_s, timeout_s))
+
+
+def peer_address(peer: str) -> str:
+    """Return the IP address in `peer`, e.g. "ipv4:127.0.0.1:50051" or "ipv6:%5B::1%5D:50051"."""
+    return peer.rpartition(":")[0].partition(":")[2].removeprefix("%5B").removesuffix("%5D")
+
+
+def trailing_metadata(record: RequestRecord) -> Metadata:
+    """Return the trailing metadata that is sent at the end of every call."""
+    request_id = (REQUEST_ID_KEY, record.request_id)
+    return (request_id,) if record.map_hash is None else (request_id, (MAP_HASH_KEY, record.map_hash))
