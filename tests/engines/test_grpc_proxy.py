@@ -12,14 +12,13 @@ from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import Latent
 from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, REQUEST_ID_KEY, SEED_KEY
 from core.probe import sample_image
 from core.service import LatentService
-from tests.engines.conftest import SCENES
 from tests.support.grpc_requests import SIZE, request
 from tests.support.held_model import HELD_STEP, HeldFiles
 from tests.support.serving import run_servers_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
 
-METADATA = (("application", SCENES), (REQUEST_ID_KEY, "a1"))
+METADATA = (("application", "scenes"), (REQUEST_ID_KEY, "a1"))
 FIELDS: dict[str, Any] = {"steps": 3, "seed": 42, "pipeline": "int8"}
 
 
