@@ -1,4 +1,7 @@
-"""Handling of request messages that are not valid protobuf. Such a message ends a call with INVALID_ARGUMENT."""
+"""Handling of request messages that are not valid protobuf.
+
+An invalid message ends the call with INVALID_ARGUMENT.
+"""
 
 import inspect
 from collections.abc import AsyncIterator, Callable

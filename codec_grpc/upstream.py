@@ -32,7 +32,7 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 class Upstream:
-    """Connection of a gateway to its upstream servers, which are `servers`, each HOST:PORT.
+    """Connection of a gateway to the upstream servers `servers`, each of which is HOST:PORT.
 
     Upstream updates the models and the lifecycle state of `service` when the upstream servers change, start or stop.
 
@@ -173,7 +173,7 @@ class Upstream:
 
 
 def _most_common(configurations: Iterable[str], current: str | None) -> str | None:
-    """Return the most common of `configurations`, one for each server, or None without servers.
+    """Return the most common item of `configurations`, or None if `configurations` is empty.
 
     If several configurations are equally common, prefer `current`.
     """

@@ -11,7 +11,10 @@ from codec_grpc.upstream_addresses import channel_target
 from codec_wire.grpc import CHANNEL_OPTIONS
 
 _LAST_CALLS_S = 24 * 3600.0
-"""Maximum time in seconds until a replaced channel is closed. Its remaining calls are cancelled."""
+"""Maximum time in seconds until a replaced channel is closed.
+
+The remaining calls of the channel are cancelled.
+"""
 _NO_IDLE_TIMEOUT = ("grpc.client_idle_timeout_ms", 2**31 - 1)
 """Channel option that keeps a channel without calls connected.
 

@@ -71,8 +71,8 @@ async def scales(request: web.Request) -> web.Response:
 async def decoder(request: web.Request) -> web.StreamResponse:
     """Handle GET decoders/<hex>.onnx. The body is the exported decoder whose hash is <hex>.
 
-    The file may have hundreds of megabytes, so it is not read into memory. The hash in the URL is only compared with
-    the hashes of served decoders and is never used as a file path.
+    The file may be hundreds of megabytes large, so the server does not read it into memory. The hash in the URL is only
+    compared with the hashes of served decoders and is never used as a file path.
     """
     found = request.app[SERVICE].models.require_decoder(f"sha256:{request.match_info['hex']}")
     return web.FileResponse(found.path, headers=IMMUTABLE_HEADERS | {"Content-Type": "application/octet-stream"})

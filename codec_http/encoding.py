@@ -15,7 +15,10 @@ from codec_wire.maps import LatentMapBundle
 from core.request_record import current_record
 
 _UNLISTED_IDENTITY_WEIGHT = 1e-6
-"""Weight of identity if Accept-Encoding does not list it. It is less than 0.001, the smallest valid weight above 0."""
+"""Weight of identity if Accept-Encoding does not list it.
+
+This weight is less than 0.001, the smallest valid weight above 0.
+"""
 
 
 @dataclass(frozen=True, slots=True)

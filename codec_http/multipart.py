@@ -76,9 +76,9 @@ async def parse_multipart(headers: Mapping[str, str], body: bytes | bytearray) -
 def form_fields(parts: Iterable[FormPart], text_fields: Collection[str]) -> dict[str, Any]:
     """Return the fields of a form as a JSON body would contain them, with files as bytes.
 
-    A form has no types: text is parsed as JSON (numbers, booleans, null), except in the fields `text_fields` and if it
-    is not JSON. Parts with the name NAME[] or with the same name become a list, parts with the name NAME[KEY] an
-    object. Raises InvalidRequest if a name is malformed or used in two of these ways.
+    The fields of a form have no types. Text that is valid JSON, e.g. a number, a boolean or null, is therefore parsed,
+    except in the fields `text_fields`. Parts with the name NAME[] or with the same name become a list. Parts with the
+    name NAME[KEY] become an object. Raises InvalidRequest if a name is malformed or used in two of these ways.
     """
     fields: dict[str, Any] = {}
     for part in parts:

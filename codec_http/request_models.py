@@ -67,7 +67,7 @@ def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) 
     """Return a `json_schema_extra` function that removes the fields `omit` from a schema.
 
     The fields `omit` are valid in GenerationRequest, but the endpoint of the schema rejects them. The schema requires
-    at least one of the fields `require_any`. It does not allow `size` together with its alias `resolution`.
+    at least one of the fields `require_any`. The schema does not allow `size` together with its alias `resolution`.
     """
 
     def adapt(schema: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ class Deadline:
             self._timer = asyncio.get_running_loop().call_at(job.deadline + grace_s, self._expire)
 
     def error(self) -> Exception:
-        """Return the error that a block raises when the deadline passes."""
+        """Return the error that a `with` block raises when the deadline passes."""
         return deadline_exceeded()
 
     def close(self) -> None:

@@ -1,4 +1,7 @@
-"""The exported decoder of a latent space. It is an ONNX file next to the latent-space map, for decoding in browsers."""
+"""The exported decoder of a latent space.
+
+The decoder is an ONNX file next to the latent-space map, for decoding in browsers.
+"""
 
 import hashlib
 import logging

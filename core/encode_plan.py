@@ -41,7 +41,7 @@ class EncodePlan:
     """A validated request with all defaults filled in, and the header of the resulting stream.
 
     `width` and `height` are in pixels. `num_frames` is the number of video frames, and `latent_frames` is the number of
-    frames in the latent stream. Both numbers are 1 for an image.
+    frames in the latent stream. For an image, `num_frames` and `latent_frames` are 1.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""Interface of the engines that run models. It consists of events, jobs and the protocol class Engine."""
+"""Interface of the engines that run models. The interface consists of events, jobs and the protocol class Engine."""
 
 import asyncio
 import contextlib

@@ -41,9 +41,9 @@ class FastSettings(BaseSettings):
         _PANEL,
         None,
         "Compile the denoiser with torch.compile. The value full compiles the denoiser as a whole. The value "
-        "regional compiles its repeated blocks, which takes less time. The value auto selects regional for "
-        "transformers that define repeated blocks, and full for all other models. If no C++ compiler is "
-        "installed, auto is the same as none. Default in fast mode: auto.",
+        "regional compiles the repeated blocks of the denoiser, which takes less time. The value auto selects "
+        "regional for transformers that define repeated blocks, and full for all other models. If no C++ "
+        "compiler is installed, auto is the same as none. Default in fast mode: auto.",
     )
     compile_sizes: str | None = setting(
         _PANEL,
@@ -75,9 +75,9 @@ class FastSettings(BaseSettings):
         _PANEL,
         None,
         "Sampling steps that use classifier-free guidance, as intervals BEGIN-END separated by /. BEGIN and END "
-        "are fractions of the number of steps, and the first BEGIN must be 0. The other steps run without "
-        "guidance, which halves their computation. The value 0-1 selects all steps. Default in fast mode: "
-        "0-0.04/0.16-0.64/0.84-1, if the pipeline supports this setting.",
+        "are fractions of the number of steps, and the first BEGIN must be 0. All other steps run without "
+        "guidance, which halves the computation in these steps. The value 0-1 selects all steps. Default in fast "
+        "mode: 0-0.04/0.16-0.64/0.84-1, if the pipeline supports this setting.",
         pattern=PATTERN,
     )
     quantization: Literal["none", "int8wo", "int4wo", "float8wo"] | None = setting(

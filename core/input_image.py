@@ -15,7 +15,10 @@ _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
 """Markers that are not followed by a segment length."""
 _MAX_JPEG_MARKERS = 4096
-"""Maximum number of markers and fill bytes before the frame header. Real files have fewer than 1,000."""
+"""Maximum number of markers and fill bytes before the frame header.
+
+Real files have fewer than 1,000 markers and fill bytes before the frame header.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,8 @@ def read_input_image(field: str, data: bytes) -> InputImage:
 def require_same_size(field: str, file: InputImage, image: InputImage) -> None:
     """Check that `file`, the value of the request field `field`, has the size of the input image `image`.
 
-    Both are scaled and cropped alike, so images of other proportions would not match. Raises InvalidRequest, which
-    names `field`.
+    Both images are scaled and cropped in the same way, so a `file` with other proportions would not match `image`.
+    Raises InvalidRequest, which names `field`.
     """
     size, expected = (_upright_size(one) for one in (file, image))
     if size != expected:

@@ -1,4 +1,7 @@
-"""Input latents of a request, which replace its input image. Their format is that of a latent stream with one image."""
+"""Input latents of a request, which replace its input image.
+
+Input latents have the format of a latent stream with one image.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

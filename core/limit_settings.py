@@ -40,8 +40,8 @@ class LimitSettings(BaseSettings):
         "Limits",
         None,
         "Maximum device memory in MiB for active generations, not including the models. The server predicts the "
-        "memory of each generation from measurements that it makes when it starts. Default: 80 % of the memory "
-        "that is free after the models are loaded.",
+        "memory of each generation from measurements that the server makes at startup. Default: 80 % of the "
+        "memory that is free after the models are loaded.",
         ge=1,
     )
     max_connections: int = setting(

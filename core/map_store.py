@@ -15,7 +15,10 @@ log = logging.getLogger(__name__)
 FOLDER = "latent-spaces"
 """Folder of the bundles in a models directory."""
 RGB_FILE = "latent_rgb.json"
-"""Name of the file with the latent-to-RGB matrix, in the folder of a latent-space map. It is not part of the map."""
+"""Name of the file with the latent-to-RGB matrix, in the folder of a latent-space map.
+
+This file is not part of the map.
+"""
 CALIBRATED_FILE = "calibrated.sha256"
 """Name of the file that a server writes next to a latent-space map that the server has calibrated.
 

@@ -19,7 +19,7 @@ from core.map_store import bundle_folder
 log = logging.getLogger(__name__)
 
 FILE = "pixel_checks.json"
-"""File in the folder of a latent-space map. It is a JSON list of {"key": {...}, "checks": [...]}.
+"""File in the folder of a latent-space map. The file contains a JSON list of {"key": {...}, "checks": [...]}.
 
 The newest item of the list is the last.
 """

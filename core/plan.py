@@ -34,10 +34,10 @@ class StreamPlan:
     """A validated request with all defaults filled in, and the header of the resulting stream.
 
     `width` and `height` are in pixels. `num_frames` is the number of video frames, and `latent_frames` is the number of
-    frames in the latent stream. Both numbers are 1 for an image. If `rendered` is set, the latents are decoded to
-    pixels instead of being sent. `preview_every` is the number of steps from one latent preview to the next, or None
-    for a plan without latent previews. `partial_images` is the number of pixel previews if `rendered` is set. A plan
-    with too few steps has fewer previews.
+    frames in the latent stream. For an image, `num_frames` and `latent_frames` are 1. If `rendered` is set, the latents
+    are decoded to pixels instead of being sent. `preview_every` is the number of steps from one latent preview to the
+    next, or None for a plan without latent previews. `partial_images` is the number of pixel previews if `rendered` is
+    set. A plan with too few steps has fewer previews.
     """
 
     model: str

@@ -101,7 +101,9 @@ class RequestRecord:
         """Whether the last frame was sent. If the client disconnects later, the request does not count as cancelled."""
         self.key_name: str | None = None
         self.traceparent: str | None = None
-        """Trace context that is sent to other servers. It is the context of this request's span, or else of the client.
+        """Trace context that is sent to other servers.
+
+        The value is the context of this request's span if traces are exported, otherwise the context of the client.
         """
         self.peer = ""
         """IP address of the client, or an empty string if it is unknown."""

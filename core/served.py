@@ -107,8 +107,8 @@ class ModelInstance:
         if self.tensor_vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
             raise UnsupportedModality(
-                f"the VAE of {self.model.name} is not in this process: send tensors to the server that runs the VAE, "
-                "or send latent streams to this server",
+                f"the VAE of {self.model.name} is not in this process. Send tensors to the server that runs the "
+                "VAE, or send latent streams to this server",
                 modalities,
             )
         return self.tensor_vae

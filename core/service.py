@@ -90,9 +90,9 @@ class LatentService:
 
         Close the iterator (contextlib.aclosing) to cancel the generation.
 
-        Raises a CodecError if the generation fails. If it fails after Started was yielded, a last frame with empty data
-        and finish_reason "error" is yielded before the error is raised. An error after the last frame is logged and not
-        raised.
+        Raises a CodecError if the generation fails. If the generation fails after Started was yielded, a last frame
+        with empty data and finish_reason "error" is yielded before the error is raised. An error after the last frame
+        is logged and not raised.
         """
         served = self.models.for_plan(plan)
         engine = served.require_engine()

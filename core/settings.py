@@ -66,8 +66,8 @@ class Settings(
     video_model: str | None = _setting(
         "Model",
         None,
-        "Second model, which generates videos. It is the Hub id or directory of a diffusers pipeline, or the "
-        "directory of a MotionAdapter that is combined with --model.",
+        "Second model, which generates videos. The value is the Hub id or directory of a diffusers pipeline, or "
+        "the directory of a MotionAdapter that is combined with --model.",
     )
     loras: str | None = _setting(
         "Model",
@@ -85,9 +85,9 @@ class Settings(
         "Model",
         "all",
         "Role of the server. With the role all, the server generates, decodes and encodes. With the role "
-        "decoder, the server only decodes and encodes latents, and loads only the VAE. With this role, --model "
-        "may also be the Hub id or directory of a VAE. With the role generator, the server only generates "
-        "latents, and does not keep the VAE in memory.",
+        "decoder, the server only decodes and encodes latents, and loads only the VAE. With the role decoder, "
+        "--model may also be the Hub id or directory of a VAE. With the role generator, the server only "
+        "generates latents, and does not keep the VAE in memory.",
     )
     models_dir: Path = _setting("Model", Path("/models"), "Directory that contains local models and latent-space maps.")
     allow_pickle: bool = _setting(

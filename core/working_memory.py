@@ -21,7 +21,10 @@ class JobMemory:
 
 
 NO_MEMORY = JobMemory()
-"""The prediction for a job whose memory is unknown. Such a job is never over the limit."""
+"""The prediction for a job whose memory is unknown.
+
+A job whose memory is unknown is never over the limit.
+"""
 
 
 class WorkingMemory:

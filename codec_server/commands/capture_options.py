@@ -46,5 +46,5 @@ ModelsDirOption = Annotated[
         help="Directory of local models and latent-space maps.", envvar="CODEC_MODELS_DIR", rich_help_panel=MAP_PANEL
     ),
 ]
-DOWNLOAD_HELP = "Download the VAE of the latent-space map from Hugging Face if it is not on this machine."
+DOWNLOAD_HELP = "If the VAE that the latent-space map names is not on this machine, download it from Hugging Face."
 MODELS_DIR = Path(Settings.model_fields["models_dir"].default)

@@ -111,7 +111,7 @@ def verify(  # noqa: PLR0917 - typer arguments
 def thresholds(
     folder: FolderArgument,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="JSON file to write. The command `map thresholds` reads it.")
+        Path, typer.Option("-o", "--output", help="JSON file to write. The command `map thresholds` reads this file.")
     ],
     fixtures: FixturesOption = None,
     latent_map: MapOption = None,

@@ -133,7 +133,7 @@ def export_decoder(
     copied map lists the decoder, so its hash differs from that of the
     original map. A server also publishes a decoder.onnx in the directory of
     its map if the map does not list the decoder. The command compares the
-    outputs of the exported decoder with those of torch. It needs the
+    outputs of the exported decoder with those of torch, and needs the
     optional dependencies `server` and `export` of codec-diffusers.
 
     Example: codec-diffusers map export-decoder BUNDLE -o NEW --fp16

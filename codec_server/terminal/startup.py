@@ -73,7 +73,7 @@ def print_models(models: Sequence[ModelInstance], http: str, seconds: float) -> 
         '    -d \'{"prompt": "a snowy mountain at dusk", "stream_format": "msgpack", "pipeline": "int8-adaptive"}\''
     )
     if models[0].model.renders and Modality.IMAGE in modalities:
-        typer.echo(f"or open {http} in a browser, or, for an image file:")
+        typer.echo(f"or open {http} in a browser, or write an image file:")
         typer.echo(f'  {sys.argv[0]} generate "a snowy mountain at dusk" --server {http} -o mountain.png')
 
 
