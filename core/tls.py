@@ -94,7 +94,7 @@ def read_server_tls(settings: AccessSettings) -> ServerTls | None:
 
 
 def read_pem(name: str, path: Path) -> bytes:
-    """Return the contents of the file `path`, which is the value of the variable `name`.
+    """Return the contents of the file `path`. Error messages name the variable `name`, which contains the path.
 
     Raises InvalidSettings if the file cannot be read.
     """

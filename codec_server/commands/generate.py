@@ -29,8 +29,7 @@ def generate(
         str,
         _option(
             _OUTPUT,
-            "Output file: .png, .jpg, .webp, .gif, .mp4, or .bin for the latent stream. The value - selects "
-            "standard output.",
+            "Output file: .png, .jpg, .webp, .gif, .mp4, or .bin for the latent stream. '-' writes to standard output.",
             "--output",
             "-o",
         ),

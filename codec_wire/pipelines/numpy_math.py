@@ -194,7 +194,7 @@ def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
 
 
 def residual(codes: NDArray[np.int8], key: KeyCodes) -> NDArray[np.int8]:
-    """Return clip(codes - key, -Q, Q), the residual of a frame relative to its keyframe.
+    """Return the differences from the keyframe `key`, limited to the range from -Q to Q.
 
     Q is the largest code. The codes are clipped before the subtraction, so that int8 does not overflow.
     """

@@ -62,7 +62,7 @@ def key_codes(codes: Tensor, max_code: int) -> tuple[Tensor, int]:
 
 
 def residual(codes: Tensor, key: tuple[Tensor, int]) -> Tensor:
-    """Return clip(codes - key, -Q, Q), the residual of a frame relative to its keyframe. Q is the largest code."""
+    """Return the differences from the keyframe `key`, limited to the range from -Q to Q. Q is the largest code."""
     key_codes, max_code = key
     return (codes.to(torch.int16) - key_codes).clamp_(-max_code, max_code).to(torch.int8)
 

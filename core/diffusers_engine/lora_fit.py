@@ -50,7 +50,7 @@ def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, 
         raise ModelLoadError(f"none of the {len(keys)} keys of the LoRA weights {location} fits {model}: {shown}")
     problem = f"{len(unmatched)} of {len(keys)} keys of the LoRA weights {location} do not fit {model}: {shown}"
     if not allow_partial:
-        raise ModelLoadError(f"{problem}. With CODEC_PARTIAL_LORAS=true, the weights of the other keys are applied")
+        raise ModelLoadError(f"{problem}. Set CODEC_PARTIAL_LORAS=true to apply only the keys that fit")
     log.warning("%s; the other keys are applied", problem)
 
 

@@ -55,12 +55,13 @@ def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource
 
     `settings.variant` applies only to the default model. A decoder ignores LoRA weights, because they change only the
     denoiser. Raises InvalidSettings if CODEC_LORAS is malformed, if a factory function (--pipeline) is combined with a
-    variant or with the role decoder, or if a switch of fast mode is set in reference mode. Raises ModelLoadError if the
+    variant or with Role.DECODER, or if a switch of fast mode is set in reference mode. Raises ModelLoadError if the
     video model is not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
         raise InvalidSettings(
-            "CODEC_ROLE=decoder (--role) cannot be used with --pipeline: the role decoder loads only parts of --model"
+            "CODEC_ROLE=decoder (--role) cannot be used with --pipeline: "
+            "a server with this role loads only parts of --model"
         )
     if settings.variant is not None and settings.pipeline is not None:
         raise InvalidSettings(
