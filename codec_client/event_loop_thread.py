@@ -15,7 +15,7 @@ class EventLoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="codec-client", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="codec-client", daemon=True)
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -34,9 +34,12 @@ class EventLoopThread:
             raise
 
     def stop(self) -> None:
-        """Stop the loop, join its thread and close the loop."""
+        """Stop the loop, close it and join its thread. The calling thread may have a running loop of its own."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    def _run_loop(self) -> None:
+        self._loop.run_forever()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 

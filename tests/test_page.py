@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,34 +9,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Route, expect
 from skimage.metrics import structural_similarity
 
 from codec_client import HttpClient
 from tests.support.browser import Visit, needs_chromium, run_chromium
-from tests.support.npm import install, npm
+from tests.support.npm import npm
+from tests.support.page import (
+    FILES,
+    PAGE,
+    WAIT_MS,
+    active_jobs,
+    build_decoders,
+    colours,
+    fill,
+    generate,
+    visit_page,
+    wait_until_idle,
+)
 from tests.support.processes import Addresses, start_server
 
 pytestmark = [pytest.mark.slow, needs_chromium, pytest.mark.xdist_group("page")]
 
-PAGE = Path(__file__).resolve().parent.parent / "web" / "page"
-FILES = PAGE.parent.parent / "codec_http" / "page"
 GENERATIONS = "/v1/images/generations"
-WAIT_MS = 90_000
-"""Limit of one wait, far above what an idle machine needs."""
 IMAGE_PIPELINES = ("raw", "int8", "int4", "int8-adaptive", "int4-adaptive")
 
 
 @pytest.fixture(scope="module")
 def packages() -> Path:
     """The npm packages of the page, which is built with them."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed; it builds the page")
-    install(PAGE)
-    if not (FILES / "ort-wasm.wasm").exists():
-        npm(PAGE, "run", "build")
-    return PAGE / "node_modules"
+    return build_decoders()
 
 
 @pytest.fixture(scope="module")
@@ -56,50 +58,16 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, server: Addresses) -> Iterator[Visit]:
-    """The page, ready to generate. Its requests must stay at the server."""
-    with browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True) as context:
-        context.set_default_timeout(WAIT_MS)
-        visit = Visit(context.new_page(), server.http)
-        visit.tab.goto(f"{server.http}/")
+    """The page, ready to generate."""
+    with visit_page(browser, server.http) as visit:
         yield visit
-    assert visit.foreign == []
 
 
-def fill(tab: Page, steps: int = 2, size: str = "64x64") -> None:
-    """Fill in a small request."""
-    expect(tab.locator("#generate")).to_be_enabled(timeout=WAIT_MS)
-    tab.select_option("#size", size)
-    tab.fill("#steps", str(steps))
-
-
-def generate(tab: Page) -> None:
-    """Generate, and wait until the result is shown."""
-    tab.click("#generate")
-    tab.wait_for_selector("#saved:visible, #alert:visible")
-    assert tab.locator("#alert-title").inner_text() == ""
-    expect(tab.locator("#saved")).to_be_visible()
-
-
-def colours(tab: Page) -> int:
-    """Return the number of different colours on the canvas."""
-    script = """() => {
-        const canvas = document.querySelector("#canvas");
-        const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-        return new Set(new Uint32Array(data.buffer)).size;
-    }"""
-    return int(tab.evaluate(script))
-
-
-def active_jobs(server: Addresses) -> int:
-    with urllib.request.urlopen(f"{server.http}/codec/info") as response:
-        return int(json.load(response)["jobs"])
-
-
-def wait_until_idle(server: Addresses) -> None:
-    end = time.monotonic() + WAIT_MS / 1000
-    while active_jobs(server):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+def drawn_by(visit: Visit) -> NDArray[np.uint8]:
+    """Return the pixels that the page saves as a PNG file."""
+    with visit.tab.expect_download() as download:
+        visit.tab.click("#save")
+    return np.asarray(Image.open(download.value.path()).convert("RGB"))
 
 
 def test_every_image_pipeline_and_a_video_are_drawn_without_an_error(visit: Visit) -> None:
@@ -140,9 +108,9 @@ def test_cancelling_frees_the_place_on_the_server(visit: Visit, server: Addresse
     fill(tab, steps=250, size="512x512")
     tab.click("#generate")
     expect(tab.locator("#status")).to_contain_text("step 1 of 250", timeout=WAIT_MS)
-    assert active_jobs(server) == 1
+    assert active_jobs(server.http) == 1
     tab.click("#cancel")
-    wait_until_idle(server)
+    wait_until_idle(server.http)
     with urllib.request.urlopen(f"{server.http}/metrics") as response:
         assert re.search(r'codec_requests_total\{.*outcome="cancelled".*\} [1-9]', response.read().decode())
     fill(tab)
@@ -163,28 +131,10 @@ def test_full_queue_is_explained_with_a_countdown(visit: Visit, server: Addresse
         retry = tab.locator("#retry")
         assert re.fullmatch(r"Try again in \d+ s", retry.inner_text())
         expect(retry).to_be_disabled()
-    wait_until_idle(server)
+    wait_until_idle(server.http)
     tab.clock.fast_forward("20:00")
     retry.click()
     expect(tab.locator("#saved")).to_be_visible(timeout=WAIT_MS)
-
-
-def test_lost_connection_shows_what_is_known_and_offers_another_attempt(visit: Visit) -> None:
-    tab = visit.tab
-
-    def cut(route: Route) -> None:
-        response = route.fetch()
-        route.fulfill(response=response, body=response.body().partition(b"event: frame")[0])
-
-    fill(tab, steps=4)
-    tab.route(f"**{GENERATIONS}", cut, times=1)
-    tab.click("#generate")
-    expect(tab.locator("#alert-title")).to_have_text("The connection was lost", timeout=WAIT_MS)
-    expect(tab.locator("#alert-known")).to_contain_text("4 of 4 steps were completed, 0 of 1 frame arrived")
-    assert colours(tab) > 50  # the last preview
-    tab.click("#retry")
-    expect(tab.locator("#saved")).to_be_visible(timeout=WAIT_MS)
-    assert visit.problems == []
 
 
 def test_another_map_of_the_server_is_explained(visit: Visit, server: Addresses) -> None:
@@ -199,6 +149,28 @@ def test_another_map_of_the_server_is_explained(visit: Visit, server: Addresses)
     tab.click("#generate")
     expect(tab.locator("#alert-title")).to_have_text("The page and the server do not match", timeout=WAIT_MS)
     expect(tab.locator("#retry")).to_have_text("Reload the page")
+
+
+def test_start_image_is_changed_by_the_given_strength(visit: Visit, tmp_path: Path) -> None:
+    start = np.zeros((96, 64, 3), np.uint8)
+    start[:, 32:] = (250, 120, 20)
+    Image.fromarray(start).save(tmp_path / "start.png")
+    tab = visit.tab
+    fill(tab, steps=10)
+    tab.click("#more summary")
+    expect(tab.locator("#strength-field")).to_be_hidden()
+    tab.set_input_files("#image", tmp_path / "start.png")
+    tab.fill("#strength", "0.1")
+    generate(tab)
+    drawn = drawn_by(visit)
+    halves = drawn[:, :24].mean((0, 1)), drawn[:, 40:].mean((0, 1))
+    assert halves[1][0] - halves[0][0] > 120  # dark on the left, orange on the right
+    assert halves[1][0] - halves[1][2] > 120
+    expect(tab.locator("#sample-text")).to_contain_text("image")
+    tab.set_input_files("#image", [])
+    generate(tab)
+    assert np.abs(drawn_by(visit).astype(int) - drawn).mean() > 20
+    assert visit.problems == []
 
 
 def test_refused_field_is_marked_with_the_reason(visit: Visit) -> None:
@@ -283,9 +255,7 @@ def test_browser_draws_the_pixels_that_the_server_decodes(visit: Visit, server: 
     expect(tab.locator("#decoded-by")).to_have_text("Decoded in this browser (WebAssembly)")
     tab.click("#check")
     expect(tab.locator("#check-result")).to_contain_text("The largest difference is 1 of 255", timeout=WAIT_MS)
-    with tab.expect_download() as download:
-        tab.click("#save")
-    drawn = np.asarray(Image.open(download.value.path()).convert("RGB"))
+    drawn = drawn_by(visit)
     prompt = tab.locator("#prompt").input_value()
 
     def decoded_by_the_server() -> np.ndarray:

@@ -7,6 +7,8 @@ Servers and clients
     noise_server        a server as a subprocess that starts without torch
     envoy               Envoy in front of servers
     browser             pages in Chromium
+    page                the page that a server shows at /
+    relay               a TCP relay whose connections a test can cut
     npm                 packages of the TypeScript folders
     web_client          the TypeScript client, built, and programs that use it in Node.js
     static_files        an HTTP server with fixed responses
