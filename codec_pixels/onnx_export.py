@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec_pixels.latent_scaling import scaling_of
+from codec_pixels.linear_attention import attention_with_clamped_divisors
 from codec_pixels.vae import VAE_DECODERS, as_supported_class, decodes_frames_separately
 from codec_wire.errors import ModelLoadError
 
@@ -85,7 +86,8 @@ def export_decoder(
     module = DecoderModule(vae, pipeline_class).float().cpu().eval().requires_grad_(False)
     name = type(module.vae).__name__
     try:
-        model = _exported(module, channels)
+        with attention_with_clamped_divisors(module):
+            model = _exported(module, channels)
     except Exception as error:  # torch and diffusers raise many classes
         raise ModelLoadError(f"a decoder of the class {name} cannot be exported: {_reason(error)}") from error
     _remove_origins(model)

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from codec_pixels.known_models import EMBEDDED, EMBEDDED_MODELS_DIR
-from codec_pixels.onnx_export import MAX_DIFFERENCE, DecoderModule, compare_decoder, run_decoder
+from codec_pixels.onnx_export import MAX_DIFFERENCE, DecoderModule, compare_decoder, export_decoder, run_decoder
 from codec_pixels.vae import decode_latents, load_vae
 from codec_wire.errors import ModelLoadError
 from core.decoder_file import DECODER_FILE
 from core.map_store import bundle_folder
+from tests.support.families.images import build_sana
 
 pytestmark = pytest.mark.slow
 
@@ -54,3 +55,14 @@ def test_vae_of_an_unknown_class_is_refused() -> None:
 def test_shipped_decoder_contains_no_paths(shipped: bytes) -> None:
     assert b".py" not in shipped
     assert b"site-packages" not in shipped
+
+
+def test_exported_linear_attention_divides_zeros_like_torch() -> None:
+    vae = build_sana().vae
+    data, differences = export_decoder(vae, "SanaPipeline", 4, fp16_weights=False)
+    assert max(difference.value for difference in differences) < 1e-5
+    zeros = np.zeros((2, 4, 9, 24), np.float32)  # the ReLU of many keys and queries returns 0
+    found = run_decoder(data, zeros)
+    expected = DecoderModule(vae, "SanaPipeline")(torch.from_numpy(zeros)).detach().numpy()
+    assert np.abs(found - expected).max() < 1e-5
+    assert not any("apply_linear_attention" in vars(layer) for layer in vae.modules())

@@ -1,0 +1,40 @@
+"""Linear attention of diffusers, in a form that keeps its values when it is exported to ONNX."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+LinearAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@contextmanager
+def attention_with_clamped_divisors(module: torch.nn.Module) -> Iterator[None]:
+    """Replace the linear attention in `module`, that of AutoencoderDC, until the context ends.
+
+    diffusers adds 1e-15 to the divisors. The optimizers of ONNX models remove additions of numbers below 1e-8, and a
+    divisor is 0 where the ReLU of all keys or of the query returned 0: the exported decoder would return NaN. Divisors
+    are not negative, so a minimum of 1e-15 has the same effect, and optimizers keep it.
+    """
+    from diffusers.models.attention_processor import SanaMultiscaleLinearAttention  # noqa: PLC0415 - takes seconds
+
+    layers = [layer for layer in module.modules() if isinstance(layer, SanaMultiscaleLinearAttention)]
+    for layer in layers:
+        layer.apply_linear_attention = _clamped(layer.eps)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.apply_linear_attention
+
+
+def _clamped(minimum: float) -> LinearAttention:
+    """Return SanaMultiscaleLinearAttention.apply_linear_attention with a minimum of the divisors."""
+
+    def apply_linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        ones = torch.ones_like(value[:, :, :1])
+        products = torch.cat([value, ones], dim=2) @ key.transpose(-1, -2) @ query
+        return products[:, :, :-1] / products[:, :, -1:].clamp(min=minimum)
+
+    return apply_linear_attention
