@@ -73,7 +73,10 @@ async def _stream(
     if has_trailer:
         response.headers[hdrs.TRAILER] = ERROR_TRAILER
     header = b""
-    """The encoded header message, if it is to be sent in one write with a frame that will be ready immediately."""
+    """The encoded header message if it has not been sent yet, otherwise empty.
+
+    If the first frame will be ready immediately, the header message and the frame are sent in one write.
+    """
     async with aclosing(request.app[SERVICE].generate(plan, job)) as events:
         with closing(WriteDeadline(request, response, job)) as deadline:
             try:

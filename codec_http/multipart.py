@@ -19,9 +19,12 @@ from core.input_image import MAX_IMAGE_BYTES
 
 MULTIPART = "multipart/form-data"
 _PIECE_BYTES = 64 * 1024
-"""Size of the pieces in which a body is passed to the parser, which copies the rest of a piece at every boundary."""
+"""Size in bytes of the pieces in which a body is passed to the parser.
+
+The size is limited because the parser copies the rest of a piece at every boundary.
+"""
 _NAME = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
-"""Matches the name of a part: NAME, NAME[] for an item of a list, or NAME[KEY] for an entry of an object."""
+"""Pattern for the name of a part: NAME, NAME[] for an item of a list, or NAME[KEY] for an entry of an object."""
 
 # aiohttp warns of a malformed Content-Disposition and ignores it. Clients must not be able to write to the log with it.
 warnings.filterwarnings("ignore", category=BadContentDispositionHeader)

@@ -17,10 +17,11 @@ class OriginPolicy:
     Browsers send the origin of the page with every POST request, and with every cross-origin request whose response the
     page may read. Other clients do not send an origin and are not restricted.
 
-    A page may use the server if its origin is one of `allowed_origins` (by default, the origins of localhost and
-    loopback addresses), the origin of `public_url`, or the server's own origin with an IP address or localhost as its
-    host. The server's own origin is not allowed with another host name, because the owner of that name could let it
-    resolve to the server's address. Pages of the owner would then have the server's origin (DNS rebinding).
+    A page may use the server if its origin is one of `allowed_origins` or the origin of `public_url`. By default,
+    `allowed_origins` contains the origins of localhost and loopback addresses. A page with the server's own origin may
+    use the server if the host in this origin is an IP address or localhost. The server's own origin is not allowed with
+    another host name, because the owner of that name could let it resolve to the server's address. Pages of the owner
+    would then have the server's origin (DNS rebinding).
 
     A server that listens on a loopback `address` also refuses requests for all host names except localhost, loopback
     addresses and the hosts of `public_url` and `allowed_origins`.

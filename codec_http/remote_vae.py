@@ -31,7 +31,7 @@ DECODE_PARAMETERS = {
     "shape": "Shape of the latents. The parameter is repeated for each dimension: [B, C, h, w], [1, C, F, h, w] for a "
     "video, or packed [B, h * w / 4, 4C].",
     "dtype": "Type of the values in the body: float16, bfloat16 or float32.",
-    "scaling_factor": "Number by which the latents are divided. Default: not divided.",
+    "scaling_factor": "Number by which the latents are divided. Default: the latents are not divided.",
     "shift_factor": "Number that is added to the latents after the division. Default: 0.",
     "do_scaling": "If true and scaling_factor is missing, the latents are scaled as in the model's pipeline.",
     "output_type": "Type of the response: pil (an image file), pt (a tensor) or mp4 (a video file). Default: pil.",
@@ -45,7 +45,7 @@ ENCODE_PARAMETERS = {
     "shape": "Shape [B, 3, H, W] of the pixels, if the body is a tensor with values in [-1, 1]. The parameter is "
     "repeated for each dimension.",
     "dtype": "Type of the values in the body, if the body is a tensor: float16, bfloat16 or float32.",
-    "scaling_factor": "Number by which the latents are multiplied. Default: not multiplied.",
+    "scaling_factor": "Number by which the latents are multiplied. Default: the latents are not multiplied.",
     "shift_factor": "Number that is subtracted from the latents before the multiplication. Default: 0.",
     "model": "Name or alias of a model. Default: the default model.",
 }

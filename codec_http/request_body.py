@@ -83,9 +83,9 @@ async def read_generation(request: web.Request, modality: Modality, accept: str)
 def _require_json(request: web.Request) -> None:
     """Raise UnsupportedMediaType unless the Content-Type of `request` is that of JSON.
 
-    This check protects the server against web pages of other origins. Before such a page can send JSON, the browser
-    sends a CORS preflight request, which the server can refuse. Before text/plain and forms, the browser does not send
-    a preflight request.
+    This check protects the server against web pages of other origins. Before a page of another origin can send JSON,
+    the browser sends a CORS preflight request, which the server can refuse. Before text/plain and forms, the browser
+    does not send a preflight request.
     """
     if request.content_type != JSON:
         received = request.headers.get(hdrs.CONTENT_TYPE)

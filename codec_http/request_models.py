@@ -160,7 +160,7 @@ class LatentsBody(GenerationBody):
     n: Annotated[Literal[1], BeforeValidator(parse_integer)] = Field(
         default=1, description="Number of generations. A latent stream contains exactly one."
     )
-    stream: bool = Field(default=True, description="Accepted and ignored: latents are always streamed.")
+    stream: bool = Field(default=True, description="Accepted and ignored, because latents are always streamed.")
 
 
 class ImageLatentsBody(LatentsBody):
@@ -249,5 +249,5 @@ class RenderedVideosBody(RenderedBody):
     modality: _VideoModality = Modality.VIDEO
     output_format: Literal["mp4"] = Field(default="mp4", description="File format of the videos: MP4 with H.264.")
     stream: Literal[False] = Field(
-        default=False, description="Rendered videos cannot be streamed; images and latents can."
+        default=False, description="Rendered videos cannot be streamed, in contrast to rendered images and latents."
     )

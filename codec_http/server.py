@@ -91,7 +91,7 @@ async def start_http_server(
     """Start the HTTP server on `host`:`port`. Port 0 selects a free port. See build_app for the other parameters.
 
     `tls` has the certificates of an https server. The default None starts an http server. `limits` bounds the number of
-    connections. By default, the default limits of the settings apply. `allowed_origins` are the origins of the web
+    connections. By default, the limits are the defaults of the settings. `allowed_origins` are the origins of the web
     pages that may use the server. By default, only pages of this host may use the server. Raises InvalidSettings if the
     address is not available.
     """

@@ -16,7 +16,7 @@ _NO_DECODERS = 'data-decoders=""'
 """The attribute in the page's HTML that lists the decoders that run in browsers."""
 HTML = "text/html"
 _DECODERS = ("wasm", "webgpu")
-"""Names of decoders that run in browsers. `make web` builds a script decoder-<name>.js for each of them."""
+"""Names of decoders that run in browsers. `make web` builds a script decoder-<name>.js for each decoder."""
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".wasm": "application/wasm"}
 """Media type by suffix of the files that are served."""
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")

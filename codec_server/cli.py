@@ -49,7 +49,9 @@ COMMANDS = {
         "gateway",
         "Serve HTTP in front of remote gRPC servers. The command does not need torch.",
     ),
-    "map": LazyCommand(f"{_COMMANDS}.map", "app", "Build, show and verify latent-space maps."),
+    "map": LazyCommand(
+        f"{_COMMANDS}.map", "app", "Build, show and verify latent-space maps, which describe the format of latents."
+    ),
     "golden": LazyCommand(f"{_COMMANDS}.golden", "app", "Build reference images, and evaluate decoders against them."),
 }
 """The commands in the order in which --help lists them."""

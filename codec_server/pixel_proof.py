@@ -49,7 +49,7 @@ async def prove_pixels(
 
 
 def without_unproven_pixels(info: ModelInfo, checks: Sequence[PixelCheck]) -> ModelInfo:
-    """Return `info`. The result is restricted to latents if one of `checks` could not compare the pixels."""
+    """Return `info`, restricted to latents unless all of `checks` compared the pixels."""
     failed = next((check for check in checks if check.reason is not None), None)
     if failed is None or not info.renders:
         return info

@@ -22,7 +22,7 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Acceleration:
-    """The mode of a model and, in fast mode, the switches that are on and their distance.
+    """The mode of a model and, in fast mode, the switches that are on and their distance from reference mode.
 
     An unknown distance has the value None.
     """

@@ -39,8 +39,8 @@ class Admission:
     of one client. `max_cost` limits the total cost of active jobs, in pixels x latent frames x steps.
     `max_request_bytes` limits the total size of request bodies that are being received and of input images of active
     jobs. `working_memory` limits the memory that active jobs need on the device. `max_jobs` and `max_cost` are limits
-    for one device. They are multiplied by `devices`, which is the number of devices. This class is not thread-safe: use
-    it only from the event loop's thread.
+    for one device. For more than one device, both are multiplied by `devices`, the number of devices. This class is not
+    thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(

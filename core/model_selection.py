@@ -12,7 +12,8 @@ def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> Mod
     """Return the first of `models` that has the requested name, modality and latent space.
 
     If the request names a served latent space, its model name is only a preference, because the client can decode the
-    latents of every model with this latent space. Other Codec servers ignore the model name of such a request.
+    latents of every model with this latent space. Other Codec servers ignore the model name of a request that names a
+    latent space.
 
     Raises NotFound or UnsupportedModality if no model matches. The error names the field that matches no model, and the
     allowed values.

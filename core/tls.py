@@ -46,7 +46,7 @@ class ServerTls:
         try:
             self.certificates, self._current = self._read()
         except InvalidSettings as error:
-            log.error("cannot reload the TLS certificate; the previous one stays in use: %s", error)  # noqa: TRY400
+            log.error("cannot reload the TLS certificate; the previous certificate stays in use: %s", error)  # noqa: TRY400
             return
         log.info("read the TLS certificate %s", self._cert)
 

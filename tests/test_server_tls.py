@@ -119,7 +119,7 @@ async def test_certificates_are_replaced_without_a_restart(
             await connect(protocol, port, other_authority, old_client)
         pair.key.write_bytes(b"damaged")
         tls.reload()
-        assert "the previous one stays in use: CODEC_TLS_CERT and CODEC_TLS_KEY" in caplog.text
+        assert "the previous certificate stays in use: CODEC_TLS_CERT and CODEC_TLS_KEY" in caplog.text
         await connect(protocol, port, other_authority, new_client)
 
 

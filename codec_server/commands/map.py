@@ -10,7 +10,11 @@ from codec_server.commands.capture_options import MODELS_DIR
 from codec_server.errors import report_cli_errors
 from codec_server.flags import LOCAL_MODEL, with_settings
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Build, show and verify latent-space maps.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Build, show and verify latent-space maps, which describe the format of latents.",
+)
 
 
 class DecoderFormat(StrEnum):
