@@ -13,7 +13,7 @@ from codec_wire.http import RESPONSE_HEADERS
 EXPOSED_HEADERS = ", ".join([*RESPONSE_HEADERS, "ETag", "Retry-After"])
 """Comma-separated list of response headers that scripts may read in addition to the CORS-safelisted headers."""
 PREFLIGHT_HEADERS = {
-    hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST",
+    hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, DELETE",
     hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "*, Authorization",  # the wildcard does not include Authorization
     hdrs.ACCESS_CONTROL_MAX_AGE: "7200",
 }

@@ -10,6 +10,7 @@ from aiohttp import hdrs
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from codec_http.multipart import MULTIPART
 from codec_http.response_models import ErrorResponse
 from codec_wire.errors import CodecError, Forbidden, RetryableError, Unauthenticated
 from codec_wire.http import REQUEST_HEADERS, error_status
@@ -27,6 +28,7 @@ _PATH_PARAMETERS = {
     "id": "Id of a latent space.",
     "hex": "sha256 of the file in hexadecimal.",
     "file": "Name of a file of the page.",
+    "video_id": "Id of a video.",
 }
 _PATH_PARAMETER = re.compile(r"{(\w+)(?::[^}]*)?}")
 
@@ -88,7 +90,8 @@ def _operation(route: "Route") -> Json:
             for name, description in REQUEST_HEADERS.items()
         ]
         schema = {"oneOf": [_reference(body) for body in route.bodies]}
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        media_types = ("application/json", *((MULTIPART,) if route.accepts_form else ()))
+        operation["requestBody"] = {"required": True, "content": {name: {"schema": schema} for name in media_types}}
     if route.files:
         operation["requestBody"] = {"required": True, "content": {name: {} for name in route.files}}
     if parameters:

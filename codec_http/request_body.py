@@ -111,7 +111,7 @@ def parse_latents_body(body: dict[str, Any], modality: Modality) -> LatentsBody:
 
     Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed.
     """
-    return _parse(LATENTS_BODIES[modality], body)
+    return parse_body(LATENTS_BODIES[modality], body)
 
 
 def parse_rendered_body(body: dict[str, Any], modality: Modality) -> RenderedBody:
@@ -122,10 +122,14 @@ def parse_rendered_body(body: dict[str, Any], modality: Modality) -> RenderedBod
     for name, reason in UNSUPPORTED_FIELDS.items():
         if body.get(name) is not None:
             raise InvalidRequest(name, f"{reason}; got {truncated_repr(body[name])}")
-    return _parse(RENDERED_BODIES[modality], body)
+    return parse_body(RENDERED_BODIES[modality], body)
 
 
-def _parse(model: type[_BodyT], body: dict[str, Any]) -> _BodyT:
+def parse_body(model: type[_BodyT], body: dict[str, Any]) -> _BodyT:
+    """Return the request of class `model` in `body`, with a random seed and the alias of `size` resolved.
+
+    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed.
+    """
     if "seed" in body and body["seed"] is None:
         body = body | {"seed": RANDOM_SEED}
     parsed = parse_request_as(model, body)

@@ -58,7 +58,7 @@ _StreamFormat = Annotated[WireFormat, Field(strict=False)]
 _ImageModality = Annotated[
     Modality, BeforeValidator(_require_modality(Modality.IMAGE)), WithJsonSchema({"const": str(Modality.IMAGE)})
 ]
-_VideoModality = Annotated[
+VideoModality = Annotated[
     Modality, BeforeValidator(_require_modality(Modality.VIDEO)), WithJsonSchema({"const": str(Modality.VIDEO)})
 ]
 
@@ -182,7 +182,7 @@ class VideoLatentsBody(LatentsBody):
     """
 
     model_config = ConfigDict(json_schema_extra=_adapt_schema(require_any=LATENTS_MARKERS))
-    modality: _VideoModality = Field(default=Modality.VIDEO, description="This endpoint generates video latents only.")
+    modality: VideoModality = Field(default=Modality.VIDEO, description="This endpoint generates video latents only.")
 
 
 class RenderedBody(GenerationBody):
@@ -246,7 +246,7 @@ class RenderedVideosBody(RenderedBody):
     """OpenAI-style request for videos. Fields that apply only to latents are not allowed."""
 
     model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=(*_LATENTS_ONLY, "keyframe_interval")))
-    modality: _VideoModality = Modality.VIDEO
+    modality: VideoModality = Modality.VIDEO
     output_format: Literal["mp4"] = Field(default="mp4", description="File format of the videos: MP4 with H.264.")
     stream: Literal[False] = Field(
         default=False, description="Rendered videos cannot be streamed, in contrast to rendered images and latents."

@@ -75,7 +75,8 @@ class Route:
 
     A JSON request body matches one of the models in `bodies`. A binary request body has one of the media types `files`.
     `query` describes the query parameters. `responses` has the contents of the responses by status. `headers` describes
-    the headers of the 200 response. `errors` has the error classes that the handler may raise.
+    the headers of the 200 response. `errors` has the error classes that the handler may raise. If `accepts_form` is
+    set, the fields of a JSON body can also be sent as multipart/form-data.
     """
 
     method: str
@@ -90,6 +91,7 @@ class Route:
     errors: tuple[type[CodecError], ...] = ()
     files: tuple[str, ...] = ()
     query: Mapping[str, str] = field(default_factory=dict)
+    accepts_form: bool = False
 
     @property
     def is_public(self) -> bool:

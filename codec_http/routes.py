@@ -18,6 +18,7 @@ from codec_http.response_models import (
     RenderedResponse,
 )
 from codec_http.route import DOCS_PATH, JOB_ERRORS, JSON, OPENAPI_PATH, TEXT, Content, Route
+from codec_http.video_job_routes import VIDEO_JOB_ROUTES
 from codec_wire import errors
 from codec_wire.http import (
     CODEC_HEALTH_PATH,
@@ -97,6 +98,7 @@ ROUTES = (
         DOCUMENTED_HEADERS,
         _GENERATION_ERRORS,
     ),
+    *VIDEO_JOB_ROUTES,
     *LATENT_ROUTES,
     Route(
         "GET",

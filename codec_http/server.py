@@ -15,13 +15,23 @@ from codec_http.listener import Listener
 from codec_http.openapi import openapi_document
 from codec_http.origin_policy import OriginPolicy
 from codec_http.routes import ROUTES
-from codec_http.state import API_KEYS, BODY_PARSER, DOCUMENT, ORIGIN_POLICY, PUBLIC_URL, REQUEST_TIMEOUT_S, SERVICE
+from codec_http.state import (
+    API_KEYS,
+    BODY_PARSER,
+    DOCUMENT,
+    ORIGIN_POLICY,
+    PUBLIC_URL,
+    REQUEST_TIMEOUT_S,
+    SERVICE,
+    VIDEO_JOBS,
+)
 from codec_wire.errors import InvalidSettings
 from core.address import host_port
 from core.api_keys import ApiKeys
 from core.limit_settings import DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_CONNECTIONS_PER_IP
 from core.service import LatentService
 from core.tls import ServerTls
+from core.video_jobs.queue import VideoJobs
 
 
 def build_app(
@@ -31,13 +41,15 @@ def build_app(
     *,
     api_keys: ApiKeys | None = None,
     origin_policy: OriginPolicy | None = None,
+    video_jobs: VideoJobs | None = None,
 ) -> web.Application:
     """Return the aiohttp application for `service`.
 
     A generation may take at most `request_timeout_s` seconds. `public_url` is the URL under which clients reach the
     server, or None if the URL is unknown. `api_keys` are the accepted keys, or None if no key is required.
     `origin_policy` restricts which web pages may use the server. By default, only pages of this host may use the
-    server.
+    server. `video_jobs` are the jobs of the videos API. By default, they are stored in a temporary directory. They are
+    stopped with the application.
     """
     app = web.Application(middlewares=[error_boundary, require_allowed_origin, answer_preflight])
     app.on_response_prepare.extend([add_cors_headers, add_request_id])
@@ -48,6 +60,8 @@ def build_app(
     app[ORIGIN_POLICY] = origin_policy or OriginPolicy()
     app[BODY_PARSER] = ThreadPoolExecutor(1, "request-body")
     app.on_cleanup.append(_stop_body_parser)
+    app[VIDEO_JOBS] = video_jobs or VideoJobs(service, request_timeout_s)
+    app.on_cleanup.append(_stop_video_jobs)
     app[DOCUMENT] = openapi_document(ROUTES)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler if route.is_public else require_key(route.handler))
@@ -56,6 +70,10 @@ def build_app(
 
 async def _stop_body_parser(app: web.Application) -> None:
     app[BODY_PARSER].shutdown(wait=False, cancel_futures=True)
+
+
+async def _stop_video_jobs(app: web.Application) -> None:
+    await app[VIDEO_JOBS].stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +105,7 @@ async def start_http_server(
     tls: ServerTls | None = None,
     limits: ConnectionLimits | None = None,
     allowed_origins: Iterable[str] | None = None,
+    video_jobs: VideoJobs | None = None,
 ) -> HttpServer:
     """Start the HTTP server on `host`:`port`. Port 0 selects a free port. See build_app for the other parameters.
 
@@ -96,7 +115,9 @@ async def start_http_server(
     address is not available.
     """
     policy = OriginPolicy(allowed_origins, public_url, host)
-    app = build_app(service, request_timeout_s, public_url, api_keys=api_keys, origin_policy=policy)
+    app = build_app(
+        service, request_timeout_s, public_url, api_keys=api_keys, origin_policy=policy, video_jobs=video_jobs
+    )
     limits = limits or ConnectionLimits(DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_CONNECTIONS_PER_IP)
     runner = ConnectionRunner(app, limits, shutdown_timeout=1.0)
     await runner.setup()

@@ -8,8 +8,10 @@ from aiohttp import web
 from codec_http.origin_policy import OriginPolicy
 from core.api_keys import ApiKeys
 from core.service import LatentService
+from core.video_jobs.queue import VideoJobs
 
 SERVICE = web.AppKey("service", LatentService)
+VIDEO_JOBS = web.AppKey("video_jobs", VideoJobs)
 DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("openapi_document", dict)
 API_KEYS: web.AppKey[ApiKeys | None] = web.AppKey("api_keys")
 """The accepted API keys, or None if no key is required."""

@@ -11,6 +11,8 @@ from core.api_keys import ApiKeys
 from core.service import LatentService
 from core.settings import Settings
 from core.tls import ServerTls
+from core.video_jobs.job import JobLimits
+from core.video_jobs.queue import VideoJobs
 
 
 async def start_configured_http(
@@ -18,8 +20,11 @@ async def start_configured_http(
 ) -> HttpServer:
     """Start the HTTP server for `service` on the address in `settings`.
 
-    Raises InvalidSettings if the address is not available.
+    Raises InvalidSettings if the address or the directory of the video jobs is not available.
     """
+    limits = JobLimits.from_settings(settings)
+    video_jobs = VideoJobs(service, settings.request_timeout_s, limits, settings.data_dir)
+    await video_jobs.start()
     return await start_http_server(
         service,
         settings.host,
@@ -30,6 +35,7 @@ async def start_configured_http(
         tls=tls,
         limits=ConnectionLimits(settings.max_connections, settings.max_connections_per_ip),
         allowed_origins=settings.allowed_origin_list,
+        video_jobs=video_jobs,
     )
 
 

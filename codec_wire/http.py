@@ -58,6 +58,7 @@ GENERATION_PATHS: Mapping[Modality, str] = {
     Modality.IMAGE: "/v1/images/generations",
     Modality.VIDEO: "/v1/videos/generations",
 }
+VIDEO_JOBS_PATH = "/v1/videos"
 DECODE_PATH = "/v1/latents/decode"
 ENCODE_PATH = "/v1/latents/encode"
 HF_DECODE_PATH = "/hf/decode"

@@ -106,11 +106,7 @@ class Admission:
         Raises TooLarge if the job alone exceeds a limit. Raises Overloaded, with the time to wait, if the job and the
         active jobs together exceed a limit.
         """
-        if cost > self._max_cost:
-            raise TooLarge(
-                f"this request costs {cost} (pixels x latent frames x steps), but the limit is {self._max_cost}; "
-                "request a smaller size, fewer frames or fewer steps"
-            )
+        self.require_possible(cost)
         self.require_place(client)
         if self._cost + cost > self.max_cost:
             raise self._queue_full()
@@ -132,6 +128,14 @@ class Admission:
         self._cost -= cost
         if not self._jobs:
             self._idle.set()
+
+    def require_possible(self, cost: int) -> None:
+        """Raise TooLarge if a job of this cost alone exceeds the limit."""
+        if cost > self._max_cost:
+            raise TooLarge(
+                f"this request costs {cost} (pixels x latent frames x steps), but the limit is {self._max_cost}; "
+                "request a smaller size, fewer frames or fewer steps"
+            )
 
     def require_place(self, client: str) -> None:
         """Raise Overloaded, with the time to wait, if the queue is full or `client` has too many active jobs."""

@@ -123,7 +123,7 @@ class _Part(Job):
     """
 
     def __init__(self, whole: Job) -> None:
-        super().__init__(whole.deadline)
+        super().__init__(whole.deadline, reports_steps=whole.reports_steps)
         self.memory = whole.memory
         self._whole = whole
 

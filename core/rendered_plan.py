@@ -29,37 +29,51 @@ def plan_rendered(
     InvalidRequest if a field is not allowed for rendered pixels, and TooLarge if an image or video has too many pixels.
     """
     first = plan(request, bundle, model)
-    modalities = tuple(str(modality) for modality in model.modalities)
-    if model.unproven_pixels is not None:
-        raise UnsupportedModality(
-            f"this server does not render {model.name} to pixels, because it could not check that decoded "
-            f"latents equal the pixels of the model's own pipeline ({model.unproven_pixels}). Request latents "
-            f"instead (modality {' or '.join(modalities)})",
-            modalities,
-        )
+    require_proven_pixels(model)
     if not model.renders:
+        modalities = tuple(str(modality) for modality in model.modalities)
         raise UnsupportedModality(
             f"this server cannot decode the latents of {model.name} to pixels, because it is a gateway or runs "
             f"without the VAE (--no-vae). Request latents (modality {' or '.join(modalities)}), and send them to "
             f"{DECODE_PATH} of a server that has the VAE",
             modalities,
         )
-    if first.header.pipeline_spec.bits is not None:
-        raise InvalidRequest("pipeline", f"must be raw for rendered pixels, got {first.header.pipeline}")
-    if first.header.fps is not None and first.header.fps > MAX_RENDERED_FPS:
-        raise InvalidRequest("fps", f"must be from 1 to {MAX_RENDERED_FPS} for rendered videos, got {first.header.fps}")
+    require_renderable(first)
     if first.seed + count > NUM_SEEDS:
         raise InvalidRequest(
             "seed", f"must be at most {NUM_SEEDS - count} for {count} images or videos, got {first.seed}"
-        )
-    pixels = first.width * first.height * first.num_frames
-    if pixels > MAX_RENDERED_PIXELS:
-        raise TooLarge(
-            f"{first.num_frames} frames of {first.width}x{first.height} have {pixels} pixels, but the limit for "
-            f"rendering is {MAX_RENDERED_PIXELS}; request a smaller size, fewer frames, or latents"
         )
     if partial_images:
         require_previews("partial_images", model, select_mode(request, model))
     return tuple(
         replace(first, seed=first.seed + index, rendered=True, partial_images=partial_images) for index in range(count)
     )
+
+
+def require_proven_pixels(model: ModelInfo) -> None:
+    """Raise UnsupportedModality if decoded latents of `model` could not be compared with its pipeline's pixels."""
+    if model.unproven_pixels is not None:
+        modalities = tuple(str(modality) for modality in model.modalities)
+        raise UnsupportedModality(
+            f"this server does not render {model.name} to pixels, because it could not check that decoded "
+            f"latents equal the pixels of the model's own pipeline ({model.unproven_pixels}). Request latents "
+            f"instead (modality {' or '.join(modalities)})",
+            modalities,
+        )
+
+
+def require_renderable(first: StreamPlan) -> None:
+    """Check that the latents of the plan `first` can be rendered to a file.
+
+    Raises InvalidRequest if a field is not allowed for rendered pixels, and TooLarge if there are too many pixels.
+    """
+    if first.header.pipeline_spec.bits is not None:
+        raise InvalidRequest("pipeline", f"must be raw for rendered pixels, got {first.header.pipeline}")
+    if first.header.fps is not None and first.header.fps > MAX_RENDERED_FPS:
+        raise InvalidRequest("fps", f"must be from 1 to {MAX_RENDERED_FPS} for rendered videos, got {first.header.fps}")
+    pixels = first.width * first.height * first.num_frames
+    if pixels > MAX_RENDERED_PIXELS:
+        raise TooLarge(
+            f"{first.num_frames} frames of {first.width}x{first.height} have {pixels} pixels, but the limit for "
+            f"rendering is {MAX_RENDERED_PIXELS}; request a smaller size, fewer frames, or latents"
+        )

@@ -13,6 +13,7 @@ from core.access_settings import AccessSettings
 from core.batch_settings import BatchSettings
 from core.engine_settings import EngineSettings
 from core.fast_settings import FastSettings
+from core.job_settings import JobSettings
 from core.limit_settings import LimitSettings
 from core.operation_settings import OperationSettings
 from core.service_links import service_links
@@ -34,7 +35,14 @@ _FORMATS = {
 
 
 class Settings(
-    AccessSettings, OperationSettings, UpstreamSettings, EngineSettings, FastSettings, BatchSettings, LimitSettings
+    AccessSettings,
+    OperationSettings,
+    UpstreamSettings,
+    EngineSettings,
+    FastSettings,
+    BatchSettings,
+    LimitSettings,
+    JobSettings,
 ):
     """All settings and their defaults. Each setting is set by the variable CODEC_<NAME> or the flag --<name>."""
 

@@ -10,6 +10,7 @@ Servers and clients
     page                the page that a server shows at /
     relay               a TCP relay whose connections a test can cut
     npm                 packages of the TypeScript folders
+    video_jobs          an HTTP server with video jobs, and requests to it
     web_client          the TypeScript client, built, and programs that use it in Node.js
     static_files        an HTTP server with fixed responses
     clients             Python clients of these servers

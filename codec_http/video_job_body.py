@@ -1,0 +1,159 @@
+"""Reading and validation of the body of POST /v1/videos, which is JSON or a form."""
+
+import asyncio
+from typing import Annotated, Any, get_args
+
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from codec_http.body_receiver import receive_body
+from codec_http.file_field import MAX_BASE64_CHARACTERS, decode_file_field
+from codec_http.json_body import parse_json_object
+from codec_http.multipart import MULTIPART, form_fields, parse_multipart
+from codec_http.request_body import INLINE_BYTES, parse_body
+from codec_http.request_models import GenerationBody, VideoModality
+from codec_http.route import JSON
+from codec_http.state import BODY_PARSER, SERVICE
+from codec_wire.errors import FieldError, InvalidRequest, UnsupportedMediaType, truncated_repr
+from codec_wire.http import GENERATION_PATHS
+from codec_wire.latents import Modality
+from codec_wire.request import GenerationRequest
+
+_REFERENCE = "input_reference"
+_LATENTS_ONLY = ("latent_space", "pipeline", "keyframe_interval", "preview_every")
+"""Fields of GenerationRequest that apply only to streams of latents."""
+
+
+def _parse_seconds(value: object) -> object:
+    """Return the number of seconds that `value` represents, for example 4.0 for "4", which OpenAI's client sends."""
+    if isinstance(value, str) and len(value) <= 32:
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _decode_reference(value: object) -> object:
+    """Return the image file in `value`: a file of a form, base64 text, or an object with `image_url`."""
+    if isinstance(value, dict):
+        if set(value) != {"image_url"}:
+            raise PydanticCustomError(
+                "reference", "should be an image file, or an object with only image_url; this server stores no files"
+            )
+        value = value["image_url"]
+        if isinstance(value, str) and not value.lower().startswith("data:"):
+            raise PydanticCustomError(
+                "reference", "should have a data URL as image_url (data:image/png;base64,...); URLs are not downloaded"
+            )
+    return decode_file_field(_REFERENCE, value)
+
+
+def _adapt_schema(schema: dict[str, Any]) -> None:
+    for name in ("modality", *_LATENTS_ONLY):
+        schema["properties"].pop(name)
+    schema["not"] = {"required": ["size", "resolution"]}
+
+
+class VideoJobBody(GenerationBody):
+    """Request for a video as a job, with the fields of OpenAI's videos API and those of video generations."""
+
+    model_config = ConfigDict(json_schema_extra=_adapt_schema)
+    modality: VideoModality = Modality.VIDEO
+    seconds: Annotated[
+        float | None,
+        BeforeValidator(_parse_seconds),
+        Field(gt=0, allow_inf_nan=False),
+        WithJsonSchema({"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": r"^[0-9]*\.?[0-9]+$"}),
+    ] = Field(
+        default=None,
+        description="Duration of the video in seconds, as a number or as text. The number of frames is the supported "
+        "number nearest to `seconds` x `fps`. Instead of `frames`.",
+    )
+    input_reference: Annotated[
+        bytes | None,
+        BeforeValidator(_decode_reference),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "contentEncoding": "base64", "maxLength": MAX_BASE64_CHARACTERS},
+                    {
+                        "type": "object",
+                        "properties": {"image_url": {"type": "string", "pattern": "^data:"}},
+                        "required": ["image_url"],
+                        "additionalProperties": False,
+                    },
+                ]
+            }
+        ),
+    ] = Field(
+        default=None,
+        repr=False,
+        description="Input image (PNG, JPEG or WebP) for models that support one, as `image`: a file in a form, base64 "
+        "text, a base64 data URL, or an object whose `image_url` is such a URL.",
+    )
+
+    def generation_request(self) -> GenerationRequest:
+        """Return the request without the fields of OpenAI's API.
+
+        Raises InvalidRequest, which names the field, if two fields contradict each other or a field applies only to
+        latents.
+        """
+        for name in _LATENTS_ONLY:
+            if name in self.model_fields_set:
+                raise InvalidRequest(
+                    name, f"is only valid for streams of latents: send it to {GENERATION_PATHS[Modality.VIDEO]}"
+                )
+        values = {name: getattr(self, name) for name in GenerationRequest.model_fields}
+        if self.seconds is not None:
+            for name, value in (("frames", self.num_frames), ("duration_seconds", self.duration_seconds)):
+                if value is not None:
+                    raise InvalidRequest("seconds", f"must not be combined with {name}, got both")
+            values["duration_seconds"] = self.seconds
+        if self.input_reference is not None:
+            if self.image is not None:
+                raise InvalidRequest(_REFERENCE, "must not be combined with image, got both")
+            values["image"] = self.input_reference
+        return GenerationRequest.model_construct(**values)
+
+    def named_as_sent(self, error: FieldError) -> FieldError:
+        """Return `error` with the name of the field that the client has sent."""
+        names = {"duration_seconds": ("seconds", self.seconds), "image": (_REFERENCE, self.input_reference)}
+        name, value = names.get(str(error.field), ("", None))
+        if value is None:
+            return error
+        return type(error)(name, error.message.removeprefix(f"{error.field}: "))
+
+
+async def read_video_job(request: web.Request) -> VideoJobBody:
+    """Return the validated body of `request`, which is JSON or multipart/form-data.
+
+    Raises UnsupportedMediaType if the body is neither, and the errors of receive_body, parse_multipart and parse_body.
+    """
+    app = request.app
+    if request.content_type not in (JSON, MULTIPART):
+        raise UnsupportedMediaType(
+            f"Content-Type must be {JSON} or {MULTIPART}, got {truncated_repr(request.content_type)}"
+        )
+    with app[SERVICE].admission.memory.reserve() as reservation:
+        data = await receive_body(request, reservation)
+        if request.content_type == MULTIPART:
+            fields = form_fields(await parse_multipart(request.headers, data), text_fields(VideoJobBody))
+            return parse_body(VideoJobBody, fields)
+        if len(data) <= INLINE_BYTES:
+            return _parse_json(data)
+        return await asyncio.get_running_loop().run_in_executor(app[BODY_PARSER], _parse_json, data)
+
+
+def text_fields(model: type[BaseModel]) -> set[str]:
+    """Return the names in requests of the fields of `model` whose values may be any text."""
+    return {
+        info.alias or name
+        for name, info in model.model_fields.items()
+        if str in (info.annotation, *get_args(info.annotation))
+    }
+
+
+def _parse_json(data: bytes | bytearray) -> VideoJobBody:
+    return parse_body(VideoJobBody, parse_json_object(data))

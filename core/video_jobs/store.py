@@ -1,0 +1,277 @@
+"""The store of video jobs, which combines the database, the files and the limits."""
+
+import fcntl
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from codec_wire.errors import (
+    InvalidRequest,
+    InvalidSettings,
+    NotFound,
+    OutOfStorage,
+    Overloaded,
+    TooLarge,
+    truncated_repr,
+)
+from codec_wire.http import VIDEO_JOBS_PATH
+from core.admission import MAX_RETRY_AFTER_S
+from core.video_jobs.database import JobDatabase
+from core.video_jobs.files import JobFiles, delete_leftovers
+from core.video_jobs.job import MAX_ATTEMPTS, JobLimits, JobStatus, VideoJob
+
+ROW_BYTES = 2048
+"""Space in bytes that a job occupies in the database in addition to the text of its request."""
+INTERRUPTED = "interrupted"
+"""Error code of a job during which the process was killed several times."""
+
+
+class JobStore:
+    """The stored video jobs. All methods block: call them on one thread, which must also create the store.
+
+    Only one process at a time can open a folder. The methods raise OutOfStorage if the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, limits: JobLimits) -> None:
+        """Open the store in `folder`, which is created if it does not exist. Then see `_recover`.
+
+        Raises InvalidSettings if the folder cannot be written, is used by another process or is not a store.
+        """
+        self.folder = folder
+        self.limits = limits
+        self.usage: Mapping[JobStatus, tuple[int, int]] = {}
+        """Number and total size in bytes of the jobs by status, after the last change. May be read on any thread."""
+        self._lock = _lock(folder)
+        try:
+            self._database = JobDatabase(folder / "jobs.sqlite3")
+            with _storage_errors():
+                self._recover()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def close(self) -> None:
+        """Close the store."""
+        self._database.close()
+        self._lock.close()
+
+    def files(self, job_id: str) -> JobFiles:
+        """Return the files of a job."""
+        return JobFiles(self.folder, job_id)
+
+    def require_place(self, client: str, size: int = 0) -> None:
+        """Check that `client` may store another job that reserves `size` bytes.
+
+        Raises TooLarge if `size` alone exceeds the limit, and Overloaded if the limit on the number or the size of all
+        jobs, or on the number of jobs of `client`, would be exceeded.
+        """
+        limits = self.limits
+        self.delete_expired()
+        count = sum(count for count, _ in self.usage.values())
+        total = sum(total for _, total in self.usage.values())
+        remedy = f"delete videos that are no longer needed (DELETE {VIDEO_JOBS_PATH}/ID), or wait until one expires"
+        if count >= limits.max_jobs:
+            raise self._full(f"{count} video jobs are stored, but the limit is {limits.max_jobs}: {remedy}")
+        of_client = self._database.count_of(client)
+        if of_client >= limits.max_jobs_per_client:
+            raise self._full(
+                f"this client has {of_client} stored video jobs, but the limit for one client is "
+                f"{limits.max_jobs_per_client}: {remedy}"
+            )
+        if size > limits.max_bytes:
+            raise TooLarge(
+                f"the files of this video need up to {size} bytes, but the limit for all videos is "
+                f"{limits.max_bytes}; request a smaller size or fewer frames"
+            )
+        if total + size > limits.max_bytes:
+            raise self._full(
+                f"the stored videos occupy {total} bytes and this video needs up to {size}, but the limit is "
+                f"{limits.max_bytes}: {remedy}"
+            )
+
+    def add(self, job: VideoJob, inputs: Mapping[str, bytes]) -> VideoJob:
+        """Store `job`, which reserves `job.size_bytes` for its results, and the files of its request, by field.
+
+        Return the stored job. Raises the errors of require_place.
+        """
+        size = job.size_bytes + sum(map(len, inputs.values())) + len(job.request.encode()) + ROW_BYTES
+        with _storage_errors():
+            self.require_place(job.client, size)
+            stored = replace(job, size_bytes=size)
+            files = self.files(job.id)
+            try:
+                files.write_inputs(inputs)
+                self._database.insert(stored)
+            except BaseException:
+                files.delete()
+                raise
+            self._measure()
+        return stored
+
+    def get(self, job_id: str, owner: str | None) -> VideoJob:
+        """Return a job of `owner`. Raises NotFound if it does not exist, is expired or belongs to another owner."""
+        with _storage_errors():
+            job = self._database.find(job_id)
+        if job is None or job.owner != owner or (job.expires_at is not None and job.expires_at <= _now()):
+            raise NotFound("video_id", f"{truncated_repr(job_id)} not found; GET {VIDEO_JOBS_PATH} lists the videos")
+        return job
+
+    def page(self, owner: str | None, after: str | None, limit: int, *, ascending: bool) -> tuple[list[VideoJob], bool]:
+        """Return up to `limit` jobs of `owner` in the order of their creation, and whether more jobs follow.
+
+        With `after`, the jobs follow the job with this id. Raises InvalidRequest if `owner` has no such job.
+        """
+        if after is not None:
+            try:
+                self.get(after, owner)
+            except NotFound:
+                raise InvalidRequest("after", f"must be the id of a video, got {truncated_repr(after)}") from None
+        with _storage_errors():
+            jobs = self._database.page(owner, _now(), after, limit + 1, ascending=ascending)
+        return jobs[:limit], len(jobs) > limit
+
+    def read_inputs(self, job_id: str) -> dict[str, bytes]:
+        """Return the files of the request of a job by field."""
+        with _storage_errors():
+            return self.files(job_id).read_inputs()
+
+    def delete(self, job_id: str, owner: str | None) -> None:
+        """Delete a job of `owner` and its files. Raises NotFound if it does not exist."""
+        self.get(job_id, owner)
+        with _storage_errors():
+            self._delete(job_id)
+            self._measure()
+
+    def take_next(self, without: Collection[str], last_served: Mapping[str, int]) -> VideoJob | None:
+        """Mark the next queued job as running and return it, or None if no job is queued.
+
+        Clients are served in turn: `last_served` has a number for each client that was served, which is higher the
+        later the client was served. Clients in `without` are left out.
+        """
+        with _storage_errors():
+            queued = self._database.first_queued(without)
+            if not queued:
+                return None
+            _, job_id = min(queued, key=lambda item: last_served.get(item[0], -1))
+            job = self._database.find(job_id)
+            if job is None:
+                return None
+            self._update(job_id, status=JobStatus.IN_PROGRESS, attempts=job.attempts + 1)
+            return self._database.find(job_id)
+
+    def requeue(self, job: VideoJob) -> None:
+        """Queue the running `job` again, as if it had not been started."""
+        with _storage_errors():
+            self._update(job.id, status=JobStatus.QUEUED, attempts=job.attempts - 1)
+
+    def complete(self, job: VideoJob, map_hash: str) -> None:
+        """Mark `job` as completed. Its files must exist. If the job was deleted, delete the files."""
+        with _storage_errors():
+            files = self.files(job.id)
+            files.delete_inputs()
+            self._end(job, JobStatus.COMPLETED, files.size(), map_hash=map_hash)
+
+    def fail(self, job: VideoJob, code: str, message: str, field: str | None) -> None:
+        """Mark `job` as failed and delete its files."""
+        with _storage_errors():
+            self.files(job.id).delete()
+            self._end(job, JobStatus.FAILED, 0, error_code=code, error_message=message, error_field=field)
+
+    def delete_expired(self) -> int | None:
+        """Delete the expired jobs and their files. Return the time at which the next job expires, or None."""
+        with _storage_errors():
+            expired = self._database.expired(_now())
+            for job_id in expired:
+                self._delete(job_id)
+            if expired:
+                self._measure()
+            return self._database.next_expiry()
+
+    def _recover(self) -> None:
+        """Queue the jobs that ran when the process ended, and delete files that no job has.
+
+        A job that was started MAX_ATTEMPTS times is marked as failed, because it may be the reason why the process was
+        killed.
+        """
+        delete_leftovers(self.folder, self._database.ids())
+        self._measure()
+        self.delete_expired()
+        for job in self._database.with_status(JobStatus.IN_PROGRESS):
+            if job.attempts < MAX_ATTEMPTS:
+                self._update(job.id, status=JobStatus.QUEUED)
+            else:
+                reason = f"the server was killed {job.attempts} times while it generated this video"
+                self.fail(job, INTERRUPTED, reason, None)
+
+    def _end(self, job: VideoJob, status: JobStatus, size: int, **values: object) -> None:
+        now = _now()
+        found = self._update(
+            job.id,
+            status=status,
+            completed_at=now,
+            expires_at=now + self.limits.expiry_s,
+            size_bytes=size + len(job.request.encode()) + ROW_BYTES,
+            **values,
+        )
+        if not found:
+            self.files(job.id).delete()
+
+    def _update(self, job_id: str, **values: object) -> bool:
+        found = self._database.update(job_id, values)
+        self._measure()
+        return found
+
+    def _delete(self, job_id: str) -> None:
+        # The files first: if the process is killed here, the job is deleted with the next attempt.
+        self.files(job_id).delete()
+        self._database.delete(job_id)
+
+    def _measure(self) -> None:
+        self.usage = self._database.usage()
+
+    def _full(self, reason: str) -> Overloaded:
+        expiry = self._database.next_expiry()
+        seconds = MAX_RETRY_AFTER_S if expiry is None else expiry - _now()
+        return Overloaded(reason, min(MAX_RETRY_AFTER_S, max(1, seconds)))
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Create `folder` if it does not exist, and return a file in it that is locked until it is closed.
+
+    Raises InvalidSettings if the folder cannot be written or if another process has locked it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise InvalidSettings(
+            f"CODEC_DATA_DIR (--data-dir): cannot use {folder} for video jobs: {error.strerror}"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        reason = error.strerror
+        if isinstance(error, BlockingIOError):
+            reason = "another server uses it, and each server needs its own directory"
+        raise InvalidSettings(f"CODEC_DATA_DIR (--data-dir): cannot use {folder}: {reason}") from None
+    return lock
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Convert errors of the disk and of the database in the `with` block to OutOfStorage."""
+    try:
+        yield
+    except OSError as error:
+        raise OutOfStorage(f"the video jobs cannot be stored: {error.strerror}") from None
+    except sqlite3.Error as error:
+        raise OutOfStorage(f"the video jobs cannot be stored: {error}") from None
