@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatusOverview
 
@@ -17,8 +19,9 @@ from codec_ray.cluster import applications, connect, deploy, restore_sigterm_han
 from codec_ray.engine import RayEngine, RayTensorVae, RayVae
 from codec_ray.messages import ReplicaInfo
 from codec_ray.model_loader import LOADER
+from codec_wire.errors import NotReady
 from core.decoder_file import find_decoder
-from core.lifecycle import State
+from core.lifecycle import RETRY_AFTER_S, State
 from core.pins import Provenance
 from core.served import ModelInstance
 from core.service import LatentService
@@ -27,6 +30,8 @@ from core.settings import Settings
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 2.0
+CALL_TIMEOUT_S = 10.0
+"""Time in which all replicas must respond to a question of the front process."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,10 +130,11 @@ class RayModels:
                 if running_replicas(status) > 0:
                     handle = serve.get_deployment_handle(DEPLOYMENT, name)
                     kept[name] = await _describe(handle, self._settings.models_dir)
-            # During an update, old replicas are still running, and the state is DEPLOYING.
-            elif status.status == "RUNNING" and self._has_other_version(name, known):
-                log.info("the application %s was updated", name)
-                kept[name] = await _describe(known.handle, self._settings.models_dir)
+            elif self._may_be_updated(name, known, status):
+                newer = await _newer_version(known)
+                if newer is not None:
+                    log.info("the application %s was updated", name)
+                    kept[name] = await _describe(known.handle, self._settings.models_dir, newer)
         if kept != self._described:
             for name, old in self._described.items():
                 if name not in kept:
@@ -137,24 +143,46 @@ class RayModels:
             service.models.replace(model for described in kept.values() for model in described.models)
             service.provenance = next(iter(kept.values())).provenance
 
-    def _has_other_version(self, name: str, known: _Described) -> bool:
-        """Return whether a replica has reported a version other than that of `known` since the last call.
+    def _may_be_updated(self, name: str, known: _Described, status: ApplicationStatusOverview) -> bool:
+        """Return whether replicas may have a version other than that of `known`.
 
-        Also request the version again, unless a request is still pending.
+        This is the case while the application is not in the state RUNNING, or if a replica has reported another version
+        since the last call. Also request the version again, unless a request is still pending.
         """
         requested = self._versions.get(name)
         if requested is not None and not requested.done():
-            return False
+            return status.status != "RUNNING"
         self._versions[name] = asyncio.ensure_future(known.handle.version.remote())
-        return requested is not None and requested.exception() is None and requested.result() != known.version
+        reported = None if requested is None or requested.exception() is not None else requested.result()
+        return status.status != "RUNNING" or reported not in (None, known.version)
 
 
-async def _describe(handle: DeploymentHandle[Any], models_dir: Path) -> _Described:
-    """Return the models of an application, with engines that use its replicas.
+async def _newer_version(known: _Described) -> str | None:
+    """Return the version that more running replicas have than that of `known`, or None."""
+    try:
+        found = await known.handle.broadcast("version").results_async(timeout_s=CALL_TIMEOUT_S, return_exceptions=True)
+    except (RayServeException, TimeoutError):  # no replica is running, or one does not respond
+        return None
+    counts = Counter(version for version in found if isinstance(version, str))
+    version, count = max(counts.items(), key=lambda item: item[1], default=(known.version, 0))
+    return version if count > counts[known.version] else None
+
+
+async def _info(handle: DeploymentHandle[Any], version: str) -> ReplicaInfo:
+    """Return the description of a running replica with this version. Raises NotReady if there is none any more."""
+    found = await handle.broadcast("info").results_async(timeout_s=CALL_TIMEOUT_S, return_exceptions=True)
+    for info in found:
+        if isinstance(info, ReplicaInfo) and info.version == version:
+            return info
+    raise NotReady("the replicas are being replaced", RETRY_AFTER_S)
+
+
+async def _describe(handle: DeploymentHandle[Any], models_dir: Path, version: str | None = None) -> _Described:
+    """Return the models of an application, with engines that use its replicas of `version`, or of that of any replica.
 
     This process serves the files of exported decoders. So it reads them itself; replicas may be on other nodes.
     """
-    info: ReplicaInfo = await handle.info.remote()
+    info: ReplicaInfo = await (handle.info.remote() if version is None else _info(handle, version))
     streaming = handle.options(stream=True)  # has the same router
     models = []
     for described in info.models:
