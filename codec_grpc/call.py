@@ -35,7 +35,7 @@ class Call:
         self.response_metadata: Metadata = ()
 
     def received(self, key: str) -> str | None:
-        """Return a value that the client sent, or None if it sent none or bytes."""
+        """Return a value that the client sent, or None if the client sent no value or a value of type bytes."""
         value = self._received.get(key)
         return value if isinstance(value, str) else None
 

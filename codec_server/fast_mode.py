@@ -1,4 +1,7 @@
-"""Fast mode of a model in this process. The measured distance is checked and the model is compiled at the start."""
+"""Fast mode of a model in this process.
+
+When the model is loaded, its measured distance from reference mode is checked, and the model is compiled.
+"""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING

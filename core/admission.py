@@ -176,7 +176,7 @@ class Admission:
 
 
 class Place:
-    """One of the limited number of places for active jobs in Admission.
+    """The place of one active job. Admission limits the number of places.
 
     A Place is a context manager that frees the place at the end of its `with` block. If there is no `with` block, call
     `free` once.

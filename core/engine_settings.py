@@ -40,6 +40,6 @@ class EngineSettings(BaseSettings):
         _PANEL,
         None,
         "Address HOST:PORT of a Ray cluster, or auto for the cluster on this machine. If models are already "
-        "deployed on the cluster, these models are served. Otherwise, --model is deployed and served. Default: "
-        "the server starts Ray on this machine.",
+        "deployed on the cluster, the server serves these models. Otherwise, the server deploys and serves "
+        "--model. Default: the server starts Ray on this machine.",
     )

@@ -27,9 +27,9 @@ class FastSettings(BaseSettings):
         "reference",
         "Mode in which the model generates. In the mode reference, the model generates like diffusers without "
         "acceleration, so that the same request always gives the same bytes. In the mode fast, the model "
-        "generates with optimizations that change the pixels (the switches of fast mode). How much the pixels "
-        "change must have been measured with `codec-diffusers golden accelerate`, unless --fast-unmeasured is "
-        "allow.",
+        "generates with optimizations that change the pixels (the switches of fast mode). The difference from "
+        "reference mode must be measured first with `codec-diffusers golden accelerate`, unless "
+        "--fast-unmeasured is allow.",
     )
     channels_last: bool | None = setting(
         _ON_OFF_PANEL,

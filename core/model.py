@@ -103,7 +103,7 @@ class ModelInfo:
     accepts_steps: StepCheck | None = field(default=None, compare=False, repr=False)
     """Function that returns whether the model's scheduler can run a number of steps.
 
-    A gateway has the value None, because the upstream server checks the number of steps.
+    In a gateway, the value is None, because the upstream server checks the number of steps.
     """
 
     def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:

@@ -126,7 +126,7 @@ async def receive_latents(
 ) -> ReceivedLatents:
     """Generate with `client` and return the latents. `fields` are the fields of the request.
 
-    `previews` writes the previews. Without `previews`, no previews are requested.
+    `previews` is the writer of the previews, or None if no previews are requested.
     """
     on_preview: OnPreview | None = None
     if previews is not None:

@@ -133,7 +133,10 @@ def thresholds(
 @with_settings(name for name in EVALUATION_SETTINGS if name != "dtype")
 def accelerate(
     output: Annotated[
-        Path, typer.Argument(help="Directory for the table, the plot and the JSON file.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Directory to which the results are written, as a table, a plot and a JSON file.", show_default=False
+        ),
     ],
     fixtures: Annotated[
         str | None,

@@ -111,7 +111,9 @@ def export_decoder(
     bundle: Annotated[
         Path, typer.Argument(help="Directory that contains the latent-space map and its files.", show_default=False)
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the decoder and the new map.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory to which the decoder and the new map are written.")
+    ],
     file_format: Annotated[DecoderFormat, typer.Option("--format", help="Format of the decoder.")] = DecoderFormat.ONNX,
     *,
     fp16: Annotated[
