@@ -17,6 +17,7 @@ from codec_wire.errors import INTERNAL_TEXT, CodecError, truncated_repr
 from codec_wire.http import (
     CODEC_HEALTH_PATH,
     DECODE_PATH,
+    EDITS_PATH,
     ENCODE_PATH,
     GENERATION_PATHS,
     HEALTH_PATH,
@@ -103,7 +104,7 @@ PROBE_PATHS = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH, ME
 """Paths that load balancers and Prometheus request every few seconds. These requests are logged at level DEBUG."""
 
 OPERATIONS = {
-    **dict.fromkeys(GENERATION_PATHS.values(), "generate"),
+    **dict.fromkeys((*GENERATION_PATHS.values(), EDITS_PATH), "generate"),
     DECODE_PATH: "decode",
     ENCODE_PATH: "encode",
     HF_DECODE_PATH: "decode_tensor",

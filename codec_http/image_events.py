@@ -1,6 +1,7 @@
 """Pydantic models of the events of streamed images, with the names and keys of OpenAI's API."""
 
 import json
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -44,7 +45,7 @@ class ImageEvent(ResponseModel):
 class PartialImageEvent(ImageEvent):
     """Event with a preview of an image that is still being sampled."""
 
-    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    type: Literal["image_generation.partial_image", "image_edit.partial_image"]
     partial_image_index: int = Field(
         description="Number of partial images of the same image that were sent before this one."
     )
@@ -53,8 +54,20 @@ class PartialImageEvent(ImageEvent):
 class CompletedImageEvent(ImageEvent):
     """Event with a finished image. The image has the same bytes as in a response that is not streamed."""
 
-    type: Literal["image_generation.completed"] = "image_generation.completed"
+    type: Literal["image_generation.completed", "image_edit.completed"]
     usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEvents:
+    """Names of the events of an endpoint."""
+
+    partial: Literal["image_generation.partial_image", "image_edit.partial_image"]
+    completed: Literal["image_generation.completed", "image_edit.completed"]
+
+
+GENERATION_EVENTS = ImageEvents("image_generation.partial_image", "image_generation.completed")
+EDIT_EVENTS = ImageEvents("image_edit.partial_image", "image_edit.completed")
 
 
 def encode_image_event(event: PartialImageEvent | CompletedImageEvent) -> bytes:

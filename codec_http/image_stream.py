@@ -11,7 +11,13 @@ from aiohttp import web
 from codec_http.body_encoder import BodyCompressor
 from codec_http.encoding import choose_encoding
 from codec_http.errors import error_detail
-from codec_http.image_events import CompletedImageEvent, PartialImageEvent, encode_error_event, encode_image_event
+from codec_http.image_events import (
+    CompletedImageEvent,
+    ImageEvents,
+    PartialImageEvent,
+    encode_error_event,
+    encode_image_event,
+)
 from codec_http.rendered_file import FileEncoder
 from codec_http.request_models import RenderedImagesBody
 from codec_http.response_headers import generation_headers
@@ -42,7 +48,7 @@ async def stream_images(
     async with aclosing(service.render(plans, job)) as rendered:
         with closing(WriteDeadline(request, response, job)) as deadline:
             try:
-                async for event in _image_events(rendered, plans, files):
+                async for event in _image_events(rendered, plans, files, body.events):
                     with deadline:
                         if not isinstance(event, Started):
                             await response.write(await compressor.compress(encode_image_event(event)))
@@ -63,7 +69,10 @@ async def stream_images(
 
 
 async def _image_events(
-    rendered: AsyncIterable[Started | PixelPreview | Pixels], plans: Sequence[StreamPlan], files: FileEncoder
+    rendered: AsyncIterable[Started | PixelPreview | Pixels],
+    plans: Sequence[StreamPlan],
+    files: FileEncoder,
+    names: ImageEvents,
 ) -> AsyncIterator[Started | PartialImageEvent | CompletedImageEvent]:
     """Convert the events `rendered` of LatentService.render to events of the response.
 
@@ -78,13 +87,16 @@ async def _image_events(
             yield event
         elif isinstance(event, PixelPreview):
             yield PartialImageEvent(
+                type=names.partial,
                 b64_json=await files.encode_preview(event.frames, plan),
                 partial_image_index=partial_images,
                 **_common(plan, files),
             )
             partial_images += 1
         else:
-            yield CompletedImageEvent(b64_json=await files.encode(event.frames, plan), **_common(plan, files))
+            yield CompletedImageEvent(
+                type=names.completed, b64_json=await files.encode(event.frames, plan), **_common(plan, files)
+            )
 
 
 def _common(plan: StreamPlan, files: FileEncoder) -> dict[str, Any]:

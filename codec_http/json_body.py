@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pydantic_core
@@ -16,7 +17,9 @@ MAX_FIELDS = 64
 MAX_NAME_CHARACTERS = 64
 """Maximum length of the name of a field."""
 
-_FILE_START = re.compile(rb'"(image|control_image|mask|latents)"\s*:\s*"')
+_URL = "image_url"
+"""Key of an object in the value of a field, as in OpenAI's API."""
+_FILE_START = re.compile(rb'"(image|control_image|mask|latents|image_url)"\s*:\s*"')
 """Pattern that matches the name of a file field and the start of its value.
 
 The pattern cannot match inside a JSON string, because every quote in a JSON string follows a backslash.
@@ -30,7 +33,8 @@ def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
     if `data` is not a JSON object, or if the object has too many fields or a field name that is too long.
     """
     files: dict[str, str] = {}
-    text = bytes(data) if len(data) <= MAX_JSON_BYTES else _without_files(data, files)
+    urls: dict[str, str] = {}
+    text = bytes(data) if len(data) <= MAX_JSON_BYTES else _without_files(data, files, urls)
     body = _parse(text.removeprefix(codecs.BOM_UTF8))
     if not isinstance(body, dict):
         raise InvalidRequest("body", f"must be a JSON object, got {truncated_repr(body)}")
@@ -41,11 +45,26 @@ def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
             raise InvalidRequest(
                 "body", f"must have field names of at most {MAX_NAME_CHARACTERS} characters, got {truncated_repr(name)}"
             )
+    if urls:
+        body = {name: _with_urls(value, urls) for name, value in body.items()}
     return body | {name: text for name, text in files.items() if name in body and body[name] is None}
 
 
-def _without_files(data: bytes | bytearray, files: dict[str, str]) -> bytes:
-    """Move the values of file fields from `data` to `files`. Return `data` with null in place of these values."""
+def _with_urls(value: Any, urls: Mapping[str, str]) -> Any:
+    """Return the value of a field, with the `image_url` of an object, or of the objects in a list, from `urls`."""
+    if isinstance(value, list):
+        return [_with_urls(item, urls) if isinstance(item, dict) else item for item in value]
+    if isinstance(value, dict) and isinstance(value.get(_URL), str):
+        return value | {_URL: urls.get(value[_URL], value[_URL])}
+    return value
+
+
+def _without_files(data: bytes | bytearray, files: dict[str, str], urls: dict[str, str]) -> bytes:
+    """Return `data` without the values of file fields.
+
+    The values of file fields are moved to `files` and replaced with null. The values of `image_url`, which may occur
+    several times, are moved to `urls` and replaced with their keys in `urls`.
+    """
     text = bytearray()
     at = 0
     while len(data) - at > (room := MAX_JSON_BYTES - len(text)):
@@ -60,8 +79,13 @@ def _without_files(data: bytes | bytearray, files: dict[str, str]) -> bytes:
             raise InvalidRequest(
                 name, "must be valid base64, got text that contains a backslash or has no closing quote"
             )
-        files[name] = _parse(data[start.end() - 1 : end + 1])
-        text += data[at : start.end() - 1] + b"null"
+        value, replacement = _parse(data[start.end() - 1 : end + 1]), b"null"
+        if name == _URL:
+            key = f"file {len(urls)}"
+            urls[key], replacement = value, f'"{key}"'.encode()
+        else:
+            files[name] = value
+        text += data[at : start.end() - 1] + replacement
         at = end + 1
     return bytes(text + data[at:])
 

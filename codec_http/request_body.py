@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from aiohttp import hdrs, web
 
 from codec_http.body_receiver import receive_body
+from codec_http.edit_models import EditBody
 from codec_http.json_body import parse_json_object
 from codec_http.negotiation import accepted_formats
 from codec_http.request_models import (
@@ -46,6 +47,7 @@ UNSUPPORTED_FIELDS = {
     "complexity": "is not supported: use steps to trade speed for quality",
     "frame_count": _USE_VIDEO_ENDPOINT,
     "frame_duration_ms": _USE_VIDEO_ENDPOINT,
+    "markup": "is not supported: send the image without annotations, and a mask for the area to repaint",
     "svg": "is not supported: this server generates raster images only",
 }
 """Fields that are rejected in a request for pixels, with the reason.
@@ -119,10 +121,23 @@ def parse_rendered_body(body: dict[str, Any], modality: Modality) -> RenderedBod
 
     Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed.
     """
+    _reject_unsupported(body)
+    return parse_body(RENDERED_BODIES[modality], body)
+
+
+def parse_edit_body(body: dict[str, Any]) -> EditBody:
+    """Validate a request to edit an image.
+
+    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed.
+    """
+    _reject_unsupported(body)
+    return parse_body(EditBody, body)
+
+
+def _reject_unsupported(body: dict[str, Any]) -> None:
     for name, reason in UNSUPPORTED_FIELDS.items():
         if body.get(name) is not None:
             raise InvalidRequest(name, f"{reason}; got {truncated_repr(body[name])}")
-    return parse_body(RENDERED_BODIES[modality], body)
 
 
 def parse_body(model: type[_BodyT], body: dict[str, Any]) -> _BodyT:

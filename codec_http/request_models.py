@@ -8,12 +8,13 @@ API.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from codec_http.file_field import MAX_BASE64_CHARACTERS, decode_file_field
+from codec_http.image_events import GENERATION_EVENTS, ImageEvents
 from codec_http.size_field import RESOLUTION_SCHEMA, SIZE_SCHEMA, parse_resolution, parse_size
 from codec_pixels.images import ImageFormat
 from codec_wire import WireFormat
@@ -203,10 +204,15 @@ class RenderedBody(GenerationBody):
     )
 
 
+RENDERED_IMAGES_SCHEMA = _adapt_schema(omit=(*_LATENTS_ONLY, *VIDEO_FIELDS))
+"""Changes to the JSON schema of a request for rendered images."""
+
+
 class RenderedImagesBody(RenderedBody):
     """OpenAI-style request for images. Fields that apply only to latents are not allowed."""
 
-    model_config = ConfigDict(json_schema_extra=_adapt_schema(omit=(*_LATENTS_ONLY, *VIDEO_FIELDS)))
+    model_config = ConfigDict(json_schema_extra=RENDERED_IMAGES_SCHEMA)
+    events: ClassVar[ImageEvents] = GENERATION_EVENTS
     modality: _ImageModality = Modality.IMAGE
     output_format: ImageFormat = Field(default="png", description="File format of the images. PNG is lossless.")
     output_compression: Annotated[int | None, Field(ge=0, le=100), BeforeValidator(parse_integer)] = Field(

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from aiohttp import hdrs
 
-from codec_http import discovery, documentation, generations, health, info, metrics
+from codec_http import discovery, documentation, edits, generations, health, info, metrics
+from codec_http.edit_models import EditBody
 from codec_http.latent_routes import LATENT_ROUTES
 from codec_http.page_routes import PAGE_ROUTES
 from codec_http.request_models import ImageLatentsBody, RenderedImagesBody, RenderedVideosBody, VideoLatentsBody
@@ -22,6 +23,7 @@ from codec_http.video_job_routes import VIDEO_JOB_ROUTES
 from codec_wire import errors
 from codec_wire.http import (
     CODEC_HEALTH_PATH,
+    EDITS_PATH,
     GENERATION_PATHS,
     HEALTH_PATH,
     INDEX_PATH,
@@ -97,6 +99,23 @@ ROUTES = (
         (VideoLatentsBody, RenderedVideosBody),
         DOCUMENTED_HEADERS,
         _GENERATION_ERRORS,
+    ),
+    Route(
+        "POST",
+        EDITS_PATH,
+        edits.edits,
+        GENERATION,
+        "Edit an image",
+        "OpenAI-style request that starts from an image. With `mask`, whose transparent pixels are repainted, the "
+        "model must support inpainting; without it, the whole image is edited. The other fields are those of "
+        f"{GENERATION_PATHS[Modality.IMAGE]}. In a form, text that is valid JSON is a number, boolean or null, and "
+        "`image` and `mask` are files. With `stream` the response consists of Server-Sent Events: "
+        "`image_edit.partial_image`, `image_edit.completed`, and `error`.",
+        {200: {JSON: RenderedResponse, EVENT_STREAM: None}},
+        (EditBody,),
+        DOCUMENTED_HEADERS,
+        _GENERATION_ERRORS,
+        accepts_form=True,
     ),
     *VIDEO_JOB_ROUTES,
     *LATENT_ROUTES,

@@ -54,6 +54,7 @@ REQUEST_HEADERS: Mapping[str, str] = {
 }
 """Optional protocol headers of a generation request and their descriptions."""
 
+EDITS_PATH = "/v1/images/edits"
 GENERATION_PATHS: Mapping[Modality, str] = {
     Modality.IMAGE: "/v1/images/generations",
     Modality.VIDEO: "/v1/videos/generations",

@@ -8,9 +8,12 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.input_image import InputImage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _ORIENTATION = 0x0112
 _UPRIGHT = 1
@@ -39,6 +42,22 @@ def orientation_of(file: InputImage) -> int:
     except (OSError, ValueError, SyntaxError, LookupError, TypeError, OverflowError, struct.error, zlib.error):
         return _UPRIGHT
     return value if type(value) is int and value in range(1, 9) else _UPRIGHT
+
+
+def upright(image: "Image", orientation: int) -> "Image":
+    """Return `image` rotated and mirrored as its EXIF orientation, 1 to 8, requires (Exif 2.32, 4.6.4)."""
+    from PIL.Image import Transpose  # noqa: PLC0415 - a gateway has no Pillow
+
+    methods = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(methods[orientation]) if orientation in methods else image
 
 
 def _png(data: bytes, keep_orientation: bool) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from codec_wire.errors import InvalidRequest
 from codec_wire.pipelines import torch_math
-from core.diffusers_engine.image_metadata import orientation_of, without_metadata
+from core.diffusers_engine.image_metadata import orientation_of, upright, without_metadata
 from core.diffusers_engine.rgb import to_rgb
 from core.input_image import MAX_IMAGE_PIXELS, InputImage
 from core.input_latents import decode_input_latents
@@ -61,7 +61,7 @@ def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "
                     f"must have at most {MAX_IMAGE_PIXELS} pixels: the file header has {file.width}x{file.height}, "
                     f"the image has {image.width}x{image.height}",
                 )
-            return ImageOps.fit(_upright(to_rgb(image), orientation_of(file)), size, Image.Resampling.LANCZOS)
+            return ImageOps.fit(upright(to_rgb(image), orientation_of(file)), size, Image.Resampling.LANCZOS)
     # Pillow's decoders raise all of these for broken files.
     except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError) as error:
         raise _broken(field, file, error) from None
@@ -75,19 +75,3 @@ def _broken(field: str, file: InputImage, error: Exception) -> InvalidRequest:
     # The text of UnidentifiedImageError contains the address of a Python object.
     reason = "its content cannot be identified" if isinstance(error, UnidentifiedImageError) else str(error)
     return InvalidRequest(field, f"is a broken {file.format} file: {reason or type(error).__name__}")
-
-
-def _upright(image: "Image", orientation: int) -> "Image":
-    """Return `image` rotated and mirrored as its EXIF orientation, 1 to 8, requires (Exif 2.32, 4.6.4)."""
-    from PIL.Image import Transpose  # noqa: PLC0415 - a gateway has no Pillow
-
-    methods = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    return image.transpose(methods[orientation]) if orientation in methods else image
