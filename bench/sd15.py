@@ -44,17 +44,11 @@ def sd15_parts() -> tuple[Any, Any]:
     return UNet2DConditionModel(sample_size=64, cross_attention_dim=768), vae
 
 
-def build(folder: Path, dtype: torch.dtype) -> int:
-    """Write the pipeline to `folder` and return the number of parameters."""
-    silence_libraries()
-    from diffusers import PNDMScheduler, StableDiffusionPipeline  # noqa: PLC0415 - takes seconds, and --help should not
-    from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415
+def clip_l() -> Any:
+    """Return the text encoder of CLIP ViT-L/14 with random weights."""
+    from transformers import CLIPTextConfig, CLIPTextModel  # noqa: PLC0415 - takes seconds, and --help should not
 
-    from tests.support.tiny_sd import build_pipeline  # noqa: PLC0415
-
-    torch.manual_seed(0)
-    unet, vae = sd15_parts()
-    text = CLIPTextModel(  # the text encoder of CLIP ViT-L/14
+    return CLIPTextModel(
         CLIPTextConfig(
             hidden_size=768,
             intermediate_size=3072,
@@ -64,6 +58,18 @@ def build(folder: Path, dtype: torch.dtype) -> int:
             hidden_act="quick_gelu",
         )
     )
+
+
+def build(folder: Path, dtype: torch.dtype) -> int:
+    """Write the pipeline to `folder` and return the number of parameters."""
+    silence_libraries()
+    from diffusers import PNDMScheduler, StableDiffusionPipeline  # noqa: PLC0415 - takes seconds, and --help should not
+
+    from tests.support.tiny_sd import build_pipeline  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    unet, vae = sd15_parts()
+    text = clip_l()
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text,

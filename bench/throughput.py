@@ -1,6 +1,6 @@
 """Images per second, latencies and CPU time of the embedded model, for 1 to 16 concurrent requests.
 
-    python -m bench.throughput                              about 10 minutes on two cores
+    python -m bench.throughput                              about 30 minutes on two cores
     python -m bench.throughput --write                      also write the tables to docs/benchmarks.md
     python -m bench.throughput --fast "--batch-size 4"      measure fast mode with these flags of `serve`, repeatable
 
@@ -38,8 +38,13 @@ LOOP, PEER, REFERENCE = "pipe() + PNG in a loop", "FastAPI + pipe()", "serve --m
 FAST = (
     "--batch-size 16 --compile none --no-channels-last --guidance-interval 0-1",
     "--batch-size 16 --compile none",
+    "--batch-size 8",
 )
-"""Flags of the default measurements of fast mode: batches alone, and batches with the fast defaults but no compiler."""
+"""Flags of the default measurements of fast mode.
+
+These are batches alone, batches with the fast defaults but no compiler, and batches of 8 with all fast defaults, of
+which smaller batches run without compilation.
+"""
 REQUEST_TIMEOUT_S = 600
 TEXT = """\
 The embedded model, {size} pixels and {steps} steps, with `--threads {threads}` in every program. The servers send

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isinf
-from statistics import fmean
+from statistics import fmean, harmonic_mean
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from core.settings import Settings
 from core.switches import FAST_DEFAULTS, Switches, parse_switches
 
 OnImage = Callable[[str], None]
-"""Function that is called after each image with the names of the switches."""
+"""Function that is called after each pair of images with the names of the switches."""
 
+BATCH_SIZE = 8
+"""Size of the batches that are measured by default, together with the defaults of fast mode."""
 SINGLE_SWITCHES = (
     "channels_last",
     "compile=full",
@@ -37,24 +39,30 @@ SINGLE_SWITCHES = (
     "guidance_interval=0-0.04/0.16-0.64/0.84-1",
     "quantization=int8wo",
     "vae_tiling",
+    f"batch_size={BATCH_SIZE}",
 )
 """The switches of fast mode that are measured by default, each on its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
-    """One generated image or video."""
+class Shots:
+    """The images or videos of one or several requests that were sent at the same time."""
 
-    latents: Latents
-    pixels: Pixels
+    latents: Sequence[Latents]
+    pixels: Sequence[Pixels]
     seconds: float
-    """Wall-clock time until the latents are complete."""
+    """Wall-clock time until all latents are complete."""
     work_s: float
     """CPU time if the model runs on a CPU, because other processes affect it less. Otherwise the wall-clock time."""
 
-    def differs_from(self, other: "Shot") -> bool:
+    def differ_from(self, other: "Shots") -> bool:
         """Return whether a byte of the latents or of the pixels differs."""
-        return not (np.array_equal(self.latents, other.latents) and np.array_equal(self.pixels, other.pixels))
+        return any(
+            not (np.array_equal(latents, other_latents) and np.array_equal(pixels, other_pixels))
+            for latents, other_latents, pixels, other_pixels in zip(
+                self.latents, other.latents, self.pixels, other.pixels, strict=True
+            )
+        )
 
 
 @dataclass
@@ -64,12 +72,18 @@ class Measurement:
     results: list[AccelerationResult] = field(default_factory=list)
     unavailable: dict[str, str] = field(default_factory=dict)
     reference_images_per_s: float = 0.0
+    reference_images_per_s_concurrent: float | None = None
     reference_peak_bytes: int | None = None
 
 
-def default_sets() -> list[Switches]:
-    """Return the sets of switches that are measured by default: single switches, then the defaults of fast mode."""
-    return [*map(parse_switches, SINGLE_SWITCHES), Switches(**FAST_DEFAULTS)]
+def default_sets(concurrent: int) -> list[Switches]:
+    """Return the sets of switches that are measured by default with `concurrent` requests at once.
+
+    These are single switches, the defaults of fast mode, and the defaults with batches, if they can be filled.
+    """
+    defaults = Switches(**FAST_DEFAULTS)
+    sets = [*map(parse_switches, SINGLE_SWITCHES), defaults, replace(defaults, batch_size=BATCH_SIZE)]
+    return [one for one in sets if one.batch_size <= max(1, concurrent)]
 
 
 def seeded(fixtures: Mapping[str, Fixture], images: int) -> list[Fixture]:
@@ -89,12 +103,15 @@ class SwitchMeter:
     reference: ReferenceModel
     fixtures: Sequence[Fixture]
     lpips: LpipsMetric | NotMeasured
-    concurrent: int = 0
-    """Number of concurrent requests in a second measurement of the speed. 0 omits this measurement."""
+    concurrent: Sequence[Fixture] = ()
+    """Fixtures that are requested at the same time, first in reference mode and then with the switches.
+
+    If they are empty, the speed of concurrent requests is not measured.
+    """
 
     def measure(self, sets: Sequence[Switches], on_image: OnImage) -> Measurement:
-        """Measure every set of switches. Unsupported sets are reported in `unavailable`. Raises CodecError."""
-        measurement, shots = Measurement(), []
+        """Measure every set. Sets that the model cannot have are reported in `unavailable`. Raises CodecError."""
+        measurement = Measurement()
         for switches in sets:
             label = "+".join(switches.names) or "none"
             try:
@@ -106,58 +123,68 @@ class SwitchMeter:
             try:
                 if any(set(model.switches) == set(result.switches) for result in measurement.results):
                     continue  # e.g. the defaults, without the switches that the model cannot have
-                result, references = self._measure(model, lambda label=label: on_image(label))  # type: ignore[misc]
+                result = self._measure(model, lambda label=label: on_image(label))  # type: ignore[misc]
             finally:
                 model.close()
             measurement.results.append(result)
-            shots += references
         measurement.reference_peak_bytes = self.reference.peak_memory(self.fixtures[0])
-        if shots:
-            measurement.reference_images_per_s = len(shots) / sum(shot.seconds for shot in shots)
+        if results := measurement.results:
+            # Every set has as many images of the reference, so that the rate of all images is the harmonic mean.
+            measurement.reference_images_per_s = harmonic_mean(
+                [one.reference_images_per_s for one in results if one.reference_images_per_s is not None]
+            )
+            if self.concurrent:
+                measurement.reference_images_per_s_concurrent = harmonic_mean(
+                    [rate for one in results if (rate := one.reference_images_per_s_concurrent) is not None]
+                )
         return measurement
 
-    def _measure(self, model: FastModel, on_image: Callable[[], None]) -> tuple[AccelerationResult, list[Shot]]:
-        model.compile(self.fixtures, max(1, self.concurrent))
-        self._shoot(model, self.fixtures[0])  # the first generation also fills caches
+    def _measure(self, model: FastModel, on_image: Callable[[], None]) -> AccelerationResult:
+        peak_bytes = model.peak_memory(self.fixtures[0])  # on a CPU, a compiled model cannot be measured
+        model.compile([*self.fixtures, *self.concurrent])
+        if model.torch_device.type != "cpu":
+            peak_bytes = model.peak_memory(self.fixtures[0])
+        self._shoot(model, self.fixtures[:1])  # the first generation also fills caches
         pairs = []
         for fixture in self.fixtures:
-            pairs.append((self._shoot(self.reference, fixture), self._shoot(model, fixture)))
+            pairs.append((self._shoot(self.reference, [fixture]), self._shoot(model, [fixture])))
             on_image()
         references, fast = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        images = [(one.pixels, other.pixels) for one, other in pairs]
+        together = None
+        if self.concurrent:
+            together = self._shoot(self.reference, self.concurrent), self._shoot(model, self.concurrent)
+            pairs.append(together)
+            on_image()
+        images = [two for one, other in pairs for two in zip(one.pixels, other.pixels, strict=True)]
         ssim = [fmean(ssim_of_frames(one, other)) for one, other in images]
         psnr = min(psnr_db(one, other) for one, other in images)
-        result = AccelerationResult(
+        return AccelerationResult(
             switches=model.switches,
             speed=sum(shot.work_s for shot in references) / sum(shot.work_s for shot in fast),
+            speed_concurrent=together[0].work_s / together[1].work_s if together else None,
             images_per_s=len(fast) / sum(shot.seconds for shot in fast),
-            images_per_s_concurrent=self._concurrent_speed(model),
-            peak_bytes=model.peak_memory(self.fixtures[0]),
+            images_per_s_concurrent=len(self.concurrent) / together[1].seconds if together else None,
+            reference_images_per_s=len(references) / sum(shot.seconds for shot in references),
+            reference_images_per_s_concurrent=len(self.concurrent) / together[0].seconds if together else None,
+            concurrent=len(self.concurrent) or None,
+            peak_bytes=peak_bytes,
             ssim=min(ssim),
             ssim_mean=fmean(ssim),
             psnr_db=None if isinf(psnr) else psnr,
             lpips=max(self._lpips(images), default=None),
-            moves_reference=any(one.differs_from(other) for one, other in pairs),
-            images=len(pairs),
+            moves_reference=any(one.differ_from(other) for one, other in pairs),
+            images=len(images),
         )
-        return result, references
 
     def _lpips(self, pairs: Sequence[tuple[Pixels, Pixels]]) -> Iterator[float]:
         if not isinstance(self.lpips, NotMeasured):
             for one, other in pairs:
                 yield self.lpips(one, other)
 
-    def _concurrent_speed(self, model: FastModel) -> float | None:
-        if not self.concurrent:
-            return None
-        requests = [self.fixtures[number % len(self.fixtures)] for number in range(self.concurrent)]
-        started_at = time.perf_counter()
-        model.generate_together(requests)
-        return len(requests) / (time.perf_counter() - started_at)
-
-    def _shoot(self, model: ReferenceModel, fixture: Fixture) -> Shot:
+    def _shoot(self, model: ReferenceModel, fixtures: Sequence[Fixture]) -> Shots:
+        """Generate `fixtures`, which are requested at the same time."""
         started_at, cpu = time.perf_counter(), time.process_time()
-        latents = model.latents(fixture, lambda _done, _total: None)
+        latents = model.latents_of_concurrent(fixtures, lambda _done, _total: None)
         seconds, cpu_s = time.perf_counter() - started_at, time.process_time() - cpu
         is_cpu = model.torch_device.type == "cpu"
-        return Shot(latents, model.pixels(latents), seconds, cpu_s if is_cpu else seconds)
+        return Shots(latents, [model.pixels(one) for one in latents], seconds, cpu_s if is_cpu else seconds)

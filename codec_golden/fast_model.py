@@ -1,19 +1,15 @@
 """A model in fast mode, whose images are compared with the images of reference mode."""
 
-import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from codec_client.cache import compiled_code_dir
 from codec_golden.fixtures import Fixture
 from codec_golden.reference import ReferenceModel
-from codec_pixels.fair_queue import BatchLimits
 from core.diffusers_engine.compilation import compile_denoiser
-from core.diffusers_engine.engine import DiffusersEngine
+from core.diffusers_engine.sources import model_sources
 from core.settings import Settings
-from core.switches import UNBATCHED_STEP_CACHES, Switches, with_switches
-
-BATCH_WINDOW_S = 0.1
-"""Time in seconds for which the first of several concurrent requests waits for the others."""
+from core.switches import Switches, with_switches
 
 
 class FastModel(ReferenceModel):
@@ -22,32 +18,27 @@ class FastModel(ReferenceModel):
     def __init__(self, settings: Settings, switches: Switches) -> None:
         """Load the model selected by `settings`.
 
-        Raises ModelLoadError if the model cannot be loaded, and InvalidSettings if the model does not support a switch.
+        Switches that are not in `switches.required` are left off if the model does not support them. Raises
+        ModelLoadError if the model cannot be loaded, and InvalidSettings if the model does not support a required
+        switch.
         """
-        self._load(with_switches(settings, switches))
+        settings = with_switches(settings, switches)
+        self._load(settings, replace(model_sources(settings)[0], switches=switches))
 
     @property
     def switches(self) -> tuple[str, ...]:
         """The switches that are on."""
         return self._model.switches.names
 
-    def compile(self, fixtures: Sequence[Fixture], batch_size: int = 1) -> None:
+    @property
+    def batch_size(self) -> int:
+        """Maximum number of generations that are sampled together."""
+        return self._model.switches.batch_size
+
+    def compile(self, fixtures: Sequence[Fixture]) -> None:
         """Compile the model for the sizes of `fixtures`, or do nothing if the switch `compile` is off.
 
-        The model is also compiled for batches of `batch_size` images.
+        The model is compiled for single generations and for full batches.
         """
         plans = list({one.resolution: self.plan(one) for one in fixtures}.values())
-        self._thread.submit(compile_denoiser, self._model, plans, compiled_code_dir(), batch_size).result()
-
-    def generate_together(self, fixtures: Sequence[Fixture]) -> None:
-        """Generate `fixtures` as concurrent requests, in one batch if possible, and discard the latents.
-
-        Raises a CodecError if a generation fails.
-        """
-
-        async def generate() -> None:
-            size = 1 if self._model.switches.step_cache in UNBATCHED_STEP_CACHES else len(fixtures)
-            engine = DiffusersEngine(self._model, self._thread, BatchLimits(size, BATCH_WINDOW_S))
-            await asyncio.gather(*(self._sample(engine, one, lambda _done, _total: None) for one in fixtures))
-
-        asyncio.run(generate())
+        self._thread.submit(compile_denoiser, self._model, plans, compiled_code_dir(), self.batch_size).result()

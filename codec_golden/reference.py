@@ -1,7 +1,7 @@
 """The model that generates golden latents and pixels. The engine of the server runs the model."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -13,15 +13,18 @@ from codec_golden.manifest import Environment
 from codec_golden.storage import Latents, Pixels
 from codec_maps.model_map import map_from_model
 from codec_pixels.device import Device
+from codec_pixels.fair_queue import BatchLimits
 from codec_pixels.vae import decode_latents
 from codec_wire.decoder import LatentDecoder
 from codec_wire.errors import InvalidSettings
 from codec_wire.events import Frame, Step
+from core.diffusers_engine.batch import BatchMember
 from core.diffusers_engine.engine import DiffusersEngine
+from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import load
 from core.diffusers_engine.memory_meter import can_measure, measure_peak
-from core.diffusers_engine.sampler import sample
-from core.diffusers_engine.sources import model_sources
+from core.diffusers_engine.sampler import sample_batch
+from core.diffusers_engine.sources import ModelSource, model_sources
 from core.engine import Event, Job
 from core.plan import StreamPlan, plan
 from core.settings import Settings
@@ -50,13 +53,13 @@ class ReferenceModel:
                 "CODEC_MODE (--mode): golden fixtures are only generated and evaluated in reference mode, got "
                 f"{settings.mode}; unset it"
             )
-        self._load(settings)
+        self._load(settings, model_sources(settings)[0])
 
-    def _load(self, settings: Settings) -> None:
+    def _load(self, settings: Settings, source: ModelSource) -> None:
         self._settings = settings
         self._device = Device.from_settings(settings.device, settings.dtype, settings.threads)
         self._thread = self._device.new_executor()
-        self._model = self._thread.submit(load, model_sources(settings)[0], self._device).result()
+        self._model = self._thread.submit(load, source, self._device).result()
         self.info = self._model.info
         self.vae_class = self._model.vae_class
         self.vae_scale_factor = self._model.vae_scale_factor
@@ -77,6 +80,11 @@ class ReferenceModel:
         """The torch device of the model."""
         return self._device.torch_device
 
+    @property
+    def pipeline(self) -> Any:
+        """The pipeline of diffusers. Use it only while no generation runs."""
+        return self._model.pipeline
+
     def latents(self, fixture: Fixture, on_step: OnStep) -> Latents:
         """Return the generated latents of `fixture`, fp16 [frames, C, h, w].
 
@@ -84,6 +92,19 @@ class ReferenceModel:
         not support the fixture, or another CodecError if sampling fails.
         """
         return asyncio.run(self._sample(DiffusersEngine(self._model, self._thread), fixture, on_step))
+
+    def latents_of_concurrent(self, fixtures: Sequence[Fixture], on_step: OnStep) -> list[Latents]:
+        """Return the generated latents of `fixtures`, all of which are requested at the same time. See `latents`.
+
+        The switch `batch_size` of fast mode determines how many of them are sampled together.
+        """
+
+        async def generate() -> list[Latents]:
+            limits = BatchLimits(self._model.switches.batch_size, self._settings.batch_window_ms / 1000)
+            engine = DiffusersEngine(self._model, self._thread, limits)
+            return await asyncio.gather(*(self._sample(engine, one, on_step) for one in fixtures))
+
+        return asyncio.run(generate())
 
     def plan(self, fixture: Fixture) -> StreamPlan:
         """Return the plan for the latents of `fixture`. Raises InvalidRequest if the model does not support it."""
@@ -113,15 +134,21 @@ class ReferenceModel:
     def peak_memory(self, fixture: Fixture) -> int | None:
         """Return the peak memory in bytes of sampling `fixture`, in addition to the weights; None if it is unknown.
 
-        Only a few steps run, because all steps need the same memory.
+        With batches, the memory is that of a full batch. Only a few steps run, because all steps need the same memory.
         """
         if not can_measure(self._model):
             return None
         stream_plan = self.plan(fixture.model_copy(update={"steps": MEASURED_STEPS}))
 
         def measure() -> int:
+            inputs = decode_inputs(stream_plan)
+            members = [
+                BatchMember(stream_plan, Job(), inputs, lambda _done, _total: None)
+                for _ in range(self._model.switches.batch_size)
+            ]
+            sample_batch(self._model, members)  # the embeddings of the prompt are stored
             with measure_peak(self._model.device.torch_device) as peak:
-                sample(self._model, stream_plan, Job(), lambda _done, _total: None)
+                sample_batch(self._model, members)
             return peak.size
 
         return self._thread.submit(measure).result()

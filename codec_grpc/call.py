@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, closing
 from typing import Any, Protocol, TypeAlias
 
-from codec_wire.grpc import MAP_HASH_KEY, MAP_PIN_KEY, REQUEST_ID_KEY
+from codec_wire.grpc import BATCH_SIZE_KEY, MAP_HASH_KEY, MAP_PIN_KEY, REQUEST_ID_KEY
 from codec_wire.maps import parse_map_pin
 from core.deadline import Deadline
 from core.engine import Job
@@ -77,5 +77,9 @@ def peer_address(peer: str) -> str:
 
 def trailing_metadata(record: RequestRecord) -> Metadata:
     """Return the trailing metadata that is sent at the end of every call."""
-    request_id = (REQUEST_ID_KEY, record.request_id)
-    return (request_id,) if record.map_hash is None else (request_id, (MAP_HASH_KEY, record.map_hash))
+    metadata = [(REQUEST_ID_KEY, record.request_id)]
+    if record.map_hash is not None:
+        metadata.append((MAP_HASH_KEY, record.map_hash))
+    if record.batch_size:
+        metadata.append((BATCH_SIZE_KEY, str(record.batch_size)))
+    return tuple(metadata)

@@ -11,7 +11,7 @@ from codec_grpc.upstream_call import timeout_of, upstream_call
 from codec_grpc.upstream_metrics import UpstreamMetrics
 from codec_wire.errors import NotReady, Overloaded
 from codec_wire.generated.codec.latents.v1.latent_service_pb2_grpc import LatentServiceStub
-from codec_wire.grpc import REQUEST_ID_KEY
+from codec_wire.grpc import BATCH_SIZE_KEY, REQUEST_ID_KEY
 from codec_wire.trace_context import TRACEPARENT_HEADER
 from core.engine import Job
 from core.lifecycle import RETRY_AFTER_S
@@ -64,6 +64,7 @@ class UpstreamCalls:
                     async for message in call:
                         has_response = True
                         yield message
+                    job.record.batch_size = await _batch_size(call)
             except (NotReady, Overloaded) as error:
                 delay_s = None if has_response or job.reason is not None else repetitions.delay_s(error)
                 if delay_s is None:
@@ -86,6 +87,12 @@ class UpstreamCalls:
             if record.traceparent is not None:
                 metadata.append((TRACEPARENT_HEADER, record.traceparent))
         return getattr(self._stub, method)(request, metadata=metadata, timeout=timeout_of(job))
+
+
+async def _batch_size(call: Any) -> int:
+    """Return the number of generations that the server sampled together in `call`, or 0 if it is unknown."""
+    size = dict(await call.trailing_metadata() or ()).get(BATCH_SIZE_KEY, "")
+    return int(size) if isinstance(size, str) and size.isdecimal() else 0
 
 
 class _Repetitions:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from codec_pixels.latent_scaling import scaling_of
 from codec_wire.errors import ModelLoadError
+from codec_wire.pipelines import torch_math
 
 Decode: TypeAlias = Callable[[Any, Tensor], Tensor]
 """Function that takes a VAE and latents [F, C, h, w], and returns pixels in [-1, 1], [N, 3, H, W].
@@ -131,8 +132,7 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str
         # With offloading, the weights are on another device than the one that computes.
         values = torch.as_tensor(latents).to(device=get_module_execution_device(vae), dtype=vae.dtype)
         decoded = decode(vae, scaling.unscale(vae, values))
-    pixels = (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
-    return to_uint8(pixels)
+    return to_uint8(torch_math.to_host((decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)))
 
 
 def to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -47,6 +47,11 @@ The value is a JSON object.
 MODE_KEY = MODE_HEADER.lower()
 """Key of the mode of the model (reference or fast), its switches, and their measured effect on images, in the initial
 metadata."""
+BATCH_SIZE_KEY = "codec-batch-size"
+"""Key of the number of generations that were sampled together with this one, in the trailing metadata.
+
+A gateway needs it to estimate the time that a generation takes.
+"""
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
 """Key of the hash of the latent-space map that the client uses, in the request metadata."""
 

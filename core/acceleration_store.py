@@ -54,13 +54,20 @@ class AccelerationResult(_Part):
     """The measurement of one set of switches.
 
     Each metric has its worst value among the measured images. `speed` is the time in reference mode divided by the time
-    with these switches. An infinite PSNR is stored as None.
+    with these switches, for one request at a time. An infinite PSNR is stored as None. The images per second of the
+    reference are those between the images of this set.
     """
 
     switches: tuple[str, ...]
     speed: float
+    speed_concurrent: float | None = None
+    """The same as `speed`, for concurrent requests."""
     images_per_s: float
     images_per_s_concurrent: float | None
+    reference_images_per_s: float | None = None
+    reference_images_per_s_concurrent: float | None = None
+    concurrent: int | None = None
+    """Number of requests at once with which the concurrent images per second were measured."""
     peak_bytes: int | None
     ssim: float
     ssim_mean: float
@@ -68,6 +75,18 @@ class AccelerationResult(_Part):
     lpips: float | None
     moves_reference: bool
     images: int
+
+    @property
+    def ratio(self) -> float | None:
+        """The images per second of one request at a time, divided by those of the reference."""
+        return None if self.reference_images_per_s is None else self.images_per_s / self.reference_images_per_s
+
+    @property
+    def ratio_concurrent(self) -> float | None:
+        """The images per second of concurrent requests, divided by those of the reference."""
+        if self.images_per_s_concurrent is None or self.reference_images_per_s_concurrent is None:
+            return None
+        return self.images_per_s_concurrent / self.reference_images_per_s_concurrent
 
     @property
     def distance(self) -> Distance:
@@ -84,15 +103,22 @@ class Accelerations(_Part):
         key: AccelerationKey
         fixtures: tuple[str, ...]
         reference_images_per_s: float
+        reference_images_per_s_concurrent: float | None = None
         reference_peak_bytes: int | None
         results: tuple[AccelerationResult, ...]
 
     entries: tuple[Entry, ...] = ()
 
     def find(self, key: AccelerationKey, switches: Sequence[str]) -> AccelerationResult | None:
-        """Return the result of `switches`, or None if the switches were not measured with this key."""
-        found = (result for entry in self.entries if entry.key == key for result in entry.results)
-        return next((result for result in found if set(result.switches) == set(switches)), None)
+        """Return the result of `switches`, or None if the switches were not measured with this key.
+
+        If only the size of the batches was not measured, return the result with the largest distance of the same
+        switches with another size, because batches change the pixels only by rounding.
+        """
+        results = [result for entry in self.entries if entry.key == key for result in entry.results]
+        exact = (result for result in results if set(result.switches) == set(switches))
+        similar = (result for result in results if _without_batches(result.switches) == _without_batches(switches))
+        return next(exact, min(similar, key=lambda result: result.ssim, default=None))
 
     def with_entry(self, entry: Entry) -> "Accelerations":
         """Return a copy that contains `entry`.
@@ -151,15 +177,17 @@ def require_distance(
 ) -> Distance | None:
     """Return the distance in `result`, or None if it was not measured and `settings` allow a missing distance.
 
-    If all switches are off, images do not differ from the reference unless they are sampled in batches. In batches, the
-    distance is unknown, and the result is None.
+    Without switches, the distance is that of identical images. If batches are the only switch and were not measured,
+    the distance is None.
 
     Raises InvalidSettings if the distance was not measured and `settings` do not allow this, or if the distance is
     outside the bounds in `settings`.
     """
     names = ", ".join(switches) or "none"
     if not switches:
-        return Distance(ssim=1.0, psnr_db=None) if settings.batch_size == 1 else None
+        return Distance(ssim=1.0, psnr_db=None)
+    if result is None and not _without_batches(switches):
+        return None
     if result is None:
         text = f"the distance of {model} with the switches {names} from reference mode was not measured"
         remedy = f"measure it with `codec-diffusers golden accelerate --switches {'+'.join(switches)}`"
@@ -177,6 +205,10 @@ def require_distance(
             "%s with the switches %s was measured at %.2fx the speed of reference mode", model, names, result.speed
         )
     return result.distance
+
+
+def _without_batches(switches: Iterable[str]) -> frozenset[str]:
+    return frozenset(name for name in switches if not name.startswith("batch_size="))
 
 
 def _missed(settings: Settings, result: AccelerationResult) -> Iterable[str]:

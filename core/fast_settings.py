@@ -64,12 +64,14 @@ class FastSettings(BaseSettings):
         "Attention backend of diffusers, e.g. native, flash or sage. The transformer of the model must support "
         "attention backends. Default: the backend that diffusers selects.",
     )
-    step_cache: Literal["none", "faster", "first_block", "mag", "pyramid_attention", "taylorseer"] | None = setting(
+    step_cache: (
+        Literal["none", "cache_dit", "faster", "first_block", "mag", "pyramid_attention", "taylorseer"] | None
+    ) = setting(
         _PANEL,
         None,
         "Cache with which a transformer reuses results of earlier sampling steps: none, faster (FasterCache), "
-        "first_block (FirstBlockCache), mag (MagCache), pyramid_attention (PyramidAttentionBroadcast) or "
-        "taylorseer (TaylorSeer). Default in fast mode: none.",
+        "first_block (FirstBlockCache), mag (MagCache), pyramid_attention (PyramidAttentionBroadcast), "
+        "taylorseer (TaylorSeer), or cache_dit (DBCache), which needs the extra speed. Default in fast mode: none.",
     )
     guidance_interval: str | None = setting(
         _PANEL,
@@ -80,11 +82,20 @@ class FastSettings(BaseSettings):
         "mode: 0-0.04/0.16-0.64/0.84-1, if the pipeline supports this setting.",
         pattern=PATTERN,
     )
-    quantization: Literal["none", "int8wo", "int4wo", "float8wo"] | None = setting(
+    quantization: Literal["none", "int8wo", "int4wo", "float8wo", "bnb_int8", "bnb_nf4"] | None = setting(
         _PANEL,
         None,
-        "Quantization of the weights of the denoiser with torchao: none, int8wo, int4wo or float8wo. "
-        "Quantization needs the optional dependencies codec-diffusers[speed]. Default in fast mode: none.",
+        "Quantization of the weights of the denoiser: none, int8wo, int4wo or float8wo with torchao, bnb_int8 or "
+        "bnb_nf4 with bitsandbytes on a GPU. Quantization needs the optional dependencies codec-diffusers[speed]. "
+        "Default in fast mode: none.",
+    )
+    gguf: str | None = setting(
+        _PANEL,
+        None,
+        "GGUF file with the weights of the denoiser, which replace those of the model: the name of a file in the "
+        "models directory, or a path. It needs the optional dependencies codec-diffusers[speed]. Default in fast "
+        "mode: the weights of the model.",
+        pattern=r"^[^+,]+\.gguf$",
     )
     offload: Literal["none", "model", "group", "sequential"] | None = setting(
         _PANEL,

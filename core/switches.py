@@ -31,10 +31,13 @@ class Switches:
     step_cache: str = "none"
     guidance_interval: str = ALL_STEPS
     quantization: str = "none"
+    gguf: str | None = None
     offload: str = "none"
     vae_tiling: bool = False
     vae_slicing: bool = False
     dtype: str = "auto"
+    batch_size: int = 1
+    """Maximum number of generations that are sampled together."""
     required: frozenset[str] = field(default=frozenset(), compare=False)
     """Names of the switches that are an error if the model does not support them.
 
@@ -47,6 +50,11 @@ class Switches:
         values = ((one.name, getattr(self, one.name)) for one in fields(self) if one.compare)
         return tuple(name if value is True else f"{name}={value}" for name, value in values if value != _OFF[name])
 
+    @property
+    def has_quantized_weights(self) -> bool:
+        """Whether the weights of the denoiser are quantized."""
+        return self.quantization != "none" or self.gguf is not None
+
     def without(self, name: str) -> "Switches":
         """Return a copy in which the switch `name` is off."""
         return replace(self, **{name: _OFF[name]})
@@ -54,7 +62,7 @@ class Switches:
 
 _OFF: Mapping[str, Any] = {one.name: one.default for one in fields(Switches) if one.compare}
 """The value of each switch in reference mode."""
-UNBATCHED_STEP_CACHES = ("first_block",)
+UNBATCHED_STEP_CACHES = ("cache_dit", "first_block")
 """Step caches that decide for a whole batch which blocks to skip.
 
 With such a cache, the generations in a batch would change each other's results.
@@ -75,17 +83,17 @@ def switches_of(settings: Settings) -> Switches:
     InvalidSettings if a batch size above 1 is combined with one of UNBATCHED_STEP_CACHES.
     """
     given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}
+    if given["batch_size"] == 1:
+        del given["batch_size"]
     if Mode(settings.mode) is Mode.FAST:
         chosen = Switches(**{**FAST_DEFAULTS, **given}, required=frozenset(given))
-        if settings.batch_size > 1 and chosen.step_cache in UNBATCHED_STEP_CACHES:
+        if chosen.batch_size > 1 and chosen.step_cache in UNBATCHED_STEP_CACHES:
             raise InvalidSettings(
                 f"{PREFIX}BATCH_SIZE (--batch-size): must be 1 with the step cache {chosen.step_cache}, because "
-                f"this cache skips the same blocks for all generations in a batch, got {settings.batch_size}"
+                f"this cache skips the same blocks for all generations in a batch, got {chosen.batch_size}"
             )
         return chosen
     del given["dtype"]
-    if settings.batch_size > 1:
-        given["batch_size"] = settings.batch_size
     if given:
         name, value = next(iter(given.items()))
         raise InvalidSettings(

@@ -27,8 +27,8 @@ from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample_batch
 from tests.support.grpc_requests import request
 from tests.support.held_sampler import WAIT_S, hold_sampler, wait_until_no_jobs
-from tests.support.http_requests import IMAGES
-from tests.support.serving import Servers, read_stream, run_servers
+from tests.support.http_requests import IMAGES, LATENTS
+from tests.support.serving import Servers, read_stream, run_http_gateway, run_servers
 
 pytestmark = pytest.mark.slow
 
@@ -139,6 +139,29 @@ async def test_eight_concurrent_requests_get_their_own_images(
         assert servers.service.admission.seconds_per_cost * 64 * 64 * STEPS * COUNT <= elapsed_s
         await wait_until_no_jobs(servers)
     require_own_images(tiny_model, dict(enumerate(found)), alone)
+
+
+async def test_gateway_divides_the_time_of_a_batch_among_its_requests(
+    tiny_model: LoadedModel, device_thread: DeviceThread
+) -> None:
+    count = 4
+    async with (
+        running(tiny_model, device_thread, BatchLimits(count, 0.0)) as (engine, servers),
+        run_http_gateway(servers.grpc_address) as (gateway, http),
+    ):
+        async with device_held(engine, servers, count):
+            tasks = [
+                asyncio.create_task(http.post(IMAGES, json={**LATENTS, "prompt": prompt_of(number), "steps": STEPS}))
+                for number in range(count)
+            ]
+        started_at = time.monotonic()
+        for response in await asyncio.gather(*tasks):
+            assert response.status == 200
+            await response.read()
+        elapsed_s = time.monotonic() - started_at
+        assert (await batch_sizes(http))[2.0] == 0
+        assert (await batch_sizes(http))[4.0] == count
+        assert gateway.admission.seconds_per_cost * 64 * 64 * STEPS * count <= elapsed_s
 
 
 async def test_three_cancelled_requests_of_eight_leave_five_right(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from codec_golden.fast_model import FastModel
 from codec_golden.reference import ReferenceModel
 from codec_server.local_model import LocalModel
 from codec_wire.errors import InvalidSettings
@@ -18,7 +19,9 @@ from core.map_store import bundle_folder
 from core.role import Role
 from core.service import LatentService
 from core.settings import Settings, read_settings
+from core.switches import FAST_DEFAULTS, Switches
 from tests.support.commands import invoke
+from tests.support.families.images import build_flux
 from tests.support.grpc_requests import request
 from tests.support.http_requests import IMAGES, LATENTS
 from tests.support.serving import run_http_gateway, run_servers_for
@@ -37,12 +40,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_small_pipeline().save_pretrained(folder / "tiny-fast")
     build_bundle(SPACE, 64).write(bundle_folder(folder, SPACE))
     flags = ("--models-dir", folder, "--model", "tiny-fast", "--latent-space", SPACE, "--threads", "1")
-    sets = f"{SWITCHES},channels_last,step_cache=first_block"
+    sets = f"{SWITCHES},channels_last+batch_size=2,step_cache=first_block"
     status, output = invoke(
         "golden", "accelerate", folder / "out", *flags, "--images", "1", "--concurrent", "2", "--switches", sets
     )
     assert status == 0, output
-    assert "| switches | speed |" in output
+    columns = ("speed, 1 request", "images/s, 1 request", "speed, 2 requests", "images/s, 2 requests", "memory")
+    assert f"| switches | {' | '.join(columns)} |" in output
     return folder
 
 
@@ -71,12 +75,37 @@ def test_command_writes_table_plot_and_results_and_stores_them_next_to_the_map(m
     written = json.loads((measured / "out" / "acceleration.json").read_text())
     (stored,) = json.loads((bundle_folder(measured, SPACE) / "accelerations.json").read_text())["entries"]
     assert written == stored
-    assert [result["switches"] for result in stored["results"]] == [SWITCHES.split("+"), ["channels_last"]]
+    sets = [SWITCHES.split("+"), ["channels_last", "batch_size=2"]]
+    assert [result["switches"] for result in stored["results"]] == sets
     for result in stored["results"]:
         assert result["speed"] > 0
-        assert result["images_per_s_concurrent"] > 0
+        assert result["speed_concurrent"] > 0
+        assert result["concurrent"] == 2
+        for rate in ("images_per_s", "images_per_s_concurrent"):
+            assert result[rate] > 0
+            assert result[f"reference_{rate}"] > 0
+        assert result["images"] == 3, "one alone, and two at the same time"
         assert result["moves_reference"]
         assert 0 < result["ssim"] <= 1
+    single, batches = (result["peak_bytes"] for result in stored["results"])
+    assert batches > 1.5 * single
+    assert stored["reference_images_per_s_concurrent"] > 0
+
+
+def test_table_states_the_fastest_sets_and_why_a_metric_is_missing(measured: Path) -> None:
+    table = (measured / "out" / "acceleration.md").read_text()
+    assert "\n| reference | 1.00x | " in table
+    assert "\n* 1 request: " in table
+    assert "\n* 2 concurrent requests: " in table
+    assert "\nLPIPS was not measured: AlexNet weights are not configured; set --lpips-backbone.\n" in table
+
+
+def test_batches_larger_than_the_number_of_concurrent_requests_are_not_measured(measured: Path) -> None:
+    status, output = invoke(
+        "golden", "accelerate", measured / "none", "--switches", "batch_size=4", "--concurrent", "2"
+    )
+    assert status == 2
+    assert "--concurrent: must be at least 4 to fill the batches of batch_size=4, got 2" in output
 
 
 async def test_every_response_of_a_fast_server_has_its_switches_and_their_distance(measured: Path) -> None:
@@ -117,6 +146,19 @@ async def test_fast_server_with_unmeasured_or_distant_switches_does_not_start(
 ) -> None:
     with pytest.raises(InvalidSettings, match=message):
         await start(settings_for(measured, **fields))
+
+
+def test_defaults_that_a_model_cannot_have_are_left_off_in_a_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    build_flux().save_pretrained(tmp_path / "flux")
+    settings = read_settings({"model": "flux", "models_dir": tmp_path, "device": "cpu", "threads": 1})
+    model = FastModel(settings, Switches(**FAST_DEFAULTS, batch_size=2))
+    try:
+        assert model.switches == ("batch_size=2",)
+    finally:
+        model.close()
 
 
 def test_golden_fixtures_are_not_made_in_fast_mode(measured: Path) -> None:

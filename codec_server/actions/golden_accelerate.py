@@ -8,6 +8,7 @@ import typer
 
 from codec_golden.acceleration import SwitchMeter, default_sets, seeded
 from codec_golden.acceleration_report import acceleration_table, plot_acceleration
+from codec_golden.errors import NotMeasured
 from codec_golden.evaluation import load_lpips_metric
 from codec_golden.fixtures import Fixture, read_suite
 from codec_golden.reference import ReferenceModel
@@ -31,7 +32,12 @@ def run_accelerate(
     Raises a CodecError if an option or the model is invalid, and OSError if a file cannot be read or written.
     """
     settings = read_golden_settings(flags)
-    sets = default_sets() if switches is None else [parse_switches(text) for text in switches.split(",")]
+    sets = default_sets(concurrent) if switches is None else [parse_switches(text) for text in switches.split(",")]
+    largest = max(one.batch_size for one in sets)
+    if largest > 1 and largest > concurrent:
+        raise InvalidSettings(
+            f"--concurrent: must be at least {largest} to fill the batches of batch_size={largest}, got {concurrent}"
+        )
     reference = ReferenceModel(settings)
     try:
         info = reference.info
@@ -42,16 +48,19 @@ def run_accelerate(
                 "Create a map with `codec-diffusers map build`"
             )
         selected = _select(reference, split_names(fixtures))
-        requests = seeded(selected, images)
-        meter = SwitchMeter(settings, reference, requests, load_lpips_metric(settings), concurrent)
+        requests, lpips = seeded(selected, images), load_lpips_metric(settings)
+        first = dict([next(iter(selected.items()))])
+        meter = SwitchMeter(settings, reference, requests, lpips, seeded(first, concurrent))
         with progress_bar() as progress:
-            task = progress.add_task("loading", total=len(sets) * len(requests))
+            total = len(sets) * (len(requests) + (concurrent > 0))
+            task = progress.add_task("loading", total=total)
             measured = meter.measure(sets, lambda label: progress.update(task, advance=1, description=label))
-            progress.update(task, completed=len(sets) * len(requests))
+            progress.update(task, completed=total)
         entry = Accelerations.Entry(
             key=AccelerationKey.of(bundle.hash, info, reference.hardware_kind),
             fixtures=tuple(selected),
             reference_images_per_s=measured.reference_images_per_s,
+            reference_images_per_s_concurrent=measured.reference_images_per_s_concurrent,
             reference_peak_bytes=measured.reference_peak_bytes,
             results=tuple(measured.results),
         )
@@ -60,11 +69,12 @@ def run_accelerate(
     if not entry.results:
         reasons = "; ".join(measured.unavailable.values())
         raise InvalidSettings(f"--switches: nothing was measured: {reasons}")
-    table = acceleration_table(entry, measured.unavailable)
+    reason = str(lpips) if isinstance(lpips, NotMeasured) else None
+    table = acceleration_table(entry, measured.unavailable, lpips_reason=reason, min_ssim=settings.fast_min_ssim)
     output.mkdir(parents=True, exist_ok=True)
     (output / TABLE).write_text(table)
     (output / RESULTS).write_text(entry.model_dump_json(indent=1) + "\n")
-    plot_acceleration(entry, output / PLOT)
+    plot_acceleration(entry, output / PLOT, settings.fast_min_ssim)
     typer.echo(table)
     stored = store_acceleration(settings.models_dir, info.latent_space, entry)
     for path in (output / TABLE, output / RESULTS, output / PLOT, stored):

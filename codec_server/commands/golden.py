@@ -148,8 +148,8 @@ def accelerate(
         str | None,
         typer.Option(
             help="Comma-separated sets of switches of fast mode to measure. The switches of one set are joined by "
-            "+, e.g. fused_qkv,vae_tiling+fused_qkv. Default: several sets with one switch each, and the "
-            "default switches of fast mode."
+            "+, e.g. fused_qkv,vae_tiling+batch_size=8. Default: several sets with one switch each, and the "
+            "default switches of fast mode without and with batches."
         ),
     ] = None,
     images: Annotated[
@@ -158,11 +158,11 @@ def accelerate(
     concurrent: Annotated[
         int,
         typer.Option(
-            help="Number of concurrent requests in an additional speed measurement. The value 0 omits this "
-            "measurement.",
+            help="Number of concurrent requests in an additional measurement of the speed, for which the first "
+            "fixture is generated with different seeds. With 0, this measurement is omitted.",
             min=0,
         ),
-    ] = 0,
+    ] = 8,
     **flags: Any,
 ) -> None:
     """Measure the speed of fast mode, and how much its images differ from those of reference mode.

@@ -71,16 +71,16 @@ def pack(codes: Tensor, bits: int) -> bytes:
     """Return the codes as bytes. See numpy_math.pack."""
     flat = codes.reshape(-1)
     if bits == 8:
-        return _to_host(flat).tobytes()
+        return to_host(flat).tobytes()
     if flat.numel() % 2:
         flat = torch.nn.functional.pad(flat, (0, 1))
     low, high = (flat.view(torch.uint8).reshape(-1, 2) & 0x0F).unbind(1)
-    return _to_host(low | high << 4).tobytes()
+    return to_host(low | high << 4).tobytes()
 
 
 def to_bytes(values: Tensor) -> bytes:
     """Return values or scales as little-endian bytes in C order."""
-    array = _to_host(values)
+    array = to_host(values)
     return (array if sys.byteorder == "little" else array.byteswap()).tobytes()
 
 
@@ -94,6 +94,9 @@ def to_tensor(latents: NDArray[np.float16] | NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(latents.astype(latents.dtype.newbyteorder("=")))
 
 
-def _to_host(tensor: Tensor) -> NDArray[np.generic]:
-    array: NDArray[np.generic] = tensor.cpu().numpy()
+def to_host(tensor: Tensor) -> NDArray[Any]:
+    """Return `tensor` as an array. A tensor on a GPU is copied to pinned memory, which needs no second copy."""
+    if tensor.device.type == "cuda":
+        tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+    array: NDArray[Any] = tensor.cpu().numpy()
     return array

@@ -1,6 +1,5 @@
 """Application of the switches of fast mode to a pipeline. Each switch enables a feature of diffusers or torch."""
 
-import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from core.diffusers_engine.compiler import missing_compiler
 from core.diffusers_engine.families import FAMILIES, Family
 from core.diffusers_engine.precision import DENOISERS
 from core.diffusers_engine.sources import ModelSource
-from core.diffusers_engine.step_cache import STEP_CACHES
+from core.diffusers_engine.step_cache import CACHE_DIT, STEP_CACHES
 from core.role import Role
 from core.setting_field import PREFIX
 from core.switches import Switches
@@ -117,31 +116,6 @@ def apply_to_denoisers(denoisers: Sequence[Any], switches: Switches) -> None:
             _set_attention_backend(denoiser, switches.attention_backend)
 
 
-def quantization_arguments(source: ModelSource, components: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments of `from_pretrained` for the switch `quantization`.
-
-    `components` are the names of the pipeline's components. Raises InvalidSettings if torchao is not installed.
-    """
-    name = source.switches.quantization
-    if name == "none":
-        return {}
-    if importlib.util.find_spec("torchao") is None:
-        raise InvalidSettings(
-            f"{PREFIX}QUANTIZATION (--quantization) requires torchao, which is not installed: install the extra "
-            f"`speed` (pip install -c constraints.txt '.[speed]'), or remove the setting, got {name}"
-        )
-    from diffusers import PipelineQuantizationConfig, TorchAoConfig  # noqa: PLC0415 - takes seconds
-    from torchao import quantization  # noqa: PLC0415 - an extra
-
-    kinds = {
-        "int8wo": quantization.Int8WeightOnlyConfig,
-        "int4wo": quantization.Int4WeightOnlyConfig,
-        "float8wo": quantization.Float8WeightOnlyConfig,
-    }
-    quantized = {one: TorchAoConfig(kinds[name]()) for one in DENOISERS if one in components}
-    return {"quantization_config": PipelineQuantizationConfig(quant_mapping=quantized)}
-
-
 def _set_attention_backend(denoiser: Any, name: str) -> None:
     from diffusers import attention_backend  # noqa: PLC0415 - takes seconds
 
@@ -185,6 +159,8 @@ def _attention_backend(model: _Model, _value: str) -> str | None:
 
 
 def _step_cache(model: _Model, value: str) -> str | None:
+    if value == CACHE_DIT:
+        return None
     if not model.has("enable_cache"):
         return f"{_denoiser_name(model)} has no step caches (the only allowed value is none)"
     classes = STEP_CACHES[value]
@@ -204,6 +180,11 @@ def _guidance_interval(model: _Model, _value: str) -> str | None:
 def _quantization(model: _Model, _value: str) -> str | None:
     is_quantized = all(getattr(one, "hf_quantizer", None) is not None for one in model.denoisers)
     return None if is_quantized else "only pipelines in the file layout of diffusers can be quantized"
+
+
+def _gguf(model: _Model, _value: str) -> str | None:
+    is_loaded = _quantization(model, _value) is None
+    return None if is_loaded else "a GGUF file replaces the denoiser only in a pipeline in the layout of diffusers"
 
 
 def _offload(model: _Model, _value: str) -> str | None:
@@ -231,9 +212,11 @@ _DENOISER_SWITCHES = (
     "step_cache",
     "guidance_interval",
     "quantization",
+    "gguf",
+    "batch_size",
 )
 """Switches that have no effect on a model without a denoiser, which only decodes and encodes."""
-_LOADING_SWITCHES = ("channels_last", "quantization", "offload", "vae_tiling", "vae_slicing", "dtype")
+_LOADING_SWITCHES = ("channels_last", "quantization", "gguf", "offload", "vae_tiling", "vae_slicing", "dtype")
 """Switches that are applied when the components of a pipeline are loaded and placed on the device."""
 _CHECKS: Mapping[str, Callable[[_Model, str], str | None]] = {
     "channels_last": _channels_last,
@@ -243,9 +226,11 @@ _CHECKS: Mapping[str, Callable[[_Model, str], str | None]] = {
     "step_cache": _step_cache,
     "guidance_interval": _guidance_interval,
     "quantization": _quantization,
+    "gguf": _gguf,
     "offload": _offload,
     "vae_tiling": _vae_tiling,
     "vae_slicing": _vae_slicing,
     "dtype": lambda _model, _value: None,
+    "batch_size": lambda _model, _value: None,
 }
 """Functions of (model, value) that return the reason why the model does not support a switch, or None."""

@@ -19,7 +19,6 @@ from core.diffusers_engine.fast_switches import (
     apply_to_denoisers,
     denoisers_of,
     place,
-    quantization_arguments,
     supported_switches,
 )
 from core.diffusers_engine.load_errors import load_failure
@@ -27,6 +26,7 @@ from core.diffusers_engine.loras import apply_loras
 from core.diffusers_engine.model_files import fetch_model
 from core.diffusers_engine.precision import dtype_name_of, with_stored_dtype
 from core.diffusers_engine.prompt_cache import PromptCache
+from core.diffusers_engine.quantization import quantization_arguments
 from core.diffusers_engine.schedule import step_check
 from core.diffusers_engine.single_file import load_single_file
 from core.diffusers_engine.sources import ModelSource, locate_model
@@ -164,7 +164,7 @@ def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Devic
         dtype=device.dtype,
         use_safetensors=not source.allow_pickle or None,
         **files.arguments,
-        **quantization_arguments(source, list(components)),
+        **quantization_arguments(source, files.folder, components, device),
     )
     return pipeline, files.family, device
 
@@ -199,7 +199,7 @@ def _all_variants(pipeline: Any, family: Family, source: ModelSource) -> Iterato
     if folder is None and source.factory is None:
         folder = Path(locate_model(source)) / MOTION_ADAPTER
     if folder is not None and folder.is_dir() and not hasattr(pipeline, MOTION_ADAPTER):
-        if source.switches.quantization != "none":
+        if source.switches.has_quantized_weights:
             log.warning(
                 "%s cannot generate videos, because a motion adapter cannot use quantized weights", source.label
             )

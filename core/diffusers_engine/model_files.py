@@ -8,6 +8,7 @@ from typing import Any
 
 from core.diffusers_engine.families import Family, family_named
 from core.diffusers_engine.hub import INDEX, hub_access, repository_files
+from core.diffusers_engine.precision import DENOISERS
 from core.diffusers_engine.sources import ModelSource, locate_model
 from core.diffusers_engine.weight_variants import choose_variant
 
@@ -49,14 +50,24 @@ def fetch_model(source: ModelSource) -> ModelFiles:
         index = Path(hf_hub_download(location, INDEX, local_files_only=local_files_only))
         files = repository_files(location, local_files_only=local_files_only)
         variant, family, arguments = _read_index(source, index.parent, files)
+        replaced = replaced_denoisers(source, DiffusionPipeline.load_config(index.parent))
         downloaded = DiffusionPipeline.download(
             location,
             variant=variant,
             use_safetensors=not source.allow_pickle or None,
             local_files_only=local_files_only,
             **arguments,
+            **dict.fromkeys(replaced),
         )
+        for name in replaced:
+            hf_hub_download(location, f"{name}/config.json", local_files_only=local_files_only)
     return ModelFiles(Path(downloaded), variant, family, arguments)
+
+
+def replaced_denoisers(source: ModelSource, index: Iterable[str]) -> list[str]:
+    """Return the components of the pipeline with the content `index` whose weights are in the GGUF file of `source`."""
+    names = [name for name in DENOISERS if name in index]
+    return names[:1] if source.switches.gguf is not None else []
 
 
 def _read_index(

@@ -1,9 +1,11 @@
-"""Caches of diffusers that reuse results of earlier sampling steps."""
+"""Caches of diffusers and of cache-dit that reuse results of earlier sampling steps."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from codec_wire.errors import InvalidSettings
+from core.diffusers_engine.extra_packages import require_package
 from core.setting_field import PREFIX
 
 DEFAULT_STEPS = 25
@@ -14,14 +16,17 @@ _ONE_PASS = (*FLUX, "LTXPipeline", "LTXImageToVideoPipeline", "CogVideoXPipeline
 
 FasterCache and PyramidAttentionBroadcast store the state of only one run per step.
 """
+CACHE_DIT = "cache_dit"
+"""The cache of the package cache-dit, which supports other transformers than the caches of diffusers."""
 STEP_CACHES: Mapping[str, Sequence[str] | None] = {
+    CACHE_DIT: None,
     "faster": _ONE_PASS,
     "first_block": None,
     "mag": FLUX,  # the only model for which diffusers has the measured ratios
     "pyramid_attention": _ONE_PASS,
     "taylorseer": None,
 }
-"""Pipeline classes that each cache supports, or None if the cache supports every transformer with caches."""
+"""Pipeline classes that each cache supports, or None if the transformer decides whether a cache can be enabled."""
 
 
 class StepCache:
@@ -33,6 +38,8 @@ class StepCache:
 
     def __init__(self, name: str, transformers: Sequence[Any]) -> None:
         """Enable the cache. Raises InvalidSettings if diffusers cannot apply the cache to a transformer."""
+        if name == CACHE_DIT:
+            require_package("cache_dit", "step_cache", name)
         self._name = name
         self._transformers = transformers
         self._pipeline: Any = None
@@ -53,17 +60,37 @@ class StepCache:
         from diffusers.hooks import HookRegistry  # noqa: PLC0415 - takes seconds
 
         self._pipeline = pipeline
+        if self._name == CACHE_DIT:
+            self._refresh(steps)
+            return
         if self._name == "mag" and steps != self._steps:
             self._enable(steps)
         for transformer in self._transformers:
             HookRegistry.check_if_exists_or_initialize(transformer).reset_stateful_hooks(recurse=True)
 
+    def _refresh(self, steps: int) -> None:
+        import cache_dit  # noqa: PLC0415 - an extra
+
+        for transformer in self._transformers:
+            cache_dit.refresh_context(transformer, num_inference_steps=steps)
+
     def _enable(self, steps: int) -> None:
+        if self._name == CACHE_DIT:
+            self._enable_cache_dit()
+            return
         for transformer in self._transformers:
             if transformer.is_cache_enabled:
                 transformer.disable_cache()
             transformer.enable_cache(self._config(transformer, steps))
         self._steps = steps
+
+    def _enable_cache_dit(self) -> None:
+        # The level is read when the package is imported. It has no other setting for its messages.
+        os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "ERROR")
+        import cache_dit  # noqa: PLC0415 - an extra
+
+        for transformer in self._transformers:
+            cache_dit.enable_cache(transformer, cache_config=cache_dit.DBCacheConfig())
 
     def _config(self, transformer: Any, steps: int) -> Any:
         configs: Mapping[str, Callable[[Any, int], Any]] = {

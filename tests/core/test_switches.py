@@ -63,7 +63,8 @@ def test_switch_in_reference_mode_is_refused_with_its_name_and_value() -> None:
 def test_batches_are_refused_in_reference_mode() -> None:
     with pytest.raises(InvalidSettings, match=r"CODEC_BATCH_SIZE \(--batch-size\).*CODEC_MODE=fast.*got 8"):
         switches_of(Settings(batch_size=8))
-    assert switches_of(Settings(batch_size=8, mode="fast")) == Switches(**FAST_DEFAULTS)
+    assert switches_of(Settings(batch_size=8, mode="fast")) == Switches(**FAST_DEFAULTS, batch_size=8)
+    assert switches_of(Settings(batch_size=8, mode="fast")).names[-1] == "batch_size=8"
 
 
 def test_batches_are_refused_with_a_step_cache_that_decides_for_all_members() -> None:
@@ -157,7 +158,16 @@ def test_text_of_an_acceleration_has_the_switches_and_their_distance() -> None:
 
 def test_distance_without_switches_is_known_only_without_batches() -> None:
     assert require_distance(Settings(mode="fast"), "tiny", (), None) == Distance(ssim=1.0, psnr_db=None)
-    assert require_distance(Settings(mode="fast", batch_size=8), "tiny", (), None) is None
+    assert require_distance(Settings(mode="fast"), "tiny", ("batch_size=8",), None) is None
+
+
+def test_batches_of_an_unmeasured_size_have_the_largest_distance_of_the_measured_sizes(tmp_path: Path) -> None:
+    store_acceleration(tmp_path, "space", entry())
+    batches = RESULT.model_copy(update={"switches": (*SWITCHES, "batch_size=4"), "ssim": 0.955})
+    store_acceleration(tmp_path, "space", entry(batches))
+    assert find_acceleration(tmp_path, "space", KEY, SWITCHES) == RESULT
+    assert find_acceleration(tmp_path, "space", KEY, (*SWITCHES, "batch_size=4")) == batches
+    assert find_acceleration(tmp_path, "space", KEY, (*SWITCHES, "batch_size=8")) == batches
 
 
 def test_distance_of_a_model_does_not_apply_to_the_same_model_with_loras() -> None:

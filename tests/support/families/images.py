@@ -74,12 +74,13 @@ def build_sd3() -> StableDiffusion3Pipeline:
     )
 
 
-def build_flux() -> FluxPipeline:
+def build_flux(blocks: int = 1) -> FluxPipeline:
+    """Return a pipeline with `blocks` blocks of each of the two kinds."""
     torch.manual_seed(4)
     transformer = FluxTransformer2DModel(
         in_channels=64,
-        num_layers=1,
-        num_single_layers=1,
+        num_layers=blocks,
+        num_single_layers=blocks,
         attention_head_dim=16,
         num_attention_heads=2,
         joint_attention_dim=encoders.WIDTH,

@@ -1,0 +1,16 @@
+"""Check for packages of the extra `speed`, which only some switches of fast mode need."""
+
+import importlib.util
+
+from codec_wire.errors import InvalidSettings
+from core.setting_field import PREFIX
+
+
+def require_package(package: str, setting: str, value: str) -> None:
+    """Raise InvalidSettings if `package`, which `value` of `setting` needs, is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise InvalidSettings(
+            f"{PREFIX}{setting.upper()} (--{setting.replace('_', '-')}) requires {package}, which is not "
+            f"installed: install the extra `speed` (pip install -c constraints.txt '.[speed]'), or remove the setting, "
+            f"got {value}"
+        )
