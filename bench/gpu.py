@@ -53,6 +53,8 @@ def fixtures_of(architecture: Architecture, count: int, seed: int) -> list[Fixtu
             seed=number,
             prompt=f"a snowy mountain at dusk, number {number}",
             steps=architecture.steps,
+            fps=None,
+            frames=1,
         )
         for number in range(seed, seed + count)
     ]
