@@ -16,8 +16,8 @@ AUTO = "auto"
 class Device:
     """A torch device, the dtype in which the model computes, and its number of CPU threads.
 
-    The device, the dtype and the number of threads affect the generated values. So they are fixed for the lifetime of
-    the process.
+    The device, the dtype and the number of threads are fixed for the lifetime of the process, because they affect the
+    generated values.
     """
 
     torch_device: torch.device

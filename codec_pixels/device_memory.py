@@ -8,7 +8,7 @@ import torch
 
 
 def memory_by_device() -> dict[tuple[str, str], int]:
-    """Return the memory of this process in bytes, by device and kind.
+    """Return the memory of this process in bytes, keyed by device and by kind of memory.
 
     A GPU has the kinds "allocated" (used by tensors) and "reserved" (held by torch). The CPU has only the kind
     "resident", the resident set size of the process.
@@ -27,8 +27,8 @@ def memory_by_device() -> dict[tuple[str, str], int]:
 def free_memory(device: torch.device) -> int | None:
     """Return the number of bytes that this process can still allocate on `device`; None if the number is unknown.
 
-    For the CPU, the number is the available memory of the machine, but at most the unused part of the memory limit of
-    the process's control group (cgroup version 2).
+    For the CPU, return the smaller of two numbers: the available memory of the machine, and the memory that the control
+    group of the process (cgroup version 2) still allows.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -46,9 +46,9 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _number_in(path: Path, pattern: str) -> int | None:
-    """Return the number that the first group of `pattern` matches in the file, or None if there is no match.
+    """Return the number that the first group of `pattern` matches in the file at `path`, or None if nothing matches.
 
-    The result is also None if the file cannot be read.
+    Return None if the file cannot be read.
     """
     try:
         found = re.search(pattern, path.read_text())

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(slots=True, eq=False)
 class BatchLimits:
-    """Limits of a batch: how many calls run together, and how long the first call waits for others.
+    """Limits of a batch: how many calls run together, and how long the first call waits for other calls.
 
     `size` is the maximum number of calls in a batch; 1 means that each call runs alone. If the device is idle, a call
     waits for other calls until `window_s` seconds after its submission. `max_memory` returns the maximum sum of
@@ -47,9 +47,9 @@ class Call:
 class FairQueue:
     """Queue of calls that serves clients in turn, one call at a time. Each client's calls keep their order.
 
-    A batch is filled in rounds. In each round, every client adds its next call to the batch. A client whose next call
-    does not fit is skipped and keeps its turn, and the batch ends after this round. So no client adds another call to
-    the batch while a skipped client waits.
+    A batch is filled in rounds. In each round, every client adds its next call to the batch. If the next call of a
+    client does not fit into the batch, the client is skipped and keeps its turn, and the current round is the last
+    round. Therefore, no client adds another call to the batch while a skipped client waits.
     """
 
     def __init__(self) -> None:

@@ -14,7 +14,8 @@ BEST_QUALITY = 100
 
 _EXIF_DESCRIPTION, _EXIF_SOFTWARE = 0x010E, 0x0131
 _EXIF_MAX_BYTES = 60_000
-"""Maximum size of the EXIF description. A longer description is left out, because JPEG limits EXIF blocks to 64 KiB."""
+"""Maximum size of the EXIF description. A description above this size is left out, because JPEG limits EXIF blocks to
+64 KiB."""
 
 
 def encode_image(

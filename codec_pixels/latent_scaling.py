@@ -1,4 +1,4 @@
-"""The scaling of latents in each pipeline class of diffusers: from a stream to the VAE's decoder, and the inverse.
+"""The scaling of latents between a latent stream and the VAE, for each pipeline class of diffusers.
 
 The configuration of a VAE can contain `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std`. The class of
 the pipeline, not the class of the VAE, determines which of these values are applied: the SDXL pipelines apply
@@ -23,7 +23,8 @@ class LatentScaling:
     decoder."""
     scale: Callable[[Any, Tensor], Tensor]
     """Called with the VAE and the output of its encoder [F, C, h, w]. Returns latents that are scaled as in the stream.
-    The operations are those of the corresponding image-to-image class of diffusers, if there is one."""
+    The function performs the same operations as the corresponding image-to-image class of diffusers, if there is
+    one."""
     upcast: bool = False
     """Whether the pipeline class converts an fp16 VAE to fp32 for decoding if the VAE's configuration has
     `force_upcast`."""

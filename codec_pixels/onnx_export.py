@@ -28,7 +28,7 @@ whether the weights are stored as fp16. If the published weights are fp16 alread
 difference."""
 _IMAGE_SHAPES = ((1, 16, 16), (2, 9, 24), (1, 32, 32))
 _VIDEO_SHAPES = ((3, 8, 8), (2, 9, 12), (5, 8, 16))
-"""Numbers of latent frames, heights and widths of the latents with which an export is compared."""
+"""Shapes (latent frames, height, width) of the latents for which an exported decoder is compared with a video VAE."""
 _EXAMPLE_SHAPE = (2, 12, 20)
 """Shape of the latents with which the decoder is exported. All sizes are different and larger than 1, because torch
 does not treat the sizes 0 and 1 as variable."""
@@ -42,7 +42,7 @@ class Difference:
     value: float
     """Largest difference of pixel values in [0, 1]."""
     levels: int
-    """Largest difference of the same pixel values as 8-bit integers."""
+    """Largest difference of pixel values that are rounded to 8-bit integers."""
 
 
 class DecoderModule(torch.nn.Module):
@@ -77,8 +77,8 @@ def export_decoder(
 
     Input "latents": float32 [N, C, h, w], scaled as in the stream. Output "pixels": float32 [N, 3, H, W], RGB in [0,
     1]. N, h and w are variable. If the VAE compresses time, the output has more frames than the input. Every operation
-    is fp32. With `fp16_weights`, the file stores large weights as fp16. The same VAE and library versions produce the
-    same bytes. `vae` is converted to fp32 and moved to the CPU.
+    of the exported decoder computes in fp32. With `fp16_weights`, the file stores large weights as fp16. The same VAE
+    and library versions produce the same bytes. `vae` is converted to fp32 and moved to the CPU.
 
     Raises ModelLoadError if the VAE cannot be exported with variable sizes, if a weight is too large for fp16, or if
     the exported decoder differs from torch by more than MAX_DIFFERENCE.
@@ -142,8 +142,8 @@ def _remove_origins(model: ir.Model) -> None:
 def _store_as_fp16(model: ir.Model) -> None:
     """Store the matrices and kernels as fp16, each with a Cast node that converts it to fp32.
 
-    Runtimes evaluate these nodes only once. Vectors, such as biases and the factors of latents, are small and stay
-    fp32. Raises ModelLoadError.
+    ONNX runtimes evaluate the Cast nodes only once. Vectors, such as biases and the scaling factors of latents, are
+    small and stay fp32. Raises ModelLoadError.
     """
     graph = model.graph
     for value in list(graph.initializers.values()):

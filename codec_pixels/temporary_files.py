@@ -16,7 +16,10 @@ def temporary_folder() -> "TemporaryDirectory[str]":
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Convert every OSError in the `with` block to OutOfStorage. Use it only to write a temporary file."""
+    """Convert every OSError in the `with` block to OutOfStorage.
+
+    Use this context manager only for code that writes a temporary file.
+    """
     try:
         yield
     except OSError as error:

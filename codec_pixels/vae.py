@@ -20,13 +20,13 @@ from codec_wire.pipelines import torch_math
 Decode: TypeAlias = Callable[[Any, Tensor], Tensor]
 """Function that takes a VAE and latents [F, C, h, w], and returns pixels in [-1, 1], [N, 3, H, W].
 
-F is the number of latent frames. N, the number of decoded frames, is F, or 1 + (F - 1) * t if the VAE compresses time
-by the factor t. The scaling of the pipeline is reversed before the call.
+F is the number of latent frames. The number N of decoded frames equals F, unless the VAE compresses time by a factor t:
+then N is 1 + (F - 1) * t. The caller reverses the pipeline's scaling of the latents before it calls the function.
 """
 
 
 def _decode_images(vae: Any, latents: Tensor) -> Tensor:
-    """Decode latent frames one by one, so that no image depends on the others and activation memory stays constant."""
+    """Decode latent frames one by one, so that no image depends on another and activation memory stays constant."""
     return torch.cat([vae.decode(one).sample for one in latents.unsqueeze(1)])
 
 
@@ -82,9 +82,9 @@ def load_vae(model_class: str, path: str, **arguments: Any) -> Any:
 def vae_class_of(vae: Any) -> str:
     """Return the name of the first supported class among the class of `vae` and its base classes.
 
-    The server uses the VAE as an instance of this class. Clients use the same class, because they can load only classes
-    of diffusers, not a subclass that a model defines. If none of the classes is supported, return the name of the class
-    of `vae`.
+    Both the server and its clients use the VAE as an instance of the returned class, because clients can load only
+    classes of diffusers, not a subclass that a model defines. If neither the class of `vae` nor a base class is
+    supported, return the name of the class of `vae`.
     """
     return _supported_class(vae).__name__
 
@@ -152,7 +152,7 @@ def upcast_if_required(vae: Any, *, supported: bool) -> Iterator[None]:
     """Convert an fp16 VAE to fp32 for the duration of the `with` block if its configuration has `force_upcast`.
 
     The VAE of SDXL requires fp32, because its values overflow to NaN in fp16. `supported` states whether the pipeline
-    class of diffusers converts its VAE. If it is false, the VAE is not converted and decodes in fp16.
+    class of diffusers converts its VAE. If `supported` is false, the VAE is not converted and decodes in fp16.
     """
     dtype = vae.dtype
     if not supported or dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):

@@ -1,6 +1,6 @@
 """Encoding of pixels to latents, the inverse of codec_pixels.vae.
 
-The result is deterministic: it is the mode of the VAE's distribution, or a sample that a seeded generator draws.
+The latents are deterministic: they are the mode of the VAE's distribution, or a sample that a seeded generator draws.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ Without a generator, the latents are the mode of the VAE's distribution.
 
 
 def _encode_images(vae: Any, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Encode frames one by one, so that no latent frame depends on the others and activation memory stays constant."""
+    """Encode frames one by one, so that no latent frame depends on another and activation memory stays constant."""
     # torch.split keeps the strides, which decide the memory format and with it the last bits.
     return torch.cat([latents_of(vae.encode(one), generator) for one in torch.split(pixels, 1)])
 
@@ -63,9 +63,10 @@ def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
 def draw_sample(vae: Any, shape: Sequence[int], pipeline_class: str, generator: torch.Generator) -> None:
     """Draw the random numbers that sampling the VAE's distribution for one image needs, and discard them.
 
-    This advances `generator`, a CPU generator, as the encoding of an image does.
+    The call advances `generator`, a CPU generator, as the encoding of an image does.
 
-    `shape` is the shape of the latents, [C, h, w]. The numbers have the dtype in which `pipeline_class` encodes images.
+    `shape` is the shape of the latents, [C, h, w]. The random numbers have the dtype in which `pipeline_class` encodes
+    images.
     """
     upcast = scaling_of(pipeline_class, type(vae).__name__, vae).upcast and vae.config.force_upcast
     torch.randn((1, *shape), generator=generator, dtype=torch.float32 if upcast else vae.dtype)

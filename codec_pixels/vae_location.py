@@ -27,9 +27,10 @@ def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, downloa
 
     The name of the VAE is `decoder.weights_url` in the map, or the id of the latent space if the map has no
     weights_url. The VAE is searched in this order: models that ship with this project, a directory below `models_dir`,
-    a model below `models_dir` with this latent space, and a Hugging Face repository. The repository is downloaded only
-    if `download` is true. A map that was received from a server cannot name other directories. Raises ModelLoadError if
-    the VAE is not found, and InvalidMap if no weights file of the VAE has the hash in decoder.weights_hash.
+    a model below `models_dir` with this latent space, and a Hugging Face repository. A Hugging Face repository is
+    downloaded only if `download` is true. A path in a map, which a server may have sent, cannot lead outside
+    `models_dir`. Raises ModelLoadError if the VAE is not found, and InvalidMap if no weights file of the VAE has the
+    hash in decoder.weights_hash.
     """
     decoder = latent_map.decoder
     if decoder is None:
@@ -124,7 +125,7 @@ def _hub_folder(name: str, latent_space: str, *, download: bool) -> Path:
 
 
 def _cached_folder(repository: str) -> Path | None:
-    """Return the directory of the VAE of `repository` in the local Hugging Face cache, or None if it is not cached."""
+    """Return the directory in the local Hugging Face cache that contains the VAE of `repository`, or None."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - installed with diffusers
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 

@@ -15,7 +15,7 @@ from codec_pixels.temporary_files import out_of_storage, storage_errors, tempora
 from codec_wire.errors import OutOfStorage
 
 CRF = 17
-"""Constant rate factor of x264. At this value, losses are hardly visible."""
+"""Constant rate factor of x264. With the value 17, losses are hardly visible."""
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -102,7 +102,7 @@ def encode_video(
     """Return `pixels`, uint8 RGB [frames, height, width, 3], as an MP4 file: H.264, 4:2:0, `fps` frames per second.
 
     Height and width must be even. The file's comment contains the parameters as JSON. `on_start` is called with the
-    writer before the first frame, so that the encoder can be stopped. Raises the errors of VideoWriter.
+    VideoWriter before the first frame, so that another thread can stop the encoder. Raises the errors of VideoWriter.
     """
     height, width = pixels.shape[1:3]
     with VideoWriter(width, height, fps, parameters) as writer:

@@ -1,6 +1,6 @@
 """The Ray Serve application that runs one model.
 
-`codec-diffusers serve --engine ray` deploys the application. A Serve config file can also deploy it:
+`codec-diffusers serve --engine ray` deploys the application. A Serve config file can also deploy the application:
 
     applications:
     - name: scenes
@@ -31,16 +31,17 @@ APPLICATION = "codec-diffusers"
 """Name of the application that `codec-diffusers serve` deploys."""
 
 MAX_ONGOING_REQUESTS = 8
-"""Number of jobs that a replica accepts at once. If the batch size is larger, the batch size applies instead.
+"""Number of jobs that a replica accepts at once. A replica whose batch size is larger accepts one batch of jobs.
 
-The replica runs one job or batch at a time and queues the others. So the replica can start the next job immediately,
-without waiting for the server to send that job.
+A replica runs one job or batch at a time and queues the other jobs. With a queued job, a replica can start the next job
+immediately, without waiting for the server to send that job.
 """
 TARGET_ONGOING_REQUESTS = 2
 """Average number of active jobs per replica, running and waiting, that the autoscaler aims at."""
 UPSCALE_DELAY_S = 10.0
 DOWNSCALE_DELAY_S = 300.0
-"""Time before idle replicas are stopped. Because a model takes long to load, a short pause must not stop replicas."""
+"""Time before idle replicas are stopped. Because a model takes long to load, a short pause between requests must not
+stop replicas."""
 LOOK_BACK_PERIOD_S = 20.0
 HEALTH_CHECK_PERIOD_S = 2.0
 """Interval between health checks. A health check also detects a replica whose process has ended."""
@@ -80,9 +81,9 @@ REPLICA_SETTINGS = (
 def build(arguments: dict[str, Any]) -> Application:
     """Return the Ray Serve application of a model.
 
-    `arguments` maps names of settings to values, e.g. model and max_replicas. They take precedence over CODEC_*
-    variables. Options of the deployment, e.g. its resources, can be set in the config file under `deployments`. Raises
-    InvalidSettings.
+    `arguments` maps names of settings to values, e.g. model and max_replicas. The settings in `arguments` take
+    precedence over CODEC_* environment variables. Options of the deployment, e.g. its resources, can be set in the
+    config file under `deployments`. Raises InvalidSettings.
     """
     return application(read_settings(arguments))
 

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 START_ATTEMPTS = 2
 OBJECT_STORE_BYTES = 256 * 2**20
-"""Size of Ray's object store if the server starts Ray. The store contains frames over 100 KB that are not sent yet. If
-it is full, Ray writes objects to disk."""
+"""Size of Ray's object store if the server starts Ray. The object store contains frames over 100 KB that are not sent
+yet. If the object store is full, Ray writes objects to disk."""
 _CHATTY_LOGGERS = ("ray._private.worker", "ray._private.authentication", "ray.serve")
 """Loggers whose warnings are expected and cannot be disabled otherwise, e.g. about the signal handlers of the
 server."""
@@ -78,9 +78,9 @@ def _start(cpus: int) -> None:
 def _listen_on_loopback() -> None:
     """Make Ray listen on the loopback interface, as on Windows and macOS.
 
-    Without this setting, Ray replaces the node address 127.0.0.1 with the address of the network, and listens on all
-    interfaces. The processes of Ray read the environment variable. This process read the variable when it imported Ray,
-    so the value in the module is changed too.
+    By default on Linux, Ray replaces the node address 127.0.0.1 with the address of the network, and listens on all
+    interfaces. The processes that Ray starts read the setting from an environment variable. This process read that
+    variable when it imported Ray, so the function also changes the value in Ray's module.
     """
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -118,7 +118,7 @@ def deploy(settings: Settings, loader: str) -> None:
 def applications() -> Mapping[str, ApplicationStatusOverview]:
     """Return the status of every Serve application that runs a model, keyed by application name.
 
-    The keys are sorted. This function blocks.
+    The application names are sorted. This function blocks.
     """
     found = serve.status().applications
     return {name: found[name] for name in sorted(found) if DEPLOYMENT in found[name].deployments}

@@ -60,7 +60,7 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[ItemT]):
-    """One message of a call, with the next items. Only the last message of a call has a `result`.
+    """One message that a replica sends in a call, with the next items. Only the last message of a call has a `result`.
 
     An error is sent as a value in the result, because Ray would wrap a raised error in another class.
     """
@@ -71,7 +71,10 @@ class Part(Generic[ItemT]):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """Description of a model on a replica. `instance` has no engines; the flags state which engines the replica has."""
+    """Description of a model on a replica.
+
+    `instance` has no engines; the other fields state which engines the replica has.
+    """
 
     instance: ModelInstance
     generates: bool

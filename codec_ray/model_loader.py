@@ -1,7 +1,7 @@
 """Interface of the class that loads the models of a replica.
 
-Loading needs packages that codec_ray must not import. So the class is passed by name, as MODULE:CLASS, and a replica
-imports it.
+Loading a model needs packages that codec_ray must not import. Therefore, the name of the class is passed as
+MODULE:CLASS, and a replica imports the class.
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ from core.service import LatentService
 from core.settings import Settings
 
 LOADER = "codec_server.local_model:LocalModel"
-"""The default loader. It is also the class that loads the models of `codec-diffusers serve --engine local`."""
+"""The default loader, which also loads the models of `codec-diffusers serve --engine local`."""
 
 
 class ModelLoader(Protocol):

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 2.0
 CALL_TIMEOUT_S = 10.0
-"""Time in which all replicas must respond to a question of the front process."""
+"""Time in seconds within which all replicas must respond to a call of the front process."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ class RayModels:
         """The Serve applications whose models are served, keyed by application name."""
         self._versions: dict[str, asyncio.Future[str]] = {}
         """Requests for the current version of each application, keyed by application name. A busy replica responds
-        late."""
+        late, so a request can stay in the mapping for a long time."""
         self._connecting = False
 
     async def start_serving(self, service: LatentService) -> None:
@@ -120,8 +120,8 @@ class RayModels:
     async def _describe(self, service: LatentService, found: Mapping[str, ApplicationStatusOverview]) -> None:
         """Replace the models of `service` if applications were deployed, updated or deleted.
 
-        The models of an application that currently has no running replicas are kept. Requests for them wait for a
-        replica.
+        The models of an application that currently has no running replicas are kept. Requests for such models wait for
+        a replica.
         """
         kept = {name: described for name, described in self._described.items() if name in found}
         for name, status in found.items():
@@ -146,8 +146,9 @@ class RayModels:
     def _may_be_updated(self, name: str, known: _Described, status: ApplicationStatusOverview) -> bool:
         """Return whether replicas may have a version other than that of `known`.
 
-        This is the case while the application is not in the state RUNNING, or if a replica has reported another version
-        since the last call. Also request the version again, unless a request is still pending.
+        Replicas may have another version while the application is not in the state RUNNING, or if a replica has
+        reported another version since the last call. Also ask the application for its version again, unless the
+        previous such request is still pending.
         """
         requested = self._versions.get(name)
         if requested is not None and not requested.done():
@@ -169,7 +170,7 @@ async def _newer_version(known: _Described) -> str | None:
 
 
 async def _info(handle: DeploymentHandle[Any], version: str) -> ReplicaInfo:
-    """Return the description of a running replica with this version. Raises NotReady if there is none any more."""
+    """Return the description of a running replica with this version. Raises NotReady if no such replica is left."""
     found = await handle.broadcast("info").results_async(timeout_s=CALL_TIMEOUT_S, return_exceptions=True)
     for info in found:
         if isinstance(info, ReplicaInfo) and info.version == version:
@@ -178,9 +179,12 @@ async def _info(handle: DeploymentHandle[Any], version: str) -> ReplicaInfo:
 
 
 async def _describe(handle: DeploymentHandle[Any], models_dir: Path, version: str | None = None) -> _Described:
-    """Return the models of an application, with engines that use its replicas of `version`, or of that of any replica.
+    """Return the models of an application, with engines that use the replicas with `version`.
 
-    This process serves the files of exported decoders. So it reads them itself; replicas may be on other nodes.
+    If `version` is None, the version that any replica reports is used.
+
+    This process reads the files of exported decoders itself, because it serves these files, and replicas may be on
+    other nodes.
     """
     info: ReplicaInfo = await (handle.info.remote() if version is None else _info(handle, version))
     streaming = handle.options(stream=True)  # has the same router

@@ -1,7 +1,7 @@
-"""The methods of LatentService that the gRPC proxy of Ray Serve calls by name, on a replica, without front process.
+"""The methods of LatentService that the gRPC proxy of Ray Serve calls by name, on a replica, without a front process.
 
-The proxy sends a context of its own class, which cannot send initial metadata. All metadata is sent at the end of the
-call. Errors have the code and the message of those of the front process, without google.rpc details.
+The proxy passes a context object that cannot send initial metadata. Therefore, all metadata of a response is sent at
+the end of the call. An error has the same code and message as an error of the front process, but no google.rpc details.
 """
 
 import asyncio
@@ -44,7 +44,8 @@ class Message(Protocol):
 class ProxyContext(Context, Protocol):
     """The parts of ray.serve.grpc_util.RayServegRPCContext that the methods use.
 
-    The proxy receives the context together with every message, and the code and the details also with an error.
+    The proxy receives the context together with every message. With an error, it also receives the code and the
+    details.
     """
 
     def set_trailing_metadata(self, trailing_metadata: list[tuple[str, str]]) -> None:
@@ -60,8 +61,8 @@ class ProxyContext(Context, Protocol):
 class ProxiedMethods:
     """Implementation of LatentService that depends neither on grpc.aio nor on its contexts.
 
-    The methods are called on the event loop of `service`. Ray closes a stream if its call is cancelled, which cancels
-    the job.
+    The methods are called on the event loop of `service`. If a call is cancelled, Ray closes the stream of the call,
+    and the closed stream cancels the job.
     """
 
     def __init__(self, service: LatentService, request_timeout_s: float) -> None:
@@ -102,7 +103,7 @@ class ProxiedMethods:
 
     @contextmanager
     def _reported(self, method: str, operation: str | None, context: ProxyContext) -> Iterator[RequestRecord]:
-        """Begin and end the record of a call, and set the status of an error, which is raised again."""
+        """Record a call during the `with` block, and set the status of the call if the block raises an error."""
         call = Call(context)
         request_id, traceparent = call.received(REQUEST_ID_KEY), call.received(TRACEPARENT_HEADER)
         record = self._service.telemetry.begin(
@@ -136,7 +137,7 @@ class ProxiedMethods:
         messages: Callable[[Call, Job], AsyncGenerator[MessageT, None]],
         reports_steps: bool = False,
     ) -> AsyncGenerator[MessageT, None]:
-        """Yield `messages`, and set the metadata of the response when the first one is yielded."""
+        """Yield `messages`, and set the metadata of the response when the first message is yielded."""
         with self._reported(method, method.lower(), context) as record:
             call, job = Call(context), Job(job_deadline(self._request_timeout_s), reports_steps=reports_steps)
             async with aclosing(messages(call, job)) as items:

@@ -36,12 +36,13 @@ _UNLIMITED = 2**62
 
 
 class ModelReplica(ProxiedMethods):
-    """Class of the Ray Serve deployment. It owns the pipelines and the device thread that runs them.
+    """Class of the Ray Serve deployment. An instance owns the pipelines and the device thread that runs them.
 
-    The front process calls the methods of this class, Ray Serve's gRPC proxy those of the base class.
+    The front process calls the methods of this class, and Ray Serve's gRPC proxy calls the methods of the base class.
 
     The methods run on one event loop, which is separate from Ray's own event loop. The streams that the methods return
-    end with a JobResult. Ray closes a stream if its call is cancelled, which cancels the job.
+    end with a JobResult. If a call is cancelled, Ray closes the stream of the call, and the closed stream cancels the
+    job.
     """
 
     async def __init__(self, settings: dict[str, Any], loader: str) -> None:  # type: ignore[misc]  # Serve awaits it

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 ItemT = TypeVar("ItemT")
 
 MAX_ATTEMPTS = 2
-"""Maximum number of replicas that run a job. The job itself may crash a replica, so the number is small."""
+"""Maximum number of replicas that run a job. The maximum is small, because the job itself may crash a replica."""
 _LOST = "the replica that ran this request was lost"
 
 Method = Callable[..., Any]
@@ -28,10 +28,11 @@ Method = Callable[..., Any]
 
 
 async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job, version: str) -> AsyncGenerator[Any, None]:
-    """Call `method` on a replica with the given `version`, and yield its items. At the end, `job` is cancelled.
+    """Call `method` on a replica with the given `version`, and yield its items.
 
-    If the replica is lost or not ready, the job runs again on another replica, but only if no items except Started and
-    Step were yielded. Every run has the same Started and Step items, and each of them is yielded once.
+    When the iterator ends or is closed, `job` is cancelled. If the replica is lost or not ready, the job runs again on
+    another replica, but only if no items except Started and Step were yielded. Every run of a job has the same Started
+    and Step items, and each of these items is yielded only once.
 
     Raises the CodecError of the replica, NotReady if the job cannot run again, or `job.reason` if the job was
     cancelled.

@@ -17,8 +17,8 @@ from core.working_memory import NO_MEMORY, JobMemory
 ItemT = TypeVar("ItemT")
 
 PART_BYTES = 256 * 1024
-"""Size in bytes from which collected frames are sent as one message. Small frames are sent together, because sending a
-message costs more than sending a small frame."""
+"""Frames are collected until their total size in bytes reaches this number, and are then sent as one message. Small
+frames are sent together, because sending a message costs more than sending a small frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ async def run_work(
 
 
 def _is_followed(item: object, waiting: list[ItemT], *, frames_follow: bool) -> bool:
-    """Return whether to send `item` together with the next item or the result, which will soon be ready."""
+    """Return whether to keep `item`, because the next item or the result will soon be ready and can be sent with it."""
     if isinstance(item, Started):
         return item.is_followed
     if not isinstance(item, Frame):

@@ -20,7 +20,8 @@ StepListener = Callable[[int, int], None]
 """Function of (number of completed steps, total number of steps). Some schedulers run more steps than requested."""
 
 _FIELDS_OF_A_ROW = ("prompt", "negative_prompt", "image", "control_image", "mask")
-"""Fields whose values may differ between the jobs of a batch. All other arguments of the call are equal."""
+"""Fields whose values may differ between the jobs of a batch. All other arguments of the pipeline call are the same for
+all jobs."""
 
 
 def batch_key(plan: StreamPlan) -> Hashable:
@@ -45,8 +46,8 @@ def batch_key(plan: StreamPlan) -> Hashable:
 class BatchMember:
     """One generation of a batch, with its plan, its decoded inputs, and the listeners of its steps and previews.
 
-    If the generation fails or is cancelled, the member leaves the batch before its end, and `on_leave` is called with
-    the error. `error` is then this error; it is None while the member is in the batch.
+    If the generation fails or is cancelled, the member leaves the batch early, and `on_leave` is called with the error.
+    `error` is the error with which the member left the batch, or None while the member is in the batch.
     """
 
     plan: StreamPlan
@@ -112,7 +113,8 @@ class Batch:
     def without_left(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return the tensors `values`, by name, without the rows of the members that have left.
 
-        The rows are also removed from the state of the pipeline's scheduler, and from the generators.
+        The rows of members that have left are also removed from the state of the pipeline's scheduler and from the list
+        of generators.
         """
         keep = [row for row, member in enumerate(self.rows) if member.error is None]
         if len(keep) == len(self.rows) or not self._removes_rows:
@@ -148,7 +150,8 @@ def _select_state(value: Any, keep: list[int], rows: int, dimensions: int) -> An
 def merge_arguments(each: Sequence[Mapping[str, Any]], family: Family, generators: list[Generator]) -> dict[str, Any]:
     """Return the arguments of one pipeline call for several members. `each` has the arguments for each member.
 
-    Values that differ become lists. Input latents, [1, C, h, w] each, are concatenated to one tensor.
+    An argument whose values differ between members becomes a list. Input latents, [1, C, h, w] each, are concatenated
+    to one tensor.
     """
     merged = dict(each[0])
     for field in _FIELDS_OF_A_ROW:

@@ -11,9 +11,10 @@ from core.engine import Job
 
 
 def stop_if_cancelled(*jobs: Job) -> None:
-    """Raise the reason of the first job if all `jobs` were cancelled. Otherwise, record progress of the device.
+    """Raise the reason of the first job if all `jobs` were cancelled.
 
-    If there are several jobs, the device runs them as a batch.
+    If a job was not cancelled, record that the device has made progress. If there are several jobs, the device runs
+    them as a batch.
     """
     reasons = [job.reason for job in jobs]
     if reasons[0] is not None and None not in reasons:

@@ -1,7 +1,7 @@
 """Clean estimates, which are the latents without noise (x0) that the model predicts after a step.
 
-A clean estimate is computed from the arguments and the result of the scheduler's method `step`. The method itself is
-not changed.
+A clean estimate is computed from the arguments and the result of the scheduler's method `step`. The method `step`
+itself is not changed.
 """
 
 import functools
@@ -15,8 +15,8 @@ from torch import Tensor
 EstimateListener = Callable[[int, Callable[[], Tensor]], None]
 """Function of (number of completed steps, function that returns the clean estimate), called after every step.
 
-The clean estimate has the layout of the pipeline's own latents. The function that returns it is valid only during the
-call.
+The clean estimate has the layout of the pipeline's own latents. The function that returns the clean estimate may be
+called only before the listener returns.
 """
 
 _Estimate = Callable[[Any, Mapping[str, Any], Any], Tensor]

@@ -33,10 +33,8 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 1024 * 1024
-"""Size in bytes of the latents that another thread encodes in one call.
-
-This size limits the encoded frames in memory.
-"""
+"""Size in bytes of the latents that are encoded in one call on a thread other than the device thread. This size limits
+the encoded frames in memory."""
 SHORT_JOB_S = 0.005
 """If the previous generation took less than this time, the header is sent together with the first frame."""
 
@@ -181,10 +179,11 @@ def _encode_batch(encoder: LatentEncoder, latents: Tensor, plan: StreamPlan, bat
 
 
 def measure_memory(model: LoadedModel, plan: StreamPlan, wide_plan: StreamPlan) -> MemoryModel | None:
-    """Warm up with `plan`. Return a memory model that is fitted to the memory of `plan` and the larger `wide_plan`.
+    """Warm up with `plan`.
 
-    Return None if the memory cannot be measured. Call this function on the device thread. Raises the errors of
-    `warm_up` for `plan`.
+    Return a memory model that is fitted to the measured memory of `plan` and of the larger plan `wide_plan`. Return
+    None if the memory cannot be measured. Call this function on the device thread. Raises the errors of `warm_up` for
+    `plan`.
     """
     if not can_measure(model):
         warm_up(model, plan)

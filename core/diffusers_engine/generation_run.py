@@ -31,14 +31,14 @@ Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | Cod
 DEVICE_ENCODING_BYTES = 256 * 1024
 """Maximum size in bytes of an image's latents that are encoded on the device thread.
 
-The encoding takes less than a millisecond, about as long as waking another thread.
+Encoding latents of at most this size takes less than a millisecond, about as long as waking another thread.
 """
 MAX_PREVIEW_BYTES = 4 * 1024 * 1024
 """Maximum size in bytes of the previews that wait for the event loop. Further previews are dropped."""
 
 
 class GenerationRun:
-    """One generation on the device thread, which calls all methods except `__init__`.
+    """One generation on the device thread; this thread calls all methods except `__init__`.
 
     `results` receives Started, the Steps, the previews, and a last result, which is latents, a Frame, Pixels or an
     error. After the last result, the device no longer works on the job, and `future` is done.
@@ -49,7 +49,7 @@ class GenerationRun:
     ) -> None:
         self.future: Future[None] = Future()
         self.member = BatchMember(plan, job, inputs, self._report, self._preview, self._end_with)
-        """The generation as a member of a batch. Its `error` is set if the generation fails."""
+        """The generation as a member of a batch. The member's `error` is set if the generation fails."""
         self._model = model
         self._results = results
         self._started_at = 0.0

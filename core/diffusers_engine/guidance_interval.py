@@ -1,4 +1,7 @@
-"""Sampling that uses classifier-free guidance only in some steps. The other steps need half of the computation."""
+"""Sampling that uses classifier-free guidance only in some steps.
+
+A step without guidance needs half of the computation.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,9 +16,10 @@ def with_guidance_interval(
 
     Steps are counted from 0. The first step always uses guidance. `inputs` are the names of the tensors whose first
     half belongs to the unconditional prediction (Family.guidance_inputs). `arguments` contains the callback of the
-    caller. This callback always receives both halves of the tensors. The new callback changes the attribute
-    `_guidance_scale` of the pipeline, like SDCFGCutoffCallback of diffusers. Unlike that class, it works with any
-    number of prompts and can enable guidance again. The next call of the pipeline sets the attribute again.
+    caller. The callback of the caller always receives both halves of the tensors. The callback in the returned
+    arguments changes the attribute `_guidance_scale` of the pipeline, like SDCFGCutoffCallback of diffusers. Unlike
+    SDCFGCutoffCallback, the callback works with any number of prompts and can enable guidance again. The next call of
+    the pipeline sets the attribute `_guidance_scale` again.
     """
     listener = arguments.get("callback_on_step_end")
     complete: dict[str, Tensor] = {}

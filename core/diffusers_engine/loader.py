@@ -98,8 +98,8 @@ class LoadedModel:
 def load(source: ModelSource, device: Device) -> LoadedModel:
     """Return the pipelines of `source` on `device`.
 
-    `from_pretrained` sets the dtype of every module. Modules are not cast afterwards, because some modules must stay in
-    fp32. The pipeline that a factory returns is used without changes to its dtypes, devices and offload hooks.
+    `from_pretrained` sets the dtype of every module. Modules are not cast after loading, because some modules must stay
+    in fp32. The pipeline that a factory returns is used without changes to its dtypes, devices and offload hooks.
 
     Raises ModelLoadError, with the name of the model and the reason, if the model cannot be loaded. Possible reasons
     are that the model is not found, the network is not available, all weights are in unsafe formats, the variant does
@@ -175,7 +175,7 @@ def _device_of(pipeline: Any, device: Device) -> Device:
 
 
 def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
-    """Yield the pipelines of a model whose components are all loaded in the role `source.role`."""
+    """Yield the pipelines of a model that can run with the components that the role `source.role` loads."""
     if source.role is Role.DECODER:
         yield PipelineVariant(pipeline, family)
         return

@@ -39,7 +39,7 @@ def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, 
 
     `location` is the name of the LoRA file in messages. Raises ModelLoadError, which names the first keys that were not
     loaded, if a key was not loaded. If `allow_partial` is set and at least one key was loaded, a warning is logged
-    instead.
+    instead of raising ModelLoadError.
     """
     unmatched = unmatched_keys(pipeline, adapter, keys)
     if not unmatched:

@@ -28,9 +28,9 @@ class LoraSource:
 
 
 def parse_loras(setting: str | None) -> tuple[LoraSource, ...]:
-    """Parse "path:scale,path,..." to the LoRA weights that it names. The default scale is 1.
+    """Parse a setting of the form "path:scale,path,..." to the LoRA weights that the setting names.
 
-    Raises InvalidSettings if a scale is not a finite number.
+    The default scale is 1. Raises InvalidSettings if a scale is not a finite number.
     """
     return tuple(_parse_lora(entry.strip()) for entry in (setting or "").split(",") if entry.strip())
 

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A local pipeline, which has the layout of `save_pretrained`."""
+    """A pipeline in a local directory, which has the layout that `save_pretrained` writes."""
 
     folder: Path
     variant: str | None
@@ -26,7 +26,7 @@ class ModelFiles:
     arguments: Mapping[str, Any]
     """Arguments of `from_pretrained`.
 
-    They include the arguments of the family, and the value None for each component that is not loaded.
+    The arguments of the family are included, and so is the value None for each component that is not loaded.
     """
 
 

@@ -31,11 +31,12 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 TOLERANCES = {"fp32": 1, "fp16": 8, "bf16": 24}
-"""Largest allowed difference in 8-bit levels by dtype.
+"""Largest allowed difference in 8-bit levels, keyed by dtype.
 
-Both decodings use the same latents and the same VAE. A different batch size of the decoder or a different order of two
-operations can change values by a few units in the last place. In fp16 (11 bits) and bf16 (8 bits), a decoder with tens
-of layers increases this difference to several levels. Wrong scaling causes tens of levels.
+The two decodings that are compared use the same latents and the same VAE. A different batch size of the decoder or a
+different order of two operations can change values by a few units in the last place. In fp16 (11 bits) and bf16 (8
+bits), a decoder with tens of layers increases such a change to several levels. Wrong scaling causes a difference of
+tens of levels.
 """
 _STEPS_AFTER_DECODING = ("safety_checker", "watermark")
 """Components that change pixels only after decoding, so that the comparison does not depend on them."""

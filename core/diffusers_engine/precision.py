@@ -18,7 +18,7 @@ _HEADER_LENGTH = struct.Struct("<Q")
 
 
 def stored_dtype(path: Path, variant: str | None = None) -> str | None:
-    """Return the dtype that most stored weights have (fp16, bf16 or fp32). Return None if it cannot be read.
+    """Return the dtype that most stored weights have (fp16, bf16 or fp32). Return None if the dtype cannot be read.
 
     `path` is the directory of a pipeline or of a VAE, or a single safetensors file. In a pipeline, the denoiser
     (transformer or UNet) is read, or the VAE if the denoiser has no weights. `variant` selects the weights in a
@@ -41,7 +41,7 @@ def stored_dtype(path: Path, variant: str | None = None) -> str | None:
 def with_stored_dtype(device: Device, path: Path, variant: str | None = None) -> Device:
     """Return `device` with the dtype for the weights in `path` if the dtype of `device` is AUTO.
 
-    Otherwise, return `device` unchanged. See automatic_dtype.
+    If the dtype of `device` is not AUTO, return `device` unchanged. See automatic_dtype.
     """
     if device.dtype_name != AUTO:
         return device

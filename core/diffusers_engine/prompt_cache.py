@@ -103,7 +103,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _nbytes(embeddings: object) -> int | None:
-    """Return the size of all tensors in `embeddings` in bytes, or None if it contains an object of another type."""
+    """Return the total size in bytes of the tensors in `embeddings`, or None if `embeddings` contains other objects."""
     if embeddings is None:
         return 0
     if isinstance(embeddings, Tensor):
@@ -115,7 +115,10 @@ def _nbytes(embeddings: object) -> int | None:
 
 
 def _has_one_row(embeddings: Any) -> bool:
-    """Return whether all tensors in `embeddings` have one row. Such tensors of several prompts can be concatenated."""
+    """Return whether all tensors in `embeddings` have one row.
+
+    Tensors with one row can be concatenated with the tensors of other prompts.
+    """
     if isinstance(embeddings, Tensor):
         return embeddings.shape[0] == 1
     return embeddings is None or all(_has_one_row(one) for one in embeddings)

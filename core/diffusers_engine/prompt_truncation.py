@@ -19,7 +19,7 @@ _MAX_ADDED_TOKENS = 8
 
 
 def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[PromptTruncation, ...]:
-    """Return a truncation for each pair of a prompt field of `plan` and a text encoder that drops tokens of it.
+    """Return a truncation for each prompt field of `plan` and each text encoder that drops tokens of this field.
 
     Each truncation is also logged. Call this function only on the device thread.
     """

@@ -1,8 +1,8 @@
 """Conversion of images of every Pillow mode to 8-bit RGB.
 
-Opaque 8-bit images are converted by Pillow, as in diffusers. This module converts three kinds of images without Pillow.
-Pillow would clip 16-bit greyscale images instead of scaling them, would ignore transparency, and does not convert
-L*a*b* images.
+Opaque 8-bit images are converted by Pillow, as in diffusers. This module converts 16-bit greyscale images, images with
+transparency, and L*a*b* images without Pillow. Pillow would clip 16-bit greyscale images instead of scaling them, would
+ignore transparency, and does not convert L*a*b* images.
 """
 
 from typing import TYPE_CHECKING

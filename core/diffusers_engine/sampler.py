@@ -40,10 +40,10 @@ def sample(
 ) -> Tensor:
     """Sample `plan` and return the latents, [latent_frames, channels, height, width] on the pipeline's device.
 
-    Call this function only on the device thread. `inputs` is the result of decode_inputs. By default, the inputs of the
-    plan are decoded. `on_preview` is called with the clean estimate for each preview of the plan. Raises `job.reason`
-    after the step in which the job was cancelled, InvalidRequest if an input is broken, OutOfMemory if the device has
-    too little memory, and ModelLoadError if the latents have an unexpected shape.
+    Call this function only on the device thread. `inputs` is the result of decode_inputs. If `inputs` is None, the
+    inputs of the plan are decoded. `on_preview` is called with the clean estimate for each preview of the plan. Raises
+    `job.reason` after the step in which the job was cancelled, InvalidRequest if an input is broken, OutOfMemory if the
+    device has too little memory, and ModelLoadError if the latents have an unexpected shape.
     """
     stop_if_cancelled(job)
     if inputs is None:
@@ -130,7 +130,7 @@ def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Ten
 
 
 def _row_of(tensor: Any, row: int) -> SimpleNamespace:
-    """Return the output of a pipeline for a single row of the latents `tensor`."""
+    """Return row `row` of the latents `tensor` in an object with the attributes of a pipeline's output."""
     part = tensor[row : row + 1]
     return SimpleNamespace(images=part, frames=part)
 

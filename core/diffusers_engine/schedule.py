@@ -58,7 +58,7 @@ def _variant_check(variant: PipelineVariant) -> Callable[[int, float | None], bo
 def _predicts_original_sample(scheduler: Any) -> bool:
     """Return whether a step of `scheduler` returns the predicted original sample as a second tensor.
 
-    PixArtAlphaPipeline needs this tensor if there is only one step.
+    PixArtAlphaPipeline needs the predicted original sample if there is only one step.
     """
     latents = torch.ones(1, 1, 1, 1)
     return len(scheduler.step(latents, scheduler.timesteps[0], latents, return_dict=False)) > 1

@@ -16,9 +16,9 @@ def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, 
     """Return (pipeline, family) of the checkpoint `file`, loaded by `from_single_file` with the torch dtype `dtype`.
 
     The class and the configuration are read from a pipeline next to the file (see local_configuration). If there is no
-    such pipeline, the class and the configuration are read from the hub repository that diffusers infers from the keys
-    of the checkpoint. Raises ModelLoadError if the pipeline class is not supported, HubError if the repository cannot
-    be used, and the errors of diffusers.
+    pipeline next to the file, the class and the configuration are read from the hub repository that diffusers infers
+    from the keys of the checkpoint. Raises ModelLoadError if the pipeline class is not supported, HubError if the
+    repository cannot be used, and the errors of diffusers.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
@@ -43,8 +43,8 @@ def configuration_of(file: Path) -> Path:
 def local_configuration(file: Path) -> Path | None:
     """Return the directory with the configuration of the checkpoint `file`, or None.
 
-    The configuration is in the directory with the name of the file without its suffix, otherwise in the directory that
-    contains the file. The directory must contain a pipeline, whose weights are not used.
+    The configuration is searched first in a directory that has the name of the file without its suffix, then in the
+    directory that contains the file. The directory must contain a pipeline, whose weights are not used.
     """
     return next((folder for folder in (file.with_suffix(""), file.parent) if (folder / INDEX).is_file()), None)
 

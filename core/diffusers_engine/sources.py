@@ -51,12 +51,12 @@ class ModelSource:
 
 
 def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource]:
-    """Return the models that `settings` name, the default model first; if none is named, the embedded model.
+    """Return the models that `settings` name, the default model first, or the embedded model if none is named.
 
-    `settings.variant` applies only to the default model. A decoder ignores LoRA weights, because they change only the
-    denoiser. Raises InvalidSettings if CODEC_LORAS is malformed, if a factory function (--pipeline) is combined with a
-    variant or with Role.DECODER, or if a switch of fast mode is set in reference mode. Raises ModelLoadError if the
-    video model is not found.
+    `settings.variant` applies only to the default model. With Role.DECODER, LoRA weights are ignored, because they
+    change only the denoiser. Raises InvalidSettings if CODEC_LORAS is malformed, if a factory function (--pipeline) is
+    combined with a variant or with Role.DECODER, or if a switch of fast mode is set in reference mode. Raises
+    ModelLoadError if the video model is not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
         raise InvalidSettings(

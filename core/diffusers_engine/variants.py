@@ -31,7 +31,7 @@ class PipelineVariant:
     guidance_interval: GuidanceInterval | None = None
     """The steps that use classifier-free guidance, or None if all steps use it."""
     step_cache: StepCache | None = None
-    """The cache of earlier steps. All pipelines of a model share it."""
+    """The cache of earlier sampling steps, which all pipelines of a model share."""
 
     @property
     def mode(self) -> GenerationMode:
@@ -56,7 +56,7 @@ class PipelineVariant:
 def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
     """Yield `pipeline`, then the pipelines of `family.related`.
 
-    All these pipelines share the components of `pipeline`, including the weights. Only the scheduler is not shared.
+    The pipelines share all components of `pipeline`, including the weights, except the scheduler.
 
     A related pipeline is skipped with a warning if it cannot be built or does not work with the model's scheduler.
     """

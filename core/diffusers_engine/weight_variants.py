@@ -34,11 +34,11 @@ def choose_variant(
     """Return the variant of the model called `label` that must be loaded, or None for the default weights.
 
     `paths` contains the files of the model, relative to its directory and with slashes. `components` contains the
-    folders from which weights are loaded. If `requested` is given, it is returned. Otherwise, the default weights are
-    selected, or, if there are none, the only variant that has all weights. A component without this variant is loaded
-    from its default weights, as in diffusers. Raises ModelLoadError, which names the variants that exist, if the
-    variant `requested` does not exist. Without `requested`, raises ModelLoadError if the model has several variants but
-    no default weights.
+    folders from which weights are loaded. If `requested` is given, it is returned. If `requested` is None, the default
+    weights are selected or, if the model has no default weights, the only variant that has all weights. A component
+    without the selected variant is loaded from its default weights, as in diffusers. Raises ModelLoadError, which names
+    the variants that exist, if the variant `requested` does not exist. Without `requested`, raises ModelLoadError if
+    the model has several variants but no default weights.
     """
     files: dict[str, list[str]] = {}
     for path in paths:

@@ -32,7 +32,7 @@ def linear_sigmas(steps: int) -> Any:
 
 
 def linear_sigmas_without_zero(steps: int) -> Any:
-    """Return `steps` + 1 evenly spaced sigmas from 1 to 0, except the last one, as the Hunyuan pipelines do."""
+    """Return `steps` evenly spaced sigmas from 1 to 1 / steps, as the Hunyuan pipelines compute them."""
     return np.linspace(1.0, 0.0, steps + 1)[:-1]
 
 
@@ -58,7 +58,7 @@ class Geometry:
     spatial: Callable[[Any], int] = lambda pipeline: int(pipeline.vae_scale_factor)
     """Function that returns the number of pixels per latent cell along each side."""
     patch: Callable[[Any], int] = _one
-    """Function that returns a number. The width and height in latent cells must be multiples of this number."""
+    """Function that returns the number of which the width and the height in latent cells must be multiples."""
     temporal: Callable[[Any], int] = _one
     """Function that returns the number of video frames per latent frame.
 
@@ -90,19 +90,16 @@ class Family:
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
     """Additional arguments of `from_pretrained`."""
     finish: Callable[[dict[str, Any], StreamPlan], dict[str, Any]] | None = None
-    """Function of (arguments, plan) that returns adapted arguments of the call, for classes that need other
-    arguments."""
+    """Function of (arguments, plan) that returns adapted arguments of the call. None if the pipeline class needs no
+    adaptation."""
     related: tuple[str, ...] = ()
-    """Names of other pipeline classes in the table that are also served.
-
-    The other pipelines use the components of this pipeline.
-    """
+    """Names of other pipeline classes in the family table that are also served with the components of the pipeline."""
     other_modes: tuple[GenerationMode, ...] = ()
     """Further combinations of inputs with which the same pipeline is called."""
     sigmas: Callable[[int], Any] | None = None
     """Function that returns the sigmas that the class passes to its scheduler for a number of steps.
 
-    None if the class passes the number of steps.
+    None if the class passes the number of steps to its scheduler.
     """
     scales_noise: bool = False
     """Whether the class adds noise to an input image with the scheduler's `scale_noise` instead of `add_noise`."""
@@ -111,11 +108,11 @@ class Family:
     tokenized: Callable[[Any, str, str], tuple[str, int] | None] | None = None
     """Function of (pipeline, name of the tokenizer, prompt) that returns (text, limit).
 
-    `text` is what the class passes to the tokenizer, and `limit` is the number of tokens that it keeps. None if the
-    class follows the rule of most classes (see prompt_truncation).
+    `text` is what the class passes to the tokenizer, and `limit` is the number of tokens that remain after truncation.
+    None if the class follows the rule of most classes (see prompt_truncation).
     """
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
-    """Function of (pipeline, plan) that returns a context manager. The pipeline is called in its `with` block."""
+    """Function of (pipeline, plan) that returns the context manager in whose `with` block the pipeline is called."""
     previews: bool = True
     """Whether the scheduler's samples have the layout of the finished latents, so that previews can be computed."""
     guidance_inputs: tuple[str, ...] | None = None
@@ -125,11 +122,12 @@ class Family:
     unconditional prediction separately.
     """
     has_callback: bool = True
-    """Whether the class reports steps to a callback. Otherwise, the steps of its scheduler are reported."""
+    """Whether the class reports steps to a callback. If False, the engine reports the steps of the scheduler."""
     legacy_callback: bool = False
     """Whether the class reports steps through `callback(index, timestep, latents)`, as before diffusers 0.22."""
     removable_rows: bool = False
     """Whether a callback can remove rows of a batch between two steps.
 
-    This is possible if `guidance_inputs` and the latents are the only tensors with a row for each member of a batch.
+    A callback can remove rows if `guidance_inputs` and the latents are the only tensors with a row for each member of a
+    batch.
     """

@@ -1,7 +1,7 @@
 """Conversion of a pipeline's output to latents [latent_frames, channels, height, width], one function per layout.
 
-In these shapes, B is the batch size, which is always 1. F is the number of latent frames, C the number of channels, and
-H and W are the height and width in latent cells.
+In the shapes of this module, B is the batch size, which is always 1. F is the number of latent frames, C the number of
+channels, and H and W are the height and width in latent cells.
 """
 
 from typing import Any
@@ -32,8 +32,8 @@ def packed_image_of_one_frame(pipeline: Any, output: Any, plan: StreamPlan) -> T
 def flux2_image(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
     """Convert the latents of FLUX.2 to the input of its VAE, [B, C, H, W].
 
-    The latents either are this input already, or are tokens [B, H/2 * W/2, 4C] that are normalized with the statistics
-    of the VAE.
+    The latents of FLUX.2 either already have the layout [B, C, H, W], or are tokens [B, H/2 * W/2, 4C] that are
+    normalized with the statistics of the VAE.
     """
     latents: Tensor = output.images
     if latents.dim() == 4:

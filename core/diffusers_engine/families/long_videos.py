@@ -7,7 +7,7 @@ from typing import Any
 from core.plan import StreamPlan
 
 WINDOW, STRIDE = 16, 4
-"""Number of frames in one attention window, and from one window to the next.
+"""Number of frames in one attention window, and number of frames from the start of one window to the start of the next.
 
 Both numbers are the defaults of diffusers.
 """
@@ -17,7 +17,7 @@ Both numbers are the defaults of diffusers.
 def sliding_windows(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
     """Enable FreeNoise in an AnimateDiff `pipeline` if `plan` has more frames than its motion adapter supports.
 
-    If `plan` does not have more frames, the pipeline is unchanged, and all frames attend to each other.
+    If the motion adapter supports all frames of `plan`, the pipeline is unchanged, and all frames attend to each other.
     """
     limit = int(pipeline.motion_adapter.config.motion_max_seq_length)
     if plan.num_frames <= limit:
