@@ -36,8 +36,20 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     && $pip --constraint constraints.txt '.[golden]' \
     && $pip --no-deps --group lpips
 
+# The decoders with which the page at / decodes in the browser. The optional secret is a .npmrc for another registry.
+FROM base AS page
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends nodejs npm
+WORKDIR /source/web/page
+COPY web/page/package.json ./
+RUN --mount=type=secret,id=npmrc,target=/root/.npmrc \
+    npm install --silent --no-audit --no-fund --no-package-lock
+COPY web /source/web
+RUN mkdir --parents /source/codec_http/page && npm run build
+
 FROM dependencies AS builder
 COPY . .
+COPY --from=page /source/codec_http/page/decoder-*.js /source/codec_http/page/ort-*.wasm codec_http/page/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/codec/bin/python install --quiet --no-deps --root /project .
 

@@ -28,7 +28,7 @@ from scripts.image_test_build import (
     make_base,
     require,
 )
-from scripts.image_test_serve import HOST, Container, check_answer, check_privileges, image_config
+from scripts.image_test_serve import HOST, Container, check_answer, check_page, check_privileges, image_config
 from scripts.setup_env import pinned_requirements
 
 STEPS = 30
@@ -149,6 +149,8 @@ def run_once(buildah: Buildah, config: dict[str, Any]) -> None:
         with step("Requesting latents with the documented request") as found:
             check_answer(container.generate(STEPS))
             found.append("200, Codec-Latent-Map, all bytes received")
+        with step("Loading the page and its decoder for browsers"):
+            check_page(container.http_port)
         with step("Checking the health of the server, with the image's health check and over gRPC"):
             check_health(container, tuple(config["Healthcheck"]["Test"][1:]))
             serving = container.run("python", "-c", CHECK_GRPC_HEALTH, f"{HOST}:{container.grpc_port}")

@@ -167,6 +167,7 @@ def build_image(buildah: Buildah, target: str) -> list[str]:
     configuration = WORK / "pip.conf"
     configuration.touch(mode=0o600)
     configuration.write_text("\n".join(["[global]", *(f"{name} = {value}" for name, value in settings.items()), ""]))
+    registry = Path.home() / ".npmrc"
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     buildah(
         # The OCI format has no HEALTHCHECK. Layers are not cached: vfs stores a full copy for each of them, about 30 GB
@@ -174,6 +175,7 @@ def build_image(buildah: Buildah, target: str) -> list[str]:
         *("build", "--format", "docker", "--pull=never", "--target", target, "--tag", IMAGES[target]),
         *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"VERSION={version}"),
         *("--secret", f"id=pip.conf,src={configuration}"),
+        *(("--secret", f"id=npmrc,src={registry}") if registry.exists() else ()),
         *(word for mount in sorted(mounts) for word in ("--volume", mount)),
         ROOT,
         log=WORK / f"build-{target}.log",

@@ -174,6 +174,17 @@ def check_answer(answer: http.client.HTTPResponse) -> None:
     require(body.endswith(LAST_BYTES), f"the stream is incomplete and ends with {body[-40:]!r}")
 
 
+def check_page(port: int) -> None:
+    """Raise Failed unless the server at this port has a page that decodes in the browser."""
+    for path, expected in (("/", b'data-decoders="wasm webgpu"'), ("/page/ort-wasm.wasm", b"\0asm")):
+        connection = http.client.HTTPConnection(HOST, port, timeout=60)
+        connection.request("GET", path, headers={"Accept": "text/html, */*"})
+        answer = connection.getresponse()
+        body = answer.read()
+        require(answer.status == http.client.OK, f"{path} received {answer.status}: {body[:500]!r}")
+        require(expected in body, f"{path} does not contain {expected!r}")
+
+
 def check_privileges(pid: int, uid: int) -> None:
     """Raise Failed unless a process has the user `uid` and a read-only root, and cannot get capabilities."""
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())

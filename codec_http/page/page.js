@@ -1573,13 +1573,13 @@ function formatRatio(large, small) {
 var FIELDS = ["prompt", "pipeline", "size", "steps", "seed", "frames", "model", "image", "strength"];
 var SIDES = [64, 128, 256, 384, 512, 768, 1024];
 var PIPELINE_HINTS = {
-  raw: "16 bits for each number, exactly as the model computed it.",
-  int8: "8 bits for each number. Half of raw, and hard to tell from it.",
-  int4: "4 bits for each number. A quarter of raw, with visible rounding.",
-  "int8-adaptive": "8 bits for each number, with a scale that is measured for every image.",
-  "int4-adaptive": "4 bits for each number, with a scale that is measured for every image.",
-  "delta+int8": "8 bits for each number. Frames between keyframes hold only the changes, which compress well.",
-  "delta+int4": "4 bits for each number. Frames between keyframes hold only the changes, which compress well."
+  raw: "Every number with 16 bits, exactly as the model computed it.",
+  int8: "Every number rounded to 8 bits: half the data of raw (16 bits), and an image that is hard to tell from it.",
+  int4: "Every number rounded to 4 bits: a quarter of the data of raw (16 bits), with small visible changes.",
+  "int8-adaptive": "Every number rounded to 8 bits, in steps that are chosen for each image.",
+  "int4-adaptive": "Every number rounded to 4 bits, in steps that are chosen for each image.",
+  "delta+int8": "Every number rounded to 8 bits. Most frames hold only what has changed, which compresses well.",
+  "delta+int4": "Every number rounded to 4 bits. Most frames hold only what has changed, which compresses well."
 };
 function describePipeline(name) {
   return PIPELINE_HINTS[name] ?? "";
@@ -1686,7 +1686,7 @@ function sizesOf(model) {
   const usable = SIDES.filter((side) => side <= model.max_side && side % model.size_multiple === 0);
   const sizes = [model.default_size, ...usable.map((side) => `${side}x${side}`)];
   const areas = new Map([...new Set(sizes)].map((size2) => [size2, size2.split("x").reduce((area, side) => area * Number(side), 1)]));
-  return [...areas].sort(([, first], [, second]) => first - second).map(([value]) => ({ value, text: `${value.replace("x", " × ")} pixels` }));
+  return [...areas].sort(([, first], [, second]) => first - second).map(([value]) => ({ value, text: value.replace("x", " × ") }));
 }
 
 // src/server-info.ts
@@ -1965,7 +1965,7 @@ var Comparison = class {
       this.#draw();
     }
     setVisible(true, "compare-view");
-    report("All three images are made from the same latents.");
+    report("All three are made from the same latents. Sizes are those of the compressed responses.");
   }
   /** Remove the images. */
   clear() {
@@ -1974,7 +1974,8 @@ var Comparison = class {
     setVisible(false, "compare-view");
   }
   #append(variants, pipeline, pixels) {
-    const size2 = formatBytes(sizeOf(variants.found.get(pipeline).received));
+    const { received, wireBytes } = variants.found.get(pipeline);
+    const size2 = formatBytes(wireBytes ?? sizeOf(received));
     const canvas = create("canvas");
     canvas.setAttribute("role", "img");
     const difference = compare(this.#shown[0].pixels, pixels);
@@ -2060,7 +2061,7 @@ function showSizes(received, pixels, files, pipelines, variants) {
     const bytes2 = measured ? variants.found.get(name).wireBytes ?? calculated : calculated;
     return { name: `Latents, ${name}`, bytes: bytes2, quality: qualityOf(name), kind: "latents", current: name === selected };
   });
-  const of = isVideo ? " files, one for each frame" : "";
+  const of = isVideo ? " files of the frames" : "";
   rows.push(
     { name: `JPEG${of}`, bytes: files.jpeg, quality: "lossy, quality 90", kind: "pixels", current: false },
     { name: `WebP${of}`, bytes: files.webp, quality: "lossy, quality 90", kind: "pixels", current: false },
@@ -2073,7 +2074,8 @@ function showSizes(received, pixels, files, pipelines, variants) {
   const size2 = formatBytes(3 * width * height * pixels.frames.length);
   const what = isVideo ? `This video of ${formatCount(pixels.frames.length)} frames` : "This image";
   byId("sizes-text", HTMLElement).textContent = `${what} has ${width} × ${height} pixels, ${size2} without compression. It was computed from ${formatCount(header.shape.reduce((product, side) => product * side, 1) * (header.totalFrames ?? 1))} latent numbers.`;
-  byId("sizes-note", HTMLElement).textContent = measured ? "Latents were measured: the bytes of each response, compressed for the browser as the server sends them." : "Sizes of latents are calculated, without compression. The button generates the image once in each format and measures the responses.";
+  byId("sizes-note", HTMLElement).textContent = measured ? `Latents were measured: the bytes of each response, compressed for the browser as the server sends them. Without this compression, yours have ${formatBytes(sizeOf(received))}.` : `Sizes of latents are calculated, without compression. The button generates the ${isVideo ? "video" : "image"} once in each format and measures the responses.`;
+  if (isVideo) byId("sizes-note", HTMLElement).textContent += " Video files (MP4) are not compared. They are lossy, and smaller than separate images.";
   setVisible(true, "sizes-table", "sizes-note");
   setVisible(!measured, "measure");
 }
@@ -2194,12 +2196,11 @@ var Stage = class {
 function showSummary(received, decoded, files) {
   const bytes2 = sizeOf(received);
   const isVideo = decoded.pixels.frames.length > 1;
-  const same = isVideo ? "the same frames as PNG files" : "the same image as a PNG file";
-  setText("saved-bytes", decoded.onServer ? `${formatBytes(bytes2)} of latents` : `${formatBytes(bytes2)} received`);
-  const comparison = `instead of ${formatBytes(files.png)} for ${same}: ${formatRatio(files.png, bytes2)} less data.`;
+  const [what, file, same] = isVideo ? ["video", "PNG files", "The same frames take"] : ["image", "a PNG file", "The same image takes"];
+  setText("saved-bytes", `${formatBytes(bytes2)} of latents`);
   setText(
     "saved-text",
-    decoded.onServer ? `are enough for this ${isVideo ? "video" : "image"}, ${comparison} Here the server decoded them, so it sent pixels too.` : comparison
+    (decoded.onServer ? `are enough for this ${what}. Here the server decoded them, so it sent pixels too. ` : `arrived, and this browser drew the ${what} from them. `) + `${same} ${formatBytes(files.png)} as ${file} (${formatRatio(files.png, bytes2)} as much), ${formatBytes(files.jpeg)} as JPEG and ${formatBytes(files.webp)} as WebP, which are lossy.`
   );
   setText("time-generate", formatDuration(received.generationMs));
   setText("time-send", formatDuration(received.sendingMs));
@@ -2337,6 +2338,7 @@ var Studio = class {
     const [options, decoder, { model }] = [this.#options(signal), this.#decoderFor(request), this.form];
     this.#result = this.#incomplete = null;
     this.#comparison.clear();
+    setText("compare-status", "");
     setVisible(false, "saved", "measure", "sizes-table", "sizes-note");
     this.#stage.report("The request is sent. It may have to wait for others.", 0);
     byId("frame", HTMLElement).scrollIntoView({ block: "nearest" });

@@ -28,7 +28,7 @@ export class Comparison {
       this.#draw();
     }
     setVisible(true, "compare-view");
-    report("All three images are made from the same latents.");
+    report("All three are made from the same latents. Sizes are those of the compressed responses.");
   }
 
   /** Remove the images. */
@@ -39,7 +39,8 @@ export class Comparison {
   }
 
   #append(variants: Variants, pipeline: string, pixels: Pixels): void {
-    const size = formatBytes(sizeOf(variants.found.get(pipeline)!.received));
+    const { received, wireBytes } = variants.found.get(pipeline)!;
+    const size = formatBytes(wireBytes ?? sizeOf(received));
     const canvas = create("canvas");
     canvas.setAttribute("role", "img");
     const difference = compare(this.#shown[0]!.pixels, pixels);

@@ -10,13 +10,13 @@ const FIELDS = ["prompt", "pipeline", "size", "steps", "seed", "frames", "model"
 const SIDES = [64, 128, 256, 384, 512, 768, 1024];
 
 const PIPELINE_HINTS: Readonly<Record<string, string>> = {
-  raw: "16 bits for each number, exactly as the model computed it.",
-  int8: "8 bits for each number. Half of raw, and hard to tell from it.",
-  int4: "4 bits for each number. A quarter of raw, with visible rounding.",
-  "int8-adaptive": "8 bits for each number, with a scale that is measured for every image.",
-  "int4-adaptive": "4 bits for each number, with a scale that is measured for every image.",
-  "delta+int8": "8 bits for each number. Frames between keyframes hold only the changes, which compress well.",
-  "delta+int4": "4 bits for each number. Frames between keyframes hold only the changes, which compress well.",
+  raw: "Every number with 16 bits, exactly as the model computed it.",
+  int8: "Every number rounded to 8 bits: half the data of raw (16 bits), and an image that is hard to tell from it.",
+  int4: "Every number rounded to 4 bits: a quarter of the data of raw (16 bits), with small visible changes.",
+  "int8-adaptive": "Every number rounded to 8 bits, in steps that are chosen for each image.",
+  "int4-adaptive": "Every number rounded to 4 bits, in steps that are chosen for each image.",
+  "delta+int8": "Every number rounded to 8 bits. Most frames hold only what has changed, which compresses well.",
+  "delta+int4": "Every number rounded to 4 bits. Most frames hold only what has changed, which compresses well.",
 };
 
 /** Return a plain description of a pipeline. */
@@ -145,5 +145,5 @@ function sizesOf(model: ModelInfo): { value: string; text: string }[] {
   const areas = new Map([...new Set(sizes)].map((size) => [size, size.split("x").reduce((area, side) => area * Number(side), 1)]));
   return [...areas]
     .sort(([, first], [, second]) => first - second)
-    .map(([value]) => ({ value, text: `${value.replace("x", " × ")} pixels` }));
+    .map(([value]) => ({ value, text: value.replace("x", " × ") }));
 }

@@ -51,7 +51,7 @@ export function showSizes(
     const bytes = measured ? (variants.found.get(name)!.wireBytes ?? calculated) : calculated;
     return { name: `Latents, ${name}`, bytes, quality: qualityOf(name), kind: "latents", current: name === selected };
   });
-  const of = isVideo ? " files, one for each frame" : "";
+  const of = isVideo ? " files of the frames" : "";
   rows.push(
     { name: `JPEG${of}`, bytes: files.jpeg, quality: "lossy, quality 90", kind: "pixels", current: false },
     { name: `WebP${of}`, bytes: files.webp, quality: "lossy, quality 90", kind: "pixels", current: false },
@@ -67,8 +67,9 @@ export function showSizes(
     `${what} has ${width} × ${height} pixels, ${size} without compression. It was computed from ` +
     `${formatCount(header.shape.reduce((product, side) => product * side, 1) * (header.totalFrames ?? 1))} latent numbers.`;
   byId("sizes-note", HTMLElement).textContent = measured
-    ? "Latents were measured: the bytes of each response, compressed for the browser as the server sends them."
-    : "Sizes of latents are calculated, without compression. The button generates the image once in each format and measures the responses.";
+    ? `Latents were measured: the bytes of each response, compressed for the browser as the server sends them. Without this compression, yours have ${formatBytes(sizeOf(received))}.`
+    : `Sizes of latents are calculated, without compression. The button generates the ${isVideo ? "video" : "image"} once in each format and measures the responses.`;
+  if (isVideo) byId("sizes-note", HTMLElement).textContent += " Video files (MP4) are not compared. They are lossy, and smaller than separate images.";
   setVisible(true, "sizes-table", "sizes-note");
   setVisible(!measured, "measure");
 }

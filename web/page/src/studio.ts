@@ -116,6 +116,7 @@ export class Studio {
     const [options, decoder, { model }] = [this.#options(signal), this.#decoderFor(request), this.form];
     this.#result = this.#incomplete = null;
     this.#comparison.clear();
+    setText("compare-status", "");
     setVisible(false, "saved", "measure", "sizes-table", "sizes-note");
     this.#stage.report("The request is sent. It may have to wait for others.", 0);
     byId("frame", HTMLElement).scrollIntoView({ block: "nearest" }); // below the form on narrow screens

@@ -11,14 +11,15 @@ import type { FileSizes } from "./size-table.js";
 export function showSummary(received: Received, decoded: Decoded, files: FileSizes): void {
   const bytes = sizeOf(received);
   const isVideo = decoded.pixels.frames.length > 1;
-  const same = isVideo ? "the same frames as PNG files" : "the same image as a PNG file";
-  setText("saved-bytes", decoded.onServer ? `${formatBytes(bytes)} of latents` : `${formatBytes(bytes)} received`);
-  const comparison = `instead of ${formatBytes(files.png)} for ${same}: ${formatRatio(files.png, bytes)} less data.`;
+  const [what, file, same] = isVideo ? ["video", "PNG files", "The same frames take"] : ["image", "a PNG file", "The same image takes"];
+  setText("saved-bytes", `${formatBytes(bytes)} of latents`);
   setText(
     "saved-text",
-    decoded.onServer
-      ? `are enough for this ${isVideo ? "video" : "image"}, ${comparison} Here the server decoded them, so it sent pixels too.`
-      : comparison,
+    (decoded.onServer
+      ? `are enough for this ${what}. Here the server decoded them, so it sent pixels too. `
+      : `arrived, and this browser drew the ${what} from them. `) +
+      `${same} ${formatBytes(files.png)} as ${file} (${formatRatio(files.png, bytes)} as much), ` +
+      `${formatBytes(files.jpeg)} as JPEG and ${formatBytes(files.webp)} as WebP, which are lossy.`,
   );
   setText("time-generate", formatDuration(received.generationMs));
   setText("time-send", formatDuration(received.sendingMs));
