@@ -161,13 +161,21 @@ def _local_path(word: str) -> Path | None:
     return Path(word) if word.startswith("/") else None
 
 
+def npm_configuration(certificates: str | None) -> Path:
+    """Write the user's npm configuration for the build, with the file of CA certificates that pip uses; return it."""
+    user, target = Path.home() / ".npmrc", WORK / "npmrc"
+    target.touch(mode=0o600)
+    lines = [user.read_text() if user.exists() else "", *([f"cafile={certificates}"] if certificates else [])]
+    target.write_text("\n".join([*lines, ""]))
+    return target
+
+
 def build_image(buildah: Buildah, target: str) -> list[str]:
     """Build a target of the Dockerfile on the base image; return the names of the pip options passed to it."""
     settings, mounts = carry_into_build(pip_settings())
     configuration = WORK / "pip.conf"
     configuration.touch(mode=0o600)
     configuration.write_text("\n".join(["[global]", *(f"{name} = {value}" for name, value in settings.items()), ""]))
-    registry = Path.home() / ".npmrc"
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     buildah(
         # The OCI format has no HEALTHCHECK. Layers are not cached: vfs stores a full copy for each of them, about 30 GB
@@ -175,7 +183,7 @@ def build_image(buildah: Buildah, target: str) -> list[str]:
         *("build", "--format", "docker", "--pull=never", "--target", target, "--tag", IMAGES[target]),
         *("--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"VERSION={version}"),
         *("--secret", f"id=pip.conf,src={configuration}"),
-        *(("--secret", f"id=npmrc,src={registry}") if registry.exists() else ()),
+        *("--secret", f"id=npmrc,src={npm_configuration(settings.get('cert'))}"),
         *(word for mount in sorted(mounts) for word in ("--volume", mount)),
         ROOT,
         log=WORK / f"build-{target}.log",
