@@ -10,7 +10,7 @@ The shortest useful program generates an image and decodes it:
 
     decode_to_images(generation.latents, latent_map)[0].save("mountain.png")
 
-Receiving latents does not require torch. Decoding them to pixels requires torch and diffusers (the extra `server`).
+Receiving latents does not require torch. Decoding latents to pixels requires torch and diffusers (the extra `server`).
 All errors are subclasses of codec_wire.errors.CodecError. See docs/client.md for streaming, progress and TLS.
 """
 

@@ -23,7 +23,7 @@ class RequestOptions(Protocol):
 async def run_before(deadline: float, options: RequestOptions, step: Awaitable[ResultT]) -> ResultT:
     """Return the result of `step`.
 
-    `deadline` is a time of the event loop. Raises DeadlineExceeded if `step` is still running at this time.
+    `deadline` is a time of the event loop. Raises DeadlineExceeded if `step` is still running at the time `deadline`.
     """
     timeout = asyncio.timeout_at(deadline)
     try:
@@ -45,7 +45,7 @@ async def run_with_retries(
 
     `has_started` returns whether a part of the result was received. `attempt` is not called again if `has_started`
     returns true, after `options.retries` repetitions, or if the delay before the next call would end after `deadline`.
-    The error of the last call is then raised.
+    If `attempt` is not called again, the error of its last call is raised.
     """
     for number in range(options.retries + 1):
         try:

@@ -20,7 +20,10 @@ def default_cache_dir() -> Path:
 
 
 def compiled_code_dir() -> Path:
-    """Return the directory for code that torch compiles in fast mode. Later starts of the server reuse this code."""
+    """Return the directory for code that torch compiles in fast mode.
+
+    Later starts of the server reuse the compiled code.
+    """
     return default_cache_dir() / "compiled"
 
 
@@ -36,7 +39,7 @@ class FileCache:
     def get(self, digest: str) -> bytes | None:
         """Return the file with the hash `digest` ("sha256:<hex>"), or None if the file is missing or corrupt.
 
-        The result is also None if `digest` is not a valid hash. `digest` may be any string that a server sent.
+        Return None if `digest` is not a valid hash. `digest` may be any string that a server sent.
         """
         if not is_digest(digest):
             return None

@@ -56,8 +56,8 @@ class LatentClient(ABC):
         timeout_s: Timeout in seconds for one generation, decoding or encoding, including its retries.
         retries: Maximum number of times that a request is sent again if the server does not respond, is overloaded or
             is not ready. A request is not sent again once a part of the result has been received.
-        pinned_map: Hash ("sha256:<hex>") of the only latent-space map that the client accepts. A response with another
-            map raises MapMismatch. Default: every map is accepted.
+        pinned_map: Hash ("sha256:<hex>") of the only latent-space map that the client accepts. A response with a map
+            other than `pinned_map` raises MapMismatch. Default: every map is accepted.
         cache_dir: Directory that caches maps and dictionaries. Default: default_cache_dir().
 
     """
@@ -136,7 +136,8 @@ class LatentClient(ABC):
         """Decode latents on the server, and return the bytes of an image file (png, jpeg, webp) or video file (mp4).
 
         The server stores the hash of the map and the properties of the stream in the file. `quality`, 0 to 100, applies
-        to jpeg and webp. The other parameters and errors are those of decode().
+        to jpeg and webp. The parameters `latents`, `model` and `encoding` are those of decode(). The errors of decode()
+        can also be raised.
 
         Raises:
             NotAcceptable: `file_format` is mp4 for an image, or an image format for a video.
@@ -163,7 +164,7 @@ class LatentClient(ABC):
             file: A PIL image, or the bytes of a PNG, JPEG or WebP image or of an MP4 video.
             model: Name or alias of a model. Default: the server's default model.
             latent_space: Id of the latent space. Default: the latent space of the model.
-            pipeline: Pipeline that encodes the latents.
+            pipeline: Name of the encoding pipeline for the latents, for example "int8".
             size: Width and height in pixels, to which the frames are scaled and then cropped. Default: the size of the
                 file, rounded down to a size that the model supports.
             keyframe_interval: Number of latent frames from one keyframe to the next, for a video with a delta pipeline.

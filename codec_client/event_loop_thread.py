@@ -21,8 +21,8 @@ class EventLoopThread:
     def run(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Run `coroutine` on the loop and return its result.
 
-        If the calling thread is interrupted (Ctrl-C), the coroutine is cancelled. This method then waits until the
-        coroutine has finished, at most CANCEL_TIMEOUT_S seconds.
+        If the calling thread is interrupted (Ctrl-C), the coroutine is cancelled. After cancelling the coroutine, this
+        method waits at most CANCEL_TIMEOUT_S seconds until the coroutine has finished.
         """
         finished = threading.Event()
         future = asyncio.run_coroutine_threadsafe(_run_and_signal(coroutine, finished), self._loop)

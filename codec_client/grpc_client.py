@@ -95,7 +95,7 @@ class GrpcClient(LatentClient):
     async def _find_latent_space(self, digest: str) -> str:
         """Return the latent space of the served model whose map has the hash `digest`.
 
-        Raises InvalidMap if the server does not serve such a model.
+        Raises InvalidMap if the server does not serve a model whose map has the hash `digest`.
         """
         models = await self.models()
         for model in models:
@@ -226,7 +226,7 @@ def message_of(request: GenerationRequest) -> pb.GenerateRequest:
 
 
 def _decode_messages(request: DecodingRequest) -> Iterator[pb.DecodeRequest]:
-    """Yield messages that contain the parts of the stream. The first message also contains the options."""
+    """Yield messages that contain the parts of the stream. The first message also contains the options of `request`."""
     options = pb.DecodeOptions(
         model=request.model,
         format=pb.PixelFormat.Value(f"PIXEL_FORMAT_{request.pixel_format.upper()}"),

@@ -68,8 +68,8 @@ class HttpClient(LatentClient):
             authorities.
         cert_file: PEM file with the client's certificate, for a server that requires a client certificate.
         key_file: PEM file with the private key of the client's certificate.
-        map_origins: Other origins, scheme://HOST[:PORT], from which maps and their files may be downloaded. These
-            origins do not receive the API key. Default: no other origins.
+        map_origins: Other origins, scheme://HOST[:PORT], from which maps and their files may be downloaded. Origins in
+            `map_origins` do not receive the API key. Default: no other origins.
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
@@ -196,9 +196,9 @@ class HttpClient(LatentClient):
         return pixels
 
     async def _start(self, http_response: aiohttp.ClientResponse, response: ResponseState) -> None:
-        """Record the start of the response, its map hash and its parameters in `response`.
+        """Record in `response` that the HTTP response has started, and the map hash and the parameters that it states.
 
-        Raises the error that the response reports if the status of the response is not 200.
+        Raises the error that `http_response` reports if its status is not 200.
         """
         if http_response.status != HTTPStatus.OK:
             raise await error_of(http_response)
@@ -256,7 +256,7 @@ class HttpClient(LatentClient):
     async def _dictionary(self, digest: str) -> bytes:
         """Return the zstd dictionary with the hash `digest` from the cache or the server.
 
-        Raises InvalidMap if the file of the server has another hash.
+        Raises InvalidMap if the hash of the server's file is not `digest`.
         """
         data = self.cache.get(digest)
         if data is None:

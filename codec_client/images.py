@@ -26,14 +26,14 @@ class PixelDecoder:
             the map names is ignored.
         models_dir: Directory of local models, which is searched for the VAE that the map names.
         download: Whether to download the VAE if the map names a Hugging Face repository that is not on this machine.
-            Default: False, because a server usually chooses the map. If `download` is false, the ModelLoadError names
-            the repository.
+            Default: False, because a server usually chooses the map. If `download` is false and the VAE is not on this
+            machine, a ModelLoadError names the repository.
         device: torch device, for example "cpu" or "cuda:1". Default: "auto", which selects a GPU if there is one.
         vae: A diffusers VAE that is already loaded. If `vae` is given, `latent_map` and `path` are ignored.
         pipeline_class: Name of the diffusers class of the pipeline that generates the latents. Default: the class in
-            the model_index.json next to or above the VAE. The class determines how the latents are scaled before they
-            are decoded. If the class is unknown, the configuration of the VAE determines the scaling. See
-            codec_pixels.latent_scaling.scaling_of.
+            the model_index.json next to or above the VAE. The pipeline class determines how the latents are scaled
+            before they are decoded. If the pipeline class is unknown, the configuration of the VAE determines the
+            scaling. See codec_pixels.latent_scaling.scaling_of.
 
     Raises:
         ModelLoadError: the VAE cannot be found or loaded, or torch is not installed.
@@ -85,7 +85,7 @@ class PixelDecoder:
         the latents as received, and do not divide them by the map's vae_scale_factor.
 
         Raises:
-            ModelLoadError: `latents` has another number of dimensions or is empty.
+            ModelLoadError: `latents` has neither three nor four dimensions, or is empty.
 
         """
         array = np.array(latents if isinstance(latents, np.ndarray) else list(latents), dtype=np.float32)

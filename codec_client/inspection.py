@@ -47,7 +47,7 @@ class Inspection:
     """Contents of a captured stream up to its first error.
 
     `problem` describes the error, and `problem_offset` is the byte offset of the error in the decompressed stream. Both
-    are None if the stream is valid. All sizes are in bytes.
+    `problem` and `problem_offset` are None if the stream is valid. All sizes are in bytes.
     """
 
     encoding: str = "identity"

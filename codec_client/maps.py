@@ -80,7 +80,8 @@ class PublishedMaps:
 
     Args:
         server: The server's address, http://HOST:PORT or https://HOST:PORT.
-        api_key: API key that is sent as a bearer token to this server only. Other hosts do not receive the API key.
+        api_key: API key that is sent as a bearer token to this server only. Hosts other than `server` do not receive
+            the API key.
         cache: Cache of downloaded files. A file in the cache is not downloaded again. Default: no cache.
         tls: TLS context for an https server. Default: the system's certificate authorities.
         map_origins: Other origins, scheme://HOST[:PORT], from which files may be downloaded. Default: no other origins.

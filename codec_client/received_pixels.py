@@ -47,7 +47,7 @@ class ReceivedPixels:
     def frames(self) -> NDArray[np.uint8]:
         """Return the RGB values, an array [frames, H, W, 3].
 
-        Raises UnexpectedAnswer if the received bytes do not have this shape.
+        Raises UnexpectedAnswer if the received bytes do not have the shape [frames, H, W, 3].
         """
         values = np.frombuffer(self.data, np.uint8, offset=self.offset)
         try:

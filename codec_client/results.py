@@ -19,13 +19,13 @@ class Generation:
 
     Attributes:
         header: The stream header.
-        latents: Array [latent frames, C, h, w]. The dtype is float16 or float32 for the pipeline `raw`, and float32 for
-            the other pipelines. The latents are not yet divided by the map's vae_scale_factor. decode_to_images
-            performs this division.
+        latents: Array [latent frames, C, h, w]. The dtype is float16 or float32 for the encoding pipeline `raw`, and
+            float32 for the other encoding pipelines. The latents are not yet divided by the map's vae_scale_factor.
+            decode_to_images divides the latents by vae_scale_factor.
         map_hash: Hash ("sha256:<hex>") of the latent-space map of the latents, or None if the server sent no hash.
         parameters: The parameters of the request including defaults, but without prompts and images. The device, number
-            of CPU threads and library versions of the server process are included. The mapping is empty for encoded
-            files, and if the server sent no parameters.
+            of CPU threads and library versions of the server process are included in `parameters`. The mapping
+            `parameters` is empty for encoded files, and if the server sent no parameters.
 
     """
 
@@ -62,7 +62,8 @@ class ServedModel:
     Attributes:
         name: The model's name, usually its Hugging Face Hub id.
         aliases: Other names that requests may use for the model.
-        modalities: Modalities that the model can generate. The tuple is empty if the server only decodes and encodes.
+        modalities: Modalities that the model can generate. The tuple `modalities` is empty if the server only decodes
+            and encodes.
         latent_space: Id of the model's latent space.
         map_hash: Hash ("sha256:<hex>") of the model's latent-space map.
 

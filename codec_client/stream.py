@@ -20,9 +20,10 @@ from codec_wire.request import GenerationRequest
 
 @dataclass(slots=True)
 class ResponseState:
-    """State of one response that a transport reports in addition to its events.
+    """State of one response that a transport reports in addition to the events of the response.
 
-    `started` is true if a part of the result has been received. The request is then not sent again.
+    `started` is true if a part of the result has been received. If `started` is true, the request is not sent again
+    after an error.
     """
 
     started: bool = False
@@ -32,7 +33,7 @@ class ResponseState:
 
 
 Transport = Callable[[ResponseState, float], AsyncGenerator[StreamEvent, None]]
-"""Function that sends a request, with a timeout in seconds, and yields its events.
+"""Function that sends a request, with a timeout in seconds, and yields the events of the response.
 
 Closing the generator cancels the request.
 """
@@ -44,8 +45,8 @@ class Progress:
 
     Attributes:
         header: The stream header, or None before it is received.
-        step: Number of completed sampling steps, or None if unknown. Over HTTP, the number is known only if previews
-            are requested.
+        step: Number of completed sampling steps, or None if unknown. Over HTTP, the number of completed steps is known
+            only if previews are requested.
         total_steps: Total number of sampling steps, or None if unknown.
         frames: Number of latent frames received.
         received_bytes: Number of bytes received, before decompression.
@@ -69,7 +70,7 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class PreviewLatents:
-    """One latent frame of a preview, which is the model's estimate of the finished latents after a step.
+    """One latent frame of a preview. A preview is the model's estimate of the finished latents after a step.
 
     Attributes:
         header: The header of the stream.

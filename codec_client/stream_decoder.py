@@ -24,10 +24,10 @@ class LatentStreamDecoder(Generic[ArrayT]):
                 ...
         decoder.close()
 
-    Latents are not yet divided by the map's vae_scale_factor. Divide them before you pass them to a VAE.
-    decode_to_images performs this division itself. Latents of the pipeline `raw` have the map's dtype, float16 or
-    float32. Latents of the quantized pipelines are float32. NumPy arrays are read-only. Memory use does not grow with
-    the number of frames.
+    Latents are not yet divided by the map's vae_scale_factor. Divide the latents by vae_scale_factor before you pass
+    them to a VAE; decode_to_images divides the latents itself. Latents of the pipeline `raw` have the map's dtype,
+    float16 or float32. Latents of the pipelines that quantize are float32. Decoded NumPy arrays are read-only. Memory
+    use does not grow with the number of frames.
 
     An invalid stream raises a StreamError with the byte offset of the invalid message in the decompressed stream. After
     an error, every further call raises the same error.
@@ -90,7 +90,7 @@ class LatentStreamDecoder(Generic[ArrayT]):
     def for_response(
         cls, headers: Mapping[str, str], dictionaries: Mapping[str, bytes], max_bytes: int = MAX_BYTES
     ) -> "LatentStreamDecoder[DecodedLatent]":
-        """Return a decoder for an HTTP response with these headers. The decoder returns NumPy arrays.
+        """Return a decoder for an HTTP response with the headers `headers`. The decoder returns NumPy arrays.
 
         `dictionaries` maps hashes ("sha256:<hex>") to zstd dictionaries, as LatentMapBundle.assets does.
 
@@ -111,7 +111,7 @@ class LatentStreamDecoder(Generic[ArrayT]):
         were not consumed.
 
         Raises:
-            StreamError: the stream is invalid. The call or its iterator raises this error.
+            StreamError: the stream is invalid. The call of `feed` or the returned iterator raises the error.
 
         """
         messages = self._messages.feed(chunk)

@@ -53,7 +53,7 @@ class Shots:
     seconds: float
     """Wall-clock time until all latents are complete."""
     work_s: float
-    """CPU time if the model runs on a CPU, because other processes affect it less. Otherwise the wall-clock time."""
+    """CPU time if the model runs on a CPU, because other processes affect CPU time less; wall-clock time on a GPU."""
 
     def differ_from(self, other: "Shots") -> bool:
         """Return whether a byte of the latents or of the pixels differs."""
@@ -67,7 +67,7 @@ class Shots:
 
 @dataclass
 class Measurement:
-    """The results so far, and the reason for each set of switches that the model does not support."""
+    """The results so far, and for each unsupported set of switches, the reason why the model does not support it."""
 
     results: list[AccelerationResult] = field(default_factory=list)
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -97,7 +97,10 @@ def seeded(fixtures: Mapping[str, Fixture], images: int) -> list[Fixture]:
 
 @dataclass(frozen=True, slots=True)
 class SwitchMeter:
-    """Compares sets of switches of fast mode with `reference`. Each fixture is generated in both modes in turn."""
+    """Compares sets of switches of fast mode with `reference`.
+
+    Each fixture is generated in reference mode and in fast mode in turn.
+    """
 
     settings: Settings
     reference: ReferenceModel

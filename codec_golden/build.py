@@ -61,8 +61,9 @@ class FixtureBuilder:
         """Return the fixtures to build, keyed by name, and a message for each fixture that is skipped.
 
         If `captures` is given, the fixtures that have captured latents are selected, even if the model cannot generate
-        them. Otherwise, the fixtures that the model can generate are selected. If `names` is given, only these fixtures
-        are selected. Raises InvalidSettings if `names` contains an unknown fixture, or if there is nothing to build.
+        them. If `captures` is not given, the fixtures that the model can generate are selected. If `names` is given,
+        only these fixtures are selected. Raises InvalidSettings if `names` contains an unknown fixture, or if there is
+        nothing to build.
         """
         if self.captures is None:
             return suite.supported_by(self.model.info, names)

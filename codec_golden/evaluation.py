@@ -77,10 +77,10 @@ def evaluate(
 ) -> EvaluationResult:
     """Run the quality gate on the fixtures `names` in `folder`, or on all fixtures if `names` is not given.
 
-    `pixels` is a folder with images of another decoder. If `pixels` is given, these images are evaluated and no model
-    is loaded. `latent_map` is the folder of a bundle or the address of a server. If `latent_map` is not given, the map
-    in the models directory is used. Raises InvalidSettings or InvalidMap if a fixture or the map is not valid, and
-    ModelLoadError if the VAE cannot be loaded.
+    `pixels` is a folder with images of another decoder. If `pixels` is given, the images in this folder are evaluated
+    and no model is loaded. `latent_map` is the folder of a bundle or the address of a server. If `latent_map` is not
+    given, the map in the models directory is used. Raises InvalidSettings or InvalidMap if a fixture or the map is not
+    valid, and ModelLoadError if the VAE cannot be loaded.
     """
     lpips = load_lpips_metric(settings)
     if pixels is not None:

@@ -18,8 +18,8 @@ FixtureName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$"
 class Fixture(BaseModel):
     """One golden image or video. `resolution` is the side length in pixels. `frames` and `fps` are set only for videos.
 
-    The side has at least 11 pixels, because SSIM compares windows of 11x11 pixels. Unknown keys are ignored, because
-    the published fixtures file contains keys for other tools.
+    The side length is at least 11 pixels, because SSIM compares windows of 11x11 pixels. Unknown keys are ignored,
+    because the published fixtures file contains keys for other tools.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)

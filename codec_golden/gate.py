@@ -24,7 +24,7 @@ Decode = Callable[[Any], Pixels]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Result of the quality gate for one fixture and one pipeline.
+    """Result of the quality gate for one fixture and one encoding pipeline.
 
     `bits` lists the faults of the encoded bytes, or has the value None if the bytes were not checked. `measured`
     contains the values of metrics, keyed by the name of the metric. `not_measured` contains the reasons why metrics are
@@ -62,7 +62,7 @@ class Gate:
     lpips: LpipsMetric | NotMeasured
 
     def evaluate_encoded(self, fixtures: Sequence[GoldenFixture], decode: Decode, device: Any) -> Iterator[Row]:
-        """Encode and decode each fixture with each pipeline, and yield a row for each fixture and pipeline.
+        """Encode and decode each fixture with each pipeline of the map, and yield a row for each fixture and pipeline.
 
         `decode` decodes latents to pixels with the VAE of the map. Latents are quantized both as NumPy arrays and as
         tensors on the torch `device`.
@@ -175,7 +175,7 @@ def missed_bounds(measured: dict[str, float], thresholds: QualityThresholds | No
 
 
 def external_image_paths(folder: Path, golden: GoldenFixture, pipeline: str) -> list[Path]:
-    """Return the paths of another decoder's images for a fixture and a pipeline."""
+    """Return the paths of another decoder's images for a fixture and an encoding pipeline."""
     if golden.manifest.fixture.kind == "image":
         return [folder / golden.key / f"{pipeline}.png"]
     return [folder / golden.key / pipeline / frame_name(number) for number in range(golden.manifest.fixture.frames)]

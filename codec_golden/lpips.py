@@ -2,8 +2,8 @@
 
 The metric is described by Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric"
 (2018). The metric is defined by two files that this project cannot redistribute: AlexNet's weights (published by
-torchvision) and the linear heads (in the package `lpips`). If either file is missing or different, LPIPS is not
-measured.
+torchvision) and the linear heads (in the package `lpips`). If AlexNet's weights or the linear heads are missing or
+differ from the published files, LPIPS is not measured.
 """
 
 import hashlib
@@ -20,7 +20,8 @@ from codec_golden.storage import Pixels
 BACKBONE_SHA256 = ("7be5be79", "4df8aa71")
 """Accepted prefixes of the sha256 of AlexNet's weights.
 
-The first prefix identifies torchvision's file alexnet-owt-7be5be79.pth, the second an earlier release of this file.
+The first prefix identifies torchvision's file alexnet-owt-7be5be79.pth, and the second prefix identifies an earlier
+release of the same file.
 """
 HEADS_FILE = "weights/v0.1/alex.pth"
 SHIFT = (-0.030, -0.088, -0.188)
@@ -120,9 +121,9 @@ def load_lpips(backbone: str | None) -> Lpips:
 def read_heads() -> list[Tensor]:
     """Return the linear heads of LPIPS, read from a file of the package `lpips`.
 
-    The package is not imported, because its import requires torchvision.
+    The package `lpips` is not imported, because its import requires torchvision.
 
-    Raises NotMeasured if the package is not installed.
+    Raises NotMeasured if the package `lpips` is not installed.
     """
     found = importlib.util.find_spec("lpips")
     if found is None or not found.submodule_search_locations:

@@ -31,7 +31,7 @@ from core.settings import Settings
 from core.switches import Mode
 
 MEASURED_STEPS = 4
-"""Number of steps of a measurement of memory."""
+"""Number of sampling steps that run to measure the peak memory."""
 OnStep = Callable[[int, int], None]
 """Function that is called after each sampler step with the number of finished steps and the total number of steps."""
 
@@ -107,7 +107,10 @@ class ReferenceModel:
         return asyncio.run(generate())
 
     def plan(self, fixture: Fixture) -> StreamPlan:
-        """Return the plan for the latents of `fixture`. Raises InvalidRequest if the model does not support it."""
+        """Return the plan for the latents of `fixture`.
+
+        Raises InvalidRequest if the model does not support `fixture`.
+        """
         return plan(fixture.request, map_from_model(self.info, self.vae_scale_factor, self.vae_class), self.info)
 
     async def _sample(self, engine: DiffusersEngine, fixture: Fixture, on_step: OnStep) -> Latents:
@@ -132,7 +135,7 @@ class ReferenceModel:
         return self._thread.submit(decode_latents, model.pipeline.vae, latents, model.family.pipeline_class).result()
 
     def peak_memory(self, fixture: Fixture) -> int | None:
-        """Return the peak memory in bytes of sampling `fixture`, in addition to the weights; None if it is unknown.
+        """Return the peak memory in bytes that sampling `fixture` needs in addition to the weights, or None if unknown.
 
         With batches, the memory is that of a full batch. Only a few steps run, because all steps need the same memory.
         """

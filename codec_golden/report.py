@@ -54,7 +54,7 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class RegionComparison:
-    """Enlarged images of the same region of one frame, one for every pipeline.
+    """Enlarged images of the same region of one frame, one for every encoding pipeline.
 
     `parts` contains pairs of a caption and a data URL.
     """

@@ -11,7 +11,8 @@ ROUNDING_PSNR_DB = 48.1
 Measured PSNR values are capped at this number, because another decoder may round differently.
 """
 ROUNDING_SSIM = 0.99
-"""SSIM that a flat area may have if its values differ by one level. Measured SSIM values are capped at this number."""
+"""SSIM that a flat area may have if its values differ from the reference by one level. Measured SSIM values are capped
+at this number."""
 PSNR_MARGIN_DB = 1.0
 SSIM_MARGIN = 0.01
 LPIPS_MARGIN = 0.01

@@ -19,8 +19,8 @@ LATENT_SPACE = "vectors/small"
 KEYFRAME_INTERVAL = 4
 """Keyframe interval of the videos.
 
-The interval is neither 1 nor the number of frames. So the vectors detect encoders that omit keyframes, and encoders
-that compute residuals relative to the previous frame instead of the keyframe.
+The interval is neither 1 nor the number of frames. Therefore, the vectors detect encoders that omit keyframes, and
+encoders that compute residuals relative to the previous frame instead of the keyframe.
 """
 STATIC_SCALE = 2.5
 """Static scale of every channel. The scale is smaller than the largest input values, so that codes are clipped."""
@@ -54,11 +54,12 @@ CASES = (
 ROUNDING_SCALES = (6.890625, 3.96875, 7.890625, 7.765625)
 """Scales for which some fp16 values are hard to round with the largest code Q = 7 or Q = 127.
 
-Some of these values are exactly halfway between two codes. For the other values, x * (Q / s) gives another code than x
-/ s * Q. Most scales have no such values.
+A value is hard to round if it is exactly halfway between two codes, or if x * (Q / s) gives another code for a value x
+than x / s * Q. Most scales have no values that are hard to round.
 """
 _TIES = (0.5, 1.5, 2.5, -0.5, -1.5, 6.5, 0.0, -0.0)
-"""Values halfway between two int4 codes, in units of a step. These values are rounded to the even code."""
+"""Values halfway between two int4 codes, in units of a step. A value halfway between two codes is rounded to the even
+code."""
 
 
 def case_latents(case: Case) -> NDArray[Any]:
@@ -95,10 +96,10 @@ def _write_rounding_cases(flat: NDArray[Any]) -> None:
 
 
 def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
-    """Return the fp16 values in (0, scale] for which an incorrect method computes another code, in ascending order.
+    """Return the fp16 values in (0, scale] for which an incorrect method computes a wrong code, in ascending order.
 
-    One incorrect method rounds halves away from zero. Another incorrect method computes x * (Q / s) instead of x / s *
-    Q.
+    One incorrect method rounds halves away from zero. Another incorrect method multiplies a value by Q / s (largest
+    code by scale) instead of dividing it by s and then multiplying by Q.
     """
     halves = np.arange(1, 2**15, dtype=np.uint16).view(np.float16)
     values = halves[halves <= scale].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Bit-exact check of both encoders, both wire formats and the decoder with one stream."""
+"""Bit-exact check of the NumPy and torch encoders, both wire formats and the decoder, with one stream."""
 
 from typing import Any
 
