@@ -66,8 +66,8 @@ def require_image_digest(image: str) -> None:
 def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle:
     """Return a copy of `bundle` in which `image` is the map's decoder.canonical_image.
 
-    This container image renders the reference pixels. Raises InvalidSettings if `image` does not have the form
-    NAME@sha256:<64 hex>, and InvalidMap if the map has no decoder.
+    The canonical image is the container image that renders the reference pixels. Raises InvalidSettings if `image` does
+    not have the form NAME@sha256:<64 hex>, and InvalidMap if the map has no decoder.
     """
     require_image_digest(image)
     document = json.loads(bundle.document)

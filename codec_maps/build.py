@@ -23,8 +23,8 @@ MakeMap = Callable[[Mapping[str, bytes], Sequence[Dictionary]], LatentMapBundle]
 class DictionaryTrial:
     """Result of the test of a dictionary with the held-out bodies of one wire format and pipeline.
 
-    `sizes` contains the mean sizes of the bodies. `saving` is the mean of their savings, in which every body has the
-    same weight.
+    `sizes` contains the mean sizes of the bodies. `saving` is the mean saving of the bodies, in which every body has
+    the same weight.
     """
 
     wire_format: WireFormat

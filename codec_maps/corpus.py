@@ -28,7 +28,7 @@ FIXTURE_SIDES = (256, 512)
 MAX_ENLARGEMENT = 4
 """Maximum number of pixels of a sample, relative to the number of pixels at the model's default size.
 
-Larger sizes are skipped, because they would take most of the time.
+Sizes above this limit are skipped, because they would take most of the time.
 """
 
 
@@ -68,9 +68,9 @@ def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> lis
     """Return `count` requests, each with a flag that states whether its sample is held out.
 
     The requests have the pipeline `raw` and are divided evenly among the model's modalities. Every second request has
-    the model's default size. The other requests use the remaining sizes in turn. If there are at least HELD_OUT_EVERY
-    prompts, held-out requests use other prompts than the other requests. The seed of a request is its index, so that
-    the result depends only on the arguments.
+    the model's default size. The requests that do not have the default size use the remaining sizes in turn. If there
+    are at least HELD_OUT_EVERY prompts, held-out requests use other prompts than the other requests. The seed of a
+    request is its index, so that the result depends only on the arguments.
     """
     others = corpus_sizes(model)[1:] or [model.default_size]
     separate = len(prompts) >= HELD_OUT_EVERY

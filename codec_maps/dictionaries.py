@@ -26,7 +26,7 @@ and 8, change the sizes of bodies by less than 0.5 %.
 
 
 def train_dictionary(bodies: Sequence[Body], wire_format: WireFormat) -> bytes | None:
-    """Return a zstd dictionary trained on `bodies`, or None if there are fewer than seven bodies or they are too small.
+    """Return a zstd dictionary trained on `bodies`, or None if the bodies are fewer than seven or too small.
 
     The headers and empty frames of the bodies are appended to the trained part, because the trainer omits headers and
     empty frames if the latents contain large uniform areas.

@@ -21,8 +21,9 @@ Decode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 class DecodedSample:
     """The latent frames of a sample [F, C, h, w], and the pixels that they decode to, uint8 [N, H, W, 3].
 
-    N is larger than F if the VAE compresses time. With a VAE that compresses time, the first latent frame decodes to
-    one video frame, and each later latent frame decodes to the same number of video frames.
+    The number N of decoded images is larger than the number F of latent frames if the VAE compresses time. With a VAE
+    that compresses time, the first latent frame decodes to one video frame, and each later latent frame decodes to the
+    same number of video frames.
     """
 
     latents: NDArray[np.float32]

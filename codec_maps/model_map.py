@@ -35,9 +35,9 @@ def map_from_model(
 
     `vae_scale_factor` is the VAE's scaling factor, by which latents are divided before decoding. `static_scales`
     contains the scales of the pipelines int8 and int4, keyed by the name of the pipeline, with one little-endian fp16
-    number per channel. If the scales of int8 or int4 are missing, the map does not contain this pipeline. URLs in the
-    map begin with `public_url`, or are relative to the server if `public_url` is not given. Raises InvalidMap if scales
-    or a dictionary are not valid.
+    number per channel. The map contains the pipeline int8 or int4 only if `static_scales` contains the scales of the
+    pipeline. URLs in the map begin with `public_url`, or are relative to the server if `public_url` is not given.
+    Raises InvalidMap if scales or a dictionary are not valid.
     """
     scales = dict(static_scales or {})
     base = public_url or ""

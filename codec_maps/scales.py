@@ -10,7 +10,7 @@ from codec_wire.pipelines import PIPELINES, Pipeline, Scales, numpy_math
 from codec_wire.pipelines.inverse import dequantize
 
 Latents = Sequence[NDArray[np.float16]]
-"""Latent frames [channels, ...] of one latent space. Their sizes may differ."""
+"""Latent frames [channels, ...] of one latent space, which may differ in width and height."""
 
 _COARSE = np.linspace(0.1, 1.0, 91, dtype=np.float32)
 _FINE = np.linspace(-0.01, 0.01, 21, dtype=np.float32)
@@ -18,7 +18,7 @@ _FINE = np.linspace(-0.01, 0.01, 21, dtype=np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Quality of a pipeline, with its signal-to-noise ratio in dB and the fraction of values that its scales clip."""
+    """Quality of an encoding pipeline: signal-to-noise ratio in dB, and the fraction of values that the scales clip."""
 
     pipeline: str
     snr_db: float

@@ -18,7 +18,7 @@ ZSTD_WINDOW_BYTES = 2**18
 """zstd window size in bytes.
 
 The window covers the latents of an image, or the previous latent frame of a video. The default window of level 19 is 8
-MiB. The tables of that window would take 50 ms and 80 MB per body.
+MiB. The tables of an 8 MiB window would take 50 ms and 80 MB per body.
 """
 
 

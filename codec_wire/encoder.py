@@ -40,8 +40,8 @@ class LatentEncoder:
         true and its finish_reason is "ok".
 
         Raises InvalidLatents if `latent` contains NaN, Inf or a channel whose scale is not finite in fp16. Raises
-        ValueError if `latent` has another shape, if the last frame was already encoded, or if `keyframe` is false for a
-        frame that must be a keyframe.
+        ValueError if the shape of `latent` differs from the shape in the header, if the last frame was already encoded,
+        or if `keyframe` is false for a frame that must be a keyframe.
         """
         self._check_order(tuple(latent.shape), keyframe=keyframe)
         data = self._encode_values(latent, keyframe=keyframe)
@@ -102,7 +102,7 @@ class LatentEncoder:
 def _shared_scaling(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], max_code: int) -> numpy_math.Scaling:
     """Return static scales in the form that `quantize` needs.
 
-    The result is cached, because streams with equal scales and frame shapes can share it.
+    The result is cached, because streams with equal scales and frame shapes can share the result.
     """
     return numpy_math.scaling(parse_scales(data, shape[0]), dtype, max_code)
 
@@ -110,8 +110,9 @@ def _shared_scaling(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], m
 def _cast(latent: Latent, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> tuple[ModuleType, Any]:
     """Return the module that encodes `latent`, and the values of `latent` as [channels, n] of `dtype`.
 
-    The values are an array or a tensor, as the module needs them. NumPy encodes tensors on the CPU, because NumPy is
-    faster than torch there and needs no copy of the tensor. torch is imported only if `latent` is a tensor.
+    The values are a NumPy array for the module numpy_math, or a tensor for torch_math. Tensors on the CPU are also
+    encoded with NumPy, because NumPy is faster than torch on the CPU and needs no copy of a tensor. torch is imported
+    only if `latent` is a tensor.
     """
     if isinstance(latent, np.ndarray):
         return numpy_math, numpy_math.cast(latent, dtype)

@@ -204,7 +204,7 @@ class InvalidLatents(CodecError):
 
 
 class StreamError(CodecError):
-    """Raised when a received latent stream is not valid. The subclasses distinguish the reasons.
+    """Raised when a received latent stream is not valid. The subclasses of StreamError distinguish the reasons.
 
     `offset` is the position in bytes of the invalid message in the decompressed stream, or None if this position is
     unknown.

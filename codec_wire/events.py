@@ -31,8 +31,7 @@ class PromptTruncation:
 class Started:
     """First event of every generation, which contains the header of the stream.
 
-    `is_followed` is true if the next event is already available. This event and the next event can then be sent in one
-    write.
+    If `is_followed` is true, the next event is already available, so that both events can be sent in one write.
     """
 
     header: LatentStreamHeader

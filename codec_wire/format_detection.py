@@ -38,8 +38,8 @@ def detect_coding(head: bytes) -> str:
 def detect_wire_format(head: bytes) -> WireFormat:
     """Return the wire format of a stream that begins with `head`. `head` must have at least one byte.
 
-    A protobuf stream begins with the length of its header. This length is less than 16 MiB, so that its first byte is
-    0. The first byte of a msgpack map is never 0.
+    A protobuf stream begins with the length of its header. The length of a header, a 4-byte big-endian integer, is less
+    than 16 MiB, so its first byte is 0. The first byte of a msgpack map is never 0.
     """
     return WireFormat.PROTOBUF if head[:1] == b"\0" else WireFormat.MSGPACK
 

@@ -77,7 +77,8 @@ _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
     """Return the event in a response message, or None if the event is of an unknown kind or is an error frame.
 
-    After an error frame, the call ends with an error status. The receiver creates its own error frame from this status.
+    After an error frame, the call ends with an error status. The receiver creates its own error frame from the error
+    status.
     """
     kind = message.WhichOneof("event")
     if kind == "header":

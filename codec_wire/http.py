@@ -203,7 +203,7 @@ ERROR_STATUS: Mapping[type[CodecError], int] = {
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.Cancelled: 499,
 }
-"""HTTP status of each error class. Other classes have the status 500.
+"""HTTP status of each error class. An error class that is not a key of this mapping has the status 500.
 
 The status 499 is only logged, because the client has disconnected.
 """
@@ -212,7 +212,7 @@ The status 499 is only logged, because the client has disconnected.
 def error_status(cls: type[BaseException]) -> int:
     """Return the HTTP status of the error class `cls` or of its nearest base class in ERROR_STATUS.
 
-    The status is 500 if ERROR_STATUS contains none of these classes.
+    The status is 500 if ERROR_STATUS contains neither `cls` nor a base class of it.
     """
     status = next((ERROR_STATUS[base] for base in cls.__mro__ if base in ERROR_STATUS), None)
     return int(HTTPStatus.INTERNAL_SERVER_ERROR if status is None else status)

@@ -3,11 +3,15 @@
 import re
 
 _DIGITS = re.compile(r"[+-]?[0-9]{1,20}")
-"""Pattern of an integer with at most 20 digits. No valid value has more digits, and the conversion is fast."""
+"""Pattern of an integer with at most 20 digits. No valid value has more than 20 digits, and the conversion of 20 digits
+is fast."""
 
 
 def parse_integer(value: object) -> object:
-    """Return the integer that `value` represents, for example 2 for 2.0 or "2". Other values are returned unchanged."""
+    """Return the integer that `value` represents, for example 2 for 2.0 or "2".
+
+    A value that does not represent an integer is returned unchanged.
+    """
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):

@@ -102,7 +102,7 @@ class LatentStreamHeader:
 
     @property
     def pipeline_spec(self) -> Pipeline:
-        """Specification of the pipeline that encodes the frames."""
+        """Specification of the encoding pipeline of the frames."""
         return PIPELINES[self.pipeline]
 
 
@@ -110,9 +110,9 @@ class LatentStreamHeader:
 class LatentFrame:
     """Message that contains one encoded frame.
 
-    `data` contains the bytes that the pipeline produced. `seq` is the sequence number of the frame, counted from 0.
-    `done` is true for the last frame only. Only the last frame may have a `finish_reason`. Raises MalformedMessage,
-    which names the field, if a field is not valid.
+    `data` contains the bytes to which the stream's encoding pipeline converted the latents. `seq` is the sequence
+    number of the frame, counted from 0. `done` is true for the last frame only. Only the last frame may have a
+    `finish_reason`. Raises MalformedMessage, which names the field, if a field is not valid.
     """
 
     data: bytes

@@ -67,7 +67,8 @@ class MessageDecoder:
         """Add `chunk` and return an iterator over the messages that are complete.
 
         The iterator of the next call begins with the messages that were not consumed. The iterator raises StreamError
-        if the body is not valid or if its decompressed size exceeds `max_bytes`. Later calls then raise the same error.
+        if the body is not valid or if its decompressed size exceeds `max_bytes`. After an error, all later calls raise
+        the same error.
         """
         self.received += len(chunk)
         self._chunks.append(chunk)

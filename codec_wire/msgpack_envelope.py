@@ -114,8 +114,8 @@ def _is_int(value: object) -> bool:
 _Check = tuple[str, bool, Callable[[Any], bool]]
 """Rule for one key of a map.
 
-The rule is a description of the type, whether the key is required, and a function that returns whether a value is
-valid.
+The rule consists of a description of the type, a flag that is true if the key is required, and a function that returns
+whether a value is valid.
 """
 
 _HEADER_KEYS: dict[str, _Check] = {

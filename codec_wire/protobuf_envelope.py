@@ -1,7 +1,7 @@
 """Conversion between messages and protobuf.
 
-In an HTTP body, each protobuf message is preceded by its length as a 4-byte big-endian integer. gRPC needs no such
-prefix.
+In an HTTP body, each protobuf message is preceded by its length as a 4-byte big-endian integer. A message in a gRPC
+call has no length prefix of its own.
 """
 
 import struct
@@ -128,10 +128,11 @@ def frame_from_message(message: stream_pb2.LatentFrame) -> LatentFrame:
 
 
 def _parse(message: Message, payload: bytes) -> None:
-    """Parse `payload` into `message`. Raises MalformedMessage if `message` does not serialize to the same bytes.
+    """Parse `payload` into `message`.
 
-    The protobuf library accepts repeated fields, truncates numbers that are too large, and keeps unknown fields. This
-    function rejects messages with such fields or numbers.
+    Raises MalformedMessage if `message` does not serialize to the bytes of `payload` again. The protobuf library
+    accepts repeated fields, truncates numbers that are too large, and keeps unknown fields. This function rejects
+    repeated fields, numbers that are too large and unknown fields.
     """
     name = message.DESCRIPTOR.name
     try:

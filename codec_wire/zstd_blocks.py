@@ -56,7 +56,7 @@ class ZstdBlockSplitter:
     def _header_size(self) -> int:
         """Return the size of the current header in bytes.
 
-        If this size is not known yet, return the number of bytes that are needed to determine it.
+        If the size of the header is not known yet, return the number of bytes from which the size can be determined.
         """
         if not self._in_frame_header:
             return _BLOCK_HEADER_BYTES

@@ -94,9 +94,9 @@ class LatentMapBundle:
         """Write map.json, map.json.sha256 and the files assets/<hex> to `folder`.
 
         The folder is created if it does not exist. If the process is killed during the call, the folder contains either
-        the previous map or the new map. If `folder` did not contain a previous map, map.json may be missing. Files that
-        only the previous map refers to are deleted at the end. Raises InvalidMap, with the reason, if the files cannot
-        be written.
+        the previous map or the new map. If the process is killed and `folder` did not contain a previous map, map.json
+        may be missing. Files that only the previous map refers to are deleted at the end. Raises InvalidMap, with the
+        reason, if the files cannot be written.
         """
         assets = folder / ASSETS_DIR
         files = {name.removeprefix("sha256:"): data for name, data in self.assets.items()}

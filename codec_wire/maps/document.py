@@ -58,7 +58,7 @@ class StaticScales(_MapModel):
 
 
 class QualityThresholds(_MapModel):
-    """Limits on the difference between the reference images and the images decoded from the latents of a pipeline."""
+    """Limits on the difference between reference images and images that are decoded after encoding with a pipeline."""
 
     ssim_min: float | None = Field(None, ge=0, le=1)
     psnr_min_db: float | None = None
@@ -67,7 +67,7 @@ class QualityThresholds(_MapModel):
 
 
 class MapPipeline(_MapModel):
-    """A pipeline that is available for this latent space."""
+    """An encoding pipeline that is available for this latent space."""
 
     name: _PipelineName
     static_scales: StaticScales | None = None
@@ -172,8 +172,8 @@ def parse_map(document: bytes) -> LatentMap:
     """Return the latent-space map in `document`, which is JSON of at most MAX_DOCUMENT_BYTES bytes.
 
     Raises InvalidMap, which names the key and its value, if a value is not valid. If the map has the previous published
-    schema, the message of the error states this. Maps of that schema have strings as pipelines, or a key `decoders` or
-    `space_kind`.
+    schema, the InvalidMap error reports an older schema. Maps of the previous schema have strings as pipelines, or a
+    key `decoders` or `space_kind`.
     """
     if len(document) > MAX_DOCUMENT_BYTES:
         raise InvalidMap(f"the latent-space map has {len(document)} bytes, but the maximum is {MAX_DOCUMENT_BYTES}")

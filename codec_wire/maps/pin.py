@@ -11,7 +11,7 @@ _PIN = re.compile(r"(?:.*;\s*sha256=|sha256:)([0-9a-f]{64})", re.IGNORECASE)
 def parse_map_pin(pin: str | None) -> str | None:
     """Return the hash in a map pin as sha256:<hex>, or None if no pin is given.
 
-    A pin is "sha256:<hex>" or "<url>;sha256=<hex>". Raises InvalidRequest if `pin` has neither form.
+    A pin is "sha256:<hex>" or "<url>;sha256=<hex>". Raises InvalidRequest if a pin has neither of these two forms.
     """
     if pin is None:
         return None

@@ -12,10 +12,11 @@ from codec_wire.errors import MalformedMessage
 
 
 def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int) -> NDArray[np.int8]:
-    """Return the quantized values (codes) in `data` as int8 [channels, per_channel]. This is the inverse of `pack`.
+    """Return the quantized values (codes) in `data` as int8 [channels, per_channel].
 
-    `data` must contain exactly channels * per_channel codes. Raises MalformedMessage if a code is outside [-Q, Q],
-    where Q is 127 for 8 bits and 7 for 4 bits, or if the padding after an odd number of 4-bit codes is not 0.
+    This function is the inverse of `pack`. `data` must contain exactly channels * per_channel codes. Raises
+    MalformedMessage if a code is outside [-Q, Q], where Q is 127 for 8 bits and 7 for 4 bits, or if the padding after
+    an odd number of 4-bit codes is not 0.
     """
     count = channels * per_channel
     if bits == 8:
@@ -40,7 +41,8 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
 class KeyCodes(NamedTuple):
     """Codes of a keyframe, with the lowest and the highest residual that can be added to each code.
 
-    The sum of a code and such a residual is in [-Q, Q], where Q is the largest code.
+    A residual between the lowest and the highest residual of a code gives a sum in [-Q, Q], where Q is the largest
+    code.
     """
 
     codes: NDArray[np.int8]
@@ -55,9 +57,10 @@ def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
 
 
 def add_residual(key: KeyCodes, residual: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Return clip(key + residual, -Q, Q), the codes of a frame that is not a keyframe.
+    """Return the codes of a frame that is not a keyframe.
 
-    Q is the largest code. The residual is clipped before the addition, so that int8 does not overflow.
+    The codes are the sums of the keyframe's codes and `residual`, clipped to [-Q, Q], where Q is the largest code. The
+    residual is clipped before the addition, so that int8 does not overflow.
     """
     total = np.minimum(residual, key.highest)
     np.maximum(total, key.lowest, out=total)
@@ -65,9 +68,9 @@ def add_residual(key: KeyCodes, residual: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def dequantize(codes: NDArray[np.int8], scales: NDArray[np.float16], max_code: int) -> NDArray[np.float32]:
-    """Return float32(code) * scale / Q for codes [channels, n] and scales [channels], where Q is `max_code`.
+    """Return `codes` [channels, n], multiplied by `scales` [channels] and divided by `max_code`, as float32.
 
-    The operations are performed in this order.
+    The multiplication is performed before the division, both in float32.
     """
     values = codes.astype(np.float32)
     values *= scales.astype(np.float32)[:, np.newaxis]

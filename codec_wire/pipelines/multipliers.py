@@ -1,14 +1,15 @@
 """Multipliers that quantize fp16 values without a division, to the same codes as the formula of the protocol.
 
-The codes of the protocol are rint((x / s) * Q). For fp16 numbers x and s and a number m near Q / s, rint(x * m) is the
-same code, unless x * Q / s is exactly halfway between two integers. The proof has two cases:
+In the protocol, the code of a value x with the scale s is rint((x / s) * Q), where Q is the largest code. For fp16
+numbers x and s and a number m near Q / s, rint(x * m) is the same code as rint((x / s) * Q), unless x * Q / s is
+exactly halfway between two integers. The proof has two cases:
 
 * Write x and s as integers a and b below 2048 times powers of two. If x * Q / s is not exactly n / 2 for an odd n < 2Q,
   then x * Q / s and n / 2 differ by at least 1 / (n * b) > 1.9e-6, relative to n / 2. The rounding of m and of x * m
-  changes the product by less than 2.4e-7. So x * m and x * Q / s round to the same integer.
-* If x * Q / s is exactly n / 2, the code is the even one of the two nearest integers. Only these ties need a check, and
-  a scale s has at most Q ties. For most scales, the float32 number nearest to Q / s passes the check. For some
-  scales, the next larger number passes the check. For a few scales, neither number passes the check.
+  changes the product by less than 2.4e-7. Therefore, x * m and x * Q / s round to the same integer.
+* If x * Q / s is exactly n / 2, the code is the even one of the two nearest integers. Only ties, for which x * Q / s is
+  exactly n / 2, need a check, and a scale s has at most Q ties. The float32 number nearest to Q / s passes this check
+  for most scales, and the next larger float32 number for some scales. For a few scales, both numbers fail the check.
 """
 
 from functools import cache

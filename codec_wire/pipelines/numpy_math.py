@@ -3,9 +3,10 @@
 In all functions, `values` is a C-contiguous array [channels, n] in the dtype of the latent-space map (little-endian
 fp16 or fp32). `scales` is fp16 [channels]. `codes` is int8 [channels, n] in [-Q, Q], where Q is the largest code.
 
-The code of a value x with the scale s is q = clip(rint((x / s) * Q), -Q, Q). The operations are performed in float32 in
-this order, and rint rounds half to even. This order is part of the Codec protocol, because x * (Q / s) gives other
-bytes. The module `multipliers` replaces Q / s with numbers that give the same bytes.
+The code of a value x with the scale s is q = clip(rint((x / s) * Q), -Q, Q). The operations are performed in float32: a
+division, a multiplication, a rounding of halves to even, and clipping. The order of the operations is part of the Codec
+protocol, because x * (Q / s) gives other bytes. The module `multipliers` replaces Q / s with numbers that give the same
+bytes.
 """
 
 import sys
@@ -27,7 +28,7 @@ _FP16_TO_FP32_SHIFT = np.int32(13)
 _FP16_IN_FP32 = np.uint32(0x8FFFE000).view(np.int32)
 """Mask of the sign, exponent and mantissa of an fp16 number after its bits are shifted to their places in fp32."""
 _WIDENING_FACTOR = np.float32(2.0**-112)
-"""Ratio of the fp32 number with the shifted bits of an fp16 number to this fp16 number.
+"""Factor by which a number changes if its fp16 bits are shifted to their places in fp32.
 
 The ratio is 2^(15 - 127), because the exponent bias is 15 in fp16 and 127 in fp32.
 """
@@ -48,7 +49,7 @@ def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.
 
 
 def channel_scales(values: Values) -> NDArray[np.float16]:
-    """Return the scale max |x| of each channel as fp16 [channels].
+    """Return the scale of each channel, which is its largest absolute value, as fp16 [channels].
 
     Raises InvalidLatents if a scale is not finite in fp16.
     """
@@ -156,8 +157,8 @@ def _clip(bits: NDArray[np.uint16], limits: NDArray[np.uint16]) -> NDArray[np.ui
     """Return fp16 numbers clipped to [-scale, scale]. Arguments and result contain the bits of the numbers.
 
     As unsigned integers, the bits of every negative number are larger than the bits of every positive number. As signed
-    integers, the bits of every negative number are smaller than the bits of every positive number. In both orders,
-    numbers with the same sign are ordered by magnitude.
+    integers, the bits of every negative number are smaller than the bits of every positive number. Both as signed and
+    as unsigned integers, the bits of numbers with the same sign are ordered by magnitude.
     """
     clipped: NDArray[np.uint16] = np.minimum(bits, limits[1])
     signed = clipped.view(np.int16)
@@ -179,7 +180,7 @@ def _widen(values: Values | NDArray[np.uint16]) -> NDArray[np.float32]:
 class KeyCodes(NamedTuple):
     """Codes of a keyframe, with the lowest and the highest code that a dependent frame may have at the same position.
 
-    The residual of a code between these limits is in [-Q, Q], where Q is the largest code.
+    If a code is between the lowest and the highest code, its residual is in [-Q, Q], where Q is the largest code.
     """
 
     codes: NDArray[np.int8]

@@ -1,4 +1,4 @@
-"""The table of pipelines.
+"""The table of encoding pipelines.
 
 To add a pipeline that combines existing scales, widths and residuals, add a row. No other code depends on the names of
 pipelines.
@@ -21,7 +21,7 @@ class Scales(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Specification of a pipeline.
+    """Specification of an encoding pipeline.
 
     `bits` is the number of bits of a quantized value, or None if values are not quantized. If `delta` is true, frames
     that are not keyframes contain residuals relative to the last keyframe.

@@ -23,7 +23,7 @@ def cast(latent: Tensor, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> 
 
 
 def channel_scales(values: Tensor) -> Tensor:
-    """Return the scale max |x| of each channel as float16 [channels].
+    """Return the scale of each channel, which is its largest absolute value, as float16 [channels].
 
     Raises InvalidLatents if a scale is not finite in fp16.
     """
@@ -42,9 +42,9 @@ def require_finite(values: Tensor) -> None:
 def scaling(scales: Tensor, _dtype: np.dtype[Any], _max_code: int) -> Tensor:
     """Return the divisors that `quantize` uses, float32 [channels, 1]. For a scale of 0, the divisor is infinity.
 
-    The codes of a channel whose scale is 0 are then 0. The divisors remain a tensor on the device, because torch may
-    replace a division by a Python number with a multiplication by its reciprocal. This multiplication rounds
-    differently.
+    An infinite divisor makes all codes of a channel 0. The divisors remain a tensor on the device, because torch may
+    replace a division by a Python number with a multiplication by its reciprocal. A multiplication by the reciprocal
+    rounds differently.
     """
     wide = scales.to(torch.float32)
     return torch.where(wide == 0, torch.inf, wide).unsqueeze(1)
