@@ -132,6 +132,10 @@ PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "PixArtAlphaPipeline": _DIVIDED,
     "PixArtSigmaPipeline": _DIVIDED,
     "AnimateDiffPipeline": _MULTIPLIED,
+    "LatentConsistencyModelPipeline": _DIVIDED,
+    "LatentConsistencyModelImg2ImgPipeline": _DIVIDED,
+    "AuraFlowPipeline": LatentScaling(_divide, _times_factor, upcast=True),
+    "CogView4Pipeline": _DIVIDED,
 }
 """Scaling of each pipeline class that does not use the scaling in VAE_SCALINGS, keyed by the name of the class.
 
@@ -147,6 +151,9 @@ VAE_SCALINGS: dict[str, LatentScaling] = {
     "AutoencoderKLFlux2": _UNSCALED,
     "AutoencoderKLWan": _WAN,
     "AutoencoderKLQwenImage": _WAN,
+    "AutoencoderKLHunyuanVideo15": _DIVIDED,
+    "AutoencoderKLHunyuanImage": _DIVIDED,
+    "AutoencoderKLMochi": LatentScaling(_divide_or_denormalize, _multiply_or_normalize),
     "AutoencoderKLLTXVideo": LatentScaling(_denormalize_ltx, _normalize_ltx),
 }
 """Scaling of each VAE class except AutoencoderKL, keyed by the name of the class."""

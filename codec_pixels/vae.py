@@ -52,12 +52,15 @@ def _decode_ltx_video(vae: Any, latents: Tensor) -> Tensor:
 VAE_DECODERS: dict[str, Decode] = {
     "AutoencoderKL": _decode_images,
     "AutoencoderKLFlux2": _decode_images,
+    "AutoencoderKLHunyuanImage": _decode_images,
     "AutoencoderDC": _decode_images,
     "AutoencoderKLTemporalDecoder": _decode_frames_jointly,
     "AutoencoderKLCogVideoX": _decode_video,
     "AutoencoderKLHunyuanVideo": _decode_video,
     "AutoencoderKLWan": _decode_video,
     "AutoencoderKLQwenImage": _decode_video,
+    "AutoencoderKLHunyuanVideo15": _decode_video,
+    "AutoencoderKLMochi": _decode_video,
     "AutoencoderKLLTXVideo": _decode_ltx_video,
 }
 """Decode function for each VAE class, keyed by the name of the class."""

@@ -36,12 +36,15 @@ def _encode_video(vae: Any, pixels: Tensor, generator: torch.Generator | None) -
 VAE_ENCODERS: dict[str, Encode] = {
     "AutoencoderKL": _encode_images,
     "AutoencoderKLFlux2": _encode_images,
+    "AutoencoderKLHunyuanImage": _encode_images,
     "AutoencoderDC": _encode_images,
     "AutoencoderKLTemporalDecoder": _encode_images,
     "AutoencoderKLCogVideoX": _encode_video,
     "AutoencoderKLHunyuanVideo": _encode_video,
     "AutoencoderKLWan": _encode_video,
     "AutoencoderKLQwenImage": _encode_video,
+    "AutoencoderKLHunyuanVideo15": _encode_video,
+    "AutoencoderKLMochi": _encode_video,
     "AutoencoderKLLTXVideo": _encode_video,
 }
 """Encode function for each VAE class, keyed by the name of the class."""

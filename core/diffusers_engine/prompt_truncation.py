@@ -32,7 +32,9 @@ def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[Prom
             tokenizer = getattr(pipeline, name, None)
             if tokenizer is None or getattr(pipeline, encoder, None) is None:
                 continue
-            tokenized = None if variant.family.tokenized is None else variant.family.tokenized(pipeline, name, text)
+            tokenized = None
+            if variant.family.tokenized is not None:
+                tokenized = variant.family.tokenized(pipeline, name, field, text)
             if tokenized is None:
                 dropped = _dropped_tokens(pipeline, tokenizer, field, text)
             else:  # a processor, e.g. of FLUX.2, contains the tokenizer

@@ -71,6 +71,9 @@ def _set_timesteps(scheduler: Any, steps: int, family: Family) -> None:
     # The shift depends on the size of the image, which does not change whether the call succeeds.
     if config.get("use_dynamic_shifting") and "mu" in inspect.signature(scheduler.set_timesteps).parameters:
         arguments["mu"] = 1.0
+    # SanaSprint has an intermediate timestep only for 2 steps.
+    if steps != 2 and "intermediate_timesteps" in inspect.signature(scheduler.set_timesteps).parameters:
+        arguments["intermediate_timesteps"] = None
     if family.sigmas is not None and not config.get("use_flow_sigmas"):
         scheduler.set_timesteps(sigmas=family.sigmas(steps), device="cpu", **arguments)
     else:

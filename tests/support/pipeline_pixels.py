@@ -54,8 +54,9 @@ def expected_pixels(name: str, case: Case, pipeline: Any) -> NDArray[np.uint8]:
     if case.has_size:
         arguments |= {"width": WIDTH, "height": HEIGHT}
     if case.num_frames is not None:
-        arguments["num_frames"] = case.num_frames
+        arguments[case.frames_argument] = case.num_frames
     generator = torch.Generator("cpu").manual_seed(SEED)
+    case.prepare(pipeline)
     output = pipeline(**arguments, num_inference_steps=STEPS, generator=generator, output_type="np")
     pixels = output.images if case.num_frames is None else output.frames[0]
     return (np.asarray(pixels) * 255).round().astype(np.uint8)

@@ -105,8 +105,8 @@ class Family:
     """Whether the class adds noise to an input image with the scheduler's `scale_noise` instead of `add_noise`."""
     batches: bool = True
     """Whether the class generates several images or videos with different inputs in one call."""
-    tokenized: Callable[[Any, str, str], tuple[str, int] | None] | None = None
-    """Function of (pipeline, name of the tokenizer, prompt) that returns (text, limit).
+    tokenized: Callable[[Any, str, str, str], tuple[str, int] | None] | None = None
+    """Function of (pipeline, name of the tokenizer, field of the plan, prompt) that returns (text, limit).
 
     `text` is what the class passes to the tokenizer, and `limit` is the number of tokens that remain after truncation.
     None if the class follows the rule of most classes (see prompt_truncation).

@@ -35,7 +35,7 @@ def _with_area(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:
     return {**arguments, "max_area": plan.width * plan.height}
 
 
-def _mistral_text(pipeline: Any, _name: str, text: str) -> tuple[str, int]:
+def _mistral_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
     messages = [
         {"role": role, "content": [{"type": "text", "text": content}]}
         for role, content in (("system", pipeline.system_message), ("user", text))
@@ -43,7 +43,7 @@ def _mistral_text(pipeline: Any, _name: str, text: str) -> tuple[str, int]:
     return pipeline.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False), 512
 
 
-def _qwen_text(pipeline: Any, _name: str, text: str) -> tuple[str, int]:
+def _qwen_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
     messages = [{"role": "user", "content": text}]
     options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
     return pipeline.tokenizer.apply_chat_template(messages, **options), 512

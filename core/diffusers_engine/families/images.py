@@ -5,8 +5,10 @@ from typing import Any
 
 from codec_wire.latents import Modality
 from core.diffusers_engine.families import latent_layouts
+from core.diffusers_engine.families.contexts import seeded
 from core.diffusers_engine.families.family import TEXT_ARGUMENTS, Family, Geometry
 from core.model import GenerationMode
+from core.plan import StreamPlan
 
 SAMPLE_SIZE = 64
 """Side of the latents for a UNet without a configured sample size.
@@ -60,6 +62,13 @@ _NO_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "requir
 _NO_BINNING = {"use_resolution_binning": False, "clean_caption": False}
 
 _MASK_INPUTS = ("mask", "masked_image_latents")
+
+
+def _without_intermediate_timesteps(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:
+    # Only 2 steps have an intermediate timestep.
+    return arguments if plan.steps == 2 else {**arguments, "intermediate_timesteps": None}
+
+
 _SDXL_INPUTS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
 
 _SD = Family(
@@ -86,6 +95,13 @@ _SD3 = Family(
     TRANSFORMER_GEOMETRY,
     guidance_inputs=("prompt_embeds", "pooled_prompt_embeds"),
     removable_rows=True,
+)
+_LCM = Family(
+    "LatentConsistencyModelPipeline",
+    replace(TEXT_TO_IMAGE, negative_prompt=False),
+    latent_layouts.image,
+    UNET_GEOMETRY,
+    load_arguments=_NO_SAFETY_CHECKER,
 )
 _PIXART = Family(
     "PixArtAlphaPipeline",
@@ -162,5 +178,36 @@ IMAGE_FAMILIES = (
     ),
     _PIXART,
     replace(_PIXART, pipeline_class="PixArtSigmaPipeline"),
+    replace(_LCM, related=("LatentConsistencyModelImg2ImgPipeline",)),
+    replace(
+        _LCM,
+        pipeline_class="LatentConsistencyModelImg2ImgPipeline",
+        mode=replace(IMAGE_TO_IMAGE, negative_prompt=False, latents=False),
+        arguments=IMAGE_ARGUMENTS_WITHOUT_SIZE,
+    ),
+    replace(
+        _SD3,
+        pipeline_class="StableDiffusion3ControlNetPipeline",
+        mode=CONTROL_TO_IMAGE,
+        arguments={**TEXT_ARGUMENTS, "control_image": "control_image"},
+        call_context=seeded,
+        guidance_inputs=None,
+        removable_rows=False,
+        batches=False,  # the encoded control image is sampled for all members together
+    ),
+    Family(
+        "AuraFlowPipeline",
+        TEXT_TO_IMAGE,
+        latent_layouts.image,
+        replace(TRANSFORMER_GEOMETRY, patch=lambda _pipeline: 2),
+    ),
+    Family(
+        "SanaSprintPipeline",
+        replace(TEXT_TO_IMAGE, negative_prompt=False),
+        latent_layouts.image,
+        _SANA_GEOMETRY,
+        fixed_arguments=_NO_BINNING,
+        finish=_without_intermediate_timesteps,
+    ),
     Family("SanaPipeline", TEXT_TO_IMAGE, latent_layouts.image, _SANA_GEOMETRY, fixed_arguments=_NO_BINNING),
 )

@@ -3,8 +3,17 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from core.diffusers_engine.families import latent_layouts
-from core.diffusers_engine.families.family import TEXT_ARGUMENTS, Family, Geometry, linear_sigmas
+from core.diffusers_engine.families.contexts import area_of_plan
+from core.diffusers_engine.families.family import (
+    TEXT_ARGUMENTS,
+    Family,
+    Geometry,
+    linear_sigmas,
+    linear_sigmas_without_zero,
+)
 from core.diffusers_engine.families.flux import PACKED_GEOMETRY, sample_size
 from core.diffusers_engine.families.images import IMAGE_ARGUMENTS, IMAGE_TO_IMAGE, TEXT_TO_IMAGE
 
@@ -15,12 +24,12 @@ _TRUE_GUIDANCE = {**TEXT_ARGUMENTS, "guidance_scale": "true_cfg_scale"}
 _MAX_TOKENS = 512
 
 
-def _qwen_image_text(pipeline: Any, _name: str, text: str) -> tuple[str, int]:
+def _qwen_image_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
     # The embeddings of the first tokens of the template are removed before the embeddings are cut.
     return pipeline.prompt_template_encode.format(text), _MAX_TOKENS + int(pipeline.prompt_template_encode_start_idx)
 
 
-def _z_image_text(pipeline: Any, _name: str, text: str) -> tuple[str, int]:
+def _z_image_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
     messages = [{"role": "user", "content": text}]
     options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": True}
     return pipeline.tokenizer.apply_chat_template(messages, **options), _MAX_TOKENS
@@ -54,6 +63,31 @@ _Z_IMAGE = Family(
     tokenized=_z_image_text,
 )
 
+
+def _lumina_text(pipeline: Any, _name: str, field: str, text: str) -> tuple[str, int]:
+    return (f"{pipeline.system_prompt} <Prompt Start> {text}" if field == "prompt" else text), 256
+
+
+def _hidream_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
+    return text, 128
+
+
+def _hunyuan_image_text(pipeline: Any, name: str, _field: str, text: str) -> tuple[str, int]:
+    if name == "tokenizer_2":  # it gets only the quoted parts of the prompt
+        return "", int(pipeline.tokenizer_2_max_length)
+    limit = int(pipeline.tokenizer_max_length) + int(pipeline.prompt_template_encode_start_idx)
+    return pipeline.prompt_template_encode.format(text), limit
+
+
+def _cogview_sigmas(steps: int) -> Any:
+    return np.linspace(1000, 1, steps).astype(np.int64) / 1000
+
+
+def _transformer_size(pipeline: Any) -> tuple[int, int]:
+    side = int(pipeline.transformer.config.sample_size) * pipeline.vae_scale_factor
+    return side, side
+
+
 LANGUAGE_MODEL_FAMILIES = (
     replace(_QWEN, related=("QwenImageImg2ImgPipeline",)),
     replace(
@@ -72,5 +106,41 @@ LANGUAGE_MODEL_FAMILIES = (
         mode=_STRENGTH,
         arguments=IMAGE_ARGUMENTS,
         scales_noise=True,
+    ),
+    Family(
+        "Lumina2Pipeline",
+        TEXT_TO_IMAGE,
+        latent_layouts.image,
+        PACKED_GEOMETRY,
+        sigmas=linear_sigmas,
+        tokenized=_lumina_text,
+    ),
+    Family(
+        "CogView4Pipeline",
+        TEXT_TO_IMAGE,
+        latent_layouts.image,
+        Geometry(_transformer_size, patch=lambda _pipeline: 2),
+        sigmas=_cogview_sigmas,
+        batches=False,  # it pads prompts to the longest one, and attends to the padding
+    ),
+    Family(
+        "HiDreamImagePipeline",
+        TEXT_TO_IMAGE,
+        latent_layouts.image,
+        PACKED_GEOMETRY,
+        call_context=area_of_plan,
+        tokenized=_hidream_text,
+    ),
+    Family(
+        "HunyuanImagePipeline",
+        TEXT_TO_IMAGE,
+        latent_layouts.image,
+        PACKED_GEOMETRY,
+        # The scale of classifier-free guidance is a setting of its component `guider`.
+        arguments={field: name for field, name in TEXT_ARGUMENTS.items() if field != "guidance_scale"},
+        sigmas=linear_sigmas_without_zero,
+        has_callback=False,
+        batches=False,
+        tokenized=_hunyuan_image_text,
     ),
 )

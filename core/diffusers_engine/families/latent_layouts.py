@@ -60,6 +60,11 @@ def channels_first_video(_pipeline: Any, output: Any, _plan: StreamPlan) -> Tens
     return latents.transpose(0, 1)
 
 
+def channels_first_video_after_references(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
+    """Convert the latents [B, C, R + F, H, W] of a video, where R is the number of reference images."""
+    return channels_first_video(pipeline, output, plan)[-plan.latent_frames :]
+
+
 def packed_video(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
     """Convert the latents [B, F * H * W / p, C * p] of a video, where each token is a patch of p cells."""
     _channels, height, width = plan.header.shape

@@ -5,6 +5,7 @@ from typing import Any
 
 from codec_wire.latents import Modality
 from core.diffusers_engine.families import latent_layouts
+from core.diffusers_engine.families.contexts import image_size_of_plan
 from core.diffusers_engine.families.family import (
     TEXT_VIDEO_ARGUMENTS,
     Family,
@@ -20,22 +21,19 @@ TEXT_TO_VIDEO = GenerationMode(Modality.VIDEO)
 IMAGE_TO_VIDEO = GenerationMode(Modality.VIDEO, image=True)
 
 
-def _spatial(pipeline: Any) -> int:
+def spatial(pipeline: Any) -> int:
+    """Return the number of pixels per latent cell of a video pipeline."""
     return int(pipeline.vae_scale_factor_spatial)
 
 
-def _temporal(pipeline: Any) -> int:
+def temporal(pipeline: Any) -> int:
+    """Return the number of video frames per latent frame of a video pipeline."""
     return int(pipeline.vae_scale_factor_temporal)
 
 
 def _cogvideox_size(pipeline: Any) -> tuple[int, int]:
-    config, factor = pipeline.transformer.config, _spatial(pipeline)
+    config, factor = pipeline.transformer.config, spatial(pipeline)
     return int(config.sample_width) * factor, int(config.sample_height) * factor
-
-
-def _wan_transformer(pipeline: Any) -> Any:
-    # Wan 2.2 has two transformers, for high and low noise. A model may contain only the second one.
-    return pipeline.transformer if pipeline.transformer is not None else pipeline.transformer_2
 
 
 # If the pipeline's configuration contains no default size, the numbers are those of its __call__ method.
@@ -46,17 +44,10 @@ _SVD_GEOMETRY = Geometry(
 )
 _COGVIDEOX_GEOMETRY = Geometry(
     _cogvideox_size,
-    spatial=_spatial,
+    spatial=spatial,
     patch=lambda pipeline: int(pipeline.transformer.config.patch_size),
-    temporal=_temporal,
+    temporal=temporal,
     group=2,  # its VAE decodes two latent frames at a time after the first
-)
-_WAN_GEOMETRY = Geometry(
-    lambda _pipeline: (832, 480),
-    channels=lambda pipeline: int(pipeline.vae.config.z_dim),
-    spatial=_spatial,
-    patch=lambda pipeline: int(_wan_transformer(pipeline).config.patch_size[1]),
-    temporal=_temporal,
 )
 _LTX_GEOMETRY = Geometry(
     lambda _pipeline: (704, 512),
@@ -67,10 +58,29 @@ _LTX_GEOMETRY = Geometry(
 )
 _HUNYUAN_GEOMETRY = Geometry(
     lambda _pipeline: (1280, 720),
-    spatial=_spatial,
+    spatial=spatial,
     patch=lambda pipeline: int(pipeline.transformer.config.patch_size),
-    temporal=_temporal,
+    temporal=temporal,
 )
+
+_MOCHI_GEOMETRY = Geometry(
+    lambda pipeline: (int(pipeline.default_width), int(pipeline.default_height)),
+    spatial=lambda pipeline: int(pipeline.vae_spatial_scale_factor),
+    patch=lambda pipeline: int(pipeline.transformer.config.patch_size),
+    temporal=lambda pipeline: int(pipeline.vae_temporal_scale_factor),
+)
+
+# The guidance scale of HunyuanVideo 1.5 is a setting of its component `guider`.
+_HUNYUAN_15_FIELDS = ("prompt", "negative_prompt", "num_frames")
+
+
+def _hunyuan_15_text(pipeline: Any, name: str, _field: str, text: str) -> tuple[str, int]:
+    if name == "tokenizer_2":  # it gets only the quoted parts of the prompt
+        return "", int(pipeline.tokenizer_2_max_length)
+    messages = [{"role": "system", "content": pipeline.system_message}, {"role": "user", "content": text or " "}]
+    limit = int(pipeline.tokenizer_max_length) + int(pipeline.prompt_template_encode_start_idx)
+    return pipeline.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True), limit
+
 
 _LTX = Family(
     "LTXPipeline",
@@ -79,6 +89,19 @@ _LTX = Family(
     _LTX_GEOMETRY,
     arguments={**TEXT_VIDEO_ARGUMENTS, "fps": "frame_rate"},
     sigmas=linear_sigmas,
+)
+
+_HUNYUAN_15_ARGUMENTS = {field: name for field, name in TEXT_VIDEO_ARGUMENTS.items() if field in _HUNYUAN_15_FIELDS}
+_HUNYUAN_15 = Family(
+    "HunyuanVideo15Pipeline",
+    TEXT_TO_VIDEO,
+    latent_layouts.channels_first_video,
+    replace(_HUNYUAN_GEOMETRY, default_size=lambda _pipeline: (832, 480)),
+    arguments={**_HUNYUAN_15_ARGUMENTS, "width": "width", "height": "height"},
+    sigmas=linear_sigmas_without_zero,
+    has_callback=False,
+    batches=False,
+    tokenized=_hunyuan_15_text,
 )
 
 VIDEO_FAMILIES = (
@@ -113,14 +136,6 @@ VIDEO_FAMILIES = (
         _COGVIDEOX_GEOMETRY,
         arguments=TEXT_VIDEO_ARGUMENTS,
     ),
-    Family(
-        "WanPipeline",
-        TEXT_TO_VIDEO,
-        latent_layouts.channels_first_video,
-        _WAN_GEOMETRY,
-        arguments=TEXT_VIDEO_ARGUMENTS,
-        guidance_inputs=(),
-    ),
     replace(_LTX, related=("LTXImageToVideoPipeline",)),
     replace(
         _LTX,
@@ -137,5 +152,37 @@ VIDEO_FAMILIES = (
         _HUNYUAN_GEOMETRY,
         arguments=TEXT_VIDEO_ARGUMENTS,
         sigmas=linear_sigmas_without_zero,
+    ),
+    _HUNYUAN_15,
+    replace(
+        _HUNYUAN_15,
+        pipeline_class="HunyuanVideo15ImageToVideoPipeline",
+        mode=IMAGE_TO_VIDEO,
+        arguments={**_HUNYUAN_15_ARGUMENTS, "image": "image"},
+        call_context=image_size_of_plan,
+    ),
+    Family(
+        "CogVideoXImageToVideoPipeline",
+        IMAGE_TO_VIDEO,
+        latent_layouts.frames_first_video,
+        _COGVIDEOX_GEOMETRY,
+        arguments={**TEXT_VIDEO_ARGUMENTS, "image": "image"},
+    ),
+    Family(
+        "LTXConditionPipeline",
+        TEXT_TO_VIDEO,
+        latent_layouts.channels_first_video,
+        _LTX_GEOMETRY,
+        arguments={**_LTX.arguments, "image": "image"},
+        other_modes=(IMAGE_TO_VIDEO,),
+        batches=False,
+        previews=False,  # the samples of its scheduler are packed, and the result is not
+    ),
+    Family(
+        "MochiPipeline",
+        TEXT_TO_VIDEO,
+        latent_layouts.channels_first_video,
+        _MOCHI_GEOMETRY,
+        arguments=TEXT_VIDEO_ARGUMENTS,
     ),
 )

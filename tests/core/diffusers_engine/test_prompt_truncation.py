@@ -56,6 +56,8 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("name", FAMILIES_WITH_PROMPTS)
 def test_reported_truncation_is_that_of_the_pipeline(name: str, dropped: list[tuple[int, int]]) -> None:
+    if CASES[name].requires is not None:
+        pytest.importorskip(CASES[name].requires)
     pipeline = CASES[name].build()
     pipeline.set_progress_bar_config(disable=True)
     variant = PipelineVariant(pipeline, FAMILIES[pipeline_class_name(name)])
@@ -67,7 +69,7 @@ def test_reported_truncation_is_that_of_the_pipeline(name: str, dropped: list[tu
     if negative is not None:
         arguments |= {"negative_prompt": negative}
     if CASES[name].num_frames is not None:
-        arguments |= {"num_frames": CASES[name].num_frames}
+        arguments |= {CASES[name].frames_argument: CASES[name].num_frames}
     pipeline(**arguments, **CASES[name].arguments)
     if name in CUT_EMBEDDINGS:
         return

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.families import flux, images, qwen, videos
+import torch
+
+from tests.support.families import flux, images, newer_images, newer_videos, qwen, videos, wan
 from tests.support.tiny_sd import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
 
@@ -21,6 +23,9 @@ class Case:
     caches_prompt: whether embeddings of a prompt can be reused.
     is_loadable: whether the pipeline can be loaded from a directory without torchvision. Otherwise it is served from
         the factory `build`.
+    frames_argument: the pipeline's argument for the number of frames.
+    requires: a package without which the class cannot be called.
+    prepare: called with the pipeline before it is called directly.
     """
 
     build: Callable[[], Any]
@@ -32,6 +37,9 @@ class Case:
     has_prompt: bool = True
     caches_prompt: bool = True
     is_loadable: bool = True
+    frames_argument: str = "num_frames"
+    requires: str | None = None
+    prepare: Callable[[Any], object] = lambda _pipeline: None
 
 
 # For `images`.
@@ -39,6 +47,7 @@ IMAGE, CONTROL = {"image": "image"}, {"control_image": "image"}
 INPAINTING = {"image": "image", "mask": "mask_image"}
 BOTH = {"image": "image", "control_image": "control_image"}
 CONTROL_IMAGE = {"control_image": "control_image"}
+FTFY = "ftfy"  # several Wan pipelines clean their prompts with it
 # For `arguments`: the values that the server uses.
 STRENGTH = {"strength": 0.8}
 EXACT_AREA = {"_auto_resize": False, "max_area": 64 * 96}
@@ -78,6 +87,19 @@ CASES: dict[str, Case] = {
     ),
     "ZImagePipeline": Case(qwen.build_z_image),
     "ZImageImg2ImgPipeline": Case(qwen.build_z_image, STRENGTH, IMAGE),
+    "LatentConsistencyModelPipeline": Case(newer_images.build_lcm),
+    "LatentConsistencyModelImg2ImgPipeline": Case(newer_images.build_lcm, STRENGTH, IMAGE, has_size=False),
+    "StableDiffusion3ControlNetPipeline": Case(
+        newer_images.build_sd3_controlnet, {}, CONTROL_IMAGE, prepare=lambda _pipeline: torch.manual_seed(5)
+    ),
+    "AuraFlowPipeline": Case(newer_images.build_aura_flow),
+    "SanaSprintPipeline": Case(
+        newer_images.build_sana_sprint, {**EXACT_SIZE_AND_PROMPT, "intermediate_timesteps": None}
+    ),
+    "Lumina2Pipeline": Case(newer_images.build_lumina2),
+    "CogView4Pipeline": Case(newer_images.build_cogview4),
+    "HiDreamImagePipeline": Case(newer_images.build_hidream, prepare=newer_images.prepare_hidream),
+    "HunyuanImagePipeline": Case(newer_images.build_hunyuan_image),
     "PixArtAlphaPipeline": Case(images.build_pixart_alpha, EXACT_SIZE_AND_PROMPT),
     "PixArtSigmaPipeline": Case(images.build_pixart_sigma, EXACT_SIZE_AND_PROMPT),
     "SanaPipeline": Case(images.build_sana, EXACT_SIZE_AND_PROMPT),
@@ -88,6 +110,36 @@ CASES: dict[str, Case] = {
     "CogVideoXPipeline": Case(videos.build_cogvideox, num_frames=9, latent_frames=3),
     "CogVideoXPipeline, temporal patches": Case(lambda: videos.build_cogvideox(2), num_frames=9, latent_frames=3),
     "WanPipeline": Case(videos.build_wan, num_frames=9, latent_frames=3),
+    "WanPipeline, two transformers": Case(wan.build_wan_22, num_frames=9, latent_frames=3),
+    "WanImageToVideoPipeline": Case(
+        wan.build_wan_image_to_video, {}, IMAGE, num_frames=9, latent_frames=3, requires=FTFY
+    ),
+    "WanImageToVideoPipeline, first frame": Case(
+        wan.build_wan_image_to_video_22, {}, IMAGE, num_frames=9, latent_frames=3, requires=FTFY
+    ),
+    "WanVACEPipeline": Case(wan.build_wan_vace, num_frames=9, latent_frames=3, requires=FTFY),
+    "WanVACEPipeline, image": Case(
+        wan.build_wan_vace, {}, {"image": "reference_images"}, num_frames=9, latent_frames=3, requires=FTFY
+    ),
+    "SkyReelsV2Pipeline": Case(wan.build_skyreels, num_frames=9, latent_frames=3, requires=FTFY),
+    "SkyReelsV2ImageToVideoPipeline": Case(
+        wan.build_skyreels_image_to_video, {}, IMAGE, num_frames=9, latent_frames=3, requires=FTFY
+    ),
+    "SanaVideoPipeline": Case(
+        wan.build_sana_video, EXACT_SIZE_AND_PROMPT, num_frames=9, latent_frames=3, frames_argument="frames"
+    ),
+    "HunyuanVideo15Pipeline": Case(newer_videos.build_hunyuan_15, num_frames=5, latent_frames=2),
+    "HunyuanVideo15ImageToVideoPipeline": Case(
+        newer_videos.build_hunyuan_15_image_to_video, {}, IMAGE, num_frames=5, latent_frames=2, has_size=False
+    ),
+    "CogVideoXImageToVideoPipeline": Case(
+        newer_videos.build_cogvideox_image_to_video, {}, IMAGE, num_frames=9, latent_frames=3
+    ),
+    "LTXConditionPipeline": Case(newer_videos.build_ltx_condition, {"frame_rate": 12}, num_frames=17, latent_frames=3),
+    "LTXConditionPipeline, image": Case(
+        newer_videos.build_ltx_condition, {"frame_rate": 12}, IMAGE, num_frames=17, latent_frames=3
+    ),
+    "MochiPipeline": Case(newer_videos.build_mochi, num_frames=13, latent_frames=3),
     "LTXPipeline": Case(videos.build_ltx, {"frame_rate": 12}, num_frames=17, latent_frames=3),
     "LTXPipeline, timestep conditioning": Case(
         lambda: videos.build_ltx(timestep_conditioning=True), {"frame_rate": 12}, num_frames=17, latent_frames=3

@@ -3,6 +3,7 @@
 from typing import Any
 
 from transformers import (
+    ByT5Tokenizer,
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
@@ -13,15 +14,21 @@ from transformers import (
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
+    GlmConfig,
+    GlmModel,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaModel,
     LlamaTokenizer,
+    SiglipVisionConfig,
+    SiglipVisionModel,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
     UMT5Config,
     UMT5EncoderModel,
 )
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from tests.support.tiny_sd import build_pipeline, text_config
 
@@ -46,6 +53,13 @@ def clip_with_projection() -> CLIPTextModelWithProjection:
     return CLIPTextModelWithProjection(clip_config()).eval()
 
 
+def long_clip() -> CLIPTextModelWithProjection:
+    """Return a CLIP text encoder for 248 tokens, as in HiDream."""
+    config = clip_config()
+    config.max_position_embeddings = 248
+    return CLIPTextModelWithProjection(config).eval()
+
+
 def t5_tokenizer() -> T5Tokenizer:
     """Return a unigram tokenizer with one token per character."""
     pieces = [
@@ -62,6 +76,14 @@ def t5() -> T5EncoderModel:
     return T5EncoderModel(T5Config(**_t5_sizes())).eval()
 
 
+def byt5_tokenizer() -> ByT5Tokenizer:
+    return ByT5Tokenizer()
+
+
+def byt5() -> T5EncoderModel:
+    return T5EncoderModel(T5Config(**{**_t5_sizes(), "vocab_size": 384})).eval()
+
+
 def umt5() -> UMT5EncoderModel:
     return UMT5EncoderModel(UMT5Config(**_t5_sizes())).eval()
 
@@ -76,6 +98,17 @@ def _t5_sizes() -> dict[str, Any]:
         "num_heads": 4,
         "relative_attention_num_buckets": 8,
     }
+
+
+_LLAMA_SIZES = {
+    "vocab_size": 128,
+    "hidden_size": WIDTH,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 1024,
+    "pad_token_id": 3,
+}
 
 
 def _letters_vocabulary(special: list[str]) -> dict[str, int]:
@@ -105,16 +138,15 @@ def llama_tokenizer() -> LlamaTokenizer:
 
 
 def llama() -> LlamaModel:
-    config = LlamaConfig(
-        vocab_size=128,
-        hidden_size=WIDTH,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        max_position_embeddings=1024,
-        pad_token_id=3,
-    )
-    return LlamaModel(config).eval()
+    return LlamaModel(LlamaConfig(**_LLAMA_SIZES)).eval()
+
+
+def llama_for_causal_lm() -> LlamaForCausalLM:
+    return LlamaForCausalLM(LlamaConfig(**_LLAMA_SIZES)).eval()
+
+
+def glm() -> GlmModel:
+    return GlmModel(GlmConfig(**_LLAMA_SIZES, num_key_value_heads=2, head_dim=16)).eval()
 
 
 def clip_vision() -> CLIPVisionModelWithProjection:
@@ -132,3 +164,19 @@ def clip_vision() -> CLIPVisionModelWithProjection:
 
 def clip_image_processor() -> CLIPImageProcessor:
     return CLIPImageProcessor(crop_size={"height": 224, "width": 224}, size={"shortest_edge": 224})
+
+
+def siglip_vision() -> SiglipVisionModel:
+    config = SiglipVisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=16,
+    )
+    return SiglipVisionModel(config).eval()
+
+
+def siglip_image_processor() -> SiglipImageProcessorPil:
+    return SiglipImageProcessorPil(size={"height": 64, "width": 64})

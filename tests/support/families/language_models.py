@@ -9,6 +9,7 @@ from transformers import (
     ProcessorMixin,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLTextModel,
     Qwen2Tokenizer,
     Qwen2VLProcessor,
     Qwen3Config,
@@ -48,7 +49,7 @@ def qwen_tokenizer() -> Qwen2Tokenizer:
 def qwen_vl() -> Qwen2_5_VLForConditionalGeneration:
     config = Qwen2_5_VLConfig(
         text_config={
-            **_sizes(num_layers=1),
+            **_sizes(num_layers=3),
             "rope_parameters": {"mrope_section": [1, 1, 2], "rope_type": "default", "rope_theta": 1e6},
         },
         vision_config={
@@ -64,6 +65,10 @@ def qwen_vl() -> Qwen2_5_VLForConditionalGeneration:
         vision_end_token_id=_VOCABULARY["<|vision_end|>"],
     )
     return Qwen2_5_VLForConditionalGeneration(config).eval()
+
+
+def qwen_vl_text() -> Qwen2_5_VLTextModel:
+    return qwen_vl().model.language_model
 
 
 class ImageTextProcessor(Qwen2VLProcessor):  # type: ignore[misc]

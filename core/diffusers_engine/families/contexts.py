@@ -1,0 +1,40 @@
+"""Context managers in which pipelines are called that would otherwise choose the size or the random numbers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from core.plan import StreamPlan
+
+
+@contextmanager
+def seeded(_pipeline: Any, plan: StreamPlan) -> Iterator[None]:
+    """Seed torch's global generator, from which the class samples the encoded input image."""
+    with torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        yield
+
+
+@contextmanager
+def image_size_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
+    """Replace the choice of a size by HunyuanVideo 1.5, which has no arguments for the width and height."""
+    processor = pipeline.video_processor
+    processor.calculate_default_height_width = lambda **_arguments: (plan.height, plan.width)
+    try:
+        yield
+    finally:
+        del processor.calculate_default_height_width
+
+
+@contextmanager
+def area_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
+    """Set the area to which HiDream scales every size, the square of its default side."""
+    default = pipeline.default_sample_size
+    # Slightly more, because the class rounds the scaled sides down.
+    pipeline.default_sample_size = (plan.width * plan.height) ** 0.5 * (1 + 1e-9) / pipeline.vae_scale_factor
+    try:
+        yield
+    finally:
+        pipeline.default_sample_size = default

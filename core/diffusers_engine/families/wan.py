@@ -1,0 +1,74 @@
+"""Rows of the family table for Wan, and for the models that share its transformer and VAE."""
+
+from dataclasses import replace
+from typing import Any
+
+from core.diffusers_engine.families import latent_layouts
+from core.diffusers_engine.families.family import TEXT_VIDEO_ARGUMENTS, Family, Geometry
+from core.diffusers_engine.families.videos import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, spatial, temporal
+
+_IMAGE_ARGUMENTS = {**TEXT_VIDEO_ARGUMENTS, "image": "image"}
+_NO_BINNING = {"use_resolution_binning": False, "clean_caption": False}
+
+
+def _transformer(pipeline: Any) -> Any:
+    # Wan 2.2 has two transformers, for high and low noise. A model may contain only the second one.
+    return pipeline.transformer if pipeline.transformer is not None else pipeline.transformer_2
+
+
+_GEOMETRY = Geometry(
+    lambda _pipeline: (832, 480),
+    channels=lambda pipeline: int(pipeline.vae.config.z_dim),
+    spatial=spatial,
+    patch=lambda pipeline: int(_transformer(pipeline).config.patch_size[1]),
+    temporal=temporal,
+)
+_SKYREELS_GEOMETRY = replace(_GEOMETRY, default_size=lambda _pipeline: (960, 544))
+
+_WAN = Family(
+    "WanPipeline",
+    TEXT_TO_VIDEO,
+    latent_layouts.channels_first_video,
+    _GEOMETRY,
+    arguments=TEXT_VIDEO_ARGUMENTS,
+    guidance_inputs=(),
+)
+_SKYREELS = replace(_WAN, pipeline_class="SkyReelsV2Pipeline", geometry=_SKYREELS_GEOMETRY, guidance_inputs=None)
+
+WAN_FAMILIES = (
+    _WAN,
+    replace(
+        _WAN,
+        pipeline_class="WanImageToVideoPipeline",
+        mode=IMAGE_TO_VIDEO,
+        arguments=_IMAGE_ARGUMENTS,
+        guidance_inputs=None,
+        batches=False,  # it repeats every input image for every generator
+        previews=False,  # Wan 2.2 5B replaces the first frame in the input of the transformer only
+    ),
+    replace(
+        _WAN,
+        pipeline_class="WanVACEPipeline",
+        latents=latent_layouts.channels_first_video_after_references,
+        arguments={**TEXT_VIDEO_ARGUMENTS, "image": "reference_images"},
+        other_modes=(IMAGE_TO_VIDEO,),
+        guidance_inputs=None,
+        batches=False,
+    ),
+    _SKYREELS,
+    replace(
+        _SKYREELS,
+        pipeline_class="SkyReelsV2ImageToVideoPipeline",
+        mode=IMAGE_TO_VIDEO,
+        arguments=_IMAGE_ARGUMENTS,
+        batches=False,
+    ),
+    Family(
+        "SanaVideoPipeline",
+        TEXT_TO_VIDEO,
+        latent_layouts.channels_first_video,
+        _GEOMETRY,
+        arguments={**TEXT_VIDEO_ARGUMENTS, "num_frames": "frames"},
+        fixed_arguments=_NO_BINNING,
+    ),
+)
