@@ -44,7 +44,8 @@ def test_every_family_has_a_case() -> None:
 
 
 def test_every_supported_vae_has_a_case() -> None:
-    assert {type(case.build().vae).__name__ for case in CASES.values()} == set(VAE_DECODERS)
+    builders = {case.build for case in CASES.values()}
+    assert {type(build().vae).__name__ for build in builders} == set(VAE_DECODERS)
 
 
 @pytest.mark.parametrize("name", CASES)

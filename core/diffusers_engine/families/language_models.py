@@ -21,7 +21,7 @@ _EDIT = replace(TEXT_TO_IMAGE, image=True)
 _STRENGTH = replace(IMAGE_TO_IMAGE, latents=False)
 _TRUE_GUIDANCE = {**TEXT_ARGUMENTS, "guidance_scale": "true_cfg_scale"}
 """Arguments of classes that use classifier-free guidance only if there is a negative prompt."""
-_MAX_TOKENS = 512
+_MAX_TOKENS, _HIDREAM_TOKENS = 512, 128
 
 
 def _qwen_image_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
@@ -68,8 +68,9 @@ def _lumina_text(pipeline: Any, _name: str, field: str, text: str) -> tuple[str,
     return (f"{pipeline.system_prompt} <Prompt Start> {text}" if field == "prompt" else text), 256
 
 
-def _hidream_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
-    return text, 128
+def _hidream_text(pipeline: Any, name: str, _field: str, text: str) -> tuple[str, int]:
+    is_clip = name in ("tokenizer", "tokenizer_2")  # used beyond the 77 tokens of its tokenizer
+    return text, _HIDREAM_TOKENS if is_clip else min(_HIDREAM_TOKENS, getattr(pipeline, name).model_max_length)
 
 
 def _hunyuan_image_text(pipeline: Any, name: str, _field: str, text: str) -> tuple[str, int]:

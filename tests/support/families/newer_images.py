@@ -9,6 +9,7 @@ from codec_pixels.library_logging import silence_libraries
 silence_libraries()
 
 from diffusers import (
+    AdaptiveProjectedMixGuidance,
     AuraFlowPipeline,
     AuraFlowTransformer2DModel,
     AutoencoderKLHunyuanImage,
@@ -203,4 +204,5 @@ def build_hunyuan_image() -> HunyuanImagePipeline:
         text_encoder_2=encoders.byt5(),
         tokenizer_2=encoders.byt5_tokenizer(),
         transformer=transformer.eval(),
+        guider=AdaptiveProjectedMixGuidance(),
     )
