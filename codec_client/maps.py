@@ -19,7 +19,7 @@ from codec_wire.maps.document import MAX_DOCUMENT_BYTES, parse_map
 from codec_wire.maps.latent_rgb import MAX_RGB_BYTES, LatentRgb
 
 MAX_INDEX_BYTES = 1024 * 1024
-"""Maximum size of a server's index in bytes. An entry has about 200 bytes."""
+"""Maximum size of a server's index in bytes. An entry of the index has about 200 bytes."""
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 """Maximum total size in bytes of the files that a map refers to."""
 MAX_FILES = 64

@@ -24,7 +24,7 @@ VIDEO_METRICS = ("temporal_ssim", "vmaf")
 def build_table(rows: Sequence[Row]) -> Table:
     """Return a table of the rows, in which each metric is above its bound.
 
-    The table has columns for video metrics only if a row has such a metric.
+    The table has columns for video metrics only if a row has a video metric.
     """
     video = any(name in row.measured or name in row.not_measured for row in rows for name in VIDEO_METRICS)
     metrics = [name for name in COLUMNS if video or name not in VIDEO_METRICS]

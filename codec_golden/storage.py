@@ -61,7 +61,8 @@ class GoldenFixture:
     def write(self, latents: Latents, pixels: Pixels) -> None:
         """Write the latents, the reference images and the manifest to the folder.
 
-        The manifest is written last, so that it exists only if the other files are complete.
+        The manifest is written last, so that the manifest exists only if the latents and the reference images are
+        complete.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / MANIFEST).unlink(missing_ok=True)

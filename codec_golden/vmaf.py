@@ -10,7 +10,8 @@ from codec_golden.errors import NotMeasured
 from codec_golden.storage import Pixels
 
 MODEL = "vmaf_v0.6.1"
-"""Default model of libvmaf, for full-HD videos on a television. Smaller videos are rated as if they were scaled up."""
+"""Default model of libvmaf, for full-HD videos on a television. Videos smaller than full HD are rated as if they were
+scaled up."""
 SMALLEST_SIDE = 16
 
 
@@ -43,7 +44,10 @@ def vmaf(reference: Pixels, images: Pixels, fps: int) -> float:
 
 @cache
 def _ffmpeg() -> str:
-    """Return the path of an ffmpeg binary with libvmaf. Raises NotMeasured if no such binary is found."""
+    """Return the path of an ffmpeg binary with libvmaf.
+
+    Raises NotMeasured if no ffmpeg binary with libvmaf is found.
+    """
     try:
         import imageio_ffmpeg  # noqa: PLC0415 - searches for its binary when imported
     except ModuleNotFoundError:

@@ -54,7 +54,7 @@ def pipelines_for(sample: Sample, bundle: LatentMapBundle) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class BodySizes:
-    """Sizes in bytes of a body in each content coding, or the means of such sizes.
+    """Sizes in bytes of one body in each content coding, or mean sizes of several bodies.
 
     `zstd` is the size with zstd and without a dictionary. `zstd_dictionary` is only set for a map with dictionaries.
     """

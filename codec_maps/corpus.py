@@ -22,7 +22,8 @@ from core.served import ModelInstance
 log = logging.getLogger(__name__)
 
 HELD_OUT_EVERY = 4
-"""One in this number of samples is held out. Held-out samples are used only to evaluate scales and dictionaries."""
+"""One sample in every HELD_OUT_EVERY samples is held out. Held-out samples are used only to evaluate scales and
+dictionaries."""
 FIXTURE_SIDES = (256, 512)
 """Image sizes (squares, in pixels) for which body sizes are published."""
 MAX_ENLARGEMENT = 4
@@ -69,8 +70,8 @@ def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> lis
 
     The requests have the pipeline `raw` and are divided evenly among the model's modalities. Every second request has
     the model's default size. The requests that do not have the default size use the remaining sizes in turn. If there
-    are at least HELD_OUT_EVERY prompts, held-out requests use other prompts than the other requests. The seed of a
-    request is its index, so that the result depends only on the arguments.
+    are at least HELD_OUT_EVERY prompts, no prompt is used both by a held-out request and by a request that is not held
+    out. The seed of a request is its index, so that the result depends only on the arguments.
     """
     others = corpus_sizes(model)[1:] or [model.default_size]
     separate = len(prompts) >= HELD_OUT_EVERY

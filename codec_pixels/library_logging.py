@@ -4,7 +4,10 @@ import os
 
 
 def silence_libraries() -> None:
-    """Disable progress bars and messages below level ERROR. Call this before diffusers or transformers is imported."""
+    """Disable progress bars and messages below level ERROR.
+
+    Call this function before diffusers or transformers is imported.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     from diffusers.utils import logging as diffusers_logging  # noqa: PLC0415

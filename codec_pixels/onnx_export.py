@@ -20,7 +20,7 @@ from codec_pixels.vae import VAE_DECODERS, as_supported_class, decodes_frames_se
 from codec_wire.errors import ModelLoadError
 
 OPSET = 18
-"""Version of the ONNX operators: every operator of a decoder then runs in onnxruntime-web on WebGPU and in WASM."""
+"""Version of the ONNX operators, with which onnxruntime-web runs every operator of a decoder on WebGPU and in WASM."""
 INPUT, OUTPUT = "latents", "pixels"
 MAX_DIFFERENCE = {False: 1e-4, True: 2 / 255}
 """Largest allowed difference between the pixel values, in [0, 1], of the exported decoder and of torch. The key states

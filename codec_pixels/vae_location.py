@@ -92,8 +92,8 @@ def _is_below(name: str) -> bool:
 def _hub_folder(name: str, latent_space: str, *, download: bool) -> Path:
     """Return the directory of the VAE in the Hugging Face repository `name`.
 
-    The directory is in the local cache of Hugging Face. If the VAE is not in the cache and `download` is true, it is
-    downloaded. Raises ModelLoadError if the VAE is not in the cache and cannot be downloaded.
+    The directory is in the local cache of Hugging Face. If the VAE is not in the cache and `download` is true, the VAE
+    is downloaded. Raises ModelLoadError if the VAE is not in the cache and cannot be downloaded.
     """
     match = _HUB_ID.fullmatch(name)
     if match is None:

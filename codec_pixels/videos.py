@@ -20,10 +20,10 @@ _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class VideoWriter:
-    """Encoder of one MP4 file (H.264, 4:2:0) that receives its frames one by one. Use it as a context manager.
+    """Encoder of one MP4 file (H.264, 4:2:0) that receives its frames one by one.
 
-    The frames have `width` and `height` pixels, which must be even, and are shown at `fps` frames per second. The
-    file's comment contains the parameters as JSON.
+    Use a VideoWriter as a context manager. The frames have `width` and `height` pixels, which must be even, and are
+    shown at `fps` frames per second. The file's comment contains the parameters as JSON.
     """
 
     def __init__(self, width: int, height: int, fps: int, parameters: Parameters) -> None:

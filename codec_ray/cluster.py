@@ -100,7 +100,8 @@ def _require_open_port(address: str) -> None:
 def restore_sigterm_handler() -> None:
     """Install Python's SIGTERM handler again. Call this function on the main thread.
 
-    When Ray connects, it installs its own handler that prints a stack trace and ends the process after 3 seconds.
+    When a process connects to Ray, Ray installs a handler that prints a stack trace and ends the process after 3
+    seconds.
     """
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     signal.siginterrupt(signal.SIGTERM, False)  # as asyncio does

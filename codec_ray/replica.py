@@ -168,7 +168,7 @@ def _description(served: ModelInstance) -> ServedModel:
 
 
 def _require_steps(served: ModelInstance, plan: StreamPlan) -> None:
-    """Check the number of steps with the scheduler, which only the replica has. Raises InvalidRequest."""
+    """Check the number of steps with the scheduler. Only the replica has the scheduler. Raises InvalidRequest."""
     mode = next(mode for mode in served.model.modes_of(plan.modality) if mode.inputs == plan.inputs)
     require_accepted_steps(served.model, mode, plan.steps, plan.strength)
 

@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 2
 _LOST = "the replica that ran this request was lost"
 
 Method = Callable[..., Any]
-"""A method of a deployment handle with stream=True. Its last argument is a JobRequest."""
+"""A method of a deployment handle with stream=True, whose last argument is a JobRequest."""
 
 
 async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job, version: str) -> AsyncGenerator[Any, None]:

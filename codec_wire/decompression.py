@@ -49,7 +49,7 @@ class IdentityDecompressor:
         yield data
 
     def finish(self) -> None:
-        """Do nothing, because the last frame of a stream already marks its end."""
+        """Do nothing, because the last frame of a stream already marks the end of the stream."""
 
 
 class _CheckedDecompressor(ABC):

@@ -14,7 +14,8 @@ from codec_wire.maps.document import LatentMap, parse_map
 
 MAP_FILE = "map.json"
 HASH_FILE = "map.json.sha256"
-"""File with the hash of map.json in the format of sha256sum. The map itself contains the hashes of the other files."""
+"""File with the hash of map.json in the format of sha256sum. The map itself contains the hashes of the files that the
+map refers to."""
 ASSETS_DIR = "assets"
 _HEX = re.compile(r"[0-9a-f]{64}")
 

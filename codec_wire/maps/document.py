@@ -76,7 +76,7 @@ class MapPipeline(_MapModel):
 
     @property
     def pipeline_spec(self) -> Pipeline:
-        """Specification of the pipeline with this name."""
+        """Specification of the encoding pipeline that the entry names."""
         return PIPELINES[self.name]
 
     @model_validator(mode="after")

@@ -10,11 +10,11 @@ from math import prod
 
 
 class Scales(Enum):
-    """Origin of the per-channel scales of a pipeline."""
+    """Origin of the per-channel scales of an encoding pipeline."""
 
     NONE = "none"
     STATIC = "static"
-    """The scales are from the latent-space map, and are sent once, in the header."""
+    """The scales are from the latent-space map, and are sent once, in the stream header."""
     PER_KEYFRAME = "per keyframe"
     """The scales are computed for every keyframe, and are sent before the values of the keyframe."""
 

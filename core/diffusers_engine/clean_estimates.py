@@ -42,7 +42,7 @@ def _from_velocity(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -
 def _from_sigmas(scheduler: Any, arguments: Mapping[str, Any], _result: Any) -> Tensor:
     """Return the clean estimate for a scheduler whose noise levels are sigmas.
 
-    The samples of such a scheduler are alpha * x0 + sigma * noise.
+    The samples of a scheduler with sigmas are alpha * x0 + sigma * noise.
     """
     alpha, sigma = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[scheduler.step_index - 1])
     return _unmix(scheduler, arguments, alpha, sigma)

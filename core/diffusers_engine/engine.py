@@ -36,7 +36,8 @@ BATCH_BYTES = 1024 * 1024
 """Size in bytes of the latents that are encoded in one call on a thread other than the device thread. This size limits
 the encoded frames in memory."""
 SHORT_JOB_S = 0.005
-"""If the previous generation took less than this time, the header is sent together with the first frame."""
+"""If the previous generation took less than this number of seconds, the header is sent together with the first
+frame."""
 
 
 class DiffusersEngine:
@@ -48,8 +49,8 @@ class DiffusersEngine:
     The clients are served in turn.
 
     The number of results that the device thread sends is limited. The device thread first sends Started, then previews
-    and, if `job.reports_steps` is set, one Step for each step. Finally, it sends latents, pixels, or the frame of a
-    small image. Other threads encode latents to frames, but only as fast as the client reads the frames. Therefore, a
+    and, if `job.reports_steps` is set, one Step for each step. Finally, the device thread sends latents, pixels, or the
+    frame of a small image. Other threads encode latents to frames, but only as fast as the client reads the frames. A
     slow client neither delays the next job nor fills the memory with frames.
     """
 

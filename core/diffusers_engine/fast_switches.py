@@ -28,7 +28,7 @@ def denoisers_of(pipeline: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A loaded pipeline, for which the functions in _CHECKS decide whether it supports a switch."""
+    """A loaded pipeline. The functions in _CHECKS decide whether the pipeline supports a switch."""
 
     source: ModelSource
     pipeline: Any

@@ -11,7 +11,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 4.0
-"""Maximum time to connect to the hub, and then to wait for its response, in seconds.
+"""Maximum time in seconds to connect to the hub, and maximum time in seconds to wait for a response of the hub.
 
 The hub's own client waits 10 s and repeats each request several times.
 """
@@ -60,7 +60,7 @@ def repository_files(repository: str, *, local_files_only: bool) -> list[str]:
 
 
 def _unavailable() -> str | None:
-    """Return the reason why the hub cannot be used, or None if it responds."""
+    """Return the reason why the hub cannot be used, or None if the hub responds."""
     if constants.HF_HUB_OFFLINE:
         return "offline mode is on (HF_HUB_OFFLINE)"
     try:

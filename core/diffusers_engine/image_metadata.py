@@ -31,7 +31,10 @@ def without_metadata(file: InputImage) -> bytes:
 
 
 def orientation_of(file: InputImage) -> int:
-    """Return the EXIF orientation of `file`, from 1 to 8, or 1 if it cannot be read. Other metadata are ignored."""
+    """Return the EXIF orientation of `file`, from 1 to 8, or 1 if the orientation cannot be read.
+
+    Other metadata are ignored.
+    """
     from PIL import Image  # noqa: PLC0415 - a gateway has no Pillow
 
     try:

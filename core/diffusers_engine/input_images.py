@@ -25,8 +25,8 @@ def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
     """Return the decoded inputs of `plan`, keyed by the names of fields in INPUT_FIELDS.
 
     Images are scaled and cropped to the size in the plan. A mask is greyscale. If the plan has input latents, `image`
-    is a tensor [1, C, h, w] with these latents, because the pipelines of diffusers expect latents in this argument.
-    Raises InvalidRequest if an input is broken.
+    is a tensor [1, C, h, w] with these latents, because the pipelines of diffusers expect input latents in the argument
+    `image`. Raises InvalidRequest if an input is broken.
     """
     files = {"image": plan.image, "control_image": plan.control_image, "mask": plan.mask}
     size = (plan.width, plan.height)

@@ -67,7 +67,10 @@ class LoadedModel:
 
     @property
     def pipeline(self) -> Any:
-        """The pipeline that was loaded first. The other pipelines are built from the components of this pipeline."""
+        """The pipeline that was loaded first.
+
+        The other pipelines of the model are built from the components of this pipeline.
+        """
         return self.variants[0].pipeline
 
     @property

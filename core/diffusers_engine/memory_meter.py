@@ -52,7 +52,10 @@ def measure_peak(device: torch.device) -> Iterator[Peak]:
 
 
 class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counter of the bytes in storages that operations create. The bytes of a storage are counted until it is freed."""
+    """Counter of the bytes in storages that operations create.
+
+    The bytes of a storage are counted until the storage is freed.
+    """
 
     def __init__(self, peak: Peak) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

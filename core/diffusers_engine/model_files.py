@@ -1,4 +1,4 @@
-"""Lookup of the files of a model in a local directory, or their download from the Hugging Face Hub."""
+"""Lookup of a model's files in a local directory, or download of these files from the Hugging Face Hub."""
 
 import logging
 from collections.abc import Iterable, Mapping

@@ -22,8 +22,7 @@ def stored_dtype(path: Path, variant: str | None = None) -> str | None:
 
     `path` is the directory of a pipeline or of a VAE, or a single safetensors file. In a pipeline, the denoiser
     (transformer or UNet) is read, or the VAE if the denoiser has no weights. `variant` selects the weights in a
-    directory, e.g. fp16. Without `variant`, the default weights are selected, if they exist. Only the headers of the
-    files are read.
+    directory, e.g. fp16. Without `variant`, the default weights are selected. Only the headers of the files are read.
     """
     counts: Counter[str] = Counter()
     for file in _weight_files(path, variant):

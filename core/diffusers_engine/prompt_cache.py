@@ -70,7 +70,7 @@ class PromptCache:
     def _encode(
         self, name: str, encode: Callable[..., Embeddings], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Embeddings:
-        """Return the embeddings that `encode` returns for these arguments.
+        """Return the embeddings that `encode` returns for `args` and `kwargs`.
 
         `encode` is a method of the pipeline class `name`.
         """
@@ -96,7 +96,7 @@ class PromptCache:
 
 
 def _is_plain(value: object) -> bool:
-    """Return whether the repr of `value` contains its complete value, so that it can be part of a cache key."""
+    """Return whether the repr of `value` contains its complete value, so that the repr can be part of a cache key."""
     if isinstance(value, dict):
         return all(_is_plain(one) for item in value.items() for one in item)
     return isinstance(value, _PLAIN) or (isinstance(value, list | tuple) and all(_is_plain(one) for one in value))

@@ -37,7 +37,7 @@ class ModelSource:
     variant: str | None = None
     """Variant of the weights, e.g. fp16, or None for the default weights or the only variant."""
     role: Role = Role.ALL
-    """Role of the server: whether it generates, decodes and encodes, or does both. The role determines which components
+    """Role of the server: only to generate, only to decode and encode, or both. The role determines which components
     are loaded."""
     switches: Switches = field(default_factory=Switches)
     """The switches of fast mode."""

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PipelineVariant:
-    """A pipeline and its row of the family table, which describes how to call it."""
+    """A pipeline and its row of the family table. The row describes how to call the pipeline."""
 
     pipeline: Any
     family: Family
@@ -47,7 +47,7 @@ class PipelineVariant:
     def _takes_latents_as_image(self) -> bool:
         """Return whether the pipeline accepts latents as its argument `image`.
 
-        Such a pipeline recognizes latents by their number of channels.
+        A pipeline that accepts latents recognizes the latents by their number of channels.
         """
         channels: int = self.pipeline.image_processor.config.vae_latent_channels
         return channels == self.family.geometry.channels(self.pipeline)
@@ -104,7 +104,7 @@ def _can_inpaint(variant: PipelineVariant) -> bool:
 def _from_components(pipeline_class: type, pipeline: Any) -> Any:
     """Return a pipeline of `pipeline_class` with the components of `pipeline`, and with a copy of its scheduler.
 
-    Some classes change the configuration of their scheduler: StableDiffusionInpaintPipeline sets `skip_prk_steps`.
+    Some classes change the configuration of their scheduler, e.g. StableDiffusionInpaintPipeline sets `skip_prk_steps`.
     """
     accepted = inspect.signature(pipeline_class).parameters
     arguments = dict(pipeline.components)

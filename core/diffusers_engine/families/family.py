@@ -27,7 +27,7 @@ TEXT_VIDEO_ARGUMENTS = {**TEXT_ARGUMENTS, "num_frames": "num_frames"}
 
 
 def linear_sigmas(steps: int) -> Any:
-    """Return the sigmas that most flow-matching pipelines pass to their scheduler: from 1 to 1 / steps."""
+    """Return `steps` sigmas from 1 to 1 / steps, which most flow-matching pipelines pass to their scheduler."""
     return np.linspace(1.0, 1 / steps, steps)
 
 
@@ -95,7 +95,7 @@ class Family:
     related: tuple[str, ...] = ()
     """Names of other pipeline classes in the family table that are also served with the components of the pipeline."""
     other_modes: tuple[GenerationMode, ...] = ()
-    """Further combinations of inputs with which the same pipeline is called."""
+    """Modes, in addition to `mode`, in which the same pipeline is called with other inputs."""
     sigmas: Callable[[int], Any] | None = None
     """Function that returns the sigmas that the class passes to its scheduler for a number of steps.
 
