@@ -19,7 +19,7 @@ MAX_NAME_CHARACTERS = 64
 
 _URL = "image_url"
 """Key of an object in the value of a field, as in OpenAI's API."""
-_FILE_START = re.compile(rb'"(image|control_image|mask|latents|image_url)"\s*:\s*"')
+_FILE_START = re.compile(rb'"(image|control_image|mask|latents|input_reference|image_url)"\s*:\s*"')
 """Pattern that matches the name of a file field and the start of its value.
 
 The pattern cannot match inside a JSON string, because every quote in a JSON string follows a backslash.

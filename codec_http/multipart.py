@@ -13,6 +13,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.multipart import BadContentDispositionHeader, BadContentDispositionParam
 
+from codec_http.file_field import MAX_BASE64_CHARACTERS
 from codec_http.json_body import MAX_FIELDS, MAX_JSON_BYTES, MAX_NAME_CHARACTERS
 from codec_wire.errors import InvalidRequest, TooLarge, truncated_repr
 from core.input_image import MAX_IMAGE_BYTES
@@ -39,12 +40,16 @@ class FormPart:
     data: bytes | str
 
 
-async def parse_multipart(headers: Mapping[str, str], body: bytes | bytearray) -> list[FormPart]:
+async def parse_multipart(
+    headers: Mapping[str, str], body: bytes | bytearray, encoded_files: Collection[str] = ()
+) -> list[FormPart]:
     """Return the parts of `body`, the received body of a request with these headers, in their order.
 
-    Raises TooLarge if the text exceeds MAX_JSON_BYTES. Raises InvalidRequest if the body is not multipart/form-data,
-    if it has more than MAX_FIELDS parts or a name that is too long, if a file exceeds MAX_IMAGE_BYTES, or if text is
-    not UTF-8.
+    The parts `encoded_files` may contain a file as base64 text, with up to MAX_BASE64_CHARACTERS each.
+
+    Raises TooLarge if the other text exceeds MAX_JSON_BYTES. Raises InvalidRequest if the body is not
+    multipart/form-data, if it has more than MAX_FIELDS parts or a name that is too long, if a file exceeds
+    MAX_IMAGE_BYTES, or if text is not UTF-8.
     """
     loop = asyncio.get_running_loop()
     content = StreamReader(BaseProtocol(loop), len(body) + 1, loop=loop)
@@ -63,7 +68,8 @@ async def parse_multipart(headers: Mapping[str, str], body: bytes | bytearray) -
             name = _name_of(part)
             data = bytes(await part.read())
             if part.filename is None:
-                text_bytes += len(data)
+                is_file = name in encoded_files and len(data) <= MAX_BASE64_CHARACTERS
+                text_bytes += 0 if is_file else len(data)
                 if text_bytes > MAX_JSON_BYTES:
                     raise TooLarge(f"the text in a form must have at most {MAX_JSON_BYTES} bytes in total")
                 parts.append(FormPart(name, _text_of(name, data)))

@@ -31,7 +31,7 @@ from core.api_keys import ApiKeys
 from core.limit_settings import DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_CONNECTIONS_PER_IP
 from core.service import LatentService
 from core.tls import ServerTls
-from core.video_jobs.queue import VideoJobs
+from core.video_jobs.video_jobs import VideoJobs
 
 
 def build_app(

@@ -8,7 +8,7 @@ from aiohttp import web
 from codec_http.origin_policy import OriginPolicy
 from core.api_keys import ApiKeys
 from core.service import LatentService
-from core.video_jobs.queue import VideoJobs
+from core.video_jobs.video_jobs import VideoJobs
 
 SERVICE = web.AppKey("service", LatentService)
 VIDEO_JOBS = web.AppKey("video_jobs", VideoJobs)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 from codec_http.body_receiver import receive_body
-from codec_http.file_field import MAX_BASE64_CHARACTERS, decode_file_field
+from codec_http.file_field import FILE_FIELDS, MAX_BASE64_CHARACTERS, decode_file_field
 from codec_http.json_body import parse_json_object
 from codec_http.multipart import MULTIPART, form_fields, parse_multipart
 from codec_http.request_body import INLINE_BYTES, parse_body
@@ -23,6 +23,9 @@ from codec_wire.request import GenerationRequest
 _REFERENCE = "input_reference"
 _LATENTS_ONLY = ("latent_space", "pipeline", "keyframe_interval", "preview_every")
 """Fields of GenerationRequest that apply only to streams of latents."""
+
+_ENCODED_FILES = (*FILE_FIELDS, _REFERENCE, f"{_REFERENCE}[image_url]")
+"""Parts of a form that may contain a file as base64 text."""
 
 
 def _parse_seconds(value: object) -> object:
@@ -139,7 +142,8 @@ async def read_video_job(request: web.Request) -> VideoJobBody:
     with app[SERVICE].admission.memory.reserve() as reservation:
         data = await receive_body(request, reservation)
         if request.content_type == MULTIPART:
-            fields = form_fields(await parse_multipart(request.headers, data), text_fields(VideoJobBody))
+            parts = await parse_multipart(request.headers, data, _ENCODED_FILES)
+            fields = form_fields(parts, text_fields(VideoJobBody))
             return parse_body(VideoJobBody, fields)
         if len(data) <= INLINE_BYTES:
             return _parse_json(data)

@@ -98,7 +98,7 @@ async def content(request: web.Request) -> web.StreamResponse:
     job = await _requested(request)
     if job.status is not JobStatus.COMPLETED:
         raise NotFound("video_id", f"{truncated_repr(job.id)} has no content: {_reason(job)}")
-    files = await request.app[VIDEO_JOBS].files(job)
+    files = request.app[VIDEO_JOBS].files(job)
     path, media_type = (files.video, VIDEO_MEDIA_TYPE) if variant == "video" else (files.latents, LATENTS_MEDIA_TYPE)
     if not path.exists():
         raise NotFound("video_id", f"{truncated_repr(job.id)} has no content: its file was deleted")

@@ -12,7 +12,7 @@ from core.service import LatentService
 from core.settings import Settings
 from core.tls import ServerTls
 from core.video_jobs.job import JobLimits
-from core.video_jobs.queue import VideoJobs
+from core.video_jobs.video_jobs import VideoJobs
 
 
 async def start_configured_http(

@@ -1,19 +1,13 @@
 """The store of video jobs, which combines the database, the files and the limits."""
 
-import fcntl
-import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from codec_wire.errors import (
     InvalidRequest,
-    InvalidSettings,
     NotFound,
-    OutOfStorage,
     Overloaded,
     TooLarge,
     truncated_repr,
@@ -22,6 +16,7 @@ from codec_wire.http import VIDEO_JOBS_PATH
 from core.admission import MAX_RETRY_AFTER_S
 from core.video_jobs.database import JobDatabase
 from core.video_jobs.files import JobFiles, delete_leftovers
+from core.video_jobs.folder import lock_folder, storage_errors
 from core.video_jobs.job import MAX_ATTEMPTS, JobLimits, JobStatus, VideoJob
 
 ROW_BYTES = 2048
@@ -45,10 +40,10 @@ class JobStore:
         self.limits = limits
         self.usage: Mapping[JobStatus, tuple[int, int]] = {}
         """Number and total size in bytes of the jobs by status, after the last change. May be read on any thread."""
-        self._lock = _lock(folder)
+        self._lock = lock_folder(folder)
         try:
             self._database = JobDatabase(folder / "jobs.sqlite3")
-            with _storage_errors():
+            with storage_errors():
                 self._recover()
         except BaseException:
             self._lock.close()
@@ -99,7 +94,7 @@ class JobStore:
         Return the stored job. Raises the errors of require_place.
         """
         size = job.size_bytes + sum(map(len, inputs.values())) + len(job.request.encode()) + ROW_BYTES
-        with _storage_errors():
+        with storage_errors():
             self.require_place(job.client, size)
             stored = replace(job, size_bytes=size)
             files = self.files(job.id)
@@ -114,10 +109,10 @@ class JobStore:
 
     def get(self, job_id: str, owner: str | None) -> VideoJob:
         """Return a job of `owner`. Raises NotFound if it does not exist, is expired or belongs to another owner."""
-        with _storage_errors():
+        with storage_errors():
             job = self._database.find(job_id)
         if job is None or job.owner != owner or (job.expires_at is not None and job.expires_at <= _now()):
-            raise NotFound("video_id", f"{truncated_repr(job_id)} not found; GET {VIDEO_JOBS_PATH} lists the videos")
+            raise job_not_found(job_id)
         return job
 
     def page(self, owner: str | None, after: str | None, limit: int, *, ascending: bool) -> tuple[list[VideoJob], bool]:
@@ -129,20 +124,20 @@ class JobStore:
             try:
                 self.get(after, owner)
             except NotFound:
-                raise InvalidRequest("after", f"must be the id of a video, got {truncated_repr(after)}") from None
-        with _storage_errors():
+                raise unknown_cursor(after) from None
+        with storage_errors():
             jobs = self._database.page(owner, _now(), after, limit + 1, ascending=ascending)
         return jobs[:limit], len(jobs) > limit
 
     def read_inputs(self, job_id: str) -> dict[str, bytes]:
         """Return the files of the request of a job by field."""
-        with _storage_errors():
+        with storage_errors():
             return self.files(job_id).read_inputs()
 
     def delete(self, job_id: str, owner: str | None) -> None:
         """Delete a job of `owner` and its files. Raises NotFound if it does not exist."""
         self.get(job_id, owner)
-        with _storage_errors():
+        with storage_errors():
             self._delete(job_id)
             self._measure()
 
@@ -152,7 +147,7 @@ class JobStore:
         Clients are served in turn: `last_served` has a number for each client that was served, which is higher the
         later the client was served. Clients in `without` are left out.
         """
-        with _storage_errors():
+        with storage_errors():
             queued = self._database.first_queued(without)
             if not queued:
                 return None
@@ -165,25 +160,25 @@ class JobStore:
 
     def requeue(self, job: VideoJob) -> None:
         """Queue the running `job` again, as if it had not been started."""
-        with _storage_errors():
+        with storage_errors():
             self._update(job.id, status=JobStatus.QUEUED, attempts=job.attempts - 1)
 
     def complete(self, job: VideoJob, map_hash: str) -> None:
         """Mark `job` as completed. Its files must exist. If the job was deleted, delete the files."""
-        with _storage_errors():
+        with storage_errors():
             files = self.files(job.id)
             files.delete_inputs()
             self._end(job, JobStatus.COMPLETED, files.size(), map_hash=map_hash)
 
     def fail(self, job: VideoJob, code: str, message: str, field: str | None) -> None:
         """Mark `job` as failed and delete its files."""
-        with _storage_errors():
+        with storage_errors():
             self.files(job.id).delete()
             self._end(job, JobStatus.FAILED, 0, error_code=code, error_message=message, error_field=field)
 
     def delete_expired(self) -> int | None:
         """Delete the expired jobs and their files. Return the time at which the next job expires, or None."""
-        with _storage_errors():
+        with storage_errors():
             expired = self._database.expired(_now())
             for job_id in expired:
                 self._delete(job_id)
@@ -239,39 +234,15 @@ class JobStore:
         return Overloaded(reason, min(MAX_RETRY_AFTER_S, max(1, seconds)))
 
 
-def _lock(folder: Path) -> IO[str]:
-    """Create `folder` if it does not exist, and return a file in it that is locked until it is closed.
+def job_not_found(job_id: str) -> NotFound:
+    """Return the error for a job that does not exist or belongs to another client."""
+    return NotFound("video_id", f"{truncated_repr(job_id)} not found; GET {VIDEO_JOBS_PATH} lists the videos")
 
-    Raises InvalidSettings if the folder cannot be written or if another process has locked it.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise InvalidSettings(
-            f"CODEC_DATA_DIR (--data-dir): cannot use {folder} for video jobs: {error.strerror}"
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        reason = error.strerror
-        if isinstance(error, BlockingIOError):
-            reason = "another server uses it, and each server needs its own directory"
-        raise InvalidSettings(f"CODEC_DATA_DIR (--data-dir): cannot use {folder}: {reason}") from None
-    return lock
+
+def unknown_cursor(after: str) -> InvalidRequest:
+    """Return the error for a list that begins after a job that does not exist."""
+    return InvalidRequest("after", f"must be the id of a video, got {truncated_repr(after)}")
 
 
 def _now() -> int:
     return int(time.time())
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    """Convert errors of the disk and of the database in the `with` block to OutOfStorage."""
-    try:
-        yield
-    except OSError as error:
-        raise OutOfStorage(f"the video jobs cannot be stored: {error.strerror}") from None
-    except sqlite3.Error as error:
-        raise OutOfStorage(f"the video jobs cannot be stored: {error}") from None

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codec_http.file_field import MAX_BASE64_CHARACTERS
 from codec_http.json_body import MAX_FIELDS, MAX_JSON_BYTES
 from codec_http.multipart import FormPart, form_fields, parse_multipart
 from codec_wire.errors import CodecError, InvalidRequest, TooLarge
@@ -111,6 +112,17 @@ async def test_invalid_boundary_is_rejected(content_type: str) -> None:
 async def test_too_much_text_is_rejected() -> None:
     with pytest.raises(TooLarge, match=f"at most {MAX_JSON_BYTES} bytes"):
         await parse(part("a", bytes(MAX_JSON_BYTES // 2 + 1)) * 2 + b"--xyz--\r\n")
+
+
+async def test_base64_text_of_a_file_is_not_counted_as_text() -> None:
+    body = part("image", bytes(MAX_JSON_BYTES + 1)) + b"--xyz--\r\n"
+    with pytest.raises(TooLarge):
+        await parse(body)
+    (found,) = await parse_multipart({"Content-Type": TYPE}, body, ("image",))
+    assert len(found.data) == MAX_JSON_BYTES + 1
+    too_long = part("image", bytes(MAX_BASE64_CHARACTERS + 1)) + b"--xyz--\r\n"
+    with pytest.raises(TooLarge):
+        await parse_multipart({"Content-Type": TYPE}, too_long, ("image",))
 
 
 VALID = part("a", b"b") + part("c", bytes(40), '; filename="d"') + b"--xyz--\r\n"

@@ -1,15 +1,18 @@
 """The videos API: jobs, their fields and limits, cancellation, API keys, and a server that is busy or stops."""
 
 import asyncio
+import base64
 import hashlib
 import io
 import logging
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import numpy as np
+import openai
 import pytest
 from PIL import Image
 
@@ -22,9 +25,11 @@ from core.metrics_text import metrics_text
 from core.model import GenerationMode
 from core.video_jobs.job import JobLimits
 from tests.support.fake_engine import FakeEngine
+from tests.support.fake_vae import FakeVae
 from tests.support.ffmpeg import read_comment, read_frames
 from tests.support.http_requests import VIDEOS, read_error
-from tests.support.serving import VIDEO_MODEL, read_stream, run_servers
+from tests.support.rendering import RENDERING_VIDEO
+from tests.support.serving import VIDEO_MODEL, read_stream, run_http_gateway, run_servers
 from tests.support.video_jobs import SMALL_VIDEO, VIDEO_JOBS, run_video_server
 
 IMAGE_MODEL = replace(VIDEO_MODEL, modes=(GenerationMode(Modality.VIDEO, image=True),))
@@ -162,12 +167,12 @@ async def test_jobs_beyond_the_limit_are_refused_before_the_body_is_read(tmp_pat
 
 async def test_disk_space_is_bounded(tmp_path: Path) -> None:
     engine = FakeEngine(free_running=True)
-    limits = JobLimits(max_bytes=400_000)
+    limits = JobLimits(max_bytes=200_000)
     async with run_video_server(engine, tmp_path, limits=limits) as server:
         response = await server.http.post(VIDEO_JOBS, json=SMALL_VIDEO | {"frames": 700})
         assert response.status == 413
         created = []
-        for _ in range(200):
+        for _ in range(100):
             response = await server.http.post(VIDEO_JOBS, json=SMALL_VIDEO)
             if response.status == 429:
                 break
@@ -177,7 +182,7 @@ async def test_disk_space_is_bounded(tmp_path: Path) -> None:
         assert "the stored videos occupy" in (await read_error(response))["message"]
         assert len(created) > 5  # a completed job needs less than it reserved
         await server.http.delete(f"{VIDEO_JOBS}/{created[0]}")
-        for video_id in created[1:20]:
+        for video_id in created[1:]:
             await server.http.delete(f"{VIDEO_JOBS}/{video_id}")
         await server.create()
 
@@ -335,10 +340,81 @@ async def test_job_is_logged_and_counted_with_the_id_of_its_request(
         assert "codec_video_job_bytes 0.0" not in text
 
 
-async def test_server_without_a_data_directory_stores_jobs_until_it_stops(tmp_path: Path) -> None:
-    async with run_servers(FakeEngine(), replace(VIDEO_MODEL, renders=True)) as servers:
-        listed = await (await servers.http.get(VIDEO_JOBS)).json()
+@pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
+async def test_openai_client_sends_an_image_as_a_file_or_as_a_data_url(tmp_path: Path) -> None:
+    engine = FakeEngine(free_running=True)
+    # Larger than the text of a form may be otherwise.
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    async with (
+        run_video_server(engine, tmp_path, model=IMAGE_MODEL) as server,
+        openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{server.server.port}/v1", api_key="none") as client,
+    ):
+        fields: dict[str, Any] = {"prompt": "a sea", "seconds": "0.5", "size": "64x48"}
+        extra = {"fps": 6, "steps": 2}
+        image = ("a.png", file.getvalue(), "image/png")
+        videos = [
+            await client.videos.create(input_reference=image, extra_body=extra, **fields),
+            await client.videos.create(extra_body=extra | {"input_reference": {"image_url": url}}, **fields),
+        ]
+        ids = [video.id for video in videos]
+        ids += [(await server.create(input_reference=reference))["id"] for reference in (url, {"image_url": url})]
+        for video_id in ids:
+            await server.wait_for(video_id, "completed")
+        assert [plan.image.data for plan in engine.started if plan.image] == [file.getvalue()] * 4
+        with pytest.raises(openai.BadRequestError, match="image: is required by tiny-sd-video"):
+            await client.videos.create(**fields)
+
+
+async def test_jobs_without_a_data_directory_are_deleted_when_the_server_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with run_video_server(FakeEngine(free_running=True), None) as server:
+        listed = await (await server.http.get(VIDEO_JOBS)).json()
         assert listed == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
-        # This server has no VAE.
+        assert (await server.http.get(f"{VIDEO_JOBS}/video_0")).status == 404
+        assert (await server.http.delete(f"{VIDEO_JOBS}/video_0")).status == 404
+        assert not list(tmp_path.iterdir())
+        video = await server.create()
+        await server.wait_for(video["id"], "completed")
+        assert len(list(tmp_path.glob("codec-diffusers-*/videos/video_*"))) == 2
+    assert not list(tmp_path.iterdir())
+
+
+async def test_missing_temporary_directory_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    async with run_video_server(FakeEngine(), None) as server:
+        response = await server.http.post(VIDEO_JOBS, json=SMALL_VIDEO)
+        error = await read_error(response)
+        assert (response.status, error["code"]) == (503, "out_of_storage")
+        assert "set CODEC_DATA_DIR (--data-dir) to a directory in which the server may write" in error["message"]
+
+
+async def test_server_without_a_vae_refuses_jobs() -> None:
+    async with run_servers(FakeEngine(), replace(VIDEO_MODEL, renders=True)) as servers:
         response = await servers.http.post(VIDEO_JOBS, json=SMALL_VIDEO)
         assert (response.status, (await read_error(response))["code"]) == (415, "unsupported_modality")
+
+
+async def test_gateway_generates_and_decodes_on_its_upstream_server(tmp_path: Path) -> None:
+    engine, vae = FakeEngine(free_running=True), FakeVae(free_running=True)
+    async with (
+        run_servers(engine, RENDERING_VIDEO, vae=vae) as servers,
+        run_http_gateway(servers.grpc_address) as (_, http),
+    ):
+        response = await http.post(VIDEO_JOBS, json=SMALL_VIDEO | {"seed": 7})
+        assert response.status == 200, await response.text()
+        path = f"{VIDEO_JOBS}/{(await response.json())['id']}"
+        async with asyncio.timeout(20):
+            while (video := await (await http.get(path)).json())["status"] != "completed":
+                assert video["status"] != "failed", video
+                await asyncio.sleep(0.02)
+        file = tmp_path / "video.mp4"
+        file.write_bytes(await (await http.get(f"{path}/content")).read())
+        assert read_comment(file)["seed"] == 7
+        latents = await (await http.get(f"{path}/content", params={"variant": "latents"})).read()
+        assert len(read_stream(latents, WireFormat.MSGPACK)[1]) == 3
+        assert [plan.seed for plan in engine.started] == [7]

@@ -18,7 +18,7 @@ from core.model import ModelInfo
 from core.served import ModelInstance
 from core.service import LatentService
 from core.video_jobs.job import JobLimits
-from core.video_jobs.queue import VideoJobs
+from core.video_jobs.video_jobs import VideoJobs
 from tests.support.fake_vae import FakeVae
 from tests.support.serving import VIDEO_MODEL, bundle_of, plain_session
 
@@ -66,7 +66,7 @@ class VideoServer:
 @asynccontextmanager
 async def run_video_server(
     engine: Engine,
-    data_dir: Path,
+    data_dir: Path | None,
     *,
     model: ModelInfo = VIDEO_MODEL,
     limits: JobLimits | None = None,
@@ -74,7 +74,10 @@ async def run_video_server(
     timeout_s: float = 60,
     api_keys: ApiKeys | None = None,
 ) -> AsyncIterator[VideoServer]:
-    """Run an HTTP server for `engine` and a VAE that decodes to grey frames, with video jobs in `data_dir`."""
+    """Run an HTTP server for `engine` and a VAE that decodes to grey frames, with video jobs in `data_dir`.
+
+    Without `data_dir`, the jobs are stored in a temporary directory.
+    """
     service = LatentService(Lifecycle(), Admission(max_jobs, 10**12))
     instance = ModelInstance(
         replace(model, renders=True), bundle_of(model), engine, "test device", vae=FakeVae(free_running=True)
@@ -86,6 +89,6 @@ async def run_video_server(
     server = await start_http_server(service, "127.0.0.1", 0, timeout_s, api_keys=api_keys, video_jobs=jobs)
     try:
         async with plain_session(server.port) as session:
-            yield VideoServer(service, server, data_dir / "videos", session)
+            yield VideoServer(service, server, (data_dir or Path()) / "videos", session)
     finally:
         await server.stop()
