@@ -81,7 +81,7 @@ def decoding_request(
 
 
 def _raw_stream(generation: Generation) -> bytes:
-    """Return a stream with the pipeline `raw` that decodes to exactly the latents of `generation`."""
+    """Return a stream with the encoding pipeline `raw` that decodes to exactly the latents of `generation`."""
     dtype = LatentDtype.FP16 if generation.latents.dtype == np.float16 else LatentDtype.FP32
     num_frames = len(generation.latents)
     header = replace(generation.header, pipeline="raw", dtype=dtype, scales=None, total_frames=num_frames)

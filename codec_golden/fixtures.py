@@ -45,7 +45,7 @@ class Fixture(BaseModel):
 
     @property
     def request(self) -> GenerationRequest:
-        """Request that generates the latents of the fixture with the lossless pipeline `raw`."""
+        """Request that generates the latents of the fixture with the lossless encoding pipeline `raw`."""
         return GenerationRequest(
             prompt=self.prompt,
             modality=self.modality,

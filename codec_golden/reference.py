@@ -88,8 +88,8 @@ class ReferenceModel:
     def latents(self, fixture: Fixture, on_step: OnStep) -> Latents:
         """Return the generated latents of `fixture`, fp16 [frames, C, h, w].
 
-        The latents equal those that the server sends with the pipeline `raw`. Raises InvalidRequest if the model does
-        not support the fixture, or another CodecError if sampling fails.
+        The latents equal those that the server sends with the encoding pipeline `raw`. Raises InvalidRequest if the
+        model does not support the fixture, or another CodecError if sampling fails.
         """
         return asyncio.run(self._sample(DiffusersEngine(self._model, self._thread), fixture, on_step))
 

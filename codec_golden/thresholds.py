@@ -20,7 +20,7 @@ LPIPS_MARGIN = 0.01
 
 
 def compute_thresholds(rows: Iterable[Row], suite: str) -> dict[str, Mapping[str, float | str]]:
-    """Return the `quality_thresholds` of a map, keyed by the name of the pipeline.
+    """Return the `quality_thresholds` of a map, keyed by the name of the encoding pipeline.
 
     A bound is the worst result of all fixtures, relaxed by a margin. SSIM and PSNR are capped at ROUNDING_SSIM and
     ROUNDING_PSNR_DB before the margin is subtracted. `lpips_max` is omitted if LPIPS was not measured for every

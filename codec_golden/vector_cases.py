@@ -128,6 +128,6 @@ def stream_plan(case: Case, pipeline: Pipeline) -> FixtureStream:
 
 
 def case_pipelines() -> Iterator[tuple[Case, Pipeline]]:
-    """Yield every case with every pipeline that supports its modality."""
+    """Yield every case with every encoding pipeline that supports the modality of the case."""
     for case in CASES:
         yield from ((case, one) for one in PIPELINES.values() if case.is_video or not one.video_only)

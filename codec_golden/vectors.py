@@ -1,4 +1,4 @@
-"""Conformance vectors, which contain latents, encoded bodies and decoded latents for each pipeline."""
+"""Conformance vectors, which contain latents, encoded bodies and decoded latents for each encoding pipeline."""
 
 import hashlib
 import json
@@ -87,7 +87,7 @@ def read_shipped(path: str) -> bytes:
 def failing_vectors() -> dict[str, list[str]]:
     """Compare the encoder and the decoder of this project with the conformance vectors in this package.
 
-    Return the faults of each pipeline that has faults, keyed by the name of the pipeline.
+    Return the faults of each encoding pipeline that has faults, keyed by the name of the encoding pipeline.
     """
     failing: dict[str, list[str]] = {}
     for case, pipeline in case_pipelines():

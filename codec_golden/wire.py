@@ -33,7 +33,7 @@ class FixtureStream:
     def of(
         cls, fixture: Fixture, shape: tuple[int, ...], bundle: LatentMapBundle, entry: MapPipeline
     ) -> "FixtureStream":
-        """Return the stream of `fixture` with the pipeline `entry`.
+        """Return the stream of `fixture` with the encoding pipeline `entry`.
 
         `shape` is the shape of one latent frame, [C, h, w].
         """
@@ -53,7 +53,7 @@ class FixtureStream:
 
 
 def usable_pipelines(bundle: LatentMapBundle, fixture: Fixture) -> list[MapPipeline]:
-    """Return the map's pipelines that support the fixture's modality."""
+    """Return the map's encoding pipelines that support the fixture's modality."""
     is_video = fixture.kind == "video"
     return [entry for entry in bundle.latent_map.pipelines if is_video or not entry.pipeline_spec.video_only]
 

@@ -14,7 +14,7 @@ from codec_wire.maps.bundle import LatentMapBundle, map_files
 from codec_wire.maps.document import QualityThresholds
 
 Thresholds = dict[str, QualityThresholds]
-"""Quality thresholds, keyed by the name of the pipeline."""
+"""Quality thresholds, keyed by the name of the encoding pipeline."""
 
 _THRESHOLDS = TypeAdapter(Thresholds)
 _IMAGE_WITH_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")

@@ -21,7 +21,7 @@ MakeMap = Callable[[Mapping[str, bytes], Sequence[Dictionary]], LatentMapBundle]
 
 @dataclass(frozen=True, slots=True)
 class DictionaryTrial:
-    """Result of the test of a dictionary with the held-out bodies of one wire format and pipeline.
+    """Result of the test of a dictionary with the held-out bodies of one wire format and encoding pipeline.
 
     `sizes` contains the mean sizes of the bodies. `saving` is the mean saving of the bodies, in which every body has
     the same weight.
@@ -40,7 +40,7 @@ class DictionaryTrial:
 
 @dataclass(frozen=True, slots=True)
 class BuiltMap:
-    """A map bundle, the quality of each pipeline, and the results of all dictionaries that were trained."""
+    """A map bundle, the quality of each encoding pipeline, and the results of all dictionaries that were trained."""
 
     bundle: LatentMapBundle
     qualities: list[Quality]
@@ -59,8 +59,8 @@ def build_map(
 
     A dictionary is included only if it makes the held-out bodies, on average, smaller than the best of identity, gzip
     and zstd without a dictionary. A map without samples has no static scales, and a map with few samples has no
-    dictionaries. A dictionary is trained for each pair of a pipeline and a wire format. `on_trial` is called with the
-    number of finished pairs and the number of all pairs.
+    dictionaries. A dictionary is trained for each pair of an encoding pipeline and a wire format. `on_trial` is called
+    with the number of finished pairs and the number of all pairs.
     """
     if not samples:
         return BuiltMap(make_map({}, []), [], [])

@@ -68,10 +68,10 @@ def corpus_sizes(model: ModelInfo) -> list[tuple[int, int]]:
 def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> list[tuple[GenerationRequest, bool]]:
     """Return `count` requests, each with a flag that states whether its sample is held out.
 
-    The requests have the pipeline `raw` and are divided evenly among the model's modalities. Every second request has
-    the model's default size. The requests that do not have the default size use the remaining sizes in turn. If there
-    are at least HELD_OUT_EVERY prompts, no prompt is used both by a held-out request and by a request that is not held
-    out. The seed of a request is its index, so that the result depends only on the arguments.
+    The requests have the encoding pipeline `raw` and are divided evenly among the model's modalities. Every second
+    request has the model's default size. The requests that do not have the default size use the remaining sizes in
+    turn. If there are at least HELD_OUT_EVERY prompts, no prompt is used both by a held-out request and by a request
+    that is not held out. The seed of a request is its index, so that the result depends only on the arguments.
     """
     others = corpus_sizes(model)[1:] or [model.default_size]
     separate = len(prompts) >= HELD_OUT_EVERY

@@ -1,4 +1,4 @@
-"""Training of zstd dictionaries for the bodies of one wire format and pipeline."""
+"""Training of zstd dictionaries for the bodies of one wire format and encoding pipeline."""
 
 import hashlib
 from collections.abc import Sequence

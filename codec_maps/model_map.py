@@ -14,7 +14,7 @@ from core.model import ModelInfo
 
 @dataclass(frozen=True, slots=True)
 class Dictionary:
-    """A zstd dictionary for the bodies of one wire format and pipeline, and statistics of its training corpus."""
+    """A zstd dictionary for one wire format and encoding pipeline, and statistics of the training corpus."""
 
     wire_format: str
     pipeline: str
@@ -34,10 +34,10 @@ def map_from_model(
     """Return the map of `model`'s latent space. The same arguments produce the same bytes, and so the same hash.
 
     `vae_scale_factor` is the VAE's scaling factor, by which latents are divided before decoding. `static_scales`
-    contains the scales of the pipelines int8 and int4, keyed by the name of the pipeline, with one little-endian fp16
-    number per channel. The map contains the pipeline int8 or int4 only if `static_scales` contains the scales of the
-    pipeline. URLs in the map begin with `public_url`, or are relative to the server if `public_url` is not given.
-    Raises InvalidMap if scales or a dictionary are not valid.
+    contains the scales of the encoding pipelines int8 and int4, keyed by the name of the pipeline, with one
+    little-endian fp16 number per channel. The map contains the pipeline int8 or int4 only if `static_scales` contains
+    the scales of the pipeline. URLs in the map begin with `public_url`, or are relative to the server if `public_url`
+    is not given. Raises InvalidMap if scales or a dictionary are not valid.
     """
     scales = dict(static_scales or {})
     base = public_url or ""

@@ -1,4 +1,4 @@
-"""Computation of static scales from samples of latents, and measurement of the quality of quantizing pipelines."""
+"""Computation of static scales from samples of latents, and measurement of the quality of encoding pipelines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Quality:
 
 
 def static_scales(latents: Latents) -> dict[str, bytes]:
-    """Return the static scales of all pipelines that need them, keyed by the name of the pipeline.
+    """Return the static scales of all encoding pipelines that need them, keyed by the name of the pipeline.
 
     Static scales are one little-endian fp16 number per channel.
     """
@@ -70,7 +70,7 @@ def _noise(values: NDArray[np.float16], scales: NDArray[np.float16], max_code: i
 
 
 def measure_quality(latents: Latents, scales: Mapping[str, bytes]) -> list[Quality]:
-    """Return the quality of every quantizing pipeline for images.
+    """Return the quality of every encoding pipeline that quantizes and supports images.
 
     `scales` contains static scales, keyed by the name of the pipeline.
     """

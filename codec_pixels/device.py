@@ -1,4 +1,4 @@
-"""The torch device of a pipeline, its dtype and its number of CPU threads."""
+"""The torch device of a diffusers pipeline, with the dtype and the number of CPU threads."""
 
 from dataclasses import dataclass
 
@@ -65,7 +65,7 @@ class Device:
         return f"{self.hardware} {self.dtype_name}, {self.threads} threads"
 
     def new_executor(self) -> DeviceThread:
-        """Return a new executor for the pipelines on this device."""
+        """Return a new executor for the diffusers pipelines on this device."""
         # torch.set_num_threads applies to the calling thread, not to the process.
         return DeviceThread(torch.set_num_threads, (self.threads,))
 

@@ -19,7 +19,7 @@ _local = threading.local()
 
 
 class DeviceThread(ThreadPoolExecutor):
-    """An executor with one thread, which runs all calls of the pipelines.
+    """An executor with one thread, which runs all calls of the diffusers pipelines.
 
     Clients with waiting calls are served in turn, one call at a time. The calls of each client run in the order of
     submission. Calls that may run together run as one batch (see codec_pixels.fair_queue). `initializer` is called with

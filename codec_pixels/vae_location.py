@@ -48,12 +48,15 @@ def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, downloa
 
 
 def vae_folder(folder: Path) -> Path:
-    """Return the subdirectory `vae` if `folder` contains a pipeline, else `folder`, which then contains a VAE."""
+    """Return the subdirectory `vae` if `folder` contains a diffusers pipeline.
+
+    If `folder` contains a VAE without a pipeline, return `folder`.
+    """
     return folder / "vae" if (folder / _PIPELINE_FILE).is_file() else folder
 
 
 def pipeline_class_of(folder: Path) -> str | None:
-    """Return the class of the pipeline that contains the VAE in `folder`, or None if no pipeline contains the VAE.
+    """Return the diffusers class of the pipeline that contains the VAE in `folder`, or None if there is no pipeline.
 
     The class is read from model_index.json in `folder` or in the directory above `folder`.
     """
@@ -159,7 +162,7 @@ def require_torch() -> None:
 
 
 def require_vae_folder(folder: Path | None) -> None:
-    """Raise InvalidSettings if `folder` is not None and contains neither a VAE nor a pipeline with a VAE."""
+    """Raise InvalidSettings if `folder` is not None and contains neither a VAE nor a diffusers pipeline."""
     if folder is not None and not (vae_folder(folder) / _CONFIG_FILE).is_file():
         raise InvalidSettings(f"no VAE found in {folder}: there is no {_CONFIG_FILE} in it or in its subdirectory vae")
 

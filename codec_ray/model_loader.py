@@ -16,7 +16,7 @@ LOADER = "codec_server.local_model:LocalModel"
 
 
 class ModelLoader(Protocol):
-    """Loads the pipelines of a process and owns the thread that runs them."""
+    """Loads the diffusers pipelines of a process and owns the thread that runs the pipelines."""
 
     def __init__(self, settings: Settings, role: Role) -> None: ...
 

@@ -36,7 +36,7 @@ _UNLIMITED = 2**62
 
 
 class ModelReplica(ProxiedMethods):
-    """Class of the Ray Serve deployment. An instance owns the pipelines and the device thread that runs them.
+    """Class of the Ray Serve deployment. An instance owns diffusers pipelines and their device thread.
 
     The front process calls the methods of this class, and Ray Serve's gRPC proxy calls the methods of the base class.
 

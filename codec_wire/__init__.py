@@ -1,11 +1,11 @@
 """The Codec protocol without I/O: conversion between latents, messages and bytes.
 
 A stream is one header and one or more frames of latents (`latents`). `LatentEncoder` and `LatentDecoder` convert
-between latents and frames with one of the seven `pipelines`. `encode` converts a header or frame to bytes, in either
-wire format. `StreamReader` parses the bytes of a stream, and `MessageDecoder` also decompresses the body of a stream.
-`request` defines generation requests, `maps` defines latent-space maps, and `errors` defines all exceptions. `http` and
-`grpc` define the header names, paths and metadata keys that a client and a server must share. The package opens no
-sockets and starts no threads. The package reads and writes files only for the bundle of a latent-space map.
+between latents and frames with one of the seven encoding `pipelines`. `encode` converts a header or frame to bytes, in
+either wire format. `StreamReader` parses the bytes of a stream, and `MessageDecoder` also decompresses the body of a
+stream. `request` defines generation requests, `maps` defines latent-space maps, and `errors` defines all exceptions.
+`http` and `grpc` define the header names, paths and metadata keys that a client and a server must share. The package
+opens no sockets and starts no threads. The package reads and writes files only for the bundle of a latent-space map.
 """
 
 from typing import TYPE_CHECKING

@@ -29,7 +29,8 @@ class LatentDecoder:
     def decode(self, frame: LatentFrame) -> DecodedLatent:
         """Return the latents of `frame`, with the shape that the header states.
 
-        Latents of the pipeline `raw` have the dtype that the header states. Latents of the other pipelines are float32.
+        Latents of the encoding pipeline `raw` have the dtype that the header states. Latents of all other encoding
+        pipelines are float32.
 
         Raises SequenceError if the frame is out of order, MalformedMessage if its data has the wrong size or contains
         an invalid value, and StreamFailed if its finish_reason is "error".

@@ -18,7 +18,7 @@ Latent: TypeAlias = "NDArray[np.generic] | Tensor"
 
 
 class LatentEncoder:
-    """Encodes latents as the frames of one stream, in order. The stream header states the pipeline.
+    """Encodes latents as the frames of one stream, in order. The stream header states the encoding pipeline.
 
     A torch tensor on a GPU is quantized on that GPU. An encoder is not thread-safe.
     """

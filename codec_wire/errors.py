@@ -198,7 +198,7 @@ class Cancelled(CodecError):
 
 
 class InvalidLatents(CodecError):
-    """Raised when a pipeline produces NaN, Inf or a channel whose scale is not finite in fp16."""
+    """Raised when a model produces NaN, Inf or a channel whose scale is not finite in fp16."""
 
     code = "invalid_latents"
 

@@ -119,7 +119,7 @@ class LatentMapBundle:
             raise InvalidMap(f"cannot write the latent-space map to {folder}: {error.strerror}") from None
 
     def static_scales(self, pipeline: str) -> bytes | None:
-        """Return the static scales of a pipeline, or None if the pipeline has no static scales.
+        """Return the static scales of an encoding pipeline, or None if the encoding pipeline has no static scales.
 
         Static scales are one little-endian fp16 number per channel.
         """
@@ -129,7 +129,7 @@ class LatentMapBundle:
         return self.assets[entry.static_scales.hash]
 
     def dictionary(self, wire_format: str, pipeline: str) -> tuple[str, bytes] | None:
-        """Return the hash and bytes of the zstd dictionary for this wire format and pipeline.
+        """Return the hash and bytes of the zstd dictionary for this wire format and encoding pipeline.
 
         Return None if the map has no such dictionary.
         """

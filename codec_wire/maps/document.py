@@ -50,7 +50,10 @@ class _MapModel(BaseModel):
 
 
 class StaticScales(_MapModel):
-    """Location of the file with the static scales of a pipeline, one little-endian fp16 number per channel."""
+    """Location of the static scales of an encoding pipeline.
+
+    The file contains one little-endian fp16 number per channel.
+    """
 
     url: str
     hash: Sha256
@@ -99,7 +102,7 @@ class Decoder(_MapModel):
 
 
 class ZstdDictionary(_MapModel):
-    """Location of the zstd dictionary for one wire format and pipeline."""
+    """Location of the zstd dictionary for one wire format and encoding pipeline."""
 
     format: WireFormat
     pipeline: _PipelineName
@@ -157,11 +160,11 @@ class LatentMap(_MapModel):
         return self
 
     def pipeline(self, name: str) -> MapPipeline | None:
-        """Return the entry of the pipeline with this name, or None if the map has no such entry."""
+        """Return the entry of the encoding pipeline `name`, or None if the map does not contain the entry."""
         return next((entry for entry in self.pipelines if entry.name == name), None)
 
     def pipelines_for(self, modality: Modality) -> list[MapPipeline]:
-        """Return the entries of the pipelines that can encode this modality."""
+        """Return the entries of the encoding pipelines that support `modality`."""
         return [entry for entry in self.pipelines if modality is Modality.VIDEO or not entry.pipeline_spec.video_only]
 
 

@@ -1,7 +1,7 @@
 """The table of encoding pipelines.
 
-To add a pipeline that combines existing scales, widths and residuals, add a row. No other code depends on the names of
-pipelines.
+To add an encoding pipeline that combines existing scales, widths and residuals, add a row. No code outside the table
+depends on the names of encoding pipelines.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Pipeline:
 
     @property
     def video_only(self) -> bool:
-        """Whether the pipeline is available only for videos."""
+        """Whether the encoding pipeline is available only for videos."""
         return self.delta
 
     def values_size(self, shape: tuple[int, ...], itemsize: int) -> int:

@@ -48,10 +48,10 @@ class DiffusersEngine:
 
     The clients are served in turn.
 
-    The number of results that the device thread sends is limited. The device thread first sends Started, then previews
-    and, if `job.reports_steps` is set, one Step for each step. Finally, the device thread sends latents, pixels, or the
-    frame of a small image. Other threads encode latents to frames, but only as fast as the client reads the frames. A
-    slow client neither delays the next job nor fills the memory with frames.
+    The device thread sends only a limited number of results for each job. The device thread first sends Started, then
+    previews and, if `job.reports_steps` is set, one Step for each step. Finally, the device thread sends latents,
+    pixels, or the frame of a small image. Other threads encode latents to frames, but only as fast as the client reads
+    the frames. A slow client neither delays the next job nor fills the memory with frames.
     """
 
     def __init__(self, model: LoadedModel, thread: DeviceThread, limits: BatchLimits = ALONE) -> None:
@@ -71,7 +71,7 @@ class DiffusersEngine:
 
     @property
     def pipeline_class(self) -> str:
-        """Name of the diffusers class of the pipeline, which determines how latents are decoded."""
+        """Name of the pipeline's diffusers class. The class determines how latents are decoded."""
         return self._model.family.pipeline_class
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:

@@ -17,7 +17,8 @@ _SHOWN_KEYS = 3
 def recorded_keys(pipeline: Any) -> Iterator[list[str]]:
     """Record the keys of the weights that `pipeline.load_lora_weights` reads in the `with` block.
 
-    The keys have the form "<component>.<module>.lora_A.weight", to which diffusers converts the keys in the file.
+    The recorded keys have the form "<component>.<module>.lora_A.weight"; diffusers converts the keys in the file to
+    this form.
     """
     keys: list[str] = []
     read = pipeline.lora_state_dict
