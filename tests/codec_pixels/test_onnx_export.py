@@ -1,5 +1,8 @@
 """The exported decoder of the embedded model, which ships with the project."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from codec_wire.errors import ModelLoadError
 from core.decoder_file import DECODER_FILE
 from core.map_store import bundle_folder
 from tests.support.families.images import build_sana
+from tests.support.families.videos import build_cogvideox, build_hunyuan, build_ltx, build_svd, build_wan
 
 pytestmark = pytest.mark.slow
 
@@ -66,3 +70,18 @@ def test_exported_linear_attention_divides_zeros_like_torch() -> None:
     expected = DecoderModule(vae, "SanaPipeline")(torch.from_numpy(zeros)).detach().numpy()
     assert np.abs(found - expected).max() < 1e-5
     assert not any("apply_linear_attention" in vars(layer) for layer in vae.modules())
+
+
+@pytest.mark.parametrize(("build", "channels"), [(build_svd, 4), (build_ltx, 8)])
+def test_video_decoder_is_exported_for_any_number_of_frames(build: Callable[[], Any], channels: int) -> None:
+    pipeline = build()
+    _, differences = export_decoder(pipeline.vae, type(pipeline).__name__, channels, fp16_weights=False)
+    assert max(difference.value for difference in differences) < 1e-5
+    assert len({difference.shape[0] for difference in differences}) == 3
+
+
+@pytest.mark.parametrize(("build", "channels"), [(build_cogvideox, 4), (build_hunyuan, 4), (build_wan, 16)])
+def test_video_decoder_of_fixed_length_is_refused(build: Callable[[], Any], channels: int) -> None:
+    pipeline = build()
+    with pytest.raises(ModelLoadError, match=f"a decoder of the class {type(pipeline.vae).__name__} cannot be exported"):
+        export_decoder(pipeline.vae, type(pipeline).__name__, channels, fp16_weights=False)
