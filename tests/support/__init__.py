@@ -21,6 +21,7 @@ Servers and clients
 Engines and models
     fake_engine         an engine that waits for the test before each step
     noise_engine        an engine that yields seeded noise without a model
+    noise_model         a model of this engine for replicas on Ray Serve
     fake_vae            a VAE that waits for the test before each frame
     batches             plans that fit into one batch, sampled alone and together
     held_sampler        a real pipeline stopped in its third step
