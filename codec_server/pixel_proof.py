@@ -33,7 +33,7 @@ async def prove_pixels(
     images are as small as the model supports and have `steps` sampling steps. Raises ModelLoadError if the pixels
     differ. See core.pixel_checks.
     """
-    from core.diffusers_engine.pixel_check import check_key, check_pixels  # noqa: PLC0415 - imports torch
+    from core.diffusers_engine.pixel_check import check_key, check_pixels, require_comparison  # noqa: PLC0415 - imports torch
 
     latent_space, key = model.info.latent_space, check_key(model)
     stored = await asyncio.to_thread(load_checks, models_dir, latent_space, key)
@@ -41,6 +41,7 @@ async def prove_pixels(
         return stored
     plans = _plans(model.info, bundle, steps)
     checks = await asyncio.get_running_loop().run_in_executor(thread, check_pixels, model, plans)
+    require_comparison(model, checks)
     for check in checks:
         log.info("compared decoded latents with the pixels of %s", check)
     if checks and all(check.reason is None for check in checks):

@@ -118,6 +118,12 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             pipeline, family, device = load_decoder(source, device)
         else:
             pipeline, family, device = _from_files(source, device)
+        if family.is_inferred and source.role is not Role.ALL:
+            raise ModelLoadError(
+                f"{source.label} has the pipeline class {family.pipeline_class}, which has no row in the family table: "
+                "its pixels must be compared when it is loaded, for which the server needs its denoiser and its VAE; "
+                "set CODEC_ROLE=all"
+            )
         apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle, allow_partial=source.allow_partial_loras)
         if source.role is Role.GENERATOR:
             discard_weights(pipeline.vae, device.torch_device)

@@ -88,6 +88,22 @@ def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[Pixel
     return tuple(checks)
 
 
+def require_comparison(model: LoadedModel, checks: Sequence[PixelCheck]) -> None:
+    """Require that the pixels of a model were compared if its pipeline class has no row in the family table.
+
+    Raises ModelLoadError, with the reason, if one of `checks` is not a comparison, or if there are none.
+    """
+    if not model.family.is_inferred:
+        return
+    reasons = [str(check) for check in checks if check.max_difference is None]
+    if reasons or not checks:
+        reason = reasons[0] if reasons else "a request for the comparison cannot be planned"
+        raise ModelLoadError(
+            f"{model.info.name} cannot be served: the class {model.family.pipeline_class} has no row in the family "
+            f"table, and its decoded latents could not be compared with the pixels of its pipeline ({reason})"
+        )
+
+
 def _check(model: LoadedModel, variant: PipelineVariant, plan: StreamPlan) -> PixelCheck:
     vae = variant.pipeline.vae
     tolerance = TOLERANCES.get(model.device.dtype_name, TOLERANCES["bf16"])

@@ -8,6 +8,7 @@ from codec_wire.errors import ModelLoadError, truncated_repr
 from core.diffusers_engine.families.family import Family, Geometry
 from core.diffusers_engine.families.flux import FLUX_FAMILIES
 from core.diffusers_engine.families.images import IMAGE_FAMILIES
+from core.diffusers_engine.families.inference import inferred_family
 from core.diffusers_engine.families.language_models import LANGUAGE_MODEL_FAMILIES
 from core.diffusers_engine.families.videos import VIDEO_FAMILIES
 from core.diffusers_engine.families.wan import WAN_FAMILIES
@@ -19,9 +20,9 @@ FAMILIES: dict[str, Family] = {family.pipeline_class: family for family in _ROWS
 
 
 def family_named(class_name: object, model: str) -> Family:
-    """Return the family of the pipeline class `class_name`.
+    """Return the family of the pipeline class `class_name`, or a family that is inferred from a class of diffusers.
 
-    Raises ModelLoadError, which names the supported classes, if the class has no family.
+    Raises ModelLoadError, which names the supported classes, if the class has no family and none can be inferred.
     """
     if class_name is not None and not isinstance(class_name, str):
         raise ModelLoadError(
@@ -29,6 +30,11 @@ def family_named(class_name: object, model: str) -> Family:
             f"{truncated_repr(class_name)}"
         )
     family = FAMILIES.get(class_name or "")
+    if family is None and class_name:
+        import diffusers  # noqa: PLC0415 - takes seconds
+
+        if hasattr(diffusers, class_name):
+            return _inferred(getattr(diffusers, class_name), model)
     if family is None:
         raise ModelLoadError(
             f"{model} has {f'the pipeline class {class_name}' if class_name else 'no pipeline class'}; supported "
@@ -39,10 +45,18 @@ def family_named(class_name: object, model: str) -> Family:
 
 
 def family_of(pipeline: object, model: str) -> Family:
-    """Return the family of the pipeline's class or of its nearest supported base class.
+    """Return the family of the pipeline's class or of its nearest supported base class, or an inferred family.
 
-    Raises ModelLoadError if neither the class nor a base class is supported.
+    Raises ModelLoadError if neither the class nor a base class is supported, and no family can be inferred.
     """
     names = [cls.__name__ for cls in type(pipeline).__mro__]
-    supported = next((name for name in names if name in FAMILIES), names[0])
-    return family_named(supported, model)
+    supported = next((name for name in names if name in FAMILIES), None)
+    return _inferred(type(pipeline), model) if supported is None else FAMILIES[supported]
+
+
+def _inferred(pipeline_class: type, model: str) -> Family:
+    """Return a family that is inferred from the signature of `pipeline_class`, which has no row in the table."""
+    try:
+        return inferred_family(pipeline_class, model)
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{error}. Classes with a row: {', '.join(FAMILIES)}") from None

@@ -131,3 +131,8 @@ class Family:
     A callback can remove rows if `guidance_inputs` and the latents are the only tensors with a row for each member of a
     batch.
     """
+    is_inferred: bool = False
+    """Whether the row was inferred from the signature of the class.
+
+    Such a model is served only if its decoded latents equal the pixels of its pipeline.
+    """
