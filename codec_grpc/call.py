@@ -1,6 +1,7 @@
 """One call of LatentService, independent of the gRPC server that received it.
 
-The server of this package and the gRPC proxy of Ray Serve give methods different contexts.
+A gRPC method receives one type of context from the server of this package, and another type from the gRPC proxy of Ray
+Serve.
 """
 
 import asyncio
@@ -18,17 +19,17 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Context(Protocol):
-    """The parts of a context that both gRPC servers have."""
+    """Interface of the gRPC contexts of both the server of this package and the gRPC proxy of Ray Serve."""
 
     def invocation_metadata(self) -> Any:
         """Return the metadata that the client sent."""
 
     def peer(self) -> str:
-        """Return the address of the client, e.g. "ipv4:127.0.0.1:50051"."""
+        """Return the address of the client, for example "ipv4:127.0.0.1:50051"."""
 
 
 class Call:
-    """The metadata of one call. The method sets `response_metadata` before it yields the first message."""
+    """The metadata of one call. The called gRPC method sets `response_metadata` before it yields the first message."""
 
     def __init__(self, context: Context) -> None:
         self._received = dict(context.invocation_metadata() or ())
@@ -49,8 +50,8 @@ class Call:
 async def send_messages(messages: AsyncGenerator[Any, None], call: Call, context: Any, job: Job) -> None:
     """Send `messages` and the metadata of the response on a `context` of grpc.aio, until the deadline of `job`.
 
-    The messages are sent with context.write(). Therefore a cancellation is raised here even while a message is being
-    sent, and `messages` is closed immediately.
+    The messages are sent with context.write(), so that a cancellation is raised in this function even while a message
+    is being sent, and `messages` is closed immediately.
     """
     is_first = True
     # A client that does not read must not keep the job active after the deadline.
@@ -71,7 +72,7 @@ def job_deadline(timeout_s: float, remaining_s: float | None = None) -> float:
 
 
 def peer_address(peer: str) -> str:
-    """Return the IP address in `peer`, e.g. "ipv4:127.0.0.1:50051" or "ipv6:%5B::1%5D:50051"."""
+    """Return the IP address in `peer`, for example in "ipv4:127.0.0.1:50051" or "ipv6:%5B::1%5D:50051"."""
     return peer.rpartition(":")[0].partition(":")[2].removeprefix("%5B").removesuffix("%5D")
 
 

@@ -70,8 +70,8 @@ _SHORT = 12
 def health_service(info: pb.GetServerInfoResponse) -> str:
     """Return the health service name that is common to all servers with the configuration in `info`.
 
-    Servers with another configuration do not report SERVING for this name. If `info` contains no configuration, return
-    the name that every server reports as SERVING while it is serving.
+    Servers with another configuration do not report SERVING for the returned name. If `info` contains no configuration,
+    return the name that every server reports as SERVING while it is serving.
     """
     return health_service_of(info.configuration_hash) if info.configuration_hash else LATENT_SERVICE
 

@@ -46,7 +46,8 @@ async def decode(
 async def _discard(requests: AsyncIterator[pb.DecodeRequest]) -> None:
     """Receive the rest of a refused request, up to LINGER_BYTES, so that the client receives the status of the call.
 
-    Otherwise, grpc.aio would report INTERNAL to a client that is still sending messages when the call ends.
+    If the rest of the request were not received, grpc.aio would report INTERNAL to a client that is still sending
+    messages when the call ends.
     """
     received = 0
     with suppress(TimeoutError, InvalidRequest):

@@ -35,7 +35,10 @@ STATUS: dict[type[CodecError], StatusCode] = {
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: StatusCode.CANCELLED,
 }
-"""gRPC status code by error class. All other errors have the status code INTERNAL and a fixed message."""
+"""gRPC status code by error class.
+
+An error that is not an instance of a class in this table has the status code INTERNAL and a fixed message.
+"""
 
 _RECOGNIZED: tuple[type[CodecError], ...] = (
     errors.NotReady,
@@ -47,9 +50,9 @@ _RECOGNIZED: tuple[type[CodecError], ...] = (
 
 
 def status_code(error: BaseException) -> StatusCode:
-    """Return the gRPC status code for `error`, or INTERNAL if its class has no status code.
+    """Return the gRPC status code for `error`, or INTERNAL if neither its class nor a base class has a status code.
 
-    A class without a status code has the status code of its nearest base class.
+    For a class without a status code, the status code of its nearest base class is returned.
     """
     for cls in type(error).__mro__:
         if cls in STATUS:

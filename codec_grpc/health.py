@@ -18,7 +18,7 @@ class LifecycleHealth(HealthServicer):
     """Health servicer that reports SERVING while the lifecycle state is SERVING, and notifies watchers of changes.
 
     While models are served, clients can also query the name that codec_grpc.configuration.health_service_of returns.
-    This name is the same for two servers only if their responses have the same bytes.
+    Two servers have the same health service name only if their responses have the same bytes.
     """
 
     def __init__(self, service: LatentService) -> None:

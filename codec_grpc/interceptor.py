@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 METHOD_PREFIX = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/"
 
 PUBLIC_METHODS = ("GetServerInfo", "GetLatentMap")
-"""Names of the discovery methods, which require no API key. Discovery over HTTP does not require an API key either."""
+"""Names of the discovery methods, which require no API key.
+
+The discovery endpoints of the HTTP server require no API key either.
+"""
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
@@ -144,8 +147,8 @@ def _text(value: str | bytes | None) -> str | None:
 def _retry_metadata(error: Exception) -> tuple[tuple[str, str], ...]:
     """Return metadata with the time that a client must wait before it retries the call.
 
-    This metadata is sent in addition to google.rpc.RetryInfo, because gRPC's retry policies (gRFC A6) and proxies only
-    read the metadata.
+    The time is sent both as metadata and in google.rpc.RetryInfo, because gRPC's retry policies (gRFC A6) and proxies
+    read only the metadata.
     """
     if not isinstance(error, RetryableError):
         return ()

@@ -38,7 +38,7 @@ def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
 def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
     """Convert `plan` to a request.
 
-    A server with the same model and latent-space map derives the same plan from the request.
+    A server with the same model and latent-space map derives a plan equal to `plan` from the returned request.
     """
     is_video = plan.modality is Modality.VIDEO
     return pb.GenerateRequest(
@@ -160,7 +160,10 @@ def model_to_message(model: ModelInfo) -> pb.ModelInfo:
 
 
 def model_from_message(message: pb.ModelInfo) -> ModelInfo:
-    """Return the model that `message` describes. Modalities and modes that this version does not know are omitted."""
+    """Return the model that `message` describes.
+
+    Modalities and modes that this version of codec-diffusers does not know are omitted.
+    """
     names = {number: modality for modality, number in MODALITIES.items()}
     return ModelInfo(
         name=message.name,
@@ -197,6 +200,6 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
 def _limits_from_message(limits: pb.RequestLimits) -> RequestLimits:
     """Return the request limits that the message `limits` contains.
 
-    A value of 0 is a limit too. For example, a server that accepts no videos has a limit of 0.
+    A field with the value 0 is a limit of 0 and not a missing limit: a server that accepts no videos sends 0.
     """
     return RequestLimits(**{field.name: getattr(limits, field.name) for field in fields(RequestLimits)})

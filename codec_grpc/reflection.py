@@ -1,7 +1,7 @@
 """gRPC server reflection, versions v1 and v1alpha.
 
-The grpcio-reflection package contains only v1alpha. The two versions of the protocol differ only in the package name,
-so this module uses the servicer and the messages of v1alpha for both.
+The grpcio-reflection package contains only v1alpha. The versions v1 and v1alpha of the reflection protocol differ only
+in the package name, so this module uses the servicer and the messages of v1alpha for both versions.
 """
 
 from collections.abc import Iterable
@@ -16,9 +16,9 @@ SERVICE_NAME_V1 = f"{_V1}.ServerReflection"
 
 
 def enable_reflection(service_names: Iterable[str], server: grpc.aio.Server) -> None:
-    """Add both versions of the reflection service to `server`.
+    """Add the reflection service in the versions v1 and v1alpha to `server`.
 
-    Both versions list `service_names` and the reflection service.
+    The reflection service lists `service_names` and itself.
     """
     _register_v1_schema()
     names = (*service_names, reflection.SERVICE_NAME, SERVICE_NAME_V1)

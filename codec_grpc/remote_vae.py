@@ -51,7 +51,7 @@ class RemoteVae:
 
 
 async def _requests(plan: DecodePlan, frames: Sequence[LatentFrame]) -> AsyncGenerator[pb.DecodeRequest, None]:
-    """Yield Decode requests from which a server with the same model and latent-space map derives the same plan."""
+    """Yield Decode requests from which a server with the same map derives a plan equal to `plan`."""
     options = pb.DecodeOptions(model=plan.model, format=format_to_message(plan.pixel_format), quality=plan.quality)
     yield pb.DecodeRequest(header=header_to_message(plan.header), options=options)
     for frame in frames:

@@ -22,7 +22,7 @@ COMPRESSION_KEY = "codec-compression"
 """Request metadata key that selects the compression of response messages.
 
 Handlers cannot read the encoding of the request message, and every client lists gzip in its accepted encodings. Without
-this key, a handler could therefore not detect whether a client wants compression.
+the key `codec-compression`, a handler could not detect whether a client wants compression.
 """
 
 COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
@@ -32,7 +32,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class LatentServicer(LatentServiceServicer):
-    """Implementation of LatentService. The interceptor converts CodecErrors of these methods to gRPC statuses."""
+    """Implementation of LatentService. The interceptor converts CodecErrors that the methods raise to gRPC statuses."""
 
     def __init__(self, service: LatentService, request_timeout_s: float) -> None:
         self._service = service
@@ -41,7 +41,10 @@ class LatentServicer(LatentServiceServicer):
     async def Generate(  # type: ignore[override]  # noqa: N802 - the name is defined by the schema
         self, request: pb.GenerateRequest, context: Context
     ) -> None:
-        """Stream one generation. The client's deadline or cancellation stops it within one sampling step."""
+        """Stream one generation.
+
+        The client's deadline or cancellation stops the generation within one sampling step.
+        """
         call = Call(context)
         compression = _compression(call.received(COMPRESSION_KEY))
         if compression is not None:

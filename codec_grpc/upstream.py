@@ -38,8 +38,9 @@ class Upstream:
 
     All calls go to servers whose responses have the same bytes. If the responses of the servers differ, only the
     largest group of servers with equal responses is used. `credentials` are the TLS credentials, or None for
-    connections without TLS. `api_key` is the gateway's own key. The keys of the gateway's clients are not forwarded. At
-    the end of an `async with` block, Upstream closes the connection and cancels active calls.
+    connections without TLS. `api_key` is the API key that the gateway sends to its upstream servers. The API keys that
+    clients send to the gateway are not forwarded. At the end of an `async with` block, Upstream closes the connection
+    and cancels active calls.
     """
 
     def __init__(
@@ -146,7 +147,9 @@ class Upstream:
         self._service.provenance = Provenance(dict(info.versions), list(info.pin_differences), digest)
 
     async def _connect(self, addresses: Sequence[str], info: pb.GetServerInfoResponse, server: UpstreamServer) -> None:
-        """Send new calls to the servers at `addresses`, which have the configuration of `server`, described by `info`.
+        """Connect to the servers at `addresses`, and send new calls to these servers.
+
+        All of them have the configuration of `server`, which the description `info` contains.
 
         Raises TimeoutError if no connection is made in time, and grpc.aio.AioRpcError if the models cannot be loaded.
         After an error, the previous channel stays in use.

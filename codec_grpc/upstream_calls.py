@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the generated module defines the class only in its type stu
 _DELAYS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Maximum delays, in seconds, before a call is repeated because its server was not ready.
 
-During the delay, a health check usually excludes this server.
+During the delay, a health check usually excludes the server that was not ready.
 """
 
 
@@ -42,7 +42,7 @@ class UpstreamCalls:
         self._servers = 0
 
     def use(self, channel: grpc.aio.Channel, servers: int) -> None:
-        """Send all later calls over `channel`, which is connected to `servers` upstream servers."""
+        """Send all calls that start from now on over `channel`, which is connected to `servers` upstream servers."""
         self._stub, self._servers = LatentServiceStub(channel), servers
 
     async def messages(

@@ -13,13 +13,13 @@ from codec_wire.grpc import CHANNEL_OPTIONS
 _LAST_CALLS_S = 24 * 3600.0
 """Maximum time in seconds until a replaced channel is closed.
 
-The remaining calls of the channel are cancelled.
+The calls that are still active when the replaced channel is closed are cancelled.
 """
 _NO_IDLE_TIMEOUT = ("grpc.client_idle_timeout_ms", 2**31 - 1)
 """Channel option that keeps a channel without calls connected.
 
-By default, gRPC disconnects such a channel after 30 minutes. The channel then no longer reports the state of the
-servers.
+By default, gRPC disconnects a channel after 30 minutes without calls. A disconnected channel does not report the state
+of the servers.
 """
 
 
@@ -74,7 +74,7 @@ class CurrentChannel:
         self._state_task = asyncio.create_task(self._follow_state(channel))
 
     async def close(self) -> None:
-        """Close all channels. Active calls are cancelled."""
+        """Close all channels, and cancel their active calls."""
         if self._state_task is not None:
             self._state_task.cancel()
         if self._channel is not None:

@@ -21,7 +21,7 @@ RPC_TIMEOUT_S = 10.0
 async def load_models(
     stub: "LatentServiceAsyncStub", info: pb.GetServerInfoResponse, calls: UpstreamCalls
 ) -> list[ModelInstance]:
-    """Return the models that `info` describes. `stub` downloads their latent-space maps.
+    """Return the models that `info` describes. `stub` downloads the latent-space maps of the models.
 
     `calls` are used to run the models on the upstream servers.
     """

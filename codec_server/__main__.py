@@ -1,7 +1,7 @@
 """Run the command line with `python -m codec_server`.
 
-Without a command, `python -m codec_server` runs `serve`. Therefore `python -m codec_server --host ... --model ...`
-starts a server. Other Codec servers are started with the same options.
+Without a command, `python -m codec_server` runs `serve`. For example, `python -m codec_server --host ... --model ...`
+starts a server. Other Codec servers can be started with the options --host and --model, too.
 """
 
 import sys

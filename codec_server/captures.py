@@ -21,7 +21,8 @@ CHUNK_BYTES = 64 * 1024
 def read_capture(capture: str) -> tuple[bytes, Iterator[bytes]]:
     """Return the first HEAD_BYTES bytes of a capture, and an iterator over all its bytes.
 
-    Raises InvalidSettings if the file cannot be read. The iterator can raise this error too.
+    Raises InvalidSettings if the file cannot be read. The iterator also raises InvalidSettings if the file cannot be
+    read to its end.
     """
     chunks = _read_chunks(capture)
     first = b""

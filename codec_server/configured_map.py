@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 async def fetch_configured_map(settings: Settings, cache: FileCache | None = None) -> LatentMapBundle | None:
-    """Download and verify the map at `settings.latent_map_url`. Return None if no URL is configured.
+    """Download and verify the map at `settings.latent_map_url`. Return None if `settings.latent_map_url` is None.
 
-    Files that are in `cache` (default: the cache of the client) or in `settings.latent_dicts_dir` are not downloaded.
-    Raises InvalidMap if the map cannot be downloaded or is not valid.
+    Files of the map that are in `cache` (default: the cache of the client) or in `settings.latent_dicts_dir` are not
+    downloaded. Raises InvalidMap if the map cannot be downloaded or is not valid.
     """
     url, digest = settings.latent_map_url, settings.latent_map_sha256
     if url is None:

@@ -31,7 +31,7 @@ class ExitStatus(IntEnum):
     BROKEN_STREAM = 4
     """A latent stream is invalid."""
     INTERRUPTED = 130
-    """The user pressed Ctrl-C. Shells use the same value."""
+    """The user pressed Ctrl-C. Shells also report the exit status 130 for a program that was ended with Ctrl-C."""
 
 
 _STATUS: list[tuple[type[CodecError], ExitStatus]] = [

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def require_measured(settings: Settings, model: "LoadedModel", bundle: LatentMapBundle) -> Acceleration:
-    """Return the mode of `model`, its switches and their measured distance. `bundle` is the model's latent-space map.
+    """Return the mode of `model`, the switches of fast mode that are on, and the measured distance from reference mode.
+
+    `bundle` is the model's latent-space map.
 
     Raises InvalidSettings if the distance was not measured or is outside the bounds in `settings`. See
     core.acceleration_store.
@@ -36,7 +38,7 @@ def require_measured(settings: Settings, model: "LoadedModel", bundle: LatentMap
 
 
 def compiled_plans(settings: Settings, model: "LoadedModel", bundle: LatentMapBundle) -> list[StreamPlan]:
-    """Return a plan for each size for which the denoiser of `model` is compiled, or [] if it is not compiled.
+    """Return a plan for each size for which the denoiser of `model` is compiled, or [] if the denoiser is not compiled.
 
     Raises InvalidSettings if the model does not support a size.
     """

@@ -90,6 +90,6 @@ def _flag(name: str, panel: str, defaults: Mapping[str, str]) -> inspect.Paramet
 
 
 def _type_of(annotation: Any) -> Any:
-    """Return the type of a setting without None. None is only the default of an optional setting."""
+    """Return `annotation`, the type of a setting, without None. An optional setting allows None only as its default."""
     types = [one for one in get_args(annotation) if one is not type(None)]
     return types[0] if get_origin(annotation) in (Union, UnionType) and len(types) == 1 else annotation

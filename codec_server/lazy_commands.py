@@ -36,7 +36,7 @@ class LazyCommand:
 
 
 def lazy_group(commands: Mapping[str, LazyCommand]) -> type[TyperGroup]:
-    """Return the class of a typer group with `commands`. Pass this class to typer.Typer as `cls`."""
+    """Return the class of a typer group with `commands`. Pass the returned class to typer.Typer as `cls`."""
 
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:

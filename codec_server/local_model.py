@@ -43,7 +43,7 @@ FREE_MEMORY_SHARE = 0.8
 STOP_TIMEOUT_S = 5.0
 """Maximum time to wait for the device thread in seconds.
 
-This time is enough for a sampling step, but not for loading a model.
+A time of 5 seconds is enough for a sampling step, but not for loading a model.
 """
 
 
@@ -67,9 +67,9 @@ class LocalModel:
         The models are warmed up for every modality, or only for `modality` if it is given.
 
         A model without a latent-space map is calibrated, and its map is stored in the models directory. A server with
-        the role `decoder` cannot generate images for a calibration, so its map lacks the pipelines int8 and int4 and
-        the zstd dictionaries. Raises ModelLoadError if a model cannot be loaded or does not work, InvalidMap if a map
-        is not valid, and InvalidSettings if the settings contradict a model or a map.
+        the role `decoder` cannot generate images for a calibration, so its map lacks the encoding pipelines int8 and
+        int4 and the zstd dictionaries. Raises ModelLoadError if a model cannot be loaded or does not work, InvalidMap
+        if a map is not valid, and InvalidSettings if the settings contradict a model or a map.
         """
         served: list[ModelInstance] = []
         for loaded in await self._load(service.lifecycle, modality):

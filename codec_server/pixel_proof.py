@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LATENT_SIZE = 8
-"""Height and width of the latents. This is the smallest size that every level of a UNet can halve."""
+"""Height and width of the latents. The value 8 is the smallest size that every level of a UNet can halve."""
 
 
 async def prove_pixels(
@@ -29,9 +29,10 @@ async def prove_pixels(
 ) -> tuple[PixelCheck, ...]:
     """Compare decoded latents with the pixels that every diffusers pipeline of `model` returns.
 
-    If the comparisons are stored already, the stored comparisons are returned. New comparisons are stored. The compared
-    images are as small as the model supports and have `steps` sampling steps. Raises ModelLoadError if the pixels
-    differ. See core.pixel_checks.
+    If the results of all comparisons are already stored, the stored results are returned and nothing is compared. New
+    results are stored only if every comparison was possible. The images to compare are generated with the smallest size
+    that the model supports and with `steps` sampling steps. Raises ModelLoadError if the pixels differ. See
+    core.pixel_checks.
     """
     from core.diffusers_engine.pixel_check import check_key, check_pixels, require_comparison  # noqa: PLC0415 - imports torch
 
@@ -50,7 +51,7 @@ async def prove_pixels(
 
 
 def without_unproven_pixels(info: ModelInfo, checks: Sequence[PixelCheck]) -> ModelInfo:
-    """Return `info`, restricted to latents unless all of `checks` compared the pixels."""
+    """Return `info`, changed to a model that returns only latents if one of `checks` could not compare the pixels."""
     failed = next((check for check in checks if check.reason is not None), None)
     if failed is None or not info.renders:
         return info
@@ -59,7 +60,10 @@ def without_unproven_pixels(info: ModelInfo, checks: Sequence[PixelCheck]) -> Mo
 
 
 def _plans(info: ModelInfo, bundle: LatentMapBundle, steps: int) -> list[StreamPlan]:
-    """Return the plan of a small request for each input combination of the model for which a plan can be made."""
+    """Return a plan of a small request for each input combination of the model.
+
+    Combinations without a valid plan are omitted.
+    """
     plans, side = [], info.size_multiple * LATENT_SIZE
     for modality in info.modalities:
         for mode in info.modes_of(modality):

@@ -28,8 +28,9 @@ class ValueDifference:
 class Reproduction:
     """The result of generating a file again.
 
-    `parameters` maps the name of each parameter that differs to its recorded value and its current value. None stands
-    for a missing value. `values` is the difference of the values, or None if the result is equal or has another shape.
+    `parameters` maps the name of each parameter that differs to its recorded value and its current value. A missing
+    parameter has the value None. `values` is the difference between the pixels or latents of the two files, or None if
+    the files are equal or have different shapes.
     """
 
     equal: bool

@@ -62,7 +62,7 @@ class Reloadable(Protocol):
     """An object whose contents are read from files and can be read again."""
 
     def reload(self) -> None:
-        """Read the files again."""
+        """Read the contents of this object from the files again."""
 
 
 def reload_on_hangup(*sources: Reloadable | None) -> None:
@@ -78,7 +78,10 @@ def reload_on_hangup(*sources: Reloadable | None) -> None:
 
 
 async def run_until(stop: asyncio.Event, background: Awaitable[None]) -> None:
-    """Run `background` until `stop` is set. If `background` fails earlier, raise its error immediately."""
+    """Run `background` until `stop` is set.
+
+    If `background` fails before `stop` is set, raise the error of `background` immediately.
+    """
     task = asyncio.ensure_future(background)
     stopped = asyncio.ensure_future(stop.wait())
     try:

@@ -13,7 +13,10 @@ from codec_wire.pipelines import PIPELINES, Scales
 from core.settings import Settings, read_settings
 
 _CALIBRATED = [spec.name for spec in PIPELINES.values() if spec.scales is Scales.STATIC]
-"""Pipelines that need static scales. A model without a map is calibrated only if one of these pipelines is used."""
+"""Names of the encoding pipelines that need static scales.
+
+A model without a latent-space map is calibrated only if a pipeline that needs static scales is used.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 WARM_UP_STEPS = range(2, 6)
 """Numbers of sampling steps to try for the warm-up generation.
 
-The first number that the scheduler accepts is used. A warm-up has at least two steps, because the first step differs
-from the others.
+The smallest number in this range that the scheduler accepts is used. A warm-up has at least two steps, because the
+first step differs from the others.
 """
 WARM_UP_LATENT_SIZE = 8
 """Height and width of the latents of the warm-up generation.
 
-This is the smallest size that every level of a UNet can halve.
+The value 8 is the smallest size that every level of a UNet can halve.
 """
 
 
@@ -35,7 +35,7 @@ class WarmUp:
     """Test functions that run on the device thread and raise ModelLoadError if the model does not work.
 
     `run` is the warm-up at the start of a server. If `modality` is not None, `run` also measures the memory that a
-    generation of this modality needs. `repeat` does the same work without measuring memory.
+    generation of this modality needs. `repeat` does the same work as `run`, but does not measure memory.
     """
 
     run: Callable[[], MemoryModel | None]

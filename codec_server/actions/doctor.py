@@ -26,7 +26,7 @@ from core.unknown_variables import unknown_variables
 
 STEPS = 4
 LATENT_SIZE = 8
-"""Height and width of the generated latents. This is the smallest size that every level of a UNet can halve."""
+"""Height and width of the generated latents. The value 8 is the smallest size that every level of a UNet can halve."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,10 @@ def run_generate(
 ) -> None:
     """Generate with `target` and write the file `output`.
 
-    `fields` are the fields of the request as given on the command line. In `fields`, `size` is text, `image`,
-    `latents` and `mask` are paths, and an option that was not given has the value None. `flags` are the settings by
-    field name. If `preview` is True, previews are written to the file while the model samples. Raises a CodecError if
-    an option is invalid or the generation fails.
+    `fields` are the fields of the request as given on the command line. In `fields`, `size` is text, `image`, `latents`
+    and `mask` are paths, and an option that was not given has the value None. `flags` are the settings of the model in
+    this process, by field name. If `preview` is True, previews are written to the file while the model samples. Raises
+    a CodecError if an option is invalid or the generation fails.
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:
@@ -92,7 +92,10 @@ def _parse_field(name: str, value: Any) -> Any:
 
 
 def parse_size(value: str) -> tuple[int, int]:
-    """Parse "WIDTHxHEIGHT" to (width, height) in pixels. Raises InvalidRequest if `value` has another form."""
+    """Parse "WIDTHxHEIGHT" to (width, height) in pixels.
+
+    Raises InvalidRequest if `value` does not have the form WIDTHxHEIGHT.
+    """
     width, _, height = value.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and len(value) < 16):
         raise InvalidRequest("size", f"must be WIDTHxHEIGHT in pixels, for example 512x512, got {value!r}")

@@ -27,7 +27,9 @@ PLOT = "acceleration.png"
 def run_accelerate(
     flags: Mapping[str, Any], output: Path, fixtures: str | None, switches: str | None, *, images: int, concurrent: int
 ) -> None:
-    """Measure sets of switches, write a table, a plot and JSON to `output`, and store the results next to the map.
+    """Measure sets of switches, and write the results to the directory `output` as a table, a plot and JSON.
+
+    The results are also stored next to the latent-space map.
 
     Raises a CodecError if an option or the model is invalid, and OSError if a file cannot be read or written.
     """

@@ -62,7 +62,7 @@ async def _build(settings: Settings, prompts: list[str], canonical_image: str | 
 
 
 def quality_table(qualities: list[Quality]) -> Table:
-    """Return a table with the signal-to-noise ratio and the saturation of each pipeline."""
+    """Return a table with the signal-to-noise ratio and the saturation of each encoding pipeline."""
     table = Table("pipeline", "SNR (dB)", "saturated values", title="Quality of the calibrated pipelines")
     for quality in qualities:
         table.add_row(quality.pipeline, f"{quality.snr_db:.1f}", f"{quality.saturated:.2%}")

@@ -57,7 +57,7 @@ class PreviewWriter:
         """Write previews until the `async with` block ends.
 
         `map_hash` is the hash of the latent-space map of the stream. Raises the errors of Decoding if a preview cannot
-        be decoded, and those of OutputFile.write_frames if a preview cannot be written.
+        be decoded, and the errors of OutputFile.write_frames if a preview cannot be written.
         """
         self._decoding.require_previews(self._client)
         task = asyncio.create_task(self._write_previews(map_hash))

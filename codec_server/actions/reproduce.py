@@ -44,9 +44,9 @@ def run_reproduce(
 ) -> bool:
     """Generate `file` again with `target`, print a report, and return whether the result equals `file`.
 
-    `flags` are the settings by field name. If `flags` contain no model, the model recorded in the file is used. `image`
-    is the input image and `mask` the inpainting mask. Raises a CodecError if the file or an option is invalid, or if
-    the generation fails.
+    `flags` are the settings of the model in this process, by field name. If `flags` contain no model, the model
+    recorded in the file is used. `image` is the input image and `mask` the inpainting mask. Raises a CodecError if the
+    file or an option is invalid, or if the generation fails.
     """
     recorded = read_recorded_file(file)
     target.require_one()

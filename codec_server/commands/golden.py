@@ -90,7 +90,7 @@ def verify(  # noqa: PLR0917 - typer arguments
     report: Annotated[Path | None, typer.Option(help="Write a report with images to this HTML file.")] = None,
     **flags: Any,
 ) -> None:
-    """Encode and decode golden latents with every pipeline, and compare the results with the reference images.
+    """Encode and decode golden latents with every encoding pipeline, and compare the results with the reference images.
 
     The exit status is 1 if an encoded byte differs from that of the
     reference encoder, or if a quality threshold of the latent-space map is
@@ -117,7 +117,7 @@ def thresholds(
     latent_map: MapOption = None,
     **flags: Any,
 ) -> None:
-    """Measure the quality of every pipeline, add a margin, and write quality thresholds for a latent-space map.
+    """Measure the quality of every encoding pipeline, add a margin, and write quality thresholds for a map.
 
     Example: codec-diffusers golden thresholds ./golden -o thresholds.json
     """
@@ -207,7 +207,7 @@ def streams(
 def vectors(
     folder: Annotated[Path, typer.Argument(help="Directory for the conformance vectors.", show_default=False)],
 ) -> None:
-    """Write conformance vectors, which are latents, encoded bytes and decoded latents of every pipeline.
+    """Write conformance vectors: the latents, encoded bytes and decoded latents of every encoding pipeline.
 
     Example: codec-diffusers golden vectors ./vectors
     """

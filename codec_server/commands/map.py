@@ -136,11 +136,11 @@ def export_decoder(
     """Export the VAE's decoder for browsers, and list the decoder in a copy of the map.
 
     The command writes the file decoder.onnx and a copy of the map bundle. The
-    copied map lists the decoder, so its hash differs from that of the
-    original map. A server also publishes a decoder.onnx in the directory of
-    its map if the map does not list the decoder. The command compares the
-    outputs of the exported decoder with those of torch, and needs the
-    optional dependencies `server` and `export` of codec-diffusers.
+    copied map lists the decoder, so its hash differs from that of the original
+    map. A server publishes the file decoder.onnx in the directory of its map
+    even if the map does not list the decoder. The command compares the outputs
+    of the exported decoder with those of torch, and needs the optional
+    dependencies `server` and `export` of codec-diffusers.
 
     Example: codec-diffusers map export-decoder BUNDLE -o NEW --fp16
     """

@@ -53,11 +53,11 @@ def reproduce(
 ) -> None:
     """Generate a file again, and report whether the result is equal or what differs.
 
-    The generation parameters of a PNG image are read from the image, if
-    generate or a server has written it. The parameters of a latent stream
-    are read from the .json file that generate has written next to the
-    stream. The report lists what has changed, e.g. versions, device or
-    model. The exit status is 1 if the result differs.
+    The generation parameters of a PNG image are read from the image, if the
+    command generate or a server has written the image. The parameters of a
+    latent stream are read from the .json file that the command generate has
+    written next to the stream. The report lists what has changed, e.g.
+    versions, device or model. The exit status is 1 if the result differs.
 
     Examples:
       codec-diffusers reproduce a.png

@@ -54,7 +54,8 @@ def _local_options(
 ) -> None:
     """Declare --factory, which sets the setting `pipeline`.
 
-    In these commands, --pipeline sets a field of the request.
+    In the commands with --factory, the option --pipeline sets a field of the
+    request and not the setting `pipeline`.
     """
 
 

@@ -30,7 +30,7 @@ class ProgressBar:
         self._bar.update(self._task, description=text, total=None, count="")
 
     def show_preview(self, step: int) -> None:
-        """Also show, together with the next step, that the preview of `step` has been written."""
+        """When the next sampling step is shown, show that the preview of `step` has been written."""
         self._preview = f", preview of step {step} written"
 
     def update(self, progress: StreamProgress) -> None:
