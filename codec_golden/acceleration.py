@@ -35,6 +35,7 @@ SINGLE_SWITCHES = (
     "step_cache=pyramid_attention",
     "step_cache=faster",
     "step_cache=mag",
+    "step_cache=cache_dit",
     "guidance_interval=0-0.8",
     "guidance_interval=0-0.04/0.16-0.64/0.84-1",
     "quantization=int8wo",
