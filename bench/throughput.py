@@ -1,6 +1,6 @@
 """Images per second, latencies and CPU time of the embedded model, for 1 to 16 concurrent requests.
 
-    python -m bench.throughput                              about 30 minutes on two cores
+    python -m bench.throughput                              about 15 minutes on two cores
     python -m bench.throughput --write                      also write the tables to docs/benchmarks.md
     python -m bench.throughput --fast "--batch-size 4"      measure fast mode with these flags of `serve`, repeatable
 
