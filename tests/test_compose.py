@@ -65,7 +65,7 @@ def test_containers_are_hardened(name: str) -> None:
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
     assert service["security_opt"] == ["no-new-privileges:true"]
     temporary = {entry.split(":")[0] for entry in service["tmpfs"]}
-    assert temporary | {*mounts(name)} == ({"/models"} if name == "gateway" else {"/models", "/tmp"})
+    assert temporary | {*mounts(name)} == {"/models", "/tmp"}
 
 
 def test_ports_are_published_on_loopback_only_and_without_metrics_of_ours() -> None:

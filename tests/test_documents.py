@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from codec_client.inspection import inspect
+from tests.support.ffmpeg import read_frames
 from tests.support.processes import COMMAND, Addresses
 
 pytestmark = pytest.mark.slow
@@ -52,7 +53,12 @@ def outputs(embedded_server: Addresses, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("documents")
     (command,) = [block for block in snippets(README) if block.startswith("curl")]
     run(["bash", "-c", with_addresses(command, embedded_server)], folder)
-    for document, count in (("README.md", 2), ("docs/client.md", 5), ("docs/rendering.md", 2)):
+    for document, count in (
+        ("README.md", 2),
+        ("docs/client.md", 5),
+        ("docs/rendering.md", 2),
+        ("docs/video-jobs.md", 1),
+    ):
         found = snippets((ROOT / document).read_text(), "python")
         assert len(found) == count, document
         for code in found:
@@ -72,6 +78,12 @@ def test_snippet_writes_an_image(outputs: Path, name: str) -> None:
 def test_curl_command_saves_a_complete_stream(outputs: Path) -> None:
     report = inspect([(outputs / "latents.bin").read_bytes()])
     assert (report.problem, report.frame_count, report.data_bytes) == (None, 1, 4 * 2 + 4 * 32 * 32)
+
+
+def test_snippet_writes_a_video(outputs: Path) -> None:
+    frames = read_frames(outputs / "waves.mp4", 128, 128)
+    assert frames.shape == (12, 128, 128, 3)
+    assert frames.std() > 20
 
 
 def test_first_image_command_writes_an_image(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import VIDEOS, read_error
 from tests.support.rendering import RENDERING_VIDEO
 from tests.support.serving import run_servers
+from tests.support.video_jobs import VIDEO_JOBS, run_video_server
 
 BODY: dict[str, Any] = {"prompt": "a sea", "size": "64x48", "steps": 1, "frames": 9, "fps": 6}
 DISK_BYTES = 64 * 1024
@@ -84,6 +85,28 @@ def test_input_video_on_a_full_disk_is_reported(disk: Path) -> None:
     fill(disk)
     with pytest.raises(OutOfStorage, match="No space left on device"):
         read_video(video, 64, 48, 9)
+
+
+async def test_video_job_on_a_full_disk_is_refused_and_a_running_one_fails_with_the_reason(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.video_jobs.runner.MAX_RETRY_S", 0.1)
+    engine = FakeEngine()
+    async with run_video_server(engine, disk) as server:
+        filler = fill(disk)
+        response = await server.http.post(VIDEO_JOBS, json=BODY)
+        error = await read_error(response)
+        assert (response.status, error["code"]) == (503, "out_of_storage")
+        filler.unlink()
+        video = await server.create(frames=9)
+        await engine.wait_until_started(1)
+        filler = fill(disk)
+        engine.release_steps(2)
+        await engine.wait_until_ended(1)
+        filler.unlink()
+        failed = await server.wait_for(video["id"], "failed")
+        assert failed["error"]["code"] == "out_of_storage"
+        assert not server.stored_files()
 
 
 def test_disk_that_becomes_full_while_a_video_is_written_is_the_reason(disk: Path) -> None:

@@ -153,15 +153,23 @@ class JobRunner:
         return map_hash
 
     async def _end_failed(self, stored: VideoJob, error: CodecError) -> None:
-        """Store the failure of a job, or queue the job again if the server is only busy or not ready."""
-        try:
-            if isinstance(error, Overloaded | NotReady):
+        """Store the failure of a job, or queue the job again if the server is only busy or not ready.
+
+        While the disk is full, this is tried again and again. If the server stops before it succeeds, the next start
+        runs the job again.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                if not isinstance(error, Overloaded | NotReady):
+                    await self._thread.call(self._store.fail, stored, error.code, error.message, error.field)
+                    return
+                await self._thread.call(self._store.requeue, stored)
+            except OutOfStorage as failure:
+                log.error("the outcome of %s cannot be stored: %s", stored.id, failure)  # noqa: TRY400
+                await asyncio.sleep(MAX_RETRY_S)
+            else:
                 delay_s = min(error.retry_after_s, MAX_RETRY_S)
-                loop = asyncio.get_running_loop()
                 self._waiting_until[stored.client] = loop.time() + delay_s
                 loop.call_later(delay_s, self.wake)
-                await self._thread.call(self._store.requeue, stored)
-            else:
-                await self._thread.call(self._store.fail, stored, error.code, error.message, error.field)
-        except OutOfStorage as failure:  # the job is still marked as running, so the next start runs it again
-            log.error("the outcome of %s cannot be stored: %s", stored.id, failure)  # noqa: TRY400
+                return

@@ -324,6 +324,17 @@ async def test_job_that_is_cancelled_by_a_stop_runs_after_the_next_start(tmp_pat
         await server.wait_for(video["id"], "completed")
 
 
+async def test_queued_job_of_a_model_that_is_no_longer_served_fails(tmp_path: Path) -> None:
+    async with run_video_server(FakeEngine(), tmp_path) as server:
+        await server.create()
+        video = await server.create()
+    other = replace(VIDEO_MODEL, name="other", latent_space="other/vae")
+    async with run_video_server(FakeEngine(free_running=True), tmp_path, model=other) as server:
+        error = (await server.wait_for(video["id"], "failed"))["error"]
+        assert (error["code"], error["param"]) == ("not_found", "model")
+        assert "'tiny-sd-video' not found; this server serves other" in error["message"]
+
+
 async def test_job_is_logged_and_counted_with_the_id_of_its_request(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
