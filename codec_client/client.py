@@ -267,7 +267,7 @@ class LatentClient(ABC):
         """
 
     async def _decode(self, request: DecodingRequest) -> tuple[ReceivedPixels, str | None]:
-        """Return the decoded pixels, and the hash of the latent-space map of the VAE that decoded them."""
+        """Return the decoded pixels, and the hash of the latent-space map whose VAE decoded the pixels."""
         loop, response = asyncio.get_running_loop(), ResponseState()
         deadline = loop.time() + self.timeout_s
 

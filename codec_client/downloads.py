@@ -13,7 +13,8 @@ from codec_wire.codings import IDENTITY
 from codec_wire.errors import InvalidMap
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
-"""Maximum size in bytes of a file that a map refers to. Dictionaries have a few hundred kilobytes."""
+"""Maximum size in bytes of a file that a map refers to. For comparison, zstd dictionaries have a few hundred
+kilobytes."""
 TIMEOUT_S = 30.0
 """Timeout of a download in seconds."""
 

@@ -21,7 +21,7 @@ from core.settings import Settings
 from core.switches import FAST_DEFAULTS, Switches, parse_switches
 
 OnImage = Callable[[str], None]
-"""Function that is called after each pair of images with the names of the switches."""
+"""Function that is called with the names of the switches after each pair of images."""
 
 BATCH_SIZE = 8
 """Size of the batches that are measured by default, together with the defaults of fast mode."""
@@ -80,7 +80,8 @@ class Measurement:
 def default_sets(concurrent: int) -> list[Switches]:
     """Return the sets of switches that are measured by default with `concurrent` requests at once.
 
-    These are single switches, the defaults of fast mode, and the defaults with batches, if they can be filled.
+    The sets are single switches, the defaults of fast mode, and, if the requests fill a batch, the defaults with
+    batches.
     """
     defaults = Switches(**FAST_DEFAULTS)
     sets = [*map(parse_switches, SINGLE_SWITCHES), defaults, replace(defaults, batch_size=BATCH_SIZE)]
@@ -110,11 +111,11 @@ class SwitchMeter:
     concurrent: Sequence[Fixture] = ()
     """Fixtures that are requested at the same time, first in reference mode and then with the switches.
 
-    If they are empty, the speed of concurrent requests is not measured.
+    If `concurrent` is empty, the speed of concurrent requests is not measured.
     """
 
     def measure(self, sets: Sequence[Switches], on_image: OnImage) -> Measurement:
-        """Measure every set. Sets that the model cannot have are reported in `unavailable`. Raises CodecError."""
+        """Measure every set. Sets that the model does not support are reported in `unavailable`. Raises CodecError."""
         measurement = Measurement()
         for switches in sets:
             label = "+".join(switches.names) or "none"

@@ -13,7 +13,8 @@ def acceleration_table(
 ) -> str:
     """Return the results in `entry` as a Markdown table, the fastest first, and the reasons for missing sets.
 
-    `lpips_reason` is the reason why LPIPS was not measured, or None. `min_ssim` is the bound for the best result.
+    `lpips_reason` is the reason why LPIPS was not measured, or None. `min_ssim` is the lowest SSIM that the best result
+    may have.
     """
     key, results = entry.key, sorted(entry.results, key=lambda one: -(one.speed_concurrent or one.speed))
     versions = ", ".join(f"{name} {version}" for name, version in sorted(key.versions.items()))

@@ -82,7 +82,7 @@ class ReferenceModel:
 
     @property
     def pipeline(self) -> Any:
-        """The pipeline of diffusers. Use it only while no generation runs."""
+        """The diffusers pipeline. Use the pipeline only while no generation runs."""
         return self._model.pipeline
 
     def latents(self, fixture: Fixture, on_step: OnStep) -> Latents:
@@ -96,7 +96,7 @@ class ReferenceModel:
     def latents_of_concurrent(self, fixtures: Sequence[Fixture], on_step: OnStep) -> list[Latents]:
         """Return the generated latents of `fixtures`, all of which are requested at the same time. See `latents`.
 
-        The switch `batch_size` of fast mode determines how many of them are sampled together.
+        The switch `batch_size` of fast mode determines how many fixtures are sampled together.
         """
 
         async def generate() -> list[Latents]:
@@ -137,7 +137,8 @@ class ReferenceModel:
     def peak_memory(self, fixture: Fixture) -> int | None:
         """Return the peak memory in bytes that sampling `fixture` needs in addition to the weights, or None if unknown.
 
-        With batches, the memory is that of a full batch. Only a few steps run, because all steps need the same memory.
+        If fast mode runs batches, the memory of a full batch is returned. Only a few steps run, because all steps need
+        the same memory.
         """
         if not can_measure(self._model):
             return None

@@ -1,4 +1,4 @@
-"""Linear attention of diffusers, in a form that keeps its values when it is exported to ONNX."""
+"""Replacement of diffusers' linear attention that returns the same values after an export to ONNX."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +11,12 @@ LinearAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @contextmanager
 def attention_with_clamped_divisors(module: torch.nn.Module) -> Iterator[None]:
-    """Replace the linear attention in `module`, that of AutoencoderDC, until the context ends.
+    """Replace the linear attention of AutoencoderDC in `module` during the `with` block.
 
-    diffusers adds 1e-15 to the divisors. The optimizers of ONNX models remove additions of numbers below 1e-8, and a
-    divisor is 0 where the ReLU of all keys or of the query returned 0: the exported decoder would return NaN. Divisors
-    are not negative, so a minimum of 1e-15 has the same effect, and optimizers keep it.
+    diffusers adds 1e-15 to the divisors of the attention. The optimizers of ONNX models remove additions of numbers
+    below 1e-8, and a divisor is 0 where the ReLU of all keys or of the query returned 0: the exported decoder would
+    return NaN. Divisors are not negative, so a minimum of 1e-15 has the same effect as the addition, and optimizers do
+    not remove a minimum.
     """
     from diffusers.models.attention_processor import SanaMultiscaleLinearAttention  # noqa: PLC0415 - takes seconds
 
@@ -30,7 +31,7 @@ def attention_with_clamped_divisors(module: torch.nn.Module) -> Iterator[None]:
 
 
 def _clamped(minimum: float) -> LinearAttention:
-    """Return SanaMultiscaleLinearAttention.apply_linear_attention with a minimum of the divisors."""
+    """Return SanaMultiscaleLinearAttention.apply_linear_attention with divisors of at least `minimum`."""
 
     def apply_linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         ones = torch.ones_like(value[:, :, :1])

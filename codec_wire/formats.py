@@ -27,6 +27,6 @@ def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -
 def _encoded_header(header: LatentStreamHeader, wire_format: WireFormat) -> bytes:
     """Return `header` as bytes in this wire format.
 
-    Results are cached, because streams with the same shape and pipeline usually have equal headers.
+    Results are cached, because streams with the same shape and encoding pipeline usually have equal headers.
     """
     return _ENCODE_HEADER[wire_format](header)

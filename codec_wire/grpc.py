@@ -28,32 +28,32 @@ from codec_wire.remote_errors import error_from_code
 
 ERROR_DOMAIN = "codec-diffusers"
 MAP_HASH_KEY = LATENT_MAP_HEADER.lower()
-"""Key of the hash of the latent-space map, sha256:<hex>, in the initial and trailing metadata."""
+"""Key in the initial and trailing metadata for the hash of the latent-space map, sha256:<hex>."""
 RETRY_AFTER_KEY = "retry-after"
-"""Key of the time in seconds after which a client may retry, in the trailing metadata. Proxies read this key."""
+"""Key in the trailing metadata for the number of seconds after which a client may retry. Proxies read this key."""
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""Key of the time in milliseconds after which a gRPC client with a retry policy retries, in the trailing metadata."""
+"""Key in the trailing metadata for the number of milliseconds after which a gRPC client with a retry policy retries."""
 MODEL_KEY = MODEL_HEADER.lower()
-"""Key of the name of the model that generates, in the initial metadata. The name is encoded by http.header_value."""
+"""Key in the initial metadata for the name of the model that generates. The name is encoded by http.header_value."""
 SEED_KEY = SEED_HEADER.lower()
-"""Key of the seed of the noise, in the initial metadata."""
+"""Key in the initial metadata for the seed of the noise."""
 REQUEST_ID_KEY = REQUEST_ID_HEADER.lower()
-"""Key of the id of the request in the server's log, in the request and trailing metadata."""
+"""Key in the request and trailing metadata for the id that the request has in the server's log."""
 PARAMETERS_KEY = PARAMETERS_HEADER.lower()
-"""Key of the request's parameters and a description of the server process, in the initial metadata.
+"""Key in the initial metadata for the parameters of the request and a description of the server process.
 
 The value is a JSON object.
 """
 MODE_KEY = MODE_HEADER.lower()
-"""Key of the mode of the model (reference or fast), its switches, and their measured effect on images, in the initial
-metadata."""
+"""Key in the initial metadata for the mode of the model (reference or fast), the switches of the model, and the
+measured effect of the switches on images."""
 BATCH_SIZE_KEY = "codec-batch-size"
-"""Key of the number of generations that were sampled together with this one, in the trailing metadata.
+"""Key in the trailing metadata for the number of generations that were sampled together in one batch.
 
-A gateway needs it to estimate the time that a generation takes.
+A gateway needs this number to estimate the time that a generation takes.
 """
 MAP_PIN_KEY = MAP_PIN_HEADER.lower()
-"""Key of the hash of the latent-space map that the client uses, in the request metadata."""
+"""Key in the request metadata for the hash of the latent-space map that the client uses."""
 
 MODALITIES = {
     Modality.IMAGE: pb.MODALITY_IMAGE_LATENTS,

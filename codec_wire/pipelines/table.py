@@ -65,4 +65,4 @@ PIPELINES: dict[str, Pipeline] = {
         Pipeline("delta+int4", Scales.PER_KEYFRAME, bits=4, delta=True),
     )
 }
-"""Pipelines by name."""
+"""Encoding pipelines, keyed by name."""

@@ -33,8 +33,8 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 1024 * 1024
-"""Size in bytes of the latents that are encoded in one call on a thread other than the device thread. This size limits
-the encoded frames in memory."""
+"""Size in bytes of the latents that are encoded in one call on a thread other than the device thread. BATCH_BYTES also
+limits the size of the encoded frames in memory."""
 SHORT_JOB_S = 0.005
 """If the previous generation took less than this number of seconds, the header is sent together with the first
 frame."""

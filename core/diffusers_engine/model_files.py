@@ -65,7 +65,7 @@ def fetch_model(source: ModelSource) -> ModelFiles:
 
 
 def replaced_denoisers(source: ModelSource, index: Iterable[str]) -> list[str]:
-    """Return the components of the pipeline with the content `index` whose weights are in the GGUF file of `source`."""
+    """Return the names of the components in `index` whose weights are in the GGUF file of `source`."""
     names = [name for name in DENOISERS if name in index]
     return names[:1] if source.switches.gguf is not None else []
 

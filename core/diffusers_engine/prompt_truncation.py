@@ -90,8 +90,8 @@ def _defaults_of(function: Callable[..., Any]) -> Mapping[str, Any]:
 def _excess(tokenizer: Any, text: str, limit: int) -> int:
     """Return the number of tokens of `text` minus `limit`. A result of at most 0 means that the text is not too long.
 
-    A short ASCII text is not tokenized, because an ASCII character results in at most one token. Other characters can
-    result in several tokens.
+    A short ASCII text is not tokenized, because an ASCII character results in at most one token. A character that is
+    not ASCII can result in several tokens.
     """
     if text.isascii() and len(text) + _MAX_ADDED_TOKENS <= limit:
         return 0

@@ -18,8 +18,9 @@ def quantization_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of `from_pretrained` for the switches `quantization` and `gguf`.
 
-    `folder` is the directory of the pipeline, and `components` is the content of its index. Raises InvalidSettings if a
-    package is not installed, if the GGUF file is not found, or if the device or the pipeline does not support a switch.
+    `folder` is the directory of the pipeline, and `components` is the content of the pipeline's index. Raises
+    InvalidSettings if a package is not installed, if the GGUF file is not found, or if the device or the pipeline does
+    not support a switch.
     """
     quantization, gguf = source.switches.quantization, source.switches.gguf
     if gguf is not None:
@@ -43,7 +44,7 @@ def quantization_arguments(
 
 
 def find_gguf(source: ModelSource) -> Path:
-    """Return the path of the GGUF file of `source`. Raises InvalidSettings if there is no such file."""
+    """Return the path of the GGUF file of `source`. Raises InvalidSettings if the file does not exist."""
     name = str(source.switches.gguf)
     for path in (Path(name), source.models_dir / name):
         if path.is_file():
@@ -52,7 +53,7 @@ def find_gguf(source: ModelSource) -> Path:
 
 
 def _gguf_denoiser(source: ModelSource, folder: Path, class_name: str, device: Device) -> Any:
-    """Return the denoiser of the class `class_name` with the weights of the GGUF file of `source`.
+    """Return the denoiser of the class `class_name` with the weights in the GGUF file that `source` names.
 
     `folder` contains the configuration of the denoiser.
     """

@@ -1,4 +1,4 @@
-"""Context managers in which pipelines are called that would otherwise choose the size or the random numbers."""
+"""Context managers for calls of pipelines that would otherwise choose the size or the random numbers themselves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from core.plan import StreamPlan
 
 @contextmanager
 def seeded(_pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """Seed torch's global generator, from which the class samples the encoded input image."""
+    """Seed torch's global generator, with which the pipeline class samples the encoded input image."""
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         yield
@@ -19,7 +19,7 @@ def seeded(_pipeline: Any, plan: StreamPlan) -> Iterator[None]:
 
 @contextmanager
 def image_size_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """Replace the choice of a size by HunyuanVideo 1.5, which has no arguments for the width and height."""
+    """Make HunyuanVideo 1.5 generate in the size of `plan`. The class has no arguments for the width and height."""
     processor = pipeline.video_processor
     processor.calculate_default_height_width = lambda **_arguments: (plan.height, plan.width)
     try:
@@ -30,7 +30,10 @@ def image_size_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
 
 @contextmanager
 def area_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """Set the area to which HiDream scales every size, the square of its default side."""
+    """Set HiDream's default side so that the class keeps the size of `plan`.
+
+    HiDream scales every size to the area of a square with the default side.
+    """
     default = pipeline.default_sample_size
     # Slightly more, because the class rounds the scaled sides down.
     pipeline.default_sample_size = (plan.width * plan.height) ** 0.5 * (1 + 1e-9) / pipeline.vae_scale_factor
