@@ -1,4 +1,4 @@
-"""The mode of a served model, its switches of fast mode, and their measured distance from reference mode."""
+"""The mode of a served model, the switches that are on, and the measured distance of fast mode from reference mode."""
 
 from dataclasses import dataclass
 

@@ -54,20 +54,20 @@ class AccelerationResult(_Part):
     """The measurement of one set of switches.
 
     Each metric has its worst value among the measured images. `speed` is the time in reference mode divided by the time
-    with these switches, for one request at a time. An infinite PSNR is stored as None. The images per second of the
-    reference are those between the images of this set.
+    with these switches, for one request at a time. An infinite PSNR is stored as None. `reference_images_per_s` was
+    measured with images that were generated in reference mode between the images of this set.
     """
 
     switches: tuple[str, ...]
     speed: float
     speed_concurrent: float | None = None
-    """The same as `speed`, for concurrent requests."""
+    """The time in reference mode divided by the time with these switches, for concurrent requests."""
     images_per_s: float
     images_per_s_concurrent: float | None
     reference_images_per_s: float | None = None
     reference_images_per_s_concurrent: float | None = None
     concurrent: int | None = None
-    """Number of requests at once with which the concurrent images per second were measured."""
+    """Number of concurrent requests with which `images_per_s_concurrent` was measured."""
     peak_bytes: int | None
     ssim: float
     ssim_mean: float
@@ -78,19 +78,19 @@ class AccelerationResult(_Part):
 
     @property
     def ratio(self) -> float | None:
-        """The images per second of one request at a time, divided by those of the reference."""
+        """The images per second of one request at a time, divided by the images per second in reference mode."""
         return None if self.reference_images_per_s is None else self.images_per_s / self.reference_images_per_s
 
     @property
     def ratio_concurrent(self) -> float | None:
-        """The images per second of concurrent requests, divided by those of the reference."""
+        """The images per second of concurrent requests, divided by the images per second in reference mode."""
         if self.images_per_s_concurrent is None or self.reference_images_per_s_concurrent is None:
             return None
         return self.images_per_s_concurrent / self.reference_images_per_s_concurrent
 
     @property
     def distance(self) -> Distance:
-        """The measured distance of the images from the reference."""
+        """The measured distance of the images from the images in reference mode."""
         return Distance(self.ssim, self.psnr_db, self.lpips)
 
 
@@ -98,7 +98,10 @@ class Accelerations(_Part):
     """The content of ACCELERATIONS_FILE, which has one entry with results for each key."""
 
     class Entry(_Part):
-        """The results of one model in one environment. The fixtures are those of the last measurement."""
+        """The results of one model in one environment.
+
+        `fixtures` are the names of the fixtures in the last measurement.
+        """
 
         key: AccelerationKey
         fixtures: tuple[str, ...]
@@ -112,8 +115,8 @@ class Accelerations(_Part):
     def find(self, key: AccelerationKey, switches: Sequence[str]) -> AccelerationResult | None:
         """Return the result of `switches`, or None if the switches were not measured with this key.
 
-        If only the size of the batches was not measured, return the result with the largest distance of the same
-        switches with another size, because batches change the pixels only by rounding.
+        If `switches` were measured only with other batch sizes, return the measured result with the largest distance. A
+        result for another batch size can be used because batches change the pixels only by rounding.
         """
         results = [result for entry in self.entries if entry.key == key for result in entry.results]
         exact = (result for result in results if set(result.switches) == set(switches))
@@ -123,7 +126,7 @@ class Accelerations(_Part):
     def with_entry(self, entry: Entry) -> "Accelerations":
         """Return a copy that contains `entry`.
 
-        The results of `entry` replace earlier results of the same key and switches.
+        The results of `entry` replace the results in this object that have the same key and switches.
         """
         measured = {result.switches: result for old in self.entries if old.key == entry.key for result in old.results}
         measured |= {result.switches: result for result in entry.results}
@@ -177,11 +180,11 @@ def require_distance(
 ) -> Distance | None:
     """Return the distance in `result`, or None if it was not measured and `settings` allow a missing distance.
 
-    Without switches, the distance is that of identical images. If batches are the only switch and were not measured,
-    the distance is None.
+    If `switches` is empty, the distance of identical images is returned. If batches are the only switch and were not
+    measured, the distance is None.
 
-    Raises InvalidSettings if the distance was not measured and `settings` do not allow this, or if the distance is
-    outside the bounds in `settings`.
+    Raises InvalidSettings if the distance was not measured and `settings` do not allow a missing distance, or if the
+    distance is outside the bounds in `settings`.
     """
     names = ", ".join(switches) or "none"
     if not switches:

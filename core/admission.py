@@ -13,7 +13,7 @@ from core.working_memory import NO_MEMORY, JobMemory, WorkingMemory
 _DECAY = 0.8
 """Weight of a measured duration relative to the next measured duration.
 
-With this weight, the estimate adapts to a change after a few jobs.
+With a weight of 0.8, the estimated speed of the device follows a change of the speed after a few jobs.
 """
 MAX_RETRY_AFTER_S = 120
 _JITTER = 0.5
@@ -39,8 +39,8 @@ class Admission:
     of one client. `max_cost` limits the total cost of active jobs, in pixels x latent frames x steps.
     `max_request_bytes` limits the total size of request bodies that are being received and of input images of active
     jobs. `working_memory` limits the memory that active jobs need on the device. `max_jobs` and `max_cost` are limits
-    for one device. For more than one device, both are multiplied by `devices`, the number of devices. This class is not
-    thread-safe: use it only from the event loop's thread.
+    for one device. For more than one device, `max_jobs` and `max_cost` are multiplied by `devices`, the number of
+    devices. This class is not thread-safe: use it only from the event loop's thread.
     """
 
     def __init__(
@@ -160,8 +160,8 @@ class Admission:
     def retry_after_s(self) -> int:
         """Estimate the time until half of the active work is done, in whole seconds from 1 to MAX_RETRY_AFTER_S.
 
-        A random delay is added to the estimate. The delay is at most half of the estimate or one second, whichever is
-        longer.
+        A random delay is added to the estimate. The random delay is at most half of the estimate or one second,
+        whichever is longer.
         """
         seconds = max(1, math.ceil(self._cost * self.seconds_per_cost / 2 / self.devices))
         delay = int(random.random() * (1 + max(1, _JITTER * seconds)))  # noqa: S311 - not a secret

@@ -10,7 +10,7 @@ _WITH_ALPHA = ("RGBA", "LA", "PA")
 
 
 def mask_from_alpha(file: InputImage) -> bytes:
-    """Return a PNG file whose white pixels are the transparent pixels of `file`, and whose black pixels are opaque.
+    """Return a PNG mask that is white where `file` is transparent, and black where `file` is opaque.
 
     Raises InvalidRequest, which names the field `mask`, if the file is broken or has no alpha channel.
     """

@@ -37,7 +37,7 @@ class ApiKeys:
     def __init__(self, single: str | None, path: Path | None) -> None:
         """Read the API keys `single` and those in the file `path`.
 
-        Raises InvalidSettings if a key is not valid. The message does not contain the key.
+        Raises InvalidSettings if a key is not valid. The message of the error does not contain the key.
         """
         self._single = [] if single is None else [_single_key(single)]
         self._path = path

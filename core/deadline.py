@@ -14,9 +14,9 @@ ResultT = TypeVar("ResultT")
 class Deadline:
     """Reusable context manager that cancels the awaits in its `with` blocks at the deadline of a job.
 
-    The `with` blocks share one timer, in contrast to asyncio.timeout_at. Setting a timer for each block would take
-    longer than most blocks of a generation run. All code in the `with` blocks must run in one asyncio task. Call
-    `close` after the last block.
+    The `with` blocks share one timer, in contrast to asyncio.timeout_at. Setting a separate timer for each `with` block
+    would take more time than the code in most of the blocks. All code in the `with` blocks must run in one asyncio
+    task. Call `close` after the last block.
     """
 
     def __init__(self, job: Job, grace_s: float = 0.0) -> None:

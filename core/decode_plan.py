@@ -63,8 +63,8 @@ def modality_of(header: LatentStreamHeader) -> Modality:
 def plan_decode(request: DecodeRequest, header: LatentStreamHeader, map_hash: str, model: ModelInfo) -> DecodePlan:
     """Return the plan for decoding a stream with this header on `model`, whose latent-space map has `map_hash`.
 
-    Raises InvalidRequest if the header does not match the model or exceeds its limits, and NotAcceptable if no
-    requested format is available for the modality.
+    Raises InvalidRequest if the header does not match the model or exceeds the limits of the model, and NotAcceptable
+    if no requested format is available for the modality.
     """
     if not 0 <= request.quality <= MAX_QUALITY:
         raise InvalidRequest("quality", f"must be from 0 to {MAX_QUALITY}, got {request.quality}")

@@ -50,8 +50,8 @@ def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFil
     """Return the exported decoder of the map `bundle`, or None if it was not exported.
 
     The folder of the map is searched in `models_dir` and then in the data of the embedded model. A folder whose map has
-    another hash is skipped. If the map names an ONNX decoder, a file with another hash than that decoder is logged and
-    ignored. A file that cannot be read is also logged and ignored.
+    another hash than `bundle` is skipped. If the map names an ONNX decoder, a decoder file with another hash is logged
+    and ignored. A decoder file that cannot be read is logged and ignored.
     """
     for directory in (models_dir, EMBEDDED_MODELS_DIR):
         if directory is None:
@@ -68,7 +68,7 @@ def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFil
 
 
 def _read(path: Path, required: str | None) -> DecoderFile | None:
-    """Return the decoder in the file `path`, or None if `required` is given and the file has another hash.
+    """Return the decoder in the file `path`, or None if `required` is not None and is not the hash of the file.
 
     Raises OSError if the file cannot be read.
     """

@@ -64,7 +64,7 @@ class EncodePlan:
     def is_keyframe(self, seq: int) -> bool:
         """Return whether latent frame `seq` is a keyframe.
 
-        Only delta pipelines have frames that are not keyframes.
+        Only encoding pipelines whose name begins with delta have frames that are not keyframes.
         """
         return not self.header.pipeline_spec.delta or seq % self.keyframe_interval == 0
 

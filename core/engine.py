@@ -88,10 +88,10 @@ class Job:
         return part
 
     def occupy(self, work: Future[Any] | None) -> None:
-        """Record that the device works on this job until `work` is done, even if the job is cancelled earlier.
+        """Record that the device works on this job until `work` is done, even if the job is cancelled before then.
 
-        Pass None as `work` when the device no longer works on the job. Only the last `work` is relevant, because a
-        device runs the work of a job in the order of submission.
+        Pass None as `work` when the device no longer works on the job. Only the `work` of the last call is relevant,
+        because a device runs the work of a job in the order of submission.
         """
         self._work = work
 

@@ -40,7 +40,7 @@ class EngineFailures:
     async def wait_for_limit(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` seconds for MAX_CONSECUTIVE_FAILURES failures.
 
-        Return whether this number was reached.
+        Return whether MAX_CONSECUTIVE_FAILURES was reached.
         """
         try:
             await asyncio.wait_for(self._reached.wait(), timeout_s)

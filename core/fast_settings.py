@@ -11,7 +11,8 @@ _PANEL = "Fast mode"
 _ON_OFF_PANEL = "Fast mode: on or off"
 """Heading in --help of the flags that can be negated with --no-.
 
-These flags are listed separately, because the column with their negated names leaves less space for the help texts.
+Flags that can be negated are listed separately, because the column with the negated names leaves less space for the
+help texts.
 """
 
 

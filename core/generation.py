@@ -21,12 +21,12 @@ class StreamStats:
         self.frames = 0
         self.done = False
         self.sampling_s: float | None = None
-        """Seconds from Started to the first frame; None before the first frame."""
+        """Seconds from the event Started to the first frame; None before the first frame."""
         self._started_at: float | None = None
 
     @property
     def started(self) -> bool:
-        """Whether Started has been yielded."""
+        """Whether the event Started has been yielded."""
         return self._started_at is not None
 
     def record(self, event: StreamEvent) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 PATTERN = r"^0-(0?\.\d+|1)(/0?\.\d+-(0?\.\d+|1))*$"
-"""Regular expression for intervals as text, e.g. "0-0.5/0.8-1". The first interval must begin with 0."""
+"""Regular expression for intervals as text, for example "0-0.5/0.8-1". The first interval must begin with 0."""
 ALL_STEPS = "0-1"
 
 
@@ -11,15 +11,15 @@ ALL_STEPS = "0-1"
 class GuidanceInterval:
     """Intervals (begin, end) of sampling steps that use guidance, as fractions of the number of steps.
 
-    Of `total` steps, the interval contains the steps from begin * total up to, but not including, end * total. Both
-    limits are rounded to whole steps.
+    In a generation, an interval contains the steps from the fraction `begin` up to, but not including, the fraction
+    `end` of the number of steps. Both ends of an interval are rounded to whole steps.
     """
 
     intervals: tuple[tuple[float, float], ...]
 
     @classmethod
     def parse(cls, text: str) -> "GuidanceInterval":
-        """Return the intervals in `text`, which matches PATTERN, e.g. "0-0.5/0.8-1"."""
+        """Return the intervals in `text`, which matches PATTERN, for example "0-0.5/0.8-1"."""
         pairs = (interval.split("-") for interval in text.split("/"))
         return cls(tuple((float(begin), float(end)) for begin, end in pairs))
 

@@ -86,7 +86,7 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Return (width, height) from the first frame header of a JPEG file (ITU-T T.81, B.2.2).
 
-    Other segments are skipped.
+    The segments before the frame header are skipped.
     """
     at = 2
     for _ in range(_MAX_JPEG_MARKERS):

@@ -91,7 +91,7 @@ def store_latent_rgb(folder: Path, matrix: LatentRgb) -> None:
 
 
 def find_latent_rgb(models_dir: Path, latent_space: str, channels: int) -> LatentRgb | None:
-    """Return the stored latent-to-RGB matrix of a latent space with `channels` channels, or None without such a matrix.
+    """Return the latent-to-RGB matrix of a latent space with `channels` channels, or None if no matrix is stored.
 
     `models_dir` takes precedence over the embedded model. A damaged file is logged and ignored.
     """
@@ -113,7 +113,7 @@ def find_latent_rgb(models_dir: Path, latent_space: str, channels: int) -> Laten
 
 
 def _is_calibrated(folder: Path) -> bool:
-    """Return whether the map in `folder` was calibrated by a server and has not been replaced since."""
+    """Return whether the map in `folder` was calibrated by a server and was not replaced after the calibration."""
     try:
         digest = (folder / CALIBRATED_FILE).read_text(errors="replace").strip()
     except OSError:

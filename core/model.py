@@ -88,17 +88,20 @@ class ModelInfo:
     renders: bool = False
     """Whether this process can decode the latents to pixels.
 
-    This is False in a gateway, and for a VAE that is not supported.
+    `renders` is False in a gateway, and for a VAE that is not supported.
     """
     unproven_pixels: str | None = None
-    """Reason why decoded pixels could not be compared with those of the model's pipelines, or None. See `renders`."""
+    """Reason why decoded pixels could not be compared with the pixels of the model's diffusers pipelines, or None.
+
+    See `renders`.
+    """
     limits: RequestLimits = field(default_factory=RequestLimits)
     temporal_factor: int = 1
     """Video frames per latent frame. The first latent frame always decodes to one video frame."""
     frame_multiple: int = 1
     """The number of video frames must be 1 more than a multiple of this number."""
     modes: tuple[GenerationMode, ...] = ()
-    """Supported input combinations. Empty means that each modality is generated from a prompt alone."""
+    """Supported input combinations. If `modes` is empty, each modality is generated from a prompt alone."""
     loras: tuple[Lora, ...] = ()
     accepts_steps: StepCheck | None = field(default=None, compare=False, repr=False)
     """Function that returns whether the model's scheduler can run a number of steps.

@@ -11,9 +11,9 @@ from core.model import ModelInfo
 def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> ModelInfo:
     """Return the first of `models` that has the requested name, modality and latent space.
 
-    If the request names a served latent space, its model name is only a preference, because the client can decode the
-    latents of every model with this latent space. Other Codec servers ignore the model name of a request that names a
-    latent space.
+    If the request names a served latent space, the model name in the request is only a preference, because the client
+    can decode the latents of every model with this latent space. Other Codec servers ignore the model name of a request
+    that names a latent space.
 
     Raises NotFound or UnsupportedModality if no model matches. The error names the field that matches no model, and the
     allowed values.
@@ -48,8 +48,8 @@ def models_in_latent_space(
     """Return the models with this latent space.
 
     Raises NotFound if no model has this latent space. The message of the error states which value to send instead, and
-    how to start a server with this latent space. If `requested_model` is a known model, the message contains its hub
-    id.
+    how to start a server with this latent space. If `requested_model` is a known model, the message of the error
+    contains the hub id of this model.
     """
     models = list(models)
     matching = [model for model in models if model.latent_space == latent_space]

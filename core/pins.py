@@ -18,7 +18,7 @@ from typing import Self
 from codec_wire.errors import InvalidSettings
 
 _OTHER_LIBRARIES = ("accelerate", "numpy", "safetensors", "tokenizers")
-"""Libraries that also affect pixels. Their versions are in constraints.txt."""
+"""Libraries that affect pixels and whose versions are in constraints.txt."""
 
 
 PIN = re.compile(r"""(?P<name>[\w.-]+)==(?P<version>[\w.]+) *; *extra *== *["']server["']""")
@@ -47,7 +47,7 @@ def installed_versions() -> dict[str, str]:
 def pin_differences() -> list[str]:
     """Return one message for each pinned library that is not installed in the pinned version.
 
-    Build tags in versions, e.g. "+cpu", are ignored.
+    Build tags in versions, such as "+cpu", are ignored.
     """
     installed = installed_versions()
     return [

@@ -1,4 +1,4 @@
-"""Results of comparisons of decoded latents with the pixels that a pipeline returns, and storage of the results.
+"""Results of comparing decoded latents with the pixels that a diffusers pipeline returns, and storage of the results.
 
 core.diffusers_engine.pixel_check runs the comparisons. A comparison is repeated only if something that its result
 depends on has changed. The package contains the results for the embedded model on a CPU. docs/releasing.md describes
@@ -19,7 +19,9 @@ from core.map_store import bundle_folder
 log = logging.getLogger(__name__)
 
 FILE = "pixel_checks.json"
-"""File in the folder of a latent-space map. The file contains a JSON list of {"key": {...}, "checks": [...]}.
+"""Name of the file with the results, in the folder of a latent-space map.
+
+The file contains a JSON list of {"key": {...}, "checks": [...]}.
 
 The newest item of the list is the last.
 """
@@ -28,7 +30,7 @@ _MAX_RECORDS = 16
 
 @dataclass(frozen=True, slots=True)
 class PixelCheck:
-    """The difference between decoded latents and the pixels that one pipeline returns for the same request.
+    """The difference between decoded latents and the pixels that one diffusers pipeline returns for the same request.
 
     `max_difference` and `tolerance` are in 8-bit levels. If a comparison is not possible, `max_difference` has the
     value None and `reason` states why.

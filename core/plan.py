@@ -25,7 +25,7 @@ from core.step_limits import require_accepted_steps
 RENDERING_STEPS = 2
 """Cost of decoding to pixels, in sampler steps.
 
-Measured: 1.57 steps of Stable Diffusion 1 at 512x512 (docs/rendering.md).
+The measured cost of decoding is that of 1.57 steps of Stable Diffusion 1 at 512x512 (docs/rendering.md).
 """
 
 
@@ -37,7 +37,7 @@ class StreamPlan:
     frames in the latent stream. For an image, `num_frames` and `latent_frames` are 1. If `rendered` is set, the latents
     are decoded to pixels instead of being sent. `preview_every` is the number of steps from one latent preview to the
     next, or None for a plan without latent previews. `partial_images` is the number of pixel previews if `rendered` is
-    set. A plan with too few steps has fewer previews.
+    set. A plan with too few steps has fewer pixel previews than `partial_images`.
     """
 
     model: str
@@ -114,7 +114,7 @@ class StreamPlan:
     def is_keyframe(self, seq: int) -> bool:
         """Return whether latent frame `seq` is a keyframe.
 
-        Only delta pipelines have frames that are not keyframes.
+        Only encoding pipelines whose name begins with delta have frames that are not keyframes.
         """
         return not self.header.pipeline_spec.delta or seq % self.keyframe_interval == 0
 
@@ -232,7 +232,7 @@ def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int
 
 
 def require_pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipeline:
-    """Return the entry of the latent-space map for the pipeline of `request`.
+    """Return the entry of the latent-space map for the encoding pipeline of `request`.
 
     Raises InvalidRequest if the pipeline is unknown, not in the map, or not for the requested modality.
     """

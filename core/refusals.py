@@ -4,7 +4,7 @@ from time import monotonic
 
 MAX_CLIENTS = 1024
 EARLY_DELAY_S = 0.5
-"""Delay of the response to an early request, in seconds.
+"""Delay, in seconds, of the response to a request that was sent before the time in Retry-After.
 
 The delay limits the number of requests per second from a client that retries in a loop.
 """
@@ -28,8 +28,8 @@ class Refusals:
     def delay_s(self, client: str, retry_after_s: float) -> float:
         """Record that `client` must wait for `retry_after_s` seconds, and return the delay of the response in seconds.
 
-        The delay is 0, unless the client was rejected before and has sent this request too early. In this case, the
-        delay is EARLY_DELAY_S, and the time that the client must wait does not change.
+        The delay is 0, unless the client was rejected before and has sent this request too early. If the client has
+        sent this request too early, the delay is EARLY_DELAY_S, and the time that the client must wait does not change.
         """
         now = monotonic()
         return_at = self._return_at.get(client)

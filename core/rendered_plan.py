@@ -14,7 +14,10 @@ MAX_RENDERED_PIXELS = 2**26
 """Maximum number of pixels of an image or video, e.g. 256 frames of 512x512. All pixels are in memory at once."""
 
 MAX_RENDERED_FPS = 1000
-"""Maximum frames per second of a rendered video. Latents have no such limit."""
+"""Maximum frames per second of a rendered video.
+
+A video that is sent as latents has no limit on the frames per second.
+"""
 
 
 def plan_rendered(
@@ -51,7 +54,7 @@ def plan_rendered(
 
 
 def require_proven_pixels(model: ModelInfo) -> None:
-    """Raise UnsupportedModality if decoded latents of `model` could not be compared with its pipeline's pixels."""
+    """Raise UnsupportedModality if decoded latents of `model` could not be compared with pixels of diffusers pipelines."""
     if model.unproven_pixels is not None:
         modalities = tuple(str(modality) for modality in model.modalities)
         raise UnsupportedModality(

@@ -46,7 +46,7 @@ class RequestLine:
     def __str__(self) -> str:
         """Return the log line, which has the protocol, target, status and outcome, then the other fields as name=value.
 
-        This method runs for every request. Using `fields` here would take twice as long.
+        This method runs for every request. Formatting the line with `fields` would take twice as long.
         """
         record = self.record
         parts = [record.protocol, record.target, record.status, record.outcome]

@@ -43,7 +43,8 @@ class RequestRecord:
 
     Times are values of `time.perf_counter` in seconds. A time has the value None until its event has occurred.
 
-    This class is not thread-safe, with one exception. The device thread records times that the event loop reads later.
+    This class is not thread-safe. The only attributes that the device thread may set are times, which the event loop
+    reads after they were set.
     """
 
     __slots__ = (
@@ -87,7 +88,7 @@ class RequestRecord:
         self.operation = operation
         """Name of the operation, e.g. generate, render or decode.
 
-        None if the request does not run a model.
+        `operation` is None if the request does not run a model.
         """
         self.request_id = request_id if request_id and _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(16)
         self.started_at = perf_counter()
@@ -98,7 +99,10 @@ class RequestRecord:
         self.outcome = OK
         self.error: str | None = None
         self.completed = False
-        """Whether the last frame was sent. If the client disconnects later, the request does not count as cancelled."""
+        """Whether the last frame was sent.
+
+        If the client disconnects after the last frame was sent, the request does not count as cancelled.
+        """
         self.key_name: str | None = None
         self.traceparent: str | None = None
         """Trace context that is sent to other servers.
@@ -125,8 +129,8 @@ class RequestRecord:
         self.batch_size = 0
         """Size of the batch in which the last generation of the request was sampled.
 
-        The size is 0 before the model starts to work. The size is also 0 if another process runs the model and does not
-        report it.
+        The size is 0 before the model starts to work. The size of the batch is also 0 if another process runs the model
+        and does not report the size.
         """
         self.sampling_s = 0.0
         self.encode_s = 0.0

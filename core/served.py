@@ -37,7 +37,7 @@ class ModelInstance:
     engine: Engine | None
     device: str
     pixel_checks: tuple[PixelCheck, ...] = ()
-    """Differences of decoded latents from the pixels of the model's pipelines.
+    """Differences of decoded latents from the pixels of diffusers pipelines, or () if no pixels were compared.
 
     Empty if the pixels were not compared.
     """
@@ -90,7 +90,7 @@ class ModelInstance:
     def require_vae(self) -> VaeEngine:
         """Return the engine that decodes and encodes latents.
 
-        Raises UnsupportedModality if this server has no such engine.
+        Raises UnsupportedModality if this server has no engine that decodes and encodes.
         """
         if self.vae is None:
             modalities = tuple(str(modality) for modality in self.model.modalities)
@@ -224,7 +224,7 @@ class ServedModels:
         return found
 
     def require_map(self, latent_space: str | None) -> LatentMapBundle:
-        """Return the latent-space map of `latent_space`, or by default that of the default model.
+        """Return the latent-space map of `latent_space`, or of the default model if `latent_space` is None.
 
         Raises NotReady if no model is loaded, and NotFound if no model has this latent space.
         """
@@ -233,7 +233,7 @@ class ServedModels:
         return self._instance_of(models_in_latent_space(latent_space, self._infos())[0]).bundle
 
     def require_latent_rgb(self, latent_space: str | None) -> LatentRgb:
-        """Return the latent-to-RGB matrix of `latent_space`, or by default that of the default model.
+        """Return the latent-to-RGB matrix of `latent_space`, or of the default model if `latent_space` is None.
 
         Raises NotReady if no model is loaded, and NotFound if the latent space is unknown or has no matrix.
         """
@@ -252,8 +252,8 @@ class ServedModels:
     def require_decoder(self, digest: str) -> DecoderFile:
         """Return the exported decoder with the hash `digest`, "sha256:<hex>".
 
-        Raises NotReady if no model is loaded. Raises NotFound if no model has such a decoder, or if the file of the
-        decoder has changed since the server was started.
+        Raises NotReady if no model is loaded. Raises NotFound if no model has a decoder with this hash, or if the file
+        of the decoder has changed since the server was started.
         """
         for instance in self.require_all():
             decoder = instance.decoder

@@ -167,9 +167,9 @@ class LatentService:
     def active(self, job: Job, cost: int, request_bytes: int = 0, memory: JobMemory = NO_MEMORY) -> Iterator[None]:
         """Admit `job` and add it to the active jobs until the end of the `with` block.
 
-        At the end of the block, the job is cancelled. If the block raised an error, a failure is recorded. The job
-        still counts toward the limits of Admission until the device no longer works on the job. Raises the errors of
-        Admission.admit.
+        At the end of the block, the job is cancelled. If the block raised an error, a failure is recorded. The
+        cancelled job counts toward the limits of Admission until the device no longer works on the job. Raises the
+        errors of Admission.admit.
         """
         place = self.admission.admit(cost, request_bytes, job.record.client, memory)
         job.memory = memory

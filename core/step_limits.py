@@ -28,11 +28,11 @@ def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, s
 
 
 def _accepted_range(accepts: Callable[[int], bool], maximum: int) -> str:
-    """Return text that describes the accepted numbers of steps up to `maximum`, e.g. "from 4 to 250".
+    """Return text that describes the accepted numbers of steps up to `maximum`, such as "from 4 to 250".
 
     For every scheduler of diffusers, the accepted numbers have no gap, so bisection finds the range. Bisection tests
-    only about 20 numbers. Few tests are important because the scheduler computes a complete schedule for each tested
-    number while the event loop waits.
+    only about 20 numbers. The number of tests must be small, because the scheduler computes a complete schedule for
+    each tested number while the event loop waits.
     """
     powers = [1 << exponent for exponent in range(maximum.bit_length())]
     inner = next(filter(accepts, [*powers, maximum]), None)

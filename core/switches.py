@@ -41,7 +41,7 @@ class Switches:
     required: frozenset[str] = field(default=frozenset(), compare=False)
     """Names of the switches that are an error if the model does not support them.
 
-    Any other switch is turned off if the model does not support it.
+    A switch that is not in `required` is turned off if the model does not support it.
     """
 
     @property
@@ -65,7 +65,7 @@ _OFF: Mapping[str, Any] = {one.name: one.default for one in fields(Switches) if 
 UNBATCHED_STEP_CACHES = ("cache_dit", "first_block")
 """Step caches that decide for a whole batch which blocks to skip.
 
-With such a cache, the generations in a batch would change each other's results.
+With a step cache that decides for a whole batch, the generations in a batch would change each other's results.
 """
 FAST_DEFAULTS: Mapping[str, Any] = {
     "channels_last": True,
@@ -109,7 +109,9 @@ def with_switches(settings: Settings, switches: Switches) -> Settings:
 
 
 def parse_switches(text: str) -> Switches:
-    """Return the switches in `text`, e.g. "channels_last+compile=full". The model must support all these switches.
+    """Return the switches in `text`, such as "channels_last+compile=full".
+
+    The model must support all switches in `text`.
 
     Raises InvalidSettings, with the allowed switches, if a switch is unknown or its value is not valid.
     """

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Telemetry:
-    """Telemetry that begins a record for each HTTP and gRPC request, and reports the record after the request."""
+    """Reporter that begins a record for each HTTP and gRPC request, and reports the record when the request ends."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()

@@ -44,7 +44,7 @@ class TensorScaling:
 
     Before decoding, latents are divided by `factor`, then `shift` is added. After encoding, `shift` is subtracted from
     the latents, then they are multiplied by `factor`. If `factor` is not given and `as_pipeline` is set, the decoder
-    scales latents as the model's pipeline does. The encoder ignores `as_pipeline`.
+    scales latents as the model's diffusers pipeline does. The encoder ignores `as_pipeline`.
     """
 
     factor: float | None = None
@@ -55,7 +55,7 @@ class TensorScaling:
 class TensorVae(Protocol):
     """Interface of a VAE that decodes tensors of latents and encodes tensors of pixels.
 
-    The VAE of a local pipeline implements this interface.
+    The VAE of a diffusers pipeline in this process implements this interface.
     """
 
     async def decode_tensor(

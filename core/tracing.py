@@ -22,7 +22,7 @@ class Tracer(Protocol):
     def start(self, record: RequestRecord) -> None:
         """Start the span of a request as a child of the span in `record.traceparent`.
 
-        Then set `record.traceparent` to the new span.
+        The method sets `record.traceparent` to the trace context of the new span.
         """
 
     def end(self, record: RequestRecord) -> None:

@@ -13,14 +13,15 @@ from core.engine import Job
 class VaeEngine(Protocol):
     """Interface of an engine that decodes latents to pixels and encodes pixels to latents.
 
-    The implementations are the VAE of a local pipeline, a remote gRPC server, and the fake of the tests.
+    The implementations are the VAE of a diffusers pipeline in this process, a remote gRPC server, and the fake of the
+    tests.
     """
 
     def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
         """Yield the pixels of `frames`, which are all frames of a valid stream, in the format of the plan.
 
         In the formats RGB, PNG, JPEG and WebP, each item is one image or video frame. In the format MP4, the items are
-        chunks of one file and have any size. Closing the iterator cancels `job`. The engine then stops after the
+        chunks of one file and have any size. Closing the iterator cancels `job`. A cancelled engine stops after the
         current frame. Raises a CodecError on failure.
         """
 

@@ -31,9 +31,9 @@ class WorkingMemory:
     """A limit on the predicted memory of active jobs. Requests over the limit are rejected immediately.
 
     The device runs one job at a time, or a batch of jobs whose peaks together are within the limit. The predicted
-    memory of the active jobs is therefore the largest peak plus the results of all jobs. `limit` is in bytes. While the
-    models are being loaded, the limit is not set and no request is rejected. `retry_after_s` returns the number of
-    seconds after which a rejected request may be sent again. This class is not thread-safe: except for
+    memory of the active jobs is the largest peak of a job or batch plus the results of all jobs. `limit` is in bytes.
+    While the models are being loaded, the limit is not set and no request is rejected. `retry_after_s` returns the
+    number of seconds after which a rejected request may be sent again. This class is not thread-safe: except for
     `free_for_peaks`, use it only from the event loop's thread.
     """
 

@@ -10,7 +10,7 @@ from codec_wire.errors import InvalidSettings
 from core.video_jobs.job import JobStatus, VideoJob
 
 _VERSION = 1
-"""Version of the table, which is stored in the database."""
+"""Version of the table. The version is stored in the database."""
 _COLUMNS = tuple(field.name for field in fields(VideoJob))
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -42,14 +42,21 @@ CREATE TABLE jobs (
 
 
 class JobDatabase:
-    """The table of video jobs. Use it only on the thread that creates it.
+    """The table of video jobs.
+
+    Use a JobDatabase only on the thread that creates it. Every change is on the disk when the method that makes the
+    change returns.
 
     Every change is on the disk when its method returns. The methods raise sqlite3.Error if the database cannot be read
     or written, for example because the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create the database. Raises InvalidSettings if the file is not a database of this version."""
+        """Open or create the database.
+
+        Raises InvalidSettings if the file is not a database of video jobs, or if the table has another version than
+        _VERSION.
+        """
         self._connection = sqlite3.connect(path, isolation_level=None)
         try:
             # Deleted prompts must not stay in the file, and the file must become smaller.
@@ -99,7 +106,7 @@ class JobDatabase:
         return self._select(f"WHERE status IN ({marks}) ORDER BY position", statuses)
 
     def page(self, owner: str | None, now: int, after: str | None, limit: int, *, ascending: bool) -> list[VideoJob]:
-        """Return up to `limit` jobs of `owner` that are not expired and follow the job `after` in the order."""
+        """Return up to `limit` unexpired jobs of `owner` that follow the job `after` in the order of creation."""
         comparison, order = (">", "ASC") if ascending else ("<", "DESC")
         condition = "owner IS :owner AND (expires_at IS NULL OR expires_at > :now)"
         if after is not None:

@@ -62,7 +62,7 @@ class JobFiles:
             path.unlink(missing_ok=True)
 
     def store_video(self, source: Path) -> None:
-        """Copy the file `source` to `video`."""
+        """Copy the file `source` to the path `video` of this job."""
         temporary = temporary_path(self.video)
         try:
             shutil.copyfile(source, temporary)
@@ -93,7 +93,7 @@ def replace_flushed(temporary: Path, path: Path) -> None:
 
 
 def delete_leftovers(folder: Path, known: Collection[str]) -> None:
-    """Delete the files of jobs that are not `known`, and incomplete files, which a killed process left in `folder`."""
+    """Delete files that a killed process left in `folder`: incomplete files, and files of jobs that are not `known`."""
     for path in folder.iterdir():
         match = _FILE_NAME.fullmatch(path.name)
         if match is not None and (match[1] not in known or path.name.endswith(_TEMPORARY)):

@@ -36,7 +36,7 @@ _BYTES_PER_FILE = 64 * 1024
 
 
 def plan_video(service: LatentService, request: GenerationRequest) -> StreamPlan:
-    """Return the plan for the latents of a video that is also decoded.
+    """Return the plan for the latents of a video that is also decoded to an MP4 file.
 
     Raises the errors of ServedModels.for_request, core.plan.plan and core.rendered_plan.plan_rendered, and TooLarge if
     the video alone exceeds the limit on the cost of active jobs.
@@ -70,8 +70,8 @@ async def generate_video(
 ) -> None:
     """Write the latent stream and the MP4 file of `planned` to `files`, as one active job.
 
-    A latent stream that exists, from a run that was interrupted, is only decoded. `on_progress` is called with the
-    progress in percent. Raises the errors of LatentService.active, of the engine and of the VAE engine.
+    If an interrupted run of the job has stored a complete latent stream, the stream is only decoded. `on_progress` is
+    called with the progress in percent. Raises the errors of LatentService.active, of the engine and of the VAE engine.
     """
     served = service.models.for_plan(planned)
     engine, whole = served.require_engine(), _whole(planned)
@@ -93,7 +93,7 @@ async def generate_video(
 
 
 def _whole(planned: StreamPlan) -> StreamPlan:
-    """Return a plan with the cost and the memory of sampling and decoding."""
+    """Return a copy of `planned` whose cost and memory include both sampling and decoding."""
     return replace(planned, rendered=True)
 
 
@@ -131,8 +131,8 @@ async def _write_video(
 ) -> None:
     """Decode the stored latent stream, and write the MP4 file.
 
-    The file has the parameters of the request. A process without an encoder, such as a gateway, stores the file of the
-    VAE engine, which has only the parameters of the latents.
+    The MP4 file contains the parameters of the request. In a process without an MP4 encoder, such as a gateway, the
+    file is encoded by the VAE engine and contains only the parameters of the latents.
     """
     header, frames = await asyncio.to_thread(_read_latents, files)
     encodes = importlib.util.find_spec("imageio_ffmpeg") is not None

@@ -15,7 +15,10 @@ from core.job_settings import (
 
 ID_PREFIX = "video_"
 MAX_ATTEMPTS = 2
-"""Number of times that a job is started if the process ends while the job runs. Then the job is reported as failed."""
+"""Number of times that a job is started if the process ends while the job runs.
+
+After this number of starts, the job is reported as failed.
+"""
 
 
 class JobStatus(StrEnum):

@@ -16,7 +16,10 @@ Usage: TypeAlias = Callable[[], Mapping[JobStatus, tuple[int, int]]]
 
 
 def register_job_metrics(registry: CollectorRegistry, usage: Usage) -> None:
-    """Add the metrics of video jobs to `registry`. If a service has several HTTP servers, only those of the first."""
+    """Add the metrics of video jobs to `registry`.
+
+    If a service has several HTTP servers, only the metrics of the first HTTP server are added.
+    """
     with suppress(ValueError):  # another collector has these metrics
         registry.register(JobMetrics(usage))
 
@@ -28,7 +31,7 @@ class JobMetrics(Collector):
         self._usage = usage
 
     def describe(self) -> list[Metric]:
-        """Return the metrics without values, so that registering this collector does not collect them."""
+        """Return the metrics without values, so that no values are collected when this collector is registered."""
         return list(self._families())
 
     def collect(self) -> Iterator[Metric]:

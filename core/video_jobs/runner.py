@@ -69,7 +69,9 @@ class JobRunner:
             running.job.cancel(reason)
 
     async def run(self) -> None:
-        """Start queued jobs whenever a device is available, until this method is cancelled. Then stop the jobs.
+        """Start queued jobs whenever a device is available, until this method is cancelled.
+
+        When this method is cancelled, it stops the running jobs.
 
         Jobs that are stopped are queued again.
         """

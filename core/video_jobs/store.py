@@ -39,7 +39,10 @@ class JobStore:
         self.folder = folder
         self.limits = limits
         self.usage: Mapping[JobStatus, tuple[int, int]] = {}
-        """Number and total size in bytes of the jobs by status, after the last change. May be read on any thread."""
+        """Number and total size in bytes of the jobs by status, after the last change.
+
+        The attribute `usage` may be read on any thread.
+        """
         self._lock = lock_folder(folder)
         try:
             self._database = JobDatabase(folder / "jobs.sqlite3")
@@ -108,7 +111,10 @@ class JobStore:
         return stored
 
     def get(self, job_id: str, owner: str | None) -> VideoJob:
-        """Return a job of `owner`. Raises NotFound if it does not exist, is expired or belongs to another owner."""
+        """Return a job of `owner`.
+
+        Raises NotFound if the job does not exist, is expired or belongs to another owner.
+        """
         with storage_errors():
             job = self._database.find(job_id)
         if job is None or job.owner != owner or (job.expires_at is not None and job.expires_at <= _now()):
@@ -118,7 +124,8 @@ class JobStore:
     def page(self, owner: str | None, after: str | None, limit: int, *, ascending: bool) -> tuple[list[VideoJob], bool]:
         """Return up to `limit` jobs of `owner` in the order of their creation, and whether more jobs follow.
 
-        With `after`, the jobs follow the job with this id. Raises InvalidRequest if `owner` has no such job.
+        If `after` is not None, the jobs follow the job with the id `after`. Raises InvalidRequest if `owner` has no job
+        with the id `after`.
         """
         if after is not None:
             try:
@@ -135,7 +142,7 @@ class JobStore:
             return self.files(job_id).read_inputs()
 
     def delete(self, job_id: str, owner: str | None) -> None:
-        """Delete a job of `owner` and its files. Raises NotFound if it does not exist."""
+        """Delete a job of `owner` and its files. Raises NotFound if the job does not exist."""
         self.get(job_id, owner)
         with storage_errors():
             self._delete(job_id)
@@ -144,8 +151,8 @@ class JobStore:
     def take_next(self, without: Collection[str], last_served: Mapping[str, int]) -> VideoJob | None:
         """Mark the next queued job as running and return it, or None if no job is queued.
 
-        Clients are served in turn: `last_served` has a number for each client that was served, which is higher the
-        later the client was served. Clients in `without` are left out.
+        Clients are served in turn. `last_served` has a number for each client whose jobs were run; the client that was
+        served last has the highest number. Clients in `without` are left out.
         """
         with storage_errors():
             queued = self._database.first_queued(without)
@@ -164,7 +171,7 @@ class JobStore:
             self._update(job.id, status=JobStatus.QUEUED, attempts=job.attempts - 1)
 
     def complete(self, job: VideoJob, map_hash: str) -> None:
-        """Mark `job` as completed. Its files must exist. If the job was deleted, delete the files."""
+        """Mark `job` as completed. The files of `job` must exist. If the job was deleted, delete the files."""
         with storage_errors():
             files = self.files(job.id)
             files.delete_inputs()

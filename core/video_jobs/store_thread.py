@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class StoreThread:
-    """A thread that runs one call at a time, in the order of the calls. It is started by the first call."""
+    """A thread that runs one call at a time, in the order of the calls. The thread is started by the first call."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, "video-jobs")

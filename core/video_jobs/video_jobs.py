@@ -24,15 +24,18 @@ log = logging.getLogger(__name__)
 SUBFOLDER = "videos"
 """Folder in CODEC_DATA_DIR that contains the store."""
 _MAX_SLEEP_S = 60.0
-"""Maximum time in seconds between two checks for expired jobs. The clock of the machine may be set."""
+"""Maximum time in seconds between two checks for expired jobs.
+
+Without such checks, a change of the machine's clock could delay the deletion of expired jobs.
+"""
 
 
 class VideoJobs:
     """The video jobs of a service, which core.video_jobs.runner runs.
 
-    Without `data_dir`, the jobs are stored in a temporary directory. It is created for the first job and deleted by
-    `stop`. A job may run for `timeout_s` seconds. This class is not thread-safe: use it only from the event loop's
-    thread.
+    Without `data_dir`, the jobs are stored in a temporary directory. The temporary directory is created for the first
+    job and deleted by `stop`. A job may run for `timeout_s` seconds. This class is not thread-safe: use it only from
+    the event loop's thread.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class VideoJobs:
         return stored
 
     async def get(self, job_id: str, owner: str | None) -> VideoJob:
-        """Return a job of `owner`. Raises NotFound if it does not exist."""
+        """Return a job of `owner`. Raises NotFound if the job does not exist."""
         if self._store is None:
             raise job_not_found(job_id)
         return await self._thread.call(self._store.get, job_id, owner)
@@ -119,7 +122,10 @@ class VideoJobs:
         return await self._thread.call(self._store.page, owner, after, limit, ascending=ascending)
 
     async def delete(self, job_id: str, owner: str | None) -> None:
-        """Delete a job of `owner` and its files. A running job is cancelled. Raises NotFound if it does not exist."""
+        """Delete a job of `owner` and its files.
+
+        A running job is cancelled. Raises NotFound if the job does not exist.
+        """
         if self._store is None or self._runner is None:
             raise job_not_found(job_id)
         await self._thread.call(self._store.delete, job_id, owner)
@@ -151,7 +157,7 @@ class VideoJobs:
             self._temporary.cleanup()
 
     async def _open(self) -> tuple[JobStore, JobRunner]:
-        """Return the store and the runner. Open the store and begin to run its jobs if it is not open."""
+        """Return the store and the runner. If the store is not open, open the store and begin to run its jobs."""
         async with self._opening:
             if self._store is None or self._runner is None:
                 folder = self._data_dir or self._temporary_folder()
