@@ -19,7 +19,7 @@ LATENT_SPACE = "vectors/small"
 KEYFRAME_INTERVAL = 4
 """Keyframe interval of the videos.
 
-The interval is neither 1 nor the number of frames. Therefore, the vectors detect encoders that omit keyframes, and
+Because the interval is neither 1 nor the number of frames, the vectors detect encoders that omit keyframes, and
 encoders that compute residuals relative to the previous frame instead of the keyframe.
 """
 STATIC_SCALE = 2.5

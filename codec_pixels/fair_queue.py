@@ -49,7 +49,7 @@ class FairQueue:
 
     A batch is filled in rounds. In each round, every client adds its next call to the batch. If the next call of a
     client does not fit into the batch, the client is skipped and keeps its turn, and the current round is the last
-    round. Therefore, no client adds another call to the batch while a skipped client waits.
+    round. No client adds another call to the batch while a skipped client waits.
     """
 
     def __init__(self) -> None:

@@ -159,7 +159,7 @@ class RayModels:
 
 
 async def _newer_version(known: _Described) -> str | None:
-    """Return a version that more running replicas have than the version of `known`, or None."""
+    """Return a version that is running on more replicas than the version of `known`, or None."""
     try:
         found = await known.handle.broadcast("version").results_async(timeout_s=CALL_TIMEOUT_S, return_exceptions=True)
     except (RayServeException, TimeoutError):  # no replica is running, or one does not respond

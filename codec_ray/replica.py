@@ -60,7 +60,7 @@ class ModelReplica(ProxiedMethods):
         self._following = asyncio.create_task(self._models.follow(self._service))
 
     async def __del__(self) -> None:
-        """Release the models when Serve stops the replica. Also called if loading has failed."""
+        """Release the models when Serve stops the replica. This method is also called if loading has failed."""
         models = getattr(self, "_models", None)
         if models is not None:
             await asyncio.to_thread(models.free)

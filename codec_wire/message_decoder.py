@@ -77,8 +77,8 @@ class MessageDecoder:
     def close(self) -> None:
         """Mark the end of the body.
 
-        Raises TruncatedStream if the body is incomplete. Raises another StreamError if a message that was not consumed
-        is not valid.
+        Raises TruncatedStream if the body is incomplete. Raises StreamError if a message that was not consumed is not
+        valid.
         """
         for _ in self._messages():  # parse the messages that were received but not consumed
             pass

@@ -1,7 +1,7 @@
 """Detection of the block boundaries in a zstd frame (RFC 8878, section 3.1.1) without decompression.
 
-The zstandard library cannot limit the output of a call. A block expands to at most 128 KiB. Therefore, the number of
-blocks in the input of a call is limited.
+The zstandard library cannot limit the output of a call. A block expands to at most 128 KiB. To limit the output of a
+call, the number of blocks in the input of the call is limited.
 """
 
 from collections.abc import Iterator

@@ -3,7 +3,7 @@
 In all functions, `values` is a C-contiguous array [channels, n] in the dtype of the latent-space map (little-endian
 fp16 or fp32). `scales` is fp16 [channels]. `codes` is int8 [channels, n] in [-Q, Q], where Q is the largest code.
 
-The code of a value x with the scale s is q = clip(rint((x / s) * Q), -Q, Q). The operations are performed in float32: a
+The code of a value x with the scale s is q = clip(rint((x / s) * Q), -Q, Q). A code is computed in float32 by a
 division, a multiplication, a rounding of halves to even, and clipping. The order of the operations is part of the Codec
 protocol, because x * (Q / s) gives other bytes. The module `multipliers` replaces Q / s with numbers that give the same
 bytes.
