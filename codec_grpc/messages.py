@@ -51,6 +51,7 @@ def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
         size=pb.PixelSize(width=plan.width, height=plan.height),
         steps=plan.steps,
         seed=plan.seed,
+        scheduler=plan.scheduler,
         guidance_scale=plan.guidance_scale,
         fps=plan.header.fps if is_video else None,
         frames=plan.num_frames if is_video else None,
@@ -156,6 +157,7 @@ def model_to_message(model: ModelInfo) -> pb.ModelInfo:
             for mode in model.modes
         ],
         loras=[pb.Lora(name=lora.name, scale=lora.scale) for lora in model.loras],
+        schedulers=model.schedulers,
     )
 
 
@@ -194,6 +196,7 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
             if form.modality in names
         ),
         loras=tuple(Lora(lora.name, lora.scale) for lora in message.loras),
+        schedulers=tuple(message.schedulers),
     )
 
 

@@ -102,6 +102,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         temporal_factor=model.temporal_factor,
         frame_multiple=model.frame_multiple,
         forms=_forms(instance),
+        schedulers=list(model.schedulers),
         decodes=instance.vae is not None,
         loras=[LoraDescription(name=lora.name, scale=lora.scale) for lora in model.loras],
         pixel_checks=[PixelCheckDescription(**asdict(check)) for check in instance.pixel_checks],
@@ -157,7 +158,10 @@ async def one_model(request: web.Request) -> web.Response:
 
 
 def _model_response(instance: ModelInstance, name: str) -> ModelResponse:
-    return ModelResponse(id=name, latent_space=instance.model.latent_space, forms=_forms(instance))
+    model = instance.model
+    return ModelResponse(
+        id=name, latent_space=model.latent_space, forms=_forms(instance), schedulers=list(model.schedulers)
+    )
 
 
 def _forms(instance: ModelInstance) -> list[str]:

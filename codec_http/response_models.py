@@ -61,6 +61,9 @@ class ModelResponse(ResponseModel):
     owned_by: str = Field(default="codec-diffusers", description='Always "codec-diffusers".')
     latent_space: str = Field(description="Id of the model's latent space.")
     forms: list[str] = Field(description="Supported combinations of modality and inputs; empty for a decoder.")
+    schedulers: list[str] = Field(
+        description="Values of `scheduler` in requests; empty if only the model's own scheduler is available."
+    )
 
 
 class ModelListResponse(ResponseModel):
@@ -151,6 +154,9 @@ class ModelDescription(ResponseModel):
         description="The number of frames of a video must be 1 more than a multiple of this number."
     )
     forms: list[str] = Field(description="Supported combinations of modality and inputs.")
+    schedulers: list[str] = Field(
+        description="Values of `scheduler` in requests; empty if only the model's own scheduler is available."
+    )
     decodes: bool = Field(description=f"Whether {DECODE_PATH} decodes latents of the model's latent space.")
     loras: list[LoraDescription] = Field(description="LoRA weights that are loaded into the model.")
     pixel_checks: list[PixelCheckDescription] = Field(

@@ -16,6 +16,7 @@ REQUEST_FIELDS = (
     "negative_prompt",
     "seed",
     "steps",
+    "scheduler",
     "guidance_scale",
     "image",
     "control_image",

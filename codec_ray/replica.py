@@ -162,7 +162,7 @@ def _version(settings: dict[str, Any], loader: str, service: LatentService) -> s
 
 def _description(served: ModelInstance) -> ServedModel:
     # The scheduler of the model is asked by the replica: see _require_steps.
-    model = replace(served.model, accepts_steps=None)
+    model = replace(served.model, accepts_steps=None, scheduler_checks={})
     instance = replace(served, model=model, engine=None, vae=None, tensor_vae=None, memory={})
     return ServedModel(instance, served.engine is not None, served.vae is not None, served.tensor_vae is not None)
 
@@ -170,7 +170,7 @@ def _description(served: ModelInstance) -> ServedModel:
 def _require_steps(served: ModelInstance, plan: StreamPlan) -> None:
     """Check the number of steps with the scheduler. Only the replica has the scheduler. Raises InvalidRequest."""
     mode = next(mode for mode in served.model.modes_of(plan.modality) if mode.inputs == plan.inputs)
-    require_accepted_steps(served.model, mode, plan.steps, plan.strength)
+    require_accepted_steps(served.model, mode, plan.steps, plan.strength, plan.scheduler)
 
 
 async def _one_item(result: Awaitable[ItemT]) -> AsyncGenerator[ItemT, None]:

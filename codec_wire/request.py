@@ -74,6 +74,14 @@ class GenerationRequest(BaseModel):
         default=DEFAULT_SEED,
         description="Seed of the noise. The same seed gives the same result. -1 or null selects a random seed.",
     )
+    scheduler: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Name of the scheduler that samples the latents, from the list of the model in /v1/models. "
+        "Default: the model's own scheduler.",
+        examples=["euler", "dpm++-2m-karras"],
+    )
     guidance_scale: float | None = Field(
         default=None,
         ge=0,

@@ -1,6 +1,6 @@
 """Description of a loaded model for clients: its names, latent space, sizes and supported inputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from codec_wire.latents import Modality
@@ -103,11 +103,15 @@ class ModelInfo:
     modes: tuple[GenerationMode, ...] = ()
     """Supported input combinations. If `modes` is empty, each modality is generated from a prompt alone."""
     loras: tuple[Lora, ...] = ()
+    schedulers: tuple[str, ...] = ()
+    """Names of the schedulers that a request may select. Empty if only the model's own scheduler is available."""
     accepts_steps: StepCheck | None = field(default=None, compare=False, repr=False)
     """Function that returns whether the model's scheduler can run a number of steps.
 
     In a gateway, the value is None, because the upstream server checks the number of steps.
     """
+    scheduler_checks: Mapping[str, StepCheck] = field(default_factory=dict, compare=False, repr=False)
+    """Functions like `accepts_steps` for the schedulers in `schedulers`. A gateway has none."""
 
     def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:
         """Return the supported input combinations for `modality`."""

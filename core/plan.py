@@ -20,7 +20,7 @@ from core.input_latents import InputLatents, read_input_latents
 from core.model import INPUT_FIELDS, ModelInfo
 from core.model_selection import select_model
 from core.request_mode import select_mode
-from core.step_limits import require_accepted_steps
+from core.step_limits import require_accepted_steps, require_scheduler
 
 RENDERING_STEPS = 2
 """Cost of decoding to pixels, in sampler steps.
@@ -56,6 +56,7 @@ class StreamPlan:
     image: InputImage | None = None
     control_image: InputImage | None = None
     mask: InputImage | None = None
+    scheduler: str | None = None
     strength: float | None = None
     latents: InputLatents | None = None
     preview_every: int | None = None
@@ -103,6 +104,7 @@ class StreamPlan:
             "negative_prompt": self.negative_prompt,
             "seed": self.seed,
             "steps": self.steps,
+            "scheduler": self.scheduler,
             "guidance_scale": self.guidance_scale,
             "image": None if self.image is None else self.image.data,
             "control_image": None if self.control_image is None else self.control_image.data,
@@ -142,7 +144,8 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
             limit = model.limits.max_prompt_characters
             raise InvalidRequest(field, f"must have at most {limit} characters, got {len(text)}")
     strength = (DEFAULT_STRENGTH if request.strength is None else request.strength) if mode.strength else None
-    require_accepted_steps(model, mode, request.steps, strength)
+    require_scheduler(model, request.scheduler)
+    require_accepted_steps(model, mode, request.steps, strength, request.scheduler)
     pipeline = require_pipeline(request, bundle)
     fps, num_frames = _timing(request, model)
     latent_frames = model.latent_frames(num_frames)
@@ -171,6 +174,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         image=image,
         control_image=control_image,
         mask=mask,
+        scheduler=request.scheduler,
         strength=strength,
         latents=latents,
         preview_every=request.preview_every,

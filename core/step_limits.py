@@ -3,19 +3,36 @@
 from bisect import bisect_left
 from collections.abc import Callable
 
-from codec_wire.errors import InvalidRequest
+from codec_wire.errors import InvalidRequest, truncated_repr
 from core.model import GenerationMode, ModelInfo
 
 
-def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, strength: float | None) -> None:
-    """Check that `mode` of `model` can run `steps` steps with `strength`.
+def require_scheduler(model: ModelInfo, scheduler: str | None) -> None:
+    """Check that `model` has the scheduler with the name `scheduler`. None is the model's own scheduler.
 
-    For a mode without strength, `strength` has the value None.
+    Raises InvalidRequest, which names the available schedulers.
+    """
+    if scheduler is None or scheduler in model.schedulers:
+        return
+    received = truncated_repr(scheduler)
+    if not model.schedulers:
+        raise InvalidRequest(
+            "scheduler", f"is not supported by {model.name}, which only has its own scheduler, got {received}"
+        )
+    raise InvalidRequest("scheduler", f"must be one of {', '.join(model.schedulers)} for {model.name}, got {received}")
+
+
+def require_accepted_steps(
+    model: ModelInfo, mode: GenerationMode, steps: int, strength: float | None, scheduler: str | None = None
+) -> None:
+    """Check that `mode` of `model` can run `steps` steps with `strength` and the scheduler with the name `scheduler`.
+
+    For a mode without strength, `strength` has the value None. The model's own scheduler has the name None.
 
     Raises InvalidRequest if the steps cannot be run. The error names `strength` if the strength is so small that no
     step runs, otherwise `steps` and the accepted numbers of steps.
     """
-    accepts = model.accepts_steps
+    accepts = model.accepts_steps if scheduler is None else model.scheduler_checks.get(scheduler)
     if accepts is None or accepts(mode, steps, strength):
         return
     if strength is not None and accepts(mode, steps, 1.0):
@@ -24,7 +41,8 @@ def require_accepted_steps(model: ModelInfo, mode: GenerationMode, steps: int, s
         )
     full_strength = strength if strength is None else 1.0
     accepted = _accepted_range(lambda number: accepts(mode, number, full_strength), model.limits.max_steps)
-    raise InvalidRequest("steps", f"must be {accepted} for the scheduler of {model.name}, got {steps}")
+    name = "the scheduler" if scheduler is None else f"the scheduler {scheduler}"
+    raise InvalidRequest("steps", f"must be {accepted} for {name} of {model.name}, got {steps}")
 
 
 def _accepted_range(accepts: Callable[[int], bool], maximum: int) -> str:

@@ -20,6 +20,7 @@ from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 
 IMAGE_MODEL = replace(
     MODEL,
+    schedulers=("ddim", "euler"),
     modes=(
         GenerationMode(Modality.IMAGE, previews=True),
         GenerationMode(Modality.IMAGE, image=True, strength=True, latents=True),
@@ -43,6 +44,7 @@ CASES: dict[str, tuple[Mapping[str, object], object]] = {
     "size": (IMAGE, (64, 32)),
     "steps": (IMAGE, 7),
     "seed": (IMAGE, 2**64 - 1),
+    "scheduler": (IMAGE, "euler"),
     "guidance_scale": (IMAGE, 3.5),
     "fps": (VIDEO, 8),
     "num_frames": (VIDEO, 5),

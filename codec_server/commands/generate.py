@@ -66,6 +66,13 @@ def generate(
         _option(_REQUEST, "Size of the result as WIDTHxHEIGHT in pixels. Default: the model's default size."),
     ] = None,
     steps: Annotated[int | None, _option(_REQUEST, "Number of sampling steps. Default: 25.")] = None,
+    scheduler: Annotated[
+        str | None,
+        _option(
+            _REQUEST,
+            "Scheduler that samples the latents, e.g. euler or dpm++-2m-karras. Default: the model's own scheduler.",
+        ),
+    ] = None,
     guidance_scale: Annotated[
         float | None,
         _option(_REQUEST, "Classifier-free guidance scale. Default: the model's default scale."),
@@ -161,6 +168,7 @@ def generate(
             "seed": seed,
             "size": size,
             "steps": steps,
+            "scheduler": scheduler,
             "guidance_scale": guidance_scale,
             "negative_prompt": negative_prompt,
             "frames": frames,

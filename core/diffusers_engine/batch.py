@@ -32,6 +32,7 @@ def batch_key(plan: StreamPlan) -> Hashable:
         plan.width,
         plan.height,
         plan.steps,
+        plan.scheduler,
         plan.guidance_scale,
         plan.num_frames,
         plan.header.fps,

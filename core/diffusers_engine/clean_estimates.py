@@ -99,6 +99,7 @@ _ESTIMATES: dict[str, _Estimate] = {
         _from_sigmas,
     ),
     "FlowMatchEulerDiscreteScheduler": _from_velocity,
+    "FlowMatchLCMScheduler": _from_velocity,
     "PNDMScheduler": _from_alphas,
 }
 """Function that computes the clean estimate for each scheduler class, keyed by the name of the class."""

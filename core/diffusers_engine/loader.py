@@ -27,7 +27,7 @@ from core.diffusers_engine.model_files import fetch_model
 from core.diffusers_engine.precision import dtype_name_of, with_stored_dtype
 from core.diffusers_engine.prompt_cache import PromptCache
 from core.diffusers_engine.quantization import quantization_arguments
-from core.diffusers_engine.schedule import step_check
+from core.diffusers_engine.schedule import scheduler_checks, step_check
 from core.diffusers_engine.single_file import load_single_file
 from core.diffusers_engine.sources import ModelSource, locate_model
 from core.diffusers_engine.step_cache import StepCache
@@ -272,6 +272,7 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> Mod
             "channels; models that need further inputs, such as inpainting models, cannot be served as text-to-image"
         )
     temporal = geometry.temporal(pipeline)
+    checks = {} if source.role is Role.DECODER else scheduler_checks(variants)
     return ModelInfo(
         name=name,
         aliases=aliases_of(name),
@@ -286,5 +287,7 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> Mod
         frame_multiple=temporal * geometry.group,
         modes=tuple(variant.mode for variant in variants),
         loras=tuple(lora.info for lora in source.loras),
+        schedulers=tuple(checks),
         accepts_steps=None if source.role is Role.DECODER else step_check(variants),
+        scheduler_checks=checks,
     )

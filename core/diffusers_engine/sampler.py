@@ -23,6 +23,7 @@ from core.diffusers_engine.guidance_interval import with_guidance_interval
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.precision import DENOISERS
+from core.diffusers_engine.scheduler_choice import new_scheduler
 from core.diffusers_engine.variants import PipelineVariant
 from core.encode_plan import EncodePlan
 from core.engine import Job
@@ -163,14 +164,18 @@ def _run_pipeline(
 ) -> Any:
     """Call the pipeline with `arguments`. `plan` is one of the plans of the batch. `jobs` are the jobs of the batch."""
     pipeline, family = variant.pipeline, variant.family
+    own = pipeline.scheduler
     # A scheduler keeps state from its previous run; a new one makes the result independent of earlier requests.
-    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    pipeline.scheduler = new_scheduler(own, plan.scheduler)
     if variant.guidance_interval is not None:
         is_guided, tensors = variant.guidance_interval.is_guided, family.guidance_inputs or ()
         arguments = with_guidance_interval(is_guided, tensors, arguments)
     if variant.step_cache is not None:
         variant.step_cache.begin(pipeline, plan.steps)
-    with family.call_context(pipeline, plan), ExitStack() as stack:
+    with ExitStack() as stack:
+        if plan.scheduler is not None:
+            stack.callback(setattr, pipeline, "scheduler", own)
+        stack.enter_context(family.call_context(pipeline, plan))
         if plan.modality is Modality.VIDEO:
             for denoiser in filter(None, (getattr(pipeline, name, None) for name in DENOISERS)):
                 stack.enter_context(checkpoints(denoiser, *jobs))

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from types import SimpleNamespace
@@ -10,14 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.diffusers_engine.clean_estimates import has_estimates
 from core.diffusers_engine.families import Family
-from core.diffusers_engine.variants import PipelineVariant
+from core.diffusers_engine.scheduler_choice import alternatives, new_scheduler
+from core.diffusers_engine.variants import PipelineVariant, can_add_noise
 from core.model import GenerationMode, StepCheck
 
 
-def step_check(variants: tuple[PipelineVariant, ...]) -> StepCheck:
-    """Return a thread-safe function that returns whether the pipeline of a mode can run a given number of steps."""
-    by_mode = {variant.mode: _variant_check(variant) for variant in variants}
+def step_check(variants: tuple[PipelineVariant, ...], scheduler: str | None = None) -> StepCheck:
+    """Return a thread-safe function that returns whether the pipeline of a mode can run a given number of steps.
+
+    `scheduler` is a name in SCHEDULERS, or None for the model's own scheduler.
+    """
+    by_mode = {variant.mode: _variant_check(variant, scheduler) for variant in variants}
 
     @lru_cache(maxsize=4096)
     def accepts(mode: GenerationMode, steps: int, strength: float | None) -> bool:
@@ -26,10 +32,35 @@ def step_check(variants: tuple[PipelineVariant, ...]) -> StepCheck:
     return accepts
 
 
-def _variant_check(variant: PipelineVariant) -> Callable[[int, float | None], bool]:
+def scheduler_checks(variants: tuple[PipelineVariant, ...]) -> dict[str, StepCheck]:
+    """Return the function of step_check for each scheduler, by name, with which all `variants` can sample."""
+    names = alternatives(variants[0].pipeline.scheduler)
+    with torch.random.fork_rng(devices=[]), np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        return {
+            name: step_check(variants, name)
+            for name in names
+            if all(_can_sample(variant, name) for variant in variants)
+        }
+
+
+def _can_sample(variant: PipelineVariant, name: str) -> bool:
+    """Return whether the scheduler `name` runs a few steps with the configuration of the pipeline's own scheduler."""
+    try:
+        scheduler = new_scheduler(variant.pipeline.scheduler, name)
+        _set_timesteps(scheduler, 4, variant.family)
+        latents = torch.ones(1, 1, 2, 2)
+        for timestep in scheduler.timesteps:
+            latents = scheduler.step(torch.zeros_like(latents), timestep, latents, return_dict=False)[0]
+    except Exception:  # schedulers raise whatever their arithmetic does
+        return False
+    has_previews = not variant.mode.previews or has_estimates(scheduler)
+    return has_previews and can_add_noise(variant, scheduler) and bool(latents.isfinite().all())
+
+
+def _variant_check(variant: PipelineVariant, name: str | None) -> Callable[[int, float | None], bool]:
     pipeline_class, family = type(variant.pipeline), variant.family
     # Some schedulers compute all training timesteps when they are made: 0.4 s for KDPM2. A copy costs microseconds.
-    unused = type(variant.pipeline.scheduler).from_config(variant.pipeline.scheduler.config)
+    unused = new_scheduler(variant.pipeline.scheduler, name)
 
     def accepts(steps: int, strength: float | None) -> bool:
         scheduler = copy.deepcopy(unused)

@@ -74,7 +74,7 @@ def variants_of(pipeline: Any, family: Family) -> Iterator[PipelineVariant]:
         variant = PipelineVariant(related, FAMILIES[name])
         if not _can_inpaint(variant):
             log.warning("masks are not supported: %s needs a UNet with 4 or 9 input channels", name)
-        elif _can_add_noise(variant):
+        elif can_add_noise(variant, variant.pipeline.scheduler):
             yield variant
         else:
             log.warning(
@@ -89,10 +89,10 @@ _INPAINTING_CHANNELS = (4, 9)
 masked image."""
 
 
-def _can_add_noise(variant: PipelineVariant) -> bool:
-    """Return whether the scheduler of `variant` has the method that its pipeline calls to add noise to an image."""
+def can_add_noise(variant: PipelineVariant, scheduler: Any) -> bool:
+    """Return whether `scheduler` has the method that the pipeline of `variant` calls to add noise to an image."""
     method = "scale_noise" if variant.family.scales_noise else "add_noise"
-    return not variant.mode.strength or hasattr(variant.pipeline.scheduler, method)
+    return not variant.mode.strength or hasattr(scheduler, method)
 
 
 def _can_inpaint(variant: PipelineVariant) -> bool:

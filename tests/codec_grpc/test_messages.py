@@ -19,6 +19,7 @@ MODEL = replace(
     frame_multiple=4,
     modes=(GenerationMode(Modality.VIDEO, image=True, control_image=True, strength=True),),
     loras=(Lora("style", 0.5),),
+    schedulers=("ddim", "euler"),
 )
 IMAGE = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x40\0\0\0\x40"  # the header of a 64x64 PNG file
 REQUEST = pb.GenerateRequest(
@@ -31,6 +32,7 @@ REQUEST = pb.GenerateRequest(
     size=pb.PixelSize(width=128, height=64),
     steps=7,
     seed=11,
+    scheduler="euler",
     guidance_scale=2.5,
     fps=8,
     frames=17,
@@ -59,5 +61,5 @@ def test_every_model_field_is_received_by_a_gateway() -> None:
     )
     unchanged = [field.name for field in fields(sent) if getattr(sent, field.name) == getattr(defaults, field.name)]
     # Not sent: a gateway has neither a VAE nor a scheduler.
-    assert unchanged == ["renders", "unproven_pixels", "accepts_steps"]
+    assert unchanged == ["renders", "unproven_pixels", "accepts_steps", "scheduler_checks"]
     assert model_from_message(model_to_message(sent)) == sent

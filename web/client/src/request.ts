@@ -21,6 +21,8 @@ interface CommonFields {
   /** Seed of the noise; -1 selects a random one. Seeds over 2^53 need a bigint. */
   seed?: number | bigint;
   guidance_scale?: number;
+  /** Name of a scheduler that the server lists for the model in /v1/models. */
+  scheduler?: string;
   /** Input image: the bytes of a PNG, JPEG or WebP file. */
   image?: Uint8Array;
   /** Conditioning image of a ControlNet: the bytes of a PNG, JPEG or WebP file. */

@@ -178,6 +178,7 @@ class GenerateRequest(_message.Message):
     LATENTS_FIELD_NUMBER: _builtins.int
     PREVIEW_EVERY_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
+    SCHEDULER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or alias of a model in GetServerInfoResponse. Default: the server's default model."""
     prompt: _builtins.str
@@ -236,6 +237,8 @@ class GenerateRequest(_message.Message):
     """Inpainting mask: an image file of the size of `image`, with the same limits and scaling. White pixels are repainted,
     black pixels are kept. Default: none.
     """
+    scheduler: _builtins.str
+    """Name of the scheduler that samples the latents, one of ModelInfo.schedulers. Default: the model's own scheduler."""
     @_builtins.property
     def size(self) -> Global___PixelSize:
         """Size in pixels. Default: the model's default size."""
@@ -265,10 +268,11 @@ class GenerateRequest(_message.Message):
         latents: _builtins.bytes | None = ...,
         preview_every: _builtins.int | None = ...,
         mask: _builtins.bytes | None = ...,
+        scheduler: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "random_seed", b"random_seed", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "random_seed", b"random_seed", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__control_image: _TypeAlias = _typing.Literal["control_image"]  # noqa: Y015
     _WhichOneofArgType__control_image: _TypeAlias = _typing.Literal["_control_image", b"_control_image"]  # noqa: Y015
@@ -298,6 +302,8 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__pipeline: _TypeAlias = _typing.Literal["_pipeline", b"_pipeline"]  # noqa: Y015
     _WhichOneofReturnType__preview_every: _TypeAlias = _typing.Literal["preview_every"]  # noqa: Y015
     _WhichOneofArgType__preview_every: _TypeAlias = _typing.Literal["_preview_every", b"_preview_every"]  # noqa: Y015
+    _WhichOneofReturnType__scheduler: _TypeAlias = _typing.Literal["scheduler"]  # noqa: Y015
+    _WhichOneofArgType__scheduler: _TypeAlias = _typing.Literal["_scheduler", b"_scheduler"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
@@ -334,6 +340,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pipeline) -> _WhichOneofReturnType__pipeline | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__preview_every) -> _WhichOneofReturnType__preview_every | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scheduler) -> _WhichOneofReturnType__scheduler | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
@@ -811,6 +819,7 @@ class ModelInfo(_message.Message):
     FRAME_MULTIPLE_FIELD_NUMBER: _builtins.int
     FORMS_FIELD_NUMBER: _builtins.int
     LORAS_FIELD_NUMBER: _builtins.int
+    SCHEDULERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Configured name of the model."""
     latent_space: _builtins.str
@@ -849,6 +858,10 @@ class ModelInfo(_message.Message):
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]:
         """LoRA weights that are loaded into the model."""
 
+    @_builtins.property
+    def schedulers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Values of `scheduler` that requests may contain. Empty if only the model's own scheduler is available."""
+
     def __init__(
         self,
         *,
@@ -865,10 +878,11 @@ class ModelInfo(_message.Message):
         frame_multiple: _builtins.int = ...,
         forms: _abc.Iterable[Global___Form] | None = ...,
         loras: _abc.Iterable[Global___Lora] | None = ...,
+        schedulers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_size", b"default_size", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_size", b"default_size", "forms", b"forms", "frame_multiple", b"frame_multiple", "latent_channels", b"latent_channels", "latent_space", b"latent_space", "limits", b"limits", "loras", b"loras", "modalities", b"modalities", "name", b"name", "size_multiple", b"size_multiple", "spatial_factor", b"spatial_factor", "temporal_factor", b"temporal_factor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_size", b"default_size", "forms", b"forms", "frame_multiple", b"frame_multiple", "latent_channels", b"latent_channels", "latent_space", b"latent_space", "limits", b"limits", "loras", b"loras", "modalities", b"modalities", "name", b"name", "schedulers", b"schedulers", "size_multiple", b"size_multiple", "spatial_factor", b"spatial_factor", "temporal_factor", b"temporal_factor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
