@@ -33,6 +33,8 @@ export function requestMessage(request: GenerationRequest, progress: boolean): U
     .uint(19, isRandom || undefined)
     .bytes(20, request.latents)
     .uint(21, unsigned("preview_every", request.preview_every))
+    .bytes(22, request.mask)
+    .string(23, request.scheduler)
     .finish();
 }
 
