@@ -10,7 +10,7 @@ _PANEL = "Engine"
 
 
 class EngineSettings(BaseSettings):
-    """Settings of the engine that runs the models, and of its replicas. core.settings.Settings contains these fields."""
+    """Settings of the engine that runs the models, and of its replicas. core.settings.Settings has these fields."""
 
     engine: Literal["local", "ray"] = setting(
         _PANEL,

@@ -1,4 +1,4 @@
-"""Selection of the model's input combination for a request, and validation of the request fields in this combination."""
+"""Selection of the model's input combination for a request, and validation of the fields in this combination."""
 
 from codec_wire.errors import InvalidRequest
 from codec_wire.http import ENCODE_PATH

@@ -83,5 +83,6 @@ def test_video_decoder_is_exported_for_any_number_of_frames(build: Callable[[], 
 @pytest.mark.parametrize(("build", "channels"), [(build_cogvideox, 4), (build_hunyuan, 4), (build_wan, 16)])
 def test_video_decoder_of_fixed_length_is_refused(build: Callable[[], Any], channels: int) -> None:
     pipeline = build()
-    with pytest.raises(ModelLoadError, match=f"a decoder of the class {type(pipeline.vae).__name__} cannot be exported"):
+    name = type(pipeline.vae).__name__
+    with pytest.raises(ModelLoadError, match=f"a decoder of the class {name} cannot be exported"):
         export_decoder(pipeline.vae, type(pipeline).__name__, channels, fp16_weights=False)
