@@ -132,6 +132,8 @@ PIPELINE_SCALINGS: dict[str, LatentScaling] = {
     "PixArtAlphaPipeline": _DIVIDED,
     "PixArtSigmaPipeline": _DIVIDED,
     "AnimateDiffPipeline": _MULTIPLIED,
+    "AnimateDiffControlNetPipeline": _MULTIPLIED,
+    "AnimateDiffSDXLPipeline": LatentScaling(_multiply, _times_factor, upcast=True),
     "LatentConsistencyModelPipeline": _DIVIDED,
     "LatentConsistencyModelImg2ImgPipeline": _DIVIDED,
     "AuraFlowPipeline": LatentScaling(_divide, _times_factor, upcast=True),

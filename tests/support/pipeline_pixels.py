@@ -49,6 +49,8 @@ def expected_pixels(name: str, case: Case, pipeline: Any) -> NDArray[np.uint8]:
     arguments: dict[str, Any] = dict(case.arguments)
     for field, data in input_images(case).items():
         arguments[case.images[field]] = Image.open(io.BytesIO(data)).convert("RGB")
+    if case.repeats_images:
+        arguments |= {name: [arguments[name]] * (case.num_frames or 1) for name in case.images.values()}
     if case.has_prompt:
         arguments["prompt"] = PROMPT
     if case.has_size:

@@ -99,6 +99,14 @@ FLUX_FAMILIES = (
     ),
     replace(
         _FLUX,
+        pipeline_class="FluxFillPipeline",
+        mode=replace(INPAINTING, negative_prompt=False),
+        arguments=INPAINTING_ARGUMENTS,
+        scales_noise=True,
+        batches=False,  # it samples the encoded input image once for all members
+    ),
+    replace(
+        _FLUX,
         pipeline_class="FluxKontextPipeline",
         arguments={**TEXT_ARGUMENTS, "image": "image"},
         # The input image already has the size of the result.

@@ -15,7 +15,13 @@ from core.diffusers_engine.families.family import (
     linear_sigmas_without_zero,
 )
 from core.diffusers_engine.families.flux import PACKED_GEOMETRY, sample_size
-from core.diffusers_engine.families.images import IMAGE_ARGUMENTS, IMAGE_TO_IMAGE, TEXT_TO_IMAGE
+from core.diffusers_engine.families.images import (
+    IMAGE_ARGUMENTS,
+    IMAGE_TO_IMAGE,
+    INPAINTING,
+    INPAINTING_ARGUMENTS,
+    TEXT_TO_IMAGE,
+)
 
 _EDIT = replace(TEXT_TO_IMAGE, image=True)
 _STRENGTH = replace(IMAGE_TO_IMAGE, latents=False)
@@ -90,7 +96,7 @@ def _transformer_size(pipeline: Any) -> tuple[int, int]:
 
 
 LANGUAGE_MODEL_FAMILIES = (
-    replace(_QWEN, related=("QwenImageImg2ImgPipeline",)),
+    replace(_QWEN, related=("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline")),
     replace(
         _QWEN,
         pipeline_class="QwenImageImg2ImgPipeline",
@@ -98,14 +104,28 @@ LANGUAGE_MODEL_FAMILIES = (
         arguments={**IMAGE_ARGUMENTS, "guidance_scale": "true_cfg_scale"},
         scales_noise=True,
     ),
+    replace(
+        _QWEN,
+        pipeline_class="QwenImageInpaintPipeline",
+        mode=INPAINTING,
+        arguments={**INPAINTING_ARGUMENTS, "guidance_scale": "true_cfg_scale"},
+        scales_noise=True,
+    ),
     _QWEN_EDIT,
     replace(_QWEN_EDIT, pipeline_class="QwenImageEditPlusPipeline"),
-    replace(_Z_IMAGE, related=("ZImageImg2ImgPipeline",)),
+    replace(_Z_IMAGE, related=("ZImageImg2ImgPipeline", "ZImageInpaintPipeline")),
     replace(
         _Z_IMAGE,
         pipeline_class="ZImageImg2ImgPipeline",
         mode=_STRENGTH,
         arguments=IMAGE_ARGUMENTS,
+        scales_noise=True,
+    ),
+    replace(
+        _Z_IMAGE,
+        pipeline_class="ZImageInpaintPipeline",
+        mode=INPAINTING,
+        arguments=INPAINTING_ARGUMENTS,
         scales_noise=True,
     ),
     Family(

@@ -16,6 +16,7 @@ from core.diffusers_engine.families.family import (
 from core.diffusers_engine.families.images import UNET_GEOMETRY
 from core.diffusers_engine.families.long_videos import sliding_windows
 from core.model import GenerationMode
+from core.plan import StreamPlan
 
 TEXT_TO_VIDEO = GenerationMode(Modality.VIDEO)
 IMAGE_TO_VIDEO = GenerationMode(Modality.VIDEO, image=True)
@@ -29,6 +30,10 @@ def spatial(pipeline: Any) -> int:
 def temporal(pipeline: Any) -> int:
     """Return the number of video frames per latent frame of a video pipeline."""
     return int(pipeline.vae_scale_factor_temporal)
+
+
+def _control_image_for_every_frame(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:
+    return {**arguments, "conditioning_frames": [arguments["conditioning_frames"]] * plan.num_frames}
 
 
 def _cogvideox_size(pipeline: Any) -> tuple[int, int]:
@@ -113,6 +118,23 @@ VIDEO_FAMILIES = (
         arguments=TEXT_VIDEO_ARGUMENTS,
         call_context=sliding_windows,
         guidance_inputs=("prompt_embeds",),
+    ),
+    Family(
+        "AnimateDiffControlNetPipeline",
+        GenerationMode(Modality.VIDEO, control_image=True),
+        latent_layouts.channels_first_video,
+        UNET_GEOMETRY,
+        arguments={**TEXT_VIDEO_ARGUMENTS, "control_image": "conditioning_frames"},
+        finish=_control_image_for_every_frame,
+        batches=False,
+        call_context=sliding_windows,
+    ),
+    Family(
+        "AnimateDiffSDXLPipeline",
+        TEXT_TO_VIDEO,
+        latent_layouts.channels_first_video,
+        UNET_GEOMETRY,
+        arguments=TEXT_VIDEO_ARGUMENTS,
     ),
     Family(
         "StableVideoDiffusionPipeline",

@@ -24,6 +24,7 @@ class Case:
     is_loadable: whether the pipeline can be loaded from a directory without torchvision. Otherwise it is served from
         the factory `build`.
     frames_argument: the pipeline's argument for the number of frames.
+    repeats_images: whether the pipeline takes an image for each frame, for which the server repeats the given one.
     requires: a package without which the class cannot be called.
     prepare: called with the pipeline before it is called directly.
     """
@@ -39,6 +40,7 @@ class Case:
     is_loadable: bool = True
     frames_argument: str = "num_frames"
     requires: str | None = None
+    repeats_images: bool = False
     prepare: Callable[[Any], object] = lambda _pipeline: None
 
 
@@ -69,6 +71,7 @@ CASES: dict[str, Case] = {
     "FluxPipeline": Case(images.build_flux),
     "FluxImg2ImgPipeline": Case(images.build_flux, STRENGTH, IMAGE),
     "FluxInpaintPipeline": Case(images.build_flux, STRENGTH, INPAINTING),
+    "FluxFillPipeline": Case(flux.build_flux_fill, STRENGTH, INPAINTING),
     "FluxKontextPipeline": Case(flux.build_kontext, EXACT_AREA),
     "FluxKontextPipeline, image": Case(flux.build_kontext, EXACT_AREA, IMAGE),
     "FluxControlNetPipeline": Case(flux.build_flux_controlnet, {}, CONTROL_IMAGE),
@@ -79,6 +82,8 @@ CASES: dict[str, Case] = {
     "Flux2KleinPipeline, image": Case(flux.build_flux2_klein, {}, IMAGE),
     "ChromaPipeline": Case(flux.build_chroma),
     "ChromaImg2ImgPipeline": Case(flux.build_chroma, STRENGTH, IMAGE),
+    "QwenImageInpaintPipeline": Case(qwen.build_qwen_image, STRENGTH, INPAINTING),
+    "ZImageInpaintPipeline": Case(qwen.build_z_image, STRENGTH, INPAINTING),
     "QwenImagePipeline": Case(qwen.build_qwen_image),
     "QwenImageImg2ImgPipeline": Case(qwen.build_qwen_image, STRENGTH, IMAGE),
     "QwenImageEditPipeline": Case(qwen.build_qwen_image_edit, {}, IMAGE, caches_prompt=False, is_loadable=False),
@@ -104,6 +109,14 @@ CASES: dict[str, Case] = {
     "PixArtSigmaPipeline": Case(images.build_pixart_sigma, EXACT_SIZE_AND_PROMPT),
     "SanaPipeline": Case(images.build_sana, EXACT_SIZE_AND_PROMPT),
     "AnimateDiffPipeline": Case(videos.build_animatediff, num_frames=5, latent_frames=5),
+    "AnimateDiffControlNetPipeline": Case(
+        newer_videos.build_animatediff_controlnet,
+        images={"control_image": "conditioning_frames"},
+        num_frames=5,
+        latent_frames=5,
+        repeats_images=True,
+    ),
+    "AnimateDiffSDXLPipeline": Case(newer_videos.build_animatediff_xl, num_frames=5, latent_frames=5),
     "StableVideoDiffusionPipeline": Case(
         videos.build_svd, {"fps": 12}, IMAGE, num_frames=5, latent_frames=5, has_prompt=False
     ),

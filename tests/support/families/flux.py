@@ -19,6 +19,7 @@ from diffusers import (
     FluxControlNetModel,
     FluxControlNetPipeline,
     FluxControlPipeline,
+    FluxFillPipeline,
     FluxKontextPipeline,
     FluxTransformer2DModel,
 )
@@ -55,12 +56,22 @@ def build_flux_controlnet() -> FluxControlNetPipeline:
     return FluxControlNetPipeline(**parts, controlnet=controlnet.eval())
 
 
-def build_flux_control() -> FluxControlPipeline:
+def _parts_for_input_channels(channels: int) -> dict[str, Any]:
+    """Return the parts of Flux with a transformer that also takes the latents of an input image."""
     parts = build_flux().components
     torch.manual_seed(22)
-    parts["transformer"] = FluxTransformer2DModel(in_channels=128, out_channels=64, **_SIZES).eval()
+    parts["transformer"] = FluxTransformer2DModel(in_channels=channels, out_channels=64, **_SIZES).eval()
     accepted = ("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "transformer")
-    return FluxControlPipeline(**{name: parts[name] for name in accepted})
+    return {name: parts[name] for name in accepted}
+
+
+def build_flux_control() -> FluxControlPipeline:
+    return FluxControlPipeline(**_parts_for_input_channels(128))
+
+
+def build_flux_fill() -> FluxFillPipeline:
+    """Return a pipeline whose transformer also takes the masked image and 8x8 mask values for each latent cell."""
+    return FluxFillPipeline(**_parts_for_input_channels(64 + 64 + 256))
 
 
 def _flux2_parts() -> dict[str, Any]:

@@ -9,6 +9,8 @@ from codec_pixels.library_logging import silence_libraries
 silence_libraries()
 
 from diffusers import (
+    AnimateDiffControlNetPipeline,
+    AnimateDiffSDXLPipeline,
     AutoencoderKLHunyuanVideo15,
     AutoencoderKLMochi,
     ClassifierFreeGuidance,
@@ -23,8 +25,10 @@ from diffusers import (
 )
 
 from tests.support.families import encoders, language_models
+from tests.support.families.images import build_controlnet
 from tests.support.families.newer_images import changed
-from tests.support.families.videos import build_cogvideox, build_ltx
+from tests.support.families.videos import build_cogvideox, build_ltx, build_motion_adapter
+from tests.support.tiny_sdxl import build_sdxl
 
 _TARGET_SIDE = 80
 """Side of a square that contains the tests' size, 64x96, in patches of 16x16 pixels."""
@@ -84,6 +88,18 @@ def build_cogvideox_image_to_video() -> CogVideoXImageToVideoPipeline:
 
 def build_ltx_condition() -> LTXConditionPipeline:
     return LTXConditionPipeline(**build_ltx().components)
+
+
+def build_animatediff_controlnet() -> AnimateDiffControlNetPipeline:
+    parts = build_controlnet().components
+    names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler", "controlnet")
+    return AnimateDiffControlNetPipeline(**{name: parts[name] for name in names}, motion_adapter=build_motion_adapter())
+
+
+def build_animatediff_xl() -> AnimateDiffSDXLPipeline:
+    parts = build_sdxl().components
+    names = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
+    return AnimateDiffSDXLPipeline(**{name: parts[name] for name in names}, motion_adapter=build_motion_adapter())
 
 
 def build_mochi() -> MochiPipeline:
