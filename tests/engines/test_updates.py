@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray import serve
@@ -10,30 +11,25 @@ from ray import serve
 from codec_ray.app import application
 from codec_ray.models import RayModels
 from codec_wire.errors import NotReady
+from codec_wire.latents import Modality
 from core.admission import Admission
 from core.engine import Job
 from core.lifecycle import Lifecycle
 from core.served import ModelInstance
 from core.service import LatentService
 from core.settings import Settings
+from tests.support.noise_model import LOADER, MODEL
 from tests.support.service_calls import generate, request_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
 
 UPDATED = "updated"
-PIPELINE = "tests.support.tiny_sd:build_pipeline"
+FIELDS: dict[str, Any] = {"model": MODEL.name, "modality": Modality.VIDEO, "frames": 2, "fps": 8}
 
 
 async def deploy(models_dir: Path, threads: int) -> None:
-    settings = Settings(
-        device="cpu",
-        threads=threads,
-        models_dir=models_dir,
-        calibration_images=0,
-        pipeline=PIPELINE,
-        log_level="warning",
-    )
-    await asyncio.to_thread(serve.run, application(settings), name=UPDATED, route_prefix=None)
+    settings = Settings(device="cpu", threads=threads, models_dir=models_dir)
+    await asyncio.to_thread(serve.run, application(settings, LOADER), name=UPDATED, route_prefix=None)
 
 
 @pytest.fixture
@@ -43,7 +39,7 @@ def application_is_deleted(cluster: None) -> Iterator[None]:
 
 
 def served_by(service: LatentService) -> ModelInstance:
-    return next(served for served in service.models if PIPELINE in served.model.name)
+    return next(served for served in service.models if served.model.name == MODEL.name)
 
 
 async def test_update_is_noticed_and_new_replicas_run_no_job_of_the_old_version(
@@ -53,10 +49,9 @@ async def test_update_is_noticed_and_new_replicas_run_no_job_of_the_old_version(
     await deploy(empty_dir, threads=1)
     assert await models.update(front)
     old = served_by(front)
-    name = old.model.name
-    plan = front.plan(request_for(model=name))
-    assert "1 thread" in old.device
-    _, frames = await generate(front, model=name)
+    plan = front.plan(request_for(**FIELDS))
+    assert "1 threads" in old.device
+    before = await generate(front, **FIELDS)
 
     await deploy(empty_dir, threads=2)
     assert old.engine is not None
@@ -66,5 +61,4 @@ async def test_update_is_noticed_and_new_replicas_run_no_job_of_the_old_version(
         await asyncio.sleep(0.2)
         assert await models.update(front)
     assert "2 threads" in served_by(front).device
-    _, updated = await generate(front, model=name)
-    assert [frame.done for frame in updated] == [frame.done for frame in frames]
+    assert await generate(front, **FIELDS) == before

@@ -20,11 +20,12 @@ class NoiseModel:
     """See codec_ray.model_loader.ModelLoader."""
 
     def __init__(self, settings: Settings, role: Role) -> None:
-        """Accept what every loader accepts."""
+        """Accept what every loader accepts. The device is named after the number of threads."""
+        self._device = f"test device, {settings.threads} threads"
 
     async def start_serving(self, service: LatentService) -> None:
         """Let `service` serve the model."""
-        service.models.replace([ModelInstance(MODEL, bundle_of(MODEL), NoiseEngine(), "test device")])
+        service.models.replace([ModelInstance(MODEL, bundle_of(MODEL), NoiseEngine(), self._device)])
         service.lifecycle.transition_to(State.SERVING)
 
     async def follow(self, service: LatentService) -> None:
