@@ -71,9 +71,7 @@ class JobRunner:
     async def run(self) -> None:
         """Start queued jobs whenever a device is available, until this method is cancelled.
 
-        When this method is cancelled, it stops the running jobs.
-
-        Jobs that are stopped are queued again.
+        When this method is cancelled, it stops the running jobs. Jobs that are stopped are queued again.
         """
         try:
             while True:
