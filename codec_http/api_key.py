@@ -10,9 +10,9 @@ from core.request_record import current_record
 def require_key(handler: Handler) -> Handler:
     """Return a handler that checks the API key and the number of active jobs, and then calls `handler`.
 
-    The API key is only checked if the server requires one. Both checks are made before the body of the request is read.
-    The returned handler raises Unauthenticated if the key is missing or unknown, and Overloaded if too many jobs are
-    active.
+    The API key is only checked if the server requires one. The API key and the number of jobs are checked before the
+    body of the request is read. The returned handler raises Unauthenticated if the key is missing or unknown, and
+    Overloaded if too many jobs are active.
     """
 
     async def checked(request: web.Request) -> web.StreamResponse:

@@ -11,7 +11,10 @@ from codec_wire.latents import LatentFrame, LatentStreamHeader
 from core.request_record import current_record
 
 MAX_INLINE_BYTES = 4096
-"""Maximum size in bytes of a message that is compressed on the event loop. Starting a thread would take longer."""
+"""Maximum size in bytes of a message that is compressed on the event loop.
+
+For a message up to this size, starting a thread would take longer than the compression.
+"""
 
 
 class LatentsResponse(web.StreamResponse):

@@ -22,8 +22,9 @@ PAUSE_TIMEOUT_S = 20.0
 async def receive_body(request: web.Request, reservation: Reservation) -> bytearray:
     """Return the body of `request`. While the body is received, its size is added to `reservation`.
 
-    Raises InvalidRequest if the body is incomplete, UnsupportedCoding if it is compressed, TooLarge if it exceeds
-    MAX_BODY_BYTES, RequestTimeout if it is received too slowly, and Overloaded if the memory for all bodies is used up.
+    Raises InvalidRequest if the body is incomplete, UnsupportedCoding if the body is compressed, TooLarge if the body
+    exceeds MAX_BODY_BYTES, RequestTimeout if the body is received too slowly, and Overloaded if the memory for all
+    bodies is used up.
     """
     _require_no_transfer_coding(request)
     coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip()
@@ -73,7 +74,9 @@ async def body_pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
 
 
 def _require_no_transfer_coding(request: web.Request) -> None:
-    """Raise UnsupportedCoding if Transfer-Encoding names a compression, e.g. "gzip, chunked".
+    """Raise UnsupportedCoding if Transfer-Encoding names a compression, such as "gzip, chunked".
+
+    Without this check, aiohttp would ignore the compression in Transfer-Encoding and return the compressed bytes.
 
     aiohttp ignores a compression in Transfer-Encoding and would return the compressed bytes.
     """

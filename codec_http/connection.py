@@ -17,11 +17,11 @@ from codec_http.errors import error_response, malformed_request_response
 from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES, LimitedRequestParser
 
 HEADER_TIMEOUT_S = 20.0
-"""Maximum time from the first byte of a request header to its end, in seconds."""
+"""Maximum time from the first to the last byte of a request header, in seconds."""
 IDLE_TIMEOUT_S = 75.0
 """Maximum time to wait for a request on an open connection, in seconds.
 
-This time is longer than the idle timeout of most load balancers.
+The value 75 is longer than the idle timeout of most load balancers.
 """
 LINGER_S = 2.0
 """Time in seconds for which the rest of a refused request is received, so that its client receives the response."""
@@ -49,8 +49,8 @@ def _probe(request: web.BaseRequest) -> bytes:
 class RestOfMalformedRequest(StreamReader):
     """Payload of a malformed request. The payload ends when the client closes the connection.
 
-    After the response, aiohttp waits up to LINGER_S for the end of the payload. If the connection were closed earlier,
-    the operating system would reset it, and the client could lose the response.
+    After the response, aiohttp waits up to LINGER_S for the end of the payload. If the connection were closed while the
+    client still sends data, the operating system would reset the connection, and the client could lose the response.
     """
 
     async def readany(self) -> bytes:
@@ -67,8 +67,8 @@ class RestOfMalformedRequest(StreamReader):
 class Connection(web.RequestHandler):
     """An HTTP connection with time limits.
 
-    The response to a request that cannot be parsed has the same format as other error responses. A client that closes
-    the connection for writing after a request still receives the response.
+    A request that cannot be parsed is answered with an error response in the format of all error responses. A client
+    that closes the connection for writing after a request still receives the response.
     """
 
     __slots__ = ("_header_timer", "_is_probed", "_limits", "_rest")
@@ -140,9 +140,9 @@ class Connection(web.RequestHandler):
         A client that sends no more data has closed either the whole connection or only its sending side. If the whole
         connection is closed, the request must be cancelled. If only the sending side is closed, the client still waits
         for the response. To detect which side is closed, the server sends bytes that do not change the meaning of the
-        response. If the client has closed the connection, its operating system answers these bytes with a reset, which
-        the server then detects. If the server cannot send any bytes without changing the response, the server closes
-        the connection.
+        response. If the client has closed the whole connection, the client's operating system answers the bytes with a
+        reset, which the server detects. If the server cannot send any bytes without changing the response, the server
+        closes the connection.
         """
         if self._rest is not None:
             self._rest.feed_eof()

@@ -27,9 +27,9 @@ class Evictable(Protocol):
 class ConnectionLimits:
     """Limits on the total number of connections, and on the number of connections from one address.
 
-    If a limit is reached, the connection that has waited longest for data from its client is closed. Therefore clients
-    that open connections without sending requests cannot exclude other clients. A new connection is refused only if all
-    connections handle requests.
+    If a limit is reached, the connection that has waited longest for data from its client is closed. Closing this
+    connection prevents clients that open connections without sending requests from excluding other clients. A new
+    connection is refused only if all connections handle requests.
     """
 
     def __init__(self, max_connections: int, max_per_address: int) -> None:
@@ -39,8 +39,8 @@ class ConnectionLimits:
         self._addresses: dict[Evictable, str] = {}
         """The address of each connection.
 
-        The connections are ordered by the time at which data was last received. The connection that has waited longest
-        is first.
+        The connections are ordered by the time at which data was last received. The connection that has received no
+        data for the longest time is first.
         """
         self._counts = Counter[str]()
 

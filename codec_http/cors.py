@@ -18,7 +18,7 @@ PREFLIGHT_HEADERS = {
     hdrs.ACCESS_CONTROL_MAX_AGE: "7200",
 }
 _READABLE_BY = web.RequestKey("readable_by", str)
-"""Request key whose value is the origin that may read the response, or "*" if every origin may read it."""
+"""Request key whose value is the origin that may read the response, or "*" if every origin may read the response."""
 
 
 @web.middleware
@@ -50,7 +50,8 @@ async def answer_preflight(request: web.Request, handler: Handler) -> web.Stream
 async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add the CORS headers to every response of the application.
 
-    Error responses need CORS headers too, because scripts could not read error messages without them.
+    Error responses have CORS headers, because scripts could not read the error messages of responses without CORS
+    headers.
     """
     readable_by = request.get(_READABLE_BY)
     if readable_by is not None:

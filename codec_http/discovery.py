@@ -17,7 +17,7 @@ CACHE_HEADERS = {"Cache-Control": "public, max-age=300, stale-while-revalidate=8
 IMMUTABLE_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable"}
 """Response headers for URLs that contain the hash of a large file.
 
-With these headers, browsers do not request the file again, even if a page is reloaded.
+After a response with these headers, browsers do not request the file again, even if a page is reloaded.
 """
 
 

@@ -26,7 +26,7 @@ _IMAGE_SCHEMA = {
 
 
 def _one_image(value: object) -> object:
-    """Return the only item of `value` if it is a list."""
+    """Return the only item of `value` if `value` is a list, otherwise `value`."""
     if not isinstance(value, list):
         return value
     if len(value) != 1:
@@ -46,8 +46,8 @@ def _file(field: str, value: object) -> object:
 class EditBody(RenderedImagesBody):
     """OpenAI-style request to edit an image.
 
-    A form contains `image` and `mask` as files. JSON contains them as base64, as base64 data URLs, or as objects with a
-    data URL in `image_url`. Fields that apply only to latents are not allowed.
+    A form contains `image` and `mask` as files. A JSON body contains `image` and `mask` as base64, as base64 data URLs,
+    or as objects with a data URL in `image_url`. Fields that apply only to latents are not allowed.
     """
 
     model_config = ConfigDict(json_schema_extra=RENDERED_IMAGES_SCHEMA)
@@ -79,7 +79,10 @@ EDIT_TEXT_FIELDS = frozenset(
 
 
 def edit_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return `fields` without the alias `images` of `image`. Raises InvalidRequest if both are present."""
+    """Return `fields` without the alias `images` of `image`.
+
+    Raises InvalidRequest if `fields` contains both `image` and `images`.
+    """
     if fields.get("images") is None:
         return fields
     if fields.get("image") is not None:

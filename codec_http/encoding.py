@@ -15,7 +15,9 @@ from codec_wire.maps import LatentMapBundle
 from core.request_record import current_record
 
 _UNLISTED_IDENTITY_WEIGHT = 1e-6
-"""Weight of identity if Accept-Encoding does not list it.
+"""Weight of the coding identity if Accept-Encoding does not list identity.
+
+The value is less than 0.001, the smallest valid weight above 0.
 
 This weight is less than 0.001, the smallest valid weight above 0.
 """
@@ -43,11 +45,11 @@ def available_codings(bundles: Iterable[LatentMapBundle]) -> list[str]:
 def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) -> Encoding:
     """Return the content coding for the response to `request`.
 
-    The coding with the highest weight in Accept-Encoding is selected. Among codings of equal weight, the order of
-    preference is zstd, br, gzip, identity. `dictionary` has the hash and the bytes of the zstd dictionary for the
-    format and pipeline of the body, or None if such a dictionary does not exist. zstd is available only if `dictionary`
-    is not None and the client is known to have the dictionary. Raises NotAcceptable if the client accepts no available
-    coding.
+    The coding with the highest weight in Accept-Encoding is selected. If several codings have the same weight, the
+    first of zstd, br, gzip and identity is selected. `dictionary` has the hash and the bytes of the zstd dictionary for
+    the wire format and the encoding pipeline of the body, or None if the map has no dictionary for them. zstd is
+    available only if `dictionary` is not None and the client is known to have the dictionary. Raises NotAcceptable if
+    the client accepts no available coding.
     """
     accepted = ", ".join(request.headers.getall("Accept-Encoding", []))
     if dictionary is not None and not _supports_dictionaries(request, accepted, dictionary[0]):

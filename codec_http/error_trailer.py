@@ -1,7 +1,7 @@
-"""HTTP trailer that describes an error which occurred after the response header was sent.
+"""HTTP trailer that describes an error that occurred after the response header was sent.
 
-aiohttp cannot send trailers (RFC 9112, section 7.1.2). A chunked body ends with its trailers. Therefore this module
-writes the trailer as the last bytes of the body.
+aiohttp cannot send trailers (RFC 9112, section 7.1.2). A chunked body ends with its trailers. This module writes the
+trailer as the last bytes of the body, because aiohttp has no function for trailers.
 """
 
 from aiohttp import HttpVersion11, hdrs, web

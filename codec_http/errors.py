@@ -101,7 +101,10 @@ def _response(status: int, detail: ErrorDetail, headers: dict[str, str] | None =
 
 
 PROBE_PATHS = (LIVENESS_PATH, READINESS_PATH, HEALTH_PATH, CODEC_HEALTH_PATH, METRICS_PATH)
-"""Paths that load balancers and Prometheus request every few seconds. These requests are logged at level DEBUG."""
+"""Paths that load balancers and Prometheus request every few seconds.
+
+Requests for these paths are logged at level DEBUG.
+"""
 
 OPERATIONS = {
     **dict.fromkeys((*GENERATION_PATHS.values(), EDITS_PATH), "generate"),

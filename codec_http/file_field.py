@@ -1,4 +1,4 @@
-"""Decoding of images and latents in a JSON body, which contains them as base64 text or base64 data URLs."""
+"""Decoding of images and latents that a JSON body contains as base64 text or base64 data URLs."""
 
 import base64
 import re

@@ -120,7 +120,7 @@ def _decoders(request: web.Request, decoder: DecoderFile | None) -> list[Decoder
 
 
 def _pipelines(models: ServedModels, modality: Modality) -> list[str]:
-    """Return the pipelines of the first model that generates `modality`, or an empty list if no model does."""
+    """Return the encoding pipelines of the first model that generates `modality`, or [] if no model generates it."""
     for instance in models:
         if modality in instance.model.modalities:
             return [pipeline.name for pipeline in instance.bundle.latent_map.pipelines_for(modality)]

@@ -51,7 +51,10 @@ def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
 
 
 def _with_urls(value: Any, urls: Mapping[str, str]) -> Any:
-    """Return the value of a field, with the `image_url` of an object, or of the objects in a list, from `urls`."""
+    """Return `value` with every key of `urls` in a field `image_url` replaced with the URL in `urls`.
+
+    `value` is an object, a list of objects, or another value.
+    """
     if isinstance(value, list):
         return [_with_urls(item, urls) if isinstance(item, dict) else item for item in value]
     if isinstance(value, dict) and isinstance(value.get(_URL), str):

@@ -26,7 +26,7 @@ DECODE_PARAMETERS = {
 }
 """Query parameters of the decode endpoint."""
 DECODE_HEADERS = (LATENT_MAP_HEADER, MODEL_HEADER, hdrs.VARY)
-"""Headers of a decode response, in addition to those of every response."""
+"""Headers of a decode response, in addition to the headers that every response has."""
 
 
 async def decode(request: web.Request) -> web.StreamResponse:

@@ -85,9 +85,10 @@ async def parse_multipart(
 def form_fields(parts: Iterable[FormPart], text_fields: Collection[str]) -> dict[str, Any]:
     """Return the fields of a form as a JSON body would contain them, with files as bytes.
 
-    The fields of a form have no types. Text that is valid JSON, e.g. a number, a boolean or null, is therefore parsed,
-    except in the fields `text_fields`. Parts with the name NAME[] or with the same name become a list. Parts with the
-    name NAME[KEY] become an object. Raises InvalidRequest if a name is malformed or used in two of these ways.
+    The fields of a form have no types. Text that is valid JSON, such as a number, a boolean or null, is parsed, except
+    in the fields `text_fields`. Parts with the name NAME[] or with the same name become a list. Parts with the name
+    NAME[KEY] become an object. Raises InvalidRequest if a name is malformed, if the same NAME[KEY] occurs twice, or if
+    an object has the NAME of another value.
     """
     fields: dict[str, Any] = {}
     for part in parts:

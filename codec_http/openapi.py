@@ -121,7 +121,7 @@ def _responses(route: "Route") -> Json:
 
 
 def _error_response(classes: list[type[CodecError]]) -> Json:
-    """Return the OpenAPI response object for `classes`, error classes with the same HTTP status.
+    """Return the OpenAPI response object for the error classes `classes`, which have the same HTTP status.
 
     The description of the response consists of the docstrings of the classes.
     """

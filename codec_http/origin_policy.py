@@ -19,9 +19,9 @@ class OriginPolicy:
 
     A page may use the server if its origin is one of `allowed_origins` or the origin of `public_url`. By default,
     `allowed_origins` contains the origins of localhost and loopback addresses. A page with the server's own origin may
-    use the server if the host in this origin is an IP address or localhost. The server's own origin is not allowed with
-    another host name, because the owner of that name could let it resolve to the server's address. Pages of the owner
-    would then have the server's origin (DNS rebinding).
+    use the server if the host in this origin is an IP address or localhost. The server's own origin is not allowed if
+    its host is a name other than localhost, because the owner of a host name could let the name resolve to the server's
+    address. In such an attack (DNS rebinding), the pages of the attacker have the origin of the server.
 
     A server that listens on a loopback `address` also refuses requests for all host names except localhost, loopback
     addresses and the hosts of `public_url` and `allowed_origins`.
@@ -48,7 +48,7 @@ class OriginPolicy:
     def require_host(self, host: str | None) -> None:
         """Raise Forbidden unless `host` is an allowed Host header.
 
-        None stands for a missing header, as in HTTP/1.0.
+        `host` is None if the Host header is missing, as in HTTP/1.0.
         """
         if host is not None and self._checks_hosts and not self._allows_host(host):
             raise Forbidden(

@@ -1,4 +1,7 @@
-"""Reading of latent streams in request bodies. Chunks are decompressed and checked with bounded memory."""
+"""Reading of latent streams in request bodies.
+
+The chunks of a stream are decompressed and checked with bounded memory.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -16,7 +19,7 @@ from core.received_stream import LATENTS_FIELD, BodyReader
 MAX_INLINE_BYTES = 4096
 """Maximum size in bytes of an uncompressed chunk that is read on the event loop.
 
-Starting a thread would take longer.
+For a chunk up to this size, starting a thread would take longer than reading the chunk.
 """
 
 

@@ -126,7 +126,7 @@ def _tensor(request: web.Request, data: bytes) -> TensorData:
 def _unpacked(request: web.Request, latents: TensorData) -> TensorData:
     """Convert packed latents [B, h * w / 4, 4C], as used by Flux, to [B, C, h, w].
 
-    Latents that are not packed are returned without changes.
+    Return `latents` without changes if they are not packed.
     """
     if len(latents.shape) != 3:
         return latents

@@ -52,7 +52,7 @@ UNSUPPORTED_FIELDS = {
 }
 """Fields that are rejected in a request for pixels, with the reason.
 
-If the server ignored them, the result would differ from the requested result.
+If the server ignored the unsupported fields, the result would differ from the requested result.
 """
 
 
@@ -85,9 +85,9 @@ async def read_generation(request: web.Request, modality: Modality, accept: str)
 def _require_json(request: web.Request) -> None:
     """Raise UnsupportedMediaType unless the Content-Type of `request` is that of JSON.
 
-    This check protects the server against web pages of other origins. Before a page of another origin can send JSON,
-    the browser sends a CORS preflight request, which the server can refuse. Before text/plain and forms, the browser
-    does not send a preflight request.
+    The check of the Content-Type protects the server against web pages of other origins. Before a page of another
+    origin can send JSON, the browser sends a CORS preflight request, which the server can refuse. Before a page sends
+    text/plain or a form, the browser does not send a preflight request.
     """
     if request.content_type != JSON:
         received = request.headers.get(hdrs.CONTENT_TYPE)

@@ -82,7 +82,7 @@ def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) 
 
 
 LATENTS_MARKERS = ("stream_format", "modality", "latent_space", "pipeline")
-"""A request for latents contains one of these fields, unless its Accept header names a media type of latent streams."""
+"""Fields of which a request for latents contains at least one, unless its Accept header names a latent stream."""
 _LATENTS_ONLY = ("modality", "latent_space", "pipeline")
 """The names in LATENTS_MARKERS that are fields of GenerationRequest."""
 

@@ -39,7 +39,7 @@ VARY = ", ".join(
         "Sec-Fetch-Mode",
     )
 )
-"""Request headers that determine whether the response has latents or pixels, and its format and content coding."""
+"""Request headers that determine whether a response has latents or pixels, and in which format and content coding."""
 
 
 def generation_headers(

@@ -174,8 +174,8 @@ class ModelDescription(ResponseModel):
 class InfoResponse(ResponseModel):
     """Capabilities, state and software versions of the server.
 
-    The fields that describe a model refer to the default model. The field `models` describes every model. While the
-    server is loading, the fields that describe models are null, empty or absent.
+    The fields of this object that describe a model refer to the default model. The field `models` describes every
+    model. While the server is loading, the fields that describe models are null, empty or absent.
     """
 
     modality_supported: list[str] = Field(description="Modalities that the models generate; empty for a decoder.")

@@ -62,7 +62,10 @@ _PUBLIC_PATHS = frozenset(
 
 
 def is_public(path: str) -> bool:
-    """Return whether requests for `path` need no API key. Only probes, discovery and the page need no key.
+    """Return whether requests for `path` need no API key.
+
+    Only requests for probes, discovery and the page need no API key. Discovery needs no API key, because clients use
+    discovery before they know which API key to send.
 
     Discovery needs no key, because clients use it before they know which API key to send.
     """

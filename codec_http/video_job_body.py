@@ -60,7 +60,7 @@ def _adapt_schema(schema: dict[str, Any]) -> None:
 
 
 class VideoJobBody(GenerationBody):
-    """Request for a video as a job, with the fields of OpenAI's videos API and those of video generations."""
+    """Request for a video as a job. The fields are those of OpenAI's videos API and of requests for rendered videos."""
 
     model_config = ConfigDict(json_schema_extra=_adapt_schema)
     modality: VideoModality = Modality.VIDEO
@@ -132,7 +132,8 @@ class VideoJobBody(GenerationBody):
 async def read_video_job(request: web.Request) -> VideoJobBody:
     """Return the validated body of `request`, which is JSON or multipart/form-data.
 
-    Raises UnsupportedMediaType if the body is neither, and the errors of receive_body, parse_multipart and parse_body.
+    Raises UnsupportedMediaType if the body is neither JSON nor a form, and the errors of receive_body, parse_multipart
+    and parse_body.
     """
     app = request.app
     if request.content_type not in (JSON, MULTIPART):
@@ -151,7 +152,7 @@ async def read_video_job(request: web.Request) -> VideoJobBody:
 
 
 def text_fields(model: type[BaseModel]) -> set[str]:
-    """Return the names in requests of the fields of `model` whose values may be any text."""
+    """Return the names that requests use for the fields of `model` whose values may be any text."""
     return {
         info.alias or name
         for name, info in model.model_fields.items()

@@ -1,6 +1,7 @@
-"""Handlers of the page at / and of the files that it loads, which are in the folder `page`.
+"""Handlers of the page at / and of the files that the page loads from the folder `page`.
 
-`make web` adds a decoder that runs in browsers to the folder. Without this decoder, the server decodes for the page.
+`make web` adds a decoder that runs in browsers to the folder `page`. If the decoder is missing, the server decodes for
+the page.
 """
 
 import re

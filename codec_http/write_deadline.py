@@ -15,10 +15,10 @@ _NOT_READ = "the client did not read the response before the deadline"
 class WriteDeadline(Deadline):
     """Deadline that stops the writing of `response` GRACE_S seconds after the deadline of `job`.
 
-    Without this limit, the job of a client that does not read its response would stay active forever.
+    Without a WriteDeadline, the job of a client that does not read its response would stay active forever.
 
-    After this deadline, DeadlineExceeded is raised if the response has not been started. Otherwise the connection is
-    closed and ConnectionResetError is raised.
+    If the response has not been started at this deadline, DeadlineExceeded is raised. If the response has been started,
+    the connection is closed and ConnectionResetError is raised.
     """
 
     def __init__(self, request: web.Request, response: web.StreamResponse, job: Job) -> None:

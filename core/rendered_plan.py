@@ -54,7 +54,7 @@ def plan_rendered(
 
 
 def require_proven_pixels(model: ModelInfo) -> None:
-    """Raise UnsupportedModality if decoded latents of `model` could not be compared with pixels of a pipeline."""
+    """Raise UnsupportedModality if latents that `model` decodes could not be compared with pixels of diffusers."""
     if model.unproven_pixels is not None:
         modalities = tuple(str(modality) for modality in model.modalities)
         raise UnsupportedModality(
