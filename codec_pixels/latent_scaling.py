@@ -151,6 +151,7 @@ VAE_SCALINGS: dict[str, LatentScaling] = {
     "AutoencoderKLCogVideoX": _MULTIPLIED,
     "AutoencoderKLHunyuanVideo": _DIVIDED,
     "AutoencoderKLFlux2": _UNSCALED,
+    "AutoencoderKLLTX2Video": _UNSCALED,
     "AutoencoderKLWan": _WAN,
     "AutoencoderKLQwenImage": _WAN,
     "AutoencoderKLHunyuanVideo15": _DIVIDED,

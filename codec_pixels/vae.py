@@ -61,6 +61,7 @@ VAE_DECODERS: dict[str, Decode] = {
     "AutoencoderKLQwenImage": _decode_video,
     "AutoencoderKLHunyuanVideo15": _decode_video,
     "AutoencoderKLMochi": _decode_video,
+    "AutoencoderKLLTX2Video": _decode_ltx_video,
     "AutoencoderKLLTXVideo": _decode_ltx_video,
 }
 """Decode function for each VAE class, keyed by the name of the class."""

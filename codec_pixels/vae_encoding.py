@@ -45,6 +45,7 @@ VAE_ENCODERS: dict[str, Encode] = {
     "AutoencoderKLQwenImage": _encode_video,
     "AutoencoderKLHunyuanVideo15": _encode_video,
     "AutoencoderKLMochi": _encode_video,
+    "AutoencoderKLLTX2Video": _encode_video,
     "AutoencoderKLLTXVideo": _encode_video,
 }
 """Encode function for each VAE class, keyed by the name of the class."""

@@ -96,6 +96,21 @@ _LTX = Family(
     sigmas=linear_sigmas,
 )
 
+
+def _ltx2_text(_pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
+    return text.strip(), 1024
+
+
+# It also generates audio, which is not sent.
+_LTX2 = replace(
+    _LTX,
+    pipeline_class="LTX2Pipeline",
+    latents=latent_layouts.channels_first_video,
+    geometry=replace(_LTX_GEOMETRY, default_size=lambda _pipeline: (768, 512)),
+    batches=False,
+    previews=False,  # the samples of its scheduler are packed, and the result is not
+    tokenized=_ltx2_text,
+)
 _HUNYUAN_15_ARGUMENTS = {field: name for field, name in TEXT_VIDEO_ARGUMENTS.items() if field in _HUNYUAN_15_FIELDS}
 _HUNYUAN_15 = Family(
     "HunyuanVideo15Pipeline",
@@ -200,6 +215,7 @@ VIDEO_FAMILIES = (
         batches=False,
         previews=False,  # the samples of its scheduler are packed, and the result is not
     ),
+    _LTX2,
     Family(
         "MochiPipeline",
         TEXT_TO_VIDEO,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tests.support.families import flux, images, newer_images, newer_videos, qwen, videos, wan
+from tests.support.families import flux, images, ltx2, newer_images, newer_videos, qwen, videos, wan
 from tests.support.tiny_sd import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
 
@@ -152,6 +152,7 @@ CASES: dict[str, Case] = {
     "LTXConditionPipeline, image": Case(
         newer_videos.build_ltx_condition, {"frame_rate": 12}, IMAGE, num_frames=17, latent_frames=3
     ),
+    "LTX2Pipeline": Case(ltx2.build_ltx2, {"frame_rate": 12}, num_frames=5, latent_frames=3),
     "MochiPipeline": Case(newer_videos.build_mochi, num_frames=13, latent_frames=3),
     "LTXPipeline": Case(videos.build_ltx, {"frame_rate": 12}, num_frames=17, latent_frames=3),
     "LTXPipeline, timestep conditioning": Case(
