@@ -68,8 +68,8 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
 async def read_generation(request: web.Request, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
     """Return the validated body of `request` to the endpoint of `modality`. `accept` is the Accept header.
 
-    Raises UnsupportedMediaType if the Content-Type is not JSON, and InvalidRequest, which names the field, if a field
-    is missing, invalid or not allowed. Raises the errors of receive_body if the body cannot be received.
+    Raises UnsupportedMediaType if the Content-Type is not JSON. Raises InvalidRequest, which names the field, if a
+    field is missing, invalid or not allowed. Raises the errors of receive_body if the body cannot be received.
     """
     _require_json(request)
     app = request.app
@@ -99,8 +99,8 @@ def _require_json(request: web.Request) -> None:
 def parse_generation(data: bytes | bytearray, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
     """Return the validated body in `data`. See read_generation.
 
-    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed, and TooLarge if the
-    JSON text is too large.
+    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed. Raises TooLarge if
+    the JSON text is too large.
     """
     body = parse_json_object(data)
     if requests_pixels(body, accept):

@@ -158,8 +158,8 @@ def accelerate(
     concurrent: Annotated[
         int,
         typer.Option(
-            help="Number of concurrent requests in an additional measurement of the speed, for which the first "
-            "fixture is generated with different seeds. With 0, this measurement is omitted.",
+            help="Also measure how many images a server generates per second if it always has this number of "
+            "requests. The requests are those of the first fixture, with different seeds. 0 omits this measurement.",
             min=0,
         ),
     ] = 8,
