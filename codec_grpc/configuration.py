@@ -42,7 +42,7 @@ def configuration_of(info: pb.GetServerInfoResponse) -> str:
 
 
 def differences(info: pb.GetServerInfoResponse, reference: pb.GetServerInfoResponse) -> Iterator[str]:
-    """Yield a text for each difference between the configurations of two servers, e.g. "torch 2.1 instead of 2.0"."""
+    """Yield a text such as "torch 2.1 instead of 2.0" for each difference between the configurations of two servers."""
     found, expected = _facts(info), _facts(reference)
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):

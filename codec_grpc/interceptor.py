@@ -31,7 +31,7 @@ METHOD_PREFIX = f"/{pb.DESCRIPTOR.services_by_name['LatentService'].full_name}/"
 PUBLIC_METHODS = ("GetServerInfo", "GetLatentMap")
 """Names of the discovery methods, which require no API key.
 
-The discovery endpoints of the HTTP server require no API key either.
+Neither the gRPC server nor the HTTP server requires an API key for discovery.
 """
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
@@ -54,7 +54,7 @@ class ErrorBoundary(ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the handlers of LatentService.
 
-        The handlers of health checks and reflection are wrapped too, but only to refuse malformed messages.
+        The handlers of health checks and reflection are wrapped only to refuse malformed messages.
         """
         handler: Any = await continuation(handler_call_details)
         if handler is None:

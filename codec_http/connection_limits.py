@@ -14,7 +14,7 @@ log = RateLimitedLog(logging.getLogger(__name__))
 
 
 class Evictable(Protocol):
-    """A connection that can be closed so that another one can be accepted."""
+    """A connection that can be closed so that a new connection can be accepted."""
 
     @property
     def waits_for_client(self) -> bool:

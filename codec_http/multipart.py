@@ -86,9 +86,9 @@ def form_fields(parts: Iterable[FormPart], text_fields: Collection[str]) -> dict
     """Return the fields of a form as a JSON body would contain them, with files as bytes.
 
     The fields of a form have no types. Text that is valid JSON, such as a number, a boolean or null, is parsed, except
-    in the fields `text_fields`. Parts with the name NAME[] or with the same name become a list. Parts with the name
-    NAME[KEY] become an object. Raises InvalidRequest if a name is malformed, if the same NAME[KEY] occurs twice, or if
-    an object has the NAME of another value.
+    in the fields `text_fields`. Parts with the name NAME[], and several parts with an equal name, become a list. Parts
+    with the name NAME[KEY] become an object. Raises InvalidRequest if a name is malformed, if the same NAME[KEY] occurs
+    twice, or if an object has the NAME of another value.
     """
     fields: dict[str, Any] = {}
     for part in parts:

@@ -21,7 +21,7 @@ class OriginPolicy:
     `allowed_origins` contains the origins of localhost and loopback addresses. A page with the server's own origin may
     use the server if the host in this origin is an IP address or localhost. The server's own origin is not allowed if
     its host is a name other than localhost, because the owner of a host name could let the name resolve to the server's
-    address. In such an attack (DNS rebinding), the pages of the attacker have the origin of the server.
+    address. In a DNS rebinding attack, the pages of the attacker have the origin of the server.
 
     A server that listens on a loopback `address` also refuses requests for all host names except localhost, loopback
     addresses and the hosts of `public_url` and `allowed_origins`.

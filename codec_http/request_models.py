@@ -32,7 +32,7 @@ MAX_PARTIAL_IMAGES = 3
 def _require_modality(modality: Modality) -> Callable[[object], object]:
     """Return a validator that accepts only `modality`.
 
-    The error message of the validator names the endpoint of the other modality.
+    If the validator rejects a modality, its error message names the endpoint of the rejected modality.
     """
 
     def validate(value: object) -> object:

@@ -1,7 +1,7 @@
 """Run the command line with `python -m codec_server`.
 
 Without a command, `python -m codec_server` runs `serve`. For example, `python -m codec_server --host ... --model ...`
-starts a server. Other Codec servers can be started with the options --host and --model, too.
+starts a server. The options --host and --model are the same as those of other Codec servers.
 """
 
 import sys

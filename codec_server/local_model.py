@@ -223,7 +223,10 @@ class LocalModel:
         return loaded
 
     def free(self) -> bool:
-        """Stop the device thread and release its pipelines. Return False if the thread is still loading a model."""
+        """Stop the device thread and release the diffusers pipelines.
+
+        Return False if the thread is still loading a model.
+        """
         if self._thread is None:
             return True
         idle = self._thread.submit(lambda: None)

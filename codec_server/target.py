@@ -15,7 +15,7 @@ from core.settings import Settings, read_settings
 _CALIBRATED = [spec.name for spec in PIPELINES.values() if spec.scales is Scales.STATIC]
 """Names of the encoding pipelines that need static scales.
 
-A model without a latent-space map is calibrated only if a pipeline that needs static scales is used.
+A model without a latent-space map is calibrated only if an encoding pipeline that needs static scales is used.
 """
 
 
@@ -51,7 +51,7 @@ class Target:
 def settings_of(flags: Mapping[str, Any], pipeline: str | None) -> Settings:
     """Return the settings of the model in this process.
 
-    `pipeline` is the name of the pipeline that encodes the latents. Raises InvalidSettings if a setting is invalid.
+    `pipeline` is the name of the encoding pipeline of the latents. Raises InvalidSettings if a setting is invalid.
     """
     # Calibration takes much longer than one generation.
     return read_settings(flags if pipeline in _CALIBRATED else {**flags, "calibration_images": 0})

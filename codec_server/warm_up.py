@@ -21,7 +21,7 @@ WARM_UP_STEPS = range(2, 6)
 """Numbers of sampling steps to try for the warm-up generation.
 
 The smallest number in this range that the scheduler accepts is used. A warm-up has at least two steps, because the
-first step differs from the others.
+first step differs from all other steps.
 """
 WARM_UP_LATENT_SIZE = 8
 """Height and width of the latents of the warm-up generation.

@@ -1,7 +1,7 @@
 """Metrics of the requests that have run a model. The module core.metrics_text exports these metrics.
 
-The values of all labels are from fixed sets, such as names of operations, pipelines, codings and error codes. A label
-never contains a value that a client has sent.
+The values of all labels are from fixed sets, such as names of operations, encoding pipelines, codings and error codes.
+A label never contains a value that a client has sent.
 """
 
 from dataclasses import dataclass

@@ -104,7 +104,10 @@ class ModelInfo:
     """Supported input combinations. If `modes` is empty, each modality is generated from a prompt alone."""
     loras: tuple[Lora, ...] = ()
     schedulers: tuple[str, ...] = ()
-    """Names of the schedulers that a request may select. Empty if only the model's own scheduler is available."""
+    """Names of the schedulers that a request may select.
+
+    The value is () if only the model's own scheduler is available.
+    """
     accepts_steps: StepCheck | None = field(default=None, compare=False, repr=False)
     """Function that returns whether the model's scheduler can run a number of steps.
 

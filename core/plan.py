@@ -184,7 +184,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
 _header = lru_cache(maxsize=256)(LatentStreamHeader)
 """Return a LatentStreamHeader with the given fields. The results are cached.
 
-A header does not depend on the prompt or seed, so most requests have the same header as an earlier request.
+A header does not depend on the prompt or seed, so the header of most requests is already in the cache.
 """
 
 
@@ -238,7 +238,7 @@ def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int
 def require_pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipeline:
     """Return the entry of the latent-space map for the encoding pipeline of `request`.
 
-    Raises InvalidRequest if the pipeline is unknown, not in the map, or not for the requested modality.
+    Raises InvalidRequest if the encoding pipeline is unknown, not in the map, or not for the requested modality.
     """
     latent_map = bundle.latent_map
     entry = latent_map.pipeline(request.pipeline)

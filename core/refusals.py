@@ -28,8 +28,9 @@ class Refusals:
     def delay_s(self, client: str, retry_after_s: float) -> float:
         """Record that `client` must wait for `retry_after_s` seconds, and return the delay of the response in seconds.
 
-        The delay is 0, unless the client was rejected before and has sent this request too early. If the client has
-        sent this request too early, the delay is EARLY_DELAY_S, and the time that the client must wait does not change.
+        The delay is 0, unless the client was rejected and has sent another request before the time in Retry-After.
+        After a request before the time in Retry-After, the delay is EARLY_DELAY_S, and the time that the client must
+        wait does not change.
         """
         now = monotonic()
         return_at = self._return_at.get(client)

@@ -37,10 +37,7 @@ class ModelInstance:
     engine: Engine | None
     device: str
     pixel_checks: tuple[PixelCheck, ...] = ()
-    """Differences of decoded latents from the pixels of diffusers pipelines, or () if no pixels were compared.
-
-    Empty if the pixels were not compared.
-    """
+    """Differences of decoded latents from the pixels of diffusers pipelines, or () if no pixels were compared."""
     vae: VaeEngine | None = None
     """Engine that decodes and encodes for clients, or None if this server cannot decode and encode."""
     tensor_vae: TensorVae | None = None

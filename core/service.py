@@ -48,7 +48,8 @@ class LatentService:
     async def require_place(self, client: str) -> None:
         """Check that `client` may have another active job. Call this method before any other work for the request.
 
-        If the server is not serving, nothing is checked, because later checks report that the server is not serving.
+        If the server is not serving, nothing is checked, because the selection of the model reports that the server is
+        not serving.
 
         Raises Overloaded if `client` has too many active jobs or the queue is full. If `client` was rejected before and
         did not wait for the time in Retry-After, Overloaded is raised after a delay. Without the delay, a client that

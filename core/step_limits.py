@@ -8,7 +8,7 @@ from core.model import GenerationMode, ModelInfo
 
 
 def require_scheduler(model: ModelInfo, scheduler: str | None) -> None:
-    """Check that `model` has the scheduler with the name `scheduler`. None is the model's own scheduler.
+    """Check that `model` has the scheduler with the name `scheduler`. The name None selects the model's own scheduler.
 
     Raises InvalidRequest, which names the available schedulers.
     """

@@ -79,7 +79,7 @@ def switches_of(settings: Settings) -> Switches:
     """Return the switches that `settings` select.
 
     In reference mode, `dtype` is not a switch, because the reference is generated with this dtype. Raises
-    InvalidSettings, which names the setting, if a switch or a batch size above 1 is set in reference mode. Also raises
+    InvalidSettings, which names the setting, if a switch or a batch size above 1 is set in reference mode. Raises
     InvalidSettings if a batch size above 1 is combined with one of UNBATCHED_STEP_CACHES.
     """
     given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}

@@ -32,7 +32,9 @@ class JobStore:
     """
 
     def __init__(self, folder: Path, limits: JobLimits) -> None:
-        """Open the store in `folder`, which is created if it does not exist. Then see `_recover`.
+        """Open the store in `folder`, which is created if it does not exist.
+
+        Jobs that were running when another process ended are queued again (see `_recover`).
 
         Raises InvalidSettings if the folder cannot be written, is used by another process or is not a store.
         """
