@@ -123,8 +123,9 @@ _NASTY: tuple[Any, ...] = (
 )  # fmt: skip
 _NAMES = (
     *_COMMON, *_VIDEO, "image", "control_image", "mask", "latents", "strength", "scheduler", "resolution",
-    "stream_format", "modality", "latent_space", "pipeline", "stream", "response_format", "output_format", "output_compression", "background",
-    "quality", "style", "moderation", "partial_images", "safety_identifier", "complexity", "svg", "", "\0",
+    "stream_format", "modality", "latent_space", "pipeline", "stream", "response_format", "output_format",
+    "output_compression", "background", "quality", "style", "moderation", "partial_images", "safety_identifier",
+    "complexity", "svg", "", "\0",
     "prompt ", "a" * 5000,
 )  # fmt: skip
 _CHOICES = ("msgpack", "protobuf", "raw", "int8", "image-latents", "video-latents", "png", "jpeg", "webp", "b64_json")
