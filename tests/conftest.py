@@ -56,7 +56,8 @@ def engine(tiny_model: LoadedModel, device_thread: DeviceThread) -> DiffusersEng
 
 
 @pytest.fixture(scope="session")
-def embedded_server() -> Iterator[Addresses]:
+def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     """A server process with the embedded model, the default of `serve`."""
-    with start_server() as addresses:
+    # The process is killed at the end, so a temporary directory of its own would remain.
+    with start_server(CODEC_DATA_DIR=str(tmp_path_factory.mktemp("data"))) as addresses:
         yield addresses
