@@ -77,8 +77,6 @@ def _require_no_transfer_coding(request: web.Request) -> None:
     """Raise UnsupportedCoding if Transfer-Encoding names a compression, such as "gzip, chunked".
 
     Without this check, aiohttp would ignore the compression in Transfer-Encoding and return the compressed bytes.
-
-    aiohttp ignores a compression in Transfer-Encoding and would return the compressed bytes.
     """
     coding = ", ".join(request.headers.getall(hdrs.TRANSFER_ENCODING, ["chunked"]))
     if coding.strip().lower() != "chunked":

@@ -137,7 +137,7 @@ class Accelerations(_Part):
 def read_accelerations(models_dir: Path, latent_space: str) -> Accelerations:
     """Return the results for the maps of `latent_space` that are stored in `models_dir`.
 
-    If the file with the results is missing, there are no results. A damaged file is logged and ignored.
+    If the file is missing, the result is empty. A damaged file is logged and ignored.
     """
     path = bundle_folder(models_dir, latent_space) / ACCELERATIONS_FILE
     try:

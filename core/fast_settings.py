@@ -30,7 +30,7 @@ class FastSettings(BaseSettings):
         "acceleration, so that the same request always gives the same bytes. In the mode fast, the model "
         "generates with optimizations that change the pixels (the switches of fast mode). The difference from "
         "reference mode must be measured first with `codec-diffusers golden accelerate`, unless "
-        "--fast-unmeasured is allow.",
+        "--fast-unmeasured has the value allow.",
     )
     channels_last: bool | None = setting(
         _ON_OFF_PANEL,

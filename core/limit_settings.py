@@ -23,7 +23,7 @@ class LimitSettings(BaseSettings):
         "Limits",
         None,
         "Maximum number of active generations of one client. Clients are distinguished by API key, or by IP "
-        "address if no key is required. Default: 7/8 of --max-jobs, or all of --max-jobs if that number is less "
+        "address if no key is required. Default: 7/8 of --max-jobs, or all of --max-jobs if --max-jobs is less "
         "than 4.",
         ge=1,
     )

@@ -10,7 +10,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 class Relay:
-    """Forwards connections to a server, HOST:PORT. It runs in a thread of its own."""
+    """Forwards connections to a server, HOST:PORT. It runs in a separate thread."""
 
     def __init__(self, server: str) -> None:
         self._host, _, port = server.rpartition(":")

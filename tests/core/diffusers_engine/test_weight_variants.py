@@ -74,7 +74,7 @@ def test_several_variants_without_default_weights_are_an_error_that_names_them()
 
 def test_variant_that_does_not_exist_is_an_error_that_names_the_variants() -> None:
     with pytest.raises(
-        ModelLoadError, match=r"a/b has no weights of the variant 'fp' \(--variant\): it has bf16, fp16$"
+        ModelLoadError, match=r"a/b has no weights of the variant 'fp' \(--variant\): the variants are bf16, fp16$"
     ):
         choose(f"{UNET}.fp16.safetensors", f"{VAE}.bf16.safetensors", requested="fp")
     with pytest.raises(ModelLoadError, match=r"the model has no variants; remove --variant"):
@@ -107,7 +107,7 @@ def test_requested_variant_is_loaded_and_decides_the_stored_dtype(tmp_path: Path
     assert default.unet.conv_in.bias.any()
     assert not variant.unet.conv_in.bias.any()
     assert [stored_dtype(tmp_path / "model", name) for name in (None, "fp16")] == ["fp32", "fp16"]
-    with pytest.raises(ModelLoadError, match=r"model has no weights of the variant 'ema' \(--variant\): it has fp16$"):
+    with pytest.raises(ModelLoadError, match=r"model has no weights of the variant 'ema' \(--variant\): the variants are fp16$"):
         load(ModelSource("model", None, tmp_path, variant="ema"), device)
 
 

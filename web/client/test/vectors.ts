@@ -25,7 +25,7 @@ export interface VectorIndex {
   readonly refused: { readonly msgpack: string; readonly reason: string }[];
 }
 
-/** Return the content of a file, in a buffer of its own. */
+/** Return the content of a file, in a new buffer. */
 export function readVector(path: string): Uint8Array<ArrayBuffer> {
   return bytesOfBase64(FILES[path]!);
 }
