@@ -53,7 +53,8 @@ def _choose(label: str, folders: Mapping[str, frozenset[str | None]], requested:
     existing = sorted({name for found in folders.values() for name in found if name is not None})
     if requested is not None:
         if requested not in existing:
-            known = f"the variants are {', '.join(existing)}" if existing else "the model has no variants; remove --variant"
+            variants = ", ".join(existing)
+            known = f"the variants are {variants}" if existing else "the model has no variants; remove --variant"
             raise ModelLoadError(f"{label} has no weights of the variant {requested!r} (--variant): {known}")
         return requested
     if all(None in found for found in folders.values()):
