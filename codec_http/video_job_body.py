@@ -106,7 +106,7 @@ class VideoJobBody(GenerationBody):
         for name in _LATENTS_ONLY:
             if name in self.model_fields_set:
                 raise InvalidRequest(
-                    name, f"is only valid for streams of latents: send it to {GENERATION_PATHS[Modality.VIDEO]}"
+                    name, f"is only valid in requests for latents, which are sent to {GENERATION_PATHS[Modality.VIDEO]}"
                 )
         values = {name: getattr(self, name) for name in GenerationRequest.model_fields}
         if self.seconds is not None:

@@ -159,7 +159,7 @@ class RayModels:
 
 
 async def _newer_version(known: _Described) -> str | None:
-    """Return a version that is running on more replicas than the version of `known`, or None."""
+    """Return the version of most replicas if it is not the version of `known`, otherwise None."""
     try:
         found = await known.handle.broadcast("version").results_async(timeout_s=CALL_TIMEOUT_S, return_exceptions=True)
     except (RayServeException, TimeoutError):  # no replica is running, or one does not respond

@@ -11,7 +11,7 @@ from core.request_memory import DEFAULT_LIMIT_BYTES, RequestMemory, Reservation
 from core.working_memory import NO_MEMORY, JobMemory, WorkingMemory
 
 _DECAY = 0.8
-"""Weight of a measured duration relative to the next measured duration.
+"""Factor by which the weight of the earlier measurements is reduced with each new measurement.
 
 With a weight of 0.8, the estimated speed of the device follows a change of the speed after a few jobs.
 """

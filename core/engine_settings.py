@@ -15,7 +15,7 @@ class EngineSettings(BaseSettings):
     engine: Literal["local", "ray"] = setting(
         _PANEL,
         "local",
-        "Engine that runs the models. With local, the models run in this process, on one device. With ray, the "
+        "Engine that runs the models. With 'local', the models run in this process, on one device. With 'ray', the "
         "models run in replicas on a Ray cluster, which needs the optional dependencies codec-diffusers[ray]. "
         "Each replica runs one diffusers pipeline, on one GPU or on --threads CPU threads (default: 1).",
     )
@@ -39,7 +39,7 @@ class EngineSettings(BaseSettings):
     ray_address: str | None = setting(
         _PANEL,
         None,
-        "Address HOST:PORT of a Ray cluster, or auto for the cluster on this machine. If models are already "
+        "Address HOST:PORT of a Ray cluster, or 'auto' for the cluster on this machine. If models are already "
         "deployed on the cluster, the server serves these models. Otherwise, the server deploys and serves "
         "--model. Default: the server starts Ray on this machine.",
     )

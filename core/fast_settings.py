@@ -26,11 +26,11 @@ class FastSettings(BaseSettings):
     mode: Literal["reference", "fast"] = setting(
         _PANEL,
         "reference",
-        "Mode in which the model generates. In the mode reference, the model generates like diffusers without "
-        "acceleration, so that the same request always gives the same bytes. In the mode fast, the model "
+        "Mode in which the model generates. In 'reference' mode, the model generates like diffusers without "
+        "acceleration, so that the same request always gives the same bytes. In 'fast' mode, the model "
         "generates with optimizations that change the pixels (the switches of fast mode). The difference from "
         "reference mode must be measured first with `codec-diffusers golden accelerate`, unless "
-        "--fast-unmeasured has the value allow.",
+        "--fast-unmeasured has the value 'allow'.",
     )
     channels_last: bool | None = setting(
         _ON_OFF_PANEL,
@@ -41,10 +41,10 @@ class FastSettings(BaseSettings):
     compile: Literal["auto", "none", "regional", "full"] | None = setting(
         _PANEL,
         None,
-        "Compile the denoiser with torch.compile. The value full compiles the denoiser as a whole. The value "
-        "regional compiles the repeated blocks of the denoiser, which takes less time. The value auto selects "
-        "regional for transformers that define repeated blocks, and full for all other models. If no C++ "
-        "compiler is installed, auto is the same as none. Default in fast mode: auto.",
+        "Compile the denoiser with torch.compile. 'full' compiles the denoiser as a whole. 'regional' compiles the "
+        "repeated blocks of the denoiser, which takes less time. 'auto' selects 'regional' for transformers that "
+        "define repeated blocks, and 'full' for all other models. If no C++ compiler is installed, 'auto' has the "
+        "effect of 'none'. Default in fast mode: auto.",
     )
     compile_sizes: str | None = setting(
         _PANEL,
@@ -101,8 +101,8 @@ class FastSettings(BaseSettings):
     offload: Literal["none", "model", "group", "sequential"] | None = setting(
         _PANEL,
         None,
-        "Keep the weights in main memory and move them to the GPU only when they are used. The value model moves "
-        "one component of the pipeline at a time, group moves one group of layers, and sequential moves one "
+        "Keep the weights in main memory and move them to the GPU only when they are used. 'model' moves "
+        "one component of the pipeline at a time, 'group' moves one group of layers, and 'sequential' moves one "
         "layer. Default in fast mode: none.",
     )
     vae_tiling: bool | None = setting(
@@ -141,7 +141,7 @@ class FastSettings(BaseSettings):
         _PANEL,
         "refuse",
         "Behaviour of the server if the difference between fast mode and reference mode was not measured. With "
-        "refuse, the server refuses to start. With allow, the server logs a warning and reports the difference "
+        "'refuse', the server refuses to start. With 'allow', the server logs a warning and reports the difference "
         "as unknown.",
     )
 

@@ -143,14 +143,14 @@ class Settings(
     device: str = _setting(
         "Device",
         "auto",
-        "torch device that runs the model, e.g. cpu, cuda or cuda:1. The value auto selects a GPU, or the CPU of "
+        "torch device that runs the model, e.g. cpu, cuda or cuda:1. 'auto' selects a GPU, or the CPU of "
         "a machine without a GPU.",
     )
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = _setting(
         "Device",
         "auto",
-        "Floating-point type of the model: fp16, bf16 or fp32. The value auto selects fp32 on a CPU. On a GPU, "
-        "auto selects bf16 if the weights are stored as bf16, otherwise fp16.",
+        "Floating-point type of the model: fp16, bf16 or fp32. 'auto' selects fp32 on a CPU. On a GPU, "
+        "'auto' selects bf16 if the weights are stored as bf16, otherwise fp16.",
     )
     threads: int | None = _setting(
         "Device", None, "Number of CPU threads that run the model. Default: one thread per CPU core.", ge=1

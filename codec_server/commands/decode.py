@@ -37,8 +37,7 @@ def decode(
     device: Annotated[
         str,
         typer.Option(
-            help="torch device, e.g. cpu, cuda or cuda:1. The value auto selects a GPU, or the CPU of a machine "
-            "without a GPU."
+            help="torch device, e.g. cpu, cuda or cuda:1. 'auto' selects a GPU, or the CPU of a machine without a GPU."
         ),
     ] = "auto",
     server: ServerOption = None,

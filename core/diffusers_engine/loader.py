@@ -120,9 +120,9 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
             pipeline, family, device = _from_files(source, device)
         if family.is_inferred and source.role is not Role.ALL:
             raise ModelLoadError(
-                f"{source.label} has the pipeline class {family.pipeline_class}, which has no row in the family table: "
-                "its pixels must be compared when it is loaded, for which the server needs its denoiser and its VAE; "
-                "set CODEC_ROLE=all"
+                f"{source.label} has the pipeline class {family.pipeline_class}, which has no row in the family table. "
+                "The server can only check the pixels of such a class if it loads the denoiser and the VAE: set "
+                "CODEC_ROLE=all (--role all)"
             )
         apply_loras(pipeline, source.loras, allow_pickle=source.allow_pickle, allow_partial=source.allow_partial_loras)
         if source.role is Role.GENERATOR:

@@ -71,7 +71,7 @@ class VideoJobs:
             await self._thread.call(self._store.require_place, client)
 
     async def create(self, request: GenerationRequest, record: RequestRecord) -> VideoJob:
-        """Store a job for `request`, which the HTTP request of `record` has sent, and queue it.
+        """Store and queue a job for `request`. `record` is the record of the HTTP request that contained `request`.
 
         Raises the errors of plan_video, Overloaded or TooLarge if there is not enough space, and OutOfStorage if the
         job cannot be stored.
