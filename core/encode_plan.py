@@ -103,7 +103,7 @@ def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInf
     if width * height * num_frames > MAX_RENDERED_PIXELS:
         raise InvalidRequest(
             FILE_FIELD,
-            f"must have at most {MAX_RENDERED_PIXELS} pixels in all frames, got {num_frames} frames of "
+            f"must have at most {MAX_RENDERED_PIXELS} pixels in all frames together, got {num_frames} frames of "
             f"{width}x{height}; request a smaller size",
         )
     pipeline = require_pipeline(fields, bundle)

@@ -72,7 +72,7 @@ class FastSettings(BaseSettings):
         None,
         "Cache with which a transformer reuses results of earlier sampling steps: none, faster (FasterCache), "
         "first_block (FirstBlockCache), mag (MagCache), pyramid_attention (PyramidAttentionBroadcast), "
-        "taylorseer (TaylorSeer), or cache_dit (DBCache), which needs the extra speed. Default in fast mode: none.",
+        "taylorseer (TaylorSeer), or cache_dit (DBCache). cache_dit needs the optional dependencies codec-diffusers[speed]. Default in fast mode: none.",
     )
     guidance_interval: str | None = setting(
         _PANEL,
@@ -86,9 +86,9 @@ class FastSettings(BaseSettings):
     quantization: Literal["none", "int8wo", "int4wo", "float8wo", "bnb_int8", "bnb_nf4"] | None = setting(
         _PANEL,
         None,
-        "Quantization of the weights of the denoiser: none, int8wo, int4wo or float8wo with torchao, bnb_int8 or "
-        "bnb_nf4 with bitsandbytes on a GPU. Quantization needs the optional dependencies codec-diffusers[speed]. "
-        "Default in fast mode: none.",
+        "Quantization of the weights of the denoiser. 'int8wo', 'int4wo' and 'float8wo' use torchao. 'bnb_int8' and "
+        "'bnb_nf4' use bitsandbytes, which needs a GPU. Both libraries are optional dependencies: "
+        "codec-diffusers[speed]. Default in fast mode: none.",
     )
     gguf: str | None = setting(
         _PANEL,

@@ -57,7 +57,7 @@ def load_separate_vae(folder: Path, arguments: Mapping[str, Any]) -> Any:
     vae_class = json.loads(config.read_bytes()).get("_class_name") if config.is_file() else None
     if vae_class not in _CLASSES:
         raise ModelLoadError(
-            f"{folder} contains {vae_class or 'neither a pipeline nor a VAE'}; without its pipeline, a VAE must be "
-            f"of the class {' or '.join(_CLASSES)}"
+            f"{folder} contains {vae_class or 'neither a pipeline nor a VAE'}; a VAE that is stored without a pipeline "
+            f"must be of the class {' or '.join(_CLASSES)}"
         )
     return VaePipeline(load_vae(vae_class, str(folder), **arguments))

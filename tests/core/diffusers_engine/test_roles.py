@@ -74,7 +74,7 @@ def test_decoder_loads_a_vae_without_a_pipeline(models_dir: Path, device: Device
 
 def test_vae_of_videos_without_its_pipeline_is_refused(models_dir: Path, device: Device) -> None:
     with pytest.raises(
-        ModelLoadError, match="AutoencoderKLWan; without its pipeline, a VAE must be of the class AutoencoderKL"
+        ModelLoadError, match="AutoencoderKLWan; a VAE that is stored without a pipeline must be of the class"
     ):
         load_as(Role.DECODER, "wan/vae", models_dir, device)
 
