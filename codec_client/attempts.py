@@ -56,4 +56,4 @@ async def run_with_retries(
             if has_started() or number == options.retries or too_late:
                 raise
             await asyncio.sleep(delay)
-    raise AssertionError("the last attempt raises or returns")
+    raise AssertionError("the loop ended without a result or an error")

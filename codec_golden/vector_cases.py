@@ -30,7 +30,7 @@ STATIC_SCALE = 2.5
 class Case:
     """One input of the conformance vectors.
 
-    `shape` is the shape of one latent frame, [C, h, w]. A video has more than one latent frame.
+    `shape` is the shape of one latent frame, [C, h, w]. A case is a video if `latent_frames` is above 1.
     """
 
     name: str

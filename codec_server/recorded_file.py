@@ -86,8 +86,7 @@ def read_recorded_file(path: Path) -> RecordedFile:
         beside = parameters_path(path)
         if not beside.is_file():
             raise InvalidSettings(
-                f"{path} is not a PNG image, and the file {beside} with the parameters of a latent stream does not "
-                "exist"
+                f"{path} is neither a PNG image nor a latent stream with its parameters in {beside}, which does not exist"
             )
         return RecordedFile(_parse(_read(beside), beside), body=data)
     from PIL import Image  # noqa: PLC0415 - a client without the extra `server` has no Pillow

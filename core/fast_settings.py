@@ -72,7 +72,8 @@ class FastSettings(BaseSettings):
         None,
         "Cache with which a transformer reuses results of earlier sampling steps: none, faster (FasterCache), "
         "first_block (FirstBlockCache), mag (MagCache), pyramid_attention (PyramidAttentionBroadcast), "
-        "taylorseer (TaylorSeer), or cache_dit (DBCache). cache_dit needs the optional dependencies codec-diffusers[speed]. Default in fast mode: none.",
+        "taylorseer (TaylorSeer), or cache_dit (DBCache). cache_dit needs the optional "
+        "dependencies codec-diffusers[speed]. Default in fast mode: none.",
     )
     guidance_interval: str | None = setting(
         _PANEL,
