@@ -68,7 +68,7 @@ class PixelDecoder:
                 folder = locate_vae(latent_map, None if models_dir is None else Path(models_dir), download=download)
             else:
                 raise ModelLoadError(
-                    "PixelDecoder needs one of the arguments latent_map, path (the directory of a VAE) and vae (a loaded VAE)"
+                    "PixelDecoder needs one of the arguments latent_map, path (directory of a VAE) and vae (loaded VAE)"
                 )
             # Other weights than safetensors can contain code.
             vae = load_vae(_model_class(latent_map, folder), str(folder), use_safetensors=True)

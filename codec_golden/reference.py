@@ -51,7 +51,7 @@ class ReferenceModel:
         if Mode(settings.mode) is not Mode.REFERENCE:
             raise InvalidSettings(
                 "CODEC_MODE (--mode): golden fixtures are only generated and evaluated in reference mode, got "
-                f"{settings.mode}; unset it"
+                f"{settings.mode}; unset CODEC_MODE"
             )
         self._load(settings, model_sources(settings)[0])
 

@@ -41,7 +41,7 @@ def upstream_credentials(settings: AccessSettings) -> grpc.ChannelCredentials | 
         return None
     if ca is None or (cert is None) != (key is None):
         raise InvalidSettings(
-            "TLS to the upstream server needs CODEC_UPSTREAM_TLS_CA (--upstream-tls-ca), and a client certificate "
+            "TLS to the upstream server needs CODEC_UPSTREAM_TLS_CA (--upstream-tls-ca); a client certificate "
             "needs both CODEC_UPSTREAM_TLS_CERT (--upstream-tls-cert) and CODEC_UPSTREAM_TLS_KEY (--upstream-tls-key)"
         )
     return grpc.ssl_channel_credentials(

@@ -79,7 +79,7 @@ class UpstreamCalls:
     def _start(self, method: str, request: Any, job: Job) -> Any:
         """Start a call whose metadata contain the API key of the gateway, the id of the request and its trace."""
         if self._stub is None:
-            raise NotReady("no upstream server has been serving since the gateway was started", RETRY_AFTER_S)
+            raise NotReady("no upstream server has been ready at any time since the gateway was started", RETRY_AFTER_S)
         metadata = [] if self._api_key is None else [("authorization", f"Bearer {self._api_key}")]
         record = find_current_record()
         if record is not None:  # the call is part of a request

@@ -8,8 +8,8 @@ from core.input_image import MAX_IMAGE_BYTES
 
 FILE_FIELDS = ("image", "control_image", "mask", "latents")
 MAX_FILES = 2
-"""Number of files of the maximum size in one request. A request may contain `image` or `latents`, and `control_image`
-or `mask`."""
+"""Maximum number of files in one request if each file has the maximum size. A request may contain `image` or `latents`,
+and `control_image` or `mask`."""
 MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
 """Maximum length of a file field in characters. The largest file in base64 and the prefix of a data URL must fit."""
 

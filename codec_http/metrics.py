@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, served by the main server or by a separate server whose port clients cannot reach."""
+"""Metrics for Prometheus, served by the main server or by a separate server on a private port."""
 
 from aiohttp import hdrs, web
 

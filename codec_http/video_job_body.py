@@ -43,7 +43,8 @@ def _decode_reference(value: object) -> object:
     if isinstance(value, dict):
         if set(value) != {"image_url"}:
             raise PydanticCustomError(
-                "reference", "should be an image file, or an object with only image_url; this server stores no files"
+                "reference",
+                "should be an image file, or an object with only image_url, because this server stores no files",
             )
         value = value["image_url"]
         if isinstance(value, str) and not value.lower().startswith("data:"):
@@ -106,7 +107,7 @@ class VideoJobBody(GenerationBody):
         for name in _LATENTS_ONLY:
             if name in self.model_fields_set:
                 raise InvalidRequest(
-                    name, f"is only valid in requests for latents, which are sent to {GENERATION_PATHS[Modality.VIDEO]}"
+                    name, f"is only valid in requests for latents (POST {GENERATION_PATHS[Modality.VIDEO]})"
                 )
         values = {name: getattr(self, name) for name in GenerationRequest.model_fields}
         if self.seconds is not None:

@@ -113,7 +113,7 @@ def _hub_folder(name: str, latent_space: str, *, download: bool) -> Path:
         return folder
     if not download:
         raise ModelLoadError(
-            f"the latent-space map of {latent_space} names the VAE {match[1]} on Hugging Face, which is not on this "
+            f"the latent-space map of {latent_space} names the VAE {match[1]} on Hugging Face. This VAE is not on this "
             "machine: download it with --download-decoder (PixelDecoder: download=True) if you trust the map, "
             "or pass the model's directory with --decoder"
         )

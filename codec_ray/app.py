@@ -126,8 +126,8 @@ def _scale(settings: Settings) -> dict[str, Any]:
     least = least or 1
     if most is None or most < least:
         raise InvalidSettings(
-            f"CODEC_MAX_REPLICAS (--max-replicas) must be at least {least}, the value of CODEC_MIN_REPLICAS "
-            f"(--min-replicas), got {most}"
+            f"CODEC_MAX_REPLICAS (--max-replicas) must be at least {least} (the value of CODEC_MIN_REPLICAS, "
+            f"--min-replicas), got {most}"
         )
     return {
         "autoscaling_config": AutoscalingConfig(

@@ -86,7 +86,7 @@ def read_recorded_file(path: Path) -> RecordedFile:
         beside = parameters_path(path)
         if not beside.is_file():
             raise InvalidSettings(
-                f"{path} is neither a PNG image nor a latent stream with its parameters in {beside}, which does not exist"
+                f"{path} is not a PNG image. If it is a latent stream, the file {beside} with its parameters is missing"
             )
         return RecordedFile(_parse(_read(beside), beside), body=data)
     from PIL import Image  # noqa: PLC0415 - a client without the extra `server` has no Pillow

@@ -40,7 +40,7 @@ SEED_KEY = SEED_HEADER.lower()
 REQUEST_ID_KEY = REQUEST_ID_HEADER.lower()
 """Key in the request and trailing metadata for the id that the request has in the server's log."""
 PARAMETERS_KEY = PARAMETERS_HEADER.lower()
-"""Key in the initial metadata for the parameters of the request and a description of the server process.
+"""Key in the initial metadata for a JSON object with the parameters of the request and of the server process.
 
 The value is a JSON object.
 """

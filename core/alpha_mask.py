@@ -26,12 +26,13 @@ def mask_from_alpha(file: InputImage) -> bytes:
             if (image.width, image.height) != (file.width, file.height):
                 raise InvalidRequest(
                     "mask",
-                    f"must have the size in its header, {file.width}x{file.height}, got {image.width}x{image.height}",
+                    f"must have the size that its header states, {file.width}x{file.height}, got "
+                    f"{image.width}x{image.height}",
                 )
             if image.mode not in _WITH_ALPHA and "transparency" not in image.info:
                 raise InvalidRequest(
                     "mask",
-                    "must have an alpha channel, whose transparent pixels are repainted, got a "
+                    "must have an alpha channel, which marks the pixels to repaint, got a "
                     f"{file.format} image of mode {image.mode}",
                 )
             alpha = upright(image.convert("RGBA").getchannel("A"), orientation_of(file))

@@ -75,8 +75,8 @@ def plan_decode(request: DecodeRequest, header: LatentStreamHeader, map_hash: st
     if num_frames > model.limits.max_frames or (num_frames - 1) % model.frame_multiple:
         raise InvalidRequest(
             LATENTS_FIELD,
-            f"the number of video frames must be at most {model.limits.max_frames} and 1 more than a multiple of "
-            f"{model.frame_multiple}, but total_frames {latent_frames} decodes to {num_frames} video frames",
+            f"the number of video frames must be 1 more than a multiple of {model.frame_multiple} and at most "
+            f"{model.limits.max_frames}, but total_frames {latent_frames} decodes to {num_frames} video frames",
         )
     pixel_format = _pixel_format(request, modality)
     if pixel_format is PixelFormat.MP4 and header.fps is not None and header.fps > MAX_RENDERED_FPS:
@@ -99,7 +99,8 @@ def _latent_frames(header: LatentStreamHeader, modality: Modality) -> int:
     if header.total_frames is not None:
         if modality is Modality.IMAGE and header.total_frames != 1:
             raise InvalidRequest(
-                LATENTS_FIELD, f"fps is required in the header of a video, got total_frames {header.total_frames}"
+                LATENTS_FIELD,
+                f"fps is required in the header of a video, got total_frames {header.total_frames} without fps",
             )
         return header.total_frames
     if modality is Modality.VIDEO:

@@ -17,7 +17,8 @@ class EngineSettings(BaseSettings):
         "local",
         "Engine that runs the models. With 'local', the models run in this process, on one device. With 'ray', the "
         "models run in replicas on a Ray cluster, which needs the optional dependencies codec-diffusers[ray]. "
-        "Each replica runs one diffusers pipeline, on one GPU or on --threads CPU threads (default: 1).",
+        "Each replica runs one diffusers pipeline, on one GPU or on CPU threads. --threads sets the number of these "
+        "threads (default: 1).",
     )
     replicas: int | None = setting(
         _PANEL,

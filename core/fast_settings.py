@@ -28,8 +28,8 @@ class FastSettings(BaseSettings):
         "reference",
         "Mode in which the model generates. In 'reference' mode, the model generates like diffusers without "
         "acceleration, so that the same request always gives the same bytes. In 'fast' mode, the model "
-        "generates with optimizations that change the pixels (the switches of fast mode). The difference from "
-        "reference mode must be measured first with `codec-diffusers golden accelerate`, unless "
+        "generates with optimizations that change the pixels. They are called the switches of fast mode. Their "
+        "difference from reference mode must be measured first with `codec-diffusers golden accelerate`, unless "
         "--fast-unmeasured has the value 'allow'.",
     )
     channels_last: bool | None = setting(
@@ -43,8 +43,8 @@ class FastSettings(BaseSettings):
         None,
         "Compile the denoiser with torch.compile. 'full' compiles the denoiser as a whole. 'regional' compiles the "
         "repeated blocks of the denoiser, which takes less time. 'auto' selects 'regional' for transformers that "
-        "define repeated blocks, and 'full' for all other models. If no C++ compiler is installed, 'auto' has the "
-        "effect of 'none'. Default in fast mode: auto.",
+        "define repeated blocks, and 'full' for all other models. If no C++ compiler is installed, 'auto' does "
+        "not compile, like 'none'. Default in fast mode: auto.",
     )
     compile_sizes: str | None = setting(
         _PANEL,
@@ -94,9 +94,9 @@ class FastSettings(BaseSettings):
     gguf: str | None = setting(
         _PANEL,
         None,
-        "GGUF file with the weights of the denoiser, which replace those of the model: the name of a file in the "
-        "models directory, or a path. It needs the optional dependencies codec-diffusers[speed]. Default in fast "
-        "mode: the weights of the model.",
+        "GGUF file, given as a path or as the name of a file in the models directory. Its weights replace the "
+        "weights of the model's denoiser. This setting needs the optional dependencies codec-diffusers[speed]. "
+        "Default in fast mode: the weights of the model.",
         pattern=r"^[^+,]+\.gguf$",
     )
     offload: Literal["none", "model", "group", "sequential"] | None = setting(

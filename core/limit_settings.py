@@ -47,8 +47,8 @@ class LimitSettings(BaseSettings):
     max_connections: int = setting(
         "Limits",
         DEFAULT_MAX_CONNECTIONS,
-        "Maximum number of HTTP connections. If the process is not permitted to open that many files (ulimit -n), "
-        "the maximum is lower. If the maximum is reached, a new connection replaces the connection that has been "
+        "Maximum number of HTTP connections. The maximum is lower if the process may not open enough files "
+        "(ulimit -n). If the maximum is reached, a new connection replaces the connection that has been "
         "idle longest.",
         ge=1,
     )

@@ -130,7 +130,7 @@ class LatentService:
     async def render(
         self, plans: Sequence[StreamPlan], job: Job
     ) -> AsyncGenerator[Started | PixelPreview | Pixels, None]:
-        """Run `plans` in order as one job. Yield Started, the PixelPreviews and the Pixels of each plan.
+        """Run `plans` in order as one job. Yield a Started event, the PixelPreviews and the Pixels of each plan.
 
         The job is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError if a plan
         fails. The job stays active until the iterator is exhausted or closed (contextlib.aclosing). Closing the

@@ -143,8 +143,8 @@ class Settings(
     device: str = _setting(
         "Device",
         "auto",
-        "torch device that runs the model, e.g. cpu, cuda or cuda:1. 'auto' selects a GPU, or the CPU of "
-        "a machine without a GPU.",
+        "torch device that runs the model, e.g. cpu, cuda or cuda:1. 'auto' selects a GPU if the machine "
+        "has one, otherwise the CPU.",
     )
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = _setting(
         "Device",

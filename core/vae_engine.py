@@ -26,7 +26,7 @@ class VaeEngine(Protocol):
         """
 
     def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
-        """Yield Started with the header of the plan, and then the latent frames of the plan's file.
+        """Yield the event Started with the header of the plan, and then the latent frames of the plan's file.
 
         The same plan always results in the same frames. Closing the iterator cancels `job`. Raises InvalidRequest if
         the file is broken, and another CodecError on any other failure, even after Started was yielded.

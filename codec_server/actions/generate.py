@@ -45,7 +45,7 @@ def run_generate(
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:
-        raise InvalidSettings("--json and --output - cannot be combined, because both write to standard output")
+        raise InvalidSettings("--json cannot be combined with `--output -`, because both write to standard output")
     if preview:
         output_file.require_previews()
     target.require_one()

@@ -37,7 +37,8 @@ def decode(
     device: Annotated[
         str,
         typer.Option(
-            help="torch device, e.g. cpu, cuda or cuda:1. 'auto' selects a GPU, or the CPU of a machine without a GPU."
+            help="torch device, e.g. cpu, cuda or cuda:1. 'auto' selects a GPU if the machine has one, otherwise the "
+            "CPU."
         ),
     ] = "auto",
     server: ServerOption = None,

@@ -95,8 +95,8 @@ def generate(
         Path | None,
         _option(
             _REQUEST,
-            "Image file of the size of --image. White pixels are repainted, black pixels are kept. The model must "
-            "support inpainting.",
+            "Image file with the inpainting mask, of the same size as --image. Where the mask is white, the image is "
+            "repainted. Where the mask is black, the image is kept. The model must support inpainting.",
         ),
     ] = None,
     strength: Annotated[

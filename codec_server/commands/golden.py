@@ -38,8 +38,8 @@ MapOption = Annotated[
 PixelsOption = Annotated[
     Path | None,
     typer.Option(
-        help="Directory with images FIXTURE/PIPELINE.png that another decoder has decoded. These images are "
-        "evaluated instead of the images that --model decodes."
+        help="Directory with images that another decoder has decoded, in files FIXTURE/PIPELINE.png. PIPELINE is the "
+        "encoding of the latents. These images are evaluated instead of the images that --model decodes."
     ),
 ]
 
@@ -148,8 +148,9 @@ def accelerate(
         str | None,
         typer.Option(
             help="Comma-separated sets of switches of fast mode to measure. The switches of one set are joined by "
-            "+, e.g. fused_qkv,vae_tiling+batch_size=8. Default: several sets with one switch each, and the "
-            "default switches of fast mode without and with batches."
+            "+. For example, fused_qkv,vae_tiling+batch_size=8 has two sets: fused_qkv alone, and vae_tiling "
+            "together with batch_size=8. Default: several sets with one switch each, and the default switches of "
+            "fast mode, once without batches and once with batches."
         ),
     ] = None,
     images: Annotated[
@@ -158,8 +159,8 @@ def accelerate(
     concurrent: Annotated[
         int,
         typer.Option(
-            help="Also measure how many images a server generates per second if it always has this number of "
-            "requests. The requests are those of the first fixture, with different seeds. 0 omits this measurement.",
+            help="Number of concurrent requests. With this number of requests, the command also measures the images "
+            "per second. All requests are for the first fixture, with different seeds. 0 omits this measurement.",
             min=0,
         ),
     ] = 8,
@@ -186,7 +187,9 @@ def streams(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", help="Directory for the files FIXTURE/PIPELINE.msgpack and FIXTURE/PIPELINE.protobuf."
+            "-o",
+            "--output",
+            help="Directory to which the files FIXTURE/PIPELINE.msgpack and FIXTURE/PIPELINE.protobuf are written.",
         ),
     ],
     fixtures: FixturesOption = None,
@@ -205,7 +208,9 @@ def streams(
 
 @app.command()
 def vectors(
-    folder: Annotated[Path, typer.Argument(help="Directory for the conformance vectors.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="Directory to which the conformance vectors are written.", show_default=False)
+    ],
 ) -> None:
     """Write conformance vectors: the latents, encoded bytes and decoded latents of every encoding pipeline.
 

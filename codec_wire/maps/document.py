@@ -191,7 +191,7 @@ def parse_map(document: bytes) -> LatentMap:
             old_keys.append("pipelines as strings")
         if old_keys:
             raise InvalidMap(
-                f"the latent-space map uses an older schema ({', '.join(old_keys)}); "
+                f"the latent-space map has keys of an older schema ({', '.join(old_keys)}); "
                 "convert the map to version 1 of the latent-space-map schema"
             )
     try:

@@ -10,7 +10,6 @@ def require_package(package: str, setting: str, value: str) -> None:
     """Raise InvalidSettings if `package`, which `value` of `setting` needs, is not installed."""
     if importlib.util.find_spec(package) is None:
         raise InvalidSettings(
-            f"{PREFIX}{setting.upper()} (--{setting.replace('_', '-')}) requires {package}, which is not "
-            f"installed: install the extra `speed` (pip install -c constraints.txt '.[speed]'), or remove the setting, "
-            f"got {value}"
+            f"{PREFIX}{setting.upper()} (--{setting.replace('_', '-')}) requires {package}, which is not installed, "
+            f"got {value}; install the extra `speed` (pip install -c constraints.txt '.[speed]'), or remove the setting"
         )

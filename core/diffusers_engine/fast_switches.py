@@ -67,7 +67,7 @@ def supported_switches(source: ModelSource, pipeline: Any, family: Family, devic
         if name in switches.required:
             raise InvalidSettings(
                 f"{PREFIX}{name.upper()} (--{name.replace('_', '-')}) is not supported by {source.label}, because "
-                f"{reason}; remove the setting, got {value or 'on'}"
+                f"{reason}, got {value or 'on'}; remove the setting"
             )
         log.warning("fast mode runs without %s, because %s", text, reason)
         switches = switches.without(name)

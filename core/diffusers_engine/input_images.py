@@ -58,7 +58,7 @@ def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "
             if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise InvalidRequest(
                     field,
-                    f"must have at most {MAX_IMAGE_PIXELS} pixels: the file header has {file.width}x{file.height}, "
+                    f"must have at most {MAX_IMAGE_PIXELS} pixels: the file header states {file.width}x{file.height}, "
                     f"the image has {image.width}x{image.height}",
                 )
             return ImageOps.fit(upright(to_rgb(image), orientation_of(file)), size, Image.Resampling.LANCZOS)

@@ -197,7 +197,7 @@ def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[Pi
     if not remaining:
         raise ModelLoadError(
             f"{source.label} encodes an input image with its VAE, so it cannot generate without the VAE; "
-            "remove --no-vae, and unset CODEC_ROLE if it is generator"
+            "remove --no-vae, and unset CODEC_ROLE if it is set to 'generator'"
         )
     yield from remaining
 

@@ -77,10 +77,10 @@ def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[Pixel
         checks.append(check)
         if check.max_difference is not None and check.max_difference > check.tolerance:
             raise ModelLoadError(
-                f"{model.info.name} cannot be served: its decoded latents differ from the pixels of its pipeline by "
-                f"up to {check.max_difference} of 255 levels, but the maximum is {check.tolerance} "
-                f"({_qualified_name(variant.pipeline)} with {_qualified_name(model.pipeline.vae)}). The pipeline or "
-                "its VAE changes latents before decoding or pixels after decoding, which clients cannot repeat: "
+                f"{model.info.name} ({_qualified_name(variant.pipeline)} with {_qualified_name(model.pipeline.vae)}) "
+                "cannot be served: its decoded latents differ from the pixels of its pipeline by up to "
+                f"{check.max_difference} of 255 levels, but the maximum is {check.tolerance}. The pipeline or its "
+                "VAE changes latents before decoding or pixels after decoding, which clients cannot repeat: "
                 "remove this change, or serve a pipeline class without it"
             )
         if check.reason is not None:

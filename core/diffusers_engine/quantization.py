@@ -64,8 +64,8 @@ def _gguf_denoiser(source: ModelSource, folder: Path, class_name: str, device: D
     model_class = getattr(diffusers, class_name)
     if not hasattr(model_class, "from_single_file"):
         raise InvalidSettings(
-            f"{PREFIX}GGUF (--gguf): diffusers cannot load {class_name} from a single file; remove the setting, got "
-            f"{file.name}"
+            f"{PREFIX}GGUF (--gguf): diffusers cannot load {class_name} from a single file, got {file.name}; remove "
+            "the setting"
         )
     return model_class.from_single_file(
         str(file),
@@ -86,8 +86,8 @@ def _torchao(name: str, _device: Device) -> Any:
 def _bitsandbytes(name: str, device: Device) -> Any:
     if device.torch_device.type == "cpu":
         raise InvalidSettings(
-            f"{PREFIX}QUANTIZATION (--quantization): diffusers uses bitsandbytes only on a GPU (allowed on a CPU: "
-            f"none, {', '.join(TORCHAO)}), got {name}"
+            f"{PREFIX}QUANTIZATION (--quantization): diffusers uses bitsandbytes only on a GPU, got {name}; on a CPU, "
+            f"the allowed values are 'none', {', '.join(map(repr, TORCHAO))}"
         )
     require_package("bitsandbytes", "quantization", name)
     from diffusers import BitsAndBytesConfig  # noqa: PLC0415 - takes seconds

@@ -122,7 +122,7 @@ async def test_form_has_the_fields_of_json_and_files(tmp_path: Path) -> None:
         ({"size": "721x1280"}, "size", "multiples of 8"),
         ({"frames": 10**6}, "frames", "at most 720"),
         ({"frames": 700, "size": "2048x2048"}, None, "the limit for rendering is"),
-        ({"pipeline": "int8"}, "pipeline", "requests for latents, which are sent to /v1/videos/generations"),
+        ({"pipeline": "int8"}, "pipeline", "requests for latents (POST /v1/videos/generations)"),
         ({"n": 2}, "n", "is not a field of a request"),
         ({"prompt": ""}, "prompt", "at least 1 character"),
         ({"input_reference": {"file_id": "f"}}, "input_reference", "this server stores no files"),

@@ -211,7 +211,10 @@ def test_map_with_the_older_schema_fails_with_the_reason(tmp_path: Path) -> None
     (folder / "map.json").write_bytes(document)
     (folder / "map.json.sha256").write_text(f"{hashlib.sha256(document).hexdigest()}  map.json\n")
     output = run_failing(serve_arguments(tmp_path), 1)
-    assert f"{folder}: the latent-space map uses an older schema (space_kind, decoders, pipelines as strings)" in output
+    assert (
+        f"{folder}: the latent-space map has keys of an older schema (space_kind, decoders, pipelines as strings)"
+        in output
+    )
     assert "convert the map to version 1 of the latent-space-map schema" in output
 
 

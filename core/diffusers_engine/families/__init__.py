@@ -59,4 +59,4 @@ def _inferred(pipeline_class: type, model: str) -> Family:
     try:
         return inferred_family(pipeline_class, model)
     except ModelLoadError as error:
-        raise ModelLoadError(f"{error}. Classes with a row: {', '.join(FAMILIES)}") from None
+        raise ModelLoadError(f"{error}. Classes with a row in the family table: {', '.join(FAMILIES)}") from None
