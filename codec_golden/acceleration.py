@@ -80,8 +80,8 @@ class Measurement:
 def default_sets(concurrent: int) -> list[Switches]:
     """Return the sets of switches that are measured by default with `concurrent` requests at once.
 
-    The sets are single switches, the defaults of fast mode, and, if the requests fill a batch, the defaults with
-    batches.
+    Each switch is a separate set. The defaults of fast mode are another set. If the requests fill a batch, the defaults
+    together with batches are a further set.
     """
     defaults = Switches(**FAST_DEFAULTS)
     sets = [*map(parse_switches, SINGLE_SWITCHES), defaults, replace(defaults, batch_size=BATCH_SIZE)]

@@ -104,7 +104,7 @@ class PixelCheckDescription(ResponseModel):
 class DistanceDescription(ResponseModel):
     """Measured distance of images in fast mode from the images of the same requests in reference mode.
 
-    Each metric has its worst value among the measured images.
+    Each metric is that of the worst of the measured images.
     """
 
     ssim: float = Field(description="Structural similarity; 1 for identical images.")

@@ -9,7 +9,7 @@ from core.switches import Mode
 class Distance:
     """The measured distance of images in fast mode from the images of the same requests in reference mode.
 
-    Each metric has its worst value among the measured images.
+    Each metric is that of the worst of the measured images.
     """
 
     ssim: float

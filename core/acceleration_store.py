@@ -53,7 +53,7 @@ class AccelerationKey(_Part):
 class AccelerationResult(_Part):
     """The measurement of one set of switches.
 
-    Each metric has its worst value among the measured images. `speed` is the time in reference mode divided by the time
+    Each metric is that of the worst of the measured images. `speed` is the time in reference mode divided by the time
     with these switches, for one request at a time. An infinite PSNR is stored as None. `reference_images_per_s` was
     measured with images that were generated in reference mode between the images of this set.
     """

@@ -112,7 +112,7 @@ class Batch:
         return ["latents", *self._tensors] if self._removes_rows else ["latents"]
 
     def without_left(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return the tensors `values`, by name, without the rows of the members that have left.
+        """Return `values` without the rows of the members that have left. `values` contains tensors by name.
 
         The rows of members that have left are also removed from the state of the pipeline's scheduler and from the list
         of generators.
