@@ -23,7 +23,8 @@ class RequestOptions(Protocol):
 async def run_before(deadline: float, options: RequestOptions, step: Awaitable[ResultT]) -> ResultT:
     """Return the result of `step`.
 
-    `deadline` is a time of the event loop. Raises DeadlineExceeded if `step` is still running at the time `deadline`.
+    `deadline` is a time on the clock of the event loop. Raises DeadlineExceeded if `step` is still running at the time
+    `deadline`.
     """
     timeout = asyncio.timeout_at(deadline)
     try:
@@ -41,11 +42,13 @@ async def run_with_retries(
     options: RequestOptions,
     deadline: float,
 ) -> ResultT:
-    """Return the result of `attempt`, which is repeated if the server did not respond, is overloaded or is not ready.
+    """Return the result of `attempt`.
 
-    `has_started` returns whether a part of the result was received. `attempt` is not called again if `has_started`
-    returns true, after `options.retries` repetitions, or if the delay before the next call would end after `deadline`.
-    If `attempt` is not called again, the error of its last call is raised.
+    `attempt` is called again if the server did not respond, is overloaded or is not ready.
+
+    `has_started` returns whether a part of the result was received. `attempt` is not called again in three cases:
+    `has_started` returns true, `attempt` was repeated `options.retries` times, or the delay before the next call would
+    end after `deadline`. If `attempt` is not called again, the error of the last call of `attempt` is raised.
     """
     for number in range(options.retries + 1):
         try:

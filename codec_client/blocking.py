@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class BlockingStream:
-    """The latents of one generation, read with `with` and `for`. Each item is one latent frame [C, h, w].
+    """The latents of one generation, read in a `for` loop inside a `with` block.
+
+    Each item of the loop is one latent frame [C, h, w].
 
     This class is the blocking form of LatentStream. The callbacks `on_progress` and `on_preview` are called from
     another thread.
@@ -137,7 +139,10 @@ class AsyncClient(Protocol):
 
 
 class BlockingClient:
-    """The blocking form of LatentClient, used with `with`. LatentClient.blocking() returns a BlockingClient."""
+    """The blocking form of LatentClient, used in a `with` statement.
+
+    LatentClient.blocking() returns a BlockingClient.
+    """
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client

@@ -49,16 +49,18 @@ RETRIES = 2
 
 
 class LatentClient(ABC):
-    """Async client of one server, used with `async with`. `blocking()` returns a client with blocking methods.
+    """Async client of one server, used in an `async with` statement.
+
+    `blocking()` returns a client with blocking methods.
 
     Args:
-        api_key: API key that is sent to the server as a bearer token. Default: no API key.
-        timeout_s: Timeout in seconds for one generation, decoding or encoding, including its retries.
+        api_key: API key that is sent to the server as a bearer token. By default, no API key is sent.
+        timeout_s: Timeout in seconds for one generation, decoding or encoding, including all retries.
         retries: Maximum number of times that a request is sent again if the server does not respond, is overloaded or
             is not ready. A request is not sent again once a part of the result has been received.
         pinned_map: Hash ("sha256:<hex>") of the only latent-space map that the client accepts. A response with a map
-            other than `pinned_map` raises MapMismatch. Default: every map is accepted.
-        cache_dir: Directory that caches maps and dictionaries. Default: default_cache_dir().
+            other than `pinned_map` raises MapMismatch. By default, every map is accepted.
+        cache_dir: Directory that caches maps and dictionaries. By default, the directory is default_cache_dir().
 
     """
 
@@ -110,9 +112,9 @@ class LatentClient(ABC):
         Args:
             latents: The body of a generation response, for example a file that `codec-diffusers generate -o a.bin` has
                 written, or the result of `generate` or `encode`.
-            model: Name or alias of a model. Default: the first model with the latent space of the stream.
-            encoding: Content coding of a body, one of identity, gzip, br and zstd. Default: the coding is detected from
-                the first bytes. br cannot be detected.
+            model: Name or alias of a model. By default, the first model with the latent space of the stream is used.
+            encoding: Content coding of `latents`, one of identity, gzip, br and zstd. By default, the coding is
+                detected from the first bytes of `latents`. The coding br cannot be detected.
 
         Raises:
             InvalidRequest: the stream is invalid. The message of the exception states the byte position of the error.
@@ -135,9 +137,9 @@ class LatentClient(ABC):
     ) -> bytes:
         """Decode latents on the server, and return the bytes of an image file (png, jpeg, webp) or video file (mp4).
 
-        The server stores the hash of the map and the properties of the stream in the file. `quality`, 0 to 100, applies
-        to jpeg and webp. The parameters `latents`, `model` and `encoding` are those of decode(). The errors of decode()
-        can also be raised.
+        The server stores the hash of the map and the properties of the stream in the file. `quality` is a number from 0
+        to 100 that applies only to JPEG and WebP. The parameters `latents`, `model` and `encoding` are those of
+        decode(). The errors of decode() can also be raised.
 
         Raises:
             NotAcceptable: `file_format` is mp4 for an image, or an image format for a video.
@@ -162,14 +164,14 @@ class LatentClient(ABC):
 
         Args:
             file: A PIL image, or the bytes of a PNG, JPEG or WebP image or of an MP4 video.
-            model: Name or alias of a model. Default: the server's default model.
-            latent_space: Id of the latent space. Default: the latent space of the model.
+            model: Name or alias of a model. By default, the server's default model is used.
+            latent_space: Id of the latent space. By default, the latent space of the model is used.
             pipeline: Name of the encoding pipeline for the latents, for example "int8".
-            size: Width and height in pixels, to which the frames are scaled and then cropped. Default: the size of the
-                file, rounded down to a size that the model supports.
+            size: Width and height in pixels, to which the frames are scaled and then cropped. By default, the size of
+                the file is rounded down to a size that the model supports.
             keyframe_interval: Number of latent frames from one keyframe to the next, for a video with a delta pipeline.
-            seed: Seed with which latents are sampled from the VAE's distribution. Default: the latents are the mode of
-                the distribution.
+            seed: Seed with which latents are sampled from the VAE's distribution. By default, the latents are the mode
+                of the VAE's distribution.
 
         Raises:
             InvalidRequest: the file is not an image or a video, or an argument is invalid.
@@ -201,7 +203,7 @@ class LatentClient(ABC):
             return await read_generation(stream)
 
     def blocking(self) -> BlockingClient:
-        """Return a blocking client with the same methods, used with `with`."""
+        """Return a blocking client with the same methods, for use in a `with` statement."""
         return BlockingClient(self)
 
     @abstractmethod
@@ -212,8 +214,8 @@ class LatentClient(ABC):
         and are cached.
 
         Raises:
-            InvalidMap: the server has no map with this hash, or a file is invalid or has another hash than the map
-                states.
+            InvalidMap: the server has no map with the hash `digest`, or a file is invalid or has another hash than the
+                map states.
             ServerUnreachable: the server did not respond.
 
         """
@@ -225,7 +227,7 @@ class LatentClient(ABC):
         By default, return the matrix of the server's default model.
 
         Raises:
-            NotFound: the server does not serve this latent space, or has no matrix for this latent space.
+            NotFound: the server does not serve `latent_space`, or has no matrix for `latent_space`.
             InvalidMap: the response is not a matrix.
             ServerUnreachable: the server did not respond.
 
@@ -288,7 +290,7 @@ class LatentClient(ABC):
         await self.close()
 
     def _record_map_hash(self, response: ResponseState, map_hash: str | None) -> None:
-        """Record the hash of the latent-space map that a response states.
+        """Set `response.map_hash` to `map_hash`, the hash that the server states for its latent-space map.
 
         Raises UnexpectedAnswer if `map_hash` is not a hash, and MapMismatch if `map_hash` differs from `pinned_map`.
         """

@@ -34,7 +34,10 @@ class EventLoopThread:
             raise
 
     def stop(self) -> None:
-        """Stop the loop, close it and join its thread. The calling thread may have a running loop of its own."""
+        """Stop and close the event loop, and join the thread of the event loop.
+
+        The calling thread may have a running event loop of its own.
+        """
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 

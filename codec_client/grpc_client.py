@@ -35,9 +35,9 @@ class GrpcClient(LatentClient):
 
     Args:
         address: The server's address, HOST:PORT.
-        tls: Whether to encrypt the connection. Default: False.
+        tls: Whether to encrypt the connection. The default of `tls` is False.
         ca_file: PEM file with the certificate authority of the server. If `ca_file` is given, the connection is
-            encrypted. Default: the system's certificate authorities.
+            encrypted. By default, the system's certificate authorities are used.
         cert_file: PEM file with the client's certificate, for a server that requires a client certificate. If
             `cert_file` is given, the connection is encrypted.
         key_file: PEM file with the private key of the client's certificate.
@@ -213,7 +213,7 @@ class GrpcClient(LatentClient):
 def message_of(request: GenerationRequest) -> pb.GenerateRequest:
     """Return the protobuf message for `request`. The message asks the server to report the progress of the steps.
 
-    Raises InvalidRequest, which names the field, if a field of the request does not exist in the message.
+    If a field of `request` does not exist in the message, raises InvalidRequest with the name of the field.
     """
     values = explicit_fields(request) | {"modality": MODALITIES[request.modality]}
     if request.size is not None:

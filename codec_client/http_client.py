@@ -1,4 +1,4 @@
-"""Client of an HTTP server. The body of a response is decoded while it is received."""
+"""Client of an HTTP server. The body of a response is decoded while the body is being received."""
 
 import asyncio
 import base64
@@ -60,16 +60,16 @@ class HttpClient(LatentClient):
     """Async client of an HTTP server.
 
     Args:
-        server: The server's address, http://HOST:PORT or https://HOST:PORT. The base URL of an OpenAI client, which
-            ends in /v1, is accepted too.
+        server: The server's address, http://HOST:PORT or https://HOST:PORT. A URL that ends in /v1, such as the base
+            URL of an OpenAI client, is accepted too.
         wire_format: Wire format of the responses, "msgpack" (default) or "protobuf".
-        compressed: Whether responses may be compressed. Default: True.
-        ca_file: PEM file with the certificate authority of an https server. Default: the system's certificate
-            authorities.
+        compressed: Whether responses may be compressed. The default of `compressed` is True.
+        ca_file: PEM file with the certificate authority of an https server. By default, the system's certificate
+            authorities are used.
         cert_file: PEM file with the client's certificate, for a server that requires a client certificate.
         key_file: PEM file with the private key of the client's certificate.
         map_origins: Other origins, scheme://HOST[:PORT], from which maps and their files may be downloaded. Origins in
-            `map_origins` do not receive the API key. Default: no other origins.
+            `map_origins` do not receive the API key. By default, no other origins are allowed.
         **options: Keyword arguments of LatentClient: api_key, timeout_s, retries, pinned_map and cache_dir.
 
     Raises:
@@ -196,9 +196,11 @@ class HttpClient(LatentClient):
         return pixels
 
     async def _start(self, http_response: aiohttp.ClientResponse, response: ResponseState) -> None:
-        """Record in `response` that the HTTP response has started, and the map hash and the parameters that it states.
+        """Record in `response` that `http_response` has started, and store the map hash and the parameters.
 
-        Raises the error that `http_response` reports if its status is not 200.
+        The map hash and the parameters are read from the headers of `http_response`.
+
+        If the status of `http_response` is not 200, raises the error that `http_response` reports.
         """
         if http_response.status != HTTPStatus.OK:
             raise await error_of(http_response)

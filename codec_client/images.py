@@ -24,16 +24,16 @@ class PixelDecoder:
         latent_map: The map whose `decoder` block names the VAE. The map may be None if `path` or `vae` is given.
         path: Directory of the VAE, or of a diffusers pipeline that contains the VAE. If `path` is given, the VAE that
             the map names is ignored.
-        models_dir: Directory of local models, which is searched for the VAE that the map names.
+        models_dir: Directory of local models. The VAE that the map names is searched in this directory.
         download: Whether to download the VAE if the map names a Hugging Face repository that is not on this machine.
-            Default: False, because a server usually chooses the map. If `download` is false and the VAE is not on this
-            machine, a ModelLoadError names the repository.
-        device: torch device, for example "cpu" or "cuda:1". Default: "auto", which selects a GPU if there is one.
+            The default of `download` is False, because a server usually chooses the map. If `download` is false and the
+            VAE is not on this machine, a ModelLoadError names the repository.
+        device: torch device, for example "cpu" or "cuda:1". The default "auto" selects a GPU if the machine has one.
         vae: A diffusers VAE that is already loaded. If `vae` is given, `latent_map` and `path` are ignored.
-        pipeline_class: Name of the diffusers class of the pipeline that generates the latents. Default: the class in
-            the model_index.json next to or above the VAE. The pipeline class determines how the latents are scaled
-            before they are decoded. If the pipeline class is unknown, the configuration of the VAE determines the
-            scaling. See codec_pixels.latent_scaling.scaling_of.
+        pipeline_class: Name of the diffusers class of the pipeline that generates the latents. By default, the class is
+            read from the model_index.json next to or above the VAE. The pipeline class determines how the latents are
+            scaled before they are decoded. If the pipeline class is unknown, the configuration of the VAE determines
+            the scaling. See codec_pixels.latent_scaling.scaling_of.
 
     Raises:
         ModelLoadError: the VAE cannot be found or loaded, or torch is not installed.
@@ -120,7 +120,7 @@ def decode_to_images(
     """Decode latents to PIL images, one per frame, with the VAE that the map's `decoder` block names.
 
     `options` are the keyword arguments of PixelDecoder: path, models_dir, download, device, vae and pipeline_class.
-    PixelDecoder.frames describes `latents`. The errors are those of PixelDecoder and PixelDecoder.frames. Every call
+    PixelDecoder.frames describes `latents`. Raises the same errors as PixelDecoder and PixelDecoder.frames. Every call
     loads the VAE. To decode several generations, use one PixelDecoder.
     """
     return PixelDecoder(latent_map, **options).images(latents)

@@ -1,4 +1,4 @@
-"""One call of LatentService, independent of the gRPC server that received it.
+"""One call of LatentService, independent of which gRPC server received the call.
 
 A gRPC method receives one type of context from the server of this package, and another type from the gRPC proxy of Ray
 Serve.
@@ -19,7 +19,7 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Context(Protocol):
-    """Interface of the gRPC contexts of both the server of this package and the gRPC proxy of Ray Serve."""
+    """Interface that the gRPC contexts of two servers share: this package's server and Ray Serve's gRPC proxy."""
 
     def invocation_metadata(self) -> Any:
         """Return the metadata that the client sent."""
@@ -36,13 +36,19 @@ class Call:
         self.response_metadata: Metadata = ()
 
     def received(self, key: str) -> str | None:
-        """Return a value that the client sent, or None if the client sent no value or a value of type bytes."""
+        """Return the metadata value that the client sent for `key`.
+
+        Return None if the client sent no value for `key`, or sent a value of type bytes.
+        """
         value = self._received.get(key)
         return value if isinstance(value, str) else None
 
     @property
     def map_pin(self) -> str | None:
-        """The latent-space map that the client requires. Raises InvalidRequest if the value is not valid."""
+        """The hash of the latent-space map that the client requires, or None if the client requires no map.
+
+        Raises InvalidRequest if the client stated the required map in an invalid form.
+        """
         pin = self._received.get(MAP_PIN_KEY)
         return parse_map_pin(None if pin is None else str(pin))
 
@@ -51,7 +57,7 @@ async def send_messages(messages: AsyncGenerator[Any, None], call: Call, context
     """Send `messages` and the metadata of the response on a `context` of grpc.aio, until the deadline of `job`.
 
     The messages are sent with context.write(), so that a cancellation is raised in this function even while a message
-    is being sent, and `messages` is closed immediately.
+    is being sent. After a cancellation, `messages` is closed immediately.
     """
     is_first = True
     # A client that does not read must not keep the job active after the deadline.
@@ -67,7 +73,11 @@ async def send_messages(messages: AsyncGenerator[Any, None], call: Call, context
 
 
 def job_deadline(timeout_s: float, remaining_s: float | None = None) -> float:
-    """Return the deadline of a job that has `timeout_s` seconds, or less if the client waits only `remaining_s`."""
+    """Return the deadline of a job: now plus the smaller of the two times `timeout_s` and `remaining_s`.
+
+    `timeout_s` is the time that the server allows. `remaining_s` is the time that the client waits, or None if the
+    client sets no limit.
+    """
     return asyncio.get_running_loop().time() + (timeout_s if remaining_s is None else min(remaining_s, timeout_s))
 
 

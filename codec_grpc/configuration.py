@@ -14,9 +14,9 @@ LATENT_SERVICE = pb.DESCRIPTOR.services_by_name["LatentService"].full_name
 
 
 def configuration_hash(models: Iterable[pb.ServedModel], versions: Mapping[str, str]) -> str:
-    """Return the hash, as "sha256:<hex>", of `models` with their maps and devices, and of the library `versions`.
+    """Return the hash "sha256:<hex>" of a configuration: `models` with maps and devices, and the library `versions`.
 
-    Measured differences of pixels and the version of codec-diffusers do not affect the hash.
+    The hash does not depend on measured pixel differences. The hash does not depend on the version of codec-diffusers.
     """
     compared = pb.GetServerInfoResponse(models=models, versions=versions)
     for model in compared.models:
@@ -50,7 +50,7 @@ def differences(info: pb.GetServerInfoResponse, reference: pb.GetServerInfoRespo
 
 
 def _facts(info: pb.GetServerInfoResponse) -> dict[str, str]:
-    """Return the parts of the configuration in `info` as {name: value}, for log messages."""
+    """Return the parts of the configuration in `info` as a dictionary of values by name, for log messages."""
     facts = dict(info.versions)
     for served in info.models:
         facts[f"latent-space map of {served.model.name}"] = served.latent_map_hash
@@ -71,7 +71,7 @@ def health_service(info: pb.GetServerInfoResponse) -> str:
     """Return the health service name that is common to all servers with the configuration in `info`.
 
     Servers with another configuration do not report SERVING for the returned name. If `info` contains no configuration,
-    return the name that every server reports as SERVING while it is serving.
+    return the name that every serving server reports as SERVING.
     """
     return health_service_of(info.configuration_hash) if info.configuration_hash else LATENT_SERVICE
 

@@ -9,7 +9,7 @@ from core.service import LatentService
 
 
 def server_info(service: LatentService) -> pb.GetServerInfoResponse:
-    """Return the state, models and software versions of the server, also while it is loading models."""
+    """Return the state, models and software versions of the server, even while the server is loading models."""
     provenance = service.provenance
     models = [served_model_to_message(instance) for instance in service.models]
     default = models[0] if models else None
@@ -30,7 +30,10 @@ def server_info(service: LatentService) -> pb.GetServerInfoResponse:
 
 
 def latent_map(service: LatentService, request: pb.GetLatentMapRequest) -> pb.GetLatentMapResponse:
-    """Return a latent-space map and the files that it refers to. Raises NotFound and NotReady."""
+    """Return a latent-space map and the files to which the map refers.
+
+    Raises NotFound if no model has the requested latent space, and NotReady if no model is loaded.
+    """
     latent_space = request.latent_space if request.HasField("latent_space") else None
     bundle = service.models.require_map(latent_space)
     try:

@@ -35,7 +35,7 @@ STATUS: dict[type[CodecError], StatusCode] = {
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: StatusCode.CANCELLED,
 }
-"""gRPC status code by error class.
+"""gRPC status code for each error class.
 
 An error that is not an instance of a class in this table has the status code INTERNAL and a fixed message.
 """
@@ -50,9 +50,9 @@ _RECOGNIZED: tuple[type[CodecError], ...] = (
 
 
 def status_code(error: BaseException) -> StatusCode:
-    """Return the gRPC status code for `error`, or INTERNAL if neither its class nor a base class has a status code.
+    """Return the gRPC status code for `error`, or INTERNAL if no class of `error` has a status code.
 
-    For a class without a status code, the status code of its nearest base class is returned.
+    If the class of `error` has no status code, the status code of the nearest base class is returned.
     """
     for cls in type(error).__mro__:
         if cls in STATUS:

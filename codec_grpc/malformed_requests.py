@@ -16,8 +16,8 @@ from codec_wire.errors import InvalidRequest
 def parse_or_invalid(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Return a deserializer that returns an InvalidRequest object for bytes that `parse` rejects.
 
-    The deserializer does not raise the error, because gRPC would send an exception to the client as UNKNOWN, with the
-    name of a Python class.
+    The deserializer does not raise InvalidRequest. gRPC would send an exception of a deserializer to the client with
+    the status UNKNOWN and the name of a Python class.
     """
 
     def deserialize(data: bytes) -> Any:

@@ -20,7 +20,7 @@ _STATES = {state: pb.ServerState.Value(f"SERVER_STATE_{state.name}") for state i
 
 
 def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
-    """Return the request in `message`. Raises InvalidRequest, which names the field, if a field is invalid."""
+    """Return the request in `message`. If a field is invalid, raises InvalidRequest with the name of the field."""
     values: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     values.pop("progress", None)
     if values.pop("random_seed", False):
@@ -95,7 +95,7 @@ def _acceleration_to_message(acceleration: Acceleration) -> pb.Acceleration | No
 
 
 def acceleration_from_message(message: pb.ServedModel) -> Acceleration:
-    """Return the mode, the switches and the measured distance in the description of a served model."""
+    """Return the acceleration mode, the switches and the measured distance that `message` describes."""
     if not message.HasField("acceleration"):
         return Acceleration()
     found, distance = message.acceleration, None

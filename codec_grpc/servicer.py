@@ -32,7 +32,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class LatentServicer(LatentServiceServicer):
-    """Implementation of LatentService. The interceptor converts CodecErrors that the methods raise to gRPC statuses."""
+    """Implementation of LatentService.
+
+    If a method raises a CodecError, the interceptor converts the error to a gRPC status.
+    """
 
     def __init__(self, service: LatentService, request_timeout_s: float) -> None:
         self._service = service
@@ -56,7 +59,7 @@ class LatentServicer(LatentServiceServicer):
     async def Decode(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.DecodeRequest], context: Context
     ) -> None:
-        """Decode a latent stream to pixels. A cancellation takes effect after the current frame."""
+        """Decode a latent stream to pixels. A cancelled call ends after the frame that is being decoded."""
         call, job = Call(context), self._job(context)
         await send_messages(decode(self._service, request_iterator, call, job), call, context, job)
 
@@ -70,13 +73,13 @@ class LatentServicer(LatentServiceServicer):
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: Context
     ) -> pb.GetServerInfoResponse:
-        """Return the state, models and software versions of the server, also while it is loading models."""
+        """Return the state, models and software versions of the server, even while the server is loading models."""
         return server_info(self._service)
 
     async def GetLatentMap(  # noqa: N802
         self, request: pb.GetLatentMapRequest, context: Context
     ) -> pb.GetLatentMapResponse:
-        """Return a latent-space map and the files that it refers to."""
+        """Return a latent-space map and the files to which the map refers."""
         return latent_map(self._service, request)
 
     def _job(self, context: Context, *, reports_steps: bool = False) -> Job:

@@ -14,7 +14,7 @@ def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
     applied = tls.certificates
 
     def fetch() -> Any:
-        """Return the certificate configuration if it has changed since the last call, otherwise None."""
+        """Return the new certificate configuration, or None if the certificates have not changed."""
         nonlocal applied
         if tls.certificates is applied:
             return None

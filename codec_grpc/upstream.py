@@ -32,14 +32,15 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 class Upstream:
-    """Connection of a gateway to the upstream servers `servers`, each of which is HOST:PORT.
+    """Connection of a gateway to its upstream servers.
 
-    Upstream updates the models and the lifecycle state of `service` when the upstream servers change, start or stop.
+    `servers` contains the address HOST:PORT of each upstream server. The class `Upstream` updates the models and the
+    lifecycle state of `service` when the upstream servers change, start or stop.
 
     All calls go to servers whose responses have the same bytes. If the responses of the servers differ, only the
     largest group of servers with equal responses is used. `credentials` are the TLS credentials, or None for
     connections without TLS. `api_key` is the API key that the gateway sends to its upstream servers. The API keys that
-    clients send to the gateway are not forwarded. At the end of an `async with` block, Upstream closes the connection
+    clients send to the gateway are not forwarded. At the end of an `async with` block, `Upstream` closes the connection
     and cancels active calls.
     """
 
@@ -63,7 +64,7 @@ class Upstream:
         self._used: tuple[str, ...] = ()
         """Addresses of the servers to which the channel is connected."""
         self._refused: dict[str, str] = {}
-        """Configurations of the servers that are not used, by address."""
+        """Configuration of each server that is not used, keyed by the address of the server."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,9 +75,9 @@ class Upstream:
         await self._channel.close()
 
     async def follow(self) -> None:
-        """Load the models as soon as a server is serving, and update them when servers change, start or stop.
+        """Load the models as soon as a server is serving, and update the models when servers change, start or stop.
 
-        The method runs until it is cancelled.
+        The method `follow` runs until its task is cancelled.
         """
         try:
             while True:
@@ -119,7 +120,8 @@ class Upstream:
     async def _use_servers(self) -> None:
         """Choose the most common configuration, and connect to the servers that have this configuration.
 
-        The channel also contains the servers that are not serving now.
+        The channel also contains servers that are not serving now, unless their last known configuration differs from
+        the chosen configuration.
         """
         serving = {address: info for address, server in self._servers.items() if (info := server.info) is not None}
         configurations = {address: configuration_of(info) for address, info in serving.items()}
@@ -149,7 +151,8 @@ class Upstream:
     async def _connect(self, addresses: Sequence[str], info: pb.GetServerInfoResponse, server: UpstreamServer) -> None:
         """Connect to the servers at `addresses`, and send new calls to these servers.
 
-        All of them have the configuration of `server`, which the description `info` contains.
+        All servers at `addresses` must have the same configuration. `info` is the description of `server`, one of the
+        servers at `addresses`.
 
         Raises TimeoutError if no connection is made in time, and grpc.aio.AioRpcError if the models cannot be loaded.
         After an error, the previous channel stays in use.

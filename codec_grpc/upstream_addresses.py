@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class UpstreamAddresses:
-    """The addresses IP:PORT to which `servers`, a sequence of HOST:PORT, resolve.
+    """Resolver of the addresses HOST:PORT in `servers` to addresses IP:PORT.
 
     gRPC resolves a name again only after it has lost a connection, so gRPC alone would not detect new servers.
     """
@@ -31,7 +31,7 @@ class UpstreamAddresses:
     async def resolve(self) -> tuple[str, ...]:
         """Return the sorted addresses of all servers.
 
-        If a host name cannot be resolved now, its previous addresses are returned.
+        If a host name cannot be resolved now, the addresses that were last found for the host name are returned.
         """
         found = await asyncio.gather(*map(self._resolve, self._servers))
         return tuple(sorted({address for addresses in found for address in addresses}))
@@ -62,8 +62,8 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 def channel_target(addresses: Sequence[str]) -> str:
     """Return the target of a gRPC channel to all `addresses`, each IP:PORT.
 
-    All addresses of a gRPC target must have the same IP version. If `addresses` contain both versions, the IPv4
-    addresses are written as IPv6 addresses (RFC 4291).
+    All addresses of a gRPC target must have the same IP version. If `addresses` contains both IPv4 and IPv6 addresses,
+    the IPv4 addresses are written as IPv6 addresses (RFC 4291).
     """
     pairs = [(ip_address(host), port) for host, port in map(split_host_port, addresses)]
     if all(isinstance(host, IPv4Address) for host, _ in pairs):

@@ -26,7 +26,7 @@ def timeout_of(job: Job) -> float | None:
 async def upstream_call(call: Any, job: Job, map_hash: str) -> AsyncGenerator[None, None]:
     """Cancel `call` when `job` is cancelled or the `with` block ends, and convert errors of the call to CodecErrors.
 
-    Raises NotReady, before the `with` block is entered, if the hash of the server's latent-space map is not `map_hash`.
+    If the hash of the server's latent-space map is not `map_hash`, raises NotReady before the `with` block is entered.
     """
     loop = asyncio.get_running_loop()
     job.on_cancel(lambda: loop.call_soon_threadsafe(call.cancel))

@@ -1,4 +1,7 @@
-"""Calls of a gateway that run models. A call that fails before its first response is repeated on another server."""
+"""Calls that a gateway sends to its upstream servers to run models.
+
+A call that fails before its first response is repeated on another server.
+"""
 
 import asyncio
 import random
@@ -28,7 +31,7 @@ During the delay, a health check usually excludes the server that was not ready.
 
 
 class UpstreamCalls:
-    """Caller of the streaming methods of LatentService on the upstream servers.
+    """Sender of calls to the streaming methods of LatentService on the upstream servers.
 
     `metrics` counts repeated calls.
 
@@ -42,7 +45,10 @@ class UpstreamCalls:
         self._servers = 0
 
     def use(self, channel: grpc.aio.Channel, servers: int) -> None:
-        """Send all calls that start from now on over `channel`, which is connected to `servers` upstream servers."""
+        """Use `channel` for all calls that start from now on.
+
+        `servers` is the number of upstream servers of `channel`.
+        """
         self._stub, self._servers = LatentServiceStub(channel), servers
 
     async def messages(
@@ -50,10 +56,10 @@ class UpstreamCalls:
     ) -> AsyncGenerator[Any, None]:
         """Yield the response messages of `method`, from a server whose latent-space map has the hash `map_hash`.
 
-        `make_request` returns the request, or an asynchronous iterator of requests. If there are several servers, a
-        call is repeated if it fails before its first response because its server is not ready, overloaded or
-        disconnected. Raises a CodecError if the last call fails. The retry delay of the error, if any, is the delay
-        that the last server asked for.
+        `make_request` returns the request, or an asynchronous iterator of requests. A failed call is repeated only if
+        there are several servers and the call has received no response message. Only a call whose server is not ready,
+        overloaded or disconnected is repeated. Raises a CodecError if the last call fails. If the last server asked for
+        a retry delay, the raised error contains this delay.
         """
         repetitions = _Repetitions(self._servers)
         while True:
@@ -77,7 +83,7 @@ class UpstreamCalls:
                 raise job.reason
 
     def _start(self, method: str, request: Any, job: Job) -> Any:
-        """Start a call whose metadata contain the API key of the gateway, the id of the request and its trace."""
+        """Start a call whose metadata contain the gateway's API key, the request's id and the request's trace."""
         if self._stub is None:
             raise NotReady("no upstream server has been ready at any time since the gateway was started", RETRY_AFTER_S)
         metadata = [] if self._api_key is None else [("authorization", f"Bearer {self._api_key}")]
@@ -90,7 +96,7 @@ class UpstreamCalls:
 
 
 async def _batch_size(call: Any) -> int:
-    """Return the number of generations that the server sampled together in `call`, or 0 if it is unknown."""
+    """Return the number of generations that the server sampled together in `call`, or 0 if unknown."""
     size = dict(await call.trailing_metadata() or ()).get(BATCH_SIZE_KEY, "")
     return int(size) if isinstance(size, str) and size.isdecimal() else 0
 
@@ -98,8 +104,8 @@ async def _batch_size(call: Any) -> int:
 class _Repetitions:
     """Rules for whether and when a failed call is repeated. `servers` is the number of upstream servers.
 
-    The delay that a server asks for is ignored, because a repeated call goes to another server. After a server was
-    overloaded, the call is repeated at most once on each other server.
+    The delay that a server asks for is ignored, because a repeated call goes to another server. A call that fails
+    because a server is overloaded is repeated at most as many times as there are other servers.
     """
 
     def __init__(self, servers: int) -> None:

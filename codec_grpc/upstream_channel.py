@@ -33,7 +33,8 @@ def upstream_channel(
     """Return a channel to the servers at `addresses` (IP:PORT), with TLS if `credentials` is not None.
 
     `authority` is the name HOST:PORT for which the certificates must be valid. If `health_service` is not None, calls
-    are sent in turn to the servers that report this service as SERVING. Closing the channel cancels its active calls.
+    are sent in turn to the servers that report the service `health_service` as SERVING. Closing the channel cancels its
+    active calls.
     """
     options = [*CHANNEL_OPTIONS, _NO_IDLE_TIMEOUT, ("grpc.default_authority", authority)]
     if health_service is not None:
@@ -63,7 +64,7 @@ class CurrentChannel:
         self._replaced: dict[asyncio.Task[None], grpc.aio.Channel] = {}
 
     def replace(self, channel: grpc.aio.Channel) -> None:
-        """Use `channel`, which is ready, for new calls."""
+        """Use `channel` for new calls. `channel` must already be connected to a server."""
         if self._state_task is not None:
             self._state_task.cancel()
         if self._channel is not None:

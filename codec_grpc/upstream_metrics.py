@@ -6,7 +6,7 @@ from codec_wire.errors import CodecError
 
 
 class UpstreamMetrics:
-    """A gauge of upstream servers and a counter of repeated calls, which are registered in `registry`."""
+    """A gauge of upstream servers and a counter of repeated calls, both registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._servers = Gauge(

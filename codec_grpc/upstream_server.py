@@ -18,7 +18,7 @@ RPC_TIMEOUT_S = 10.0
 
 
 class UpstreamServer:
-    """Watcher of the health and the description of the upstream server at `address`, over `channel`.
+    """Watcher that uses `channel` to read the health and the description of the upstream server at `address`.
 
     The description is read while the server is serving. `changed` is called whenever the description changes.
     """
@@ -34,7 +34,7 @@ class UpstreamServer:
         self._task = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
-        """Stop following the server, and close the channel."""
+        """Stop watching the server, and close the channel."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._channel.close()
@@ -54,7 +54,10 @@ class UpstreamServer:
             await asyncio.sleep(RETRY_INTERVAL_S)
 
     async def _watch(self) -> None:
-        """Read the description of the server each time it becomes healthy, until the server ends the health call."""
+        """Read the description of the server each time the server becomes healthy.
+
+        The method returns when the server ends the health check.
+        """
         stub: Any = health_pb2_grpc.HealthStub(self._channel)
         async for health in stub.Watch(health_pb2.HealthCheckRequest()):
             info = None

@@ -69,7 +69,7 @@ async def scales(request: web.Request) -> web.Response:
 
 
 async def decoder(request: web.Request) -> web.StreamResponse:
-    """Handle GET decoders/<hex>.onnx. The body is the exported decoder whose hash is <hex>.
+    """Handle GET decoders/<hex>.onnx. The body of the response is the exported decoder with the hash <hex>.
 
     The file may be hundreds of megabytes large, so the server does not read it into memory. The hash in the URL is only
     compared with the hashes of served decoders and is never used as a file path.
@@ -98,7 +98,7 @@ def _asset(request: web.Request, hashes_in: Callable[[LatentMap], set[str]]) -> 
 def _file(request: web.Request, data: bytes, digest: str, content_type: str) -> web.Response:
     """Return a response with `data`, or 304 Not Modified if the client already has `data`.
 
-    `digest` is the hash of `data`. The response states that its body never changes.
+    `digest` is the hash of `data`. A header of the response states that the body never changes.
     """
     headers = CACHE_HEADERS | {"ETag": f'"{digest}"'}
     if digest in {tag.value for tag in request.if_none_match or ()}:

@@ -65,7 +65,10 @@ def _operation(method: str, path: str, operation: Json) -> str:
 
 
 def _body(content: Json) -> str:
-    """Return the description of a request body, which is the schema of a JSON body or the media types of a file."""
+    """Return the HTML description of a request body.
+
+    For a JSON body, the description is the schema of the body. For a file, the description is a list of media types.
+    """
     if "application/json" in content:
         return f"<h4>JSON body</h4><p>{_type(content['application/json']['schema'])}</p>"
     return f"<h4>Body</h4><p>{', '.join(_code(name) for name in content)}</p>"

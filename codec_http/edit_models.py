@@ -35,7 +35,10 @@ def _one_image(value: object) -> object:
 
 
 def _file(field: str, value: object) -> object:
-    """Return the file in `value`: bytes, base64 text, or an object with the data URL `image_url`."""
+    """Return the file in `value`.
+
+    `value` may be bytes, base64 text, or an object with a data URL in `image_url`.
+    """
     if isinstance(value, Mapping) and set(value) == {"image_url"}:
         value = value["image_url"]
         if isinstance(value, str) and value[:5].lower() != "data:":
@@ -79,7 +82,7 @@ EDIT_TEXT_FIELDS = frozenset(
 
 
 def edit_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return `fields` without the alias `images` of `image`.
+    """Return `fields` with the key `images` renamed to `image`.
 
     Raises InvalidRequest if `fields` contains both `image` and `images`.
     """

@@ -35,9 +35,9 @@ async def edits(request: web.Request) -> web.StreamResponse:
 async def _read_edit(request: web.Request) -> EditBody:
     """Return the validated body of `request`, which is a form or JSON.
 
-    Raises UnsupportedMediaType if the Content-Type is not that of a form or of JSON. Raises InvalidRequest, which names
-    the field, if a field is missing, invalid or not allowed. Raises the errors of receive_body if the body cannot be
-    received.
+    Raises UnsupportedMediaType if the Content-Type is not that of a form or of JSON. Raises InvalidRequest with the
+    name of the field if a field is missing, invalid or not allowed. Raises the errors of receive_body if the body
+    cannot be received.
     """
     if request.content_type not in (MULTIPART, JSON):
         received = request.headers.get(hdrs.CONTENT_TYPE)

@@ -15,17 +15,15 @@ from codec_wire.maps import LatentMapBundle
 from core.request_record import current_record
 
 _UNLISTED_IDENTITY_WEIGHT = 1e-6
-"""Weight of the coding identity if Accept-Encoding does not list identity.
+"""Weight of the content coding `identity` if the header Accept-Encoding does not list `identity`.
 
-The value is less than 0.001, the smallest valid weight above 0.
-
-This weight is less than 0.001, the smallest valid weight above 0.
+The weight is less than 0.001, because 0.001 is the smallest positive weight that a header can contain.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A selected content coding, with its response headers and a function that creates its compressor."""
+    """A selected content coding, with the response headers and a function that creates the compressor."""
 
     headers: dict[str, str]
     compressor: Callable[[], Compressor]
@@ -45,11 +43,12 @@ def available_codings(bundles: Iterable[LatentMapBundle]) -> list[str]:
 def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) -> Encoding:
     """Return the content coding for the response to `request`.
 
-    The coding with the highest weight in Accept-Encoding is selected. If several codings have the same weight, the
-    first of zstd, br, gzip and identity is selected. `dictionary` has the hash and the bytes of the zstd dictionary for
-    the wire format and the encoding pipeline of the body, or None if the map has no dictionary for them. zstd is
-    available only if `dictionary` is not None and the client is known to have the dictionary. Raises NotAcceptable if
-    the client accepts no available coding.
+    The available coding with the highest weight in Accept-Encoding is selected. If several codings have the same
+    weight, the first of zstd, br, gzip and identity is selected. `dictionary` contains the hash and the bytes of the
+    zstd dictionary for the wire format and the encoding pipeline of the response body. `dictionary` is None if the
+    latent-space map has no dictionary for the wire format and the encoding pipeline of the response body. The coding
+    zstd is available only if `dictionary` is not None and the client is known to have the dictionary. Raises
+    NotAcceptable if the client accepts no available coding.
     """
     accepted = ", ".join(request.headers.getall("Accept-Encoding", []))
     if dictionary is not None and not _supports_dictionaries(request, accepted, dictionary[0]):
@@ -61,7 +60,10 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
 
 @lru_cache(maxsize=256)
 def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
-    """Return the coding for the Accept-Encoding header `accepted`. Without `dictionary`, zstd is not available."""
+    """Return the coding for the Accept-Encoding header `accepted`.
+
+    If `dictionary` is None, the coding zstd is not available.
+    """
     weights = dict(reversed(parse_quality_values(accepted)))  # if a name is repeated, its highest weight counts
     wildcard = weights.get("*")
     choices: list[tuple[float, Encoding]] = []

@@ -1,7 +1,7 @@
 """HTTP trailer that describes an error that occurred after the response header was sent.
 
-aiohttp cannot send trailers (RFC 9112, section 7.1.2). A chunked body ends with its trailers. This module writes the
-trailer as the last bytes of the body, because aiohttp has no function for trailers.
+The trailers of a response are the last bytes of the chunked body (RFC 9112, section 7.1.2). This module writes the
+bytes of the trailer itself, because aiohttp has no function for trailers.
 """
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -21,7 +21,10 @@ def accepts_trailers(request: web.Request) -> bool:
 
 
 async def write_eof_with_error(request: web.Request, response: web.StreamResponse, error: BaseException) -> None:
-    """End `response`, which has been started and is chunked, with the trailer that describes `error`."""
+    """End the chunked response `response` with a trailer that describes `error`.
+
+    The header of `response` must already have been sent.
+    """
     value = header_value(": ".join(public_code_and_message(error)))[:MAX_VALUE_CHARACTERS]
     request.writer.chunked = False  # type: ignore[attr-defined]  # the following bytes are not a chunk
     await response.write(f"0\r\n{ERROR_TRAILER}: {value}\r\n\r\n".encode())

@@ -29,8 +29,9 @@ def accepts_event_stream(accept: str) -> bool:
 async def send_events(request: web.Request, plan: StreamPlan, wire_format: WireFormat) -> web.StreamResponse:
     """Run `plan` and write each event of the generation as soon as it is available.
 
-    The messages of the latent stream are encoded in `wire_format`. An error after the HTTP header has been written is
-    sent as the last event. Raises a CodecError if the generation fails before the HTTP header is written.
+    The messages of the latent stream are encoded in `wire_format`. If an error occurs after the HTTP header has been
+    written, the error is sent as the last event. Raises a CodecError if the generation fails before the HTTP header is
+    written.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)

@@ -11,13 +11,16 @@ MAX_FILES = 2
 """Maximum number of files in one request if each file has the maximum size. A request may contain `image` or `latents`,
 and `control_image` or `mask`."""
 MAX_BASE64_CHARACTERS = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + 128
-"""Maximum length of a file field in characters. The largest file in base64 and the prefix of a data URL must fit."""
+"""Maximum length of a file field in characters.
+
+A field of this length has room for the largest file in base64 and for the prefix of a data URL.
+"""
 
 _DATA_URL = re.compile(r"data:[\w.+/-]{0,64};base64,", re.ASCII | re.IGNORECASE)
 _PIECE_CHARACTERS = 2**18
-"""Number of characters that are decoded at once, which must be a multiple of 4.
+"""Number of base64 characters that are decoded at once.
 
-Decoding this number of characters takes about a millisecond.
+The number must be a multiple of 4. Decoding this number of characters takes about a millisecond.
 """
 _WHITESPACE = str.maketrans("", "", " \r\n\t")
 
@@ -25,8 +28,8 @@ _WHITESPACE = str.maketrans("", "", " \r\n\t")
 def decode_file_field(field: str, value: object) -> bytes:
     """Return the file that `value` encodes. The content of the file is not checked.
 
-    A file of a form is returned unchanged, because its size was checked when the form was parsed. Raises
-    InvalidRequest, which names `field`, if `value` is not base64 text or is too long.
+    A file from a form is returned unchanged, because the size of the file was checked when the form was parsed. Raises
+    InvalidRequest with the name `field` if `value` is not base64 text or is too long.
     """
     if isinstance(value, bytes):
         return value

@@ -65,8 +65,8 @@ async def _stream(
 ) -> None:
     """Run `plan` and write each message of the latent stream as soon as it is available.
 
-    A failure after the HTTP header has been written is reported in the last frame. Raises a CodecError if the
-    generation fails before the HTTP header is written.
+    If an error occurs after the HTTP header has been written, the error is reported in the last frame. Raises a
+    CodecError if the generation fails before the HTTP header is written.
     """
     job = Job(deadline=asyncio.get_running_loop().time() + request.app[REQUEST_TIMEOUT_S])
     has_trailer = accepts_trailers(request)

@@ -21,7 +21,7 @@ class InputTokens(ResponseModel):
 class Usage(ResponseModel):
     """Number of tokens of a request.
 
-    The server does not count tokens, but clients of OpenAI's API require these fields.
+    The server does not count tokens, but clients of OpenAI's API require the fields of this object.
     """
 
     input_tokens: int = Field(default=0, description="Always 0.")
@@ -60,7 +60,7 @@ class CompletedImageEvent(ImageEvent):
 
 @dataclass(frozen=True, slots=True)
 class ImageEvents:
-    """Names of the events of an endpoint."""
+    """Names of the Server-Sent Events that an endpoint sends."""
 
     partial: Literal["image_generation.partial_image", "image_edit.partial_image"]
     completed: Literal["image_generation.completed", "image_edit.completed"]

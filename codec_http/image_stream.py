@@ -36,8 +36,8 @@ async def stream_images(
 ) -> web.StreamResponse:
     """Run `plans`, one for each image of the request `body`, and write each event as soon as it is available.
 
-    An error after the sampling of the first image has started is sent as the last event. Raises a CodecError if the
-    first image fails before it is sampled.
+    If an error occurs after the sampling of the first image has started, the error is sent as the last event. Raises a
+    CodecError if the first image fails before it is sampled.
     """
     service = request.app[SERVICE]
     encoding = choose_encoding(request, None)
@@ -74,9 +74,9 @@ async def _image_events(
     files: FileEncoder,
     names: ImageEvents,
 ) -> AsyncIterator[Started | PartialImageEvent | CompletedImageEvent]:
-    """Convert the events `rendered` of LatentService.render to events of the response.
+    """Convert the events `rendered` to events of the response.
 
-    The results in `rendered` are in the order of `plans`.
+    `rendered` contains events from LatentService.render. The results in `rendered` are in the order of `plans`.
     """
     remaining = iter(plans)
     plan = plans[0]

@@ -1,4 +1,4 @@
-"""Parsing of the JSON object in a request body, with limits on its size that bound the parsing time."""
+"""Parsing of the JSON object in a request body. Limits on the size of the JSON object bound the parsing time."""
 
 import codecs
 import re
@@ -18,7 +18,7 @@ MAX_NAME_CHARACTERS = 64
 """Maximum length of the name of a field."""
 
 _URL = "image_url"
-"""Key of an object in the value of a field, as in OpenAI's API."""
+"""Key of the data URL in a JSON object that contains a file, as in OpenAI's API."""
 _FILE_START = re.compile(rb'"(image|control_image|mask|latents|input_reference|image_url)"\s*:\s*"')
 """Pattern that matches the name of a file field and the start of its value.
 
@@ -51,9 +51,10 @@ def parse_json_object(data: bytes | bytearray) -> dict[str, Any]:
 
 
 def _with_urls(value: Any, urls: Mapping[str, str]) -> Any:
-    """Return `value` with every key of `urls` in a field `image_url` replaced with the URL in `urls`.
+    """Return `value` with the original URLs in the fields `image_url`.
 
-    `value` is an object, a list of objects, or another value.
+    If the text in a field `image_url` is a key of `urls`, the text is replaced with the URL that `urls` contains under
+    this key. `value` is an object, a list of objects, or another value.
     """
     if isinstance(value, list):
         return [_with_urls(item, urls) if isinstance(item, dict) else item for item in value]
@@ -65,8 +66,8 @@ def _with_urls(value: Any, urls: Mapping[str, str]) -> Any:
 def _without_files(data: bytes | bytearray, files: dict[str, str], urls: dict[str, str]) -> bytes:
     """Return `data` without the values of file fields.
 
-    The values of file fields are moved to `files` and replaced with null. The values of `image_url`, which may occur
-    several times, are moved to `urls` and replaced with their keys in `urls`.
+    The values of file fields are moved to `files` and replaced with null. The field `image_url` may occur several
+    times. Each value of `image_url` is moved to the dictionary `urls` and replaced with the key of the value in `urls`.
     """
     text = bytearray()
     at = 0

@@ -1,4 +1,7 @@
-"""Parsing of multipart/form-data bodies, as HTML forms and OpenAI's client send them, with aiohttp's parser."""
+"""Parsing of multipart/form-data bodies with aiohttp's parser.
+
+HTML forms and OpenAI's client send multipart/form-data bodies.
+"""
 
 import asyncio
 import re
@@ -43,13 +46,15 @@ class FormPart:
 async def parse_multipart(
     headers: Mapping[str, str], body: bytes | bytearray, encoded_files: Collection[str] = ()
 ) -> list[FormPart]:
-    """Return the parts of `body`, the received body of a request with these headers, in their order.
+    """Return the parts of `body` in the order in which `body` contains them.
 
-    The parts `encoded_files` may contain a file as base64 text, with up to MAX_BASE64_CHARACTERS each.
+    `headers` are the headers of the request from which `body` was received. `encoded_files` contains the names of parts
+    that may contain a file as base64 text. Each part in `encoded_files` may have up to MAX_BASE64_CHARACTERS
+    characters.
 
-    Raises TooLarge if the other text exceeds MAX_JSON_BYTES. Raises InvalidRequest if the body is not
-    multipart/form-data, if it has more than MAX_FIELDS parts or a name that is too long, if a file exceeds
-    MAX_IMAGE_BYTES, or if text is not UTF-8.
+    Raises TooLarge if the text in all parts except base64 files exceeds MAX_JSON_BYTES in total. Raises InvalidRequest
+    if `body` is not multipart/form-data, if `body` has more than MAX_FIELDS parts, or if the name of a part is too
+    long. Also raises InvalidRequest if a file exceeds MAX_IMAGE_BYTES or if text is not UTF-8.
     """
     loop = asyncio.get_running_loop()
     content = StreamReader(BaseProtocol(loop), len(body) + 1, loop=loop)
@@ -88,7 +93,7 @@ def form_fields(parts: Iterable[FormPart], text_fields: Collection[str]) -> dict
     The fields of a form have no types. Text that is valid JSON, such as a number, a boolean or null, is parsed, except
     in the fields `text_fields`. Parts with the name NAME[], and several parts with an equal name, become a list. Parts
     with the name NAME[KEY] become an object. Raises InvalidRequest if a name is malformed, if the same NAME[KEY] occurs
-    twice, or if an object has the NAME of another value.
+    twice, or if an object and another value have the same NAME.
     """
     fields: dict[str, Any] = {}
     for part in parts:

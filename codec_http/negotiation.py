@@ -6,7 +6,7 @@ from codec_wire import WireFormat
 from codec_wire.http import MEDIA_TYPES, default_media_type
 
 MAX_ENTRIES = 64
-"""Maximum number of entries of an Accept or Accept-Encoding header that are read."""
+"""Maximum number of entries that are read from an Accept or Accept-Encoding header."""
 
 
 def negotiate(stream_format: WireFormat | None, accept: str) -> tuple[WireFormat, str]:

@@ -1,4 +1,7 @@
-"""Header of .npy files, the file format of NumPy arrays, for decoded pixels (numpy.lib.format, version 1.0)."""
+"""Header of .npy files, in which the server sends decoded pixels.
+
+The file format is version 1.0 of the format that the documentation of `numpy.lib.format` specifies.
+"""
 
 import io
 

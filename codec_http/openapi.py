@@ -154,7 +154,11 @@ def _reference(model: type[BaseModel]) -> Json:
 
 
 def _schemas(routes: Iterable["Route"]) -> Json:
-    """Return the JSON schemas, by name, of the pydantic models in `routes` and of all models that these contain."""
+    """Return a dictionary of the JSON schemas of pydantic models by name.
+
+    The dictionary contains all pydantic models in `routes` and all models that are nested in another model of the
+    dictionary.
+    """
     bodies = {body for route in routes for body in route.bodies}
     responses = {
         model
@@ -177,7 +181,10 @@ def _schemas(routes: Iterable["Route"]) -> Json:
 
 
 def _simplify(definition: Json) -> None:
-    """Remove from a schema of pydantic the titles that repeat a name and the null defaults of optional fields."""
+    """Remove redundant titles and null defaults from `definition`, a JSON schema that pydantic has generated.
+
+    All titles are removed, because each title repeats a name. Null defaults of optional fields are removed.
+    """
     definition.pop("title", None)
     for field in definition.get("properties", {}).values():
         field.pop("title", None)

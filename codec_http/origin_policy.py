@@ -19,9 +19,10 @@ class OriginPolicy:
 
     A page may use the server if its origin is one of `allowed_origins` or the origin of `public_url`. By default,
     `allowed_origins` contains the origins of localhost and loopback addresses. A page with the server's own origin may
-    use the server if the host in this origin is an IP address or localhost. The server's own origin is not allowed if
-    its host is a name other than localhost, because the owner of a host name could let the name resolve to the server's
-    address. In a DNS rebinding attack, the pages of the attacker have the origin of the server.
+    use the server if the host in this origin is an IP address or localhost. If the host in the server's own origin is a
+    name other than localhost, pages with the server's own origin are not allowed. The owner of a host name could let
+    the name resolve to the server's address. In a DNS rebinding attack, the pages of the attacker have the origin of
+    the server.
 
     A server that listens on a loopback `address` also refuses requests for all host names except localhost, loopback
     addresses and the hosts of `public_url` and `allowed_origins`.
@@ -48,7 +49,7 @@ class OriginPolicy:
     def require_host(self, host: str | None) -> None:
         """Raise Forbidden unless `host` is an allowed Host header.
 
-        `host` is None if the Host header is missing, as in HTTP/1.0.
+        `host` is None if the Host header is missing, as is allowed in HTTP/1.0.
         """
         if host is not None and self._checks_hosts and not self._allows_host(host):
             raise Forbidden(

@@ -9,11 +9,11 @@ from core.pixel_format import PixelFormat
 IMAGE_MEDIA_TYPES: Mapping[str, PixelFormat] = {
     PIXEL_MEDIA_TYPES[found]: found for found in (PixelFormat.PNG, PixelFormat.JPEG, PixelFormat.WEBP, PixelFormat.RGB)
 }
-"""File formats of a decoded image by media type. The first format is the default."""
+"""Dictionary of the file formats for decoded images by media type. The first format is the default."""
 VIDEO_MEDIA_TYPES: Mapping[str, PixelFormat] = {
     PIXEL_MEDIA_TYPES[found]: found for found in (PixelFormat.MP4, PixelFormat.RGB)
 }
-"""File formats of a decoded video by media type. The first format is the default."""
+"""Dictionary of the file formats for decoded videos by media type. The first format is the default."""
 
 
 def acceptable_formats(accept: str, offered: Mapping[str, PixelFormat]) -> tuple[PixelFormat, ...]:

@@ -8,7 +8,7 @@ from codec_wire.request import unknown_field_error
 
 
 def query_of(request: web.Request, known: Iterable[str]) -> dict[str, str]:
-    """Return the query parameters that are not empty, by name.
+    """Return a dictionary of the query parameters by name, without empty parameters.
 
     Raises InvalidRequest if a parameter is not in `known`.
     """

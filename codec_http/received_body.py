@@ -26,9 +26,10 @@ For a chunk up to this size, starting a thread would take longer than reading th
 async def received_messages(request: web.Request, dictionaries: Mapping[str, bytes]) -> AsyncGenerator[Message, None]:
     """Yield the header and the frames of the latent stream in the body of `request`, as they are received.
 
-    If Content-Type does not name a wire format, the format is detected. `dictionaries` are the available zstd
-    dictionaries by hash. Raises UnsupportedCoding if the content coding is not supported, RequestTimeout if the body is
-    received too slowly, and InvalidRequest, which states the byte position, if the stream is invalid or incomplete.
+    If the Content-Type does not name a wire format, the wire format is detected from the first byte of the stream.
+    `dictionaries` contains the available zstd dictionaries by hash. Raises UnsupportedCoding if the content coding is
+    not supported. Raises RequestTimeout if the body is received too slowly. Raises InvalidRequest with the byte
+    position of the error if the stream is invalid or incomplete.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, IDENTITY)
     reader = BodyReader(MEDIA_TYPES.get(request.content_type), encoding, dictionaries)

@@ -124,9 +124,9 @@ def _tensor(request: web.Request, data: bytes) -> TensorData:
 
 
 def _unpacked(request: web.Request, latents: TensorData) -> TensorData:
-    """Convert packed latents [B, h * w / 4, 4C], as used by Flux, to [B, C, h, w].
+    """Convert packed latents of shape [B, h * w / 4, 4C] to latents of shape [B, C, h, w].
 
-    Return `latents` without changes if they are not packed.
+    Flux uses packed latents. If `latents` are not packed, return `latents` unchanged.
     """
     if len(latents.shape) != 3:
         return latents

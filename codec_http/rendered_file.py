@@ -39,9 +39,10 @@ class FileEncoder:
         return await asyncio.to_thread(self._encode, pixels, plan, parameters)
 
     async def encode_preview(self, pixels: NDArray[np.uint8], plan: StreamPlan) -> str:
-        """Return a base64 file with `pixels`, a preview of the result of `plan`, without generation parameters.
+        """Return `pixels` as a base64 file without generation parameters.
 
-        The generation parameters of `plan` describe the finished image, not the preview.
+        `pixels` are a preview of the result of `plan`. The generation parameters of `plan` describe the finished image,
+        not the preview.
         """
         return await asyncio.to_thread(self._encode, pixels, plan, {})
 

@@ -50,7 +50,7 @@ UNSUPPORTED_FIELDS = {
     "markup": "is not supported: send the image without annotations, and a mask for the area to repaint",
     "svg": "is not supported: this server generates raster images only",
 }
-"""Fields that are rejected in a request for pixels, with the reason.
+"""Dictionary of the fields that are not allowed in a request for pixels, with the reason for each field.
 
 If the server ignored the unsupported fields, the result would differ from the requested result.
 """
@@ -66,10 +66,11 @@ def requests_pixels(body: dict[str, Any], accept: str) -> bool:
 
 
 async def read_generation(request: web.Request, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
-    """Return the validated body of `request` to the endpoint of `modality`. `accept` is the Accept header.
+    """Return the validated body of `request`, a request to the endpoint that generates `modality`.
 
-    Raises UnsupportedMediaType if the Content-Type is not JSON. Raises InvalidRequest, which names the field, if a
-    field is missing, invalid or not allowed. Raises the errors of receive_body if the body cannot be received.
+    `accept` is the Accept header. Raises UnsupportedMediaType if the Content-Type is not JSON. Raises InvalidRequest
+    with the name of the field if a field is missing, invalid or not allowed. Raises the errors of receive_body if the
+    body cannot be received.
     """
     _require_json(request)
     app = request.app
@@ -99,7 +100,7 @@ def _require_json(request: web.Request) -> None:
 def parse_generation(data: bytes | bytearray, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
     """Return the validated body in `data`. See read_generation.
 
-    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed. Raises TooLarge if
+    Raises InvalidRequest with the name of the field if a field is missing, invalid or not allowed. Raises TooLarge if
     the JSON text is too large.
     """
     body = parse_json_object(data)
@@ -109,17 +110,17 @@ def parse_generation(data: bytes | bytearray, modality: Modality, accept: str) -
 
 
 def parse_latents_body(body: dict[str, Any], modality: Modality) -> LatentsBody:
-    """Validate a request for latents on the endpoint of `modality`.
+    """Validate a request for latents, which was sent to the endpoint that generates `modality`.
 
-    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed.
+    Raises InvalidRequest with the name of the field if a field is missing, invalid or not allowed.
     """
     return parse_body(LATENTS_BODIES[modality], body)
 
 
 def parse_rendered_body(body: dict[str, Any], modality: Modality) -> RenderedBody:
-    """Validate a request for pixels on the endpoint of `modality`.
+    """Validate a request for pixels, which was sent to the endpoint that generates `modality`.
 
-    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed.
+    Raises InvalidRequest with the name of the field if a field is missing, invalid or not allowed.
     """
     _reject_unsupported(body)
     return parse_body(RENDERED_BODIES[modality], body)
@@ -128,7 +129,7 @@ def parse_rendered_body(body: dict[str, Any], modality: Modality) -> RenderedBod
 def parse_edit_body(body: dict[str, Any]) -> EditBody:
     """Validate a request to edit an image.
 
-    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed.
+    Raises InvalidRequest with the name of the field if a field is missing, invalid or not allowed.
     """
     _reject_unsupported(body)
     return parse_body(EditBody, body)
@@ -141,9 +142,12 @@ def _reject_unsupported(body: dict[str, Any]) -> None:
 
 
 def parse_body(model: type[_BodyT], body: dict[str, Any]) -> _BodyT:
-    """Return the request of class `model` in `body`, with a random seed and the alias of `size` resolved.
+    """Validate `body` and return the request as an instance of the class `model`.
 
-    Raises InvalidRequest, which names the field, if a field is missing, invalid or not allowed.
+    If the seed in `body` is null, the returned request has a random seed. If the value of `resolution` in `body` is not
+    null, the field `size` of the returned request has the value of `resolution`.
+
+    Raises InvalidRequest with the name of the field if a field is missing, invalid or not allowed.
     """
     if "seed" in body and body["seed"] is None:
         body = body | {"seed": RANDOM_SEED}

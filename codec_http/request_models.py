@@ -82,7 +82,11 @@ def _adapt_schema(*, omit: Sequence[str] = (), require_any: Sequence[str] = ()) 
 
 
 LATENTS_MARKERS = ("stream_format", "modality", "latent_space", "pipeline")
-"""Fields of which a request for latents contains at least one, unless its Accept header names a latent stream."""
+"""Names of fields that mark a request for latents.
+
+A request for latents contains at least one of the fields, unless the Accept header names a media type of latent
+streams.
+"""
 _LATENTS_ONLY = ("modality", "latent_space", "pipeline")
 """The names in LATENTS_MARKERS that are fields of GenerationRequest."""
 

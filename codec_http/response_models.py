@@ -102,7 +102,7 @@ class PixelCheckDescription(ResponseModel):
 
 
 class DistanceDescription(ResponseModel):
-    """Measured distance of images in fast mode from the images of the same requests in reference mode.
+    """Measured distance between images in fast mode and the images of the same requests in reference mode.
 
     Each metric is that of the worst of the measured images.
     """

@@ -22,7 +22,10 @@ from codec_wire.http import (
 JSON, TEXT = "application/json", "text/plain"
 
 Content: TypeAlias = Mapping[str, type[BaseModel] | None]
-"""Pydantic model of a response body by media type. A body that is not JSON has the model None."""
+"""Dictionary of the pydantic models of a response body by media type.
+
+For a media type other than JSON, the pydantic model is None.
+"""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -64,10 +67,8 @@ _PUBLIC_PATHS = frozenset(
 def is_public(path: str) -> bool:
     """Return whether requests for `path` need no API key.
 
-    Only requests for probes, discovery and the page need no API key. Discovery needs no API key, because clients use
-    discovery before they know which API key to send.
-
-    Discovery needs no key, because clients use it before they know which API key to send.
+    All requests except those for probes, discovery and the page need an API key. Discovery needs no API key, because
+    clients use discovery before they know which API key to send.
     """
     return path in _PUBLIC_PATHS or path.startswith((f"{WELL_KNOWN_PATH}/", f"{PAGE_FILES_PATH}/"))
 
@@ -77,9 +78,9 @@ class Route:
     """An operation of the HTTP API, i.e. one HTTP method on one path. The path is written in aiohttp's syntax.
 
     A JSON request body matches one of the models in `bodies`. A binary request body has one of the media types `files`.
-    `query` describes the query parameters. `responses` has the contents of the responses by status. `headers` describes
-    the headers of the 200 response. `errors` has the error classes that the handler may raise. If `accepts_form` is
-    set, the fields of a JSON body can also be sent as multipart/form-data.
+    `query` describes the query parameters. `responses` is a dictionary of the contents of responses by HTTP status.
+    `headers` describes the headers of a response with status 200. `errors` has the error classes that the handler may
+    raise. If `accepts_form` is set, the fields of a JSON body can also be sent as multipart/form-data.
     """
 
     method: str

@@ -47,9 +47,9 @@ def build_app(
 
     A generation may take at most `request_timeout_s` seconds. `public_url` is the URL under which clients reach the
     server, or None if the URL is unknown. `api_keys` are the accepted keys, or None if no key is required.
-    `origin_policy` restricts which web pages may use the server. By default, only pages of this host may use the
-    server. `video_jobs` are the jobs of the videos API. By default, video jobs are stored in a temporary directory.
-    Video jobs are stopped when the application is stopped.
+    `origin_policy` restricts which web pages may use the server. By default, only pages of the host on which the server
+    runs may use the server. `video_jobs` are the jobs of the videos API. By default, video jobs are stored in a
+    temporary directory. Video jobs are stopped when the application is stopped.
     """
     app = web.Application(middlewares=[error_boundary, require_allowed_origin, answer_preflight])
     app.on_response_prepare.extend([add_cors_headers, add_request_id])
@@ -110,9 +110,9 @@ async def start_http_server(
     """Start the HTTP server on `host`:`port`. Port 0 selects a free port. See build_app for the other parameters.
 
     `tls` has the certificates of an https server. If `tls` is None, the server uses http. `limits` bounds the number of
-    connections. By default, the limits are the defaults of the settings. `allowed_origins` are the origins of the web
-    pages that may use the server. By default, only pages of this host may use the server. Raises InvalidSettings if the
-    address is not available.
+    connections. If `limits` is None, the default limits of the settings apply. `allowed_origins` are the origins of the
+    web pages that may use the server. By default, only pages of the host on which the server runs may use the server.
+    Raises InvalidSettings if the address is not available.
     """
     policy = OriginPolicy(allowed_origins, public_url, host)
     app = build_app(

@@ -29,7 +29,10 @@ _ENCODED_FILES = (*FILE_FIELDS, _REFERENCE, f"{_REFERENCE}[image_url]")
 
 
 def _parse_seconds(value: object) -> object:
-    """Return the number of seconds that `value` represents, for example 4.0 for "4", which OpenAI's client sends."""
+    """Return the number of seconds that `value` represents.
+
+    The value may be text, because OpenAI's client sends text such as "4".
+    """
     if isinstance(value, str) and len(value) <= 32:
         try:
             return float(value)
@@ -101,7 +104,7 @@ class VideoJobBody(GenerationBody):
     def generation_request(self) -> GenerationRequest:
         """Return the request without the fields of OpenAI's API.
 
-        Raises InvalidRequest, which names the field, if two fields contradict each other or a field applies only to
+        Raises InvalidRequest with the name of the field if two fields contradict each other or a field applies only to
         latents.
         """
         for name in _LATENTS_ONLY:
@@ -122,7 +125,7 @@ class VideoJobBody(GenerationBody):
         return GenerationRequest.model_construct(**values)
 
     def named_as_sent(self, error: FieldError) -> FieldError:
-        """Return `error` with the name of the field that the client has sent."""
+        """Return `error` with the field name that the client used."""
         names = {"duration_seconds": ("seconds", self.seconds), "image": (_REFERENCE, self.input_reference)}
         name, value = names.get(str(error.field), ("", None))
         if value is None:
@@ -133,8 +136,8 @@ class VideoJobBody(GenerationBody):
 async def read_video_job(request: web.Request) -> VideoJobBody:
     """Return the validated body of `request`, which is JSON or multipart/form-data.
 
-    Raises UnsupportedMediaType if the body is neither JSON nor a form, and the errors of receive_body, parse_multipart
-    and parse_body.
+    Raises UnsupportedMediaType if the body is neither JSON nor a form. Also raises the errors of receive_body,
+    parse_multipart and parse_body.
     """
     app = request.app
     if request.content_type not in (JSON, MULTIPART):
@@ -153,7 +156,10 @@ async def read_video_job(request: web.Request) -> VideoJobBody:
 
 
 def text_fields(model: type[BaseModel]) -> set[str]:
-    """Return the names that requests use for the fields of `model` whose values may be any text."""
+    """Return the names of those fields of `model` that accept any text.
+
+    If a field has an alias, the alias is returned, because requests contain the alias.
+    """
     return {
         info.alias or name
         for name, info in model.model_fields.items()

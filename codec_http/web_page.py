@@ -19,7 +19,7 @@ HTML = "text/html"
 _DECODERS = ("wasm", "webgpu")
 """Names of decoders that run in browsers. `make web` builds a script decoder-<name>.js for each decoder."""
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".wasm": "application/wasm"}
-"""Media type by suffix of the files that are served."""
+"""Dictionary of media types by file suffix, for all served files."""
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _HEADERS = {
     # Workers have the policy of their own script. wasm-unsafe-eval permits WebAssembly, and no code from strings.

@@ -8,7 +8,10 @@ from core.engine import Job
 from core.request_record import current_record
 
 GRACE_S = 1.0
-"""Time in seconds, after the deadline, for sending the last frame, which reports that the deadline has passed."""
+"""Time in seconds for sending the last frame after the deadline.
+
+The last frame reports that the deadline has passed.
+"""
 _NOT_READ = "the client did not read the response before the deadline"
 
 
@@ -17,8 +20,8 @@ class WriteDeadline(Deadline):
 
     Without a WriteDeadline, the job of a client that does not read its response would stay active forever.
 
-    If the response has not been started at this deadline, DeadlineExceeded is raised. If the response has been started,
-    the connection is closed and ConnectionResetError is raised.
+    If the response has not been started when writing is stopped, DeadlineExceeded is raised. If the response has been
+    started, the connection is closed and ConnectionResetError is raised.
     """
 
     def __init__(self, request: web.Request, response: web.StreamResponse, job: Job) -> None:

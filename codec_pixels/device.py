@@ -14,24 +14,26 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A torch device, the dtype in which the model computes, and its number of CPU threads.
+    """A torch device, the dtype in which the model computes, and the number of CPU threads.
 
-    The device, the dtype and the number of threads are fixed for the lifetime of the process, because they affect the
-    generated values.
+    The device, the dtype and the number of threads affect the generated values, and therefore do not change while the
+    process runs.
     """
 
     torch_device: torch.device
     dtype_name: str
-    """fp16, bf16 or fp32. On a GPU, the value can be AUTO until the weights of the model are known."""
+    """Name of the dtype: fp16, bf16 or fp32. On a GPU, the value can be AUTO until the weights of the model are
+    known."""
     threads: int
 
     @classmethod
     def from_settings(cls, device: str, dtype: str, threads: int | None) -> "Device":
         """Return the device that the settings `device`, `dtype` and `threads` describe.
 
-        `device` "auto" selects CUDA if it is available, else the CPU. `dtype` "auto" means fp32 on the CPU; on a GPU,
-        it means the dtype of the model's weights, which is determined later. If `threads` is None, torch determines the
-        number of threads. Raises InvalidSettings if the device is not available.
+        The `device` "auto" selects CUDA if CUDA is available, else the CPU. On the CPU, the `dtype` "auto" means fp32.
+        On a GPU, the `dtype` "auto" means the dtype of the model's weights. The dtype of the weights is determined
+        later. If `threads` is None, torch determines the number of threads. Raises InvalidSettings if the device is not
+        available.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
@@ -57,7 +59,10 @@ class Device:
 
     @property
     def hardware_kind(self) -> str:
-        """The type of the torch device; for a GPU, also its name. Two GPUs with the same name have the same kind."""
+        """The type of the torch device; for a GPU, also the name of the GPU.
+
+        Two GPUs with the same name have the same hardware kind.
+        """
         kind = self.torch_device.type
         return f"{kind} ({torch.cuda.get_device_name(self.torch_device)})" if kind == "cuda" else kind
 

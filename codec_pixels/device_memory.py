@@ -8,7 +8,7 @@ import torch
 
 
 def memory_by_device() -> dict[tuple[str, str], int]:
-    """Return the memory of this process in bytes, keyed by device and by kind of memory.
+    """Return the memory of this process in bytes. A key is the pair of a device and a kind of memory.
 
     A GPU has the kinds "allocated" (used by tensors) and "reserved" (held by torch). The CPU has only the kind
     "resident", the resident set size of the process.

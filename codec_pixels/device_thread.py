@@ -29,8 +29,8 @@ class DeviceThread(ThreadPoolExecutor):
     def __init__(self, initializer: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()) -> None:
         super().__init__(1, "device", initializer, arguments)
         self._progress_at: float | None = None
-        """Time at which the running calls last made progress, in seconds of the monotonic clock. None if no call is
-        running."""
+        """Time at which the running calls last made progress, in seconds of the monotonic clock. The value is None if
+        no call is running."""
         self._queue = FairQueue()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

@@ -14,8 +14,8 @@ class BatchLimits:
     """Limits of a batch: how many calls run together, and how long the first call waits for other calls.
 
     `size` is the maximum number of calls in a batch; 1 means that each call runs alone. If the device is idle, a call
-    waits for other calls until `window_s` seconds after its submission. `max_memory` returns the maximum sum of
-    `Call.memory` in a batch, in bytes; None means no limit.
+    waits for other calls until `window_s` seconds after its submission. The function `max_memory` returns the maximum
+    sum of `Call.memory` in a batch, in bytes. If `max_memory` returns None, the sum is not limited.
     """
 
     size: int = 1
@@ -32,7 +32,8 @@ class Call:
 
     `run` is called with the items of all calls of the batch. Calls with the same `key` may run as one batch, within the
     `limits` of the first call. A call without a key runs alone. `memory` is the device memory that the call needs, in
-    bytes. `run` may complete the `future` of a call itself; every other future of the batch gets the result of `run`.
+    bytes. The function `run` may complete the `future` of a call. Every future of the batch that `run` does not
+    complete gets the result of `run`.
     """
 
     run: Callable[[Sequence[Any]], Any]
@@ -60,7 +61,7 @@ class FairQueue:
         self._closed = False
 
     def add(self, client: str, call: Call) -> None:
-        """Append a call of `client`."""
+        """Append `call` to the waiting calls of `client`."""
         with self._changed:
             self._calls.setdefault(client, deque()).append(call)
             self._changed.notify()

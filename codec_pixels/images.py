@@ -14,8 +14,8 @@ BEST_QUALITY = 100
 
 _EXIF_DESCRIPTION, _EXIF_SOFTWARE = 0x010E, 0x0131
 _EXIF_MAX_BYTES = 60_000
-"""Maximum size of the EXIF description. A description above this size is left out, because JPEG limits EXIF blocks to
-64 KiB."""
+"""Maximum size of the EXIF description in bytes. A description above the maximum size is left out, because JPEG limits
+EXIF blocks to 64 KiB."""
 
 
 def encode_image(
@@ -24,10 +24,11 @@ def encode_image(
     parameters: Parameters,
     quality: int = BEST_QUALITY,
 ) -> bytes:
-    """Return `pixels`, uint8 RGB [height, width, 3], as an image file. `quality`, 0 to 100, applies to jpeg and webp.
+    """Return `pixels`, uint8 RGB [height, width, 3], as an image file.
 
-    PNG is lossless and contains the parameters as JSON in an iTXt chunk. JPEG and WebP contain the parameters in the
-    EXIF tag ImageDescription, unless the parameters exceed the maximum size of an EXIF block.
+    `quality` is a number from 0 to 100 that applies only to JPEG and WebP. PNG is lossless and contains the parameters
+    as JSON in an iTXt chunk. JPEG and WebP contain the parameters in the EXIF tag ImageDescription, unless the
+    parameters exceed the maximum size of an EXIF block.
     """
     from PIL import Image, PngImagePlugin  # noqa: PLC0415 - a gateway does not have Pillow
 

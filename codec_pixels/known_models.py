@@ -26,10 +26,11 @@ class KnownModel:
 EMBEDDED = KnownModel(codec_scenes.NAME, (codec_scenes.ALIAS,), codec_scenes.LATENT_SPACE, codec_scenes.MODEL_FOLDER)
 """The model that ships with this project and is served if no model is named."""
 EMBEDDED_MODELS_DIR = codec_scenes.FOLDER
-"""Directory of EMBEDDED and its latent-space map, laid out like CODEC_MODELS_DIR."""
+"""Directory with the model EMBEDDED and its latent-space map. The layout is that of CODEC_MODELS_DIR."""
 
 DELETED_SD2_OWNER, SD2_MIRROR_OWNER = "stabilityai", "sd2-community"
-"""Hub owner whose Stable Diffusion 2 repositories were deleted in November 2025, and the owner of their mirrors."""
+"""Two Hugging Face hub owners. The Stable Diffusion 2 repositories of the first owner were deleted in November 2025.
+The second owner has mirrors of the deleted repositories."""
 _SD2_ALIASES = {
     "stable-diffusion-2": ("sd2", "sd-2"),
     "stable-diffusion-2-base": ("sd2", "sd-2"),
@@ -67,9 +68,9 @@ def aliases_of(name: str) -> tuple[str, ...]:
 
 
 def latent_space_of(name: str) -> str:
-    """Return the id of the model's latent space: the published id if it is known, else an id derived from `name`.
+    """Return the id of the model's latent space: the known published id, or else an id derived from `name`.
 
-    If `name` is itself the id of a published latent space, e.g. the hub id of a VAE, return `name`.
+    If `name` is already the id of a published latent space, such as the hub id of a VAE, return `name`.
     """
     if name in _KNOWN:
         return _KNOWN[name].latent_space
@@ -93,7 +94,7 @@ def is_embedded(name: str | None) -> bool:
 
 
 def hub_id_of_name(name: str) -> str | None:
-    """Return the hub id of the first known model with this name or alias, or None.
+    """Return the hub id of the first known model whose name or alias is `name`, or None.
 
     If the model was deleted from the hub, the id of its mirror is returned.
     """
@@ -101,7 +102,7 @@ def hub_id_of_name(name: str) -> str | None:
 
 
 def hub_id_of_latent_space(latent_space: str) -> str | None:
-    """Return the hub id of the first known model with this latent space, or None.
+    """Return the hub id of the first known model whose latent space is `latent_space`, or None.
 
     If the model was deleted from the hub, the id of its mirror is returned.
     """
@@ -109,5 +110,5 @@ def hub_id_of_latent_space(latent_space: str) -> str | None:
 
 
 def _existing_id(name: str) -> str:
-    """Return the hub id `name`, or the hub id of its mirror if the repository was deleted."""
+    """Return the hub id `name`, or the hub id of the mirror if the repository `name` was deleted."""
     return mirror_of(name) or name

@@ -1,9 +1,10 @@
 """The scaling of latents between a latent stream and the VAE, for each pipeline class of diffusers.
 
 The configuration of a VAE can contain `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std`. The class of
-the pipeline, not the class of the VAE, determines which of these values are applied: the SDXL pipelines apply
-`latents_mean` and `latents_std`, but the Stable Diffusion 1 pipelines ignore these two values. The operations on
-latents and their order are those of the pinned version of diffusers, because another order rounds differently.
+the pipeline, not the class of the VAE, determines which values of the VAE's configuration are applied. For example, the
+SDXL pipelines apply `latents_mean` and `latents_std`, but the Stable Diffusion 1 pipelines ignore both. This module
+performs the same operations on latents in the same order as the pinned version of diffusers. Another order of the
+operations would round differently.
 """
 
 from collections.abc import Callable
@@ -16,15 +17,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class LatentScaling:
-    """The two functions that convert between latents as in a stream and latents as the VAE uses them."""
+    """The two functions that convert latents between the scaling of a latent stream and the scaling of the VAE."""
 
     unscale: Callable[[Any, Tensor], Tensor]
     """Called with the VAE and latents [F, C, h, w] that are scaled as in the stream. Returns the input of the VAE's
     decoder."""
     scale: Callable[[Any, Tensor], Tensor]
     """Called with the VAE and the output of its encoder [F, C, h, w]. Returns latents that are scaled as in the stream.
-    The function performs the same operations as the corresponding image-to-image class of diffusers, if there is
-    one."""
+    If diffusers has a corresponding image-to-image class, the function performs the same operations as this class."""
     upcast: bool = False
     """Whether the pipeline class converts an fp16 VAE to fp32 for decoding if the VAE's configuration has
     `force_upcast`."""
@@ -60,7 +60,7 @@ def _denormalize_wan(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _denormalize_ltx(vae: Any, latents: Tensor) -> Tensor:
-    """Apply the scaling factor, and the mean and deviation, which are buffers of an LTX VAE."""
+    """Apply the scaling factor, the mean and the deviation. An LTX VAE stores the mean and the deviation as buffers."""
     mean, deviation = (_per_channel(values, latents) for values in (vae.latents_mean, vae.latents_std))
     return latents * deviation / _factor(vae) + mean
 
@@ -70,7 +70,7 @@ def _times_factor(vae: Any, encoded: Tensor) -> Tensor:
 
 
 def _shift_and_multiply(vae: Any, encoded: Tensor) -> Tensor:
-    """Subtract the shift, then multiply by the scaling factor. A missing shift is 0."""
+    """Subtract the shift, then multiply by the scaling factor. A missing shift counts as 0."""
     shift = vae.config.shift_factor
     return (encoded - float(0.0 if shift is None else shift)) * _factor(vae)
 
@@ -94,7 +94,7 @@ def _normalize_ltx(vae: Any, encoded: Tensor) -> Tensor:
 
 
 def _unchanged(_vae: Any, latents: Tensor) -> Tensor:
-    """Return `latents` unchanged, for pipelines that reverse the scaling themselves, e.g. FLUX.2."""
+    """Return `latents` unchanged, for pipelines that reverse the scaling themselves, such as FLUX.2."""
     return latents
 
 
@@ -169,8 +169,8 @@ def scaling_of(pipeline_class: str | None, vae_class: str, vae: Any) -> LatentSc
 
     If `pipeline_class` is None or not in PIPELINE_SCALINGS, the VAE alone determines the scaling. An AutoencoderKL with
     4 latent channels is scaled as in SDXL: the mean and deviation are applied if both are configured, and a shift is
-    ignored. An AutoencoderKL with more channels is scaled as in Stable Diffusion 3 and Flux: the shift is applied.
-    For every other class of VAE, see VAE_SCALINGS.
+    ignored. An AutoencoderKL with more than 4 latent channels is scaled as in Stable Diffusion 3 and Flux: the shift is
+    applied. For every other class of VAE, see VAE_SCALINGS.
     """
     if pipeline_class in PIPELINE_SCALINGS:
         return PIPELINE_SCALINGS[pipeline_class]

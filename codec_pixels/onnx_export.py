@@ -20,11 +20,12 @@ from codec_pixels.vae import VAE_DECODERS, as_supported_class, decodes_frames_se
 from codec_wire.errors import ModelLoadError
 
 OPSET = 18
-"""Version of the ONNX operators, with which onnxruntime-web runs every operator of a decoder on WebGPU and in WASM."""
+"""Version of the ONNX operators. In this version, onnxruntime-web runs every operator of a decoder, both on WebGPU and
+in WASM."""
 INPUT, OUTPUT = "latents", "pixels"
 MAX_DIFFERENCE = {False: 1e-4, True: 2 / 255}
 """Largest allowed difference between the pixel values, in [0, 1], of the exported decoder and of torch. The key states
-whether the weights are stored as fp16. If the published weights are fp16 already, storing them as fp16 adds no
+whether the weights are stored as fp16. If the published weights are already fp16, storing the weights as fp16 adds no
 difference."""
 _IMAGE_SHAPES = ((1, 16, 16), (2, 9, 24), (1, 32, 32))
 _VIDEO_SHAPES = ((3, 8, 8), (2, 9, 12), (5, 8, 16))
@@ -46,10 +47,10 @@ class Difference:
 
 
 class DecoderModule(torch.nn.Module):
-    """Decodes latents [F, C, h, w], scaled as in a stream, to RGB values in [0, 1], [N, 3, H, W].
+    """Module that decodes latents with the shape [F, C, h, w] to RGB values with the shape [N, 3, H, W].
 
-    `pipeline_class` determines the scaling, as in codec_pixels.vae.decode_latents. Raises ModelLoadError if the class
-    of the VAE is not supported.
+    The latents are scaled as in a latent stream. The RGB values are between 0 and 1. `pipeline_class` determines the
+    scaling, as in codec_pixels.vae.decode_latents. Raises ModelLoadError if the class of the VAE is not supported.
     """
 
     def __init__(self, vae: Any, pipeline_class: str | None) -> None:
@@ -73,12 +74,14 @@ class DecoderModule(torch.nn.Module):
 def export_decoder(
     vae: Any, pipeline_class: str | None, channels: int, *, fp16_weights: bool
 ) -> tuple[bytes, list[Difference]]:
-    """Export the decoder of `vae` for latents with `channels` channels; return the ONNX model and its differences.
+    """Export the decoder of `vae` for latents with `channels` channels.
+
+    Return the ONNX model, and the differences between the model's pixels and the pixels of torch.
 
     Input "latents": float32 [N, C, h, w], scaled as in the stream. Output "pixels": float32 [N, 3, H, W], RGB in [0,
-    1]. N, h and w are variable. If the VAE compresses time, the output has more frames than the input. Every operation
-    of the exported decoder computes in fp32. With `fp16_weights`, the file stores large weights as fp16. The same VAE
-    and library versions produce the same bytes. `vae` is converted to fp32 and moved to the CPU.
+    1]. The sizes N, h and w are variable. If the VAE compresses time, the output has more frames than the input. Every
+    operation of the exported decoder computes in fp32. With `fp16_weights`, the file stores large weights as fp16. The
+    same VAE and library versions produce the same bytes. `vae` is converted to fp32 and moved to the CPU.
 
     Raises ModelLoadError if the VAE cannot be exported with variable sizes, if a weight is too large for fp16, or if
     the exported decoder differs from torch by more than MAX_DIFFERENCE.
@@ -140,7 +143,7 @@ def _remove_origins(model: ir.Model) -> None:
 
 
 def _store_as_fp16(model: ir.Model) -> None:
-    """Store the matrices and kernels as fp16, each with a Cast node that converts it to fp32.
+    """Store the matrices and kernels as fp16, and add Cast nodes that convert the matrices and kernels to fp32.
 
     ONNX runtimes evaluate the Cast nodes only once. Vectors, such as biases and the scaling factors of latents, are
     small and stay fp32. Raises ModelLoadError.
@@ -209,7 +212,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the exporter's warnings, e.g. about operators of packages that are not installed."""
+    """Suppress the exporter's warnings, such as warnings about operators of packages that are not installed."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

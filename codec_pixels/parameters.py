@@ -42,8 +42,8 @@ def file_parameters(
     """Return the parameters from which a server with the same model and library versions can reproduce a file.
 
     `shape` is the shape of the decoded frames, [frames, height, width, ...]. `request` maps names from REQUEST_FIELDS
-    to their values. Values that are bytes (input images and latents) are replaced with their sha256. `environment` maps
-    names from ENVIRONMENT_FIELDS to text. Values that are None are left out.
+    to their values. Values that are bytes (input images and latents) are replaced with the sha256 of the bytes.
+    `environment` maps names from ENVIRONMENT_FIELDS to text. Values that are None are left out.
     """
     num_frames, height, width = shape[:3]
     requested = {name: request.get(name) for name in REQUEST_FIELDS}

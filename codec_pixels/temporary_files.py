@@ -9,7 +9,10 @@ from codec_wire.errors import OutOfStorage
 
 
 def temporary_folder() -> "TemporaryDirectory[str]":
-    """Create a temporary folder, which is deleted at the end of a `with` block. Raises OutOfStorage on failure."""
+    """Create a temporary folder, which is deleted at the end of a `with` block.
+
+    Raises OutOfStorage if the folder cannot be created.
+    """
     with storage_errors():
         return TemporaryDirectory()
 

@@ -20,13 +20,14 @@ from codec_wire.pipelines import torch_math
 Decode: TypeAlias = Callable[[Any, Tensor], Tensor]
 """Function that takes a VAE and latents [F, C, h, w], and returns pixels in [-1, 1], [N, 3, H, W].
 
-F is the number of latent frames. The number N of decoded frames equals F, unless the VAE compresses time by a factor t:
-then N is 1 + (F - 1) * t. The caller reverses the pipeline's scaling of the latents before it calls the function.
+F is the number of latent frames. N is the number of decoded frames. N equals F if the VAE does not compress time. N is
+1 + (F - 1) * t if the VAE compresses time by a factor t. The caller must reverse the pipeline's scaling of the latents
+before calling the function.
 """
 
 
 def _decode_images(vae: Any, latents: Tensor) -> Tensor:
-    """Decode latent frames one by one, so that no image depends on another and activation memory stays constant."""
+    """Decode latent frames one by one, so that every image is independent and activation memory stays constant."""
     return torch.cat([vae.decode(one).sample for one in latents.unsqueeze(1)])
 
 
@@ -153,10 +154,10 @@ def _decoder_of(model_class: str) -> Decode:
 
 @contextmanager
 def upcast_if_required(vae: Any, *, supported: bool) -> Iterator[None]:
-    """Convert an fp16 VAE to fp32 for the duration of the `with` block if its configuration has `force_upcast`.
+    """Convert an fp16 VAE to fp32 during the `with` block if the VAE's configuration has `force_upcast`.
 
     The VAE of SDXL requires fp32, because its values overflow to NaN in fp16. `supported` states whether the pipeline
-    class of diffusers converts its VAE. If `supported` is false, the VAE is not converted and decodes in fp16.
+    class of diffusers converts its VAE to fp32. If `supported` is false, the VAE is not converted and decodes in fp16.
     """
     dtype = vae.dtype
     if not supported or dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):

@@ -23,7 +23,7 @@ Without a generator, the latents are the mode of the VAE's distribution.
 
 
 def _encode_images(vae: Any, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Encode frames one by one, so that no latent frame depends on another and activation memory stays constant."""
+    """Encode frames one by one, so that every latent frame is independent and activation memory stays constant."""
     # torch.split keeps the strides, which decide the memory format and with it the last bits.
     return torch.cat([latents_of(vae.encode(one), generator) for one in torch.split(pixels, 1)])
 
@@ -65,9 +65,9 @@ def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
 
 
 def draw_sample(vae: Any, shape: Sequence[int], pipeline_class: str, generator: torch.Generator) -> None:
-    """Draw the random numbers that sampling the VAE's distribution for one image needs, and discard them.
+    """Draw and discard the random numbers that are needed to sample the VAE's distribution for one image.
 
-    The call advances `generator`, a CPU generator, as the encoding of an image does.
+    The call advances the state of the CPU generator `generator` in the same way as the encoding of one image.
 
     `shape` is the shape of the latents, [C, h, w]. The random numbers have the dtype in which `pipeline_class` encodes
     images.
@@ -89,8 +89,9 @@ def encode_pixels(
 
     The returned tensor is on the device of the VAE, and its values are scaled as in a latent stream. `pipeline_class`
     is the diffusers class of the pipeline that uses the latents; this class determines the scaling (see
-    latent_scaling.scaling_of). `generator` draws a sample of the VAE's distribution; if it is None, the latents are the
-    mode of the distribution. Raises ModelLoadError if the class of the VAE is not supported.
+    latent_scaling.scaling_of). If `generator` is given, `generator` draws the latents from the VAE's distribution. If
+    `generator` is None, the latents are the mode of the distribution. Raises ModelLoadError if the class of the VAE is
+    not supported.
     """
     from diffusers.utils.torch_utils import get_module_execution_device  # noqa: PLC0415 - takes seconds
 

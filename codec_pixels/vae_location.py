@@ -18,8 +18,8 @@ _PIPELINE_FILE = "model_index.json"
 _CONFIG_FILE = "config.json"
 _WEIGHTS = "*.safetensors"
 _SHIPPED = {EMBEDDED.name: EMBEDDED.folder, EMBEDDED.latent_space: EMBEDDED.folder}
-"""Directories of the models that ship with this project. The keys are values of decoder.weights_url, and the ids of
-latent spaces for maps without a weights_url."""
+"""Directories of the models that ship with this project. A key is a value of decoder.weights_url. For a map without a
+weights_url, the key is the id of the latent space."""
 
 
 def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, download: bool = False) -> Path:
@@ -27,10 +27,10 @@ def locate_vae(latent_map: LatentMap, models_dir: Path | None = None, *, downloa
 
     The name of the VAE is `decoder.weights_url` in the map, or the id of the latent space if the map has no
     weights_url. The VAE is searched in this order: models that ship with this project, a directory below `models_dir`,
-    a model below `models_dir` with this latent space, and a Hugging Face repository. A Hugging Face repository is
-    downloaded only if `download` is true. A path in a map, which a server may have sent, cannot lead outside
-    `models_dir`. Raises ModelLoadError if the VAE is not found, and InvalidMap if no weights file of the VAE has the
-    hash in decoder.weights_hash.
+    a model below `models_dir` with the map's latent space, and a Hugging Face repository. A Hugging Face repository is
+    downloaded only if `download` is true. A path in the map cannot lead outside `models_dir`, because the map may come
+    from an untrusted server. Raises ModelLoadError if the VAE is not found, and InvalidMap if no weights file of the
+    VAE has the hash in decoder.weights_hash.
     """
     decoder = latent_map.decoder
     if decoder is None:
@@ -88,7 +88,7 @@ def _local_folders(latent_map: LatentMap, name: str, models_dir: Path | None) ->
 
 
 def _is_below(name: str) -> bool:
-    """Return whether `name` is a relative path without "..", so that it stays inside its base directory."""
+    """Return whether `name` is a relative path without "..", that is, a path that stays inside its base directory."""
     return not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
 
 

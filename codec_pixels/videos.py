@@ -22,8 +22,8 @@ _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 class VideoWriter:
     """Encoder of one MP4 file (H.264, 4:2:0) that receives its frames one by one.
 
-    Use a VideoWriter as a context manager. The frames have `width` and `height` pixels, which must be even, and are
-    shown at `fps` frames per second. The file's comment contains the parameters as JSON.
+    Use a VideoWriter as a context manager. Each frame has `width` x `height` pixels. Both `width` and `height` must be
+    even. The frames are shown at `fps` frames per second. The file's comment contains the parameters as JSON.
     """
 
     def __init__(self, width: int, height: int, fps: int, parameters: Parameters) -> None:
@@ -51,11 +51,14 @@ class VideoWriter:
             )
 
     def kill(self) -> None:
-        """Stop the encoder immediately, from any thread. Calls that are waiting for the encoder raise OSError."""
+        """Stop the encoder immediately.
+
+        This method can be called on any thread. Calls that are waiting for the encoder raise OSError.
+        """
         self._process.kill()
 
     def write(self, pixels: NDArray[np.uint8]) -> None:
-        """Add `pixels`, uint8 RGB [frames, height, width, 3], to the video. Raises the errors of `finish`."""
+        """Add `pixels`, uint8 RGB [frames, height, width, 3], to the video. Raises the same errors as `finish`."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         try:
             self._process.stdin.write(np.ascontiguousarray(pixels).reshape(-1).data)
@@ -63,7 +66,7 @@ class VideoWriter:
             raise self._failure() from None
 
     def finish(self) -> Path:
-        """End the video and return the path of the file, which exists until the writer is closed.
+        """End the video, and return the path of the video file. The file exists until the writer is closed.
 
         Raises OutOfStorage if the file cannot be written, and OSError if the encoder fails for another reason.
         """
@@ -102,7 +105,8 @@ def encode_video(
     """Return `pixels`, uint8 RGB [frames, height, width, 3], as an MP4 file: H.264, 4:2:0, `fps` frames per second.
 
     Height and width must be even. The file's comment contains the parameters as JSON. `on_start` is called with the
-    VideoWriter before the first frame, so that another thread can stop the encoder. Raises the errors of VideoWriter.
+    VideoWriter before the first frame, so that another thread can stop the encoder. Raises the same errors as
+    VideoWriter.
     """
     height, width = pixels.shape[1:3]
     with VideoWriter(width, height, fps, parameters) as writer:

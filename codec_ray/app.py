@@ -25,26 +25,31 @@ from core.fast_settings import FastSettings
 from core.settings import Settings, read_settings
 
 DEPLOYMENT = "DiffusersModel"
-"""Name of the Ray Serve deployment in every application. The server recognizes the applications of models by this
-name."""
+"""Name of the Ray Serve deployment in every application.
+
+By this name, the server recognizes the applications that run models.
+"""
 APPLICATION = "codec-diffusers"
 """Name of the application that `codec-diffusers serve` deploys."""
 
 MAX_ONGOING_REQUESTS = 8
-"""Number of jobs that a replica accepts at once. A replica whose batch size is larger accepts one batch of jobs.
+"""Number of jobs that a replica accepts at once.
 
-A replica runs one job or batch at a time and queues the other jobs. With a queued job, a replica can start the next job
-immediately, without waiting for the server to send that job.
+If the batch size is larger than MAX_ONGOING_REQUESTS, a replica accepts one batch of jobs. A replica runs one job or
+batch at a time and queues the other jobs. When a job ends, a replica can start a queued job immediately, without
+waiting for the server to send a job.
 """
 TARGET_ONGOING_REQUESTS = 2
-"""Average number of active jobs per replica, running and waiting, that the autoscaler aims at."""
+"""Average number of running and waiting jobs per replica that the autoscaler aims at."""
 UPSCALE_DELAY_S = 10.0
 DOWNSCALE_DELAY_S = 300.0
-"""Time before idle replicas are stopped. Because a model takes long to load, a short pause between requests must not
-stop replicas."""
+"""Time in seconds after which idle replicas are stopped.
+
+Because a model takes long to load, a short pause between requests must not stop replicas.
+"""
 LOOK_BACK_PERIOD_S = 20.0
 HEALTH_CHECK_PERIOD_S = 2.0
-"""Interval between health checks. A health check also detects a replica whose process has ended."""
+"""Interval between health checks in seconds. A health check also detects a replica whose process has ended."""
 MAX_LOAD_ATTEMPTS = 2
 
 REPLICA_SETTINGS = (
@@ -81,9 +86,9 @@ REPLICA_SETTINGS = (
 def build(arguments: dict[str, Any]) -> Application:
     """Return the Ray Serve application of a model.
 
-    `arguments` maps names of settings to values, e.g. model and max_replicas. The settings in `arguments` take
-    precedence over CODEC_* environment variables. Options of the deployment, e.g. its resources, can be set in the
-    config file under `deployments`. Raises InvalidSettings.
+    `arguments` is a dictionary of the values of settings by name, with names such as `model` and `max_replicas`. The
+    settings in `arguments` take precedence over CODEC_* environment variables. Options of the deployment, e.g. its
+    resources, can be set in the config file under `deployments`. Raises InvalidSettings.
     """
     return application(read_settings(arguments))
 

@@ -22,19 +22,25 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 START_ATTEMPTS = 2
 OBJECT_STORE_BYTES = 256 * 2**20
-"""Size of Ray's object store if the server starts Ray. The object store contains frames over 100 KB that are not sent
-yet. If the object store is full, Ray writes objects to disk."""
+"""Size in bytes of Ray's object store if the server starts Ray.
+
+The object store contains frames that are larger than 100 KB and have not been sent yet. If the object store is full,
+Ray writes objects to disk.
+"""
 _CHATTY_LOGGERS = ("ray._private.worker", "ray._private.authentication", "ray.serve")
-"""Loggers whose warnings are expected and cannot be disabled otherwise, e.g. about the signal handlers of the
-server."""
+"""Loggers that log expected warnings, such as warnings about the signal handlers of the server.
+
+The expected warnings can be disabled only with the level of the loggers.
+"""
 _ERROR = re.compile(r"codec_wire\.errors\.(\w+): (.+)")
 """Pattern of the last line of a CodecError's traceback."""
 
 
 def connect(settings: Settings) -> None:
-    """Connect to the Ray cluster at `settings.ray_address`; if it is None, start Ray on the loopback interface.
+    """Connect to the Ray cluster at `settings.ray_address`.
 
-    Raises InvalidSettings if the connection fails, and StartupError if Ray cannot be started.
+    If `settings.ray_address` is None, start Ray on the loopback interface. Raises InvalidSettings if the connection
+    fails. Raises StartupError if Ray cannot be started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     for name in _CHATTY_LOGGERS:
@@ -76,11 +82,11 @@ def _start(cpus: int) -> None:
 
 
 def _listen_on_loopback() -> None:
-    """Make Ray listen on the loopback interface, as on Windows and macOS.
+    """Make Ray listen on the loopback interface, as Ray does by default on Windows and macOS.
 
-    By default on Linux, Ray replaces the node address 127.0.0.1 with the address of the network, and listens on all
-    interfaces. The processes that Ray starts read the setting from an environment variable. This process read that
-    variable when it imported Ray, so the function also changes the value in Ray's module.
+    By default on Linux, Ray replaces the node address 127.0.0.1 with the machine's network address, and listens on all
+    interfaces. This function sets an environment variable for the processes that Ray starts. This function also changes
+    a value in Ray's module, because Ray has already read the environment variable in this process.
     """
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -117,7 +123,7 @@ def deploy(settings: Settings, loader: str) -> None:
 
 
 def applications() -> Mapping[str, ApplicationStatusOverview]:
-    """Return the status of every Serve application that runs a model, keyed by application name.
+    """Return a dictionary of the status of every Serve application that runs a model, by application name.
 
     The application names are sorted. This function blocks.
     """
@@ -131,7 +137,10 @@ def running_replicas(status: ApplicationStatusOverview) -> int:
 
 
 def startup_error(status: ApplicationStatusOverview) -> StartupError:
-    """Return the error for an application that cannot be deployed, parsed from the tracebacks of its replicas."""
+    """Return the error that explains why an application cannot be deployed.
+
+    The error is parsed from the tracebacks of the application's replicas.
+    """
     message = f"{status.message}\n{status.deployments[DEPLOYMENT].message}"
     found = _ERROR.findall(message)
     if not found:

@@ -18,7 +18,7 @@ from core.tensor_vae import PixelLayout, TensorData, TensorScaling
 
 
 class RayEngine:
-    """Generates on the replicas of a Ray Serve deployment. See core.engine.Engine.
+    """Engine that generates latents on the replicas of a Ray Serve deployment. See core.engine.Engine.
 
     `handle` is a deployment handle with stream=True, like every handle in this module. Only replicas with the given
     `version` run the jobs.
@@ -29,34 +29,43 @@ class RayEngine:
         self._version = version
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events of the replica as they are received. The frames in the events are already encoded."""
+        """Yield each event of the replica as soon as the event is received.
+
+        The frames in the events are already encoded.
+        """
         async with aclosing(call_replica(self._handle.generate.remote, (plan,), job, self._version)) as events:
             async for event in events:
                 yield event
 
 
 class RayVae:
-    """Decodes and encodes on the replicas of a Ray Serve deployment. See core.vae_engine.VaeEngine."""
+    """Engine that decodes and encodes latents on the replicas of a Ray Serve deployment.
+
+    See core.vae_engine.VaeEngine.
+    """
 
     def __init__(self, handle: DeploymentHandle[Any], version: str) -> None:
         self._handle = handle
         self._version = version
 
     async def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
-        """Yield the pixels as they are received."""
+        """Yield each part of the pixels as soon as the part is received."""
         async with aclosing(call_replica(self._handle.decode.remote, (plan, frames), job, self._version)) as parts:
             async for part in parts:
                 yield part
 
     async def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
-        """Yield the header and the frames as they are received."""
+        """Yield each message of the replica, a header or a frame, as soon as the message is received."""
         async with aclosing(call_replica(self._handle.encode.remote, (plan,), job, self._version)) as events:
             async for event in events:
                 yield event
 
 
 class RayTensorVae:
-    """Decodes and encodes tensors with the model named `model` on Ray Serve replicas. See core.tensor_vae.TensorVae."""
+    """Engine that decodes and encodes tensors with the model named `model` on Ray Serve replicas.
+
+    See core.tensor_vae.TensorVae.
+    """
 
     def __init__(self, handle: DeploymentHandle[Any], version: str, model: str) -> None:
         self._handle = handle

@@ -36,7 +36,10 @@ class JobRequest:
         return cls(version, timeout_s, job.reports_steps, record.client, record.request_id, record.traceparent)
 
     def to_job(self) -> Job:
-        """Return the job that the replica runs, and make its request record the current record of the running task."""
+        """Return the job that the replica runs.
+
+        The job's request record becomes the current record of the running asyncio task.
+        """
         record = RequestRecord("ray", "", None, self.request_id)
         record.peer, record.traceparent = self.client, self.traceparent
         set_current_record(record)
@@ -60,9 +63,10 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[ItemT]):
-    """One message that a replica sends in a call, with the next items. Only the last message of a call has a `result`.
+    """One message that a replica sends during a call, with the next items of the replica's output.
 
-    An error is sent as a value in the result, because Ray would wrap a raised error in another class.
+    Only the last message of a call has a `result`. An error is sent as a value in the result, because Ray would wrap a
+    raised error in another class.
     """
 
     items: tuple[ItemT, ...]
@@ -84,10 +88,10 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInfo:
-    """The models of a replica, the default model first, and the versions of its libraries.
+    """The models of a replica and the versions of the replica's libraries.
 
-    Replicas with the same `version` have the same models, settings and libraries. During an update, a deployment has
-    replicas of two versions.
+    The first model is the default model. Replicas with the same `version` have the same models, settings and libraries.
+    During an update, a deployment has replicas of two versions.
     """
 
     version: str

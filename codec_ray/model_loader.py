@@ -1,6 +1,6 @@
 """Interface of the class that loads the models of a replica.
 
-Loading a model needs packages that codec_ray must not import. Therefore, the name of the class is passed as
+Loading a model needs packages that codec_ray must not import. codec_ray receives only the name of the loader class as
 MODULE:CLASS, and a replica imports the class.
 """
 

@@ -36,7 +36,7 @@ CALL_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Described:
-    """The models of a Serve application whose replicas have the given `version`. See ReplicaInfo."""
+    """The models of a Serve application on the replicas with the version `version`. See ReplicaInfo."""
 
     version: str
     handle: DeploymentHandle[Any]
@@ -51,10 +51,12 @@ class RayModels:
         self._settings = settings
         self._loader = loader
         self._described: dict[str, _Described] = {}
-        """The Serve applications whose models are served, keyed by application name."""
+        """Dictionary of the Serve applications with served models, by application name."""
         self._versions: dict[str, asyncio.Future[str]] = {}
-        """Requests for the current version of each application, keyed by application name. A busy replica responds
-        late, so a request can stay in the mapping for a long time."""
+        """Dictionary of the latest request for the version of each application, by application name.
+
+        A busy replica responds late, so a pending request can stay in this dictionary for a long time.
+        """
         self._connecting = False
 
     async def start_serving(self, service: LatentService) -> None:
@@ -120,8 +122,8 @@ class RayModels:
     async def _describe(self, service: LatentService, found: Mapping[str, ApplicationStatusOverview]) -> None:
         """Replace the models of `service` if applications were deployed, updated or deleted.
 
-        The models of an application that currently has no running replicas are kept. Requests for such models wait for
-        a replica.
+        The models of an application that currently has no running replicas are kept. Requests for models without
+        running replicas wait until a replica is running.
         """
         kept = {name: described for name, described in self._described.items() if name in found}
         for name, status in found.items():
@@ -146,9 +148,10 @@ class RayModels:
     def _may_be_updated(self, name: str, known: _Described, status: ApplicationStatusOverview) -> bool:
         """Return whether replicas may have a version other than that of `known`.
 
-        Replicas may have another version while the application is not in the state RUNNING, or if a replica has
-        reported another version since the last call. Also ask the application for its version again, unless the
-        previous such request is still pending.
+        Replicas may have another version than `known` while the application is not in the state RUNNING. Replicas may
+        also have another version than `known` if a replica has reported another version since the last call of this
+        method. This method also requests the version of the application again, unless the previous request for the
+        version is still pending.
         """
         requested = self._versions.get(name)
         if requested is not None and not requested.done():
@@ -159,7 +162,7 @@ class RayModels:
 
 
 async def _newer_version(known: _Described) -> str | None:
-    """Return the version of most replicas if it is not the version of `known`, otherwise None."""
+    """Return the most common version of the replicas, or None if no version is more common than that of `known`."""
     try:
         found = await known.handle.broadcast("version").results_async(timeout_s=CALL_TIMEOUT_S, return_exceptions=True)
     except (RayServeException, TimeoutError):  # no replica is running, or one does not respond
@@ -170,7 +173,10 @@ async def _newer_version(known: _Described) -> str | None:
 
 
 async def _info(handle: DeploymentHandle[Any], version: str) -> ReplicaInfo:
-    """Return the description of a running replica with this version. Raises NotReady if no such replica is left."""
+    """Return the description of a running replica with the version `version`.
+
+    Raises NotReady if no replica with the version `version` is left.
+    """
     found = await handle.broadcast("info").results_async(timeout_s=CALL_TIMEOUT_S, return_exceptions=True)
     for info in found:
         if isinstance(info, ReplicaInfo) and info.version == version:

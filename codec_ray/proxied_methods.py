@@ -42,10 +42,10 @@ class Message(Protocol):
 
 
 class ProxyContext(Context, Protocol):
-    """The parts of ray.serve.grpc_util.RayServegRPCContext that the methods use.
+    """The parts of ray.serve.grpc_util.RayServegRPCContext that ProxiedMethods uses.
 
-    The proxy receives the context together with every message. With an error, it also receives the code and the
-    details.
+    The proxy receives the context together with every message. If a call fails, the proxy also receives the status code
+    and the details from the context.
     """
 
     def set_trailing_metadata(self, trailing_metadata: list[tuple[str, str]]) -> None:

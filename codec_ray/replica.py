@@ -32,7 +32,10 @@ from core.tensor_vae import PixelLayout, TensorData, TensorScaling, modality_of_
 ItemT = TypeVar("ItemT")
 
 _UNLIMITED = 2**62
-"""Limit that is never reached. The server limits the number and cost of jobs; a replica limits only their memory."""
+"""Limit that is never reached.
+
+The server limits the number and the cost of jobs. A replica limits only the memory of jobs.
+"""
 
 
 class ModelReplica(ProxiedMethods):
@@ -168,7 +171,10 @@ def _description(served: ModelInstance) -> ServedModel:
 
 
 def _require_steps(served: ModelInstance, plan: StreamPlan) -> None:
-    """Check the number of steps with the scheduler. Only the replica has the scheduler. Raises InvalidRequest."""
+    """Check the number of steps of `plan` with the scheduler of the model.
+
+    Only the replica has the scheduler. Raises InvalidRequest.
+    """
     mode = next(mode for mode in served.model.modes_of(plan.modality) if mode.inputs == plan.inputs)
     require_accepted_steps(served.model, mode, plan.steps, plan.strength, plan.scheduler)
 

@@ -20,22 +20,25 @@ log = logging.getLogger(__name__)
 ItemT = TypeVar("ItemT")
 
 MAX_ATTEMPTS = 2
-"""Maximum number of replicas that run a job. The maximum is small, because the job itself may crash a replica."""
+"""Maximum number of replicas on which the same job is tried.
+
+The maximum is small, because the job itself may crash a replica.
+"""
 _LOST = "the replica that ran this request was lost"
 
 Method = Callable[..., Any]
-"""A method of a deployment handle with stream=True, whose last argument is a JobRequest."""
+"""A method of a deployment handle with stream=True. The last argument of the method is a JobRequest."""
 
 
 async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job, version: str) -> AsyncGenerator[Any, None]:
-    """Call `method` on a replica with the given `version`, and yield its items.
+    """Call `method` on a replica with the given `version`, and yield the items that the method returns.
 
     When the iterator ends or is closed, `job` is cancelled. If the replica is lost or not ready, the job runs again on
-    another replica, but only if no items except Started and Step were yielded. Every run of a job has the same Started
-    and Step items, and each of these items is yielded only once.
+    another replica, but only if no items other than the events Started and Step were yielded. Every run of a job has
+    the same events Started and Step, and each of these events is yielded only once.
 
-    Raises the CodecError of the replica, NotReady if the job cannot run again, or `job.reason` if the job was
-    cancelled.
+    Raises the CodecError that the replica reports. Raises NotReady if the job cannot run again. Raises `job.reason` if
+    the job was cancelled.
     """
     try:
         yielded, is_last = 0, False
@@ -64,8 +67,8 @@ async def call_replica(method: Method, arguments: tuple[Any, ...], job: Job, ver
 async def _parts(method: Method, arguments: tuple[Any, ...], job: Job, version: str) -> AsyncGenerator[Part[Any], None]:
     """Yield the messages of one call.
 
-    Raises the error in the result of the call, NotReady if the replica is lost, or `job.reason` if the job was
-    cancelled.
+    Raises the error in the result of the call. Raises NotReady if the replica is lost. Raises `job.reason` if the job
+    was cancelled.
     """
     response = method(*arguments, JobRequest.of(job, version))
     ended = False

@@ -61,7 +61,10 @@ async def run_work(
 
 
 def _is_followed(item: object, waiting: list[ItemT], *, frames_follow: bool) -> bool:
-    """Return whether to keep `item`, because the next item or the result will soon be ready and can be sent with it."""
+    """Return whether to keep `item` and send it later, together with the next item or the result.
+
+    An item is kept if the next item or the result will soon be ready.
+    """
     if isinstance(item, Started):
         return item.is_followed
     if not isinstance(item, Frame):

@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A loaded model, the properties of its VAE that a map contains, and whether its map was found or generated.
+    """A loaded model, with the data that a latent-space map for the model needs.
+
+    `map_found` is True if the latent-space map of the model was found, and False if the map was generated from the
+    model.
 
     `modalities` are the modalities of all loaded models with the same latent space, because these models share one map.
     """
@@ -46,9 +49,9 @@ class LoadedModel:
 
 
 async def calibrate(loaded: LoadedModel, settings: Settings, device_thread: Executor | None) -> ModelInstance:
-    """Calibrate and store a map, and return the model with this map.
+    """Calibrate and store a latent-space map, and return the model with the new map.
 
-    If calibration is disabled or fails, return the model with the map that it already has.
+    If calibration is disabled or fails, return the model with the map that the model already has.
     """
     images, served = settings.calibration_images, loaded.served
     latent_space = served.model.latent_space

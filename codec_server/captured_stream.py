@@ -16,7 +16,7 @@ from codec_wire.maps import LatentMapBundle
 
 @dataclass(frozen=True, slots=True)
 class MapSources:
-    """Sources of latent-space maps, which are the directory `bundle`, the HTTP server `server`, or `models_dir`."""
+    """Sources of latent-space maps: the directory `bundle`, the HTTP server `server`, or the directory `models_dir`."""
 
     server: str | None
     api_key: str | None
@@ -26,9 +26,10 @@ class MapSources:
 
 @dataclass(frozen=True, slots=True)
 class CapturedStream:
-    """A valid captured stream, with the captured body, its content coding `encoding`, and the decoded contents.
+    """A valid captured stream, with the captured body, the body's content coding `encoding`, and the decoded contents.
 
-    `bundles` are the latent-space maps of --bundle or --server, or an empty list if neither option was given.
+    `bundles` are the latent-space maps that the option --bundle or --server selects, or an empty list if neither option
+    was given.
     """
 
     body: bytes
@@ -41,8 +42,8 @@ class CapturedStream:
 def read_stream(capture: str, encoding: str | None, sources: MapSources) -> CapturedStream:
     """Read the file `capture`, or standard input if `capture` is "-".
 
-    Without `encoding`, the content coding is detected. Raises InvalidSettings if the file cannot be read, StreamError
-    if the file is not a valid stream, and InvalidMap if a latent-space map is missing or not valid.
+    Without `encoding`, the content coding is detected. Raises InvalidSettings if the file cannot be read, and
+    StreamError if the file is not a valid stream. Raises InvalidMap if a latent-space map is missing or not valid.
     """
     head, chunks = read_capture(capture)
     other_format = identify_foreign_file(head)

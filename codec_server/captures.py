@@ -1,4 +1,4 @@
-"""Reading of captured latent streams, and selection of the latent-space maps and zstd dictionaries to decode them."""
+"""Reading of captured streams, and selection of the latent-space maps and zstd dictionaries to decode the streams."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 def read_capture(capture: str) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first HEAD_BYTES bytes of a capture, and an iterator over all its bytes.
+    """Return the first HEAD_BYTES bytes of a capture, and an iterator over all bytes of the capture.
 
     Raises InvalidSettings if the file cannot be read. The iterator also raises InvalidSettings if the file cannot be
     read to its end.
@@ -61,7 +61,7 @@ def load_bundles(server: str | None, api_key: str | None, bundle: Path | None) -
 def find_bundle(
     header: LatentStreamHeader, selected: list[LatentMapBundle], models_dir: Path, *, required: bool
 ) -> LatentMapBundle | None:
-    """Return the map of the stream's latent space from `selected`, from `models_dir`, or from the embedded model.
+    """Return the stream's latent-space map from `selected`, from `models_dir`, or from the embedded model.
 
     Raises InvalidMap if `selected` is not empty and has no map of the latent space, or if `required` is True and no map
     is found.
@@ -84,7 +84,10 @@ def find_bundle(
 
 
 def zstd_dictionaries(selected: list[LatentMapBundle], models_dir: Path) -> dict[str, bytes]:
-    """Return the zstd dictionaries of the maps `selected` by hash. If `selected` is empty, all local maps are used."""
+    """Return the contents of the zstd dictionaries in the maps `selected`, as a Python dictionary by hash.
+
+    If `selected` is empty, the maps in `models_dir` and the embedded maps are used.
+    """
     bundles = selected or [LatentMapBundle.from_folder(folder) for folder in list_bundle_folders(models_dir)]
     return {
         entry.hash: bundle.assets[entry.hash] for bundle in bundles for entry in bundle.latent_map.zstd_dictionaries

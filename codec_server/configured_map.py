@@ -1,4 +1,4 @@
-"""The latent-space map that --latent-map-url and --latent-map-sha256 name."""
+"""The latent-space map that the options --latent-map-url and --latent-map-sha256 name."""
 
 import logging
 from pathlib import Path
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 async def fetch_configured_map(settings: Settings, cache: FileCache | None = None) -> LatentMapBundle | None:
     """Download and verify the map at `settings.latent_map_url`. Return None if `settings.latent_map_url` is None.
 
-    Files of the map that are in `cache` (default: the cache of the client) or in `settings.latent_dicts_dir` are not
-    downloaded. Raises InvalidMap if the map cannot be downloaded or is not valid.
+    A file of the map is not downloaded if the file is in `cache` or in the directory `settings.latent_dicts_dir`. By
+    default, `cache` is the cache of the client. Raises InvalidMap if the map cannot be downloaded or is not valid.
     """
     url, digest = settings.latent_map_url, settings.latent_map_sha256
     if url is None:
@@ -57,7 +57,10 @@ async def _fetch(url: str, digest: str | None, local: dict[str, bytes], cache: F
 
 
 def _files_in(folder: Path | None) -> dict[str, bytes]:
-    """Return {hash: contents} of the files in `folder`, or {} if `folder` is missing."""
+    """Return the contents of the files in `folder`, as a dictionary by hash.
+
+    If `folder` is None or missing, the dictionary is empty.
+    """
     if folder is None:
         return {}
     return {sha256(data): data for data in (path.read_bytes() for path in sorted(folder.glob("*")) if path.is_file())}
@@ -66,7 +69,7 @@ def _files_in(folder: Path | None) -> dict[str, bytes]:
 def find_model_map(
     settings: Settings, configured: LatentMapBundle | None, model: ModelInfo, vae_scale_factor: float
 ) -> LatentMapBundle | None:
-    """Return `configured` if it is the map of the model's latent space, otherwise the stored map of the model, if any.
+    """Return the map `configured` if it is for the model's latent space, otherwise the model's stored map or None.
 
     Raises InvalidMap if the map is not valid or does not match the model.
     """
@@ -79,9 +82,10 @@ def find_model_map(
 def require_configured_map(
     settings: Settings, configured: LatentMapBundle | None, maps: dict[str, LatentMapBundle | None]
 ) -> None:
-    """Raise InvalidSettings unless `maps` contain the map that `settings` name.
+    """Raise InvalidSettings unless the dictionary `maps` contains the map that the settings name.
 
-    `maps` has the map of each served latent space. The value None stands for a map that will be created later.
+    `maps` contains the map of each served latent space. The value None in `maps` stands for a map that will be created
+    later.
     """
     digest = settings.latent_map_sha256
     if configured is not None and configured.latent_map.id not in maps:

@@ -56,7 +56,7 @@ def exit_status_of(error: CodecError) -> ExitStatus:
 
 
 def _one_printable_line(text: str) -> str:
-    """Return `text` in one line and without control characters, because it may contain text that a server sent."""
+    """Return `text` in one line and without control characters, because `text` may contain characters from a server."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
 
 

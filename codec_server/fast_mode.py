@@ -1,6 +1,6 @@
 """Fast mode of a model in this process.
 
-When the model is loaded, its measured distance from reference mode is checked, and the model is compiled.
+When the model is loaded, the measured distance of fast mode from reference mode is checked, and the model is compiled.
 """
 
 from dataclasses import replace
@@ -38,9 +38,11 @@ def require_measured(settings: Settings, model: "LoadedModel", bundle: LatentMap
 
 
 def compiled_plans(settings: Settings, model: "LoadedModel", bundle: LatentMapBundle) -> list[StreamPlan]:
-    """Return a plan for each size for which the denoiser of `model` is compiled, or [] if the denoiser is not compiled.
+    """Return one plan for each image size to compile for `model`.
 
-    Raises InvalidSettings if the model does not support a size.
+    Return an empty list if the denoiser of `model` is not compiled.
+
+    Raises InvalidSettings if the model does not support one of the image sizes.
     """
     if model.switches.compile == "none":
         return []

@@ -32,9 +32,10 @@ def with_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that adds a flag for each of the settings `names` to a typer command.
 
-    The command receives the values of the flags in its **flags, by the name of the setting. A flag that was not given
-    has the value None. `panel` overrides the heading under which --help lists the flags. `defaults` overrides the
-    defaults that --help states, by the name of the setting.
+    The command receives the values of the flags in its parameter **flags, a dictionary by name of the setting. A flag
+    that was not given has the value None. `panel` overrides the heading under which --help lists the flags. The
+    dictionary `defaults` contains default values by name of the setting. For these settings, --help shows the values in
+    `defaults` instead of the normal default values.
     """
     names = list(names)
 

@@ -11,11 +11,11 @@ from typer.core import TyperCommand, TyperGroup
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
-    """A command, or a group of commands, that is imported when it is used.
+    """A command or a group of commands, imported at its first use.
 
-    `attribute` of `module` is the command's function, or the typer.Typer of a group. `summary` is the first paragraph
-    of the command's help text, which the list of commands shows. `epilog` is printed below the help text of a command
-    that is a function.
+    `attribute` is the name of the command's function, or of the typer.Typer of a group, in the module `module`. The
+    list of commands shows `summary`, the first paragraph of the command's help text. `epilog` is printed below the help
+    text of a command that is a function.
     """
 
     module: str

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 FREE_MEMORY_SHARE = 0.8
 """Default limit on the memory of jobs, as a fraction of the memory that is free after the models have been loaded."""
 STOP_TIMEOUT_S = 5.0
-"""Maximum time to wait for the device thread in seconds.
+"""Maximum time in seconds to wait until the device thread is idle.
 
 A time of 5 seconds is enough for a sampling step, but not for loading a model.
 """
@@ -67,9 +67,10 @@ class LocalModel:
         The models are warmed up for every modality, or only for `modality` if it is given.
 
         A model without a latent-space map is calibrated, and its map is stored in the models directory. A server with
-        the role `decoder` cannot generate images for a calibration, so its map lacks the encoding pipelines int8 and
-        int4 and the zstd dictionaries. Raises ModelLoadError if a model cannot be loaded or does not work, InvalidMap
-        if a map is not valid, and InvalidSettings if the settings contradict a model or a map.
+        the role `decoder` cannot generate images for a calibration. The map that such a server stores has no zstd
+        dictionaries and does not contain the encoding pipelines int8 and int4. Raises ModelLoadError if a model cannot
+        be loaded or does not work. Raises InvalidMap if a map is not valid, and InvalidSettings if the settings
+        contradict a model or a map.
         """
         served: list[ModelInstance] = []
         for loaded in await self._load(service.lifecycle, modality):
@@ -92,7 +93,7 @@ class LocalModel:
         service.lifecycle.transition_to(State.SERVING)
 
     def _memory_limit(self) -> int | None:
-        """Return the limit on the working memory in bytes.
+        """Return the limit on the working memory of jobs in bytes.
 
         Return None if no limit is set and the free memory is unknown.
         """
@@ -107,7 +108,7 @@ class LocalModel:
         return limit
 
     async def follow(self, service: LatentService) -> None:
-        """Stop serving while the device hangs or fails, until this method is cancelled."""
+        """Watch the device until this method is cancelled, and stop serving while the device hangs or fails."""
         await Watchdog(
             service.lifecycle,
             service.failures,

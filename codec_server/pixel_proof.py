@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LATENT_SIZE = 8
-"""Height and width of the latents. The value 8 is the smallest size that every level of a UNet can halve."""
+"""Height and width of the latents that are compared with pixels. The value 8 is the smallest size that every level of a
+UNet can halve."""
 
 
 async def prove_pixels(
@@ -51,7 +52,7 @@ async def prove_pixels(
 
 
 def without_unproven_pixels(info: ModelInfo, checks: Sequence[PixelCheck]) -> ModelInfo:
-    """Return `info`, changed to a model that returns only latents if one of `checks` could not compare the pixels."""
+    """Return `info`, or a copy without pixel output if one of `checks` could not compare the pixels."""
     failed = next((check for check in checks if check.reason is not None), None)
     if failed is None or not info.renders:
         return info
@@ -60,7 +61,7 @@ def without_unproven_pixels(info: ModelInfo, checks: Sequence[PixelCheck]) -> Mo
 
 
 def _plans(info: ModelInfo, bundle: LatentMapBundle, steps: int) -> list[StreamPlan]:
-    """Return a plan of a small request for each input combination of the model.
+    """Return a plan of a small request for each combination of inputs that the model accepts.
 
     Combinations without a valid plan are omitted.
     """

@@ -1,4 +1,4 @@
-"""A file that `generate` or a server has written, with the parameters that are needed to generate it again."""
+"""A file that `generate` or a server has written, with the parameters for generating the file again."""
 
 import json
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ _VIDEO_FIELDS = ("fps", "frames", "keyframe_interval")
 
 @dataclass(frozen=True, slots=True)
 class RecordedFile:
-    """The contents of a file.
+    """The contents of a PNG image or of a latent stream, with generation parameters.
 
-    A PNG image has `pixels`, uint8 [H, W, 3]. A latent stream has `body`, the uncompressed stream.
+    For a PNG image, `pixels` is a uint8 array of the shape [H, W, 3]. For a latent stream, `body` is the uncompressed
+    stream.
     """
 
     parameters: dict[str, Any]
@@ -50,8 +51,8 @@ class RecordedFile:
 
         `image` is the input image and `mask` the inpainting mask of the request, or None.
 
-        Raises InvalidSettings if the recorded parameters are not those of a request, or if `image` or `mask` is not the
-        recorded file.
+        Raises InvalidSettings if the recorded parameters are not those of a request, or if the hash of `image` or
+        `mask` differs from the recorded hash.
         """
         if "prompt" not in self.parameters or "size" not in self.parameters:
             raise InvalidSettings("the file does not contain the request from which it was generated")

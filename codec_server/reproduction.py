@@ -39,7 +39,7 @@ class Reproduction:
 
 
 def parameter_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return {name: (recorded value, current value)} of the parameters that differ.
+    """Return the recorded and the current value of each parameter that differs, as a dictionary of tuples by name.
 
     The device, the number of threads and the version of each library count as separate parameters.
     """

@@ -1,4 +1,4 @@
-"""Running of servers until a signal is received, after which the servers are drained and stopped."""
+"""Functions that run servers until a signal is received, and then drain and stop the servers."""
 
 import asyncio
 import logging
@@ -20,13 +20,14 @@ from core.unknown_variables import unknown_variables
 log = logging.getLogger(__name__)
 
 CANCEL_TIMEOUT_S = 10.0
-"""Maximum time in seconds to wait for cancelled generations, which finish a sampling step and send the last frame."""
+"""Maximum time in seconds to wait for cancelled generations. A cancelled generation finishes a sampling step and sends
+the last frame."""
 
 
 def run_server(flags: dict[str, Any], serve: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     """Read the settings from `flags` and the environment, configure the log, and run `serve`.
 
-    Raises InvalidSettings if a setting is invalid, and the errors of `serve`.
+    Raises InvalidSettings if a setting is invalid. Also raises the errors of `serve`.
     """
     settings = read_settings(flags)
     configure_log(settings.log_level, settings.log_format)

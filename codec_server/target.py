@@ -1,4 +1,4 @@
-"""The place where the model of a command runs, which is a server or this process."""
+"""The place where the model of a command runs: a server or this process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

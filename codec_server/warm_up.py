@@ -44,7 +44,7 @@ class WarmUp:
 
 
 def warm_ups(model: "LoadedModel", bundle: LatentMapBundle, role: Role, only: Modality | None) -> list[WarmUp]:
-    """Return the warm-ups of `model`, one generation for each modality, or only for the modality `only`.
+    """Return one warm-up of `model` for each modality, or only for the modality `only`.
 
     If `role` is `decoder`, the warm-ups decode and encode instead of generating.
     """

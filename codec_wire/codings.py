@@ -58,13 +58,14 @@ CODINGS: dict[str, Coding] = {
         Coding(IDENTITY, IdentityCompressor, IdentityDecompressor),
     )
 }
-"""Content codings by name, in the server's order of preference."""
+"""Dictionary of the content codings by name, in the server's order of preference."""
 
 
 def find_coding(name: str) -> Coding:
-    """Return the content coding with this name. Case is ignored, and an empty name means identity.
+    """Return the content coding with the name `name`.
 
-    Raises StreamError if the content coding is not supported.
+    The case of `name` is ignored, and an empty `name` means the coding `identity`. Raises StreamError if the content
+    coding is not supported.
     """
     token = name.strip().lower() or IDENTITY
     for coding in CODINGS.values():

@@ -9,7 +9,7 @@ from core.switches import Mode
 class Distance:
     """The measured distance of images in fast mode from the images of the same requests in reference mode.
 
-    Each metric is that of the worst of the measured images.
+    The value of each metric is the worst value of all measured images.
     """
 
     ssim: float
@@ -22,7 +22,7 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Acceleration:
-    """The mode of a model and, in fast mode, the switches that are on and their distance from reference mode.
+    """The mode of a model, the switches that are on in fast mode, and the distance of fast mode from reference mode.
 
     An unknown distance has the value None.
     """

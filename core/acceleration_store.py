@@ -53,15 +53,15 @@ class AccelerationKey(_Part):
 class AccelerationResult(_Part):
     """The measurement of one set of switches.
 
-    Each metric is that of the worst of the measured images. `speed` is the time in reference mode divided by the time
-    with these switches, for one request at a time. An infinite PSNR is stored as None. `reference_images_per_s` was
-    measured with images that were generated in reference mode between the images of this set.
+    The value of each metric is the worst value of all measured images. For one request at a time, `speed` is the time
+    in reference mode divided by the time with these switches. An infinite PSNR is stored as None. For
+    `reference_images_per_s`, images were generated in reference mode between the images with the measured switches.
     """
 
     switches: tuple[str, ...]
     speed: float
     speed_concurrent: float | None = None
-    """The time in reference mode divided by the time with these switches, for concurrent requests."""
+    """For concurrent requests, the time in reference mode divided by the time with the measured switches."""
     images_per_s: float
     images_per_s_concurrent: float | None
     reference_images_per_s: float | None = None
@@ -78,12 +78,12 @@ class AccelerationResult(_Part):
 
     @property
     def ratio(self) -> float | None:
-        """The images per second of one request at a time, divided by the images per second in reference mode."""
+        """The speed in images per second as a fraction of the speed in reference mode, for one request at a time."""
         return None if self.reference_images_per_s is None else self.images_per_s / self.reference_images_per_s
 
     @property
     def ratio_concurrent(self) -> float | None:
-        """The images per second of concurrent requests, divided by the images per second in reference mode."""
+        """The speed in images per second as a fraction of the speed in reference mode, for concurrent requests."""
         if self.images_per_s_concurrent is None or self.reference_images_per_s_concurrent is None:
             return None
         return self.images_per_s_concurrent / self.reference_images_per_s_concurrent
@@ -95,7 +95,7 @@ class AccelerationResult(_Part):
 
 
 class Accelerations(_Part):
-    """The content of ACCELERATIONS_FILE, which has one entry with results for each key."""
+    """The content of the file ACCELERATIONS_FILE, with one entry of results for each AccelerationKey."""
 
     class Entry(_Part):
         """The results of one model in one environment.
@@ -124,7 +124,7 @@ class Accelerations(_Part):
         return next(exact, min(similar, key=lambda result: result.ssim, default=None))
 
     def with_entry(self, entry: Entry) -> "Accelerations":
-        """Return a copy that contains `entry`.
+        """Return a copy of this object that also contains `entry`.
 
         The results of `entry` replace the results in this object that have the same key and switches.
         """
@@ -178,7 +178,7 @@ def find_acceleration(
 def require_distance(
     settings: Settings, model: str, switches: Sequence[str], result: AccelerationResult | None
 ) -> Distance | None:
-    """Return the distance in `result`, or None if it was not measured and `settings` allow a missing distance.
+    """Return the distance in `result`, or None if the distance was not measured and `settings` allow this.
 
     If `switches` is empty, the distance of identical images is returned. If batches are the only switch and were not
     measured, the distance is None.

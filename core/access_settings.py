@@ -13,7 +13,10 @@ _PANEL = "Access"
 
 
 class AccessSettings(BaseSettings):
-    """Settings of API keys, allowed origins and TLS. core.settings.Settings contains these fields."""
+    """Settings of API keys, allowed origins and TLS.
+
+    The class core.settings.Settings contains the fields of this class.
+    """
 
     api_key: str | None = setting(
         _PANEL,

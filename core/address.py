@@ -34,13 +34,16 @@ def is_ip_address(host: str) -> bool:
 
 
 def host_of(text: str) -> str | None:
-    """Return the host of `text`, HOST[:PORT], in lower case and without brackets, or None if `text` is not valid."""
+    """Return the host in the address `text` in lower case and without brackets.
+
+    The address has the form HOST[:PORT]. If `text` is not valid, None is returned.
+    """
     match = _HOST_PORT.fullmatch(text)
     return None if match is None else (match[1] or match[2]).lower()
 
 
 def split_host_port(text: str) -> tuple[str, int]:
-    """Return the host, without brackets, and the port of `text`, HOST:PORT.
+    """Return the host without brackets and the port of the address `text`, which has the form HOST:PORT.
 
     Raises ValueError if `text` is not valid.
     """
@@ -51,7 +54,9 @@ def split_host_port(text: str) -> tuple[str, int]:
 
 
 def normalized_origin(text: str) -> str | None:
-    """Return the origin `text`, SCHEME://HOST[:PORT], in the form that browsers send: lower case, no default port.
+    """Return the origin `text` as browsers send it, in lower case and without a default port.
+
+    The origin has the form SCHEME://HOST[:PORT].
 
     Return None if `text` is not valid.
     """

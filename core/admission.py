@@ -11,13 +11,14 @@ from core.request_memory import DEFAULT_LIMIT_BYTES, RequestMemory, Reservation
 from core.working_memory import NO_MEMORY, JobMemory, WorkingMemory
 
 _DECAY = 0.8
-"""Factor by which the weight of the earlier measurements is reduced with each new measurement.
+"""Factor by which each new measurement multiplies the weight of the earlier measurements.
 
-With a weight of 0.8, the estimated speed of the device follows a change of the speed after a few jobs.
+With a factor of 0.8, the estimated speed of the device follows a change of the speed after a few jobs.
 """
 MAX_RETRY_AFTER_S = 120
 _JITTER = 0.5
-"""Maximum random increase of a retry delay, as a fraction, so that rejected clients do not all retry at once."""
+"""Maximum random increase of a retry delay, as a fraction of the delay. Because of the random increase, rejected
+clients do not all retry at once."""
 _JOBS_PER_RESERVED_JOB = 8
 _MIN_JOBS_TO_RESERVE = 4
 
@@ -60,7 +61,8 @@ class Admission:
         self._max_cost = max_cost
         self._jobs = 0
         self._jobs_of: dict[str, int] = {}
-        """Number of active jobs by client. Clients without active jobs are left out."""
+        """Number of active jobs of each client, as a dictionary by client. Clients without active jobs are not in the
+        dictionary."""
         self._cost = 0
         self._measured_cost = 0.0
         self._measured_s = 0.0
@@ -130,7 +132,7 @@ class Admission:
             self._idle.set()
 
     def require_possible(self, cost: int) -> None:
-        """Raise TooLarge if a job of this cost alone exceeds the limit."""
+        """Raise TooLarge if a job with the cost `cost` exceeds the limit on the total cost without any other job."""
         if cost > self._max_cost:
             raise TooLarge(
                 f"this request costs {cost} (pixels x latent frames x steps), but the limit is {self._max_cost}; "
@@ -153,7 +155,7 @@ class Admission:
         await self._idle.wait()
 
     def record_duration(self, cost: int, seconds: float) -> None:
-        """Record that the device took `seconds` for a job of this cost."""
+        """Record that the device took `seconds` for a job with the cost `cost`."""
         self._measured_cost = self._measured_cost * _DECAY + cost
         self._measured_s = self._measured_s * _DECAY + seconds
 

@@ -1,4 +1,7 @@
-"""Conversion of masks whose transparent pixels are repainted, as in OpenAI's API, to masks for diffusers."""
+"""Conversion of masks in the format of OpenAI's API to masks for diffusers.
+
+In the format of OpenAI's API, the transparent pixels are repainted.
+"""
 
 import io
 import warnings
@@ -12,7 +15,7 @@ _WITH_ALPHA = ("RGBA", "LA", "PA")
 def mask_from_alpha(file: InputImage) -> bytes:
     """Return a PNG mask that is white where `file` is transparent, and black where `file` is opaque.
 
-    Raises InvalidRequest, which names the field `mask`, if the file is broken or has no alpha channel.
+    Raises InvalidRequest for the field `mask` if the file is broken or has no alpha channel.
     """
     from PIL import Image, ImageChops  # noqa: PLC0415 - a gateway has no Pillow
 

@@ -35,7 +35,7 @@ class ApiKeys:
     """
 
     def __init__(self, single: str | None, path: Path | None) -> None:
-        """Read the API keys `single` and those in the file `path`.
+        """Read the API key `single` and the API keys in the file `path`.
 
         Raises InvalidSettings if a key is not valid. The message of the error does not contain the key.
         """

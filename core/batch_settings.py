@@ -8,7 +8,7 @@ _PANEL = "Fast mode"
 
 
 class BatchSettings(BaseSettings):
-    """Settings of batches. core.settings.Settings contains these fields."""
+    """Settings of batches. The class core.settings.Settings contains the fields of this class."""
 
     batch_size: int = setting(
         _PANEL,

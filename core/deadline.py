@@ -22,7 +22,7 @@ class Deadline:
     def __init__(self, job: Job, grace_s: float = 0.0) -> None:
         """Set the timer to the time `grace_s` seconds after the deadline of `job`."""
         self._task: asyncio.Task[object] | None = None
-        """The task in the `with` block; None outside of a block."""
+        """The asyncio task that runs the `with` block, or None outside of a `with` block."""
         self._cancelling = 0
         self._expired = False
         self._cancelled = False

@@ -1,4 +1,4 @@
-"""Validation of the header of a latent stream that a client sends, before its frames are read."""
+"""Validation of the header of a client's latent stream before the frames of the stream are read."""
 
 from dataclasses import dataclass
 
@@ -61,10 +61,12 @@ def modality_of(header: LatentStreamHeader) -> Modality:
 
 
 def plan_decode(request: DecodeRequest, header: LatentStreamHeader, map_hash: str, model: ModelInfo) -> DecodePlan:
-    """Return the plan for decoding a stream with this header on `model`, whose latent-space map has `map_hash`.
+    """Return the plan for decoding a stream with the header `header` on `model`.
 
-    Raises InvalidRequest if the header does not match the model or exceeds the limits of the model, and NotAcceptable
-    if no requested format is available for the modality.
+    `map_hash` is the hash of the model's latent-space map.
+
+    Raises InvalidRequest if the header does not match the model or exceeds the limits of the model. Raises
+    NotAcceptable if no requested format is available for the modality.
     """
     if not 0 <= request.quality <= MAX_QUALITY:
         raise InvalidRequest("quality", f"must be from 0 to {MAX_QUALITY}, got {request.quality}")
@@ -109,7 +111,7 @@ def _latent_frames(header: LatentStreamHeader, modality: Modality) -> int:
 
 
 def _size(header: LatentStreamHeader, model: ModelInfo) -> tuple[int, int]:
-    """Return the (width, height) in pixels of the decoded frames of a stream with this header.
+    """Return the (width, height) in pixels of the images or video frames that a stream with this header decodes to.
 
     Raises InvalidRequest if the model does not support the shape in the header.
     """

@@ -17,9 +17,10 @@ from core.map_store import bundle_folder
 log = logging.getLogger(__name__)
 
 DECODER_FILE = "decoder.onnx"
-"""Name of the file, in the folder of a map, that `codec-diffusers map export-decoder` writes."""
+"""Name of the decoder file in the folder of a map. The command `codec-diffusers map export-decoder` writes this
+file."""
 ONNX = "onnx"
-"""Value of `decoder.family` in maps, and of `family` in /codec/info."""
+"""Value for an ONNX decoder, in the field `decoder.family` of maps and in the field `family` in /codec/info."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ class DecoderFile:
 def find_decoder(models_dir: Path | None, bundle: LatentMapBundle) -> DecoderFile | None:
     """Return the exported decoder of the map `bundle`, or None if it was not exported.
 
-    The folder of the map is searched in `models_dir` and then in the data of the embedded model. A folder whose map has
-    another hash than `bundle` is skipped. If the map names an ONNX decoder, a decoder file with another hash is logged
-    and ignored. A decoder file that cannot be read is logged and ignored.
+    The folder of the map is searched in `models_dir` and then in the data of the embedded model. If the map in a folder
+    does not have the hash of `bundle`, the folder is skipped. If the map names an ONNX decoder, a decoder file with
+    another hash is logged and ignored. A decoder file that cannot be read is logged and ignored.
     """
     for directory in (models_dir, EMBEDDED_MODELS_DIR):
         if directory is None:

@@ -44,7 +44,7 @@ class GenerationMode:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the fields with images that a request must contain, in the order of INPUT_FIELDS."""
+        """Names of the image fields that a request must contain, in the order of INPUT_FIELDS."""
         return tuple(name for name in INPUT_FIELDS if getattr(self, name))
 
     def __str__(self) -> str:
@@ -114,7 +114,10 @@ class ModelInfo:
     In a gateway, the value is None, because the upstream server checks the number of steps.
     """
     scheduler_checks: Mapping[str, StepCheck] = field(default_factory=dict, compare=False, repr=False)
-    """Functions like `accepts_steps` for the schedulers in `schedulers`. A gateway has none."""
+    """Dictionary that maps each name in `schedulers` to a function of the same kind as `accepts_steps`.
+
+    In a gateway, the dictionary is empty.
+    """
 
     def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:
         """Return the supported input combinations for `modality`."""
@@ -133,9 +136,11 @@ class ModelInfo:
         return 1 + (num_frames - 1) // self.temporal_factor
 
     def nearest_num_frames(self, num_frames: int) -> int:
-        """Return the supported number of video frames that is nearest to `num_frames`, at most `limits.max_frames`.
+        """Return the supported number of video frames that is nearest to `num_frames`.
 
-        If two numbers are equally near, return the larger number.
+        The result is at most `limits.max_frames`.
+
+        If two supported numbers are equally near to `num_frames`, return the larger number.
         """
         multiple, limit = self.frame_multiple, self.limits.max_frames
         nearest = 1 + max(0, int((num_frames - 1) / multiple + 0.5)) * multiple

@@ -11,12 +11,12 @@ from core.model import ModelInfo
 def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> ModelInfo:
     """Return the first of `models` that has the requested name, modality and latent space.
 
-    If the request names a served latent space, the model name in the request is only a preference, because the client
-    can decode the latents of every model with this latent space. Other Codec servers ignore the model name of a request
-    that names a latent space.
+    If the request names a served latent space, the model name in the request is only a preference. A client that names
+    a latent space can decode the latents of every model with this latent space. Other Codec servers ignore the model
+    name of a request that names a latent space.
 
-    Raises NotFound or UnsupportedModality if no model matches. The error names the field that matches no model, and the
-    allowed values.
+    Raises NotFound or UnsupportedModality if no model matches. The error names the request field whose value matches no
+    model, and the allowed values of this field.
     """
     candidates = list(models)
     if request.latent_space is not None:
@@ -28,7 +28,10 @@ def select_model(request: GenerationRequest, models: Sequence[ModelInfo]) -> Mod
 
 
 def models_named(name: str, models: Iterable[ModelInfo]) -> list[ModelInfo]:
-    """Return the models with this name or alias. Raises NotFound if no model has this name or alias."""
+    """Return the models that have `name` as their name or as an alias.
+
+    Raises NotFound if no model has this name or alias.
+    """
     models = list(models)
     matching = [model for model in models if name in _names(model)]
     if not matching:

@@ -10,7 +10,7 @@ _PANEL = "Logging"
 
 
 class OperationSettings(BaseSettings):
-    """Settings of logging and metrics. core.settings.Settings contains these fields."""
+    """Settings of logging and metrics. The class core.settings.Settings inherits the fields of this class."""
 
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         _PANEL, "info", "Minimum level of log messages: debug, info, warning or error."

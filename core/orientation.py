@@ -1,12 +1,14 @@
-"""Reading of the EXIF orientation of an image file without an image library, because a gateway has no such library."""
+"""Reading of the EXIF orientation of an image file without an image library, which a gateway does not have."""
 
 import struct
 
 _ORIENTATION = 0x0112
 _SWAPPED = range(5, 9)
-"""Orientations whose width and height are exchanged (Exif 2.32, 4.6.4)."""
+"""Values of the EXIF orientation that exchange the width and the height of an image (Exif 2.32, section 4.6.4)."""
 _MARKERS = ((b"Exif\0\0", 6), (b"eXIf", 4), (b"EXIF", 8))
-"""Pairs of a marker and the number of bytes from the start of the marker to the TIFF structure.
+"""Pairs of a marker and an offset.
+
+The offset is the number of bytes from the start of the marker to the TIFF structure.
 
 The first marker is for JPEG files and some WebP files, the second for PNG files, and the third for other WebP files.
 """
@@ -14,7 +16,7 @@ _MAX_ENTRIES = 256
 
 
 def swaps_sides(data: bytes) -> bool:
-    """Return whether the EXIF orientation of an image file exchanges its width and height.
+    """Return whether the EXIF orientation of an image file exchanges the width and the height of the image.
 
     Return False if the orientation is unknown.
     """

@@ -30,19 +30,27 @@ _ATTRIBUTES = (
     "frames",
     "bytes_out",
 )
-"""Attributes of a record that become attributes codec.<name> of its span, unless they are None."""
+"""Names of the RequestRecord attributes that the span of a request gets as `codec.<name>`.
+
+An attribute is left out if its value is None, empty or 0.
+"""
 
 
 class OtelTracer:
     """Tracer that exports the spans of requests with OpenTelemetry.
 
-    The OpenTelemetry SDK reads the sampler, limits, endpoint, headers and resource from its environment variables. A
-    request has a span named after its operation. Spans for the parts of a request (plan, queue, sample, encode and
-    stream) are made from the times in its record when the request ends, so that the spans do not slow the request down.
+    The OpenTelemetry SDK reads the sampler, limits, endpoint, headers and resource from environment variables. Each
+    request that runs a model has a span. The name of the span is the operation of the request. The parts of a request
+    have the spans plan, queue, sample, encode and stream. The tracer creates the spans of the parts when the request
+    ends, so that the tracer does not slow the request down. The times of the spans are read from the record of the
+    request.
     """
 
     def __init__(self, exporter: str) -> None:
-        """Configure the OpenTelemetry SDK. `exporter` is "otlp" or "console", which writes JSON to standard output."""
+        """Configure the OpenTelemetry SDK.
+
+        `exporter` is "otlp" or "console". The exporter "console" writes JSON to standard output.
+        """
         is_named = "OTEL_SERVICE_NAME" in os.environ or SERVICE_NAME in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
         attributes = {SERVICE_VERSION: SERVER_VERSION} | ({} if is_named else {SERVICE_NAME: _NAME})
         self._provider = TracerProvider(resource=Resource.create(attributes))
@@ -92,7 +100,7 @@ class OtelTracer:
 
 
 def _parts(record: RequestRecord) -> list[tuple[str, float, float]]:
-    """Return (name, start, end) of each part of a request whose times `record` contains."""
+    """Return (name, start, end) of each part of a request. Parts whose times are not in `record` are left out."""
     parts, ended_at = [], record.ended_at or record.started_at
     if record.planned_at is not None:
         parts.append(("plan", record.started_at, record.planned_at))

@@ -18,15 +18,21 @@ from typing import Self
 from codec_wire.errors import InvalidSettings
 
 _OTHER_LIBRARIES = ("accelerate", "numpy", "safetensors", "tokenizers")
-"""Libraries that affect pixels and whose versions are in constraints.txt."""
+"""Names of libraries that affect pixels and have a version in constraints.txt."""
 
 
 PIN = re.compile(r"""(?P<name>[\w.-]+)==(?P<version>[\w.]+) *; *extra *== *["']server["']""")
-"""Regular expression for a requirement of the extra `server` with an exact version, in package metadata."""
+"""Regular expression for a requirement in package metadata.
+
+A matching requirement belongs to the extra `server` and has an exact version.
+"""
 
 
 def pinned_versions() -> dict[str, str]:
-    """Return {library: version} for the requirements of the extra `server` that pyproject.toml pins with "=="."""
+    """Return the versions that pyproject.toml pins with "==" in the extra `server`.
+
+    The keys of the result are the names of the libraries.
+    """
     requirements = metadata.requires("codec-diffusers") or []
     pins = (PIN.fullmatch(requirement) for requirement in requirements)
     return {pin["name"]: pin["version"] for pin in pins if pin}
@@ -34,7 +40,10 @@ def pinned_versions() -> dict[str, str]:
 
 @cache
 def installed_versions() -> dict[str, str]:
-    """Return {library: installed version} for the pinned libraries that are installed."""
+    """Return the installed versions of the pinned libraries.
+
+    The keys of the result are the names of the libraries. Libraries that are not installed are left out.
+    """
     found = {}
     for name in pinned_versions():
         try:
@@ -61,7 +70,8 @@ def pin_differences() -> list[str]:
 class Provenance:
     """Library versions and image digest of the process that generates latents and renders reference images.
 
-    `versions` maps libraries to installed versions. `image_digest` is None if the setting CODEC_IMAGE_DIGEST is unset.
+    `versions` is a dictionary that maps the name of each library to the installed version. `image_digest` is None if
+    the setting CODEC_IMAGE_DIGEST is unset.
     """
 
     versions: Mapping[str, str]

@@ -1,8 +1,8 @@
 """Results of comparing decoded latents with the pixels that a diffusers pipeline returns, and storage of the results.
 
-core.diffusers_engine.pixel_check runs the comparisons. A comparison is repeated only if something that its result
-depends on has changed. The package contains the results for the embedded model on a CPU. docs/releasing.md describes
-how to update these results.
+core.diffusers_engine.pixel_check runs the comparisons. A comparison is repeated only if one of the values that
+determine the result has changed. The package contains the results for the embedded model on a CPU. docs/releasing.md
+describes how to update these results.
 """
 
 import json
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 FILE = "pixel_checks.json"
 """Name of the file with the results, in the folder of a latent-space map.
 
-The file contains a JSON list of {"key": {...}, "checks": [...]}.
+The file contains a JSON list of objects such as {"key": {...}, "checks": [...]}.
 
 The newest item of the list is the last.
 """
@@ -66,7 +66,7 @@ def load_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any]) -> 
 def store_checks(models_dir: Path, latent_space: str, key: Mapping[str, Any], checks: tuple[PixelCheck, ...]) -> None:
     """Store the results for `key`.
 
-    If the directory is not writable, the error is logged, and the comparison is repeated at the next start.
+    If `models_dir` is not writable, the error is logged, and the comparison is repeated at the next start.
     """
     path = bundle_folder(models_dir, latent_space) / FILE
     kept = [record for record in _records(path) if isinstance(record, dict) and record.get("key") != key]

@@ -23,9 +23,9 @@ from core.request_mode import select_mode
 from core.step_limits import require_accepted_steps, require_scheduler
 
 RENDERING_STEPS = 2
-"""Cost of decoding to pixels, in sampler steps.
+"""Number of sampler steps that cost as much as decoding latents to pixels.
 
-The measured cost of decoding is that of 1.57 steps of Stable Diffusion 1 at 512x512 (docs/rendering.md).
+Decoding was measured to cost as much as 1.57 sampler steps of Stable Diffusion 1 at 512x512 (docs/rendering.md).
 """
 
 
@@ -77,9 +77,9 @@ class StreamPlan:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the fields with images that the plan contains, as in GenerationMode.inputs.
+        """Names of the image fields that have a value in the plan, in the order of INPUT_FIELDS.
 
-        Input latents count as `image`.
+        Input latents count as the field `image`.
         """
         given = {"image": self.image or self.latents, "control_image": self.control_image, "mask": self.mask}
         return tuple(name for name in INPUT_FIELDS if given[name] is not None)
@@ -116,15 +116,16 @@ class StreamPlan:
     def is_keyframe(self, seq: int) -> bool:
         """Return whether latent frame `seq` is a keyframe.
 
-        Only encoding pipelines whose name begins with delta have frames that are not keyframes.
+        Only encoding pipelines whose name begins with "delta" have frames that are not keyframes.
         """
         return not self.header.pipeline_spec.delta or seq % self.keyframe_interval == 0
 
 
 def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) -> StreamPlan:
-    """Return the plan for `request` on `model`, whose latent-space map is `bundle`.
+    """Return the plan for `request` on `model`. `bundle` is the latent-space map of `model`.
 
-    Raises InvalidRequest, NotFound or UnsupportedModality, which names the invalid field, if the request is not valid.
+    Raises InvalidRequest, NotFound or UnsupportedModality if the request is not valid. The error names the invalid
+    field.
     """
     select_model(request, [model])
     image, control_image, mask = (
@@ -236,9 +237,9 @@ def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int
 
 
 def require_pipeline(request: GenerationRequest, bundle: LatentMapBundle) -> MapPipeline:
-    """Return the entry of the latent-space map for the encoding pipeline of `request`.
+    """Return the entry for the encoding pipeline of `request` in the latent-space map.
 
-    Raises InvalidRequest if the encoding pipeline is unknown, not in the map, or not for the requested modality.
+    Raises InvalidRequest if the encoding pipeline is unknown, is not in the map, or does not support the modality.
     """
     latent_map = bundle.latent_map
     entry = latent_map.pipeline(request.pipeline)
@@ -287,7 +288,7 @@ def _timing(request: GenerationRequest, model: ModelInfo) -> tuple[int | None, i
 def require_keyframe_interval(request: GenerationRequest, pipeline: MapPipeline) -> int:
     """Return the number of frames from one keyframe to the next.
 
-    Raises InvalidRequest if the number in `request` exceeds the limit of the latent-space map.
+    Raises InvalidRequest if `request.keyframe_interval` exceeds the limit in the latent-space map.
     """
     limit = pipeline.keyframe_interval_frames
     if limit is None:

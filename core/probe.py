@@ -17,7 +17,8 @@ from core.model import GenerationMode, ModelInfo
 PROBE_FRAMES = 9
 """Minimum number of frames of a test video.
 
-A video with this number of frames has several latent frames in every model (temporal factor up to 8).
+A video with this number of frames has several latent frames in every model. The largest temporal factor of a model is
+8.
 """
 _GRID = 4
 """Number of cells along each side of a sample image. The corners of cells have random colours."""
@@ -45,7 +46,10 @@ def probe_request(
 
 
 def _num_frames(model: ModelInfo) -> int:
-    """Return the smallest supported number of frames that is at least PROBE_FRAMES, but at most the model's maximum."""
+    """Return the smallest supported number of frames that is not below PROBE_FRAMES.
+
+    The result is at most the maximum number of frames of the model.
+    """
     multiple = model.frame_multiple
     return model.nearest_num_frames(1 + -(-(PROBE_FRAMES - 1) // multiple) * multiple)
 

@@ -26,6 +26,6 @@ class RateLimit:
         return True
 
     def take_left_out(self) -> int:
-        """Return the number of events that were not allowed since the last call."""
+        """Return the number of events that were not allowed since the last call of this method."""
         left_out, self._left_out = self._left_out, 0
         return left_out

@@ -22,11 +22,14 @@ For comparison, the latents of 720 frames of 1024x1024 pixels in fp16 take 90 Mi
 _HEAD_BYTES = 64
 """Number of leading bytes from which other file formats are recognized."""
 _DICTIONARY_HEAD_BYTES = 18
-"""Length of the longest zstd frame header (RFC 8878, 3.1.1.1), which contains the id of the dictionary."""
+"""Maximum length of a zstd frame header in bytes (RFC 8878, 3.1.1.1).
+
+A zstd frame header contains the id of the dictionary.
+"""
 
 
 class MessageReader:
-    """Reader of a stream that is received as header and frame messages."""
+    """Reader of a stream that is received as a header message and frame messages."""
 
     def __init__(self) -> None:
         self._decoder: LatentDecoder | None = None
@@ -72,8 +75,9 @@ class BodyReader:
     """Reader of a stream that is received as the bytes of an HTTP body.
 
     Without `wire_format`, the format is detected from the first byte of the stream. `encoding` is the content coding of
-    the body, as in the header Content-Encoding. `dictionaries` contains the zstd dictionaries of the served maps by
-    hash. Raises InvalidRequest if `encoding` is not supported.
+    the body, as in the header Content-Encoding. `dictionaries` contains the zstd dictionaries of the served
+    latent-space maps. The keys of `dictionaries` are the hashes of the zstd dictionaries. Raises InvalidRequest if
+    `encoding` is not supported.
     """
 
     def __init__(self, wire_format: WireFormat | None, encoding: str, dictionaries: Mapping[str, bytes]) -> None:

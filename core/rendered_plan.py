@@ -11,7 +11,10 @@ from core.plan import StreamPlan, plan
 from core.request_mode import require_previews, select_mode
 
 MAX_RENDERED_PIXELS = 2**26
-"""Maximum number of pixels of an image or video, e.g. 256 frames of 512x512. All pixels are in memory at once."""
+"""Maximum number of pixels of an image or video, for example of 256 frames with 512x512 pixels.
+
+All pixels are in memory at once.
+"""
 
 MAX_RENDERED_FPS = 1000
 """Maximum frames per second of a rendered video.
@@ -28,8 +31,9 @@ def plan_rendered(
     Each plan has `partial_images` previews. Each plan equals the plan of a request for one image or video with the same
     seed, so that the pixels do not depend on `count`.
 
-    Raises the errors of core.plan.plan. Raises UnsupportedModality if this server cannot decode the model's latents,
-    InvalidRequest if a field is not allowed for rendered pixels, and TooLarge if an image or video has too many pixels.
+    Raises the errors of core.plan.plan. Raises UnsupportedModality if this server cannot decode the model's latents.
+    Raises InvalidRequest if a field is not allowed for rendered pixels. Raises TooLarge if an image or video has too
+    many pixels.
     """
     first = plan(request, bundle, model)
     require_proven_pixels(model)
@@ -54,7 +58,7 @@ def plan_rendered(
 
 
 def require_proven_pixels(model: ModelInfo) -> None:
-    """Raise UnsupportedModality if latents that `model` decodes could not be compared with pixels of diffusers."""
+    """Raise UnsupportedModality if the server could not compare decoded latents of `model` with pixels of diffusers."""
     if model.unproven_pixels is not None:
         modalities = tuple(str(modality) for modality in model.modalities)
         raise UnsupportedModality(

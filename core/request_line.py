@@ -19,14 +19,17 @@ _OPTIONAL_FIELDS = (
     ("frames", "frames"),
     ("bytes", "bytes_out"),
 )
-"""Fields of the log line that are omitted if they are empty or 0, and the RequestRecord attribute of each field."""
+"""Pairs of a field of the log line and the RequestRecord attribute that contains the value.
+
+A field is omitted if its value is empty or 0.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
     """The message of a log record for a request that has ended.
 
-    The message is formatted only if the record is written.
+    The message is formatted only if the log record is written.
     """
 
     record: RequestRecord
@@ -44,9 +47,12 @@ class RequestLine:
         return fields
 
     def __str__(self) -> str:
-        """Return the log line, which has the protocol, target, status and outcome, then the other fields as name=value.
+        """Return the log line.
 
-        This method runs for every request. Formatting the line with `fields` would take twice as long.
+        The log line begins with the protocol, target, status and outcome. The other fields follow as name=value.
+
+        This method runs for every request. Formatting the log line from the result of `fields` would take twice as
+        long.
         """
         record = self.record
         parts = [record.protocol, record.target, record.status, record.outcome]
@@ -59,7 +65,10 @@ class RequestLine:
         return " ".join(parts)
 
     def _durations(self) -> list[tuple[str, float]]:
-        """Return (name, duration in seconds) of each part of the request whose duration is known."""
+        """Return (name, duration in seconds) of each part of the request.
+
+        Parts with an unknown duration are left out.
+        """
         record = self.record
         start, durations = record.started_at, []
         if (queue_s := record.queue_s) is not None:

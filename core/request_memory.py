@@ -35,8 +35,8 @@ class RequestMemory:
     def require(self, size: int) -> None:
         """Check that `size` more bytes can be reserved.
 
-        Raises TooLarge if `size` alone exceeds the limit. Raises Overloaded, with the time to wait, if `size` and the
-        reserved bytes together exceed the limit.
+        Raises TooLarge if `size` alone exceeds the limit. Raises Overloaded if `size` and the reserved bytes together
+        exceed the limit. The error Overloaded contains the time to wait.
         """
         if size > self._limit:
             raise TooLarge(f"this request needs {size} bytes of memory, but the limit is {self._limit}")

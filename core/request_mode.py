@@ -9,7 +9,7 @@ from core.model import INPUT_FIELDS, GenerationMode, ModelInfo
 def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
     """Return the input combination of `model` that has exactly the inputs of `request`.
 
-    Raises InvalidRequest, which names the field, if a required field is missing or a field is not supported.
+    Raises InvalidRequest if a required field is missing or a field is not supported. The error names the field.
     """
     supported_modes = modes = model.modes_of(request.modality)
     if request.latents is not None and request.image is not None:
@@ -47,6 +47,6 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
 
 
 def require_previews(field: str, model: ModelInfo, mode: GenerationMode) -> None:
-    """Raise InvalidRequest, which names `field`, unless `mode` of `model` has previews."""
+    """Raise InvalidRequest for the request field `field` if `mode` of `model` has no previews."""
     if not mode.previews:
         raise InvalidRequest(field, f"is not supported by {model.name} for {mode}")

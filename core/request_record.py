@@ -43,8 +43,8 @@ class RequestRecord:
 
     Times are values of `time.perf_counter` in seconds. A time has the value None until its event has occurred.
 
-    This class is not thread-safe. The only attributes that the device thread may set are times, which the event loop
-    reads after they were set.
+    This class is not thread-safe. The device thread may set only attributes that are times. The event loop reads a time
+    only after the device thread has set the time.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class RequestRecord:
         self.target = target
         """Method and path of an HTTP request, or name of a gRPC method."""
         self.operation = operation
-        """Name of the operation, e.g. generate, render or decode.
+        """Name of the operation, such as "generate", "render" or "decode".
 
         `operation` is None if the request does not run a model.
         """
@@ -107,10 +107,11 @@ class RequestRecord:
         self.traceparent: str | None = None
         """Trace context that is sent to other servers.
 
-        The value is the context of this request's span if traces are exported, otherwise the context of the client.
+        The value is the context of this request's span if traces are exported, otherwise the context that the client
+        sent.
         """
         self.peer = ""
-        """IP address of the client, or an empty string if it is unknown."""
+        """IP address of the client, or an empty string if the address is unknown."""
         self.model: str | None = None
         self.modality: str | None = None
         """Modality of the latents, which is "image" or "video"."""
@@ -119,13 +120,13 @@ class RequestRecord:
         self.coding: str | None = None
         self.map_hash: str | None = None
         self.bytes_out = 0
-        """Bytes of response bodies or messages, before encryption and without HTTP headers."""
+        """Number of bytes of response bodies or messages, before encryption and without HTTP headers."""
         self.frames = 0
-        """Latent frames that were sent."""
+        """Number of latent frames that were sent."""
         self.frame_values = 0
         """Number of values in a latent frame."""
         self.steps = 0
-        """Sampling steps that were completed."""
+        """Number of sampling steps that were completed."""
         self.batch_size = 0
         """Size of the batch in which the last generation of the request was sampled.
 
@@ -144,9 +145,9 @@ class RequestRecord:
 
     @property
     def client(self) -> str:
-        """The name of the client's API key, or the client's IP address if it sent no key.
+        """The name of the client's API key, or the client's IP address if the client sent no key.
 
-        Limits for one client distinguish clients by this value.
+        The limits for one client use this value to distinguish clients.
         """
         return self.key_name or self.peer
 
@@ -224,15 +225,15 @@ _current: ContextVar[RequestRecord | None] = ContextVar("request_record", defaul
 
 
 def current_record() -> RequestRecord:
-    """Return the record of the request that the running task serves, or a new record outside of requests."""
+    """Return the record of the request that the running task serves, or a new record if the task serves no request."""
     return _current.get() or RequestRecord("", "", None, None)
 
 
 def find_current_record() -> RequestRecord | None:
-    """Return the record of the request that the running task serves, or None outside of requests."""
+    """Return the record of the request that the running task serves, or None if the task serves no request."""
     return _current.get()
 
 
 def set_current_record(record: RequestRecord) -> None:
-    """Make `current_record` return `record` in the running task and in tasks that it creates."""
+    """Make `current_record` return `record` in the running task and in tasks that the running task creates."""
     _current.set(record)

@@ -8,7 +8,10 @@ from core.plan import StreamPlan
 from core.service import LatentService
 
 _SENT_BY_THE_CLIENT = ("prompt", "negative_prompt", "image", "control_image", "mask", "latents")
-"""Fields that a response does not repeat, because the client knows their values and some are too large for a header."""
+"""Request fields that a response does not repeat.
+
+The client knows the values of the omitted fields, and some of the values are too large for an HTTP header.
+"""
 _SEED = "seed"
 _FIELDS = tuple(name for name in REQUEST_FIELDS if name not in (*_SENT_BY_THE_CLIENT, _SEED))
 

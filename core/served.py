@@ -29,7 +29,7 @@ from core.working_memory import NO_MEMORY, JobMemory
 class ModelInstance:
     """A served model: its description, its latent-space map, its engine, and the name of the device that it runs on.
 
-    A server that only decodes and encodes has None as the engine.
+    The attribute `engine` is None if the server only decodes and encodes.
     """
 
     model: ModelInfo
@@ -37,19 +37,22 @@ class ModelInstance:
     engine: Engine | None
     device: str
     pixel_checks: tuple[PixelCheck, ...] = ()
-    """Differences of decoded latents from the pixels of diffusers pipelines, or () if no pixels were compared."""
+    """Results of comparing decoded latents with pixels of diffusers pipelines, or () if no pixels were compared."""
     vae: VaeEngine | None = None
     """Engine that decodes and encodes for clients, or None if this server cannot decode and encode."""
     tensor_vae: TensorVae | None = None
     """VAE that decodes and encodes plain tensors, or None if the VAE is not in this process."""
     memory: Mapping[Modality, MemoryModel] = field(default_factory=dict)
-    """Memory models of jobs by modality. Modalities whose memory was not measured are omitted."""
+    """Dictionary that maps a modality to the model that predicts the memory of jobs with this modality.
+
+    Modalities whose memory was not measured are omitted.
+    """
     latent_rgb: LatentRgb | None = None
     """Matrix that approximates the colours of latents without a VAE, or None if the latent space has no matrix."""
     acceleration: Acceleration = field(default_factory=Acceleration)
     """The mode and the switches with which the model generates."""
     decoder: DecoderFile | None = None
-    """Exported decoder, with which browsers decode, or None if no decoder was exported for this map."""
+    """Exported decoder for browsers, or None if no decoder was exported for this latent-space map."""
 
     @property
     def role(self) -> Role:
@@ -111,11 +114,13 @@ class ModelInstance:
         return self.tensor_vae
 
     def require_map_hash(self, expected: str | None) -> None:
-        """Check that the latent-space map has the hash `expected`, "sha256:<hex>", that the client requires.
+        """Check that the latent-space map has the hash that the client requires.
 
-        Without `expected`, nothing is checked.
+        The client requires the hash `expected`, in the format "sha256:<hex>".
 
-        Raises MapMismatch, which names both hashes, if the hashes differ.
+        If `expected` is None, nothing is checked.
+
+        Raises MapMismatch if the hash of the map differs from `expected`. The error names both hashes.
         """
         if expected not in (None, self.bundle.hash):
             raise MapMismatch(
@@ -162,8 +167,9 @@ class ServedModels:
     def for_request(self, request: GenerationRequest) -> ModelInstance:
         """Return the model for `request`.
 
-        Raises NotReady if the server does not accept requests, NotFound if no model has the requested name or latent
-        space, and UnsupportedModality if no such model generates the modality.
+        Raises NotReady if the server does not accept requests. Raises NotFound if no model has the requested name or
+        latent space. Raises UnsupportedModality if no model with the requested name or latent space generates the
+        modality.
         """
         self._lifecycle.require_serving()
         served = self._instance_of(select_model(request, self._infos()))
@@ -184,8 +190,8 @@ class ServedModels:
         """Return a model whose VAE decodes or encodes latents, preferably a model that generates `modality`.
 
         `latent_space` is the id of a latent space, or None for any latent space. `name` is the name or an alias of a
-        model, or None for any model. Raises NotReady if the server is not serving, NotFound if no model matches, and
-        UnsupportedModality if no matching model has a VAE.
+        model, or None for any model. Raises NotReady if the server is not serving. Raises NotFound if no model matches.
+        Raises UnsupportedModality if the matching model has no VAE.
         """
         self._lifecycle.require_serving()
         candidates = self._infos()
@@ -204,7 +210,7 @@ class ServedModels:
         return tuple(dict.fromkeys(str(modality) for one in instances for modality in one.generated_modalities))
 
     def maps(self) -> dict[str, LatentMapBundle]:
-        """Return the latent-space maps by id of the latent space.
+        """Return the latent-space maps. The keys of the result are the ids of the latent spaces.
 
         If models share a latent space, the first model's map is returned. Raises NotReady if no model is loaded.
         """
@@ -214,7 +220,10 @@ class ServedModels:
         return maps
 
     def zstd_dictionaries(self) -> dict[str, bytes]:
-        """Return the zstd dictionaries of all latent-space maps by hash. Raises NotReady if no model is loaded."""
+        """Return the zstd dictionaries of all latent-space maps.
+
+        The keys of the result are the hashes of the zstd dictionaries. Raises NotReady if no model is loaded.
+        """
         found: dict[str, bytes] = {}
         for instance in self.require_all():
             found |= instance.bundle.zstd_dictionaries()
@@ -247,7 +256,7 @@ class ServedModels:
         return found
 
     def require_decoder(self, digest: str) -> DecoderFile:
-        """Return the exported decoder with the hash `digest`, "sha256:<hex>".
+        """Return the exported decoder with the hash `digest`. The format of `digest` is "sha256:<hex>".
 
         Raises NotReady if no model is loaded. Raises NotFound if no model has a decoder with this hash, or if the file
         of the decoder has changed since the server was started.
@@ -263,11 +272,13 @@ class ServedModels:
         raise NotFound("hash", f"{truncated_repr(digest)} not found; `decoders` in {INFO_PATH} lists the hashes")
 
     def require_map_hash(self, expected: str | None, plan: StreamPlan) -> None:
-        """Check that the map for `plan` has the hash `expected`, "sha256:<hex>", that the client requires.
+        """Check that the latent-space map for `plan` has the hash that the client requires.
 
-        Without `expected`, nothing is checked.
+        The client requires the hash `expected`, in the format "sha256:<hex>".
 
-        Raises MapMismatch, which names both hashes, if the hashes differ.
+        If `expected` is None, nothing is checked.
+
+        Raises MapMismatch if the hash of the map differs from `expected`. The error names both hashes.
         """
         self.for_plan(plan).require_map_hash(expected)
 

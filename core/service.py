@@ -48,8 +48,7 @@ class LatentService:
     async def require_place(self, client: str) -> None:
         """Check that `client` may have another active job. Call this method before any other work for the request.
 
-        If the server is not serving, nothing is checked, because the selection of the model reports that the server is
-        not serving.
+        If the server is not serving, nothing is checked, because the later selection of a model raises NotReady.
 
         Raises Overloaded if `client` has too many active jobs or the queue is full. If `client` was rejected before and
         did not wait for the time in Retry-After, Overloaded is raised after a delay. Without the delay, a client that
@@ -87,13 +86,13 @@ class LatentService:
         return plans
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[StreamEvent, None]:
-        """Yield the events of `plan`, which are Started, Steps, Previews and latent Frames.
+        """Yield the events of `plan`. The classes of the events are `Started`, `Step`, `Preview` and `Frame`.
 
         Close the iterator (contextlib.aclosing) to cancel the generation.
 
-        Raises a CodecError if the generation fails. If the generation fails after Started was yielded, a last frame
-        with empty data and finish_reason "error" is yielded before the error is raised. An error after the last frame
-        is logged and not raised.
+        Raises a CodecError if the generation fails. If the generation fails after the event `Started`, a last frame is
+        yielded before the error is raised. The last frame of a failed generation has empty data and the finish_reason
+        "error". An error after the last frame is logged and not raised.
         """
         served = self.models.for_plan(plan)
         engine = served.require_engine()
@@ -130,7 +129,7 @@ class LatentService:
     async def render(
         self, plans: Sequence[StreamPlan], job: Job
     ) -> AsyncGenerator[Started | PixelPreview | Pixels, None]:
-        """Run `plans` in order as one job. Yield a Started event, the PixelPreviews and the Pixels of each plan.
+        """Run `plans` in order as one job. For each plan, yield the events `Started`, `PixelPreview` and `Pixels`.
 
         The job is admitted or rejected as a whole. Other jobs may run between two plans. Raises a CodecError if a plan
         fails. The job stays active until the iterator is exhausted or closed (contextlib.aclosing). Closing the
@@ -191,7 +190,7 @@ class LatentService:
     async def _pixels(
         self, engine: Engine, plan: StreamPlan, job: Job
     ) -> AsyncGenerator[Started | PixelPreview | Pixels, None]:
-        """Yield the events of `plan`, one of the plans of `job`.
+        """Yield the events of `plan`, which is one of the plans of `job`.
 
         Raises the errors of the engine, and TruncatedStream if the engine yields no pixels.
         """

@@ -1,7 +1,7 @@
 """Detection of the variables that Kubernetes sets for each Service of a namespace (service links).
 
-For a Service named `codec`, a pod gets CODEC_PORT=tcp://10.96.0.10:8080, CODEC_SERVICE_HOST, CODEC_PORT_8080_TCP_ADDR
-and others, which are not settings.
+For a Service named `codec`, a pod gets variables such as CODEC_PORT=tcp://10.96.0.10:8080, CODEC_SERVICE_HOST and
+CODEC_PORT_8080_TCP_ADDR. The variables of service links are not settings.
 """
 
 import re
@@ -13,7 +13,7 @@ _ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 def service_links(environment: Mapping[str, str]) -> list[str]:
-    """Return the names of the CODEC_* variables in `environment` that are Kubernetes service links, sorted."""
+    """Return the sorted names of the CODEC_* variables in `environment` that are Kubernetes service links."""
     return sorted(
         name
         for name, value in environment.items()

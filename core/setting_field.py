@@ -13,7 +13,7 @@ def setting(panel: str, default: Any, description: str, **constraints: Any) -> A
 
 
 def either_variable(name: str, other: str) -> AliasChoices:
-    """Return the names of the variables of a setting, CODEC_<name> and CODEC_<other>.
+    """Return the names of the two environment variables of a setting: CODEC_<name> and CODEC_<other>.
 
     Other Codec servers use the name CODEC_<other>.
     """

@@ -22,7 +22,10 @@ from core.setting_field import setting as _setting
 from core.upstream_settings import UpstreamSettings
 
 _TORCH_DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
-"""Values of the setting `dtype`, by the torch names that the setting also accepts."""
+"""Dictionary that maps the torch name of a dtype to the value of the setting `dtype`.
+
+The setting `dtype` accepts the torch name as well as the value.
+"""
 _FORMATS = {
     "latent_map_url": "an http:// or https:// URL",
     "latent_map_sha256": "[sha256:]HEX with 64 hex digits",
@@ -31,7 +34,10 @@ _FORMATS = {
     "guidance_interval": "intervals BEGIN-END separated by /, with numbers from 0 to 1, the first of which is 0",
     "compile_sizes": "one or more sizes WIDTHxHEIGHT, separated by commas",
 }
-"""Descriptions of the allowed values of settings that must match a regular expression, for error messages."""
+"""Texts that describe the allowed values of a setting in error messages.
+
+The keys of this dictionary are the settings whose values must match a regular expression.
+"""
 
 
 class Settings(
@@ -238,7 +244,7 @@ class Settings(
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of settings in order of precedence, which are flags and then environment variables.
+        """Return the sources of settings in order of precedence: first the flags, then the environment variables.
 
         Variables that are Kubernetes service links are ignored.
         """
@@ -260,8 +266,9 @@ def panel_of(name: str) -> str:
 def read_settings(flags: Mapping[str, Any]) -> Settings:
     """Return the settings that `flags` and the environment variables determine.
 
-    `flags` contains the value of each flag by field name. A flag that was not given has the value None. Raises
-    InvalidSettings if a value is not valid. The message names the setting, the received value and what is allowed.
+    `flags` is a dictionary with the values of the flags. The keys of `flags` are the names of the settings fields. A
+    flag that was not given has the value None. Raises InvalidSettings if a value is not valid. The error message names
+    the setting, the received value and the allowed values.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:

@@ -10,7 +10,7 @@ from core.model import GenerationMode, ModelInfo
 def require_scheduler(model: ModelInfo, scheduler: str | None) -> None:
     """Check that `model` has the scheduler with the name `scheduler`. The name None selects the model's own scheduler.
 
-    Raises InvalidRequest, which names the available schedulers.
+    Raises InvalidRequest if `model` does not have the scheduler. The error names the available schedulers.
     """
     if scheduler is None or scheduler in model.schedulers:
         return
@@ -29,8 +29,8 @@ def require_accepted_steps(
 
     For a mode without strength, `strength` has the value None. The model's own scheduler has the name None.
 
-    Raises InvalidRequest if the steps cannot be run. The error names `strength` if the strength is so small that no
-    step runs, otherwise `steps` and the accepted numbers of steps.
+    Raises InvalidRequest if the steps cannot be run. If the strength is so small that no step runs, the error names the
+    field `strength`. For any other reason, the error names the field `steps` and the accepted numbers of steps.
     """
     accepts = model.accepts_steps if scheduler is None else model.scheduler_checks.get(scheduler)
     if accepts is None or accepts(mode, steps, strength):

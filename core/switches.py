@@ -1,4 +1,4 @@
-"""The switches of fast mode, each of which may change the pixels of a generation."""
+"""The switches of fast mode. Each switch may change the pixels of a generation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -22,7 +22,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """The values of all switches. The defaults are those of reference mode, in which every switch is off."""
+    """The values of all switches. By default, every switch is off, as in reference mode."""
 
     channels_last: bool = False
     compile: str = "none"
@@ -39,14 +39,16 @@ class Switches:
     batch_size: int = 1
     """Maximum number of generations that are sampled together."""
     required: frozenset[str] = field(default=frozenset(), compare=False)
-    """Names of the switches that are an error if the model does not support them.
+    """Names of the switches that the model must support.
 
-    A switch that is not in `required` is turned off if the model does not support it.
+    An error is raised if the model does not support such a switch.
+
+    A switch that is not in `required` is turned off if the model does not support the switch.
     """
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The switches that are on, e.g. ("channels_last", "compile=full")."""
+        """The switches that are on, such as ("channels_last", "compile=full")."""
         values = ((one.name, getattr(self, one.name)) for one in fields(self) if one.compare)
         return tuple(name if value is True else f"{name}={value}" for name, value in values if value != _OFF[name])
 
@@ -79,7 +81,7 @@ def switches_of(settings: Settings) -> Switches:
     """Return the switches that `settings` select.
 
     In reference mode, `dtype` is not a switch, because the reference is generated with this dtype. Raises
-    InvalidSettings, which names the setting, if a switch or a batch size above 1 is set in reference mode. Raises
+    InvalidSettings if a switch or a batch size above 1 is set in reference mode. The error names the setting. Raises
     InvalidSettings if a batch size above 1 is combined with one of UNBATCHED_STEP_CACHES.
     """
     given = {name: value for name in _OFF if (value := getattr(settings, name)) is not None}
@@ -113,7 +115,8 @@ def parse_switches(text: str) -> Switches:
 
     The model must support all switches in `text`.
 
-    Raises InvalidSettings, with the allowed switches, if a switch is unknown or its value is not valid.
+    Raises InvalidSettings if a switch is unknown or the value of a switch is not valid. For an unknown switch, the
+    error names the allowed switches.
     """
     given: dict[str, Any] = {}
     for item in filter(None, (part.strip() for part in text.split("+"))):
@@ -135,7 +138,7 @@ _VALIDATOR: Any = create_model(
     "_Switches",
     **{name: (Settings.model_fields[name].annotation, Settings.model_fields[name]) for name in _OFF},  # type: ignore[call-overload]
 )
-"""Pydantic model with the settings that are switches, without their environment variables."""
+"""Pydantic model of the settings that are switches. The model does not read environment variables."""
 
 
 def _flag(name: str) -> str:

@@ -38,7 +38,7 @@ class Telemetry:
         request_id: str | None = None,
         traceparent: str | None = None,
     ) -> RequestRecord:
-        """Return the record of a new request, and make it the record that `current_record` returns.
+        """Return a record for a new request, and make `current_record` return this record.
 
         `request_id` and `traceparent` are the values that the client sent. A `request_id` that is missing or not valid
         is replaced with a new id. A `traceparent` that is not valid is ignored.

@@ -31,7 +31,7 @@ class TensorDecodeRequest:
 
 
 async def decode_tensor(service: LatentService, request: TensorDecodeRequest, job: Job) -> TensorData:
-    """Admit a job that decodes latents, run it and return the pixels. Raises a CodecError on failure."""
+    """Admit a job that decodes latents, run the job, and return the pixels. Raises a CodecError on failure."""
     latents = request.latents
     modality = modality_of_shape(latents.shape)
     served = service.models.with_vae(None, modality, request.model)
@@ -51,7 +51,10 @@ async def decode_tensor(service: LatentService, request: TensorDecodeRequest, jo
 async def encode_tensor(
     service: LatentService, model: str | None, pixels: TensorData | InputImage, scaling: TensorScaling, job: Job
 ) -> TensorData:
-    """Admit a job that encodes an image or pixels, run it and return the latents. Raises a CodecError on failure."""
+    """Admit a job that encodes an image or pixels, run the job, and return the latents.
+
+    Raises a CodecError on failure.
+    """
     modality = Modality.IMAGE if isinstance(pixels, InputImage) else modality_of_shape(pixels.shape)
     served = service.models.with_vae(None, modality, model)
     vae, info = served.require_tensor_vae(), served.model

@@ -9,7 +9,7 @@ from core.engine import Job
 from core.input_image import InputImage
 
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
-"""Size of a value in bytes, by the name of the torch dtype."""
+"""Dictionary that maps the name of a torch dtype to the size of one value in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class PixelLayout(StrEnum):
     UNIT = "unit"
     """Values from 0 to 1 in the dtype of the VAE, with the shape [N, 3, H, W]."""
     BYTES = "bytes"
-    """8-bit values, uint8 [N, H, W, 3]."""
+    """8-bit values with the dtype uint8 and the shape [N, H, W, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class TensorScaling:
     """The factor and the shift with which a VAE scales latents.
 
     Before decoding, latents are divided by `factor`, then `shift` is added. After encoding, `shift` is subtracted from
-    the latents, then they are multiplied by `factor`. If `factor` is not given and `as_pipeline` is set, the decoder
-    scales latents as the model's diffusers pipeline does. The encoder ignores `as_pipeline`.
+    the latents, then the latents are multiplied by `factor`. If `factor` is not given and `as_pipeline` is set, the
+    decoder scales latents as the model's diffusers pipeline does. The encoder ignores `as_pipeline`.
     """
 
     factor: float | None = None
@@ -68,8 +68,8 @@ class TensorVae(Protocol):
 
         Pixels have values in [-1, 1] and the shape [B, 3, H, W], or [1, 3, F, H, W] for a video.
 
-        The result is the mode of the VAE's latent distribution, so it is deterministic. Raises InvalidRequest if the
-        image file is broken, and another CodecError on any other failure.
+        The result is the mode (the most probable value) of the VAE's latent distribution, so the result is
+        deterministic. Raises InvalidRequest if the image file is broken, and another CodecError on any other failure.
         """
 
 

@@ -94,7 +94,9 @@ def read_server_tls(settings: AccessSettings) -> ServerTls | None:
 
 
 def read_pem(name: str, path: Path) -> bytes:
-    """Return the contents of the file `path`. Error messages name the variable `name`, which contains the path.
+    """Return the contents of the file `path`.
+
+    `name` is the name of the environment variable with the path, for error messages.
 
     Raises InvalidSettings if the file cannot be read.
     """

@@ -17,7 +17,10 @@ OTLP_PROTOCOL = "http/protobuf"
 
 
 class Tracer(Protocol):
-    """Interface of a tracer that exports a span for each request that runs a model, and spans for its parts."""
+    """Interface of a tracer that exports spans.
+
+    A request that runs a model has one span, and each part of the request has another span.
+    """
 
     def start(self, record: RequestRecord) -> None:
         """Start the span of a request as a child of the span in `record.traceparent`.
@@ -33,10 +36,13 @@ class Tracer(Protocol):
 
 
 def configured_exporter(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the exporter that the OpenTelemetry variables select, "otlp" or "console", or None to export no traces.
+    """Return the exporter that the OpenTelemetry variables select, or None if traces are not exported.
 
-    If OTEL_TRACES_EXPORTER is not set, the exporter is "otlp" if an endpoint for OTLP is set, else None. Raises
-    InvalidSettings if the value of a variable is not supported.
+    The exporter is "otlp" or "console".
+
+    If OTEL_TRACES_EXPORTER is not set, an endpoint for OTLP selects the exporter "otlp". If neither
+    OTEL_TRACES_EXPORTER nor an endpoint for OTLP is set, the result is None. Raises InvalidSettings if the value of a
+    variable is not supported.
     """
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None

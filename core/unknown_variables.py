@@ -17,8 +17,8 @@ from core.settings import Settings
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Return a warning for each CODEC_* variable that is not a setting.
 
-    A warning names the most similar setting, if any. Unknown variables are not errors, because container platforms set
-    additional variables. Kubernetes service links are reported in one warning.
+    If a setting has a similar name, the warning names the most similar setting. Unknown variables are not errors,
+    because container platforms set additional variables. Kubernetes service links are reported in one warning.
     """
     known = [name.removeprefix(PREFIX) for name in _variables()]
     links = service_links(environment)

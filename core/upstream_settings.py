@@ -11,7 +11,10 @@ _DNS_SCHEME = "dns:///"
 
 
 class UpstreamSettings(BaseSettings):
-    """Settings for the upstream servers of a gateway. core.settings.Settings contains these fields."""
+    """Settings for the upstream servers of a gateway.
+
+    The class core.settings.Settings inherits the fields of this class.
+    """
 
     upstream: str | None = setting(
         "Server",

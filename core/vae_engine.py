@@ -18,16 +18,19 @@ class VaeEngine(Protocol):
     """
 
     def decode(self, plan: DecodePlan, frames: Sequence[LatentFrame], job: Job) -> AsyncGenerator[bytes, None]:
-        """Yield the pixels of `frames`, which are all frames of a valid stream, in the format of the plan.
+        """Yield the pixels of `frames` in the format of the plan. `frames` contains all frames of a valid stream.
 
         In the formats RGB, PNG, JPEG and WebP, each item is one image or video frame. In the format MP4, the items are
-        chunks of one file and have any size. Closing the iterator cancels `job`. A cancelled engine stops after the
-        current frame. Raises a CodecError on failure.
+        chunks of any size, which together form one file. Closing the iterator cancels `job`. A cancelled engine stops
+        after the current frame. Raises a CodecError on failure.
         """
 
     def encode(self, plan: EncodePlan, job: Job) -> AsyncGenerator[Started | Frame, None]:
-        """Yield the event Started with the header of the plan, and then the latent frames of the plan's file.
+        """Yield the event `Started` with the header of the plan, and then the latent frames.
+
+        The latent frames are encoded from the file in the plan.
 
         The same plan always results in the same frames. Closing the iterator cancels `job`. Raises InvalidRequest if
-        the file is broken, and another CodecError on any other failure, even after Started was yielded.
+        the file is broken. Raises another CodecError on any other failure. Errors can also be raised after the event
+        `Started` was yielded.
         """

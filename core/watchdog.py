@@ -15,7 +15,7 @@ FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 60.0
 """Maximum delay in seconds between two test generations.
 
-The first delay is FIRST_DELAY_S. Each further delay is twice as long as the previous one.
+The first delay is FIRST_DELAY_S. Each further delay is twice as long as the previous delay.
 """
 
 
@@ -24,7 +24,7 @@ class Watchdog:
 
     The device hangs if it makes no progress for more than `step_timeout_s` seconds. The device fails if
     MAX_CONSECUTIVE_FAILURES jobs in a row fail. `probe` runs a test generation and raises an exception if the
-    generation fails. The lifecycle reports that the process is not alive while the device hangs, and if a recovery
+    generation fails. The lifecycle reports in two cases that the process is not alive: the device hangs, or a recovery
     takes more than `step_timeout_s` seconds.
     """
 

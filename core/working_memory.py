@@ -33,8 +33,8 @@ class WorkingMemory:
     The device runs one job at a time, or a batch of jobs whose peaks together are within the limit. The predicted
     memory of the active jobs is the largest peak of a job or batch plus the results of all jobs. `limit` is in bytes.
     While the models are being loaded, the limit is not set and no request is rejected. `retry_after_s` returns the
-    number of seconds after which a rejected request may be sent again. This class is not thread-safe: except for
-    `free_for_peaks`, use it only from the event loop's thread.
+    number of seconds after which a rejected request may be sent again. This class is not thread-safe. Only the method
+    `free_for_peaks` may be called from a thread other than the event loop's thread.
     """
 
     def __init__(self, retry_after_s: Callable[[], int]) -> None:
@@ -50,7 +50,7 @@ class WorkingMemory:
         return _total(self._jobs)
 
     def free_for_peaks(self) -> int | None:
-        """Return the memory in bytes that the peaks of a batch may need, or None without a limit.
+        """Return the memory in bytes that the peaks of a batch may need, or None if no limit is set.
 
         The results of all active jobs are subtracted from the limit. This method may be called from any thread.
         """
@@ -69,8 +69,8 @@ class WorkingMemory:
     def require(self, job: JobMemory) -> None:
         """Check that the memory of `job` is available.
 
-        Raises TooLarge if the job alone exceeds the limit. Raises Overloaded, with the time to wait, if the job and the
-        active jobs together exceed the limit.
+        Raises TooLarge if the job alone exceeds the limit. Raises Overloaded if the job and the active jobs together
+        exceed the limit. The error Overloaded contains the time to wait.
         """
         limit = self.limit
         if limit is None or job is NO_MEMORY:

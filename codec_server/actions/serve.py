@@ -79,7 +79,7 @@ async def run_serve(settings: Settings) -> None:
 
 
 class _Models(Protocol):
-    """The models of a server, which run in this process or in other processes."""
+    """Interface to the models that a server serves, in this process or in other processes."""
 
     async def start_serving(self, service: LatentService) -> None:
         """Load the models, then let `service` serve them. Raises StartupError if a model cannot be loaded."""

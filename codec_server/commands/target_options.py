@@ -13,9 +13,9 @@ from core.setting_field import PREFIX
 
 LOCAL_PANEL = "Model in this process (without --server and --grpc)"
 SETTINGS = ("model", "variant", "latent_space", "models_dir", "allow_pickle", "device", "dtype", "threads", "log_level")
-"""Settings that select the model in this process."""
+"""Settings of the model that a command runs in this process."""
 LOG_LEVEL = "warning"
-"""Default log level. The commands print their results, so messages about normal operation are not needed."""
+"""Default log level. The commands print results, so log messages about normal operation are not needed."""
 
 
 def _option(text: str, panel: str = "Server", **more: Any) -> Any:
@@ -62,8 +62,9 @@ def _local_options(
 def with_target(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a target to a typer command.
 
-    The command receives two dictionaries. `target` has the arguments of Target except `wire_format`, and `flags` has
-    the settings of the model in this process. A flag that was not given has the value None.
+    The command receives two dictionaries. The dictionary `target` contains the arguments of Target except
+    `wire_format`. The dictionary `flags` contains the settings of the model that runs in this process. A flag that was
+    not given has the value None.
     """
     shared, local = (inspect.signature(declared).parameters for declared in (_target_options, _local_options))
 

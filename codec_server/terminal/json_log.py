@@ -11,8 +11,9 @@ from core.request_record import find_current_record
 class JsonFormatter(logging.Formatter):
     """Formatter that formats every log message as one JSON object in one line.
 
-    All objects have the keys time, level, logger and message. A message that is logged while a request is handled also
-    has the request_id of the request. The message at the end of a request has all fields of its RequestRecord.
+    All objects have the keys `time`, `level`, `logger` and `message`. If a message is logged while a request is
+    handled, the object also has the key `request_id`. The message at the end of a request has all fields of the
+    request's RequestRecord.
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -22,7 +22,7 @@ PIPE = "-"
 
 
 class OutputFile:
-    """A file or standard output, and the format in which data is written to it. Files are replaced atomically."""
+    """A file or standard output, with the format of the written data. Files are replaced atomically."""
 
     def __init__(self, path: str, file_format: str | None = None) -> None:
         """Check that `path` is writable, or that standard output is a pipe if `path` is "-".
@@ -79,7 +79,9 @@ class OutputFile:
             )
 
     def write_frames(self, frames: NDArray[np.uint8], fps: int | None, parameters: Parameters) -> int:
-        """Encode `frames`, uint8 [frames, H, W, 3], and write them with embedded generation parameters.
+        """Encode `frames`, and write the encoded file with embedded generation parameters.
+
+        `frames` is a uint8 array of the shape [frames, H, W, 3].
 
         A server that renders the same pixels and parameters returns an identical file. Without `fps`, DEFAULT_FPS is
         used. Returns the size of the file in bytes. Raises InvalidSettings if the file cannot be written.

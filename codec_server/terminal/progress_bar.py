@@ -10,7 +10,7 @@ from codec_client import Progress as StreamProgress
 
 
 class ProgressBar:
-    """A progress bar that shows sampling steps if they are known, then received frames and bytes."""
+    """A progress bar that first shows sampling steps, if the steps are known, and then received frames and bytes."""
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(

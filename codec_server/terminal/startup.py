@@ -53,7 +53,7 @@ def print_addresses(http: str, grpc: str | None) -> None:
 
 
 def print_models(models: Sequence[ModelInstance], http: str, seconds: float) -> None:
-    """Print the served models, the time it took to load them, and example requests."""
+    """Print the served models, the loading time of the models in seconds, and example requests."""
     for served in models:
         model, latent_map = served.model, served.bundle.latent_map
         width, height = model.default_size

@@ -71,8 +71,8 @@ class Batch:
     """The members of a batch and their random generators, in the order of the rows of the pipeline's tensors.
 
     If rows cannot be removed from the tensors of `variant` between two steps, a member that leaves keeps its row, and
-    its result is discarded. The pipeline must receive the list `generators` and not a copy, because the list changes
-    when rows are removed.
+    the result of the member is discarded. The pipeline must receive the list `generators` and not a copy, because the
+    list changes when rows are removed.
     """
 
     def __init__(
@@ -112,7 +112,9 @@ class Batch:
         return ["latents", *self._tensors] if self._removes_rows else ["latents"]
 
     def without_left(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return `values` without the rows of the members that have left. `values` contains tensors by name.
+        """Return `values` without the rows of the members that have left.
+
+        `values` is a dictionary of tensors by name.
 
         The rows of members that have left are also removed from the state of the pipeline's scheduler and from the list
         of generators.
@@ -149,10 +151,12 @@ def _select_state(value: Any, keep: list[int], rows: int, dimensions: int) -> An
 
 
 def merge_arguments(each: Sequence[Mapping[str, Any]], family: Family, generators: list[Generator]) -> dict[str, Any]:
-    """Return the arguments of one pipeline call for several members. `each` has the arguments for each member.
+    """Return the arguments of one pipeline call for several members.
 
-    An argument whose values differ between members becomes a list. Input latents, [1, C, h, w] each, are concatenated
-    to one tensor.
+    `each` contains one dictionary of arguments for each member.
+
+    An argument whose values differ between members becomes a list. Input latents of the shape [1, C, h, w] are
+    concatenated to one tensor.
     """
     merged = dict(each[0])
     for field in _FIELDS_OF_A_ROW:

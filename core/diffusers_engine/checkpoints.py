@@ -11,10 +11,10 @@ from core.engine import Job
 
 
 def stop_if_cancelled(*jobs: Job) -> None:
-    """Raise the reason of the first job if all `jobs` were cancelled.
+    """Raise the cancellation error of the first job if all `jobs` were cancelled.
 
-    If a job was not cancelled, record that the device has made progress. If there are several jobs, the device runs
-    them as a batch.
+    If a job was not cancelled, record that the device has made progress. If there are several jobs, `jobs` are the jobs
+    of one batch.
     """
     reasons = [job.reason for job in jobs]
     if reasons[0] is not None and None not in reasons:
@@ -27,8 +27,8 @@ def checkpoints(module: Any, *jobs: Job) -> Iterator[None]:
     """In the `with` block, call `stop_if_cancelled(*jobs)` each time before a block of `module` runs.
 
     A block is an item of a torch.nn.ModuleList in `module`. A decoder runs its blocks for every frame, tile or chunk.
-    In a transformer with FreeNoise, the attention is also a block, and it runs for every window. A compiled module has
-    no checkpoints, because hooks would cause it to be compiled again.
+    In a transformer with FreeNoise, the attention is also a block, and the attention runs for every window. A compiled
+    module has no checkpoints, because hooks would cause it to be compiled again.
     """
 
     def stop(*_arguments: object) -> None:

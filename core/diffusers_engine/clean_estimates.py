@@ -102,7 +102,7 @@ _ESTIMATES: dict[str, _Estimate] = {
     "FlowMatchLCMScheduler": _from_velocity,
     "PNDMScheduler": _from_alphas,
 }
-"""Function that computes the clean estimate for each scheduler class, keyed by the name of the class."""
+"""Functions that compute the clean estimate, as a dictionary by name of the scheduler class."""
 
 
 def has_estimates(scheduler: Any) -> bool:

@@ -20,8 +20,8 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 GRAPHS_PER_SIZE = 4
-"""Number of graphs that torch compiles for a size: with and without classifier-free guidance, each with and without
-batching."""
+"""Number of graphs that torch compiles for one image size. There is one graph for each combination of guidance (with or
+without) and batching (with or without)."""
 GUIDED_HALF = GuidanceInterval.parse("0-0.5")
 """Guidance interval of the first half of the steps. With this interval, even a generation of a few steps has steps
 without guidance."""
@@ -30,10 +30,11 @@ without guidance."""
 def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Path, batch_size: int = 1) -> None:
     """Compile the denoiser of `model` for the image sizes of `plans`, by sampling every plan.
 
-    The compiled code is stored in the folder `cache`, so that the next start takes seconds. Other sizes, and batches
-    whose size is neither 1 nor `batch_size`, run without compilation. Because nothing is compiled later, no request
-    waits for a compiler, and the bytes of a request do not depend on earlier requests. If the switch `compile` of
-    `model` is off, nothing is done. Call this function on the device thread.
+    The compiled code is stored in the folder `cache`, so that the next start of the server takes only seconds. Images
+    of other sizes are generated without compiled code. Batches whose size is neither 1 nor `batch_size` also run
+    without compiled code. Because nothing is compiled later, no request waits for a compiler, and the bytes of a
+    request do not depend on earlier requests. If the switch `compile` of `model` is off, nothing is done. Call this
+    function on the device thread.
     """
     if model.switches.compile == "none":
         return
@@ -64,7 +65,7 @@ def compile_denoiser(model: LoadedModel, plans: Sequence[StreamPlan], cache: Pat
 def _guided_in_half_of_the_steps(model: LoadedModel) -> LoadedModel:
     """Return `model` with GUIDED_HALF as its guidance interval, if the model leaves out guidance in some steps.
 
-    The generations for compilation have so few steps that the model's own interval could include every step.
+    The generations for compilation have so few steps that the model's own guidance interval could include every step.
     """
     variants = (
         variant if variant.guidance_interval is None else replace(variant, guidance_interval=GUIDED_HALF)

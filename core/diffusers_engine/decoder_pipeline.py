@@ -1,4 +1,4 @@
-"""Loading of the VAE of a model without other weights, for a server that decodes and encodes but does not generate."""
+"""Loading of only the VAE of a model, for a server that decodes and encodes but does not generate."""
 
 import importlib
 import inspect
@@ -25,7 +25,7 @@ def load_decoder(source: ModelSource, device: Device) -> tuple[Any, Family, Devi
     The model may be a pipeline, a single file that contains a pipeline, or a VAE. The returned pipeline has the class
     of the model's pipeline, but its denoisers have no weights and its text encoders are missing. No weights other than
     those of the VAE are downloaded or read. Raises ModelLoadError if the pipeline class is unknown or the variant does
-    not exist. Raises HubError if the repository cannot be used, and the errors of diffusers if the VAE cannot be
+    not exist. Raises HubError if the repository cannot be used. Raises the errors of diffusers if the VAE cannot be
     loaded.
     """
     location = locate_model(source)
@@ -82,7 +82,7 @@ def _component_classes(index: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _download(repository: str) -> Path:
-    """Return the folder with a local copy of the files that are needed from a repository with a pipeline or a VAE."""
+    """Download the needed files of a repository with a pipeline or a VAE, and return the folder with the files."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - installed with diffusers
 
     files = [INDEX, CONFIG, *(f"{name}/*" for name in (_VAE, _SCHEDULER)), *(f"{name}/{CONFIG}" for name in DENOISERS)]

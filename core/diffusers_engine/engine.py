@@ -48,10 +48,11 @@ class DiffusersEngine:
 
     The clients are served in turn.
 
-    The device thread sends only a limited number of results for each job. The device thread first sends Started, then
-    previews and, if `job.reports_steps` is set, one Step for each step. Finally, the device thread sends latents,
-    pixels, or the frame of a small image. Other threads encode latents to frames, but only as fast as the client reads
-    the frames. A slow client neither delays the next job nor fills the memory with frames.
+    The device thread sends only a limited number of results for each job. The device thread first sends the event
+    Started, and then previews. If `job.reports_steps` is set, the device thread also sends an event Step for each
+    sampling step. Finally, the device thread sends latents, pixels, or the frame of a small image. Other threads encode
+    latents to frames, but only as fast as the client reads the frames. A slow client neither delays the next job nor
+    fills the memory with frames.
     """
 
     def __init__(self, model: LoadedModel, thread: DeviceThread, limits: BatchLimits = ALONE) -> None:
@@ -75,7 +76,7 @@ class DiffusersEngine:
         return self._model.family.pipeline_class
 
     async def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events of `plan`, which are Started, Steps, previews, then Frames or Pixels.
+        """Yield the events of `plan`: the event Started, then Step events and previews, then Frame events or Pixels.
 
         See core.engine.Engine.
         """
@@ -123,7 +124,7 @@ class DiffusersEngine:
             return await asyncio.to_thread(decode_inputs, plan)
 
     def _run(self, runs: Sequence[GenerationRun]) -> None:
-        """Run a batch on the device thread. If a generation fails, its last result is the error."""
+        """Run a batch on the device thread. If a generation fails, the last result of the generation is the error."""
         wake = self._last_duration_s > SHORT_JOB_S
         self._sample([run for run in runs if run.start(wake=wake)])
 
@@ -168,7 +169,11 @@ class DiffusersEngine:
 
 
 def _batches(plan: StreamPlan, latents: Tensor) -> Iterator[Callable[[], list[Frame]]]:
-    """Yield functions that each encode the next BATCH_BYTES of `latents`, [latent_frames, ...], to frames."""
+    """Yield functions that encode `latents` to frames.
+
+    Each function encodes the next frames of `latents` with at most BATCH_BYTES in total, or one larger frame. `latents`
+    has the shape [latent_frames, ...].
+    """
     encoder = LatentEncoder(plan.header)
     size = max(1, BATCH_BYTES // latents[0].nbytes)
     for start in range(0, plan.latent_frames, size):

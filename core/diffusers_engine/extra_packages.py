@@ -7,7 +7,10 @@ from core.setting_field import PREFIX
 
 
 def require_package(package: str, setting: str, value: str) -> None:
-    """Raise InvalidSettings if `package`, which `value` of `setting` needs, is not installed."""
+    """Raise InvalidSettings if `package` is not installed.
+
+    The value `value` of the setting `setting` needs this package.
+    """
     if importlib.util.find_spec(package) is None:
         raise InvalidSettings(
             f"{PREFIX}{setting.upper()} (--{setting.replace('_', '-')}) requires {package}, which is not installed, "

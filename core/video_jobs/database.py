@@ -47,8 +47,7 @@ class JobDatabase:
     Use a JobDatabase only on the thread that creates it. Every change is on the disk when the method that makes the
     change returns.
 
-    Every change is on the disk when its method returns. The methods raise sqlite3.Error if the database cannot be read
-    or written, for example because the disk is full.
+    The methods raise sqlite3.Error if the database cannot be read or written, for example because the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,17 +85,21 @@ class JobDatabase:
         self._connection.execute(f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({marks})", values)  # noqa: S608
 
     def update(self, job_id: str, values: Mapping[str, Any]) -> bool:
-        """Set the columns in `values` of a job. Return False if the job does not exist."""
+        """Set columns of a job.
+
+        The dictionary `values` contains the new values. The keys of `values` are the names of the columns. Return False
+        if the job does not exist.
+        """
         assignments = ", ".join(f"{name} = :{name}" for name in values)
         statement = f"UPDATE jobs SET {assignments} WHERE id = :id"  # noqa: S608 - the names are not from clients
         return self._connection.execute(statement, {**values, "id": job_id}).rowcount > 0
 
     def delete(self, job_id: str) -> None:
-        """Delete a job if it exists."""
+        """Delete the job with the id `job_id` if the job exists."""
         self._connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def find(self, job_id: str) -> VideoJob | None:
-        """Return the job with this id, or None if it does not exist."""
+        """Return the job with the id `job_id`, or None if the job does not exist."""
         found = self._select("WHERE id = :id", {"id": job_id})
         return found[0] if found else None
 
@@ -127,7 +130,7 @@ class JobDatabase:
         return None if time is None else int(time)
 
     def first_queued(self, without: Collection[str]) -> list[tuple[str, str]]:
-        """Return (client, id) of the oldest queued job of each client, the oldest first.
+        """Return (client, job id) of the oldest queued job of each client. The result begins with the oldest job.
 
         Clients in `without` are left out.
         """
@@ -138,7 +141,7 @@ class JobDatabase:
         return [(client, job_id) for client, job_id, _ in rows if client not in without]
 
     def usage(self) -> dict[JobStatus, tuple[int, int]]:
-        """Return the number of jobs and their total size in bytes, by status."""
+        """Return the number of jobs and the total size of jobs in bytes, separately for each status."""
         rows = self._connection.execute("SELECT status, count(*), sum(size_bytes) FROM jobs GROUP BY status")
         return {JobStatus(status): (count, size) for status, count, size in rows}
 

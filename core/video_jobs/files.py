@@ -16,7 +16,7 @@ _TEMPORARY = ".tmp"
 
 @dataclass(frozen=True, slots=True)
 class JobFiles:
-    """The files of the job `id` in `folder`. A result exists completely or not at all, also if the process is killed.
+    """The files of the job `id` in `folder`. A result file is either complete or absent, even if the process is killed.
 
     Calls block. The methods raise OSError if a file cannot be written or deleted.
     """
@@ -39,7 +39,7 @@ class JobFiles:
         return sum(path.stat().st_size for path in self._all())
 
     def write_inputs(self, inputs: Mapping[str, bytes]) -> None:
-        """Store the files of a request by the names of their fields."""
+        """Store the files of a request. The keys of `inputs` are the names of the request fields."""
         for name, data in inputs.items():
             path = self.folder / f"{self.id}.{_INPUT}{name}"
             with path.open("wb") as file:
@@ -47,7 +47,7 @@ class JobFiles:
                 _flush(file.fileno())
 
     def read_inputs(self) -> dict[str, bytes]:
-        """Return the files of the request by the names of their fields."""
+        """Return the files of the request. The keys of the result are the names of the request fields."""
         start = f"{self.id}.{_INPUT}"
         return {path.name.removeprefix(start): path.read_bytes() for path in self.folder.glob(f"{start}*")}
 
@@ -93,7 +93,10 @@ def replace_flushed(temporary: Path, path: Path) -> None:
 
 
 def delete_leftovers(folder: Path, known: Collection[str]) -> None:
-    """Delete files that a killed process left in `folder`: incomplete files, and files of jobs that are not `known`."""
+    """Delete files that a killed process left in `folder`.
+
+    The deleted files are incomplete, or belong to jobs whose ids are not in `known`.
+    """
     for path in folder.iterdir():
         match = _FILE_NAME.fullmatch(path.name)
         if match is not None and (match[1] not in known or path.name.endswith(_TEMPORARY)):

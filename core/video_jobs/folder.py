@@ -1,4 +1,4 @@
-"""The lock of the folder of video jobs, and the errors of its disk."""
+"""The lock of the folder that contains the video jobs, and the conversion of storage errors."""
 
 import fcntl
 import sqlite3

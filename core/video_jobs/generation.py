@@ -38,8 +38,8 @@ _BYTES_PER_FILE = 64 * 1024
 def plan_video(service: LatentService, request: GenerationRequest) -> StreamPlan:
     """Return the plan for the latents of a video that is also decoded to an MP4 file.
 
-    Raises the errors of ServedModels.for_request, core.plan.plan and core.rendered_plan.plan_rendered, and TooLarge if
-    the video alone exceeds the limit on the cost of active jobs.
+    Raises the errors of ServedModels.for_request, core.plan.plan and core.rendered_plan.plan_rendered. Raises TooLarge
+    if the video alone exceeds the limit on the cost of active jobs.
     """
     served = service.models.for_request(request)
     planned = plan(request, served.bundle, served.model)
@@ -51,7 +51,7 @@ def plan_video(service: LatentService, request: GenerationRequest) -> StreamPlan
 
 
 def max_result_bytes(planned: StreamPlan) -> int:
-    """Return an upper limit of the size of the files that the job of `planned` stores."""
+    """Return the maximum total size in bytes of the files that a job with the plan `planned` stores."""
     header = planned.header
     latent_bytes = int(np.prod(header.shape)) * header.dtype.numpy.itemsize
     # H.264 stores a block that it cannot compress as 4:2:0 pixels, which have 12 bits.
@@ -131,8 +131,9 @@ async def _write_video(
 ) -> None:
     """Decode the stored latent stream, and write the MP4 file.
 
-    The MP4 file contains the parameters of the request. In a process without an MP4 encoder, such as a gateway, the
-    file is encoded by the VAE engine and contains only the parameters of the latents.
+    If this process has an MP4 encoder, the MP4 file contains the parameters of the request. In a process without an MP4
+    encoder, such as a gateway, the VAE engine encodes the MP4 file. An MP4 file that the VAE engine encodes contains
+    only the parameters of the latents.
     """
     header, frames = await asyncio.to_thread(_read_latents, files)
     encodes = importlib.util.find_spec("imageio_ffmpeg") is not None

@@ -15,7 +15,7 @@ from core.job_settings import (
 
 ID_PREFIX = "video_"
 MAX_ATTEMPTS = 2
-"""Number of times that a job is started if the process ends while the job runs.
+"""Maximum number of times that a job is started if the process ends while the job runs.
 
 After this number of starts, the job is reported as failed.
 """
@@ -34,10 +34,11 @@ class JobStatus(StrEnum):
 class VideoJob:
     """A stored video job.
 
-    `owner` is the name of the API key that created the job, or None if no key was required. `client` identifies the
-    client in the limits for one client. `request` is the JSON text of the generation request without its files.
-    Times are in seconds since 1970. `attempts` is the number of times that the job was started. `size_bytes` is the
-    space that the job occupies or, until it has ended, reserves.
+    `owner` is the name of the API key that created the job, or None if no key was required. `client` is the value by
+    which the limits for one client distinguish clients. `request` is the JSON text of the generation request without
+    its files. Times are in seconds since 1970. `attempts` is the number of times that the job was started. Until a job
+    ends, `size_bytes` is the space that the job reserves. After a job has ended, `size_bytes` is the space that the job
+    occupies.
     """
 
     id: str
@@ -70,13 +71,13 @@ class VideoJob:
 
 
 def new_job_id() -> str:
-    """Return the id of a new job, which cannot be guessed."""
+    """Return an id for a new job. The id cannot be guessed."""
     return ID_PREFIX + secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """Limits on the stored jobs: their number, the size of their files, and the seconds until they are deleted."""
+    """Limits on the stored jobs: the number of jobs, the size of the files, and the seconds until a job is deleted."""
 
     max_jobs: int = DEFAULT_MAX_VIDEO_JOBS
     max_bytes: int = DEFAULT_MAX_VIDEO_MIB * 2**20

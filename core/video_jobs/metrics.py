@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from core.video_jobs.job import JobStatus
 
 Usage: TypeAlias = Callable[[], Mapping[JobStatus, tuple[int, int]]]
-"""Function that returns the number and the total size in bytes of the jobs, by status."""
+"""Function that returns the number of jobs and the total size of jobs in bytes, separately for each status."""
 
 
 def register_job_metrics(registry: CollectorRegistry, usage: Usage) -> None:
@@ -25,7 +25,7 @@ def register_job_metrics(registry: CollectorRegistry, usage: Usage) -> None:
 
 
 class JobMetrics(Collector):
-    """Collector of the number of stored video jobs by status and of the size of their files."""
+    """Metrics collector that reports, for each status, the number of video jobs and the size of the job files."""
 
     def __init__(self, usage: Usage) -> None:
         self._usage = usage

@@ -19,7 +19,7 @@ from core.video_jobs.store_thread import StoreThread
 log = logging.getLogger(__name__)
 
 MAX_RETRY_S = 5.0
-"""Maximum time in seconds until a job that was refused because the server is busy is tried again."""
+"""Maximum time in seconds until a refused job is tried again. A job is refused if the server is busy."""
 
 
 @dataclass(slots=True)
@@ -32,11 +32,11 @@ class _Running:
 
 
 class JobRunner:
-    """Runner of the jobs in `store`, which is called on `thread`.
+    """Runner of the jobs in `store`. The methods of `store` are called on `thread`.
 
-    As many jobs run at the same time as the service has devices. The clients with queued jobs are served in turn. A
-    running job is an active job of its client like any other request. If the server is busy, the job stays queued. A
-    job may run for `timeout_s` seconds. `ended` is set whenever a job has ended.
+    As many jobs run at the same time as the service has devices. The clients with queued jobs are served in turn. Like
+    a request, a running job counts as an active job of its client. If the server is busy, the job stays queued. A job
+    may run for `timeout_s` seconds. The event `ended` is set whenever a job has ended.
     """
 
     def __init__(self, service: LatentService, store: JobStore, thread: StoreThread, timeout_s: float) -> None:
@@ -49,7 +49,10 @@ class JobRunner:
         self._last_served: dict[str, int] = {}
         self._served = 0
         self._waiting_until: dict[str, float] = {}
-        """Time at which the jobs of a client that was refused are tried again, in seconds of the loop's clock."""
+        """Times at which the jobs of refused clients are tried again, in seconds of the event loop's clock.
+
+        The keys of this dictionary are the clients.
+        """
         self._changed = asyncio.Event()
         service.lifecycle.subscribe(lambda _state: self.wake())
 
@@ -58,12 +61,12 @@ class JobRunner:
         self._changed.set()
 
     def progress(self, job_id: str) -> int | None:
-        """Return the progress of a job in percent, or None if it does not run."""
+        """Return the progress of a job in percent, or None if the job does not run."""
         running = self._running.get(job_id)
         return None if running is None else running.progress
 
     def cancel(self, job_id: str, reason: CodecError) -> None:
-        """Cancel a job if it runs."""
+        """Cancel the job with the id `job_id` if the job runs."""
         running = self._running.get(job_id)
         if running is not None:
             running.job.cancel(reason)
@@ -85,7 +88,7 @@ class JobRunner:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _start_all(self) -> None:
-        """Start as many queued jobs as there are devices."""
+        """Start queued jobs until as many jobs run as there are devices."""
         try:
             while self._can_start() and await self._start_next():
                 pass
@@ -155,8 +158,8 @@ class JobRunner:
     async def _end_failed(self, stored: VideoJob, error: CodecError) -> None:
         """Store the failure of a job, or queue the job again if the server is only busy or not ready.
 
-        While the disk is full, this is tried again and again. If the server stops before it succeeds, the next start
-        runs the job again.
+        While the disk is full, storing the outcome of the job is tried again and again. If the server stops before the
+        outcome is stored, the job runs again after the next start.
         """
         loop = asyncio.get_running_loop()
         while True:

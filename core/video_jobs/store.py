@@ -26,13 +26,13 @@ INTERRUPTED = "interrupted"
 
 
 class JobStore:
-    """The stored video jobs. All methods block: call them on one thread, which must also create the store.
+    """The stored video jobs. All methods block. Create the store and call the methods of the store on the same thread.
 
     Only one process at a time can open a folder. The methods raise OutOfStorage if the folder cannot be written.
     """
 
     def __init__(self, folder: Path, limits: JobLimits) -> None:
-        """Open the store in `folder`, which is created if it does not exist.
+        """Open the store in `folder`. If `folder` does not exist, the folder is created.
 
         Jobs that were running when another process ended are queued again (see `_recover`).
 
@@ -41,7 +41,7 @@ class JobStore:
         self.folder = folder
         self.limits = limits
         self.usage: Mapping[JobStatus, tuple[int, int]] = {}
-        """Number and total size in bytes of the jobs by status, after the last change.
+        """Number of jobs and total size of jobs in bytes after the last change, separately for each status.
 
         The attribute `usage` may be read on any thread.
         """
@@ -66,8 +66,9 @@ class JobStore:
     def require_place(self, client: str, size: int = 0) -> None:
         """Check that `client` may store another job that reserves `size` bytes.
 
-        Raises TooLarge if `size` alone exceeds the limit, and Overloaded if the limit on the number or the size of all
-        jobs, or on the number of jobs of `client`, would be exceeded.
+        Raises TooLarge if `size` alone exceeds the limit on the size of all jobs. Raises Overloaded if the new job
+        would exceed a limit. The limits apply to the number and the total size of all jobs, and to the number of jobs
+        of `client`.
         """
         limits = self.limits
         self.delete_expired()
@@ -94,7 +95,10 @@ class JobStore:
             )
 
     def add(self, job: VideoJob, inputs: Mapping[str, bytes]) -> VideoJob:
-        """Store `job`, which reserves `job.size_bytes` for its results, and the files of its request, by field.
+        """Store `job` and the files of the request.
+
+        The keys of `inputs` are the names of the request fields. The job reserves `job.size_bytes` bytes for its
+        results.
 
         Return the stored job. Raises the errors of require_place.
         """
@@ -139,7 +143,7 @@ class JobStore:
         return jobs[:limit], len(jobs) > limit
 
     def read_inputs(self, job_id: str) -> dict[str, bytes]:
-        """Return the files of the request of a job by field."""
+        """Return the files in the request of a job. The keys of the result are the names of the request fields."""
         with storage_errors():
             return self.files(job_id).read_inputs()
 
@@ -151,10 +155,10 @@ class JobStore:
             self._measure()
 
     def take_next(self, without: Collection[str], last_served: Mapping[str, int]) -> VideoJob | None:
-        """Mark the next queued job as running and return it, or None if no job is queued.
+        """Mark the next queued job as running and return the job. Return None if no job is queued.
 
-        Clients are served in turn. `last_served` has a number for each client whose jobs were run; the client that was
-        served last has the highest number. Clients in `without` are left out.
+        Clients are served in turn. `last_served` contains a number for each client whose jobs were run. The client that
+        was served last has the highest number in `last_served`. Clients in `without` are left out.
         """
         with storage_errors():
             queued = self._database.first_queued(without)
@@ -186,7 +190,10 @@ class JobStore:
             self._end(job, JobStatus.FAILED, 0, error_code=code, error_message=message, error_field=field)
 
     def delete_expired(self) -> int | None:
-        """Delete the expired jobs and their files. Return the time at which the next job expires, or None."""
+        """Delete the expired jobs and their files.
+
+        Return the time at which the next job expires, or None if no job expires.
+        """
         with storage_errors():
             expired = self._database.expired(_now())
             for job_id in expired:
@@ -196,10 +203,10 @@ class JobStore:
             return self._database.next_expiry()
 
     def _recover(self) -> None:
-        """Queue the jobs that ran when the process ended, and delete files that no job has.
+        """Queue the jobs that ran when the previous process ended, and delete files that belong to no job.
 
-        A job that was started MAX_ATTEMPTS times is marked as failed, because it may be the reason why the process was
-        killed.
+        A job that was started MAX_ATTEMPTS times is marked as failed, because this job may be the reason why the
+        process was killed.
         """
         delete_leftovers(self.folder, self._database.ids())
         self._measure()

@@ -1,4 +1,4 @@
-"""The video jobs of a service: creates, finds, deletes and expires them."""
+"""Creation, search, deletion and expiry of the video jobs of a service."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ Without such checks, a change of the machine's clock could delay the deletion of
 
 
 class VideoJobs:
-    """The video jobs of a service, which core.video_jobs.runner runs.
+    """The video jobs of a service. The module core.video_jobs.runner runs the jobs.
 
     Without `data_dir`, the jobs are stored in a temporary directory. The temporary directory is created for the first
     job and deleted by `stop`. A job may run for `timeout_s` seconds. This class is not thread-safe: use it only from
@@ -54,11 +54,11 @@ class VideoJobs:
         register_job_metrics(service.telemetry.metrics.registry, self.usage)
 
     def usage(self) -> Mapping[JobStatus, tuple[int, int]]:
-        """Return the number and the total size in bytes of the stored jobs, by status."""
+        """Return the number of stored jobs and the total size of stored jobs in bytes, separately for each status."""
         return {} if self._store is None else self._store.usage
 
     async def start(self) -> None:
-        """Open the store in `data_dir`, if it is set, and begin to run its jobs.
+        """Open the store in `data_dir` and begin to run the stored jobs. If `data_dir` is None, do nothing.
 
         Raises InvalidSettings if the directory cannot be used.
         """
@@ -73,8 +73,8 @@ class VideoJobs:
     async def create(self, request: GenerationRequest, record: RequestRecord) -> VideoJob:
         """Store and queue a job for `request`. `record` is the record of the HTTP request that contained `request`.
 
-        Raises the errors of plan_video, Overloaded or TooLarge if there is not enough space, and OutOfStorage if the
-        job cannot be stored.
+        Raises the errors of plan_video. Raises Overloaded or TooLarge if there is not enough space. Raises OutOfStorage
+        if the job cannot be stored.
         """
         planned = plan_video(self._service, request)
         inputs = {name: value for name, value in request if isinstance(value, bytes)}

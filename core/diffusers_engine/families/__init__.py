@@ -1,4 +1,4 @@
-"""The table of supported diffusers pipeline classes, one row per class.
+"""The table of supported diffusers pipeline classes, with one row for each class.
 
 To support a class, add a row to one of the modules of this package. `Family` in family.py documents the columns.
 tests/test_families.py checks every row against the pixels that the pipeline class itself generates.
@@ -22,7 +22,8 @@ FAMILIES: dict[str, Family] = {family.pipeline_class: family for family in _ROWS
 def family_named(class_name: object, model: str) -> Family:
     """Return the family of the pipeline class `class_name`, or a family that is inferred from a class of diffusers.
 
-    Raises ModelLoadError, which names the supported classes, if the class has no family and none can be inferred.
+    Raises ModelLoadError if the class has no family and no family can be inferred. The error names the supported
+    classes.
     """
     if class_name is not None and not isinstance(class_name, str):
         raise ModelLoadError(
@@ -55,7 +56,7 @@ def family_of(pipeline: object, model: str) -> Family:
 
 
 def _inferred(pipeline_class: type, model: str) -> Family:
-    """Return a family that is inferred from the signature of `pipeline_class`, which has no row in the table."""
+    """Infer and return a family from the signature of `pipeline_class`, a class without a row in the table."""
     try:
         return inferred_family(pipeline_class, model)
     except ModelLoadError as error:

@@ -1,4 +1,4 @@
-"""Context managers for calls of pipelines that would otherwise choose the size or the random numbers themselves."""
+"""Context managers that make a call of a pipeline use the size or the seed of a plan."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,10 @@ from core.plan import StreamPlan
 
 @contextmanager
 def seeded(_pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """Seed torch's global generator, with which the pipeline class samples the encoded input image."""
+    """Seed torch's global random generator.
+
+    The pipeline class uses this generator to sample the encoded input image.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         yield
@@ -19,7 +22,10 @@ def seeded(_pipeline: Any, plan: StreamPlan) -> Iterator[None]:
 
 @contextmanager
 def image_size_of_plan(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """Make HunyuanVideo 1.5 generate in the size of `plan`. The class has no arguments for the width and height."""
+    """Make HunyuanVideo 1.5 generate in the size of `plan`.
+
+    The pipeline class has no arguments for the width and height.
+    """
     processor = pipeline.video_processor
     processor.calculate_default_height_width = lambda **_arguments: (plan.height, plan.width)
     try:

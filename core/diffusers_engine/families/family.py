@@ -27,7 +27,7 @@ TEXT_VIDEO_ARGUMENTS = {**TEXT_ARGUMENTS, "num_frames": "num_frames"}
 
 
 def linear_sigmas(steps: int) -> Any:
-    """Return `steps` sigmas from 1 to 1 / steps, which most flow-matching pipelines pass to their scheduler."""
+    """Return the `steps` sigmas from 1 to 1 / steps that most flow-matching pipelines pass to their scheduler."""
     return np.linspace(1.0, 1 / steps, steps)
 
 
@@ -58,7 +58,8 @@ class Geometry:
     spatial: Callable[[Any], int] = lambda pipeline: int(pipeline.vae_scale_factor)
     """Function that returns the number of pixels per latent cell along each side."""
     patch: Callable[[Any], int] = _one
-    """Function that returns the number of which the width and the height in latent cells must be multiples."""
+    """Function that returns a number of latent cells. The width and the height of the latents must be multiples of this
+    number."""
     temporal: Callable[[Any], int] = _one
     """Function that returns the number of video frames per latent frame.
 
@@ -70,7 +71,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One row of the family table, which states how to load and call a pipeline class and how to read its latents."""
+    """One row of the family table. A row states how to load and call a pipeline class, and how to read the latents."""
 
     pipeline_class: str
     """Name of the class in diffusers."""
@@ -84,9 +85,10 @@ class Family:
     geometry: Geometry
     """Functions that read the latent and image sizes of a loaded pipeline."""
     arguments: Mapping[str, str] = field(default_factory=lambda: TEXT_ARGUMENTS)
-    """Map from fields of the plan to argument names of the call. Fields that are not in the map are not passed."""
+    """Argument names of the pipeline call, as a dictionary by field of the plan. Fields that are not in the dictionary
+    are not passed to the pipeline."""
     fixed_arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Additional arguments of every call."""
+    """Additional arguments of every call of the pipeline."""
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
     """Additional arguments of `from_pretrained`."""
     finish: Callable[[dict[str, Any], StreamPlan], dict[str, Any]] | None = None
@@ -134,5 +136,5 @@ class Family:
     is_inferred: bool = False
     """Whether the row was inferred from the signature of the class.
 
-    Such a model is served only if its decoded latents equal the pixels of its pipeline.
+    A model with an inferred row is served only if the decoded latents equal the pixels of the model's pipeline.
     """

@@ -1,4 +1,4 @@
-"""A row of the family table that is inferred from the signature of a pipeline class, for classes without a row.
+"""Inference of a row for the family table from the signature of a pipeline class that has no row.
 
 The row is a guess. A model with an inferred row is served only if its decoded latents equal the pixels of its pipeline
 (see pixel_check).
@@ -27,20 +27,21 @@ _FIELDS = {
     "fps": ("frame_rate", "fps"),
     "image": ("image",),
 }
-"""Names that pipeline classes use for the arguments, for each field of the plan."""
+"""Argument names that pipeline classes use, as a dictionary by field of the plan."""
 _REQUIRED = ("prompt", "width", "height")
 _REQUIRED_ARGUMENTS = ("num_inference_steps", "generator", "output_type")
 _SPATIAL = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_spatial_scale_factor")
 _TEMPORAL = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio", "vae_temporal_scale_factor")
 _DEFAULT_CELLS = 64
-"""Side of the latents if the class has no default size, as for 512x512 pixels of Stable Diffusion 1."""
+"""Side of the latents in latent cells if the pipeline class has no default size. Stable Diffusion 1 has the same side
+for images of 512x512 pixels."""
 
 
 def inferred_family(pipeline_class: type, model: str) -> Family:
     """Return a row for `pipeline_class`, which has no row in the family table.
 
-    Raises ModelLoadError, which names `model` and the missing or unknown arguments, if the signature of the class does
-    not have the arguments of a pipeline that generates images or videos from a prompt.
+    Raises ModelLoadError if the signature of the class does not have the arguments of a pipeline that generates images
+    or videos from a prompt. The error names `model` and the missing or unknown arguments.
     """
     parameters = inspect.signature(pipeline_class.__call__).parameters
     found = {field: next((name for name in names if name in parameters), None) for field, names in _FIELDS.items()}

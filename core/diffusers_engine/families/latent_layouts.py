@@ -1,4 +1,4 @@
-"""Conversion of a pipeline's output to latents [latent_frames, channels, height, width], one function per layout.
+"""Conversion of a pipeline's output to latents [latent_frames, channels, height, width], with a function per layout.
 
 In the shapes of this module, B is the batch size, which is always 1. F is the number of latent frames, C the number of
 channels, and H and W are the height and width in latent cells.
