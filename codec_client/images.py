@@ -79,10 +79,11 @@ class PixelDecoder:
         self._decode = decode_latents
 
     def frames(self, latents: NDArray[Any] | Iterable[NDArray[Any]]) -> NDArray[np.uint8]:
-        """Decode latents to pixels, an array [frames, H, W, 3] of uint8.
+        """Decode latents to pixels, and return an array [frames, H, W, 3] of uint8.
 
-        `latents` is one latent frame [C, h, w], an array [latent frames, C, h, w], or any iterable of [C, h, w]. Pass
-        the latents as received, and do not divide them by the map's vae_scale_factor.
+        `latents` is an array with one latent frame [C, h, w] or several latent frames [latent frames, C, h, w], or any
+        iterable of latent frames [C, h, w]. Pass the latents as received, and do not divide them by the map's
+        vae_scale_factor.
 
         Raises:
             ModelLoadError: `latents` has neither three nor four dimensions, or is empty.
@@ -98,7 +99,10 @@ class PixelDecoder:
         return self._decode(self._vae, array, self._pipeline_class)
 
     def images(self, latents: NDArray[Any] | Iterable[NDArray[Any]]) -> "list[Image]":
-        """Decode latents to PIL images, one per frame. Parameters and errors are those of frames()."""
+        """Decode latents to PIL images, one per frame.
+
+        The parameters and errors are the same as those of the method frames().
+        """
         from PIL import Image  # noqa: PLC0415 - importing codec_client needs no Pillow
 
         return [Image.fromarray(pixels) for pixels in self.frames(latents)]

@@ -1,4 +1,4 @@
-"""Inspection of a captured latent stream, which reports its header, its frames and its first error."""
+"""Inspection of a captured latent stream, with a report on the header, the frames and the first error."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,10 @@ from codec_wire.message_decoder import MAX_BYTES, MessageDecoder
 from codec_wire.pipelines import Scales
 
 MAX_FRAME_REPORTS = 1000
-"""Maximum number of frames with a FrameReport. Further frames are included in the totals only."""
+"""Maximum number of frames with a FrameReport.
+
+Frames above this maximum have no FrameReport, but are included in the totals.
+"""
 HEAD_BYTES = 64
 """Number of leading bytes that format detection needs."""
 SLICE_BYTES = 64
@@ -25,7 +28,7 @@ SLICE_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class FrameReport:
-    """Report on one frame, with its byte offset, its sizes in bytes, and statistics of its latents and scales."""
+    """Report on one frame, with the byte offset, sizes in bytes, and statistics of the latents and scales."""
 
     offset: int
     seq: int
@@ -81,10 +84,12 @@ def inspect(
 
     Args:
         chunks: The whole capture, in chunks of any size.
-        encoding: The content coding. Default: the coding is detected from the first bytes. br cannot be detected.
-        wire_format: The wire format. Default: the wire format is detected from the first byte of the decompressed
-            stream.
-        dictionaries: zstd dictionaries with any keys. The dictionary whose id is in the zstd frame is used.
+        encoding: The content coding of the capture. Default: the content coding is detected from the first bytes of the
+            capture. The content coding `br` cannot be detected.
+        wire_format: The wire format of the capture. Default: the wire format is detected from the first byte of the
+            decompressed stream.
+        dictionaries: zstd dictionaries with any keys. The zstd frame in the capture contains the id of the zstd
+            dictionary that is used.
         max_bytes: Maximum size of the decompressed stream in bytes.
 
     """

@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 FileFormat: TypeAlias = Literal["png", "jpeg", "webp", "mp4"]
 MAX_QUALITY = 100
 RGB = "rgb"
-"""Pixel format of RGB values that are not in a file format."""
+"""Name of the pixel format for plain RGB values, which are not in a file format such as PNG."""
 _PNG_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"))
 """Modes of PIL images that can be saved as PNG."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingRequest:
-    """A request to decode a latent stream. `body` is the body of a response, and `encoding` is its content coding.
+    """A request to decode a latent stream.
 
-    `pixel_format` is RGB or a FileFormat. `quality`, 0 to 100, applies to JPEG and WebP. `model` is the name of a
-    model. Without `model`, the server selects a model by the latent space of the stream.
+    `body` is the body of a response. `encoding` is the content coding of `body`. `pixel_format` is the constant RGB or
+    one of the values of FileFormat. `quality` is the quality of JPEG and WebP files, from 0 to 100. `model` is the name
+    of a model. Without `model`, the server selects a model by the latent space of the stream.
     """
 
     body: bytes
@@ -48,9 +49,9 @@ class DecodingRequest:
 class EncodingRequest:
     """A request to encode an image or video file.
 
-    A field with the value None selects the default of the server. `size` is (width, height) in pixels. `seed` is the
-    seed with which latents are sampled from the VAE's distribution. Without `seed`, the latents are the mode of the
-    distribution.
+    For a field with the value None, the server uses its default. `size` is (width, height) in pixels. `seed` is the
+    random seed with which the latents are sampled from the distribution that the VAE computes. Without `seed`, the
+    latents are the mode of the distribution that the VAE computes.
     """
 
     file: bytes
@@ -70,10 +71,10 @@ def decoding_request(
     model: str | None,
     encoding: str | None,
 ) -> DecodingRequest:
-    """Return the request to decode `latents`, which is the body of a response or a Generation.
+    """Return the request to decode `latents`, either a Generation or the body of a response.
 
-    `encoding` is the content coding of a body. If `encoding` is not given, the coding is detected. If `latents` is a
-    Generation, `encoding` is ignored.
+    If `latents` is a body, `encoding` is the content coding of this body. If `encoding` is not given, the content
+    coding is detected from the body. If `latents` is a Generation, `encoding` is ignored.
     """
     if isinstance(latents, Generation):
         return DecodingRequest(_raw_stream(latents), IDENTITY, pixel_format, quality, model)

@@ -13,12 +13,13 @@ def latent_to_rgb(latents: DecodedLatent | Sequence[DecodedLatent], matrix: Late
     """Return the approximate colours of latents, one pixel per latent cell, without torch.
 
     Args:
-        latents: One latent frame [C, h, w], for example PreviewLatents.latents, or several latent frames [F, C, h, w].
-        matrix: The matrix of the latent space, from LatentClient.latent_rgb().
+        latents: One latent frame [C, h, w], such as PreviewLatents.latents, or several latent frames [F, C, h, w].
+        matrix: The latent-to-RGB matrix of the latent space, as returned by LatentClient.latent_rgb().
 
     Returns:
-        RGB values, an array [h, w, 3] of uint8, or [F, h, w, 3] for several frames. The result is smaller than the
-        decoded image, in which each latent cell covers several pixels per side (8 for Stable Diffusion). Enlarge the
+        RGB values in an array of uint8. The shape of the array is [h, w, 3] for one latent frame, and [F, h, w, 3] for
+        several latent frames. The result is smaller than the image that the VAE decodes. In the image that the VAE
+        decodes, each latent cell covers several pixels per side, such as 8 pixels for Stable Diffusion. Enlarge the
         result to show it.
 
     Raises:

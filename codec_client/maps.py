@@ -1,4 +1,7 @@
-"""Download of latent-space maps and the files that they refer to. All hashes are verified."""
+"""Download of latent-space maps, and of the files to which the maps refer.
+
+All hashes of maps and files are verified.
+"""
 
 import json
 import ssl
@@ -19,7 +22,7 @@ from codec_wire.maps.document import MAX_DOCUMENT_BYTES, parse_map
 from codec_wire.maps.latent_rgb import MAX_RGB_BYTES, LatentRgb
 
 MAX_INDEX_BYTES = 1024 * 1024
-"""Maximum size of a server's index in bytes. An entry of the index has about 200 bytes."""
+"""Maximum size in bytes of the index of maps that a server publishes. An entry of the index has about 200 bytes."""
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 """Maximum total size in bytes of the files that a map refers to."""
 MAX_FILES = 64
@@ -29,7 +32,7 @@ MAX_FILES = 64
 async def fetch_map(
     server: str, latent_space: str | None = None, *, digest: str | None = None, **options: Any
 ) -> LatentMapBundle:
-    """Download one latent-space map and the files that it refers to, and verify their hashes.
+    """Download one latent-space map and the files to which the map refers, and verify all hashes.
 
     Args:
         server: The server's address, http://HOST:PORT or https://HOST:PORT.
@@ -39,8 +42,8 @@ async def fetch_map(
         **options: Keyword arguments of PublishedMaps: api_key, cache, tls and map_origins.
 
     Raises:
-        InvalidMap: the server publishes no map that matches, or a file is missing, is invalid or has another hash than
-            the map states.
+        InvalidMap: the server publishes no map that matches `latent_space` and `digest`. Also raised if a file is
+            missing, is invalid, or does not have the hash that the map states.
         ServerUnreachable: the server did not respond.
 
     """
@@ -57,16 +60,20 @@ async def fetch_map(
 
 
 async def fetch_maps(server: str, **options: Any) -> list[LatentMapBundle]:
-    """Download all latent-space maps that `server` publishes. Parameters and errors are those of fetch_map."""
+    """Download all latent-space maps that `server` publishes.
+
+    The options and errors are the same as those of fetch_map.
+    """
     async with PublishedMaps(server, **options) as published:
         return [await published.bundle(entry) for entry in await published.entries()]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """Entry of a map in a server's index, with the id of its latent space, its URL and its hash ("sha256:<hex>").
+    """Entry of one map in a server's index.
 
-    `rgb_url` is the URL of the latent-to-RGB matrix, or None if the server has no matrix.
+    `latent_space` is the id of the map's latent space. `url` is the URL of the map. `hash` is the hash of the map
+    ("sha256:<hex>"). `rgb_url` is the URL of the latent-to-RGB matrix, or None if the server has no matrix.
     """
 
     latent_space: str
@@ -80,14 +87,16 @@ class PublishedMaps:
 
     Args:
         server: The server's address, http://HOST:PORT or https://HOST:PORT.
-        api_key: API key that is sent as a bearer token to this server only. Hosts other than `server` do not receive
-            the API key.
+        api_key: API key that is sent to `server` as a bearer token. Hosts other than `server` do not receive the API
+            key.
         cache: Cache of downloaded files. A file in the cache is not downloaded again. Default: no cache.
         tls: TLS context for an https server. Default: the system's certificate authorities.
-        map_origins: Other origins, scheme://HOST[:PORT], from which files may be downloaded. Default: no other origins.
+        map_origins: Origins from which files may be downloaded in addition to `server`, in the form
+            scheme://HOST[:PORT]. Default: no additional origins.
 
-    If a URL has another origin but a path at which Codec servers publish files, the file is requested from `server`. A
-    server behind a proxy does not always know the origin that its clients use.
+    A URL can have an origin that is not allowed, but a path at which Codec servers publish files. The file at such a
+    URL is requested from `server` instead. A server behind a proxy does not always know the origin that its clients
+    use.
 
     """
 
@@ -147,7 +156,7 @@ class PublishedMaps:
         raise NotFound("latent_space", f"{self._server} has no latent-to-RGB matrix for {latent_space or 'its maps'}")
 
     async def bundle(self, entry: IndexEntry) -> LatentMapBundle:
-        """Return a map and the files that it refers to.
+        """Return the map of `entry`, and the files to which the map refers.
 
         Raises InvalidMap if a file is missing or does not have the expected hash.
         """
@@ -171,7 +180,7 @@ class PublishedMaps:
         return bundle
 
     async def _load(self, url: str, digest: str, max_bytes: int) -> bytes:
-        """Return a published file from the cache, or download the file."""
+        """Return a published file from the cache, or download the file if the cache does not contain it."""
         cached = None if self._cache is None else self._cache.get(digest)
         return await self._fetch(url, max_bytes) if cached is None else cached
 
@@ -200,7 +209,7 @@ class PublishedMaps:
         )
 
     async def __aenter__(self) -> Self:
-        """Return the object itself. Connections are opened when they are first used."""
+        """Return this PublishedMaps object. Connections are opened when they are first used."""
         self._session = file_session(self._tls)
         return self
 

@@ -11,7 +11,7 @@ from codec_client.errors import UnexpectedAnswer
 MAX_PIXEL_BYTES = 4 * 2**30
 """Maximum size of decoded pixels in bytes. For comparison, 720 frames of 1024x1024 pixels have 2.1 GiB."""
 _NPY_PREFIX_BYTES = 256
-"""Number of bytes from which the header of a .npy file is read. The header has 128 bytes."""
+"""Number of bytes at the start of a .npy file from which the header is read. The header has 128 bytes."""
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class ReceivedPixels:
         self.data += chunk
 
     def read_npy_header(self) -> None:
-        """Set `shape` and `offset` from the .npy file in `data`. Raises UnexpectedAnswer if `data` is invalid."""
+        """Set `shape` and `offset` from the .npy file in `data`. Raises UnexpectedAnswer if the header is invalid."""
         file = io.BytesIO(self.data[:_NPY_PREFIX_BYTES])
         try:
             if np.lib.format.read_magic(file) != (1, 0):

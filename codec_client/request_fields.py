@@ -6,9 +6,10 @@ from codec_wire.request import GenerationRequest
 
 
 def explicit_fields(request: GenerationRequest) -> dict[str, Any]:
-    """Return the fields of `request` that were set explicitly, keyed by their names in requests (wire names).
+    """Return a dictionary of the explicitly set fields of `request` by wire name.
 
-    The server applies its defaults to fields that were not set.
+    The wire name of a field is the name of the field in requests to the server. The server applies its defaults to
+    fields that were not set.
     """
     fields = request.model_dump(exclude_unset=True, by_alias=True)
     return {name: value for name, value in fields.items() if value is not None}

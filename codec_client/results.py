@@ -22,10 +22,10 @@ class Generation:
         latents: Array [latent frames, C, h, w]. The dtype is float16 or float32 for the encoding pipeline `raw`, and
             float32 for the other encoding pipelines. The latents are not yet divided by the map's vae_scale_factor.
             decode_to_images divides the latents by vae_scale_factor.
-        map_hash: Hash ("sha256:<hex>") of the latent-space map of the latents, or None if the server sent no hash.
+        map_hash: Hash ("sha256:<hex>") of the map that describes the latent space, or None if the server sent no hash.
         parameters: The parameters of the request including defaults, but without prompts and images. The device, number
             of CPU threads and library versions of the server process are included in `parameters`. The mapping
-            `parameters` is empty for encoded files, and if the server sent no parameters.
+            `parameters` is empty if the latents were encoded from a file, or if the server sent no parameters.
 
     """
 
@@ -41,7 +41,8 @@ class DecodedPixels:
 
     Attributes:
         frames: Array [frames, H, W, 3] of uint8. An image has one frame.
-        map_hash: Hash ("sha256:<hex>") of the latent-space map of the VAE, or None if the server sent no hash.
+        map_hash: Hash ("sha256:<hex>") of the latent-space map that describes the VAE, or None if the server sent no
+            hash.
 
     """
 

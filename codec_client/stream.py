@@ -20,7 +20,7 @@ from codec_wire.request import GenerationRequest
 
 @dataclass(slots=True)
 class ResponseState:
-    """State of one response that a transport reports in addition to the events of the response.
+    """State of one response. A transport updates the state while the transport yields the events of the response.
 
     `started` is true if a part of the result has been received. If `started` is true, the request is not sent again
     after an error.
@@ -33,9 +33,10 @@ class ResponseState:
 
 
 Transport = Callable[[ResponseState, float], AsyncGenerator[StreamEvent, None]]
-"""Function that sends a request, with a timeout in seconds, and yields the events of the response.
+"""Function that sends a request and yields the events of the response.
 
-Closing the generator cancels the request.
+The arguments are the state of the response and the timeout in seconds. Closing the generator that the function returns
+cancels the request.
 """
 
 
@@ -44,7 +45,7 @@ class Progress:
     """Progress of a generation.
 
     Attributes:
-        header: The stream header, or None before it is received.
+        header: The stream header, or None before the header is received.
         step: Number of completed sampling steps, or None if unknown. Over HTTP, the number of completed steps is known
             only if previews are requested.
         total_steps: Total number of sampling steps, or None if unknown.
@@ -100,8 +101,8 @@ class ReceivedStream:
     request on the server. A request is sent again after a failure only if no part of the result has been received.
 
     Raises:
-        CodecError: the server reported an error. The exception is an instance of the class with the reported code (see
-            codec_wire.errors).
+        CodecError: the server reported an error. The class of the exception is the class in codec_wire.errors that has
+            the reported error code.
         StreamError: the received stream is invalid.
         DeadlineExceeded: the request did not finish within the client's timeout_s.
         ServerUnreachable: the server did not respond.
@@ -118,7 +119,7 @@ class ReceivedStream:
         self._decoder: LatentDecoder | None = None
         self._deadline = 0.0
         self.progress = Progress()
-        """Progress at the last received event."""
+        """Progress of the generation at the last event that was received."""
         self.frame: LatentFrame | None = None
         """The encoded frame from which the last latents were decoded."""
 
@@ -136,7 +137,7 @@ class ReceivedStream:
 
     @property
     def map_hash(self) -> str | None:
-        """Hash ("sha256:<hex>") of the latent-space map of the latents, or None if the server sent no hash."""
+        """Hash ("sha256:<hex>") of the map that describes the latent space, or None if the server sent no hash."""
         return self._response.map_hash
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Incremental decoder from the bytes of a response body to latents."""
+"""Incremental decoder that turns the bytes of a response body into latents."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
@@ -16,7 +16,7 @@ ArrayT = TypeVar("ArrayT")
 
 
 class LatentStreamDecoder(Generic[ArrayT]):
-    """Decodes one latent stream, received in chunks of any size, to latent frames [C, h, w].
+    """Decodes one latent stream to latent frames [C, h, w]. The stream is received in chunks of any size.
 
         decoder = LatentStreamDecoder()
         for chunk in chunks:
@@ -25,15 +25,15 @@ class LatentStreamDecoder(Generic[ArrayT]):
         decoder.close()
 
     Latents are not yet divided by the map's vae_scale_factor. Divide the latents by vae_scale_factor before you pass
-    them to a VAE; decode_to_images divides the latents itself. Latents of the encoding pipeline `raw` have the map's
-    dtype, float16 or float32. Latents of encoding pipelines that quantize are float32. Decoded NumPy arrays are
-    read-only. Memory use does not grow with the number of frames.
+    the latents to a VAE. The function decode_to_images does this division itself. Latents of the encoding pipeline
+    `raw` have the map's dtype, float16 or float32. Latents of encoding pipelines that quantize are float32. Decoded
+    NumPy arrays are read-only. Memory use does not grow with the number of frames.
 
-    An invalid stream raises a StreamError with the byte offset of the invalid message in the decompressed stream. After
-    an error, every further call raises the same error.
+    If the stream is invalid, a StreamError is raised. The StreamError states the byte offset of the invalid message in
+    the decompressed stream. After an error, every further call raises the same error.
 
     Attributes:
-        header: The stream header, or None before it is received.
+        header: The stream header, or None before the header is received.
         frames: Number of decoded latent frames.
 
     """
@@ -70,7 +70,8 @@ class LatentStreamDecoder(Generic[ArrayT]):
         """Create a decoder for one stream.
 
         Args:
-            wire_format: "msgpack" or "protobuf". Default: the wire format is detected from the first byte.
+            wire_format: "msgpack" or "protobuf". Default: the wire format is detected from the first byte of the
+                decompressed body.
             encoding: Content coding of the body, one of identity, gzip, br and zstd.
             dictionary: The zstd dictionary that the response's Codec-Zstd-Dict header names.
             max_bytes: Maximum size of the decompressed body in bytes.
@@ -92,7 +93,7 @@ class LatentStreamDecoder(Generic[ArrayT]):
     ) -> "LatentStreamDecoder[DecodedLatent]":
         """Return a decoder for an HTTP response with the headers `headers`. The decoder returns NumPy arrays.
 
-        `dictionaries` maps hashes ("sha256:<hex>") to zstd dictionaries, as LatentMapBundle.assets does.
+        `dictionaries` contains zstd dictionaries by hash ("sha256:<hex>"), such as LatentMapBundle.assets.
 
         Raises:
             StreamError: the Content-Type or Content-Encoding is not supported, or the dictionary is missing.
@@ -107,8 +108,8 @@ class LatentStreamDecoder(Generic[ArrayT]):
     def feed(self, chunk: bytes) -> Iterator[ArrayT]:
         """Add `chunk` to the input and return an iterator over the latent frames that are now complete.
 
-        Frames are decoded while the iterator is consumed. The iterator of the next call begins with the frames that
-        were not consumed.
+        Frames are decoded while the iterator is consumed. The iterator that the next call of `feed` returns begins with
+        the frames that were not consumed.
 
         Raises:
             StreamError: the stream is invalid. The call of `feed` or the returned iterator raises the error.

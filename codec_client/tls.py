@@ -14,9 +14,9 @@ def tls_context(ca_file: PemFile, cert_file: PemFile, key_file: PemFile) -> ssl.
     """Return a TLS context that trusts the certificate authority in `ca_file`.
 
     If `ca_file` is not given, the context trusts the system's certificate authorities. The context sends the client
-    certificate in `cert_file`, whose private key is in `key_file`. Return None if all three files are None. Raises
-    InvalidSettings if a file cannot be read or is not a PEM file, or if only one of `cert_file` and `key_file` is
-    given.
+    certificate in `cert_file`. The file `key_file` contains the private key of the client certificate. Return None if
+    `ca_file`, `cert_file` and `key_file` are all None. Raises InvalidSettings if a file cannot be read or is not a PEM
+    file, or if only one of `cert_file` and `key_file` is given.
     """
     require_pair(cert_file, key_file)
     if ca_file is None and cert_file is None:
@@ -38,6 +38,6 @@ def tls_context(ca_file: PemFile, cert_file: PemFile, key_file: PemFile) -> ssl.
 
 
 def require_pair(cert_file: PemFile, key_file: PemFile) -> None:
-    """Raise InvalidSettings if only one of the files of a client certificate is given."""
+    """Raise InvalidSettings if only one of `cert_file` and `key_file` is given."""
     if (cert_file is None) != (key_file is None):
         raise InvalidSettings("a client certificate needs both cert_file and key_file")

@@ -1,4 +1,4 @@
-"""Measurement of the switches of fast mode: their speed, and the difference of their images from reference mode."""
+"""Measurement of the switches of fast mode. The speed and the images are compared with reference mode."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +21,10 @@ from core.settings import Settings
 from core.switches import FAST_DEFAULTS, Switches, parse_switches
 
 OnImage = Callable[[str], None]
-"""Function that is called with the names of the switches after each pair of images."""
+"""Function that is called after each pair of images. The argument contains the names of the switches in one string."""
 
 BATCH_SIZE = 8
-"""Size of the batches that are measured by default, together with the defaults of fast mode."""
+"""Batch size of the default measurements. Batches are measured alone and together with the defaults of fast mode."""
 SINGLE_SWITCHES = (
     "channels_last",
     "compile=full",
@@ -54,10 +54,13 @@ class Shots:
     seconds: float
     """Wall-clock time until all latents are complete."""
     work_s: float
-    """CPU time if the model runs on a CPU, because other processes affect CPU time less; wall-clock time on a GPU."""
+    """CPU time if the model runs on a CPU, and wall-clock time if the model runs on a GPU.
+
+    Other processes affect CPU time less than wall-clock time.
+    """
 
     def differ_from(self, other: "Shots") -> bool:
-        """Return whether a byte of the latents or of the pixels differs."""
+        """Return whether the latents or the pixels differ from those of `other`."""
         return any(
             not (np.array_equal(latents, other_latents) and np.array_equal(pixels, other_pixels))
             for latents, other_latents, pixels, other_pixels in zip(
@@ -68,7 +71,10 @@ class Shots:
 
 @dataclass
 class Measurement:
-    """The results so far, and for each unsupported set of switches, the reason why the model does not support it."""
+    """Results of the measured sets of switches.
+
+    `unavailable` contains the sets of switches that the model does not support, and the reason for each set.
+    """
 
     results: list[AccelerationResult] = field(default_factory=list)
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -101,7 +107,7 @@ def seeded(fixtures: Mapping[str, Fixture], images: int) -> list[Fixture]:
 class SwitchMeter:
     """Compares sets of switches of fast mode with `reference`.
 
-    Each fixture is generated in reference mode and in fast mode in turn.
+    Each fixture is generated first in reference mode and then in fast mode.
     """
 
     settings: Settings
@@ -115,7 +121,10 @@ class SwitchMeter:
     """
 
     def measure(self, sets: Sequence[Switches], on_image: OnImage) -> Measurement:
-        """Measure every set. Sets that the model does not support are reported in `unavailable`. Raises CodecError."""
+        """Measure every set.
+
+        Sets of switches that the model does not support are reported in Measurement.unavailable. Raises CodecError.
+        """
         measurement = Measurement()
         for switches in sets:
             label = "+".join(switches.names) or "none"
@@ -187,7 +196,7 @@ class SwitchMeter:
                 yield self.lpips(one, other)
 
     def _shoot(self, model: ReferenceModel, fixtures: Sequence[Fixture]) -> Shots:
-        """Generate `fixtures`, which are requested at the same time."""
+        """Generate `fixtures` as requests that are sent at the same time."""
         started_at, cpu = time.perf_counter(), time.process_time()
         latents = model.latents_of_concurrent(fixtures, lambda _done, _total: None)
         seconds, cpu_s = time.perf_counter() - started_at, time.process_time() - cpu

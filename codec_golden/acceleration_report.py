@@ -11,10 +11,11 @@ MIB = 2**20
 def acceleration_table(
     entry: Accelerations.Entry, unavailable: Mapping[str, str], *, lpips_reason: str | None, min_ssim: float
 ) -> str:
-    """Return the results in `entry` as a Markdown table, the fastest first, and the reasons for missing sets.
+    """Return a Markdown table of the results in `entry`, and the reasons why sets of switches are missing.
 
-    `lpips_reason` is the reason why LPIPS was not measured, or None. `min_ssim` is the lowest SSIM that the best result
-    may have.
+    The table begins with reference mode. The rows below reference mode are sorted by speed, with the fastest set of
+    switches first. `lpips_reason` is the reason why LPIPS was not measured, or None. `min_ssim` is the lowest SSIM with
+    which a result can be named as the best.
     """
     key, results = entry.key, sorted(entry.results, key=lambda one: -(one.speed_concurrent or one.speed))
     versions = ", ".join(f"{name} {version}" for name, version in sorted(key.versions.items()))
@@ -44,7 +45,10 @@ def acceleration_table(
 
 
 def _best(results: list[AccelerationResult], min_ssim: float) -> list[str]:
-    """Return lines with the highest ratios of images/s among the results whose lowest SSIM is at least `min_ssim`."""
+    """Return lines that name the fastest results.
+
+    Only results with a lowest SSIM of at least `min_ssim` are compared.
+    """
     near = [result for result in results if result.ssim >= min_ssim]
     lines = [f"Fastest with an SSIM of at least {min_ssim:g}, in images/s relative to the reference:", ""]
     for count in ("1", "concurrent"):
@@ -97,9 +101,10 @@ def _memory(size: int | None) -> str:
 
 
 def plot_acceleration(entry: Accelerations.Entry, path: Path, min_ssim: float) -> None:
-    """Write a plot of the ratios of images/s and the lowest SSIM of each set of switches to `path`, a PNG or SVG file.
+    """Write a plot to `path`, a PNG or SVG file.
 
-    A dashed line marks `min_ssim`.
+    For each set of switches, the plot shows the images/s relative to reference mode, and the lowest SSIM. A dashed line
+    marks `min_ssim`.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and in the extra `golden`
 

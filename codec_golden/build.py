@@ -34,9 +34,9 @@ class BuiltFixture:
 class FixtureCheck:
     """Comparison of a stored fixture with the same fixture generated again.
 
-    `changed` lists the parts that differ (latents, pixels). `environment` lists the differences between the
-    environments in which the two fixtures were generated. `max_difference` is the largest difference of a pixel value,
-    0 to 255, or None if the images have different sizes.
+    `changed` lists the parts that differ, such as "latents" and "pixels". `environment` lists the differences between
+    the environments in which the two fixtures were generated. `max_difference` is the largest difference of a pixel
+    value, 0 to 255, or None if the images have different sizes.
     """
 
     key: str
@@ -58,7 +58,7 @@ class FixtureBuilder:
     captures: Path | None = None
 
     def select(self, suite: FixtureSuite, names: Sequence[str] | None) -> tuple[dict[str, Fixture], list[str]]:
-        """Return the fixtures to build, keyed by name, and a message for each fixture that is skipped.
+        """Return a dictionary of the fixtures to build by name, and a message for each fixture that is skipped.
 
         If `captures` is given, the fixtures that have captured latents are selected, even if the model cannot generate
         them. If `captures` is not given, the fixtures that the model can generate are selected. If `names` is given,
@@ -77,7 +77,7 @@ class FixtureBuilder:
         return selected, []
 
     def build(self, key: str, fixture: Fixture, on_step: OnStep) -> BuiltFixture:
-        """Return the golden fixture `key`.
+        """Return the golden fixture with the name `key`.
 
         Raises CodecError if sampling, decoding or reading the captured latents fails.
         """
@@ -111,7 +111,10 @@ class FixtureBuilder:
     def _latents(
         self, key: str, fixture: Fixture, shape: tuple[int, ...], on_step: OnStep
     ) -> tuple[Latents, str | None]:
-        """Return the latents [frames, C, h, w], and the name of the capture file that contains them, or None."""
+        """Return the latents [frames, C, h, w] and the name of the capture file.
+
+        The name is None if the latents were generated.
+        """
         if self.captures is None:
             return self.model.latents(fixture, on_step), None
         found = read_capture(self.captures, key, self.model.info.latent_space, shape)
@@ -120,7 +123,10 @@ class FixtureBuilder:
         return found
 
     def check(self, fixtures: Mapping[str, Fixture], on_step: OnStep) -> Iterator[FixtureCheck]:
-        """Generate `fixtures` again, and yield a comparison of each with the stored fixture. No file is written."""
+        """Generate `fixtures` again, and yield a comparison of each new fixture with the stored fixture.
+
+        No file is written.
+        """
         for key, fixture in fixtures.items():
             (stored,) = find_fixtures(self.folder, self.model.info.latent_space, [key])
             built = self.build(key, fixture, on_step)

@@ -10,20 +10,23 @@ from codec_wire import WireFormat
 from codec_wire.errors import InvalidSettings, StreamError
 
 SUFFIXES = {".bin": None, ".msgpack": WireFormat.MSGPACK, ".protobuf": WireFormat.PROTOBUF}
-"""Wire format of a capture file for each file name suffix. None means that the file contains only fp16 values."""
+"""Dictionary of the wire formats of capture files by file name suffix.
+
+None means that the file contains only fp16 values.
+"""
 
 
 def has_capture(folder: Path, key: str) -> bool:
-    """Return whether `folder` contains a file for fixture `key`."""
+    """Return whether `folder` contains a capture file for the fixture with the name `key`."""
     return any((folder / f"{key}{suffix}").is_file() for suffix in SUFFIXES)
 
 
 def read_capture(folder: Path, key: str, latent_space: str, shape: tuple[int, ...]) -> tuple[Latents, str] | None:
-    """Return the latents of fixture `key` in `folder` and the name of their file, or None if the file does not exist.
+    """Return the captured latents of the fixture `key`, and the name of the capture file in `folder`.
 
-    `shape` is [frames, C, h, w]. The file `KEY.bin` contains little-endian fp16 values. The files `KEY.msgpack` and
-    `KEY.protobuf` contain a complete, uncompressed response body. Raises InvalidSettings if the content of the file
-    does not match the fixture.
+    Return None if `folder` contains no capture file for the fixture. `shape` is [frames, C, h, w]. The file `KEY.bin`
+    contains little-endian fp16 values. The files `KEY.msgpack` and `KEY.protobuf` contain a complete, uncompressed
+    response body. Raises InvalidSettings if the content of the file does not match the fixture.
     """
     for suffix, wire_format in SUFFIXES.items():
         path = folder / f"{key}{suffix}"

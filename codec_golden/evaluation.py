@@ -38,7 +38,7 @@ class EvaluationResult:
 
     @property
     def passed(self) -> bool:
-        """Whether every row passed."""
+        """Whether every row of the result passed the quality gate."""
         return all(row.passed for row in self.rows)
 
     @property
@@ -77,10 +77,10 @@ def evaluate(
 ) -> EvaluationResult:
     """Run the quality gate on the fixtures `names` in `folder`, or on all fixtures if `names` is not given.
 
-    `pixels` is a folder with images of another decoder. If `pixels` is given, the images in this folder are evaluated
-    and no model is loaded. `latent_map` is the folder of a bundle or the address of a server. If `latent_map` is not
-    given, the map in the models directory is used. Raises InvalidSettings or InvalidMap if a fixture or the map is not
-    valid, and ModelLoadError if the VAE cannot be loaded.
+    `pixels` is a folder with images that another decoder produced. If `pixels` is given, the images in this folder are
+    evaluated and no model is loaded. `latent_map` is the folder of a bundle or the address of a server. If `latent_map`
+    is not given, the map in the models directory is used. Raises InvalidSettings or InvalidMap if a fixture or the map
+    is not valid, and ModelLoadError if the VAE cannot be loaded.
     """
     lpips = load_lpips_metric(settings)
     if pixels is not None:
@@ -119,7 +119,7 @@ def _collect_rows(
 
 
 def load_lpips_metric(settings: Settings) -> LpipsMetric | NotMeasured:
-    """Return LPIPS with the backbone in `settings`, or the reason why it is not available."""
+    """Return the metric LPIPS with the backbone from `settings`, or the reason why LPIPS is not available."""
     try:
         from codec_golden.lpips import load_lpips  # noqa: PLC0415 - torch is slow to import, and optional with `pixels`
     except ModuleNotFoundError as error:

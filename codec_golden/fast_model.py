@@ -1,4 +1,4 @@
-"""A model in fast mode, whose images are compared with the images of reference mode."""
+"""A model in fast mode. The images of fast mode are compared with the images of reference mode."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -67,7 +67,7 @@ class FixtureSuite(BaseModel):
     fixtures: dict[FixtureName, Fixture] = Field(min_length=1)
 
     def select(self, names: Sequence[str] | None) -> dict[str, Fixture]:
-        """Return the fixtures `names`, or all fixtures if `names` is not given.
+        """Return the fixtures that `names` lists, or all fixtures if `names` is not given.
 
         Raises InvalidSettings if a name is unknown.
         """

@@ -19,15 +19,18 @@ from codec_wire.maps.document import QualityThresholds
 
 LpipsMetric = Callable[[Pixels, Pixels], float]
 Decode = Callable[[Any], Pixels]
-"""Function that decodes latents [frames, C, h, w], not yet divided by the VAE's scaling factor, to pixels."""
+"""Function that decodes latents [frames, C, h, w] to pixels.
+
+The latents are not yet divided by the VAE's scaling factor.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """Result of the quality gate for one fixture and one encoding pipeline.
 
-    `bits` lists the faults of the encoded bytes, or has the value None if the bytes were not checked. `measured`
-    contains the values of metrics, keyed by the name of the metric. `not_measured` contains the reasons why metrics are
+    `bits` lists the faults of the encoded bytes, or has the value None if the bytes were not checked. `measured` is a
+    dictionary of the measured values by the name of the metric. `not_measured` contains the reasons why metrics are
     missing. `missed` lists the bounds that are not met.
     """
 
@@ -79,7 +82,7 @@ class Gate:
                 yield self._row(golden, entry, reference, images, wire_bytes=wire.size, bits=bits)
 
     def evaluate_images(self, fixtures: Sequence[GoldenFixture], folder: Path) -> Iterator[Row]:
-        """Compare the images of another decoder with the references, and yield a row for each fixture and pipeline.
+        """Compare another decoder's images with the reference images, and yield a row for each fixture and pipeline.
 
         In `folder`, the file of an image is FIXTURE/PIPELINE.png. The files of a video are
         FIXTURE/PIPELINE/frame_0000.png and so on. Raises InvalidSettings if an image is missing from a video or cannot
@@ -175,7 +178,7 @@ def missed_bounds(measured: dict[str, float], thresholds: QualityThresholds | No
 
 
 def external_image_paths(folder: Path, golden: GoldenFixture, pipeline: str) -> list[Path]:
-    """Return the paths of another decoder's images for a fixture and an encoding pipeline."""
+    """Return the paths of the images that another decoder produced for a fixture and an encoding pipeline."""
     if golden.manifest.fixture.kind == "image":
         return [folder / golden.key / f"{pipeline}.png"]
     return [folder / golden.key / pipeline / frame_name(number) for number in range(golden.manifest.fixture.frames)]

@@ -1,9 +1,9 @@
 """The metric LPIPS 0.1 with AlexNet, computed without torchvision.
 
 The metric is described by Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric"
-(2018). The metric is defined by two files that this project cannot redistribute: AlexNet's weights (published by
-torchvision) and the linear heads (in the package `lpips`). If AlexNet's weights or the linear heads are missing or
-differ from the published files, LPIPS is not measured.
+(2018). Two files define the metric: AlexNet's weights (published by torchvision) and the linear heads (in the package
+`lpips`). This project cannot redistribute AlexNet's weights and the linear heads. If AlexNet's weights or the linear
+heads are missing or differ from the published files, LPIPS is not measured.
 """
 
 import hashlib
@@ -26,14 +26,17 @@ release of the same file.
 HEADS_FILE = "weights/v0.1/alex.pth"
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
-"""ImageNet's mean and standard deviation, for values in [-1, 1]."""
+"""SHIFT and SCALE are the mean and the standard deviation of ImageNet's pixel values, scaled to [-1, 1]."""
 LAYERS = 5
 """Number of ReLU outputs of AlexNet that are compared."""
 SMALLEST_SIDE = 64
 
 
 def alexnet_features() -> nn.Sequential:
-    """Return AlexNet's feature layers without trained weights. The source is Krizhevsky, "One weird trick" (2014)."""
+    """Return AlexNet's feature layers without trained weights.
+
+    The layers are described by Krizhevsky, "One weird trick" (2014).
+    """
     return nn.Sequential(
         nn.Conv2d(3, 64, 11, stride=4, padding=2),
         nn.ReLU(),
@@ -54,9 +57,9 @@ class Lpips:
     """The LPIPS distance between images. The more different two images look, the larger is their distance."""
 
     def __init__(self, features: nn.Sequential, heads: list[Tensor]) -> None:
-        """Create the metric from AlexNet's `features` and from `heads`.
+        """Create the metric from AlexNet's feature layers `features` and the linear heads `heads`.
 
-        `heads` contains the channel weights of each layer, [1, channels, 1, 1].
+        For each layer, `heads` contains a tensor [1, channels, 1, 1] with the weights of the channels.
         """
         self._features = features.eval()
         self._heads = heads
@@ -95,8 +98,8 @@ def _normalize(features: Tensor) -> Tensor:
 def load_lpips(backbone: str | None) -> Lpips:
     """Return the metric LPIPS with the AlexNet weights in `backbone`.
 
-    `backbone` is a file, or REPOSITORY:FILE on the Hugging Face Hub. Raises NotMeasured if a file is missing or differs
-    from the published file.
+    `backbone` is the path of a file, or has the form REPOSITORY:FILE for a file on the Hugging Face Hub. Raises
+    NotMeasured if a file is missing or differs from the published file.
     """
     if backbone is None:
         raise NotMeasured("AlexNet weights are not configured; set --lpips-backbone")

@@ -1,4 +1,4 @@
-"""The manifest of a golden fixture, which contains the request, hashes of the result, and the environment."""
+"""The manifest of a golden fixture, with the request, hashes of the result, and the environment."""
 
 import platform
 from typing import Self
@@ -84,7 +84,7 @@ class Manifest(_ManifestPart):
     times: Times
 
     def changed_in(self, current: "Manifest") -> list[str]:
-        """Return the names of the parts, "latents" and "pixels", that have a different hash in `current`."""
+        """Return which of the parts "latents" and "pixels" have a different hash in the manifest `current`."""
         hashes = {"latents": "input_latent_sha256", "pixels": "pixels_sha256"}
         return [name for name, field in hashes.items() if getattr(self, field) != getattr(current, field)]
 
@@ -92,7 +92,7 @@ class Manifest(_ManifestPart):
 def parse_manifest(text: str, path: str) -> Manifest:
     """Return the manifest in `text`.
 
-    Raises InvalidSettings, which names `path` and the invalid key, if `text` is not a valid manifest.
+    Raises InvalidSettings if `text` is not a valid manifest. The error message names `path` and the invalid key.
     """
     try:
         return Manifest.model_validate_json(text)

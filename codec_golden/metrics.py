@@ -1,7 +1,7 @@
 """The image quality metrics PSNR, SSIM, and SSIM of the differences between frames.
 
-SSIM follows Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), with
-their 11x11 Gaussian window, sigma 1.5, over the three channels of RGB.
+SSIM follows Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), with an
+11x11 Gaussian window and sigma 1.5. SSIM is computed over the three channels of RGB images.
 """
 
 import numpy as np

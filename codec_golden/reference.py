@@ -37,7 +37,7 @@ OnStep = Callable[[int, int], None]
 
 
 class ReferenceModel:
-    """A loaded diffusers pipeline with its VAE in reference mode, which runs on its own thread.
+    """A loaded diffusers pipeline and its VAE in reference mode. The pipeline and the VAE run on a separate thread.
 
     Call close() to stop the thread.
     """
@@ -88,13 +88,13 @@ class ReferenceModel:
     def latents(self, fixture: Fixture, on_step: OnStep) -> Latents:
         """Return the generated latents of `fixture`, fp16 [frames, C, h, w].
 
-        The latents equal those that the server sends with the encoding pipeline `raw`. Raises InvalidRequest if the
-        model does not support the fixture, or another CodecError if sampling fails.
+        The latents are equal to the latents that the server sends with the encoding pipeline `raw`. Raises
+        InvalidRequest if the model does not support the fixture, or another CodecError if sampling fails.
         """
         return asyncio.run(self._sample(DiffusersEngine(self._model, self._thread), fixture, on_step))
 
     def latents_of_concurrent(self, fixtures: Sequence[Fixture], on_step: OnStep) -> list[Latents]:
-        """Return the generated latents of `fixtures`, all of which are requested at the same time. See `latents`.
+        """Generate `fixtures` as requests that are sent at the same time, and return the latents. See `latents`.
 
         The switch `batch_size` of fast mode determines how many fixtures are sampled together.
         """

@@ -19,7 +19,8 @@ NAN = b"\x00\x7e"
 class RefusedStream:
     """One invalid stream as a msgpack body.
 
-    Do not change the text of a `reason`, because it is part of index.json, whose bytes are fixed.
+    Do not change the text of a `reason`. The text is part of the file index.json, and the bytes of index.json are
+    fixed.
     """
 
     name: str

@@ -26,19 +26,19 @@ from codec_wire.version import SERVER_VERSION
 from core.pins import pinned_versions
 
 INVISIBLE_LEVELS = 3
-"""Differences of at most this number of the 255 levels are not visible."""
+"""Largest difference of a pixel value that is not visible, in levels from 0 to 255."""
 VISIBLE_LEVELS = 8
-"""Differences of more levels than this number may be visible if they form a shape."""
+"""Differences above this number of levels (of 255) may be visible if the different pixels form a shape."""
 FEW, SOME, MANY = 0.001, 0.05, 0.25
 """Fractions of pixels with visible differences at which the wording of the report changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """A row of the result, in the form that the template needs. Images are data URLs.
+    """A row of the result, in the form that the template of the report needs. Images are data URLs.
 
-    `thumbnails` and `details` have the keys reference, decoded and difference. `frame` is the CSS of a border around
-    the region that `details` shows. If the images are identical, `frame` is empty.
+    `thumbnails` and `details` have the keys `reference`, `decoded` and `difference`. `frame` is the CSS of a border
+    around the region that `details` shows. If the images are identical, `frame` is empty.
     """
 
     row: Row
@@ -142,7 +142,7 @@ def _compare_region(rows: Sequence[Row]) -> RegionComparison | None:
 
 
 def _max_channel_difference(reference: RgbImage, image: RgbImage) -> RgbImage:
-    """Return, for each pixel, the largest difference of the three channels, [height, width]."""
+    """Return an array [height, width] with the largest difference of the three channels at each pixel."""
     largest: RgbImage = np.abs(reference.astype(np.int16) - image).max(axis=2)
     return largest
 

@@ -49,8 +49,8 @@ class Region:
 def most_different_region(reference: RgbImage, image: RgbImage) -> Region:
     """Return the square region of side REGION_SIDE that has the largest sum of squared differences.
 
-    If a side of the image is shorter than REGION_SIDE, the region has the length of this side. Differences are squared,
-    so that one large difference counts more than many small differences.
+    If a side of the image is shorter than REGION_SIDE, the region covers this side of the image completely. Differences
+    are squared, so that one large difference counts more than many small differences.
     """
     squared = np.square(reference.astype(np.int64) - image).sum(axis=2)
     sums = np.pad(squared.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
@@ -61,7 +61,10 @@ def most_different_region(reference: RgbImage, image: RgbImage) -> Region:
 
 
 def difference_image(reference: RgbImage, image: RgbImage) -> RgbImage:
-    """Return a grey image of the largest channel difference of each pixel, multiplied by AMPLIFICATION."""
+    """Return a grey image of the differences between two images.
+
+    The brightness of a pixel is the largest difference of the three channels, multiplied by AMPLIFICATION.
+    """
     largest = np.abs(reference.astype(np.int16) - image).max(axis=2, keepdims=True) * AMPLIFICATION
     grey: RgbImage = np.clip(largest, 0, 255).astype(np.uint8).repeat(3, axis=2)
     return grey

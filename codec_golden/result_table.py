@@ -22,9 +22,10 @@ VIDEO_METRICS = ("temporal_ssim", "vmaf")
 
 
 def build_table(rows: Sequence[Row]) -> Table:
-    """Return a table of the rows, in which each metric is above its bound.
+    """Return a table of the rows.
 
-    The table has columns for video metrics only if a row has a video metric.
+    A table cell shows a metric in the first line and the bound of the metric in the second line. The table has columns
+    for video metrics only if a row has a video metric.
     """
     video = any(name in row.measured or name in row.not_measured for row in rows for name in VIDEO_METRICS)
     metrics = [name for name in COLUMNS if video or name not in VIDEO_METRICS]

@@ -89,7 +89,7 @@ def frame_name(number: int) -> str:
 
 
 def latents_to_bytes(latents: Latents) -> bytes:
-    """Return `latents` as the content of latents.bin, little-endian fp16 values in C order."""
+    """Return the content of the file latents.bin for `latents`. The content is little-endian fp16 values in C order."""
     return latents.astype("<f2").tobytes()
 
 
@@ -119,10 +119,10 @@ def read_images(paths: Iterable[Path]) -> Pixels:
 
 
 def find_fixtures(folder: Path, latent_space: str | None, names: Sequence[str] | None = None) -> list[GoldenFixture]:
-    """Return the golden fixtures in `folder`, sorted by size.
+    """Return the golden fixtures in `folder`, sorted by the number of frames and then by the image size.
 
-    If `latent_space` or `names` is given, only fixtures of this latent space or with these names are returned. Raises
-    InvalidSettings if no fixture is found, or if a fixture in `names` is missing.
+    If `latent_space` is given, only fixtures of this latent space are returned. If `names` is given, only fixtures with
+    these names are returned. Raises InvalidSettings if no fixture is found, or if a fixture in `names` is missing.
     """
     found = []
     for path in sorted(folder.rglob(MANIFEST)):
@@ -145,7 +145,10 @@ def find_fixtures(folder: Path, latent_space: str | None, names: Sequence[str] |
 
 
 def fixture_at(folder: Path, manifest: Manifest) -> GoldenFixture:
-    """Return the golden fixture with `manifest` whose files belong in a subfolder of `folder`."""
+    """Return the golden fixture with the manifest `manifest`.
+
+    The files of the fixture belong in a subfolder of `folder`.
+    """
     return GoldenFixture(folder / manifest.latent_space_id / manifest.fixture_key, manifest)
 
 

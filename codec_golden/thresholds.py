@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from codec_golden.gate import Row
 
 ROUNDING_PSNR_DB = 48.1
-"""PSNR of an image in which every value differs by one level of 255, 20 log10(255) rounded down.
+"""PSNR in dB of an image in which every value differs from the reference by one of the 255 levels.
 
-Measured PSNR values are capped at this number, because another decoder may round differently.
+The number is 20 log10(255), rounded down. Measured PSNR values are capped at this number, because another decoder may
+round differently.
 """
 ROUNDING_SSIM = 0.99
 """SSIM that a flat area may have if its values differ from the reference by one level. Measured SSIM values are capped
@@ -16,14 +17,14 @@ at this number."""
 PSNR_MARGIN_DB = 1.0
 SSIM_MARGIN = 0.01
 LPIPS_MARGIN = 0.01
-"""Margins that allow for the effect of another device, thread count or decoder."""
+"""PSNR_MARGIN_DB, SSIM_MARGIN and LPIPS_MARGIN allow for the effect of another device, thread count or decoder."""
 
 
 def compute_thresholds(rows: Iterable[Row], suite: str) -> dict[str, Mapping[str, float | str]]:
-    """Return the `quality_thresholds` of a map, keyed by the name of the encoding pipeline.
+    """Return the `quality_thresholds` of a map, a dictionary of bounds by the name of the encoding pipeline.
 
-    A bound is the worst result of all fixtures, relaxed by a margin. SSIM and PSNR are capped at ROUNDING_SSIM and
-    ROUNDING_PSNR_DB before the margin is subtracted. `lpips_max` is omitted if LPIPS was not measured for every
+    A bound is the worst result of all fixtures, relaxed by a margin. Before the margin is subtracted, SSIM is capped at
+    ROUNDING_SSIM, and PSNR is capped at ROUNDING_PSNR_DB. `lpips_max` is omitted if LPIPS was not measured for every
     fixture.
     """
     by_pipeline: dict[str, list[Row]] = {}

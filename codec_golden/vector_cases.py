@@ -1,4 +1,4 @@
-"""Inputs of the conformance vectors, and the streams to which they are encoded.
+"""Inputs of the conformance vectors, and the streams to which the inputs are encoded.
 
 The inputs are computed from sha256 with integer arithmetic only, so that they are identical on every machine.
 """
@@ -19,8 +19,8 @@ LATENT_SPACE = "vectors/small"
 KEYFRAME_INTERVAL = 4
 """Keyframe interval of the videos.
 
-Because the interval is neither 1 nor the number of frames, the vectors detect encoders that omit keyframes, and
-encoders that compute residuals relative to the previous frame instead of the keyframe.
+The interval is neither 1 nor the number of frames, so that the vectors detect encoders that omit keyframes. The vectors
+also detect encoders that compute residuals relative to the previous frame instead of the keyframe.
 """
 STATIC_SCALE = 2.5
 """Static scale of every channel. The scale is smaller than the largest input values, so that codes are clipped."""
@@ -52,14 +52,17 @@ CASES = (
     Case("video", (4, 4, 4), 6, LatentDtype.FP16),
 )
 ROUNDING_SCALES = (6.890625, 3.96875, 7.890625, 7.765625)
-"""Scales for which some fp16 values are hard to round with the largest code Q = 7 or Q = 127.
+"""Scales for which some fp16 values are hard to round with the largest code 7 or 127.
 
-A value is hard to round if it is exactly halfway between two codes, or if x * (Q / s) gives another code for a value x
-than x / s * Q. Most scales have no values that are hard to round.
+A value is hard to round if the value is exactly halfway between two codes. A value is also hard to round if its code
+depends on the order of the division by the scale and the multiplication by the largest code. Most scales have no values
+that are hard to round.
 """
 _TIES = (0.5, 1.5, 2.5, -0.5, -1.5, 6.5, 0.0, -0.0)
-"""Values halfway between two int4 codes, in units of a step. A value halfway between two codes is rounded to the even
-code."""
+"""Values halfway between two int4 codes, in units of one quantization step.
+
+A value halfway between two codes is rounded to the even code.
+"""
 
 
 def case_latents(case: Case) -> NDArray[Any]:
@@ -86,7 +89,7 @@ def case_latents(case: Case) -> NDArray[Any]:
 
 
 def _write_rounding_cases(flat: NDArray[Any]) -> None:
-    """Overwrite the start of each channel with its scale (its maximum) and with values that are hard to round."""
+    """Overwrite the start of each channel with the scale of the channel and with values that are hard to round."""
     for channel, scale in enumerate(ROUNDING_SCALES):
         sensitive = [value for max_code in (7, 127) for value in rounding_sensitive_values(scale, max_code)]
         start = [scale, *sensitive, *(-value for value in sensitive)]
@@ -98,8 +101,9 @@ def _write_rounding_cases(flat: NDArray[Any]) -> None:
 def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
     """Return the fp16 values in (0, scale] for which an incorrect method computes a wrong code, in ascending order.
 
-    One incorrect method rounds halves away from zero. Another incorrect method multiplies a value by Q / s (largest
-    code by scale) instead of dividing it by s and then multiplying by Q.
+    One incorrect method rounds halves away from zero. Another incorrect method divides the largest code by the scale,
+    and multiplies the value by the quotient. The correct method divides the value by the scale, and multiplies the
+    quotient by the largest code.
     """
     halves = np.arange(1, 2**15, dtype=np.uint16).view(np.float16)
     values = halves[halves <= scale].astype(np.float32)

@@ -18,7 +18,7 @@ README = "README.md"
 
 
 def vector_files() -> dict[str, bytes]:
-    """Return every file of the conformance vectors except the README, keyed by path.
+    """Return a dictionary of all files of the conformance vectors by path, except the README.
 
     The encoder and the decoder of this project generate the files.
     """
@@ -80,14 +80,14 @@ def write_vectors(folder: Path) -> int:
 
 
 def read_shipped(path: str) -> bytes:
-    """Return a file of the conformance vectors that are part of this package."""
+    """Return the content of one file of the conformance vectors in this package."""
     return resources.files("codec_golden").joinpath("vectors").joinpath(path).read_bytes()
 
 
 def failing_vectors() -> dict[str, list[str]]:
     """Compare the encoder and the decoder of this project with the conformance vectors in this package.
 
-    Return the faults of each encoding pipeline that has faults, keyed by the name of the encoding pipeline.
+    Return a dictionary of faults by the name of the encoding pipeline. Encoding pipelines without faults are left out.
     """
     failing: dict[str, list[str]] = {}
     for case, pipeline in case_pipelines():

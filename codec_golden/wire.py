@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PIECE_BYTES = 1400
-"""Size in bytes of the pieces in which bodies are decoded, about the size of a network packet."""
+"""Size in bytes of the pieces of a body that the decoder receives. A piece is about as large as a network packet."""
 
 
 @dataclass(frozen=True, slots=True)
 class FixtureStream:
-    """The header of a stream, and for each frame whether it is a keyframe."""
+    """The header of a stream, and a flag for each frame that states whether the frame is a keyframe."""
 
     header: LatentStreamHeader
     keyframes: tuple[bool, ...]

@@ -11,10 +11,10 @@ from codec_wire.errors import CodecError
 
 
 class WireCheck:
-    """Encodes latents with NumPy and torch in both wire formats, decodes them, and compares the results.
+    """Encodes latents with NumPy and torch in both wire formats, decodes the streams, and compares the results.
 
-    `faults` describes the differences, and is empty if there are none. `decoded` contains the decoded latents, float32
-    [frames, C, h, w], or None if decoding failed. `size` is the size of the msgpack body in bytes.
+    `faults` describes the differences, and is empty if there are no differences. `decoded` contains the decoded
+    latents, float32 [frames, C, h, w], or None if decoding failed. `size` is the size of the msgpack body in bytes.
     """
 
     def __init__(self, stream: FixtureStream, latents: Latents, device: Any) -> None:

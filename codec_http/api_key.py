@@ -1,4 +1,4 @@
-"""Checks of the API key and of the client's number of active jobs, made before the body of a request is read."""
+"""Checks of the API key and of the client's number of active jobs before the body of a request is read."""
 
 from aiohttp import hdrs, web
 
@@ -10,8 +10,8 @@ from core.request_record import current_record
 def require_key(handler: Handler) -> Handler:
     """Return a handler that checks the API key and the number of active jobs, and then calls `handler`.
 
-    The API key is only checked if the server requires one. The API key and the number of jobs are checked before the
-    body of the request is read. The returned handler raises Unauthenticated if the key is missing or unknown, and
+    The API key is only checked if the server requires an API key. The API key and the number of jobs are checked before
+    the body of the request is read. The returned handler raises Unauthenticated if the key is missing or unknown, and
     Overloaded if too many jobs are active.
     """
 

@@ -20,7 +20,7 @@ For a message up to this size, starting a thread would take longer than the comp
 class LatentsResponse(web.StreamResponse):
     """A response whose HTTP header is sent together with the first bytes of the body.
 
-    This class uses an internal setting of aiohttp. Without that setting, aiohttp sends the header and the body in two
+    This class uses an internal setting of aiohttp, because aiohttp otherwise sends the header and the body in two
     writes.
     """
 
@@ -38,7 +38,7 @@ class BodyCompressor:
 
         A client that has received the returned bytes can decode all of `data`.
 
-        Large parts are compressed in a thread so that they do not block the event loop.
+        Large parts are compressed in a thread so that the compression does not block the event loop.
         """
         if len(data) < MAX_INLINE_BYTES or isinstance(self.compressor, IdentityCompressor):
             data = self.compressor.compress(data)

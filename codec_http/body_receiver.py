@@ -22,9 +22,9 @@ PAUSE_TIMEOUT_S = 20.0
 async def receive_body(request: web.Request, reservation: Reservation) -> bytearray:
     """Return the body of `request`. While the body is received, its size is added to `reservation`.
 
-    Raises InvalidRequest if the body is incomplete, UnsupportedCoding if the body is compressed, TooLarge if the body
-    exceeds MAX_BODY_BYTES, RequestTimeout if the body is received too slowly, and Overloaded if the memory for all
-    bodies is used up.
+    Raises InvalidRequest if the body is incomplete, UnsupportedCoding if the body is compressed, and TooLarge if the
+    body exceeds MAX_BODY_BYTES. Raises RequestTimeout if the body is received too slowly, and Overloaded if the memory
+    for all bodies is used up.
     """
     _require_no_transfer_coding(request)
     coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip()

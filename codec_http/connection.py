@@ -24,9 +24,9 @@ IDLE_TIMEOUT_S = 75.0
 The value 75 is longer than the idle timeout of most load balancers.
 """
 LINGER_S = 2.0
-"""Time in seconds for which the rest of a refused request is received, so that its client receives the response."""
+"""Time in seconds for which the rest of a refused request is received, so that the client receives the response."""
 HALF_CLOSED_INTERVAL_S = 0.05
-"""Interval in seconds at which a connection is checked after its client has closed it for writing."""
+"""Interval in seconds between two checks of a connection after the client has closed its sending side."""
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ def _probe(request: web.BaseRequest) -> bytes:
     """Return bytes that can be sent now and do not change the meaning of the response to `request`.
 
     Before the response starts, the bytes are an interim response. Within a chunked response, the bytes are a leading
-    zero of the next chunk's size, which RFC 9112, section 7.1, allows. If no bytes can be sent without changing the
-    response, the result is empty.
+    zero of the next chunk's size. RFC 9112, section 7.1, allows leading zeros in the size of a chunk. If no bytes can
+    be sent without changing the response, the result is empty.
     """
     if request.version < HttpVersion11:
         return b""
@@ -67,8 +67,8 @@ class RestOfMalformedRequest(StreamReader):
 class Connection(web.RequestHandler):
     """An HTTP connection with time limits.
 
-    A request that cannot be parsed is answered with an error response in the format of all error responses. A client
-    that closes the connection for writing after a request still receives the response.
+    The response to a request that cannot be parsed has the same format as all other error responses. A client that
+    closes the connection for writing after a request still receives the response.
     """
 
     __slots__ = ("_header_timer", "_is_probed", "_limits", "_rest")
@@ -214,6 +214,6 @@ class ConnectionRunner(web.AppRunner):
 
     @property
     def connection_server(self) -> ConnectionServer:
-        """The ConnectionServer that setup() of the runner has created."""
+        """The ConnectionServer that the method setup() of this runner has created."""
         assert isinstance(self.server, ConnectionServer)  # noqa: S101 - created by _make_server
         return self.server

@@ -27,9 +27,9 @@ class Evictable(Protocol):
 class ConnectionLimits:
     """Limits on the total number of connections, and on the number of connections from one address.
 
-    If a limit is reached, the connection that has waited longest for data from its client is closed. Closing this
-    connection prevents clients that open connections without sending requests from excluding other clients. A new
-    connection is refused only if all connections handle requests.
+    If a limit is reached, the connection that has waited longest for data from its client is closed. Thus, clients that
+    open connections without sending requests cannot exclude other clients. A new connection is refused only if all
+    connections handle requests.
     """
 
     def __init__(self, max_connections: int, max_per_address: int) -> None:
@@ -37,7 +37,7 @@ class ConnectionLimits:
         self.max_connections = min(max_connections, max(files - RESERVED_FILES, files // 2))
         self.max_per_address = max_per_address
         self._addresses: dict[Evictable, str] = {}
-        """The address of each connection.
+        """Dictionary of the client addresses by connection.
 
         The connections are ordered by the time at which data was last received. The connection that has received no
         data for the longest time is first.

@@ -1,7 +1,7 @@
 """Refusal of requests from web pages whose origin is not allowed, and CORS (cross-origin resource sharing) headers.
 
-Pages of every origin may read the endpoints that need no API key, which are discovery and probes. For all other
-endpoints, codec_http.origin_policy decides which origins are allowed.
+Pages of every origin may read the responses of the endpoints for discovery and probes, because these endpoints need no
+API key. For all other endpoints, codec_http.origin_policy decides which origins are allowed.
 """
 
 from aiohttp import hdrs, web
@@ -26,7 +26,7 @@ async def require_allowed_origin(request: web.Request, handler: Handler) -> web.
     """Refuse a request whose Host or Origin header is not allowed, before the request has any effect.
 
     CORS headers alone do not protect the server, because browsers send some cross-origin requests without a preflight
-    request and only hide the response from the page. Raises Forbidden if a header is not allowed.
+    request and only hide the response from the page. Raises Forbidden if the Host or Origin header is not allowed.
     """
     policy = request.app[ORIGIN_POLICY]
     host, origin = request.headers.get(hdrs.HOST), request.headers.get(hdrs.ORIGIN)
@@ -50,8 +50,7 @@ async def answer_preflight(request: web.Request, handler: Handler) -> web.Stream
 async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add the CORS headers to every response of the application.
 
-    Error responses have CORS headers, because scripts could not read the error messages of responses without CORS
-    headers.
+    Error responses also have CORS headers. Without CORS headers, scripts could not read the error messages.
     """
     readable_by = request.get(_READABLE_BY)
     if readable_by is not None:

@@ -17,7 +17,7 @@ CACHE_HEADERS = {"Cache-Control": "public, max-age=300, stale-while-revalidate=8
 IMMUTABLE_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable"}
 """Response headers for URLs that contain the hash of a large file.
 
-After a response with these headers, browsers do not request the file again, even if a page is reloaded.
+After a response with IMMUTABLE_HEADERS, browsers do not request the file again, even if a page is reloaded.
 """
 
 
@@ -41,7 +41,7 @@ async def index(request: web.Request) -> web.Response:
 async def latent_map(request: web.Request) -> web.Response:
     """Handle GET latents/<id>.json.
 
-    The body has the exact bytes of the latent-space map, so clients can verify its hash.
+    The body has the exact bytes of the latent-space map, so that clients can verify the hash of the map.
     """
     bundle = request.app[SERVICE].models.require_map(request.match_info["id"])
     return _file(request, bundle.document, bundle.hash, "application/json")

@@ -1,9 +1,10 @@
 """Creation of latent-space maps.
 
-Samples of latents are generated with the served model (`corpus`). The static scales of int8 and int4 (`scales`) and the
-zstd dictionaries (`dictionaries`) are computed from the samples. A dictionary is included only if it makes held-out
-bodies smaller (`bodies`, `entropy`). `build` computes the scales and the dictionaries, `model_map` writes the document,
-and `annotations` adds quality thresholds or a canonical image to a finished map.
+The module `corpus` generates samples of latents with the served model. The module `scales` computes the static scales
+of int8 and int4 from the samples. The module `dictionaries` trains the zstd dictionaries on the samples. A dictionary
+is included in the map only if the dictionary makes held-out bodies smaller. The modules `bodies` and `entropy` measure
+the sizes of bodies. The module `build` runs the computation of the scales and the dictionaries. The module `model_map`
+creates the map document. The module `annotations` adds quality thresholds or a canonical image to a finished map.
 """
 
 from codec_maps.bodies import BodySizes

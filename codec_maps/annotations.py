@@ -14,7 +14,7 @@ from codec_wire.maps.bundle import LatentMapBundle, map_files
 from codec_wire.maps.document import QualityThresholds
 
 Thresholds = dict[str, QualityThresholds]
-"""Quality thresholds, keyed by the name of the encoding pipeline."""
+"""Dictionary of quality thresholds by the name of the encoding pipeline."""
 
 _THRESHOLDS = TypeAdapter(Thresholds)
 _IMAGE_WITH_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
@@ -23,8 +23,9 @@ _IMAGE_WITH_DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 def read_thresholds(path: Path) -> Thresholds:
     """Return the quality thresholds in a JSON file.
 
-    The file contains {pipeline: {ssim_min, psnr_min_db, lpips_max, fixture_suite}}. All keys are optional. Raises
-    InvalidSettings, which names the file and the key, if the file or a key is not valid.
+    For each encoding pipeline, the file contains an object with the keys ssim_min, psnr_min_db, lpips_max and
+    fixture_suite. All keys of the object are optional. Raises InvalidSettings if the file or a key is not valid. The
+    error message names the file and the key.
     """
     try:
         return _THRESHOLDS.validate_json(path.read_bytes())
@@ -64,7 +65,7 @@ def require_image_digest(image: str) -> None:
 
 
 def with_canonical_image(bundle: LatentMapBundle, image: str) -> LatentMapBundle:
-    """Return a copy of `bundle` in which `image` is the map's decoder.canonical_image.
+    """Return a copy of `bundle` in which the map's field decoder.canonical_image is `image`.
 
     The canonical image is the container image that renders the reference pixels. Raises InvalidSettings if `image` does
     not have the form NAME@sha256:<64 hex>, and InvalidMap if the map has no decoder.

@@ -80,7 +80,7 @@ class BodySizes:
         return 1 - self.zstd_dictionary / min(self.identity, self.gzip, self.zstd)
 
     def rounded(self) -> dict[str, int]:
-        """Return the sizes by name, rounded to whole bytes. Sizes that are None are left out."""
+        """Return a dictionary of the sizes by name, rounded to whole bytes. Sizes that are None are left out."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: round(value) for name, value in values.items() if value is not None}
 
@@ -101,9 +101,9 @@ def measure_sizes(body: Body, dictionary: bytes | None = None) -> BodySizes:
 
 
 def mean_sizes(sizes: Sequence[BodySizes]) -> BodySizes:
-    """Return the mean of each size in `sizes`. `sizes` must not be empty.
+    """Return the mean of `sizes` for each content coding. `sizes` must not be empty.
 
-    Either all elements or no elements must have a size with a dictionary.
+    `zstd_dictionary` must be set either in all elements of `sizes` or in none of the elements.
     """
     with_dictionary = [size.zstd_dictionary for size in sizes if size.zstd_dictionary is not None]
     return BodySizes(

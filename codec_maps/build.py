@@ -15,7 +15,9 @@ from codec_wire.maps.latent_rgb import LatentRgb
 from core.model import ModelInfo
 
 MakeMap = Callable[[Mapping[str, bytes], Sequence[Dictionary]], LatentMapBundle]
-"""Function that takes static scales, keyed by the name of the pipeline, and dictionaries, and returns the model's map.
+"""Function that returns the model's map.
+
+The arguments are a dictionary of static scales by pipeline name, and a list of zstd dictionaries.
 """
 
 
@@ -23,8 +25,8 @@ MakeMap = Callable[[Mapping[str, bytes], Sequence[Dictionary]], LatentMapBundle]
 class DictionaryTrial:
     """Result of the test of a dictionary with the held-out bodies of one wire format and encoding pipeline.
 
-    `sizes` contains the mean sizes of the bodies. `saving` is the mean saving of the bodies, in which every body has
-    the same weight.
+    `sizes` contains the mean sizes of the bodies. `saving` is the mean of the savings of all bodies. In `saving`, every
+    body has the same weight.
     """
 
     wire_format: WireFormat
@@ -46,7 +48,7 @@ class BuiltMap:
     qualities: list[Quality]
     trials: list[DictionaryTrial]
     latent_rgb: LatentRgb | None = None
-    """Latent-to-RGB matrix, which is not part of the map, or None if the model's VAE is not loaded."""
+    """Latent-to-RGB matrix, or None if the model's VAE is not loaded. The matrix is not part of the map."""
 
 
 def build_map(
@@ -57,10 +59,10 @@ def build_map(
 ) -> BuiltMap:
     """Return the map of `model`, with scales and dictionaries from the samples that are not held out.
 
-    A dictionary is included only if it makes the held-out bodies, on average, smaller than the best of identity, gzip
-    and zstd without a dictionary. A map without samples has no static scales, and a map with few samples has no
-    dictionaries. A dictionary is trained for each pair of an encoding pipeline and a wire format. `on_trial` is called
-    with the number of finished pairs and the number of all pairs.
+    A zstd dictionary is included only if its mean saving for the held-out bodies is positive. The saving is relative to
+    the smallest of identity, gzip and zstd without a dictionary. A map without samples has no static scales, and a map
+    with few samples has no dictionaries. A dictionary is trained for each pair of an encoding pipeline and a wire
+    format. `on_trial` is called with the number of finished pairs and the number of all pairs.
     """
     if not samples:
         return BuiltMap(make_map({}, []), [], [])

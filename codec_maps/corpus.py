@@ -25,11 +25,11 @@ HELD_OUT_EVERY = 4
 """One sample in every HELD_OUT_EVERY samples is held out. Held-out samples are used only to evaluate scales and
 dictionaries."""
 FIXTURE_SIDES = (256, 512)
-"""Image sizes (squares, in pixels) for which body sizes are published."""
+"""Side lengths in pixels of the square images for which body sizes are published."""
 MAX_ENLARGEMENT = 4
 """Maximum number of pixels of a sample, relative to the number of pixels at the model's default size.
 
-Sizes above this limit are skipped, because they would take most of the time.
+Sizes above this limit are skipped, because samples of these sizes would take most of the time.
 """
 
 
@@ -71,7 +71,8 @@ def corpus_requests(model: ModelInfo, prompts: Sequence[str], count: int) -> lis
     The requests have the encoding pipeline `raw` and are divided evenly among the model's modalities. Every second
     request has the model's default size. The requests that do not have the default size use the remaining sizes in
     turn. If there are at least HELD_OUT_EVERY prompts, no prompt is used both by a held-out request and by a request
-    that is not held out. The seed of a request is its index, so that the result depends only on the arguments.
+    that is not held out. The seed of a request is the index of the request, so that the result depends only on the
+    arguments.
     """
     others = corpus_sizes(model)[1:] or [model.default_size]
     separate = len(prompts) >= HELD_OUT_EVERY
@@ -99,7 +100,7 @@ async def generate_corpus(
     """Return the samples that the served model generates from the requests of `corpus_requests`.
 
     `on_sample` is called with the number of finished requests. A size other than the model's default is skipped if the
-    device runs out of memory. Raises the errors of Engine.generate.
+    device runs out of memory. Raises the same errors as Engine.generate.
     """
     samples = []
     for number, (request, held_out) in enumerate(corpus_requests(served.model, prompts, count), 1):

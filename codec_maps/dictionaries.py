@@ -44,7 +44,7 @@ def train_dictionary(bodies: Sequence[Body], wire_format: WireFormat) -> bytes |
 
 
 def _envelopes(bodies: Sequence[Body], wire_format: WireFormat) -> bytes:
-    """Return the bytes of each distinct header, preceded by an empty frame of each kind.
+    """Return the bytes of all distinct headers. Before each header, the bytes contain an empty frame of each kind.
 
     The most frequent header is last.
     """

@@ -1,4 +1,7 @@
-"""Order-0 entropy of frame data, the smallest size for a coder that uses only the frequencies of symbols."""
+"""Order-0 entropy of frame data.
+
+No coder that uses only the frequencies of symbols reaches a smaller size than this entropy.
+"""
 
 from collections.abc import Iterable
 
@@ -10,12 +13,12 @@ from codec_wire.pipelines import Scales
 
 
 def entropy_bound(header: LatentStreamHeader, frames: Iterable[LatentFrame]) -> float:
-    """Return the size in bytes of the values of `frames` at their order-0 entropy (Shannon 1948).
+    """Return the size in bytes that the values of `frames` would have at their order-0 entropy (Shannon 1948).
 
-    With an entropy of H bits per symbol, n symbols take n * H / 8 bytes. Frequencies are counted in each frame
-    separately. Symbols are bytes for 8-bit pipelines and nibbles for 4-bit pipelines. For pipelines that do not
-    quantize, the first bytes of all values form one sequence of symbols, the second bytes another, and so on. The size
-    does not include scales and the encoding of messages.
+    The size in bits is the number of symbols multiplied by the entropy in bits per symbol. Frequencies are counted in
+    each frame separately. Symbols are bytes for 8-bit pipelines and nibbles for 4-bit pipelines. For pipelines that do
+    not quantize, the first bytes of all values form one sequence of symbols, the second bytes another, and so on. The
+    size does not include scales and the encoding of messages.
     """
     return sum(_entropy_bits(symbols) for frame in frames for symbols in _symbols(header, frame)) / 8
 

@@ -19,7 +19,7 @@ Decode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 
 @dataclass(frozen=True, slots=True)
 class DecodedSample:
-    """The latent frames of a sample [F, C, h, w], and the pixels that they decode to, uint8 [N, H, W, 3].
+    """The latent frames [F, C, h, w] of a sample, and the decoded pixels, an array [N, H, W, 3] of uint8.
 
     The number N of decoded images is larger than the number F of latent frames if the VAE compresses time. With a VAE
     that compresses time, the first latent frame decodes to one video frame, and each later latent frame decodes to the
@@ -33,7 +33,7 @@ class DecodedSample:
 def measure_latent_rgb(latent_space: str, samples: Sequence[Sample], decode: Decode) -> LatentRgb | None:
     """Return the matrix fitted to the samples that are not held out, or to all samples if all are held out.
 
-    A sample is skipped if the device has too little memory to decode it. Return None if no sample was decoded.
+    A sample is skipped if the device has too little memory to decode the sample. Return None if no sample was decoded.
     """
     decoded = []
     for sample in [one for one in samples if not one.held_out] or samples:
@@ -46,7 +46,10 @@ def measure_latent_rgb(latent_space: str, samples: Sequence[Sample], decode: Dec
 
 
 def cell_colours(sample: DecodedSample) -> NDArray[np.float64]:
-    """Return the mean colour in [0, 1] of the pixels of each latent cell, [F, h, w, 3]."""
+    """Return an array [F, h, w, 3] with the mean colour of the pixels that each latent cell covers.
+
+    Colours are in [0, 1].
+    """
     frames, _, height, width = sample.latents.shape
     rows, columns = (side // cells for side, cells in zip(sample.pixels.shape[1:3], (height, width), strict=True))
     cells: NDArray[np.float64] = sample.pixels.reshape(-1, height, rows, width, columns, 3).mean(axis=(2, 4)) / 255

@@ -31,13 +31,14 @@ def map_from_model(
     *,
     public_url: str | None = None,
 ) -> LatentMapBundle:
-    """Return the map of `model`'s latent space. The same arguments produce the same bytes, and so the same hash.
+    """Return the map of `model`'s latent space.
 
-    `vae_scale_factor` is the VAE's scaling factor, by which latents are divided before decoding. `static_scales`
-    contains the scales of the encoding pipelines int8 and int4, keyed by the name of the pipeline, with one
-    little-endian fp16 number per channel. The map contains the pipeline int8 or int4 only if `static_scales` contains
-    the scales of the pipeline. URLs in the map begin with `public_url`, or are relative to the server if `public_url`
-    is not given. Raises InvalidMap if scales or a dictionary are not valid.
+    The same arguments always produce a map with the same bytes and the same hash. `vae_scale_factor` is the VAE's
+    scaling factor, by which latents are divided before decoding. `static_scales` is a dictionary of static scales by
+    the name of the encoding pipeline, `int8` or `int4`. The static scales of a pipeline are one little-endian fp16
+    number per channel. The map contains the pipeline int8 or int4 only if `static_scales` contains the scales of the
+    pipeline. URLs in the map begin with `public_url`, or are relative to the server if `public_url` is not given.
+    Raises InvalidMap if scales or a dictionary are not valid.
     """
     scales = dict(static_scales or {})
     base = public_url or ""

@@ -10,7 +10,7 @@ from codec_wire.pipelines import PIPELINES, Pipeline, Scales, numpy_math
 from codec_wire.pipelines.inverse import dequantize
 
 Latents = Sequence[NDArray[np.float16]]
-"""Latent frames [channels, ...] of one latent space, which may differ in width and height."""
+"""Latent frames [channels, ...] of one latent space. The latent frames may differ in width and height."""
 
 _COARSE = np.linspace(0.1, 1.0, 91, dtype=np.float32)
 _FINE = np.linspace(-0.01, 0.01, 21, dtype=np.float32)
@@ -26,9 +26,10 @@ class Quality:
 
 
 def static_scales(latents: Latents) -> dict[str, bytes]:
-    """Return the static scales of all encoding pipelines that need them, keyed by the name of the pipeline.
+    """Return a dictionary of static scales by the name of the encoding pipeline.
 
-    Static scales are one little-endian fp16 number per channel.
+    Encoding pipelines that need no static scales are left out. Static scales are one little-endian fp16 number per
+    channel.
     """
     values = _concatenated(latents)
     static = (spec for spec in PIPELINES.values() if spec.scales is Scales.STATIC)
@@ -72,7 +73,7 @@ def _noise(values: NDArray[np.float16], scales: NDArray[np.float16], max_code: i
 def measure_quality(latents: Latents, scales: Mapping[str, bytes]) -> list[Quality]:
     """Return the quality of every encoding pipeline that quantizes and supports images.
 
-    `scales` contains static scales, keyed by the name of the pipeline.
+    `scales` is a dictionary of static scales by the name of the encoding pipeline.
     """
     quantizing = [spec for spec in PIPELINES.values() if spec.bits is not None and not spec.video_only]
     return [_quality(spec, latents, scales.get(spec.name)) for spec in quantizing]
