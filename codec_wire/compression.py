@@ -58,7 +58,7 @@ class GzipCompressor:
         self._context = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)
 
     def compress(self, message: bytes) -> bytes:
-        """Return `message`, compressed and flushed."""
+        """Compress `message`, flush the compressor and return the compressed bytes."""
         return self._context.compress(message) + self._context.flush(zlib.Z_SYNC_FLUSH)
 
     def finish(self) -> bytes:
@@ -73,7 +73,7 @@ class BrotliCompressor:
         self._context = brotli.Compressor(quality=BROTLI_QUALITY)
 
     def compress(self, message: bytes) -> bytes:
-        """Return `message`, compressed and flushed."""
+        """Compress `message`, flush the compressor and return the compressed bytes."""
         return bytes(self._context.process(message) + self._context.flush())
 
     def finish(self) -> bytes:
@@ -94,7 +94,7 @@ class ZstdCompressor:
         ).compressobj()
 
     def compress(self, message: bytes) -> bytes:
-        """Return `message`, compressed and flushed."""
+        """Compress `message`, flush the compressor and return the compressed bytes."""
         return self._context.compress(message) + self._context.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
     def finish(self) -> bytes:
@@ -104,7 +104,10 @@ class ZstdCompressor:
 
 @lru_cache(maxsize=64)
 def _prepared_dictionary(dictionary: bytes) -> zstandard.ZstdCompressionDict:
-    """Return the dictionary with its compression tables. The tables are computed once and shared by all bodies."""
+    """Return the dictionary together with the compression tables that are computed from the dictionary.
+
+    The compression tables are computed once and shared by all bodies.
+    """
     prepared = zstandard.ZstdCompressionDict(dictionary)
     prepared.precompute_compress(compression_params=_zstd_parameters())
     return prepared

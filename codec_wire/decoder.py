@@ -32,8 +32,8 @@ class LatentDecoder:
         Latents of the encoding pipeline `raw` have the dtype that the header states. Latents of all other encoding
         pipelines are float32.
 
-        Raises SequenceError if the frame is out of order, MalformedMessage if its data has the wrong size or contains
-        an invalid value, and StreamFailed if its finish_reason is "error".
+        Raises SequenceError if the frame is out of order. Raises MalformedMessage if the data of the frame has the
+        wrong size or contains an invalid value. Raises StreamFailed if the `finish_reason` of the frame is "error".
         """
         self._check_order(frame)
         if frame.finish_reason is FinishReason.ERROR:

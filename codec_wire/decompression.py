@@ -1,7 +1,7 @@
 """Decompressors for the body of a latent stream.
 
-Each decompressor yields pieces of bounded size on demand, so that a decompression bomb is detected before it fills the
-memory.
+Each decompressor yields pieces of bounded size on demand, so that a decompression bomb is detected before the
+decompressed data fills the memory.
 """
 
 import re
@@ -19,9 +19,9 @@ from codec_wire.zstd_blocks import ZstdBlockSplitter
 PIECE_BYTES = 64 * 1024
 """Maximum size in bytes of a decompressed piece of a gzip or br body."""
 ZSTD_PIECE_BLOCKS = 8
-"""Maximum number of zstd blocks that begin in the input of one call of the decompressor.
+"""Maximum number of zstd blocks that begin in the input of one decompressor call.
 
-With this limit, a call returns at most (8 + 1) * 128 KiB.
+With this limit, one call of the decompressor returns at most nine blocks of 128 KiB.
 """
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
 """Largest accepted zstd window in bytes. RFC 9659 sets this limit for the content coding zstd."""
@@ -33,8 +33,9 @@ class Decompressor(Protocol):
     def expand(self, data: bytes) -> Iterator[bytes]:
         """Yield the decompressed bytes of `data` in pieces of bounded size.
 
-        A piece is decompressed when the caller requests it. Exhaust the iterator before you call this method again.
-        Raises MalformedMessage if `data` is not valid in this coding or continues after the end of the body.
+        A piece is decompressed only when the caller requests the piece. Exhaust the iterator before you call this
+        method again. Raises MalformedMessage if `data` is not valid in the content coding, or if `data` continues after
+        the end of the body.
         """
 
     def finish(self) -> None:
@@ -53,7 +54,7 @@ class IdentityDecompressor:
 
 
 class _CheckedDecompressor(ABC):
-    """Base class that reports the errors of the decompressors for gzip, br and zstd.
+    """Base class of the decompressors for gzip, br and zstd. The class reports the errors of the compression libraries.
 
     The `offset` of an error is a position in the decompressed stream, as in every StreamError. The message of the error
     states a position in the compressed body.

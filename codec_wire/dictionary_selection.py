@@ -10,8 +10,8 @@ from codec_wire.errors import StreamError
 def find_dictionary(head: bytes, dictionaries: Mapping[str, bytes]) -> bytes | None:
     """Return the zstd dictionary that a body needs, or None if the body needs no dictionary.
 
-    `head` contains the first bytes of the body. The keys of `dictionaries` are ignored. Raises StreamError if the body
-    needs a dictionary that is not in `dictionaries`.
+    `head` contains the first bytes of the body. Only the values of `dictionaries` are used, and the keys are ignored.
+    Raises StreamError if the body needs a dictionary that is not in `dictionaries`.
     """
     try:
         dictionary_id = zstandard.get_frame_parameters(head).dict_id

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor  # for type checkers only: codec_wire does not need torch
 
 Latent: TypeAlias = "NDArray[np.generic] | Tensor"
-"""Latents of one frame, [channels, ...], as a NumPy array or as a torch tensor on any device."""
+"""Latents of one frame, as a NumPy array or a torch tensor on any device, with the shape [channels, ...]."""
 
 
 class LatentEncoder:
@@ -36,12 +36,12 @@ class LatentEncoder:
     def encode(self, latent: Latent, *, keyframe: bool, last: bool) -> LatentFrame:
         """Return the next frame of the stream, which contains `latent`.
 
-        `latent` has the shape that the header states, and any float dtype. If `last` is true, `done` of the frame is
-        true and its finish_reason is "ok".
+        `latent` has the shape that the header states, and any float dtype. If `last` is true, the returned frame has a
+        true `done` and the `finish_reason` "ok".
 
         Raises InvalidLatents if `latent` contains NaN, Inf or a channel whose scale is not finite in fp16. Raises
-        ValueError if the shape of `latent` differs from the shape in the header, if the last frame was already encoded,
-        or if `keyframe` is false for a frame that must be a keyframe.
+        ValueError if the shape of `latent` differs from the shape in the header, or if the last frame was already
+        encoded. Raises ValueError also if `keyframe` is false for a frame that must be a keyframe.
         """
         self._check_order(tuple(latent.shape), keyframe=keyframe)
         data = self._encode_values(latent, keyframe=keyframe)
@@ -100,7 +100,7 @@ class LatentEncoder:
 
 @lru_cache(maxsize=8)
 def _shared_scaling(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], max_code: int) -> numpy_math.Scaling:
-    """Return static scales in the form that `quantize` needs.
+    """Return static scales in the form that the function `quantize` needs.
 
     The result is cached, because streams with equal scales and frame shapes can share the result.
     """
@@ -108,7 +108,9 @@ def _shared_scaling(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], m
 
 
 def _cast(latent: Latent, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> tuple[ModuleType, Any]:
-    """Return the module that encodes `latent`, and the values of `latent` as [channels, n] of `dtype`.
+    """Return the module that encodes `latent`, and the values of `latent` cast to `dtype`.
+
+    The values have the shape [channels, n].
 
     The values are a NumPy array for the module numpy_math, or a tensor for torch_math. Tensors on the CPU are also
     encoded with NumPy, because NumPy is faster than torch on the CPU and needs no copy of a tensor. torch is imported

@@ -32,8 +32,8 @@
         ├── ModelLoadError       a model cannot be loaded
         └── InvalidSettings      a setting has a value that is not allowed
 
-Each protocol has one table of its status codes. The table for HTTP is ERROR_STATUS in codec_wire/http.py, and the table
-for gRPC is in codec_grpc/errors.py.
+HTTP and gRPC each have one table with the status codes of the error classes. The table of HTTP status codes is
+ERROR_STATUS in codec_wire/http.py. The table of gRPC status codes is in codec_grpc/errors.py.
 """
 
 from typing import Any
@@ -45,8 +45,8 @@ INTERNAL_TEXT = "internal error; the server's log has the reason"
 class CodecError(Exception):
     """Base class of all exceptions of codec-diffusers. `str(error)` is one sentence that is safe to send to clients.
 
-    `code` identifies the class of the error in responses. `field` is the name of the request field that caused the
-    error, or None if no field did.
+    `code` is the string that identifies the error class in responses. `field` is the name of the request field that
+    caused the error, or None if no field caused the error.
     """
 
     code: str = "internal"
@@ -62,7 +62,7 @@ class CodecError(Exception):
 
 
 def _restored_error(cls: type[CodecError], args: tuple[Any, ...], attributes: dict[str, Any]) -> CodecError:
-    """Return the pickled error of class `cls` with these arguments and attributes."""
+    """Return the unpickled error, which has the class `cls`, the arguments `args` and the attributes `attributes`."""
     error = cls.__new__(cls, *args)
     vars(error).update(attributes)
     return error
@@ -116,7 +116,7 @@ class TooLarge(CodecError):
 
 
 class UnsupportedCoding(CodecError):
-    """Raised when the body of a request has a content coding, e.g. gzip. Servers accept only uncompressed bodies."""
+    """Raised when the body of a request has a content coding, such as gzip. Servers accept only uncompressed bodies."""
 
     code = "unsupported_coding"
 
@@ -206,7 +206,7 @@ class InvalidLatents(CodecError):
 class StreamError(CodecError):
     """Raised when a received latent stream is not valid. The subclasses of StreamError distinguish the reasons.
 
-    `offset` is the position in bytes of the invalid message in the decompressed stream, or None if this position is
+    `offset` is the position in bytes of the invalid message in the decompressed stream, or None if the position is
     unknown.
     """
 
@@ -255,7 +255,7 @@ class StartupError(CodecError):
 
 
 class InvalidMap(StartupError):
-    """Raised when a latent-space map, or a file that it refers to, is not valid."""
+    """Raised when a latent-space map is not valid, or when a file that the map refers to is not valid."""
 
     code = "invalid_map"
 
@@ -276,8 +276,8 @@ def without_traceback(error: CodecError) -> CodecError:
     """Return `error` without its traceback, cause and context.
 
     A traceback keeps the local variables of every stack frame alive, including the tensors of a failed generation. Call
-    this function before you store an error or pass it to another thread. Log the cause before the call, because the
-    returned error does not contain it.
+    this function before you store an error or pass an error to another thread. Log the cause before the call, because
+    the returned error does not contain the cause.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

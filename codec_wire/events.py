@@ -1,4 +1,4 @@
-"""Events that report the progress of a latent stream while it is generated or received."""
+"""Events that report the progress of a latent stream while the stream is generated or received."""
 
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -6,20 +6,23 @@ from typing import TypeAlias
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 
 PREVIEW_PIPELINE = "int4-adaptive"
-"""Pipeline that encodes the frames of previews. This pipeline needs no static scales from the latent-space map."""
+"""Name of the encoding pipeline for preview frames.
+
+This encoding pipeline needs no static scales from the latent-space map.
+"""
 
 
 def preview_header(header: LatentStreamHeader) -> LatentStreamHeader:
-    """Return a copy of `header` for a decoder of preview frames, with the pipeline that encodes previews."""
+    """Return a copy of `header` in which the encoding pipeline is PREVIEW_PIPELINE, for a decoder of preview frames."""
     return replace(header, pipeline=PREVIEW_PIPELINE, scales=None)
 
 
 @dataclass(frozen=True, slots=True)
 class PromptTruncation:
-    """Truncation of a prompt by a text encoder that ignored the last tokens, because the prompt was too long.
+    """Report that a prompt was too long, so that a text encoder ignored the last tokens of the prompt.
 
     `field` is the name of the request field, "prompt" or "negative_prompt". `encoder` is the name of the text encoder
-    in the model, e.g. "text_encoder_2". `dropped_tokens` is the number of ignored tokens.
+    in the model, such as "text_encoder_2". `dropped_tokens` is the number of ignored tokens.
     """
 
     field: str
@@ -29,9 +32,10 @@ class PromptTruncation:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """First event of every generation, which contains the header of the stream.
+    """First event of every generation. The event contains the header of the stream.
 
-    If `is_followed` is true, the next event is already available, so that both events can be sent in one write.
+    If `is_followed` is true, the next event is already available. The event Started and the next event can then be sent
+    in one write.
     """
 
     header: LatentStreamHeader
@@ -58,10 +62,10 @@ class Frame:
 class Preview:
     """Event that contains one latent frame of a preview.
 
-    A preview is the model's estimate of the finished latents, made after step `index` of `total`.
+    A preview is the model's estimate of the finished latents, made after step `index` of `total` steps.
 
-    `frame` is encoded with PREVIEW_PIPELINE. `frame.seq` is the sequence number of the corresponding frame of the
-    stream. `frame.done` is true for the last frame of the preview.
+    `frame` is encoded with PREVIEW_PIPELINE. `frame.seq` is the sequence number of the stream frame that the preview
+    frame estimates. `frame.done` is true for the last frame of the preview.
     """
 
     index: int

@@ -5,7 +5,7 @@ from codec_wire.latents import FinishReason, LatentDtype
 
 
 def parse_dtype(value: str) -> LatentDtype:
-    """Return the dtype with this name. Raises MalformedMessage if the dtype is not supported, for example bf16."""
+    """Return the dtype with the name `value`. Raises MalformedMessage if the dtype is not supported, such as bf16."""
     try:
         return LatentDtype(value)
     except ValueError:
@@ -14,7 +14,7 @@ def parse_dtype(value: str) -> LatentDtype:
 
 
 def parse_finish_reason(value: str | None) -> FinishReason | None:
-    """Return the finish reason with the name `value`. None is returned unchanged.
+    """Return the finish reason with the name `value`. If `value` is None, None is returned.
 
     Raises MalformedMessage if `value` is a string that does not name a finish reason.
     """

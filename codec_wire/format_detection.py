@@ -28,9 +28,9 @@ _PRINTABLE = frozenset((*range(0x20, 0x7F), *b"\t\r\n"))
 
 
 def detect_coding(head: bytes) -> str:
-    """Return the name of the content coding whose magic bytes are the first bytes of `head`, else "identity".
+    """Return the name of the content coding that the first bytes (magic bytes) of `head` identify, or else "identity".
 
-    Brotli is never detected, because it has no magic bytes.
+    Brotli is never detected, because a Brotli body has no magic bytes.
     """
     return next((row.name for row in CODINGS.values() if row.magic and head.startswith(row.magic)), IDENTITY)
 
@@ -38,8 +38,8 @@ def detect_coding(head: bytes) -> str:
 def detect_wire_format(head: bytes) -> WireFormat:
     """Return the wire format of a stream that begins with `head`. `head` must have at least one byte.
 
-    A protobuf stream begins with the length of its header. The length of a header, a 4-byte big-endian integer, is less
-    than 16 MiB, so its first byte is 0. The first byte of a msgpack map is never 0.
+    A protobuf stream begins with the length of the stream header, which is a 4-byte big-endian integer. This length is
+    less than 16 MiB, so that the first byte of the integer is 0. The first byte of a msgpack map is never 0.
     """
     return WireFormat.PROTOBUF if head[:1] == b"\0" else WireFormat.MSGPACK
 
@@ -47,7 +47,7 @@ def detect_wire_format(head: bytes) -> WireFormat:
 def identify_foreign_file(head: bytes) -> str | None:
     """Return a short description of the file that begins with `head`, if the file cannot be a latent stream.
 
-    Return None if `head` can be the beginning of a latent stream, compressed or not.
+    Return None if `head` can be the beginning of a compressed or uncompressed latent stream.
     """
     for magic, description in _FOREIGN_MAGIC.items():
         if head.startswith(magic):
@@ -65,7 +65,8 @@ def identify_foreign_file(head: bytes) -> str | None:
 def _may_begin_message(head: bytes) -> bool:
     """Return whether `head` can be the beginning of a message in one of the two wire formats.
 
-    A protobuf message begins with a length below 64 KiB. A msgpack message is a map whose first key is a string.
+    The function expects that a protobuf message begins with a length below 64 KiB. A msgpack message is a map whose
+    first key is a string.
     """
     first, second = head[0], head[1] if len(head) > 1 else None
     if first == 0:

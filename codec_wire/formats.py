@@ -17,7 +17,7 @@ _ENCODE_FRAME = {
 
 
 def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -> bytes:
-    """Return `message`, which is a header or a frame, as bytes in this wire format."""
+    """Return the bytes of a header or a frame, encoded in the wire format `wire_format`."""
     if isinstance(message, LatentStreamHeader):
         return _encoded_header(message, wire_format)
     return _ENCODE_FRAME[wire_format](message)
@@ -25,7 +25,7 @@ def encode(message: LatentStreamHeader | LatentFrame, wire_format: WireFormat) -
 
 @lru_cache(maxsize=256)
 def _encoded_header(header: LatentStreamHeader, wire_format: WireFormat) -> bytes:
-    """Return `header` as bytes in this wire format.
+    """Return the bytes of `header`, encoded in the wire format `wire_format`.
 
     Results are cached, because streams with the same shape and encoding pipeline usually have equal headers.
     """

@@ -1,4 +1,4 @@
-"""Framers, which split received bytes into unparsed messages. At most one incomplete message is buffered."""
+"""Framers, which split received bytes into unparsed messages. A framer buffers at most one incomplete message."""
 
 from typing import Any, Protocol
 
@@ -33,10 +33,16 @@ class Framer(Protocol):
         """
 
     def parse_header(self, raw: Any) -> LatentStreamHeader:
-        """Return the header in `raw`, a message from `next`. Raises MalformedMessage if `raw` is not a header."""
+        """Return the header in `raw`, which is a message that the method `next` returned.
+
+        Raises MalformedMessage if `raw` is not a header.
+        """
 
     def parse_frame(self, raw: Any) -> LatentFrame:
-        """Return the frame in `raw`, a message from `next`. Raises MalformedMessage if `raw` is not a frame."""
+        """Return the frame in `raw`, which is a message that the method `next` returned.
+
+        Raises MalformedMessage if `raw` is not a frame.
+        """
 
 
 class ProtobufFramer:

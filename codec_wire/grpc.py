@@ -28,25 +28,34 @@ from codec_wire.remote_errors import error_from_code
 
 ERROR_DOMAIN = "codec-diffusers"
 MAP_HASH_KEY = LATENT_MAP_HEADER.lower()
-"""Key in the initial and trailing metadata for the hash of the latent-space map, sha256:<hex>."""
+"""Key of the latent-space map's hash (sha256:<hex>) in the initial metadata and in the trailing metadata."""
 RETRY_AFTER_KEY = "retry-after"
-"""Key in the trailing metadata for the number of seconds after which a client may retry. Proxies read this key."""
+"""Key in the trailing metadata whose value is the number of seconds after which a client may retry.
+
+Proxies read this key.
+"""
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Key in the trailing metadata for the number of milliseconds after which a gRPC client with a retry policy retries."""
 MODEL_KEY = MODEL_HEADER.lower()
-"""Key in the initial metadata for the name of the model that generates. The name is encoded by http.header_value."""
+"""Key of the model's name in the initial metadata. The function http.header_value encodes the name."""
 SEED_KEY = SEED_HEADER.lower()
 """Key in the initial metadata for the seed of the noise."""
 REQUEST_ID_KEY = REQUEST_ID_HEADER.lower()
-"""Key in the request and trailing metadata for the id that the request has in the server's log."""
-PARAMETERS_KEY = PARAMETERS_HEADER.lower()
-"""Key in the initial metadata for a JSON object with the parameters of the request and of the server process.
+"""Key of the request id in the request metadata and in the trailing metadata.
 
-The value is a JSON object.
+The server's log contains the request id.
+"""
+PARAMETERS_KEY = PARAMETERS_HEADER.lower()
+"""Key of the generation parameters in the initial metadata.
+
+The value is a JSON object with the parameters of the request and the parameters of the server process.
 """
 MODE_KEY = MODE_HEADER.lower()
-"""Key in the initial metadata for the mode of the model (reference or fast), the switches of the model, and the
-measured effect of the switches on images."""
+"""Key of the model's mode in the initial metadata.
+
+The value contains the mode (reference or fast), the switches of the model, and the measured effect of the switches on
+images.
+"""
 BATCH_SIZE_KEY = "codec-batch-size"
 """Key in the trailing metadata for the number of generations that were sampled together in one batch.
 
@@ -75,7 +84,7 @@ _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
 def event_from_message(message: pb.GenerateResponse) -> StreamEvent | None:
-    """Return the event in a response message, or None if the event is of an unknown kind or is an error frame.
+    """Return the event in a response message, or None for an error frame or an event of an unknown kind.
 
     After an error frame, the call ends with an error status. The receiver creates its own error frame from the error
     status.

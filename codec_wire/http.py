@@ -25,7 +25,7 @@ REQUEST_ID_HEADER = "X-Request-Id"
 ERROR_TRAILER = "Codec-Error"
 """HTTP trailer that reports why a latent stream failed after its header was sent.
 
-The value is "<code>: <message>", encoded by header_value.
+The value has the form "<code>: <message>" and is encoded by the function header_value.
 """
 
 RESPONSE_HEADERS: Mapping[str, str] = {
@@ -45,14 +45,17 @@ RESPONSE_HEADERS: Mapping[str, str] = {
     "because the headers of a latent stream are sent before the generation ends.",
     REQUEST_ID_HEADER: "Id of the request in the server's log. It is the id in the request header, or else a new id.",
 }
-"""Protocol headers of a generation response and their descriptions. Web pages may read these headers (CORS)."""
+"""Descriptions of the protocol headers of a generation response, keyed by the names of the headers.
+
+CORS permits web pages to read the protocol headers.
+"""
 REQUEST_HEADERS: Mapping[str, str] = {
     MAP_PIN_HEADER: "sha256:<hex> of the latent-space map that the client uses. If the server's map differs, the "
     "status is 409.",
     CLIENT_VERSION_HEADER: "If present, with any value, the client can download zstd dictionaries.",
     REQUEST_ID_HEADER: "Id of the request in the server's log: at most 128 letters, digits and characters of ._:/+=@-",
 }
-"""Optional protocol headers of a generation request and their descriptions."""
+"""Descriptions of the optional protocol headers of a generation request, keyed by the names of the headers."""
 
 EDITS_PATH = "/v1/images/edits"
 GENERATION_PATHS: Mapping[Modality, str] = {
@@ -87,7 +90,7 @@ def header_value(text: str) -> str:
 
 
 def parse_parameters(header: str | None) -> dict[str, str | int | float]:
-    """Return the parameters in `header`, the value of PARAMETERS_HEADER.
+    """Return the generation parameters in `header`, which is the value of the HTTP header PARAMETERS_HEADER.
 
     The result is empty if `header` is missing or does not contain a JSON object.
     """
@@ -101,7 +104,7 @@ def parse_parameters(header: str | None) -> dict[str, str | int | float]:
 
 
 def truncation_headers(truncations: Iterable[PromptTruncation]) -> dict[str, str]:
-    """Return PROMPT_TRUNCATED_HEADER with its value, or an empty dictionary if no prompt was truncated."""
+    """Return a dictionary with PROMPT_TRUNCATED_HEADER, or an empty dictionary if no prompt was truncated."""
     items = [f"{item.field}.{item.encoder}={item.dropped_tokens}" for item in dict.fromkeys(truncations)]
     return {PROMPT_TRUNCATED_HEADER: ", ".join(items)} if items else {}
 
@@ -121,12 +124,12 @@ def parse_truncations(header: str | None) -> tuple[PromptTruncation, ...]:
 
 
 def map_path(latent_space_id: str) -> str:
-    """Return the URL path of the map of the latent space with this id."""
+    """Return the URL path of the map that describes the latent space with the id `latent_space_id`."""
     return f"{WELL_KNOWN_PATH}/latents/{latent_space_id}.json"
 
 
 def latent_rgb_path(latent_space_id: str) -> str:
-    """Return the URL path of the latent-to-RGB matrix of the latent space with this id."""
+    """Return the URL path of the latent-to-RGB matrix for the latent space with the id `latent_space_id`."""
     return f"{WELL_KNOWN_PATH}/rgb/{latent_space_id}.json"
 
 
@@ -141,7 +144,7 @@ def scales_path(digest: str) -> str:
 
 
 def decoder_path(digest: str) -> str:
-    """Return the path of the ONNX decoder with this hash (sha256:<hex> or <hex>)."""
+    """Return the URL path of the ONNX decoder with this hash (sha256:<hex> or <hex>)."""
     return f"{WELL_KNOWN_PATH}/decoders/{digest.removeprefix('sha256:')}.onnx"
 
 
@@ -155,7 +158,7 @@ MEDIA_TYPES: Mapping[str, WireFormat] = {
     "application/codec+protobuf": WireFormat.PROTOBUF,
     "application/vnd.protobuf": WireFormat.PROTOBUF,
 }
-"""Wire format of each media type. The first media type of a wire format is its default media type."""
+"""Wire format of each media type. The first media type of a wire format is the default of the wire format."""
 _DEFAULT_MEDIA_TYPES = {wire_format: name for name, wire_format in reversed(tuple(MEDIA_TYPES.items()))}
 NPY_MEDIA_TYPE = "application/x-npy"
 """Media type of a NumPy array file."""
@@ -210,18 +213,20 @@ The status 499 is only logged, because the client has disconnected.
 
 
 def error_status(cls: type[BaseException]) -> int:
-    """Return the HTTP status of the error class `cls` or of its nearest base class in ERROR_STATUS.
+    """Return the HTTP status of the error class `cls`.
 
-    The status is 500 if ERROR_STATUS contains neither `cls` nor a base class of it.
+    If ERROR_STATUS does not contain `cls`, the status of the nearest base class is returned.
+
+    The status is 500 if ERROR_STATUS contains neither `cls` nor a base class of `cls`.
     """
     status = next((ERROR_STATUS[base] for base in cls.__mro__ if base in ERROR_STATUS), None)
     return int(HTTPStatus.INTERNAL_SERVER_ERROR if status is None else status)
 
 
 def retryable_error(status: int) -> type[RetryableError] | None:
-    """Return the class of retryable errors with this HTTP status, or None if a retry does not help.
+    """Return the subclass of RetryableError with the HTTP status `status`, or None if no subclass has this status.
 
-    Use this function for a response without a Codec error code, for example from a proxy.
+    Use this function for a response without a Codec error code, such as a response from a proxy.
     """
     for cls, found in ERROR_STATUS.items():
         if found == status and issubclass(cls, RetryableError):

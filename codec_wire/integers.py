@@ -8,7 +8,7 @@ is fast."""
 
 
 def parse_integer(value: object) -> object:
-    """Return the integer that `value` represents, for example 2 for 2.0 or "2".
+    """Return the integer that `value` represents, for example 2 if `value` is 2.0 or "2".
 
     A value that does not represent an integer is returned unchanged.
     """

@@ -1,4 +1,4 @@
-"""The two messages of a latent stream, header and frame, independent of the wire format.
+"""The header message and the frame message of a latent stream, independent of the wire format.
 
 The header and the frame are validated when they are constructed.
 """
@@ -18,15 +18,15 @@ _FP16_INFINITY = 0x7C00
 MAX_VALUES = 2**28
 """Maximum number of values in a frame.
 
-Frames of real models are far smaller than this limit. The limit bounds the memory that a receiver allocates for a
-header.
+Frames of real models are far smaller than this limit. With this limit, a received header cannot make the receiver
+allocate too much memory.
 """
 
 
 class LatentDtype(StrEnum):
-    """Number format to which latents are cast before they are encoded.
+    """Number format to which latents are cast before the encoding.
 
-    bf16 is not supported, because deployed clients decode it as fp16.
+    bf16 is not supported, because deployed clients decode bf16 as fp16.
     """
 
     FP16 = "fp16"
@@ -58,9 +58,9 @@ class FinishReason(StrEnum):
 class LatentStreamHeader:
     """First message of a stream.
 
-    `shape` is the shape of one frame, channels first and without a batch axis. `scales` contains the static scales, one
-    little-endian fp16 number per channel. `total_frames` is the number of latent frames. Fields that are None are not
-    sent. Raises MalformedMessage, which names the field, if a field is not valid.
+    `shape` is the shape of one frame, channels first and without a batch axis. `scales` contains the static scales as
+    little-endian fp16 numbers, one number per channel. `total_frames` is the number of latent frames. Fields that are
+    None are not sent. Raises MalformedMessage if a field is not valid. The error message names the invalid field.
     """
 
     latent_space_id: str
@@ -102,7 +102,7 @@ class LatentStreamHeader:
 
     @property
     def pipeline_spec(self) -> Pipeline:
-        """Specification of the encoding pipeline of the frames."""
+        """Specification of the encoding pipeline that encodes the frames."""
         return PIPELINES[self.pipeline]
 
 
@@ -112,7 +112,7 @@ class LatentFrame:
 
     `data` contains the bytes to which the stream's encoding pipeline converted the latents. `seq` is the sequence
     number of the frame, counted from 0. `done` is true for the last frame only. Only the last frame may have a
-    `finish_reason`. Raises MalformedMessage, which names the field, if a field is not valid.
+    `finish_reason`. Raises MalformedMessage if a field is not valid. The error message names the invalid field.
     """
 
     data: bytes

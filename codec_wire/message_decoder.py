@@ -21,13 +21,13 @@ Message = LatentStreamHeader | LatentFrame
 
 
 class MessageDecoder:
-    """Decompresses an HTTP body and parses the header and the frames of the latent stream in it.
+    """Decompresses an HTTP body, and parses the header and the frames of the latent stream in the body.
 
     If `wire_format` is not given, the wire format is detected from the first byte. `encoding` is the content coding of
-    the body. `dictionary` is the zstd dictionary with which the body was compressed, if any. `max_bytes` is the maximum
-    size of the decompressed body. The decoder buffers at most one message and one bounded piece of decompressed data.
-    See codec_client.LatentStreamDecoder, which also decodes frames to latents. Raises StreamError if the content coding
-    is unknown or `dictionary` is not valid.
+    the body. `dictionary` is the zstd dictionary with which the body was compressed, or None for a body without a
+    dictionary. `max_bytes` is the maximum size of the decompressed body. The decoder buffers at most one message and
+    one bounded piece of decompressed data. To decode frames to latents, use codec_client.LatentStreamDecoder. Raises
+    StreamError if the content coding is unknown or `dictionary` is not valid.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class MessageDecoder:
     def feed(self, chunk: bytes) -> Iterator[Message]:
         """Add `chunk` and return an iterator over the messages that are complete.
 
-        The iterator of the next call begins with the messages that were not consumed. The iterator raises StreamError
-        if the body is not valid or if its decompressed size exceeds `max_bytes`. After an error, all later calls raise
-        the same error.
+        If the caller does not consume all messages, the iterator of the next call begins with the remaining messages.
+        The iterator raises StreamError if the body is not valid or if its decompressed size exceeds `max_bytes`. After
+        an error, all later calls raise the same error.
         """
         self.received += len(chunk)
         self._chunks.append(chunk)
@@ -77,8 +77,8 @@ class MessageDecoder:
     def close(self) -> None:
         """Mark the end of the body.
 
-        Raises TruncatedStream if the body is incomplete. Raises StreamError if a message that was not consumed is not
-        valid.
+        Raises TruncatedStream if the body is incomplete. Raises StreamError if the caller has not consumed all messages
+        and a remaining message is not valid.
         """
         for _ in self._messages():  # parse the messages that were received but not consumed
             pass
@@ -134,10 +134,12 @@ class MessageDecoder:
 
 
 def parse_stream_headers(headers: Mapping[str, str]) -> tuple[WireFormat, str, str | None]:
-    """Return (wire format, content coding, hash of the zstd dictionary or None) from the headers of a response.
+    """Return the wire format, the content coding and the hash of the zstd dictionary from the headers of a response.
 
-    Raises StreamError if the response is not a latent stream, if only one of Content-Encoding zstd and Codec-Zstd-Dict
-    is present, or if the value of Codec-Zstd-Dict is not a hash.
+    The hash is None if the body was compressed without a zstd dictionary.
+
+    Raises StreamError if the response is not a latent stream, or if the value of the header Codec-Zstd-Dict is not a
+    hash. Raises StreamError also if only one of the headers `Content-Encoding: zstd` and Codec-Zstd-Dict is present.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     content_type = lower.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,6 +1,7 @@
 """Conversion between messages and msgpack maps.
 
-The keys of a map are in the published order, and integers have their shortest form. Fields that are None are left out.
+The keys of a msgpack map are in the order that the Codec protocol publishes. Integers have the shortest msgpack form.
+Fields that are None are left out.
 """
 
 import struct
@@ -57,7 +58,7 @@ _FLAGS: dict[tuple[bool, bool], bytes] = {
     for keyframe in (False, True)
     for done in (False, True)
 }
-"""The encoded pairs of `keyframe` and `done`, for each combination of their values."""
+"""Encoded msgpack pairs of the keys `keyframe` and `done`, for each combination of the two values."""
 _FINISH_REASONS: dict[FinishReason, bytes] = {
     reason: msgpack.packb({"finish_reason": str(reason)})[1:] for reason in FinishReason
 }
@@ -73,7 +74,7 @@ def _bin_header(size: int) -> bytes:
 
 
 def _uint(number: int) -> bytes:
-    """Return `number`, which is below 2^32, as a msgpack integer in the shortest form."""
+    """Return `number` as a msgpack integer in the shortest form. `number` must be below 2^32."""
     if number < 2**7:
         return bytes((number,))
     # msgpack.packb would allocate a buffer of 256 KiB.
@@ -87,7 +88,7 @@ def _uint(number: int) -> bytes:
 def parse_header(message: dict[str, Any]) -> LatentStreamHeader:
     """Return the header in an unpacked msgpack map.
 
-    Raises MalformedMessage, which names the key, if a key is missing or unknown or if its value is not valid.
+    Raises MalformedMessage if a key is missing or unknown, or if a value is not valid. The error message names the key.
     """
     values = _checked(message, _HEADER_KEYS, "header")
     if values.pop("type") != "header":
@@ -100,7 +101,7 @@ def parse_header(message: dict[str, Any]) -> LatentStreamHeader:
 def parse_frame(message: dict[str, Any]) -> LatentFrame:
     """Return the frame in an unpacked msgpack map.
 
-    Raises MalformedMessage, which names the key, if a key is missing or unknown or if its value is not valid.
+    Raises MalformedMessage if a key is missing or unknown, or if a value is not valid. The error message names the key.
     """
     values = _checked(message, _FRAME_KEYS, "frame")
     values["finish_reason"] = parse_finish_reason(values.get("finish_reason"))
@@ -141,7 +142,7 @@ _FRAME_KEYS: dict[str, _Check] = {
 def _checked(message: dict[str, Any], keys: dict[str, _Check], kind: str) -> dict[str, Any]:
     """Return a copy of `message` after checking its keys and the types of its values against the rules in `keys`.
 
-    Raises MalformedMessage, which names the key, if a key breaks its rule or is unknown.
+    Raises MalformedMessage if a key is unknown or breaks the rule of the key. The error message names the key.
     """
     for name in message:
         if name not in keys:

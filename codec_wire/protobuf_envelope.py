@@ -48,19 +48,19 @@ def encode_frame(frame: LatentFrame) -> bytes:
 
 
 _DATA_TAG = b"\x0a"
-"""Tag of field 1, `data`, which is length-delimited."""
+"""Tag of the field `data`, which has the field number 1 and is length-delimited."""
 _SEQ_TAG = b"\x10"
-"""Tag of field 2, `seq`, which is a varint."""
+"""Tag of the field `seq`, which has the field number 2 and is a varint."""
 _FLAGS: dict[tuple[bool, bool], bytes] = {
     (keyframe, done): stream_pb2.LatentFrame(keyframe=keyframe, done=done).SerializeToString()
     for keyframe in (False, True)
     for done in (False, True)
 }
-"""The encoded fields 3 (`keyframe`) and 4 (`done`), for each combination of their values."""
+"""The encoded fields 3 (`keyframe`) and 4 (`done`), for each combination of the two values."""
 _FINISH_REASONS: dict[FinishReason, bytes] = {
     reason: stream_pb2.LatentFrame(finish_reason=reason).SerializeToString() for reason in FinishReason
 }
-"""The encoded field 5 (`finish_reason`), for each of its values."""
+"""The encoded field 5 (`finish_reason`), for each finish reason."""
 
 
 def _varint(number: int) -> bytes:
@@ -99,7 +99,7 @@ def parse_frame(payload: bytes) -> LatentFrame:
 def header_from_message(message: stream_pb2.LatentStreamHeader) -> LatentStreamHeader:
     """Return the header in a protobuf message.
 
-    Raises MalformedMessage, which names the field, if a field is not valid.
+    Raises MalformedMessage if a field is not valid. The error message names the invalid field.
     """
     return LatentStreamHeader(
         latent_space_id=message.latent_space_id,
@@ -116,7 +116,7 @@ def header_from_message(message: stream_pb2.LatentStreamHeader) -> LatentStreamH
 def frame_from_message(message: stream_pb2.LatentFrame) -> LatentFrame:
     """Return the frame in a protobuf message. An absent field has its default value, as in proto3.
 
-    Raises MalformedMessage, which names the field, if a field is not valid.
+    Raises MalformedMessage if a field is not valid. The error message names the invalid field.
     """
     return LatentFrame(
         data=message.data,
@@ -130,9 +130,9 @@ def frame_from_message(message: stream_pb2.LatentFrame) -> LatentFrame:
 def _parse(message: Message, payload: bytes) -> None:
     """Parse `payload` into `message`.
 
-    Raises MalformedMessage if `message` does not serialize to the bytes of `payload` again. The protobuf library
-    accepts repeated fields, truncates numbers that are too large, and keeps unknown fields. This function rejects
-    repeated fields, numbers that are too large and unknown fields.
+    Raises MalformedMessage if a serialization of the parsed `message` does not give the bytes of `payload` again. The
+    protobuf library accepts repeated fields, truncates numbers that are too large, and keeps unknown fields. This
+    function rejects repeated fields, numbers that are too large and unknown fields.
     """
     name = message.DESCRIPTOR.name
     try:

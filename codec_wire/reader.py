@@ -9,7 +9,7 @@ from codec_wire.wire_format import WireFormat
 
 MAX_HEADER_BYTES = 64 * 1024
 FRAME_OVERHEAD_BYTES = 256
-"""Maximum size in bytes of the parts of a frame message other than its data, such as keys and lengths."""
+"""Maximum number of bytes that a frame message contains in addition to the frame data, such as keys and lengths."""
 
 
 class StreamReader:
@@ -17,7 +17,7 @@ class StreamReader:
 
     The reader checks that each message is valid and that no bytes follow the last frame. LatentDecoder checks the order
     and content of frames. Every error contains the offset of the invalid message. After an error, all further calls
-    raise the same error. A message is buffered only until it is consumed.
+    raise the same error. A message is buffered only until the caller consumes the message.
     """
 
     def __init__(self, wire_format: WireFormat) -> None:

@@ -18,7 +18,7 @@ def error_from_code(
     retry_after_s: int | None = None,
     supported: tuple[str, ...] = (),
 ) -> CodecError | None:
-    """Return an error of the class with this error code, or None if the code is unknown.
+    """Return an error of the class that has the error code `code`, or None if the code is unknown.
 
     `field`, `retry_after_s` and `supported` are attributes that only some error classes have.
     """

@@ -22,7 +22,7 @@ NUM_SEEDS = 2**64
 RANDOM_SEED = -1
 """Value of `seed` that selects a random seed."""
 _RANDOM_SEEDS = 2**32
-"""Random seeds are below this number, so that every client can represent them and other tools accept them."""
+"""Random seeds are below this number, so that all clients can represent the seeds and other tools accept the seeds."""
 DEFAULT_STRENGTH = 0.8
 
 
@@ -142,23 +142,24 @@ VIDEO_FIELDS = {
     "duration_seconds": "duration_seconds",
     "keyframe_interval": "keyframe_interval",
 }
-"""Names of the attributes that apply only to videos, keyed by their names in requests (wire names)."""
+"""Names of the attributes that apply only to videos, keyed by the names that the attributes have in requests."""
 
 RequestT = TypeVar("RequestT", bound=GenerationRequest)
 
 
 def parse_request(values: Mapping[str, object]) -> GenerationRequest:
-    """Return the generation request with these field values. See parse_request_as."""
+    """Return the generation request that has the field values `values`. See parse_request_as."""
     return parse_request_as(GenerationRequest, values)
 
 
 def parse_request_as(kind: type[RequestT], values: Mapping[str, object]) -> RequestT:
-    """Return a request of class `kind` with these field values.
+    """Return a request of class `kind` that has the field values `values`.
 
     The keys of `values` are the names of fields in requests (wire names), such as `frames`. Values that are None are
-    ignored, and so is an empty `model`.
+    ignored. An empty `model` is also ignored.
 
-    Raises InvalidRequest, which states the field, the received value and what is allowed, if a field is not valid.
+    Raises InvalidRequest if a field is not valid. The error message states the field, the received value and what is
+    allowed.
     """
     present = {name: value for name, value in values.items() if value is not None and (name, value) != ("model", "")}
     try:

@@ -1,4 +1,4 @@
-"""The .proto file of the stream messages, for clients that generate code from it."""
+"""The .proto file of the stream messages, for clients that generate code from the file."""
 
 from importlib import resources
 

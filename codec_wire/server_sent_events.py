@@ -18,7 +18,7 @@ EVENT_STREAM = "text/event-stream"
 HEADER, PROGRESS, PREVIEW, FRAME, ERROR = "header", "progress", "preview", "frame", "error"
 """Names of the events. An `error` event contains the body of an error response and is the last event."""
 MAX_EVENT_BYTES = 512 * 1024 * 1024
-"""Maximum size of a received event in bytes. An event contains a frame in base64."""
+"""Maximum size of a received event in bytes. An event can contain a frame as a base64 string."""
 
 
 def server_sent_event(name: str, data: str) -> bytes:
@@ -82,7 +82,7 @@ def _parse(text: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def message_bytes(data: dict[str, Any]) -> bytes:
-    """Return the message in the data of a header, preview or frame event.
+    """Return the bytes of the stream message in `data`, which is the data of a header, preview or frame event.
 
     Raises MalformedMessage if the data does not contain a base64 string.
     """

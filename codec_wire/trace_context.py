@@ -1,4 +1,4 @@
-"""W3C trace context, which consists of the ids of a trace and of the span that sends a request."""
+"""W3C trace context, which consists of the id of a trace and the id of the span that sends a request."""
 
 import sys
 from re import compile as compile_pattern
@@ -9,7 +9,7 @@ _TRACEPARENT = compile_pattern(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-
 
 
 def parse_traceparent(value: object) -> str | None:
-    """Return `value` if it is a valid traceparent of version 00, or else None."""
+    """Return `value` if `value` is a valid traceparent of version 00. Otherwise, return None."""
     return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
 
 

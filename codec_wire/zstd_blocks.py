@@ -1,7 +1,7 @@
 """Detection of the block boundaries in a zstd frame (RFC 8878, section 3.1.1) without decompression.
 
-The zstandard library cannot limit the output of a call. A block expands to at most 128 KiB. To limit the output of a
-call, the number of blocks in the input of the call is limited.
+The zstandard library cannot limit the output of a call. A zstd block has at most 128 KiB after decompression. To limit
+the output of a call, the number of blocks in the input of the call is limited.
 """
 
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ class ZstdBlockSplitter:
         return _DESCRIPTOR_END + (1 - single_segment) + _DICTIONARY_ID_BYTES[descriptor & 3] + content_size
 
     def _parse_header(self) -> None:
-        """Set `_skip`, the distance to the next header, from the complete header in `_partial`."""
+        """Set `_skip` to the distance to the next header, computed from the complete header in `_partial`."""
         if self._in_frame_header:
             self._skip = 0 if self._partial.startswith(_MAGIC) else None
             self._in_frame_header = False

@@ -1,1 +1,4 @@
-"""Implementations of the commands. A module is imported only when its command runs, so that --help starts quickly."""
+"""Implementations of the commands.
+
+A module is imported only when the module's command runs, so that the option --help responds quickly.
+"""

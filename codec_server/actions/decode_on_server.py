@@ -12,7 +12,7 @@ from codec_server.terminal.output_file import pixel_file
 from codec_wire.errors import InvalidSettings
 
 _SERVER_FORMATS: dict[str, Any] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp", "mp4": "mp4"}
-"""File format that is requested from the server, by the format of the output file."""
+"""File formats that are requested from the server, keyed by the format of the output file."""
 
 
 def decode_on_server(
@@ -29,9 +29,10 @@ def decode_on_server(
 ) -> None:
     """Decode the stream in the file `capture` on `server`, and write the file `output`.
 
-    The server returns the finished file. If the server cannot write the format of the file, e.g. .gif, it returns raw
-    pixels. `has_local_decoder` is True if the command line contains --decoder or --download-decoder, which must not be
-    combined with --on-server. Raises a CodecError if an option, the stream or the response of the server is invalid.
+    The server returns the finished file. If the server cannot write the format of the file, such as .gif, the server
+    returns raw pixels. `has_local_decoder` is True if the command line contains --decoder or --download-decoder. These
+    two options must not be combined with --on-server. Raises a CodecError if an option, the stream or the response of
+    the server is invalid.
     """
     output_file = pixel_file(output, file_format)
     if server is None:

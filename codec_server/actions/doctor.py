@@ -39,7 +39,7 @@ class Finding:
 
 
 def run_doctor(settings: Settings, *, as_json: bool) -> bool:
-    """Check this machine and print the findings. Return False if the state of a finding is bad."""
+    """Check this machine and print the findings. Return False if at least one finding has the state `bad`."""
     configure_log("error")
     console = Console(highlight=False, emoji=False)
     findings = []

@@ -32,10 +32,10 @@ def run_encode(
     keyframe_interval: int | None,
     seed: int | None,
 ) -> None:
-    """Encode `file` with `target` and write the stream to `output`.
+    """Encode `file` with the model of `target` and write the latent stream to the file `output`.
 
-    `flags` are the settings of the model by field name. Raises a CodecError if an option or the file is invalid, or if
-    encoding fails.
+    `flags` is a dictionary of the model's settings, keyed by the names of the settings. Raises a CodecError if an
+    option or the file is invalid, or if encoding fails.
     """
     output_file = OutputFile(output, STREAM_FORMAT)
     target.require_one()
@@ -67,7 +67,7 @@ def read_file(path: Path) -> bytes:
 
 
 async def _encode(client: LatentClient, request: EncodingRequest, wire_format: WireFormat) -> bytes:
-    """Encode with `client` and return the uncompressed body of the latent stream."""
+    """Encode the input of `request` with `client` and return the uncompressed body of the latent stream."""
     async with client:
         if isinstance(client, InProcessClient):
             await client.load(modality_of_file(request.file))

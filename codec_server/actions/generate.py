@@ -36,12 +36,12 @@ def run_generate(
     as_json: bool,
     preview: bool,
 ) -> None:
-    """Generate with `target` and write the file `output`.
+    """Generate with the model of `target` and write the result to the file `output`.
 
-    `fields` are the fields of the request as given on the command line. In `fields`, `size` is text, `image`, `latents`
-    and `mask` are paths, and an option that was not given has the value None. `flags` are the settings of the model in
-    this process, by field name. If `preview` is True, previews are written to the file while the model samples. Raises
-    a CodecError if an option is invalid or the generation fails.
+    `fields` are the fields of the request as given on the command line. In `fields`, `size` is text, and `image`,
+    `latents` and `mask` are paths. An option that was not given has the value None in `fields`. `flags` is a dictionary
+    of the settings of the model in this process, keyed by the names of the settings. If `preview` is True, previews are
+    written to the file while the model samples. Raises a CodecError if an option is invalid or the generation fails.
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:

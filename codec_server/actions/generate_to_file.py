@@ -1,4 +1,4 @@
-"""Generation with any client and writing of the result to a file, for the command `generate`."""
+"""Functions of the command `generate` that generate with any client and write the result to a file."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ class ReceivedLatents:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedFile:
-    """A written file, with its size in bytes, its embedded parameters, and the duration of the whole command."""
+    """A written file, with the file's size in bytes, the embedded parameters, and the duration of the whole command."""
 
     received: ReceivedLatents
     bytes: int
@@ -54,7 +54,7 @@ class GeneratedFile:
     seconds: float
 
     def report(self, output: str) -> dict[str, Any]:
-        """Return the report that `generate --json` prints."""
+        """Return the report that the command `generate --json` prints."""
         header = self.received.header
         return {
             "output": output,
@@ -86,8 +86,8 @@ async def generate_to_file(
     """Generate with `client` and write the image, video or stream to `output_file`.
 
     `fields` are the fields of the request. If `preview` is True, previews are written to the file while the model
-    samples. Raises the errors of LatentStream if the generation fails, of PixelDecoder if the latents cannot be
-    decoded, and of OutputFile if the file cannot be written.
+    samples. Raises the errors of LatentStream if the generation fails. Raises the errors of PixelDecoder if the latents
+    cannot be decoded, and the errors of OutputFile if the file cannot be written.
     """
     started = time.perf_counter()
     async with client:
@@ -149,7 +149,7 @@ async def receive_latents(
 def _write_stream(output_file: OutputFile, received: ReceivedLatents, started: float) -> GeneratedFile:
     """Write the latent stream.
 
-    If the server reports generation parameters, they are written to a JSON file next to the stream.
+    If the server reports generation parameters, the parameters are written to a JSON file next to the stream.
     """
     written = output_file.write(received.body)
     parameters: Parameters = {}
@@ -161,7 +161,10 @@ def _write_stream(output_file: OutputFile, received: ReceivedLatents, started: f
 
 
 def request_inputs(request: GenerationRequest) -> dict[str, str | None]:
-    """Return the prompts and the hashes of input images and latents, which the server does not report."""
+    """Return the prompts and the hashes of the input images and latents of `request`.
+
+    The server does not report the prompts and the hashes.
+    """
     images = {name: getattr(request, name) for name in ("image", "control_image", "mask", "latents")}
     return {
         "prompt": request.prompt,

@@ -24,7 +24,7 @@ def run_build(
     latents: Path | None,
     check: bool,
 ) -> bool:
-    """Write new fixtures to `folder`, or compare them with the existing fixtures in `folder` if `check` is True.
+    """Write new fixtures to `folder`, or compare new fixtures with the existing fixtures if `check` is True.
 
     Return False if a checked fixture has changed. Raises a CodecError if the model or an option is invalid, and OSError
     if a file cannot be read or written.

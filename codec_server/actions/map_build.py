@@ -70,7 +70,7 @@ def quality_table(qualities: list[Quality]) -> Table:
 
 
 def dictionary_table(trials: list[DictionaryTrial]) -> Table:
-    """Return a table of the compressed sizes of latents with and without zstd dictionaries."""
+    """Return a table of the sizes of latents that are compressed with and without zstd dictionaries."""
     names = ("identity", "gzip", "br", "zstd", "zstd+dict", "entropy")
     table = Table(
         "format",

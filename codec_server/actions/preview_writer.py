@@ -19,7 +19,7 @@ PREVIEWS = 5
 
 
 class PreviewWriter:
-    """Writer that repeatedly decodes the newest preview and replaces the contents of `output_file` with it.
+    """Writer that repeatedly decodes the newest preview and replaces `output_file` with the decoded preview.
 
     If several previews are received while a preview is being decoded, only the newest preview is decoded. The written
     files contain no generation parameters, because the parameters describe the final image and not a preview.
@@ -38,11 +38,11 @@ class PreviewWriter:
 
     @staticmethod
     def interval(fields: Mapping[str, Any]) -> int:
-        """Return the value of the request field `preview_every`, in steps, for a request with `fields`."""
+        """Return the value of the request field `preview_every`, in steps, for a request with the fields `fields`."""
         return max(1, (fields.get("steps") or DEFAULT_STEPS) // PREVIEWS)
 
     def add(self, preview: PreviewLatents) -> None:
-        """Add one latent frame of a preview. A preview is ignored if the server omitted some of its frames."""
+        """Add one latent frame of a preview. A preview is ignored if the server omitted some frames of the preview."""
         if preview.seq == 0:
             self._frames = []
         if preview.seq != len(self._frames):

@@ -44,9 +44,9 @@ def run_reproduce(
 ) -> bool:
     """Generate `file` again with `target`, print a report, and return whether the result equals `file`.
 
-    `flags` are the settings of the model in this process, by field name. If `flags` contain no model, the model
-    recorded in the file is used. `image` is the input image and `mask` the inpainting mask. Raises a CodecError if the
-    file or an option is invalid, or if the generation fails.
+    `flags` is a dictionary of the settings of the model in this process, keyed by the names of the settings. If `flags`
+    contain no model, the model recorded in the file is used. `image` is the input image, and `mask` is the inpainting
+    mask. Raises a CodecError if the file or an option is invalid, or if the generation fails.
     """
     recorded = read_recorded_file(file)
     target.require_one()
@@ -94,10 +94,10 @@ async def _reproduce(
 async def _decoded_difference(
     recorded: RecordedFile, received: ReceivedLatents, client: LatentClient, decoding: Decoding
 ) -> ValueDifference | None:
-    """Decode the received latents on this machine, as `generate` does, and compare them with the recorded pixels.
+    """Decode the received latents on this machine and compare the decoded pixels with the recorded pixels.
 
     If the decoded pixels differ from the recorded pixels, the server also decodes the same latents. Return the smaller
-    of the two differences, or None if the shapes differ.
+    difference from the recorded pixels, or None if the shapes differ.
     """
     assert recorded.pixels is not None  # noqa: S101 - checked by the caller
     frames = await decoding.frames(received.latents, received.map_hash, client)

@@ -1,4 +1,7 @@
-"""Latent-space maps. A map is an immutable description of a latent space, identified by the sha256 of its bytes."""
+"""Latent-space maps.
+
+A map is an immutable description of a latent space, identified by the sha256 hash of the map's bytes.
+"""
 
 from codec_wire.maps.bundle import LatentMapBundle
 from codec_wire.maps.document import LatentMap, MapPipeline

@@ -14,8 +14,10 @@ from codec_wire.maps.document import LatentMap, parse_map
 
 MAP_FILE = "map.json"
 HASH_FILE = "map.json.sha256"
-"""File with the hash of map.json in the format of sha256sum. The map itself contains the hashes of the files that the
-map refers to."""
+"""Name of the file that contains the hash of map.json, in the format of the program sha256sum.
+
+The map itself contains the hashes of the files that the map refers to.
+"""
 ASSETS_DIR = "assets"
 _HEX = re.compile(r"[0-9a-f]{64}")
 
@@ -31,10 +33,11 @@ def _hash_line(document: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LatentMapBundle:
-    """A latent-space map and the files that it refers to.
+    """A latent-space map and the files that the map refers to.
 
-    `latent_map` is the parsed map, `document` contains its exact bytes, and `hash` is the hash of these bytes. `assets`
-    maps the hash of each file to its contents.
+    `latent_map` is the parsed map, `document` contains the exact bytes of the map, and `hash` is the hash of
+    `document`. The keys of the dictionary `assets` are the hashes of the files, and the values are the contents of the
+    files.
     """
 
     latent_map: LatentMap
@@ -44,10 +47,11 @@ class LatentMapBundle:
 
     @classmethod
     def from_parts(cls, document: bytes, assets: Mapping[str, bytes]) -> "LatentMapBundle":
-        """Return the bundle of a map and its files. `assets` maps the hash of each file to its contents.
+        """Return the bundle of a map and its files.
 
-        Raises InvalidMap if the document is not valid, if a file is missing or has a different hash or size than the
-        map states, or if static scales are not valid.
+        The keys of the dictionary `assets` are the hashes of the files, and the values are the contents of the files.
+        Raises InvalidMap if the document or the static scales are not valid. Raises InvalidMap also if a file is
+        missing or has a different hash or size than the map states.
         """
         latent_map = parse_map(document)
         verified = {}
@@ -70,7 +74,7 @@ class LatentMapBundle:
 
         The folder contains map.json, map.json.sha256, and a file assets/<hex> for each file that the map refers to.
 
-        Raises InvalidMap, which names the file, if a file is missing or not valid.
+        Raises InvalidMap if a file is missing or not valid. The error message names the file.
         """
         try:
             document = (folder / MAP_FILE).read_bytes()
@@ -96,8 +100,8 @@ class LatentMapBundle:
 
         The folder is created if it does not exist. If the process is killed during the call, the folder contains either
         the previous map or the new map. If the process is killed and `folder` did not contain a previous map, map.json
-        may be missing. Files that only the previous map refers to are deleted at the end. Raises InvalidMap, with the
-        reason, if the files cannot be written.
+        may be missing. At the end of the call, the files that only the previous map refers to are deleted. Raises
+        InvalidMap if the files cannot be written. The error message states the reason.
         """
         assets = folder / ASSETS_DIR
         files = {name.removeprefix("sha256:"): data for name, data in self.assets.items()}
@@ -121,7 +125,7 @@ class LatentMapBundle:
     def static_scales(self, pipeline: str) -> bytes | None:
         """Return the static scales of an encoding pipeline, or None if the encoding pipeline has no static scales.
 
-        Static scales are one little-endian fp16 number per channel.
+        The static scales are little-endian fp16 numbers, one number per channel.
         """
         entry = self.latent_map.pipeline(pipeline)
         if entry is None or entry.static_scales is None:
@@ -158,7 +162,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _valid_line(folder: Path) -> list[str]:
-    """Return a list with the line of HASH_FILE that contains the hash of the map in `folder`.
+    """Return a list with one line of HASH_FILE, which contains the hash of the map in `folder`.
 
     The list is empty if the map is missing or its hash is not in HASH_FILE.
     """
@@ -179,7 +183,7 @@ class MapFile(NamedTuple):
 
 
 def map_files(latent_map: LatentMap) -> list[MapFile]:
-    """Return the files that a latent-space map refers to, which contain static scales and zstd dictionaries."""
+    """Return the files with static scales and zstd dictionaries that a latent-space map refers to."""
     files = []
     for entry in latent_map.pipelines:
         scales = entry.static_scales

@@ -28,7 +28,7 @@ LATENT_SPACE_ID = re.compile(r"[a-z0-9._-]+(/[a-z0-9._-]+)*")
 MAX_DOCUMENT_BYTES = 1024 * 1024
 """Maximum size of a map in bytes. Real maps have a few kilobytes.
 
-In memory, a parsed map needs many times the size of its document.
+A parsed map needs many times more memory than its JSON document has bytes.
 """
 
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -61,7 +61,7 @@ class StaticScales(_MapModel):
 
 
 class QualityThresholds(_MapModel):
-    """Limits on the difference between reference images and images that are decoded after encoding with a pipeline."""
+    """Limits on the difference between reference images and images that are decoded from encoded latents."""
 
     ssim_min: float | None = Field(None, ge=0, le=1)
     psnr_min_db: float | None = None
@@ -79,7 +79,7 @@ class MapPipeline(_MapModel):
 
     @property
     def pipeline_spec(self) -> Pipeline:
-        """Specification of the encoding pipeline that the entry names."""
+        """Specification of the encoding pipeline that this entry of the map names."""
         return PIPELINES[self.name]
 
     @model_validator(mode="after")
@@ -114,7 +114,7 @@ class ZstdDictionary(_MapModel):
 
 
 class LatentMap(_MapModel):
-    """A latent-space map, which describes the latents of a latent space and how to decode them.
+    """A latent-space map, which describes the latents of a latent space and how to decode the latents.
 
     `shape` is the shape of one frame at the default size of the model, channels first.
     """
@@ -174,9 +174,9 @@ _OLD_SCHEMA_KEYS = ("space_kind", "decoders")
 def parse_map(document: bytes) -> LatentMap:
     """Return the latent-space map in `document`, which is JSON of at most MAX_DOCUMENT_BYTES bytes.
 
-    Raises InvalidMap, which names the key and its value, if a value is not valid. If the map has the previous published
-    schema, the InvalidMap error reports an older schema. Maps of the previous schema have strings as pipelines, or a
-    key `decoders` or `space_kind`.
+    Raises InvalidMap if a value is not valid. The error message states the key and the value. If the map has the
+    previous published schema, the error message mentions an older schema. A map of the previous schema lists pipelines
+    as strings, or has a key `decoders` or `space_kind`.
     """
     if len(document) > MAX_DOCUMENT_BYTES:
         raise InvalidMap(f"the latent-space map has {len(document)} bytes, but the maximum is {MAX_DOCUMENT_BYTES}")

@@ -15,14 +15,17 @@ from codec_wire.latents import MAX_VALUES
 MAX_RGB_BYTES = 256 * 1024
 """Maximum size in bytes of the JSON document of a matrix. The document for 128 channels has 10 KiB."""
 MAX_VALUE = 65504.0
-"""Values of latents are clamped to this magnitude, the largest finite fp16 number."""
+"""Magnitude to which the values of latents are clamped. This number is the largest finite fp16 number."""
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Colour = tuple[_Finite, _Finite, _Finite]
 
 
 class LatentRgb(BaseModel):
-    """A linear function from the values of a latent cell to the approximate mean colour of its pixels."""
+    """A linear function that converts the values of a latent cell to the mean colour of the cell's pixels.
+
+    The colour is approximate.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +55,7 @@ class LatentRgb(BaseModel):
         return self.model_dump_json(indent=2).encode() + b"\n"
 
     def to_rgb(self, latents: NDArray[np.generic]) -> NDArray[np.uint8]:
-        """Return the approximate colours of latents [..., C, h, w], one pixel per latent cell.
+        """Convert latents [..., C, h, w] to approximate colours, with one pixel for each latent cell.
 
         The result is an array [..., h, w, 3] of uint8.
 

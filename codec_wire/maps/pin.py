@@ -11,7 +11,8 @@ _PIN = re.compile(r"(?:.*;\s*sha256=|sha256:)([0-9a-f]{64})", re.IGNORECASE)
 def parse_map_pin(pin: str | None) -> str | None:
     """Return the hash in a map pin as sha256:<hex>, or None if no pin is given.
 
-    A pin is "sha256:<hex>" or "<url>;sha256=<hex>". Raises InvalidRequest if a pin has neither of these two forms.
+    A pin is "sha256:<hex>" or "<url>;sha256=<hex>". Raises InvalidRequest if a pin has neither the form "sha256:<hex>"
+    nor the form "<url>;sha256=<hex>".
     """
     if pin is None:
         return None

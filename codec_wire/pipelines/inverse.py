@@ -14,9 +14,9 @@ from codec_wire.errors import MalformedMessage
 def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int) -> NDArray[np.int8]:
     """Return the quantized values (codes) in `data` as int8 [channels, per_channel].
 
-    This function is the inverse of `pack`. `data` must contain exactly channels * per_channel codes. Raises
-    MalformedMessage if a code is outside [-Q, Q], where Q is 127 for 8 bits and 7 for 4 bits, or if the padding after
-    an odd number of 4-bit codes is not 0.
+    This function is the inverse of the function `pack`. `data` must contain exactly channels * per_channel codes.
+    Raises MalformedMessage if a code is outside [-Q, Q], where Q is 127 for 8 bits and 7 for 4 bits. Raises
+    MalformedMessage also if the padding after an odd number of 4-bit codes is not 0.
     """
     count = channels * per_channel
     if bits == 8:
@@ -41,8 +41,8 @@ def unpack(data: bytes | memoryview, bits: int, channels: int, per_channel: int)
 class KeyCodes(NamedTuple):
     """Codes of a keyframe, with the lowest and the highest residual that can be added to each code.
 
-    A residual between the lowest and the highest residual of a code gives a sum in [-Q, Q], where Q is the largest
-    code.
+    If a residual is in the range from the lowest to the highest residual, the sum of code and residual is in [-Q, Q]. Q
+    is the largest code.
     """
 
     codes: NDArray[np.int8]

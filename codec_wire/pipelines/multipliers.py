@@ -4,12 +4,14 @@ In the protocol, the code of a value x with the scale s is rint((x / s) * Q), wh
 numbers x and s and a number m near Q / s, rint(x * m) is the same code as rint((x / s) * Q), unless x * Q / s is
 exactly halfway between two integers. The proof has two cases:
 
-* Write x and s as integers a and b below 2048 times powers of two. If x * Q / s is not exactly n / 2 for an odd n < 2Q,
-  then x * Q / s and n / 2 differ by at least 1 / (n * b) > 1.9e-6, relative to n / 2. The rounding of m and of x * m
-  changes the product by less than 2.4e-7. Therefore, x * m and x * Q / s round to the same integer.
-* If x * Q / s is exactly n / 2, the code is the even one of the two nearest integers. Only ties, for which x * Q / s is
-  exactly n / 2, need a check, and a scale s has at most Q ties. The float32 number nearest to Q / s passes this check
-  for most scales, and the next larger float32 number for some scales. For a few scales, both numbers fail the check.
+* Write x as a times a power of two and s as b times a power of two, where a and b are integers below 2048. If x * Q / s
+  is not exactly n / 2 for an odd n < 2Q, then x * Q / s and n / 2 differ by at least 1 / (n * b) > 1.9e-6, relative to
+  n / 2. The rounding of m and the rounding of x * m together change the product by less than 2.4e-7, relative to the
+  product. Therefore, x * m and x * Q / s round to the same integer.
+* If x * Q / s is exactly n / 2, the code is the even one of the two nearest integers. A value x for which x * Q / s is
+  exactly n / 2 is called a tie. Only ties need a check of the multiplier m, and a scale s has at most Q ties. For most
+  scales, the float32 number nearest to Q / s passes the check. For some other scales, the next larger float32 number
+  passes the check. For a few scales, both float32 numbers fail the check.
 """
 
 from functools import cache
@@ -44,7 +46,7 @@ def multipliers(max_code: int) -> NDArray[np.float32]:
 
 
 def _multipliers_of_significands(significands: NDArray[np.int64], max_code: int) -> NDArray[np.float32]:
-    """Return an exact multiplier for each scale in `significands`, or 0 for a scale that has none.
+    """Return an exact multiplier for each scale in `significands`, or 0 for a scale that has no exact multiplier.
 
     The result is a float32 array with the shape of `significands`.
     """

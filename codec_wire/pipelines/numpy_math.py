@@ -1,7 +1,8 @@
 """Quantization and packing in NumPy, one frame per call.
 
 In all functions, `values` is a C-contiguous array [channels, n] in the dtype of the latent-space map (little-endian
-fp16 or fp32). `scales` is fp16 [channels]. `codes` is int8 [channels, n] in [-Q, Q], where Q is the largest code.
+fp16 or fp32). `scales` is an fp16 array [channels]. `codes` is an int8 array [channels, n] with values in [-Q, Q],
+where Q is the largest code.
 
 The code of a value x with the scale s is q = clip(rint((x / s) * Q), -Q, Q). A code is computed in float32 by a
 division, a multiplication, a rounding of halves to even, and clipping. The order of the operations is part of the Codec
@@ -26,19 +27,21 @@ _FP16_MINUS_INFINITY = 0xFC00
 _FP16_SIGN = np.uint16(0x8000)
 _FP16_TO_FP32_SHIFT = np.int32(13)
 _FP16_IN_FP32 = np.uint32(0x8FFFE000).view(np.int32)
-"""Mask of the sign, exponent and mantissa of an fp16 number after its bits are shifted to their places in fp32."""
+"""Mask of the fp32 bits that can be set after the sign, exponent and mantissa of an fp16 number are shifted to fp32."""
 _WIDENING_FACTOR = np.float32(2.0**-112)
-"""Factor by which a number changes if its fp16 bits are shifted to their places in fp32.
+"""Factor by which the value of a number changes if the bits of its fp16 form are shifted to the fp32 positions.
 
-The ratio is 2^(15 - 127), because the exponent bias is 15 in fp16 and 127 in fp32.
+The factor is 2^(15 - 127), because the exponent bias is 15 in fp16 and 127 in fp32.
 """
 
 
 def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Values:
-    """Return `latent` ([channels, ...], any float dtype) as [channels, n] values of `dtype`.
+    """Return `latent` as an array [channels, n] with the dtype `dtype`.
 
-    A value that is too large for `dtype` becomes infinite, as in the reference encoder. channel_scales and
-    require_finite raise InvalidLatents for infinite values.
+    `latent` has the shape [channels, ...] and any float dtype.
+
+    A value that is too large for `dtype` becomes infinite, as in the reference encoder. The functions channel_scales
+    and require_finite raise InvalidLatents for infinite values.
     """
     converted: Any = latent
     if latent.dtype != dtype or not latent.flags.c_contiguous:
@@ -49,7 +52,9 @@ def cast(latent: NDArray[np.generic], dtype: np.dtype[np.float16] | np.dtype[np.
 
 
 def channel_scales(values: Values) -> NDArray[np.float16]:
-    """Return the scale of each channel, which is its largest absolute value, as fp16 [channels].
+    """Return the scale of each channel as an fp16 array [channels].
+
+    The scale of a channel is the largest absolute value in the channel.
 
     Raises InvalidLatents if a scale is not finite in fp16.
     """
@@ -74,7 +79,7 @@ def require_finite(values: Values) -> None:
 
 
 def all_finite(values: Values) -> bool:
-    """Return whether all numbers in `values`, a C-contiguous array of any shape, are finite."""
+    """Return whether all numbers in the array `values` are finite. `values` is C-contiguous and has any shape."""
     if values.dtype != np.float16:
         return bool(np.isfinite(values).all())
     # As signed integers, the bits of positive numbers are ordered like the numbers; as unsigned integers, those of the
@@ -87,7 +92,7 @@ def all_finite(values: Values) -> bool:
 class Scaling:
     """Scales of one or more frames of a stream, in the form that `quantize` needs.
 
-    `multipliers` is fp32 [channels, 1], or None if the values must be divided by the scales.
+    `multipliers` is an fp32 array [channels, 1], or None if the values must be divided by the scales.
     """
 
     def __init__(self, scales: NDArray[np.float16], multipliers: NDArray[np.float32] | None) -> None:
@@ -96,10 +101,12 @@ class Scaling:
         self._limits: NDArray[np.uint16] | None = None
 
     def limits(self, shape: tuple[int, ...]) -> NDArray[np.uint16]:
-        """Return the limits to which values of `shape` [channels, n] are clipped, as the bits of fp16 numbers.
+        """Return the limits to which values are clipped, as a uint16 array [2, channels, n].
 
-        The result is uint16 [2, channels, n] with the scales and the negated scales. Each scale is repeated n times,
-        because NumPy is several times slower with a broadcast operand.
+        `shape` is the shape [channels, n] of the values.
+
+        The result contains the bits of the fp16 scales and the bits of the negated fp16 scales. Each scale is repeated
+        n times, because NumPy is several times slower with a broadcast operand.
         """
         limits = self._limits
         if limits is None or limits.shape[1:] != shape:
@@ -112,7 +119,7 @@ class Scaling:
 
 
 def scaling(scales: NDArray[np.float16], dtype: np.dtype[Any], max_code: int) -> Scaling:
-    """Return `scales` in the form that `quantize` needs for values of `dtype`."""
+    """Return `scales` in the form that the function `quantize` needs for values of the dtype `dtype`."""
     if dtype != np.float16:
         return Scaling(scales, None)
     column = multipliers(max_code).take(scales.view(np.uint16))
@@ -122,8 +129,8 @@ def scaling(scales: NDArray[np.float16], dtype: np.dtype[Any], max_code: int) ->
 def quantize(values: Values, scaling: Scaling, max_code: int, *, saturate: bool) -> NDArray[np.int8]:
     """Return the codes of finite `values`.
 
-    `saturate` may be False only if no |x| exceeds the scale of its channel. For example, no |x| exceeds the scale if
-    channel_scales computed the scales from the same fp16 values.
+    `saturate` may be False only if no absolute value in a channel exceeds the scale of the channel. For example,
+    `saturate` may be False if the function channel_scales computed the scales from the same fp16 values.
     """
     if scaling.multipliers is None:
         return _quantize_by_division(values, scaling.scales, max_code, saturate=saturate)
@@ -154,11 +161,12 @@ def _quantize_by_division(
 
 
 def _clip(bits: NDArray[np.uint16], limits: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Return fp16 numbers clipped to [-scale, scale]. Arguments and result contain the bits of the numbers.
+    """Return fp16 numbers clipped to [-scale, scale].
 
-    As unsigned integers, the bits of every negative number are larger than the bits of every positive number. As signed
-    integers, the bits of every negative number are smaller than the bits of every positive number. Both as signed and
-    as unsigned integers, the bits of numbers with the same sign are ordered by magnitude.
+    The arguments and the result contain the bits of the fp16 numbers as unsigned integers. As unsigned integers, the
+    bits of every negative number are larger than the bits of every positive number. As signed integers, the bits of
+    every negative number are smaller than the bits of every positive number. Both as signed and as unsigned integers,
+    the bits of numbers with the same sign are ordered by magnitude.
     """
     clipped: NDArray[np.uint16] = np.minimum(bits, limits[1])
     signed = clipped.view(np.int16)
@@ -169,7 +177,7 @@ def _clip(bits: NDArray[np.uint16], limits: NDArray[np.uint16]) -> NDArray[np.ui
 def _widen(values: Values | NDArray[np.uint16]) -> NDArray[np.float32]:
     """Return finite fp16 numbers as fp32 numbers that are multiplied by exactly 2^-112.
 
-    Shifting the bits of the numbers takes a quarter of the time of NumPy's conversion.
+    Shifting the bits of the numbers takes a quarter of the time of NumPy's conversion to fp32.
     """
     bits = values.view(np.int16).astype(np.int32)
     np.left_shift(bits, _FP16_TO_FP32_SHIFT, out=bits)
@@ -180,7 +188,8 @@ def _widen(values: Values | NDArray[np.uint16]) -> NDArray[np.float32]:
 class KeyCodes(NamedTuple):
     """Codes of a keyframe, with the lowest and the highest code that a dependent frame may have at the same position.
 
-    If a code is between the lowest and the highest code, its residual is in [-Q, Q], where Q is the largest code.
+    If the dependent frame's code is in the range from the lowest to the highest code, the residual is in [-Q, Q]. Q is
+    the largest code.
     """
 
     codes: NDArray[np.int8]
@@ -195,7 +204,7 @@ def key_codes(codes: NDArray[np.int8], max_code: int) -> KeyCodes:
 
 
 def residual(codes: NDArray[np.int8], key: KeyCodes) -> NDArray[np.int8]:
-    """Return the differences from the keyframe `key`, limited to the range from -Q to Q.
+    """Return the differences between `codes` and the codes of the keyframe `key`, limited to the range from -Q to Q.
 
     Q is the largest code. The codes are clipped before the subtraction, so that int8 does not overflow.
     """
@@ -207,8 +216,8 @@ def residual(codes: NDArray[np.int8], key: KeyCodes) -> NDArray[np.int8]:
 def pack(codes: NDArray[np.int8], bits: int) -> bytes:
     """Return the codes as bytes. A code has 8 or 4 bits.
 
-    Each byte contains two 4-bit codes, the first code in the low nibble. If the number of 4-bit codes is odd, the high
-    nibble of the last byte is 0.
+    Each byte contains two 4-bit codes, with the first code in the low nibble. If the number of 4-bit codes is odd, the
+    high nibble of the last byte is 0.
     """
     flat = codes.reshape(-1)
     if bits == 8:

@@ -1,7 +1,7 @@
 """The table of encoding pipelines.
 
-To add an encoding pipeline that combines existing scales, widths and residuals, add a row. No code outside the table
-depends on the names of encoding pipelines.
+To add an encoding pipeline that combines existing scales, widths and residuals, add a row to the table. No code outside
+the table depends on the names of encoding pipelines.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Scales(Enum):
 
     NONE = "none"
     STATIC = "static"
-    """The scales are from the latent-space map, and are sent once, in the stream header."""
+    """The scales are from the latent-space map and are sent only once, in the stream header."""
     PER_KEYFRAME = "per keyframe"
     """The scales are computed for every keyframe, and are sent before the values of the keyframe."""
 

@@ -1,7 +1,8 @@
 """Quantization and packing in torch, on the device of the tensor. Only the encoded bytes are copied to the host.
 
-In all functions, `values` is a contiguous tensor [channels, n] of float16 or float32. `scales` is float16 [channels] on
-the same device, and `codes` is int8 [channels, n]. For every finite input, the encoded bytes equal those of numpy_math.
+In all functions, `values` is a contiguous tensor [channels, n] of float16 or float32. `scales` is a float16 tensor
+[channels] on the same device, and `codes` is an int8 tensor [channels, n]. For every finite input, the encoded bytes
+equal those of numpy_math.
 """
 
 import sys
@@ -18,12 +19,17 @@ _TORCH = {np.dtype("<f2"): torch.float16, np.dtype("<f4"): torch.float32}
 
 
 def cast(latent: Tensor, dtype: np.dtype[np.float16] | np.dtype[np.float32]) -> Tensor:
-    """Return `latent` ([channels, ...], any float dtype) as [channels, n] values of `dtype`."""
+    """Return `latent` as a tensor [channels, n] with the dtype `dtype`.
+
+    `latent` has the shape [channels, ...] and any float dtype.
+    """
     return latent.detach().to(_TORCH[dtype]).contiguous().reshape(latent.shape[0], -1)
 
 
 def channel_scales(values: Tensor) -> Tensor:
-    """Return the scale of each channel, which is its largest absolute value, as float16 [channels].
+    """Return the scale of each channel as a float16 tensor [channels].
+
+    The scale of a channel is the largest absolute value in the channel.
 
     Raises InvalidLatents if a scale is not finite in fp16.
     """
@@ -40,11 +46,11 @@ def require_finite(values: Tensor) -> None:
 
 
 def scaling(scales: Tensor, _dtype: np.dtype[Any], _max_code: int) -> Tensor:
-    """Return the divisors that `quantize` uses, float32 [channels, 1]. For a scale of 0, the divisor is infinity.
+    """Return the divisors that the function `quantize` uses, as a float32 tensor [channels, 1].
 
-    An infinite divisor makes all codes of a channel 0. The divisors remain a tensor on the device, because torch may
-    replace a division by a Python number with a multiplication by its reciprocal. A multiplication by the reciprocal
-    rounds differently.
+    For a scale of 0, the divisor is infinity. An infinite divisor makes all codes of a channel 0. The divisors remain a
+    tensor on the device, because torch may replace a division by a Python number with a multiplication by the
+    reciprocal of the number. A multiplication by the reciprocal rounds differently than the division.
     """
     wide = scales.to(torch.float32)
     return torch.where(wide == 0, torch.inf, wide).unsqueeze(1)
@@ -62,7 +68,10 @@ def key_codes(codes: Tensor, max_code: int) -> tuple[Tensor, int]:
 
 
 def residual(codes: Tensor, key: tuple[Tensor, int]) -> Tensor:
-    """Return the differences from the keyframe `key`, limited to the range from -Q to Q. Q is the largest code."""
+    """Return the differences between `codes` and the codes of the keyframe `key`, limited to the range from -Q to Q.
+
+    Q is the largest code.
+    """
     key_codes, max_code = key
     return (codes.to(torch.int16) - key_codes).clamp_(-max_code, max_code).to(torch.int8)
 
@@ -95,7 +104,10 @@ def to_tensor(latents: NDArray[np.float16] | NDArray[np.float32]) -> Tensor:
 
 
 def to_host(tensor: Tensor) -> NDArray[Any]:
-    """Return `tensor` as an array. A tensor on a GPU is copied to pinned memory, which needs no second copy."""
+    """Return `tensor` as a NumPy array.
+
+    A tensor on a GPU is copied directly to pinned memory, without a second copy.
+    """
     if tensor.device.type == "cuda":
         tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
     array: NDArray[Any] = tensor.cpu().numpy()
