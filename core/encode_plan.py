@@ -75,10 +75,11 @@ def modality_of_file(data: bytes) -> Modality:
 
 
 def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInfo) -> EncodePlan:
-    """Return the plan for encoding a file on `model`, whose latent-space map is `bundle`.
+    """Return the plan for encoding a file on `model`. `bundle` contains the latent-space map of the model.
 
     The number of encoded video frames is 1 more than a multiple of the model's `frame_multiple`. Surplus frames at the
-    end of a video are omitted. Raises InvalidRequest, which names the invalid field, if the request is not valid.
+    end of a video are omitted. Raises InvalidRequest if the request is not valid. The InvalidRequest names the invalid
+    field.
     """
     modality = modality_of_file(request.file)
     file: InputImage | InputVideo

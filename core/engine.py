@@ -41,8 +41,8 @@ class Job:
     """One queued or running generation, shared by the event loop and the thread that runs the model.
 
     `deadline` is in seconds of the event loop's clock, or None for a job without a deadline. If `reports_steps` is set,
-    the engine must yield Steps. A job can be cancelled from any thread. If a job is cancelled several times, only the
-    first reason is kept.
+    the engine must yield Step events. A job can be cancelled from any thread. If a job is cancelled several times, only
+    the first reason is kept.
     """
 
     def __init__(self, deadline: float | None = None, *, reports_steps: bool = False) -> None:
@@ -51,7 +51,7 @@ class Job:
         self.record = current_record()
         """Record of the request. The thread that runs the model also adds values to the record."""
         self.memory: JobMemory = NO_MEMORY
-        """Predicted memory of the job, set when the job is admitted."""
+        """Predicted memory that the job needs. The predicted memory is set when the job is admitted."""
         self._reason: CodecError | None = None
         self._work: Future[Any] | None = None
         self._listeners: list[Callable[[], object]] = []
@@ -140,11 +140,12 @@ class Engine(Protocol):
     """
 
     def generate(self, plan: StreamPlan, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield the events of `plan`, which are Started, the Steps if `job.reports_steps` is set, then every Frame.
+        """Yield the event Started, the Step events if `job.reports_steps` is set, and the Frame events of `plan`.
 
-        If `plan.rendered` is set, one Pixels event replaces the Frames. If the plan has previews, Previews are yielded
-        before the Frames, or PixelPreviews before the Pixels. An engine may omit some previews. Closing the iterator
-        cancels `job`. Raises a CodecError on failure.
+        If `plan.rendered` is set, one Pixels event replaces the Frame events. If the plan has previews and
+        `plan.rendered` is not set, Preview events are yielded before the Frame events. If `plan.rendered` is set and
+        the plan has previews, PixelPreview events are yielded before the Pixels event. An engine may omit some
+        previews. Closing the iterator cancels `job`. Raises a CodecError on failure.
         """
 
 

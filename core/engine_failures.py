@@ -24,7 +24,7 @@ class EngineFailures:
         self._reached = asyncio.Event()
 
     def record(self, error: Exception) -> None:
-        """Count a job that failed with `error`, unless its client caused the error."""
+        """Count a job that failed with `error`, unless the client of the job caused the error."""
         if isinstance(error, CodecError) and type(error) is not CodecError and not isinstance(error, ModelLoadError):
             return
         self.count += 1

@@ -11,8 +11,8 @@ ALL_STEPS = "0-1"
 class GuidanceInterval:
     """Intervals (begin, end) of sampling steps that use guidance, as fractions of the number of steps.
 
-    In a generation, an interval contains the steps from the fraction `begin` up to, but not including, the fraction
-    `end` of the number of steps. Both ends of an interval are rounded to whole steps.
+    In a generation, an interval contains the steps from `begin` to `end` of the number of steps. The step at `begin`
+    belongs to the interval, and the step at `end` does not. Both ends of an interval are rounded to whole steps.
     """
 
     intervals: tuple[tuple[float, float], ...]

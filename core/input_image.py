@@ -11,11 +11,11 @@ MAX_IMAGE_PIXELS = 16 * 1024 * 1024
 """Maximum number of pixels of an image, e.g. 4096x4096. A decoded image takes at most 64 MiB."""
 
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Markers of a frame header (ITU-T T.81, table B.1). The three excluded markers do not begin a frame header."""
+"""JPEG markers of a frame header (ITU-T T.81, table B.1). The three excluded markers do not begin a frame header."""
 _JPEG_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
-"""Markers that are not followed by a segment length."""
+"""JPEG markers that are not followed by a segment length."""
 _MAX_JPEG_MARKERS = 4096
-"""Maximum number of markers and fill bytes before the frame header.
+"""Maximum number of markers and fill bytes before the frame header of a JPEG file.
 
 Real files have fewer than 1,000 markers and fill bytes before the frame header.
 """
@@ -62,7 +62,7 @@ def require_same_size(field: str, file: InputImage, image: InputImage) -> None:
     """Check that `file`, the value of the request field `field`, has the size of the input image `image`.
 
     Both images are scaled and cropped in the same way, so a `file` with other proportions would not match `image`.
-    Raises InvalidRequest, which names `field`.
+    Raises InvalidRequest if the sizes differ. The InvalidRequest names the request field `field`.
     """
     size, expected = (_upright_size(one) for one in (file, image))
     if size != expected:

@@ -35,14 +35,14 @@ class InputLatents:
     """Name of the content coding of `data`."""
     header: LatentStreamHeader
     dictionaries: Mapping[str, bytes] = field(compare=False, repr=False)
-    """The zstd dictionaries that `data` may need, by hash."""
+    """The zstd dictionaries with which `data` may be compressed, by the hash of the zstd dictionary."""
 
     def __repr__(self) -> str:
         return f"InputLatents({self.header.pipeline}, {list(self.header.shape)}, {len(self.data)} bytes)"
 
 
 def read_input_latents(data: bytes, dictionaries: Mapping[str, bytes]) -> InputLatents:
-    """Return the latents in `data`, in any wire format and content coding.
+    """Return the latents in `data`. The data may have any wire format and any content coding.
 
     Only the header is parsed, so that a body that would expand to gigabytes is rejected without decompression.
     `dictionaries` contains the available zstd dictionaries by hash. Raises InvalidRequest if `data` is too long or has
@@ -64,10 +64,10 @@ def read_input_latents(data: bytes, dictionaries: Mapping[str, bytes]) -> InputL
 
 
 def decode_input_latents(latents: InputLatents) -> NDArray[np.float32]:
-    """Return the latents as float32 [C, h, w], with the scaling that they have in the stream.
+    """Return the latents as float32 [C, h, w]. The scaling of the latents in the stream is not changed.
 
-    Raises InvalidRequest if a value is not finite or its absolute value exceeds MAX_LATENT_VALUE. Raises
-    InvalidRequest, with the byte position, if the stream is invalid or incomplete.
+    Raises InvalidRequest if a value is not finite or its absolute value exceeds MAX_LATENT_VALUE. Raises InvalidRequest
+    if the stream is invalid or incomplete. The InvalidRequest contains the byte position.
     """
     with invalid_stream():
         body = open_body(latents.data, None, CODINGS[latents.coding], latents.dictionaries)

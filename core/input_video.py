@@ -73,9 +73,9 @@ def _video(field: str, data: bytes, track: dict[bytes, memoryview]) -> InputVide
 
 
 def _tracks(data: memoryview) -> Iterator[dict[bytes, memoryview]]:
-    """Yield {type: content of the first box of this type} for each track.
+    """Yield one dictionary for each track. The dictionary contains the first box of each type, by type.
 
-    The content does not include the box header.
+    The dictionary contains the content of each box without the box header.
     """
     for name, body in _boxes(data, frozenset((b"moov",))):
         if name == b"trak":
@@ -88,7 +88,7 @@ def _tracks(data: memoryview) -> Iterator[dict[bytes, memoryview]]:
 def _boxes(data: memoryview, containers: frozenset[bytes]) -> Iterator[tuple[bytes, memoryview]]:
     """Yield (type, content) of the boxes in `data`.
 
-    Boxes of the types `containers` are replaced with the boxes in them.
+    A box with a type in `containers` is replaced with the boxes that it contains.
     """
     pending, found = [data], 0
     while pending:

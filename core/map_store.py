@@ -49,11 +49,11 @@ def list_bundle_folders(models_dir: Path) -> list[Path]:
 
 
 def find_bundle(models_dir: Path, model: ModelInfo, vae_scale_factor: float) -> LatentMapBundle | None:
-    """Return the bundle of the latent space of `model`, or None if it does not exist.
+    """Return the bundle for the latent space of `model`, or None if the bundle does not exist.
 
-    If the bundle is damaged and was calibrated by a server, the damage is logged and None is returned, so that the
-    server calibrates a new map. Raises InvalidMap if the bundle is damaged and was not calibrated by a server, or if
-    the bundle does not match the model.
+    If a server has calibrated the bundle and the bundle is damaged, the damage is logged and None is returned. The
+    server calibrates a new map if None is returned. Raises InvalidMap if the bundle does not match the model. Raises
+    InvalidMap if the bundle is damaged and was not calibrated by a server.
     """
     folder = find_bundle_folder(models_dir, model.latent_space)
     if folder is None:
@@ -128,7 +128,7 @@ def _is_calibrated(folder: Path) -> bool:
 
 
 def require_map_of(model: ModelInfo, vae_scale_factor: float, bundle: LatentMapBundle, origin: str) -> None:
-    """Raise InvalidMap if the map in `bundle`, which was read from `origin`, does not match the model."""
+    """Raise InvalidMap if the map in `bundle` does not match `model`. `origin` says from where the bundle was read."""
     found = bundle.latent_map
     for name, expected, actual in (
         ("id", model.latent_space, found.id),

@@ -10,12 +10,12 @@ from core.working_memory import JobMemory
 MARGIN = 3
 """Factor by which all predictions are multiplied.
 
-Large generations need more memory than measurements of small generations predict. With the embedded model, the measured
-memory for each additional pixel is 2.6 times as large at sizes up to 512x512 as between 64x64 and 128x64. A video of
-240 frames needs 2.4 times the resident memory that an extrapolation from 9 frames predicts. See docs/reliability.md.
+Large generations need more memory than measurements of small generations predict. With the embedded model, each
+additional pixel needs 2.6 times as much memory at sizes up to 512x512 as at sizes from 64x64 to 128x64. A video of 240
+frames needs 2.4 times the resident memory that an extrapolation from 9 frames predicts. See docs/reliability.md.
 """
 OVERHEAD = 32 * 2**20
-"""Bytes that are added to all predictions, for buffers of libraries that do not depend on the size."""
+"""Number of bytes that are added to all predictions, for the fixed-size buffers of libraries."""
 PIXEL_BYTES = 51
 """Memory in bytes for each decoded pixel: four copies in float32 RGB and one copy in uint8 RGB (codec_pixels.vae)."""
 _FLOAT_BYTES = 4

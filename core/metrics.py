@@ -101,7 +101,7 @@ class Metrics:
         )
 
     def record(self, record: RequestRecord) -> None:
-        """Add the request of `record`, which has ended. Requests that do not run a model are not counted."""
+        """Add the ended request that `record` describes. Requests that do not run a model are not counted."""
         operation = record.operation
         if operation is None or record.ended_at is None:
             return

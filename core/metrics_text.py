@@ -103,7 +103,7 @@ def _identity(service: LatentService) -> Iterator[Metric]:
 
 
 def _modes(service: LatentService) -> Iterator[Metric]:
-    """Yield the mode of every model and, if it was measured, the distance of fast mode from reference mode."""
+    """Yield the mode of every model, and the distance of fast mode from reference mode if the distance was measured."""
     modes = InfoMetricFamily(
         "codec_mode", "Mode in which each model generates, and the switches of fast mode that are on.", labels=["model"]
     )

@@ -8,7 +8,7 @@ from codec_wire.latents import Modality
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """Upper limits of one request. `max_side` is in pixels, `max_frames` in video frames."""
+    """Upper limits of one request. `max_side` is a number of pixels, and `max_frames` is a number of video frames."""
 
     max_side: int = 2048
     max_steps: int = 250
@@ -17,12 +17,15 @@ class RequestLimits:
 
 
 INPUT_FIELDS = ("image", "control_image", "mask")
-"""Names of the request fields with images. `latents` can replace `image` in modes that support it."""
+"""Names of the request fields that contain images.
+
+In modes that support latents, the field `latents` can replace the field `image`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationMode:
-    """One supported input combination of a model, which consists of the output modality and the required inputs."""
+    """One supported combination of an output modality and required inputs."""
 
     modality: Modality
     image: bool = False
@@ -32,7 +35,10 @@ class GenerationMode:
     mask: bool = False
     """Whether the request must contain an inpainting mask."""
     strength: bool = False
-    """Whether `strength` is supported, which determines how much of the input image is changed."""
+    """Whether the field `strength` is supported.
+
+    The field `strength` determines how much of the input image is changed.
+    """
     negative_prompt: bool = True
     """Whether a negative prompt is supported."""
     latents: bool = False
@@ -88,7 +94,7 @@ class ModelInfo:
     renders: bool = False
     """Whether this process can decode the latents to pixels.
 
-    `renders` is False in a gateway, and for a VAE that is not supported.
+    `renders` is False in a gateway process, and for a model whose VAE is not supported.
     """
     unproven_pixels: str | None = None
     """Reason why decoded pixels could not be compared with the pixels of the model's diffusers pipelines, or None.

@@ -46,8 +46,8 @@ class _Model:
 def supported_switches(source: ModelSource, pipeline: Any, family: Family, device: Device) -> Switches:
     """Return the switches of `source` that `pipeline` supports, and log these switches.
 
-    A switch that is only a default of fast mode is left off if the pipeline does not support it. Raises InvalidSettings
-    if the pipeline does not support a switch that was set.
+    If the pipeline does not support a switch that is on only by default, the switch is turned off. Raises
+    InvalidSettings if the pipeline does not support a switch that the user has set.
     """
     model, switches = _Model(source, pipeline, family, device), source.switches
     if source.role is Role.DECODER:
@@ -81,7 +81,7 @@ def supported_switches(source: ModelSource, pipeline: Any, family: Family, devic
 
 
 def place(pipeline: Any, switches: Switches, device: Device) -> None:
-    """Move `pipeline` to its device, and convert its memory format.
+    """Move `pipeline` to `device`, and convert the memory format of the components.
 
     Call this function before other pipelines are built from the components of `pipeline`. Components that are moved or
     converted later would no longer be shared.
@@ -105,7 +105,7 @@ def place(pipeline: Any, switches: Switches, device: Device) -> None:
 
 
 def apply_to_denoisers(denoisers: Sequence[Any], switches: Switches) -> None:
-    """Apply the switches of attention to the denoisers of all pipelines of a model.
+    """Apply the switches that change the attention layers to all `denoisers` of a model.
 
     Raises InvalidSettings if diffusers refuses the attention backend.
     """
@@ -215,7 +215,7 @@ _DENOISER_SWITCHES = (
     "gguf",
     "batch_size",
 )
-"""Switches that have no effect on a model without a denoiser, which only decodes and encodes."""
+"""Switches that have no effect on a model without a denoiser. A model without a denoiser only decodes and encodes."""
 _LOADING_SWITCHES = ("channels_last", "quantization", "gguf", "offload", "vae_tiling", "vae_slicing", "dtype")
 """Switches that are applied when the components of a pipeline are loaded and placed on the device."""
 _CHECKS: Mapping[str, Callable[[_Model, str], str | None]] = {
@@ -233,4 +233,8 @@ _CHECKS: Mapping[str, Callable[[_Model, str], str | None]] = {
     "dtype": lambda _model, _value: None,
     "batch_size": lambda _model, _value: None,
 }
-"""Functions of (model, value) that return the reason why the model does not support a switch, or None."""
+"""Functions that check whether a model supports a switch, by the name of the switch.
+
+Each function has the parameters (model, value). Each function returns the reason why the model does not support the
+value of the switch, or None.
+"""

@@ -1,4 +1,4 @@
-"""One generation on the device thread, whose results are sent to the event loop."""
+"""One generation on the device thread. The results of the generation are sent to the event loop."""
 
 import logging
 import time
@@ -29,7 +29,7 @@ Result = Started | Step | Preview | PixelPreview | Frame | Tensor | Pixels | Cod
 """The results that the device thread sends to the event loop."""
 
 DEVICE_ENCODING_BYTES = 256 * 1024
-"""Maximum size in bytes of an image's latents that are encoded on the device thread.
+"""Maximum size in bytes of image latents that the device thread itself encodes.
 
 Encoding latents of at most this size takes less than a millisecond, about as long as waking another thread.
 """
@@ -40,8 +40,9 @@ MAX_PREVIEW_BYTES = 4 * 1024 * 1024
 class GenerationRun:
     """One generation on the device thread; this thread calls all methods except `__init__`.
 
-    `results` receives Started, the Steps, the previews, and a last result, which is latents, a Frame, Pixels or an
-    error. After the last result, the device no longer works on the job, and `future` is done.
+    The queue `results` receives the event Started, the Step events, the previews, and then one last result. The last
+    result is a tensor of latents, a Frame event, a Pixels object or an error. After the last result, the device no
+    longer works on the job, and `future` is done.
     """
 
     def __init__(
@@ -49,16 +50,16 @@ class GenerationRun:
     ) -> None:
         self.future: Future[None] = Future()
         self.member = BatchMember(plan, job, inputs, self._report, self._preview, self._end_with)
-        """The generation as a member of a batch. The member's `error` is set if the generation fails."""
+        """The generation as a member of a batch. The attribute `error` of the member is set if the generation fails."""
         self._model = model
         self._results = results
         self._started_at = 0.0
         self._steps = 0
 
     def start(self, *, wake: bool) -> bool:
-        """Send Started. Return False if the run has failed.
+        """Send the event Started. Return False if the run has failed.
 
-        If `wake` is False, Started does not wake the event loop.
+        If `wake` is False, the event Started does not wake the event loop.
         """
         plan, job = self.member.plan, self.member.job
         try:

@@ -14,16 +14,16 @@ def with_guidance_interval(
 ) -> dict[str, Any]:
     """Return the arguments of a pipeline call whose steps use guidance only if `is_guided(step, total)` is true.
 
-    Steps are counted from 0. The first step always uses guidance. `inputs` are the names of the tensors whose first
-    half belongs to the unconditional prediction (Family.guidance_inputs). `arguments` contains the callback of the
-    caller. The callback of the caller always receives both halves of the tensors. The callback in the returned
-    arguments changes the attribute `_guidance_scale` of the pipeline, like SDCFGCutoffCallback of diffusers. Unlike
-    SDCFGCutoffCallback, the callback works with any number of prompts and can enable guidance again. The next call of
-    the pipeline sets the attribute `_guidance_scale` again.
+    Steps are counted from 0. The first step always uses guidance. `inputs` contains the names of tensors (see
+    Family.guidance_inputs). The first half of each tensor in `inputs` belongs to the unconditional prediction.
+    `arguments` contains the callback of the caller. The callback of the caller always receives both halves of each
+    tensor. The callback in the returned arguments changes the attribute `_guidance_scale` of the pipeline, like
+    SDCFGCutoffCallback of diffusers. Unlike SDCFGCutoffCallback, the returned callback works with any number of prompts
+    and can enable guidance again. The next call of the pipeline sets the attribute `_guidance_scale` again.
     """
     listener = arguments.get("callback_on_step_end")
     complete: dict[str, Tensor] = {}
-    """Both halves of the tensors; empty if the request does not use guidance."""
+    """Tensors with both halves, by name, or an empty dictionary if the request does not use guidance."""
     scales: list[float] = []
 
     def after_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from huggingface_hub.errors import RepositoryNotFoundError
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 4.0
-"""Maximum time in seconds to connect to the hub, and maximum time in seconds to wait for a response of the hub.
+"""Timeout in seconds for connecting to the hub, and also for waiting for a response of the hub.
 
-The hub's own client waits 10 s and repeats each request several times.
+The package huggingface_hub itself would wait 10 s and repeat each request several times.
 """
 INDEX = "model_index.json"
-"""File of a pipeline that names the class and the components of the pipeline."""
+"""Name of the file in a pipeline's directory that lists the class and the components of the pipeline."""
 
 
 class HubError(OSError):
@@ -46,7 +46,7 @@ def hub_access(repository: str, remedy: str) -> Iterator[bool]:
 
 
 def repository_files(repository: str, *, local_files_only: bool) -> list[str]:
-    """Return the paths of the files in `repository`, or only of its cached files if `local_files_only` is set.
+    """Return the paths of all files in `repository`, or of the cached files only if `local_files_only` is set.
 
     Raises the errors of huggingface_hub.
     """

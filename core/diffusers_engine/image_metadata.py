@@ -1,7 +1,8 @@
 """Removal of metadata from image files, and reading of the EXIF orientation in the metadata.
 
-Pillow parses some metadata when it opens a file, and does not decode the pixels if these metadata are broken. The
-server must accept images with broken metadata, so the pixels are decoded from a copy without metadata.
+Pillow parses some metadata when it opens a file. If the parsed metadata are broken, Pillow does not decode the pixels.
+The server decodes the pixels from a copy of the file without metadata, because images with broken metadata must be
+accepted.
 """
 
 import io
@@ -20,7 +21,11 @@ _UPRIGHT = 1
 _PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _PNG_ORIENTATION = frozenset((b"eXIf", b"iTXt", b"tEXt", b"zTXt"))
 _JPEG_MIN_LENGTHS = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
-"""First bytes of the JPEG segments that determine the colours, and the length below which libjpeg ignores a segment."""
+"""JPEG segments that determine the colours, by marker.
+
+Each value contains the first bytes of the segment's content, and the minimum length of the content in bytes. libjpeg
+ignores segments that are shorter than the minimum length.
+"""
 _WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 """Metadata chunks of WebP and their flags in VP8X (RFC 9649, 2.7.1)."""
 
@@ -48,7 +53,10 @@ def orientation_of(file: InputImage) -> int:
 
 
 def upright(image: "Image", orientation: int) -> "Image":
-    """Return `image` rotated and mirrored as its EXIF orientation, 1 to 8, requires (Exif 2.32, 4.6.4)."""
+    """Return `image` rotated and mirrored as the EXIF orientation `orientation` requires.
+
+    `orientation` is a value from 1 to 8 (Exif 2.32, 4.6.4).
+    """
     from PIL.Image import Transpose  # noqa: PLC0415 - a gateway has no Pillow
 
     methods = {
@@ -105,7 +113,7 @@ def _jpeg(data: bytes, keep_orientation: bool) -> bytes:
 
 
 def _webp(data: bytes, keep_orientation: bool) -> bytes:
-    """Return a WebP file without its metadata chunks and without their flags in the header (RFC 9649)."""
+    """Return a WebP file without metadata chunks and without the header flags of the metadata chunks (RFC 9649)."""
     removed = dict(_WEBP_FLAGS)
     if keep_orientation:
         del removed[b"EXIF"], removed[b"XMP "]

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def decode_inputs(plan: StreamPlan) -> dict[str, Any]:
-    """Return the decoded inputs of `plan`, keyed by the names of fields in INPUT_FIELDS.
+    """Return the decoded inputs of `plan` as a dictionary whose keys are field names in INPUT_FIELDS.
 
-    Images are scaled and cropped to the size in the plan. A mask is greyscale. If the plan has input latents, `image`
-    is a tensor [1, C, h, w] with these latents, because the pipelines of diffusers expect input latents in the argument
-    `image`. Raises InvalidRequest if an input is broken.
+    Images are scaled and cropped to the size in the plan. A mask is converted to a greyscale image. If the plan has
+    input latents, the value of the key `image` is a tensor [1, C, h, w] with the input latents. The pipelines of
+    diffusers expect input latents in the argument `image`. Raises InvalidRequest if an input is broken.
     """
     files = {"image": plan.image, "control_image": plan.control_image, "mask": plan.mask}
     size = (plan.width, plan.height)
@@ -44,8 +44,9 @@ def decode_input_image(field: str, file: InputImage, size: tuple[int, int]) -> "
     """Return the image in `file` as an RGB image of `size`.
 
     The image is scaled without distortion, and cropped around its centre. `size` is (width, height) in pixels. The
-    image is rotated by its EXIF orientation. Other metadata are ignored, even if they are broken. `to_rgb` converts the
-    colours. Raises InvalidRequest, which names the request field `field`, if the file is broken.
+    image is rotated by its EXIF orientation. Other metadata are ignored, even if they are broken. The function `to_rgb`
+    converts the colours of the image. Raises InvalidRequest if the file is broken. The InvalidRequest names the request
+    field `field`.
     """
     from PIL import Image, ImageOps  # noqa: PLC0415 - a gateway has no Pillow
 

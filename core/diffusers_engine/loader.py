@@ -45,7 +45,10 @@ __all__ = ["LoadedModel", "ModelSource", "load"]
 log = logging.getLogger(__name__)
 
 MOTION_ADAPTER = "motion_adapter"
-"""Subfolder of a model directory for a MotionAdapter, with which an image model also generates videos."""
+"""Name of the subfolder of a model directory that may contain a MotionAdapter.
+
+An image model with a MotionAdapter can also generate videos.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class LoadedModel:
     switches: Switches = field(default_factory=Switches)
     """The switches of fast mode that are on."""
     is_fast: bool = False
-    """Whether the mode is fast mode, in which pixels may differ from those in reference mode."""
+    """Whether the model runs in fast mode. In fast mode, pixels may differ from the pixels in reference mode."""
 
     @property
     def pipeline(self) -> Any:
@@ -104,9 +107,10 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
     `from_pretrained` sets the dtype of every module. Modules are not cast after loading, because some modules must stay
     in fp32. The pipeline that a factory returns is used without changes to its dtypes, devices and offload hooks.
 
-    Raises ModelLoadError, with the name of the model and the reason, if the model cannot be loaded. Possible reasons
-    are that the model is not found, the network is not available, all weights are in unsafe formats, the variant does
-    not exist, the pipeline class is not in the family table, or the components do not match each other.
+    Raises ModelLoadError if the model cannot be loaded. The ModelLoadError contains the name of the model and the
+    reason. Loading fails if the model is not found, the network is not available, or all weights are in unsafe formats.
+    Loading also fails if the variant does not exist, the pipeline class is not in the family table, or the components
+    do not match each other.
     """
     silence_libraries()
     try:
@@ -156,7 +160,8 @@ def load(source: ModelSource, device: Device) -> LoadedModel:
 def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Device]:
     """Return (pipeline of `source`, family of the pipeline, device).
 
-    The returned device is a copy of `device`, in which the dtype AUTO is replaced with the dtype of the weights.
+    The returned device is a copy of `device`. If the dtype of `device` is AUTO, the dtype of the copy depends on the
+    stored dtype of the weights.
     """
     path = Path(locate_model(source))
     if path.is_file():
@@ -184,7 +189,7 @@ def _device_of(pipeline: Any, device: Device) -> Device:
 
 
 def _variants(pipeline: Any, family: Family, source: ModelSource) -> Iterator[PipelineVariant]:
-    """Yield the pipelines of a model that can run with the components that the role `source.role` loads."""
+    """Yield the pipelines of a model for which the server role `source.role` loads all required components."""
     if source.role is Role.DECODER:
         yield PipelineVariant(pipeline, family)
         return

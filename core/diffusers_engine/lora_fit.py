@@ -38,9 +38,9 @@ def recorded_keys(pipeline: Any) -> Iterator[list[str]]:
 def require_fit(pipeline: Any, adapter: str, keys: list[str], location: str, *, allow_partial: bool) -> None:
     """Check that `pipeline` has loaded the weights of all `keys` as part of the LoRA adapter `adapter`.
 
-    `location` is the name of the LoRA file in messages. Raises ModelLoadError, which names the first keys that were not
-    loaded, if a key was not loaded. If `allow_partial` is set and at least one key was loaded, a warning is logged
-    instead of raising ModelLoadError.
+    `location` is the name of the LoRA file in messages. Raises ModelLoadError if a key was not loaded. The
+    ModelLoadError names the first keys that were not loaded. If `allow_partial` is set and at least one key was loaded,
+    a warning is logged instead of raising ModelLoadError.
     """
     unmatched = unmatched_keys(pipeline, adapter, keys)
     if not unmatched:
@@ -77,7 +77,7 @@ def _loaded_keys(component: Any, adapter: str) -> set[str]:
 
 
 def _peft_name(name: str, component: str) -> str:
-    """Return the normalized PEFT name of the weight `name` of a component, e.g. of the component "unet"."""
+    """Return the normalized PEFT name of the weight `name` in the component `component`, such as "unet"."""
     from diffusers.utils import state_dict_utils as conversion  # noqa: PLC0415 - takes seconds
 
     weight = {name: None}
@@ -93,5 +93,5 @@ def _peft_name(name: str, component: str) -> str:
 
 
 def _normalized(name: str) -> str:
-    """Return `name` without the parts that depend on the versions of PEFT and of transformers' CLIPTextModel."""
+    """Return the weight name `name` without the parts that differ between releases of PEFT or transformers."""
     return name.removesuffix(".weight").removeprefix("text_model.")

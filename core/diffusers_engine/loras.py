@@ -13,7 +13,7 @@ from core.model import Lora
 
 @dataclass(frozen=True, slots=True)
 class LoraSource:
-    """A file, directory or hub id of LoRA weights, and the scale with which they are applied."""
+    """A file, directory or hub id of LoRA weights, and the scale of the LoRA weights."""
 
     location: str
     scale: float
@@ -28,7 +28,7 @@ class LoraSource:
 
 
 def parse_loras(setting: str | None) -> tuple[LoraSource, ...]:
-    """Parse a setting of the form "path:scale,path,..." to the LoRA weights that the setting names.
+    """Return the LoRA weights that a setting of the form "path:scale,path,..." names.
 
     The default scale is 1. Raises InvalidSettings if a scale is not a finite number.
     """
@@ -51,10 +51,11 @@ def _parse_lora(entry: str) -> LoraSource:
 def apply_loras(
     pipeline: Any, sources: tuple[LoraSource, ...], *, allow_pickle: bool, allow_partial: bool = False
 ) -> None:
-    """Merge the LoRA weights of all `sources` into the weights of the pipeline, so that sampling is not slower.
+    """Merge the LoRA weights of all `sources` into the pipeline, so that LoRA weights do not slow down sampling.
 
-    If `allow_partial` is set and only a part of the LoRA weights fits the model, a warning is logged instead of an
-    error. Raises ModelLoadError, which names the LoRA weights, if LoRA weights cannot be read or do not fit the model.
+    If `allow_partial` is set and only a part of the LoRA weights fits the model, a warning is logged and no error is
+    raised. Raises ModelLoadError if LoRA weights cannot be read or do not fit the model. The ModelLoadError names the
+    LoRA weights.
     """
     if not sources:
         return

@@ -15,7 +15,7 @@ from core.diffusers_engine.loader import LoadedModel
 
 
 class Peak:
-    """The largest memory in use during a measurement, minus the memory before the measurement, in bytes."""
+    """The peak memory during a measurement, minus the memory in use before the measurement, in bytes."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -36,9 +36,9 @@ def can_measure(model: LoadedModel) -> bool:
 def measure_peak(device: torch.device) -> Iterator[Peak]:
     """Measure the peak memory of the tensors that this thread allocates on `device` inside the `with` block.
 
-    On a GPU, torch's allocator counts the memory. On the CPU, the results of all operations are counted, because no
-    other method works. torch's CPU allocator does not count its memory, and torch.profiler takes seconds. Small
-    generations do not change the resident size of the process, because they reuse freed memory.
+    On a GPU, the memory is counted by torch's allocator. On the CPU, the memory of the results of all torch operations
+    is counted, because no other method works. The CPU allocator of torch does not count memory, and torch.profiler
+    takes seconds. Small generations do not change the resident size of the process, because they reuse freed memory.
     """
     peak = Peak()
     if device.type == "cuda":

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A pipeline in a local directory, which has the layout that `save_pretrained` writes."""
+    """A pipeline in a local directory with the layout that `save_pretrained` writes."""
 
     folder: Path
     variant: str | None
@@ -26,15 +26,16 @@ class ModelFiles:
     arguments: Mapping[str, Any]
     """Arguments of `from_pretrained`.
 
-    The arguments of the family are included, and so is the value None for each component that is not loaded.
+    The arguments include the arguments of the family, and the value None for each component that is not loaded.
     """
 
 
 def fetch_model(source: ModelSource) -> ModelFiles:
-    """Return the files of `source`, which must have a `name`. Files on the hub are downloaded if they are not cached.
+    """Return the files of `source`.
 
-    Raises ModelLoadError if the pipeline class is not in the family table or the variant does not exist. Raises
-    HubError if the repository cannot be used, and the errors of diffusers if a file is not valid.
+    The field `source.name` must be set. Files on the hub are downloaded if they are not cached. Raises ModelLoadError
+    if the pipeline class is not in the family table or the variant does not exist. Raises HubError if the repository
+    cannot be used, and the errors of diffusers if a file is not valid.
     """
     location = locate_model(source)
     folder = Path(location)

@@ -31,15 +31,18 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 TOLERANCES = {"fp32": 1, "fp16": 8, "bf16": 24}
-"""Largest allowed difference in 8-bit levels, keyed by dtype.
+"""Largest allowed difference between compared pixel values (0 to 255), by dtype.
 
 The two decodings that are compared use the same latents and the same VAE. A different batch size of the decoder or a
-different order of two operations can change values by a few units in the last place. In fp16 (11 bits) and bf16 (8
-bits), a decoder with tens of layers increases such a change to several levels. Wrong scaling causes a difference of
-tens of levels.
+different order of two operations can change values by a few units in the last place. In fp16 (11 significant bits) and
+bf16 (8 significant bits), a decoder with tens of layers increases a rounding difference to several levels of an 8-bit
+pixel. Wrong scaling of the latents causes a difference of tens of levels.
 """
 _STEPS_AFTER_DECODING = ("safety_checker", "watermark")
-"""Components that change pixels only after decoding, so that the comparison does not depend on them."""
+"""Pipeline components that change pixels only after decoding.
+
+The comparison of pixels runs without the safety checker and the watermark.
+"""
 
 
 def check_key(model: LoadedModel) -> dict[str, Any]:
@@ -67,8 +70,8 @@ def check_key(model: LoadedModel) -> dict[str, Any]:
 def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[PixelCheck, ...]:
     """Run every plan twice, and compare the decoded latents with the pixels that the pipeline returns.
 
-    Call this function on the device thread. Raises ModelLoadError, with the largest difference, if a pipeline's pixels
-    differ by more than the tolerance.
+    Call this function on the device thread. Raises ModelLoadError if the pixels of a pipeline differ by more than the
+    tolerance. The ModelLoadError contains the largest difference.
     """
     checks = []
     for plan in plans:
@@ -89,9 +92,10 @@ def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[Pixel
 
 
 def require_comparison(model: LoadedModel, checks: Sequence[PixelCheck]) -> None:
-    """Require that the pixels of a model were compared if its pipeline class has no row in the family table.
+    """Require that the pixels of `model` were compared if the pipeline class has no row in the family table.
 
-    Raises ModelLoadError, with the reason, if one of `checks` is not a comparison, or if there are none.
+    Raises ModelLoadError if `checks` is empty, or if the pixels could not be compared in one of `checks`. The
+    ModelLoadError contains the reason.
     """
     if not model.family.is_inferred:
         return

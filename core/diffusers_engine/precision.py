@@ -20,9 +20,10 @@ _HEADER_LENGTH = struct.Struct("<Q")
 def stored_dtype(path: Path, variant: str | None = None) -> str | None:
     """Return the dtype that most stored weights have (fp16, bf16 or fp32). Return None if the dtype cannot be read.
 
-    `path` is the directory of a pipeline or of a VAE, or a single safetensors file. In a pipeline, the denoiser
-    (transformer or UNet) is read, or the VAE if the denoiser has no weights. `variant` selects the weights in a
-    directory, e.g. fp16. Without `variant`, the default weights are selected. Only the headers of the files are read.
+    `path` is the directory of a pipeline or of a VAE, or a single safetensors file. For a pipeline, the dtype of the
+    denoiser (transformer or UNet) is read. If the denoiser has no weights, the dtype of the VAE is read. `variant`
+    selects the weights in a directory, e.g. fp16. Without `variant`, the default weights are selected. Only the headers
+    of the files are read.
     """
     counts: Counter[str] = Counter()
     for file in _weight_files(path, variant):
@@ -38,7 +39,7 @@ def stored_dtype(path: Path, variant: str | None = None) -> str | None:
 
 
 def with_stored_dtype(device: Device, path: Path, variant: str | None = None) -> Device:
-    """Return `device` with the dtype for the weights in `path` if the dtype of `device` is AUTO.
+    """Return `device` with a dtype that fits the weights in `path` if the dtype of `device` is AUTO.
 
     If the dtype of `device` is not AUTO, return `device` unchanged. See automatic_dtype.
     """
@@ -48,7 +49,7 @@ def with_stored_dtype(device: Device, path: Path, variant: str | None = None) ->
 
 
 def automatic_dtype(stored: str | None) -> str:
-    """Return the default dtype for a GPU, which is bf16 if the weights are stored as bf16, otherwise fp16.
+    """Return the default dtype for a GPU: bf16 if the weights are stored as bf16, otherwise fp16.
 
     The values of a model that was trained in bf16 can exceed the range of fp16.
     """
@@ -56,7 +57,7 @@ def automatic_dtype(stored: str | None) -> str:
 
 
 def dtype_name_of(pipeline: Any) -> str:
-    """Return the dtype in which the denoiser of a pipeline computes, e.g. "fp16", or torch's name of another dtype."""
+    """Return the name of the dtype in which the denoiser of a pipeline computes, such as "fp16"."""
     denoiser = next((part for name in DENOISERS if (part := getattr(pipeline, name, None)) is not None), None)
     name = str(getattr(denoiser, "dtype", "unknown dtype")).removeprefix("torch.")
     return {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}.get(name, name)
@@ -77,7 +78,10 @@ def _weight_files(path: Path, variant: str | None) -> Iterator[Path]:
 
 
 def _read_header(file: Path) -> dict[str, Any]:
-    """Return the header of a safetensors file. The header consists of its length in 8 bytes, followed by JSON."""
+    """Return the header of a safetensors file.
+
+    A safetensors file begins with the length of the header in 8 bytes, followed by the header as JSON.
+    """
     with file.open("rb") as opened:
         (length,) = _HEADER_LENGTH.unpack(opened.read(_HEADER_LENGTH.size))
         header: dict[str, Any] = json.loads(opened.read(min(length, file.stat().st_size)))

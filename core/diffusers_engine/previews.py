@@ -14,7 +14,7 @@ def preview_events(plan: StreamPlan, step: tuple[int, int], estimate: Tensor) ->
     """Yield the previews of `estimate`, the clean estimate [latent_frames, C, h, w] of a step.
 
     `step` is (completed steps, total steps). There is one preview for each latent frame. Nothing is yielded if the
-    estimate contains values that are not finite, like the first estimates of some schedules.
+    estimate contains NaN or infinite values. With some schedules, the first estimates contain NaN or infinite values.
     """
     try:
         encoder = LatentEncoder(preview_header(plan.header))

@@ -9,20 +9,23 @@ import torch
 from torch import Tensor
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Maximum size of a cache in bytes. At least 8 prompts of the largest text encoders, with 512 tokens in fp32, fit."""
+"""Maximum size of a cache in bytes.
+
+A cache of 64 MiB has space for at least 8 prompts of the largest text encoders (512 tokens in fp32).
+"""
 
 _PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 Embeddings: TypeAlias = "Tensor | tuple[Any, ...] | list[Any] | None"
-"""Return value of `encode_prompt`: a tensor, None, or a tuple or list of such values."""
+"""Return value of `encode_prompt`: a tensor, None, or a (nested) tuple or list of tensors and None."""
 
 
 class PromptCache:
     """A cache of at most `max_bytes` with the embeddings of the most recent prompts of one model.
 
-    Embeddings depend only on the text, the other arguments of `encode_prompt` and the weights, which do not change
-    after the model is loaded. The cache returns copies, so that a pipeline cannot change the cached tensors. Use the
-    cache only on the device thread.
+    Embeddings depend only on the text, the other arguments of `encode_prompt` and the weights of the text encoders. The
+    weights of the text encoders do not change after the model is loaded. The cache returns copies, so that a pipeline
+    cannot change the cached tensors. Use the cache only on the device thread.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -32,7 +35,7 @@ class PromptCache:
         self._entries: OrderedDict[Hashable, Embeddings] = OrderedDict()
 
     def attach(self, pipeline: Any) -> None:
-        """Make `pipeline` use this cache, if its method `encode_prompt` is a method of diffusers."""
+        """Make `pipeline` use this cache if the method `encode_prompt` of `pipeline` is defined in diffusers."""
         method = getattr(type(pipeline), "encode_prompt", None)
         if method is not None and method.__module__.startswith("diffusers."):
             encode = pipeline.encode_prompt

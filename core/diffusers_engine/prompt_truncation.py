@@ -13,7 +13,7 @@ from core.plan import StreamPlan
 log = logging.getLogger(__name__)
 
 _ENCODERS = {f"tokenizer{suffix}": f"text_encoder{suffix}" for suffix in ("", "_2", "_3", "_4")}
-"""Name of the text encoder for each tokenizer, keyed by the name of the tokenizer in the pipelines of diffusers."""
+"""Names of the text encoders in diffusers pipelines, by the name of the tokenizer that belongs to the text encoder."""
 _MAX_ADDED_TOKENS = 8
 """Maximum number of tokens that a tokenizer adds to a text (start, end, prefix and padding)."""
 

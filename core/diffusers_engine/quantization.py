@@ -1,4 +1,7 @@
-"""Loading of a denoiser with quantized weights, which diffusers quantizes or reads from a GGUF file."""
+"""Loading of a denoiser with quantized weights.
+
+Either diffusers quantizes the weights, or quantized weights are read from a GGUF file.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +21,7 @@ def quantization_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of `from_pretrained` for the switches `quantization` and `gguf`.
 
-    `folder` is the directory of the pipeline, and `components` is the content of the pipeline's index. Raises
+    `folder` is the directory of the pipeline, and `components` is the content of the file model_index.json. Raises
     InvalidSettings if a package is not installed, if the GGUF file is not found, or if the device or the pipeline does
     not support a switch.
     """
@@ -100,11 +103,14 @@ TORCHAO: Mapping[str, str] = {
     "int4wo": "Int4WeightOnlyConfig",
     "float8wo": "Float8WeightOnlyConfig",
 }
-"""Values of the switch `quantization` that torchao implements, and the configuration class of each value."""
+"""Configuration classes of torchao, by the value of the switch `quantization` that selects the class."""
 BITSANDBYTES: Mapping[str, Callable[[Any, Device], Any]] = {
     "bnb_int8": lambda config, _device: config(load_in_8bit=True),
     "bnb_nf4": lambda config, device: config(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=device.dtype
     ),
 }
-"""Values of the switch `quantization` that bitsandbytes implements, with functions of (configuration class, device)."""
+"""Functions that build the configuration of bitsandbytes, by the value of the switch `quantization`.
+
+Each function has the parameters (configuration class, device).
+"""

@@ -17,9 +17,9 @@ def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> P
 
     Call this function only on the device thread.
 
-    The latents are first cast to the dtype of the stream, so that the pixels equal those that a client decodes. Raises
-    `job.reason` if the job was cancelled, InvalidLatents if the latents contain NaN or Inf, and OutOfMemory if the
-    device has too little memory.
+    The latents are first cast to the dtype of the stream. The server casts the latents so that the rendered pixels
+    equal the pixels that a client decodes. Raises `job.reason` if the job was cancelled. Raises InvalidLatents if the
+    latents contain NaN or Inf, and OutOfMemory if the device has too little memory.
     """
     stop_if_cancelled(job)
     with memory_guard(plan):
@@ -37,8 +37,8 @@ def render(model: LoadedModel, plan: StreamPlan, latents: Tensor, job: Job) -> P
 def render_preview(model: LoadedModel, plan: StreamPlan, estimate: Tensor, job: Job) -> PixelPreview | None:
     """Decode a clean estimate to pixels. See `render`.
 
-    Return None if the estimate contains values that are not finite, like the first estimates of some schedules. Raises
-    `job.reason` if the job was cancelled, and OutOfMemory if the device has too little memory.
+    Return None if the estimate contains NaN or infinite values. With some schedules, the first estimates contain NaN or
+    infinite values. Raises `job.reason` if the job was cancelled, and OutOfMemory if the device has too little memory.
     """
     try:
         return PixelPreview(render(model, plan, estimate, job).frames)

@@ -1,8 +1,8 @@
 """Conversion of images of every Pillow mode to 8-bit RGB.
 
 Opaque 8-bit images are converted by Pillow, as in diffusers. This module converts 16-bit greyscale images, images with
-transparency, and L*a*b* images without Pillow. Pillow would clip 16-bit greyscale images instead of scaling them, would
-ignore transparency, and does not convert L*a*b* images.
+transparency, and L*a*b* images without Pillow. Pillow would clip 16-bit greyscale values instead of scaling the values.
+Pillow would also ignore transparency, and does not convert L*a*b* images to RGB.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _WIDE_MODES = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
 """Modes in which Pillow opens 16-bit greyscale files."""
 _STRAIGHT_ALPHA = {"La": "LA", "RGBa": "RGBA"}
-"""Modes with premultiplied alpha, and the modes to which Pillow can convert them."""
+"""Modes with straight alpha to which Pillow can convert images, by the mode with premultiplied alpha."""
 
 
 def to_rgb(image: "Image") -> "Image":

@@ -42,9 +42,9 @@ def sample(
     """Sample `plan` and return the latents, [latent_frames, channels, height, width] on the pipeline's device.
 
     Call this function only on the device thread. `inputs` is the result of decode_inputs. If `inputs` is None, the
-    inputs of the plan are decoded. `on_preview` is called with the clean estimate for each preview of the plan. Raises
-    `job.reason` after the step in which the job was cancelled, InvalidRequest if an input is broken, OutOfMemory if the
-    device has too little memory, and ModelLoadError if the latents have an unexpected shape.
+    inputs of the plan are decoded. `on_preview` is called with the clean estimate for each preview of the plan. If the
+    job is cancelled, raises `job.reason` after the current step. Raises InvalidRequest if an input is broken, and
+    OutOfMemory if the device has too little memory. Raises ModelLoadError if the latents have an unexpected shape.
     """
     stop_if_cancelled(job)
     if inputs is None:
@@ -55,11 +55,11 @@ def sample(
 
 
 def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Tensor | None]:
-    """Run the plans of `members`, which have the same batch_key, in one call of the pipeline. See `sample`.
+    """Run the plans of all `members` in one call of the pipeline.
 
-    Return a list with the latents of each member, or None for a member that has left the batch. A member leaves the
-    batch after the step in which its job is cancelled, or if its preview listener raises a CodecError. Raises the error
-    of a member if all members have left the batch.
+    All plans must have the same `batch_key`. See `sample`. Return a list with the latents of each member, or None for a
+    member that has left the batch. A member leaves the batch after the step in which its job is cancelled, or if its
+    preview listener raises a CodecError. Raises the error of a member if all members have left the batch.
     """
     plan = members[0].plan
     variant = model.variant_for(plan)

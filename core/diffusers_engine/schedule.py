@@ -33,7 +33,7 @@ def step_check(variants: tuple[PipelineVariant, ...], scheduler: str | None = No
 
 
 def scheduler_checks(variants: tuple[PipelineVariant, ...]) -> dict[str, StepCheck]:
-    """Return the function of step_check for each scheduler, by name, with which all `variants` can sample."""
+    """Return the result of `step_check` for each scheduler that works with all `variants`, by scheduler name."""
     names = alternatives(variants[0].pipeline.scheduler)
     with torch.random.fork_rng(devices=[]), np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         return {

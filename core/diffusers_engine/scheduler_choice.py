@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A scheduler class of diffusers, and the settings in which it differs from the model's own configuration."""
+    """A scheduler class of diffusers, and the settings that replace settings of the model's own scheduler."""
 
     scheduler_class: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -28,12 +28,12 @@ DIFFUSION: Mapping[str, Choice] = {
     "pndm": Choice("PNDMScheduler", {"skip_prk_steps": True}),
     "unipc": Choice("UniPCMultistepScheduler"),
 }
-"""Choices for models that predict noise, velocity or samples at discrete timesteps."""
+"""Schedulers by name, for models that predict noise, velocity or samples at discrete timesteps."""
 FLOW: Mapping[str, Choice] = {
     "flow-euler": Choice("FlowMatchEulerDiscreteScheduler"),
     "flow-lcm": Choice("FlowMatchLCMScheduler"),
 }
-"""Choices for models that predict the velocity of a flow."""
+"""Schedulers by name, for models that predict the velocity of a flow."""
 SCHEDULERS: Mapping[str, Choice] = {**DIFFUSION, **FLOW}
 
 _DIFFUSION_CLASSES = frozenset(choice.scheduler_class for choice in DIFFUSION.values()) | {
@@ -48,8 +48,9 @@ _DIFFUSION_CLASSES = frozenset(choice.scheduler_class for choice in DIFFUSION.va
 def alternatives(own: Any) -> tuple[str, ...]:
     """Return the names of the schedulers that may replace `own`, the scheduler of a model.
 
-    Schedulers with continuous timesteps (Stable Video Diffusion) and those of CogVideoX have no alternatives. Neither
-    have other classes that sample a flow, because the flow matching schedulers have other settings.
+    Schedulers with continuous timesteps (Stable Video Diffusion) and the schedulers of CogVideoX have no alternatives.
+    A scheduler that samples a flow has alternatives only if the name of its class begins with FlowMatch. Other classes
+    that sample a flow have other settings than the FlowMatch classes.
     """
     name, config = type(own).__name__, own.config
     if name.startswith("FlowMatch"):
@@ -60,9 +61,9 @@ def alternatives(own: Any) -> tuple[str, ...]:
 
 
 def new_scheduler(own: Any, name: str | None) -> Any:
-    """Return a new scheduler with the configuration of `own`: of the choice `name`, or of the class of `own` if None.
+    """Return a new scheduler that is called `name` and has the configuration of `own`.
 
-    `own` is not changed.
+    If `name` is None, the new scheduler has the same class as `own`. The scheduler `own` is not changed.
     """
     if name is None:
         return type(own).from_config(own.config)

@@ -1,4 +1,8 @@
-"""Loading of checkpoints in one safetensors file, whose keys have the names of the model's original publication."""
+"""Loading of a checkpoint that is a single safetensors file.
+
+The names of the weights in the file are the original names from the publication of the model, not the names of
+diffusers.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,10 @@ _CONFIGURATION = ["*.json", "*.txt", "*.model"]
 def load_single_file(source: ModelSource, file: Path, dtype: Any) -> tuple[Any, Family]:
     """Return (pipeline, family) of the checkpoint `file`, loaded by `from_single_file` with the torch dtype `dtype`.
 
-    The class and the configuration are read from a pipeline next to the file (see local_configuration). If there is no
-    pipeline next to the file, the class and the configuration are read from the hub repository that diffusers infers
-    from the keys of the checkpoint. Raises ModelLoadError if the pipeline class is not supported, HubError if the
-    repository cannot be used, and the errors of diffusers.
+    The pipeline class and the configuration are read from a pipeline directory next to the file (see
+    local_configuration). If there is no pipeline directory next to the file, the class and the configuration are read
+    from a hub repository. diffusers infers the hub repository from the keys of the checkpoint. Raises ModelLoadError if
+    the pipeline class is not supported, HubError if the hub repository cannot be used, and the errors of diffusers.
     """
     import diffusers  # noqa: PLC0415 - takes seconds
 
@@ -44,13 +48,17 @@ def local_configuration(file: Path) -> Path | None:
     """Return the directory with the configuration of the checkpoint `file`, or None.
 
     The configuration is searched first in a directory that has the name of the file without its suffix, then in the
-    directory that contains the file. The directory must contain a pipeline, whose weights are not used.
+    directory that contains the file. The directory must contain a pipeline. Weights in the directory of the
+    configuration are not used.
     """
     return next((folder for folder in (file.with_suffix(""), file.parent) if (folder / INDEX).is_file()), None)
 
 
 def _download_configuration(file: Path) -> Path:
-    """Return the directory of the configuration that diffusers infers for `file`, downloaded if it is not cached."""
+    """Return the directory of the configuration that diffusers infers for `file`.
+
+    The configuration is downloaded if it is not cached.
+    """
     from diffusers.loaders.single_file_utils import (  # noqa: PLC0415 - takes seconds
         fetch_diffusers_config,
         load_single_file_checkpoint,

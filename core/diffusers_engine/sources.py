@@ -14,7 +14,7 @@ from core.switches import Mode, Switches, switches_of
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Origin of a model: `name`, or `factory`, a function that returns the pipeline.
+    """Origin of a model: either the field `name`, or a function in the field `factory` that returns the pipeline.
 
     If `name` and `factory` are both set, `factory` is used.
     """
@@ -22,7 +22,7 @@ class ModelSource:
     name: str | None
     """Hub id or directory of a pipeline, or a single safetensors file."""
     factory: str | None
-    """Function that returns a pipeline, as MODULE:FUNCTION."""
+    """Function that returns a pipeline, written in the form MODULE:FUNCTION."""
     models_dir: Path
     """Directory that is searched for a directory or file called `name`."""
     latent_space: str | None = None
@@ -33,16 +33,19 @@ class ModelSource:
     allow_partial_loras: bool = False
     """Whether to apply LoRA weights of which only a part fits the model."""
     motion_adapter: Path | None = None
-    """Folder of a MotionAdapter, with which an image model also generates videos."""
+    """Folder of a MotionAdapter. An image model with a MotionAdapter can also generate videos."""
     variant: str | None = None
-    """Variant of the weights, e.g. fp16, or None for the default weights or the only variant."""
+    """Variant of the weights, such as fp16.
+
+    None selects the default weights or, for a model without default weights, the only variant.
+    """
     role: Role = Role.ALL
     """Role of the server: only to generate, only to decode and encode, or both. The role determines which components
     are loaded."""
     switches: Switches = field(default_factory=Switches)
     """The switches of fast mode."""
     is_fast: bool = False
-    """Whether the mode is fast mode."""
+    """Whether the model runs in fast mode."""
 
     @property
     def label(self) -> str:
@@ -51,12 +54,13 @@ class ModelSource:
 
 
 def model_sources(settings: Settings, role: Role = Role.ALL) -> list[ModelSource]:
-    """Return the models that `settings` name, the default model first, or the embedded model if none is named.
+    """Return the models that are named in `settings`, with the default model first.
 
-    `settings.variant` applies only to the default model. With Role.DECODER, LoRA weights are ignored, because they
-    change only the denoiser. Raises InvalidSettings if CODEC_LORAS is malformed, if a factory function (--pipeline) is
-    combined with a variant or with Role.DECODER, or if a switch of fast mode is set in reference mode. Raises
-    ModelLoadError if the video model is not found.
+    If `settings` contains no model, the embedded model is returned. `settings.variant` applies only to the default
+    model. With Role.DECODER, LoRA weights are ignored, because they change only the denoiser. Raises InvalidSettings if
+    CODEC_LORAS is malformed, or if a switch of fast mode is set in reference mode. Raises InvalidSettings if a factory
+    function (--pipeline) is combined with a variant or with Role.DECODER. Raises ModelLoadError if the video model is
+    not found.
     """
     if role is Role.DECODER and settings.pipeline is not None:
         raise InvalidSettings(

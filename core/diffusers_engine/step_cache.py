@@ -9,15 +9,18 @@ from core.diffusers_engine.extra_packages import require_package
 from core.setting_field import PREFIX
 
 DEFAULT_STEPS = 25
-"""Number of steps for which a cache is enabled at the start."""
+"""Number of sampling steps that is assumed when a cache is enabled for the first time."""
 FLUX = ("FluxPipeline", "FluxImg2ImgPipeline")
 _ONE_PASS = (*FLUX, "LTXPipeline", "LTXImageToVideoPipeline", "CogVideoXPipeline", "HunyuanVideoPipeline")
-"""Classes that run the transformer once per step.
+"""Pipeline classes that run the transformer once per step.
 
 FasterCache and PyramidAttentionBroadcast store the state of only one run per step.
 """
 CACHE_DIT = "cache_dit"
-"""The cache of the package cache-dit, which supports other transformers than the caches of diffusers."""
+"""Name of the cache from the package cache-dit.
+
+The cache of cache-dit supports other transformers than the caches of diffusers.
+"""
 STEP_CACHES: Mapping[str, Sequence[str] | None] = {
     CACHE_DIT: None,
     "faster": _ONE_PASS,
@@ -26,7 +29,10 @@ STEP_CACHES: Mapping[str, Sequence[str] | None] = {
     "pyramid_attention": _ONE_PASS,
     "taylorseer": None,
 }
-"""Pipeline classes that each cache supports, or None if the transformer decides whether a cache can be enabled."""
+"""Pipeline classes that each cache supports, by the name of the cache.
+
+The value None means that the transformer class, not the pipeline class, determines whether the cache can be enabled.
+"""
 
 
 class StepCache:

@@ -114,7 +114,7 @@ def _frames_first(values: Tensor) -> Tensor:
 
 
 def _with_layout(pixels: Tensor, layout: PixelLayout, shape: tuple[int, ...]) -> Tensor:
-    """Convert `pixels` [N, 3, H, W], decoded from latents of `shape`, to `layout`."""
+    """Convert `pixels` [N, 3, H, W] to `layout`. The pixels were decoded from latents that have the shape `shape`."""
     if layout is PixelLayout.VAE:
         return pixels if len(shape) == 4 else pixels.transpose(0, 1).unsqueeze(0)
     unit = (pixels / 2 + 0.5).clamp(0, 1)

@@ -52,8 +52,8 @@ class DiffusersVae:
     """VAE engine that decodes and encodes latents with the VAE of one model. See core.vae_engine.VaeEngine.
 
     The device thread of the model's engine decodes one batch of frames and then runs the next job. The next batch is
-    decoded when the client has read the previous batch. The pixels equal those that the server renders in a generation,
-    and those that a client decodes from the same latents.
+    decoded when the client has read the previous batch. The decoded pixels equal the pixels that the server renders in
+    a generation. The decoded pixels also equal the pixels that a client decodes from the same latents.
     """
 
     def __init__(self, model: LoadedModel, thread: DeviceThread) -> None:
@@ -217,7 +217,7 @@ def warm_up(model: LoadedModel, latent_size: int) -> None:
 
 
 def _encode(pixels: NDArray[np.uint8], plan: DecodePlan, parameters: Parameters) -> bytes:
-    """Return one frame, uint8 [height, width, 3], in the format of the plan."""
+    """Return the frame `pixels`, uint8 [height, width, 3], as bytes in the pixel format of the plan."""
     image_format = _IMAGE_FORMATS.get(plan.pixel_format)
     return pixels.tobytes() if image_format is None else encode_image(pixels, image_format, parameters, plan.quality)
 
@@ -225,7 +225,7 @@ def _encode(pixels: NDArray[np.uint8], plan: DecodePlan, parameters: Parameters)
 async def _mp4(
     plan: DecodePlan, parameters: Parameters, batches: AsyncGenerator[NDArray[np.uint8], None]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield an MP4 file in chunks. The file is written to disk, so that the frames are never all in memory."""
+    """Yield an MP4 file in chunks. The file is written to disk, so that the memory never contains all frames."""
     with VideoWriter(plan.width, plan.height, plan.header.fps or 1, parameters) as writer:
         async for pixels in batches:
             await asyncio.to_thread(writer.write, pixels)

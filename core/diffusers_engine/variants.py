@@ -1,4 +1,4 @@
-"""The pipelines of a model, which are the loaded pipeline and related pipelines that are built from its components.
+"""The pipelines of a model: the loaded pipeline, and related pipelines that are built from the same components.
 
 For example, a Stable Diffusion text-to-image pipeline also serves image-to-image requests.
 """
@@ -27,7 +27,10 @@ class PipelineVariant:
     pipeline: Any
     family: Family
     encodes: bool = True
-    """Whether the VAE has weights. Without a VAE, input images must be latents."""
+    """Whether the weights of the VAE are loaded.
+
+    Without the weights of the VAE, a client must send latents instead of input images.
+    """
     guidance_interval: GuidanceInterval | None = None
     """The steps that use classifier-free guidance, or None if all steps use it."""
     step_cache: StepCache | None = None
@@ -102,9 +105,10 @@ def _can_inpaint(variant: PipelineVariant) -> bool:
 
 
 def _from_components(pipeline_class: type, pipeline: Any) -> Any:
-    """Return a pipeline of `pipeline_class` with the components of `pipeline`, and with a copy of its scheduler.
+    """Return a pipeline of the class `pipeline_class` with the components of `pipeline`. The scheduler is copied.
 
-    Some classes change the configuration of their scheduler, e.g. StableDiffusionInpaintPipeline sets `skip_prk_steps`.
+    The scheduler is copied because some pipeline classes change the configuration of the scheduler. For example,
+    StableDiffusionInpaintPipeline sets `skip_prk_steps`.
     """
     accepted = inspect.signature(pipeline_class).parameters
     arguments = dict(pipeline.components)

@@ -15,10 +15,10 @@ _WEIGHTS = re.compile(
 
 
 def variants_of_files(names: Iterable[str], *, allow_pickle: bool) -> frozenset[str | None]:
-    """Return the variants of the weight files whose names, without folders, are in `names`.
+    """Return the variants of the weight files `names`. The file names in `names` must not contain a folder.
 
-    None in the result means the default weights. Files that are not safetensors are ignored unless `allow_pickle` is
-    set.
+    The element None in the returned set means the default weights. Files that are not safetensors are ignored unless
+    `allow_pickle` is set.
     """
     matches = (_WEIGHTS.fullmatch(name) for name in names)
     return frozenset(
@@ -33,12 +33,13 @@ def choose_variant(
 ) -> str | None:
     """Return the variant of the model called `label` that must be loaded, or None for the default weights.
 
-    `paths` contains the files of the model, relative to its directory and with slashes. `components` contains the
-    folders from which weights are loaded. If `requested` is given, it is returned. If `requested` is None, the default
-    weights are selected or, if the model has no default weights, the only variant that has all weights. A component
-    without the selected variant is loaded from its default weights, as in diffusers. Raises ModelLoadError, which names
-    the variants that exist, if the variant `requested` does not exist. Without `requested`, raises ModelLoadError if
-    the model has several variants but no default weights.
+    `paths` contains the paths of the model's files, relative to the directory of the model and written with slashes.
+    `components` contains the folders from which weights are loaded. If `requested` is not None, `requested` is
+    returned. If `requested` is None, the default weights are selected. If `requested` is None and the model has no
+    default weights, the only variant that has all weights is selected. A component without the selected variant is
+    loaded from its default weights, as in diffusers. Raises ModelLoadError if the variant `requested` does not exist.
+    The ModelLoadError names the variants that exist. Raises ModelLoadError if `requested` is None and the model has
+    several variants but no default weights.
     """
     files: dict[str, list[str]] = {}
     for path in paths:

@@ -32,8 +32,8 @@ def packed_image_of_one_frame(pipeline: Any, output: Any, plan: StreamPlan) -> T
 def flux2_image(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
     """Convert the latents of FLUX.2 to the input of its VAE, [B, C, H, W].
 
-    The latents of FLUX.2 either already have the layout [B, C, H, W], or are tokens [B, H/2 * W/2, 4C] that are
-    normalized with the statistics of the VAE.
+    FLUX.2 latents with four axes already have the layout [B, C, H, W]. FLUX.2 latents with three axes are tokens
+    [B, H/2 * W/2, 4C] that are normalized with the statistics of the VAE.
     """
     latents: Tensor = output.images
     if latents.dim() == 4:
@@ -49,7 +49,7 @@ def flux2_image(pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
 
 
 def frames_first_video(_pipeline: Any, output: Any, plan: StreamPlan) -> Tensor:
-    """Convert the latents [B, F, C, H, W] of a video. Padding frames, which CogVideoX may prepend, are dropped."""
+    """Convert the latents [B, F, C, H, W] of a video. Padding frames that CogVideoX has prepended are dropped."""
     latents: Tensor = output.frames[0]
     return latents[-plan.latent_frames :]
 

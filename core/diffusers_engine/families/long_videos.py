@@ -9,13 +9,13 @@ from core.plan import StreamPlan
 WINDOW, STRIDE = 16, 4
 """Number of frames in one attention window, and number of frames from the start of one window to the start of the next.
 
-Both numbers are the defaults of diffusers.
+In diffusers, windows have 16 frames by default, and the default stride is 4 frames.
 """
 
 
 @contextmanager
 def sliding_windows(pipeline: Any, plan: StreamPlan) -> Iterator[None]:
-    """Enable FreeNoise in an AnimateDiff `pipeline` if `plan` has more frames than its motion adapter supports.
+    """Enable FreeNoise in the AnimateDiff `pipeline` if `plan` has more frames than the motion adapter supports.
 
     If the motion adapter supports all frames of `plan`, the pipeline is unchanged, and all frames attend to each other.
     """

@@ -1,4 +1,4 @@
-"""Rows of the family table for Wan, and for the models that share its transformer and VAE."""
+"""Rows of the family table for Wan, and for other models that use the transformer and the VAE of Wan."""
 
 from dataclasses import replace
 from typing import Any
