@@ -64,7 +64,7 @@ async def start_grpc_server(
     """Start the gRPC server on `host`:`port`. Port 0 selects a free port.
 
     A generation may take at most `request_timeout_s` seconds. `api_keys` are the accepted keys, or None if no key is
-    required. `tls` contains the certificates of the server. If `tls` is None, the server does not use TLS. Raises
+    required. `tls` contains the certificates of the server. Without `tls`, the server does not use TLS. Raises
     InvalidSettings if the address is not available.
     """
     server = grpc.aio.server(interceptors=[ErrorBoundary(service, api_keys)], options=SERVER_OPTIONS)

@@ -62,7 +62,7 @@ def choose_encoding(request: web.Request, dictionary: tuple[str, bytes] | None) 
 def _choose(accepted: str, dictionary: tuple[str, bytes] | None) -> Encoding:
     """Return the coding for the Accept-Encoding header `accepted`.
 
-    If `dictionary` is None, the coding zstd is not available.
+    Without `dictionary`, the coding zstd is not available.
     """
     weights = dict(reversed(parse_quality_values(accepted)))  # if a name is repeated, its highest weight counts
     wildcard = weights.get("*")

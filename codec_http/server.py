@@ -109,8 +109,8 @@ async def start_http_server(
 ) -> HttpServer:
     """Start the HTTP server on `host`:`port`. Port 0 selects a free port. See build_app for the other parameters.
 
-    `tls` has the certificates of an https server. If `tls` is None, the server uses http. `limits` bounds the number of
-    connections. If `limits` is None, the default limits of the settings apply. `allowed_origins` are the origins of the
+    `tls` has the certificates of an https server. Without `tls`, the server uses http. `limits` bounds the number of
+    connections. Without `limits`, the default limits of the settings apply. `allowed_origins` are the origins of the
     web pages that may use the server. By default, only pages of the host on which the server runs may use the server.
     Raises InvalidSettings if the address is not available.
     """

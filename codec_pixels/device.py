@@ -32,7 +32,7 @@ class Device:
 
         The `device` "auto" selects CUDA if CUDA is available, else the CPU. On the CPU, the `dtype` "auto" means fp32.
         On a GPU, the `dtype` "auto" means the dtype of the model's weights. The dtype of the weights is determined
-        later. If `threads` is None, torch determines the number of threads. Raises InvalidSettings if the device is not
+        later. Without `threads`, torch determines the number of threads. Raises InvalidSettings if the device is not
         available.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

@@ -122,7 +122,7 @@ def decode_latents(vae: Any, latents: Tensor | NDArray[Any], pipeline_class: str
     """Decode `latents` [F, C, h, w] to RGB pixels, uint8 [N, H, W, 3].
 
     The values of `latents` are scaled as in a latent stream. `pipeline_class` is the diffusers class of the pipeline
-    that generated the latents; this class determines how the scaling is reversed. If `pipeline_class` is None, the VAE
+    that generated the latents; this class determines how the scaling is reversed. Without `pipeline_class`, the VAE
     determines the scaling (see latent_scaling.scaling_of). F is the number of latent frames, and N is the number of
     images or video frames (see Decode). An output x of the VAE is converted to x / 2 + 0.5, clamped to [0, 1],
     multiplied by 255, and rounded to the nearest integer, as in the image processor of diffusers. Raises ModelLoadError

@@ -54,7 +54,7 @@ VAE_ENCODERS: dict[str, Encode] = {
 def latents_of(output: Any, generator: torch.Generator | None = None) -> Tensor:
     """Return the latents in the output of a VAE's encoder.
 
-    If `output` contains a distribution, return a sample that `generator` draws, or the mode if `generator` is None.
+    If `output` contains a distribution, return a sample that `generator` draws, or the mode without `generator`.
     """
     latents: Tensor
     if not hasattr(output, "latent_dist"):

@@ -39,7 +39,7 @@ _ERROR = re.compile(r"codec_wire\.errors\.(\w+): (.+)")
 def connect(settings: Settings) -> None:
     """Connect to the Ray cluster at `settings.ray_address`.
 
-    If `settings.ray_address` is None, start Ray on the loopback interface. Raises InvalidSettings if the connection
+    Without `settings.ray_address`, start Ray on the loopback interface. Raises InvalidSettings if the connection
     fails. Raises StartupError if Ray cannot be started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

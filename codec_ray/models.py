@@ -187,7 +187,7 @@ async def _info(handle: DeploymentHandle[Any], version: str) -> ReplicaInfo:
 async def _describe(handle: DeploymentHandle[Any], models_dir: Path, version: str | None = None) -> _Described:
     """Return the models of an application, with engines that use the replicas with `version`.
 
-    If `version` is None, the version that any replica reports is used.
+    Without `version`, the version that any replica reports is used.
 
     This process reads the files of exported decoders itself, because it serves these files, and replicas may be on
     other nodes.

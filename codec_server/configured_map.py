@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 async def fetch_configured_map(settings: Settings, cache: FileCache | None = None) -> LatentMapBundle | None:
-    """Download and verify the map at `settings.latent_map_url`. Return None if `settings.latent_map_url` is None.
+    """Download and verify the map at `settings.latent_map_url`. Return None without `settings.latent_map_url`.
 
     A file of the map is not downloaded if the file is in `cache` or in the directory `settings.latent_dicts_dir`. By
     default, `cache` is the cache of the client. Raises InvalidMap if the map cannot be downloaded or is not valid.
@@ -59,7 +59,7 @@ async def _fetch(url: str, digest: str | None, local: dict[str, bytes], cache: F
 def _files_in(folder: Path | None) -> dict[str, bytes]:
     """Return the contents of the files in `folder`, as a dictionary by hash.
 
-    If `folder` is None or missing, the dictionary is empty.
+    Without `folder`, or if the directory is missing, the dictionary is empty.
     """
     if folder is None:
         return {}

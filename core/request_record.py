@@ -210,7 +210,7 @@ class RequestRecord:
         return self.frames * self.frame_values * _RAW_BYTES_PER_VALUE
 
     def seconds_to(self, time: float | None) -> float | None:
-        """Return the seconds from the start of the request to `time`, or None if `time` is None."""
+        """Return the seconds from the start of the request to `time`, or None without `time`."""
         return None if time is None else time - self.started_at
 
     @property

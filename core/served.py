@@ -118,7 +118,7 @@ class ModelInstance:
 
         The client requires the hash `expected`, in the format "sha256:<hex>".
 
-        If `expected` is None, nothing is checked.
+        Without `expected`, nothing is checked.
 
         Raises MapMismatch if the hash of the map differs from `expected`. The error names both hashes.
         """
@@ -230,7 +230,7 @@ class ServedModels:
         return found
 
     def require_map(self, latent_space: str | None) -> LatentMapBundle:
-        """Return the latent-space map of `latent_space`, or of the default model if `latent_space` is None.
+        """Return the latent-space map of `latent_space`, or of the default model without `latent_space`.
 
         Raises NotReady if no model is loaded, and NotFound if no model has this latent space.
         """
@@ -239,7 +239,7 @@ class ServedModels:
         return self._instance_of(models_in_latent_space(latent_space, self._infos())[0]).bundle
 
     def require_latent_rgb(self, latent_space: str | None) -> LatentRgb:
-        """Return the latent-to-RGB matrix of `latent_space`, or of the default model if `latent_space` is None.
+        """Return the latent-to-RGB matrix of `latent_space`, or of the default model without `latent_space`.
 
         Raises NotReady if no model is loaded, and NotFound if the latent space is unknown or has no matrix.
         """
@@ -276,7 +276,7 @@ class ServedModels:
 
         The client requires the hash `expected`, in the format "sha256:<hex>".
 
-        If `expected` is None, nothing is checked.
+        Without `expected`, nothing is checked.
 
         Raises MapMismatch if the hash of the map differs from `expected`. The error names both hashes.
         """

@@ -97,6 +97,6 @@ def read_golden_settings(flags: Mapping[str, Any]) -> Settings:
 def split_names(fixtures: str | None) -> list[str] | None:
     """Split a comma-separated list of fixture names.
 
-    If `fixtures` is None, return None, so that all fixtures are selected.
+    Without `fixtures`, return None, so that all fixtures are selected.
     """
     return None if fixtures is None else [name.strip() for name in fixtures.split(",") if name.strip()]

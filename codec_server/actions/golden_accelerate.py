@@ -86,7 +86,7 @@ def run_accelerate(
 def _select(reference: ReferenceModel, names: list[str] | None) -> dict[str, Fixture]:
     """Return a dictionary of the fixtures that `names` lists, keyed by name.
 
-    If `names` is None, return only the smallest fixture that the model can generate.
+    Without `names`, return only the smallest fixture that the model can generate.
     """
     selected, _ = read_suite(None).supported_by(reference.info, names)
     if names is not None:

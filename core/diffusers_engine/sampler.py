@@ -41,7 +41,7 @@ def sample(
 ) -> Tensor:
     """Sample `plan` and return the latents, [latent_frames, channels, height, width] on the pipeline's device.
 
-    Call this function only on the device thread. `inputs` is the result of decode_inputs. If `inputs` is None, the
+    Call this function only on the device thread. `inputs` is the result of decode_inputs. Without `inputs`, the
     inputs of the plan are decoded. `on_preview` is called with the clean estimate for each preview of the plan. If the
     job is cancelled, raises `job.reason` after the current step. Raises InvalidRequest if an input is broken, and
     OutOfMemory if the device has too little memory. Raises ModelLoadError if the latents have an unexpected shape.

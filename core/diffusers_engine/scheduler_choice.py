@@ -63,7 +63,7 @@ def alternatives(own: Any) -> tuple[str, ...]:
 def new_scheduler(own: Any, name: str | None) -> Any:
     """Return a new scheduler that is called `name` and has the configuration of `own`.
 
-    If `name` is None, the new scheduler has the same class as `own`. The scheduler `own` is not changed.
+    Without `name`, the new scheduler has the same class as `own`. The scheduler `own` is not changed.
     """
     if name is None:
         return type(own).from_config(own.config)

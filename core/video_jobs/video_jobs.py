@@ -58,7 +58,7 @@ class VideoJobs:
         return {} if self._store is None else self._store.usage
 
     async def start(self) -> None:
-        """Open the store in `data_dir` and begin to run the stored jobs. If `data_dir` is None, do nothing.
+        """Open the store in `data_dir` and begin to run the stored jobs. Without `data_dir`, do nothing.
 
         Raises InvalidSettings if the directory cannot be used.
         """

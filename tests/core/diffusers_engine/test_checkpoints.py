@@ -10,7 +10,7 @@ from core.engine import Job
 
 
 class Blocks(nn.Module):
-    """A module with a list of blocks, one of which is None: diffusers has such lists."""
+    """A module with a list that contains a block and None, as in diffusers."""
 
     def __init__(self) -> None:
         super().__init__()
