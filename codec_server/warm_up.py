@@ -26,7 +26,7 @@ first step differs from all other steps.
 WARM_UP_LATENT_SIZE = 8
 """Height and width of the latents of the warm-up generation.
 
-The value 8 is the smallest size that every level of a UNet can halve.
+UNets halve the size several times, which requires at least 8.
 """
 
 

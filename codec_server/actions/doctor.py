@@ -26,7 +26,7 @@ from core.unknown_variables import unknown_variables
 
 STEPS = 4
 LATENT_SIZE = 8
-"""Height and width of the generated latents. The value 8 is the smallest size that every level of a UNet can halve."""
+"""Height and width of the generated latents. UNets halve the size several times, which requires at least 8."""
 
 
 @dataclass(frozen=True, slots=True)

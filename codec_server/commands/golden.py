@@ -141,7 +141,7 @@ def accelerate(
     fixtures: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated names of the fixtures to use. Default: the smallest fixture that the model generates."
+            help="Comma-separated names of the fixtures to use. Default: the smallest fixture that the model supports."
         ),
     ] = None,
     switches: Annotated[
@@ -159,8 +159,8 @@ def accelerate(
     concurrent: Annotated[
         int,
         typer.Option(
-            help="Number of concurrent requests. With this number of requests, the command also measures the images "
-            "per second. All requests are for the first fixture, with different seeds. 0 omits this measurement.",
+            help="Number of requests that are sent at the same time to measure the images per second under load. All "
+            "of these requests are for the first fixture, with different seeds. 0 omits this measurement.",
             min=0,
         ),
     ] = 8,

@@ -29,8 +29,8 @@ IMAGE_ARGUMENTS = {**TEXT_ARGUMENTS, "image": "image", "strength": "strength"}
 IMAGE_ARGUMENTS_WITHOUT_SIZE = {
     field: name for field, name in IMAGE_ARGUMENTS.items() if field not in ("width", "height")
 }
-"""Arguments of pipeline classes that use the size of the input image. The image is scaled to the plan's size before the
-call."""
+"""Arguments of pipeline classes that use the size of the input image. The input image is scaled to the plan's
+size before the pipeline is called."""
 INPAINTING_ARGUMENTS = {**IMAGE_ARGUMENTS, "mask": "mask_image"}
 CONTROL_ARGUMENTS = {**TEXT_ARGUMENTS, "control_image": "image"}
 CONTROL_IMAGE_ARGUMENTS = {**IMAGE_ARGUMENTS, "control_image": "control_image"}
