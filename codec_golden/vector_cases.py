@@ -99,11 +99,11 @@ def _write_rounding_cases(flat: NDArray[Any]) -> None:
 
 
 def rounding_sensitive_values(scale: float, max_code: int) -> list[float]:
-    """Return the fp16 values in (0, scale] for which an incorrect method computes a wrong code, in ascending order.
+    """Return the fp16 values in (0, scale] whose code is wrong if it is computed or rounded incorrectly.
 
-    One incorrect method rounds halves away from zero. Another incorrect method divides the largest code by the scale,
-    and multiplies the value by the quotient. The correct method divides the value by the scale, and multiplies the
-    quotient by the largest code.
+    The values are in ascending order. One incorrect method rounds halves away from zero. Another incorrect method
+    divides the largest code by the scale, and multiplies the value by the quotient. The correct method divides the
+    value by the scale, and multiplies the quotient by the largest code.
     """
     halves = np.arange(1, 2**15, dtype=np.uint16).view(np.float16)
     values = halves[halves <= scale].astype(np.float32)

@@ -69,8 +69,8 @@ class FairQueue:
     def take(self) -> list[Call]:
         """Remove and return the next batch, without cancelled calls. Return an empty list if no call is waiting.
 
-        If the batch is not full, wait for more calls within the limits of its first call. Do not wait if a call that
-        does not fit into the batch is already waiting.
+        If the batch is not full, wait for more calls within the limits of its first call. If another call that does not
+        fit into the batch is queued, return the batch immediately.
         """
         with self._changed:
             while True:

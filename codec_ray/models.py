@@ -36,7 +36,10 @@ CALL_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Described:
-    """The models of a Serve application on the replicas with the version `version`. See ReplicaInfo."""
+    """Description of the models that the replicas of a Serve application run. See ReplicaInfo.
+
+    All described replicas have the version `version`.
+    """
 
     version: str
     handle: DeploymentHandle[Any]

@@ -91,8 +91,8 @@ def switches_of(settings: Settings) -> Switches:
         chosen = Switches(**{**FAST_DEFAULTS, **given}, required=frozenset(given))
         if chosen.batch_size > 1 and chosen.step_cache in UNBATCHED_STEP_CACHES:
             raise InvalidSettings(
-                f"{PREFIX}BATCH_SIZE (--batch-size): must be 1 with the step cache {chosen.step_cache}, because "
-                f"this cache skips the same blocks for all generations in a batch, got {chosen.batch_size}"
+                f"{PREFIX}BATCH_SIZE (--batch-size): must be 1 with the step cache {chosen.step_cache}, got "
+                f"{chosen.batch_size}; this cache skips the same blocks for all generations in a batch"
             )
         return chosen
     del given["dtype"]

@@ -83,7 +83,7 @@ def check_pixels(model: LoadedModel, plans: Sequence[StreamPlan]) -> tuple[Pixel
                 f"{model.info.name} ({_qualified_name(variant.pipeline)} with {_qualified_name(model.pipeline.vae)}) "
                 "cannot be served: its decoded latents differ from the pixels of its pipeline by up to "
                 f"{check.max_difference} of 255 levels, but the maximum is {check.tolerance}. The pipeline or its "
-                "VAE changes latents before decoding or pixels after decoding, which clients cannot repeat: "
+                "VAE changes the latents before they are decoded, or the pixels afterwards. Clients cannot do this: "
                 "remove this change, or serve a pipeline class without it"
             )
         if check.reason is not None:
