@@ -25,6 +25,7 @@ from core.telemetry import MAX_REFUSALS_PER_S, Telemetry
 from tests.support.fake_engine import FakeEngine
 from tests.support.grpc_requests import request
 from tests.support.http_requests import IMAGES, LATENTS
+from tests.support.logged_errors import logged_errors
 from tests.support.serving import VIDEO_MODEL, Servers, read_stream, run_servers
 
 PROTOCOLS = ("http", "grpc")
@@ -144,7 +145,7 @@ async def test_clients_that_disconnect_while_a_message_is_sent_are_not_errors(ca
             call.cancel()
         ended = await logged(caplog, calls)
     assert {(fields["status"], fields["outcome"]) for fields in ended} == {("CANCELLED", "cancelled")}
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert logged_errors(caplog) == []
 
 
 class LateEngine(FakeEngine):

@@ -9,6 +9,7 @@ import pytest
 
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from tests.support.fake_engine import FakeEngine
+from tests.support.logged_errors import logged_errors
 from tests.support.serving import run_servers
 
 METHODS = pb.DESCRIPTOR.services_by_name["LatentService"].methods_by_name
@@ -43,7 +44,7 @@ async def test_malformed_health_or_reflection_request_is_invalid_argument(
         call: Any = getattr(channel, kind)(f"/{path}")(iter([data]) if kind.startswith("stream") else data)
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert await call.details() == f"request: is not a valid protobuf message ({len(data)} bytes)"
-    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    assert logged_errors(caplog) == []
 
 
 def prompt_of(request: pb.GenerateRequest) -> str:

@@ -39,6 +39,7 @@ Requests and results
     grpc_web            frames of gRPC-Web
     raw_http            bytes that HTTP clients refuse to send, and the responses to them
     service_calls       complete jobs of a service without a protocol
+    logged_errors       the errors that were logged
     commands            a command of the CLI run in this process
     ffmpeg              frames and metadata of video files
     pod_security        the restricted Pod Security Standard of Kubernetes

@@ -54,6 +54,7 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES_WITH_PROMPTS)
 def test_reported_truncation_is_that_of_the_pipeline(name: str, dropped: list[tuple[int, int]]) -> None:
     required = CASES[name].requires
