@@ -42,8 +42,8 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends nodejs npm
 WORKDIR /source/web/page
 COPY web/page/package.json ./
-RUN --mount=type=secret,id=npmrc,target=/root/.npmrc \
-    npm install --silent --no-audit --no-fund --no-package-lock
+RUN --mount=type=secret,id=npmrc \
+    NPM_CONFIG_USERCONFIG=/run/secrets/npmrc npm install --silent --no-audit --no-fund --no-package-lock
 COPY web /source/web
 RUN mkdir --parents /source/codec_http/page && npm run build
 
