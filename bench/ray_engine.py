@@ -40,7 +40,7 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 CONSTANT, ONE, TWO = "constant", "one", "two"
 """Names of the applications: with the replaced sampler, and with the embedded model in one and in two replicas."""
 REQUESTS = 200
-IMAGES = 24
+IMAGES = 48
 MIN_SPEED_UP = 1.8
 SIZES = {"256x256, int8": ((256, 256), "int8"), "512x512, raw": ((512, 512), "raw")}
 

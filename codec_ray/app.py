@@ -32,12 +32,11 @@ By this name, the server recognizes the applications that run models.
 APPLICATION = "codec-diffusers"
 """Name of the application that `codec-diffusers serve` deploys."""
 
-MAX_ONGOING_REQUESTS = 8
-"""Number of jobs that a replica accepts at once.
+BATCHES_PER_REPLICA = 2
+"""Number of batches of jobs that a replica accepts at once. Without batches, this is the number of jobs.
 
-If the batch size is larger than MAX_ONGOING_REQUESTS, a replica accepts one batch of jobs. A replica runs one job or
-batch at a time and queues the other jobs. When a job ends, a replica can start a queued job immediately, without
-waiting for the server to send a job.
+A replica runs one batch and queues the other. When the batch ends, the replica can start the queued batch immediately,
+without waiting for the server to send jobs. More queued jobs would wait for a busy replica while another one is idle.
 """
 TARGET_ONGOING_REQUESTS = 2
 """Average number of running and waiting jobs per replica that the autoscaler aims at."""
@@ -104,7 +103,7 @@ def application(settings: Settings, loader: str = LOADER, **options: Any) -> App
     defaults: dict[str, Any] = {
         "name": DEPLOYMENT,
         "ray_actor_options": {"num_gpus": gpus, "num_cpus": 1 if gpus else threads},
-        "max_ongoing_requests": max(MAX_ONGOING_REQUESTS, settings.batch_size),
+        "max_ongoing_requests": BATCHES_PER_REPLICA * settings.batch_size,
         "graceful_shutdown_timeout_s": settings.drain_timeout_s,
         "health_check_period_s": HEALTH_CHECK_PERIOD_S,
         "max_constructor_retry_count": MAX_LOAD_ATTEMPTS,

@@ -91,7 +91,7 @@ class HeldModel(LocalModel):
                 files.failure.unlink()
                 raise FAILURES[failure]()
             if files.hold.exists() and files.processes().count(os.getpid()) == HELD_STEP:
-                end = time.monotonic() + 2 * WAIT_S
+                end = time.monotonic() + 5 * WAIT_S
                 while files.hold.exists() and time.monotonic() < end:
                     if not self.served._jobs:
                         files.idle.touch()
