@@ -123,6 +123,7 @@ _NASTY: tuple[Any, ...] = (
 )  # fmt: skip
 _NAMES = (
     *_COMMON, *_VIDEO, "image", "control_image", "mask", "latents", "strength", "scheduler", "resolution",
+    "prompt_syntax",
     "stream_format", "modality", "latent_space", "pipeline", "stream", "response_format", "output_format",
     "output_compression", "background", "quality", "style", "moderation", "partial_images", "safety_identifier",
     "complexity", "svg", "", "\0",

@@ -7,7 +7,7 @@ from codec_wire.errors import InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MODALITIES
 from codec_wire.latents import Modality
-from codec_wire.request import RANDOM_SEED, GenerationRequest, parse_request
+from codec_wire.request import PLAIN_SYNTAX, RANDOM_SEED, GenerationRequest, parse_request
 from core.acceleration import Acceleration, Distance
 from core.lifecycle import State
 from core.model import GenerationMode, Lora, ModelInfo, RequestLimits
@@ -52,6 +52,7 @@ def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
         steps=plan.steps,
         seed=plan.seed,
         scheduler=plan.scheduler,
+        prompt_syntax=plan.prompt_syntax,
         guidance_scale=plan.guidance_scale,
         fps=plan.header.fps if is_video else None,
         frames=plan.num_frames if is_video else None,
@@ -158,6 +159,7 @@ def model_to_message(model: ModelInfo) -> pb.ModelInfo:
         ],
         loras=[pb.Lora(name=lora.name, scale=lora.scale) for lora in model.loras],
         schedulers=model.schedulers,
+        prompt_syntaxes=model.prompt_syntaxes,
     )
 
 
@@ -197,6 +199,7 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
         ),
         loras=tuple(Lora(lora.name, lora.scale) for lora in message.loras),
         schedulers=tuple(message.schedulers),
+        prompt_syntaxes=tuple(message.prompt_syntaxes) or (PLAIN_SYNTAX,),
     )
 
 

@@ -103,6 +103,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         frame_multiple=model.frame_multiple,
         forms=_forms(instance),
         schedulers=list(model.schedulers),
+        prompt_syntaxes=list(model.prompt_syntaxes),
         decodes=instance.vae is not None,
         loras=[LoraDescription(name=lora.name, scale=lora.scale) for lora in model.loras],
         pixel_checks=[PixelCheckDescription(**asdict(check)) for check in instance.pixel_checks],
@@ -160,7 +161,11 @@ async def one_model(request: web.Request) -> web.Response:
 def _model_response(instance: ModelInstance, name: str) -> ModelResponse:
     model = instance.model
     return ModelResponse(
-        id=name, latent_space=model.latent_space, forms=_forms(instance), schedulers=list(model.schedulers)
+        id=name,
+        latent_space=model.latent_space,
+        forms=_forms(instance),
+        schedulers=list(model.schedulers),
+        prompt_syntaxes=list(model.prompt_syntaxes),
     )
 
 

@@ -64,6 +64,9 @@ class ModelResponse(ResponseModel):
     schedulers: list[str] = Field(
         description="Values of `scheduler` in requests; empty if only the model's own scheduler is available."
     )
+    prompt_syntaxes: list[str] = Field(
+        description="Values of `prompt_syntax` in requests: plain, and compel if supported."
+    )
 
 
 class ModelListResponse(ResponseModel):
@@ -156,6 +159,9 @@ class ModelDescription(ResponseModel):
     forms: list[str] = Field(description="Supported combinations of modality and inputs.")
     schedulers: list[str] = Field(
         description="Values of `scheduler` in requests; empty if only the model's own scheduler is available."
+    )
+    prompt_syntaxes: list[str] = Field(
+        description="Values of `prompt_syntax` in requests: plain, and compel if supported."
     )
     decodes: bool = Field(description=f"Whether {DECODE_PATH} decodes latents of the model's latent space.")
     loras: list[LoraDescription] = Field(description="LoRA weights that are loaded into the model.")

@@ -17,6 +17,7 @@ REQUEST_FIELDS = (
     "seed",
     "steps",
     "scheduler",
+    "prompt_syntax",
     "guidance_scale",
     "image",
     "control_image",

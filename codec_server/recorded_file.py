@@ -18,7 +18,17 @@ from codec_wire.maps.bundle import sha256
 from codec_wire.wire_format import WireFormat
 
 _PNG_MAGIC = b"\x89PNG"
-_COPIED_FIELDS = ("prompt", "negative_prompt", "seed", "steps", "scheduler", "guidance_scale", "strength", "pipeline")
+_COPIED_FIELDS = (
+    "prompt",
+    "negative_prompt",
+    "prompt_syntax",
+    "seed",
+    "steps",
+    "scheduler",
+    "guidance_scale",
+    "strength",
+    "pipeline",
+)
 _VIDEO_FIELDS = ("fps", "frames", "keyframe_interval")
 
 

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
@@ -24,6 +24,8 @@ RANDOM_SEED = -1
 _RANDOM_SEEDS = 2**32
 """Random seeds are below this number, so that all clients can represent the seeds and other tools accept the seeds."""
 DEFAULT_STRENGTH = 0.8
+PromptSyntax = Literal["plain", "compel"]
+PLAIN_SYNTAX, COMPEL_SYNTAX = get_args(PromptSyntax)
 
 
 def _parse_seed(value: object) -> object:
@@ -51,6 +53,12 @@ class GenerationRequest(BaseModel):
 
     prompt: str = Field(min_length=1, description="Text that describes the image or video.")
     negative_prompt: str | None = Field(default=None, description="Text that describes what to avoid.")
+    prompt_syntax: PromptSyntax | None = Field(
+        default=None,
+        description="Syntax of `prompt` and `negative_prompt`. With plain, the text encoders read the prompts as they "
+        "are, and ignore the end of a long prompt. With compel, `(word)1.3` and `word++` give words a weight, and "
+        "long prompts are read completely. /v1/models lists the syntaxes of each model. Default: plain.",
+    )
     model: str | None = Field(
         default=None,
         description="Name or alias of a served model. If the request also has a `latent_space` that is served, an "

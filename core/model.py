@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from codec_wire.latents import Modality
+from codec_wire.request import PLAIN_SYNTAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ class ModelInfo:
 
     The value is () if only the model's own scheduler is available.
     """
+    prompt_syntaxes: tuple[str, ...] = (PLAIN_SYNTAX,)
+    """Values of `prompt_syntax` that a request may contain."""
     accepts_steps: StepCheck | None = field(default=None, compare=False, repr=False)
     """Function that returns whether the model's scheduler can run a number of steps.
 

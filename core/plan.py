@@ -19,6 +19,7 @@ from core.input_image import InputImage, read_input_image, require_same_size
 from core.input_latents import InputLatents, read_input_latents
 from core.model import INPUT_FIELDS, ModelInfo
 from core.model_selection import select_model
+from core.prompt_syntax import require_prompt_syntax
 from core.request_mode import select_mode
 from core.step_limits import require_accepted_steps, require_scheduler
 
@@ -37,7 +38,8 @@ class StreamPlan:
     frames in the latent stream. For an image, `num_frames` and `latent_frames` are 1. If `rendered` is set, the latents
     are decoded to pixels instead of being sent. `preview_every` is the number of steps from one latent preview to the
     next, or None for a plan without latent previews. `partial_images` is the number of pixel previews if `rendered` is
-    set. A plan with too few steps has fewer pixel previews than `partial_images`.
+    set. A plan with too few steps has fewer pixel previews than `partial_images`. `prompt_syntax` is the syntax of the
+    prompts, or None for plain prompts.
     """
 
     model: str
@@ -57,6 +59,7 @@ class StreamPlan:
     control_image: InputImage | None = None
     mask: InputImage | None = None
     scheduler: str | None = None
+    prompt_syntax: str | None = None
     strength: float | None = None
     latents: InputLatents | None = None
     preview_every: int | None = None
@@ -105,6 +108,7 @@ class StreamPlan:
             "seed": self.seed,
             "steps": self.steps,
             "scheduler": self.scheduler,
+            "prompt_syntax": self.prompt_syntax,
             "guidance_scale": self.guidance_scale,
             "image": None if self.image is None else self.image.data,
             "control_image": None if self.control_image is None else self.control_image.data,
@@ -145,6 +149,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
             limit = model.limits.max_prompt_characters
             raise InvalidRequest(field, f"must have at most {limit} characters, got {len(text)}")
     strength = (DEFAULT_STRENGTH if request.strength is None else request.strength) if mode.strength else None
+    prompt_syntax = require_prompt_syntax(request, model)
     require_scheduler(model, request.scheduler)
     require_accepted_steps(model, mode, request.steps, strength, request.scheduler)
     pipeline = require_pipeline(request, bundle)
@@ -176,6 +181,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         control_image=control_image,
         mask=mask,
         scheduler=request.scheduler,
+        prompt_syntax=prompt_syntax,
         strength=strength,
         latents=latents,
         preview_every=request.preview_every,

@@ -63,7 +63,7 @@ def create_environment(folder: Path, constraints: Path, groups: Iterable[str]) -
     arguments = [argument for group in groups for argument in ("--group", group)]
     # setuptools would print long warnings about directories that are named like packages, as in this project.
     environment = os.environ | {"PYTHONWARNINGS": "ignore::UserWarning"}
-    project: list[str | Path] = ["-c", constraints, "-e", ".[server,golden,export]", *arguments]
+    project: list[str | Path] = ["-c", constraints, "-e", ".[server,golden,export,weighting]", *arguments]
     subprocess.run([*pip, *project], cwd=ROOT, check=True, env=environment)
     subprocess.run([*pip, "--no-deps", "--group", "lpips"], cwd=ROOT, check=True)
 

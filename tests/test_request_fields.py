@@ -21,6 +21,7 @@ from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 IMAGE_MODEL = replace(
     MODEL,
     schedulers=("ddim", "euler"),
+    prompt_syntaxes=("plain", "compel"),
     modes=(
         GenerationMode(Modality.IMAGE, previews=True),
         GenerationMode(Modality.IMAGE, image=True, strength=True, latents=True),
@@ -45,6 +46,7 @@ CASES: dict[str, tuple[Mapping[str, object], object]] = {
     "steps": (IMAGE, 7),
     "seed": (IMAGE, 2**64 - 1),
     "scheduler": (IMAGE, "euler"),
+    "prompt_syntax": (IMAGE, "compel"),
     "guidance_scale": (IMAGE, 3.5),
     "fps": (VIDEO, 8),
     "num_frames": (VIDEO, 5),

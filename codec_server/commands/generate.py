@@ -73,6 +73,13 @@ def generate(
             "Scheduler that samples the latents, e.g. euler or dpm++-2m-karras. Default: the model's own scheduler.",
         ),
     ] = None,
+    prompt_syntax: Annotated[
+        str | None,
+        _option(
+            _REQUEST,
+            "Syntax of the prompts: plain, or compel for weights like (word)1.3 and for long prompts. Default: plain.",
+        ),
+    ] = None,
     guidance_scale: Annotated[
         float | None,
         _option(_REQUEST, "Classifier-free guidance scale. Default: the model's default scale."),
@@ -169,6 +176,7 @@ def generate(
             "size": size,
             "steps": steps,
             "scheduler": scheduler,
+            "prompt_syntax": prompt_syntax,
             "guidance_scale": guidance_scale,
             "negative_prompt": negative_prompt,
             "frames": frames,

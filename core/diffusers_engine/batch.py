@@ -33,6 +33,7 @@ def batch_key(plan: StreamPlan) -> Hashable:
         plan.height,
         plan.steps,
         plan.scheduler,
+        plan.prompt_syntax,
         plan.guidance_scale,
         plan.num_frames,
         plan.header.fps,

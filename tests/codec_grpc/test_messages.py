@@ -20,6 +20,7 @@ MODEL = replace(
     modes=(GenerationMode(Modality.VIDEO, image=True, control_image=True, strength=True),),
     loras=(Lora("style", 0.5),),
     schedulers=("ddim", "euler"),
+    prompt_syntaxes=("plain", "compel"),
 )
 IMAGE = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x40\0\0\0\x40"  # the header of a 64x64 PNG file
 REQUEST = pb.GenerateRequest(
@@ -33,6 +34,7 @@ REQUEST = pb.GenerateRequest(
     steps=7,
     seed=11,
     scheduler="euler",
+    prompt_syntax="compel",
     guidance_scale=2.5,
     fps=8,
     frames=17,

@@ -35,6 +35,7 @@ export function requestMessage(request: GenerationRequest, progress: boolean): U
     .uint(21, unsigned("preview_every", request.preview_every))
     .bytes(22, request.mask)
     .string(23, request.scheduler)
+    .string(24, request.prompt_syntax)
     .finish();
 }
 

@@ -8,6 +8,8 @@ interface CommonFields {
   prompt: string;
   /** Text that describes what to avoid. */
   negative_prompt?: string;
+  /** Syntax of the prompts. The server lists the syntaxes of each model in /v1/models. */
+  prompt_syntax?: "plain" | "compel";
   /** Name or alias of a served model. */
   model?: string;
   /** Id of the latent space that the client can decode. Must be that of the model. */

@@ -179,6 +179,7 @@ class GenerateRequest(_message.Message):
     PREVIEW_EVERY_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     SCHEDULER_FIELD_NUMBER: _builtins.int
+    PROMPT_SYNTAX_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or alias of a model in GetServerInfoResponse. Default: the server's default model."""
     prompt: _builtins.str
@@ -239,6 +240,10 @@ class GenerateRequest(_message.Message):
     """
     scheduler: _builtins.str
     """Name of the scheduler that samples the latents, one of ModelInfo.schedulers. Default: the model's own scheduler."""
+    prompt_syntax: _builtins.str
+    """Syntax of `prompt` and `negative_prompt`, one of ModelInfo.prompt_syntaxes: plain, or compel for weights such as
+    (word)1.3 and for prompts of any number of tokens. Default: plain.
+    """
     @_builtins.property
     def size(self) -> Global___PixelSize:
         """Size in pixels. Default: the model's default size."""
@@ -269,10 +274,11 @@ class GenerateRequest(_message.Message):
         preview_every: _builtins.int | None = ...,
         mask: _builtins.bytes | None = ...,
         scheduler: _builtins.str | None = ...,
+        prompt_syntax: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_prompt_syntax", b"_prompt_syntax", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "prompt_syntax", b"prompt_syntax", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "random_seed", b"random_seed", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_prompt_syntax", b"_prompt_syntax", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "prompt_syntax", b"prompt_syntax", "random_seed", b"random_seed", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__control_image: _TypeAlias = _typing.Literal["control_image"]  # noqa: Y015
     _WhichOneofArgType__control_image: _TypeAlias = _typing.Literal["_control_image", b"_control_image"]  # noqa: Y015
@@ -302,6 +308,8 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__pipeline: _TypeAlias = _typing.Literal["_pipeline", b"_pipeline"]  # noqa: Y015
     _WhichOneofReturnType__preview_every: _TypeAlias = _typing.Literal["preview_every"]  # noqa: Y015
     _WhichOneofArgType__preview_every: _TypeAlias = _typing.Literal["_preview_every", b"_preview_every"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_syntax: _TypeAlias = _typing.Literal["prompt_syntax"]  # noqa: Y015
+    _WhichOneofArgType__prompt_syntax: _TypeAlias = _typing.Literal["_prompt_syntax", b"_prompt_syntax"]  # noqa: Y015
     _WhichOneofReturnType__scheduler: _TypeAlias = _typing.Literal["scheduler"]  # noqa: Y015
     _WhichOneofArgType__scheduler: _TypeAlias = _typing.Literal["_scheduler", b"_scheduler"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
@@ -340,6 +348,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pipeline) -> _WhichOneofReturnType__pipeline | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__preview_every) -> _WhichOneofReturnType__preview_every | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_syntax) -> _WhichOneofReturnType__prompt_syntax | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__scheduler) -> _WhichOneofReturnType__scheduler | None: ...
     @_typing.overload
@@ -820,6 +830,7 @@ class ModelInfo(_message.Message):
     FORMS_FIELD_NUMBER: _builtins.int
     LORAS_FIELD_NUMBER: _builtins.int
     SCHEDULERS_FIELD_NUMBER: _builtins.int
+    PROMPT_SYNTAXES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Configured name of the model."""
     latent_space: _builtins.str
@@ -862,6 +873,10 @@ class ModelInfo(_message.Message):
     def schedulers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Values of `scheduler` that requests may contain. Empty if only the model's own scheduler is available."""
 
+    @_builtins.property
+    def prompt_syntaxes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Values of `prompt_syntax` that requests may contain. Empty means plain."""
+
     def __init__(
         self,
         *,
@@ -879,10 +894,11 @@ class ModelInfo(_message.Message):
         forms: _abc.Iterable[Global___Form] | None = ...,
         loras: _abc.Iterable[Global___Lora] | None = ...,
         schedulers: _abc.Iterable[_builtins.str] | None = ...,
+        prompt_syntaxes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_size", b"default_size", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_size", b"default_size", "forms", b"forms", "frame_multiple", b"frame_multiple", "latent_channels", b"latent_channels", "latent_space", b"latent_space", "limits", b"limits", "loras", b"loras", "modalities", b"modalities", "name", b"name", "schedulers", b"schedulers", "size_multiple", b"size_multiple", "spatial_factor", b"spatial_factor", "temporal_factor", b"temporal_factor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_size", b"default_size", "forms", b"forms", "frame_multiple", b"frame_multiple", "latent_channels", b"latent_channels", "latent_space", b"latent_space", "limits", b"limits", "loras", b"loras", "modalities", b"modalities", "name", b"name", "prompt_syntaxes", b"prompt_syntaxes", "schedulers", b"schedulers", "size_multiple", b"size_multiple", "spatial_factor", b"spatial_factor", "temporal_factor", b"temporal_factor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
