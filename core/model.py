@@ -42,6 +42,16 @@ class GenerationMode:
     """
     negative_prompt: bool = True
     """Whether a negative prompt is supported."""
+    guidance_scale: bool = True
+    """Whether a guidance scale is supported.
+
+    A gateway does not know this, and the value is True. The upstream server checks the guidance scale.
+    """
+    guidance_of_negative_prompt: bool = False
+    """Whether the guidance scale has an effect only if the request has a negative prompt.
+
+    In a gateway, the value is False, because the upstream server checks the guidance scale.
+    """
     latents: bool = False
     """Whether the request may contain `latents` instead of the input image."""
     latents_only: bool = False

@@ -43,7 +43,22 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
         require_previews("preview_every", model, mode)
     if request.negative_prompt and not mode.negative_prompt:
         raise InvalidRequest("negative_prompt", f"is not supported by {model.name}")
+    if request.guidance_scale is not None:
+        _require_guidance(request, mode, model)
     return mode
+
+
+def _require_guidance(request: GenerationRequest, mode: GenerationMode, model: ModelInfo) -> None:
+    """Raise InvalidRequest if the guidance scale of `request` has no effect in `mode` of `model`."""
+    if not mode.guidance_scale:
+        raise InvalidRequest(
+            "guidance_scale", f"is not supported by {model.name}, which has no adjustable guidance; remove the field"
+        )
+    if mode.guidance_of_negative_prompt and request.negative_prompt is None:
+        raise InvalidRequest(
+            "guidance_scale",
+            f"requires `negative_prompt` for {model.name}, because it has no effect without one; a space is sufficient",
+        )
 
 
 def require_previews(field: str, model: ModelInfo, mode: GenerationMode) -> None:

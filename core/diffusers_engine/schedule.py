@@ -46,8 +46,12 @@ def scheduler_checks(variants: tuple[PipelineVariant, ...]) -> dict[str, StepChe
 def _can_sample(variant: PipelineVariant, name: str) -> bool:
     """Return whether the scheduler `name` runs a few steps with the configuration of the pipeline's own scheduler."""
     try:
-        scheduler = new_scheduler(variant.pipeline.scheduler, name)
-        _set_timesteps(scheduler, 4, variant.family)
+        scheduler, family = new_scheduler(variant.pipeline.scheduler, name), variant.family
+        if not _has_arguments(scheduler.set_timesteps, family.timesteps_arguments):
+            return False
+        if not _has_arguments(scheduler.step, family.step_arguments):
+            return False
+        _set_timesteps(scheduler, 4, family)
         latents = torch.ones(1, 1, 2, 2)
         for timestep in scheduler.timesteps:
             latents = scheduler.step(torch.zeros_like(latents), timestep, latents, return_dict=False)[0]
@@ -55,6 +59,10 @@ def _can_sample(variant: PipelineVariant, name: str) -> bool:
         return False
     has_previews = not variant.mode.previews or has_estimates(scheduler)
     return has_previews and can_add_noise(variant, scheduler) and bool(latents.isfinite().all())
+
+
+def _has_arguments(method: Callable[..., Any], names: tuple[str, ...]) -> bool:
+    return set(names) <= inspect.signature(method).parameters.keys()
 
 
 def _variant_check(variant: PipelineVariant, name: str | None) -> Callable[[int, float | None], bool]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from core.diffusers_engine.clean_estimates import has_estimates
 from core.diffusers_engine.families import FAMILIES, Family
+from core.diffusers_engine.families.guidance import TRUE_GUIDANCE
 from core.diffusers_engine.step_cache import StepCache
 from core.guidance_interval import GuidanceInterval
 from core.model import GenerationMode
@@ -40,8 +41,12 @@ class PipelineVariant:
     def mode(self) -> GenerationMode:
         """The combination of output modality and inputs that this pipeline serves."""
         mode = self.family.mode
+        guidance = self.family.arguments.get("guidance_scale")
         return replace(
             mode,
+            negative_prompt=mode.negative_prompt and self.family.uses_negative_prompt(self.pipeline),
+            guidance_scale=guidance is not None and self.family.uses_guidance_scale(self.pipeline),
+            guidance_of_negative_prompt=guidance == TRUE_GUIDANCE,
             latents=mode.latents and self._takes_latents_as_image(),
             latents_only=mode.image and not self.encodes,
             previews=self.family.previews and has_estimates(self.pipeline.scheduler),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from core.diffusers_engine.families.guidance import always
 from core.model import GenerationMode
 from core.plan import StreamPlan
 
@@ -127,6 +128,17 @@ class Family:
     """Whether the class reports steps to a callback. If False, the engine reports the steps of the scheduler."""
     legacy_callback: bool = False
     """Whether the class reports steps through `callback(index, timestep, latents)`, as before diffusers 0.22."""
+    uses_guidance_scale: Callable[[Any], bool] = always
+    """Function of guidance.py that returns whether a guidance scale changes the latents of a loaded pipeline."""
+    uses_negative_prompt: Callable[[Any], bool] = always
+    """Function of guidance.py that returns whether a negative prompt changes the latents of a loaded pipeline.
+
+    A pipeline never has a negative prompt if `mode.negative_prompt` is False.
+    """
+    timesteps_arguments: tuple[str, ...] = ()
+    """Names of arguments that the class passes to `set_timesteps`, and that not all schedulers have."""
+    step_arguments: tuple[str, ...] = ()
+    """Names of arguments that the class passes to `step`, and that not all schedulers have."""
     removable_rows: bool = False
     """Whether a callback can remove rows of a batch between two steps.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from core.diffusers_engine.families import latent_layouts
 from core.diffusers_engine.families.family import TEXT_ARGUMENTS, Family, Geometry, linear_sigmas
+from core.diffusers_engine.families.guidance import embeds_guidance, is_not_distilled
 from core.diffusers_engine.families.images import (
     CONTROL_TO_IMAGE,
     IMAGE_ARGUMENTS,
@@ -55,6 +56,7 @@ _FLUX = Family(
     latent_layouts.packed_image,
     PACKED_GEOMETRY,
     sigmas=linear_sigmas,
+    uses_guidance_scale=embeds_guidance,
 )
 _CONTROL = replace(
     _FLUX,
@@ -72,6 +74,7 @@ _FLUX2 = Family(
     sigmas=linear_sigmas,
     batches=False,  # a list of images is several references for one prompt
     tokenized=_mistral_text,
+    uses_guidance_scale=embeds_guidance,
 )
 _CHROMA = Family(
     "ChromaPipeline",
@@ -117,7 +120,12 @@ FLUX_FAMILIES = (
     _CONTROL,
     replace(_CONTROL, pipeline_class="FluxControlPipeline"),
     _FLUX2,
-    replace(_FLUX2, pipeline_class="Flux2KleinPipeline", tokenized=_qwen_text),
+    replace(
+        _FLUX2,
+        pipeline_class="Flux2KleinPipeline",
+        tokenized=_qwen_text,
+        uses_guidance_scale=is_not_distilled,
+    ),
     replace(_CHROMA, related=("ChromaImg2ImgPipeline",)),
     replace(
         _CHROMA,

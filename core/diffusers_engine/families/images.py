@@ -7,6 +7,7 @@ from codec_wire.latents import Modality
 from core.diffusers_engine.families import latent_layouts
 from core.diffusers_engine.families.contexts import seeded
 from core.diffusers_engine.families.family import TEXT_ARGUMENTS, Family, Geometry
+from core.diffusers_engine.families.guidance import always, has_plain_unet
 from core.model import GenerationMode
 from core.plan import StreamPlan
 
@@ -79,6 +80,7 @@ _SD = Family(
     UNET_GEOMETRY,
     load_arguments=_NO_SAFETY_CHECKER,
     guidance_inputs=("prompt_embeds",),
+    uses_negative_prompt=has_plain_unet,
     removable_rows=True,
 )
 _SDXL = Family(
@@ -87,6 +89,7 @@ _SDXL = Family(
     latent_layouts.image,
     UNET_GEOMETRY,
     guidance_inputs=_SDXL_INPUTS,
+    uses_negative_prompt=has_plain_unet,
     removable_rows=True,
 )
 _SD3 = Family(
@@ -103,6 +106,7 @@ _LCM = Family(
     latent_layouts.image,
     UNET_GEOMETRY,
     load_arguments=_NO_SAFETY_CHECKER,
+    timesteps_arguments=("original_inference_steps",),
 )
 _PIXART = Family(
     "PixArtAlphaPipeline",
@@ -143,6 +147,7 @@ IMAGE_FAMILIES = (
         mode=CONTROL_IMAGE_TO_IMAGE,
         arguments=CONTROL_IMAGE_ARGUMENTS,
         guidance_inputs=("prompt_embeds", "control_image"),
+        uses_negative_prompt=always,
     ),
     replace(_SDXL, related=("StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")),
     replace(
@@ -185,6 +190,7 @@ IMAGE_FAMILIES = (
         pipeline_class="LatentConsistencyModelImg2ImgPipeline",
         mode=replace(IMAGE_TO_IMAGE, negative_prompt=False, latents=False),
         arguments=IMAGE_ARGUMENTS_WITHOUT_SIZE,
+        timesteps_arguments=("original_inference_steps", "strength"),
     ),
     replace(
         _SD3,

@@ -14,13 +14,14 @@ from torch import Tensor
 from codec_wire.errors import ModelLoadError
 from codec_wire.latents import Modality
 from core.diffusers_engine.families.family import Family, Geometry
+from core.diffusers_engine.families.guidance import TRUE_GUIDANCE
 from core.model import GenerationMode
 from core.plan import StreamPlan
 
 _FIELDS = {
     "prompt": ("prompt",),
     "negative_prompt": ("negative_prompt",),
-    "guidance_scale": ("guidance_scale", "true_cfg_scale"),
+    "guidance_scale": ("guidance_scale", TRUE_GUIDANCE),
     "width": ("width",),
     "height": ("height",),
     "num_frames": ("num_frames", "frames"),

@@ -15,6 +15,7 @@ from core.diffusers_engine.families.family import (
     linear_sigmas_without_zero,
 )
 from core.diffusers_engine.families.flux import PACKED_GEOMETRY, sample_size
+from core.diffusers_engine.families.guidance import TRUE_GUIDANCE, embeds_guidance, has_guider
 from core.diffusers_engine.families.images import (
     IMAGE_ARGUMENTS,
     IMAGE_TO_IMAGE,
@@ -25,8 +26,7 @@ from core.diffusers_engine.families.images import (
 
 _EDIT = replace(TEXT_TO_IMAGE, image=True)
 _STRENGTH = replace(IMAGE_TO_IMAGE, latents=False)
-_TRUE_GUIDANCE = {**TEXT_ARGUMENTS, "guidance_scale": "true_cfg_scale"}
-"""Arguments of classes that use classifier-free guidance only if there is a negative prompt."""
+_TRUE_GUIDANCE = {**TEXT_ARGUMENTS, "guidance_scale": TRUE_GUIDANCE}
 _MAX_TOKENS, _HIDREAM_TOKENS = 512, 128
 
 
@@ -101,14 +101,14 @@ LANGUAGE_MODEL_FAMILIES = (
         _QWEN,
         pipeline_class="QwenImageImg2ImgPipeline",
         mode=_STRENGTH,
-        arguments={**IMAGE_ARGUMENTS, "guidance_scale": "true_cfg_scale"},
+        arguments={**IMAGE_ARGUMENTS, "guidance_scale": TRUE_GUIDANCE},
         scales_noise=True,
     ),
     replace(
         _QWEN,
         pipeline_class="QwenImageInpaintPipeline",
         mode=INPAINTING,
-        arguments={**INPAINTING_ARGUMENTS, "guidance_scale": "true_cfg_scale"},
+        arguments={**INPAINTING_ARGUMENTS, "guidance_scale": TRUE_GUIDANCE},
         scales_noise=True,
     ),
     _QWEN_EDIT,
@@ -157,11 +157,13 @@ LANGUAGE_MODEL_FAMILIES = (
         TEXT_TO_IMAGE,
         latent_layouts.image,
         PACKED_GEOMETRY,
-        # The scale of classifier-free guidance is a setting of its component `guider`.
-        arguments={field: name for field, name in TEXT_ARGUMENTS.items() if field != "guidance_scale"},
+        # The scale of classifier-free guidance is a setting of its component `guider`. Distilled models have no guider.
+        arguments={**TEXT_ARGUMENTS, "guidance_scale": "distilled_guidance_scale"},
         sigmas=linear_sigmas_without_zero,
         has_callback=False,
         batches=False,
         tokenized=_hunyuan_image_text,
+        uses_guidance_scale=embeds_guidance,
+        uses_negative_prompt=has_guider,
     ),
 )

@@ -13,6 +13,7 @@ from core.diffusers_engine.families.family import (
     linear_sigmas,
     linear_sigmas_without_zero,
 )
+from core.diffusers_engine.families.guidance import embeds_guidance, has_guider, has_plain_unet
 from core.diffusers_engine.families.images import UNET_GEOMETRY
 from core.diffusers_engine.families.long_videos import sliding_windows
 from core.model import GenerationMode
@@ -122,6 +123,7 @@ _HUNYUAN_15 = Family(
     has_callback=False,
     batches=False,
     tokenized=_hunyuan_15_text,
+    uses_negative_prompt=has_guider,
 )
 
 VIDEO_FAMILIES = (
@@ -150,6 +152,7 @@ VIDEO_FAMILIES = (
         latent_layouts.channels_first_video,
         UNET_GEOMETRY,
         arguments=TEXT_VIDEO_ARGUMENTS,
+        uses_negative_prompt=has_plain_unet,
     ),
     Family(
         "StableVideoDiffusionPipeline",
@@ -189,6 +192,7 @@ VIDEO_FAMILIES = (
         _HUNYUAN_GEOMETRY,
         arguments=TEXT_VIDEO_ARGUMENTS,
         sigmas=linear_sigmas_without_zero,
+        uses_guidance_scale=embeds_guidance,
     ),
     _HUNYUAN_15,
     replace(
@@ -214,6 +218,7 @@ VIDEO_FAMILIES = (
         other_modes=(IMAGE_TO_VIDEO,),
         batches=False,
         previews=False,  # the samples of its scheduler are packed, and the result is not
+        step_arguments=("per_token_timesteps",),
     ),
     _LTX2,
     Family(

@@ -105,6 +105,7 @@ CASES: dict[str, Case] = {
     "CogView4Pipeline": Case(newer_images.build_cogview4),
     "HiDreamImagePipeline": Case(newer_images.build_hidream, prepare=newer_images.prepare_hidream),
     "HunyuanImagePipeline": Case(newer_images.build_hunyuan_image),
+    "HunyuanImagePipeline, distilled": Case(newer_images.build_distilled_hunyuan_image),
     "PixArtAlphaPipeline": Case(images.build_pixart_alpha, EXACT_SIZE_AND_PROMPT),
     "PixArtSigmaPipeline": Case(images.build_pixart_sigma, EXACT_SIZE_AND_PROMPT),
     "SanaPipeline": Case(images.build_sana, EXACT_SIZE_AND_PROMPT),

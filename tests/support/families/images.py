@@ -49,11 +49,12 @@ def shifted_vae() -> AutoencoderKL:
     )
 
 
-def build_sd3() -> StableDiffusion3Pipeline:
+def build_sd3(blocks: int = 1) -> StableDiffusion3Pipeline:
+    """Return a pipeline with `blocks` blocks. A ControlNet changes the output of all blocks except the last one."""
     torch.manual_seed(3)
     transformer = SD3Transformer2DModel(
         sample_size=16,
-        num_layers=1,
+        num_layers=blocks,
         attention_head_dim=8,
         num_attention_heads=4,
         joint_attention_dim=64,

@@ -52,7 +52,7 @@ def build_lcm() -> LatentConsistencyModelPipeline:
 
 
 def build_sd3_controlnet() -> StableDiffusion3ControlNetPipeline:
-    parts = build_sd3().components
+    parts = build_sd3(2).components
     torch.manual_seed(62)
     controlnet = SD3ControlNetModel.from_config({**parts["transformer"].config, "extra_conditioning_channels": 0})
     for block in controlnet.controlnet_blocks:
@@ -206,3 +206,10 @@ def build_hunyuan_image() -> HunyuanImagePipeline:
         transformer=transformer.eval(),
         guider=AdaptiveProjectedMixGuidance(),
     )
+
+
+def build_distilled_hunyuan_image() -> HunyuanImagePipeline:
+    parts = build_hunyuan_image().components
+    torch.manual_seed(69)
+    parts["transformer"] = changed(parts["transformer"], guidance_embeds=True)
+    return HunyuanImagePipeline(**parts | {"guider": None, "ocr_guider": None})
