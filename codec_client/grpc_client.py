@@ -219,6 +219,8 @@ def message_of(request: GenerationRequest) -> pb.GenerateRequest:
     if request.size is not None:
         width, height = request.size
         values["size"] = pb.PixelSize(width=width, height=height)
+    if request.loras:
+        values["loras"] = [pb.RequestLora(name=lora.name, scale=lora.scale) for lora in request.loras]
     for name in values:
         if name not in pb.GenerateRequest.DESCRIPTOR.fields_by_name:
             raise InvalidRequest(name, "is not supported over gRPC")

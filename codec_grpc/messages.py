@@ -32,6 +32,8 @@ def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
     if "modality" in values:
         names = {number: modality for modality, number in MODALITIES.items()}
         values["modality"] = names.get(message.modality, int(message.modality))
+    if "loras" in values:
+        values["loras"] = [{field.name: value for field, value in lora.ListFields()} for lora in message.loras]
     return parse_request(values)
 
 
@@ -53,6 +55,7 @@ def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
         seed=plan.seed,
         scheduler=plan.scheduler,
         prompt_syntax=plan.prompt_syntax,
+        loras=[pb.RequestLora(name=lora.name, scale=lora.scale) for lora in plan.loras],
         guidance_scale=plan.guidance_scale,
         fps=plan.header.fps if is_video else None,
         frames=plan.num_frames if is_video else None,
@@ -125,7 +128,7 @@ def pixel_checks_from_message(message: pb.ServedModel) -> tuple[PixelCheck, ...]
 
 def model_to_message(model: ModelInfo) -> pb.ModelInfo:
     """Return the protobuf description of `model`."""
-    limits = model.limits
+    limits, names = model.limits, model.lora_names()
     return pb.ModelInfo(
         name=model.name,
         aliases=model.aliases,
@@ -160,6 +163,7 @@ def model_to_message(model: ModelInfo) -> pb.ModelInfo:
         loras=[pb.Lora(name=lora.name, scale=lora.scale) for lora in model.loras],
         schedulers=model.schedulers,
         prompt_syntaxes=model.prompt_syntaxes,
+        request_loras=None if names is None else pb.RequestLoras(names=names),
     )
 
 
@@ -200,6 +204,7 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
         loras=tuple(Lora(lora.name, lora.scale) for lora in message.loras),
         schedulers=tuple(message.schedulers),
         prompt_syntaxes=tuple(message.prompt_syntaxes) or (PLAIN_SYNTAX,),
+        request_loras=tuple(message.request_loras.names) if message.HasField("request_loras") else None,
     )
 
 

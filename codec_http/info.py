@@ -106,6 +106,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         prompt_syntaxes=list(model.prompt_syntaxes),
         decodes=instance.vae is not None,
         loras=[LoraDescription(name=lora.name, scale=lora.scale) for lora in model.loras],
+        available_loras=_available_loras(instance),
         pixel_checks=[PixelCheckDescription(**asdict(check)) for check in instance.pixel_checks],
         mode=instance.acceleration.mode,
         switches=list(instance.acceleration.switches),
@@ -166,7 +167,13 @@ def _model_response(instance: ModelInstance, name: str) -> ModelResponse:
         forms=_forms(instance),
         schedulers=list(model.schedulers),
         prompt_syntaxes=list(model.prompt_syntaxes),
+        available_loras=_available_loras(instance),
     )
+
+
+def _available_loras(instance: ModelInstance) -> list[str] | None:
+    names = instance.model.lora_names()
+    return None if names is None else list(names)
 
 
 def _forms(instance: ModelInstance) -> list[str]:

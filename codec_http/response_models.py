@@ -67,6 +67,9 @@ class ModelResponse(ResponseModel):
     prompt_syntaxes: list[str] = Field(
         description="Values of `prompt_syntax` in requests: plain, and compel if supported."
     )
+    available_loras: list[str] | None = Field(
+        description="Values of `name` in the field `loras` of requests. Null if requests must not contain `loras`."
+    )
 
 
 class ModelListResponse(ResponseModel):
@@ -165,6 +168,9 @@ class ModelDescription(ResponseModel):
     )
     decodes: bool = Field(description=f"Whether {DECODE_PATH} decodes latents of the model's latent space.")
     loras: list[LoraDescription] = Field(description="LoRA weights that are loaded into the model.")
+    available_loras: list[str] | None = Field(
+        description="Values of `name` in the field `loras` of requests. Null if requests must not contain `loras`."
+    )
     pixel_checks: list[PixelCheckDescription] = Field(
         description="Comparisons of decoded latents with the pixels of the model's own pipelines, made when "
         "the model was loaded. Empty if they are unknown, for example for a gateway."

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from codec_wire.latents import LatentStreamHeader
 from codec_wire.maps.bundle import sha256
+from codec_wire.request_lora import RequestLora
+from codec_wire.request_lora import to_json as loras_to_json
 from codec_wire.version import SERVER_VERSION
 
 SOFTWARE = f"codec-diffusers {SERVER_VERSION}"
@@ -18,6 +20,7 @@ REQUEST_FIELDS = (
     "steps",
     "scheduler",
     "prompt_syntax",
+    "loras",
     "guidance_scale",
     "image",
     "control_image",
@@ -30,25 +33,29 @@ ENVIRONMENT_FIELDS = ("device", "versions", "image_digest")
 """Names of the parameters that describe the process that generated the latents."""
 NO_ENVIRONMENT: Mapping[str, str | None] = {}
 
-Parameters = dict[str, str | int | float]
+JsonValue = str | int | float | list[dict[str, str | float]]
+"""Value of a parameter in a file."""
+Parameters = dict[str, JsonValue]
+ParameterValue = str | int | float | bytes | tuple[RequestLora, ...] | None
+"""Value of a request parameter."""
 
 
 def file_parameters(
     header: LatentStreamHeader,
     map_hash: str | None,
     shape: tuple[int, ...],
-    request: Mapping[str, str | int | float | bytes | None],
+    request: Mapping[str, ParameterValue],
     environment: Mapping[str, str | None] = NO_ENVIRONMENT,
 ) -> Parameters:
     """Return the parameters from which a server with the same model and library versions can reproduce a file.
 
     `shape` is the shape of the decoded frames, [frames, height, width, ...]. `request` maps names from REQUEST_FIELDS
     to their values. Values that are bytes (input images and latents) are replaced with the sha256 of the bytes.
-    `environment` maps names from ENVIRONMENT_FIELDS to text. Values that are None are left out.
+    `environment` maps names from ENVIRONMENT_FIELDS to text. Values that are None and empty tuples are left out.
     """
     num_frames, height, width = shape[:3]
     requested = {name: request.get(name) for name in REQUEST_FIELDS}
-    parameters = {name: sha256(value) if isinstance(value, bytes) else value for name, value in requested.items()} | {
+    parameters = {name: _json_value(value) for name, value in requested.items()} | {
         "size": f"{width}x{height}",
         "fps": header.fps,
         "frames": num_frames if header.fps else None,
@@ -59,6 +66,13 @@ def file_parameters(
     }
     parameters |= {name: environment.get(name) for name in ENVIRONMENT_FIELDS}
     return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _json_value(value: ParameterValue) -> JsonValue | None:
+    """Return `value` as a JSON value, or None if `value` is an empty tuple."""
+    if isinstance(value, bytes):
+        return sha256(value)
+    return (loras_to_json(value) or None) if isinstance(value, tuple) else value
 
 
 def to_json(parameters: Parameters, *, ascii_only: bool = False) -> str:

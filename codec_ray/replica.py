@@ -22,6 +22,7 @@ from core.input_image import InputImage
 from core.lifecycle import RETRY_AFTER_S, Lifecycle
 from core.pins import Provenance, require_pins
 from core.plan import StreamPlan
+from core.request_loras import require_loras
 from core.role import Role
 from core.served import ModelInstance
 from core.service import LatentService
@@ -90,6 +91,7 @@ class ModelReplica(ProxiedMethods):
             self._service.lifecycle.require_serving()
             served = self._service.models.for_plan(plan)
             _require_steps(served, plan)
+            require_loras(served.model, plan.loras)
             events = served.require_engine().generate(plan, job)
             return Work(events, plan.cost, plan.request_bytes, served.memory_of(plan), frames_follow=True)
 
@@ -164,8 +166,9 @@ def _version(settings: dict[str, Any], loader: str, service: LatentService) -> s
 
 
 def _description(served: ModelInstance) -> ServedModel:
-    # The scheduler of the model is asked by the replica: see _require_steps.
-    model = replace(served.model, accepts_steps=None, scheduler_checks={})
+    # The replica has the scheduler and the LoRA files of the model: see _require_steps.
+    names = served.model.lora_names()
+    model = replace(served.model, accepts_steps=None, scheduler_checks={}, request_loras=names, lora_directory=None)
     instance = replace(served, model=model, engine=None, vae=None, tensor_vae=None, memory={})
     return ServedModel(instance, served.engine is not None, served.vae is not None, served.tensor_vae is not None)
 

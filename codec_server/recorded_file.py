@@ -25,6 +25,7 @@ _COPIED_FIELDS = (
     "seed",
     "steps",
     "scheduler",
+    "loras",
     "guidance_scale",
     "strength",
     "pipeline",

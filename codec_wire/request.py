@@ -11,6 +11,7 @@ from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.integers import parse_integer
 from codec_wire.latents import MAX_UINT32, Modality
 from codec_wire.pipelines import PIPELINES
+from codec_wire.request_lora import RequestLora, RequestLoras
 
 DEFAULT_STEPS = 25
 DEFAULT_SEED = 42
@@ -89,6 +90,12 @@ class GenerationRequest(BaseModel):
         description="Name of the scheduler that samples the latents, from the list of the model in /v1/models. "
         "Default: the model's own scheduler.",
         examples=["euler", "dpm++-2m-karras"],
+    )
+    loras: RequestLoras = Field(
+        default=(),
+        description="LoRA weights that are added to the model for this request only. /v1/models lists the names that "
+        "the model accepts. Default: none.",
+        examples=[[{"name": "watercolor", "scale": 0.8}]],
     )
     guidance_scale: float | None = Field(
         default=None,
@@ -175,12 +182,25 @@ def parse_request_as(kind: type[RequestT], values: Mapping[str, object]) -> Requ
     except ValidationError as error:
         # Report an unknown field first: it may be a misspelling of a required field that is missing.
         first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-    field = str(first["loc"][0])
+    field = _path_of(first["loc"])
     if first["type"] == "missing":
         raise InvalidRequest(field, "is required")
+    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
+        raise unknown_field_error(field, RequestLora.model_fields)
     if first["type"] == "extra_forbidden":
         raise unknown_field_error(field, (info.alias or name for name, info in kind.model_fields.items()))
     raise InvalidRequest(field, f"{_requirement(first['msg'])}, got {truncated_repr(first['input'])}")
+
+
+def _path_of(location: tuple[int | str, ...]) -> str:
+    """Return the path of a field in a request, such as "steps" or "loras[0].scale".
+
+    The items of a tuple, such as the width in `size`, have the name of the tuple.
+    """
+    if not any(isinstance(part, str) for part in location[1:]):
+        return str(location[0])
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[1:])
+    return f"{location[0]}{''.join(parts)}"
 
 
 def _requirement(message: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from codec_wire.latents import Modality
 from codec_wire.request import PLAIN_SYNTAX
+from core.lora_directory import LoraDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,22 @@ class ModelInfo:
 
     In a gateway, the dictionary is empty.
     """
+    request_loras: tuple[str, ...] | None = None
+    """Names of the LoRA weights that requests could name when the model was described.
+
+    The value is None if requests must not contain LoRA weights. See `lora_names`.
+    """
+    lora_directory: LoraDirectory | None = field(default=None, compare=False, repr=False)
+    """Directory of the LoRA weights that requests may name.
+
+    In a gateway, the value is None, because the upstream server has the directory.
+    """
+    no_loras_reason: str | None = field(default=None, compare=False, repr=False)
+    """Reason why requests must not contain LoRA weights, or None if they may or if the reason is unknown."""
+
+    def lora_names(self) -> tuple[str, ...] | None:
+        """Return the names of the LoRA weights that requests may name, or None if requests must not name any."""
+        return self.request_loras if self.lora_directory is None else self.lora_directory.names()
 
     def modes_of(self, modality: Modality) -> tuple[GenerationMode, ...]:
         """Return the supported input combinations for `modality`."""

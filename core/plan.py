@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+from codec_pixels.parameters import ParameterValue
 from codec_wire.errors import InvalidRequest, truncated_repr
 from codec_wire.latents import LatentStreamHeader, Modality
 from codec_wire.maps import LatentMapBundle, MapPipeline
@@ -15,11 +16,13 @@ from codec_wire.request import (
     VIDEO_FIELDS,
     GenerationRequest,
 )
+from codec_wire.request_lora import RequestLora
 from core.input_image import InputImage, read_input_image, require_same_size
 from core.input_latents import InputLatents, read_input_latents
 from core.model import INPUT_FIELDS, ModelInfo
 from core.model_selection import select_model
 from core.prompt_syntax import require_prompt_syntax
+from core.request_loras import require_loras
 from core.request_mode import select_mode
 from core.step_limits import require_accepted_steps, require_scheduler
 
@@ -60,6 +63,7 @@ class StreamPlan:
     mask: InputImage | None = None
     scheduler: str | None = None
     prompt_syntax: str | None = None
+    loras: tuple[RequestLora, ...] = ()
     strength: float | None = None
     latents: InputLatents | None = None
     preview_every: int | None = None
@@ -99,7 +103,7 @@ class StreamPlan:
         parts = self.partial_images + 1
         return done < total and done in {total * index // parts for index in range(1, parts)}
 
-    def file_parameters(self) -> dict[str, str | int | float | bytes | None]:
+    def file_parameters(self) -> dict[str, ParameterValue]:
         """Return the request parameters that are stored in a rendered file (codec_pixels.parameters)."""
         return {
             "model": self.model,
@@ -109,6 +113,7 @@ class StreamPlan:
             "steps": self.steps,
             "scheduler": self.scheduler,
             "prompt_syntax": self.prompt_syntax,
+            "loras": self.loras,
             "guidance_scale": self.guidance_scale,
             "image": None if self.image is None else self.image.data,
             "control_image": None if self.control_image is None else self.control_image.data,
@@ -152,6 +157,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
     prompt_syntax = require_prompt_syntax(request, model)
     require_scheduler(model, request.scheduler)
     require_accepted_steps(model, mode, request.steps, strength, request.scheduler)
+    require_loras(model, request.loras)
     pipeline = require_pipeline(request, bundle)
     fps, num_frames = _timing(request, model)
     latent_frames = model.latent_frames(num_frames)
@@ -182,6 +188,7 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         mask=mask,
         scheduler=request.scheduler,
         prompt_syntax=prompt_syntax,
+        loras=request.loras,
         strength=strength,
         latents=latents,
         preview_every=request.preview_every,

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from codec_pixels.parameters import REQUEST_FIELDS, file_parameters, to_json
+from codec_pixels.parameters import REQUEST_FIELDS, ParameterValue, file_parameters, to_json
 from codec_wire.latents import LatentStreamHeader
 from core.plan import StreamPlan
 from core.service import LatentService
@@ -52,7 +52,7 @@ def _around_seed(
     header: LatentStreamHeader,
     map_hash: str,
     shape: tuple[int, ...],
-    request: tuple[tuple[str, str | int | float | None], ...],
+    request: tuple[tuple[str, ParameterValue], ...],
     environment: tuple[tuple[str, str | None], ...],
     *,
     keyframe_interval: int | None,

@@ -22,6 +22,7 @@ IMAGE_MODEL = replace(
     MODEL,
     schedulers=("ddim", "euler"),
     prompt_syntaxes=("plain", "compel"),
+    request_loras=("fog", "ink"),
     modes=(
         GenerationMode(Modality.IMAGE, previews=True),
         GenerationMode(Modality.IMAGE, image=True, strength=True, latents=True),
@@ -47,6 +48,7 @@ CASES: dict[str, tuple[Mapping[str, object], object]] = {
     "seed": (IMAGE, 2**64 - 1),
     "scheduler": (IMAGE, "euler"),
     "prompt_syntax": (IMAGE, "compel"),
+    "loras": (IMAGE, ({"name": "ink", "scale": 0.5}, {"name": "fog"})),
     "guidance_scale": (IMAGE, 3.5),
     "fps": (VIDEO, 8),
     "num_frames": (VIDEO, 5),

@@ -87,6 +87,8 @@ def _parse_field(name: str, value: Any) -> Any:
             return parse_size(value)
         case "image" | "latents" | "mask":
             return _read_file(name, value)
+        case "loras":
+            return [_parse_lora(entry) for entry in value]
         case _:
             return value
 
@@ -100,6 +102,22 @@ def parse_size(value: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and len(value) < 16):
         raise InvalidRequest("size", f"must be WIDTHxHEIGHT in pixels, for example 512x512, got {value!r}")
     return int(width), int(height)
+
+
+def _parse_lora(entry: str) -> dict[str, Any]:
+    """Parse NAME or NAME=SCALE to an entry of the request field `loras`.
+
+    Raises InvalidRequest if the text after the last "=" is not a number.
+    """
+    name, separator, scale = entry.rpartition("=")
+    if not separator:
+        return {"name": entry}
+    try:
+        return {"name": name, "scale": float(scale)}
+    except ValueError:
+        raise InvalidRequest(
+            "lora", f"must be NAME or NAME=SCALE with a number as SCALE, for example watercolor=0.8, got {entry!r}"
+        ) from None
 
 
 def _read_file(name: str, path: Path) -> bytes:

@@ -80,6 +80,16 @@ def generate(
             "Syntax of the prompts: plain, or compel for weights like (word)1.3 and for long prompts. Default: plain.",
         ),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        _option(
+            _REQUEST,
+            "LoRA weights to add to the model, as NAME or NAME=SCALE, e.g. watercolor=0.8. Default scale: 1. Repeat "
+            "this option to add several. A server lists its names in /v1/models. For a model in this process, "
+            "--lora-dir sets the directory of the LoRA files.",
+            metavar="NAME[=SCALE]",
+        ),
+    ] = None,
     guidance_scale: Annotated[
         float | None,
         _option(_REQUEST, "Classifier-free guidance scale. Default: the model's default scale."),
@@ -177,6 +187,7 @@ def generate(
             "steps": steps,
             "scheduler": scheduler,
             "prompt_syntax": prompt_syntax,
+            "loras": lora or None,
             "guidance_scale": guidance_scale,
             "negative_prompt": negative_prompt,
             "frames": frames,

@@ -34,6 +34,7 @@ def batch_key(plan: StreamPlan) -> Hashable:
         plan.steps,
         plan.scheduler,
         plan.prompt_syntax,
+        plan.loras,
         plan.guidance_scale,
         plan.num_frames,
         plan.header.fps,

@@ -57,11 +57,18 @@ def test_duration_is_sent_to_the_upstream_server_as_number_of_frames(duration_se
 
 
 def test_every_model_field_is_received_by_a_gateway() -> None:
-    sent = replace(MODEL, modalities=(Modality.IMAGE, Modality.VIDEO))
+    sent = replace(MODEL, modalities=(Modality.IMAGE, Modality.VIDEO), request_loras=("ink",))
     defaults = ModelInfo(
         name="", latent_space="", latent_channels=0, spatial_factor=0, size_multiple=0, default_size=(0, 0)
     )
     unchanged = [field.name for field in fields(sent) if getattr(sent, field.name) == getattr(defaults, field.name)]
-    # Not sent: a gateway has neither a VAE nor a scheduler.
-    assert unchanged == ["renders", "unproven_pixels", "accepts_steps", "scheduler_checks"]
+    # Not sent: a gateway has neither a VAE nor a scheduler nor LoRA files.
+    assert unchanged == [
+        "renders",
+        "unproven_pixels",
+        "accepts_steps",
+        "scheduler_checks",
+        "lora_directory",
+        "no_loras_reason",
+    ]
     assert model_from_message(model_to_message(sent)) == sent

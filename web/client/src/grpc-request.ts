@@ -2,7 +2,7 @@
 
 import { InvalidRequest } from "./errors.js";
 import { FieldWriter } from "./protobuf-writer.js";
-import type { GenerationRequest, Modality } from "./request.js";
+import type { GenerationRequest, Modality, RequestLora } from "./request.js";
 
 const MODALITIES: Readonly<Record<Modality, number>> = { "image-latents": 1, "video-latents": 2 };
 const SIZE = /^([0-9]+)x([0-9]+)$/;
@@ -11,7 +11,7 @@ const SIZE = /^([0-9]+)x([0-9]+)$/;
 export function requestMessage(request: GenerationRequest, progress: boolean): Uint8Array<ArrayBuffer> {
   const video = request.modality === "video-latents" ? request : null;
   const isRandom = request.seed !== undefined && BigInt(request.seed) === -1n;
-  return new FieldWriter()
+  const message = new FieldWriter()
     .string(1, request.model)
     .string(2, request.prompt)
     .string(3, request.negative_prompt)
@@ -35,8 +35,13 @@ export function requestMessage(request: GenerationRequest, progress: boolean): U
     .uint(21, unsigned("preview_every", request.preview_every))
     .bytes(22, request.mask)
     .string(23, request.scheduler)
-    .string(24, request.prompt_syntax)
-    .finish();
+    .string(24, request.prompt_syntax);
+  for (const lora of request.loras ?? []) message.bytes(25, loraMessage(lora));
+  return message.finish();
+}
+
+function loraMessage(lora: RequestLora): Uint8Array<ArrayBuffer> {
+  return new FieldWriter().string(1, lora.name).double(2, lora.scale).finish();
 }
 
 function sizeMessage(size: string): Uint8Array<ArrayBuffer> {

@@ -2,6 +2,9 @@
 
 export type Modality = "image-latents" | "video-latents";
 
+/** LoRA weights by name, and the factor by which they are multiplied (default: 1). */
+export type RequestLora = Readonly<{ name: string; scale?: number }>;
+
 /** Fields of requests for images and videos. Default values are the server's. */
 interface CommonFields {
   /** Text that describes the image or video. */
@@ -25,6 +28,8 @@ interface CommonFields {
   guidance_scale?: number;
   /** Name of a scheduler that the server lists for the model in /v1/models. */
   scheduler?: string;
+  /** LoRA weights that are added to the model for this request, by the names that the server lists in /v1/models. */
+  loras?: readonly RequestLora[];
   /** Input image: the bytes of a PNG, JPEG or WebP file. */
   image?: Uint8Array;
   /** Conditioning image of a ControlNet: the bytes of a PNG, JPEG or WebP file. */

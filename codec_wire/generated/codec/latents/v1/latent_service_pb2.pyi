@@ -180,6 +180,7 @@ class GenerateRequest(_message.Message):
     MASK_FIELD_NUMBER: _builtins.int
     SCHEDULER_FIELD_NUMBER: _builtins.int
     PROMPT_SYNTAX_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or alias of a model in GetServerInfoResponse. Default: the server's default model."""
     prompt: _builtins.str
@@ -248,6 +249,10 @@ class GenerateRequest(_message.Message):
     def size(self) -> Global___PixelSize:
         """Size in pixels. Default: the model's default size."""
 
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestLora]:
+        """LoRA weights that are added to the model for this request only: at most 8, each with another name. Default: none."""
+
     def __init__(
         self,
         *,
@@ -275,10 +280,11 @@ class GenerateRequest(_message.Message):
         mask: _builtins.bytes | None = ...,
         scheduler: _builtins.str | None = ...,
         prompt_syntax: _builtins.str | None = ...,
+        loras: _abc.Iterable[Global___RequestLora] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_prompt_syntax", b"_prompt_syntax", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "prompt_syntax", b"prompt_syntax", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_prompt_syntax", b"_prompt_syntax", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "prompt_syntax", b"prompt_syntax", "random_seed", b"random_seed", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_prompt_syntax", b"_prompt_syntax", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "loras", b"loras", "mask", b"mask", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "prompt_syntax", b"prompt_syntax", "random_seed", b"random_seed", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__control_image: _TypeAlias = _typing.Literal["control_image"]  # noqa: Y015
     _WhichOneofArgType__control_image: _TypeAlias = _typing.Literal["_control_image", b"_control_image"]  # noqa: Y015
@@ -362,6 +368,34 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class RequestLora(_message.Message):
+    """LoRA weights that a request adds to the model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the weights, one of RequestLoras.names. Required, at most 128 characters."""
+    scale: _builtins.float
+    """Factor by which the weights are multiplied, from -10 to 10. Default: 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        scale: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "scale", b"scale"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scale", b"_scale", "name", b"name", "scale", b"scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
+    _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale) -> _WhichOneofReturnType__scale | None: ...
+
+Global___RequestLora: _TypeAlias = RequestLora  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
@@ -831,6 +865,7 @@ class ModelInfo(_message.Message):
     LORAS_FIELD_NUMBER: _builtins.int
     SCHEDULERS_FIELD_NUMBER: _builtins.int
     PROMPT_SYNTAXES_FIELD_NUMBER: _builtins.int
+    REQUEST_LORAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Configured name of the model."""
     latent_space: _builtins.str
@@ -877,6 +912,10 @@ class ModelInfo(_message.Message):
     def prompt_syntaxes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Values of `prompt_syntax` that requests may contain. Empty means plain."""
 
+    @_builtins.property
+    def request_loras(self) -> Global___RequestLoras:
+        """LoRA weights that requests may name. Not set if `loras` are not allowed in requests."""
+
     def __init__(
         self,
         *,
@@ -895,14 +934,39 @@ class ModelInfo(_message.Message):
         loras: _abc.Iterable[Global___Lora] | None = ...,
         schedulers: _abc.Iterable[_builtins.str] | None = ...,
         prompt_syntaxes: _abc.Iterable[_builtins.str] | None = ...,
+        request_loras: Global___RequestLoras | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_size", b"default_size", "limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_size", b"default_size", "limits", b"limits", "request_loras", b"request_loras"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_size", b"default_size", "forms", b"forms", "frame_multiple", b"frame_multiple", "latent_channels", b"latent_channels", "latent_space", b"latent_space", "limits", b"limits", "loras", b"loras", "modalities", b"modalities", "name", b"name", "prompt_syntaxes", b"prompt_syntaxes", "schedulers", b"schedulers", "size_multiple", b"size_multiple", "spatial_factor", b"spatial_factor", "temporal_factor", b"temporal_factor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_size", b"default_size", "forms", b"forms", "frame_multiple", b"frame_multiple", "latent_channels", b"latent_channels", "latent_space", b"latent_space", "limits", b"limits", "loras", b"loras", "modalities", b"modalities", "name", b"name", "prompt_syntaxes", b"prompt_syntaxes", "request_loras", b"request_loras", "schedulers", b"schedulers", "size_multiple", b"size_multiple", "spatial_factor", b"spatial_factor", "temporal_factor", b"temporal_factor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
+
+@_typing.final
+class RequestLoras(_message.Message):
+    """LoRA weights that requests for a model may name. Weights can be added and removed while the server runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Values of RequestLora.name."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestLoras: _TypeAlias = RequestLoras  # noqa: Y015
 
 @_typing.final
 class Form(_message.Message):

@@ -1,0 +1,60 @@
+"""The directory with the LoRA files that requests may name (CODEC_LORA_DIR)."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFile:
+    """A LoRA file at one point in time. If the file is replaced, its new version is not equal to the old one."""
+
+    name: str
+    path: Path
+    size: int
+    modified_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoraDirectory:
+    """The .safetensors files directly in a directory.
+
+    The directory is read for each call, so that files can be added, replaced and removed while the server runs. The
+    name of a LoRA is the name of its file without the extension. A file can be a symbolic link.
+    """
+
+    path: Path
+    max_bytes: int
+    """Maximum size of the LoRA weights that stay loaded, in bytes."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all LoRA files in alphabetical order. A directory that cannot be read has no files."""
+        try:
+            with os.scandir(self.path) as entries:
+                files = [entry.name for entry in entries if _is_lora(entry.name) and entry.is_file()]
+        except OSError:
+            return ()
+        return tuple(sorted(name.removesuffix(SUFFIX) for name in files))
+
+    def find(self, name: str) -> LoraFile | None:
+        """Return the LoRA file with the name `name`, or None if the directory has no such file.
+
+        A name that is a path, such as "../x" or "a/b", is not the name of a file in the directory.
+        """
+        if not _is_lora(file_name := f"{name}{SUFFIX}"):
+            return None
+        path = self.path / file_name
+        try:
+            status = path.stat()
+        except (OSError, ValueError):
+            return None
+        return LoraFile(name, path, status.st_size, status.st_mtime_ns, status.st_ino) if path.is_file() else None
+
+
+def _is_lora(file_name: str) -> bool:
+    """Return whether `file_name` has the extension of LoRA files, is not hidden, and is not a path."""
+    is_plain = not any(character in file_name for character in ("/", "\\", "\0"))
+    return is_plain and file_name.endswith(SUFFIX) and not file_name.startswith(".")
