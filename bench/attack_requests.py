@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import brotli
 
+from codec_wire.http import EDITS_PATH
+
 PATH = "/v1/images/generations"
 HOLD_S = 5.0
 """Time for which slow clients stay connected, in seconds."""
@@ -26,17 +28,22 @@ class Attack:
     files: int = 4096
 
 
-def head(length: int, extra: str = "") -> bytes:
+def head(length: int, extra: str = "", path: str = PATH, content_type: str = "application/json") -> bytes:
     """Return the header of a generation request whose body has `length` bytes."""
-    fields = f"Content-Type: application/json\r\nContent-Length: {length}\r\n{extra}"
-    return f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n".encode()
+    fields = f"Content-Type: {content_type}\r\nContent-Length: {length}\r\n{extra}"
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n".encode()
 
 
 async def post(port: int, body: bytes, extra: str = "") -> str:
-    """Send a request and return the status of the response."""
+    """Send a generation request and return the status of the response."""
+    return await _send(port, head(len(body), extra) + body)
+
+
+async def _send(port: int, data: bytes) -> str:
+    """Send the request `data` and return the status of the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(head(len(body), extra) + body)
+        writer.write(data)
         async with asyncio.timeout(RESPONSE_TIMEOUT_S):
             status = (await reader.readline()).split()
         return status[1].decode() if len(status) > 1 else "closed"
@@ -86,6 +93,11 @@ def _image(data: bytes) -> tuple[bytes, str]:
 
 def _accept() -> tuple[bytes, str]:
     return b'{"prompt":"x"}', f"Accept: {'a,' * 30_000}\r\n" * 14
+
+
+async def _form(port: int) -> str:
+    data = b"\n" * 900_000
+    return await _send(port, head(len(data), path=EDITS_PATH, content_type="multipart/form-data; boundary=x") + data)
 
 
 async def _many(port: int, count: int, client: Callable[[int], Awaitable[str]]) -> str:
@@ -151,6 +163,7 @@ ATTACKS = (
     body("an escaped image of 900 kB", _escaped_image),
     body("a JPEG of 700 kB of fill bytes", lambda: _image(b"\xff\xd8" + b"\xff" * 700_000)),
     body("Accept headers of 840 kB", _accept),
+    Attack("a form of 900 kB of line breaks", _form),
     Attack("50 unfinished uploads of 21 MiB", _unfinished_uploads),
     Attack("50 images of 7 MiB", _large_images),
     Attack("1,400 idle connections", _idle),

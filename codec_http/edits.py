@@ -1,7 +1,6 @@
 """Handler of POST /v1/images/edits, which edits an image with the parameters of OpenAI's API."""
 
 import asyncio
-from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -48,15 +47,18 @@ async def _read_edit(request: web.Request) -> EditBody:
     app = request.app
     with app[SERVICE].admission.memory.reserve() as reservation:
         data = await receive_body(request, reservation)
-        fields: dict[str, Any] | None = None
-        if request.content_type == MULTIPART:
-            fields = form_fields(await parse_multipart(request.headers, data), EDIT_TEXT_FIELDS)
+        parse = _parse_form if request.content_type == MULTIPART else _parse_json
         # One at a time, so that the memory for parsing does not depend on the number of requests.
-        return await asyncio.get_running_loop().run_in_executor(app[BODY_PARSER], _parse, fields, data)
+        content_type = request.headers[hdrs.CONTENT_TYPE]
+        return await asyncio.get_running_loop().run_in_executor(app[BODY_PARSER], parse, content_type, data)
 
 
-def _parse(fields: dict[str, Any] | None, data: bytes | bytearray) -> EditBody:
-    return parse_edit_body(edit_fields(parse_json_object(data) if fields is None else fields))
+def _parse_form(content_type: str, data: bytes | bytearray) -> EditBody:
+    return parse_edit_body(edit_fields(form_fields(parse_multipart(content_type, data), EDIT_TEXT_FIELDS)))
+
+
+def _parse_json(_content_type: str, data: bytes | bytearray) -> EditBody:
+    return parse_edit_body(edit_fields(parse_json_object(data)))
 
 
 def _repainted_pixels(mask: bytes) -> bytes:

@@ -1,19 +1,20 @@
-"""Parsing of multipart/form-data bodies with aiohttp's parser.
+"""Parsing of multipart/form-data bodies, which HTML forms and OpenAI's client send.
 
-HTML forms and OpenAI's client send multipart/form-data bodies.
+aiohttp parses the headers of the parts. Its parser of whole bodies is not used, because the parser reads line by line
+whatever precedes the first part: 1 MB of line breaks would take almost a second.
 """
 
-import asyncio
 import re
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pydantic_core
-from aiohttp import BodyPartReader, MultipartReader, StreamReader, hdrs
-from aiohttp.base_protocol import BaseProtocol
+from aiohttp import content_disposition_filename, hdrs, parse_content_disposition
+from aiohttp.helpers import parse_mimetype
 from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.http_parser import HeadersParser
 from aiohttp.multipart import BadContentDispositionHeader, BadContentDispositionParam
 
 from codec_http.file_field import MAX_BASE64_CHARACTERS
@@ -22,11 +23,9 @@ from codec_wire.errors import InvalidRequest, TooLarge, truncated_repr
 from core.input_image import MAX_IMAGE_BYTES
 
 MULTIPART = "multipart/form-data"
-_PIECE_BYTES = 64 * 1024
-"""Size in bytes of the pieces in which a body is passed to the parser.
-
-The size is limited because the parser copies the rest of a piece at every boundary.
-"""
+MAX_HEADER_BYTES = 2048
+"""Maximum size of the header of a part in bytes."""
+_MAX_BOUNDARY_CHARACTERS = 70  # RFC 2046, section 5.1.1
 _NAME = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 """Pattern for the name of a part: NAME, NAME[] for an item of a list, or NAME[KEY] for an entry of an object."""
 
@@ -43,48 +42,97 @@ class FormPart:
     data: bytes | str
 
 
-async def parse_multipart(
-    headers: Mapping[str, str], body: bytes | bytearray, encoded_files: Collection[str] = ()
-) -> list[FormPart]:
+def parse_multipart(content_type: str, body: bytes | bytearray, encoded_files: Collection[str] = ()) -> list[FormPart]:
     """Return the parts of `body` in the order in which `body` contains them.
 
-    `headers` are the headers of the request from which `body` was received. `encoded_files` contains the names of parts
-    that may contain a file as base64 text. Each part in `encoded_files` may have up to MAX_BASE64_CHARACTERS
-    characters.
+    `content_type` is the Content-Type with which `body` was received. `encoded_files` contains the names of parts that
+    may contain a file as base64 text. Each part in `encoded_files` may have up to MAX_BASE64_CHARACTERS characters.
 
     Raises TooLarge if the text in all parts except base64 files exceeds MAX_JSON_BYTES in total. Raises InvalidRequest
     if `body` is not multipart/form-data, if `body` has more than MAX_FIELDS parts, or if the name of a part is too
     long. Also raises InvalidRequest if a file exceeds MAX_IMAGE_BYTES or if text is not UTF-8.
     """
-    loop = asyncio.get_running_loop()
-    content = StreamReader(BaseProtocol(loop), len(body) + 1, loop=loop)
-    for start in range(0, len(body), _PIECE_BYTES):
-        content.feed_data(bytes(body[start : start + _PIECE_BYTES]))
-    content.feed_eof()
     parts: list[FormPart] = []
     text_bytes = 0
-    try:
-        reader = MultipartReader(headers, content)
-        while (part := await reader.next()) is not None:
-            if len(parts) == MAX_FIELDS:
-                raise InvalidRequest("body", f"must have at most {MAX_FIELDS} parts, got more")
-            if not isinstance(part, BodyPartReader):
-                raise InvalidRequest("body", "must not contain a multipart body in a part")
-            name = _name_of(part)
-            data = bytes(await part.read())
-            if part.filename is None:
-                is_file = name in encoded_files and len(data) <= MAX_BASE64_CHARACTERS
-                text_bytes += 0 if is_file else len(data)
-                if text_bytes > MAX_JSON_BYTES:
-                    raise TooLarge(f"the text in a form must have at most {MAX_JSON_BYTES} bytes in total")
-                parts.append(FormPart(name, _text_of(name, data)))
-            elif len(data) > MAX_IMAGE_BYTES:
-                raise InvalidRequest(name, f"must have at most {MAX_IMAGE_BYTES} bytes, got {len(data)}")
-            else:
-                parts.append(FormPart(name, data))
-    except (ValueError, RuntimeError, AssertionError, BadHttpMessage) as error:  # of aiohttp's parser
-        raise InvalidRequest("body", f"must be valid {MULTIPART}: {truncated_repr(str(error))}") from None
+    for header, data in _split(body, b"--" + _boundary(content_type)):
+        if len(parts) == MAX_FIELDS:
+            raise InvalidRequest("body", f"must have at most {MAX_FIELDS} parts, got more")
+        name, filename = _parse_header(header)
+        if filename is None:
+            is_file = name in encoded_files and len(data) <= MAX_BASE64_CHARACTERS
+            text_bytes += 0 if is_file else len(data)
+            if text_bytes > MAX_JSON_BYTES:
+                raise TooLarge(f"the text in a form must have at most {MAX_JSON_BYTES} bytes in total")
+            parts.append(FormPart(name, _text_of(name, bytes(data))))
+        elif len(data) > MAX_IMAGE_BYTES:
+            raise InvalidRequest(name, f"must have at most {MAX_IMAGE_BYTES} bytes, got {len(data)}")
+        else:
+            parts.append(FormPart(name, bytes(data)))
     return parts
+
+
+def _boundary(content_type: str) -> bytes:
+    """Return the parameter `boundary` of `content_type`. Raises InvalidRequest if it is missing or too long."""
+    boundary = parse_mimetype(content_type).parameters.get("boundary", "")
+    if not 1 <= len(boundary) <= _MAX_BOUNDARY_CHARACTERS:
+        raise InvalidRequest(
+            "body",
+            f"must have a Content-Type with a boundary of 1 to {_MAX_BOUNDARY_CHARACTERS} characters, got "
+            f"{truncated_repr(content_type)}",
+        )
+    return boundary.encode("utf-8", "surrogateescape")
+
+
+def _split(body: bytes | bytearray, delimiter: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the header and the data of each part of `body` (RFC 2046, section 5.1.1).
+
+    `delimiter` is two hyphens and the boundary. Every search in `body` has a fixed string and takes linear time.
+    """
+    separator = b"\r\n" + delimiter
+    at = 0
+    if not body.startswith(delimiter):
+        found = body.find(separator)
+        if found < 0:
+            raise InvalidRequest("body", f"must be {MULTIPART}, but does not contain the boundary of its Content-Type")
+        at = found + len(b"\r\n")
+    view = memoryview(body)
+    while not body.startswith(b"--", at := at + len(delimiter)):
+        end_of_header = body.find(b"\r\n\r\n", at, at + MAX_HEADER_BYTES)
+        if end_of_header < 0:
+            raise InvalidRequest(
+                "body", f"must have parts whose headers are complete and have at most {MAX_HEADER_BYTES} bytes"
+            )
+        found = body.find(separator, end_of_header + len(b"\r\n"))
+        if found < 0:
+            raise InvalidRequest("body", "must end with the boundary of its Content-Type and two hyphens")
+        yield bytes(view[at:end_of_header]), view[end_of_header + len(b"\r\n\r\n") : found]
+        at = found + len(b"\r\n")
+
+
+def _parse_header(header: bytes) -> tuple[str, str | None]:
+    """Return the name and the filename in the header of a part. The filename is None if the part is not a file.
+
+    `header` begins with the rest of the delimiter's line. Raises InvalidRequest if the header is not valid.
+    """
+    rest, *lines = header.split(b"\r\n")
+    try:
+        headers, _ = HeadersParser().parse_headers([*lines, b""])
+    except BadHttpMessage as error:
+        raise InvalidRequest("body", f"must have parts with valid headers: {truncated_repr(str(error))}") from None
+    if rest.strip(b" \t"):
+        raise InvalidRequest("body", f"must have a line break after each boundary, got {truncated_repr(rest)}")
+    if headers.get(hdrs.CONTENT_TYPE, "").lower().startswith("multipart/"):
+        raise InvalidRequest("body", "must not contain a multipart body in a part")
+    _, parameters = parse_content_disposition(headers.get(hdrs.CONTENT_DISPOSITION))
+    name = content_disposition_filename(parameters, "name")
+    if not name or len(name) > MAX_NAME_CHARACTERS:
+        raise InvalidRequest(
+            "body", f"must have parts with names of 1 to {MAX_NAME_CHARACTERS} characters, got {truncated_repr(name)}"
+        )
+    encoding = headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary")
+    if encoding.lower() not in ("binary", "8bit", "7bit"):
+        raise InvalidRequest(name, f"Content-Transfer-Encoding must be binary, got {truncated_repr(encoding)}")
+    return name, content_disposition_filename(parameters)
 
 
 def form_fields(parts: Iterable[FormPart], text_fields: Collection[str]) -> dict[str, Any]:
@@ -122,18 +170,6 @@ def _parsed(text: str) -> Any:
         return pydantic_core.from_json(text, allow_inf_nan=False)
     except ValueError:
         return text
-
-
-def _name_of(part: BodyPartReader) -> str:
-    name = part.name
-    if not name or len(name) > MAX_NAME_CHARACTERS:
-        raise InvalidRequest(
-            "body", f"must have parts with names of 1 to {MAX_NAME_CHARACTERS} characters, got {truncated_repr(name)}"
-        )
-    encoding = part.headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary")
-    if encoding.lower() not in ("binary", "8bit", "7bit"):
-        raise InvalidRequest(name, f"Content-Transfer-Encoding must be binary, got {truncated_repr(encoding)}")
-    return name
 
 
 def _text_of(name: str, data: bytes) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated, Any, get_args
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -146,13 +146,12 @@ async def read_video_job(request: web.Request) -> VideoJobBody:
         )
     with app[SERVICE].admission.memory.reserve() as reservation:
         data = await receive_body(request, reservation)
-        if request.content_type == MULTIPART:
-            parts = await parse_multipart(request.headers, data, _ENCODED_FILES)
-            fields = form_fields(parts, text_fields(VideoJobBody))
-            return parse_body(VideoJobBody, fields)
+        parse = _parse_form if request.content_type == MULTIPART else _parse_json
+        content_type = request.headers[hdrs.CONTENT_TYPE]
         if len(data) <= INLINE_BYTES:
-            return _parse_json(data)
-        return await asyncio.get_running_loop().run_in_executor(app[BODY_PARSER], _parse_json, data)
+            return parse(content_type, data)
+        # One at a time, so that the memory for parsing does not depend on the number of requests.
+        return await asyncio.get_running_loop().run_in_executor(app[BODY_PARSER], parse, content_type, data)
 
 
 def text_fields(model: type[BaseModel]) -> set[str]:
@@ -167,5 +166,10 @@ def text_fields(model: type[BaseModel]) -> set[str]:
     }
 
 
-def _parse_json(data: bytes | bytearray) -> VideoJobBody:
+def _parse_form(content_type: str, data: bytes | bytearray) -> VideoJobBody:
+    parts = parse_multipart(content_type, data, _ENCODED_FILES)
+    return parse_body(VideoJobBody, form_fields(parts, text_fields(VideoJobBody)))
+
+
+def _parse_json(_content_type: str, data: bytes | bytearray) -> VideoJobBody:
     return parse_body(VideoJobBody, parse_json_object(data))

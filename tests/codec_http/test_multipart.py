@@ -1,6 +1,7 @@
 """Parsing of multipart/form-data: names, files, limits, and malformed bodies."""
 
 import contextlib
+import sys
 
 import aiohttp
 import pytest
@@ -16,8 +17,8 @@ from core.input_image import MAX_IMAGE_BYTES
 TYPE = "multipart/form-data; boundary=xyz"
 
 
-async def parse(body: bytes, content_type: str = TYPE) -> list[FormPart]:
-    return await parse_multipart({"Content-Type": content_type}, body)
+def parse(body: bytes, content_type: str = TYPE) -> list[FormPart]:
+    return parse_multipart(content_type, body)
 
 
 async def body_of(form: aiohttp.FormData) -> tuple[bytes, str]:
@@ -38,7 +39,7 @@ async def test_text_and_files_are_read_unchanged() -> None:
     form.add_field("prompt", "a sea 🌊\r\n--")
     form.add_field("image[]", file, filename="a.png", content_type="image/png")
     form.add_field("empty", b"", filename="b.png")
-    assert await parse(*await body_of(form)) == [
+    assert parse(*await body_of(form)) == [
         FormPart("prompt", "a sea 🌊\r\n--"),
         FormPart("image[]", file),
         FormPart("empty", b""),
@@ -98,31 +99,64 @@ def test_contradicting_or_malformed_names_are_rejected(names: tuple[str, ...]) -
         (part("a", bytes(MAX_IMAGE_BYTES + 1), '; filename="x"') + b"--xyz--\r\n", f"at most {MAX_IMAGE_BYTES} bytes"),
     ],
 )
-async def test_malformed_body_is_rejected(body: bytes, message: str) -> None:
+def test_malformed_body_is_rejected(body: bytes, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
-        await parse(body)
+        parse(body)
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data", f"multipart/form-data; boundary={'x' * 71}"])
-async def test_invalid_boundary_is_rejected(content_type: str) -> None:
+def test_invalid_boundary_is_rejected(content_type: str) -> None:
     with pytest.raises(InvalidRequest, match="boundary"):
-        await parse(b"--xyz--\r\n", content_type)
+        parse(b"--xyz--\r\n", content_type)
 
 
-async def test_too_much_text_is_rejected() -> None:
+def test_too_much_text_is_rejected() -> None:
     with pytest.raises(TooLarge, match=f"at most {MAX_JSON_BYTES} bytes"):
-        await parse(part("a", bytes(MAX_JSON_BYTES // 2 + 1)) * 2 + b"--xyz--\r\n")
+        parse(part("a", bytes(MAX_JSON_BYTES // 2 + 1)) * 2 + b"--xyz--\r\n")
 
 
-async def test_base64_text_of_a_file_is_not_counted_as_text() -> None:
+def test_base64_text_of_a_file_is_not_counted_as_text() -> None:
     body = part("image", bytes(MAX_JSON_BYTES + 1)) + b"--xyz--\r\n"
     with pytest.raises(TooLarge):
-        await parse(body)
-    (found,) = await parse_multipart({"Content-Type": TYPE}, body, ("image",))
+        parse(body)
+    (found,) = parse_multipart(TYPE, body, ("image",))
     assert len(found.data) == MAX_JSON_BYTES + 1
     too_long = part("image", bytes(MAX_BASE64_CHARACTERS + 1)) + b"--xyz--\r\n"
     with pytest.raises(TooLarge):
-        await parse_multipart({"Content-Type": TYPE}, too_long, ("image",))
+        parse_multipart(TYPE, too_long, ("image",))
+
+
+def test_parts_are_found_after_other_text_and_without_data() -> None:
+    # RFC 2046, section 5.1.1: text before the first part and after the last one is ignored, as are spaces after a
+    # boundary.
+    body = b"ignored\r\n" + part("a", b"b").replace(b"--xyz", b"--xyz \t") + part("c", b"") + b"--xyz--\r\nignored"
+    assert parse(body) == [FormPart("a", "b"), FormPart("c", "")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\n" * 900_000,
+        b"\r\n--xy" * 150_000,
+        part("a", b"\r\n--xy" * 150_000, '; filename="x"'),
+        b"--xyz\r\n" + b"a:b\r\n" * 150_000,
+    ],
+    ids=["line breaks", "almost boundaries", "almost boundaries in a file", "headers"],
+)
+def test_number_of_calls_does_not_depend_on_the_size_of_the_body(body: bytes) -> None:
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        with contextlib.suppress(CodecError):
+            parse(body)
+    finally:
+        sys.setprofile(None)
+    assert 0 < calls < 1000
 
 
 VALID = part("a", b"b") + part("c", bytes(40), '; filename="d"') + b"--xyz--\r\n"
@@ -131,6 +165,6 @@ VALID = part("a", b"b") + part("c", bytes(40), '; filename="d"') + b"--xyz--\r\n
 @pytest.mark.filterwarnings("ignore::aiohttp.multipart.BadContentDispositionHeader")
 @pytest.mark.filterwarnings("ignore::aiohttp.multipart.BadContentDispositionParam")
 @given(st.integers(0, len(VALID)), st.binary(max_size=8), st.integers(0, 8))
-async def test_changed_bytes_cause_no_other_error(at: int, inserted: bytes, removed: int) -> None:
+def test_changed_bytes_cause_no_other_error(at: int, inserted: bytes, removed: int) -> None:
     with contextlib.suppress(CodecError):
-        await parse(VALID[:at] + inserted + VALID[at + removed :])
+        parse(VALID[:at] + inserted + VALID[at + removed :])
