@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from codec_wire.errors import InvalidRequest
 from codec_wire.latents import LatentStreamHeader, Modality
 from codec_wire.maps import LatentMapBundle
-from codec_wire.request import GenerationRequest
+from codec_wire.request import parse_request
 from core.input_image import InputImage, read_input_image
 from core.input_video import InputVideo, is_mp4, read_input_video
 from core.model import ModelInfo
@@ -93,12 +93,14 @@ def plan_encode(request: EncodeRequest, bundle: LatentMapBundle, model: ModelInf
         raise InvalidRequest(
             FILE_FIELD, f"must be a video of at most {model.limits.max_frames} frames, got {num_frames}"
         )
-    fields = GenerationRequest(
-        prompt="-",
-        modality=modality,
-        pipeline=request.pipeline,
-        size=request.size or _default_size(file, model),
-        keyframe_interval=request.keyframe_interval,
+    fields = parse_request(
+        {
+            "prompt": "-",
+            "modality": modality,
+            "pipeline": request.pipeline,
+            "size": request.size or _default_size(file, model),
+            "keyframe_interval": request.keyframe_interval,
+        }
     )
     width, height = require_size(fields, model)
     if width * height * num_frames > MAX_RENDERED_PIXELS:

@@ -45,6 +45,15 @@ def test_default_size_of_a_rotated_image_is_that_in_which_it_is_shown(image_form
     assert (rotated.width, rotated.height) == (32, 64)
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [({"size": (0, 64)}, "size"), ({"size": (64, 60)}, "size"), ({"keyframe_interval": -1}, "keyframe_interval")],
+)
+def test_invalid_field_is_named(fields: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidRequest, match=field):
+        plan_for(image(64, 64), **fields)
+
+
 def test_video_is_described_by_its_header() -> None:
     video = read_input_video("file", VIDEO)
     assert (video.width, video.height, video.num_frames, video.fps) == (48, 32, 7, 12)
