@@ -97,6 +97,7 @@ def _generations(image: bytes) -> Iterator[dict[str, Any]]:
         yield {"prompt": "a sea", "pipeline": name, "progress": True}
     yield {"prompt": "a sea", "modality": pb.MODALITY_VIDEO_LATENTS, "frames": 2, "fps": 8}
     yield {"prompt": "a sea", "image": image, "strength": 0.5}
+    yield {"prompt": "a sea", "image": image, "mask": image, "scheduler": "euler", "preview_every": 1}
     yield {"prompt": "a sea", "latents": body_of(random_stream(shape=(4, 8, 8))), "strength": 0.5}
     yield {"prompt": "a sea", "negative_prompt": "ü", "random_seed": True, "guidance_scale": 2.0}
 

@@ -16,7 +16,7 @@ from core.diffusers_engine.tensor_vae import DiffusersTensorVae
 from core.diffusers_engine.vae_engine import DiffusersVae
 from core.engine import Event, Job, Pixels
 from core.lifecycle import Lifecycle, State
-from core.model import GenerationMode, ModelInfo, RequestLimits
+from core.model import GenerationMode, ModelInfo, RequestLimits, StepCheck
 from core.plan import StreamPlan
 from core.served import ModelInstance
 from core.service import LatentService
@@ -46,14 +46,18 @@ def fuzz_service() -> LatentService:
 def _extended(tiny: ModelInfo) -> ModelInfo:
     """Return the description `tiny`, extended by videos and control images."""
     others = (GenerationMode(Modality.IMAGE, control_image=True), GenerationMode(Modality.VIDEO))
-    known = tiny.accepts_steps
+
+    def extended(known: StepCheck | None) -> StepCheck:
+        return lambda mode, steps, strength: mode in others or known is None or known(mode, steps, strength)
+
     return replace(
         tiny,
         modalities=tuple(Modality),
         modes=(*tiny.modes, *others),
         default_size=(64, 64),
         limits=LIMITS,
-        accepts_steps=lambda mode, steps, strength: mode in others or known is None or known(mode, steps, strength),
+        accepts_steps=extended(tiny.accepts_steps),
+        scheduler_checks={name: extended(check) for name, check in tiny.scheduler_checks.items()},
     )
 
 

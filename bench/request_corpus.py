@@ -16,7 +16,7 @@ from bench.fuzz import mutated
 from codec_wire import WireFormat, encode
 from codec_wire.codings import CODINGS
 from codec_wire.encoder import LatentEncoder
-from codec_wire.http import GENERATION_PATHS
+from codec_wire.http import EDITS_PATH, GENERATION_PATHS
 from codec_wire.latents import LatentDtype, LatentStreamHeader, Modality
 from codec_wire.pipelines import PIPELINES, Scales
 
@@ -137,6 +137,7 @@ _CODINGS = ("identity", "gzip", "br", "zstd", "*;q=0", "gzip;q=nan, br;q=2", "")
 def bodies(image: bytes) -> list[tuple[str, dict[str, Any]]]:
     """Return valid requests as (path, body): latents and pixels of images and videos, with and without `image`."""
     with_image = {"image": base64.b64encode(image).decode(), "strength": 0.5}
+    with_mask = {"image": with_image["image"], "mask": with_image["image"], "scheduler": "euler"}
     image_path, video_path = GENERATION_PATHS[Modality.IMAGE], GENERATION_PATHS[Modality.VIDEO]
     pixels = {"output_format": "webp", "output_compression": 50, "response_format": "b64_json"}
     found = [
@@ -145,6 +146,9 @@ def bodies(image: bytes) -> list[tuple[str, dict[str, Any]]]:
         (image_path, _COMMON | {"modality": "image-latents"}),
         (image_path, {"prompt": "x"} | pixels),
         (image_path, {"prompt": "x", "n": 2} | with_image),
+        (image_path, {"prompt": "x", "stream_format": "msgpack"} | with_mask),
+        (EDITS_PATH, {"prompt": "x", "image": with_image["image"], "mask": with_image["image"], "size": "64x64"}),
+        (EDITS_PATH, {"prompt": "x", "images": [{"image_url": f"data:image/png;base64,{with_image['image']}"}]}),
         (image_path, {"prompt": "x", "stream": True} | pixels),
         (video_path, _COMMON | {"stream_format": "msgpack", "pipeline": "delta+int8", "frames": 3}),
         (video_path, _COMMON | {"modality": "video-latents", "duration_seconds": 0.5, "fps": 8}),
