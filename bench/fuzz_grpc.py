@@ -100,6 +100,7 @@ def _generations(image: bytes) -> Iterator[dict[str, Any]]:
     yield {"prompt": "a sea", "image": image, "mask": image, "scheduler": "euler", "preview_every": 1}
     yield {"prompt": "a sea", "latents": body_of(random_stream(shape=(4, 8, 8))), "strength": 0.5}
     yield {"prompt": "a sea", "negative_prompt": "ü", "random_seed": True, "guidance_scale": 2.0}
+    yield {"prompt": "a sea", "extra": pb.ExtraParameters(guidance_rescale=0.5, clip_skip=1)}
 
 
 def _decode_messages(pipeline: str) -> list[bytes]:

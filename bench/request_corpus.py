@@ -122,7 +122,7 @@ _NASTY: tuple[Any, ...] = (
     [], {}, [[]], ["a"] * 100, {"a": {"b": {}}}, "data:image/png;base64,", "====", "%s{}", "../../etc/passwd",
 )  # fmt: skip
 _NAMES = (
-    *_COMMON, *_VIDEO, "image", "control_image", "mask", "latents", "strength", "scheduler", "resolution",
+    *_COMMON, *_VIDEO, "image", "control_image", "mask", "latents", "strength", "scheduler", "extra", "resolution",
     "prompt_syntax",
     "stream_format", "modality", "latent_space", "pipeline", "stream", "response_format", "output_format",
     "output_compression", "background", "quality", "style", "moderation", "partial_images", "safety_identifier",

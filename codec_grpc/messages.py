@@ -4,11 +4,13 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from codec_wire.errors import InvalidRequest
+from codec_wire.extra import ExtraParameters
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.grpc import MODALITIES
 from codec_wire.latents import Modality
 from codec_wire.request import PLAIN_SYNTAX, RANDOM_SEED, GenerationRequest, parse_request
 from core.acceleration import Acceleration, Distance
+from core.extra_field import ExtraField
 from core.lifecycle import State
 from core.model import GenerationMode, Lora, ModelInfo, RequestLimits
 from core.pixel_checks import PixelCheck
@@ -27,6 +29,8 @@ def request_from_message(message: pb.GenerateRequest) -> GenerationRequest:
         if "seed" in values:
             raise InvalidRequest("random_seed", f"must not be combined with seed, got true and {values['seed']}")
         values["seed"] = RANDOM_SEED
+    if message.HasField("extra"):
+        values["extra"] = {field.name: value for field, value in message.extra.ListFields()}
     if message.HasField("size"):
         values["size"] = (message.size.width, message.size.height)
     if "modality" in values:
@@ -67,6 +71,16 @@ def plan_to_message(plan: StreamPlan, *, progress: bool) -> pb.GenerateRequest:
         strength=plan.strength,
         latents=None if plan.latents is None else plan.latents.data,
         preview_every=plan.preview_every,
+        extra=None if plan.extra is None else _extra_to_message(plan.extra),
+    )
+
+
+def _extra_to_message(extra: ExtraParameters) -> pb.ExtraParameters:
+    return pb.ExtraParameters(
+        true_cfg_scale=extra.true_cfg_scale,
+        guidance_rescale=extra.guidance_rescale,
+        max_sequence_length=extra.max_sequence_length,
+        clip_skip=extra.clip_skip,
     )
 
 
@@ -157,6 +171,7 @@ def model_to_message(model: ModelInfo) -> pb.ModelInfo:
                 latents=mode.latents,
                 previews=mode.previews,
                 latents_only=mode.latents_only,
+                extra=[pb.ExtraField(**asdict(field)) for field in mode.extra],
             )
             for mode in model.modes
         ],
@@ -170,7 +185,7 @@ def model_to_message(model: ModelInfo) -> pb.ModelInfo:
 def model_from_message(message: pb.ModelInfo) -> ModelInfo:
     """Return the model that `message` describes.
 
-    Modalities and modes that this version of codec-diffusers does not know are omitted.
+    Modalities, modes and extra parameters that this version of codec-diffusers does not know are omitted.
     """
     names = {number: modality for modality, number in MODALITIES.items()}
     return ModelInfo(
@@ -197,6 +212,7 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
                 latents=form.latents,
                 previews=form.previews,
                 latents_only=form.latents_only,
+                extra=tuple(_extra_field(field) for field in form.extra if field.name in ExtraParameters.model_fields),
             )
             for form in message.forms
             if form.modality in names
@@ -206,6 +222,11 @@ def model_from_message(message: pb.ModelInfo) -> ModelInfo:
         prompt_syntaxes=tuple(message.prompt_syntaxes) or (PLAIN_SYNTAX,),
         request_loras=tuple(message.request_loras.names) if message.HasField("request_loras") else None,
     )
+
+
+def _extra_field(message: pb.ExtraField) -> ExtraField:
+    same_as = message.same_as if message.HasField("same_as") else None
+    return ExtraField(message.name, message.minimum, message.maximum, message.default, same_as)
 
 
 def _limits_from_message(limits: pb.RequestLimits) -> RequestLimits:

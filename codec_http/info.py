@@ -11,6 +11,7 @@ from codec_http.request_body import RENDERED_BODIES
 from codec_http.response_models import (
     DecoderDescription,
     DistanceDescription,
+    ExtraFieldDescription,
     InfoResponse,
     LoraDescription,
     ModelDescription,
@@ -25,6 +26,8 @@ from codec_wire.latents import Modality
 from codec_wire.schema import stream_schema
 from codec_wire.version import CODEC_VERSION, SERVER_VERSION
 from core.decoder_file import ONNX, DecoderFile
+from core.extra_field import ExtraField
+from core.model import GenerationMode
 from core.model_selection import models_named
 from core.served import ModelInstance, ServedModels
 
@@ -104,6 +107,7 @@ def describe_model(request: web.Request, instance: ModelInstance) -> ModelDescri
         forms=_forms(instance),
         schedulers=list(model.schedulers),
         prompt_syntaxes=list(model.prompt_syntaxes),
+        extra=_extra(instance),
         decodes=instance.vae is not None,
         loras=[LoraDescription(name=lora.name, scale=lora.scale) for lora in model.loras],
         available_loras=_available_loras(instance),
@@ -168,6 +172,7 @@ def _model_response(instance: ModelInstance, name: str) -> ModelResponse:
         schedulers=list(model.schedulers),
         prompt_syntaxes=list(model.prompt_syntaxes),
         available_loras=_available_loras(instance),
+        extra=_extra(instance),
     )
 
 
@@ -176,5 +181,20 @@ def _available_loras(instance: ModelInstance) -> list[str] | None:
     return None if names is None else list(names)
 
 
+def _modes(instance: ModelInstance) -> list[GenerationMode]:
+    return [mode for modality in instance.generated_modalities for mode in instance.model.modes_of(modality)]
+
+
 def _forms(instance: ModelInstance) -> list[str]:
-    return [str(mode) for modality in instance.generated_modalities for mode in instance.model.modes_of(modality)]
+    return [str(mode) for mode in _modes(instance)]
+
+
+def _extra(instance: ModelInstance) -> list[ExtraFieldDescription]:
+    """Return the extra parameters of a model. Modes in which a parameter has the same bounds share one description."""
+    forms: dict[ExtraField, list[str]] = {}
+    for mode in _modes(instance):
+        for field in mode.extra:
+            forms.setdefault(field, []).append(str(mode))
+    return [
+        ExtraFieldDescription(**asdict(field), type=field.type, forms=accepting) for field, accepting in forms.items()
+    ]

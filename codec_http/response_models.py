@@ -3,6 +3,8 @@
 The models build responses, and the OpenAPI schemas are generated from them.
 """
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from codec_wire.http import DECODE_PATH
@@ -52,6 +54,21 @@ class RenderedResponse(ResponseModel):
     size: str = Field(description='Size in pixels as "WIDTHxHEIGHT".')
 
 
+class ExtraFieldDescription(ResponseModel):
+    """A parameter in the field `extra` of requests that a model accepts."""
+
+    name: str = Field(description="Name of the parameter.")
+    type: Literal["integer", "number"] = Field(description="Type of the values.")
+    minimum: float = Field(description="Smallest accepted value.")
+    maximum: float = Field(description="Largest accepted value.")
+    default: float = Field(description="The value that has the same result as a request without the parameter.")
+    same_as: str | None = Field(
+        description="Name of the request field that sets the same scale, so that a request must not contain both, or "
+        "null."
+    )
+    forms: list[str] = Field(description="Combinations of modality and inputs that accept the parameter.")
+
+
 class ModelResponse(ResponseModel):
     """A served model, with the keys of OpenAI's API."""
 
@@ -69,6 +86,9 @@ class ModelResponse(ResponseModel):
     )
     available_loras: list[str] | None = Field(
         description="Values of `name` in the field `loras` of requests. Null if requests must not contain `loras`."
+    )
+    extra: list[ExtraFieldDescription] = Field(
+        description="Parameters that the field `extra` of requests may contain. Empty if the model accepts none."
     )
 
 
@@ -165,6 +185,9 @@ class ModelDescription(ResponseModel):
     )
     prompt_syntaxes: list[str] = Field(
         description="Values of `prompt_syntax` in requests: plain, and compel if supported."
+    )
+    extra: list[ExtraFieldDescription] = Field(
+        description="Parameters that the field `extra` of requests may contain. Empty if the model accepts none."
     )
     decodes: bool = Field(description=f"Whether {DECODE_PATH} decodes latents of the model's latent space.")
     loras: list[LoraDescription] = Field(description="LoRA weights that are loaded into the model.")

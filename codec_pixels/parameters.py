@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+from codec_wire.extra import ExtraParameters
 from codec_wire.latents import LatentStreamHeader
 from codec_wire.maps.bundle import sha256
 from codec_wire.request_lora import RequestLora
@@ -27,16 +28,17 @@ REQUEST_FIELDS = (
     "mask",
     "strength",
     "latents",
+    "extra",
 )
 
 ENVIRONMENT_FIELDS = ("device", "versions", "image_digest")
 """Names of the parameters that describe the process that generated the latents."""
 NO_ENVIRONMENT: Mapping[str, str | None] = {}
 
-JsonValue = str | int | float | list[dict[str, str | float]]
+JsonValue = str | int | float | list[dict[str, str | float]] | dict[str, int | float]
 """Value of a parameter in a file."""
 Parameters = dict[str, JsonValue]
-ParameterValue = str | int | float | bytes | tuple[RequestLora, ...] | None
+ParameterValue = str | int | float | bytes | tuple[RequestLora, ...] | ExtraParameters | None
 """Value of a request parameter."""
 
 
@@ -51,7 +53,8 @@ def file_parameters(
 
     `shape` is the shape of the decoded frames, [frames, height, width, ...]. `request` maps names from REQUEST_FIELDS
     to their values. Values that are bytes (input images and latents) are replaced with the sha256 of the bytes.
-    `environment` maps names from ENVIRONMENT_FIELDS to text. Values that are None and empty tuples are left out.
+    `environment` maps names from ENVIRONMENT_FIELDS to text. Values that are None, empty tuples and extra parameters
+    that are None are left out.
     """
     num_frames, height, width = shape[:3]
     requested = {name: request.get(name) for name in REQUEST_FIELDS}
@@ -72,6 +75,8 @@ def _json_value(value: ParameterValue) -> JsonValue | None:
     """Return `value` as a JSON value, or None if `value` is an empty tuple."""
     if isinstance(value, bytes):
         return sha256(value)
+    if isinstance(value, ExtraParameters):
+        return value.given
     return (loras_to_json(value) or None) if isinstance(value, tuple) else value
 
 

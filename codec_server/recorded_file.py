@@ -29,6 +29,7 @@ _COPIED_FIELDS = (
     "guidance_scale",
     "strength",
     "pipeline",
+    "extra",
 )
 _VIDEO_FIELDS = ("fps", "frames", "keyframe_interval")
 

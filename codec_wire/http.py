@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 
 from codec_wire import errors
@@ -89,7 +90,7 @@ def header_value(text: str) -> str:
     return "".join(char if " " <= char <= "~" and char != "%" else quote(char, safe="") for char in text).strip()
 
 
-def parse_parameters(header: str | None) -> dict[str, str | int | float]:
+def parse_parameters(header: str | None) -> dict[str, Any]:
     """Return the generation parameters in `header`, which is the value of the HTTP header PARAMETERS_HEADER.
 
     The result is empty if `header` is missing or does not contain a JSON object.
@@ -100,7 +101,7 @@ def parse_parameters(header: str | None) -> dict[str, str | int | float]:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+    return {name: value for name, value in found.items() if isinstance(value, str | int | float | list | dict)}
 
 
 def truncation_headers(truncations: Iterable[PromptTruncation]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from codec_wire.latents import Modality
 from codec_wire.request import PLAIN_SYNTAX
+from core.extra_field import ExtraField
 from core.lora_directory import LoraDirectory
 
 
@@ -59,6 +60,8 @@ class GenerationMode:
     """Whether the input image must be sent as `latents`, because the VAE that encodes images is not loaded."""
     previews: bool = False
     """Whether previews can be sent while sampling."""
+    extra: tuple[ExtraField, ...] = ()
+    """The extra parameters that are accepted, with their bounds."""
 
     @property
     def inputs(self) -> tuple[str, ...]:

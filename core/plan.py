@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from codec_pixels.parameters import ParameterValue
 from codec_wire.errors import InvalidRequest, truncated_repr
+from codec_wire.extra import ExtraParameters
 from codec_wire.latents import LatentStreamHeader, Modality
 from codec_wire.maps import LatentMapBundle, MapPipeline
 from codec_wire.pipelines import PIPELINES
@@ -17,6 +18,7 @@ from codec_wire.request import (
     GenerationRequest,
 )
 from codec_wire.request_lora import RequestLora
+from core.extra_limits import needs_second_pass, uses_true_guidance
 from core.input_image import InputImage, read_input_image, require_same_size
 from core.input_latents import InputLatents, read_input_latents
 from core.model import INPUT_FIELDS, ModelInfo
@@ -42,7 +44,8 @@ class StreamPlan:
     are decoded to pixels instead of being sent. `preview_every` is the number of steps from one latent preview to the
     next, or None for a plan without latent previews. `partial_images` is the number of pixel previews if `rendered` is
     set. A plan with too few steps has fewer pixel previews than `partial_images`. `prompt_syntax` is the syntax of the
-    prompts, or None for plain prompts.
+    prompts, or None for plain prompts. `passes` is 2 if `extra` makes a model run twice in each step that otherwise
+    runs once.
     """
 
     model: str
@@ -67,13 +70,19 @@ class StreamPlan:
     strength: float | None = None
     latents: InputLatents | None = None
     preview_every: int | None = None
+    extra: ExtraParameters | None = None
+    passes: int = 1
     rendered: bool = False
     partial_images: int = 0
 
     @property
     def cost(self) -> int:
-        """Estimated cost on the device, in pixels x latent frames x steps."""
-        steps = self.steps + (RENDERING_STEPS * (1 + self.partial_images) if self.rendered else 0)
+        """Estimated cost on the device, in pixels x latent frames x steps.
+
+        The classifier-free guidance that a model always has is part of the cost of its steps. Guidance that `extra`
+        adds doubles it.
+        """
+        steps = self.steps * self.passes + (RENDERING_STEPS * (1 + self.partial_images) if self.rendered else 0)
         return self.width * self.height * self.latent_frames * steps
 
     @property
@@ -120,6 +129,7 @@ class StreamPlan:
             "mask": None if self.mask is None else self.mask.data,
             "strength": self.strength,
             "latents": None if self.latents is None else self.latents.data,
+            "extra": self.extra,
         }
 
     def is_keyframe(self, seq: int) -> bool:
@@ -158,13 +168,16 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
     require_scheduler(model, request.scheduler)
     require_accepted_steps(model, mode, request.steps, strength, request.scheduler)
     require_loras(model, request.loras)
+    # Classes without negative prompts may not have the argument at all, not even for empty text.
+    has_negative = mode.negative_prompt or uses_true_guidance(request.extra)
+    negative_prompt = request.negative_prompt if has_negative else None
     pipeline = require_pipeline(request, bundle)
     fps, num_frames = _timing(request, model)
     latent_frames = model.latent_frames(num_frames)
     return StreamPlan(
         model=model.name,
         prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
+        negative_prompt=negative_prompt,
         modality=request.modality,
         width=width,
         height=height,
@@ -192,6 +205,8 @@ def plan(request: GenerationRequest, bundle: LatentMapBundle, model: ModelInfo) 
         strength=strength,
         latents=latents,
         preview_every=request.preview_every,
+        extra=request.extra,
+        passes=2 if needs_second_pass(request.extra, mode) else 1,
     )
 
 

@@ -3,6 +3,7 @@
 from codec_wire.errors import InvalidRequest
 from codec_wire.http import ENCODE_PATH
 from codec_wire.request import GenerationRequest
+from core.extra_limits import require_extra, uses_true_guidance
 from core.model import INPUT_FIELDS, GenerationMode, ModelInfo
 
 
@@ -41,8 +42,11 @@ def select_mode(request: GenerationRequest, model: ModelInfo) -> GenerationMode:
         raise InvalidRequest("strength", f"is not supported by {model.name} for {mode}")
     if request.preview_every is not None:
         require_previews("preview_every", model, mode)
-    if request.negative_prompt and not mode.negative_prompt:
-        raise InvalidRequest("negative_prompt", f"is not supported by {model.name}")
+    require_extra(request, model, mode)
+    if request.negative_prompt and not mode.negative_prompt and not uses_true_guidance(request.extra):
+        is_possible = any(field.name == "true_cfg_scale" for field in mode.extra)
+        condition = " unless extra.true_cfg_scale is above 1" if is_possible else ""
+        raise InvalidRequest("negative_prompt", f"is not supported by {model.name}{condition}")
     if request.guidance_scale is not None:
         _require_guidance(request, mode, model)
     return mode

@@ -11,6 +11,7 @@ from codec_wire.errors import InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.latents import Modality
 from codec_wire.request import GenerationRequest, parse_request
+from core.extra_field import ExtraField
 from core.model import GenerationMode
 from core.model_selection import select_model
 from core.plan import StreamPlan, plan
@@ -18,13 +19,19 @@ from core.probe import sample_image, sample_mask
 from tests.support.latent_streams import body_of, random_stream
 from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 
+EXTRA_FIELDS = (
+    ExtraField("true_cfg_scale", 1, 100, 1),
+    ExtraField("guidance_rescale", 0, 1, 0),
+    ExtraField("max_sequence_length", 1, 512, 256),
+    ExtraField("clip_skip", 0, 11, 0),
+)
 IMAGE_MODEL = replace(
     MODEL,
     schedulers=("ddim", "euler"),
     prompt_syntaxes=("plain", "compel"),
     request_loras=("fog", "ink"),
     modes=(
-        GenerationMode(Modality.IMAGE, previews=True),
+        GenerationMode(Modality.IMAGE, previews=True, extra=EXTRA_FIELDS),
         GenerationMode(Modality.IMAGE, image=True, strength=True, latents=True),
         GenerationMode(Modality.IMAGE, control_image=True),
         GenerationMode(Modality.IMAGE, image=True, mask=True, strength=True),
@@ -35,6 +42,7 @@ MODELS = (IMAGE_MODEL, OTHER_MODEL, VIDEO_MODEL)
 
 IMAGE = {"prompt": "a sea"}
 IMAGE_TO_IMAGE = IMAGE | {"image": sample_image(0)}
+EXTRA = {"true_cfg_scale": 2.5, "guidance_rescale": 0.5, "max_sequence_length": 77, "clip_skip": 0}
 VIDEO = IMAGE | {"modality": Modality.VIDEO}
 CASES: dict[str, tuple[Mapping[str, object], object]] = {
     "prompt": (IMAGE, "a mountain"),
@@ -60,6 +68,7 @@ CASES: dict[str, tuple[Mapping[str, object], object]] = {
     "strength": (IMAGE_TO_IMAGE, 0.5),
     "latents": (IMAGE, body_of(random_stream())),
     "preview_every": (IMAGE, 3),
+    "extra": (IMAGE | {"negative_prompt": ""}, EXTRA),
 }
 """For each field, the other fields of a request, and a value that is not the default."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from codec_server.target import Target, settings_of
 from codec_server.terminal.output_file import OutputFile
 from codec_server.terminal.progress_bar import ProgressBar
 from codec_server.terminal.startup import configure_log
-from codec_wire.errors import InvalidRequest, InvalidSettings
+from codec_wire.errors import InvalidRequest, InvalidSettings, truncated_repr
 from codec_wire.latents import Modality
 from codec_wire.request import DEFAULT_NUM_FRAMES
 
@@ -38,10 +38,11 @@ def run_generate(
 ) -> None:
     """Generate with the model of `target` and write the result to the file `output`.
 
-    `fields` are the fields of the request as given on the command line. In `fields`, `size` is text, and `image`,
-    `latents` and `mask` are paths. An option that was not given has the value None in `fields`. `flags` is a dictionary
-    of the settings of the model in this process, keyed by the names of the settings. If `preview` is True, previews are
-    written to the file while the model samples. Raises a CodecError if an option is invalid or the generation fails.
+    `fields` are the fields of the request as given on the command line. In `fields`, `size` is text, `extra` is a list
+    of texts NAME=VALUE, and `image`, `latents` and `mask` are paths. An option that was not given has the value None in
+    `fields`. `flags` is a dictionary of the settings of the model in this process, keyed by the names of the settings.
+    If `preview` is True, previews are written to the file while the model samples. Raises a CodecError if an option is
+    invalid or the generation fails.
     """
     output_file = OutputFile(output, file_format)
     if as_json and output_file.is_pipe:
@@ -85,12 +86,32 @@ def _parse_field(name: str, value: Any) -> Any:
     match name:
         case "size":
             return parse_size(value)
+        case "extra":
+            return parse_extra(value)
         case "image" | "latents" | "mask":
             return _read_file(name, value)
         case "loras":
             return [_parse_lora(entry) for entry in value]
         case _:
             return value
+
+
+def parse_extra(items: Sequence[str]) -> dict[str, float | str] | None:
+    """Parse texts NAME=VALUE to a dictionary of values by name, or None if there are no texts.
+
+    Raises InvalidRequest if a text does not have the form NAME=VALUE or a name occurs twice.
+    """
+    found: dict[str, float | str] = {}
+    for item in items:
+        name, separator, value = item.partition("=")
+        if not name or not separator or name in found:
+            reason = "must not contain a name twice" if name in found else "must be NAME=VALUE, e.g. clip_skip=1"
+            raise InvalidRequest("extra", f"{reason}, got {truncated_repr(item)}")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = value
+    return found or None
 
 
 def parse_size(value: str) -> tuple[int, int]:

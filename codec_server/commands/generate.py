@@ -97,6 +97,16 @@ def generate(
     negative_prompt: Annotated[
         str | None, _option(_REQUEST, "Text that describes what the result should not show.")
     ] = None,
+    extra: Annotated[
+        list[str] | None,
+        _option(
+            _REQUEST,
+            "Parameter that only some models have, as NAME=VALUE: true_cfg_scale, guidance_rescale, "
+            "max_sequence_length or clip_skip. May be given several times. GET /v1/models of a server lists the "
+            "parameters of its models and their bounds.",
+            metavar="<name=value>",
+        ),
+    ] = None,
     image: Annotated[
         Path | None,
         _option(_REQUEST, "Image file from which the generation starts. The model must support input images."),
@@ -169,6 +179,8 @@ def generate(
 
       codec-diffusers generate "a boat" -o b.png --image a.png --mask mask.png
 
+      codec-diffusers generate "a sea" -o a.png --extra clip_skip=1 --extra guidance_rescale=0.7
+
       codec-diffusers generate "a sea" -o b.bin --latents a.bin --strength 0.6
 
       codec-diffusers generate "waves" -o a.mp4 --frames 16 --grpc 127.0.0.1:50051
@@ -190,6 +202,7 @@ def generate(
             "loras": lora or None,
             "guidance_scale": guidance_scale,
             "negative_prompt": negative_prompt,
+            "extra": extra,
             "frames": frames,
             "fps": fps,
             "keyframe_interval": keyframe_interval,

@@ -42,6 +42,7 @@ def batch_key(plan: StreamPlan) -> Hashable:
         plan.negative_prompt is None,  # pipelines may use another embedding than that of an empty text
         plan.inputs,
         plan.latents is None,
+        plan.extra,
     )
 
 

@@ -1,12 +1,11 @@
 """Counting of the prompt tokens that a pipeline drops because its text encoders have a maximum length."""
 
-import inspect
 import logging
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
 from codec_wire.events import PromptTruncation
+from core.diffusers_engine.call_signature import call_defaults
 from core.diffusers_engine.variants import PipelineVariant
 from core.plan import StreamPlan
 
@@ -24,6 +23,8 @@ def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[Prom
     Each truncation is also logged. Call this function only on the device thread.
     """
     pipeline, arguments = variant.pipeline, variant.family.arguments
+    requested = None if plan.extra is None else plan.extra.max_sequence_length
+    max_tokens = requested or int(call_defaults(pipeline).get("max_sequence_length") or 0)
     found = []
     for field, text in (("prompt", plan.prompt), ("negative_prompt", plan.negative_prompt)):
         if not text or field not in arguments:
@@ -34,9 +35,9 @@ def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[Prom
                 continue
             tokenized = None
             if variant.family.tokenized is not None:
-                tokenized = variant.family.tokenized(pipeline, name, field, text)
+                tokenized = variant.family.tokenized(pipeline, name, field, text, max_tokens)
             if tokenized is None:
-                dropped = _dropped_tokens(pipeline, tokenizer, field, text)
+                dropped = _dropped_tokens(pipeline, tokenizer, field, text, max_tokens)
             else:  # a processor, e.g. of FLUX.2, contains the tokenizer
                 dropped = _excess(getattr(tokenizer, "tokenizer", tokenizer), *tokenized)
             if dropped > 0:
@@ -52,8 +53,11 @@ def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[Prom
     return tuple(found)
 
 
-def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str) -> int:
-    """Return the number of tokens by which `text` exceeds the limit that the pipeline passes to `tokenizer`."""
+def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str, max_tokens: int) -> int:
+    """Return the number of tokens by which `text` exceeds the limit that the pipeline passes to `tokenizer`.
+
+    `max_tokens` is the `max_sequence_length` of the call, or 0 if the pipeline does not have this argument.
+    """
     # Replaces the names of textual inversion embeddings that have several vectors. It tokenizes the text to find them.
     if hasattr(pipeline, "maybe_convert_prompt") and _has_embeddings_of_several_vectors(tokenizer):
         text = pipeline.maybe_convert_prompt(text, tokenizer)
@@ -61,8 +65,8 @@ def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str) -> int
         text = pipeline._text_preprocessing(text, clean_caption=False)[0]
     if "CLIP" in type(tokenizer).__name__:
         return _excess(tokenizer, text, int(tokenizer.model_max_length))
-    defaults = _defaults_of(type(pipeline).__call__)
-    limit = int(defaults.get("max_sequence_length") or tokenizer.model_max_length)
+    defaults = call_defaults(pipeline)
+    limit = max_tokens or int(tokenizer.model_max_length)
     template, instruction = defaults.get("prompt_template"), defaults.get("complex_human_instruction")
     if isinstance(template, Mapping):  # HunyuanVideo
         text, limit = template["template"].format(text), limit + int(template.get("crop_start") or 0)
@@ -75,16 +79,6 @@ def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str) -> int
 def _has_embeddings_of_several_vectors(tokenizer: Any) -> bool:
     """Return whether `tokenizer` has a textual inversion of several vectors, i.e. the tokens NAME, NAME_1, NAME_2..."""
     return any(token.endswith("_1") for token in tokenizer.added_tokens_encoder)
-
-
-@lru_cache(maxsize=64)
-def _defaults_of(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Return the default values of the parameters of `function`.
-
-    The result is cached, because reading the signature takes 0.1 ms.
-    """
-    parameters = inspect.signature(function).parameters
-    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 def _excess(tokenizer: Any, text: str, limit: int) -> int:

@@ -19,6 +19,7 @@ from core.decode_plan import DecodePlan
 from core.diffusers_engine.batch import Batch, BatchMember, PreviewListener, StepListener, merge_arguments
 from core.diffusers_engine.checkpoints import checkpoints, stop_if_cancelled
 from core.diffusers_engine.clean_estimates import EstimateListener, report_estimates
+from core.diffusers_engine.clip_layers import with_text_model
 from core.diffusers_engine.guidance_interval import with_guidance_interval
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
@@ -176,6 +177,8 @@ def _run_pipeline(
         if plan.scheduler is not None:
             stack.callback(setattr, pipeline, "scheduler", own)
         stack.enter_context(family.call_context(pipeline, plan))
+        if plan.extra is not None and plan.extra.clip_skip is not None:
+            stack.enter_context(with_text_model(pipeline))
         if plan.modality is Modality.VIDEO:
             for denoiser in filter(None, (getattr(pipeline, name, None) for name in DENOISERS)):
                 stack.enter_context(checkpoints(denoiser, *jobs))
@@ -210,6 +213,7 @@ def _arguments(variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, 
     return {
         **arguments,
         **family.fixed_arguments,
+        **({} if plan.extra is None else plan.extra.given),
         "num_inference_steps": plan.steps,
         "generator": generator,
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.diffusers_engine.clean_estimates import has_estimates
+from core.diffusers_engine.extra_fields import extra_fields
 from core.diffusers_engine.families import FAMILIES, Family
 from core.diffusers_engine.families.guidance import TRUE_GUIDANCE
 from core.diffusers_engine.step_cache import StepCache
@@ -50,6 +51,7 @@ class PipelineVariant:
             latents=mode.latents and self._takes_latents_as_image(),
             latents_only=mode.image and not self.encodes,
             previews=self.family.previews and has_estimates(self.pipeline.scheduler),
+            extra=extra_fields(self.pipeline, self.family, has_step_cache=self.step_cache is not None),
         )
 
     def _takes_latents_as_image(self) -> bool:

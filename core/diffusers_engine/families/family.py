@@ -108,11 +108,18 @@ class Family:
     """Whether the class adds noise to an input image with the scheduler's `scale_noise` instead of `add_noise`."""
     batches: bool = True
     """Whether the class generates several images or videos with different inputs in one call."""
-    tokenized: Callable[[Any, str, str, str], tuple[str, int] | None] | None = None
-    """Function of (pipeline, name of the tokenizer, field of the plan, prompt) that returns (text, limit).
+    tokenized: Callable[[Any, str, str, str, int], tuple[str, int] | None] | None = None
+    """Function of (pipeline, name of the tokenizer, field of the plan, prompt, max_sequence_length of the call) that
+    returns (text, limit).
 
     `text` is what the class passes to the tokenizer, and `limit` is the number of tokens that remain after truncation.
-    None if the class follows the rule of most classes (see prompt_truncation).
+    `max_sequence_length` is 0 if the class does not have this argument. None if the class follows the rule of most
+    classes (see prompt_truncation).
+    """
+    max_tokens: Callable[[Any], int] | None = None
+    """Function that returns the largest `max_sequence_length` of a pipeline, or 0 if it cannot be changed.
+
+    None if the default value of the class is the largest value.
     """
     call_context: Callable[[Any, StreamPlan], AbstractContextManager[None]] = _no_context
     """Function of (pipeline, plan) that returns the context manager in whose `with` block the pipeline is called."""

@@ -36,18 +36,18 @@ def _with_area(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:
     return {**arguments, "max_area": plan.width * plan.height}
 
 
-def _mistral_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
+def _mistral_text(pipeline: Any, _name: str, _field: str, text: str, max_tokens: int) -> tuple[str, int]:
     messages = [
         {"role": role, "content": [{"type": "text", "text": content}]}
         for role, content in (("system", pipeline.system_message), ("user", text))
     ]
-    return pipeline.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False), 512
+    return pipeline.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False), max_tokens
 
 
-def _qwen_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
+def _qwen_text(pipeline: Any, _name: str, _field: str, text: str, max_tokens: int) -> tuple[str, int]:
     messages = [{"role": "user", "content": text}]
     options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-    return pipeline.tokenizer.apply_chat_template(messages, **options), 512
+    return pipeline.tokenizer.apply_chat_template(messages, **options), max_tokens
 
 
 _FLUX = Family(

@@ -99,6 +99,7 @@ _SD3 = Family(
     TRANSFORMER_GEOMETRY,
     guidance_inputs=("prompt_embeds", "pooled_prompt_embeds"),
     removable_rows=True,
+    max_tokens=lambda _pipeline: 512,
 )
 _LCM = Family(
     "LatentConsistencyModelPipeline",

@@ -27,18 +27,17 @@ from core.diffusers_engine.families.images import (
 _EDIT = replace(TEXT_TO_IMAGE, image=True)
 _STRENGTH = replace(IMAGE_TO_IMAGE, latents=False)
 _TRUE_GUIDANCE = {**TEXT_ARGUMENTS, "guidance_scale": TRUE_GUIDANCE}
-_MAX_TOKENS, _HIDREAM_TOKENS = 512, 128
 
 
-def _qwen_image_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
+def _qwen_image_text(pipeline: Any, _name: str, _field: str, text: str, max_tokens: int) -> tuple[str, int]:
     # The embeddings of the first tokens of the template are removed before the embeddings are cut.
-    return pipeline.prompt_template_encode.format(text), _MAX_TOKENS + int(pipeline.prompt_template_encode_start_idx)
+    return pipeline.prompt_template_encode.format(text), max_tokens + int(pipeline.prompt_template_encode_start_idx)
 
 
-def _z_image_text(pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
+def _z_image_text(pipeline: Any, _name: str, _field: str, text: str, max_tokens: int) -> tuple[str, int]:
     messages = [{"role": "user", "content": text}]
     options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": True}
-    return pipeline.tokenizer.apply_chat_template(messages, **options), _MAX_TOKENS
+    return pipeline.tokenizer.apply_chat_template(messages, **options), max_tokens
 
 
 _QWEN_GEOMETRY = Geometry(
@@ -52,6 +51,7 @@ _QWEN = Family(
     arguments=_TRUE_GUIDANCE,
     sigmas=linear_sigmas,
     tokenized=_qwen_image_text,
+    max_tokens=lambda _pipeline: 1024,
 )
 _QWEN_EDIT = replace(
     _QWEN,
@@ -59,6 +59,7 @@ _QWEN_EDIT = replace(
     mode=_EDIT,
     arguments={**_TRUE_GUIDANCE, "image": "image"},
     batches=False,
+    max_tokens=lambda _pipeline: 0,  # it does not cut the embeddings, which contain those of the image
 )
 _Z_IMAGE = Family(
     "ZImagePipeline",
@@ -70,16 +71,21 @@ _Z_IMAGE = Family(
 )
 
 
-def _lumina_text(pipeline: Any, _name: str, field: str, text: str) -> tuple[str, int]:
-    return (f"{pipeline.system_prompt} <Prompt Start> {text}" if field == "prompt" else text), 256
+def _lumina_text(pipeline: Any, _name: str, field: str, text: str, max_tokens: int) -> tuple[str, int]:
+    return (f"{pipeline.system_prompt} <Prompt Start> {text}" if field == "prompt" else text), max_tokens
 
 
-def _hidream_text(pipeline: Any, name: str, _field: str, text: str) -> tuple[str, int]:
+def _lumina_max_tokens(pipeline: Any) -> int:
+    # The class accepts 512, but its transformer has fewer positions for the text and the image after it.
+    return min(512, int(pipeline.transformer.config.axes_lens[0]) - 1)
+
+
+def _hidream_text(pipeline: Any, name: str, _field: str, text: str, max_tokens: int) -> tuple[str, int]:
     is_clip = name in ("tokenizer", "tokenizer_2")  # used beyond the 77 tokens of its tokenizer
-    return text, _HIDREAM_TOKENS if is_clip else min(_HIDREAM_TOKENS, getattr(pipeline, name).model_max_length)
+    return text, max_tokens if is_clip else min(max_tokens, getattr(pipeline, name).model_max_length)
 
 
-def _hunyuan_image_text(pipeline: Any, name: str, _field: str, text: str) -> tuple[str, int]:
+def _hunyuan_image_text(pipeline: Any, name: str, _field: str, text: str, _max_tokens: int) -> tuple[str, int]:
     if name == "tokenizer_2":  # it gets only the quoted parts of the prompt
         return "", int(pipeline.tokenizer_2_max_length)
     limit = int(pipeline.tokenizer_max_length) + int(pipeline.prompt_template_encode_start_idx)
@@ -135,6 +141,7 @@ LANGUAGE_MODEL_FAMILIES = (
         PACKED_GEOMETRY,
         sigmas=linear_sigmas,
         tokenized=_lumina_text,
+        max_tokens=_lumina_max_tokens,
     ),
     Family(
         "CogView4Pipeline",

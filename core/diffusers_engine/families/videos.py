@@ -33,6 +33,12 @@ def temporal(pipeline: Any) -> int:
     return int(pipeline.vae_scale_factor_temporal)
 
 
+def _cogvideox_max_tokens(pipeline: Any) -> int:
+    # Position embeddings that are added to the tokens have a fixed number of positions for text.
+    config = pipeline.transformer.config
+    return int(config.max_text_seq_length) if config.use_rotary_positional_embeddings else 0
+
+
 def _control_image_for_every_frame(arguments: dict[str, Any], plan: StreamPlan) -> dict[str, Any]:
     return {**arguments, "conditioning_frames": [arguments["conditioning_frames"]] * plan.num_frames}
 
@@ -80,7 +86,7 @@ _MOCHI_GEOMETRY = Geometry(
 _HUNYUAN_15_FIELDS = ("prompt", "negative_prompt", "num_frames")
 
 
-def _hunyuan_15_text(pipeline: Any, name: str, _field: str, text: str) -> tuple[str, int]:
+def _hunyuan_15_text(pipeline: Any, name: str, _field: str, text: str, _max_tokens: int) -> tuple[str, int]:
     if name == "tokenizer_2":  # it gets only the quoted parts of the prompt
         return "", int(pipeline.tokenizer_2_max_length)
     messages = [{"role": "system", "content": pipeline.system_message}, {"role": "user", "content": text or " "}]
@@ -98,8 +104,8 @@ _LTX = Family(
 )
 
 
-def _ltx2_text(_pipeline: Any, _name: str, _field: str, text: str) -> tuple[str, int]:
-    return text.strip(), 1024
+def _ltx2_text(_pipeline: Any, _name: str, _field: str, text: str, max_tokens: int) -> tuple[str, int]:
+    return text.strip(), max_tokens
 
 
 # It also generates audio, which is not sent.
@@ -111,6 +117,7 @@ _LTX2 = replace(
     batches=False,
     previews=False,  # the samples of its scheduler are packed, and the result is not
     tokenized=_ltx2_text,
+    max_tokens=lambda _pipeline: 0,  # its connectors require a multiple of the number of their registers
 )
 _HUNYUAN_15_ARGUMENTS = {field: name for field, name in TEXT_VIDEO_ARGUMENTS.items() if field in _HUNYUAN_15_FIELDS}
 _HUNYUAN_15 = Family(
@@ -175,6 +182,7 @@ VIDEO_FAMILIES = (
         latent_layouts.frames_first_video,
         _COGVIDEOX_GEOMETRY,
         arguments=TEXT_VIDEO_ARGUMENTS,
+        max_tokens=_cogvideox_max_tokens,
     ),
     replace(_LTX, related=("LTXImageToVideoPipeline",)),
     replace(
@@ -208,6 +216,7 @@ VIDEO_FAMILIES = (
         latent_layouts.frames_first_video,
         _COGVIDEOX_GEOMETRY,
         arguments={**TEXT_VIDEO_ARGUMENTS, "image": "image"},
+        max_tokens=_cogvideox_max_tokens,
     ),
     Family(
         "LTXConditionPipeline",

@@ -16,6 +16,11 @@ def _transformer(pipeline: Any) -> Any:
     return pipeline.transformer if pipeline.transformer is not None else pipeline.transformer_2
 
 
+def _max_tokens(pipeline: Any) -> int:
+    # Transformers with embeddings of the input image take all tokens before the last 512 as those of the image.
+    return 512 if _transformer(pipeline).config.added_kv_proj_dim is None else 0
+
+
 _GEOMETRY = Geometry(
     lambda _pipeline: (832, 480),
     channels=lambda pipeline: int(pipeline.vae.config.z_dim),
@@ -32,6 +37,7 @@ _WAN = Family(
     _GEOMETRY,
     arguments=TEXT_VIDEO_ARGUMENTS,
     guidance_inputs=(),
+    max_tokens=_max_tokens,
 )
 _SKYREELS = replace(_WAN, pipeline_class="SkyReelsV2Pipeline", geometry=_SKYREELS_GEOMETRY, guidance_inputs=None)
 

@@ -2,7 +2,7 @@
 
 import { InvalidRequest } from "./errors.js";
 import { FieldWriter } from "./protobuf-writer.js";
-import type { GenerationRequest, Modality, RequestLora } from "./request.js";
+import type { ExtraParameters, GenerationRequest, Modality, RequestLora } from "./request.js";
 
 const MODALITIES: Readonly<Record<Modality, number>> = { "image-latents": 1, "video-latents": 2 };
 const SIZE = /^([0-9]+)x([0-9]+)$/;
@@ -37,6 +37,7 @@ export function requestMessage(request: GenerationRequest, progress: boolean): U
     .string(23, request.scheduler)
     .string(24, request.prompt_syntax);
   for (const lora of request.loras ?? []) message.bytes(25, loraMessage(lora));
+  if (request.extra !== undefined) message.bytes(26, extraMessage(request.extra));
   return message.finish();
 }
 
@@ -50,6 +51,15 @@ function sizeMessage(size: string): Uint8Array<ArrayBuffer> {
     throw new InvalidRequest("size", `must be WIDTHxHEIGHT, got ${JSON.stringify(size)}`);
   }
   return new FieldWriter().uint(1, BigInt(width)).uint(2, BigInt(height)).finish();
+}
+
+function extraMessage(extra: ExtraParameters): Uint8Array<ArrayBuffer> {
+  return new FieldWriter()
+    .double(1, extra.true_cfg_scale)
+    .double(2, extra.guidance_rescale)
+    .uint(3, unsigned("extra.max_sequence_length", extra.max_sequence_length))
+    .uint(4, unsigned("extra.clip_skip", extra.clip_skip))
+    .finish();
 }
 
 /** Return a value that protobuf can represent. The server checks its range. */

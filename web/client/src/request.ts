@@ -4,6 +4,17 @@ export type Modality = "image-latents" | "video-latents";
 
 /** LoRA weights by name, and the factor by which they are multiplied (default: 1). */
 export type RequestLora = Readonly<{ name: string; scale?: number }>;
+/** Parameters that only some model families have. The server lists those that a model accepts in /v1/models. */
+export interface ExtraParameters {
+  /** Scale of classifier-free guidance with a negative prompt, which a value above 1 requires. */
+  true_cfg_scale?: number;
+  /** How much the guided prediction is rescaled to the standard deviation of the unguided one, from 0 to 1. */
+  guidance_rescale?: number;
+  /** Maximum number of tokens of a prompt that the text encoder reads. */
+  max_sequence_length?: number;
+  /** Number of skipped layers at the end of the CLIP text encoders. */
+  clip_skip?: number;
+}
 
 /** Fields of requests for images and videos. Default values are the server's. */
 interface CommonFields {
@@ -42,6 +53,7 @@ interface CommonFields {
   strength?: number;
   /** Number of steps from one preview to the next. Previews are passed to GenerateOptions.onPreview. */
   preview_every?: number;
+  extra?: ExtraParameters;
 }
 
 export interface ImageRequest extends CommonFields {

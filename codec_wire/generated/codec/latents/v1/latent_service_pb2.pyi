@@ -181,6 +181,7 @@ class GenerateRequest(_message.Message):
     SCHEDULER_FIELD_NUMBER: _builtins.int
     PROMPT_SYNTAX_FIELD_NUMBER: _builtins.int
     LORAS_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name or alias of a model in GetServerInfoResponse. Default: the server's default model."""
     prompt: _builtins.str
@@ -253,6 +254,10 @@ class GenerateRequest(_message.Message):
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestLora]:
         """LoRA weights that are added to the model for this request only: at most 8, each with another name. Default: none."""
 
+    @_builtins.property
+    def extra(self) -> Global___ExtraParameters:
+        """Parameters that only some model families have, see Form.extra. Default: the diffusers pipeline's own."""
+
     def __init__(
         self,
         *,
@@ -281,15 +286,18 @@ class GenerateRequest(_message.Message):
         scheduler: _builtins.str | None = ...,
         prompt_syntax: _builtins.str | None = ...,
         loras: _abc.Iterable[Global___RequestLora] | None = ...,
+        extra: Global___ExtraParameters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_prompt_syntax", b"_prompt_syntax", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "prompt_syntax", b"prompt_syntax", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_extra", b"_extra", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_prompt_syntax", b"_prompt_syntax", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "extra", b"extra", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "prompt_syntax", b"prompt_syntax", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_prompt_syntax", b"_prompt_syntax", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "loras", b"loras", "mask", b"mask", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "prompt_syntax", b"prompt_syntax", "random_seed", b"random_seed", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_image", b"_control_image", "_duration_seconds", b"_duration_seconds", "_extra", b"_extra", "_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_image", b"_image", "_keyframe_interval", b"_keyframe_interval", "_latent_space", b"_latent_space", "_latents", b"_latents", "_mask", b"_mask", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_pipeline", b"_pipeline", "_preview_every", b"_preview_every", "_prompt_syntax", b"_prompt_syntax", "_scheduler", b"_scheduler", "_seed", b"_seed", "_size", b"_size", "_steps", b"_steps", "_strength", b"_strength", "control_image", b"control_image", "duration_seconds", b"duration_seconds", "extra", b"extra", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "image", b"image", "keyframe_interval", b"keyframe_interval", "latent_space", b"latent_space", "latents", b"latents", "loras", b"loras", "mask", b"mask", "modality", b"modality", "model", b"model", "negative_prompt", b"negative_prompt", "pipeline", b"pipeline", "preview_every", b"preview_every", "progress", b"progress", "prompt", b"prompt", "prompt_syntax", b"prompt_syntax", "random_seed", b"random_seed", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__control_image: _TypeAlias = _typing.Literal["control_image"]  # noqa: Y015
     _WhichOneofArgType__control_image: _TypeAlias = _typing.Literal["_control_image", b"_control_image"]  # noqa: Y015
     _WhichOneofReturnType__duration_seconds: _TypeAlias = _typing.Literal["duration_seconds"]  # noqa: Y015
     _WhichOneofArgType__duration_seconds: _TypeAlias = _typing.Literal["_duration_seconds", b"_duration_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__extra: _TypeAlias = _typing.Literal["extra"]  # noqa: Y015
+    _WhichOneofArgType__extra: _TypeAlias = _typing.Literal["_extra", b"_extra"]  # noqa: Y015
     _WhichOneofReturnType__fps: _TypeAlias = _typing.Literal["fps"]  # noqa: Y015
     _WhichOneofArgType__fps: _TypeAlias = _typing.Literal["_fps", b"_fps"]  # noqa: Y015
     _WhichOneofReturnType__frames: _TypeAlias = _typing.Literal["frames"]  # noqa: Y015
@@ -330,6 +338,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__control_image) -> _WhichOneofReturnType__control_image | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_seconds) -> _WhichOneofReturnType__duration_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra) -> _WhichOneofReturnType__extra | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fps) -> _WhichOneofReturnType__fps | None: ...
     @_typing.overload
@@ -396,6 +406,58 @@ class RequestLora(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__scale) -> _WhichOneofReturnType__scale | None: ...
 
 Global___RequestLora: _TypeAlias = RequestLora  # noqa: Y015
+
+@_typing.final
+class ExtraParameters(_message.Message):
+    """Parameters that only some model families have. Fields that are not set have the default of the diffusers pipeline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUE_CFG_SCALE_FIELD_NUMBER: _builtins.int
+    GUIDANCE_RESCALE_FIELD_NUMBER: _builtins.int
+    MAX_SEQUENCE_LENGTH_FIELD_NUMBER: _builtins.int
+    CLIP_SKIP_FIELD_NUMBER: _builtins.int
+    true_cfg_scale: _builtins.float
+    """Scale of classifier-free guidance with a negative prompt, for guidance-distilled models such as Flux and for
+    Qwen-Image, from 1 to 100. A value above 1 requires negative_prompt, which may be empty, and runs the model twice per
+    step.
+    """
+    guidance_rescale: _builtins.float
+    """How much the guided prediction is rescaled to the standard deviation of the prediction for the prompt, from 0 to 1."""
+    max_sequence_length: _builtins.int
+    """Maximum number of tokens of a prompt that the text encoder reads. The encoders of CLIP always read at most 77."""
+    clip_skip: _builtins.int
+    """Number of layers at the end of the CLIP text encoders that are skipped for the embeddings of the prompt."""
+    def __init__(
+        self,
+        *,
+        true_cfg_scale: _builtins.float | None = ...,
+        guidance_rescale: _builtins.float | None = ...,
+        max_sequence_length: _builtins.int | None = ...,
+        clip_skip: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_skip", b"_clip_skip", "_guidance_rescale", b"_guidance_rescale", "_max_sequence_length", b"_max_sequence_length", "_true_cfg_scale", b"_true_cfg_scale", "clip_skip", b"clip_skip", "guidance_rescale", b"guidance_rescale", "max_sequence_length", b"max_sequence_length", "true_cfg_scale", b"true_cfg_scale"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_skip", b"_clip_skip", "_guidance_rescale", b"_guidance_rescale", "_max_sequence_length", b"_max_sequence_length", "_true_cfg_scale", b"_true_cfg_scale", "clip_skip", b"clip_skip", "guidance_rescale", b"guidance_rescale", "max_sequence_length", b"max_sequence_length", "true_cfg_scale", b"true_cfg_scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clip_skip: _TypeAlias = _typing.Literal["clip_skip"]  # noqa: Y015
+    _WhichOneofArgType__clip_skip: _TypeAlias = _typing.Literal["_clip_skip", b"_clip_skip"]  # noqa: Y015
+    _WhichOneofReturnType__guidance_rescale: _TypeAlias = _typing.Literal["guidance_rescale"]  # noqa: Y015
+    _WhichOneofArgType__guidance_rescale: _TypeAlias = _typing.Literal["_guidance_rescale", b"_guidance_rescale"]  # noqa: Y015
+    _WhichOneofReturnType__max_sequence_length: _TypeAlias = _typing.Literal["max_sequence_length"]  # noqa: Y015
+    _WhichOneofArgType__max_sequence_length: _TypeAlias = _typing.Literal["_max_sequence_length", b"_max_sequence_length"]  # noqa: Y015
+    _WhichOneofReturnType__true_cfg_scale: _TypeAlias = _typing.Literal["true_cfg_scale"]  # noqa: Y015
+    _WhichOneofArgType__true_cfg_scale: _TypeAlias = _typing.Literal["_true_cfg_scale", b"_true_cfg_scale"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_skip) -> _WhichOneofReturnType__clip_skip | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_rescale) -> _WhichOneofReturnType__guidance_rescale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_sequence_length) -> _WhichOneofReturnType__max_sequence_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__true_cfg_scale) -> _WhichOneofReturnType__true_cfg_scale | None: ...
+
+Global___ExtraParameters: _TypeAlias = ExtraParameters  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
@@ -983,6 +1045,7 @@ class Form(_message.Message):
     PREVIEWS_FIELD_NUMBER: _builtins.int
     LATENTS_ONLY_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
     modality: Global___Modality.ValueType
     """Type of latents that is generated."""
     image: _builtins.bool
@@ -1001,6 +1064,10 @@ class Form(_message.Message):
     """Whether `latents` are required instead of `image`, because the server has no VAE that encodes images."""
     mask: _builtins.bool
     """Whether `mask` is required; otherwise it is not allowed."""
+    @_builtins.property
+    def extra(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtraField]:
+        """The fields of `extra` that are allowed."""
+
     def __init__(
         self,
         *,
@@ -1013,14 +1080,57 @@ class Form(_message.Message):
         previews: _builtins.bool = ...,
         latents_only: _builtins.bool = ...,
         mask: _builtins.bool = ...,
+        extra: _abc.Iterable[Global___ExtraField] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_image", b"control_image", "image", b"image", "latents", b"latents", "latents_only", b"latents_only", "mask", b"mask", "modality", b"modality", "negative_prompt", b"negative_prompt", "previews", b"previews", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_image", b"control_image", "extra", b"extra", "image", b"image", "latents", b"latents", "latents_only", b"latents_only", "mask", b"mask", "modality", b"modality", "negative_prompt", b"negative_prompt", "previews", b"previews", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Form: _TypeAlias = Form  # noqa: Y015
+
+@_typing.final
+class ExtraField(_message.Message):
+    """A field of ExtraParameters that a model accepts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    SAME_AS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the field."""
+    minimum: _builtins.float
+    """Smallest accepted value."""
+    maximum: _builtins.float
+    """Largest accepted value."""
+    default: _builtins.float
+    """The value that has the same result as a request without the field."""
+    same_as: _builtins.str
+    """Name of the field of GenerateRequest that sets the same argument of the pipeline, so that a request must not contain
+    both. Not set if there is none.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        minimum: _builtins.float = ...,
+        maximum: _builtins.float = ...,
+        default: _builtins.float = ...,
+        same_as: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_same_as", b"_same_as", "same_as", b"same_as"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_same_as", b"_same_as", "default", b"default", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "same_as", b"same_as"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__same_as: _TypeAlias = _typing.Literal["same_as"]  # noqa: Y015
+    _WhichOneofArgType__same_as: _TypeAlias = _typing.Literal["_same_as", b"_same_as"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__same_as) -> _WhichOneofReturnType__same_as | None: ...
+
+Global___ExtraField: _TypeAlias = ExtraField  # noqa: Y015
 
 @_typing.final
 class Lora(_message.Message):

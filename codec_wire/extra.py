@@ -1,0 +1,54 @@
+"""The field `extra` of a generation request: parameters that only some model families have."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from codec_wire.integers import parse_integer
+from codec_wire.latents import MAX_UINT32
+
+
+class ExtraParameters(BaseModel):
+    """Parameters that only some model families have. A parameter with the value None selects the pipeline's default.
+
+    /v1/models lists the parameters that a model accepts, and their bounds, which may be narrower than these.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    true_cfg_scale: float | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        allow_inf_nan=False,
+        description="Scale of classifier-free guidance with a negative prompt, for guidance-distilled models such as "
+        "Flux and for Qwen-Image. A value above 1 requires `negative_prompt`, which may be empty text, and runs the "
+        "model twice per step. The value 1 turns this guidance off.",
+    )
+    guidance_rescale: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much the guided prediction is rescaled to the standard deviation of the prediction for the "
+        "prompt (arXiv 2305.08891), against overexposed results. The value 0 turns this off.",
+    )
+    max_sequence_length: Annotated[int, Field(ge=1, le=MAX_UINT32), BeforeValidator(parse_integer)] | None = Field(
+        default=None,
+        description="Maximum number of tokens of a prompt that the text encoder reads. The encoders of CLIP always "
+        "read at most 77.",
+    )
+    clip_skip: Annotated[int, Field(ge=0, le=MAX_UINT32), BeforeValidator(parse_integer)] | None = Field(
+        default=None,
+        description="Number of layers at the end of the CLIP text encoders that are skipped for the embeddings of the "
+        "prompt.",
+    )
+
+    @property
+    def given(self) -> dict[str, int | float]:
+        """The values of the parameters that are not None, by name."""
+        return {name: value for name, value in self if value is not None}
+
+
+INTEGER_EXTRAS = ("max_sequence_length", "clip_skip")
+"""Names of the extra parameters that are integers. The other parameters are numbers."""
