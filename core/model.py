@@ -117,6 +117,16 @@ class ModelInfo:
     See `renders`.
     """
     limits: RequestLimits = field(default_factory=RequestLimits)
+    max_pixels: int | None = None
+    """Maximum number of pixels of a frame that the model can generate, or None if only `limits` apply.
+
+    In a gateway, the value is None, because the upstream server checks the size.
+    """
+    has_fixed_size: bool = False
+    """Whether the model generates only its default size.
+
+    In a gateway, the value is False, because the upstream server checks the size.
+    """
     temporal_factor: int = 1
     """Video frames per latent frame. The first latent frame always decodes to one video frame."""
     frame_multiple: int = 1

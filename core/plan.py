@@ -261,6 +261,17 @@ def require_size(request: GenerationRequest, model: ModelInfo) -> tuple[int, int
         raise InvalidRequest(
             "size", f"width and height must be multiples of {multiple} from {multiple} to {limit}, got {width}x{height}"
         )
+    if model.max_pixels is not None and width * height > model.max_pixels:
+        raise InvalidRequest(
+            "size",
+            f"must have at most {model.max_pixels} pixels, the limit of {model.name}, got {width}x{height}, which has "
+            f"{width * height}",
+        )
+    if model.has_fixed_size and (width, height) != model.default_size:
+        raise InvalidRequest(
+            "size",
+            "must be {}x{}, the only size of {}, got {}x{}".format(*model.default_size, model.name, width, height),
+        )
     return width, height
 
 

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +14,12 @@ from codec_wire.errors import InvalidRequest
 from codec_wire.latents import Modality
 from codec_wire.request import parse_request
 from core.diffusers_engine.families import FAMILIES
-from core.diffusers_engine.loader import LoadedModel, ModelSource, load
+from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample
 from core.engine import Job
 from core.plan import StreamPlan, plan
 from core.probe import sample_image, sample_mask
+from tests.support.factories import load_built
 from tests.support.families import flux, newer_images, newer_videos, qwen
 from tests.support.families.cases import CASES, Case, pipeline_class_name
 from tests.support.families.images import build_flux
@@ -32,18 +32,10 @@ NEGATIVE = {"negative_prompt": "fog"}
 OWN_GUIDANCE = ("HunyuanImagePipeline", "HunyuanVideo15Pipeline", "HunyuanVideo15ImageToVideoPipeline")
 """Classes whose component `guider` contains the scale of the guidance."""
 
-_pipelines: list[Any] = []
-
-
-def built_pipeline() -> Any:
-    """Return the pipeline that load_pipeline has built. This is the factory of all models of this module."""
-    return _pipelines.pop()
-
 
 @lru_cache(maxsize=1)  # the cases of a builder are neighbours
 def load_pipeline(build: Callable[[], Any], device: Device) -> LoadedModel:
-    _pipelines.append(build())
-    return load(ModelSource(None, f"{__name__}:{built_pipeline.__name__}", Path("nowhere"), "a/b"), device)
+    return load_built(build(), device)
 
 
 def white_mask() -> bytes:

@@ -35,7 +35,7 @@ from core.diffusers_engine.unloaded import discard_weights
 from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
 from core.diffusers_engine.weight_variants import choose_variant
 from core.guidance_interval import ALL_STEPS, GuidanceInterval
-from core.model import ModelInfo
+from core.model import ModelInfo, RequestLimits
 from core.plan import StreamPlan
 from core.role import Role
 from core.switches import Mode, Switches
@@ -286,6 +286,9 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> Mod
         spatial_factor=factor,
         size_multiple=factor * geometry.patch(pipeline),
         default_size=geometry.default_size(pipeline),
+        limits=RequestLimits() if source.role is Role.DECODER else geometry.limits(pipeline),
+        max_pixels=geometry.max_pixels(pipeline),
+        has_fixed_size=geometry.has_fixed_size(pipeline),
         modalities=tuple(dict.fromkeys(variant.mode.modality for variant in variants)),
         renders=source.role is not Role.GENERATOR and vae_class_of(pipeline.vae) in VAE_DECODERS,
         temporal_factor=temporal,

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from core.diffusers_engine.families.guidance import always
-from core.model import GenerationMode
+from core.model import GenerationMode, RequestLimits
 from core.plan import StreamPlan
 
 LatentLayout = Callable[[Any, Any, StreamPlan], Tensor]
@@ -41,6 +41,10 @@ def _one(_pipeline: Any) -> int:
     return 1
 
 
+def _no_limit(_pipeline: Any) -> int | None:
+    return None
+
+
 def _no_context(_pipeline: Any, _plan: StreamPlan) -> AbstractContextManager[None]:
     return nullcontext()
 
@@ -68,6 +72,26 @@ class Geometry:
     """
     group: int = 1
     """The number of latent frames must be 1 more than a multiple of this number."""
+    max_cells: Callable[[Any], int | None] = _no_limit
+    """Function that returns the maximum number of latent cells along each side, or None if there is no maximum.
+
+    The positional embeddings of some transformers have a limit.
+    """
+    max_pixels: Callable[[Any], int | None] = _no_limit
+    """Function that returns the maximum number of pixels of a frame, or None if there is no maximum."""
+    has_fixed_size: Callable[[Any], bool] = lambda _pipeline: False
+    """Function that returns whether the pipeline generates only the default size."""
+    max_frames: Callable[[Any], int | None] = _no_limit
+    """Function that returns the maximum number of video frames, or None if there is no maximum."""
+
+    def limits(self, pipeline: Any) -> RequestLimits:
+        """Return the default limits of a request, reduced to what `pipeline` can generate."""
+        limits, cells, frames = RequestLimits(), self.max_cells(pipeline), self.max_frames(pipeline)
+        return replace(
+            limits,
+            max_side=limits.max_side if cells is None else min(limits.max_side, cells * self.spatial(pipeline)),
+            max_frames=limits.max_frames if frames is None else min(limits.max_frames, frames),
+        )
 
 
 @dataclass(frozen=True, slots=True)

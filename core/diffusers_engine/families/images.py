@@ -52,6 +52,15 @@ def _transformer_patch(pipeline: Any) -> int:
     return int(pipeline.transformer.config.patch_size)
 
 
+def _embedded_cells(pipeline: Any) -> int:
+    return int(pipeline.transformer.config.pos_embed_max_size) * _transformer_patch(pipeline)
+
+
+def _embedded_square(pipeline: Any) -> int:
+    # AuraFlow's setting is the number of positions in a square.
+    return int(int(pipeline.transformer.config.pos_embed_max_size) ** 0.5) * _transformer_patch(pipeline)
+
+
 UNET_GEOMETRY = Geometry(_unet_size)
 TRANSFORMER_GEOMETRY = Geometry(_transformer_size, patch=_transformer_patch)
 # SanaPipeline accepts only multiples of 32 pixels, whatever the spatial factor of its VAE is.
@@ -96,7 +105,7 @@ _SD3 = Family(
     "StableDiffusion3Pipeline",
     TEXT_TO_IMAGE,
     latent_layouts.image,
-    TRANSFORMER_GEOMETRY,
+    replace(TRANSFORMER_GEOMETRY, max_cells=_embedded_cells),
     guidance_inputs=("prompt_embeds", "pooled_prompt_embeds"),
     removable_rows=True,
     max_tokens=lambda _pipeline: 512,
@@ -207,7 +216,7 @@ IMAGE_FAMILIES = (
         "AuraFlowPipeline",
         TEXT_TO_IMAGE,
         latent_layouts.image,
-        replace(TRANSFORMER_GEOMETRY, patch=lambda _pipeline: 2),
+        replace(TRANSFORMER_GEOMETRY, patch=lambda _pipeline: 2, max_cells=_embedded_square),
     ),
     Family(
         "SanaSprintPipeline",

@@ -40,6 +40,11 @@ def _z_image_text(pipeline: Any, _name: str, _field: str, text: str, max_tokens:
     return pipeline.tokenizer.apply_chat_template(messages, **options), max_tokens
 
 
+def _rotary_cells(pipeline: Any) -> int:
+    _text, height, width = pipeline.transformer.config.axes_lens
+    return 2 * min(int(height), int(width))  # patches of 2x2 cells
+
+
 _QWEN_GEOMETRY = Geometry(
     sample_size, channels=lambda pipeline: int(pipeline.vae.config.z_dim), patch=lambda _pipeline: 2
 )
@@ -65,7 +70,7 @@ _Z_IMAGE = Family(
     "ZImagePipeline",
     TEXT_TO_IMAGE,
     latent_layouts.image,
-    replace(PACKED_GEOMETRY, default_size=lambda _pipeline: (1024, 1024)),
+    replace(PACKED_GEOMETRY, default_size=lambda _pipeline: (1024, 1024), max_cells=_rotary_cells),
     sigmas=linear_sigmas,
     tokenized=_z_image_text,
 )
@@ -99,6 +104,11 @@ def _cogview_sigmas(steps: int) -> Any:
 def _transformer_size(pipeline: Any) -> tuple[int, int]:
     side = int(pipeline.transformer.config.sample_size) * pipeline.vae_scale_factor
     return side, side
+
+
+def _hidream_pixels(pipeline: Any) -> int:
+    height, width = pipeline.transformer.config.max_resolution  # in latent cells
+    return int(height) * int(width) * int(pipeline.vae_scale_factor) ** 2
 
 
 LANGUAGE_MODEL_FAMILIES = (
@@ -138,7 +148,7 @@ LANGUAGE_MODEL_FAMILIES = (
         "Lumina2Pipeline",
         TEXT_TO_IMAGE,
         latent_layouts.image,
-        PACKED_GEOMETRY,
+        replace(PACKED_GEOMETRY, max_cells=_rotary_cells),
         sigmas=linear_sigmas,
         tokenized=_lumina_text,
         max_tokens=_lumina_max_tokens,
@@ -155,7 +165,7 @@ LANGUAGE_MODEL_FAMILIES = (
         "HiDreamImagePipeline",
         TEXT_TO_IMAGE,
         latent_layouts.image,
-        PACKED_GEOMETRY,
+        replace(PACKED_GEOMETRY, max_pixels=_hidream_pixels),
         call_context=area_of_plan,
         tokenized=_hidream_text,
     ),

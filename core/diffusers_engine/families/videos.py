@@ -48,6 +48,16 @@ def _cogvideox_size(pipeline: Any) -> tuple[int, int]:
     return int(config.sample_width) * factor, int(config.sample_height) * factor
 
 
+def _cogvideox_cells(pipeline: Any) -> int | None:
+    # CogVideoX 1.5 takes its rotary embeddings from a table with the size of the configuration.
+    config = pipeline.transformer.config
+    return None if config.patch_size_t is None else min(int(config.sample_width), int(config.sample_height))
+
+
+def _motion_frames(pipeline: Any) -> int:
+    return int(pipeline.unet.config.motion_max_seq_length)
+
+
 # If the pipeline's configuration contains no default size, the numbers are those of its __call__ method.
 _SVD_GEOMETRY = Geometry(
     lambda _pipeline: (1024, 576),
@@ -60,6 +70,9 @@ _COGVIDEOX_GEOMETRY = Geometry(
     patch=lambda pipeline: int(pipeline.transformer.config.patch_size),
     temporal=temporal,
     group=2,  # its VAE decodes two latent frames at a time after the first
+    max_cells=_cogvideox_cells,
+    # The first CogVideoX image-to-video model has learned positional embeddings.
+    has_fixed_size=lambda pipeline: bool(pipeline.transformer.config.use_learned_positional_embeddings),
 )
 _LTX_GEOMETRY = Geometry(
     lambda _pipeline: (704, 512),
@@ -157,7 +170,7 @@ VIDEO_FAMILIES = (
         "AnimateDiffSDXLPipeline",
         TEXT_TO_VIDEO,
         latent_layouts.channels_first_video,
-        UNET_GEOMETRY,
+        replace(UNET_GEOMETRY, max_frames=_motion_frames),
         arguments=TEXT_VIDEO_ARGUMENTS,
         uses_negative_prompt=has_plain_unet,
     ),

@@ -21,12 +21,24 @@ def _max_tokens(pipeline: Any) -> int:
     return 512 if _transformer(pipeline).config.added_kv_proj_dim is None else 0
 
 
+def _rotary_cells(pipeline: Any) -> int:
+    config = _transformer(pipeline).config
+    return int(config.rope_max_seq_len) * int(config.patch_size[1])
+
+
+def _rotary_frames(pipeline: Any) -> int:
+    config = _transformer(pipeline).config
+    return 1 + (int(config.rope_max_seq_len) * int(config.patch_size[0]) - 1) * temporal(pipeline)
+
+
 _GEOMETRY = Geometry(
     lambda _pipeline: (832, 480),
     channels=lambda pipeline: int(pipeline.vae.config.z_dim),
     spatial=spatial,
     patch=lambda pipeline: int(_transformer(pipeline).config.patch_size[1]),
     temporal=temporal,
+    max_cells=_rotary_cells,
+    max_frames=_rotary_frames,
 )
 _SKYREELS_GEOMETRY = replace(_GEOMETRY, default_size=lambda _pipeline: (960, 544))
 

@@ -79,10 +79,11 @@ def build_hunyuan_15_image_to_video() -> HunyuanVideo15ImageToVideoPipeline:
     )
 
 
-def build_cogvideox_image_to_video() -> CogVideoXImageToVideoPipeline:
+def build_cogvideox_image_to_video(**settings: Any) -> CogVideoXImageToVideoPipeline:
+    """Return a pipeline whose transformer has the additional settings `settings`."""
     parts = build_cogvideox().components
     torch.manual_seed(52)
-    parts["transformer"] = changed(parts["transformer"], in_channels=8)
+    parts["transformer"] = changed(parts["transformer"], in_channels=8, **settings)
     return CogVideoXImageToVideoPipeline(**parts)
 
 

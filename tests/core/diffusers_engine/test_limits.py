@@ -1,0 +1,77 @@
+"""Sizes and numbers of frames that a model cannot generate are refused by the plan, and the largest ones work."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from codec_pixels.device import Device
+from codec_wire.errors import InvalidRequest
+from codec_wire.latents import Modality
+from codec_wire.request import parse_request
+from core.diffusers_engine.loader import LoadedModel
+from core.diffusers_engine.sampler import sample
+from core.engine import Job
+from core.plan import StreamPlan, plan
+from core.probe import sample_image
+from tests.support.factories import load_built
+from tests.support.families import images, newer_images, newer_videos, qwen, videos, wan
+from tests.support.pipeline_pixels import bundle_with_dtype
+
+VIDEO: dict[str, Any] = {"modality": Modality.VIDEO, "frames": 5}
+LEARNED = partial(newer_videos.build_cogvideox_image_to_video, use_learned_positional_embeddings=True)
+
+
+def plan_of(model: LoadedModel, fields: dict[str, Any]) -> StreamPlan:
+    common = {"prompt": "a sea", "steps": 1, "size": (64, 64)}
+    return plan(parse_request(common | fields), bundle_with_dtype(model, "fp32"), model.info)
+
+
+@pytest.mark.parametrize(
+    ("build", "largest", "beyond", "message"),
+    [
+        (newer_videos.build_animatediff_xl, VIDEO | {"frames": 32}, {"frames": 33}, "frames: must be at most 32"),
+        (images.build_sd3, {"size": (1536, 32)}, {"size": (32, 1552)}, "size: .* from 16 to 1536, got 32x1552"),
+        (newer_images.build_aura_flow, {"size": (64, 256)}, {"size": (272, 64)}, "size: .* to 256, got 272x64"),
+        (newer_images.build_lumina2, {"size": (64, 1024)}, {"size": (1040, 64)}, "size: .* to 1024, got 1040x64"),
+        (qwen.build_z_image, {"size": (1024, 64)}, {"size": (64, 1040)}, "size: .* to 1024, got 64x1040"),
+        (
+            newer_images.build_hidream,
+            {"size": (512, 128)},
+            {"size": (512, 144)},
+            "size: must have at most 65536 pixels",
+        ),
+        (
+            partial(videos.build_cogvideox, 2),
+            VIDEO | {"frames": 9, "size": (96, 64)},
+            {"size": (112, 64)},
+            "size: .* to 96",
+        ),
+        (videos.build_wan, VIDEO | {"size": (1024, 16)}, {"size": (1040, 16)}, "size: .* to 1024, got 1040x16"),
+        (wan.build_skyreels, VIDEO | {"frames": 253, "size": (16, 16)}, {"frames": 257}, "frames: must be at most 253"),
+        (
+            LEARNED,
+            VIDEO | {"frames": 9, "size": (96, 96), "image": sample_image(0)},
+            {"size": (64, 96)},
+            "size: must be 96x96, the only size of .*, got 64x96",
+        ),
+    ],
+    ids=["motion", "sd3", "aura", "lumina", "z-image", "hidream", "cogvideox-1.5", "wan", "skyreels", "learned"],
+)
+@pytest.mark.slow
+def test_largest_request_works_and_a_larger_one_is_refused(
+    build: Callable[[], Any], largest: dict[str, Any], beyond: dict[str, Any], message: str, device: Device
+) -> None:
+    model = load_built(build(), device)
+    latents = sample(model, plan_of(model, largest), Job(), lambda _done, _total: None)
+    assert latents.isfinite().all()
+    with pytest.raises(InvalidRequest, match=f"^{message}"):
+        plan_of(model, largest | beyond)
+
+
+def test_default_number_of_frames_is_within_the_limit(device: Device) -> None:
+    pipeline = newer_videos.build_animatediff_xl()
+    pipeline.unet.register_to_config(motion_max_seq_length=16)
+    fields = {"modality": Modality.VIDEO}
+    assert plan_of(load_built(pipeline, device), fields).num_frames == 16
