@@ -21,7 +21,7 @@ from codec_wire.latents import Modality
 from codec_wire.request import GenerationRequest
 
 _REFERENCE = "input_reference"
-_LATENTS_ONLY = ("latent_space", "pipeline", "keyframe_interval", "preview_every")
+LATENTS_ONLY = ("latent_space", "pipeline", "keyframe_interval", "preview_every")
 """Fields of GenerationRequest that apply only to streams of latents."""
 
 _ENCODED_FILES = (*FILE_FIELDS, _REFERENCE, f"{_REFERENCE}[image_url]")
@@ -58,7 +58,7 @@ def _decode_reference(value: object) -> object:
 
 
 def _adapt_schema(schema: dict[str, Any]) -> None:
-    for name in ("modality", *_LATENTS_ONLY):
+    for name in ("modality", *LATENTS_ONLY):
         schema["properties"].pop(name)
     schema["not"] = {"required": ["size", "resolution"]}
 
@@ -107,7 +107,7 @@ class VideoJobBody(GenerationBody):
         Raises InvalidRequest with the name of the field if two fields contradict each other or a field applies only to
         latents.
         """
-        for name in _LATENTS_ONLY:
+        for name in LATENTS_ONLY:
             if name in self.model_fields_set:
                 raise InvalidRequest(
                     name, f"is only valid in requests for latents (POST {GENERATION_PATHS[Modality.VIDEO]})"

@@ -1,12 +1,16 @@
 """Every request field reaches the server behind a gateway: request -> plan -> upstream request -> the same plan."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codec_client.grpc_client import message_of
 from codec_grpc.messages import plan_to_message, request_from_message
+from codec_http.video_job_body import LATENTS_ONLY
 from codec_wire.errors import InvalidRequest
 from codec_wire.generated.codec.latents.v1 import latent_service_pb2 as pb
 from codec_wire.latents import Modality
@@ -16,8 +20,10 @@ from core.model import GenerationMode
 from core.model_selection import select_model
 from core.plan import StreamPlan, plan
 from core.probe import sample_image, sample_mask
+from tests.support.fake_engine import FakeEngine
 from tests.support.latent_streams import body_of, random_stream
 from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
+from tests.support.video_jobs import VIDEO_JOBS, run_video_server
 
 EXTRA_FIELDS = (
     ExtraField("true_cfg_scale", 1, 100, 1),
@@ -141,3 +147,41 @@ def test_gateway_sends_upstream_the_random_seed_that_it_reports() -> None:
 def test_grpc_client_sends_the_random_seed_that_it_selects() -> None:
     request = parse_request(IMAGE | {"seed": -1})
     assert message_of(request).seed == request.seed
+
+
+def video_fields_with(field: str, model: str, seed: int) -> dict[str, Any]:
+    """Return the fields of a request for a video, with another value of `field`."""
+    fields, value = CASES[field]
+    value = {"model": model, "modality": Modality.VIDEO}.get(field, value)
+    small = {"size": (64, 48), "steps": 2, "seed": seed}
+    return {**small, **fields, "modality": Modality.VIDEO, wire_name(field): value}
+
+
+def json_of(fields: dict[str, Any]) -> dict[str, Any]:
+    body = {
+        name: base64.b64encode(value).decode() if isinstance(value, bytes) else value for name, value in fields.items()
+    }
+    return body | {"size": "{}x{}".format(*fields["size"])}
+
+
+async def test_every_field_of_a_queued_video_job_survives_a_restart(tmp_path: Path) -> None:
+    modes = tuple(replace(mode, modality=Modality.VIDEO) for mode in IMAGE_MODEL.modes)
+    model = replace(IMAGE_MODEL, modalities=(Modality.VIDEO,), modes=modes, aliases=("alias",), renders=True)
+    stored = [field for field in GenerationRequest.model_fields if field not in LATENTS_ONLY]
+    requests = [video_fields_with(field, "alias", seed) for seed, field in enumerate(stored)]
+    async with run_video_server(FakeEngine(), tmp_path, model=model) as server:
+        for fields in requests:
+            response = await server.http.post(VIDEO_JOBS, json=json_of(fields))
+            assert response.status == 200, await response.text()
+    engine = FakeEngine(free_running=True)
+    async with run_video_server(engine, tmp_path, model=model) as server:
+        jobs = (await (await server.http.get(VIDEO_JOBS, params={"limit": 100})).json())["data"]
+        for job in jobs:
+            await server.wait_for(job["id"], "completed")
+    expected = [plan(parse_request(fields), bundle_of(model), model) for fields in requests]
+    for field, started, planned in zip(stored, engine.started, expected, strict=True):
+        assert started == planned, f"{field} is lost"
+    default = parse_request({"prompt": "a sea", "size": (64, 48), "steps": 2, "modality": Modality.VIDEO})
+    without = replace(plan(default, bundle_of(model), model), seed=0)
+    same = [field for field, one in zip(stored, expected, strict=True) if replace(one, seed=0) == without]
+    assert same == ["model", "modality", "seed"], "the other values must not be the defaults"
