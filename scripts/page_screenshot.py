@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "page.webp"
-WIDTH, HEIGHT = 1280, 1150
+WIDTH, HEIGHT = 1280, 1390
 LIMIT_MS = 300_000
 
 

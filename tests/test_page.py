@@ -184,6 +184,30 @@ def test_refused_field_is_marked_with_the_reason(visit: Visit) -> None:
     expect(tab.locator("#alert")).to_be_hidden()
 
 
+def test_result_states_how_exact_it_is_and_what_was_downloaded(visit: Visit, server: Addresses) -> None:
+    tab = visit.tab
+    with urllib.request.urlopen(f"{server.http}/codec/info") as response:
+        decoder_bytes = json.load(response)["models"][0]["decoders"][0]["size_bytes"]
+    runtime_bytes = (FILES / "ort-wasm.wasm").stat().st_size
+    fill(tab)
+    expect(tab.locator("#pipeline-hint")).to_contain_text("rounded to 8 bits, half the size of raw")
+    expect(tab.locator("#pipeline-hint")).to_contain_text("SSIM of at least 0.98")
+    generate(tab)
+    assert (
+        len(re.findall(r" as (?:PNG|JPEG|WebP) \([\d.,]+ times as much\)", tab.locator("#saved-text").inner_text()))
+        == 3
+    )
+    once = tab.locator("#saved-once").inner_text()
+    assert f"the decoder ({decoder_bytes / 1e6:.1f} MB)" in once
+    assert f"the runtime that runs it ({runtime_bytes / 1e6:.0f} MB)" in once
+    assert re.search(r"compared with PNG, after [\d,]+ images", once)
+    expect(tab.locator("#saved-fidelity")).to_contain_text("int8 rounds the latents to 8 bits")
+    tab.select_option("#pipeline", "raw")
+    generate(tab)
+    expect(tab.locator("#saved-fidelity")).to_have_text("raw sends the values as the model made them, in fp16.")
+    assert visit.problems == []
+
+
 def test_formats_are_measured_and_compared(visit: Visit) -> None:
     tab = visit.tab
     fill(tab)
@@ -193,6 +217,9 @@ def test_formats_are_measured_and_compared(visit: Visit) -> None:
     texts = tab.locator("#trio figcaption").all_inner_texts()
     assert [text.partition(",")[0] for text in texts] == ["raw", "int8", "int4"]
     assert "PSNR" in texts[2]
+    expect(tab.locator("#saved-fidelity")).to_contain_text(
+        re.compile(r"int8 rounds .* differs from raw by at most \d+ of 255")
+    )
     tab.check('[name="view"][value="difference"]')
     expect(tab.locator("#trio canvas").nth(2)).to_have_attribute("aria-label", "Difference of int4 and raw")
     tab.click("#measure")
@@ -200,6 +227,10 @@ def test_formats_are_measured_and_compared(visit: Visit) -> None:
     expect(tab.locator("#sizes-note")).to_contain_text("Latents were measured")
     names = tab.locator("#sizes-rows th").all_inner_texts()
     assert names.index("Latents, int4") < names.index("Latents, raw") < names.index("PNG")
+    raw_row = tab.locator("#sizes-rows tr", has_text="Latents, raw")
+    expect(raw_row).to_contain_text("values as the model made them, fp16")
+    expect(tab.locator(".current td").nth(1)).to_have_text(re.compile(r"^1\.0"))
+    assert re.search(r"rounded to 4 bits, PSNR [\d.]+ dB to raw", tab.locator("#sizes-rows").inner_text())
     assert visit.problems == []
 
 
@@ -243,6 +274,7 @@ def test_page_without_a_decoder_lets_the_server_decode_and_states_how_to_get_one
     expect(tab.locator("#setup")).to_contain_text("make web")
     generate(tab)
     expect(tab.locator("#decoded-by")).to_have_text("The server decoded and sent pixels")
+    expect(tab.locator("#saved-once")).to_be_hidden()
     assert colours(tab) > 100
     assert visit.problems == []
 

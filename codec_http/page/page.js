@@ -236,11 +236,42 @@ function latentToRgb(latents, { matrix, bias }) {
   return { width, height, data };
 }
 
+// ../client/src/map-document.ts
+var DICTIONARY_KEYS = ["format", "pipeline", "url", "hash"];
+var CHECKS = {
+  id: (value) => typeof value === "string" && value !== "",
+  version: (value) => value === "1",
+  shape: (value) => Array.isArray(value) && value.length >= 2 && value.every((size2) => Number.isInteger(size2) && size2 > 0),
+  dtype: (value) => value === "fp16" || value === "fp32",
+  vae_scale_factor: (value) => typeof value === "number" && value > 0,
+  pipelines: (value) => Array.isArray(value) && value.every((one) => typeof one?.name === "string"),
+  zstd_dictionaries: (value) => value === void 0 || Array.isArray(value) && value.every((one) => DICTIONARY_KEYS.every((key) => typeof one?.[key] === "string"))
+};
+function parseLatentMap(document2) {
+  if (typeof document2 !== "object" || document2 === null) throw new InvalidMap("latent-space map: not an object");
+  for (const [key, isValid] of Object.entries(CHECKS)) {
+    if (!isValid(document2[key])) throw new InvalidMap(`latent-space map: invalid ${key}`);
+  }
+  return document2;
+}
+
 // ../client/src/maps.ts
 var MAX_INDEX_BYTES = 1024 * 1024;
 var MAX_MAP_BYTES = 1024 * 1024;
 var MAX_RGB_BYTES = 256 * 1024;
 var DIGEST = /^sha256:[0-9a-f]{64}$/;
+async function fetchMap(server, selection = {}) {
+  const { latentSpace, hash } = selection;
+  for (const entry of await fetchIndex(server, selection)) {
+    if ((latentSpace ?? entry.id) !== entry.id || (hash ?? entry.hash) !== entry.hash) continue;
+    const document2 = await download(allowedUrl(server, entry.url), MAX_MAP_BYTES, selection);
+    const found = await digestOf(document2);
+    if (found !== entry.hash) throw new InvalidMap(`${entry.url} has the hash ${found}, expected ${entry.hash}`);
+    return { latentMap: parseLatentMap(parseJson(document2, entry.url)), hash: found };
+  }
+  const wanted = [latentSpace, hash].filter((part) => part !== void 0).join(" ");
+  throw new InvalidMap(`${server} does not publish the latent-space map ${wanted}`);
+}
 async function fetchLatentRgb(server, selection = {}) {
   const entries = await fetchIndex(server, selection);
   const entry = entries.find(({ id }) => id === (selection.latentSpace ?? id));
@@ -1407,7 +1438,9 @@ var BrowserDecoder = class {
     if (mapHash !== null && decoder.mapHash !== mapHash) {
       throw new InvalidMap(`the decoder belongs to the map ${decoder.mapHash}, and the latents to ${mapHash}`);
     }
-    await this.#ask({ model: decoder.data }, signal);
+    const decoderBytes = decoder.data.length;
+    const loaded = await this.#ask({ model: decoder.data }, signal);
+    return { decoder: decoderBytes, runtime: "loaded" in loaded ? loaded.runtimeBytes : null };
   }
   /** Return the pixels of latent frames of the shape [C, h, w]. */
   async decode(latents, { signal, report }) {
@@ -1501,17 +1534,17 @@ async function decode(name, received, options) {
     const begin = performance.now();
     const pixels = await decodeOnServer(received, options.signal, options.apiKey);
     const milliseconds = performance.now() - begin;
-    return { pixels, description: "The server decoded and sent pixels", milliseconds, onServer: true };
+    return { pixels, description: "The server decoded and sent pixels", milliseconds, onServer: true, downloads: null };
   }
   const key = `${name} ${received.header.latentSpaceId} ${received.mapHash}`;
   const decoder = browserDecoders.get(key) ?? new BrowserDecoder(name);
   browserDecoders.set(key, decoder);
   try {
-    await decoder.load(received, options);
+    const downloads = await decoder.load(received, options);
     const begin = performance.now();
     const pixels = await decoder.decode(received.latents, options);
     const description = `Decoded in this browser (${name === "wasm" ? "WebAssembly" : "WebGPU"})`;
-    return { pixels, description, milliseconds: performance.now() - begin, onServer: false };
+    return { pixels, description, milliseconds: performance.now() - begin, onServer: false, downloads };
   } catch (error) {
     browserDecoders.delete(key);
     decoder.close();
@@ -1550,6 +1583,103 @@ function setOptions(select, options, fallback) {
   if (wanted !== void 0) select.value = wanted;
 }
 
+// src/pixels.ts
+function draw(canvas, { width, height, frames }, frame = 0) {
+  canvas.width = width;
+  canvas.height = height;
+  contextOf(canvas).putImageData(new ImageData(frames[frame], width, height), 0, 0);
+}
+function drawScaled(canvas, small, width, height) {
+  const source = new OffscreenCanvas(small.width, small.height);
+  source.getContext("2d").putImageData(small, 0, 0);
+  canvas.width = width;
+  canvas.height = height;
+  const context = contextOf(canvas);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(source, 0, 0, width, height);
+}
+function contextOf(canvas) {
+  return canvas.getContext("2d");
+}
+async function fileOf({ width, height, frames }, type, frame = 0) {
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").putImageData(new ImageData(frames[frame], width, height), 0, 0);
+  return canvas.convertToBlob({ type, quality: 0.9 });
+}
+function compare(left, right) {
+  requireSameSize(left, right);
+  let [largest, equal, squares] = [0, 0, 0];
+  const pixels = left.width * left.height;
+  for (const [index, frame] of left.frames.entries()) {
+    const other = right.frames[index];
+    for (let pixel = 0; pixel < 4 * pixels; pixel += 4) {
+      let different = 0;
+      for (let channel = 0; channel < 3; channel++) {
+        const difference = Math.abs(frame[pixel + channel] - other[pixel + channel]);
+        different = Math.max(different, difference);
+        squares += difference * difference;
+      }
+      largest = Math.max(largest, different);
+      if (different === 0) equal += 1;
+    }
+  }
+  const count = pixels * left.frames.length;
+  return { largest, equal: equal / count, psnr: 10 * Math.log10(255 ** 2 / (squares / (3 * count))) };
+}
+function differenceImage(left, right, factor) {
+  requireSameSize(left, right);
+  const [first, second] = [left.frames[0], right.frames[0]];
+  const data = first.map((value, index) => index % 4 === 3 ? 255 : factor * Math.abs(value - second[index]));
+  return { ...left, frames: [data] };
+}
+function requireSameSize(left, right) {
+  if (left.width !== right.width || left.height !== right.height || left.frames.length !== right.frames.length) {
+    throw new RangeError("only images of the same size can be compared");
+  }
+}
+
+// src/fidelity.ts
+var SHARES = { 2: "half", 4: "a quarter of", 8: "an eighth of" };
+async function fetchMaps(models) {
+  const found = /* @__PURE__ */ new Map();
+  const download2 = async ({ model, latent_space_id: latentSpace, latent_map_sha256: hash }) => found.set(model, (await fetchMap(SERVER, { latentSpace, hash })).latentMap);
+  await Promise.allSettled(models.map(download2));
+  return found;
+}
+function describePipeline(name, map) {
+  const pipeline = PIPELINES.get(name);
+  if (pipeline === void 0) return "";
+  const { bits, delta } = pipeline;
+  if (bits === null) {
+    const dtype = map?.dtype ?? "fp16";
+    return `The values as the model made them, in ${dtype} (${bitsOf(dtype)} bits). They are not rounded further.`;
+  }
+  const share = SHARES[bitsOf(map?.dtype ?? "fp16") / bits];
+  const how = delta ? "Most frames hold only what has changed, which compresses well." : name.endsWith("-adaptive") ? "The rounding steps are chosen for each image." : "";
+  return [`Values rounded to ${bits} bits, ${share} the size of raw.`, how, describeBounds(name, map)].filter(Boolean).join(" ");
+}
+function describeResult(name, pixels, raw, map) {
+  const bits = PIPELINES.get(name)?.bits ?? null;
+  if (bits === null) return `raw sends the values as the model made them, in ${map?.dtype ?? "fp16"}.`;
+  const rounded = `${name} rounds the latents to ${bits} bits, so the result is close to that of raw, but not equal.`;
+  if (raw !== null) return `${rounded} ${describeDifference(raw, pixels)}`;
+  return `${rounded} ${describeBounds(name, map)}`.trim();
+}
+function describeDifference(raw, pixels) {
+  const { largest, psnr, equal } = compare(raw, pixels);
+  if (largest === 0) return "Every pixel is equal to raw.";
+  return `It differs from raw by at most ${largest} of 255, PSNR ${psnr.toFixed(1)} dB. ${Math.round(100 * equal)} % of the pixels are equal.`;
+}
+function describeBounds(name, map) {
+  const bounds = map?.pipelines.find((one) => one.name === name)?.quality_thresholds;
+  const [ssim, psnr] = [bounds?.ssim_min ?? null, bounds?.psnr_min_db ?? null];
+  const parts = [...ssim === null ? [] : [`an SSIM of at least ${ssim} (1 is equal)`], ...psnr === null ? [] : [`a PSNR of at least ${psnr} dB`]];
+  return parts.length === 0 ? "" : `The tests of this model require ${parts.join(" and ")} to the reference image.`;
+}
+function bitsOf(dtype) {
+  return dtype === "fp16" ? 16 : 32;
+}
+
 // src/format.ts
 var NUMBER = new Intl.NumberFormat("en");
 function formatBytes(bytes2) {
@@ -1564,30 +1694,25 @@ function formatDuration(milliseconds) {
   const seconds = milliseconds / 1e3;
   return seconds < 0.01 ? "under 0.01 s" : `${seconds < 10 ? seconds.toFixed(2) : seconds.toFixed(1)} s`;
 }
-function formatRatio(large, small) {
-  const ratio = large / small;
-  return `${ratio < 10 ? ratio.toFixed(1) : Math.round(ratio)} times`;
+function formatRatio(bytes2, base) {
+  return `${multiple(bytes2, base)} times`;
+}
+function formatFactor(bytes2, base) {
+  return `${multiple(bytes2, base)}×`;
+}
+function multiple(bytes2, base) {
+  const ratio = bytes2 / base;
+  return ratio < 10 ? ratio.toFixed(1) : formatCount(Math.round(ratio));
 }
 
 // src/request-form.ts
 var FIELDS = ["prompt", "pipeline", "size", "steps", "seed", "frames", "model", "image", "strength"];
 var SIDES = [64, 128, 256, 384, 512, 768, 1024];
-var PIPELINE_HINTS = {
-  raw: "Every number with 16 bits, exactly as the model computed it.",
-  int8: "Every number rounded to 8 bits: half the data of raw (16 bits), and an image that is hard to tell from it.",
-  int4: "Every number rounded to 4 bits: a quarter of the data of raw (16 bits), with small visible changes.",
-  "int8-adaptive": "Every number rounded to 8 bits, in steps that are chosen for each image.",
-  "int4-adaptive": "Every number rounded to 4 bits, in steps that are chosen for each image.",
-  "delta+int8": "Every number rounded to 8 bits. Most frames hold only what has changed, which compresses well.",
-  "delta+int4": "Every number rounded to 4 bits. Most frames hold only what has changed, which compresses well."
-};
-function describePipeline(name) {
-  return PIPELINE_HINTS[name] ?? "";
-}
 var RequestForm = class {
-  constructor(info, models) {
+  constructor(info, models, maps) {
     this.info = info;
     this.models = models;
+    this.maps = maps;
     setOptions(this.#select("model"), models.map(({ model }) => ({ value: model, text: model })));
     setVisible(models.length > 1, "model-field");
     this.#adapt();
@@ -1600,9 +1725,14 @@ var RequestForm = class {
   }
   info;
   models;
+  maps;
   element = byId("form", HTMLFormElement);
   get model() {
     return this.models.find(({ model }) => model === this.#select("model").value) ?? this.models[0];
+  }
+  /** The latent-space map of the selected model. */
+  get map() {
+    return this.maps.get(this.model.model);
   }
   get modality() {
     return new FormData(this.element).get("modality") === "video-latents" ? "video-latents" : "image-latents";
@@ -1659,7 +1789,7 @@ var RequestForm = class {
     const names = isVideo ? this.info.video_pipelines : this.info.image_pipelines;
     const available = names.filter((name) => model.pipelines.includes(name));
     setOptions(this.#select("pipeline"), available.map((name) => ({ value: name, text: name })), "int8");
-    byId("pipeline-hint", HTMLElement).textContent = describePipeline(this.#select("pipeline").value);
+    byId("pipeline-hint", HTMLElement).textContent = describePipeline(this.#select("pipeline").value, this.map);
     setOptions(this.#select("size"), sizesOf(model), model.default_size);
     this.#input("frames").max = String(model.max_frames);
     this.#input("frames").step = String(model.frame_multiple);
@@ -1850,61 +1980,6 @@ var CodeSamples = class {
   }
 };
 
-// src/pixels.ts
-function draw(canvas, { width, height, frames }, frame = 0) {
-  canvas.width = width;
-  canvas.height = height;
-  contextOf(canvas).putImageData(new ImageData(frames[frame], width, height), 0, 0);
-}
-function drawScaled(canvas, small, width, height) {
-  const source = new OffscreenCanvas(small.width, small.height);
-  source.getContext("2d").putImageData(small, 0, 0);
-  canvas.width = width;
-  canvas.height = height;
-  const context = contextOf(canvas);
-  context.imageSmoothingQuality = "high";
-  context.drawImage(source, 0, 0, width, height);
-}
-function contextOf(canvas) {
-  return canvas.getContext("2d");
-}
-async function fileOf({ width, height, frames }, type, frame = 0) {
-  const canvas = new OffscreenCanvas(width, height);
-  canvas.getContext("2d").putImageData(new ImageData(frames[frame], width, height), 0, 0);
-  return canvas.convertToBlob({ type, quality: 0.9 });
-}
-function compare(left, right) {
-  requireSameSize(left, right);
-  let [largest, equal, squares] = [0, 0, 0];
-  const pixels = left.width * left.height;
-  for (const [index, frame] of left.frames.entries()) {
-    const other = right.frames[index];
-    for (let pixel = 0; pixel < 4 * pixels; pixel += 4) {
-      let different = 0;
-      for (let channel = 0; channel < 3; channel++) {
-        const difference = Math.abs(frame[pixel + channel] - other[pixel + channel]);
-        different = Math.max(different, difference);
-        squares += difference * difference;
-      }
-      largest = Math.max(largest, different);
-      if (different === 0) equal += 1;
-    }
-  }
-  const count = pixels * left.frames.length;
-  return { largest, equal: equal / count, psnr: 10 * Math.log10(255 ** 2 / (squares / (3 * count))) };
-}
-function differenceImage(left, right, factor) {
-  requireSameSize(left, right);
-  const [first, second] = [left.frames[0], right.frames[0]];
-  const data = first.map((value, index) => index % 4 === 3 ? 255 : factor * Math.abs(value - second[index]));
-  return { ...left, frames: [data] };
-}
-function requireSameSize(left, right) {
-  if (left.width !== right.width || left.height !== right.height || left.frames.length !== right.frames.length) {
-    throw new RangeError("only images of the same size can be compared");
-  }
-}
-
 // src/received.ts
 function nothingReceived() {
   return {
@@ -1978,8 +2053,7 @@ var Comparison = class {
     const size2 = formatBytes(wireBytes ?? sizeOf(received));
     const canvas = create("canvas");
     canvas.setAttribute("role", "img");
-    const difference = compare(this.#shown[0].pixels, pixels);
-    const text = pipeline === "raw" ? "The reference for the other two." : difference.largest === 0 ? "Every pixel is equal to raw." : `Differs from raw by at most ${difference.largest} of 255, PSNR ${difference.psnr.toFixed(1)} dB. ${Math.round(100 * difference.equal)} % of the pixels are equal.`;
+    const text = pipeline === "raw" ? "The reference for the other two." : describeDifference(this.#shown[0].pixels, pixels);
     const caption = create("figcaption", create("b", `${pipeline}, ${size2}`), text);
     byId("trio", HTMLElement).append(create("figure", canvas, caption));
   }
@@ -2059,17 +2133,18 @@ function showSizes(received, pixels, files, pipelines, variants) {
   const rows = pipelines.map((name) => {
     const calculated = calculatedSize(name, header) + envelope;
     const bytes2 = measured ? variants.found.get(name).wireBytes ?? calculated : calculated;
-    return { name: `Latents, ${name}`, bytes: bytes2, quality: qualityOf(name), kind: "latents", current: name === selected };
+    return { name: `Latents, ${name}`, bytes: bytes2, quality: qualityOf(name, header.dtype, variants), kind: "latents", current: name === selected };
   });
   const of = isVideo ? " files of the frames" : "";
   rows.push(
     { name: `JPEG${of}`, bytes: files.jpeg, quality: "lossy, quality 90", kind: "pixels", current: false },
     { name: `WebP${of}`, bytes: files.webp, quality: "lossy, quality 90", kind: "pixels", current: false },
-    { name: `PNG${of}`, bytes: files.png, quality: "the exact pixels", kind: "pixels", current: false }
+    { name: `PNG${of}`, bytes: files.png, quality: "these pixels, exactly", kind: "pixels", current: false }
   );
   rows.sort((first, second) => first.bytes - second.bytes);
   const largest = Math.max(...rows.map(({ bytes: bytes2 }) => bytes2));
-  byId("sizes-rows", HTMLElement).replaceChildren(...rows.map((row2) => elementOf(row2, largest)));
+  const yours = rows.find(({ current }) => current).bytes;
+  byId("sizes-rows", HTMLElement).replaceChildren(...rows.map((row2) => elementOf(row2, largest, yours)));
   const { width, height } = pixels;
   const size2 = formatBytes(3 * width * height * pixels.frames.length);
   const what = isVideo ? `This video of ${formatCount(pixels.frames.length)} frames` : "This image";
@@ -2085,11 +2160,16 @@ function calculatedSize(name, { shape, dtype, totalFrames }) {
   const later = frameSize(pipeline, shape, itemBytes, !pipeline.delta);
   return frameSize(pipeline, shape, itemBytes, true) + later * ((totalFrames ?? 1) - 1);
 }
-function qualityOf(name) {
+function qualityOf(name, dtype, variants) {
   const bits = PIPELINES.get(name)?.bits;
-  return bits === null || bits === void 0 ? "the exact numbers" : `numbers rounded to ${bits} bits`;
+  if (bits === null || bits === void 0) return `values as the model made them, ${dtype}`;
+  const rounded = `values rounded to ${bits} bits`;
+  const [raw, own] = ["raw", name].map((one) => variants.found.get(one)?.decoded);
+  if (!raw || !own) return rounded;
+  const { psnr, largest } = compare(raw.pixels, own.pixels);
+  return largest === 0 ? `${rounded}, the same pixels as raw` : `${rounded}, PSNR ${psnr.toFixed(1)} dB to raw`;
 }
-function elementOf({ name, bytes: bytes2, quality, kind, current }, largest) {
+function elementOf({ name, bytes: bytes2, quality, kind, current }, largest, yours) {
   const bar = create("div");
   bar.className = "bar";
   bar.style.width = `${100 * bytes2 / largest}%`;
@@ -2097,7 +2177,7 @@ function elementOf({ name, bytes: bytes2, quality, kind, current }, largest) {
   head.scope = "row";
   const barCell = create("td", bar);
   barCell.className = "bar-cell";
-  const row2 = create("tr", head, create("td", formatBytes(bytes2)), barCell, create("td", quality));
+  const row2 = create("tr", head, create("td", formatBytes(bytes2)), create("td", formatFactor(bytes2, yours)), barCell, create("td", quality));
   row2.className = current ? `${kind} current` : kind;
   return row2;
 }
@@ -2196,12 +2276,14 @@ var Stage = class {
 function showSummary(received, decoded, files) {
   const bytes2 = sizeOf(received);
   const isVideo = decoded.pixels.frames.length > 1;
-  const [what, file, same] = isVideo ? ["video", "PNG files", "The same frames take"] : ["image", "a PNG file", "The same image takes"];
+  const [what, as] = isVideo ? ["video", " files"] : ["image", ""];
+  const sizeAs = (format) => `${formatBytes(files[format])} as ${format === "webp" ? "WebP" : format.toUpperCase()}${as} (${formatRatio(files[format], bytes2)} as much)`;
   setText("saved-bytes", `${formatBytes(bytes2)} of latents`);
   setText(
     "saved-text",
-    (decoded.onServer ? `are enough for this ${what}. Here the server decoded them, so it sent pixels too. ` : `arrived, and this browser drew the ${what} from them. `) + `${same} ${formatBytes(files.png)} as ${file} (${formatRatio(files.png, bytes2)} as much), ${formatBytes(files.jpeg)} as JPEG and ${formatBytes(files.webp)} as WebP, which are lossy.`
+    (decoded.onServer ? `are enough for this ${what}. Here the server decoded them, so it sent pixels too. ` : `arrived, and this browser drew the ${what} from them. `) + `The same pixels take ${sizeAs("png")} and, with losses, ${sizeAs("jpeg")} and ${sizeAs("webp")}.`
   );
+  setText("saved-once", describeDownloads(decoded, files, bytes2));
   setText("time-generate", formatDuration(received.generationMs));
   setText("time-send", formatDuration(received.sendingMs));
   setText("decoded-by", decoded.description);
@@ -2210,9 +2292,32 @@ function showSummary(received, decoded, files) {
   setVisible(!decoded.onServer, "check");
   setVisible(true, "saved");
 }
+function showFidelity({ header }, { pixels }, raw, map) {
+  setText("saved-fidelity", describeResult(header.pipeline.name, pixels, raw, map));
+}
 function showCheck(browser, server) {
   const { largest, equal, psnr } = compare(browser.pixels, server.pixels);
-  byId("check-result", HTMLElement).textContent = largest === 0 ? "The server decoded exactly the same pixels." : `${(100 * equal).toFixed(2)} % of the pixels are equal to those of the server. The largest difference is ${largest} of 255, PSNR ${psnr.toFixed(1)} dB.`;
+  setText(
+    "check-result",
+    largest === 0 ? "The server decoded exactly the same pixels." : `${(100 * equal).toFixed(2)} % of the pixels are equal to those of the server. The largest difference is ${largest} of 255, PSNR ${psnr.toFixed(1)} dB.`
+  );
+}
+function describeDownloads({ downloads, pixels }, files, bytes2) {
+  if (downloads === null) return "";
+  const { decoder, runtime } = downloads;
+  const parts = [`the decoder (${formatBytes(decoder)})`];
+  if (runtime !== null) parts.push(`the runtime that runs it (${formatBytes(runtime)})`);
+  const what = pixels.frames.length > 1 ? "videos" : "images";
+  const after = [];
+  const smaller = [];
+  for (const [format, size2] of [["PNG", files.png], ["JPEG", files.jpeg], ["WebP", files.webp]]) {
+    if (size2 <= bytes2) smaller.push(format);
+    else after.push(`with ${format}, after ${formatCount(Math.ceil((decoder + (runtime ?? 0)) / (size2 - bytes2)))} ${what}`);
+  }
+  const sentences = [`Needed once, and then kept by this browser: ${parts.join(" and ")}.`];
+  if (after.length > 0) sentences.push(`Latents like these save as much, compared ${after.join("; ")}.`);
+  if (smaller.length > 0) sentences.push(`${smaller.join(" and ")} files are smaller than these latents.`);
+  return sentences.join(" ");
 }
 
 // src/variants.ts
@@ -2335,7 +2440,7 @@ var Studio = class {
   /** Generate what the form describes, and show it. */
   async #generate(signal) {
     const request = await this.form.read();
-    const [options, decoder, { model }] = [this.#options(signal), this.#decoderFor(request), this.form];
+    const [options, decoder, { model, map }] = [this.#options(signal), this.#decoderFor(request), this.form];
     this.#result = this.#incomplete = null;
     this.#comparison.clear();
     setText("compare-status", "");
@@ -2352,8 +2457,9 @@ var Studio = class {
     const all = isVideo ? this.info.video_pipelines : this.info.image_pipelines;
     const pipelines = all.filter((name) => model.pipelines.includes(name));
     const variants = new Variants(withSeed(request, received.seed), { ...options, decoder });
-    this.#result = { received, decoded, files, pipelines, variants };
+    this.#result = { received, decoded, files, pipelines, variants, map };
     showSummary(received, decoded, files);
+    showFidelity(received, decoded, null, map);
     this.#showSizes();
   }
   /**
@@ -2418,7 +2524,9 @@ var Studio = class {
   /** Show raw, int8 and int4 of the result side by side; without a result, generate one first. */
   async #compare(signal) {
     if (this.#result === null) await this.#generate(signal);
-    await this.#comparison.run(this.#result.variants, signal, (text) => setText("compare-status", text));
+    const { received, decoded, variants, map } = this.#result;
+    await this.#comparison.run(variants, signal, (text) => setText("compare-status", text));
+    showFidelity(received, decoded, variants.found.get("raw")?.decoded?.pixels ?? null, map);
     this.#showSizes();
   }
   /** Save the frame that is shown. */
@@ -2459,7 +2567,7 @@ async function start() {
   generate2.disabled = true;
   const info = await waitUntilLoaded((state) => setText("status", STATES[state] ?? "The server does not respond."));
   setText("status", "");
-  const form = new RequestForm(info, info.models);
+  const form = new RequestForm(info, info.models, await fetchMaps(info.models));
   const showDecoders = async () => {
     const decoders = await availableDecoders(form.model);
     setOptions(

@@ -8,7 +8,7 @@ export { generate, type GenerateOptions } from "./generate.js";
 export { generateGrpcWeb } from "./grpc-web.js";
 export { LatentStream, type StreamOptions } from "./latent-stream.js";
 export { type LatentRgb, latentToRgb, parseLatentRgb, type RgbaImage } from "./latent-rgb.js";
-export type { DictionaryEntry, LatentMap } from "./map-document.js";
+export type { DictionaryEntry, LatentMap, MapPipeline } from "./map-document.js";
 export { fetchLatentRgb, fetchMap, type MapSelection, type PublishedMap } from "./maps.js";
 export { type DecoderSelection, fetchDecoder, type PublishedDecoder } from "./published-decoder.js";
 export { errorOf } from "./server-errors.js";

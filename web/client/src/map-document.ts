@@ -12,9 +12,17 @@ export interface LatentMap {
   /** Latents are divided by it before they are decoded to pixels. */
   readonly vae_scale_factor: number;
   /** Pipelines of the latent space. Their further keys are those of the published schema. */
-  readonly pipelines: readonly { readonly name: string; readonly keyframe_interval_frames?: number | null }[];
+  readonly pipelines: readonly MapPipeline[];
   /** Dictionaries for the content coding zstd. */
   readonly zstd_dictionaries?: readonly DictionaryEntry[];
+}
+
+/** One pipeline of a map. */
+export interface MapPipeline {
+  readonly name: string;
+  readonly keyframe_interval_frames?: number | null;
+  /** What decoded images must reach, compared with the reference image. */
+  readonly quality_thresholds?: { readonly ssim_min?: number | null; readonly psnr_min_db?: number | null } | null;
 }
 
 /** One dictionary: `format` is a wire format, `hash` that of the file, sha256:<hex>. */

@@ -15,12 +15,19 @@ export async function browserBackend(): Promise<"webgpu" | "wasm"> {
   return adapter && adapter.info?.isFallbackAdapter !== true ? "webgpu" : "wasm";
 }
 
+/** Sizes in bytes of what a browser needs once to decode. */
+export interface DownloadSizes {
+  readonly decoder: number;
+  /** Null if the browser does not report it. */
+  readonly runtime: number | null;
+}
+
 /** A decoder of one latent space, in its own worker. */
 export class BrowserDecoder {
   readonly #worker: Worker;
   /** Rejected if the worker fails, e.g. because its script cannot be loaded. */
   readonly #failed: Promise<never>;
-  #loading: Promise<void> | null = null;
+  #loading: Promise<DownloadSizes> | null = null;
 
   constructor(backend: "webgpu" | "wasm") {
     this.#worker = new Worker(urlOf(`page/decoder-${backend}.js`), { type: "module" });
@@ -31,18 +38,20 @@ export class BrowserDecoder {
   }
 
   /** Download the decoder of the latents in `received` and start it; only the first call has an effect. */
-  load(received: Received, options: DecodeOptions): Promise<void> {
+  load(received: Received, options: DecodeOptions): Promise<DownloadSizes> {
     this.#loading ??= this.#load(received, options);
     return this.#loading;
   }
 
-  async #load({ header, mapHash }: Received, { signal, report }: DecodeOptions): Promise<void> {
+  async #load({ header, mapHash }: Received, { signal, report }: DecodeOptions): Promise<DownloadSizes> {
     report("This browser downloads the decoder. It is needed once.");
     const decoder = await fetchDecoder(SERVER, { latentSpace: header!.latentSpaceId, signal });
     if (mapHash !== null && decoder.mapHash !== mapHash) {
       throw new InvalidMap(`the decoder belongs to the map ${decoder.mapHash}, and the latents to ${mapHash}`);
     }
-    await this.#ask({ model: decoder.data }, signal);
+    const decoderBytes = decoder.data.length;
+    const loaded = await this.#ask({ model: decoder.data }, signal);
+    return { decoder: decoderBytes, runtime: "loaded" in loaded ? loaded.runtimeBytes : null };
   }
 
   /** Return the pixels of latent frames of the shape [C, h, w]. */

@@ -1,8 +1,9 @@
 /** raw, int8 and int4 side by side, and their differences. */
 
 import { byId, create, setVisible } from "./elements.js";
+import { describeDifference } from "./fidelity.js";
 import { formatBytes } from "./format.js";
-import { compare, differenceImage, draw, type Pixels } from "./pixels.js";
+import { differenceImage, draw, type Pixels } from "./pixels.js";
 import { sizeOf } from "./received.js";
 import type { Variants } from "./variants.js";
 
@@ -43,14 +44,7 @@ export class Comparison {
     const size = formatBytes(wireBytes ?? sizeOf(received));
     const canvas = create("canvas");
     canvas.setAttribute("role", "img");
-    const difference = compare(this.#shown[0]!.pixels, pixels);
-    const text =
-      pipeline === "raw"
-        ? "The reference for the other two."
-        : difference.largest === 0
-          ? "Every pixel is equal to raw."
-          : `Differs from raw by at most ${difference.largest} of 255, PSNR ${difference.psnr.toFixed(1)} dB. ` +
-            `${Math.round(100 * difference.equal)} % of the pixels are equal.`;
+    const text = pipeline === "raw" ? "The reference for the other two." : describeDifference(this.#shown[0]!.pixels, pixels);
     const caption = create("figcaption", create("b", `${pipeline}, ${size}`), text);
     byId("trio", HTMLElement).append(create("figure", canvas, caption));
   }

@@ -10,6 +10,8 @@ export type Work =
 /** The decoder is loaded. */
 export interface Loaded {
   readonly loaded: true;
+  /** Size of the runtime's files as they were sent; null if the browser does not report it. */
+  readonly runtimeBytes: number | null;
 }
 
 /** One decoded frame. */
@@ -42,7 +44,7 @@ export function serve(runtime: Runtime, executionProvider: "wasm" | "webgpu", wa
     if ("model" in request) {
       const options = { executionProviders: [executionProvider], logSeverityLevel: ERROR_SEVERITY };
       session = await runtime.InferenceSession.create(request.model, options);
-      return { loaded: true };
+      return { loaded: true, runtimeBytes: downloadedBytes() };
     }
     const latents = new runtime.Tensor("float32", request.values, request.shape);
     const { pixels } = await session!.run({ latents });
@@ -56,6 +58,12 @@ export function serve(runtime: Runtime, executionProvider: "wasm" | "webgpu", wa
       self.postMessage({ error: error instanceof Error ? error.message : String(error) });
     }
   };
+}
+
+/** Return the size of the files that this worker has requested, cached or not; null if the browser does not report it. */
+function downloadedBytes(): number | null {
+  const entries = performance.getEntriesByType("resource") as PerformanceResourceTiming[];
+  return entries.reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0) || null;
 }
 
 /** Return the pixels in `values` [1, 3, height, width], which are from 0 to 1, as 8-bit numbers. */

@@ -1,6 +1,6 @@
 /** The ways to turn latents into pixels: in this browser, or on the server. */
 
-import { BrowserDecoder, browserBackend } from "./browser-decoder.js";
+import { BrowserDecoder, browserBackend, type DownloadSizes } from "./browser-decoder.js";
 import type { Pixels } from "./pixels.js";
 import type { Received } from "./received.js";
 import { decodeOnServer } from "./server-decoder.js";
@@ -20,6 +20,8 @@ export interface Decoded {
   readonly description: string;
   readonly milliseconds: number;
   readonly onServer: boolean;
+  /** What this browser downloaded to decode; null if the server decoded. */
+  readonly downloads: DownloadSizes | null;
 }
 
 export type DecoderName = "wasm" | "webgpu" | "server";
@@ -62,17 +64,17 @@ export async function decode(name: DecoderName, received: Received, options: Dec
     const begin = performance.now();
     const pixels = await decodeOnServer(received, options.signal, options.apiKey);
     const milliseconds = performance.now() - begin;
-    return { pixels, description: "The server decoded and sent pixels", milliseconds, onServer: true };
+    return { pixels, description: "The server decoded and sent pixels", milliseconds, onServer: true, downloads: null };
   }
   const key = `${name} ${received.header!.latentSpaceId} ${received.mapHash}`;
   const decoder = browserDecoders.get(key) ?? new BrowserDecoder(name);
   browserDecoders.set(key, decoder);
   try {
-    await decoder.load(received, options);
+    const downloads = await decoder.load(received, options);
     const begin = performance.now();
     const pixels = await decoder.decode(received.latents, options);
     const description = `Decoded in this browser (${name === "wasm" ? "WebAssembly" : "WebGPU"})`;
-    return { pixels, description, milliseconds: performance.now() - begin, onServer: false };
+    return { pixels, description, milliseconds: performance.now() - begin, onServer: false, downloads };
   } catch (error) {
     browserDecoders.delete(key);
     decoder.close();

@@ -20,8 +20,17 @@ export function formatDuration(milliseconds: number): string {
   return seconds < 0.01 ? "under 0.01 s" : `${seconds < 10 ? seconds.toFixed(2) : seconds.toFixed(1)} s`;
 }
 
-/** Return how many times smaller `small` is than `large`, for example "16 times". */
-export function formatRatio(large: number, small: number): string {
-  const ratio = large / small;
-  return `${ratio < 10 ? ratio.toFixed(1) : Math.round(ratio)} times`;
+/** Return `bytes` as a multiple of `base`, for example "16 times". */
+export function formatRatio(bytes: number, base: number): string {
+  return `${multiple(bytes, base)} times`;
+}
+
+/** Return `bytes` as a multiple of `base`, for example "16×". */
+export function formatFactor(bytes: number, base: number): string {
+  return `${multiple(bytes, base)}×`;
+}
+
+function multiple(bytes: number, base: number): string {
+  const ratio = bytes / base;
+  return ratio < 10 ? ratio.toFixed(1) : formatCount(Math.round(ratio));
 }

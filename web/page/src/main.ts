@@ -2,6 +2,7 @@
 
 import { DECODER_TEXTS, availableDecoders } from "./decoders.js";
 import { byId, setOptions, setText, setVisible } from "./elements.js";
+import { fetchMaps } from "./fidelity.js";
 import { formatBytes } from "./format.js";
 import { RequestForm } from "./request-form.js";
 import { type ModelInfo, waitUntilLoaded } from "./server-info.js";
@@ -37,7 +38,7 @@ async function start(): Promise<void> {
   generate.disabled = true;
   const info = await waitUntilLoaded((state) => setText("status", STATES[state] ?? "The server does not respond."));
   setText("status", "");
-  const form = new RequestForm(info, info.models);
+  const form = new RequestForm(info, info.models, await fetchMaps(info.models));
   const showDecoders = async () => {
     const decoders = await availableDecoders(form.model);
     setOptions(

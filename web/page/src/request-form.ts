@@ -1,28 +1,14 @@
 /** The form with the fields of a request. */
 
-import { type GenerationRequest, type Modality } from "codec-latents";
+import { type GenerationRequest, type LatentMap, type Modality } from "codec-latents";
 
 import type { DecoderName } from "./decoders.js";
 import { byId, setOptions, setVisible } from "./elements.js";
+import { describePipeline, type Maps } from "./fidelity.js";
 import type { ModelInfo, ServerInfo } from "./server-info.js";
 
 const FIELDS = ["prompt", "pipeline", "size", "steps", "seed", "frames", "model", "image", "strength"] as const;
 const SIDES = [64, 128, 256, 384, 512, 768, 1024];
-
-const PIPELINE_HINTS: Readonly<Record<string, string>> = {
-  raw: "Every number with 16 bits, exactly as the model computed it.",
-  int8: "Every number rounded to 8 bits: half the data of raw (16 bits), and an image that is hard to tell from it.",
-  int4: "Every number rounded to 4 bits: a quarter of the data of raw (16 bits), with small visible changes.",
-  "int8-adaptive": "Every number rounded to 8 bits, in steps that are chosen for each image.",
-  "int4-adaptive": "Every number rounded to 4 bits, in steps that are chosen for each image.",
-  "delta+int8": "Every number rounded to 8 bits. Most frames hold only what has changed, which compresses well.",
-  "delta+int4": "Every number rounded to 4 bits. Most frames hold only what has changed, which compresses well.",
-};
-
-/** Return a plain description of a pipeline. */
-function describePipeline(name: string): string {
-  return PIPELINE_HINTS[name] ?? "";
-}
 
 /** The form. It shows only what the selected model can do. */
 export class RequestForm {
@@ -31,6 +17,7 @@ export class RequestForm {
   constructor(
     private readonly info: ServerInfo,
     private readonly models: readonly ModelInfo[],
+    private readonly maps: Maps,
   ) {
     setOptions(this.#select("model"), models.map(({ model }) => ({ value: model, text: model })));
     setVisible(models.length > 1, "model-field");
@@ -45,6 +32,11 @@ export class RequestForm {
 
   get model(): ModelInfo {
     return this.models.find(({ model }) => model === this.#select("model").value) ?? this.models[0]!;
+  }
+
+  /** The latent-space map of the selected model. */
+  get map(): LatentMap | undefined {
+    return this.maps.get(this.model.model);
   }
 
   get modality(): Modality {
@@ -110,7 +102,7 @@ export class RequestForm {
     const names = isVideo ? this.info.video_pipelines : this.info.image_pipelines;
     const available = names.filter((name) => model.pipelines.includes(name));
     setOptions(this.#select("pipeline"), available.map((name) => ({ value: name, text: name })), "int8");
-    byId("pipeline-hint", HTMLElement).textContent = describePipeline(this.#select("pipeline").value);
+    byId("pipeline-hint", HTMLElement).textContent = describePipeline(this.#select("pipeline").value, this.map);
     setOptions(this.#select("size"), sizesOf(model), model.default_size);
     this.#input("frames").max = String(model.max_frames);
     this.#input("frames").step = String(model.frame_multiple);

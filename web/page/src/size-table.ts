@@ -3,8 +3,8 @@
 import { frameSize, type LatentStreamHeader, PIPELINES } from "codec-latents";
 
 import { byId, create, setVisible } from "./elements.js";
-import { formatBytes, formatCount } from "./format.js";
-import { fileOf, type Pixels } from "./pixels.js";
+import { formatBytes, formatCount, formatFactor } from "./format.js";
+import { compare, fileOf, type Pixels } from "./pixels.js";
 import { type Received, sizeOf } from "./received.js";
 import type { Variants } from "./variants.js";
 
@@ -49,17 +49,18 @@ export function showSizes(
   const rows: Row[] = pipelines.map((name) => {
     const calculated = calculatedSize(name, header) + envelope;
     const bytes = measured ? (variants.found.get(name)!.wireBytes ?? calculated) : calculated;
-    return { name: `Latents, ${name}`, bytes, quality: qualityOf(name), kind: "latents", current: name === selected };
+    return { name: `Latents, ${name}`, bytes, quality: qualityOf(name, header.dtype, variants), kind: "latents", current: name === selected };
   });
   const of = isVideo ? " files of the frames" : "";
   rows.push(
     { name: `JPEG${of}`, bytes: files.jpeg, quality: "lossy, quality 90", kind: "pixels", current: false },
     { name: `WebP${of}`, bytes: files.webp, quality: "lossy, quality 90", kind: "pixels", current: false },
-    { name: `PNG${of}`, bytes: files.png, quality: "the exact pixels", kind: "pixels", current: false },
+    { name: `PNG${of}`, bytes: files.png, quality: "these pixels, exactly", kind: "pixels", current: false },
   );
   rows.sort((first, second) => first.bytes - second.bytes);
   const largest = Math.max(...rows.map(({ bytes }) => bytes));
-  byId("sizes-rows", HTMLElement).replaceChildren(...rows.map((row) => elementOf(row, largest)));
+  const yours = rows.find(({ current }) => current)!.bytes;
+  byId("sizes-rows", HTMLElement).replaceChildren(...rows.map((row) => elementOf(row, largest, yours)));
   const { width, height } = pixels;
   const size = formatBytes(3 * width * height * pixels.frames.length);
   const what = isVideo ? `This video of ${formatCount(pixels.frames.length)} frames` : "This image";
@@ -81,12 +82,18 @@ function calculatedSize(name: string, { shape, dtype, totalFrames }: LatentStrea
   return frameSize(pipeline, shape, itemBytes, true) + later * ((totalFrames ?? 1) - 1);
 }
 
-function qualityOf(name: string): string {
+/** Return how exact a pipeline is, with its difference from raw if both were decoded. */
+function qualityOf(name: string, dtype: string, variants: Variants): string {
   const bits = PIPELINES.get(name)?.bits;
-  return bits === null || bits === undefined ? "the exact numbers" : `numbers rounded to ${bits} bits`;
+  if (bits === null || bits === undefined) return `values as the model made them, ${dtype}`;
+  const rounded = `values rounded to ${bits} bits`;
+  const [raw, own] = ["raw", name].map((one) => variants.found.get(one)?.decoded);
+  if (!raw || !own) return rounded;
+  const { psnr, largest } = compare(raw.pixels, own.pixels);
+  return largest === 0 ? `${rounded}, the same pixels as raw` : `${rounded}, PSNR ${psnr.toFixed(1)} dB to raw`;
 }
 
-function elementOf({ name, bytes, quality, kind, current }: Row, largest: number): HTMLTableRowElement {
+function elementOf({ name, bytes, quality, kind, current }: Row, largest: number, yours: number): HTMLTableRowElement {
   const bar = create("div");
   bar.className = "bar";
   bar.style.width = `${(100 * bytes) / largest}%`;
@@ -94,7 +101,7 @@ function elementOf({ name, bytes, quality, kind, current }: Row, largest: number
   head.scope = "row";
   const barCell = create("td", bar);
   barCell.className = "bar-cell";
-  const row = create("tr", head, create("td", formatBytes(bytes)), barCell, create("td", quality));
+  const row = create("tr", head, create("td", formatBytes(bytes)), create("td", formatFactor(bytes, yours)), barCell, create("td", quality));
   row.className = current ? `${kind} current` : kind;
   return row;
 }

@@ -1,6 +1,6 @@
 /** What the buttons do: generate, cancel, compare, measure and save. */
 
-import { type GenerationRequest, type LatentRgb, fetchLatentRgb, InvalidRequest, NotReady } from "codec-latents";
+import { type GenerationRequest, type LatentMap, type LatentRgb, fetchLatentRgb, InvalidRequest, NotReady } from "codec-latents";
 
 import { Alert } from "./alert.js";
 import { CodeSamples } from "./code-samples.js";
@@ -15,7 +15,7 @@ import type { RequestForm } from "./request-form.js";
 import { fetchInfo, type ModelInfo, type ServerInfo } from "./server-info.js";
 import { type FileSizes, fileSizesOf, showSizes } from "./size-table.js";
 import { Stage } from "./stage.js";
-import { showCheck, showSummary } from "./summary.js";
+import { showCheck, showFidelity, showSummary } from "./summary.js";
 import { SERVER } from "./urls.js";
 import { Variants } from "./variants.js";
 
@@ -32,6 +32,7 @@ interface Result {
   readonly files: FileSizes;
   readonly pipelines: readonly string[];
   readonly variants: Variants;
+  readonly map: LatentMap | undefined;
 }
 
 /** Connects the form, the stage and the sections below. Only one thing runs at a time. */
@@ -113,7 +114,7 @@ export class Studio {
   /** Generate what the form describes, and show it. */
   async #generate(signal: AbortSignal): Promise<void> {
     const request = await this.form.read();
-    const [options, decoder, { model }] = [this.#options(signal), this.#decoderFor(request), this.form];
+    const [options, decoder, { model, map }] = [this.#options(signal), this.#decoderFor(request), this.form];
     this.#result = this.#incomplete = null;
     this.#comparison.clear();
     setText("compare-status", "");
@@ -130,8 +131,9 @@ export class Studio {
     const all = isVideo ? this.info.video_pipelines : this.info.image_pipelines;
     const pipelines = all.filter((name) => model.pipelines.includes(name));
     const variants = new Variants(withSeed(request, received.seed), { ...options, decoder });
-    this.#result = { received, decoded, files, pipelines, variants };
+    this.#result = { received, decoded, files, pipelines, variants, map };
     showSummary(received, decoded, files);
+    showFidelity(received, decoded, null, map);
     this.#showSizes();
   }
 
@@ -206,7 +208,9 @@ export class Studio {
   /** Show raw, int8 and int4 of the result side by side; without a result, generate one first. */
   async #compare(signal: AbortSignal): Promise<void> {
     if (this.#result === null) await this.#generate(signal);
-    await this.#comparison.run(this.#result!.variants, signal, (text) => setText("compare-status", text));
+    const { received, decoded, variants, map } = this.#result!;
+    await this.#comparison.run(variants, signal, (text) => setText("compare-status", text));
+    showFidelity(received, decoded, variants.found.get("raw")?.decoded?.pixels ?? null, map);
     this.#showSizes();
   }
 
