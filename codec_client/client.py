@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 from codec_client.attempts import run_before, run_with_retries
 from codec_client.blocking import BlockingClient
 from codec_client.cache import FileCache
-from codec_client.errors import UnexpectedAnswer
 from codec_client.latent_requests import (
     MAX_QUALITY,
     RGB,
@@ -33,10 +32,7 @@ from codec_client.stream import (
     ResponseState,
     read_generation,
 )
-from codec_wire.digest import is_digest
-from codec_wire.errors import MapMismatch, truncated_repr
 from codec_wire.events import StreamEvent
-from codec_wire.http import LATENT_MAP_HEADER
 from codec_wire.maps import LatentMapBundle, parse_map_pin
 from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.request import GenerationRequest, parse_request
@@ -288,16 +284,3 @@ class LatentClient(ABC):
     ) -> None:
         """Close the client."""
         await self.close()
-
-    def _record_map_hash(self, response: ResponseState, map_hash: str | None) -> None:
-        """Set `response.map_hash` to `map_hash`, the hash that the server states for its latent-space map.
-
-        Raises UnexpectedAnswer if `map_hash` is not a hash, and MapMismatch if `map_hash` differs from `pinned_map`.
-        """
-        if map_hash is not None and not is_digest(map_hash):
-            raise UnexpectedAnswer(f"{LATENT_MAP_HEADER} must be sha256:<64 hex>, got {truncated_repr(map_hash)}")
-        response.map_hash = map_hash
-        if self.pinned_map not in (None, map_hash):
-            raise MapMismatch(
-                f"the response uses the latent-space map {map_hash}, but the client accepts only {self.pinned_map}"
-            )

@@ -191,7 +191,7 @@ class GrpcClient(LatentClient):
         def record_metadata(metadata: Mapping[str, Any]) -> None:
             response.parameters = parse_parameters(metadata.get(PARAMETERS_KEY))
             if MAP_HASH_KEY in metadata:  # missing if the server rejected the call
-                self._record_map_hash(response, str(metadata[MAP_HASH_KEY]))
+                response.record_map_hash(str(metadata[MAP_HASH_KEY]), self.pinned_map)
 
         async with aclosing(self._connection.messages(call, record_metadata)) as messages:
             async for message in messages:

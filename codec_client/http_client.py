@@ -205,7 +205,7 @@ class HttpClient(LatentClient):
         if http_response.status != HTTPStatus.OK:
             raise await error_of(http_response)
         response.started = True
-        self._record_map_hash(response, http_response.headers.get(LATENT_MAP_HEADER))
+        response.record_map_hash(http_response.headers.get(LATENT_MAP_HEADER), self.pinned_map)
         response.parameters = parse_parameters(http_response.headers.get(PARAMETERS_HEADER))
 
     async def _event_stream(

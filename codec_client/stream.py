@@ -10,10 +10,13 @@ from typing import Any, Self
 import numpy as np
 
 from codec_client.attempts import RequestOptions, run_before, run_with_retries
+from codec_client.errors import UnexpectedAnswer
 from codec_client.results import Generation
 from codec_wire.decoder import DecodedLatent, LatentDecoder
-from codec_wire.errors import TruncatedStream
+from codec_wire.digest import is_digest
+from codec_wire.errors import MapMismatch, TruncatedStream, truncated_repr
 from codec_wire.events import Frame, Preview, Started, Step, StreamEvent, preview_header
+from codec_wire.http import LATENT_MAP_HEADER
 from codec_wire.latents import LatentFrame, LatentStreamHeader
 from codec_wire.request import GenerationRequest
 
@@ -30,6 +33,20 @@ class ResponseState:
     map_hash: str | None = None
     received_bytes: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def record_map_hash(self, map_hash: str | None, pinned_map: str | None) -> None:
+        """Set `map_hash` to the hash that the server states for its latent-space map.
+
+        Raises UnexpectedAnswer if `map_hash` is not a hash, and MapMismatch if `pinned_map` is set and differs from
+        `map_hash`.
+        """
+        if map_hash is not None and not is_digest(map_hash):
+            raise UnexpectedAnswer(f"{LATENT_MAP_HEADER} must be sha256:<64 hex>, got {truncated_repr(map_hash)}")
+        self.map_hash = map_hash
+        if pinned_map not in (None, map_hash):
+            raise MapMismatch(
+                f"the response uses the latent-space map {map_hash}, but the client accepts only {pinned_map}"
+            )
 
 
 Transport = Callable[[ResponseState, float], AsyncGenerator[StreamEvent, None]]

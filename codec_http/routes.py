@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 
-from aiohttp import hdrs
-
-from codec_http import discovery, documentation, edits, generations, health, info, metrics
+from codec_http import documentation, edits, generations, health, info, metrics
 from codec_http.edit_models import EditBody
 from codec_http.latent_routes import LATENT_ROUTES
+from codec_http.map_routes import MAP_ROUTES
 from codec_http.page_routes import PAGE_ROUTES
 from codec_http.request_models import ImageLatentsBody, RenderedImagesBody, RenderedVideosBody, VideoLatentsBody
 from codec_http.response_headers import DOCUMENTED_HEADERS
 from codec_http.response_models import (
     HealthResponse,
-    IndexResponse,
     InfoResponse,
     ModelListResponse,
     ModelResponse,
@@ -26,27 +24,18 @@ from codec_wire.http import (
     EDITS_PATH,
     GENERATION_PATHS,
     HEALTH_PATH,
-    INDEX_PATH,
     INFO_PATH,
-    LATENT_MAP_HEADER,
     LIVENESS_PATH,
     MEDIA_TYPES,
     METRICS_PATH,
     MODELS_PATH,
     READINESS_PATH,
     SCHEMA_PATH,
-    decoder_path,
-    dictionary_path,
-    latent_rgb_path,
-    map_path,
-    scales_path,
 )
 from codec_wire.latents import Modality
-from codec_wire.maps.document import LatentMap
-from codec_wire.maps.latent_rgb import LatentRgb
 from codec_wire.server_sent_events import EVENT_STREAM
 
-GENERATION, MODELS, LATENT_MAP, SERVER = "Generation", "Models", "Latent-space map", "Server"
+GENERATION, MODELS, SERVER = "Generation", "Models", "Server"
 """OpenAPI tags of the endpoints. Each tag is a section of the documentation page."""
 
 _GENERATION_CONTENT: Content = {**dict.fromkeys((*MEDIA_TYPES, EVENT_STREAM)), JSON: RenderedResponse}
@@ -64,11 +53,6 @@ _IMAGE_STREAMING = (
     "These are `image_generation.partial_image` while an image is sampled, `image_generation.completed` when the "
     "image is finished, and `error` if a generation fails after the first byte."
 )
-_FILE_CONTENT: Content = {"application/octet-stream": None}
-_FILE_HEADERS: Mapping[str, str] = {
-    "ETag": "The hash of the file. Send it in If-None-Match to revalidate a cached copy.",
-    hdrs.CACHE_CONTROL: "How long the file may be cached. Files with the same hash never change.",
-}
 _HEALTH_RESPONSES: Mapping[int, Content] = {
     200: {JSON: HealthResponse},
     503: {JSON: HealthResponse},
@@ -139,80 +123,7 @@ ROUTES = (
         {200: {JSON: ModelResponse}},
         errors=(errors.NotFound, errors.NotReady),
     ),
-    Route(
-        "GET",
-        INDEX_PATH,
-        discovery.index,
-        LATENT_MAP,
-        "List latent-space maps",
-        "Lists the id, URL and hash of every latent-space map.",
-        {200: {JSON: IndexResponse}},
-        errors=(errors.NotReady,),
-    ),
-    Route(
-        "GET",
-        map_path("{id:.+}"),
-        discovery.latent_map,
-        LATENT_MAP,
-        "Get a latent-space map",
-        "Returns the map of the latent space `id`, which may contain slashes. "
-        f"The sha256 of the body is the hash in the {LATENT_MAP_HEADER} header of streams.",
-        {200: {JSON: LatentMap}},
-        headers=_FILE_HEADERS,
-        errors=(errors.NotFound, errors.NotReady),
-    ),
-    Route(
-        "GET",
-        latent_rgb_path("{id:.+}"),
-        discovery.latent_rgb,
-        LATENT_MAP,
-        "Get a latent-to-RGB matrix",
-        "Returns the matrix that converts a latent cell to the mean colour of its pixels, fitted by least "
-        "squares. Clients can compute previews with the matrix and without a VAE. The matrix is not part of the "
-        "latent-space map and does not affect the map's hash. The status is 404 if no matrix was measured.",
-        {200: {JSON: LatentRgb}},
-        headers=_FILE_HEADERS,
-        errors=(errors.NotFound, errors.NotReady),
-    ),
-    Route(
-        "GET",
-        dictionary_path("{hex}"),
-        discovery.dictionary,
-        LATENT_MAP,
-        "Get a zstd dictionary",
-        "Returns a zstd dictionary by its sha256, which is in the latent-space map.",
-        {200: _FILE_CONTENT},
-        headers=_FILE_HEADERS,
-        errors=(errors.NotFound, errors.NotReady),
-    ),
-    Route(
-        "GET",
-        scales_path("{hex}"),
-        discovery.scales,
-        LATENT_MAP,
-        "Get static scales",
-        "Returns the scales of the int8 or int4 pipeline by their sha256, which is in the latent-space map. The "
-        "body has one little-endian fp16 number for each channel.",
-        {200: _FILE_CONTENT},
-        headers=_FILE_HEADERS,
-        errors=(errors.NotFound, errors.NotReady),
-    ),
-    Route(
-        "GET",
-        decoder_path("{hex}"),
-        discovery.decoder,
-        LATENT_MAP,
-        "Get a decoder",
-        "Returns the VAE decoder of a latent space as an ONNX model, by the sha256 in `decoders` of "
-        f"{INFO_PATH}. Input `latents`: float32 [N, C, h, w], scaled as in the stream. Output `pixels`: float32 "
-        "[N, 3, H, W], RGB in [0, 1]. Ranges of bytes can be requested.",
-        {200: _FILE_CONTENT},
-        headers={
-            "ETag": "Identifies the file. Send it in If-None-Match to revalidate a cached copy.",
-            hdrs.CACHE_CONTROL: _FILE_HEADERS[hdrs.CACHE_CONTROL],
-        },
-        errors=(errors.NotFound, errors.NotReady),
-    ),
+    *MAP_ROUTES,
     Route(
         "GET",
         INFO_PATH,

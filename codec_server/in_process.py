@@ -93,7 +93,7 @@ class InProcessClient(LatentClient):
         response.started = True
         plan = self.service.plan(request)
         self.used = self.service.models.for_plan(plan)
-        self._record_map_hash(response, self.used.bundle.hash)
+        response.record_map_hash(self.used.bundle.hash, self.pinned_map)
         response.parameters = parse_parameters(response_parameters(self.service, plan))
         job = Job(deadline=asyncio.get_running_loop().time() + timeout_s, reports_steps=True)
         async with aclosing(self.service.generate(plan, job)) as events:
@@ -115,7 +115,7 @@ class InProcessClient(LatentClient):
             map_pin=self.pinned_map,
         )
         plan, _ = encoding.plan(self.service, wanted)
-        self._record_map_hash(response, plan.map_hash)
+        response.record_map_hash(plan.map_hash, self.pinned_map)
         async with aclosing(encoding.encode(self.service, plan, _job(timeout_s))) as events:
             async for event in events:
                 yield event
@@ -139,7 +139,7 @@ class InProcessClient(LatentClient):
                 if not isinstance(part, DecodePlan):
                     pixels.add(part)
                     continue
-                self._record_map_hash(response, part.map_hash)
+                response.record_map_hash(part.map_hash, self.pinned_map)
                 if request.pixel_format == RGB:
                     pixels.shape = (part.num_frames, part.height, part.width, 3)
         return pixels
