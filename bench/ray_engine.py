@@ -3,7 +3,8 @@
     python -m bench.ray_engine --write
 
 Both engines are called through core.service, without a protocol. To measure the overhead, the sampler is replaced by
-constant tensors. The CPU time includes all threads of this process, which is the front process, and of the replica.
+constant tensors. This process takes the place of the server. The CPU times include all threads of this process and of
+the replica.
 """
 
 import argparse
@@ -58,7 +59,7 @@ class ConstantModel(LocalModel):
 class Cost:
     """A value for each round, in seconds per request, and the latency of every request in seconds."""
 
-    front_cpu_s: list[float] = field(default_factory=list)
+    server_cpu_s: list[float] = field(default_factory=list)
     replica_cpu_s: list[float] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
 
@@ -104,7 +105,7 @@ async def measure_overhead(services: dict[str, LatentService], rounds: int) -> d
     for number in range(-1, rounds):
         for kind, (size, pipeline) in SIZES.items():
             for engine, service in services.items():
-                front, behind, latencies = time.process_time(), cpu_s(replica), []
+                before, replica_before, latencies = time.process_time(), cpu_s(replica), []
                 for _ in range(REQUESTS):
                     started_at = time.perf_counter()
                     await generate(service, size, pipeline, steps=4)
@@ -112,8 +113,8 @@ async def measure_overhead(services: dict[str, LatentService], rounds: int) -> d
                 if number < 0:  # warm-up
                     continue
                 cost = costs[engine, kind]
-                cost.front_cpu_s.append((time.process_time() - front) / REQUESTS)
-                cost.replica_cpu_s.append((cpu_s(replica) - behind) / REQUESTS if engine == "ray" else 0.0)
+                cost.server_cpu_s.append((time.process_time() - before) / REQUESTS)
+                cost.replica_cpu_s.append((cpu_s(replica) - replica_before) / REQUESTS if engine == "ray" else 0.0)
                 cost.latencies_s += latencies
     return costs
 
@@ -151,14 +152,14 @@ async def overhead_section(settings: Settings, rounds: int) -> list[Table]:
         (
             kind,
             engine,
-            f"{1000 * statistics.median(cost.front_cpu_s):.2f} ms",
+            f"{1000 * statistics.median(cost.server_cpu_s):.2f} ms",
             f"{1000 * statistics.median(cost.replica_cpu_s):.2f} ms" if engine == "ray" else "",
             f"{1000 * statistics.median(cost.latencies_s):.2f} ms",
             f"{1000 * statistics.quantiles(cost.latencies_s, n=20)[-1]:.2f} ms",
         )
         for (engine, kind), cost in costs.items()
     ]
-    return [Table(("image", "engine", "CPU, front process", "CPU, replica", "latency, median", "95 %"), rows)]
+    return [Table(("image", "engine", "CPU, server", "CPU, replica", "latency, median", "95 %"), rows)]
 
 
 async def throughput_section(settings: Settings, rounds: int) -> tuple[Table, Goal]:

@@ -2,8 +2,8 @@
 
     python -m bench.ray_update
 
-The cluster listens on the loopback interface. A front process connects to it, and clients send requests one after
-another. Then `serve deploy` deploys the same application with another setting. At the end the front process gets
+The cluster listens on the loopback interface. A codec-diffusers server connects to it, and clients send requests one
+after another. Then `serve deploy` deploys the same application with another setting. At the end the server gets
 SIGTERM, and the application must still run.
 """
 
@@ -141,8 +141,8 @@ async def measure(folder: Path, replicas: int, clients: int) -> bool:
     with background(folder / "head.log", str(BIN / "ray"), *start.split()):
         await asyncio.to_thread(wait_for_text, folder / "head.log", "will now block forever")
         await deploy(dashboard, folder, replicas, memory=4000)
-        with background(folder / "front.log", sys.executable, *serve.split()) as front:
-            await asyncio.to_thread(wait_for_text, folder / "front.log", "Ready after")
+        with background(folder / "server.log", sys.executable, *serve.split()) as server:
+            await asyncio.to_thread(wait_for_text, folder / "server.log", "Ready after")
             load = Load(f"http://127.0.0.1:{port}", clients)
             await asyncio.sleep(5)
             before, load.slowest_s = load.slowest_s, 0.0
@@ -151,15 +151,15 @@ async def measure(folder: Path, replicas: int, clients: int) -> bool:
             seconds = time.monotonic() - started_at
             await asyncio.sleep(5)
             await load.stop()
-            refused = (folder / "front.log").read_text().count("503 not_ready")
-            front.send_signal(signal.SIGTERM)
-            status = await asyncio.to_thread(front.wait, TIMEOUT_S)
+            refused = (folder / "server.log").read_text().count("503 not_ready")
+            server.send_signal(signal.SIGTERM)
+            status = await asyncio.to_thread(server.wait, TIMEOUT_S)
         still_runs = await asyncio.to_thread(is_running, dashboard)
     print(f"update: {seconds:.1f} s")
     print(f"requests: {load.succeeded} succeeded, {sum(load.failed.values())} failed {dict(load.failed)}")
     print(f"refusals that clients repeated: {refused}")
     print(f"slowest request: {before:.1f} s before the update, {load.slowest_s:.1f} s during the update")
-    print(f"front process: exit status {status}; the application still runs: {still_runs}")
+    print(f"server: exit status {status}; the application still runs: {still_runs}")
     return not load.failed and status == 0 and still_runs
 
 

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 2.0
 CALL_TIMEOUT_S = 10.0
-"""Time in seconds within which all replicas must respond to a call of the front process."""
+"""Time in seconds within which all replicas must respond to a call of the server."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,7 @@
-"""The methods of LatentService that the gRPC proxy of Ray Serve calls by name, on a replica, without a front process.
+"""The methods of LatentService that the gRPC proxy of Ray Serve calls by name, on a replica, without the server.
 
 The proxy passes a context object that cannot send initial metadata. Therefore, all metadata of a response is sent at
-the end of the call. An error has the same code and message as an error of the front process, but no google.rpc details.
+the end of the call. An error has the same code and message as an error of the server, but no google.rpc details.
 """
 
 import asyncio

@@ -42,7 +42,7 @@ The server limits the number and the cost of jobs. A replica limits only the mem
 class ModelReplica(ProxiedMethods):
     """Class of the Ray Serve deployment. An instance owns diffusers pipelines and their device thread.
 
-    The front process calls the methods of this class, and Ray Serve's gRPC proxy calls the methods of the base class.
+    The server calls the methods of this class, and Ray Serve's gRPC proxy calls the methods of the base class.
 
     The methods run on one event loop, which is separate from Ray's own event loop. The streams that the methods return
     end with a JobResult. If a call is cancelled, Ray closes the stream of the call, and the closed stream cancels the

@@ -43,15 +43,15 @@ def test_ray_version_is_the_tested_one(documents: dict[str, Any]) -> None:
     assert version.split(".")[:2] == ray.__version__.split(".")[:2]
 
 
-def test_service_selects_the_ports_of_the_front_process(documents: dict[str, Any]) -> None:
+def test_service_selects_the_ports_of_the_server(documents: dict[str, Any]) -> None:
     head, service = head_of(documents), documents["Service"]["spec"]
     assert service["selector"].items() <= head["metadata"]["labels"].items()
-    front = next(container for container in head["spec"]["containers"] if container["name"] == "front")
-    ports = {port["name"]: port["containerPort"] for port in front["ports"]}
+    server = next(container for container in head["spec"]["containers"] if container["name"] == "server")
+    ports = {port["name"]: port["containerPort"] for port in server["ports"]}
     assert {port["targetPort"]: port["port"] for port in service["ports"]}.items() <= ports.items()
 
 
-def test_front_process_shares_the_node_of_the_head(documents: dict[str, Any]) -> None:
-    head, front = head_of(documents)["spec"]["containers"]
-    assert head["volumeMounts"] == front["volumeMounts"]
-    assert front["command"][:2] == ["codec-diffusers", "serve"]
+def test_server_shares_the_node_of_the_head(documents: dict[str, Any]) -> None:
+    head, server = head_of(documents)["spec"]["containers"]
+    assert head["volumeMounts"] == server["volumeMounts"]
+    assert server["command"][:2] == ["codec-diffusers", "serve"]

@@ -1,4 +1,4 @@
-"""What the front process does if replicas fail, with a handle that replaces them."""
+"""What the server does if replicas fail, with a handle that replaces them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

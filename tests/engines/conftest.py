@@ -137,7 +137,7 @@ def local_models(empty_dir: Path) -> Iterator[LatentService]:
 
 @pytest.fixture
 def proxy_address(cluster: None) -> str:
-    """HOST:PORT of Ray Serve's gRPC proxy, which serves the application scenes without a front process."""
+    """HOST:PORT of Ray Serve's gRPC proxy, which serves the application scenes without the server."""
     return f"127.0.0.1:{PROXY_PORT}"
 
 

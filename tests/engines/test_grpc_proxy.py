@@ -1,4 +1,4 @@
-"""Ray Serve's own gRPC proxy in front of the replicas, without a front process, and an unmodified gRPC client."""
+"""Ray Serve's own gRPC proxy in front of the replicas, without the server, and an unmodified gRPC client."""
 
 from collections.abc import AsyncIterator
 from typing import Any
