@@ -6,6 +6,7 @@ Addresses and models are printed on standard output, and log messages on standar
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -74,7 +75,12 @@ def print_models(models: Sequence[ModelInstance], http: str, seconds: float) -> 
     )
     if models[0].model.renders and Modality.IMAGE in modalities:
         typer.echo(f"or open {http} in a browser, or write an image file:")
-        typer.echo(f'  {sys.argv[0]} generate "a snowy mountain at dusk" --server {http} -o mountain.png')
+        typer.echo(f'  {command()} generate "a snowy mountain at dusk" --server {http} -o mountain.png')
+
+
+def command() -> str:
+    """Return the command that has started this process, as it can be typed again."""
+    return "python -m codec_server" if Path(sys.argv[0]).name == "__main__.py" else sys.argv[0]
 
 
 def warn_about_access(settings: Settings) -> None:
