@@ -111,17 +111,17 @@ def cluster(held_files: HeldFiles, empty_dir: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def ray_models(cluster: None) -> Iterator[LatentService]:
     """A service for the models of the cluster, as that of `codec-diffusers serve --engine ray`."""
-    front, models = new_service(), RayModels(Settings())
-    assert asyncio.run(models.update(front))
-    yield front
+    latent_service, models = new_service(), RayModels(Settings())
+    assert asyncio.run(models.update(latent_service))
+    yield latent_service
     models.free()
 
 
 @pytest.fixture(scope="session")
 def held_model(held_files: HeldFiles, empty_dir: Path) -> Iterator[HeldModel]:
     """The embedded model in this process, with one thread."""
-    front, local = new_service(), HeldModel(settings_for(empty_dir))
-    asyncio.run(local.start_serving(front))
+    latent_service, local = new_service(), HeldModel(settings_for(empty_dir))
+    asyncio.run(local.start_serving(latent_service))
     yield local
     local.free()
 
@@ -129,9 +129,9 @@ def held_model(held_files: HeldFiles, empty_dir: Path) -> Iterator[HeldModel]:
 @pytest.fixture(scope="session")
 def local_models(empty_dir: Path) -> Iterator[LatentService]:
     """A service for the embedded model in this process, with one thread, which no test holds."""
-    front, local = new_service(), LocalModel(settings_for(empty_dir))
-    asyncio.run(local.start_serving(front))
-    yield front
+    latent_service, local = new_service(), LocalModel(settings_for(empty_dir))
+    asyncio.run(local.start_serving(latent_service))
+    yield latent_service
     local.free()
 
 
@@ -203,7 +203,7 @@ def new_service() -> LatentService:
 
 
 def copy_of(service: LatentService) -> LatentService:
-    front = new_service()
-    front.models.replace(service.models)
-    front.lifecycle.transition_to(service.lifecycle.state)
-    return front
+    latent_service = new_service()
+    latent_service.models.replace(service.models)
+    latent_service.lifecycle.transition_to(service.lifecycle.state)
+    return latent_service

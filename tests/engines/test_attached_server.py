@@ -18,7 +18,7 @@ from tests.support.service_calls import generate
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster, also if tests run in parallel
 
 
-async def test_front_process_that_stops_leaves_the_applications_on_the_cluster(
+async def test_server_that_stops_leaves_the_applications_on_the_cluster(
     ray_service: LatentService, ray_files: HeldFiles, tmp_path: Path
 ) -> None:
     names = {served.model.name for served in ray_service.models}
@@ -27,16 +27,16 @@ async def test_front_process_that_stops_leaves_the_applications_on_the_cluster(
     processes = set(ray_files.processes())
     address = ray.get_runtime_context().gcs_address
     arguments = ["serve", "--engine", "ray", "--ray-address", address, "--port", "0", "--grpc-port", "0"]
-    with start_process(arguments) as front:
-        url = (await asyncio.to_thread(front.wait_for, r"(http://127\.0\.0\.1:\d+)/v1/images")).group(1)
-        await asyncio.to_thread(front.wait_for, "Ready after")
+    with start_process(arguments) as server:
+        url = (await asyncio.to_thread(server.wait_for, r"(http://127\.0\.0\.1:\d+)/v1/images")).group(1)
+        await asyncio.to_thread(server.wait_for, "Ready after")
         async with HttpClient(url, cache_dir=tmp_path) as client:
             assert {model.name for model in await client.models()} == names
             for name in names:
                 await client.generate("a sea", model=name, size=(64, 64), steps=2)
-        front.popen.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(front.exit_status) == 0
-        assert "Stopped." in front.output
+        server.popen.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.exit_status) == 0
+        assert "Stopped." in server.output
     assert {name: running_replicas(status) for name, status in applications().items()} == before
     assert [(await generate(ray_service, model=name))[1][0].data for name in sorted(names)] == expected
     for process in processes:

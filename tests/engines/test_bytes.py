@@ -154,9 +154,9 @@ async def test_decoding_and_encoding_return_the_bytes_of_the_local_vae(
         stream = await generate(local, **fields)
         assert await decoded(service, stream) == await decoded(local, stream)
     encoded = []
-    for front in (service, local):
-        plan, _ = encoding.plan(front, EncodeRequest(sample_image(1), pipeline="int8", size=(64, 64)))
-        encoded.append([event async for event in encoding.encode(front, plan, Job())])
+    for each in (service, local):
+        plan, _ = encoding.plan(each, EncodeRequest(sample_image(1), pipeline="int8", size=(64, 64)))
+        encoded.append([event async for event in encoding.encode(each, plan, Job())])
     assert encoded[0] == encoded[1]
 
 

@@ -30,9 +30,9 @@ async def test_error_has_the_class_and_text_of_the_local_engine(
     name = next(iter(local.models)).model.name  # the message of NotFound contains the names of all models
     service.models.replace([one for one in service.models if one.model.name == name])
     raised = []
-    for front in (service, local):
+    for each in (service, local):
         with pytest.raises(expected) as caught:
-            await generate(front, **fields)
+            await generate(each, **fields)
         raised.append((type(caught.value), str(caught.value), caught.value.field))
     assert raised[0] == raised[1]
 

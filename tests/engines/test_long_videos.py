@@ -70,10 +70,10 @@ def deployed(cluster: None, empty_dir: Path) -> Iterator[None]:
 
 
 async def test_slow_client_makes_no_process_hold_the_video(deployed: None) -> None:
-    front, models = LatentService(Lifecycle(), Admission(32, 10**12)), RayModels(Settings())
-    assert await models.update(front)
+    latent_service, models = LatentService(Lifecycle(), Admission(32, 10**12)), RayModels(Settings())
+    assert await models.update(latent_service)
     small: dict[str, Any] = {**FIELDS, "frames": 2, "size": (64, 64)}
-    await generate(front, **small)
+    await generate(latent_service, **small)
     replica, this = Memory(replica_process()), Memory(os.getpid())
 
     def has_sent_all() -> bool:
@@ -81,14 +81,14 @@ async def test_slow_client_makes_no_process_hold_the_video(deployed: None) -> No
         this.watch()
         return replica.shared > 0.9 * VIDEO_BYTES  # small parts are sent without the object store
 
-    plan = front.plan(request_for(**FIELDS, frames=FRAMES, size=SIZE, steps=1))
-    async with aclosing(front.generate(plan, Job())) as events:
+    plan = latent_service.plan(request_for(**FIELDS, frames=FRAMES, size=SIZE, steps=1))
+    async with aclosing(latent_service.generate(plan, Job())) as events:
         assert isinstance(await anext(events), Started)
         assert isinstance(await anext(events), Frame)
         received = 0
         # The client does not read. The replica sends the frames to Ray's object store, and has time for others.
         await wait_until(has_sent_all)
-        await generate(front, **small)
+        await generate(latent_service, **small)
         async for event in events:
             this.watch()
             assert isinstance(event, Frame)

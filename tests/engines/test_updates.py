@@ -45,20 +45,20 @@ def served_by(service: LatentService) -> ModelInstance:
 async def test_update_is_noticed_and_new_replicas_run_no_job_of_the_old_version(
     application_is_deleted: None, empty_dir: Path
 ) -> None:
-    front, models = LatentService(Lifecycle(), Admission(32, 10**12)), RayModels(Settings())
+    latent_service, models = LatentService(Lifecycle(), Admission(32, 10**12)), RayModels(Settings())
     await deploy(empty_dir, threads=1)
-    assert await models.update(front)
-    old = served_by(front)
-    plan = front.plan(request_for(**FIELDS))
+    assert await models.update(latent_service)
+    old = served_by(latent_service)
+    plan = latent_service.plan(request_for(**FIELDS))
     assert "1 threads" in old.device
-    before = await generate(front, **FIELDS)
+    before = await generate(latent_service, **FIELDS)
 
     await deploy(empty_dir, threads=2)
     assert old.engine is not None
     with pytest.raises(NotReady, match="replaced by another version"):
         await anext(old.engine.generate(plan, Job()))
-    while served_by(front) is old:
+    while served_by(latent_service) is old:
         await asyncio.sleep(0.2)
-        assert await models.update(front)
-    assert "2 threads" in served_by(front).device
-    assert await generate(front, **FIELDS) == before
+        assert await models.update(latent_service)
+    assert "2 threads" in served_by(latent_service).device
+    assert await generate(latent_service, **FIELDS) == before
