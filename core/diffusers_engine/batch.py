@@ -11,6 +11,7 @@ from codec_pixels.device_thread import report_progress
 from codec_wire.errors import CodecError
 from core.diffusers_engine.families import Family
 from core.diffusers_engine.variants import PipelineVariant
+from core.diffusers_engine.weighted_prompts import EMBEDDING_ARGUMENTS
 from core.engine import Job
 from core.plan import StreamPlan
 
@@ -35,6 +36,8 @@ def batch_key(plan: StreamPlan) -> Hashable:
         plan.scheduler,
         plan.prompt_syntax,
         plan.loras,
+        # The embeddings of weighted prompts have different lengths.
+        None if plan.prompt_syntax is None else (plan.prompt, plan.negative_prompt),
         plan.guidance_scale,
         plan.num_frames,
         plan.header.fps,
@@ -158,12 +161,12 @@ def merge_arguments(each: Sequence[Mapping[str, Any]], family: Family, generator
 
     `each` contains one dictionary of arguments for each member.
 
-    An argument whose values differ between members becomes a list. Input latents of the shape [1, C, h, w] are
-    concatenated to one tensor.
+    An argument whose values differ between members becomes a list. Input latents of the shape [1, C, h, w] and
+    embeddings of prompts are concatenated to one tensor.
     """
     merged = dict(each[0])
-    for field in _FIELDS_OF_A_ROW:
-        name = family.arguments.get(field)
+    names = (*(family.arguments.get(field) for field in _FIELDS_OF_A_ROW), *EMBEDDING_ARGUMENTS)
+    for name in names:
         if name in merged:
             values = [arguments[name] for arguments in each]
             merged[name] = torch.cat(values) if isinstance(values[0], Tensor) else values

@@ -26,6 +26,7 @@ from core.diffusers_engine.memory_meter import Peak, can_measure, measure_peak
 from core.diffusers_engine.rendering import render
 from core.diffusers_engine.results import ResultQueue
 from core.diffusers_engine.sampler import sample, sample_batch
+from core.diffusers_engine.weighted_prompts import check_prompts
 from core.engine import Event, Job, PixelPreview, Pixels, client_disconnected
 from core.memory_model import MemoryModel, PeakMemory
 from core.plan import StreamPlan
@@ -60,6 +61,7 @@ class DiffusersEngine:
         self._thread = thread
         self._limits = limits
         self._decoding = asyncio.Lock()
+        self._parsing = asyncio.Lock()
         self._last_duration_s = float("inf")
 
     @property
@@ -83,6 +85,10 @@ class DiffusersEngine:
         results: ResultQueue[Result] = ResultQueue()
         # Before the job is queued, so that a broken image or broken latents are rejected immediately.
         inputs = await self._decoded_inputs(plan)
+        if plan.prompt_syntax is not None:
+            # One request at a time, because parsing a long prompt can occupy a thread for seconds.
+            async with self._parsing:
+                await asyncio.to_thread(check_prompts, self._model.variant_for(plan), plan)
         result: Result | None = None
         run = GenerationRun(self._model, plan, job, inputs, results)
         is_batched = self._limits.size > 1 and self._model.variant_for(plan).family.batches

@@ -20,6 +20,7 @@ from core.diffusers_engine.prompt_truncation import prompt_truncations
 from core.diffusers_engine.rendering import render, render_preview
 from core.diffusers_engine.results import ResultQueue
 from core.diffusers_engine.sampler import memory_guard
+from core.diffusers_engine.weighted_prompts import embedding_arguments
 from core.engine import Job, PixelPreview, Pixels
 from core.plan import StreamPlan
 
@@ -65,6 +66,9 @@ class GenerationRun:
         try:
             stop_if_cancelled(job)
             self._started_at = job.record.record_sampling()
+            # Before the event Started, so that a prompt that cannot be encoded is an error of the request.
+            with memory_guard(plan):
+                embedding_arguments(self._model.variant_for(plan), plan, self._model.prompts)
             truncations = prompt_truncations(self._model.variant_for(plan), plan)
             self._results.put(Started(plan.header, truncations), wake=wake)
         except BaseException as error:

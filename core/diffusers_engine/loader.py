@@ -34,6 +34,7 @@ from core.diffusers_engine.step_cache import StepCache
 from core.diffusers_engine.unloaded import discard_weights
 from core.diffusers_engine.variants import PipelineVariant, motion_variant, variants_of
 from core.diffusers_engine.weight_variants import choose_variant
+from core.diffusers_engine.weighted_prompts import prompt_syntaxes
 from core.guidance_interval import ALL_STEPS, GuidanceInterval
 from core.model import ModelInfo, RequestLimits
 from core.plan import StreamPlan
@@ -296,6 +297,7 @@ def _describe(variants: tuple[PipelineVariant, ...], source: ModelSource) -> Mod
         modes=tuple(variant.mode for variant in variants),
         loras=tuple(lora.info for lora in source.loras),
         schedulers=tuple(checks),
+        prompt_syntaxes=prompt_syntaxes(variants),
         accepts_steps=None if source.role is Role.DECODER else step_check(variants),
         scheduler_checks=checks,
     )

@@ -81,13 +81,15 @@ class PromptCache:
         if not all(_is_plain(value) for value in arguments):
             return encode(*args, **kwargs)
         # The repr distinguishes values that are equal but not the same, such as 1 and True.
-        key = (name, len(args), tuple(kwargs), repr(arguments))
+        return self.get((name, len(args), tuple(kwargs), repr(arguments)), lambda: encode(*args, **kwargs))
+
+    def get(self, key: Hashable, encode: Callable[[], Embeddings]) -> Any:
+        """Return a copy of the embeddings with the key `key`. If they are not in the cache, call `encode`."""
         if key in self._entries:
             self.hits += 1
             self._entries.move_to_end(key)
-            found: Embeddings = _copy(self._entries[key])
-            return found
-        embeddings = encode(*args, **kwargs)
+            return _copy(self._entries[key])
+        embeddings = encode()
         size = _nbytes(embeddings)
         if size is not None and size <= self._max_bytes:
             self._entries[key] = _copy(embeddings)

@@ -20,8 +20,11 @@ _MAX_ADDED_TOKENS = 8
 def prompt_truncations(variant: PipelineVariant, plan: StreamPlan) -> tuple[PromptTruncation, ...]:
     """Return a truncation for each prompt field of `plan` and each text encoder that drops tokens of this field.
 
-    Each truncation is also logged. Call this function only on the device thread.
+    Each truncation is also logged. Prompts in another syntax than plain are never truncated. Call this function only on
+    the device thread.
     """
+    if plan.prompt_syntax is not None:
+        return ()
     pipeline, arguments = variant.pipeline, variant.family.arguments
     requested = None if plan.extra is None else plan.extra.max_sequence_length
     max_tokens = requested or int(call_defaults(pipeline).get("max_sequence_length") or 0)
@@ -59,7 +62,7 @@ def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str, max_to
     `max_tokens` is the `max_sequence_length` of the call, or 0 if the pipeline does not have this argument.
     """
     # Replaces the names of textual inversion embeddings that have several vectors. It tokenizes the text to find them.
-    if hasattr(pipeline, "maybe_convert_prompt") and _has_embeddings_of_several_vectors(tokenizer):
+    if hasattr(pipeline, "maybe_convert_prompt") and has_embeddings_of_several_vectors(tokenizer):
         text = pipeline.maybe_convert_prompt(text, tokenizer)
     if hasattr(pipeline, "_text_preprocessing"):
         text = pipeline._text_preprocessing(text, clean_caption=False)[0]
@@ -76,7 +79,7 @@ def _dropped_tokens(pipeline: Any, tokenizer: Any, field: str, text: str, max_to
     return _excess(tokenizer, text, limit)
 
 
-def _has_embeddings_of_several_vectors(tokenizer: Any) -> bool:
+def has_embeddings_of_several_vectors(tokenizer: Any) -> bool:
     """Return whether `tokenizer` has a textual inversion of several vectors, i.e. the tokens NAME, NAME_1, NAME_2..."""
     return any(token.endswith("_1") for token in tokenizer.added_tokens_encoder)
 

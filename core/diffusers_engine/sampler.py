@@ -24,8 +24,10 @@ from core.diffusers_engine.guidance_interval import with_guidance_interval
 from core.diffusers_engine.input_images import decode_inputs
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.precision import DENOISERS
+from core.diffusers_engine.prompt_cache import PromptCache
 from core.diffusers_engine.scheduler_choice import new_scheduler
 from core.diffusers_engine.variants import PipelineVariant
+from core.diffusers_engine.weighted_prompts import embedding_arguments
 from core.encode_plan import EncodePlan
 from core.engine import Job
 from core.plan import StreamPlan
@@ -65,7 +67,7 @@ def sample_batch(model: LoadedModel, members: Sequence[BatchMember]) -> list[Ten
     plan = members[0].plan
     variant = model.variant_for(plan)
     pipeline, family = variant.pipeline, variant.family
-    each = [_arguments(variant, member.plan, member.inputs) for member in members]
+    each = [_arguments(variant, member.plan, member.inputs, model.prompts) for member in members]
     batch = Batch(members, [arguments["generator"] for arguments in each], variant)
     arguments = each[0] if len(each) == 1 else merge_arguments(each, family, batch.generators)
 
@@ -152,7 +154,7 @@ def call_pipeline(
     If the plan is for a video and `job` is cancelled, the call stops within a step, because the steps of a video can
     take minutes.
     """
-    arguments = {**_arguments(variant, plan, inputs), "output_type": output_type, **callback}
+    arguments = {**_arguments(variant, plan, inputs, PromptCache()), "output_type": output_type, **callback}
     return _run_pipeline(variant, plan, arguments, [job], on_estimate)
 
 
@@ -187,11 +189,14 @@ def _run_pipeline(
         return pipeline(**arguments)
 
 
-def _arguments(variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(
+    variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, Any], prompts: PromptCache
+) -> dict[str, Any]:
     """Return the keyword arguments of the pipeline call. Fields of the plan that are None are omitted."""
+    embeddings = embedding_arguments(variant, plan, prompts)
     values = {
-        "prompt": plan.prompt,
-        "negative_prompt": plan.negative_prompt,
+        "prompt": None if embeddings else plan.prompt,
+        "negative_prompt": None if embeddings else plan.negative_prompt,
         "guidance_scale": plan.guidance_scale,
         "width": plan.width,
         "height": plan.height,
@@ -212,6 +217,7 @@ def _arguments(variant: PipelineVariant, plan: StreamPlan, inputs: Mapping[str, 
         arguments = family.finish(arguments, plan)
     return {
         **arguments,
+        **embeddings,
         **family.fixed_arguments,
         **({} if plan.extra is None else plan.extra.given),
         "num_inference_steps": plan.steps,

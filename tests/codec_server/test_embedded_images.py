@@ -101,6 +101,16 @@ def test_image_of_a_selected_scheduler_is_reproduced(embedded_server: Addresses,
     assert result == (0, f"equal: {files[0]}\n")
 
 
+def test_image_of_a_weighted_prompt_is_reproduced(embedded_server: Addresses, tmp_path: Path) -> None:
+    for name, options in client_options(embedded_server).items():
+        generate(tmp_path / f"{name}.png", "--prompt-syntax", "compel", "--negative-prompt", "(fog)1.3", *options)
+    files = [tmp_path / f"{name}.png" for name in client_options(embedded_server)]
+    assert len({file.read_bytes() for file in files}) == 1
+    assert parameters_in(files[0])["prompt_syntax"] == "compel"
+    result = invoke("reproduce", files[0], "--server", embedded_server.http)
+    assert result == (0, f"equal: {files[0]}\n")
+
+
 def test_inpainted_image_is_reproduced_from_its_image_and_mask(embedded_server: Addresses, tmp_path: Path) -> None:
     image, mask, result = (tmp_path / name for name in ("image.png", "mask.png", "result.png"))
     image.write_bytes(sample_image(3))

@@ -1,0 +1,161 @@
+"""The request field `prompt_syntax`: weighted and long prompts over both protocols, and prompts that are refused."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from compel import CompelForSD, CompelForSDXL
+
+from codec_client import GrpcClient, HttpClient
+from codec_pixels.device import Device
+from codec_pixels.device_thread import DeviceThread
+from codec_wire import WireFormat
+from codec_wire.decoder import LatentDecoder
+from codec_wire.http import PROMPT_TRUNCATED_HEADER
+from core.diffusers_engine.engine import DiffusersEngine
+from core.diffusers_engine.loader import LoadedModel
+from tests.support.factories import load_from_factory
+from tests.support.http_requests import IMAGES, read_error
+from tests.support.pipeline_pixels import bundle_with_dtype
+from tests.support.serving import Servers, http_address, read_stream, run_http_gateway, run_servers
+from tests.support.tiny_sd import build_pipeline
+from tests.support.tiny_sdxl import build_sdxl
+
+FIELDS: dict[str, Any] = {"size": "64x64", "steps": 3, "seed": 5, "stream_format": "msgpack"}
+PROMPT = "a (sea)1.4 at dawn++, with (small (red boats)1.2)0.8. " * 3
+NEGATIVE = "(fog)1.2"
+COMPEL: dict[str, Any] = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "prompt_syntax": "compel"}
+
+
+@pytest.fixture
+async def servers(engine: DiffusersEngine, tiny_model: LoadedModel) -> AsyncIterator[Servers]:
+    async with run_servers(engine, tiny_model.info, bundle=bundle_with_dtype(tiny_model, "fp32")) as running:
+        yield running
+
+
+async def latents_of(http: Any, **fields: Any) -> Any:
+    response = await http.post(IMAGES, json=FIELDS | fields)
+    assert response.status == 200, await response.text()
+    parameters = json.loads(response.headers["Codec-Parameters"])
+    assert parameters.get("prompt_syntax") == ("compel" if fields.get("prompt_syntax") == "compel" else None)
+    assert (PROMPT_TRUNCATED_HEADER in response.headers) == (fields.get("prompt_syntax") != "compel")
+    header, frames = read_stream(await response.read(), WireFormat.MSGPACK)
+    return LatentDecoder(header).decode(frames[0])
+
+
+def direct_latents(build: Callable[[], Any], arguments_for: Callable[[Any], dict[str, Any]]) -> Any:
+    pipeline = build()
+    pipeline.set_progress_bar_config(disable=True)
+    output = pipeline(
+        **arguments_for(pipeline),
+        width=64,
+        height=64,
+        num_inference_steps=3,
+        generator=torch.Generator().manual_seed(5),
+        output_type="latent",
+    )
+    return output.images[0].numpy()
+
+
+def sd_arguments(pipeline: Any) -> dict[str, Any]:
+    found = CompelForSD(pipeline)(PROMPT, negative_prompt=NEGATIVE)
+    return {"prompt_embeds": found.embeds, "negative_prompt_embeds": found.negative_embeds}
+
+
+def sdxl_arguments(pipeline: Any) -> dict[str, Any]:
+    found = CompelForSDXL(pipeline)(PROMPT, negative_prompt=NEGATIVE)
+    return {
+        "prompt_embeds": found.embeds,
+        "negative_prompt_embeds": found.negative_embeds,
+        "pooled_prompt_embeds": found.pooled_embeds,
+        "negative_pooled_prompt_embeds": found.negative_pooled_embeds,
+    }
+
+
+async def test_stable_diffusion_samples_the_embeddings_of_compel(servers: Servers, device_thread: DeviceThread) -> None:
+    # On the device thread, because the number of CPU threads changes the result.
+    expected = device_thread.submit(direct_latents, build_pipeline, sd_arguments).result()
+    np.testing.assert_array_equal(await latents_of(servers.http, **COMPEL), expected)
+
+
+async def test_stable_diffusion_xl_samples_the_embeddings_of_compel(
+    device: Device, device_thread: DeviceThread
+) -> None:
+    model = load_from_factory("tests.support.tiny_sdxl:build_sdxl", device)
+    expected = device_thread.submit(direct_latents, build_sdxl, sdxl_arguments).result()
+    engine = DiffusersEngine(model, device_thread)
+    async with run_servers(engine, model.info, bundle=bundle_with_dtype(model, "fp32")) as running:
+        np.testing.assert_array_equal(await latents_of(running.http, **COMPEL), expected)
+
+
+async def test_plain_prompts_are_passed_to_the_pipeline(servers: Servers, device_thread: DeviceThread) -> None:
+    def arguments(_pipeline: Any) -> dict[str, Any]:
+        return {"prompt": PROMPT, "negative_prompt": NEGATIVE}
+
+    expected = device_thread.submit(direct_latents, build_pipeline, arguments).result()
+    for syntax in ({}, {"prompt_syntax": "plain"}, {"prompt_syntax": None}):
+        found = await latents_of(servers.http, prompt=PROMPT, negative_prompt=NEGATIVE, **syntax)
+        np.testing.assert_array_equal(found, expected)
+
+
+async def test_gateway_and_clients_send_the_syntax(servers: Servers) -> None:
+    expected = await latents_of(servers.http, **COMPEL)
+    async with run_http_gateway(servers.grpc_address) as (_, gateway):
+        np.testing.assert_array_equal(await latents_of(gateway, **COMPEL), expected)
+        listed = [(await (await gateway.get(path)).json()) for path in ("/v1/models", "/codec/info")]
+        assert [one["prompt_syntaxes"] for one in (listed[0]["data"][0], listed[1]["models"][0])] == [
+            ["plain", "compel"]
+        ] * 2
+        response = await gateway.post(IMAGES, json=FIELDS | COMPEL | {"prompt": "a cat.swap(dog)"})
+        assert (response.status, (await read_error(response))["param"]) == (400, "prompt")
+    async with HttpClient(http_address(servers)) as http, GrpcClient(servers.grpc_address) as grpc:
+        for client in (http, grpc):
+            generation = await client.generate(
+                PROMPT, size=(64, 64), steps=3, seed=5, negative_prompt=NEGATIVE, prompt_syntax="compel"
+            )
+            np.testing.assert_array_equal(generation.latents[0], expected)
+            assert generation.parameters["prompt_syntax"] == "compel"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "message"),
+    [
+        ({"prompt_syntax": "a1111"}, "prompt_syntax", "must be 'plain' or 'compel', got 'a1111'"),
+        ({"prompt_syntax": 1}, "prompt_syntax", "must be 'plain' or 'compel', got 1"),
+        ({"prompt": "(" * 9 + "a" + ")" * 9}, "prompt", "must have at most 8 nested parentheses"),
+        ({"prompt": "(" * 100_000}, "prompt", "must have at most 8192 characters"),
+        ({"negative_prompt": "(" * 8192}, "negative_prompt", "must have at most 8 nested parentheses"),
+        ({"negative_prompt": "a cat.swap(dog)"}, "negative_prompt", "must not contain .swap()"),
+        ({"prompt": '("a", "b").and() c'}, "prompt", "Expected end of text"),
+        ({"prompt": "a" * 601}, "prompt", "must have at most 8 chunks of 77 tokens, got 9"),
+    ],
+)
+async def test_invalid_prompt_is_refused_before_the_stream_begins(
+    servers: Servers, fields: dict[str, Any], field: str, message: str
+) -> None:
+    response = await servers.http.post(IMAGES, json=FIELDS | COMPEL | fields)
+    error = await read_error(response)
+    assert (response.status, error["param"]) == (400, field)
+    assert message in error["message"]
+
+
+async def test_literal_parentheses_may_be_nested(servers: Servers) -> None:
+    await latents_of(servers.http, **COMPEL | {"prompt": r"\(" * 100 + "a" + r"\)" * 100})
+
+
+@pytest.mark.slow
+async def test_server_responds_while_it_parses_hostile_prompts(servers: Servers) -> None:
+    prompts = ('"(a" ' * 1600, "(a)1.1 " * 1170, '("a", "b").blend(1, 1) ' * 300, "(" + "a," * 4000 + ")")
+    posts = [servers.http.post(IMAGES, json=FIELDS | COMPEL | {"prompt": prompt}) for prompt in prompts]
+    hostile = asyncio.gather(*posts)
+    responses = 0
+    while not hostile.done():
+        assert (await servers.http.get("/livez")).status == 200
+        responses += 1
+    assert [response.status for response in await hostile] == [400] * len(prompts)
+    assert responses > 1
+    await latents_of(servers.http, **COMPEL)
