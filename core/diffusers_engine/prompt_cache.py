@@ -81,7 +81,9 @@ class PromptCache:
         if not all(_is_plain(value) for value in arguments):
             return encode(*args, **kwargs)
         # The repr distinguishes values that are equal but not the same, such as 1 and True.
-        return self.get((name, len(args), tuple(kwargs), repr(arguments)), lambda: encode(*args, **kwargs))
+        key = (name, len(args), tuple(kwargs), repr(arguments))
+        found: Embeddings = self.get(key, lambda: encode(*args, **kwargs))
+        return found
 
     def get(self, key: Hashable, encode: Callable[[], Embeddings]) -> Any:
         """Return a copy of the embeddings with the key `key`. If they are not in the cache, call `encode`."""

@@ -55,6 +55,10 @@ def plan_of(model: LoadedModel, prompt: str, *, seed: int = 5, **fields: Any) ->
     return plan(request, bundle_with_dtype(model, "fp32"), model.info)
 
 
+def _negatives(*texts: str | None) -> list[dict[str, Any]]:
+    return [{"negative_prompt": text} for text in texts]
+
+
 def latents_of(thread: DeviceThread, model: LoadedModel, one: StreamPlan) -> Tensor:
     return thread.submit(sample, model, one, Job(), lambda _done, _total: None, decode_inputs(one)).result()
 
@@ -87,7 +91,7 @@ def test_embeddings_without_a_negative_prompt_are_those_of_an_empty_text(tiny_mo
         embedding_arguments(
             tiny_model.variants[0], plan_of(tiny_model, LONG, prompt_syntax="compel", **fields), PromptCache()
         )
-        for fields in ({}, {"negative_prompt": ""})
+        for fields in _negatives(None, "")
     )
     assert all(torch.equal(without[name], empty[name]) for name in empty)
 
@@ -106,7 +110,7 @@ def test_every_family_samples_weighted_and_long_prompts(
         model, variants=tuple(one for one in model.variants if one.family.pipeline_class == wanted) + model.variants
     )
     has_negative = model.variants[0].mode.negative_prompt
-    for fields in ({}, {"negative_prompt": "fog"})[: 1 + has_negative]:
+    for fields in _negatives(None, "fog")[: 1 + has_negative]:
         plain = latents_of(device_thread, model, plan_of(model, "a sea at dawn", **fields))
         # Without weights, compel computes the embeddings that the pipeline computes.
         same = latents_of(device_thread, model, plan_of(model, "a sea at dawn", prompt_syntax="compel", **fields))
@@ -210,4 +214,5 @@ def test_textual_inversion_of_several_vectors_is_read() -> None:
     (found, _) = _encode(pipeline, {"prompt": "<boat>", "negative_prompt": ""})[:2]
     plain, _ = pipeline.encode_prompt("<boat>", "cpu", 1, False)
     assert prompt_syntaxes([variant]) == ("plain", "compel")
+    assert found is not None
     assert torch.equal(found, plain)
