@@ -179,6 +179,7 @@ def _from_files(source: ModelSource, device: Device) -> tuple[Any, Family, Devic
         dtype=device.dtype,
         use_safetensors=not source.allow_pickle or None,
         **files.arguments,
+        **files.family.load_components(files.folder),
         **quantization_arguments(source, files.folder, components, device),
     )
     return pipeline, files.family, device

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from core.diffusers_engine.families.guidance import always
+from core.diffusers_engine.families.processors import no_components
 from core.model import GenerationMode, RequestLimits
 from core.plan import StreamPlan
 
@@ -116,6 +118,11 @@ class Family:
     """Additional arguments of every call of the pipeline."""
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
     """Additional arguments of `from_pretrained`."""
+    load_components: Callable[[Path], dict[str, Any]] = no_components
+    """Function of processors.py that loads components which are then passed to `from_pretrained`.
+
+    The argument of the function is the directory of the model. The keys of the result are the names of the components.
+    """
     finish: Callable[[dict[str, Any], StreamPlan], dict[str, Any]] | None = None
     """Function of (arguments, plan) that returns adapted arguments of the call. None if the pipeline class needs no
     adaptation."""

@@ -23,6 +23,7 @@ from core.diffusers_engine.families.images import (
     INPAINTING_ARGUMENTS,
     TEXT_TO_IMAGE,
 )
+from core.diffusers_engine.families.processors import qwen_processor
 
 _EDIT = replace(TEXT_TO_IMAGE, image=True)
 _STRENGTH = replace(IMAGE_TO_IMAGE, latents=False)
@@ -63,6 +64,7 @@ _QWEN_EDIT = replace(
     pipeline_class="QwenImageEditPipeline",
     mode=_EDIT,
     arguments={**_TRUE_GUIDANCE, "image": "image"},
+    load_components=qwen_processor,
     batches=False,
     max_tokens=lambda _pipeline: 0,  # it does not cut the embeddings, which contain those of the image
 )

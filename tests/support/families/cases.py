@@ -21,8 +21,6 @@ class Case:
     num_frames, latent_frames: lengths of the video and of its latents; for images, num_frames is unset.
     has_size, has_prompt: whether the pipeline takes width and height, and a prompt.
     caches_prompt: whether embeddings of a prompt can be reused.
-    is_loadable: whether the pipeline can be loaded from a directory without torchvision. Otherwise it is served from
-        the factory `build`.
     frames_argument: the pipeline's argument for the number of frames.
     repeats_images: whether the pipeline takes an image for each frame, for which the server repeats the given one.
     requires: a package without which the class cannot be called.
@@ -37,7 +35,6 @@ class Case:
     has_size: bool = True
     has_prompt: bool = True
     caches_prompt: bool = True
-    is_loadable: bool = True
     frames_argument: str = "num_frames"
     requires: str | None = None
     repeats_images: bool = False
@@ -86,10 +83,8 @@ CASES: dict[str, Case] = {
     "ZImageInpaintPipeline": Case(qwen.build_z_image, STRENGTH, INPAINTING),
     "QwenImagePipeline": Case(qwen.build_qwen_image),
     "QwenImageImg2ImgPipeline": Case(qwen.build_qwen_image, STRENGTH, IMAGE),
-    "QwenImageEditPipeline": Case(qwen.build_qwen_image_edit, {}, IMAGE, caches_prompt=False, is_loadable=False),
-    "QwenImageEditPlusPipeline": Case(
-        qwen.build_qwen_image_edit_plus, {}, IMAGE, caches_prompt=False, is_loadable=False
-    ),
+    "QwenImageEditPipeline": Case(qwen.build_qwen_image_edit, {}, IMAGE, caches_prompt=False),
+    "QwenImageEditPlusPipeline": Case(qwen.build_qwen_image_edit_plus, {}, IMAGE, caches_prompt=False),
     "ZImagePipeline": Case(qwen.build_z_image),
     "ZImageImg2ImgPipeline": Case(qwen.build_z_image, STRENGTH, IMAGE),
     "LatentConsistencyModelPipeline": Case(newer_images.build_lcm),

@@ -6,17 +6,17 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     Mistral3Config,
     Mistral3ForConditionalGeneration,
-    ProcessorMixin,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLTextModel,
     Qwen2Tokenizer,
-    Qwen2VLProcessor,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from core.diffusers_engine.image_text_processor import ImageTextProcessor
 
 WIDTH = 16
 """Width of the hidden states of all models in this module."""
@@ -69,17 +69,6 @@ def qwen_vl() -> Qwen2_5_VLForConditionalGeneration:
 
 def qwen_vl_text() -> Qwen2_5_VLTextModel:
     return qwen_vl().model.language_model
-
-
-class ImageTextProcessor(Qwen2VLProcessor):  # type: ignore[misc]
-    """The processor of Qwen2-VL without its processor of videos, which requires torchvision."""
-
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
-        self.image_token, self.video_token = "<|image_pad|>", "<|video_pad|>"
-        self.image_token_id, self.video_token_id = (
-            tokenizer.convert_tokens_to_ids(token) for token in (self.image_token, self.video_token)
-        )
-        ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
 
 def qwen_processor() -> ImageTextProcessor:
