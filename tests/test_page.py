@@ -204,7 +204,7 @@ def test_result_states_how_exact_it_is_and_what_was_downloaded(visit: Visit, ser
     expect(tab.locator("#saved-fidelity")).to_contain_text("int8 rounds the latents to 8 bits")
     tab.select_option("#pipeline", "raw")
     generate(tab)
-    expect(tab.locator("#saved-fidelity")).to_have_text("raw sends the values as the model made them, in fp16.")
+    expect(tab.locator("#saved-fidelity")).to_have_text("raw sends the model's values in fp16, not rounded further.")
     assert visit.problems == []
 
 
@@ -228,7 +228,7 @@ def test_formats_are_measured_and_compared(visit: Visit) -> None:
     names = tab.locator("#sizes-rows th").all_inner_texts()
     assert names.index("Latents, int4") < names.index("Latents, raw") < names.index("PNG")
     raw_row = tab.locator("#sizes-rows tr", has_text="Latents, raw")
-    expect(raw_row).to_contain_text("values as the model made them, fp16")
+    expect(raw_row).to_contain_text("values in fp16, not rounded further")
     expect(tab.locator(".current td").nth(1)).to_have_text(re.compile(r"^1\.0"))
     assert re.search(r"rounded to 4 bits, PSNR [\d.]+ dB to raw", tab.locator("#sizes-rows").inner_text())
     assert visit.problems == []

@@ -1652,7 +1652,7 @@ function describePipeline(name, map) {
   const { bits, delta } = pipeline;
   if (bits === null) {
     const dtype = map?.dtype ?? "fp16";
-    return `The values as the model made them, in ${dtype} (${bitsOf(dtype)} bits). They are not rounded further.`;
+    return `The model's values in ${dtype} (${bitsOf(dtype)} bits), not rounded further.`;
   }
   const share = SHARES[bitsOf(map?.dtype ?? "fp16") / bits];
   const how = delta ? "Most frames hold only what has changed, which compresses well." : name.endsWith("-adaptive") ? "The rounding steps are chosen for each image." : "";
@@ -1660,7 +1660,7 @@ function describePipeline(name, map) {
 }
 function describeResult(name, pixels, raw, map) {
   const bits = PIPELINES.get(name)?.bits ?? null;
-  if (bits === null) return `raw sends the values as the model made them, in ${map?.dtype ?? "fp16"}.`;
+  if (bits === null) return `raw sends the model's values in ${map?.dtype ?? "fp16"}, not rounded further.`;
   const rounded = `${name} rounds the latents to ${bits} bits, so the result is close to that of raw, but not equal.`;
   if (raw !== null) return `${rounded} ${describeDifference(raw, pixels)}`;
   return `${rounded} ${describeBounds(name, map)}`.trim();
@@ -2162,7 +2162,7 @@ function calculatedSize(name, { shape, dtype, totalFrames }) {
 }
 function qualityOf(name, dtype, variants) {
   const bits = PIPELINES.get(name)?.bits;
-  if (bits === null || bits === void 0) return `values as the model made them, ${dtype}`;
+  if (bits === null || bits === void 0) return `values in ${dtype}, not rounded further`;
   const rounded = `values rounded to ${bits} bits`;
   const [raw, own] = ["raw", name].map((one) => variants.found.get(one)?.decoded);
   if (!raw || !own) return rounded;

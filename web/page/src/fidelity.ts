@@ -27,7 +27,7 @@ export function describePipeline(name: string, map: LatentMap | undefined): stri
   const { bits, delta } = pipeline;
   if (bits === null) {
     const dtype = map?.dtype ?? "fp16";
-    return `The values as the model made them, in ${dtype} (${bitsOf(dtype)} bits). They are not rounded further.`;
+    return `The model's values in ${dtype} (${bitsOf(dtype)} bits), not rounded further.`;
   }
   const share = SHARES[bitsOf(map?.dtype ?? "fp16") / bits];
   const how = delta
@@ -41,7 +41,7 @@ export function describePipeline(name: string, map: LatentMap | undefined): stri
 /** Return how exact a result is. `raw` has the pixels of the same request in the pipeline raw; null if they are not known. */
 export function describeResult(name: string, pixels: Pixels, raw: Pixels | null, map: LatentMap | undefined): string {
   const bits = PIPELINES.get(name)?.bits ?? null;
-  if (bits === null) return `raw sends the values as the model made them, in ${map?.dtype ?? "fp16"}.`;
+  if (bits === null) return `raw sends the model's values in ${map?.dtype ?? "fp16"}, not rounded further.`;
   const rounded = `${name} rounds the latents to ${bits} bits, so the result is close to that of raw, but not equal.`;
   if (raw !== null) return `${rounded} ${describeDifference(raw, pixels)}`;
   return `${rounded} ${describeBounds(name, map)}`.trim();

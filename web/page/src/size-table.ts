@@ -85,7 +85,7 @@ function calculatedSize(name: string, { shape, dtype, totalFrames }: LatentStrea
 /** Return how exact a pipeline is, with its difference from raw if both were decoded. */
 function qualityOf(name: string, dtype: string, variants: Variants): string {
   const bits = PIPELINES.get(name)?.bits;
-  if (bits === null || bits === undefined) return `values as the model made them, ${dtype}`;
+  if (bits === null || bits === undefined) return `values in ${dtype}, not rounded further`;
   const rounded = `values rounded to ${bits} bits`;
   const [raw, own] = ["raw", name].map((one) => variants.found.get(one)?.decoded);
   if (!raw || !own) return rounded;
