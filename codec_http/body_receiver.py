@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 
 from codec_http.file_field import MAX_BASE64_CHARACTERS, MAX_FILES
 from codec_http.json_body import MAX_JSON_BYTES
+from codec_http.read_turns import MAX_PIECE_BYTES
 from codec_wire.errors import InvalidRequest, RequestTimeout, TooLarge, UnsupportedCoding, truncated_repr
 from core.request_memory import Reservation
 
@@ -19,7 +20,34 @@ PAUSE_TIMEOUT_S = 20.0
 """Maximum time between two pieces of a body, in seconds."""
 
 
-async def receive_body(request: web.Request, reservation: Reservation) -> bytearray:
+class Body:
+    """A received request body.
+
+    The body is stored in pieces until it is complete. A single buffer that grows would be copied to new places, and the
+    memory between them would not be returned to the operating system.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Number of received bytes."""
+        self._pieces: list[bytearray] = []
+
+    def append(self, piece: bytes) -> None:
+        """Add received bytes. Small pieces are combined, because every object takes additional memory."""
+        self.size += len(piece)
+        if self._pieces and len(self._pieces[-1]) + len(piece) <= MAX_PIECE_BYTES:
+            self._pieces[-1] += piece
+        else:
+            self._pieces.append(bytearray(piece))
+
+    def take(self) -> bytes:
+        """Return the body and free the pieces. Call this method once."""
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        return data
+
+
+async def receive_body(request: web.Request, reservation: Reservation) -> Body:
     """Return the body of `request`. While the body is received, its size is added to `reservation`.
 
     Raises InvalidRequest if the body is incomplete, UnsupportedCoding if the body is compressed, and TooLarge if the
@@ -33,17 +61,17 @@ async def receive_body(request: web.Request, reservation: Reservation) -> bytear
     _require_size(request.content_length or 0)
     reservation.require(request.content_length or 0)
     content = request.content
-    body = bytearray()
+    body = Body()
     try:
         if content.is_eof():  # already received together with the header, like most small bodies
-            body += content.read_nowait()
-            reservation.grow(len(body))
+            body.append(content.read_nowait())
+            reservation.grow(body.size)
         else:
             async with aclosing(body_pieces(request)) as pieces:
                 async for piece in pieces:
-                    _require_size(len(body) + len(piece))
+                    _require_size(body.size + len(piece))
                     reservation.grow(len(piece))
-                    body += piece
+                    body.append(piece)
     except web.RequestPayloadError:
         raise InvalidRequest("body", "is incomplete or not correctly chunked") from None
     return body

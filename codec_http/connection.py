@@ -15,6 +15,7 @@ from codec_http.connection_limits import ConnectionLimits
 from codec_http.cors import allow_origin
 from codec_http.errors import error_response, malformed_request_response
 from codec_http.header_limit import MAX_HEADER_BYTES, MAX_LINE_BYTES, LimitedRequestParser
+from codec_http.read_turns import LARGE_PIECE_BYTES, MAX_PIECE_BYTES, ReadTurns
 
 HEADER_TIMEOUT_S = 20.0
 """Maximum time from the first to the last byte of a request header, in seconds."""
@@ -71,9 +72,11 @@ class Connection(web.RequestHandler):
     closes the connection for writing after a request still receives the response.
     """
 
-    __slots__ = ("_header_timer", "_is_probed", "_limits", "_rest")
+    __slots__ = ("_header_timer", "_is_probed", "_limits", "_rest", "_turns", "_waits_for_turn")
 
-    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, server: web.Server, loop: asyncio.AbstractEventLoop, limits: ConnectionLimits, turns: ReadTurns
+    ) -> None:
         super().__init__(
             server,
             loop=loop,
@@ -81,11 +84,14 @@ class Connection(web.RequestHandler):
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             keepalive_timeout=IDLE_TIMEOUT_S,
+            read_bufsize=MAX_PIECE_BYTES,
             lingering_time=LINGER_S,
             auto_decompress=False,  # aiohttp would decompress without a size limit and without dictionaries
         )
         self._parser: Any = LimitedRequestParser(self._parser)
         self._limits = limits
+        self._turns = turns
+        self._waits_for_turn = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._is_probed = False
         self._rest: RestOfMalformedRequest | None = None
@@ -107,6 +113,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection and start its idle timer."""
         super().connection_made(transport)
+        transport.max_size = MAX_PIECE_BYTES  # type: ignore[attr-defined]  # of asyncio's own transports
         self._limits.add(self, (transport.get_extra_info("peername") or ("",))[0])
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -128,6 +135,25 @@ class Connection(web.RequestHandler):
             self._stop_header_timer()
         elif self._header_timer is None:
             self._header_timer = self._loop.call_later(HEADER_TIMEOUT_S, self.evict)
+        if len(data) >= LARGE_PIECE_BYTES:
+            self._wait_for_turn()
+
+    def _wait_for_turn(self) -> None:
+        """Receive no more data until the turn of this connection."""
+        if not self._waits_for_turn:
+            self._waits_for_turn = True
+            self._pause_transport_reading()
+            self._turns.wait(self)
+
+    def resume_turn(self) -> None:
+        """Receive data again, unless the buffer is full. See Reader."""
+        self._waits_for_turn = False
+        if not self._reading_paused and not self._buffer_paused:
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        if not self._waits_for_turn:
+            super()._resume_transport_reading()
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
@@ -196,10 +222,11 @@ class ConnectionServer(web.Server):
         # handler_cancellation is off by default; without it, a disconnect would not cancel the generation.
         super().__init__(server.request_handler, request_factory=server.request_factory, handler_cancellation=True)
         self.limits = limits
+        self._turns = ReadTurns(self._loop)
 
     def __call__(self) -> Connection:
         """Return a protocol for a new connection."""
-        return Connection(self, self._loop, self.limits)
+        return Connection(self, self._loop, self.limits, self._turns)
 
 
 class ConnectionRunner(web.AppRunner):

@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import hdrs, web
 
-from codec_http.body_receiver import receive_body
+from codec_http.body_receiver import Body, receive_body
 from codec_http.edit_models import EDIT_TEXT_FIELDS, EditBody, edit_fields
 from codec_http.json_body import parse_json_object
 from codec_http.multipart import MULTIPART, form_fields, parse_multipart
@@ -46,19 +46,19 @@ async def _read_edit(request: web.Request) -> EditBody:
         )
     app = request.app
     with app[SERVICE].admission.memory.reserve() as reservation:
-        data = await receive_body(request, reservation)
+        body = await receive_body(request, reservation)
         parse = _parse_form if request.content_type == MULTIPART else _parse_json
         # One at a time, so that the memory for parsing does not depend on the number of requests.
         content_type = request.headers[hdrs.CONTENT_TYPE]
-        return await asyncio.get_running_loop().run_in_executor(app[BODY_PARSER], parse, content_type, data)
+        return await asyncio.get_running_loop().run_in_executor(app[BODY_PARSER], parse, content_type, body)
 
 
-def _parse_form(content_type: str, data: bytes | bytearray) -> EditBody:
-    return parse_edit_body(edit_fields(form_fields(parse_multipart(content_type, data), EDIT_TEXT_FIELDS)))
+def _parse_form(content_type: str, body: Body) -> EditBody:
+    return parse_edit_body(edit_fields(form_fields(parse_multipart(content_type, body.take()), EDIT_TEXT_FIELDS)))
 
 
-def _parse_json(_content_type: str, data: bytes | bytearray) -> EditBody:
-    return parse_edit_body(edit_fields(parse_json_object(data)))
+def _parse_json(_content_type: str, body: Body) -> EditBody:
+    return parse_edit_body(edit_fields(parse_json_object(body.take())))
 
 
 def _repainted_pixels(mask: bytes) -> bytes:

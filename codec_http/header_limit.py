@@ -30,6 +30,8 @@ class LimitedRequestParser:
         self._payload: StreamReader = EMPTY_PAYLOAD
         self.header_bytes = 0
         """Number of received bytes of a header that is not yet complete."""
+        self._possible_bytes = 0
+        """Size of the piece in which the last header ended. The piece may contain the start of the next header."""
 
     @property
     def in_body(self) -> bool:
@@ -43,8 +45,10 @@ class LimitedRequestParser:
         messages = parsed[0]
         size = len(data) if in_body else self.header_bytes + len(data)
         if messages:
+            size += self._possible_bytes
             self._payload = messages[-1][1]
             self.header_bytes = 0
+            self._possible_bytes = len(data)
             is_too_large = size > MAX_HEADER_BYTES and any(_size(message) > MAX_HEADER_BYTES for message, _ in messages)
         else:
             self.header_bytes = 0 if in_body else size

@@ -43,7 +43,7 @@ ENCODE_PARAMETERS = {
 async def encode(request: web.Request) -> web.StreamResponse:
     """Handle POST /v1/latents/encode, which encodes an image or a video to a latent stream."""
     with request.app[SERVICE].admission.memory.reserve() as reservation:
-        return await _encode(request, bytes(await receive_body(request, reservation)))
+        return await _encode(request, (await receive_body(request, reservation)).take())
 
 
 async def _encode(request: web.Request, file: bytes) -> web.StreamResponse:

@@ -54,7 +54,7 @@ ENCODE_PARAMETERS = {
 async def decode(request: web.Request) -> web.Response:
     """Handle POST /hf/decode, which decodes a tensor of latents to an image, a video or a tensor of pixels."""
     with request.app[SERVICE].admission.memory.reserve() as reservation:
-        return await _decode(request, bytes(await receive_body(request, reservation)))
+        return await _decode(request, (await receive_body(request, reservation)).take())
 
 
 async def _decode(request: web.Request, body: bytes) -> web.Response:
@@ -86,7 +86,7 @@ async def _decode(request: web.Request, body: bytes) -> web.Response:
 async def encode(request: web.Request) -> web.Response:
     """Handle POST /hf/encode, which encodes an image file or a tensor of pixels to a tensor of latents."""
     with request.app[SERVICE].admission.memory.reserve() as reservation:
-        return await _encode(request, bytes(await receive_body(request, reservation)))
+        return await _encode(request, (await receive_body(request, reservation)).take())
 
 
 async def _encode(request: web.Request, body: bytes) -> web.Response:

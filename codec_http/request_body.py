@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
 
-from codec_http.body_receiver import receive_body
+from codec_http.body_receiver import Body, receive_body
 from codec_http.edit_models import EditBody
 from codec_http.json_body import parse_json_object
 from codec_http.negotiation import accepted_formats
@@ -75,12 +75,12 @@ async def read_generation(request: web.Request, modality: Modality, accept: str)
     _require_json(request)
     app = request.app
     with app[SERVICE].admission.memory.reserve() as reservation:
-        data = await receive_body(request, reservation)
-        if len(data) <= INLINE_BYTES:
-            return parse_generation(data, modality, accept)
+        body = await receive_body(request, reservation)
+        if body.size <= INLINE_BYTES:
+            return parse_generation(body, modality, accept)
         # One at a time, so that the memory for parsing does not depend on the number of requests.
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(app[BODY_PARSER], parse_generation, data, modality, accept)
+        return await loop.run_in_executor(app[BODY_PARSER], parse_generation, body, modality, accept)
 
 
 def _require_json(request: web.Request) -> None:
@@ -97,13 +97,13 @@ def _require_json(request: web.Request) -> None:
         )
 
 
-def parse_generation(data: bytes | bytearray, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
-    """Return the validated body in `data`. See read_generation.
+def parse_generation(received: Body, modality: Modality, accept: str) -> LatentsBody | RenderedBody:
+    """Return the validated body in `received`. See read_generation.
 
     Raises InvalidRequest with the name of the field if a field is missing, invalid or not allowed. Raises TooLarge if
     the JSON text is too large.
     """
-    body = parse_json_object(data)
+    body = parse_json_object(received.take())
     if requests_pixels(body, accept):
         return parse_rendered_body(body, modality)
     return parse_latents_body(body, modality)

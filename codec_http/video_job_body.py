@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from codec_http.body_receiver import receive_body
+from codec_http.body_receiver import Body, receive_body
 from codec_http.file_field import FILE_FIELDS, MAX_BASE64_CHARACTERS, decode_file_field
 from codec_http.json_body import parse_json_object
 from codec_http.multipart import MULTIPART, form_fields, parse_multipart
@@ -145,13 +145,13 @@ async def read_video_job(request: web.Request) -> VideoJobBody:
             f"Content-Type must be {JSON} or {MULTIPART}, got {truncated_repr(request.content_type)}"
         )
     with app[SERVICE].admission.memory.reserve() as reservation:
-        data = await receive_body(request, reservation)
+        body = await receive_body(request, reservation)
         parse = _parse_form if request.content_type == MULTIPART else _parse_json
         content_type = request.headers[hdrs.CONTENT_TYPE]
-        if len(data) <= INLINE_BYTES:
-            return parse(content_type, data)
+        if body.size <= INLINE_BYTES:
+            return parse(content_type, body)
         # One at a time, so that the memory for parsing does not depend on the number of requests.
-        return await asyncio.get_running_loop().run_in_executor(app[BODY_PARSER], parse, content_type, data)
+        return await asyncio.get_running_loop().run_in_executor(app[BODY_PARSER], parse, content_type, body)
 
 
 def text_fields(model: type[BaseModel]) -> set[str]:
@@ -166,10 +166,10 @@ def text_fields(model: type[BaseModel]) -> set[str]:
     }
 
 
-def _parse_form(content_type: str, data: bytes | bytearray) -> VideoJobBody:
-    parts = parse_multipart(content_type, data, _ENCODED_FILES)
+def _parse_form(content_type: str, body: Body) -> VideoJobBody:
+    parts = parse_multipart(content_type, body.take(), _ENCODED_FILES)
     return parse_body(VideoJobBody, form_fields(parts, text_fields(VideoJobBody)))
 
 
-def _parse_json(_content_type: str, data: bytes | bytearray) -> VideoJobBody:
-    return parse_body(VideoJobBody, parse_json_object(data))
+def _parse_json(_content_type: str, body: Body) -> VideoJobBody:
+    return parse_body(VideoJobBody, parse_json_object(body.take()))
