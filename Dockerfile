@@ -24,7 +24,7 @@ COPY pyproject.toml README.md LICENSE constraints.txt ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip="/opt/pip/bin/pip --python /opt/codec/bin/python" \
     && /opt/pip/bin/pip install --quiet --upgrade 'pip>=25.1' \
-    && $pip install --quiet --constraint constraints.txt '.[server]' \
+    && $pip install --quiet --constraint constraints.txt '.[server,weighting]' \
     && $pip check \
     && $pip uninstall --quiet --yes codec-diffusers
 

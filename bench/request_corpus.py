@@ -129,7 +129,9 @@ _NAMES = (
     "complexity", "svg", "", "\0",
     "prompt ", "a" * 5000,
 )  # fmt: skip
-_CHOICES = ("msgpack", "protobuf", "raw", "int8", "image-latents", "video-latents", "png", "jpeg", "webp", "b64_json")
+_CHOICES = (
+    "msgpack", "protobuf", "raw", "int8", "image-latents", "video-latents", "png", "jpeg", "webp", "b64_json", "compel",
+)  # fmt: skip
 _ACCEPT = ("*/*", "application/json", "application/x-codec-msgpack", "application/x-protobuf;q=0.5, */*;q=0", ";,;q=x")
 _CODINGS = ("identity", "gzip", "br", "zstd", "*;q=0", "gzip;q=nan, br;q=2", "")
 

@@ -149,7 +149,7 @@ async def test_literal_parentheses_may_be_nested(servers: Servers) -> None:
 
 @pytest.mark.slow
 async def test_server_responds_while_it_parses_hostile_prompts(servers: Servers) -> None:
-    prompts = ('"(a" ' * 1600, "(a)1.1 " * 1170, '("a", "b").blend(1, 1) ' * 300, "(" + "a," * 4000 + ")")
+    prompts = ("(a)1.1 " * 1170, '("a", "b").blend(1, 1) ' * 300, "(" + "a," * 4000 + ")")
     posts = [servers.http.post(IMAGES, json=FIELDS | COMPEL | {"prompt": prompt}) for prompt in prompts]
     hostile = asyncio.gather(*posts)
     responses = 0

@@ -57,7 +57,11 @@ class _BoundedParser:
 
 
 _parser = cache(_BoundedParser)
-_parsed = lru_cache(maxsize=64)(lambda text: _parser().parse(text))
+
+
+@lru_cache(maxsize=64)
+def _parsed(parser: _BoundedParser, text: str) -> "Conjunction":
+    return parser.parse(text)
 
 
 def parse_prompt(field: str, text: str) -> "Conjunction":
@@ -66,8 +70,9 @@ def parse_prompt(field: str, text: str) -> "Conjunction":
     The results are cached. Raises InvalidRequest if the syntax is not valid or not supported, or if parsing takes too
     many steps.
     """
+    parser = _parser()
     try:
-        conjunction: Conjunction = _parsed(text)
+        conjunction = _parsed(parser, text)
     except (_TooManyMatches, RecursionError):
         raise InvalidRequest(
             field,

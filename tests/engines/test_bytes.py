@@ -60,6 +60,7 @@ async def test_each_sampling_field_changes_the_latents(service: LatentService) -
         {"negative_prompt": "snow"},
         {"guidance_scale": 1.5},
         {"steps": 4},
+        {"prompt": "a (snowy)1.4 mountain", "prompt_syntax": "compel"},
     ]
     for change in changes:
         assert (await generate(service, **change))[1] != first[1], change

@@ -28,17 +28,17 @@ def test_result_is_that_of_the_parser_of_compel(text: str) -> None:
 
 
 def test_random_prompts_are_parsed_as_by_compel_or_refused() -> None:
-    rng, parsed = random.Random(3), 0
-    for _ in range(300):
+    parser, rng, parsed = PromptParser(), random.Random(3), 0
+    for _ in range(200):
         text = "".join(rng.choices(CHARACTERS, k=rng.randint(1, 10)))
         try:
             found = parse_prompt("prompt", text)
         except InvalidRequest as error:
             assert error.field == "prompt"
         else:
-            assert found == PromptParser().parse_conjunction(text), text
+            assert found == parser.parse_conjunction(text), text
             parsed += 1
-    assert parsed > 200
+    assert parsed > 130
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,8 @@ def test_unsupported_prompt_is_refused(text: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "(" * 8192,
-        "(a, " * 2048,
-        '"(a" ' * 1600,
-        "(" + "a," * 4000 + ")",
-        "(" * 400 + "a" + ")1.1" * 400,
-        "(a)1.1 " * 1170,
-    ],
-    ids=["parentheses", "nested words", "quotes", "commas", "nested weights", "weights"],
+    ["(" * 8192, "(a, " * 2048, '"(a" ' * 1600, "(" * 400 + "a" + ")1.1" * 400],
+    ids=["parentheses", "nested words", "quotes", "nested weights"],
 )
 def test_parsing_stops_after_a_number_of_steps(text: str) -> None:
     try:

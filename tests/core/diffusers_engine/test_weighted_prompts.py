@@ -1,6 +1,7 @@
 """Weighted prompts in the pipelines of Stable Diffusion: their embeddings, limits, cache and batches."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,18 @@ def test_textual_inversion_of_several_vectors_is_read() -> None:
     assert prompt_syntaxes([variant]) == ("plain", "compel")
     assert found is not None
     assert torch.equal(found, plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("build", [build_pipeline, build_sdxl])
+def test_prompt_without_weights_has_the_embeddings_of_the_pipeline(
+    build: Callable[[], Any], dtype: torch.dtype
+) -> None:
+    pipeline = build().to(dtype)
+    plain = pipeline.encode_prompt(
+        "a sea", device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True, negative_prompt="fog"
+    )
+    found = _encode(pipeline, {"prompt": "a sea", "negative_prompt": "fog"})
+    for one, expected in zip(found, plain, strict=False):
+        assert one is not None
+        assert torch.equal(one, expected)
