@@ -2,10 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from codec_wire.integers import parse_integer
 from codec_wire.latents import MAX_UINT32
+
+_MAX_ENTRIES = 16
 
 
 class ExtraParameters(BaseModel):
@@ -49,6 +52,20 @@ class ExtraParameters(BaseModel):
         """The values of the parameters that are not None, by name."""
         return {name: value for name, value in self if value is not None}
 
+
+def _require_few_entries(value: object) -> object:
+    """Return `value`. Raises PydanticCustomError if it is a dictionary with so many entries that errors take long."""
+    if isinstance(value, dict) and len(value) > _MAX_ENTRIES:
+        raise PydanticCustomError("extra", f"should have at most {_MAX_ENTRIES} entries")
+    return value
+
+
+def _none_if_empty(extra: ExtraParameters | None) -> ExtraParameters | None:
+    return extra if extra is not None and extra.given else None
+
+
+OptionalExtra = Annotated[ExtraParameters | None, BeforeValidator(_require_few_entries), AfterValidator(_none_if_empty)]
+"""Type of the request field `extra`. An object without values becomes None."""
 
 INTEGER_EXTRAS = ("max_sequence_length", "clip_skip")
 """Names of the extra parameters that are integers. The other parameters are numbers."""

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from codec_wire.errors import InvalidRequest, truncated_repr
-from codec_wire.extra import ExtraParameters
+from codec_wire.extra import ExtraParameters, OptionalExtra
 from codec_wire.integers import parse_integer
 from codec_wire.latents import MAX_UINT32, Modality
 from codec_wire.pipelines import PIPELINES
@@ -35,10 +35,6 @@ def _parse_seed(value: object) -> object:
     seed = parse_integer(value)
     is_random = isinstance(seed, int) and not isinstance(seed, bool) and seed == RANDOM_SEED
     return secrets.randbelow(_RANDOM_SEEDS) if is_random else seed
-
-
-def _none_if_empty(extra: ExtraParameters | None) -> ExtraParameters | None:
-    return extra if extra is not None and extra.given else None
 
 
 _SEED_SCHEMA = {"type": ["integer", "null"], "minimum": RANDOM_SEED, "exclusiveMaximum": NUM_SEEDS}
@@ -154,7 +150,7 @@ class GenerationRequest(BaseModel):
         description="Number of steps from one preview to the next. A preview contains the model's estimate of the "
         "finished latents. Default: no previews.",
     )
-    extra: Annotated[ExtraParameters | None, AfterValidator(_none_if_empty)] = Field(
+    extra: OptionalExtra = Field(
         default=None,
         description="Parameters that only some model families have. /v1/models lists the parameters that a model "
         "accepts. Default: the defaults of the diffusers pipeline.",
@@ -226,7 +222,11 @@ def unknown_field_error(name: str, known: Iterable[str], *, parent: str = "") ->
     The message of the error suggests the most similar name in `known`, or lists all names if no name is similar. For a
     field in an object, `name` is its path, `known` are the names in the object, and `parent` is the path of the object.
     """
-    known = sorted(f"{parent}.{one}" if parent else one for one in known)
-    similar = get_close_matches(name, known, n=1)
-    hint = f"did you mean {similar[0]!r}?" if similar else f"allowed: {', '.join(known)}"
+    prefix = f"{parent}." if parent else ""
+    known = sorted(known)
+    # Of a bounded number of characters, because comparing a long name takes long.
+    similar = get_close_matches(name.removeprefix(prefix)[:64], known, n=1)
+    hint = "allowed: " + ", ".join(prefix + one for one in known)
+    if similar:
+        hint = f"did you mean '{prefix}{similar[0]}'?"
     return InvalidRequest(truncated_repr(name).strip("'\""), f"is not a field of a request; {hint}")

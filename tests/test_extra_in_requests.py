@@ -3,8 +3,10 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 import torch
@@ -13,19 +15,26 @@ from codec_client import GrpcClient, HttpClient
 from codec_pixels.device_thread import DeviceThread
 from codec_wire import WireFormat
 from codec_wire.decoder import LatentDecoder
-from codec_wire.request import GenerationRequest, parse_request
+from codec_wire.extra import ExtraParameters
+from codec_wire.latents import Modality
+from codec_wire.request import parse_request
 from core.diffusers_engine.batch import batch_key
 from core.diffusers_engine.clip_layers import with_text_model
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample
 from core.engine import Job
+from core.extra_field import ExtraField
 from core.guidance_interval import GuidanceInterval
+from core.model import GenerationMode
 from core.plan import plan
+from tests.support.fake_engine import FakeEngine
+from tests.support.ffmpeg import read_comment
 from tests.support.http_requests import IMAGES, read_error
 from tests.support.pipeline_pixels import bundle_with_dtype
 from tests.support.serving import VIDEO_MODEL, Servers, http_address, read_stream, run_http_gateway, run_servers
 from tests.support.tiny_sd import build_pipeline
+from tests.support.video_jobs import VIDEO_JOBS, run_video_server
 
 FIELDS: dict[str, Any] = {"prompt": "a sea", "size": "64x64", "steps": 4, "seed": 5, "stream_format": "msgpack"}
 EXTRA = {"guidance_rescale": 0.5, "clip_skip": 1}
@@ -160,7 +169,19 @@ def test_guidance_interval_rescales_the_steps_with_guidance(
     np.testing.assert_array_equal(found[0].numpy(), expected)
 
 
-def test_stored_request_of_a_video_job_keeps_the_parameters() -> None:
-    request = parse_request({"prompt": "x", "extra": EXTRA, "modality": VIDEO_MODEL.modalities[0]})
-    stored = request.model_dump_json(exclude_none=True)
-    assert GenerationRequest.model_validate_json(stored, by_name=True) == request
+async def test_video_job_keeps_the_parameters(tmp_path: Path) -> None:
+    mode = GenerationMode(Modality.VIDEO, extra=(ExtraField("clip_skip", 0, 11, 0),))
+    engine = FakeEngine(free_running=True)
+    async with run_video_server(engine, tmp_path, model=replace(VIDEO_MODEL, modes=(mode,))) as server:
+        created = await server.create(extra={"clip_skip": 2})
+        await server.wait_for(created["id"], "completed")
+        (planned,) = engine.started
+        assert planned.extra == ExtraParameters(clip_skip=2)
+        content = await (await server.http.get(f"{VIDEO_JOBS}/{created['id']}/content")).read()
+        file = tmp_path / "a.mp4"
+        file.write_bytes(content)
+        assert read_comment(file)["extra"] == {"clip_skip": 2}
+        fields = {"prompt": "x", "size": "64x48", "frames": "3", "extra[clip_skip]": "12"}
+        form = aiohttp.FormData(fields, default_to_multipart=True)
+        response = await server.http.post(VIDEO_JOBS, data=form)
+        assert (response.status, (await read_error(response))["param"]) == (400, "extra.clip_skip")

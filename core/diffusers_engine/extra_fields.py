@@ -39,15 +39,15 @@ def _accepted(pipeline: Any, family: Family, *, has_step_cache: bool) -> Iterato
 
 
 def _true_cfg_scale(_pipeline: Any, family: Family, default: Any) -> ExtraField | None:
-    if family.arguments.get("negative_prompt") is None:
+    if family.arguments.get("negative_prompt") is None or not isinstance(default, int | float):
         return None
     same_as = next((field for field, name in family.arguments.items() if name == TRUE_GUIDANCE), None)
     return ExtraField(TRUE_GUIDANCE, 1.0, _MAX_SCALE, float(default), same_as)
 
 
 def _guidance_rescale(pipeline: Any, family: Family, default: Any) -> ExtraField | None:
-    if not family.uses_negative_prompt(pipeline):
-        return None  # there is no guided prediction
+    if not family.uses_negative_prompt(pipeline) or not isinstance(default, int | float):
+        return None  # without negative prompts, there is no guided prediction
     return ExtraField("guidance_rescale", 0.0, 1.0, float(default))
 
 

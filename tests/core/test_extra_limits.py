@@ -59,6 +59,8 @@ def plan_for(model: ModelInfo, **fields: object) -> StreamPlan:
         ),
         (MODEL, {"extra": {"clip_skip": 1}}, "extra.clip_skip", "which accepts none; got 1$"),
         (SD, {"extra": {"clip_skp": 1}}, "extra.clip_skp", "did you mean 'extra.clip_skip'"),
+        (SD, {"extra": {"x": 1}}, "extra.x", "allowed: extra.clip_skip, extra.guidance_rescale, extra.max_"),
+        (SD, {"extra": {f"x{number}": 1 for number in range(17)}}, "extra", "must have at most 16 entries, got "),
         (SD, {"extra": 5}, "extra", "got 5$"),
         (SD, {"extra": [{"clip_skip": 1}]}, "extra", "got "),
         (

@@ -59,6 +59,8 @@ async def test_each_sampling_field_changes_the_latents(service: LatentService) -
         {"prompt": "a sea"},
         {"negative_prompt": "snow"},
         {"guidance_scale": 1.5},
+        {"extra": {"clip_skip": 1}},
+        {"extra": {"guidance_rescale": 0.5}},
         {"steps": 4},
         {"prompt": "a (snowy)1.4 mountain", "prompt_syntax": "compel"},
     ]

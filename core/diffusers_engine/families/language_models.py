@@ -1,5 +1,6 @@
 """Rows of the family table for image models whose prompt is encoded by a language model."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -66,7 +67,9 @@ _QWEN_EDIT = replace(
     arguments={**_TRUE_GUIDANCE, "image": "image"},
     load_components=qwen_processor,
     batches=False,
-    max_tokens=lambda _pipeline: 0,  # it does not cut the embeddings, which contain those of the image
+    # It neither truncates the prompt nor cuts the embeddings, which contain those of the image.
+    tokenized=lambda _pipeline, _name, _field, text, _max_tokens: (text, sys.maxsize),
+    max_tokens=lambda _pipeline: 0,
 )
 _Z_IMAGE = Family(
     "ZImagePipeline",

@@ -1,6 +1,7 @@
 """Prompts that are longer than a text encoder allows: what is dropped is counted as the pipeline itself drops it."""
 
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from codec_pixels.device_thread import DeviceThread
 from codec_wire.events import PromptTruncation, Started
+from codec_wire.extra import ExtraParameters
 from codec_wire.latents import Modality
 from codec_wire.request import parse_request
 from core.diffusers_engine.engine import DiffusersEngine
@@ -17,6 +19,7 @@ from core.diffusers_engine.prompt_truncation import prompt_truncations
 from core.diffusers_engine.variants import PipelineVariant
 from core.engine import Job
 from core.plan import StreamPlan, plan
+from core.probe import sample_image
 from tests.support.families.cases import CASES, pipeline_class_name
 from tests.support.serving import MODEL, VIDEO_MODEL, bundle_of
 
@@ -79,6 +82,33 @@ def test_reported_truncation_is_that_of_the_pipeline(name: str, dropped: list[tu
     assert sorted({item.dropped_tokens for item in reported}) == sorted(set(own))
     if name != "HunyuanVideoPipeline":  # its template alone is too long for a tokenizer with one token per letter
         assert not prompt_truncations(variant, planned(variant.mode, SHORT, SHORT if negative else None))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["FluxPipeline", "HiDreamImagePipeline", "LTXPipeline", "Lumina2Pipeline", "SanaPipeline"]
+)
+def test_truncation_depends_on_the_requested_maximum(name: str, dropped: list[tuple[int, int]]) -> None:
+    pipeline = CASES[name].build()
+    pipeline.set_progress_bar_config(disable=True)
+    variant = PipelineVariant(pipeline, FAMILIES[name])
+    default = planned(variant.mode, LONG, None)
+    reported = prompt_truncations(variant, replace(default, extra=ExtraParameters(max_sequence_length=50)))
+    assert sum(item.dropped_tokens for item in reported) > sum(
+        item.dropped_tokens for item in prompt_truncations(variant, default)
+    )
+    arguments = {"num_inference_steps": 2, "width": 64, "height": 64, "output_type": "latent"}
+    pipeline(LONG, **arguments, **CASES[name].arguments, max_sequence_length=50)
+    own = {count for _, count in dropped if count > 0}
+    assert {item.dropped_tokens for item in reported} <= own
+
+
+def test_model_that_reads_the_whole_prompt_reports_no_truncation() -> None:
+    pipeline = CASES["QwenImageEditPipeline"].build()
+    variant = PipelineVariant(pipeline, FAMILIES["QwenImageEditPipeline"])
+    model = replace(MODEL, modes=(variant.mode,))
+    request = parse_request({"prompt": LONG, "size": (64, 64), "image": sample_image(0)})
+    assert prompt_truncations(variant, plan(request, bundle_of(model), model)) == ()
 
 
 async def test_started_event_and_log_name_the_encoder_and_the_number_of_tokens(
