@@ -3,8 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 import torch
@@ -19,11 +22,13 @@ from codec_wire.http import PROMPT_TRUNCATED_HEADER
 from core.diffusers_engine.engine import DiffusersEngine
 from core.diffusers_engine.loader import LoadedModel
 from tests.support.factories import load_from_factory
+from tests.support.fake_engine import FakeEngine
 from tests.support.http_requests import IMAGES, read_error
 from tests.support.pipeline_pixels import bundle_with_dtype
-from tests.support.serving import Servers, http_address, read_stream, run_http_gateway, run_servers
+from tests.support.serving import VIDEO_MODEL, Servers, http_address, read_stream, run_http_gateway, run_servers
 from tests.support.tiny_sd import build_pipeline
 from tests.support.tiny_sdxl import build_sdxl
+from tests.support.video_jobs import SMALL_VIDEO, VIDEO_JOBS, run_video_server
 
 FIELDS: dict[str, Any] = {"size": "64x64", "steps": 3, "seed": 5, "stream_format": "msgpack"}
 PROMPT = "a (sea)1.4 at dawn++, with (small (red boats)1.2)0.8. " * 3
@@ -159,3 +164,18 @@ async def test_server_responds_while_it_parses_hostile_prompts(servers: Servers)
     assert [response.status for response in await hostile] == [400] * len(prompts)
     assert responses > 1
     await latents_of(servers.http, **COMPEL)
+
+
+async def test_video_job_keeps_the_syntax(tmp_path: Path) -> None:
+    engine, model = FakeEngine(free_running=True), replace(VIDEO_MODEL, prompt_syntaxes=("plain", "compel"))
+    async with run_video_server(engine, tmp_path, model=model) as server:
+        created = await server.create(**COMPEL)
+        form = aiohttp.FormData(
+            {name: str(value) for name, value in (SMALL_VIDEO | COMPEL).items()}, default_to_multipart=True
+        )
+        response = await server.http.post(VIDEO_JOBS, data=form)
+        assert response.status == 200, await response.text()
+        for video in (created, await response.json()):
+            await server.wait_for(video["id"], "completed")
+    plans = [(plan.prompt_syntax, plan.prompt, plan.negative_prompt) for plan in engine.started]
+    assert plans == [("compel", PROMPT, NEGATIVE)] * 2
