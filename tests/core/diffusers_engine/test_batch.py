@@ -7,6 +7,7 @@ import pytest
 
 from codec_pixels.device_thread import DeviceThread
 from codec_wire.errors import Cancelled, InvalidLatents
+from codec_wire.extra import ExtraParameters
 from core.diffusers_engine.batch import BatchMember, PreviewListener, batch_key
 from core.diffusers_engine.loader import LoadedModel
 from core.diffusers_engine.sampler import sample_batch
@@ -57,6 +58,15 @@ def test_member_is_removed_before_and_after_the_last_step_with_guidance(
     assert distance > 100 * TOLERANCE
 
 
+def test_batch_with_extra_parameters_has_the_latents_of_single_generations(
+    tiny_model: LoadedModel, device_thread: DeviceThread
+) -> None:
+    plans = plans_of(tiny_model, extra={"guidance_rescale": 0.5, "clip_skip": 1})
+    changed, distance = device_thread.submit(largest_differences, tiny_model, plans, 1).result()
+    assert changed < TOLERANCE * max(1, distance)
+    assert distance > 100 * TOLERANCE
+
+
 def test_plans_of_other_forms_do_not_fit_into_a_batch(tiny_model: LoadedModel) -> None:
     first, second, _ = plans_of(tiny_model)
     others = [
@@ -67,6 +77,7 @@ def test_plans_of_other_forms_do_not_fit_into_a_batch(tiny_model: LoadedModel) -
         replace(first, strength=0.5),
         replace(first, negative_prompt=None),
         replace(first, model="another"),
+        replace(first, extra=ExtraParameters(clip_skip=1)),
     ]
     assert batch_key(first) == batch_key(second) == batch_key(replace(first, rendered=True))
     assert all(batch_key(other) != batch_key(first) for other in others)
